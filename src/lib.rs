@@ -7,3 +7,4 @@
 pub mod domain;
 pub mod secret;
 pub mod transport;
+pub mod vendors;

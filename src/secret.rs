@@ -45,6 +45,78 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Where an operator keeps a secret: `env:NAME`, `file:PATH` or `plain:VALUE`.
+#[derive(Clone)]
+pub enum SecretRef {
+    /// In the environment variable of this name.
+    Env(String),
+    /// In this file; a trailing newline is not part of it.
+    File(String),
+    /// Here.
+    Plain(Secret),
+}
+
+/// Reads what a [`SecretRef`] points to; the process's own environment and files stay in `main`'s hands.
+pub trait SecretSource {
+    /// The environment variable's value.
+    ///
+    /// # Errors
+    /// A sentence that names the variable and never shows a value.
+    fn variable(&self, name: &str) -> Result<Secret, String>;
+
+    /// The file's content.
+    ///
+    /// # Errors
+    /// A sentence that names the file and never shows its content.
+    fn file(&self, path: &str) -> Result<Secret, String>;
+}
+
+impl SecretRef {
+    /// The reference in this text.
+    ///
+    /// # Errors
+    /// A sentence that does not repeat the text, since it may be a secret written without its prefix.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.to_owned())),
+            Some(("plain", value)) if !value.is_empty() => Ok(Self::Plain(Secret::new(value))),
+            _ => Err("expected a secret reference: \"env:NAME\", \"file:PATH\" or \"plain:VALUE\"".to_owned()),
+        }
+    }
+
+    /// The secret itself.
+    ///
+    /// # Errors
+    /// A sentence saying what could not be read, or that it is empty.
+    pub fn resolve(&self, source: &dyn SecretSource) -> Result<Secret, String> {
+        let (secret, place) = match self {
+            Self::Env(name) => (source.variable(name)?, format!("environment variable {name}")),
+            Self::File(path) => (source.file(path)?, format!("file {path}")),
+            Self::Plain(secret) => return Ok(secret.clone()),
+        };
+        let text = secret.expose().strip_suffix('\n').unwrap_or(secret.expose());
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        if text.is_empty() { Err(format!("{place} is empty")) } else { Ok(Secret::new(text)) }
+    }
+}
+
+impl fmt::Debug for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::Plain(_) => write!(f, "plain:{MASK}"),
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for SecretRef {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// Masks every secret it knows, in all the spellings a vendor may echo it in.
 #[derive(Clone, Default)]
 pub struct Redactor {
@@ -57,11 +129,8 @@ impl Redactor {
     /// ordinary words and tell more about the secret than it hides.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut needles: Vec<Secret> = secrets
-            .into_iter()
-            .filter(|secret| secret.expose().chars().count() >= 4)
-            .flat_map(spellings)
-            .collect();
+        let mut needles: Vec<Secret> =
+            secrets.into_iter().filter(|secret| secret.expose().chars().count() >= 4).flat_map(spellings).collect();
         needles.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         needles.dedup_by(|a, b| a.expose() == b.expose());
         Self { needles }
@@ -100,8 +169,7 @@ impl fmt::Debug for Redactor {
 /// pages quote back.
 fn spellings(secret: &Secret) -> Vec<Secret> {
     let plain = secret.expose();
-    let percent =
-        percent_encoding::utf8_percent_encode(plain, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let percent = percent_encoding::utf8_percent_encode(plain, percent_encoding::NON_ALPHANUMERIC).to_string();
     let lower_percent = percent
         .split('%')
         .enumerate()
@@ -112,18 +180,11 @@ fn spellings(secret: &Secret) -> Vec<Secret> {
         .collect::<Vec<_>>()
         .join("%");
     let form: String = url::form_urlencoded::byte_serialize(plain.as_bytes()).collect();
-    let html = plain
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;");
+    let html = plain.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     let json = serde_json::Value::from(plain).to_string();
     let json = json.trim_matches('"').to_owned();
     let base64 = data_encoding::BASE64.encode(plain.as_bytes());
-    [plain.to_owned(), percent, lower_percent, form, html, json, base64]
-        .into_iter()
-        .map(Secret::new)
-        .collect()
+    [plain.to_owned(), percent, lower_percent, form, html, json, base64].into_iter().map(Secret::new).collect()
 }
 
 #[cfg(test)]

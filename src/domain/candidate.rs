@@ -220,7 +220,8 @@ impl Name {
         if self.formatted.is_some() {
             return self.formatted.clone();
         }
-        let parts: Vec<&str> = [&self.given_name, &self.family_name].into_iter().flatten().map(String::as_str).collect();
+        let parts: Vec<&str> =
+            [&self.given_name, &self.family_name].into_iter().flatten().map(String::as_str).collect();
         if parts.is_empty() { None } else { Some(parts.join(" ")) }
     }
 }

@@ -50,8 +50,7 @@ pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<ReadFault>> {
         let mut unknown = Vec::new();
         let mut track = serde_path_to_error::Track::new();
         let deserializer = serde_path_to_error::Deserializer::new(&tree, &mut track);
-        let result: Result<T, _> =
-            serde_ignored::deserialize(deserializer, |path| unknown.push(ignored_path(&path)));
+        let result: Result<T, _> = serde_ignored::deserialize(deserializer, |path| unknown.push(ignored_path(&path)));
         let error = match result {
             Ok(value) => {
                 faults.extend(unknown.into_iter().map(|path| ReadFault {
@@ -197,7 +196,11 @@ mod tests {
     #[test]
     fn elements_of_lists_keep_their_numbers() {
         assert_eq!(
-            read::<Vec<u8>>(json!([1, "a", 2, "b", 3, 999])).unwrap_err().iter().map(ReadFault::pointer).collect::<Vec<_>>(),
+            read::<Vec<u8>>(json!([1, "a", 2, "b", 3, 999]))
+                .unwrap_err()
+                .iter()
+                .map(ReadFault::pointer)
+                .collect::<Vec<_>>(),
             ["/1", "/3", "/5"]
         );
     }

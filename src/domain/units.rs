@@ -13,8 +13,7 @@ pub struct Span(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-const SPAN_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 impl Span {
@@ -35,9 +34,7 @@ impl Size {
     /// # Errors
     /// A sentence saying what is accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        scaled(text, &SIZE_UNITS)
-            .map(Self)
-            .ok_or_else(|| "expected a size such as \"512KiB\" or \"8MiB\"".to_owned())
+        scaled(text, &SIZE_UNITS).map(Self).ok_or_else(|| "expected a size such as \"512KiB\" or \"8MiB\"".to_owned())
     }
 }
 

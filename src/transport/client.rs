@@ -9,7 +9,7 @@ use url::Url;
 use super::breaker::Circuit;
 use super::settings::ConnectionSettings;
 use crate::domain::environment::Environment;
-use crate::domain::problem::Fault;
+use crate::domain::problem::{ConnectionName, Fault};
 use crate::domain::vendor::Call;
 use crate::secret::{Redactor, Secret};
 
@@ -78,4 +78,51 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, whole and within `max_response_bytes`.
     pub body: Bytes,
+}
+
+/// A connection whose settings cannot work.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ClientError(pub String);
+
+/// The way out for one connection; clones share limits, breaker and connection pool.
+#[derive(Clone)]
+pub struct Client {}
+
+impl Client {
+    /// A client for this connection. Opens nothing.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the address may not be called or the TLS set-up fails.
+    pub fn new(
+        name: ConnectionName,
+        base_url: &Url,
+        settings: &ConnectionSettings,
+        secrets: Redactor,
+        environment: Environment,
+    ) -> Result<Self, ClientError> {
+        todo!()
+    }
+
+    /// Sends the request through all layers.
+    ///
+    /// # Errors
+    /// `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated` (nothing was sent), `vendor_timeout`,
+    /// `vendor_bad_response` (sent; outcome unknown), or what the signer said.
+    pub async fn send(&self, request: Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
+        todo!()
+    }
+
+    /// Whether calls go out at the moment.
+    #[must_use]
+    pub fn circuit(&self) -> Circuit {
+        todo!()
+    }
+
+    /// A vendor's text made fit to show: configured secrets and these masked, control characters removed, ≤ 300
+    /// characters.
+    #[must_use]
+    pub fn clean<'a>(&self, text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
+        todo!()
+    }
 }

@@ -81,9 +81,11 @@ impl ConnectionSettings {
         match url.scheme() {
             "https" => Ok(()),
             "http" if loopback || self.allow_http => Ok(()),
-            "http" => Err("is plain http, which carries credentials and personal data in clear text; use https, or set \
+            "http" => {
+                Err("is plain http, which carries credentials and personal data in clear text; use https, or set \
                            allow_http = true"
-                .to_owned()),
+                    .to_owned())
+            }
             other => Err(format!("has the scheme `{other}`; expected https")),
         }
     }
