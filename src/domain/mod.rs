@@ -9,6 +9,7 @@ pub mod candidate;
 pub mod capability;
 pub mod environment;
 pub mod ids;
+pub mod journal;
 pub mod outcome;
 pub mod problem;
 pub mod program;
