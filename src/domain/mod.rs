@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod problem;
 pub mod program;
 pub mod reading;
+pub mod scope;
 pub mod text;
 pub mod units;
 pub mod vendor;
