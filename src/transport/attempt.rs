@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
-use super::client::Answer;
+use super::message::Answer;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::text::shown;
 
@@ -229,5 +229,31 @@ impl Body for Gated {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gate_once_shut_lets_nothing_through() {
+        let gate = Gate::default();
+        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        let broken = gate.timed_out("20s");
+        assert_eq!((broken.kind, broken.fault.code), (Kind::Unsent, Code::VendorUnreachable));
+        assert!(body.collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_once_read_cannot_be_called_unsent() {
+        let gate = Gate::default();
+        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        assert_eq!(body.size_hint().exact(), Some(1));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), Bytes::from_static(b"x"));
+        let broken = gate.timed_out("20s");
+        assert_eq!((broken.kind, broken.fault.code), (Kind::Lost, Code::VendorTimeout));
     }
 }
