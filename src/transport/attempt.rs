@@ -2,7 +2,8 @@
 //! seen the whole of it?
 //!
 //! Nothing here may call a request unsent on the strength of an error's wording alone: a [`Gate`] in front of the body
-//! knows whether a byte of it was handed out, and once shut lets none through.
+//! knows whether a byte of it was handed out, and once shut lets none through. hyper reads the body before it flushes the
+//! head (`proto/h1/dispatch.rs`), and a head without the body it announces is no request either way.
 
 use std::error::Error as StdError;
 use std::io;
@@ -198,8 +199,8 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'sta
 }
 
 /// The innermost cause's own words; the outer ones only say that something went wrong.
-fn root(error: &reqwest::Error) -> String {
-    let text = sources(error).last().map_or_else(|| error.to_string(), ToString::to_string);
+pub(super) fn root(error: &reqwest::Error) -> String {
+    let text = sources(error).last().map_or_else(|| "no further reason".to_owned(), ToString::to_string);
     shown(&text, 200)
 }
 

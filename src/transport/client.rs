@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use url::Url;
 
-use super::attempt::{Broken, Gate, Kind, exchange};
+use super::attempt::{Broken, Gate, Kind, exchange, root};
 use super::breaker::{Breaker, Circuit, Verdict};
 use super::limit::{Busy, Limit};
 use super::message::{Answer, Draft, Request, Sign, Target};
@@ -102,7 +102,10 @@ impl Client {
         )
     }
 
-    /// Sends the request through all layers, once.
+    /// Sends the request through all layers, once. May be dropped at any point: places and the probe are given back, and
+    /// what became of the request is then for the caller to settle.
+    ///
+    /// Measured in `examgate_vendor_call_seconds` {connection, operation, status: `2xx` … `5xx` or a problem code}.
     ///
     /// # Errors
     /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited` (the
@@ -333,7 +336,7 @@ fn http_client(timeout: Duration) -> Result<reqwest::Client, ClientError> {
         // Below what vendors keep (IIS: 120 s), or a connection is used in the moment they close it.
         .pool_idle_timeout(IDLE)
         .build()
-        .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", error.without_url())))
+        .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", root(&error))))
 }
 
 fn verdict(status: StatusCode) -> Verdict {

@@ -145,7 +145,7 @@ fn settings() -> ConnectionSettings {
 
 /// Settings for a vendor that never answers.
 fn hasty() -> ConnectionSettings {
-    ConnectionSettings { timeout: Span(Duration::from_millis(150)), ..settings() }
+    ConnectionSettings { timeout: Span(Duration::from_millis(500)), ..settings() }
 }
 
 const SECRET: &str = "s3cret-of-the-account";
