@@ -67,7 +67,7 @@ impl Gateway {
 
     /// The tenant's assignment; `not_found` otherwise.
     pub async fn assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Assignment, Fault> {
-        let assignment = self.0.store.assignment(&caller.tenant, id).await.map_err(store_fault)?;
+        let assignment = self.0.store.assignment(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
         assignment
             .filter(|assignment| caller.connections.contains(&assignment.connection))
             .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no assignment {id}.")))
@@ -92,7 +92,8 @@ impl Gateway {
         };
         // One more than asked for tells whether there is a next part.
         let page = Page { limit: limit + 1, after: after.map(String::from) };
-        let mut items = self.0.store.assignments(&caller.tenant, &filter, &page).await.map_err(store_fault)?;
+        let mut items =
+            self.0.store.assignments(&caller.tenant, &filter, &page).await.map_err(|error| store_fault(&error))?;
         let more = items.len() > limit;
         items.truncate(limit);
         let next = items.last().filter(|_| more).map(|last| last.id.to_string());
@@ -124,7 +125,7 @@ impl Gateway {
         let row = by_hand(outcome)?;
         let _turn = self.0.subjects.turn(&self.assignment(caller, id).await?.turn()).await;
         let assignment = self.assignment(caller, id).await?;
-        let intent = self.0.store.intent(id.as_str()).await.map_err(store_fault)?;
+        let intent = self.0.store.intent(id.as_str()).await.map_err(|error| store_fault(&error))?;
         let Some(intent) = intent.filter(|_| assignment.state == AssignmentState::Unknown) else {
             return Err(nothing_to_settle());
         };
@@ -146,7 +147,8 @@ impl Gateway {
             // Nothing names a connection, but the candidate lives at one.
             Err(fault) if fault.code == Code::ConnectionRequired => match &order.candidate {
                 CandidateKey::Id(id) => {
-                    let candidate = self.0.store.candidate(&caller.tenant, id).await.map_err(store_fault)?;
+                    let candidate =
+                        self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
                     let Some(candidate) = candidate else { return Err(fault) };
                     self.named(caller, &candidate.connection)?
                 }
@@ -177,7 +179,7 @@ impl Gateway {
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
         let changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
-        self.0.store.commit(changes).await.map_err(store_fault)?;
+        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
         acceptance.accept(assignment.clone());
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
         let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
@@ -224,7 +226,7 @@ impl Gateway {
     ) -> Result<Option<Candidate>, Fault> {
         let (pointer, found) = match key {
             CandidateKey::Id(id) => {
-                let found = self.0.store.candidate(&caller.tenant, id).await.map_err(store_fault)?;
+                let found = self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
                 let here = found.filter(|candidate| candidate.connection == connection.name);
                 if here.is_none() {
                     let detail = "there is no such candidate at this connection";
@@ -255,7 +257,7 @@ impl Gateway {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, Fault> {
         let found = self.0.store.candidates(&caller.tenant, Some(&connection.name), identity).await;
-        let mut found = found.map_err(store_fault)?;
+        let mut found = found.map_err(|error| store_fault(&error))?;
         found.retain(|candidate| candidate.state != CandidateState::Failed);
         Ok(found)
     }
@@ -273,7 +275,7 @@ impl Gateway {
         }
         let id = candidate.id.clone();
         let _turn = self.0.subjects.turn(id.as_str()).await;
-        let now = self.0.store.candidate(&caller.tenant, &id).await.map_err(store_fault)?;
+        let now = self.0.store.candidate(&caller.tenant, &id).await.map_err(|error| store_fault(&error))?;
         let settled = match now {
             Some(now) => {
                 let settled = self.settled_candidate(connection, now, &call(caller, Attempt::Settling)).await;
@@ -346,7 +348,8 @@ impl Gateway {
         subject: &str,
     ) -> Result<Option<Assignment>, Fault> {
         let store = &self.0.store;
-        let earlier = store.bookings(&caller.tenant, &connection.name, subject).await.map_err(store_fault)?;
+        let earlier =
+            store.bookings(&caller.tenant, &connection.name, subject).await.map_err(|error| store_fault(&error))?;
         let mut live = None;
         for assignment in earlier {
             let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await?;
@@ -372,7 +375,12 @@ impl Gateway {
         assignment: &Assignment,
         intent: &mut Intent,
     ) -> Result<(), Fault> {
-        let known = self.0.store.subject_known(&connection.name, &assignment.subject).await.map_err(store_fault)?;
+        let known = self
+            .0
+            .store
+            .subject_known(&connection.name, &assignment.subject)
+            .await
+            .map_err(|error| store_fault(&error))?;
         if let Write::Assign(booking) = &mut intent.write {
             booking.first_booking = !known;
         }
@@ -410,7 +418,7 @@ impl Gateway {
             ..assignment
         };
         let changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
-        self.0.store.commit(changes).await.map_err(store_fault)?;
+        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
         acceptance.accept(());
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
         let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };

@@ -203,7 +203,7 @@ impl Gateway {
             match claim {
                 Ok(Claim::Claimed) => ready.push(Ready { index, record: candidate, intent, own_password, _turn: turn }),
                 Ok(Claim::Held(_) | Claim::HeldByOthers) => held.push(index),
-                Err(error) => results[index] = Some(Err(store_fault(error))),
+                Err(error) => results[index] = Some(Err(store_fault(&error))),
             }
         }
         (ready, held)
@@ -275,7 +275,7 @@ impl Gateway {
         let written = async {
             self.mark_first_booking(connection, &assignment, &mut intent).await?;
             let changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
-            self.0.store.commit(changes).await.map_err(store_fault)
+            self.0.store.commit(changes).await.map_err(|error| store_fault(&error))
         };
         written.await.map_err(|fault| Box::new(Err(fault)))?;
         Ok(Ready { index, record: assignment, intent, own_password: None, _turn: turn })
@@ -334,7 +334,9 @@ impl Gateway {
                 continue;
             }
             let ends = self.conclude_all(connection, rows, answers).await;
-            ends.iter().for_each(|(_, end)| failures.add(end));
+            for (_, end) in &ends {
+                failures.add(end);
+            }
             ended.extend(ends);
         }
         ended
@@ -349,7 +351,7 @@ impl Gateway {
             row.intent.settle_from = connection.settle_from(now);
         }
         let changes = rows.iter().map(|row| Change::Intent(row.intent.clone())).collect();
-        self.0.store.commit(changes).await.map_err(store_fault)
+        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))
     }
 
     /// Writes down how the rows of one call ended, in one transaction.
@@ -373,7 +375,7 @@ impl Gateway {
         match self.0.store.commit(changes).await {
             Ok(()) => ended,
             Err(error) => {
-                let fault = store_lost(error, "");
+                let fault = store_lost(&error, "");
                 places.into_iter().map(|(index, path)| (index, Err(fault.clone().at(path)))).collect()
             }
         }

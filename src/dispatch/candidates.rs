@@ -54,7 +54,7 @@ pub(super) struct Prepared {
 
 impl Gateway {
     /// Registers a person. With `strict`, members the vendor has no place for are a fault.
-    pub async fn create_candidate(
+    pub fn create_candidate(
         &self,
         caller: &Caller,
         connection: Option<&str>,
@@ -71,7 +71,7 @@ impl Gateway {
 
     /// The tenant's candidate; `not_found` otherwise.
     pub async fn candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
-        let candidate = self.0.store.candidate(&caller.tenant, id).await.map_err(store_fault)?;
+        let candidate = self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
         candidate
             .filter(|candidate| caller.connections.contains(&candidate.connection))
             .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no candidate {id}.")))
@@ -87,7 +87,8 @@ impl Gateway {
         if let Some(name) = connection {
             self.named(caller, name)?;
         }
-        let found = self.0.store.candidates(&caller.tenant, connection, identity).await.map_err(store_fault)?;
+        let found =
+            self.0.store.candidates(&caller.tenant, connection, identity).await.map_err(|error| store_fault(&error))?;
         Ok(found.into_iter().filter(|candidate| caller.connections.contains(&candidate.connection)).collect())
     }
 
@@ -139,7 +140,7 @@ impl Gateway {
         let _turn = self.0.subjects.turn(id.as_str()).await;
         let candidate = self.candidate(caller, id).await?;
         let connection = self.connection_of(&candidate.connection)?;
-        let intent = self.0.store.intent(id.as_str()).await.map_err(store_fault)?;
+        let intent = self.0.store.intent(id.as_str()).await.map_err(|error| store_fault(&error))?;
         let Some(intent) = intent.filter(|_| candidate.state == CandidateState::Unknown) else {
             return Err(nothing_to_settle());
         };
@@ -168,7 +169,7 @@ impl Gateway {
             let prepared = self.prepare(caller, connection, new.clone(), strict)?;
             let turn = self.0.subjects.turn(prepared.candidate.id.as_str()).await;
             let Prepared { candidate, identities, intent, own_password } = prepared;
-            match self.0.store.claim(&candidate, &identities, &intent).await.map_err(store_fault)? {
+            match self.0.store.claim(&candidate, &identities, &intent).await.map_err(|error| store_fault(&error))? {
                 Claim::Claimed => {
                     acceptance.accept(candidate.clone().into());
                     let mut rows =
@@ -241,7 +242,9 @@ impl Gateway {
         };
         acceptance.accept(holder.clone().into());
         let _turn = self.0.subjects.turn(holder.id.as_str()).await;
-        let Some(candidate) = self.0.store.candidate(&caller.tenant, &holder.id).await.map_err(store_fault)? else {
+        let Some(candidate) =
+            self.0.store.candidate(&caller.tenant, &holder.id).await.map_err(|error| store_fault(&error))?
+        else {
             return Ok(None);
         };
         let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
@@ -298,7 +301,7 @@ impl Gateway {
             .store
             .commit(vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())])
             .await
-            .map_err(store_fault)?;
+            .map_err(|error| store_fault(&error))?;
         acceptance.accept(pending.clone().into());
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
         let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
@@ -312,7 +315,12 @@ impl Gateway {
             connection.supported(Operation::CandidatesDelete).is_ok() && candidate.state == CandidateState::Registered
         });
         let Some(connection) = hides else {
-            return self.0.store.commit(vec![Change::EraseCandidate(candidate.id)]).await.map_err(store_fault);
+            return self
+                .0
+                .store
+                .commit(vec![Change::EraseCandidate(candidate.id)])
+                .await
+                .map_err(|error| store_fault(&error));
         };
         let intent = self.intent(&caller.tenant, connection, Write::Hide(known(&candidate)));
         let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
@@ -320,7 +328,7 @@ impl Gateway {
             .store
             .commit(vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())])
             .await
-            .map_err(store_fault)?;
+            .map_err(|error| store_fault(&error))?;
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
         let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
@@ -354,8 +362,10 @@ impl Gateway {
                 continue;
             }
             let store = &self.0.store;
-            let holders =
-                store.candidates(&caller.tenant, Some(&connection.name), &identity).await.map_err(store_fault)?;
+            let holders = store
+                .candidates(&caller.tenant, Some(&connection.name), &identity)
+                .await
+                .map_err(|error| store_fault(&error))?;
             if holders.iter().any(|holder| holder.id != candidate.id) {
                 return Err(connection.own(conflict("Another candidate has this identity.")));
             }

@@ -64,7 +64,7 @@ impl Gateway {
         }
         let now = self.0.environment.now();
         for (row, write) in rows.iter_mut().zip(writes) {
-            connection.note(row.as_ref().map(|_| ()).map_err(|fault| &*fault), now);
+            connection.note(row.as_ref().map(|_| ()).map_err(|fault| fault), now);
             if let Err(fault) = row {
                 *fault = connection.own(fault.clone());
                 if fault.outcome == Outcome::Unknown && fault.resource.is_none() {
@@ -88,7 +88,7 @@ impl Gateway {
     ) -> Result<Candidate, Fault> {
         let resource = candidate_path(&candidate.id);
         let (changes, result) = self.candidate_after(connection, candidate, intent, row);
-        self.0.store.commit(changes).await.map_err(|error| store_lost(error, &resource))?;
+        self.0.store.commit(changes).await.map_err(|error| store_lost(&error, &resource))?;
         result
     }
 
@@ -159,7 +159,7 @@ impl Gateway {
     ) -> Result<Assignment, Fault> {
         let resource = assignment_path(&assignment.id);
         let (changes, result) = self.assignment_after(assignment, intent, row);
-        self.0.store.commit(changes).await.map_err(|error| store_lost(error, &resource))?;
+        self.0.store.commit(changes).await.map_err(|error| store_lost(&error, &resource))?;
         result
     }
 

@@ -89,7 +89,7 @@ impl Gateway {
     /// Whether the gateway can work: its store answers and it is not shutting down.
     pub async fn ready(&self) -> Result<(), Fault> {
         self.refuse_when_draining()?;
-        self.0.store.ping().await.map_err(store_fault)
+        self.0.store.ping().await.map_err(|error| store_fault(&error))
     }
 
     /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
@@ -133,14 +133,14 @@ fn call(caller: &Caller, attempt: Attempt) -> Call {
 }
 
 /// The store failed before anything was sent.
-fn store_fault(error: StoreError) -> Fault {
+fn store_fault(error: &StoreError) -> Fault {
     tracing::error!(%error, "the store failed");
     let wait = Some(Duration::from_secs(1));
     Fault::new(Code::StoreUnavailable, "The store cannot be reached; nothing was sent.").after(wait)
 }
 
 /// The store failed after the vendor was called: what the vendor did could not be kept.
-fn store_lost(error: StoreError, resource: &str) -> Fault {
+fn store_lost(error: &StoreError, resource: &str) -> Fault {
     tracing::error!(%error, resource, "the store failed after the vendor was called");
     let wait = Some(Duration::from_secs(1));
     Fault::unknown(Code::StoreUnavailable, "The vendor was called, but the outcome could not be kept.")

@@ -111,7 +111,8 @@ impl Gateway {
             ids.push(match key {
                 EmployeeKey::ExternalId(id) => id,
                 EmployeeKey::Id(id) => {
-                    let found = self.0.store.candidate(&caller.tenant, &id).await.map_err(store_fault)?;
+                    let found =
+                        self.0.store.candidate(&caller.tenant, &id).await.map_err(|error| store_fault(&error))?;
                     let here = found.filter(|candidate| candidate.connection == connection.name);
                     here.and_then(|candidate| candidate.person.external_id).ok_or_else(|| {
                         let detail = "there is no such candidate with an externalId at this connection";

@@ -25,7 +25,7 @@ use crate::store::Change;
 /// How often the runner looks for open writes.
 const ROUND: Duration = Duration::from_secs(1);
 /// The runner's first and longest pause between two attempts at the same write.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
 
 /// A candidate whose open write was settled.
 pub(super) struct SettledCandidate {
@@ -63,7 +63,7 @@ impl Gateway {
             Err(fault) if fault.outcome == Outcome::Unknown => return Err(fault),
             Err(_) => None,
         };
-        let candidate = self.0.store.candidate(&tenant, &id).await.map_err(store_fault)?;
+        let candidate = self.0.store.candidate(&tenant, &id).await.map_err(|error| store_fault(&error))?;
         Ok(candidate.map(|candidate| SettledCandidate { candidate, initial_password }))
     }
 
@@ -85,7 +85,12 @@ impl Gateway {
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
         match self.conclude_assignment(assignment.clone(), intent, row).await {
             Err(fault) if fault.outcome == Outcome::NotApplied => {
-                let now = self.0.store.assignment(&assignment.tenant, &assignment.id).await.map_err(store_fault)?;
+                let now = self
+                    .0
+                    .store
+                    .assignment(&assignment.tenant, &assignment.id)
+                    .await
+                    .map_err(|error| store_fault(&error))?;
                 Ok(now.unwrap_or(assignment))
             }
             end => end,
@@ -93,7 +98,7 @@ impl Gateway {
     }
 
     async fn open_intent(&self, record: &str, resource: &str) -> Result<Intent, Fault> {
-        let intent = self.0.store.intent(record).await.map_err(store_fault)?;
+        let intent = self.0.store.intent(record).await.map_err(|error| store_fault(&error))?;
         intent.ok_or_else(|| {
             Fault::new(Code::SubjectUnsettled, "An earlier write has to be settled by hand.").at(resource)
         })
@@ -120,7 +125,7 @@ impl Gateway {
         intent.attempts += 1;
         intent.started = now;
         intent.settle_from = connection.settle_from(now);
-        self.0.store.commit(vec![Change::Intent(intent.clone())]).await.map_err(store_fault)?;
+        self.0.store.commit(vec![Change::Intent(intent.clone())]).await.map_err(|error| store_fault(&error))?;
         let call = Call { attempt: Attempt::Settling, ..call.clone() };
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call).await;
         let row = rows.pop().unwrap_or_else(|| Err(Fault::unknown(Code::Internal, "The adapter gave no answer.")));
@@ -133,14 +138,14 @@ impl Gateway {
     /// # Errors
     /// `store_unavailable`.
     pub async fn recover(&self) -> Result<(), Fault> {
-        let open = self.0.store.intents().await.map_err(store_fault)?;
+        let open = self.0.store.intents().await.map_err(|error| store_fault(&error))?;
         let mut changes = Vec::new();
         for intent in &open {
             changes.extend(self.abandoned(intent).await?);
         }
         if !changes.is_empty() {
             tracing::info!(open = open.len(), "writes left open by an earlier process are unknown until settled");
-            self.0.store.commit(changes).await.map_err(store_fault)?;
+            self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
         }
         // The runner holds the gateway weakly: it ends with it.
         let gateway = std::sync::Arc::downgrade(&self.0);
@@ -159,14 +164,14 @@ impl Gateway {
     async fn abandoned(&self, intent: &Intent) -> Result<Option<Change>, Fault> {
         let record = intent.write.record();
         if let Ok(id) = CandidateId::parse(record) {
-            let candidate = self.0.store.candidate(&intent.tenant, &id).await.map_err(store_fault)?;
+            let candidate = self.0.store.candidate(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?;
             let pending = candidate.filter(|candidate| candidate.state == CandidateState::Pending);
             let unknown =
                 |candidate| Candidate { state: CandidateState::Unknown, outcome: Outcome::Unknown, ..candidate };
             return Ok(pending.map(unknown).map(Change::Candidate));
         }
         let Ok(id) = AssignmentId::parse(record) else { return Ok(None) };
-        let assignment = self.0.store.assignment(&intent.tenant, &id).await.map_err(store_fault)?;
+        let assignment = self.0.store.assignment(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?;
         let pending = assignment.filter(|assignment| assignment.state == AssignmentState::Pending);
         let unknown =
             |assignment| Assignment { state: AssignmentState::Unknown, outcome: Outcome::Unknown, ..assignment };
@@ -216,15 +221,20 @@ impl Gateway {
         if let Ok(id) = CandidateId::parse(record) {
             // Somebody who holds the turn is settling it already.
             let Some(_turn) = self.0.subjects.try_turn(record) else { return Ok(()) };
-            if let Some(candidate) = self.0.store.candidate(&intent.tenant, &id).await.map_err(store_fault)? {
+            if let Some(candidate) =
+                self.0.store.candidate(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?
+            {
                 self.settled_candidate(connection, candidate, &call).await?;
             }
         } else if let Ok(id) = AssignmentId::parse(record)
-            && let Some(assignment) = self.0.store.assignment(&intent.tenant, &id).await.map_err(store_fault)?
+            && let Some(assignment) =
+                self.0.store.assignment(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?
         {
             let Some(_turn) = self.0.subjects.try_turn(&assignment.turn()) else { return Ok(()) };
             // Read again: it may have been settled before the turn was ours.
-            if let Some(assignment) = self.0.store.assignment(&intent.tenant, &id).await.map_err(store_fault)? {
+            if let Some(assignment) =
+                self.0.store.assignment(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?
+            {
                 self.settled_assignment(connection, assignment, &call).await?;
             }
         }
