@@ -110,11 +110,7 @@ fn call(attempt: Attempt) -> Call {
 fn person(external_id: &str) -> Person {
     Person {
         external_id: Some(external_id.to_owned()),
-        name: Name {
-            given_name: Some("John".to_owned()),
-            family_name: Some("Snow".to_owned()),
-            formatted: None,
-        },
+        name: Name { given_name: Some("John".to_owned()), family_name: Some("Snow".to_owned()), formatted: None },
         email: Some("john.snow@example.com".to_owned()),
         ..Person::default()
     }

@@ -60,7 +60,10 @@ fn participant_ids_are_guids_in_the_documented_place() {
     ] {
         assert_eq!(read(odd.clone()), None, "{odd}");
     }
-    assert_eq!(participant_ids(format!("\u{feff}{{\"participantIds\":[\"{FIRST_ID}\"]}}").as_bytes()).unwrap().len(), 1);
+    assert_eq!(
+        participant_ids(format!("\u{feff}{{\"participantIds\":[\"{FIRST_ID}\"]}}").as_bytes()).unwrap().len(),
+        1
+    );
     for broken in ["", "<html></html>", "{\"participantIds\":[\""] {
         assert_eq!(participant_ids(broken.as_bytes()), None, "{broken}");
     }
@@ -97,9 +100,11 @@ fn counters_are_read_in_any_case_and_form_but_never_guessed() {
 #[test]
 fn guids_are_put_into_the_vendors_form() {
     let form = Some("fa19e351-36d0-49c0-be92-66d640b17878".to_owned());
-    for text in
-        ["FA19E351-36D0-49C0-BE92-66D640B17878", "{fa19e351-36d0-49c0-be92-66d640b17878}", "fa19e35136d049c0be9266d640b17878"]
-    {
+    for text in [
+        "FA19E351-36D0-49C0-BE92-66D640B17878",
+        "{fa19e351-36d0-49c0-be92-66d640b17878}",
+        "fa19e35136d049c0be9266d640b17878",
+    ] {
         assert_eq!(guid(text), form, "{text}");
     }
     for text in [

@@ -98,7 +98,8 @@ async fn serve(listener: TcpListener, mut replies: VecDeque<Reply>, seen: Arc<Mu
         seen.lock().unwrap().push(request);
         let Some(Reply { status, headers, body }) = replies.pop_front() else { continue };
         let length = body.len();
-        let head = format!("HTTP/1.1 {status} Whatever\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 {status} Whatever\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
         stream.write_all(&[head.into_bytes(), body].concat()).await.unwrap();
     }
 }
