@@ -253,7 +253,8 @@ fn said(members: &Map<String, Value>) -> Said {
 
 /// Code and message of an `error`, or of the object around it.
 fn words(error: &Value, around: &Map<String, Value>) -> Words {
-    let inside = error.as_object().unwrap_or(around);
+    let listed = error.get(0).and_then(Value::as_object);
+    let inside = error.as_object().or(listed).unwrap_or(around);
     let text = |name| member(inside, name).as_ref().and_then(scalar);
     let bare = scalar(error);
     Words { code: text("code"), message: bare.or_else(|| text("msg")).or_else(|| text("message")) }
