@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
@@ -67,8 +68,7 @@ impl Fields {
         let said = self.said.join(": ");
         let alone = self.code.iter().chain(&self.said).find_map(|text| code_alone(text));
         let code = alone.or_else(|| code_in(&said)).or_else(|| self.code.first().cloned());
-        let words: Vec<&str> =
-            self.said.iter().filter(|text| code_alone(text).is_none()).map(String::as_str).collect();
+        let words: Vec<&str> = self.said.iter().filter(|text| code_alone(text).is_none()).map(String::as_str).collect();
         Refusal { message: message(&words.join(": "), code.as_deref()), code }
     }
 
@@ -102,7 +102,7 @@ impl Fields {
     fn attributes(&mut self, element: &BytesStart<'_>) -> Option<()> {
         for attribute in element.attributes() {
             let attribute = attribute.ok()?;
-            self.note(attribute.key.local_name().as_ref(), &attribute.unescape_value().ok()?);
+            self.note(attribute.key.local_name().as_ref(), &attribute.normalized_value(XmlVersion::Implicit1_0).ok()?);
         }
         Some(())
     }

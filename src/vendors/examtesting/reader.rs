@@ -76,7 +76,7 @@ static ERROR_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR\b"));
 static EMPTY_ERROR: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\berror\s*[=:]\s*(?:[&,;|]|$)"));
 static ID_LABEL: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bStudentId\b"));
 static ID_FIELD: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r#"(?i)\bStudentId["'\s]*(?:=>|[:=|,>])?["'\s]*([^\s&|,;:=<>"'{}\[\]\pC]+)"#));
+    LazyLock::new(|| fixed(r#"(?i)\bStudentId(?:["'\s]*(?:=>|[:=|,>])["'\s]*|\s+)([^\s&|,;:=<>"'{}\[\]\pC]+)"#));
 // Without a label only what has a digit in it is taken for an id: `SUCCESS Student added` has none.
 static ID_AFTER_WORD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\bSUCCESS\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#));
@@ -217,9 +217,8 @@ pub(super) fn message(text: &str, code: Option<&str>) -> String {
     let text = STATUS_FIELD.replace(&text, "");
     let text = ERROR_FIRST.replace(&text, "");
     let text = match code {
-        Some(code) => {
-            CODE_AFTER_ERROR.replace(&text, |found: &Captures<'_>| if &found[1] == code { "" } else { &found[0] }.to_owned())
-        }
+        Some(code) => CODE_AFTER_ERROR
+            .replace(&text, |found: &Captures<'_>| if &found[1] == code { "" } else { &found[0] }.to_owned()),
         None => text,
     };
     let text = match code {
@@ -268,4 +267,100 @@ fn title(page: &str) -> String {
 #[expect(clippy::expect_used, reason = "the patterns are constants; a test compiles every one")]
 pub(super) fn fixed(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant pattern compiles")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    const ANSWERS: &str = include_str!("../../../tests/fixtures/examtesting/answers.json");
+
+    fn format_of(case: &Value) -> Format {
+        match case["format"].as_str().unwrap() {
+            "auto" => Format::Auto,
+            "pipe" => Format::Pipe,
+            "kv" => Format::Kv,
+            "json" => Format::Json,
+            "xml" => Format::Xml,
+            "regex" => Format::Regex(Regex::new(case["regex"].as_str().unwrap()).unwrap()),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn body_of(case: &Value) -> Vec<u8> {
+        match case["body"].as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => data_encoding::HEXLOWER.decode(case["hex"].as_str().unwrap().as_bytes()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_answer_is_read_as_written_down() {
+        let cases: Vec<Value> = serde_json::from_str(ANSWERS).unwrap();
+        assert!(cases.len() > 70);
+        for case in &cases {
+            let name = &case["name"];
+            assert!(case["origin"].is_string(), "{name}");
+            let expected = &case["expect"];
+            match format_of(case).read(&body_of(case)) {
+                Reading::Success { id } => {
+                    assert!(expected.get("success").is_some(), "{name}: {id:?}");
+                    assert_eq!(id.as_deref(), expected["success"].as_str(), "{name}");
+                }
+                Reading::Refused(Refusal { code, message }) => {
+                    assert!(expected.get("code").is_some(), "{name}: {code:?} {message}");
+                    assert_eq!(code.as_deref(), expected["code"].as_str(), "{name}");
+                    assert_eq!(Some(message.as_str()), expected["message"].as_str(), "{name}");
+                }
+                Reading::Unclear { why, .. } => assert_eq!(expected["unclear"], Value::Bool(true), "{name}: {why}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_is_told_by_its_title() {
+        let page = b"<html><head><TITLE> Runtime\r\nError </TITLE></head></html>";
+        let Reading::Unclear { text, .. } = Format::Auto.read(page) else { panic!() };
+        assert_eq!(text, "Runtime\r\nError");
+    }
+
+    fn formats() -> [Format; 6] {
+        let expression = fixed("(?s)(?<status>SUCCESS|ERROR)(?<id>.)?(?<code>.)?(?<msg>.*)");
+        [Format::Auto, Format::Pipe, Format::Kv, Format::Json, Format::Xml, Format::Regex(expression)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for format in formats() {
+                format.read(&body);
+            }
+        }
+
+        #[test]
+        fn any_mixture_of_the_words_is_read(
+            words in proptest::collection::vec(
+                prop::sample::select(vec![
+                    "SUCCESS", "ERROR", "Status", "StudentId", "Reason", "error", "errorcode", "1007", "1099", "=", ":",
+                    "|", ",", "&", "<br/>", "<a>", "</a>", "<html", "{", "}", "[", "]", "\"", " ", "\n", "é", "\u{0}", "&#x41;",
+                ]),
+                0..30,
+            )
+        ) {
+            for format in formats() {
+                format.read(words.concat().as_bytes());
+            }
+        }
+
+        #[test]
+        fn a_text_without_the_words_is_never_a_success(text in "[^sS]{0,80}") {
+            for format in formats() {
+                let success = matches!(format.read(text.as_bytes()), Reading::Success { .. });
+                prop_assert!(!success);
+            }
+        }
+    }
 }
