@@ -126,19 +126,19 @@ pub(super) enum Meaning {
     /// An earlier attempt has done it: the account is there and can only be ours.
     DoneBefore,
     /// A fault.
-    Fault(Fault),
+    Fault(Box<Fault>),
 }
 
 /// What the refusal means for the write.
 pub(super) fn meaning(refusal: &Refusal, asked: Asked) -> Meaning {
-    let Some(published) = published(refusal) else { return Meaning::Fault(unpublished(refusal)) };
+    let Some(published) = published(refusal) else { return Meaning::Fault(Box::new(unpublished(refusal))) };
     let settling = asked.attempt == Attempt::Settling && asked.action == Action::Add;
     if published.code == EXISTS && settling {
-        return if asked.own_user_name { Meaning::DoneBefore } else { Meaning::Fault(unverified()) };
+        return if asked.own_user_name { Meaning::DoneBefore } else { Meaning::Fault(Box::new(unverified())) };
     }
     let proof = published.proof && !mentions_account(refusal);
     let fault = fault(published, asked.action);
-    Meaning::Fault(if proof { fault.proved() } else { fault })
+    Meaning::Fault(Box::new(if proof { fault.proved() } else { fault }))
 }
 
 /// The published error a refusal is about: by its code, else by its message.
@@ -202,7 +202,7 @@ mod tests {
 
     fn fault_of(refusal: &Refusal, asked: Asked) -> Fault {
         match meaning(refusal, asked) {
-            Meaning::Fault(fault) => fault,
+            Meaning::Fault(fault) => *fault,
             Meaning::DoneBefore => panic!("{refusal:?}"),
         }
     }

@@ -14,7 +14,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::reader::{
-    CONTRADICTION, Reading, Refusal, code_alone, code_in, fixed, message, opaque_id, states_published_error, unclear,
+    CONTRADICTION, Reading, Refusal, code_alone, code_first, code_in, fixed, message, opaque_id,
+    states_published_error, unclear,
 };
 
 static TAG: LazyLock<Regex> = LazyLock::new(|| fixed(r"<[a-zA-Z/!][^<>]{0,200}>"));
@@ -66,8 +67,8 @@ impl Fields {
     /// The refusal, given that it is one.
     pub(super) fn refusal(&self) -> Refusal {
         let said = self.said.join(": ");
-        let alone = self.code.iter().chain(&self.said).find_map(|text| code_alone(text));
-        let code = alone.or_else(|| code_in(&said)).or_else(|| self.code.first().cloned());
+        let first = self.code.iter().chain(&self.said).find_map(|text| code_first(text));
+        let code = first.or_else(|| code_in(&said)).or_else(|| self.code.first().cloned());
         let words: Vec<&str> = self.said.iter().filter(|text| code_alone(text).is_none()).map(String::as_str).collect();
         Refusal { message: message(&words.join(": "), code.as_deref()), code }
     }

@@ -229,7 +229,7 @@ impl Vendor for ExamTesting {
     }
 
     async fn assign(&self, rows: &[Booking], _call: &Call) -> Vec<Row<Booked>> {
-        rows.iter().map(|_| Err(self.unsupported("assignments.create", NO_ASSIGNMENTS))).collect()
+        vec![Err(self.unsupported("assignments.create", NO_ASSIGNMENTS)); rows.len()]
     }
 
     async fn cancel(&self, _cancellation: &Cancellation, _call: &Call) -> Row<()> {
@@ -272,9 +272,9 @@ impl ExamTesting {
         let request = wire::request(operation, asked.action, &parameters, self.params_in);
         let ended = match self.client.send(request, &Unsigned, call).await {
             Ok(answer) => self.read(&answer, asked, operation, password),
-            Err(fault) => Err(fault),
+            Err(fault) => Err(Box::new(fault)),
         };
-        ended.map(Applied::clean).map_err(|fault| self.finished(fault, operation, asked))
+        ended.map(Applied::clean).map_err(|fault| self.finished(*fault, operation, asked))
     }
 
     fn read(
@@ -283,7 +283,7 @@ impl ExamTesting {
         asked: Asked,
         operation: &'static str,
         password: Option<&Secret>,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<Option<String>, Box<Fault>> {
         let reading = self.format.read(&answer.body);
         let (code, text) = match &reading {
             Reading::Success { .. } => (None, ""),
@@ -296,20 +296,20 @@ impl ExamTesting {
         if !refused
             && let Some(fault) = general_fault(&self.client, operation, answer, code.as_deref(), message.as_deref())
         {
-            return Err(fault);
+            return Err(Box::new(fault));
         }
         let fault = match reading {
             Reading::Success { id } => return Ok(id),
             Reading::Refused(refusal) => match error::meaning(&refusal, asked) {
                 Meaning::DoneBefore => return Ok(None),
-                Meaning::Fault(fault) => fault,
+                Meaning::Fault(fault) => *fault,
             },
             Reading::Unclear { why, .. } => {
                 Fault::unknown(Code::VendorBadResponse, format!("The vendor's answer cannot be understood: {why}."))
             }
         };
         let http_status = Some(answer.status.as_u16());
-        Err(fault.said(VendorAnswer { operation: operation.to_owned(), http_status, code, message }))
+        Err(Box::new(fault.said(VendorAnswer { operation: operation.to_owned(), http_status, code, message })))
     }
 
     /// What every fault of a call carries. A repeat that failed says nothing of the attempt before it, unless its refusal

@@ -80,10 +80,12 @@ static ID_FIELD: LazyLock<Regex> =
 // Without a label only what has a digit in it is taken for an id: `SUCCESS Student added` has none.
 static ID_AFTER_WORD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\bSUCCESS\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#));
-static CODE_AFTER_ERROR: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR[\s:_|,=-]*(\d{4})\b"));
+static CODE_AFTER_ERROR: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r"(?i)\bERROR[\s:_|,=(\[#-]*(?:code|no)?[\s:.=#-]*(\d{4})\b"));
 static CODE_FIELD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\b(?:reason|error[\s_-]?code)["']?[\s:=|,]*["']?(\d{4})\b"#));
 static KNOWN_CODE: LazyLock<Regex> = LazyLock::new(|| fixed(r"\b100[1-8]\b"));
+static CODE_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})\b"));
 static CODE_ALONE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})$"));
 
 impl Format {
@@ -195,10 +197,17 @@ pub(super) fn refusal(text: &str) -> Refusal {
     Refusal { message: message(text, code.as_deref()), code }
 }
 
-/// The code in a text that is known to be an error.
+/// The code in a text that is known to be an error. A number anywhere in it (it may be a student's) only counts beside a
+/// published message.
 pub(super) fn code_in(text: &str) -> Option<String> {
     let written = CODE_AFTER_ERROR.captures(text).or_else(|| CODE_FIELD.captures(text));
-    written.map(|found| found[1].to_owned()).or_else(|| KNOWN_CODE.find(text).map(|found| found.as_str().to_owned()))
+    let anywhere = || KNOWN_CODE.find(text).filter(|_| error::published_by_message(text).is_some());
+    written.map(|found| found[1].to_owned()).or_else(|| anywhere().map(|found| found.as_str().to_owned()))
+}
+
+/// The code a value begins with.
+pub(super) fn code_first(text: &str) -> Option<String> {
+    CODE_FIRST.captures(text.trim()).map(|found| found[1].to_owned())
 }
 
 /// The code, where the text is nothing else.
@@ -225,7 +234,8 @@ pub(super) fn message(text: &str, code: Option<&str>) -> String {
         Some(code) => Cow::Owned(text.replacen(code, "", 1)),
         None => text,
     };
-    text.trim_matches(|c: char| c.is_whitespace() || "|,:;-=&".contains(c)).to_owned()
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || "|,:;-=&()[]#".contains(c));
+    text.trim_end_matches(|c: char| c.is_whitespace() || "|,:;-=&".contains(c)).to_owned()
 }
 
 /// The id, unless it says that there is none. `0` and `-1` are what a program answers that has no id to give; kept as ids
@@ -316,6 +326,28 @@ mod tests {
                     assert_eq!(Some(message.as_str()), expected["message"].as_str(), "{name}");
                 }
                 Reading::Unclear { why, .. } => assert_eq!(expected["unclear"], Value::Bool(true), "{name}: {why}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_found_in_every_form() {
+        for form in [
+            "ERROR|{}|Some text",
+            "ERROR,{},Some text",
+            "status=ERROR&Reason={}&error=Some text",
+            "status: ERROR, Reason: {}, error: Some text",
+            "status:ERROR<br/>Reason:{}<br/>error:Some text",
+            r#"{"status":"ERROR","Reason":"{}","error":"Some text"}"#,
+            r#"[{"status":"ERROR","ErrorCode":"{}","error":"Some text"}]"#,
+            "<r><status>ERROR</status><Reason>{}</Reason><error>Some text</error></r>",
+        ] {
+            for code in ["1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1099"] {
+                for written in [code.to_owned(), format!("ERROR {code}")] {
+                    let text = form.replace("{}", &written);
+                    let refusal = Refusal { code: Some(code.to_owned()), message: "Some text".to_owned() };
+                    assert_eq!(Format::Auto.read(text.as_bytes()), Reading::Refused(refusal), "{text}");
+                }
             }
         }
     }
