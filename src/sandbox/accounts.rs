@@ -2,7 +2,7 @@
 //!
 //! Every value is invented, or taken from a vendor's published examples where those name ids. The secrets protect nothing.
 
-/// The StartExam account.
+/// The `StartExam` account.
 pub mod startexam {
     /// Account id in the `Authorization` header.
     pub const ACCOUNT_ID: u64 = 99;

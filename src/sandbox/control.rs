@@ -110,7 +110,7 @@ fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, Strin
             ("since", number) => {
                 since = number
                     .parse()
-                    .map_err(|_| format!("since is a number, not \"{number}\""))?
+                    .map_err(|_| format!("since is a number, not \"{number}\""))?;
             }
             ("calls", "true") => with_calls = true,
             ("calls", "false") => with_calls = false,

@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 
+/// Name and value of an object's member.
+pub(super) type Member = (String, Json);
+
 /// A JSON value with members in the order they were given.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Json {
@@ -13,7 +16,7 @@ pub(super) enum Json {
     Integer(i64),
     Text(String),
     List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    Object(Vec<Member>),
 }
 
 /// How a vendor lays its JSON out.
@@ -44,13 +47,13 @@ impl Json {
     }
 
     /// Changes every object (outermost first), this one included.
-    pub(super) fn each_object(&mut self, change: &mut dyn FnMut(&mut Vec<(String, Json)>)) {
+    pub(super) fn each_object(&mut self, change: &mut dyn FnMut(&mut Vec<Member>)) {
         match self {
             Json::Object(members) => {
                 change(members);
-                members
-                    .iter_mut()
-                    .for_each(|(_, value)| value.each_object(change));
+                for (_, value) in members {
+                    value.each_object(change);
+                }
             }
             Json::List(items) => items.iter_mut().for_each(|item| item.each_object(change)),
             Json::Null | Json::Bool(_) | Json::Integer(_) | Json::Text(_) => {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     exchange::{Answer, Body, End, Reply},
     faults::{Behaviour, Kind},
-    json::Json,
+    json::{Json, Layout},
     knobs::{Knob, Knobs, choice, count, flag, optional_count, signed, status, text},
     server::http_bytes,
 };
@@ -16,6 +16,8 @@ use super::{
 const PROXY_PAGE: &str = "<!DOCTYPE html>\r\n<html><head><title>Error</title></head>\r\n<body><center><h1>Service error</h1></center><hr><center>nginx</center></body></html>\r\n";
 const SIGN_IN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><form action=\"/login\" method=\"post\"><input name=\"user\"><input name=\"password\" type=\"password\"></form></body></html>\n";
 const PHP_WARNING: &str = "<br />\n<b>Warning</b>:  Undefined array key \"course\" in <b>/var/www/html/app/Api.php</b> on line <b>217</b><br />\n";
+
+const ACCENTED: &str = "\u{e9}t\u{e9}";
 
 const FORMAT: Knob = choice(
     "format",
@@ -209,7 +211,7 @@ pub(super) const GENERAL: &[Kind] = &[
         meaning: "sends the right body with another content type",
         parameters: &[text("value", "text/plain", "the content type")],
         behaviour: Behaviour::Distort(|knobs, answer| {
-            answer.set_header("Content-Type", knobs.text("value"))
+            answer.set_header("Content-Type", knobs.text("value"));
         }),
     },
     Kind {
@@ -226,16 +228,21 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "latin1",
-        meaning: "sends the body in ISO 8859-1 with an accented word in it; what that cannot write becomes a question mark",
+        meaning: "sends the body in ISO 8859-1 with an accented word in it (a member \"note\" in JSON)",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
-            let text = String::from_utf8_lossy(&answer.body.to_bytes()).into_owned();
-            let encode = |text: &str| {
-                text.chars()
-                    .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
-                    .collect::<Vec<_>>()
+            let text = match &mut answer.body {
+                Body::Json(Json::Object(members), _) => {
+                    members.push(("note".to_owned(), ACCENTED.into()));
+                    // PHP's layout would escape the very characters this is about.
+                    Json::Object(members.clone()).write(Layout::Indented("\n"))
+                }
+                other => String::from_utf8_lossy(&other.to_bytes()).into_owned() + " " + ACCENTED,
             };
-            answer.body = Body::Bytes([encode(&text), encode(" \u{e9}t\u{e9}")].concat());
+            let latin1 = text
+                .chars()
+                .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'));
+            answer.body = Body::Bytes(latin1.collect());
         }),
     },
     Kind {
@@ -245,7 +252,7 @@ pub(super) const GENERAL: &[Kind] = &[
         behaviour: Behaviour::Distort(|_, answer| {
             if let Body::Json(json, _) = &mut answer.body {
                 json.each_object(&mut |members| {
-                    members.insert(0, ("apiVersion".to_owned(), "2026-11".into()))
+                    members.insert(0, ("apiVersion".to_owned(), "2026-11".into()));
                 });
             }
         }),
@@ -257,7 +264,9 @@ pub(super) const GENERAL: &[Kind] = &[
         behaviour: Behaviour::Distort(|_, answer| {
             if let Body::Json(json, _) = &mut answer.body {
                 json.each_object(&mut |members| {
-                    members.iter_mut().for_each(|(name, _)| capitalise(name))
+                    for (name, _) in members {
+                        capitalise(name);
+                    }
                 });
             }
         }),

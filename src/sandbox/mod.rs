@@ -7,7 +7,7 @@
 //! The sandbox must never share code with the adapters under `vendors`: two readings of the same fact sheet that agree
 //! prove more than one reading used twice. It is for loopback and test networks; its accounts are public.
 //!
-//! Left out, and answered like any unknown path: StartExam's session feed and report (`v2/sessions`, `v2/session`),
+//! Left out, and answered like any unknown path: `StartExam`'s session feed and report (`v2/sessions`, `v2/session`),
 //! `v1/program` and the legacy v1 calls; `ThinkExam`'s webhook and the calls whose paths are not published.
 
 use std::{
@@ -63,10 +63,11 @@ impl Sandbox {
     ///
     /// When a port cannot be bound, or `port_base` leaves no room for three ports.
     pub async fn start(settings: Settings) -> io::Result<Sandbox> {
+        let base = settings.port_base;
+        let ports = [port(base, 0)?, port(base, 1)?, port(base, 2)?];
         let mut listeners = Vec::new();
-        for offset in 0..3 {
-            listeners
-                .push(TcpListener::bind((settings.host, port(settings.port_base, offset)?)).await?);
+        for port in ports {
+            listeners.push(TcpListener::bind((settings.host, port)).await?);
         }
         let start = (settings.now)();
         let vendors: [(Profile, Box<dyn Vendor>); 3] = [

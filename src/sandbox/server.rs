@@ -95,9 +95,8 @@ pub(super) fn http_bytes(answer: &Answer, body: &[u8], content_length: usize) ->
     for (name, value) in &answer.headers {
         head.extend([name, ": ", value, "\r\n"]);
     }
-    head.push_str(&format!(
-        "Content-Length: {content_length}\r\nConnection: close\r\n\r\n"
-    ));
+    let length = content_length.to_string();
+    head.extend(["Content-Length: ", &length, "\r\nConnection: close\r\n\r\n"]);
     [head.as_bytes(), body].concat()
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The published limit on the age of `Date`.
-const DATE_AGE_LIMIT: Duration = Duration::from_secs(15 * 60);
+const DATE_AGE_LIMIT: Duration = Duration::from_mins(15);
 /// The one refusal text the vendor publishes.
 pub(super) const DATE_TOO_OLD: &str = "HTTP header 'Date' is incorrect: it's older than 15 minutes";
 // The vendor publishes no wording for any refusal below; these texts are invented.

@@ -42,10 +42,7 @@ impl ThinkExam {
                 context.fault_text("message"),
             ));
         }
-        let mut checked: Vec<_> = rows
-            .iter()
-            .map(|row| self.check_row(row, context))
-            .collect();
+        let mut checked: Vec<_> = rows.iter().map(check_row).collect();
         if context.struck_by("bulk_item_error")
             && let Some(row) = usize::try_from(context.fault_number("row"))
                 .ok()
@@ -92,7 +89,7 @@ impl ThinkExam {
         body: &Map<String, Value>,
         context: &mut Context<'_>,
     ) -> Result<Json, Refusal> {
-        self.check_fields(body)?;
+        check_fields(body)?;
         self.register(body, context)
     }
 
@@ -157,31 +154,6 @@ impl ThinkExam {
         ]))
     }
 
-    /// The two required members and the course.
-    pub(super) fn check_fields(&self, row: &Map<String, Value>) -> Result<(), Refusal> {
-        if let Some(field) = ["name", "email"]
-            .iter()
-            .find(|field| text(row, field).is_empty())
-        {
-            return Err(Refusal::blank(field));
-        }
-        let course = text(row, "courseName");
-        if !course.is_empty() && !account::COURSES.contains(&course.as_str()) {
-            return Err(Refusal::not_exist("courseName"));
-        }
-        Ok(())
-    }
-
-    fn check_row<'a>(
-        &self,
-        row: &'a Value,
-        _: &Context<'_>,
-    ) -> Result<&'a Map<String, Value>, Refusal> {
-        let row = row.as_object().ok_or_else(Refusal::generic)?;
-        self.check_fields(row)?;
-        Ok(row)
-    }
-
     fn new_candidate(&mut self, row: &Map<String, Value>) -> Candidate {
         let student_id = self.next_student;
         self.next_student += 1;
@@ -205,4 +177,25 @@ impl ThinkExam {
             fields: kept.collect(),
         }
     }
+}
+
+/// The two required members and the course.
+pub(super) fn check_fields(row: &Map<String, Value>) -> Result<(), Refusal> {
+    if let Some(field) = ["name", "email"]
+        .iter()
+        .find(|field| text(row, field).is_empty())
+    {
+        return Err(Refusal::blank(field));
+    }
+    let course = text(row, "courseName");
+    if !course.is_empty() && !account::COURSES.contains(&course.as_str()) {
+        return Err(Refusal::not_exist("courseName"));
+    }
+    Ok(())
+}
+
+fn check_row(row: &Value) -> Result<&Map<String, Value>, Refusal> {
+    let row = row.as_object().ok_or_else(Refusal::generic)?;
+    check_fields(row)?;
+    Ok(row)
 }

@@ -167,7 +167,7 @@ impl ThinkExam {
             "deassignTest" => self.withdraw(body, context),
             "changeStudentPassword" => self.change_password(body, context),
             "newUser" => self.new_user(body, context),
-            _ => self.check_login(body),
+            _ => Ok(self.check_login(body)),
         }
     }
 }

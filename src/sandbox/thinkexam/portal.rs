@@ -11,7 +11,9 @@ use super::{
         exchange::Call,
         json::{Json, object},
     },
-    Refusal, ThinkExam, account, email_key, text,
+    Refusal, ThinkExam, account,
+    candidates::check_fields,
+    email_key, text,
 };
 
 /// `Custom-Header` is JSON that names the client.
@@ -48,7 +50,7 @@ impl ThinkExam {
                 .ok_or_else(|| Refusal::not_exist("courseId"))?;
             row.insert("courseName".to_owned(), json!(course));
         }
-        self.check_fields(&row)?;
+        check_fields(&row)?;
         let password = text(body, "password");
         if !password.is_empty() {
             row.insert(
@@ -64,7 +66,7 @@ impl ThinkExam {
     }
 
     /// `checkLogin`.
-    pub(super) fn check_login(&mut self, body: &Map<String, Value>) -> Result<Json, Refusal> {
+    pub(super) fn check_login(&mut self, body: &Map<String, Value>) -> Json {
         let (email, password) = (
             email_key(&text(body, "email")),
             decode(&text(body, "password")),
@@ -75,7 +77,7 @@ impl ThinkExam {
             .get(&email)
             .filter(|candidate| Some(&candidate.password) == password.as_ref());
         let Some(candidate) = candidate else {
-            return Ok(object([("result", "no_record".into())]));
+            return object([("result", "no_record".into())]);
         };
         let host = account::CLIENT_URL;
         let data = object([
@@ -106,7 +108,7 @@ impl ThinkExam {
             ("loginStatus", Json::Null),
             ("isPhc", 0_i64.into()),
         ]);
-        Ok(object([
+        object([
             ("result", "success".into()),
             (
                 "success",
@@ -118,7 +120,7 @@ impl ThinkExam {
             ("data", data),
             ("ACCESS_TOKEN", access.into()),
             ("LARAVEL_TOKEN", laravel.into()),
-        ]))
+        ])
     }
 }
 

@@ -50,7 +50,7 @@ impl Issued {
         let secret_is_right = same(&text(&body, "secret"), account::SECRET);
         if text(&body, "apiKey") != account::API_KEY || !secret_is_right {
             let mut refusal = refused(context);
-            refusal.message = "Invalid api key or secret".to_owned();
+            "Invalid api key or secret".clone_into(&mut refusal.message);
             return write(401, refusal.to_json(), context.switches);
         }
         self.counter += 1;
