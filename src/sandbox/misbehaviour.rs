@@ -35,10 +35,8 @@ const MESSAGE: Knob = text(
     "Simulated failure",
     "the message for the formats vendor, json and text",
 );
-const RETRY_AFTER: Knob = optional_count(
-    "retryAfter",
-    "seconds for the Retry-After header; none without it",
-);
+const RETRY_AFTER_MEANING: &str = "seconds for the Retry-After header; null for none";
+const RETRY_AFTER: Knob = optional_count("retryAfter", None, RETRY_AFTER_MEANING);
 
 /// Every general fault.
 pub(super) const GENERAL: &[Kind] = &[
@@ -95,14 +93,7 @@ pub(super) const GENERAL: &[Kind] = &[
         meaning: "answers 429",
         parameters: &[
             status(429),
-            Knob {
-                form: super::knobs::Form::Number {
-                    default: Some(1),
-                    min: 0,
-                    max: 86_400,
-                },
-                ..RETRY_AFTER
-            },
+            optional_count("retryAfter", Some(1), RETRY_AFTER_MEANING),
             FORMAT,
             MESSAGE,
             EFFECT,

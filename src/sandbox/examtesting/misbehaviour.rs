@@ -166,6 +166,7 @@ pub(super) const SWITCHES: &[Knob] = &[
     ),
     optional_count(
         "student_limit",
+        None,
         "students the plan allows; beyond it 1008; no limit when not set",
     ),
     flag(

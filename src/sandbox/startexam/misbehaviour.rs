@@ -180,6 +180,7 @@ pub(super) const SWITCHES: &[Knob] = &[
     ),
     optional_count(
         "future_date_limit_seconds",
+        None,
         "Date further ahead than this is refused (undocumented); accepted when not set",
     ),
     choice(

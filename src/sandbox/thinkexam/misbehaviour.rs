@@ -117,6 +117,7 @@ pub(super) const SWITCHES: &[Knob] = &[
     ),
     optional_count(
         "candidate_quota",
+        None,
         "candidates the account may have; beyond it a generic error (undocumented)",
     ),
     flag(
