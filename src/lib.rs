@@ -1,1 +1,14 @@
+//! examgate: one vendor-neutral REST API in front of several exam vendors, with a true answer about every write.
+//!
+//! The rooms, each naming only those before it:
+//! `secret` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
+//! `sandbox` stands apart. See `docs/ARCHITECTURE.md`.
+
+pub mod config;
+pub mod dispatch;
+pub mod domain;
 pub mod sandbox;
+pub mod secret;
+pub mod store;
+pub mod transport;
+pub mod vendors;

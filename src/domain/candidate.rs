@@ -1,0 +1,324 @@
+//! A person registered at a connection: what a caller may say of one, and what the gateway remembers.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ids::CandidateId;
+use super::outcome::{Outcome, Warning};
+use super::problem::FieldFault;
+use super::text::{Faults, folded, pointer_token};
+use crate::secret::Secret;
+
+/// What describes a person (SCIM and `OneRoster` members). Valid by construction through [`Person::checked`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// The caller's own id.
+    pub external_id: Option<String>,
+    /// The name to sign in with.
+    pub user_name: Option<String>,
+    /// The name in its parts.
+    pub name: Name,
+    /// Where mail reaches the person.
+    pub email: Option<String>,
+    /// Whether the person may take part; `None` was not said and means yes.
+    pub active: Option<bool>,
+    /// Telephone numbers, at most one a kind.
+    pub phone_numbers: Vec<PhoneNumber>,
+    /// Postal address.
+    pub address: Address,
+    /// The vendor-side group (classroom, course) the person joins.
+    pub group: Option<String>,
+    /// Date of birth, `YYYY-MM-DD`.
+    pub birth_date: Option<String>,
+    /// As the vendor spells it.
+    pub gender: Option<String>,
+    /// Base64 of a picture.
+    pub photo: Option<String>,
+    /// Members only the vendor's account knows.
+    pub custom: BTreeMap<String, String>,
+}
+
+/// A name in its parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// First name.
+    pub given_name: Option<String>,
+    /// Last name.
+    pub family_name: Option<String>,
+    /// The name as it is shown.
+    pub formatted: Option<String>,
+}
+
+/// A postal address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Street and number.
+    pub street_address: Option<String>,
+    /// City.
+    pub locality: Option<String>,
+    /// State or province.
+    pub region: Option<String>,
+    /// Postal code.
+    pub postal_code: Option<String>,
+    /// Country, as the vendor spells it.
+    pub country: Option<String>,
+}
+
+/// A telephone number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhoneNumber {
+    /// Which one it is.
+    pub kind: PhoneKind,
+    /// The number as written.
+    pub value: String,
+}
+
+/// Kinds of telephone numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneKind {
+    /// A mobile telephone.
+    Mobile,
+    /// At work.
+    Work,
+}
+
+/// What to do when the gateway already has the candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfCandidateExists {
+    /// Answer the one there is.
+    #[default]
+    Reuse,
+    /// Send the new members to the vendor.
+    Update,
+    /// Refuse.
+    Fail,
+}
+
+/// A valid request to register a person.
+#[derive(Debug, Clone)]
+pub struct NewCandidate {
+    /// The person.
+    pub person: Person,
+    /// The password to sign in with; never stored longer than the write is unsettled.
+    pub password: Option<Secret>,
+    /// What to do when the gateway already has the candidate.
+    pub if_exists: IfCandidateExists,
+}
+
+/// Longest accepted values, in characters. `EXTERNAL_ID` is the smallest limit a vendor documents (`StartExam`: 250).
+pub mod limits {
+    /// The caller's own id.
+    pub const EXTERNAL_ID: usize = 250;
+    /// Names, numbers, groups and other lines.
+    pub const LINE: usize = 200;
+    /// A password.
+    pub const PASSWORD: usize = 128;
+    /// A picture in Base64 (about 768 KiB of picture).
+    pub const PHOTO: usize = 1 << 20;
+    /// Number of custom members.
+    pub const CUSTOM_MEMBERS: usize = 50;
+}
+
+impl Person {
+    /// The person, if every member is in order. Pointers are those of the API (`/name/givenName`).
+    ///
+    /// # Errors
+    /// Every member at fault.
+    pub fn checked(self) -> Result<Self, Vec<FieldFault>> {
+        let mut faults = Faults::new();
+        faults.line("/externalId", self.external_id.as_deref(), limits::EXTERNAL_ID);
+        faults.line("/userName", self.user_name.as_deref(), limits::LINE);
+        faults.line("/name/givenName", self.name.given_name.as_deref(), limits::LINE);
+        faults.line("/name/familyName", self.name.family_name.as_deref(), limits::LINE);
+        faults.line("/name/formatted", self.name.formatted.as_deref(), limits::LINE);
+        faults.email("/email", self.email.as_deref());
+        faults.line("/group", self.group.as_deref(), limits::LINE);
+        faults.date("/birthDate", self.birth_date.as_deref());
+        faults.line("/gender", self.gender.as_deref(), limits::LINE);
+        faults.line("/photo", self.photo.as_deref(), limits::PHOTO);
+        for (pointer, value) in self.address.members() {
+            faults.line(pointer, value, limits::LINE);
+        }
+        for (index, number) in self.phone_numbers.iter().enumerate() {
+            faults.line(&format!("/phoneNumbers/{index}/value"), Some(&number.value), limits::LINE);
+            if self.phone_numbers[..index].iter().any(|earlier| earlier.kind == number.kind) {
+                let pointer = format!("/phoneNumbers/{index}/type");
+                faults.push(FieldFault::invalid(pointer, "an earlier number has the same type"));
+            }
+        }
+        for (name, value) in &self.custom {
+            let pointer = format!("/custom/{}", pointer_token(name));
+            faults.line(&pointer, Some(name), limits::LINE);
+            faults.line(&pointer, Some(value), limits::LINE);
+        }
+        if self.custom.len() > limits::CUSTOM_MEMBERS {
+            let detail = format!("must not have more than {} members", limits::CUSTOM_MEMBERS);
+            faults.push(FieldFault::invalid("/custom", detail));
+        }
+        faults.or(self)
+    }
+
+    /// Whether the person may take part.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active.unwrap_or(true)
+    }
+
+    /// The number of this kind.
+    #[must_use]
+    pub fn phone(&self, kind: PhoneKind) -> Option<&str> {
+        self.phone_numbers.iter().find(|number| number.kind == kind).map(|number| number.value.as_str())
+    }
+
+    /// Pointers of the members that are given, for warnings about ones a vendor has no place for.
+    #[must_use]
+    pub fn given(&self) -> Vec<String> {
+        let Self {
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        } = self;
+        let single = [
+            ("/externalId", external_id.is_some()),
+            ("/userName", user_name.is_some()),
+            ("/name/givenName", name.given_name.is_some()),
+            ("/name/familyName", name.family_name.is_some()),
+            ("/name/formatted", name.formatted.is_some()),
+            ("/email", email.is_some()),
+            ("/active", active.is_some()),
+            ("/group", group.is_some()),
+            ("/birthDate", birth_date.is_some()),
+            ("/gender", gender.is_some()),
+            ("/photo", photo.is_some()),
+        ];
+        let single = single.into_iter().filter(|(_, given)| *given).map(|(pointer, _)| pointer.to_owned());
+        let phones = (0..phone_numbers.len()).map(|index| format!("/phoneNumbers/{index}"));
+        let address = address.members().into_iter().filter(|(_, value)| value.is_some()).map(|(p, _)| p.to_owned());
+        let custom = custom.keys().map(|name| format!("/custom/{}", pointer_token(name)));
+        single.chain(phones).chain(address).chain(custom).collect()
+    }
+}
+
+impl Name {
+    /// The name as it is shown: `formatted`, else first and last name joined.
+    #[must_use]
+    pub fn shown(&self) -> Option<String> {
+        if self.formatted.is_some() {
+            return self.formatted.clone();
+        }
+        let parts: Vec<&str> =
+            [&self.given_name, &self.family_name].into_iter().flatten().map(String::as_str).collect();
+        if parts.is_empty() { None } else { Some(parts.join(" ")) }
+    }
+}
+
+impl Address {
+    /// Every member with its pointer.
+    #[must_use]
+    pub fn members(&self) -> [(&'static str, Option<&str>); 5] {
+        let Self { street_address, locality, region, postal_code, country } = self;
+        [
+            ("/address/streetAddress", street_address.as_deref()),
+            ("/address/locality", locality.as_deref()),
+            ("/address/region", region.as_deref()),
+            ("/address/postalCode", postal_code.as_deref()),
+            ("/address/country", country.as_deref()),
+        ]
+    }
+}
+
+/// What the gateway knows a candidate to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateState {
+    /// The vendor has the person.
+    Registered,
+    /// A write is under way.
+    Pending,
+    /// The vendor refused; it does not have the person.
+    Failed,
+    /// It is not known whether the vendor has the person.
+    Unknown,
+}
+
+/// A candidate as the gateway remembers it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The gateway's identifier.
+    pub id: CandidateId,
+    /// Who owns it.
+    pub tenant: String,
+    /// The connection it lives at.
+    pub connection: String,
+    /// The person.
+    pub person: Person,
+    /// What the gateway knows it to be.
+    pub state: CandidateState,
+    /// What is known of the last write.
+    pub outcome: Outcome,
+    /// How the vendor names the person (`id`, …), as far as it has told.
+    pub vendor_ref: Map<String, Value>,
+    /// What the adapter keeps for later and nobody is shown (a sign-in token for launch links).
+    pub private: BTreeMap<String, String>,
+    /// What the caller should know.
+    pub warnings: Vec<Warning>,
+    /// When the record was made.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub last_modified: Timestamp,
+}
+
+/// By which a person is recognised within a tenant and connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Identity {
+    /// The caller's own id, compared exactly.
+    ExternalId(String),
+    /// The sign-in name, compared without case.
+    UserName(String),
+    /// The e-mail address, compared without case; only where the vendor knows people by it.
+    Email(String),
+}
+
+impl Identity {
+    /// The identities of a person; e-mail counts only where the vendor knows people by it.
+    #[must_use]
+    pub fn of(person: &Person, by_email: bool) -> Vec<Self> {
+        let external_id = person.external_id.clone().map(Self::ExternalId);
+        let user_name = person.user_name.as_deref().map(|name| Self::UserName(folded(name)));
+        let email = person.email.as_deref().filter(|_| by_email).map(|email| Self::Email(folded(email)));
+        [external_id, user_name, email].into_iter().flatten().collect()
+    }
+
+    /// Kind and value, as the store keeps them.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::ExternalId(value) => ("externalId", value),
+            Self::UserName(value) => ("userName", value),
+            Self::Email(value) => ("email", value),
+        }
+    }
+}
+
+/// A change to a candidate: the members to set, and those to clear (RFC 7396 merge patch).
+#[derive(Debug, Clone, Default)]
+pub struct CandidateChanges {
+    /// The person as it will be; only members in `touched` differ from the present one.
+    pub person: Person,
+    /// Pointers of the members the patch names.
+    pub touched: Vec<String>,
+}

@@ -1,0 +1,127 @@
+//! Enrolling employees in a vendor-side program, and withdrawing them.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Warning;
+use super::problem::FieldFault;
+use super::text::Faults;
+
+/// How the vendor is told which program is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramRef {
+    /// The vendor's own id.
+    Id(String),
+    /// The account's id for it, kept at the vendor.
+    External(String),
+}
+
+/// Which of the program's assessments are meant: all, or these (the vendor's own ids).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssessmentScope {
+    /// Every assessment of the program.
+    All,
+    /// These only.
+    Selected(Vec<String>),
+}
+
+/// A valid enrolment: two disjoint lists without repeats, not both empty, at most [`Enrolment::MOST`] entries each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// The assessments meant.
+    pub scope: AssessmentScope,
+    /// The caller's ids of those to enrol.
+    pub register: Vec<String>,
+    /// The caller's ids of those to withdraw.
+    pub unregister: Vec<String>,
+}
+
+impl Enrolment {
+    /// Most entries in one list.
+    pub const MOST: usize = 10_000;
+
+    /// The enrolment, if it is in order.
+    ///
+    /// # Errors
+    /// Every entry at fault.
+    pub fn checked(self) -> Result<Self, Vec<FieldFault>> {
+        let mut faults = Faults::new();
+        if let AssessmentScope::Selected(assessments) = &self.scope {
+            if assessments.is_empty() {
+                faults.push(FieldFault::missing("/assessments", "is needed with scope \"selected\""));
+            }
+            repeats(&mut faults, "/assessments", assessments);
+        }
+        for (pointer, list) in [("/register", &self.register), ("/unregister", &self.unregister)] {
+            for (index, id) in list.iter().enumerate() {
+                faults.line(&format!("{pointer}/{index}"), Some(id), 250);
+            }
+            if list.len() > Self::MOST {
+                let detail = format!("must not have more than {} entries", Self::MOST);
+                faults.push(FieldFault::invalid(pointer, detail));
+            }
+            repeats(&mut faults, pointer, list);
+        }
+        let registered: HashSet<&String> = self.register.iter().collect();
+        for (index, id) in self.unregister.iter().enumerate() {
+            if registered.contains(id) {
+                let pointer = format!("/unregister/{index}");
+                faults.push(FieldFault::new(pointer, "duplicate_item", "the same employee stands in register"));
+            }
+        }
+        if self.register.is_empty() && self.unregister.is_empty() {
+            faults.push(FieldFault::missing("/register", "one of register and unregister must have an entry"));
+        }
+        faults.or(self)
+    }
+}
+
+fn repeats(faults: &mut Faults, pointer: &str, list: &[String]) {
+    let mut seen = HashSet::new();
+    for (index, id) in list.iter().enumerate() {
+        if !seen.insert(id) {
+            faults.push(FieldFault::new(format!("{pointer}/{index}"), "duplicate_item", "stands in the list before"));
+        }
+    }
+}
+
+/// What the vendor counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolmentCounts {
+    /// Employees newly in the program.
+    pub employees_registered: u64,
+    /// Attempts newly granted.
+    pub attempts_registered: u64,
+    /// Employees taken out of the program.
+    pub employees_unregistered: u64,
+    /// Attempts withdrawn.
+    pub attempts_unregistered: u64,
+    /// Employees in the program after the call.
+    pub total_employees_in_program: u64,
+}
+
+impl EnrolmentCounts {
+    /// The counts of two calls, the second made after the first: changes add up, the total is the later one.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        Self {
+            employees_registered: self.employees_registered + later.employees_registered,
+            attempts_registered: self.attempts_registered + later.attempts_registered,
+            employees_unregistered: self.employees_unregistered + later.employees_unregistered,
+            attempts_unregistered: self.attempts_unregistered + later.attempts_unregistered,
+            total_employees_in_program: later.total_employees_in_program,
+        }
+    }
+}
+
+/// A finished enrolment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// What the vendor counted, over all calls.
+    pub counts: EnrolmentCounts,
+    /// What the caller should know.
+    pub warnings: Vec<Warning>,
+}

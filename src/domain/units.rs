@@ -1,0 +1,118 @@
+//! Durations (`"300ms"`, `"30s"`, `"24h"`, `"30d"`) and sizes (`"8MiB"`) as operators write them.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A length of time from configuration: a whole number followed by `ms`, `s`, `m`, `h` or `d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// A number of bytes from configuration: a whole number followed by `B`, `KiB`, `MiB` or `GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+impl Span {
+    /// The duration in this text.
+    ///
+    /// # Errors
+    /// A sentence saying what is accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        scaled(text, &SPAN_UNITS)
+            .map(|millis| Self(Duration::from_millis(millis)))
+            .ok_or_else(|| "expected a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" or \"30d\"".to_owned())
+    }
+}
+
+impl Size {
+    /// The size in this text.
+    ///
+    /// # Errors
+    /// A sentence saying what is accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        scaled(text, &SIZE_UNITS).map(Self).ok_or_else(|| "expected a size such as \"512KiB\" or \"8MiB\"".to_owned())
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        write_scaled(f, millis, &SPAN_UNITS)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_scaled(f, self.0, &SIZE_UNITS)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+fn write_scaled(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
+    let (unit, factor) = units
+        .iter()
+        .rev()
+        .find(|(_, factor)| value != 0 && value.is_multiple_of(*factor))
+        .copied()
+        .unwrap_or(units[usize::from(units.len() > 4)]);
+    write!(f, "{}{unit}", value / factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_operators_write() {
+        for (text, millis) in [("300ms", 300), ("30s", 30_000), ("5m", 300_000), ("24h", 86_400_000), ("0s", 0)] {
+            assert_eq!(Span::parse(text), Ok(Span(Duration::from_millis(millis))));
+            assert_eq!(Span::parse(&Span::parse(text).unwrap().to_string()), Span::parse(text));
+        }
+        assert_eq!(Size::parse("8MiB"), Ok(Size(8 << 20)));
+        assert_eq!(Size(8 << 20).to_string(), "8MiB");
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in ["", "30", "s", "-1s", "1.5s", "30 s", "30S", "99999999999999999999d"] {
+            assert!(Span::parse(text).is_err(), "{text}");
+        }
+        for text in ["", "8", "8MB", "8 MiB", "-1B"] {
+            assert!(Size::parse(text).is_err(), "{text}");
+        }
+    }
+}

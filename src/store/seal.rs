@@ -1,0 +1,6 @@
+//! Outline.
+
+/// Outline.
+pub struct Keyring;
+/// Outline.
+pub struct SealError;

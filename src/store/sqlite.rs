@@ -1,0 +1,4 @@
+//! Outline.
+
+/// Outline.
+pub struct SqliteStore;

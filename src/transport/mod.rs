@@ -1,0 +1,24 @@
+//! The way out to the vendors, shared by all of them: one [`Client`] a connection.
+//!
+//! The layers, from the outside in, and why each stands where it does:
+//!
+//! 1. trace: sees everything that happens to a call, the waiting included;
+//! 2. breaker: a failing vendor is not even waited for;
+//! 3. rate and concurrency limit: counts what is really going to be sent;
+//! 4. connect retry: repeats only what never left this machine, each time through the layers below;
+//! 5. attempt time-out: one attempt, its signing and the reading of its answer included;
+//! 6. sign: innermost, so that every attempt carries a fresh date;
+//! 7. reqwest: no redirects, no retries of its own, no proxy unless configured.
+//!
+//! It must never repeat a request that may have reached the vendor: every other repeat is `dispatch`'s, journalled.
+
+mod breaker;
+mod client;
+mod limit;
+mod settings;
+mod status;
+
+pub use breaker::Circuit;
+pub use client::{Answer, Client, ClientError, Draft, Request, Sign, Target, Unsigned};
+pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings};
+pub use status::general_fault;

@@ -1,0 +1,120 @@
+//! What an operator can set for any connection, whatever the vendor.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::domain::units::{Size, Span};
+
+/// The settings every connection has besides its vendor's own (contract of the configuration: `[connections.<name>]`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct ConnectionSettings {
+    /// One attempt: connecting, signing, sending and reading the answer.
+    pub timeout: Span,
+    /// How long after a timed-out or abandoned attempt the vendor may still act.
+    pub settle_grace: Span,
+    /// Most calls at the vendor at once; at least 1.
+    pub max_in_flight: usize,
+    /// Most calls a second; 0 is no limit.
+    pub requests_per_second: u32,
+    /// Most rows in one call; 0 is the vendor's own maximum.
+    pub batch_size: usize,
+    /// Repeating what never left this machine.
+    pub retry: RetrySettings,
+    /// Pausing while the vendor fails.
+    pub breaker: BreakerSettings,
+    /// Whether a plain `http://` address beyond loopback is accepted.
+    pub allow_http: bool,
+    /// Longest answer that is read.
+    pub max_response_bytes: Size,
+}
+
+/// Repeating a connection attempt: full jitter between 0 and `min(max, base · 2ⁿ)`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct RetrySettings {
+    /// Attempts in all; 1 is no repeat.
+    pub attempts: u32,
+    /// Upper end of the first pause.
+    pub base: Span,
+    /// Upper end of any pause.
+    pub max: Span,
+}
+
+/// Pausing while the vendor fails.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct BreakerSettings {
+    /// Failures in a row that open the circuit; 0 turns the breaker off.
+    pub failures: u32,
+    /// How long nothing is sent before one call may probe.
+    pub cooldown: Span,
+}
+
+impl ConnectionSettings {
+    /// The keys of this struct, so that a configuration table can be divided between it and the vendor's settings.
+    pub const KEYS: &'static [&'static str] = &[
+        "timeout",
+        "settle_grace",
+        "max_in_flight",
+        "requests_per_second",
+        "batch_size",
+        "retry",
+        "breaker",
+        "allow_http",
+        "max_response_bytes",
+    ];
+
+    /// Whether this address may be called: `https`, or `http` to this machine, or `http` expressly allowed.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn accepts(&self, url: &Url) -> Result<(), String> {
+        let loopback = match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => return Err("must name a host".to_owned()),
+        };
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if loopback || self.allow_http => Ok(()),
+            "http" => {
+                Err("is plain http, which carries credentials and personal data in clear text; use https, or set \
+                           allow_http = true"
+                    .to_owned())
+            }
+            other => Err(format!("has the scheme `{other}`; expected https")),
+        }
+    }
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            timeout: Span(Duration::from_secs(20)),
+            settle_grace: Span(Duration::from_secs(30)),
+            max_in_flight: 4,
+            requests_per_second: 5,
+            batch_size: 0,
+            retry: RetrySettings::default(),
+            breaker: BreakerSettings::default(),
+            allow_http: false,
+            max_response_bytes: Size(4 << 20),
+        }
+    }
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self { attempts: 3, base: Span(Duration::from_millis(200)), max: Span(Duration::from_secs(5)) }
+    }
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self { failures: 5, cooldown: Span(Duration::from_secs(15)) }
+    }
+}

@@ -1,0 +1,88 @@
+//! The exam vendors, one folder each: `mod` (the trait and the capabilities), `settings` (what the operator gives), `sign`
+//! (a pure function of request, body and time), `wire` (the vendor's own field names, private), `error` (one table from
+//! the vendor's codes to ours, quoting its source).
+//!
+//! This file is the only place that lists them. An adapter must never name another adapter, the store or the public face.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::domain::capability::Descriptor;
+use crate::domain::environment::Environment;
+use crate::domain::vendor::Vendor;
+use crate::secret::SecretSource;
+use crate::transport::{Client, ConnectionSettings};
+
+pub mod examtesting;
+pub mod startexam;
+pub mod thinkexam;
+
+/// Every kind of vendor there is.
+pub static DESCRIPTORS: [&Descriptor; 3] = [&examtesting::DESCRIPTOR, &thinkexam::DESCRIPTOR, &startexam::DESCRIPTOR];
+
+/// The vendor's own settings of one connection.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "vendor", rename_all = "lowercase")]
+pub enum Settings {
+    /// `ExamTesting` (Exam Testing, Inc.).
+    ExamTesting(examtesting::Settings),
+    /// `ThinkExam` (Ginger Webs).
+    ThinkExam(thinkexam::Settings),
+    /// `StartExam`.
+    StartExam(startexam::Settings),
+}
+
+/// What every adapter is given besides its own settings.
+pub struct Setup<'a> {
+    /// The operator's name of the connection.
+    pub name: &'a str,
+    /// The settings every connection has.
+    pub connection: &'a ConnectionSettings,
+    /// Where secrets are read from.
+    pub secrets: &'a dyn SecretSource,
+    /// Clock and entropy.
+    pub environment: Environment,
+}
+
+/// A connection ready for use.
+#[derive(Clone)]
+pub struct Connected {
+    /// The adapter.
+    pub vendor: Arc<dyn Vendor>,
+    /// Its way out, for its circuit's state.
+    pub client: Client,
+}
+
+/// A setting that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingFault {
+    /// The key below the connection, e.g. `signature.url`.
+    pub key: String,
+    /// One sentence for the operator; never a secret.
+    pub detail: String,
+}
+
+impl Settings {
+    /// Builds the adapter. Reads secrets, opens no connection.
+    ///
+    /// # Errors
+    /// Every setting that cannot work.
+    pub fn connect(self, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+        match self {
+            Self::ExamTesting(settings) => examtesting::connect(settings, setup),
+            Self::ThinkExam(settings) => thinkexam::connect(settings, setup),
+            Self::StartExam(settings) => startexam::connect(settings, setup),
+        }
+    }
+
+    /// What kind of vendor these settings are for.
+    #[must_use]
+    pub fn descriptor(&self) -> &'static Descriptor {
+        match self {
+            Self::ExamTesting(_) => &examtesting::DESCRIPTOR,
+            Self::ThinkExam(_) => &thinkexam::DESCRIPTOR,
+            Self::StartExam(_) => &startexam::DESCRIPTOR,
+        }
+    }
+}
