@@ -1,5 +1,8 @@
 //! The simulators, spoken to in raw HTTP as any client would.
 
+#![expect(clippy::expect_used, reason = "a helper that cannot go on fails the test that called it")]
+#![expect(clippy::disallowed_methods, reason = "the tests are their own main and read the clock for the simulators")]
+
 mod control;
 mod examtesting;
 mod faults;
@@ -45,11 +48,7 @@ impl Got {
 
 impl Bench {
     pub async fn start() -> Self {
-        let settings = Settings {
-            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port_base: 0,
-            now: SystemTime::now,
-        };
+        let settings = Settings { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port_base: 0, now: SystemTime::now };
         let sandbox = Sandbox::start(settings).await.expect("free ports");
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -73,11 +72,7 @@ impl Bench {
             return nothing;
         };
         let header = |name: &str| {
-            response
-                .headers()
-                .get(name)
-                .map(|value| value.to_str().expect("text").to_owned())
-                .unwrap_or_default()
+            response.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
         };
         let got = Got {
             status: Some(response.status().as_u16()),
@@ -86,27 +81,17 @@ impl Bench {
             retry_after: header("retry-after"),
             body: None,
         };
-        Got {
-            body: response.bytes().await.ok().map(|bytes| bytes.to_vec()),
-            ..got
-        }
+        Got { body: response.bytes().await.ok().map(|bytes| bytes.to_vec()), ..got }
     }
 
     /// Orders faults or switches and fails the test if they are refused.
     pub async fn order(&self, at: SocketAddr, order: Value) {
-        let got = self
-            .send(
-                self.client
-                    .post(format!("http://{at}/_faults"))
-                    .json(&order),
-            )
-            .await;
+        let got = self.send(self.client.post(format!("http://{at}/_faults")).json(&order)).await;
         assert_eq!(got.status, Some(200), "{}", got.text());
     }
 
     pub async fn switch(&self, at: SocketAddr, name: &str, value: impl Into<Value>) {
-        self.order(at, json!({ "switches": { name: value.into() } }))
-            .await;
+        self.order(at, json!({ "switches": { name: value.into() } })).await;
     }
 
     pub async fn fault(&self, at: SocketAddr, fault: Value) {
@@ -114,9 +99,7 @@ impl Bench {
     }
 
     pub async fn effects(&self, at: SocketAddr, query: &str) -> Value {
-        let got = self
-            .send(self.client.get(format!("http://{at}/_effects{query}")))
-            .await;
+        let got = self.send(self.client.get(format!("http://{at}/_effects{query}"))).await;
         assert_eq!(got.status, Some(200));
         got.json()
     }
@@ -126,9 +109,7 @@ impl Bench {
         let effects = self.effects(at, "?calls=false").await;
         let word = |effect: &Value, name: &str| effect[name].as_str().expect("text").to_owned();
         let effects = effects["effects"].as_array().expect("a list").iter();
-        effects
-            .map(|effect| format!("{} {}", word(effect, "change"), word(effect, "subject")))
-            .collect()
+        effects.map(|effect| format!("{} {}", word(effect, "change"), word(effect, "subject"))).collect()
     }
 
     pub fn startexam_request(&self, verb: &str, path: &str, body: &str) -> reqwest::RequestBuilder {
@@ -138,16 +119,12 @@ impl Bench {
         self.client
             .request(verb.parse().expect("a verb"), url)
             .header("Date", date)
-            .header(
-                "Authorization",
-                format!("SharedKey {}:{signature}", accounts::startexam::ACCOUNT_ID),
-            )
+            .header("Authorization", format!("SharedKey {}:{signature}", accounts::startexam::ACCOUNT_ID))
             .body(body.to_owned())
     }
 
     pub async fn startexam(&self, path: &str, body: &Value) -> Got {
-        self.send(self.startexam_request("POST", path, &body.to_string()))
-            .await
+        self.send(self.startexam_request("POST", path, &body.to_string())).await
     }
 
     pub async fn thinkexam(&self, operation: &str, body: &Value) -> Got {
@@ -164,40 +141,34 @@ impl Bench {
             .json(body)
     }
 
-    pub fn examtesting_request(
-        &self,
-        action: &str,
-        parameters: &[(&str, &str)],
-    ) -> reqwest::RequestBuilder {
+    pub fn examtesting_request(&self, action: &str, parameters: &[(&str, &str)]) -> reqwest::RequestBuilder {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.append_pair("Institutionid", accounts::examtesting::INSTITUTION_ID)
             .append_pair("Apikey", accounts::examtesting::API_KEY)
             .append_pair("ApiPass", accounts::examtesting::API_PASS)
             .extend_pairs(parameters);
         self.client
-            .post(format!(
-                "http://{}/ManageCandidate.aspx?action={action}",
-                self.sandbox.examtesting()
-            ))
+            .post(format!("http://{}/ManageCandidate.aspx?action={action}", self.sandbox.examtesting()))
             .header("Content-Type", "application/x-www-form-urlencoded")
             .body(form.finish())
     }
 
     pub async fn examtesting(&self, action: &str, parameters: &[(&str, &str)]) -> Got {
-        self.send(self.examtesting_request(action, parameters))
-            .await
+        self.send(self.examtesting_request(action, parameters)).await
     }
 }
 
 pub fn startexam_signature(string: &str) -> String {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(accounts::startexam::SECRET.as_bytes()).expect("any key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(accounts::startexam::SECRET.as_bytes()).expect("any key");
     mac.update(string.as_bytes());
     BASE64.encode(&mac.finalize().into_bytes())
 }
 
 pub fn employees(ids: &[&str]) -> Value {
-    let rows: Vec<_> = ids.iter().map(|id| json!({ "id": id, "status": "active", "data": [{ "name": "First Name", "value": "Jo" }] })).collect();
+    let rows: Vec<_> = ids
+        .iter()
+        .map(|id| json!({ "id": id, "status": "active", "data": [{ "name": "First Name", "value": "Jo" }] }))
+        .collect();
     json!({ "profileId": accounts::startexam::PROFILE_ID, "employees": rows })
 }
 
@@ -214,10 +185,5 @@ pub fn registration(ids: &[&str], keep_existing: bool) -> Value {
 }
 
 pub fn student(username: &str) -> Vec<(&str, &str)> {
-    vec![
-        ("groupName", "Group A"),
-        ("email", "jo@example.com"),
-        ("username", username),
-        ("password", "s3cretWord1"),
-    ]
+    vec![("groupName", "Group A"), ("email", "jo@example.com"), ("username", username), ("password", "s3cretWord1")]
 }
