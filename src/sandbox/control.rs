@@ -20,7 +20,7 @@ pub(super) fn is_control(path: &str) -> bool {
 pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call) -> Answer {
     let result = match (call.method.as_str(), call.path.as_str()) {
         ("GET", "/_faults") => Ok(faults(inner, profile)),
-        ("POST", "/_faults") => set_faults(inner, &call.body).map(|()| faults(inner, profile)),
+        ("POST", "/_faults") => set_faults(inner, &call.body).map(|()| in_force(inner, profile)),
         ("GET", "/_effects") => effects(inner, profile, call),
         ("POST", "/_reset") => {
             reset(inner);
@@ -70,14 +70,17 @@ fn read_list(inner: &Inner, name: &str, list: &Value) -> Result<Vec<super::fault
     inner.plan.read(orders)
 }
 
+fn in_force(inner: &Inner, profile: &Profile) -> Value {
+    json!({ "vendor": profile.name, "faults": inner.plan.active(), "switches": inner.switches.to_json() })
+}
+
 fn faults(inner: &Inner, profile: &Profile) -> Value {
-    let (active, known) = inner.plan.to_json();
     json!({
         "vendor": profile.name,
-        "faults": active,
+        "faults": inner.plan.active(),
         "switches": inner.switches.to_json(),
         "operations": inner.plan.operations(),
-        "known": known,
+        "known": inner.plan.known(),
         "knownSwitches": profile.switches.iter().map(Knob::describe).collect::<Vec<_>>(),
     })
 }

@@ -159,14 +159,18 @@ impl Plan {
         None
     }
 
-    /// The faults in force, and every kind there is.
-    pub(super) fn to_json(&self) -> (Value, Value) {
-        let active = self.active.iter().map(Fault::to_json).collect();
+    /// The faults in force.
+    pub(super) fn active(&self) -> Value {
+        self.active.iter().map(Fault::to_json).collect()
+    }
+
+    /// Every kind there is.
+    pub(super) fn known(&self) -> Value {
         let known = self.kinds.iter().map(|kind| {
             let parameters: Vec<_> = knobs_of(kind).iter().map(Knob::describe).collect();
             json!({ "name": kind.name, "meaning": kind.meaning, "only": kind.only, "parameters": parameters })
         });
-        (active, known.collect())
+        known.collect()
     }
 
     /// The operations a fault can name.

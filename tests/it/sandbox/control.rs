@@ -127,3 +127,34 @@ async fn a_port_base_without_room_for_three_is_refused() {
     let refused = Sandbox::start(settings).await.map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(std::io::ErrorKind::InvalidInput));
 }
+
+#[tokio::test]
+async fn calls_arriving_together_take_effect_once_each() {
+    let bench = std::sync::Arc::new(Bench::start().await);
+    let calls = (0..100).map(|number| {
+        let bench = bench.clone();
+        tokio::spawn(async move { bench.examtesting("add", &student(&format!("person{}", number / 2))).await.text() })
+    });
+    let mut successes = 0;
+    for call in calls.collect::<Vec<_>>() {
+        successes += usize::from(call.await.expect("no panic").contains("SUCCESS"));
+    }
+    assert_eq!(successes, 50);
+    let mut subjects = bench.changes(bench.sandbox.examtesting()).await;
+    subjects.sort();
+    subjects.dedup();
+    assert_eq!(subjects.len(), 50);
+}
+
+#[tokio::test]
+async fn a_fault_that_would_not_show_waits_for_a_call_on_which_it_does() {
+    let bench = Bench::start().await;
+    let at = bench.sandbox.startexam();
+    bench.fault(at, json!({ "name": "null_ids", "times": 1 })).await;
+    bench.startexam("/v1/employees", &employees(&["1"])).await;
+    let got = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await.json();
+    assert_eq!(got["participantIds"], json!([null]));
+    let order = json!({ "faults": [{ "name": "null_ids", "operation": "employees" }] });
+    let got = bench.send(bench.client.post(format!("http://{at}/_faults")).json(&order)).await;
+    assert_eq!(got.status, Some(400));
+}
