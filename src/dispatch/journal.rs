@@ -64,7 +64,7 @@ impl Gateway {
         }
         let now = self.0.environment.now();
         for (row, write) in rows.iter_mut().zip(writes) {
-            connection.note(row.as_ref().map(|_| ()).map_err(|fault| fault), now);
+            connection.note(row.as_ref().map(|_| ()), now);
             if let Err(fault) = row {
                 *fault = connection.own(fault.clone());
                 if fault.outcome == Outcome::Unknown && fault.resource.is_none() {
