@@ -4,7 +4,11 @@
 //! `secret` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
 //! `sandbox` stands apart. See `docs/ARCHITECTURE.md`.
 
+pub mod config;
+pub mod dispatch;
 pub mod domain;
+pub mod sandbox;
 pub mod secret;
+pub mod store;
 pub mod transport;
 pub mod vendors;

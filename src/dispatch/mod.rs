@@ -1,0 +1,162 @@
+//! What the gateway promises: people are registered once, bookings are made once, and the answer about every write is
+//! true. The only room that knows both the store and the vendors.
+//!
+//! Every write goes the same way: plan (nothing sent yet), claim and intent in the store, the vendor's call, the outcome in
+//! the store, the answer. The work runs in a task of its own, so that a caller who hangs up changes nothing; writes about
+//! one subject run one after the other.
+
+mod assignments;
+mod bulk;
+mod caller;
+mod candidates;
+mod catalogue;
+mod connections;
+mod journal;
+mod packing;
+mod programs;
+mod settling;
+mod subjects;
+mod tickets;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use self::connections::Connection;
+use self::subjects::Subjects;
+use self::tickets::Acceptance;
+use crate::domain::capability::Descriptor;
+use crate::domain::environment::Environment;
+use crate::domain::outcome::Warning;
+use crate::domain::problem::{Code, Fault, FieldFault};
+use crate::domain::vendor::{Attempt, Call};
+use crate::store::{Store, StoreError};
+
+pub use self::assignments::AssignmentQuery;
+pub use self::bulk::{BulkReport, BulkResult, BulkRow};
+pub use self::caller::{Allowed, Caller};
+pub use self::candidates::{CandidateAnswer, Patch};
+pub use self::catalogue::{Catalogue, CatalogueEntry};
+pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::programs::{EmployeeKey, EnrolmentOrder};
+pub use self::tickets::{Ticket, Written};
+
+/// The gateway: cheap to clone, shared by all requests.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    connections: BTreeMap<String, Connection>,
+    catalogue: Catalogue,
+    environment: Environment,
+    subjects: Subjects,
+    tasks: TaskTracker,
+    draining: AtomicBool,
+}
+
+impl Gateway {
+    /// A gateway over these connections.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        connections: BTreeMap<String, ConnectionSetup>,
+        catalogue: Catalogue,
+        environment: Environment,
+    ) -> Self {
+        let connections =
+            connections.into_iter().map(|(name, setup)| (name.clone(), Connection::new(name, setup))).collect();
+        Self(Arc::new(Inner {
+            store,
+            connections,
+            catalogue,
+            environment,
+            subjects: Subjects::default(),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// Every kind of vendor there is.
+    #[must_use]
+    pub fn descriptors() -> &'static [&'static Descriptor] {
+        &crate::vendors::DESCRIPTORS
+    }
+
+    /// Whether the gateway can work: its store answers and it is not shutting down.
+    pub async fn ready(&self) -> Result<(), Fault> {
+        self.refuse_when_draining()?;
+        self.0.store.ping().await.map_err(|error| store_fault(&error))
+    }
+
+    /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
+    /// store as an intent without an answer.
+    pub async fn drain(&self, grace: Duration) {
+        self.0.draining.store(true, Ordering::SeqCst);
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                open = self.0.tasks.len(),
+                "stopped waiting for writes under way; they stay open in the store"
+            );
+        }
+    }
+
+    fn refuse_when_draining(&self) -> Result<(), Fault> {
+        if self.0.draining.load(Ordering::SeqCst) {
+            let wait = Some(Duration::from_secs(1));
+            return Err(Fault::new(Code::Draining, "This instance is shutting down.").after(wait));
+        }
+        Ok(())
+    }
+
+    /// Starts the work in a task of its own.
+    fn start<T, F, W>(&self, work: F) -> Result<Ticket<T>, Fault>
+    where
+        T: Clone + Send + Sync + 'static,
+        F: FnOnce(Self, Acceptance<T>) -> W,
+        W: Future<Output = Result<Written<T>, Fault>> + Send + 'static,
+    {
+        self.refuse_when_draining()?;
+        let (acceptance, accepted) = tickets::acceptance();
+        let work = self.0.tasks.spawn(work(self.clone(), acceptance));
+        Ok(Ticket::new(accepted, work))
+    }
+}
+
+/// A call made for this caller.
+fn call(caller: &Caller, attempt: Attempt) -> Call {
+    Call { attempt, request_id: caller.request_id.clone(), traceparent: caller.traceparent.clone() }
+}
+
+/// The store failed before anything was sent.
+fn store_fault(error: &StoreError) -> Fault {
+    tracing::error!(%error, "the store failed");
+    let wait = Some(Duration::from_secs(1));
+    Fault::new(Code::StoreUnavailable, "The store cannot be reached; nothing was sent.").after(wait)
+}
+
+/// The store failed after the vendor was called: what the vendor did could not be kept.
+fn store_lost(error: &StoreError, resource: &str) -> Fault {
+    tracing::error!(%error, resource, "the store failed after the vendor was called");
+    let wait = Some(Duration::from_secs(1));
+    Fault::unknown(Code::StoreUnavailable, "The vendor was called, but the outcome could not be kept.")
+        .after(wait)
+        .at(resource)
+}
+
+/// With `Prefer: handling=strict`, members the vendor has no place for are a fault.
+fn hold_to_strict(strict: bool, warnings: &[Warning]) -> Result<(), Fault> {
+    if !strict {
+        return Ok(());
+    }
+    let ignored: Vec<FieldFault> = warnings
+        .iter()
+        .filter(|warning| warning.code == Warning::FIELD_IGNORED)
+        .map(|warning| FieldFault::unsupported(warning.pointer.clone().unwrap_or_default(), warning.detail.clone()))
+        .collect();
+    if ignored.is_empty() { Ok(()) } else { Err(Fault::of_fields(ignored)) }
+}
