@@ -113,8 +113,8 @@ impl StartExam {
         booking.center.as_deref().unwrap_or(&self.center)
     }
 
-    /// Most rows in one booking call. See `wire::by_row` for why the flag matters; what an earlier attempt may have done
-    /// is asked one by one.
+    /// Most rows in one booking call. See `wire::by_row` for why the flag matters; what an earlier attempt may have
+    /// done is asked one by one.
     pub(super) const fn at_most(&self, flagged: bool, attempt: Attempt) -> usize {
         match (flagged, attempt, self.existing) {
             (_, Attempt::Settling, _)

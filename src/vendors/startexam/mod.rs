@@ -1,6 +1,6 @@
-//! `StartExam` (`https://api.startexam.com`): employees by the customer's own id, bookings that answer a participant id,
-//! programs. Requests are signed with `SharedKey`; every body is serialised once, so that the length signed is the length
-//! sent.
+//! `StartExam` (`https://api.startexam.com`): employees by the customer's own id, bookings that answer a participant
+//! id, programs. Requests are signed with `SharedKey`; every body is serialised once, so that the length signed is the
+//! length sent.
 //!
 //! The vendor has no idempotency keys and reads nothing back, so no answer may be taken for more than it says; see
 //! `wire::by_row` and `error::fault`.
@@ -76,8 +76,8 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
             repeat: Repeat::HarmlessWithFlag,
             per_item_outcome: true,
             note: "No mail and no passwords. Rows with ifExists reuse share a call only where the connection says what \
-                   StartExam answers for a registration there is (existing_registration). An unclear create_new or fail \
-                   is repeated only if an earlier booking can be ruled out.",
+                   StartExam answers for a registration there is (existing_registration). An unclear create_new or \
+                   fail is repeated only if an earlier booking can be ruled out.",
             ..writes(Operation::AssignmentsCreate)
         },
         Capability::unsupported(Operation::AssignmentsCancel, "StartExam documents no way to withdraw a registration."),
@@ -120,7 +120,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
     };
     let adapter = StartExam {
         client: client.clone(),
-        signer: sign::SharedKey::new(account.account_id, account.key),
+        signer: sign::SharedKey::new(account.number, account.key),
         center: account.center,
         profile_id: account.profile_id,
         fields: account.fields,
@@ -237,26 +237,26 @@ impl Vendor for StartExam {
             .collect();
         let done = match employees {
             Some(employees) => self.sync(Operation::CandidatesCreate, employees, call).await,
-            None => Err(misuse("a registration without an externalId")),
+            None => Err(nameless()),
         };
-        rows.iter()
-            .map(|row| {
-                done.clone()?;
-                Ok(Applied::clean(registered(row.person.external_id.as_deref().unwrap_or_default())))
-            })
-            .collect()
+        let value = |row: &Registration| registered(row.person.external_id.as_deref().unwrap_or_default());
+        match done {
+            Ok(()) => rows.iter().map(value).map(Applied::clean).map(Ok).collect(),
+            Err(fault) => vec![Err(fault); rows.len()],
+        }
     }
 
     async fn update(&self, update: &Update, call: &Call) -> Row<Registered> {
         let Update { candidate, touched } = update;
-        let id = employee_id(candidate)?;
+        let id = employee_id(candidate).ok_or_else(nameless)?;
         let employee = self.employee(id, &candidate.person, candidate.person.is_active(), touched);
         self.sync(Operation::CandidatesUpdate, vec![employee], call).await?;
         Ok(Applied::clean(registered(id)))
     }
 
     async fn hide(&self, candidate: &KnownCandidate, call: &Call) -> Row<()> {
-        let employee = self.employee(employee_id(candidate)?, &candidate.person, false, &[]);
+        let id = employee_id(candidate).ok_or_else(nameless)?;
+        let employee = self.employee(id, &candidate.person, false, &[]);
         self.sync(Operation::CandidatesDelete, vec![employee], call).await?;
         Ok(Applied::clean(()))
     }
@@ -264,12 +264,10 @@ impl Vendor for StartExam {
     async fn assign(&self, rows: &[Booking], call: &Call) -> Vec<Row<Booked>> {
         let Some(first) = rows.first() else { return Vec::new() };
         let flagged = flagged(first, call.attempt);
-        let ids = self.book(first, rows, flagged, call).await;
-        let row = |(position, booking): (usize, &Booking)| {
-            let id = ids.as_ref().map_err(Fault::clone)?.get(position).and_then(Option::as_deref);
-            Ok(self.booked(booking, id))
-        };
-        rows.iter().enumerate().map(row).collect()
+        match self.book(first, rows, flagged, call).await {
+            Ok(ids) => rows.iter().zip(ids).map(|(row, id)| self.booked(row, id.as_deref())).map(Ok).collect(),
+            Err(fault) => vec![Err(fault); rows.len()],
+        }
     }
 
     async fn cancel(&self, _cancellation: &Cancellation, _call: &Call) -> Row<()> {
@@ -324,9 +322,13 @@ impl Vendor for StartExam {
     }
 }
 
-fn employee_id(candidate: &KnownCandidate) -> Result<&str, Fault> {
+fn employee_id(candidate: &KnownCandidate) -> Option<&str> {
     let known_as = candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str);
-    known_as.or(candidate.person.external_id.as_deref()).ok_or_else(|| misuse("a person without an externalId"))
+    known_as.or(candidate.person.external_id.as_deref())
+}
+
+fn nameless() -> Fault {
+    misuse("a person without an externalId")
 }
 
 fn registered(id: &str) -> Registered {

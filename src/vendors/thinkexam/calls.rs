@@ -16,7 +16,7 @@ use crate::domain::assignment::{Launch, Notify};
 use crate::domain::candidate::Person;
 use crate::domain::capability::Operation;
 use crate::domain::outcome::Warning;
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Code, Fault};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Applied, Attempt, Booked, Booking, Call, Registered, Registration, Row, VendorKey};
 use crate::secret::Secret;
@@ -83,7 +83,9 @@ impl ThinkExam {
             if reply.items.is_some() && !items.is_empty() {
                 return all(reading.bad_response("ThinkExam's answer is an error and has items of its own."));
             }
-            return all(if several { fault.of_call() } else { fault });
+            // A refusal by what the rows say may be about one of them; one by status (429, 503) is about none.
+            let splits = several && (fault.proof || fault.code == Code::VendorErrorUnmapped);
+            return all(if splits { fault.of_call() } else { fault });
         }
         wire::places(numbers, items)
             .into_iter()

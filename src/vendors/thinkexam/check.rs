@@ -286,7 +286,7 @@ impl Check<'_> {
     }
 }
 
-fn decoded(secret: &Secret, encoding: KeyEncoding) -> Result<Zeroizing<Vec<u8>>, String> {
+pub(super) fn decoded(secret: &Secret, encoding: KeyEncoding) -> Result<Zeroizing<Vec<u8>>, String> {
     let text = secret.expose().as_bytes();
     let key = match encoding {
         KeyEncoding::Utf8 => Ok(text.to_vec()),

@@ -231,7 +231,10 @@ pub(super) fn tree(body: &[u8]) -> Option<Value> {
     if let Ok(value) = serde_json::from_str(text) {
         return Some(opened(value));
     }
-    text.match_indices('{').take(PLACES).find_map(|(place, _)| serde_json::from_str(&text[place..]).ok())
+    // What follows one of these is a part of a document that was cut off, not one after a warning.
+    let inner = |place: usize| text[..place].trim_end().ends_with([':', ',', '[']);
+    let places = text.match_indices('{').map(|(place, _)| place).filter(|place| !inner(*place));
+    places.take(PLACES).find_map(|place| serde_json::from_str(&text[place..]).ok())
 }
 
 fn said(members: &Map<String, Value>) -> Said {

@@ -1,3 +1,5 @@
+//! Bookings: what is sent, what every answer means, what may share a call.
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

@@ -1,3 +1,5 @@
+//! People: what goes where, what has no place, what an update clears.
+
 use serde_json::{Value, json};
 
 use super::server::Reply;

@@ -1,3 +1,5 @@
+//! The vendor's refusals and silences, and the harmless look at a connection.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

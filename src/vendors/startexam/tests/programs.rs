@@ -1,3 +1,5 @@
+//! Programs: both forms of a program, both scopes, counts.
+
 use serde_json::json;
 
 use super::server::Reply;

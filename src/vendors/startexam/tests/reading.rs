@@ -1,3 +1,5 @@
+//! Answers on their own, without a call around them.
+
 use serde_json::{Value, json};
 
 use super::super::wire::{by_row, counts, guid, is_touched, participant_ids};

@@ -97,6 +97,24 @@ async fn a_call_refused_whole_is_worth_splitting() {
 }
 
 #[tokio::test]
+async fn a_call_refused_by_its_status_is_not_worth_splitting() {
+    for status in [429, 503] {
+        let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
+        assert_eq!(results[1].as_ref().unwrap_err().reach, Reach::Row);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_cut_off_is_not_read_by_its_parts() {
+    let whole = fixture!("register_single").to_string();
+    let inside = format!("{{\"result\":\"Success\",\"responseArray\":[ {whole}");
+    for answer in [inside.clone(), format!("Warning: x in y.php on line 3\n{inside}")] {
+        let results = registered((200, answer.into_bytes()), &numbered(&["E-1"])).await;
+        assert_eq!(told(&results[0]), AMBIGUOUS);
+    }
+}
+
+#[tokio::test]
 async fn an_error_with_items_is_a_contradiction() {
     let mut body = fixture!("register_success");
     body["error"] = json!({ "code": "3084", "msg": "courseName not exist." });

@@ -233,3 +233,21 @@ async fn a_check_asks_for_a_fresh_triple_and_changes_nothing() {
     let (connected, _) = remote(&closed, &json!({}));
     assert!(matches!(connected.vendor.check(&first()).await, Health::Faulty(_)));
 }
+
+#[tokio::test]
+async fn a_signature_service_that_keeps_silent_leaves_the_write_undone() {
+    // Bound and never accepted from: the connection stands, the answer never comes.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/signature", silent.local_addr().unwrap());
+    let stub = vendor_with(accepting(&[])).await;
+    let signature = json!({ "mode": "remote", "url": url, "api_key": "plain:demo-key", "secret": "plain:demo-secret" });
+    let connection =
+        ConnectionSettings { timeout: crate::domain::units::Span(std::time::Duration::from_millis(50)), ..unlimited() };
+    let settings = json!({ "base_url": stub.url, "signature": signature });
+    let vendor = attempt_connect(settings, &connection).unwrap().vendor;
+    let fault = vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
+    assert_eq!((fault.code, fault.outcome), (Code::VendorUnreachable, Outcome::NotApplied));
+    let Health::Faulty(fault) = vendor.check(&first()).await else { panic!("nobody answered") };
+    assert_eq!((fault.code, fault.outcome), (Code::VendorUnreachable, Outcome::NotApplied));
+    assert!(stub.seen().is_empty());
+}
