@@ -52,6 +52,22 @@ async fn everything_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    // What a process that is killed now leaves behind: nothing was closed, nothing flushed on purpose.
+    let (_left, copy) = place();
+    for suffix in ["", "-wal"] {
+        fs::copy(beside(&path, suffix), beside(&copy, suffix)).unwrap();
+    }
+    let left = SqliteStore::open(&copy, keys, make.0.clone()).unwrap();
+    assert!(left.intent(candidate.id.as_str()).await.unwrap().is_some());
+    assert_eq!(left.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
+}
+
+#[tokio::test]
 async fn what_was_handed_over_is_committed_before_the_store_is_gone() {
     let (_directory, path) = place();
     let (make, keys) = (Maker(environment()), ring(&environment()));
@@ -61,7 +77,7 @@ async fn what_was_handed_over_is_committed_before_the_store_is_gone() {
         let claim = make.claim(&store, &candidate);
         tokio::pin!(claim);
         // Polled once, so handed over; then nobody waits any more.
-        assert!(futures_util::poll!(&mut claim).is_pending());
+        drop(futures_util::poll!(&mut claim));
     }
     drop(store);
     let store = SqliteStore::open(&path, keys, make.0.clone()).unwrap();
@@ -386,12 +402,16 @@ async fn set_most_pages(store: &SqliteStore, pages: i64) {
 /// Keeps the writer busy until the answer is dropped, so that what comes meanwhile is one batch.
 fn hold_the_writer(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
     let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let (begun, holding) = std::sync::mpsc::channel();
     let hold = store.writer.run(move |_| {
+        begun.send(()).unwrap();
         assert!(closed.recv().is_err());
         Ok(())
     });
     let mut hold = std::pin::pin!(hold);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(hold.as_mut().poll(&mut context).is_pending());
+    // Not before it runs is its batch closed.
+    holding.recv().unwrap();
     gate
 }
