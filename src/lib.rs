@@ -7,6 +7,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod domain;
+pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod transport;

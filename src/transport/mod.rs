@@ -12,6 +12,7 @@
 //!
 //! It must never repeat a request that may have reached the vendor: every other repeat is `dispatch`'s, journalled.
 
+mod attempt;
 mod breaker;
 mod client;
 mod limit;
