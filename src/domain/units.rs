@@ -16,15 +16,16 @@ pub struct Size(pub u64);
 const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
+const SPAN_FORM: &str = "expected a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" or \"30d\"";
+const SIZE_FORM: &str = "expected a size such as \"512KiB\" or \"8MiB\"";
+
 impl Span {
     /// The duration in this text.
     ///
     /// # Errors
     /// A sentence saying what is accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        scaled(text, &SPAN_UNITS)
-            .map(|millis| Self(Duration::from_millis(millis)))
-            .ok_or_else(|| "expected a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" or \"30d\"".to_owned())
+        scaled(text, &SPAN_UNITS).map(|millis| Self(Duration::from_millis(millis))).ok_or_else(|| SPAN_FORM.to_owned())
     }
 }
 
@@ -34,7 +35,7 @@ impl Size {
     /// # Errors
     /// A sentence saying what is accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        scaled(text, &SIZE_UNITS).map(Self).ok_or_else(|| "expected a size such as \"512KiB\" or \"8MiB\"".to_owned())
+        scaled(text, &SIZE_UNITS).map(Self).ok_or_else(|| SIZE_FORM.to_owned())
     }
 }
 
@@ -53,13 +54,17 @@ impl fmt::Display for Size {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+        // A bare number is the usual slip; serde's own sentence would only ask for a string.
+        let text = String::deserialize(deserializer).map_err(|_| de::Error::custom(SPAN_FORM))?;
+        Self::parse(&text).map_err(de::Error::custom)
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+        // A bare number is the usual slip; serde's own sentence would only ask for a string.
+        let text = String::deserialize(deserializer).map_err(|_| de::Error::custom(SIZE_FORM))?;
+        Self::parse(&text).map_err(de::Error::custom)
     }
 }
 

@@ -64,11 +64,8 @@ pub mod thinkexam {
     /// Courses by name; `newUser` also takes them by number, from 1.
     pub const COURSES: &[&str] = &["CE104", "Safety Basics", "Data Science 2026"];
     /// Tests: id and title.
-    pub const TESTS: &[(&str, &str)] = &[
-        ("2415", "Aptitude"),
-        ("2416", "Safety Basics final"),
-        ("2417", "Data Science entry"),
-    ];
+    pub const TESTS: &[(&str, &str)] =
+        &[("2415", "Aptitude"), ("2416", "Safety Basics final"), ("2417", "Data Science entry")];
 }
 
 /// The `ExamTesting` institute.

@@ -30,10 +30,7 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call) -> Answe
         (_, "/_effects") => return refusal(405, "/_effects takes GET"),
         (_, "/_reset") => return refusal(405, "/_reset takes POST"),
         _ => {
-            return refusal(
-                404,
-                "the control endpoints are /_faults, /_effects and /_reset",
-            );
+            return refusal(404, "the control endpoints are /_faults, /_effects and /_reset");
         }
     };
     match result {
@@ -43,36 +40,21 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call) -> Answe
 }
 
 fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
-    let order: Value =
-        serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let order: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
     let Value::Object(order) = order else {
         return Err("the body is an object with faults, add or switches".to_owned());
     };
-    if let Some(name) = order
-        .keys()
-        .find(|name| !["faults", "add", "switches"].contains(&name.as_str()))
-    {
-        return Err(format!(
-            "there is no \"{name}\"; known here: faults, add, switches"
-        ));
+    if let Some(name) = order.keys().find(|name| !["faults", "add", "switches"].contains(&name.as_str())) {
+        return Err(format!("there is no \"{name}\"; known here: faults, add, switches"));
     }
     // Everything is read before anything is changed, so that a refused order changes nothing.
-    let replaced = order
-        .get("faults")
-        .map(|list| read_list(inner, "faults", list))
-        .transpose()?;
-    let added = order
-        .get("add")
-        .map(|list| read_list(inner, "add", list))
-        .transpose()?;
+    let replaced = order.get("faults").map(|list| read_list(inner, "faults", list)).transpose()?;
+    let added = order.get("add").map(|list| read_list(inner, "add", list)).transpose()?;
     if let Some(switches) = order.get("switches") {
         let Value::Object(switches) = switches else {
             return Err("switches is an object of names and values".to_owned());
         };
-        inner
-            .switches
-            .set_all(switches)
-            .map_err(|why| format!("switches: {why}"))?;
+        inner.switches.set_all(switches).map_err(|why| format!("switches: {why}"))?;
     }
     if let Some(faults) = replaced {
         inner.plan.replace(faults);
@@ -84,9 +66,7 @@ fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
 }
 
 fn read_list(inner: &Inner, name: &str, list: &Value) -> Result<Vec<super::faults::Fault>, String> {
-    let orders = list
-        .as_array()
-        .ok_or_else(|| format!("{name} is a list of faults"))?;
+    let orders = list.as_array().ok_or_else(|| format!("{name} is a list of faults"))?;
     inner.plan.read(orders)
 }
 
@@ -108,16 +88,12 @@ fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, Strin
     for (name, value) in call.query_pairs() {
         match (name.as_str(), value.as_str()) {
             ("since", number) => {
-                since = number
-                    .parse()
-                    .map_err(|_| format!("since is a number, not \"{number}\""))?;
+                since = number.parse().map_err(|_| format!("since is a number, not \"{number}\""))?;
             }
             ("calls", "true") => with_calls = true,
             ("calls", "false") => with_calls = false,
             _ => {
-                return Err(format!(
-                    "there is no {name}={value}; known here: since=NUMBER, calls=true|false"
-                ));
+                return Err(format!("there is no {name}={value}; known here: since=NUMBER, calls=true|false"));
             }
         }
     }
@@ -139,9 +115,5 @@ fn refusal(status: u16, message: &str) -> Answer {
 }
 
 fn write(status: u16, value: &Value) -> Answer {
-    Answer::new(
-        status,
-        "application/json",
-        Body::Text(format!("{value:#}\n")),
-    )
+    Answer::new(status, "application/json", Body::Text(format!("{value:#}\n")))
 }

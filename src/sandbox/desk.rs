@@ -53,10 +53,7 @@ impl Profile {
     /// Every fault of this vendor, the general ones first.
     pub(super) fn kinds(&self) -> impl Iterator<Item = &'static Kind> + use<> {
         let without = self.without;
-        misbehaviour::GENERAL
-            .iter()
-            .filter(move |kind| !without.contains(&kind.name))
-            .chain(self.faults)
+        misbehaviour::GENERAL.iter().filter(move |kind| !without.contains(&kind.name)).chain(self.faults)
     }
 }
 
@@ -79,31 +76,17 @@ impl Context<'_> {
 
     /// A parameter of the fault that strikes this call.
     pub(super) fn fault_number(&self, name: &str) -> i64 {
-        self.fault
-            .and_then(|fault| fault.knobs.number(name))
-            .unwrap_or(0)
+        self.fault.and_then(|fault| fault.knobs.number(name)).unwrap_or(0)
     }
 
     /// A text parameter of the fault that strikes this call.
     pub(super) fn fault_text(&self, name: &str) -> String {
-        self.fault
-            .map(|fault| fault.knobs.text(name))
-            .unwrap_or_default()
+        self.fault.map(|fault| fault.knobs.text(name)).unwrap_or_default()
     }
 
     /// Notes an effect: what changed, about whom or what, and the keys to count it by.
-    pub(super) fn effect(
-        &mut self,
-        change: &'static str,
-        subject: String,
-        keys: Vec<(&'static str, String)>,
-    ) {
-        self.log.effect(
-            (self.now, self.sequence, self.operation),
-            change,
-            subject,
-            keys,
-        );
+    pub(super) fn effect(&mut self, change: &'static str, subject: String, keys: Vec<(&'static str, String)>) {
+        self.log.effect((self.now, self.sequence, self.operation), change, subject, keys);
     }
 }
 
@@ -125,26 +108,10 @@ pub(super) struct Inner {
 impl Desk {
     /// A desk in its seed state.
     pub(super) fn new(profile: Profile, vendor: Box<dyn Vendor>, now: fn() -> SystemTime) -> Self {
-        let dice = now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.subsec_nanos().into());
-        let plan = Plan::new(
-            profile.kinds().collect(),
-            profile.operations,
-            profile.apart,
-            dice,
-        );
+        let dice = now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos().into());
+        let plan = Plan::new(profile.kinds().collect(), profile.operations, profile.apart, dice);
         let switches = Knobs::new(profile.switches.to_vec());
-        Desk {
-            profile,
-            now,
-            inner: Mutex::new(Inner {
-                vendor,
-                plan,
-                switches,
-                log: Log::default(),
-            }),
-        }
+        Desk { profile, now, inner: Mutex::new(Inner { vendor, plan, switches, log: Log::default() }) }
     }
 
     /// The whole way of a call, waiting included. It must run to its end even if the caller has gone: a vendor does not
@@ -171,13 +138,7 @@ impl Desk {
         (operation, sequence, fault)
     }
 
-    async fn misbehave(
-        &self,
-        call: &Call,
-        operation: &'static str,
-        sequence: u64,
-        fault: &Fault,
-    ) -> Reply {
+    async fn misbehave(&self, call: &Call, operation: &'static str, sequence: u64, fault: &Fault) -> Reply {
         let effect = match fault.kind.behaviour {
             Behaviour::Cut { after_effect, .. } => after_effect,
             Behaviour::Replace => fault.knobs.flag("effect"),
@@ -187,11 +148,7 @@ impl Desk {
         if wait_first {
             tokio::time::sleep(fault.delay()).await;
         }
-        let answer = if effect {
-            Some(self.run(call, operation, sequence, Some(fault)))
-        } else {
-            None
-        };
+        let answer = if effect { Some(self.run(call, operation, sequence, Some(fault))) } else { None };
         if !wait_first {
             tokio::time::sleep(fault.delay()).await;
         }
@@ -202,17 +159,11 @@ impl Desk {
         let mut answer = match (fault.kind.behaviour, answer) {
             (Behaviour::Cut { reset, .. }, _) => {
                 let end = if reset { End::Reset } else { End::Close };
-                return Reply::Raw {
-                    bytes: Vec::new(),
-                    pace: None,
-                    end,
-                };
+                return Reply::Raw { bytes: Vec::new(), pace: None, end };
             }
             (Behaviour::Replace, _) | (_, None) => {
                 let inner = self.lock();
-                misbehaviour::replacement(&fault.knobs, |status, message| {
-                    inner.vendor.error(status, message)
-                })
+                misbehaviour::replacement(&fault.knobs, |status, message| inner.vendor.error(status, message))
             }
             (_, Some(answer)) => answer,
         };
@@ -224,32 +175,11 @@ impl Desk {
         finished(&answer)
     }
 
-    fn run(
-        &self,
-        call: &Call,
-        operation: &'static str,
-        sequence: u64,
-        fault: Option<&Fault>,
-    ) -> Answer {
+    fn run(&self, call: &Call, operation: &'static str, sequence: u64, fault: Option<&Fault>) -> Answer {
         let now = (self.now)();
         let mut inner = self.lock();
-        let Inner {
-            vendor,
-            switches,
-            log,
-            ..
-        } = &mut *inner;
-        vendor.answer(
-            call,
-            &mut Context {
-                now,
-                switches,
-                fault,
-                log,
-                operation,
-                sequence,
-            },
-        )
+        let Inner { vendor, switches, log, .. } = &mut *inner;
+        vendor.answer(call, &mut Context { now, switches, fault, log, operation, sequence })
     }
 
     fn close(&self, sequence: u64, reply: Reply) -> Reply {
@@ -268,11 +198,7 @@ impl Desk {
 }
 
 fn finished(answer: &Answer) -> Reply {
-    Reply::Answer {
-        status: answer.status,
-        headers: answer.headers.clone(),
-        body: answer.body.to_bytes(),
-    }
+    Reply::Answer { status: answer.status, headers: answer.headers.clone(), body: answer.body.to_bytes() }
 }
 
 fn raw_status(bytes: &[u8]) -> Option<u16> {

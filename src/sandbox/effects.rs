@@ -61,18 +61,8 @@ impl Log {
     ) -> u64 {
         let sequence = self.next();
         self.call_bytes += call.body.len();
-        self.calls.push_back(Entry {
-            sequence,
-            at,
-            operation,
-            call,
-            finished: false,
-            status: None,
-            fault,
-        });
-        while self.calls.len() > CALLS_KEPT
-            || (self.call_bytes > CALL_BYTES_KEPT && self.calls.len() > 1)
-        {
+        self.calls.push_back(Entry { sequence, at, operation, call, finished: false, status: None, fault });
+        while self.calls.len() > CALLS_KEPT || (self.call_bytes > CALL_BYTES_KEPT && self.calls.len() > 1) {
             if let Some(dropped) = self.calls.pop_front() {
                 self.call_bytes -= dropped.call.body.len();
                 self.calls_dropped += 1;
@@ -83,10 +73,7 @@ impl Log {
 
     /// Notes what a call was answered; no status means that the connection was cut.
     pub(super) fn finish(&mut self, sequence: u64, status: Option<u16>) {
-        if let Ok(index) = self
-            .calls
-            .binary_search_by_key(&sequence, |entry| entry.sequence)
-        {
+        if let Ok(index) = self.calls.binary_search_by_key(&sequence, |entry| entry.sequence) {
             self.calls[index].finished = true;
             self.calls[index].status = status;
         }
@@ -101,15 +88,7 @@ impl Log {
         keys: Vec<(&'static str, String)>,
     ) {
         let sequence = self.next();
-        self.effects.push_back(Effect {
-            sequence,
-            at,
-            call,
-            operation,
-            change,
-            subject,
-            keys,
-        });
+        self.effects.push_back(Effect { sequence, at, call, operation, change, subject, keys });
         if self.effects.len() > EFFECTS_KEPT {
             self.effects.pop_front();
             self.effects_dropped += 1;
@@ -120,21 +99,11 @@ impl Log {
     pub(super) fn to_json(&self, since: u64, with_calls: bool) -> Map<String, Value> {
         let mut out = Map::new();
         out.insert("sequence".to_owned(), json!(self.sequence));
-        let effects = self
-            .effects
-            .iter()
-            .filter(|effect| effect.sequence > since)
-            .map(Effect::to_json)
-            .collect();
+        let effects = self.effects.iter().filter(|effect| effect.sequence > since).map(Effect::to_json).collect();
         out.insert("effects".to_owned(), Value::Array(effects));
         out.insert("effectsDropped".to_owned(), json!(self.effects_dropped));
         if with_calls {
-            let calls = self
-                .calls
-                .iter()
-                .filter(|entry| entry.sequence > since)
-                .map(Entry::to_json)
-                .collect();
+            let calls = self.calls.iter().filter(|entry| entry.sequence > since).map(Entry::to_json).collect();
             out.insert("calls".to_owned(), Value::Array(calls));
             out.insert("callsDropped".to_owned(), json!(self.calls_dropped));
         }
@@ -158,11 +127,7 @@ impl Effect {
             "subject": self.subject,
         });
         if let Some(members) = out.as_object_mut() {
-            members.extend(
-                self.keys
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), json!(value))),
-            );
+            members.extend(self.keys.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
         }
         out
     }
@@ -188,7 +153,5 @@ impl Entry {
 
 /// RFC 3339 in UTC; empty for a time no calendar reaches.
 pub(super) fn rfc3339(at: SystemTime) -> String {
-    jiff::Timestamp::try_from(at)
-        .map(|at| at.to_string())
-        .unwrap_or_default()
+    jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
 }

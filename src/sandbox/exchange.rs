@@ -25,10 +25,7 @@ pub(super) struct Call {
 impl Call {
     /// The first header of this name (given in lower case).
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Name and value pairs of the query, decoded, in order.
@@ -39,10 +36,7 @@ impl Call {
     /// Name and value pairs of a form body, decoded, in order; none when the body is no form.
     pub(super) fn form_pairs(&self) -> Vec<(String, String)> {
         let content_type = self.header("content-type").unwrap_or_default();
-        if content_type
-            .to_ascii_lowercase()
-            .starts_with("application/x-www-form-urlencoded")
-        {
+        if content_type.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
             pairs(&self.body)
         } else {
             Vec::new()
@@ -81,11 +75,7 @@ pub(super) struct Answer {
 impl Answer {
     /// An answer with a content type.
     pub(super) fn new(status: u16, content_type: &str, body: Body) -> Self {
-        Answer {
-            status,
-            headers: vec![("Content-Type", content_type.to_owned())],
-            body,
-        }
+        Answer { status, headers: vec![("Content-Type", content_type.to_owned())], body }
     }
 
     /// An HTML page.
@@ -95,17 +85,12 @@ impl Answer {
 
     /// No body at all.
     pub(super) fn empty(status: u16) -> Self {
-        Answer {
-            status,
-            headers: Vec::new(),
-            body: Body::Bytes(Vec::new()),
-        }
+        Answer { status, headers: Vec::new(), body: Body::Bytes(Vec::new()) }
     }
 
     /// Replaces or adds a header.
     pub(super) fn set_header(&mut self, name: &'static str, value: impl Into<String>) {
-        self.headers
-            .retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
         self.headers.push((name, value.into()));
     }
 }
@@ -123,21 +108,11 @@ pub(super) enum End {
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     /// A well-formed HTTP answer.
-    Answer {
-        status: u16,
-        headers: Vec<(&'static str, String)>,
-        body: Vec<u8>,
-    },
+    Answer { status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
     /// These bytes as they are, `pace.0` bytes every `pace.1` when given, and then the end of the connection.
-    Raw {
-        bytes: Vec<u8>,
-        pace: Option<(usize, std::time::Duration)>,
-        end: End,
-    },
+    Raw { bytes: Vec<u8>, pace: Option<(usize, std::time::Duration)>, end: End },
 }
 
 fn pairs(encoded: &[u8]) -> Vec<(String, String)> {
-    url::form_urlencoded::parse(encoded)
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect()
+    url::form_urlencoded::parse(encoded).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }

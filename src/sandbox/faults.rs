@@ -68,10 +68,7 @@ impl Fault {
 
     /// How long it waits.
     pub(super) fn delay(&self) -> Duration {
-        let millis = self
-            .knobs
-            .number("delayMs")
-            .and_then(|millis| u64::try_from(millis).ok());
+        let millis = self.knobs.number("delayMs").and_then(|millis| u64::try_from(millis).ok());
         Duration::from_millis(millis.unwrap_or(0))
     }
 
@@ -110,13 +107,7 @@ impl Plan {
         apart: &'static [&'static str],
         dice: u64,
     ) -> Self {
-        Plan {
-            kinds,
-            operations,
-            apart,
-            active: Vec::new(),
-            dice,
-        }
+        Plan { kinds, operations, apart, active: Vec::new(), dice }
     }
 
     /// Reads a list of orders; all of them or none.
@@ -185,13 +176,9 @@ impl Plan {
             return Err(format!("a fault is an object with a name, not {order}"));
         };
         let mut order = order.clone();
-        let name = order
-            .remove("name")
-            .and_then(|name| name.as_str().map(str::to_owned));
-        let kind = name
-            .as_deref()
-            .and_then(|name| self.kinds.iter().find(|kind| kind.name == name))
-            .ok_or_else(|| {
+        let name = order.remove("name").and_then(|name| name.as_str().map(str::to_owned));
+        let kind =
+            name.as_deref().and_then(|name| self.kinds.iter().find(|kind| kind.name == name)).ok_or_else(|| {
                 let known: Vec<_> = self.kinds.iter().map(|kind| kind.name).collect();
                 format!(
                     "there is no fault {}; known here: {}",
@@ -214,20 +201,9 @@ impl Plan {
         };
         let mut knobs = Knobs::new(knobs_of(kind));
         knobs.set_all(&order).map_err(|why| {
-            format!(
-                "fault {}: {why} (and every fault: name, operation, times, after, probability)",
-                kind.name
-            )
+            format!("fault {}: {why} (and every fault: name, operation, times, after, probability)", kind.name)
         })?;
-        Ok(Fault {
-            kind,
-            knobs,
-            operation,
-            times,
-            after,
-            probability,
-            struck: 0,
-        })
+        Ok(Fault { kind, knobs, operation, times, after, probability, struck: 0 })
     }
 
     fn read_operation(&self, value: Option<Value>) -> Result<Option<&'static str>, String> {
@@ -235,17 +211,10 @@ impl Plan {
             None | Some(Value::Null) => return Ok(None),
             Some(value) => value,
         };
-        let known = value.as_str().and_then(|wanted| {
-            self.operations
-                .iter()
-                .find(|operation| **operation == wanted)
-        });
+        let known = value.as_str().and_then(|wanted| self.operations.iter().find(|operation| **operation == wanted));
         match known {
             Some(operation) => Ok(Some(operation)),
-            None => Err(format!(
-                "there is no operation {value}; known here: {}",
-                self.operations.join(", ")
-            )),
+            None => Err(format!("there is no operation {value}; known here: {}", self.operations.join(", "))),
         }
     }
 }
@@ -253,9 +222,7 @@ impl Plan {
 /// The parameters a fault takes: its own, and those all take unless it has its own of that name.
 pub(super) fn knobs_of(kind: &Kind) -> Vec<Knob> {
     let own = kind.parameters.iter();
-    let common = COMMON
-        .iter()
-        .filter(|knob| kind.parameters.iter().all(|own| own.name != knob.name));
+    let common = COMMON.iter().filter(|knob| kind.parameters.iter().all(|own| own.name != knob.name));
     own.chain(common).copied().collect()
 }
 
@@ -264,9 +231,7 @@ fn read_count(order: &mut Map<String, Value>, name: &'static str) -> Result<Opti
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64() {
             Some(number) => Ok(Some(number)),
-            None => Err(format!(
-                "{name} is a whole number from 0, or null, not {value}"
-            )),
+            None => Err(format!("{name} is a whole number from 0, or null, not {value}")),
         },
     }
 }
@@ -287,26 +252,16 @@ mod tests {
     use super::{super::misbehaviour, *};
 
     fn plan(orders: &Value) -> Plan {
-        let mut plan = Plan::new(
-            misbehaviour::GENERAL.iter().collect(),
-            &["add", "update", "apart"],
-            &["apart"],
-            7,
-        );
-        let faults = plan
-            .read(orders.as_array().expect("a list"))
-            .expect("known faults");
+        let mut plan = Plan::new(misbehaviour::GENERAL.iter().collect(), &["add", "update", "apart"], &["apart"], 7);
+        let faults = plan.read(orders.as_array().expect("a list")).expect("known faults");
         plan.replace(faults);
         plan
     }
 
     #[test]
     fn a_fault_lets_calls_pass_then_strikes_as_often_as_ordered() {
-        let mut plan =
-            plan(&json!([{ "name": "bom", "operation": "add", "times": 2, "after": 1 }]));
-        let struck: Vec<_> = ["update", "add", "add", "update", "add", "add"]
-            .map(|op| plan.pick(op).is_some())
-            .into();
+        let mut plan = plan(&json!([{ "name": "bom", "operation": "add", "times": 2, "after": 1 }]));
+        let struck: Vec<_> = ["update", "add", "add", "update", "add", "add"].map(|op| plan.pick(op).is_some()).into();
         assert_eq!(struck, [false, false, true, false, true, false]);
     }
 
@@ -330,10 +285,7 @@ mod tests {
         for (order, hint) in [
             (json!({ "name": "bomb" }), "known here: delay_before_effect"),
             (json!({ "name": "bom", "delay": 1 }), "delayMs"),
-            (
-                json!({ "name": "bom", "operation": "delete" }),
-                "add, update, apart",
-            ),
+            (json!({ "name": "bom", "operation": "delete" }), "add, update, apart"),
             (json!({ "name": "bom", "times": 0 }), "at least 1"),
             (json!({ "name": "bom", "probability": 2 }), "from 0 to 1"),
             (json!({ "name": "drip", "bytes": "many" }), "whole number"),

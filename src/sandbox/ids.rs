@@ -17,12 +17,7 @@ pub(super) struct Ids {
 impl Ids {
     /// Ids from a start time.
     pub(super) fn new(start: SystemTime) -> Self {
-        Ids {
-            seed: start
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |since| since.as_nanos()),
-            next: 0,
-        }
+        Ids { seed: start.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos()), next: 0 }
     }
 
     /// A GUID in lower case with hyphens.
@@ -30,17 +25,12 @@ impl Ids {
         let bytes = self.bytes();
         let mut half = [0; 16];
         half.copy_from_slice(&bytes[..16]);
-        uuid::Builder::from_random_bytes(half)
-            .into_uuid()
-            .hyphenated()
-            .to_string()
+        uuid::Builder::from_random_bytes(half).into_uuid().hyphenated().to_string()
     }
 
     /// Opaque text in the manner of a Base64 with `*` in place of `/`.
     pub(super) fn token(&mut self) -> String {
-        data_encoding::BASE64
-            .encode(&self.bytes()[..31])
-            .replace('/', "*")
+        data_encoding::BASE64.encode(&self.bytes()[..31]).replace('/', "*")
     }
 
     fn bytes(&mut self) -> [u8; 32] {

@@ -30,12 +30,7 @@ pub(super) enum Layout {
 
 /// An object from its members in order.
 pub(super) fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
-    Json::Object(
-        members
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-    )
+    Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 impl Json {
@@ -63,9 +58,7 @@ impl Json {
     /// Changes every value that is neither list nor object.
     pub(super) fn each_leaf(&mut self, change: &mut dyn FnMut(&mut Json)) {
         match self {
-            Json::Object(members) => members
-                .iter_mut()
-                .for_each(|(_, value)| value.each_leaf(change)),
+            Json::Object(members) => members.iter_mut().for_each(|(_, value)| value.each_leaf(change)),
             Json::List(items) => items.iter_mut().for_each(|item| item.each_leaf(change)),
             leaf => change(leaf),
         }
@@ -76,10 +69,7 @@ impl Json {
         let Json::Object(members) = self else {
             return None;
         };
-        members
-            .iter_mut()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        members.iter_mut().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     fn write_to(&self, out: &mut String, layout: Layout, depth: usize) {
@@ -92,22 +82,11 @@ impl Json {
             Json::List(items) => write_all(out, layout, depth, ('[', ']'), items, |out, item| {
                 item.write_to(out, layout, depth + 1);
             }),
-            Json::Object(members) => write_all(
-                out,
-                layout,
-                depth,
-                ('{', '}'),
-                members,
-                |out, (name, value)| {
-                    write_text(out, layout, name);
-                    out.push_str(if matches!(layout, Layout::Indented(_)) {
-                        ": "
-                    } else {
-                        ":"
-                    });
-                    value.write_to(out, layout, depth + 1);
-                },
-            ),
+            Json::Object(members) => write_all(out, layout, depth, ('{', '}'), members, |out, (name, value)| {
+                write_text(out, layout, name);
+                out.push_str(if matches!(layout, Layout::Indented(_)) { ": " } else { ":" });
+                value.write_to(out, layout, depth + 1);
+            }),
         }
     }
 }
@@ -203,11 +182,8 @@ mod tests {
 
     #[test]
     fn indented_layout_is_two_spaces_and_no_final_newline() {
-        let json = object([
-            ("b", 1_i64.into()),
-            ("a", Json::List(vec!["x".into(), Json::Null])),
-            ("e", Json::List(vec![])),
-        ]);
+        let json =
+            object([("b", 1_i64.into()), ("a", Json::List(vec!["x".into(), Json::Null])), ("e", Json::List(vec![]))]);
         assert_eq!(
             json.write(Layout::Indented("\n")),
             "{\n  \"b\": 1,\n  \"a\": [\n    \"x\",\n    null\n  ],\n  \"e\": []\n}"
@@ -217,17 +193,7 @@ mod tests {
     #[test]
     fn php_layout_escapes_slashes_and_non_ascii() {
         let json = object([("url", "https://x/é😀".into())]);
-        assert_eq!(
-            json.write(Layout::Php {
-                escape_slashes: true
-            }),
-            r#"{"url":"https:\/\/x\/\u00e9\ud83d\ude00"}"#
-        );
-        assert_eq!(
-            json.write(Layout::Php {
-                escape_slashes: false
-            }),
-            r#"{"url":"https://x/\u00e9\ud83d\ude00"}"#
-        );
+        assert_eq!(json.write(Layout::Php { escape_slashes: true }), r#"{"url":"https:\/\/x\/\u00e9\ud83d\ude00"}"#);
+        assert_eq!(json.write(Layout::Php { escape_slashes: false }), r#"{"url":"https://x/\u00e9\ud83d\ude00"}"#);
     }
 }

@@ -32,83 +32,39 @@ pub(super) enum Form {
 
 /// A whole number from zero with a default.
 pub(super) const fn count(name: &'static str, default: i64, meaning: &'static str) -> Knob {
-    Knob {
-        name,
-        form: Form::Number {
-            default: Some(default),
-            min: 0,
-            max: 1 << 40,
-        },
-        meaning,
-    }
+    Knob { name, form: Form::Number { default: Some(default), min: 0, max: 1 << 40 }, meaning }
 }
 
 /// A whole number from zero that may be absent, which is its default.
 pub(super) const fn optional_count(name: &'static str, meaning: &'static str) -> Knob {
-    Knob {
-        name,
-        form: Form::Number {
-            default: None,
-            min: 0,
-            max: 1 << 40,
-        },
-        meaning,
-    }
+    Knob { name, form: Form::Number { default: None, min: 0, max: 1 << 40 }, meaning }
 }
 
 /// A whole number of either sign.
 pub(super) const fn signed(name: &'static str, default: i64, meaning: &'static str) -> Knob {
-    Knob {
-        name,
-        form: Form::Number {
-            default: Some(default),
-            min: -(1 << 40),
-            max: 1 << 40,
-        },
-        meaning,
-    }
+    Knob { name, form: Form::Number { default: Some(default), min: -(1 << 40), max: 1 << 40 }, meaning }
 }
 
 /// True or false.
 pub(super) const fn flag(name: &'static str, default: bool, meaning: &'static str) -> Knob {
-    Knob {
-        name,
-        form: Form::Flag(default),
-        meaning,
-    }
+    Knob { name, form: Form::Flag(default), meaning }
 }
 
 /// Free text.
 pub(super) const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> Knob {
-    Knob {
-        name,
-        form: Form::Text(default),
-        meaning,
-    }
+    Knob { name, form: Form::Text(default), meaning }
 }
 
 /// One of several words, the first being the default.
-pub(super) const fn choice(
-    name: &'static str,
-    words: &'static [&'static str],
-    meaning: &'static str,
-) -> Knob {
-    Knob {
-        name,
-        form: Form::Choice(words),
-        meaning,
-    }
+pub(super) const fn choice(name: &'static str, words: &'static [&'static str], meaning: &'static str) -> Knob {
+    Knob { name, form: Form::Choice(words), meaning }
 }
 
 /// An HTTP status.
 pub(super) const fn status(default: i64) -> Knob {
     Knob {
         name: "status",
-        form: Form::Number {
-            default: Some(default),
-            min: 200,
-            max: 599,
-        },
+        form: Form::Number { default: Some(default), min: 200, max: 599 },
         meaning: "the HTTP status",
     }
 }
@@ -126,8 +82,7 @@ impl Knob {
 
     /// The setting described for the list of what exists.
     pub(super) fn describe(&self) -> Value {
-        let mut described =
-            json!({ "name": self.name, "default": self.default_value(), "meaning": self.meaning });
+        let mut described = json!({ "name": self.name, "default": self.default_value(), "meaning": self.meaning });
         if let (Form::Choice(words), Some(members)) = (self.form, described.as_object_mut()) {
             members.insert("values".to_owned(), json!(words));
         }
@@ -138,9 +93,7 @@ impl Knob {
         let fits = match self.form {
             Form::Number { default, min, max } => {
                 (value.is_null() && default.is_none())
-                    || value
-                        .as_i64()
-                        .is_some_and(|number| (min..=max).contains(&number))
+                    || value.as_i64().is_some_and(|number| (min..=max).contains(&number))
             }
             Form::Flag(_) => value.is_boolean(),
             Form::Text(_) => value.is_string(),
@@ -150,17 +103,12 @@ impl Knob {
             return Ok(());
         }
         Err(match self.form {
-            Form::Number { min, max, .. } => format!(
-                "{} takes a whole number from {min} to {max}, not {value}",
-                self.name
-            ),
+            Form::Number { min, max, .. } => {
+                format!("{} takes a whole number from {min} to {max}, not {value}", self.name)
+            }
             Form::Flag(_) => format!("{} takes true or false, not {value}", self.name),
             Form::Text(_) => format!("{} takes a string, not {value}", self.name),
-            Form::Choice(words) => format!(
-                "{} takes one of {}, not {value}",
-                self.name,
-                words.join(", ")
-            ),
+            Form::Choice(words) => format!("{} takes one of {}, not {value}", self.name, words.join(", ")),
         })
     }
 }
@@ -175,24 +123,17 @@ pub(super) struct Knobs {
 impl Knobs {
     /// All at their defaults.
     pub(super) fn new(table: Vec<Knob>) -> Self {
-        Knobs {
-            table,
-            given: BTreeMap::new(),
-        }
+        Knobs { table, given: BTreeMap::new() }
     }
 
     /// Sets several at once, or none and says why not. `null` puts a setting back to its default.
     pub(super) fn set_all(&mut self, values: &Map<String, Value>) -> Result<(), String> {
         let mut given = self.given.clone();
         for (name, value) in values {
-            let knob = self
-                .table
-                .iter()
-                .find(|knob| knob.name == name)
-                .ok_or_else(|| {
-                    let known: Vec<_> = self.table.iter().map(|knob| knob.name).collect();
-                    format!("there is no \"{name}\"; known here: {}", known.join(", "))
-                })?;
+            let knob = self.table.iter().find(|knob| knob.name == name).ok_or_else(|| {
+                let known: Vec<_> = self.table.iter().map(|knob| knob.name).collect();
+                format!("there is no \"{name}\"; known here: {}", known.join(", "))
+            })?;
             if value.is_null() && !matches!(knob.form, Form::Number { default: None, .. }) {
                 given.remove(knob.name);
                 continue;
@@ -216,23 +157,17 @@ impl Knobs {
 
     /// A number from zero, as a size; zero when not given.
     pub(super) fn size(&self, name: &str) -> usize {
-        self.number(name)
-            .and_then(|number| usize::try_from(number).ok())
-            .unwrap_or(0)
+        self.number(name).and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
     }
 
     /// A flag; false when the table has none of this name.
     pub(super) fn flag(&self, name: &str) -> bool {
-        self.value(name)
-            .and_then(|value| value.as_bool())
-            .unwrap_or(false)
+        self.value(name).and_then(|value| value.as_bool()).unwrap_or(false)
     }
 
     /// A text or chosen word; empty when the table has none of this name.
     pub(super) fn text(&self, name: &str) -> String {
-        self.value(name)
-            .and_then(|value| value.as_str().map(str::to_owned))
-            .unwrap_or_default()
+        self.value(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
     /// Whether the word was chosen.
@@ -247,12 +182,7 @@ impl Knobs {
     pub(super) fn to_json(&self) -> Value {
         self.table
             .iter()
-            .map(|knob| {
-                (
-                    knob.name.to_owned(),
-                    self.value(knob.name).unwrap_or(Value::Null),
-                )
-            })
+            .map(|knob| (knob.name.to_owned(), self.value(knob.name).unwrap_or(Value::Null)))
             .collect::<Map<_, _>>()
             .into()
     }
@@ -261,9 +191,6 @@ impl Knobs {
         if let Some(value) = self.given.get(name) {
             return Some(value.clone());
         }
-        self.table
-            .iter()
-            .find(|knob| knob.name == name)
-            .map(Knob::default_value)
+        self.table.iter().find(|knob| knob.name == name).map(Knob::default_value)
     }
 }

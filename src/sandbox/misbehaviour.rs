@@ -24,21 +24,10 @@ const FORMAT: Knob = choice(
     &["html", "vendor", "json", "text", "empty"],
     "the body: a proxy's HTML page, the vendor's own error form, {\"message\"}, plain text, or nothing",
 );
-const EFFECT: Knob = flag(
-    "effect",
-    false,
-    "true: the call takes effect before this answer is given",
-);
+const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
 const EFFECT_HAPPENS: Knob = flag("effect", true, "false: the call takes no effect");
-const MESSAGE: Knob = text(
-    "message",
-    "Simulated failure",
-    "the message for the formats vendor, json and text",
-);
-const RETRY_AFTER: Knob = optional_count(
-    "retryAfter",
-    "seconds for the Retry-After header; none without it",
-);
+const MESSAGE: Knob = text("message", "Simulated failure", "the message for the formats vendor, json and text");
+const RETRY_AFTER: Knob = optional_count("retryAfter", "seconds for the Retry-After header; none without it");
 
 /// Every general fault.
 pub(super) const GENERAL: &[Kind] = &[
@@ -58,51 +47,32 @@ pub(super) const GENERAL: &[Kind] = &[
         name: "reset_before_effect",
         meaning: "resets the connection (RST) without a byte of an answer; nothing happened",
         parameters: &[],
-        behaviour: Behaviour::Cut {
-            after_effect: false,
-            reset: true,
-        },
+        behaviour: Behaviour::Cut { after_effect: false, reset: true },
     },
     Kind {
         name: "reset_after_effect",
         meaning: "resets the connection (RST) without a byte of an answer; the effect happened",
         parameters: &[],
-        behaviour: Behaviour::Cut {
-            after_effect: true,
-            reset: true,
-        },
+        behaviour: Behaviour::Cut { after_effect: true, reset: true },
     },
     Kind {
         name: "close_before_effect",
         meaning: "closes the connection (FIN) without a byte of an answer; nothing happened",
         parameters: &[],
-        behaviour: Behaviour::Cut {
-            after_effect: false,
-            reset: false,
-        },
+        behaviour: Behaviour::Cut { after_effect: false, reset: false },
     },
     Kind {
         name: "close_after_effect",
         meaning: "closes the connection (FIN) without a byte of an answer; the effect happened",
         parameters: &[],
-        behaviour: Behaviour::Cut {
-            after_effect: true,
-            reset: false,
-        },
+        behaviour: Behaviour::Cut { after_effect: true, reset: false },
     },
     Kind {
         name: "rate_limited",
         meaning: "answers 429",
         parameters: &[
             status(429),
-            Knob {
-                form: super::knobs::Form::Number {
-                    default: Some(1),
-                    min: 0,
-                    max: 86_400,
-                },
-                ..RETRY_AFTER
-            },
+            Knob { form: super::knobs::Form::Number { default: Some(1), min: 0, max: 86_400 }, ..RETRY_AFTER },
             FORMAT,
             MESSAGE,
             EFFECT,
@@ -129,11 +99,7 @@ pub(super) const GENERAL: &[Kind] = &[
             FORMAT,
             MESSAGE,
             RETRY_AFTER,
-            text(
-                "body",
-                "",
-                "the body, word for word; when given, format and message do not matter",
-            ),
+            text("body", "", "the body, word for word; when given, format and message do not matter"),
             text("contentType", "", "the content type for body"),
             EFFECT,
         ],
@@ -156,11 +122,7 @@ pub(super) const GENERAL: &[Kind] = &[
         parameters: &[
             status(200),
             text("body", SIGN_IN_PAGE, "the page"),
-            text(
-                "contentType",
-                "text/html; charset=utf-8",
-                "its content type",
-            ),
+            text("contentType", "text/html; charset=utf-8", "its content type"),
             EFFECT_HAPPENS,
         ],
         behaviour: Behaviour::Replace,
@@ -168,11 +130,7 @@ pub(super) const GENERAL: &[Kind] = &[
     Kind {
         name: "empty_body",
         meaning: "answers 200 with nothing in the body",
-        parameters: &[
-            status(200),
-            choice("format", &["empty"], "the body"),
-            EFFECT_HAPPENS,
-        ],
+        parameters: &[status(200), choice("format", &["empty"], "the body"), EFFECT_HAPPENS],
         behaviour: Behaviour::Replace,
     },
     Kind {
@@ -181,11 +139,7 @@ pub(super) const GENERAL: &[Kind] = &[
         parameters: &[
             status(400),
             choice("format", &["vendor", "json", "text"], "the body"),
-            text(
-                "message",
-                "Bad value\r\nlevel=ERROR forged=true\u{1b}[31m red\u{0}end",
-                "the message",
-            ),
+            text("message", "Bad value\r\nlevel=ERROR forged=true\u{1b}[31m red\u{0}end", "the message"),
             EFFECT,
         ],
         behaviour: Behaviour::Replace,
@@ -239,9 +193,7 @@ pub(super) const GENERAL: &[Kind] = &[
                 }
                 other => String::from_utf8_lossy(&other.to_bytes()).into_owned() + " " + ACCENTED,
             };
-            let latin1 = text
-                .chars()
-                .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'));
+            let latin1 = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'));
             answer.body = Body::Bytes(latin1.collect());
         }),
     },
@@ -309,11 +261,7 @@ pub(super) const GENERAL: &[Kind] = &[
     Kind {
         name: "huge_body",
         meaning: "pads the body with spaces to a great size",
-        parameters: &[count(
-            "bytes",
-            10 << 20,
-            "the size of the body; at most 256 MiB",
-        )],
+        parameters: &[count("bytes", 10 << 20, "the size of the body; at most 256 MiB")],
         behaviour: Behaviour::Distort(|knobs, answer| {
             let mut bytes = answer.body.to_bytes();
             let size = knobs.size("bytes").min(256 << 20).max(bytes.len());
@@ -327,16 +275,8 @@ pub(super) const GENERAL: &[Kind] = &[
         parameters: &[flag("reset", false, "true: with RST instead of FIN")],
         behaviour: Behaviour::Send(|knobs, answer| {
             let body = answer.body.to_bytes();
-            let end = if knobs.flag("reset") {
-                End::Reset
-            } else {
-                End::Close
-            };
-            Reply::Raw {
-                bytes: http_bytes(answer, &body[..body.len() / 2], body.len()),
-                pace: None,
-                end,
-            }
+            let end = if knobs.flag("reset") { End::Reset } else { End::Close };
+            Reply::Raw { bytes: http_bytes(answer, &body[..body.len() / 2], body.len()), pace: None, end }
         }),
     },
     Kind {
@@ -347,11 +287,7 @@ pub(super) const GENERAL: &[Kind] = &[
             let body = answer.body.to_bytes();
             let difference = isize::try_from(knobs.number("difference").unwrap_or(0)).unwrap_or(0);
             let claimed = body.len().saturating_add_signed(difference);
-            Reply::Raw {
-                bytes: http_bytes(answer, &body, claimed),
-                pace: None,
-                end: End::Close,
-            }
+            Reply::Raw { bytes: http_bytes(answer, &body, claimed), pace: None, end: End::Close }
         }),
     },
     Kind {
@@ -365,11 +301,7 @@ pub(super) const GENERAL: &[Kind] = &[
             let body = answer.body.to_bytes();
             let interval = u64::try_from(knobs.number("intervalMs").unwrap_or(0)).unwrap_or(0);
             let pace = Some((knobs.size("bytes").max(1), Duration::from_millis(interval)));
-            Reply::Raw {
-                bytes: http_bytes(answer, &body, body.len()),
-                pace,
-                end: End::Close,
-            }
+            Reply::Raw { bytes: http_bytes(answer, &body, body.len()), pace, end: End::Close }
         }),
     },
     Kind {
@@ -386,10 +318,7 @@ pub(super) const GENERAL: &[Kind] = &[
 
 /// The answer of a fault that takes the place of the vendor's own; `vendor_error` writes the vendor's error form.
 pub(super) fn replacement(knobs: &Knobs, vendor_error: impl FnOnce(u16, &str) -> Answer) -> Answer {
-    let status = knobs
-        .number("status")
-        .and_then(|status| u16::try_from(status).ok())
-        .unwrap_or(500);
+    let status = knobs.number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
     let message = knobs.text("message");
     let body = knobs.text("body");
     let mut answer = if body.is_empty() {
@@ -421,8 +350,7 @@ pub(super) fn replacement(knobs: &Knobs, vendor_error: impl FnOnce(u16, &str) ->
 }
 
 fn surround(answer: &mut Answer, before: &str, after: &str) {
-    answer.body =
-        Body::Bytes([before.as_bytes(), &answer.body.to_bytes(), after.as_bytes()].concat());
+    answer.body = Body::Bytes([before.as_bytes(), &answer.body.to_bytes(), after.as_bytes()].concat());
 }
 
 fn each_leaf(answer: &mut Answer, mut change: impl FnMut(&mut Json)) {

@@ -71,30 +71,15 @@ impl Sandbox {
         }
         let start = (settings.now)();
         let vendors: [(Profile, Box<dyn Vendor>); 3] = [
-            (
-                startexam::PROFILE,
-                Box::new(startexam::StartExam::new(start)),
-            ),
-            (
-                thinkexam::PROFILE,
-                Box::new(thinkexam::ThinkExam::new(start)),
-            ),
-            (
-                examtesting::PROFILE,
-                Box::new(examtesting::ExamTesting::new()),
-            ),
+            (startexam::PROFILE, Box::new(startexam::StartExam::new(start))),
+            (thinkexam::PROFILE, Box::new(thinkexam::ThinkExam::new(start))),
+            (examtesting::PROFILE, Box::new(examtesting::ExamTesting::new())),
         ];
         let stopper = Stopper::default();
         let mut addresses = [SocketAddr::new(settings.host, 0); 3];
-        for ((listener, (profile, vendor)), address) in
-            listeners.into_iter().zip(vendors).zip(&mut addresses)
-        {
+        for ((listener, (profile, vendor)), address) in listeners.into_iter().zip(vendors).zip(&mut addresses) {
             *address = listener.local_addr()?;
-            server::serve(
-                listener,
-                Arc::new(Desk::new(profile, vendor, settings.now)),
-                &stopper,
-            );
+            server::serve(listener, Arc::new(Desk::new(profile, vendor, settings.now)), &stopper);
         }
         Ok(Sandbox { addresses, stopper })
     }
@@ -131,21 +116,14 @@ impl Drop for Sandbox {
 
 /// Every fault of every vendor: the vendor, the fault's name, what it means. For documents and their tests.
 pub fn known_faults() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    profiles().into_iter().flat_map(|profile| {
-        profile
-            .kinds()
-            .map(move |kind| (profile.name, kind.name, kind.meaning))
-    })
+    profiles().into_iter().flat_map(|profile| profile.kinds().map(move |kind| (profile.name, kind.name, kind.meaning)))
 }
 
 /// Every lasting switch of every vendor: the vendor, the switch's name, what it means.
 pub fn known_switches() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    profiles().into_iter().flat_map(|profile| {
-        profile
-            .switches
-            .iter()
-            .map(move |knob| (profile.name, knob.name, knob.meaning))
-    })
+    profiles()
+        .into_iter()
+        .flat_map(|profile| profile.switches.iter().map(move |knob| (profile.name, knob.name, knob.meaning)))
 }
 
 fn profiles() -> [Profile; 3] {
@@ -157,9 +135,6 @@ fn port(base: u16, offset: u16) -> io::Result<u16> {
         return Ok(0);
     }
     base.checked_add(offset).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("port base {base} leaves no room for three ports"),
-        )
+        io::Error::new(io::ErrorKind::InvalidInput, format!("port base {base} leaves no room for three ports"))
     })
 }

@@ -13,9 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    Request, Response, body::Incoming, rt::ReadBufCursor, server::conn::http1, service::service_fn,
-};
+use hyper::{Request, Response, body::Incoming, rt::ReadBufCursor, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,10 +43,7 @@ impl Stopper {
     pub(super) async fn stop(&self) {
         self.closing.cancel();
         self.tasks.close();
-        if tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(STOP_WITHIN, self.tasks.wait()).await.is_err() {
             self.ended.cancel();
             self.tasks.wait().await;
         }
@@ -66,8 +61,7 @@ impl Stopper {
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<Option<T>> {
         let ended = self.ended.clone();
-        self.tasks
-            .spawn(async move { ended.run_until_cancelled(task).await })
+        self.tasks.spawn(async move { ended.run_until_cancelled(task).await })
     }
 }
 
@@ -109,13 +103,8 @@ fn connection(stream: TcpStream, desk: &Arc<Desk>, stopper: &Stopper) {
     let (desk, own) = (desk.clone(), stopper.clone());
     stopper.run(async move {
         let io = Io(socket.clone());
-        let service =
-            service_fn(|request| exchange(desk.clone(), own.clone(), socket.clone(), request));
-        let mut served = std::pin::pin!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(io, service)
-        );
+        let service = service_fn(|request| exchange(desk.clone(), own.clone(), socket.clone(), request));
+        let mut served = std::pin::pin!(http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service));
         tokio::select! {
             // Failing connections are what this bench is for; the call's own log says what happened.
             _ = served.as_mut() => {}
@@ -140,20 +129,11 @@ async fn exchange(
 ) -> Result<Response<Full<Bytes>>, Ended> {
     let reply = match read(request).await {
         // On a task of its own, since hyper drops this future as soon as the caller hangs up.
-        Ok(call) => stopper
-            .run(async move { desk.handle(call).await })
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Ended)?,
+        Ok(call) => stopper.run(async move { desk.handle(call).await }).await.ok().flatten().ok_or(Ended)?,
         Err(reply) => reply.ok_or(Ended)?,
     };
     match reply {
-        Reply::Answer {
-            status,
-            headers,
-            body,
-        } => response(status, &headers, body).map_err(|_| Ended),
+        Reply::Answer { status, headers, body } => response(status, &headers, body).map_err(|_| Ended),
         Reply::Raw { bytes, pace, end } => {
             write(&socket, &bytes, pace).await.map_err(|_| Ended)?;
             if end == End::Reset {
@@ -167,15 +147,7 @@ async fn exchange(
 async fn read(request: Request<Incoming>) -> Result<Call, Option<Reply>> {
     let (head, body) = request.into_parts();
     let headers = head.headers.iter().map(|(name, value)| {
-        (
-            name.as_str().to_owned(),
-            value
-                .as_bytes()
-                .iter()
-                .copied()
-                .map(char::from)
-                .collect::<String>(),
-        )
+        (name.as_str().to_owned(), value.as_bytes().iter().copied().map(char::from).collect::<String>())
     });
     let headers = headers.collect();
     let body = match Limited::new(body, BODY_LIMIT).collect().await {
@@ -198,11 +170,7 @@ fn too_large() -> Reply {
     let body = Body::Text("the sandbox takes bodies of up to 16 MiB\n".to_owned());
     let answer = Answer::new(413, "text/plain; charset=utf-8", body);
     let bytes = answer.body.to_bytes();
-    Reply::Raw {
-        bytes: http_bytes(&answer, &bytes, bytes.len()),
-        pace: None,
-        end: End::Close,
-    }
+    Reply::Raw { bytes: http_bytes(&answer, &bytes, bytes.len()), pace: None, end: End::Close }
 }
 
 fn response(
@@ -217,11 +185,7 @@ fn response(
     builder.body(Full::new(body.into()))
 }
 
-async fn write(
-    socket: &TcpStream,
-    bytes: &[u8],
-    pace: Option<(usize, Duration)>,
-) -> io::Result<()> {
+async fn write(socket: &TcpStream, bytes: &[u8], pace: Option<(usize, Duration)>) -> io::Result<()> {
     let (step, interval) = pace.unwrap_or((usize::MAX, Duration::ZERO));
     for (index, chunk) in bytes.chunks(step).enumerate() {
         if index > 0 {
@@ -271,11 +235,7 @@ impl hyper::rt::Read for Io {
 }
 
 impl hyper::rt::Write for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(context))?;
             match self.0.try_write(bytes) {

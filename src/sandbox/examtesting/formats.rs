@@ -29,26 +29,13 @@ impl Outcome {
             1007 => "Username already exist",
             _ => "Maximum Student count is reached. You cannot add more students",
         };
-        Outcome::Coded {
-            code: code.to_string(),
-            message: message.to_owned(),
-        }
+        Outcome::Coded { code: code.to_string(), message: message.to_owned() }
     }
 }
 
 /// The formats, the default first.
-pub(super) const NAMES: &[&str] = &[
-    "kv",
-    "kv_empty_error",
-    "pipe",
-    "comma",
-    "words",
-    "colon",
-    "break",
-    "json",
-    "json_array",
-    "xml",
-];
+pub(super) const NAMES: &[&str] =
+    &["kv", "kv_empty_error", "pipe", "comma", "words", "colon", "break", "json", "json_array", "xml"];
 
 /// The answer in the format and with the code style of the switches.
 pub(super) fn write(outcome: &Outcome, switches: &Knobs) -> String {
@@ -56,18 +43,11 @@ pub(super) fn write(outcome: &Outcome, switches: &Knobs) -> String {
     match outcome {
         Outcome::Success(id) => success(&format, &id.to_string()),
         Outcome::Coded { code, message } => {
-            let code = if switches.is("code_style", "error_number") {
-                format!("ERROR {code}")
-            } else {
-                code.clone()
-            };
+            let code = if switches.is("code_style", "error_number") { format!("ERROR {code}") } else { code.clone() };
             error(&format, &code, message)
         }
         Outcome::Missing(names) => {
-            let sentences: Vec<_> = names
-                .iter()
-                .map(|name| format!("{name} is required"))
-                .collect();
+            let sentences: Vec<_> = names.iter().map(|name| format!("{name} is required")).collect();
             missing(&format, &sentences.join(", "))
         }
     }
@@ -102,9 +82,7 @@ pub(super) fn error(format: &str, code: &str, message: &str) -> String {
         "break" => format!("status:ERROR<br/>Reason:{code}<br/>error:{message}"),
         "json" => json_error(code, message),
         "json_array" => format!("[{}]", json_error(code, message)),
-        "xml" => format!(
-            "<Response><status>ERROR</status><Reason>{code}</Reason><error>{message}</error></Response>"
-        ),
+        "xml" => format!("<Response><status>ERROR</status><Reason>{code}</Reason><error>{message}</error></Response>"),
         _ => format!("status=ERROR&Reason={code}&error={message}"),
     }
 }
@@ -118,10 +96,7 @@ fn missing(format: &str, sentences: &str) -> String {
 }
 
 fn json_error(code: &str, message: &str) -> String {
-    let (code, message) = (
-        serde_json::Value::from(code),
-        serde_json::Value::from(message),
-    );
+    let (code, message) = (serde_json::Value::from(code), serde_json::Value::from(message));
     format!("{{\"status\":\"ERROR\",\"Reason\":{code},\"error\":{message}}}")
 }
 
@@ -135,10 +110,7 @@ mod tests {
         for format in NAMES {
             assert!(success(format, "12345").contains("12345"), "{format}");
             assert!(seen.insert(success(format, "12345")), "{format}");
-            for text in [
-                error(format, "1007", "Username already exist"),
-                missing(format, "email is required"),
-            ] {
+            for text in [error(format, "1007", "Username already exist"), missing(format, "email is required")] {
                 assert!(text.to_uppercase().contains("ERROR"), "{format}");
             }
         }
@@ -151,9 +123,6 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(message(1007), "Username already exist");
-        assert_eq!(
-            message(1008),
-            "Maximum Student count is reached. You cannot add more students"
-        );
+        assert_eq!(message(1008), "Maximum Student count is reached. You cannot add more students");
     }
 }

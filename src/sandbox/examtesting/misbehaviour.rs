@@ -17,30 +17,16 @@ const RESTART_PAGE: &str = "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\"\
 const STACK_TRACE: &str = "\r\nSystem.Data.SqlClient.SqlException (0x80131904): ERROR: Timeout expired.\r\n   at ManageCandidate.Page_Load(Object sender, EventArgs e)\r\n";
 const HTML: &str = "text/html; charset=utf-8";
 
-const EFFECT: Knob = flag(
-    "effect",
-    false,
-    "true: the call takes effect before this answer is given",
-);
+const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
 
 /// A page of the server in place of the answer.
 const fn page(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
-    Kind {
-        name,
-        meaning,
-        parameters,
-        behaviour: Behaviour::Replace,
-    }
+    Kind { name, meaning, parameters, behaviour: Behaviour::Replace }
 }
 
 /// The vendor's answer with something wrong in its words.
 const fn words(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
-    Kind {
-        name,
-        meaning,
-        parameters,
-        behaviour: Behaviour::Vendor,
-    }
+    Kind { name, meaning, parameters, behaviour: Behaviour::Vendor }
 }
 
 /// This vendor's own faults.
@@ -68,33 +54,19 @@ pub(super) const FAULTS: &[Kind] = &[
     page(
         "firewall",
         "answers 403 with a firewall's page",
-        &[
-            status(403),
-            text("body", FIREWALL_PAGE, "the page"),
-            text("contentType", HTML, "its content type"),
-            EFFECT,
-        ],
+        &[status(403), text("body", FIREWALL_PAGE, "the page"), text("contentType", HTML, "its content type"), EFFECT],
     ),
     page(
         "application_restart",
         "answers 503 with IIS's page during a restart of the application",
-        &[
-            status(503),
-            text("body", RESTART_PAGE, "the page"),
-            text("contentType", HTML, "its content type"),
-            EFFECT,
-        ],
+        &[status(503), text("body", RESTART_PAGE, "the page"), text("contentType", HTML, "its content type"), EFFECT],
     ),
     page(
         "error_redirect",
         "answers 302 to an error page",
         &[
             status(302),
-            text(
-                "location",
-                "/Error.aspx?aspxerrorpath=/ManageCandidate.aspx",
-                "the Location header",
-            ),
+            text("location", "/Error.aspx?aspxerrorpath=/ManageCandidate.aspx", "the Location header"),
             choice("format", &["html"], "the body"),
             EFFECT,
         ],
@@ -108,28 +80,13 @@ pub(super) const FAULTS: &[Kind] = &[
     words(
         "vendor_error",
         "answers an error of any code to a caller with good credentials; nothing happened",
-        &[
-            text("code", "1099", "the code"),
-            text("message", "Unknown error", "the message"),
-        ],
+        &[text("code", "1099", "the code"), text("message", "Unknown error", "the message")],
     ),
-    words(
-        "error_without_code",
-        "answers ERROR and nothing else; nothing more than usual happened",
-        &[],
-    ),
+    words("error_without_code", "answers ERROR and nothing else; nothing more than usual happened", &[]),
     words("success_without_id", "answers SUCCESS and no id", &[]),
     words("id_zero", "answers SUCCESS with the id 0", &[]),
-    words(
-        "success_and_stack_trace",
-        "answers SUCCESS followed by a stack trace that says ERROR",
-        &[],
-    ),
-    words(
-        "leading_blank_lines",
-        "puts blank lines before the answer",
-        &[],
-    ),
+    words("success_and_stack_trace", "answers SUCCESS followed by a stack trace that says ERROR", &[]),
+    words("leading_blank_lines", "puts blank lines before the answer", &[]),
     words(
         "double_creation",
         "does not notice that the user name is taken, as when two equal calls arrive together",
@@ -139,40 +96,17 @@ pub(super) const FAULTS: &[Kind] = &[
 
 /// This vendor's lasting switches.
 pub(super) const SWITCHES: &[Knob] = &[
-    choice(
-        "response_format",
-        formats::NAMES,
-        "the format of the answer (undocumented, every one a guess)",
-    ),
-    choice(
-        "code_style",
-        &["number", "error_number"],
-        "a code as 1007 or as ERROR 1007 (undocumented)",
-    ),
+    choice("response_format", formats::NAMES, "the format of the answer (undocumented, every one a guess)"),
+    choice("code_style", &["number", "error_number"], "a code as 1007 or as ERROR 1007 (undocumented)"),
     choice(
         "content_type",
         &["text/html; charset=utf-8", "text/plain; charset=utf-8"],
         "the content type of the answer (undocumented)",
     ),
-    flag(
-        "request_validation",
-        true,
-        "values with < or &# are refused with ASP.NET's error page (undocumented)",
-    ),
-    flag(
-        "update_requires_password",
-        false,
-        "update needs a password (undocumented)",
-    ),
-    optional_count(
-        "student_limit",
-        "students the plan allows; beyond it 1008; no limit when not set",
-    ),
-    flag(
-        "disabled_count",
-        true,
-        "disabled students count towards the limit (undocumented)",
-    ),
+    flag("request_validation", true, "values with < or &# are refused with ASP.NET's error page (undocumented)"),
+    flag("update_requires_password", false, "update needs a password (undocumented)"),
+    optional_count("student_limit", "students the plan allows; beyond it 1008; no limit when not set"),
+    flag("disabled_count", true, "disabled students count towards the limit (undocumented)"),
 ];
 
 /// The text a fault on words makes of an answer; `None` when no such fault strikes.
@@ -195,9 +129,7 @@ pub(super) fn distorted(outcome: &Outcome, context: &Context<'_>) -> Option<Stri
     if context.struck_by("id_zero") {
         return Some(formats::success(&format, "0"));
     }
-    context
-        .struck_by("success_and_stack_trace")
-        .then(|| format!("{plain}{STACK_TRACE}"))
+    context.struck_by("success_and_stack_trace").then(|| format!("{plain}{STACK_TRACE}"))
 }
 
 fn without_id(format: &str) -> String {

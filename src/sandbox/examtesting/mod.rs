@@ -24,13 +24,7 @@ pub(super) const PROFILE: Profile = Profile {
     apart: &[],
     faults: misbehaviour::FAULTS,
     // Its answers are text; the format that happens to be JSON is written as such.
-    without: &[
-        "extra_fields",
-        "pascal_case",
-        "numbers_as_strings",
-        "strings_as_numbers",
-        "json_in_string",
-    ],
+    without: &["extra_fields", "pascal_case", "numbers_as_strings", "strings_as_numbers", "json_in_string"],
     switches: misbehaviour::SWITCHES,
 };
 
@@ -65,10 +59,7 @@ impl Parameters {
 
     /// A parameter by its lower-case name; blank counts as not given.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     fn action(&self) -> &'static str {
@@ -81,9 +72,7 @@ impl Parameters {
 
     fn without_credentials(self) -> BTreeMap<String, String> {
         let mut fields = self.0;
-        fields.retain(|name, _| {
-            !["action", "institutionid", "apikey", "apipass"].contains(&name.as_str())
-        });
+        fields.retain(|name, _| !["action", "institutionid", "apikey", "apipass"].contains(&name.as_str()));
         fields
     }
 }
@@ -91,10 +80,7 @@ impl Parameters {
 impl ExamTesting {
     /// The institute in its seed state.
     pub(super) fn new() -> Self {
-        ExamTesting {
-            next_student: FIRST_STUDENT,
-            students: BTreeMap::new(),
-        }
+        ExamTesting { next_student: FIRST_STUDENT, students: BTreeMap::new() }
     }
 
     fn perform(&mut self, parameters: Parameters, context: &mut Context<'_>) -> Outcome {
@@ -103,10 +89,7 @@ impl ExamTesting {
             return refusal;
         }
         if context.struck_by("vendor_error") {
-            return Outcome::Coded {
-                code: context.fault_text("code"),
-                message: context.fault_text("message"),
-            };
+            return Outcome::Coded { code: context.fault_text("code"), message: context.fault_text("message") };
         }
         match self.check_student(&parameters, action, context) {
             Err(refusal) => refusal,
@@ -123,40 +106,28 @@ impl ExamTesting {
         context: &Context<'_>,
     ) -> Result<Option<u64>, Outcome> {
         let is_update = action == "update";
-        let mut required = vec![
-            ("groupname", "groupName"),
-            ("email", "email"),
-            ("username", "username"),
-        ];
+        let mut required = vec![("groupname", "groupName"), ("email", "email"), ("username", "username")];
         // The vendor does not say what an update requires; a caller that never repeats a password must be able to update.
         if !is_update || context.switches.flag("update_requires_password") {
             required.push(("password", "password"));
         }
-        let missing: Vec<_> = required
-            .iter()
-            .filter(|(name, _)| parameters.get(name).is_none())
-            .map(|(_, name)| *name)
-            .collect();
+        let missing: Vec<_> =
+            required.iter().filter(|(name, _)| parameters.get(name).is_none()).map(|(_, name)| *name).collect();
         if !missing.is_empty() {
             return Err(Outcome::Missing(missing));
         }
         let student = self.find_student(parameters.get("stusid"), is_update)?;
-        if !parameters
-            .get("groupname")
-            .is_some_and(|group| account::GROUPS.contains(&group))
-        {
+        if !parameters.get("groupname").is_some_and(|group| account::GROUPS.contains(&group)) {
             return Err(Outcome::coded(1005));
         }
-        if parameters.get("status").is_some_and(|status| {
-            !["true", "false"].contains(&status.to_ascii_lowercase().as_str())
-        }) {
+        if parameters
+            .get("status")
+            .is_some_and(|status| !["true", "false"].contains(&status.to_ascii_lowercase().as_str()))
+        {
             return Err(Outcome::coded(1006));
         }
         let username = parameters.get("username").unwrap_or_default();
-        let is_taken = self
-            .students
-            .iter()
-            .any(|(id, other)| Some(*id) != student && same_name(other, username));
+        let is_taken = self.students.iter().any(|(id, other)| Some(*id) != student && same_name(other, username));
         if is_taken && !context.struck_by("double_creation") {
             return Err(Outcome::coded(1007));
         }
@@ -169,52 +140,26 @@ impl ExamTesting {
     /// What `stusID` means is undocumented. On `add` it is kept as the customer's own id; on `update` it may be that id or the
     /// `StudentId` answered before.
     fn find_student(&self, id: Option<&str>, is_update: bool) -> Result<Option<u64>, Outcome> {
-        let plausible = |id: &str| {
-            id.len() <= 100
-                && id
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || "-_.@:/+ ".contains(c))
-        };
+        let plausible = |id: &str| id.len() <= 100 && id.chars().all(|c| c.is_alphanumeric() || "-_.@:/+ ".contains(c));
         match id {
             Some(id) if !plausible(id) => Err(Outcome::coded(1004)),
             _ if !is_update => Ok(None),
             None => Err(Outcome::coded(1004)),
             Some(id) => {
-                let by_number = id
-                    .parse()
-                    .ok()
-                    .filter(|number| self.students.contains_key(number));
+                let by_number = id.parse().ok().filter(|number| self.students.contains_key(number));
                 let by_own_id = || {
-                    let own = |student: &Student| {
-                        student
-                            .fields
-                            .get("stusid")
-                            .is_some_and(|own| own.trim() == id)
-                    };
-                    self.students
-                        .iter()
-                        .find(|(_, student)| own(student))
-                        .map(|(number, _)| *number)
+                    let own = |student: &Student| student.fields.get("stusid").is_some_and(|own| own.trim() == id);
+                    self.students.iter().find(|(_, student)| own(student)).map(|(number, _)| *number)
                 };
-                by_number
-                    .or_else(by_own_id)
-                    .map(Some)
-                    .ok_or_else(|| Outcome::coded(1004))
+                by_number.or_else(by_own_id).map(Some).ok_or_else(|| Outcome::coded(1004))
             }
         }
     }
 
     fn is_full(&self, context: &Context<'_>) -> bool {
         let counts_all = context.switches.flag("disabled_count");
-        let counted = self
-            .students
-            .values()
-            .filter(|student| student.enabled || counts_all)
-            .count();
-        let limit = context
-            .switches
-            .number("student_limit")
-            .and_then(|limit| usize::try_from(limit).ok());
+        let counted = self.students.values().filter(|student| student.enabled || counts_all).count();
+        let limit = context.switches.number("student_limit").and_then(|limit| usize::try_from(limit).ok());
         limit.is_some_and(|limit| counted >= limit)
     }
 
@@ -224,13 +169,7 @@ impl ExamTesting {
         let enabled = is_enabled(&parameters).unwrap_or(true);
         let keys = keys_of(id, &parameters);
         context.effect("created", keys[0].1.clone(), keys);
-        self.students.insert(
-            id,
-            Student {
-                enabled,
-                fields: parameters.without_credentials(),
-            },
-        );
+        self.students.insert(id, Student { enabled, fields: parameters.without_credentials() });
         Outcome::Success(id)
     }
 
@@ -245,11 +184,7 @@ impl ExamTesting {
         // It named the student; the customer's own id given on `add` stays.
         fields.remove("stusid");
         changed.fields.extend(fields);
-        let change = if changed == *student {
-            "repeated"
-        } else {
-            "updated"
-        };
+        let change = if changed == *student { "repeated" } else { "updated" };
         *student = changed;
         context.effect(change, keys[0].1.clone(), keys);
         Outcome::Success(id)
@@ -258,16 +193,11 @@ impl ExamTesting {
 
 impl Vendor for ExamTesting {
     fn operation(&self, call: &Call) -> &'static str {
-        if call.path.eq_ignore_ascii_case(PATH) {
-            Parameters::of(call).action()
-        } else {
-            UNKNOWN
-        }
+        if call.path.eq_ignore_ascii_case(PATH) { Parameters::of(call).action() } else { UNKNOWN }
     }
 
     fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer {
-        if !call.path.eq_ignore_ascii_case(PATH) || !["GET", "POST"].contains(&call.method.as_str())
-        {
+        if !call.path.eq_ignore_ascii_case(PATH) || !["GET", "POST"].contains(&call.method.as_str()) {
             return Answer::html(404, NOT_FOUND_PAGE);
         }
         let parameters = Parameters::of(call);
@@ -276,13 +206,9 @@ impl Vendor for ExamTesting {
             return Answer::html(500, misbehaviour::VALIDATION_PAGE);
         }
         let outcome = self.perform(parameters, context);
-        let body = misbehaviour::distorted(&outcome, context)
-            .unwrap_or_else(|| formats::write(&outcome, context.switches));
-        Answer::new(
-            200,
-            &context.switches.text("content_type"),
-            Body::Text(body),
-        )
+        let body =
+            misbehaviour::distorted(&outcome, context).unwrap_or_else(|| formats::write(&outcome, context.switches));
+        Answer::new(200, &context.switches.text("content_type"), Body::Text(body))
     }
 
     fn error(&self, status: u16, message: &str) -> Answer {
@@ -310,9 +236,7 @@ fn check_caller(parameters: &Parameters, action: &str) -> Result<(), Outcome> {
     if parameters.get("institutionid") != Some(account::INSTITUTION_ID) {
         return Err(Outcome::coded(1002));
     }
-    if parameters.get("apikey") != Some(account::API_KEY)
-        || parameters.get("apipass") != Some(account::API_PASS)
-    {
+    if parameters.get("apikey") != Some(account::API_KEY) || parameters.get("apipass") != Some(account::API_PASS) {
         return Err(Outcome::coded(1003));
     }
     Ok(())
@@ -320,24 +244,15 @@ fn check_caller(parameters: &Parameters, action: &str) -> Result<(), Outcome> {
 
 /// Whether names that differ in case only are one is undocumented; here they are.
 fn same_name(student: &Student, username: &str) -> bool {
-    student
-        .fields
-        .get("username")
-        .is_some_and(|other| other.trim().to_lowercase() == username.to_lowercase())
+    student.fields.get("username").is_some_and(|other| other.trim().to_lowercase() == username.to_lowercase())
 }
 
 fn is_enabled(parameters: &Parameters) -> Option<bool> {
-    parameters
-        .get("status")
-        .map(|status| status.eq_ignore_ascii_case("true"))
+    parameters.get("status").map(|status| status.eq_ignore_ascii_case("true"))
 }
 
 /// What an effect is counted by, the user name first.
 fn keys_of(id: u64, parameters: &Parameters) -> Vec<(&'static str, String)> {
     let text = |name| parameters.get(name).unwrap_or_default().to_owned();
-    vec![
-        ("username", text("username")),
-        ("studentId", id.to_string()),
-        ("email", text("email")),
-    ]
+    vec![("username", text("username")), ("studentId", id.to_string()), ("email", text("email"))]
 }

@@ -11,93 +11,52 @@ use super::{
     sign::{DATE_TOO_OLD, SIGNATURE_WRONG},
 };
 
-const VENDOR_FORM: Knob = choice(
-    "format",
-    &["vendor", "html", "json", "text", "empty"],
-    "the body, normally the vendor's {\"message\"}",
-);
-const EFFECT: Knob = flag(
-    "effect",
-    false,
-    "true: the call takes effect before this answer is given",
-);
+const VENDOR_FORM: Knob =
+    choice("format", &["vendor", "html", "json", "text", "empty"], "the body, normally the vendor's {\"message\"}");
+const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
 
 /// This vendor's own faults.
 pub(super) const FAULTS: &[Kind] = &[
     Kind {
         name: "date_refused",
         meaning: "answers 403 with the published sentence about an old Date",
-        parameters: &[
-            status(403),
-            VENDOR_FORM,
-            text("message", DATE_TOO_OLD, "the message"),
-            EFFECT,
-        ],
+        parameters: &[status(403), VENDOR_FORM, text("message", DATE_TOO_OLD, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "forbidden",
         meaning: "answers 403 about the signature, in words of our own",
-        parameters: &[
-            status(403),
-            VENDOR_FORM,
-            text("message", SIGNATURE_WRONG, "the message"),
-            EFFECT,
-        ],
+        parameters: &[status(403), VENDOR_FORM, text("message", SIGNATURE_WRONG, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "unauthorized",
         meaning: "answers 401, which the vendor does not list",
-        parameters: &[
-            status(401),
-            VENDOR_FORM,
-            text("message", "Unauthorized", "the message"),
-            EFFECT,
-        ],
+        parameters: &[status(401), VENDOR_FORM, text("message", "Unauthorized", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "not_found",
         meaning: "answers 404 whatever was named",
-        parameters: &[
-            status(404),
-            VENDOR_FORM,
-            text("message", "The resource is not found", "the message"),
-            EFFECT,
-        ],
+        parameters: &[status(404), VENDOR_FORM, text("message", "The resource is not found", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "bad_request",
         meaning: "answers 400 whatever was sent",
-        parameters: &[
-            status(400),
-            VENDOR_FORM,
-            text("message", "The request is invalid", "the message"),
-            EFFECT,
-        ],
+        parameters: &[status(400), VENDOR_FORM, text("message", "The request is invalid", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "message_with_200",
         meaning: "answers 200 with an error's body",
-        parameters: &[
-            status(200),
-            VENDOR_FORM,
-            text("message", "Internal error", "the message"),
-            EFFECT,
-        ],
+        parameters: &[status(200), VENDOR_FORM, text("message", "Internal error", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "wrong_id_count",
         meaning: "answers too few or too many participantIds; every registration happened",
-        parameters: &[signed(
-            "difference",
-            -1,
-            "ids added (made up) or left out at the end",
-        )],
+        parameters: &[signed("difference", -1, "ids added (made up) or left out at the end")],
         behaviour: Behaviour::Distort(|knobs, answer| {
             let difference = isize::try_from(knobs.number("difference").unwrap_or(0)).unwrap_or(0);
             with_ids(answer, |ids| {
@@ -153,26 +112,10 @@ pub(super) const SWITCHES: &[Knob] = &[
         &["404", "400"],
         "status for an unknown center, test, employee, program or profile (undocumented)",
     ),
-    choice(
-        "hidden_employee",
-        &["refused", "accepted"],
-        "whether a hidden employee can be registered (undocumented)",
-    ),
-    choice(
-        "wrong_verb",
-        &["404", "405"],
-        "status for a known path with another verb (undocumented)",
-    ),
-    choice(
-        "employees_answer",
-        &["object", "empty"],
-        "body of a successful v1/employees (undocumented): {} or nothing",
-    ),
-    flag(
-        "proctoring_allowed",
-        false,
-        "whether the account has proctoring; without it proctoring: true is a 400",
-    ),
+    choice("hidden_employee", &["refused", "accepted"], "whether a hidden employee can be registered (undocumented)"),
+    choice("wrong_verb", &["404", "405"], "status for a known path with another verb (undocumented)"),
+    choice("employees_answer", &["object", "empty"], "body of a successful v1/employees (undocumented): {} or nothing"),
+    flag("proctoring_allowed", false, "whether the account has proctoring; without it proctoring: true is a 400"),
     signed(
         "clock_offset_seconds",
         0,
@@ -182,16 +125,8 @@ pub(super) const SWITCHES: &[Knob] = &[
         "future_date_limit_seconds",
         "Date further ahead than this is refused (undocumented); accepted when not set",
     ),
-    choice(
-        "secret_encoding",
-        &["utf8", "base64"],
-        "how the secret becomes the key (undocumented)",
-    ),
-    text(
-        "secret",
-        account::SECRET,
-        "the account's secret; another value is a secret rotated under the caller",
-    ),
+    choice("secret_encoding", &["utf8", "base64"], "how the secret becomes the key (undocumented)"),
+    text("secret", account::SECRET, "the account's secret; another value is a secret rotated under the caller"),
 ];
 
 fn with_ids(answer: &mut Answer, change: impl FnOnce(&mut Vec<Json>)) {

@@ -49,11 +49,7 @@ const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 /// Path, verb and operation of what is implemented.
 const ROUTES: [(&str, &str, &str); 6] = [
     ("/v1/employees", "POST", "employees"),
-    (
-        "/v2/employees-participants",
-        "POST",
-        "employees_participants",
-    ),
+    ("/v2/employees-participants", "POST", "employees_participants"),
     ("/v2/participants", "POST", "participants"),
     ("/v1/program/employees", "POST", "program_employees"),
     ("/v1/tests", "GET", "tests"),
@@ -111,50 +107,26 @@ struct Refusal {
 
 impl Refusal {
     fn bad(message: impl Into<String>) -> Self {
-        Refusal {
-            status: 400,
-            message: message.into(),
-        }
+        Refusal { status: 400, message: message.into() }
     }
 
     fn forbidden(message: &str) -> Self {
-        Refusal {
-            status: 403,
-            message: message.to_owned(),
-        }
+        Refusal { status: 403, message: message.to_owned() }
     }
 
     /// Something named does not exist; whether that is 404 or 400 is undocumented, hence a switch.
     fn unknown(context: &Context<'_>, what: &str, id: &str) -> Self {
-        let status = if context.switches.is("unknown_reference", "400") {
-            400
-        } else {
-            404
-        };
-        Refusal {
-            status,
-            message: format!("{what} '{id}' is not found"),
-        }
+        let status = if context.switches.is("unknown_reference", "400") { 400 } else { 404 };
+        Refusal { status, message: format!("{what} '{id}' is not found") }
     }
 }
 
 impl StartExam {
     /// The account in its seed state.
     pub(super) fn new(start: SystemTime) -> Self {
-        let test_ids = |count| {
-            account::TESTS
-                .iter()
-                .take(count)
-                .map(|(id, _)| (*id).to_owned())
-                .collect()
-        };
-        let program = |id, external_id, manual, tests| Program {
-            id,
-            external_id,
-            manual,
-            tests,
-            members: BTreeMap::new(),
-        };
+        let test_ids = |count| account::TESTS.iter().take(count).map(|(id, _)| (*id).to_owned()).collect();
+        let program =
+            |id, external_id, manual, tests| Program { id, external_id, manual, tests, members: BTreeMap::new() };
         let modified = |_| "2026-01-12T09:00:00Z".to_owned();
         StartExam {
             start,
@@ -163,18 +135,8 @@ impl StartExam {
             registrations: BTreeMap::new(),
             participants: BTreeMap::new(),
             programs: vec![
-                program(
-                    account::PROGRAM_ID,
-                    account::PROGRAM_EXTERNAL_ID,
-                    true,
-                    test_ids(account::TESTS.len()),
-                ),
-                program(
-                    account::AUTOMATIC_PROGRAM_ID,
-                    account::AUTOMATIC_PROGRAM_EXTERNAL_ID,
-                    false,
-                    test_ids(2),
-                ),
+                program(account::PROGRAM_ID, account::PROGRAM_EXTERNAL_ID, true, test_ids(account::TESTS.len())),
+                program(account::AUTOMATIC_PROGRAM_ID, account::AUTOMATIC_PROGRAM_EXTERNAL_ID, false, test_ids(2)),
             ],
             tests: account::TESTS
                 .iter()
@@ -195,8 +157,8 @@ impl StartExam {
         if operation == "tests" {
             return self.list_tests(call, context);
         }
-        let body: Value = serde_json::from_slice(&call.body)
-            .map_err(|_| Refusal::bad("The request body is not valid JSON"))?;
+        let body: Value =
+            serde_json::from_slice(&call.body).map_err(|_| Refusal::bad("The request body is not valid JSON"))?;
         let fields = read::Fields::of(&body, "The request body")?;
         match operation {
             "employees" => self.sync_employees(&fields, context),
@@ -211,10 +173,7 @@ impl StartExam {
 impl Vendor for StartExam {
     fn operation(&self, call: &Call) -> &'static str {
         let path = call.path.to_ascii_lowercase();
-        ROUTES
-            .iter()
-            .find(|route| route.0 == path)
-            .map_or(UNKNOWN, |route| route.2)
+        ROUTES.iter().find(|route| route.0 == path).map_or(UNKNOWN, |route| route.2)
     }
 
     fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer {
@@ -228,14 +187,7 @@ impl Vendor for StartExam {
 
     fn error(&self, status: u16, message: &str) -> Answer {
         // The published example's Content-Length of 80 only fits lines ending in CR LF.
-        Answer::new(
-            status,
-            CONTENT_TYPE,
-            Body::Json(
-                object([("message", message.into())]),
-                Layout::Indented("\r\n"),
-            ),
-        )
+        Answer::new(status, CONTENT_TYPE, Body::Json(object([("message", message.into())]), Layout::Indented("\r\n")))
     }
 
     fn state(&self) -> Value {
@@ -245,16 +197,13 @@ impl Vendor for StartExam {
         let programs = self.programs.iter().map(|program| {
             json!({ "id": program.id, "externalId": program.external_id, "manual": program.manual, "tests": program.tests, "members": program.members })
         });
-        let participants = self.participants.iter().map(|(id, person)| {
-            json!({ "id": id, "center": person.center, "tests": person.tests, "data": person.data })
-        });
+        let participants = self.participants.iter().map(
+            |(id, person)| json!({ "id": id, "center": person.center, "tests": person.tests, "data": person.data }),
+        );
         let employees = self.employees.iter().map(|(id, employee)| {
             json!({ "id": id, "status": if employee.hidden { "hidden" } else { "active" }, "data": employee.data })
         });
-        let tests = self
-            .tests
-            .iter()
-            .map(|test| json!({ "testId": test.id, "title": test.title, "type": test.kind }));
+        let tests = self.tests.iter().map(|test| json!({ "testId": test.id, "title": test.title, "type": test.kind }));
         json!({
             "employees": employees.collect::<Vec<_>>(),
             "registrations": registrations.collect::<Vec<_>>(),
@@ -274,10 +223,8 @@ impl Vendor for StartExam {
 
 fn route(call: &Call, context: &Context<'_>) -> Result<&'static str, Refusal> {
     let path = call.path.to_ascii_lowercase();
-    let not_found = |status| Refusal {
-        status,
-        message: format!("No method is found at {} {}", call.method, call.path),
-    };
+    let not_found =
+        |status| Refusal { status, message: format!("No method is found at {} {}", call.method, call.path) };
     match ROUTES.iter().find(|route| route.0 == path) {
         Some(route) if route.1 == call.method => Ok(route.2),
         Some(_) if context.switches.is("wrong_verb", "405") => Err(not_found(405)),

@@ -29,20 +29,11 @@ struct Envelope {
 
 impl StartExam {
     /// `POST /v1/employees`: adds or updates by the customer's id.
-    pub(super) fn sync_employees(
-        &mut self,
-        fields: &Fields<'_>,
-        context: &mut Context<'_>,
-    ) -> Result<Json, Refusal> {
-        let profile = fields
-            .guid("profileId")?
-            .ok_or_else(|| Refusal::bad("'profileId' is required"))?;
+    pub(super) fn sync_employees(&mut self, fields: &Fields<'_>, context: &mut Context<'_>) -> Result<Json, Refusal> {
+        let profile = fields.guid("profileId")?.ok_or_else(|| Refusal::bad("'profileId' is required"))?;
         // No maximum is published for this call.
         let rows = fields.list("employees", (1, usize::MAX))?;
-        let rows = rows
-            .iter()
-            .map(read_employee)
-            .collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.iter().map(read_employee).collect::<Result<Vec<_>, _>>()?;
         no_repeats(rows.iter().map(|(id, _)| id.as_str()), "Employee")?;
         if profile != account::PROFILE_ID {
             return Err(Refusal::unknown(context, "Profile", &profile));
@@ -50,11 +41,7 @@ impl StartExam {
         for (id, employee) in rows {
             self.upsert(id, employee, context);
         }
-        Ok(if context.switches.is("employees_answer", "empty") {
-            Json::Null
-        } else {
-            Json::Object(Vec::new())
-        })
+        Ok(if context.switches.is("employees_answer", "empty") { Json::Null } else { Json::Object(Vec::new()) })
     }
 
     /// `POST /v2/employees-participants`: registers known employees for tests.
@@ -66,17 +53,11 @@ impl StartExam {
         let envelope = read_envelope(fields)?;
         let keep_existing = fields.flag("doNotCreateIfExist")?;
         let rows = fields.list("employees", (1, EMPLOYEES_MAX))?;
-        let employees = rows
-            .iter()
-            .map(read_employee_id)
-            .collect::<Result<Vec<_>, _>>()?;
+        let employees = rows.iter().map(read_employee_id).collect::<Result<Vec<_>, _>>()?;
         no_repeats(employees.iter().map(String::as_str), "Employee")?;
         self.check_envelope(&envelope, context)?;
         for id in &employees {
-            let employee = self
-                .employees
-                .get(id)
-                .ok_or_else(|| Refusal::unknown(context, "Employee", id))?;
+            let employee = self.employees.get(id).ok_or_else(|| Refusal::unknown(context, "Employee", id))?;
             if employee.hidden && context.switches.is("hidden_employee", "refused") {
                 return Err(Refusal::bad(format!("Employee '{id}' is hidden")));
             }
@@ -93,10 +74,8 @@ impl StartExam {
     ) -> Result<Json, Refusal> {
         let envelope = read_envelope(fields)?;
         let rows = fields.list("participants", (1, PARTICIPANTS_MAX))?;
-        let rows = rows
-            .iter()
-            .map(|row| Fields::of(row, "A participant")?.pairs("data"))
-            .collect::<Result<Vec<_>, _>>()?;
+        let rows =
+            rows.iter().map(|row| Fields::of(row, "A participant")?.pairs("data")).collect::<Result<Vec<_>, _>>()?;
         self.check_envelope(&envelope, context)?;
         let mut ids = Vec::new();
         for data in rows {
@@ -107,11 +86,7 @@ impl StartExam {
                 ("tests", envelope.tests.join(",")),
             ];
             context.effect("created", id.clone(), keys);
-            let person = Participant {
-                center: envelope.center.clone(),
-                tests: envelope.tests.clone(),
-                data,
-            };
+            let person = Participant { center: envelope.center.clone(), tests: envelope.tests.clone(), data };
             self.participants.insert(id.clone(), person);
             ids.push(Json::Text(id));
         }
@@ -129,11 +104,7 @@ impl StartExam {
                 known.hidden = employee.hidden;
                 // Fields that are not sent stay as they are; the vendor does not say so.
                 known.data.extend(employee.data);
-                if *known == before {
-                    "repeated"
-                } else {
-                    "updated"
-                }
+                if *known == before { "repeated" } else { "updated" }
             }
         };
         context.effect(change, id.clone(), vec![("employee", id)]);
@@ -143,11 +114,7 @@ impl StartExam {
         if envelope.center != account::CENTER {
             return Err(Refusal::unknown(context, "Center", &envelope.center));
         }
-        if let Some(unknown) = envelope
-            .tests
-            .iter()
-            .find(|id| self.tests.iter().all(|test| test.id != **id))
-        {
+        if let Some(unknown) = envelope.tests.iter().find(|id| self.tests.iter().all(|test| test.id != **id)) {
             return Err(Refusal::unknown(context, "Test", unknown));
         }
         if envelope.proctoring && !context.switches.flag("proctoring_allowed") {
@@ -165,20 +132,17 @@ impl StartExam {
     ) -> Vec<Json> {
         let mut pairs: Vec<(&[String], &String)> = Vec::new();
         match context.switches.text("several_tests").as_str() {
-            "employees_outer" => employees
-                .iter()
-                .for_each(|id| pairs.extend(envelope.tests.chunks(1).map(|test| (test, id)))),
-            "tests_outer" => envelope
-                .tests
-                .chunks(1)
-                .for_each(|test| pairs.extend(employees.iter().map(|id| (test, id)))),
+            "employees_outer" => {
+                employees.iter().for_each(|id| pairs.extend(envelope.tests.chunks(1).map(|test| (test, id))))
+            }
+            "tests_outer" => {
+                envelope.tests.chunks(1).for_each(|test| pairs.extend(employees.iter().map(|id| (test, id))))
+            }
             _ => pairs.extend(employees.iter().map(|id| (envelope.tests.as_slice(), id))),
         }
         pairs
             .into_iter()
-            .filter_map(|(tests, employee)| {
-                self.register_one(&envelope.center, tests, employee, keep, context)
-            })
+            .filter_map(|(tests, employee)| self.register_one(&envelope.center, tests, employee, keep, context))
             .collect()
     }
 
@@ -192,14 +156,8 @@ impl StartExam {
         context: &mut Context<'_>,
     ) -> Option<Json> {
         let key = |test: &String| (center.to_owned(), test.clone(), employee.to_owned());
-        let known: Vec<_> = tests
-            .iter()
-            .map(|test| {
-                self.registrations
-                    .get(&key(test))
-                    .and_then(|ids| ids.last().cloned())
-            })
-            .collect();
+        let known: Vec<_> =
+            tests.iter().map(|test| self.registrations.get(&key(test)).and_then(|ids| ids.last().cloned())).collect();
         let skipped = keep && known.iter().all(Option::is_some);
         let id = match known.first() {
             Some(Some(id)) if skipped => id.clone(),
@@ -214,16 +172,9 @@ impl StartExam {
                 ("employee", employee.to_owned()),
                 ("participantId", participant),
             ];
-            context.effect(
-                if repeated { "repeated" } else { "created" },
-                format!("{center}/{test}/{employee}"),
-                keys,
-            );
+            context.effect(if repeated { "repeated" } else { "created" }, format!("{center}/{test}/{employee}"), keys);
             if !repeated {
-                self.registrations
-                    .entry(key(test))
-                    .or_default()
-                    .push(id.clone());
+                self.registrations.entry(key(test)).or_default().push(id.clone());
             }
         }
         match context.switches.text("existing_registration").as_str() {
@@ -245,24 +196,16 @@ fn read_envelope(fields: &Fields<'_>) -> Result<Envelope, Refusal> {
     }
     let proctoring = fields.flag("proctoring")?;
     if !fields.pairs("proctoringActivationParameters")?.is_empty() && !proctoring {
-        return Err(Refusal::bad(
-            "'proctoringActivationParameters' need 'proctoring'",
-        ));
+        return Err(Refusal::bad("'proctoringActivationParameters' need 'proctoring'"));
     }
-    Ok(Envelope {
-        center,
-        tests,
-        proctoring,
-    })
+    Ok(Envelope { center, tests, proctoring })
 }
 
 fn read_employee_id(row: &serde_json::Value) -> Result<String, Refusal> {
     let fields = Fields::of(row, "An employee")?;
     let id = fields.required_text("id")?;
     if id.chars().count() > EMPLOYEE_ID_MAX {
-        return Err(Refusal::bad(
-            "'id' of an employee must have at most 250 characters",
-        ));
+        return Err(Refusal::bad("'id' of an employee must have at most 250 characters"));
     }
     Ok(id.to_owned())
 }
@@ -270,17 +213,11 @@ fn read_employee_id(row: &serde_json::Value) -> Result<String, Refusal> {
 fn read_employee(row: &serde_json::Value) -> Result<(String, Employee), Refusal> {
     let fields = Fields::of(row, "An employee")?;
     let id = read_employee_id(row)?;
-    let hidden = match fields
-        .required_text("status")?
-        .to_ascii_lowercase()
-        .as_str()
-    {
+    let hidden = match fields.required_text("status")?.to_ascii_lowercase().as_str() {
         "active" => false,
         "hidden" => true,
         other => {
-            return Err(Refusal::bad(format!(
-                "'status' must be active or hidden, not '{other}'"
-            )));
+            return Err(Refusal::bad(format!("'status' must be active or hidden, not '{other}'")));
         }
     };
     let data: BTreeMap<_, _> = fields.pairs("data")?.into_iter().collect();
@@ -289,9 +226,7 @@ fn read_employee(row: &serde_json::Value) -> Result<(String, Employee), Refusal>
             return Err(Refusal::bad(format!("The profile has no field '{name}'")));
         }
         if name == "Email" && !value.is_empty() && !value.contains('@') {
-            return Err(Refusal::bad(format!(
-                "'{value}' is not valid for the field 'Email'"
-            )));
+            return Err(Refusal::bad(format!("'{value}' is not valid for the field 'Email'")));
         }
     }
     Ok((id, Employee { hidden, data }))

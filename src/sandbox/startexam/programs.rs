@@ -33,9 +33,7 @@ impl StartExam {
         let id = fields.guid("programId")?;
         let external_id = fields.text("programExternalId")?;
         if id.is_none() && external_id.is_none() {
-            return Err(Refusal::bad(
-                "'programId' or 'programExternalId' is required",
-            ));
+            return Err(Refusal::bad("'programId' or 'programExternalId' is required"));
         }
         let selected = read_scope(fields)?;
         let coming = fields.texts("registerEmployees", (0, EMPLOYEES_MAX))?;
@@ -45,18 +43,11 @@ impl StartExam {
         }
         let index = self.find_program(id.as_deref(), external_id, context)?;
         let tests = covered_tests(&self.programs[index], selected, context)?;
-        if let Some(unknown) = coming
-            .iter()
-            .chain(&going)
-            .find(|id| !self.employees.contains_key(*id))
-        {
+        if let Some(unknown) = coming.iter().chain(&going).find(|id| !self.employees.contains_key(*id)) {
             return Err(Refusal::unknown(context, "Employee", unknown));
         }
-        if let Some(hidden) = coming.iter().find(|id| {
-            self.employees
-                .get(*id)
-                .is_some_and(|employee| employee.hidden)
-        }) && context.switches.is("hidden_employee", "refused")
+        if let Some(hidden) = coming.iter().find(|id| self.employees.get(*id).is_some_and(|employee| employee.hidden))
+            && context.switches.is("hidden_employee", "refused")
         {
             return Err(Refusal::bad(format!("Employee '{hidden}' is hidden")));
         }
@@ -79,34 +70,23 @@ impl StartExam {
         context: &Context<'_>,
     ) -> Result<usize, Refusal> {
         let found = self.programs.iter().position(|program| {
-            id.is_none_or(|id| id == program.id)
-                && external_id.is_none_or(|id| id == program.external_id)
+            id.is_none_or(|id| id == program.id) && external_id.is_none_or(|id| id == program.external_id)
         });
-        found.ok_or_else(|| {
-            Refusal::unknown(context, "Program", id.or(external_id).unwrap_or_default())
-        })
+        found.ok_or_else(|| Refusal::unknown(context, "Program", id.or(external_id).unwrap_or_default()))
     }
 }
 
 /// The selected module tests; `None` for all.
 fn read_scope(fields: &Fields<'_>) -> Result<Option<Vec<String>>, Refusal> {
     let tests = fields.guids("moduleTests", (0, usize::MAX))?;
-    match fields
-        .required_text("moduleTestsScope")?
-        .to_ascii_lowercase()
-        .as_str()
-    {
+    match fields.required_text("moduleTestsScope")?.to_ascii_lowercase().as_str() {
         "all" if tests.is_empty() => Ok(None),
-        "all" => Err(Refusal::bad(
-            "'moduleTests' must be null when 'moduleTestsScope' is all",
-        )),
-        "selected" if tests.is_empty() => Err(Refusal::bad(
-            "'moduleTests' is required when 'moduleTestsScope' is selected",
-        )),
+        "all" => Err(Refusal::bad("'moduleTests' must be null when 'moduleTestsScope' is all")),
+        "selected" if tests.is_empty() => {
+            Err(Refusal::bad("'moduleTests' is required when 'moduleTestsScope' is selected"))
+        }
         "selected" => Ok(Some(tests)),
-        other => Err(Refusal::bad(format!(
-            "'moduleTestsScope' must be all or selected, not '{other}'"
-        ))),
+        other => Err(Refusal::bad(format!("'moduleTestsScope' must be all or selected, not '{other}'"))),
     }
 }
 
@@ -119,9 +99,7 @@ fn covered_tests(
         return Ok(program.tests.iter().cloned().collect());
     };
     if !program.manual {
-        return Err(Refusal::bad(
-            "'moduleTestsScope' selected needs a program in manual mode",
-        ));
+        return Err(Refusal::bad("'moduleTestsScope' selected needs a program in manual mode"));
     }
     match selected.iter().find(|test| !program.tests.contains(test)) {
         Some(unknown) => Err(Refusal::unknown(context, "Module test", unknown)),
@@ -175,32 +153,13 @@ fn unregister(
         }
         counts.employees += usize::from(is_out);
         counts.attempts += removed;
-        note(
-            program.id,
-            employee,
-            if removed == 0 {
-                "repeated"
-            } else {
-                "unregistered"
-            },
-            removed,
-            context,
-        );
+        note(program.id, employee, if removed == 0 { "repeated" } else { "unregistered" }, removed, context);
     }
     counts
 }
 
-fn note(
-    program: &str,
-    employee: &str,
-    change: &'static str,
-    attempts: usize,
-    context: &mut Context<'_>,
-) {
-    let keys = vec![
-        ("program", program.to_owned()),
-        ("employee", employee.to_owned()),
-        ("attempts", attempts.to_string()),
-    ];
+fn note(program: &str, employee: &str, change: &'static str, attempts: usize, context: &mut Context<'_>) {
+    let keys =
+        vec![("program", program.to_owned()), ("employee", employee.to_owned()), ("attempts", attempts.to_string())];
     context.effect(change, format!("{program}/{employee}"), keys);
 }

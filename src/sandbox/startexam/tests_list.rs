@@ -48,14 +48,8 @@ impl StartExam {
     }
 
     /// `POST /v1/create-test`: a new test on every call.
-    pub(super) fn create_test(
-        &mut self,
-        fields: &Fields<'_>,
-        context: &mut Context<'_>,
-    ) -> Result<Json, Refusal> {
-        let project_id = fields
-            .guid("projectId")?
-            .ok_or_else(|| Refusal::bad("'projectId' is required"))?;
+    pub(super) fn create_test(&mut self, fields: &Fields<'_>, context: &mut Context<'_>) -> Result<Json, Refusal> {
+        let project_id = fields.guid("projectId")?.ok_or_else(|| Refusal::bad("'projectId' is required"))?;
         let title = fields.required_text("title")?.to_owned();
         if title.chars().count() > TITLE_MAX {
             return Err(Refusal::bad("'title' must have at most 200 characters"));
@@ -64,32 +58,17 @@ impl StartExam {
             "test" => "test",
             "survey" => "survey",
             other => {
-                return Err(Refusal::bad(format!(
-                    "'type' must be test or survey, not '{other}'"
-                )));
+                return Err(Refusal::bad(format!("'type' must be test or survey, not '{other}'")));
             }
         };
         if project_id != account::PROJECT_ID {
             return Err(Refusal::unknown(context, "Project", &project_id));
         }
         let id = self.ids.guid();
-        context.effect(
-            "created",
-            id.clone(),
-            vec![("test", id.clone()), ("title", title.clone())],
-        );
+        context.effect("created", id.clone(), vec![("test", id.clone()), ("title", title.clone())]);
         // Whole seconds, as everywhere in this API.
-        let modified = rfc3339(context.now)
-            .get(..19)
-            .map(|seconds| format!("{seconds}Z"))
-            .unwrap_or_default();
-        self.tests.push(Test {
-            id: id.clone(),
-            project_id,
-            kind,
-            title,
-            modified,
-        });
+        let modified = rfc3339(context.now).get(..19).map(|seconds| format!("{seconds}Z")).unwrap_or_default();
+        self.tests.push(Test { id: id.clone(), project_id, kind, title, modified });
         Ok(object([("testId", id.into())]))
     }
 }

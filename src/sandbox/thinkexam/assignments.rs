@@ -16,11 +16,7 @@ const WITHDRAWN: &str = "Test successfully deassigned from the candidate";
 
 impl ThinkExam {
     /// `assignTest`.
-    pub(super) fn assign_one(
-        &mut self,
-        body: &Map<String, Value>,
-        context: &mut Context<'_>,
-    ) -> Result<Json, Refusal> {
+    pub(super) fn assign_one(&mut self, body: &Map<String, Value>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let email = required(body, "email")?;
         self.assign(&[email], body, context)
     }
@@ -31,42 +27,21 @@ impl ThinkExam {
         body: &Map<String, Value>,
         context: &mut Context<'_>,
     ) -> Result<Json, Refusal> {
-        let emails = body
-            .get("email")
-            .and_then(Value::as_array)
-            .filter(|emails| !emails.is_empty());
+        let emails = body.get("email").and_then(Value::as_array).filter(|emails| !emails.is_empty());
         let emails = emails.ok_or_else(|| Refusal::required("email"))?;
-        let emails = emails
-            .iter()
-            .map(|email| email.as_str().map(str::to_owned))
-            .collect::<Option<Vec<_>>>();
+        let emails = emails.iter().map(|email| email.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
         self.assign(&emails.ok_or_else(Refusal::generic)?, body, context)
     }
 
     /// `deassignTest`.
-    pub(super) fn withdraw(
-        &mut self,
-        body: &Map<String, Value>,
-        context: &mut Context<'_>,
-    ) -> Result<Json, Refusal> {
-        let key = (
-            email_key(&required(body, "email")?),
-            required(body, "testId")?,
-        );
+    pub(super) fn withdraw(&mut self, body: &Map<String, Value>, context: &mut Context<'_>) -> Result<Json, Refusal> {
+        let key = (email_key(&required(body, "email")?), required(body, "testId")?);
         self.check_references(&key.0, &key.1)?;
         let was_assigned = self.assignments.remove(&key).is_some();
         if !was_assigned && context.switches.is("withdraw_unassigned", "error") {
             return Err(Refusal::generic());
         }
-        note(
-            context,
-            if was_assigned {
-                "unregistered"
-            } else {
-                "repeated"
-            },
-            &key,
-        );
+        note(context, if was_assigned { "unregistered" } else { "repeated" }, &key);
         Ok(success("200", WITHDRAWN))
     }
 
@@ -77,14 +52,8 @@ impl ThinkExam {
         context: &mut Context<'_>,
     ) -> Result<Json, Refusal> {
         let email = email_key(&required(body, "email")?);
-        let (old, new) = (
-            required(body, "oldPassword")?,
-            required(body, "newPassword")?,
-        );
-        let candidate = self
-            .candidates
-            .get_mut(&email)
-            .filter(|candidate| candidate.password == old);
+        let (old, new) = (required(body, "oldPassword")?, required(body, "newPassword")?);
+        let candidate = self.candidates.get_mut(&email).filter(|candidate| candidate.password == old);
         candidate.ok_or_else(Refusal::generic)?.password = new;
         context.effect("updated", email.clone(), vec![("email", email)]);
         Ok(success("200", "Password change successfull."))
@@ -99,10 +68,7 @@ impl ThinkExam {
         let test = required(body, "testId")?;
         let mails = read_flag(body, "isMailEnable", context)?;
         read_flag(body, "isPasswordSkip", context)?;
-        let keys: Vec<_> = emails
-            .iter()
-            .map(|email| (email_key(email), test.clone()))
-            .collect();
+        let keys: Vec<_> = emails.iter().map(|email| (email_key(email), test.clone())).collect();
         for key in &keys {
             self.check_references(&key.0, &key.1)?;
             if self.assignments.contains_key(key) && context.switches.is("assign_again", "error") {
@@ -113,24 +79,13 @@ impl ThinkExam {
         for key in keys {
             let times = self.assignments.entry(key.clone()).or_default();
             *times += 1;
-            note(
-                context,
-                if *times == 1 { "created" } else { "repeated" },
-                &key,
-            );
+            note(context, if *times == 1 { "created" } else { "repeated" }, &key);
             if mails || mails_anyway {
                 note(context, "mail_sent", &key);
                 *self.mails.entry(key).or_default() += 1;
             }
         }
-        Ok(success(
-            "200",
-            if mails || mails_anyway {
-                ASSIGNED_AND_MAILED
-            } else {
-                ASSIGNED
-            },
-        ))
+        Ok(success("200", if mails || mails_anyway { ASSIGNED_AND_MAILED } else { ASSIGNED }))
     }
 
     /// What is answered for an unknown candidate or test is undocumented; the published "not exist" is the nearest.
@@ -147,19 +102,11 @@ impl ThinkExam {
 
 fn required(body: &Map<String, Value>, name: &str) -> Result<String, Refusal> {
     let text = text(body, name);
-    if text.is_empty() {
-        Err(Refusal::required(name))
-    } else {
-        Ok(text)
-    }
+    if text.is_empty() { Err(Refusal::required(name)) } else { Ok(text) }
 }
 
 /// `"0"` or `"1"`, off when absent; numbers and booleans by switch.
-fn read_flag(
-    body: &Map<String, Value>,
-    name: &str,
-    context: &Context<'_>,
-) -> Result<bool, Refusal> {
+fn read_flag(body: &Map<String, Value>, name: &str, context: &Context<'_>) -> Result<bool, Refusal> {
     let loose = context.switches.is("flags", "loose");
     match body.get(name) {
         None => Ok(false),

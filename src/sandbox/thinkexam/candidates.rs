@@ -14,53 +14,26 @@ use super::{
 };
 
 /// Members kept with the candidate as they came.
-const KEPT: [&str; 8] = [
-    "mobile",
-    "gender",
-    "dob",
-    "extra1",
-    "extra2",
-    "extra3",
-    "enrollment_number",
-    "clientStudentUniqueId",
-];
+const KEPT: [&str; 8] =
+    ["mobile", "gender", "dob", "extra1", "extra2", "extra3", "enrollment_number", "clientStudentUniqueId"];
 
 impl ThinkExam {
     /// `bulkCandidateRegister`: an array in, one item per row out.
-    pub(super) fn register_many(
-        &mut self,
-        body: &Value,
-        context: &mut Context<'_>,
-    ) -> Result<Json, Refusal> {
-        let rows = body
-            .as_array()
-            .filter(|rows| !rows.is_empty())
-            .ok_or_else(Refusal::generic)?;
+    pub(super) fn register_many(&mut self, body: &Value, context: &mut Context<'_>) -> Result<Json, Refusal> {
+        let rows = body.as_array().filter(|rows| !rows.is_empty()).ok_or_else(Refusal::generic)?;
         if context.struck_by("vendor_error") {
-            return Err(Refusal::new(
-                &context.fault_text("code"),
-                context.fault_text("message"),
-            ));
+            return Err(Refusal::new(&context.fault_text("code"), context.fault_text("message")));
         }
         let mut checked: Vec<_> = rows.iter().map(check_row).collect();
         if context.struck_by("bulk_item_error")
-            && let Some(row) = usize::try_from(context.fault_number("row"))
-                .ok()
-                .and_then(|row| checked.get_mut(row))
+            && let Some(row) = usize::try_from(context.fault_number("row")).ok().and_then(|row| checked.get_mut(row))
         {
-            *row = Err(Refusal::new(
-                &context.fault_text("code"),
-                context.fault_text("message"),
-            ));
+            *row = Err(Refusal::new(&context.fault_text("code"), context.fault_text("message")));
         } else if context.switches.is("bulk_errors", "top_level") {
-            checked
-                .iter()
-                .try_for_each(|row| row.as_ref().map(|_| ()).map_err(Refusal::clone))?;
+            checked.iter().try_for_each(|row| row.as_ref().map(|_| ()).map_err(Refusal::clone))?;
         }
-        let stops_at_error = context
-            .switches
-            .is("bulk_errors", "top_level_after_earlier_rows")
-            && !context.struck_by("bulk_item_error");
+        let stops_at_error =
+            context.switches.is("bulk_errors", "top_level_after_earlier_rows") && !context.struck_by("bulk_item_error");
         let mut items = Vec::new();
         for row in checked {
             match row.and_then(|row| self.register(row, context)) {
@@ -77,10 +50,7 @@ impl ThinkExam {
             items.reverse();
         }
         // A capital S and the result last: only here.
-        Ok(object([
-            ("responseArray", Json::List(items)),
-            ("result", "Success".into()),
-        ]))
+        Ok(object([("responseArray", Json::List(items)), ("result", "Success".into())]))
     }
 
     /// `unifiedAuth`: the same for one candidate.
@@ -94,18 +64,11 @@ impl ThinkExam {
     }
 
     /// Creates the candidate or finds the known one, and adds the course; the quota is a switch.
-    pub(super) fn register(
-        &mut self,
-        row: &Map<String, Value>,
-        context: &mut Context<'_>,
-    ) -> Result<Json, Refusal> {
+    pub(super) fn register(&mut self, row: &Map<String, Value>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let key = email_key(&text(row, "email"));
         let is_new = !self.candidates.contains_key(&key);
         if is_new {
-            let quota = context
-                .switches
-                .number("candidate_quota")
-                .and_then(|quota| usize::try_from(quota).ok());
+            let quota = context.switches.number("candidate_quota").and_then(|quota| usize::try_from(quota).ok());
             if quota.is_some_and(|quota| self.candidates.len() >= quota) {
                 return Err(Refusal::generic());
             }
@@ -125,26 +88,12 @@ impl ThinkExam {
             (false, true) => "updated",
             (false, false) => "repeated",
         };
-        context.effect(
-            change,
-            key.clone(),
-            vec![
-                ("email", key),
-                ("studentId", candidate.student_id.to_string()),
-            ],
-        );
-        let message = if is_new {
-            "Registration Successfull."
-        } else {
-            "Login Successfull."
-        };
+        context.effect(change, key.clone(), vec![("email", key), ("studentId", candidate.student_id.to_string())]);
+        let message = if is_new { "Registration Successfull." } else { "Login Successfull." };
         let data = object([
             ("studentId", candidate.student_id.into()),
             ("enrollmentNo", candidate.enrollment_no.as_str().into()),
-            (
-                "profilePic",
-                format!("https://{}/images/profile.png", account::CLIENT_URL).into(),
-            ),
+            ("profilePic", format!("https://{}/images/profile.png", account::CLIENT_URL).into()),
         ]);
         Ok(object([
             ("result", "success".into()),
@@ -158,15 +107,8 @@ impl ThinkExam {
         let student_id = self.next_student;
         self.next_student += 1;
         let given = text(row, "enrollment_number");
-        let enrollment_no = if given.is_empty() {
-            format!("GW{}", student_id - 85_638_919 + 2901)
-        } else {
-            given
-        };
-        let kept = KEPT.iter().filter_map(|name| {
-            row.get(*name)
-                .map(|value| ((*name).to_owned(), value.clone()))
-        });
+        let enrollment_no = if given.is_empty() { format!("GW{}", student_id - 85_638_919 + 2901) } else { given };
+        let kept = KEPT.iter().filter_map(|name| row.get(*name).map(|value| ((*name).to_owned(), value.clone())));
         Candidate {
             student_id,
             enrollment_no,
@@ -181,10 +123,7 @@ impl ThinkExam {
 
 /// The two required members and the course.
 pub(super) fn check_fields(row: &Map<String, Value>) -> Result<(), Refusal> {
-    if let Some(field) = ["name", "email"]
-        .iter()
-        .find(|field| text(row, field).is_empty())
-    {
+    if let Some(field) = ["name", "email"].iter().find(|field| text(row, field).is_empty()) {
         return Err(Refusal::blank(field));
     }
     let course = text(row, "courseName");

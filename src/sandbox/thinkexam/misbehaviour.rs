@@ -55,73 +55,26 @@ pub(super) const FAULTS: &[Kind] = &[
 
 /// This vendor's lasting switches.
 pub(super) const SWITCHES: &[Knob] = &[
-    choice(
-        "signature_kinds",
-        &["any", "issued", "hmac", "static"],
-        "which triples are accepted",
-    ),
-    count(
-        "signature_ttl_seconds",
-        300,
-        "how long a triple is good (undocumented)",
-    ),
-    flag(
-        "signature_one_use",
-        false,
-        "a triple handed out is good for one call (undocumented)",
-    ),
-    choice(
-        "refusal_status",
-        &["200", "401", "403"],
-        "status for a refused triple (undocumented)",
-    ),
-    text(
-        "refusal_code",
-        "3001",
-        "code for a refused triple (invented)",
-    ),
-    signed(
-        "clock_offset_seconds",
-        0,
-        "how far the vendor's clock is ahead, in ts handed out and ts checked",
-    ),
-    choice(
-        "not_found_page",
-        &["json", "html"],
-        "what an unknown path answers",
-    ),
+    choice("signature_kinds", &["any", "issued", "hmac", "static"], "which triples are accepted"),
+    count("signature_ttl_seconds", 300, "how long a triple is good (undocumented)"),
+    flag("signature_one_use", false, "a triple handed out is good for one call (undocumented)"),
+    choice("refusal_status", &["200", "401", "403"], "status for a refused triple (undocumented)"),
+    text("refusal_code", "3001", "code for a refused triple (invented)"),
+    signed("clock_offset_seconds", 0, "how far the vendor's clock is ahead, in ts handed out and ts checked"),
+    choice("not_found_page", &["json", "html"], "what an unknown path answers"),
     choice(
         "bulk_errors",
         &["top_level", "item", "top_level_after_earlier_rows"],
         "one bad row in bulkCandidateRegister (undocumented): refuses the call, fails alone, or refuses the call after earlier rows were registered",
     ),
-    choice(
-        "assign_again",
-        &["success", "error"],
-        "assigning an assigned test (undocumented)",
-    ),
-    choice(
-        "withdraw_unassigned",
-        &["error", "success"],
-        "withdrawing a test that is not assigned (undocumented)",
-    ),
+    choice("assign_again", &["success", "error"], "assigning an assigned test (undocumented)"),
+    choice("withdraw_unassigned", &["error", "success"], "withdrawing a test that is not assigned (undocumented)"),
     choice(
         "flags",
         &["strict", "loose"],
         "isMailEnable and isPasswordSkip: \"0\" and \"1\" only, or numbers and booleans too (undocumented)",
     ),
-    flag(
-        "mail_although_off",
-        false,
-        "mails go out, and are reported, although isMailEnable is \"0\"",
-    ),
-    optional_count(
-        "candidate_quota",
-        "candidates the account may have; beyond it a generic error (undocumented)",
-    ),
-    flag(
-        "escape_slashes",
-        true,
-        "writes / as \\/ in JSON, PHP's default",
-    ),
+    flag("mail_although_off", false, "mails go out, and are reported, although isMailEnable is \"0\""),
+    optional_count("candidate_quota", "candidates the account may have; beyond it a generic error (undocumented)"),
+    flag("escape_slashes", true, "writes / as \\/ in JSON, PHP's default"),
 ];

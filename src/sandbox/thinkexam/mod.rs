@@ -86,11 +86,7 @@ struct Refusal {
 
 impl Refusal {
     fn new(code: &str, message: impl Into<String>) -> Self {
-        Refusal {
-            code: code.to_owned(),
-            message: message.into(),
-            status: 200,
-        }
+        Refusal { code: code.to_owned(), message: message.into(), status: 200 }
     }
 
     /// Code and sentence as published.
@@ -114,10 +110,7 @@ impl Refusal {
     }
 
     fn to_json(&self) -> Json {
-        let error = object([
-            ("code", self.code.as_str().into()),
-            ("msg", self.message.as_str().into()),
-        ]);
+        let error = object([("code", self.code.as_str().into()), ("msg", self.message.as_str().into())]);
         object([("result", "error".into()), ("error", error)])
     }
 }
@@ -136,12 +129,7 @@ impl ThinkExam {
         }
     }
 
-    fn perform(
-        &mut self,
-        operation: &'static str,
-        call: &Call,
-        context: &mut Context<'_>,
-    ) -> Result<Json, Refusal> {
+    fn perform(&mut self, operation: &'static str, call: &Call, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let is_portal = matches!(operation, "newUser" | "checkLogin");
         if is_portal {
             portal::check_header(call)?;
@@ -155,10 +143,7 @@ impl ThinkExam {
         }
         let body = body.as_object().ok_or_else(Refusal::generic)?;
         if context.struck_by("vendor_error") {
-            return Err(Refusal::new(
-                &context.fault_text("code"),
-                context.fault_text("message"),
-            ));
+            return Err(Refusal::new(&context.fault_text("code"), context.fault_text("message")));
         }
         match operation {
             "unifiedAuth" => self.register_one(body, context),
@@ -178,14 +163,8 @@ impl Vendor for ThinkExam {
             return SIGNATURE;
         }
         let name = call.path.strip_prefix(PREFIX).unwrap_or_default();
-        let known = PROFILE
-            .operations
-            .iter()
-            .find(|operation| **operation == name);
-        known
-            .copied()
-            .filter(|operation| ![SIGNATURE, UNKNOWN].contains(operation))
-            .unwrap_or(UNKNOWN)
+        let known = PROFILE.operations.iter().find(|operation| **operation == name);
+        known.copied().filter(|operation| ![SIGNATURE, UNKNOWN].contains(operation)).unwrap_or(UNKNOWN)
     }
 
     fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer {
@@ -193,16 +172,10 @@ impl Vendor for ThinkExam {
         if operation == UNKNOWN {
             return not_found(context.switches);
         }
-        let verb = if operation == "changeStudentPassword" {
-            "GET"
-        } else {
-            "POST"
-        };
+        let verb = if operation == "changeStudentPassword" { "GET" } else { "POST" };
         if call.method != verb {
-            let message = format!(
-                "The {} method is not supported for this route. Supported methods: {verb}.",
-                call.method
-            );
+            let message =
+                format!("The {} method is not supported for this route. Supported methods: {verb}.", call.method);
             return write(405, object([("message", message.into())]), context.switches);
         }
         if operation == SIGNATURE {
@@ -216,16 +189,7 @@ impl Vendor for ThinkExam {
 
     fn error(&self, status: u16, message: &str) -> Answer {
         let json = Refusal::new(GENERIC_CODE, message).to_json();
-        Answer::new(
-            status,
-            "application/json",
-            Body::Json(
-                json,
-                Layout::Php {
-                    escape_slashes: true,
-                },
-            ),
-        )
+        Answer::new(status, "application/json", Body::Json(json, Layout::Php { escape_slashes: true }))
     }
 
     fn state(&self) -> Value {
@@ -274,19 +238,11 @@ fn email_key(email: &str) -> String {
 }
 
 fn success(code: &str, message: &str) -> Json {
-    object([
-        ("result", "success".into()),
-        (
-            "success",
-            object([("code", code.into()), ("msg", message.into())]),
-        ),
-    ])
+    object([("result", "success".into()), ("success", object([("code", code.into()), ("msg", message.into())]))])
 }
 
 fn write(status: u16, json: Json, switches: &Knobs) -> Answer {
-    let layout = Layout::Php {
-        escape_slashes: switches.flag("escape_slashes"),
-    };
+    let layout = Layout::Php { escape_slashes: switches.flag("escape_slashes") };
     Answer::new(status, "application/json", Body::Json(json, layout))
 }
 

@@ -56,28 +56,15 @@ impl Issued {
         self.counter += 1;
         let ts = seconds(shifted(context)).to_string();
         // Two triples of one second differ, or "one use" would refuse the second.
-        let sgn = hmac_hex(
-            account::SECRET,
-            &format!("{}{ts}#{}", account::API_KEY, self.counter),
-        );
-        self.by_signature.insert(
-            sgn.clone(),
-            Triple {
-                ts: ts.clone(),
-                at: context.now,
-            },
-        );
+        let sgn = hmac_hex(account::SECRET, &format!("{}{ts}#{}", account::API_KEY, self.counter));
+        self.by_signature.insert(sgn.clone(), Triple { ts: ts.clone(), at: context.now });
         self.order.push_back(sgn.clone());
         if self.order.len() > ISSUED_KEPT
             && let Some(oldest) = self.order.pop_front()
         {
             self.by_signature.remove(&oldest);
         }
-        let triple = object([
-            ("ak", account::API_KEY.into()),
-            ("sgn", sgn.into()),
-            ("ts", ts.into()),
-        ]);
+        let triple = object([("ak", account::API_KEY.into()), ("sgn", sgn.into()), ("ts", ts.into())]);
         write(200, triple, context.switches)
     }
 
@@ -92,9 +79,7 @@ impl Issued {
         }
         let accepts = context.switches.text("signature_kinds");
         let wanted = |kind: &str| accepts == "any" || accepts == kind;
-        let good = (wanted("static")
-            && same(sgn, account::STATIC_SIGNATURE)
-            && ts == account::STATIC_TIMESTAMP)
+        let good = (wanted("static") && same(sgn, account::STATIC_SIGNATURE) && ts == account::STATIC_TIMESTAMP)
             || (wanted("hmac") && formula_holds(sgn, ts, context))
             || (wanted("issued") && self.use_issued(sgn, ts, context));
         if good { Ok(()) } else { Err(refused(context)) }
@@ -130,40 +115,24 @@ fn formula_holds(sgn: &str, ts: &str, context: &Context<'_>) -> bool {
 }
 
 fn refused(context: &Context<'_>) -> Refusal {
-    let status = context
-        .switches
-        .text("refusal_status")
-        .parse()
-        .unwrap_or(200);
-    Refusal {
-        code: context.switches.text("refusal_code"),
-        message: REFUSED.to_owned(),
-        status,
-    }
+    let status = context.switches.text("refusal_status").parse().unwrap_or(200);
+    Refusal { code: context.switches.text("refusal_code"), message: REFUSED.to_owned(), status }
 }
 
 fn lifetime(context: &Context<'_>) -> Duration {
-    let seconds = context
-        .switches
-        .number("signature_ttl_seconds")
-        .and_then(|seconds| u64::try_from(seconds).ok());
+    let seconds = context.switches.number("signature_ttl_seconds").and_then(|seconds| u64::try_from(seconds).ok());
     Duration::from_secs(seconds.unwrap_or_default())
 }
 
 fn shifted(context: &Context<'_>) -> SystemTime {
     let offset = context.switches.number("clock_offset_seconds").unwrap_or(0);
     let distance = Duration::from_secs(offset.unsigned_abs());
-    let moved = if offset < 0 {
-        context.now.checked_sub(distance)
-    } else {
-        context.now.checked_add(distance)
-    };
+    let moved = if offset < 0 { context.now.checked_sub(distance) } else { context.now.checked_add(distance) };
     moved.unwrap_or(context.now)
 }
 
 fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn same(given: &str, right: &str) -> bool {
@@ -188,9 +157,6 @@ mod tests {
     #[test]
     fn formula_is_hex_hmac_sha256_over_key_and_time() {
         // printf %s sandbox-thinkexam-key1700000000 | openssl dgst -sha256 -hmac sandbox-thinkexam-secret
-        assert_eq!(
-            formula("1700000000"),
-            "670930f85750cf1ec27fdc3010eac1e4dae9141dc74d5caafb4fd88113367631"
-        );
+        assert_eq!(formula("1700000000"), "670930f85750cf1ec27fdc3010eac1e4dae9141dc74d5caafb4fd88113367631");
     }
 }

@@ -6,7 +6,10 @@ async fn a_student_is_added_once_per_user_name() {
     let got = bench.examtesting("add", &student("jo")).await;
     assert_eq!((got.status, got.content_type.as_str()), (Some(200), "text/html; charset=utf-8"));
     assert_eq!(got.text(), "Status=SUCCESS&StudentId=12345");
-    assert_eq!(bench.examtesting("ADD", &student("JO")).await.text(), "status=ERROR&Reason=1007&error=Username already exist");
+    assert_eq!(
+        bench.examtesting("ADD", &student("JO")).await.text(),
+        "status=ERROR&Reason=1007&error=Username already exist"
+    );
     assert_eq!(bench.changes(bench.sandbox.examtesting()).await, ["created jo"]);
 }
 
@@ -16,7 +19,14 @@ async fn examtesting_checks_come_in_their_order() {
     bench.examtesting("add", &student("jo")).await;
     bench.switch(bench.sandbox.examtesting(), "student_limit", 1).await;
     // Every call has all later faults as well.
-    let mut form = vec![("Institutionid", "0"), ("Apikey", "x"), ("stusID", "#"), ("groupName", "none"), ("Status", "maybe"), ("username", "jo")];
+    let mut form = vec![
+        ("Institutionid", "0"),
+        ("Apikey", "x"),
+        ("stusID", "#"),
+        ("groupName", "none"),
+        ("Status", "maybe"),
+        ("username", "jo"),
+    ];
     let mut action = "remove";
     let mut texts = Vec::new();
     for step in 0..9 {
@@ -24,7 +34,8 @@ async fn examtesting_checks_come_in_their_order() {
         let url = format!("http://{}/managecandidate.ASPX?action={action}", bench.sandbox.examtesting());
         let request = bench.client.post(url).header("Content-Type", "application/x-www-form-urlencoded").body(body);
         texts.push(bench.send(request).await.text());
-        let account = (accounts::examtesting::INSTITUTION_ID, accounts::examtesting::API_KEY, accounts::examtesting::API_PASS);
+        let account =
+            (accounts::examtesting::INSTITUTION_ID, accounts::examtesting::API_KEY, accounts::examtesting::API_PASS);
         let fixed: &[(&str, &str)] = match step {
             0 => {
                 action = "Add";
@@ -76,14 +87,26 @@ async fn the_answer_has_the_format_switched_to() {
     let bench = Bench::start().await;
     let at = bench.sandbox.examtesting();
     for (format, success, conflict) in [
-        ("kv_empty_error", "Status=SUCCESS&StudentId=ID&error=", "status=ERROR&Reason=1007&error=Username already exist"),
+        (
+            "kv_empty_error",
+            "Status=SUCCESS&StudentId=ID&error=",
+            "status=ERROR&Reason=1007&error=Username already exist",
+        ),
         ("pipe", "SUCCESS|ID", "ERROR|1007|Username already exist"),
         ("comma", "SUCCESS,ID", "ERROR,1007,Username already exist"),
         ("words", "SUCCESS ID", "ERROR 1007 Username already exist"),
         ("colon", "Status: SUCCESS, StudentId: ID", "status: ERROR, Reason: 1007, error: Username already exist"),
         ("break", "Status:SUCCESS<br/>StudentId:ID", "status:ERROR<br/>Reason:1007<br/>error:Username already exist"),
-        ("json", r#"{"Status":"SUCCESS","StudentId":"ID"}"#, r#"{"status":"ERROR","Reason":"1007","error":"Username already exist"}"#),
-        ("json_array", r#"[{"Status":"SUCCESS","StudentId":ID}]"#, r#"[{"status":"ERROR","Reason":"1007","error":"Username already exist"}]"#),
+        (
+            "json",
+            r#"{"Status":"SUCCESS","StudentId":"ID"}"#,
+            r#"{"status":"ERROR","Reason":"1007","error":"Username already exist"}"#,
+        ),
+        (
+            "json_array",
+            r#"[{"Status":"SUCCESS","StudentId":ID}]"#,
+            r#"[{"status":"ERROR","Reason":"1007","error":"Username already exist"}]"#,
+        ),
         (
             "xml",
             "<Response><Status>SUCCESS</Status><StudentId>ID</StudentId></Response>",
@@ -93,7 +116,10 @@ async fn the_answer_has_the_format_switched_to() {
         bench.switch(at, "response_format", format).await;
         let got = bench.examtesting("add", &student(format)).await.text();
         let state = bench.effects(at, "?calls=false").await["state"]["students"].clone();
-        let id = state.as_array().and_then(|all| all.last()).map(|last| last["studentId"].as_str().expect("an id").to_owned());
+        let id = state
+            .as_array()
+            .and_then(|all| all.last())
+            .map(|last| last["studentId"].as_str().expect("an id").to_owned());
         assert_eq!(got, success.replace("ID", &id.expect("a student")));
         assert_eq!(bench.examtesting("add", &student(format)).await.text(), conflict);
     }
@@ -106,7 +132,13 @@ async fn update_finds_the_student_and_needs_no_password() {
     first.push(("stusID", "own-1"));
     bench.examtesting("add", &first).await;
     for id in ["12345", "own-1"] {
-        let change = [("stusID", id), ("groupName", "Evening Class"), ("email", "jo@example.com"), ("username", "jo"), ("Status", "False")];
+        let change = [
+            ("stusID", id),
+            ("groupName", "Evening Class"),
+            ("email", "jo@example.com"),
+            ("username", "jo"),
+            ("Status", "False"),
+        ];
         assert_eq!(bench.examtesting("update", &change).await.text(), "Status=SUCCESS&StudentId=12345");
     }
     let unknown = [("stusID", "99"), ("groupName", "Group A"), ("email", "x@example.com"), ("username", "x")];

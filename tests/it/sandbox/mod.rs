@@ -58,9 +58,17 @@ impl Bench {
     }
 
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Got {
-        let nothing = Got { status: None, content_type: String::new(), location: String::new(), retry_after: String::new(), body: None };
+        let nothing = Got {
+            status: None,
+            content_type: String::new(),
+            location: String::new(),
+            retry_after: String::new(),
+            body: None,
+        };
         let Ok(response) = request.timeout(Duration::from_secs(30)).send().await else { return nothing };
-        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default();
+        let header = |name: &str| {
+            response.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
+        };
         let got = Got {
             status: Some(response.status().as_u16()),
             content_type: header("content-type"),
@@ -152,7 +160,10 @@ pub fn startexam_signature(string: &str) -> String {
 }
 
 pub fn employees(ids: &[&str]) -> Value {
-    let rows: Vec<_> = ids.iter().map(|id| json!({ "id": id, "status": "active", "data": [{ "name": "First Name", "value": "Jo" }] })).collect();
+    let rows: Vec<_> = ids
+        .iter()
+        .map(|id| json!({ "id": id, "status": "active", "data": [{ "name": "First Name", "value": "Jo" }] }))
+        .collect();
     json!({ "profileId": accounts::startexam::PROFILE_ID, "employees": rows })
 }
 

@@ -7,7 +7,9 @@ async fn startexam_checks_come_in_their_order() {
     let now = httpdate::fmt_http_date(SystemTime::now());
     let old = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(16 * 60));
     let zeros = BASE64.encode(&[0; 32]);
-    let signed = |date: &str, length: usize| format!("SharedKey 99:{}", startexam_signature(&format!("POST /v1/employees {date} {length}")));
+    let signed = |date: &str, length: usize| {
+        format!("SharedKey 99:{}", startexam_signature(&format!("POST /v1/employees {date} {length}")))
+    };
     // Each call has every fault that later checks would find.
     let cases: Vec<(&str, Option<&str>, Option<String>, &str, u16, &str)> = vec![
         ("/v1/nowhere", None, None, "not json", 404, "No method"),
@@ -82,7 +84,11 @@ async fn startexam_path_is_signed_in_lower_case() {
 async fn employees_are_created_updated_and_repeated() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
-    for body in [employees(&["1", "2"]), employees(&["2"]), json!({ "PROFILEID": accounts::startexam::PROFILE_ID, "Employees": [{ "ID": "2", "Status": "Hidden" }] })] {
+    for body in [
+        employees(&["1", "2"]),
+        employees(&["2"]),
+        json!({ "PROFILEID": accounts::startexam::PROFILE_ID, "Employees": [{ "ID": "2", "Status": "Hidden" }] }),
+    ] {
         let got = bench.startexam("/v1/employees", &body).await;
         assert_eq!((got.status, got.text()), (Some(200), "{}".to_owned()));
     }
@@ -128,10 +134,14 @@ async fn registration_answers_ids_in_order_and_without_the_flag_registers_again(
     assert_eq!(state["registrations"][0]["participantIds"].as_array().map(Vec::len), Some(2));
     let test = accounts::startexam::TESTS[0].0;
     let changes = bench.changes(bench.sandbox.startexam()).await;
-    assert_eq!(changes[2..], ["2", "1"].map(|id| format!("created mycenter/{test}/{id}")).into_iter().chain([
-        format!("repeated mycenter/{test}/1"),
-        format!("created mycenter/{test}/1"),
-    ]).collect::<Vec<_>>());
+    assert_eq!(
+        changes[2..],
+        ["2", "1"]
+            .map(|id| format!("created mycenter/{test}/{id}"))
+            .into_iter()
+            .chain([format!("repeated mycenter/{test}/1"), format!("created mycenter/{test}/1"),])
+            .collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -160,7 +170,10 @@ async fn several_tests_answer_as_switched() {
         orders.push(got["participantIds"].as_array().expect("ids").clone());
     }
     let [employees, tests, per_employee] = &orders[..] else { panic!("three answers") };
-    assert_eq!([&employees[0], &employees[2], &employees[1], &employees[3]], [&tests[0], &tests[1], &tests[2], &tests[3]]);
+    assert_eq!(
+        [&employees[0], &employees[2], &employees[1], &employees[3]],
+        [&tests[0], &tests[1], &tests[2], &tests[3]]
+    );
     assert_eq!(per_employee.len(), 2);
 }
 
@@ -191,7 +204,10 @@ async fn registration_limits_are_the_published_ones() {
     assert_eq!(register(&ids, &|_| {}).await, Some(400));
     assert_eq!(register(&[], &|_| {}).await, Some(400));
     assert_eq!(register(&["1"], &|body| body["tests"] = json!([])).await, Some(400));
-    assert_eq!(register(&["1"], &|body| body["tests"] = json!(vec![accounts::startexam::TESTS[0].0; 11])).await, Some(400));
+    assert_eq!(
+        register(&["1"], &|body| body["tests"] = json!(vec![accounts::startexam::TESTS[0].0; 11])).await,
+        Some(400)
+    );
     assert_eq!(register(&["1"], &|body| body["validTill"] = body["validFrom"].clone()).await, Some(400));
     assert_eq!(register(&["1"], &|body| body["validFrom"] = json!("2026-01-01T00:00:00.000Z")).await, Some(400));
     assert_eq!(register(&["1"], &|body| body["proctoring"] = json!(true)).await, Some(400));
@@ -202,14 +218,18 @@ async fn registration_limits_are_the_published_ones() {
 async fn program_counters_count_real_changes_only() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
-    let body = |scope: &str, tests: Value, coming: Value, going: Value| {
-        json!({ "programId": null, "programExternalId": "onboarding-2026", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": coming, "unregisterEmployees": going })
-    };
+    let body = |scope: &str, tests: Value, coming: Value, going: Value| json!({ "programId": null, "programExternalId": "onboarding-2026", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": coming, "unregisterEmployees": going });
     let selected = json!([accounts::startexam::TESTS[0].0]);
     let counters = async |body: Value| {
         let got = bench.startexam("/v1/program/employees", &body).await;
         assert_eq!(got.status, Some(200), "{}", got.text());
-        let names = ["employeesRegistered", "attemptsRegistered", "employeesUnregistered", "attemptsUnregistered", "totalEmployeesInProgram"];
+        let names = [
+            "employeesRegistered",
+            "attemptsRegistered",
+            "employeesUnregistered",
+            "attemptsUnregistered",
+            "totalEmployeesInProgram",
+        ];
         names.map(|name| got.json()[name].as_i64().expect("a number"))
     };
     assert_eq!(counters(body("selected", selected.clone(), json!(["1"]), json!([]))).await, [1, 1, 0, 0, 1]);

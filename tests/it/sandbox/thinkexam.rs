@@ -32,7 +32,10 @@ async fn issued_triples_are_good_until_they_expire_or_are_used() {
     assert!(!is_accepted(&bench, &other_time).await);
     bench.switch(at, "signature_one_use", true).await;
     assert!(is_accepted(&bench, &triple).await && !is_accepted(&bench, &triple).await);
-    let (first, second) = (issue(&bench, accounts::thinkexam::SECRET).await.json(), issue(&bench, accounts::thinkexam::SECRET).await.json());
+    let (first, second) = (
+        issue(&bench, accounts::thinkexam::SECRET).await.json(),
+        issue(&bench, accounts::thinkexam::SECRET).await.json(),
+    );
     assert!(is_accepted(&bench, &first).await && is_accepted(&bench, &second).await);
     let triple = issue(&bench, accounts::thinkexam::SECRET).await.json();
     bench.switch(at, "signature_ttl_seconds", 0).await;
@@ -58,7 +61,10 @@ async fn computed_and_fixed_triples_are_good_where_accepted() {
     assert!(!is_accepted(&bench, &computed(now)).await);
     bench.order(at, json!({ "switches": { "refusal_status": "403", "refusal_code": "9" } })).await;
     let got = call_with(&bench, ("nobody", "x", "y")).await;
-    assert_eq!((got.status, got.text()), (Some(403), r#"{"result":"error","error":{"code":"9","msg":"Invalid signature"}}"#.to_owned()));
+    assert_eq!(
+        (got.status, got.text()),
+        (Some(403), r#"{"result":"error","error":{"code":"9","msg":"Invalid signature"}}"#.to_owned())
+    );
 }
 
 #[tokio::test]
@@ -75,10 +81,16 @@ async fn bulk_registration_answers_in_the_published_shape() {
     assert!(text.ends_with(r#"],"result":"Success"}"#), "{text}");
     assert_eq!(got.json()["responseArray"][1]["data"]["enrollmentNo"], "GW2902");
     assert!(token.ends_with('=') && !token.contains('/'));
-    let again = bench.thinkexam("unifiedAuth", &json!({ "name": "Jo", "email": "jo@EXAMPLE.com", "courseName": "CE104" })).await.json();
+    let again = bench
+        .thinkexam("unifiedAuth", &json!({ "name": "Jo", "email": "jo@EXAMPLE.com", "courseName": "CE104" }))
+        .await
+        .json();
     assert_eq!(again["success"]["msg"], "Login Successfull.");
     assert_eq!(again["data"]["studentId"], 85_638_919);
-    assert_eq!(bench.changes(bench.sandbox.thinkexam()).await, ["created jo@example.com", "created al@example.com", "updated jo@example.com"]);
+    assert_eq!(
+        bench.changes(bench.sandbox.thinkexam()).await,
+        ["created jo@example.com", "created al@example.com", "updated jo@example.com"]
+    );
 }
 
 #[tokio::test]
@@ -103,15 +115,28 @@ async fn a_bad_row_fails_as_switched() {
 async fn missing_members_have_the_published_codes() {
     let bench = Bench::start().await;
     for (operation, body, code, message) in [
-        ("bulkCandidateRegister", json!([{ "name": "", "email": "a@example.com" }]), "3023", "name should not be blank"),
+        (
+            "bulkCandidateRegister",
+            json!([{ "name": "", "email": "a@example.com" }]),
+            "3023",
+            "name should not be blank",
+        ),
         ("unifiedAuth", json!({ "name": "Jo" }), "3023", "email should not be blank"),
         ("assignTest", json!({ "testId": "2415" }), "3095", "email is required."),
         ("deassignTest", json!({ "email": "a@example.com" }), "3095", "testId is required."),
-        ("assignTestMultiCandidates", json!({ "testId": "2415", "email": "a@example.com" }), "3095", "email is required."),
+        (
+            "assignTestMultiCandidates",
+            json!({ "testId": "2415", "email": "a@example.com" }),
+            "3095",
+            "email is required.",
+        ),
         ("assignTest", json!({ "testId": "2415", "email": "nobody@example.com" }), "3084", "email not exist."),
     ] {
         let got = bench.thinkexam(operation, &body).await.json();
-        assert_eq!((&got["result"], &got["error"]["code"], &got["error"]["msg"]), (&json!("error"), &json!(code), &json!(message)));
+        assert_eq!(
+            (&got["result"], &got["error"]["code"], &got["error"]["msg"]),
+            (&json!("error"), &json!(code), &json!(message))
+        );
     }
 }
 
@@ -122,7 +147,10 @@ async fn every_mail_is_counted() {
     bench.thinkexam("bulkCandidateRegister", &rows(&["a@example.com", "b@example.com"])).await;
     let body = |mail: Value| json!({ "email": "A@example.com", "testId": "2415", "isMailEnable": mail, "isPasswordSkip": "0" });
     let got = bench.thinkexam("assignTest", &body(json!("1"))).await;
-    assert_eq!(got.text(), r#"{"result":"success","success":{"code":"200","msg":"Test is assigned and mail has been sent successfully"}}"#);
+    assert_eq!(
+        got.text(),
+        r#"{"result":"success","success":{"code":"200","msg":"Test is assigned and mail has been sent successfully"}}"#
+    );
     bench.thinkexam("assignTest", &body(json!("0"))).await;
     bench.thinkexam("assignTest", &body(json!("1"))).await;
     assert_eq!(bench.thinkexam("assignTest", &body(json!(1))).await.json()["result"], "error");
@@ -145,7 +173,10 @@ async fn every_mail_is_counted() {
             "unregistered a@example.com/2415",
         ]
     );
-    assert_eq!(bench.effects(at, "").await["state"]["mails"], json!([{ "email": "a@example.com", "testId": "2415", "count": 2 }]));
+    assert_eq!(
+        bench.effects(at, "").await["state"]["mails"],
+        json!([{ "email": "a@example.com", "testId": "2415", "count": 2 }])
+    );
 }
 
 #[tokio::test]
@@ -157,7 +188,8 @@ async fn portal_calls_take_their_own_header() {
         bench.send(request.json(&body)).await.json()
     };
     let host = accounts::thinkexam::CLIENT_URL;
-    let new = json!({ "name": "Jo", "email": "jo@example.com", "courseId": "1", "password": BASE64.encode(b"Passw0rd!") });
+    let new =
+        json!({ "name": "Jo", "email": "jo@example.com", "courseId": "1", "password": BASE64.encode(b"Passw0rd!") });
     assert_eq!(portal("newUser", "elsewhere", new.clone()).await["result"], "error");
     assert_eq!(portal("newUser", host, new).await["result"], "success");
     let login = |password: &[u8]| json!({ "email": "jo@example.com", "password": BASE64.encode(password) });
@@ -173,11 +205,18 @@ async fn a_password_is_changed_by_a_get_with_a_body() {
     let url = format!("http://{}/api/v1/changeStudentPassword", bench.sandbox.thinkexam());
     let change = json!({ "email": "jo@example.com", "oldPassword": "old", "newPassword": "new" });
     let signed = |request: reqwest::RequestBuilder| {
-        let account = (accounts::thinkexam::API_KEY, accounts::thinkexam::STATIC_SIGNATURE, accounts::thinkexam::STATIC_TIMESTAMP);
+        let account = (
+            accounts::thinkexam::API_KEY,
+            accounts::thinkexam::STATIC_SIGNATURE,
+            accounts::thinkexam::STATIC_TIMESTAMP,
+        );
         request.header("ak", account.0).header("sgn", account.1).header("ts", account.2).json(&change)
     };
     assert_eq!(bench.send(signed(bench.client.post(&url))).await.status, Some(405));
-    assert_eq!(bench.send(signed(bench.client.get(&url))).await.json()["success"]["msg"], "Password change successfull.");
+    assert_eq!(
+        bench.send(signed(bench.client.get(&url))).await.json()["success"]["msg"],
+        "Password change successfull."
+    );
     assert_eq!(bench.send(signed(bench.client.get(&url))).await.json()["error"]["code"], "3100");
 }
 
