@@ -11,6 +11,9 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::Intent;
 
+#[cfg(test)]
+mod conformance;
+mod records;
 mod seal;
 mod sqlite;
 
@@ -26,6 +29,9 @@ pub enum StoreError {
     /// A record cannot be read: another key sealed it, or it was damaged.
     #[error("a record of the store cannot be read: {0}")]
     Unreadable(String),
+    /// An identity that was to be set is held by another candidate; nothing was written.
+    #[error("another candidate holds one of the identities")]
+    Conflict,
 }
 
 /// What happened to the claim of a new candidate.
