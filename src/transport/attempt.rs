@@ -2,7 +2,8 @@
 //! seen the whole of it?
 //!
 //! Nothing here may call a request unsent on the strength of an error's wording alone: a [`Gate`] in front of the body
-//! knows whether a byte of it was handed out, and once shut lets none through.
+//! knows whether a byte of it was handed out, and once shut lets none through. hyper reads the body before it flushes the
+//! head (`proto/h1/dispatch.rs`), and a head without the body it announces is no request either way.
 
 use std::error::Error as StdError;
 use std::io;
@@ -15,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 
-use super::client::Answer;
+use super::message::Answer;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::text::shown;
 
@@ -198,8 +199,8 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'sta
 }
 
 /// The innermost cause's own words; the outer ones only say that something went wrong.
-fn root(error: &reqwest::Error) -> String {
-    let text = sources(error).last().map_or_else(|| error.to_string(), ToString::to_string);
+pub(super) fn root(error: &reqwest::Error) -> String {
+    let text = sources(error).last().map_or_else(|| "no further reason".to_owned(), ToString::to_string);
     shown(&text, 200)
 }
 
@@ -229,5 +230,31 @@ impl Body for Gated {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gate_once_shut_lets_nothing_through() {
+        let gate = Gate::default();
+        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        let broken = gate.timed_out("20s");
+        assert_eq!((broken.kind, broken.fault.code), (Kind::Unsent, Code::VendorUnreachable));
+        assert!(body.collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_once_read_cannot_be_called_unsent() {
+        let gate = Gate::default();
+        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        assert_eq!(body.size_hint().exact(), Some(1));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), Bytes::from_static(b"x"));
+        let broken = gate.timed_out("20s");
+        assert_eq!((broken.kind, broken.fault.code), (Kind::Lost, Code::VendorTimeout));
     }
 }

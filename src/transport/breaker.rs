@@ -169,3 +169,157 @@ impl Machine {
 fn after(now: Timestamp, wait: Duration) -> Timestamp {
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COOLDOWN: i64 = 15;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn machine(failures: u32) -> Machine {
+        Machine::new(failures, Duration::from_secs(COOLDOWN.unsigned_abs()))
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_keep_it_open() {
+        let mut machine = machine(1);
+        machine.record(0, Verdict::Failing, at(1_000_000));
+        assert_eq!(machine.admit(at(0)), Err(Duration::from_secs(15)));
+        assert_eq!(machine.admit(at(COOLDOWN)), Ok(2));
+    }
+
+    #[test]
+    fn it_can_be_turned_off() {
+        let mut machine = machine(0);
+        for second in 0..100 {
+            machine.record(machine.epoch, Verdict::Failing, at(second));
+        }
+        assert_eq!((machine.circuit(), machine.admit(at(0))), (Circuit::Closed, Ok(0)));
+    }
+
+    #[test]
+    fn a_call_from_before_the_opening_does_not_decide_about_the_probe() {
+        let mut machine = machine(1);
+        let early = machine.admit(at(0)).unwrap();
+        let failed = machine.admit(at(0)).unwrap();
+        machine.record(failed, Verdict::Failing, at(0));
+        let probe = machine.admit(at(COOLDOWN)).unwrap();
+        machine.record(early, Verdict::Alive, at(COOLDOWN));
+        machine.release(early);
+        assert_eq!(machine.circuit(), Circuit::HalfOpen);
+        machine.record(probe, Verdict::Alive, at(COOLDOWN));
+        assert_eq!(machine.circuit(), Circuit::Closed);
+    }
+
+    #[test]
+    fn a_call_that_waited_while_it_opened_is_turned_away() {
+        let settings = BreakerSettings { failures: 1, cooldown: crate::domain::units::Span(Duration::from_secs(15)) };
+        let breaker = Breaker::new(&settings);
+        let mut waiting = breaker.admit(at(0)).ok().unwrap();
+        breaker.admit(at(0)).ok().unwrap().record(Verdict::Failing, at(0));
+        assert_eq!(waiting.renew(at(5)), Err(Duration::from_secs(10)));
+        assert_eq!(waiting.renew(at(15)), Ok(()));
+        assert_eq!(breaker.circuit(), Circuit::HalfOpen);
+        drop(waiting);
+        assert_eq!(breaker.circuit(), Circuit::Open { until: at(15) });
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Admit,
+        Alive(usize),
+        Failing(usize),
+        Drop(usize),
+        Wait(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Admit),
+            2 => (0..8_usize).prop_map(Step::Alive),
+            4 => (0..8_usize).prop_map(Step::Failing),
+            1 => (0..8_usize).prop_map(Step::Drop),
+            2 => (0..20_i64).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_opens_by_failures_in_a_row_and_lets_one_probe_through(
+            most in 1..4_u32,
+            steps in prop::collection::vec(step(), 0..120),
+        ) {
+            let mut machine = machine(most);
+            let mut now = 0;
+            let mut out: Vec<u64> = Vec::new();
+            for step in steps {
+                let before = machine.state;
+                match step {
+                    Step::Wait(seconds) => now += seconds,
+                    Step::Admit => match machine.admit(at(now)) {
+                        Ok(epoch) => {
+                            let due = match before {
+                                State::Closed { .. } => true,
+                                State::Open { until } => until <= at(now),
+                                State::Probing { .. } => false,
+                            };
+                            prop_assert!(due, "admitted in {before:?}");
+                            out.push(epoch);
+                        }
+                        Err(rest) => {
+                            let closed = matches!(before, State::Closed { .. });
+                            prop_assert!(!closed, "refused in {before:?}");
+                            prop_assert!(rest <= machine.cooldown);
+                        }
+                    },
+                    Step::Alive(_) | Step::Failing(_) | Step::Drop(_) if out.is_empty() => {}
+                    Step::Alive(i) => {
+                        let epoch = out.swap_remove(i % out.len());
+                        let current = epoch == machine.epoch;
+                        machine.record(epoch, Verdict::Alive, at(now));
+                        if current {
+                            prop_assert_eq!(machine.state, State::Closed { failures: 0 });
+                        } else {
+                            prop_assert_eq!(machine.state, before);
+                        }
+                        machine.release(epoch);
+                    }
+                    Step::Failing(i) => {
+                        let epoch = out.swap_remove(i % out.len());
+                        let current = epoch == machine.epoch;
+                        machine.record(epoch, Verdict::Failing, at(now));
+                        let open = State::Open { until: at(now + COOLDOWN) };
+                        prop_assert_eq!(machine.state, match before {
+                            _ if !current => before,
+                            State::Closed { failures } if failures + 1 < most => State::Closed { failures: failures + 1 },
+                            _ => open,
+                        });
+                        machine.release(epoch);
+                    }
+                    Step::Drop(i) => {
+                        let epoch = out.swap_remove(i % out.len());
+                        machine.release(epoch);
+                        let freed = match (before, machine.state) {
+                            (State::Probing { until }, State::Open { until: same }) => until == same,
+                            (before, after) => before == after,
+                        };
+                        prop_assert!(freed, "{before:?} became {:?}", machine.state);
+                    }
+                }
+                let probes = out.iter().filter(|epoch| **epoch == machine.epoch).count();
+                match machine.state {
+                    State::Closed { failures } => prop_assert!(failures < most),
+                    State::Open { .. } => prop_assert_eq!(probes, 0),
+                    // Never stuck: whoever holds the probe is still out there.
+                    State::Probing { .. } => prop_assert_eq!(probes, 1),
+                }
+            }
+        }
+    }
+}

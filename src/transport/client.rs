@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use url::Url;
 
-use super::attempt::{Broken, Gate, Kind, exchange};
+use super::attempt::{Broken, Gate, Kind, exchange, root};
 use super::breaker::{Breaker, Circuit, Verdict};
 use super::limit::{Busy, Limit};
+use super::message::{Answer, Draft, Request, Sign, Target};
 use super::settings::{ConnectionSettings, RetrySettings};
 use super::status::retry_after;
 use crate::domain::environment::Environment;
@@ -26,79 +25,14 @@ use crate::secret::{Redactor, Secret};
 
 /// Most of a vendor's text that is kept (contract of the problems).
 const SHOWN_CHARACTERS: usize = 300;
+/// Longest time-out that can be meant.
+const LONGEST_TIMEOUT: Duration = Duration::from_hours(24);
 /// Longest wait for a connection, however long an attempt may take.
 const LONGEST_CONNECT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(20);
 /// Least that a caller is told to wait.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Where a request goes.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// A path (and query) below the connection's `base_url`.
-    Path(String),
-    /// An address of its own (a signature service).
-    Url(Url),
-}
-
-/// A request before it is signed.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The gateway's word for what is done (`assignments.create`), for logs, metrics and problems.
-    pub operation: &'static str,
-    /// The verb.
-    pub method: Method,
-    /// Where it goes.
-    pub target: Target,
-    /// Headers the adapter sets; `Content-Length` is added from the body.
-    pub headers: HeaderMap,
-    /// The body, serialised once: the bytes that are signed are the bytes that are sent.
-    pub body: Bytes,
-}
-
-/// What a signer sees and may change: the headers of one attempt.
-pub struct Draft<'a> {
-    /// The verb.
-    pub method: &'a Method,
-    /// The whole address.
-    pub url: &'a Url,
-    /// The headers of this attempt, to be added to.
-    pub headers: &'a mut HeaderMap,
-    /// The body as it will be sent.
-    pub body: &'a Bytes,
-}
-
-/// Signs one attempt.
-#[async_trait]
-pub trait Sign: Send + Sync {
-    /// Adds what the vendor wants to see; `now` is the time of this attempt.
-    ///
-    /// # Errors
-    /// A fault with outcome `not_applied`: nothing was sent.
-    async fn sign(&self, draft: Draft<'_>, now: Timestamp) -> Result<(), Fault>;
-}
-
-/// Adds nothing.
-pub struct Unsigned;
-
-#[async_trait]
-impl Sign for Unsigned {
-    async fn sign(&self, _draft: Draft<'_>, _now: Timestamp) -> Result<(), Fault> {
-        Ok(())
-    }
-}
-
-/// A complete answer.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body, whole and within `max_response_bytes`.
-    pub body: Bytes,
-}
 
 /// A connection whose settings cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +69,12 @@ impl Client {
         environment: Environment,
     ) -> Result<Self, ClientError> {
         settings.accepts(base_url).map_err(|reason| ClientError(format!("base_url {reason}")))?;
+        if settings.max_in_flight == 0 {
+            return Err(ClientError("max_in_flight must be at least 1".to_owned()));
+        }
+        if settings.timeout.0.is_zero() || settings.timeout.0 > LONGEST_TIMEOUT {
+            return Err(ClientError("timeout must be more than 0s and at most 24h".to_owned()));
+        }
         if base_url.query().is_some() || base_url.fragment().is_some() {
             return Err(ClientError("base_url must not have a query or a fragment".to_owned()));
         }
@@ -162,7 +102,10 @@ impl Client {
         )
     }
 
-    /// Sends the request through all layers, once.
+    /// Sends the request through all layers, once. May be dropped at any point: places and the probe are given back, and
+    /// what became of the request is then for the caller to settle.
+    ///
+    /// Measured in `examgate_vendor_call_seconds` {connection, operation, status: `2xx` … `5xx` or a problem code}.
     ///
     /// # Errors
     /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited` (the
@@ -240,7 +183,7 @@ impl Client {
     /// asked again after the wait, since it may have opened meanwhile.
     async fn guarded(&self, request: &Request, signer: &dyn Sign) -> Result<Answer, Fault> {
         let Inner { breaker, limit, environment, .. } = &*self.inner;
-        let url = self.address(&request.target)?;
+        let url = self.address(&request.target).map_err(|reason| Fault::new(Code::Internal, reason))?;
         let mut pass = breaker.admit(environment.now()).map_err(circuit_open)?;
         let _permit = limit.enter().await.map_err(busy)?;
         pass.renew(environment.now()).map_err(circuit_open)?;
@@ -348,24 +291,28 @@ impl Client {
     }
 
     /// The whole address. The text of a path reaches the wire as it is, or not at all: vendors sign it.
-    fn address(&self, target: &Target) -> Result<Url, Fault> {
-        match target {
-            Target::Url(url) => match self.inner.settings.accepts(url) {
-                Ok(()) => Ok(url.clone()),
-                Err(reason) => Err(Fault::new(Code::ConnectionMisconfigured, format!("The address {reason}."))),
-            },
-            Target::Path(path) => {
-                let base = self.inner.base_url.as_str();
-                let text = match path.chars().next() {
-                    None | Some('?') => format!("{base}{path}"),
-                    Some('/') => format!("{}{path}", base.trim_end_matches('/')),
-                    Some(_) => format!("{}/{path}", base.trim_end_matches('/')),
-                };
-                Url::parse(&text).ok().filter(|url| url.as_str() == text && url.fragment().is_none()).ok_or_else(|| {
-                    Fault::new(Code::Internal, "The request's path is not in the form in which it would be sent.")
-                })
+    fn address(&self, target: &Target) -> Result<Url, String> {
+        let path = match target {
+            Target::Url(url) => {
+                return self
+                    .inner
+                    .settings
+                    .accepts(url)
+                    .map(|()| url.clone())
+                    .map_err(|why| format!("The address {why}."));
             }
-        }
+            Target::Path(path) => path,
+        };
+        let base = self.inner.base_url.as_str();
+        let text = match path.chars().next() {
+            None | Some('?') => format!("{base}{path}"),
+            Some('/') => format!("{}{path}", base.trim_end_matches('/')),
+            Some(_) => format!("{}/{path}", base.trim_end_matches('/')),
+        };
+        Url::parse(&text)
+            .ok()
+            .filter(|url| url.as_str() == text && url.fragment().is_none())
+            .ok_or_else(|| "The request's path is not in the form in which it would be sent.".to_owned())
     }
 }
 
@@ -389,7 +336,7 @@ fn http_client(timeout: Duration) -> Result<reqwest::Client, ClientError> {
         // Below what vendors keep (IIS: 120 s), or a connection is used in the moment they close it.
         .pool_idle_timeout(IDLE)
         .build()
-        .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", error.without_url())))
+        .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", root(&error))))
 }
 
 fn verdict(status: StatusCode) -> Verdict {
@@ -427,4 +374,20 @@ fn backoff(retry: &RetrySettings, tried: u32, random: [u8; 4]) -> Duration {
     let doubled = retry.base.0.saturating_mul(1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX));
     let most = doubled.min(retry.max.0);
     most.mul_f64(f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::units::Span;
+
+    #[test]
+    fn pauses_grow_by_doubling_and_stay_below_their_bounds() {
+        let millis = |millis| Span(Duration::from_millis(millis));
+        let retry = RetrySettings { attempts: 9, base: millis(200), max: millis(1_000) };
+        let longest: Vec<_> = (1..5).map(|tried| backoff(&retry, tried, [255; 4]).as_millis()).collect();
+        assert_eq!(longest, [200, 400, 800, 1_000]);
+        assert_eq!(backoff(&retry, 1, [0; 4]), Duration::ZERO);
+        assert_eq!(backoff(&retry, u32::MAX, [255; 4]), Duration::from_secs(1));
+    }
 }

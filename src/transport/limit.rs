@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Longest time a vendor's `Retry-After` stops a connection: beyond it one call tries again, whatever the vendor said.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why a call may not leave now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,5 +170,99 @@ impl Slots {
         let from = self.planned.filter(|planned| *planned + Self::GRAIN >= now).unwrap_or(now);
         let rate = u32::try_from(self.rate).unwrap_or(u32::MAX);
         self.planned = Some(from + Self::WINDOW / rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_rate_within_a_second(
+            rate in 1..50_u32,
+            waits in prop::collection::vec((0..400_u64, 0..30_u64), 1..300),
+        ) {
+            let mut slots = Slots::new(rate);
+            let mut now = Instant::now();
+            let mut left: Vec<Instant> = Vec::new();
+            for (idle, late) in waits {
+                now += Duration::from_millis(if idle < 300 { 0 } else { idle });
+                let at = slots.next(now);
+                if at > now {
+                    // A timer never fires early, but late.
+                    now = at + Duration::from_millis(late);
+                    prop_assert!(slots.next(now) <= now);
+                }
+                slots.take(now);
+                left.push(now);
+                prop_assert!(slots.left.len() <= rate as usize + 1);
+            }
+            for (first, after) in left.iter().zip(left.iter().skip(rate as usize)) {
+                prop_assert!(*after - *first >= Slots::WINDOW);
+            }
+        }
+    }
+
+    #[test]
+    fn calls_are_evenly_spaced_and_lateness_does_not_add_up() {
+        let mut slots = Slots::new(4);
+        let start = Instant::now();
+        let mut now = start;
+        for turn in 0..4_u32 {
+            assert_eq!(slots.next(now).max(now), start + Duration::from_millis(250) * turn);
+            now = start + Duration::from_millis(250) * turn + Duration::from_millis(1);
+            if turn == 0 {
+                now = start;
+            }
+            slots.take(now);
+        }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_no_limit() {
+        let mut slots = Slots::new(0);
+        let now = Instant::now();
+        for _ in 0..1_000 {
+            assert_eq!(slots.next(now), now);
+            slots.take(now);
+        }
+        assert!(slots.left.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_turns_the_next_away_at_once_and_a_dropped_wait_frees_its_place() {
+        let limit = Limit::new(1, 0, Duration::from_hours(1));
+        let permit = limit.enter().await.unwrap();
+        let mut waits: Vec<_> = (0..64).map(|_| Box::pin(limit.enter())).collect();
+        for wait in &mut waits {
+            assert!(futures_util::poll!(wait).is_pending());
+        }
+        assert_eq!(limit.enter().await.err(), Some(Busy::Saturated));
+        waits.pop();
+        let mut last = Box::pin(limit.enter());
+        assert!(futures_util::poll!(&mut last).is_pending());
+        drop(permit);
+        assert!(futures_util::poll!(&mut last).is_pending(), "first come, first served");
+        assert!(waits.remove(0).await.is_ok());
+        assert_eq!(limit.in_flight(), 1);
+        drop((waits, last));
+        assert_eq!((limit.in_flight(), limit.waiting.load(Ordering::Acquire)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_pause_is_never_shortened_and_has_an_end() {
+        let limit = Limit::new(1, 0, Duration::from_secs(1));
+        limit.pause(Duration::from_hours(1));
+        limit.pause(Duration::ZERO);
+        for busy in [limit.enter().await.err(), limit.turn().await.err()] {
+            let Some(Busy::Paused(rest)) = busy else { panic!("{busy:?}") };
+            assert!(rest > Duration::from_secs(1) && rest <= LONGEST_PAUSE);
+        }
+        let patient = Limit::new(1, 0, Duration::from_hours(1));
+        patient.pause(Duration::from_millis(20));
+        assert_eq!(patient.turn().await, Ok(()));
     }
 }

@@ -6,7 +6,8 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use jiff::Timestamp;
 
-use super::client::{Answer, Client};
+use super::client::Client;
+use super::message::Answer;
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 
