@@ -34,7 +34,8 @@ mod tests;
 pub use connections::ConnectionConfig;
 pub use fault::{ConfigFault, Place};
 pub use layers::{DEFAULTS, Sources};
-pub use store::{KeyFiles, StoreKey, StoreParts};
+pub use overrides::PREFIX;
+pub use store::{KeyFiles, StoreParts};
 
 /// A configuration that can work, as far as that can be said without reading a secret.
 #[derive(Debug, Clone)]

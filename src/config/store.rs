@@ -2,26 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use data_encoding::BASE64;
-use zeroize::Zeroizing;
-
 use super::fault::Faults;
 use super::{StoreSettings, document};
 use crate::domain::environment::Environment;
 use crate::secret::{Secret, SecretRef, SecretSource};
-
-/// A key of the store.
-pub type StoreKey = Zeroizing<[u8; 32]>;
+use crate::store::{Keyring, SealError};
 
 /// What the store is opened with.
 #[derive(Clone)]
 pub struct StoreParts {
     /// The SQLite database.
     pub database: PathBuf,
-    /// The key new records are sealed with.
-    pub key: StoreKey,
-    /// Earlier keys, still readable.
-    pub earlier: Vec<StoreKey>,
+    /// Its keys.
+    pub keyring: Keyring,
 }
 
 /// The files the store's key may be made in.
@@ -40,11 +33,11 @@ pub trait KeyFiles {
 pub(super) struct Plan {
     database: PathBuf,
     key: Key,
-    earlier: Vec<StoreKey>,
+    earlier: Vec<Secret>,
 }
 
 enum Key {
-    Known(StoreKey),
+    Known(Secret),
     ToMake(PathBuf),
 }
 
@@ -76,7 +69,7 @@ pub(super) fn plan(
         }
         reference => read_key(reference, secrets, &["store", "encryption_key"], faults).map(Key::Known),
     };
-    let keys: Vec<Option<StoreKey>> = settings
+    let keys: Vec<Option<Secret>> = settings
         .decryption_keys
         .iter()
         .enumerate()
@@ -99,16 +92,21 @@ impl Plan {
         let key = match key {
             Key::Known(key) => key,
             Key::ToMake(path) => {
-                let key = Zeroizing::new(environment.random::<32>());
-                let text = Secret::new(BASE64.encode(key.as_slice()) + "\n");
-                if let Err(detail) = files.create(&path, &text) {
+                let key = Keyring::generate(environment);
+                if let Err(detail) = files.create(&path, &key) {
                     faults.push(&["store", "encryption_key"], detail);
                     return None;
                 }
                 key
             }
         };
-        Some(StoreParts { database, key, earlier })
+        match Keyring::new(&key, &earlier) {
+            Ok(keyring) => Some(StoreParts { database, keyring }),
+            Err(error) => {
+                faults.push(&["store", "encryption_key"], error.to_string());
+                None
+            }
+        }
     }
 }
 
@@ -128,17 +126,13 @@ fn database(url: &Secret, faults: &mut Faults<'_>) -> Option<PathBuf> {
     None
 }
 
-fn read_key(
-    reference: &SecretRef,
-    secrets: &dyn SecretSource,
-    at: &[&str],
-    faults: &mut Faults<'_>,
-) -> Option<StoreKey> {
-    let key = reference.resolve(secrets).and_then(|text| {
-        let bytes = BASE64.decode(text.expose().as_bytes()).map(Zeroizing::new).ok();
-        let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-        key.map(Zeroizing::new)
-            .ok_or_else(|| "expected 32 bytes in Base64, as `openssl rand -base64 32` prints".to_owned())
+fn read_key(reference: &SecretRef, secrets: &dyn SecretSource, at: &[&str], faults: &mut Faults<'_>) -> Option<Secret> {
+    let key = reference.resolve(secrets).and_then(|text| match Keyring::new(&text, &[]) {
+        Ok(_) => Ok(text),
+        Err(SealError::NotAKey { .. }) => {
+            Err("expected 32 bytes in Base64, as `openssl rand -base64 32` prints".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
     });
     key.map_err(|detail| faults.push(at, detail)).ok()
 }
