@@ -37,7 +37,9 @@ pub(super) fn checked(name: &str, value: &Value, places: &Places, faults: &mut F
     let vendor = reader::section_with(&Value::Object(own), &at, places, faults, |tree| {
         Settings::read(kind, tree).unwrap_or_else(|| Err(vec![unread()]))
     });
-    settings.zip(vendor).filter(|_| fine && base_url).map(|(settings, vendor)| ConnectionConfig { settings, vendor })
+    // An adapter is not built from stand-ins: what it said about them would only puzzle.
+    let vendor = vendor.filter(|part| part.as_given && fine && base_url)?.value;
+    Some(ConnectionConfig { settings: settings?, vendor })
 }
 
 /// Builds every adapter that can be built.

@@ -13,14 +13,22 @@ use super::fault::{Faults, Path, Place, Places, place};
 use super::suggest;
 use crate::domain::reading::{ReadFault, ReadFaultKind, read};
 
-/// Reads the part of the configuration below `at`. `None` after a fault.
+/// Reads the part of the configuration below `at`. After a fault, which is told, stand-ins take the place of what could not
+/// be read, so that the rest can be checked too; `None` where that does not help.
 pub(super) fn section<T: DeserializeOwned>(
     tree: &Value,
     at: &[&str],
     places: &Places,
     faults: &mut Faults<'_>,
 ) -> Option<T> {
-    section_with(tree, at, places, faults, read::<T>)
+    section_with(tree, at, places, faults, read::<T>).map(|part| part.value)
+}
+
+/// A part of the configuration.
+pub(super) struct Part<T> {
+    pub(super) value: T,
+    /// Whether it is what the operator gave, without stand-ins.
+    pub(super) as_given: bool,
 }
 
 /// The same with another way of reading, for types that are chosen by a word.
@@ -30,13 +38,13 @@ pub(super) fn section_with<T>(
     places: &Places,
     faults: &mut Faults<'_>,
     read: impl Fn(Value) -> Result<T, Vec<ReadFault>>,
-) -> Option<T> {
+) -> Option<Part<T>> {
     let at: Path = at.iter().map(|&name| name.to_owned()).collect();
     let mut reading = Reading { tree: tree.clone(), at, places, told: BTreeSet::new(), tried: BTreeMap::new() };
-    reading.retyped_whole();
+    reading.retype_whole();
     loop {
         match read(reading.tree.clone()) {
-            Ok(value) => return reading.told.is_empty().then_some(value),
+            Ok(value) => return Some(Part { value, as_given: reading.tried.is_empty() }),
             Err(found) => {
                 let found: Vec<ReadFault> = found.into_iter().map(named).collect();
                 if !(reading.retype(&found, &read) || reading.tell(&found, faults)) {
@@ -88,7 +96,7 @@ impl Reading<'_> {
     }
 
     /// The whole part may stand in one variable.
-    fn retyped_whole(&mut self) {
+    fn retype_whole(&mut self) {
         if let Value::String(text) = &self.tree
             && matches!(place(self.places, &self.at), Some(Place::Environment(_)))
             && let Ok(Value::Object(members)) = serde_json::from_str(text)
@@ -122,35 +130,36 @@ impl Reading<'_> {
         false
     }
 
-    /// Tells what is new and makes the reading go on behind it; false where it cannot.
+    /// Tells what is new and mends it; false where it cannot be mended.
     fn tell(&mut self, found: &[ReadFault], faults: &mut Faults<'_>) -> bool {
-        let mut goes_on = false;
+        let mut mended: BTreeMap<&Path, bool> = BTreeMap::new();
         for fault in found {
             if self.told.insert(fault.path.clone()) {
                 let place = self.whole(&fault.path);
                 let hint = if fault.kind == ReadFaultKind::Unknown { suggest::key(&place) } else { String::new() };
                 faults.push(&place, format!("{}{hint}", fault.detail));
             }
-            match fault.kind {
-                ReadFaultKind::Missing => goes_on |= self.stand_in(&fault.path),
-                // Told and taken out by the reader itself.
-                ReadFaultKind::Invalid if self.tried.contains_key(&fault.path) => {
-                    goes_on |= self.stand_in(&fault.path);
-                }
-                ReadFaultKind::Invalid | ReadFaultKind::Unknown => {}
+            if !mended.contains_key(&fault.path) {
+                let mends = match fault.kind {
+                    ReadFaultKind::Unknown => remove(&mut self.tree, &fault.path),
+                    ReadFaultKind::Missing | ReadFaultKind::Invalid => self.stand_in(&fault.path),
+                };
+                mended.insert(&fault.path, mends);
             }
         }
-        goes_on
+        !mended.is_empty() && mended.values().all(|mends| *mends)
     }
 
-    /// Puts the next value that may pass at this place; what is read with it is thrown away.
+    /// Puts the next value that may pass at this place; when none did, nothing, for keys that may be left out.
     fn stand_in(&mut self, path: &[String]) -> bool {
-        let tried = self.tried.entry(path.to_vec()).or_default();
         let values =
-            [json!("plain:x"), json!("https://x.invalid"), json!("1s"), json!(1), json!(true), json!([]), json!({})];
-        let Some(value) = values.get(*tried) else { return false };
+            [json!("plain:x"), json!("https://x.invalid"), json!("1s"), json!("1B"), json!(1), json!(true), json!([]), json!({})];
+        let tried = self.tried.entry(path.to_vec()).or_default();
         *tried += 1;
-        put(&mut self.tree, path, value.clone())
+        match values.get(*tried - 1) {
+            Some(value) => put(&mut self.tree, path, value.clone()),
+            None => *tried == values.len() + 1 && remove(&mut self.tree, path),
+        }
     }
 }
 
@@ -213,6 +222,21 @@ fn put(tree: &mut Value, path: &[String], value: Value) -> bool {
         Value::Array(items) => {
             name.parse::<usize>().ok().and_then(|index| items.get_mut(index)).is_some_and(|item| put(item, rest, value))
         }
+        _ => false,
+    }
+}
+
+fn remove(tree: &mut Value, path: &[String]) -> bool {
+    let Some((name, rest)) = path.split_first() else { return false };
+    match tree {
+        Value::Object(members) if rest.is_empty() => members.remove(name).is_some(),
+        Value::Object(members) => members.get_mut(name).is_some_and(|member| remove(member, rest)),
+        // Elements are never taken out: the others would change their numbers.
+        Value::Array(items) => name
+            .parse::<usize>()
+            .ok()
+            .and_then(|index| items.get_mut(index))
+            .is_some_and(|item| remove(item, rest)),
         _ => false,
     }
 }

@@ -8,10 +8,11 @@ use super::layers::DEFAULTS;
 /// ` (did you mean …?)` for the nearest of these words, or nothing.
 pub(super) fn word<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let most = (given.chars().count() / 3).max(1);
-    let given = given.to_lowercase();
+    let folded = given.to_lowercase();
     known
         .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(&given, &known.to_lowercase()), known))
+        .filter(|known| *known != given)
+        .map(|known| (strsim::damerau_levenshtein(&folded, &known.to_lowercase()), known))
         .filter(|(distance, _)| *distance <= most)
         .min()
         .map_or_else(String::new, |(_, known)| format!(" (did you mean {known}?)"))
