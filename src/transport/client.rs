@@ -156,7 +156,8 @@ impl Client {
     }
 
     /// The fault with the connection and the operation it is about.
-    pub(super) fn fault(&self, operation: &'static str, mut fault: Fault) -> Fault {
+    #[must_use]
+    pub fn fault(&self, operation: &'static str, mut fault: Fault) -> Fault {
         fault.connection.get_or_insert_with(|| self.inner.name.clone());
         fault.vendor.get_or_insert_with(|| VendorAnswer { operation: operation.to_owned(), ..VendorAnswer::default() });
         fault

@@ -43,7 +43,8 @@ pub(super) fn fault(client: &Client, operation: &'static str, answer: &Answer, r
         ),
         _ => return general_fault(client, operation, answer, None, message.as_deref()),
     };
-    Some(fault.said(said(client, operation, answer, message.as_deref())))
+    let fault = fault.said(said(client, operation, answer, message.as_deref()));
+    Some(client.fault(operation, fault))
 }
 
 /// The fault of a success that does not tell what happened.
@@ -58,7 +59,8 @@ pub(super) fn unreadable(
 ) -> Fault {
     let message = object(without_mark(&answer.body)).and_then(|object| message_member(&object));
     let fault = Fault::unknown(Code::VendorBadResponse, detail);
-    of_call(fault, rows).said(said(client, operation, answer, message.as_deref()))
+    let fault = of_call(fault, rows).said(said(client, operation, answer, message.as_deref()));
+    client.fault(operation, fault)
 }
 
 /// Whether the vendor refused the request's date, which a freshly signed attempt may cure.

@@ -1,23 +1,22 @@
-//! `StartExam` (`https://api.startexam.com`): employees by the customer's own id, bookings that answer a participant id,
-//! programs. Requests are signed with `SharedKey`; every body is serialised once, so that the length signed is the length
-//! sent.
+//! `StartExam` (`https://api.startexam.com`): employees by the customer's own id, bookings that answer a participant
+//! id, programs. Requests are signed with `SharedKey`; every body is serialised once, so that the length signed is the
+//! length sent.
 //!
 //! The vendor has no idempotency keys and reads nothing back, so no answer may be taken for more than it says; see
 //! `wire::by_row` and `error::fault`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::Method;
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::Map;
 
+use self::calls::{flagged, misuse};
 use super::{Connected, SettingFault, Setup};
-use crate::domain::assignment::{CandidateKey, IfAssignmentExists, Launch, NewAssignment};
+use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
@@ -30,8 +29,9 @@ use crate::domain::vendor::{
     Registered, Registration, Row, Update, Vendor, VendorKey,
 };
 use crate::secret::Redactor;
-use crate::transport::{Answer, Client, Request, Target};
+use crate::transport::Client;
 
+mod calls;
 mod error;
 mod plan;
 mod settings;
@@ -76,8 +76,8 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
             repeat: Repeat::HarmlessWithFlag,
             per_item_outcome: true,
             note: "No mail and no passwords. Rows with ifExists reuse share a call only where the connection says what \
-                   StartExam answers for a registration there is (existing_registration). An unclear create_new or fail \
-                   is repeated only if an earlier booking can be ruled out.",
+                   StartExam answers for a registration there is (existing_registration). An unclear create_new or \
+                   fail is repeated only if an earlier booking can be ruled out.",
             ..writes(Operation::AssignmentsCreate)
         },
         Capability::unsupported(Operation::AssignmentsCancel, "StartExam documents no way to withdraw a registration."),
@@ -120,7 +120,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
     };
     let adapter = StartExam {
         client: client.clone(),
-        signer: sign::SharedKey::new(account.account_id, account.key),
+        signer: sign::SharedKey::new(account.number, account.key),
         center: account.center,
         profile_id: account.profile_id,
         fields: account.fields,
@@ -237,26 +237,26 @@ impl Vendor for StartExam {
             .collect();
         let done = match employees {
             Some(employees) => self.sync(Operation::CandidatesCreate, employees, call).await,
-            None => Err(misuse("a registration without an externalId")),
+            None => Err(nameless()),
         };
-        rows.iter()
-            .map(|row| {
-                done.clone()?;
-                Ok(Applied::clean(registered(row.person.external_id.as_deref().unwrap_or_default())))
-            })
-            .collect()
+        let value = |row: &Registration| registered(row.person.external_id.as_deref().unwrap_or_default());
+        match done {
+            Ok(()) => rows.iter().map(value).map(Applied::clean).map(Ok).collect(),
+            Err(fault) => vec![Err(fault); rows.len()],
+        }
     }
 
     async fn update(&self, update: &Update, call: &Call) -> Row<Registered> {
         let Update { candidate, touched } = update;
-        let id = employee_id(candidate)?;
+        let id = employee_id(candidate).ok_or_else(nameless)?;
         let employee = self.employee(id, &candidate.person, candidate.person.is_active(), touched);
         self.sync(Operation::CandidatesUpdate, vec![employee], call).await?;
         Ok(Applied::clean(registered(id)))
     }
 
     async fn hide(&self, candidate: &KnownCandidate, call: &Call) -> Row<()> {
-        let employee = self.employee(employee_id(candidate)?, &candidate.person, false, &[]);
+        let id = employee_id(candidate).ok_or_else(nameless)?;
+        let employee = self.employee(id, &candidate.person, false, &[]);
         self.sync(Operation::CandidatesDelete, vec![employee], call).await?;
         Ok(Applied::clean(()))
     }
@@ -264,12 +264,10 @@ impl Vendor for StartExam {
     async fn assign(&self, rows: &[Booking], call: &Call) -> Vec<Row<Booked>> {
         let Some(first) = rows.first() else { return Vec::new() };
         let flagged = flagged(first, call.attempt);
-        let ids = self.book(first, rows, flagged, call).await;
-        let row = |(position, booking): (usize, &Booking)| {
-            let id = ids.as_ref().map_err(Fault::clone)?.get(position).and_then(Option::as_deref);
-            Ok(self.booked(booking, id))
-        };
-        rows.iter().enumerate().map(row).collect()
+        match self.book(first, rows, flagged, call).await {
+            Ok(ids) => rows.iter().zip(ids).map(|(row, id)| self.booked(row, id.as_deref())).map(Ok).collect(),
+            Err(fault) => vec![Err(fault); rows.len()],
+        }
     }
 
     async fn cancel(&self, _cancellation: &Cancellation, _call: &Call) -> Row<()> {
@@ -298,8 +296,7 @@ impl Vendor for StartExam {
             register_employees: &enrolment.register,
             unregister_employees: &enrolment.unregister,
         };
-        let rows = enrolment.register.len() + enrolment.unregister.len();
-        let answer = self.post(OPERATION, "/v1/program/employees", &body, rows, call).await?;
+        let answer = self.post(OPERATION, "/v1/program/employees", &body, 1, call).await?;
         let unreadable = || error::unreadable(&self.client, OPERATION, &answer, "StartExam answered no counts.", 1);
         let counts = wire::counts(&answer.body).ok_or_else(unreadable)?;
         let lower_bound = (call.attempt == Attempt::Settling).then(|| {
@@ -325,161 +322,15 @@ impl Vendor for StartExam {
     }
 }
 
-impl StartExam {
-    /// Adds or updates employees. The answer's shape is undocumented, so nothing is read from it; only a web page is no
-    /// answer of the vendor's.
-    async fn sync(&self, operation: Operation, employees: Vec<wire::Employee<'_>>, call: &Call) -> Result<(), Fault> {
-        if employees.is_empty() {
-            return Ok(());
-        }
-        if has_repeats(employees.iter().map(|employee| employee.id)) {
-            return Err(misuse("an employee twice in one call"));
-        }
-        let rows = employees.len();
-        let body = wire::Employees { profile_id: &self.profile_id, employees };
-        let answer = self.post(operation.as_str(), "/v1/employees", &body, rows, call).await?;
-        if error::is_page(&answer) {
-            let detail = "A web page came in place of StartExam's answer.";
-            return Err(error::unreadable(&self.client, operation.as_str(), &answer, detail, rows));
-        }
-        Ok(())
-    }
-
-    /// Books the rows in one call and answers the participant id of each; `None` where a registration was there before
-    /// and its id was not told.
-    async fn book(
-        &self,
-        first: &Booking,
-        rows: &[Booking],
-        flagged: bool,
-        call: &Call,
-    ) -> Result<Vec<Option<String>>, Fault> {
-        const OPERATION: &str = Operation::AssignmentsCreate.as_str();
-        let shared = self.shared(first, flagged);
-        if rows.len() > self.at_most(flagged, call.attempt)
-            || has_repeats(rows.iter().map(|row| row.candidate.0.as_str()))
-            || rows.iter().any(|row| self.shared(row, self::flagged(row, call.attempt)) != shared)
-        {
-            return Err(misuse("bookings that cannot share a call"));
-        }
-        let (Some(from), Some(until)) = (first.valid_from, first.valid_until) else {
-            return Err(misuse("a booking without a validity"));
-        };
-        let body = wire::EmployeesParticipants {
-            center: self.center_of(first),
-            valid_from: from.to_string(),
-            valid_till: until.to_string(),
-            proctoring: first.proctoring.enabled,
-            proctoring_activation_parameters: wire::proctoring_pairs(&first.proctoring),
-            do_not_create_if_exist: flagged,
-            tests: [&first.assessment],
-            employees: rows.iter().map(|row| wire::EmployeeId { id: &row.candidate.0 }).collect(),
-        };
-        let answer = self.post(OPERATION, "/v2/employees-participants", &body, rows.len(), call).await?;
-        let ids = wire::participant_ids(&answer.body).and_then(|ids| wire::by_row(ids, rows.len(), flagged));
-        ids.ok_or_else(|| {
-            let detail = "StartExam's answer does not say which participant belongs to which candidate.";
-            error::unreadable(&self.client, OPERATION, &answer, detail, rows.len())
-        })
-    }
-
-    fn booked(&self, booking: &Booking, id: Option<&str>) -> Applied<Booked> {
-        let Some(id) = id else {
-            let detail =
-                "StartExam has a registration from before and did not tell its id, so the way in is not known.";
-            let value = Booked { vendor_ref: Map::new(), launch: None, already_there: true };
-            return Applied { value, warnings: vec![Warning::new("launch_unknown", detail)] };
-        };
-        let launch = Launch { url: self.link.url(self.center_of(booking), id), expires_at: booking.valid_until };
-        let vendor_ref = Map::from_iter([("id".to_owned(), id.into())]);
-        Applied::clean(Booked { vendor_ref, launch: Some(launch), already_there: false })
-    }
-
-    fn employee<'a>(&'a self, id: &'a str, person: &'a Person, active: bool, touched: &[String]) -> wire::Employee<'a> {
-        let status = if active { "active" } else { "hidden" };
-        wire::Employee { id, status, data: wire::data(&self.fields, person, touched) }
-    }
-
-    fn center_of<'a>(&'a self, booking: &'a Booking) -> &'a str {
-        booking.center.as_deref().unwrap_or(&self.center)
-    }
-
-    /// Most rows in one booking call. See `wire::by_row` for why the flag matters; what an earlier attempt may have done
-    /// is asked one by one.
-    const fn at_most(&self, flagged: bool, attempt: Attempt) -> usize {
-        match (flagged, attempt, self.existing) {
-            (_, Attempt::Settling, _)
-            | (true, Attempt::First, ExistingRegistration::Unknown | ExistingRegistration::LeftOut) => 1,
-            _ => self.batch,
-        }
-    }
-
-    /// Everything rows of one booking call have in common.
-    fn shared(&self, booking: &Booking, flagged: bool) -> String {
-        let Booking { assessment, valid_from, valid_until, proctoring, .. } = booking;
-        serde_json::json!([self.center_of(booking), assessment, valid_from, valid_until, proctoring, flagged])
-            .to_string()
-    }
-
-    async fn post<T: Serialize + Sync>(
-        &self,
-        operation: &'static str,
-        path: &str,
-        body: &T,
-        rows: usize,
-        call: &Call,
-    ) -> Result<Answer, Fault> {
-        let body = serde_json::to_vec(body).map_err(|_| misuse("a body that cannot be written as JSON"))?;
-        self.send(operation, Method::POST, path, body.into(), rows, call).await
-    }
-
-    /// Sends a request and gives back a success. A request refused for its date did nothing, so it is sent once more,
-    /// freshly signed: it may have waited too long on its way.
-    async fn send(
-        &self,
-        operation: &'static str,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        rows: usize,
-        call: &Call,
-    ) -> Result<Answer, Fault> {
-        const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
-        let mut headers = HeaderMap::from_iter([(ACCEPT, JSON)]);
-        if method == Method::POST {
-            headers.insert(CONTENT_TYPE, JSON);
-        }
-        let request = Request { operation, method, target: Target::Path(path.to_owned()), headers, body };
-        let mut answer = self.client.send(request.clone(), &self.signer, call).await?;
-        if error::is_date_refusal(&answer) {
-            answer = self.client.send(request, &self.signer, call).await?;
-        }
-        match error::fault(&self.client, operation, &answer, rows) {
-            Some(fault) => Err(fault),
-            None => Ok(answer),
-        }
-    }
-}
-
-fn flagged(booking: &Booking, attempt: Attempt) -> bool {
-    attempt == Attempt::Settling || booking.if_exists == IfAssignmentExists::Reuse
-}
-
-fn employee_id(candidate: &KnownCandidate) -> Result<&str, Fault> {
+fn employee_id(candidate: &KnownCandidate) -> Option<&str> {
     let known_as = candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str);
-    known_as.or(candidate.person.external_id.as_deref()).ok_or_else(|| misuse("a person without an externalId"))
+    known_as.or(candidate.person.external_id.as_deref())
+}
+
+fn nameless() -> Fault {
+    misuse("a person without an externalId")
 }
 
 fn registered(id: &str) -> Registered {
     Registered { vendor_ref: Map::from_iter([("id".to_owned(), id.into())]), private: BTreeMap::new() }
-}
-
-fn has_repeats<'a>(mut ids: impl Iterator<Item = &'a str>) -> bool {
-    let mut seen = HashSet::new();
-    ids.any(|id| !seen.insert(id))
-}
-
-/// Whoever called asked for something no plan of this adapter allows; nothing was sent.
-fn misuse(what: &str) -> Fault {
-    Fault::new(Code::Internal, format!("The gateway was about to send StartExam {what}; nothing was sent.")).of_call()
 }

@@ -5,14 +5,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::settings::ProfileFields;
 use super::wire::{guid, is_touched, taken_twice, without_place};
-use crate::domain::assignment::{NewAssignment, Notify};
-use crate::domain::candidate::Person;
+use crate::domain::assignment::{CandidateKey, NewAssignment, Notify};
+use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::ids::CandidateId;
 use crate::domain::outcome::Warning;
 use crate::domain::problem::FieldFault;
 use crate::domain::program::ProgramRef;
 use crate::domain::text::Faults;
 use crate::domain::vendor::{KnownCandidate, Planned, Registration, Update, VendorKey};
-use crate::domain::{assignment::CandidateKey, candidate::NewCandidate, ids::CandidateId};
 
 /// How long a booking is open when the order does not say.
 const DEFAULT_VALIDITY: SignedDuration = SignedDuration::from_hours(30 * 24);

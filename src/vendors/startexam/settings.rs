@@ -125,7 +125,7 @@ impl Default for ProfileFields {
 /// Settings that can work.
 pub(super) struct Account {
     pub(super) base_url: Url,
-    pub(super) account_id: u64,
+    pub(super) number: u64,
     pub(super) secret: Secret,
     pub(super) key: Zeroizing<Vec<u8>>,
     pub(super) center: String,
@@ -171,7 +171,7 @@ impl Settings {
         };
         Ok(Account {
             base_url,
-            account_id: self.account_id,
+            number: self.account_id,
             secret,
             key,
             center: self.center,

@@ -79,7 +79,7 @@ mod tests {
     struct Vectors {
         account: u64,
         secret: String,
-        vectors: Vec<Vector>,
+        cases: Vec<Vector>,
     }
 
     #[derive(Deserialize)]
@@ -98,10 +98,10 @@ mod tests {
 
     #[test]
     fn signatures_equal_the_vectors_in_both_key_encodings() {
-        let Vectors { account, secret, vectors } = vectors();
+        let Vectors { account, secret, cases } = vectors();
         let decoded = BASE64.decode(secret.as_bytes()).unwrap();
-        assert_eq!(vectors.len(), 3);
-        for v in vectors {
+        assert_eq!(cases.len(), 3);
+        for v in cases {
             let sign = |key: &[u8]| authorization(&v.verb, &v.path, &v.date, v.length, account, key);
             assert_eq!(sign(secret.as_bytes()), format!("SharedKey {account}:{}", v.utf8));
             assert_eq!(sign(&decoded), format!("SharedKey {account}:{}", v.base64));
@@ -110,14 +110,14 @@ mod tests {
 
     #[tokio::test]
     async fn headers_carry_what_was_signed_and_the_query_is_no_part_of_it() {
-        let Vectors { account, secret, vectors } = vectors();
+        let Vectors { account, secret, cases } = vectors();
         let key = Zeroizing::new(secret.clone().into_bytes());
         let signer = SharedKey::new(account, key);
-        let cases = [
-            ("https://api.startexam.com/V2/Employees-Participants", Method::POST, vec![b'x'; 349], &vectors[1]),
-            ("https://api.startexam.com/v2/session?participantId=AB", Method::GET, Vec::new(), &vectors[2]),
+        let requests = [
+            ("https://api.startexam.com/V2/Employees-Participants", Method::POST, vec![b'x'; 349], &cases[1]),
+            ("https://api.startexam.com/v2/session?participantId=AB", Method::GET, Vec::new(), &cases[2]),
         ];
-        for (url, method, body, vector) in cases {
+        for (url, method, body, vector) in requests {
             let url = Url::parse(url).unwrap();
             let (body, mut headers) = (Bytes::from(body), HeaderMap::new());
             let date = httpdate::parse_http_date(&vector.date).unwrap();

@@ -92,8 +92,8 @@ struct Member<'a> {
     value: Option<&'a str>,
 }
 
-/// Name and value pairs of the person: every given member the profile has a field for, then `custom`. A `touched` member
-/// without a value is sent empty, since whether leaving a field out keeps or clears it is undocumented.
+/// Name and value pairs of the person: every given member the profile has a field for, then `custom`. A `touched`
+/// member without a value is sent empty, since whether leaving a field out keeps or clears it is undocumented.
 pub(super) fn data<'a>(fields: &'a ProfileFields, person: &'a Person, touched: &[String]) -> Vec<Pair<'a>> {
     let mut pairs = Vec::new();
     for Member { announced, field, value, .. } in members(fields, person) {
@@ -204,8 +204,8 @@ pub(super) fn participant_ids(body: &[u8]) -> Option<Vec<Option<String>>> {
     ids.iter().map(|id| if id.is_null() { Some(None) } else { guid(id.as_str()?).map(Some) }).collect()
 }
 
-/// Which id belongs to which row; `None` at a row whose registration was there before and whose id was not told. Nothing
-/// at all when the answer does not say.
+/// Which id belongs to which row; `None` at a row whose registration was there before and whose id was not told.
+/// Nothing at all when the answer does not say.
 ///
 /// What stands in the list for an employee skipped by `doNotCreateIfExist` is undocumented, so the flag decides how an
 /// answer is read, and the operator's `existing_registration` decides how many flagged rows are put into one call:
@@ -213,17 +213,22 @@ pub(super) fn participant_ids(body: &[u8]) -> Option<Vec<Option<String>>> {
 /// | rows | setting | answer | read as |
 /// |---|---|---|---|
 /// | unflagged, n | any | n different GUIDs | the ids by position (the vendor's own page relies on it) |
-/// | unflagged, n | any | any `null`, any repeat, any other count | nothing |
-/// | one, flagged | any | `[]`, `[null]` | there before, id not told: the flag forbids a new one, the 200 says no fault |
-/// | one, flagged | any | `[GUID]` | the id: of the new one, or, with `repeated` and perhaps with `unknown`, of the one there was |
-/// | one, flagged | any | more than one id | nothing |
-/// | flagged, n > 1 | `repeated` | n different GUIDs | the ids by position; whether one is new cannot be told |
-/// | flagged, n > 1 | `null` | n entries, GUIDs different | the ids by position; `null`: there before, id not told |
-/// | flagged, n > 1 | `repeated` | n entries, some `null` | as with `null`: the setting is wrong, but the places are clear |
-/// | flagged, n > 1 | `repeated`, `null` | any repeat, any other count, `[]` too | nothing: the setting is wrong, the places are not clear |
-/// | flagged, n > 1 | `unknown`, `left_out` | – | never sent: a shorter list would not say whose id is missing |
+/// | unflagged, n | any | a `null`, a repeat, another count | nothing |
+/// | one, flagged | any | `[]`, `[null]` | there before (1) |
+/// | one, flagged | any | `[GUID]` | the id (2) |
+/// | one, flagged | any | more than one entry | nothing |
+/// | flagged, n > 1 | `repeated` | n different GUIDs | the ids by position (2) |
+/// | flagged, n > 1 | `repeated` | n entries, some `null` | as with `null` (3) |
+/// | flagged, n > 1 | `null` | n entries, GUIDs different | the ids by position; there before at `null` (1) |
+/// | flagged, n > 1 | `repeated`, `null` | a repeat, another count, `[]` too | nothing (3) |
+/// | flagged, n > 1 | `unknown`, `left_out` | – | never sent (4) |
 ///
-/// So the setting never changes how one answer is read, and a wrong setting can cost knowledge, never invent it.
+/// 1. The flag forbids a new registration and the 200 tells of no fault: there is one, its id was not told.
+/// 2. With `null` and `left_out` of the new registration; with `repeated` of either, which cannot be told.
+/// 3. The setting is wrong; places that are clear all the same are used, others are not guessed.
+/// 4. A shorter list would not say whose id is missing.
+///
+/// So the setting never changes how one answer is read, and a wrong setting can cost knowledge but not invent it.
 pub(super) fn by_row(ids: Vec<Option<String>>, rows: usize, flagged: bool) -> Option<Vec<Option<String>>> {
     if flagged && rows == 1 && ids.is_empty() {
         return Some(vec![None]);
@@ -262,8 +267,8 @@ pub(super) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// The member of this name in any case (the vendor's pages write both `PascalCase` and `camelCase`); nothing when two differ in
-/// case only.
+/// The member of this name in any case (the vendor's pages write both `PascalCase` and `camelCase`); nothing when two
+/// differ in case only.
 pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let mut found = object.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let only = found.next();
