@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
@@ -13,7 +14,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::reader::{
-    CONTRADICTION, Reading, Refusal, code_alone, code_in, fixed, message, opaque_id, states_published_error, unclear,
+    CONTRADICTION, Reading, Refusal, code_alone, code_first, code_in, fixed, message, opaque_id,
+    states_published_error, unclear,
 };
 
 static TAG: LazyLock<Regex> = LazyLock::new(|| fixed(r"<[a-zA-Z/!][^<>]{0,200}>"));
@@ -65,10 +67,9 @@ impl Fields {
     /// The refusal, given that it is one.
     pub(super) fn refusal(&self) -> Refusal {
         let said = self.said.join(": ");
-        let alone = self.code.iter().chain(&self.said).find_map(|text| code_alone(text));
-        let code = alone.or_else(|| code_in(&said)).or_else(|| self.code.first().cloned());
-        let words: Vec<&str> =
-            self.said.iter().filter(|text| code_alone(text).is_none()).map(String::as_str).collect();
+        let first = self.code.iter().chain(&self.said).find_map(|text| code_first(text));
+        let code = first.or_else(|| code_in(&said)).or_else(|| self.code.first().cloned());
+        let words: Vec<&str> = self.said.iter().filter(|text| code_alone(text).is_none()).map(String::as_str).collect();
         Refusal { message: message(&words.join(": "), code.as_deref()), code }
     }
 
@@ -102,7 +103,7 @@ impl Fields {
     fn attributes(&mut self, element: &BytesStart<'_>) -> Option<()> {
         for attribute in element.attributes() {
             let attribute = attribute.ok()?;
-            self.note(attribute.key.local_name().as_ref(), &attribute.unescape_value().ok()?);
+            self.note(attribute.key.local_name().as_ref(), &attribute.normalized_value(XmlVersion::Implicit1_0).ok()?);
         }
         Some(())
     }

@@ -76,14 +76,16 @@ static ERROR_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR\b"));
 static EMPTY_ERROR: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\berror\s*[=:]\s*(?:[&,;|]|$)"));
 static ID_LABEL: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bStudentId\b"));
 static ID_FIELD: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r#"(?i)\bStudentId["'\s]*(?:=>|[:=|,>])?["'\s]*([^\s&|,;:=<>"'{}\[\]\pC]+)"#));
+    LazyLock::new(|| fixed(r#"(?i)\bStudentId(?:["'\s]*(?:=>|[:=|,>])["'\s]*|\s+)([^\s&|,;:=<>"'{}\[\]\pC]+)"#));
 // Without a label only what has a digit in it is taken for an id: `SUCCESS Student added` has none.
 static ID_AFTER_WORD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\bSUCCESS\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#));
-static CODE_AFTER_ERROR: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR[\s:_|,=-]*(\d{4})\b"));
+static CODE_AFTER_ERROR: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r"(?i)\bERROR[\s:_|,=(\[#-]*(?:code|no)?[\s:.=#-]*(\d{4})\b"));
 static CODE_FIELD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\b(?:reason|error[\s_-]?code)["']?[\s:=|,]*["']?(\d{4})\b"#));
 static KNOWN_CODE: LazyLock<Regex> = LazyLock::new(|| fixed(r"\b100[1-8]\b"));
+static CODE_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})\b"));
 static CODE_ALONE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})$"));
 
 impl Format {
@@ -195,10 +197,17 @@ pub(super) fn refusal(text: &str) -> Refusal {
     Refusal { message: message(text, code.as_deref()), code }
 }
 
-/// The code in a text that is known to be an error.
+/// The code in a text that is known to be an error. A number anywhere in it (it may be a student's) only counts beside a
+/// published message.
 pub(super) fn code_in(text: &str) -> Option<String> {
     let written = CODE_AFTER_ERROR.captures(text).or_else(|| CODE_FIELD.captures(text));
-    written.map(|found| found[1].to_owned()).or_else(|| KNOWN_CODE.find(text).map(|found| found.as_str().to_owned()))
+    let anywhere = || KNOWN_CODE.find(text).filter(|_| error::published_by_message(text).is_some());
+    written.map(|found| found[1].to_owned()).or_else(|| anywhere().map(|found| found.as_str().to_owned()))
+}
+
+/// The code a value begins with.
+pub(super) fn code_first(text: &str) -> Option<String> {
+    CODE_FIRST.captures(text.trim()).map(|found| found[1].to_owned())
 }
 
 /// The code, where the text is nothing else.
@@ -217,16 +226,16 @@ pub(super) fn message(text: &str, code: Option<&str>) -> String {
     let text = STATUS_FIELD.replace(&text, "");
     let text = ERROR_FIRST.replace(&text, "");
     let text = match code {
-        Some(code) => {
-            CODE_AFTER_ERROR.replace(&text, |found: &Captures<'_>| if &found[1] == code { "" } else { &found[0] }.to_owned())
-        }
+        Some(code) => CODE_AFTER_ERROR
+            .replace(&text, |found: &Captures<'_>| if &found[1] == code { "" } else { &found[0] }.to_owned()),
         None => text,
     };
     let text = match code {
         Some(code) => Cow::Owned(text.replacen(code, "", 1)),
         None => text,
     };
-    text.trim_matches(|c: char| c.is_whitespace() || "|,:;-=&".contains(c)).to_owned()
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || "|,:;-=&()[]#".contains(c));
+    text.trim_end_matches(|c: char| c.is_whitespace() || "|,:;-=&".contains(c)).to_owned()
 }
 
 /// The id, unless it says that there is none. `0` and `-1` are what a program answers that has no id to give; kept as ids
@@ -268,4 +277,122 @@ fn title(page: &str) -> String {
 #[expect(clippy::expect_used, reason = "the patterns are constants; a test compiles every one")]
 pub(super) fn fixed(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant pattern compiles")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    const ANSWERS: &str = include_str!("../../../tests/fixtures/examtesting/answers.json");
+
+    fn format_of(case: &Value) -> Format {
+        match case["format"].as_str().unwrap() {
+            "auto" => Format::Auto,
+            "pipe" => Format::Pipe,
+            "kv" => Format::Kv,
+            "json" => Format::Json,
+            "xml" => Format::Xml,
+            "regex" => Format::Regex(Regex::new(case["regex"].as_str().unwrap()).unwrap()),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn body_of(case: &Value) -> Vec<u8> {
+        match case["body"].as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => data_encoding::HEXLOWER.decode(case["hex"].as_str().unwrap().as_bytes()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_answer_is_read_as_written_down() {
+        let cases: Vec<Value> = serde_json::from_str(ANSWERS).unwrap();
+        assert!(cases.len() > 70);
+        for case in &cases {
+            let name = &case["name"];
+            assert!(case["origin"].is_string(), "{name}");
+            let expected = &case["expect"];
+            match format_of(case).read(&body_of(case)) {
+                Reading::Success { id } => {
+                    assert!(expected.get("success").is_some(), "{name}: {id:?}");
+                    assert_eq!(id.as_deref(), expected["success"].as_str(), "{name}");
+                }
+                Reading::Refused(Refusal { code, message }) => {
+                    assert!(expected.get("code").is_some(), "{name}: {code:?} {message}");
+                    assert_eq!(code.as_deref(), expected["code"].as_str(), "{name}");
+                    assert_eq!(Some(message.as_str()), expected["message"].as_str(), "{name}");
+                }
+                Reading::Unclear { why, .. } => assert_eq!(expected["unclear"], Value::Bool(true), "{name}: {why}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_found_in_every_form() {
+        for form in [
+            "ERROR|{}|Some text",
+            "ERROR,{},Some text",
+            "status=ERROR&Reason={}&error=Some text",
+            "status: ERROR, Reason: {}, error: Some text",
+            "status:ERROR<br/>Reason:{}<br/>error:Some text",
+            r#"{"status":"ERROR","Reason":"{}","error":"Some text"}"#,
+            r#"[{"status":"ERROR","ErrorCode":"{}","error":"Some text"}]"#,
+            "<r><status>ERROR</status><Reason>{}</Reason><error>Some text</error></r>",
+        ] {
+            for code in ["1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1099"] {
+                for written in [code.to_owned(), format!("ERROR {code}")] {
+                    let text = form.replace("{}", &written);
+                    let refusal = Refusal { code: Some(code.to_owned()), message: "Some text".to_owned() };
+                    assert_eq!(Format::Auto.read(text.as_bytes()), Reading::Refused(refusal), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_is_told_by_its_title() {
+        let page = b"<html><head><TITLE> Runtime\r\nError </TITLE></head></html>";
+        let Reading::Unclear { text, .. } = Format::Auto.read(page) else { panic!() };
+        assert_eq!(text, "Runtime\r\nError");
+    }
+
+    fn formats() -> [Format; 6] {
+        let expression = fixed("(?s)(?<status>SUCCESS|ERROR)(?<id>.)?(?<code>.)?(?<msg>.*)");
+        [Format::Auto, Format::Pipe, Format::Kv, Format::Json, Format::Xml, Format::Regex(expression)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for format in formats() {
+                format.read(&body);
+            }
+        }
+
+        #[test]
+        fn any_mixture_of_the_words_is_read(
+            words in proptest::collection::vec(
+                prop::sample::select(vec![
+                    "SUCCESS", "ERROR", "Status", "StudentId", "Reason", "error", "errorcode", "1007", "1099", "=", ":",
+                    "|", ",", "&", "<br/>", "<a>", "</a>", "<html", "{", "}", "[", "]", "\"", " ", "\n", "é", "\u{0}", "&#x41;",
+                ]),
+                0..30,
+            )
+        ) {
+            for format in formats() {
+                format.read(words.concat().as_bytes());
+            }
+        }
+
+        #[test]
+        fn a_text_without_the_words_is_never_a_success(text in "[^sS]{0,80}") {
+            for format in formats() {
+                let success = matches!(format.read(text.as_bytes()), Reading::Success { .. });
+                prop_assert!(!success);
+            }
+        }
+    }
 }
