@@ -3,6 +3,8 @@
 //! They are the bench's own, need no vendor credentials and are never struck by a fault. What is misspelt is refused with
 //! the list of what exists.
 
+use std::time::SystemTime;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -17,10 +19,10 @@ pub(super) fn is_control(path: &str) -> bool {
 }
 
 /// Answers a control call.
-pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call) -> Answer {
+pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: SystemTime) -> Answer {
     let result = match (call.method.as_str(), call.path.as_str()) {
         ("GET", "/_faults") => Ok(faults(inner, profile)),
-        ("POST", "/_faults") => set_faults(inner, &call.body).map(|()| faults(inner, profile)),
+        ("POST", "/_faults") => set_faults(inner, &call.body).map(|()| in_force(inner, profile)),
         ("GET", "/_effects") => effects(inner, profile, call),
         ("POST", "/_reset") => {
             reset(inner);
@@ -29,14 +31,25 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call) -> Answe
         (_, "/_faults") => return refusal(405, "/_faults takes GET and POST"),
         (_, "/_effects") => return refusal(405, "/_effects takes GET"),
         (_, "/_reset") => return refusal(405, "/_reset takes POST"),
-        _ => {
-            return refusal(404, "the control endpoints are /_faults, /_effects and /_reset");
-        }
+        _ => match vendors_own(inner, call, now) {
+            Some(result) => result,
+            None => {
+                return refusal(
+                    404,
+                    "the control endpoints are /_faults, /_effects, /_reset, and /_sessions at StartExam",
+                );
+            }
+        },
     };
     match result {
         Ok(value) => write(200, &value),
         Err(why) => refusal(400, &why),
     }
+}
+
+fn vendors_own(inner: &mut Inner, call: &Call, now: SystemTime) -> Option<Result<Value, String>> {
+    let body = serde_json::from_slice(&call.body).unwrap_or_default();
+    if call.method == "POST" { inner.vendor.control(&call.path, &body, now) } else { None }
 }
 
 fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
@@ -70,14 +83,17 @@ fn read_list(inner: &Inner, name: &str, list: &Value) -> Result<Vec<super::fault
     inner.plan.read(orders)
 }
 
+fn in_force(inner: &Inner, profile: &Profile) -> Value {
+    json!({ "vendor": profile.name, "faults": inner.plan.active(), "switches": inner.switches.to_json() })
+}
+
 fn faults(inner: &Inner, profile: &Profile) -> Value {
-    let (active, known) = inner.plan.to_json();
     json!({
         "vendor": profile.name,
-        "faults": active,
+        "faults": inner.plan.active(),
         "switches": inner.switches.to_json(),
         "operations": inner.plan.operations(),
-        "known": known,
+        "known": inner.plan.known(),
         "knownSwitches": profile.switches.iter().map(Knob::describe).collect::<Vec<_>>(),
     })
 }
@@ -85,6 +101,7 @@ fn faults(inner: &Inner, profile: &Profile) -> Value {
 fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, String> {
     let mut since = 0;
     let mut with_calls = true;
+    let mut with_state = true;
     for (name, value) in call.query_pairs() {
         match (name.as_str(), value.as_str()) {
             ("since", number) => {
@@ -92,14 +109,20 @@ fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, Strin
             }
             ("calls", "true") => with_calls = true,
             ("calls", "false") => with_calls = false,
+            ("state", "true") => with_state = true,
+            ("state", "false") => with_state = false,
             _ => {
-                return Err(format!("there is no {name}={value}; known here: since=NUMBER, calls=true|false"));
+                return Err(format!(
+                    "there is no {name}={value}; known here: since=NUMBER, calls=true|false, state=true|false"
+                ));
             }
         }
     }
     let mut out: Map<String, Value> = inner.log.to_json(since, with_calls);
     out.insert("vendor".to_owned(), json!(profile.name));
-    out.insert("state".to_owned(), inner.vendor.state());
+    if with_state {
+        out.insert("state".to_owned(), inner.vendor.state());
+    }
     Ok(out.into())
 }
 

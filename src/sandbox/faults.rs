@@ -16,6 +16,8 @@ use super::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     pub name: &'static str,
+    /// The only operations it can strike, since it would not show on others; empty for all.
+    pub only: &'static [&'static str],
     pub meaning: &'static str,
     /// Parameters beyond those every fault takes (`delayMs`).
     pub parameters: &'static [Knob],
@@ -131,7 +133,8 @@ impl Plan {
             let fault = &mut self.active[index];
             let matches = match fault.operation {
                 Some(wanted) => wanted == operation,
-                None => !self.apart.contains(&operation),
+                None if fault.kind.only.is_empty() => !self.apart.contains(&operation),
+                None => fault.kind.only.contains(&operation),
             };
             if !matches {
                 continue;
@@ -156,14 +159,18 @@ impl Plan {
         None
     }
 
-    /// The faults in force, and every kind there is.
-    pub(super) fn to_json(&self) -> (Value, Value) {
-        let active = self.active.iter().map(Fault::to_json).collect();
+    /// The faults in force.
+    pub(super) fn active(&self) -> Value {
+        self.active.iter().map(Fault::to_json).collect()
+    }
+
+    /// Every kind there is.
+    pub(super) fn known(&self) -> Value {
         let known = self.kinds.iter().map(|kind| {
             let parameters: Vec<_> = knobs_of(kind).iter().map(Knob::describe).collect();
-            json!({ "name": kind.name, "meaning": kind.meaning, "parameters": parameters })
+            json!({ "name": kind.name, "meaning": kind.meaning, "only": kind.only, "parameters": parameters })
         });
-        (active, known.collect())
+        known.collect()
     }
 
     /// The operations a fault can name.
@@ -187,6 +194,12 @@ impl Plan {
                 )
             })?;
         let operation = self.read_operation(order.remove("operation"))?;
+        if let Some(operation) = operation
+            && !kind.only.is_empty()
+            && !kind.only.contains(&operation)
+        {
+            return Err(format!("fault {} strikes {} only, not {operation}", kind.name, kind.only.join(", ")));
+        }
         let times = read_count(&mut order, "times")?;
         if times == Some(0) {
             return Err("times is at least 1, or null for: until reset".to_owned());

@@ -18,12 +18,14 @@ pub(super) struct Knob {
 /// What values a setting takes, and its default.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
-    /// A whole number within bounds; `None` means "not given" and can be asked for with `null`.
+    /// A whole number within bounds.
     Number {
-        default: Option<i64>,
+        default: i64,
         min: i64,
         max: i64,
     },
+    /// A whole number from zero, or none, which `null` asks for.
+    Optional(Option<i64>),
     Flag(bool),
     Text(&'static str),
     /// One of these words; the first is the default.
@@ -32,17 +34,17 @@ pub(super) enum Form {
 
 /// A whole number from zero with a default.
 pub(super) const fn count(name: &'static str, default: i64, meaning: &'static str) -> Knob {
-    Knob { name, form: Form::Number { default: Some(default), min: 0, max: 1 << 40 }, meaning }
+    Knob { name, form: Form::Number { default, min: 0, max: 1 << 40 }, meaning }
 }
 
-/// A whole number from zero that may be absent, which is its default.
-pub(super) const fn optional_count(name: &'static str, meaning: &'static str) -> Knob {
-    Knob { name, form: Form::Number { default: None, min: 0, max: 1 << 40 }, meaning }
+/// A whole number from zero that may be absent.
+pub(super) const fn optional_count(name: &'static str, default: Option<i64>, meaning: &'static str) -> Knob {
+    Knob { name, form: Form::Optional(default), meaning }
 }
 
 /// A whole number of either sign.
 pub(super) const fn signed(name: &'static str, default: i64, meaning: &'static str) -> Knob {
-    Knob { name, form: Form::Number { default: Some(default), min: -(1 << 40), max: 1 << 40 }, meaning }
+    Knob { name, form: Form::Number { default, min: -(1 << 40), max: 1 << 40 }, meaning }
 }
 
 /// True or false.
@@ -62,11 +64,7 @@ pub(super) const fn choice(name: &'static str, words: &'static [&'static str], m
 
 /// An HTTP status.
 pub(super) const fn status(default: i64) -> Knob {
-    Knob {
-        name: "status",
-        form: Form::Number { default: Some(default), min: 200, max: 599 },
-        meaning: "the HTTP status",
-    }
+    Knob { name: "status", form: Form::Number { default, min: 200, max: 599 }, meaning: "the HTTP status" }
 }
 
 impl Knob {
@@ -74,6 +72,7 @@ impl Knob {
     pub(super) fn default_value(&self) -> Value {
         match self.form {
             Form::Number { default, .. } => json!(default),
+            Form::Optional(default) => json!(default),
             Form::Flag(flag) => json!(flag),
             Form::Text(text) => json!(text),
             Form::Choice(words) => json!(words.first()),
@@ -91,10 +90,8 @@ impl Knob {
 
     fn accepts(&self, value: &Value) -> Result<(), String> {
         let fits = match self.form {
-            Form::Number { default, min, max } => {
-                (value.is_null() && default.is_none())
-                    || value.as_i64().is_some_and(|number| (min..=max).contains(&number))
-            }
+            Form::Number { min, max, .. } => value.as_i64().is_some_and(|number| (min..=max).contains(&number)),
+            Form::Optional(_) => value.is_null() || value.as_i64().is_some_and(|number| number >= 0),
             Form::Flag(_) => value.is_boolean(),
             Form::Text(_) => value.is_string(),
             Form::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
@@ -106,6 +103,7 @@ impl Knob {
             Form::Number { min, max, .. } => {
                 format!("{} takes a whole number from {min} to {max}, not {value}", self.name)
             }
+            Form::Optional(_) => format!("{} takes a whole number from 0 or null, not {value}", self.name),
             Form::Flag(_) => format!("{} takes true or false, not {value}", self.name),
             Form::Text(_) => format!("{} takes a string, not {value}", self.name),
             Form::Choice(words) => format!("{} takes one of {}, not {value}", self.name, words.join(", ")),
@@ -126,7 +124,8 @@ impl Knobs {
         Knobs { table, given: BTreeMap::new() }
     }
 
-    /// Sets several at once, or none and says why not. `null` puts a setting back to its default.
+    /// Sets several at once, or none and says why not. `null` puts a setting back to its default, unless it has a
+    /// meaning of its own there.
     pub(super) fn set_all(&mut self, values: &Map<String, Value>) -> Result<(), String> {
         let mut given = self.given.clone();
         for (name, value) in values {
@@ -134,7 +133,7 @@ impl Knobs {
                 let known: Vec<_> = self.table.iter().map(|knob| knob.name).collect();
                 format!("there is no \"{name}\"; known here: {}", known.join(", "))
             })?;
-            if value.is_null() && !matches!(knob.form, Form::Number { default: None, .. }) {
+            if value.is_null() && !matches!(knob.form, Form::Optional(_)) {
                 given.remove(knob.name);
                 continue;
             }

@@ -27,72 +27,77 @@ const FORMAT: Knob = choice(
 const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
 const EFFECT_HAPPENS: Knob = flag("effect", true, "false: the call takes no effect");
 const MESSAGE: Knob = text("message", "Simulated failure", "the message for the formats vendor, json and text");
-const RETRY_AFTER: Knob = optional_count("retryAfter", "seconds for the Retry-After header; none without it");
+const RETRY_AFTER_MEANING: &str = "seconds for the Retry-After header; null for none";
+const RETRY_AFTER: Knob = optional_count("retryAfter", None, RETRY_AFTER_MEANING);
 
 /// Every general fault.
 pub(super) const GENERAL: &[Kind] = &[
     Kind {
         name: "delay_before_effect",
+        only: &[],
         meaning: "waits, then handles the call as usual, even if the caller has gone",
         parameters: &[count("delayMs", 1000, "milliseconds to wait")],
         behaviour: Behaviour::DelayBefore,
     },
     Kind {
         name: "delay_after_effect",
+        only: &[],
         meaning: "handles the call, then waits before answering",
         parameters: &[count("delayMs", 1000, "milliseconds to wait")],
         behaviour: Behaviour::DelayAfter,
     },
     Kind {
         name: "reset_before_effect",
+        only: &[],
         meaning: "resets the connection (RST) without a byte of an answer; nothing happened",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: false, reset: true },
     },
     Kind {
         name: "reset_after_effect",
+        only: &[],
         meaning: "resets the connection (RST) without a byte of an answer; the effect happened",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: true, reset: true },
     },
     Kind {
         name: "close_before_effect",
+        only: &[],
         meaning: "closes the connection (FIN) without a byte of an answer; nothing happened",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: false, reset: false },
     },
     Kind {
         name: "close_after_effect",
+        only: &[],
         meaning: "closes the connection (FIN) without a byte of an answer; the effect happened",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: true, reset: false },
     },
     Kind {
         name: "rate_limited",
+        only: &[],
         meaning: "answers 429",
-        parameters: &[
-            status(429),
-            Knob { form: super::knobs::Form::Number { default: Some(1), min: 0, max: 86_400 }, ..RETRY_AFTER },
-            FORMAT,
-            MESSAGE,
-            EFFECT,
-        ],
+        parameters: &[status(429), optional_count("retryAfter", Some(1), RETRY_AFTER_MEANING), FORMAT, MESSAGE, EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "unavailable",
+        only: &[],
         meaning: "answers 503, with Retry-After when given",
         parameters: &[status(503), RETRY_AFTER, FORMAT, MESSAGE, EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "server_error",
+        only: &[],
         meaning: "answers 500 (or another status) with an HTML page or another body",
         parameters: &[status(500), FORMAT, MESSAGE, EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "status",
+        only: &[],
         meaning: "answers any status with any body, whatever was asked",
         parameters: &[
             status(418),
@@ -107,6 +112,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "redirect",
+        only: &[],
         meaning: "answers a redirect",
         parameters: &[
             status(302),
@@ -118,6 +124,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "html_page",
+        only: &[],
         meaning: "answers 200 with an HTML sign-in page",
         parameters: &[
             status(200),
@@ -129,12 +136,14 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "empty_body",
+        only: &[],
         meaning: "answers 200 with nothing in the body",
         parameters: &[status(200), choice("format", &["empty"], "the body"), EFFECT_HAPPENS],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "control_characters",
+        only: &[],
         meaning: "answers an error in the vendor's own form whose message holds CR LF, ESC, NUL and a forged log line",
         parameters: &[
             status(400),
@@ -146,6 +155,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "truncated_json",
+        only: &[],
         meaning: "cuts the body in half; Content-Length is that of the half",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -156,12 +166,14 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "bom",
+        only: &[],
         meaning: "puts a UTF-8 byte order mark before the body",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| surround(answer, "\u{feff}", "")),
     },
     Kind {
         name: "content_type",
+        only: &[],
         meaning: "sends the right body with another content type",
         parameters: &[text("value", "text/plain", "the content type")],
         behaviour: Behaviour::Distort(|knobs, answer| {
@@ -170,18 +182,21 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "text_before",
+        only: &[],
         meaning: "puts text before the body, such as a warning of the server's own language",
         parameters: &[text("text", PHP_WARNING, "the text")],
         behaviour: Behaviour::Distort(|knobs, answer| surround(answer, &knobs.text("text"), "")),
     },
     Kind {
         name: "text_after",
+        only: &[],
         meaning: "puts text after the body, such as the page that was meant to hold it",
         parameters: &[text("text", SIGN_IN_PAGE, "the text")],
         behaviour: Behaviour::Distort(|knobs, answer| surround(answer, "", &knobs.text("text"))),
     },
     Kind {
         name: "latin1",
+        only: &[],
         meaning: "sends the body in ISO 8859-1 with an accented word in it (a member \"note\" in JSON)",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -199,6 +214,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "extra_fields",
+        only: &[],
         meaning: "adds an unknown member to every JSON object of the answer",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -211,6 +227,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "pascal_case",
+        only: &[],
         meaning: "begins every JSON member name with a capital",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -225,6 +242,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "numbers_as_strings",
+        only: &[],
         meaning: "writes JSON numbers as strings",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -237,6 +255,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "strings_as_numbers",
+        only: &[],
         meaning: "writes JSON strings of digits as numbers",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -251,6 +270,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "json_in_string",
+        only: &[],
         meaning: "writes the whole body as one JSON string",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -260,6 +280,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "huge_body",
+        only: &[],
         meaning: "pads the body with spaces to a great size",
         parameters: &[count("bytes", 10 << 20, "the size of the body; at most 256 MiB")],
         behaviour: Behaviour::Distort(|knobs, answer| {
@@ -271,6 +292,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "truncated_body",
+        only: &[],
         meaning: "names the full Content-Length, sends half of the body and ends the connection",
         parameters: &[flag("reset", false, "true: with RST instead of FIN")],
         behaviour: Behaviour::Send(|knobs, answer| {
@@ -281,6 +303,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "wrong_content_length",
+        only: &[],
         meaning: "sends the whole body under another Content-Length and closes the connection",
         parameters: &[signed("difference", -5, "bytes added to the true length")],
         behaviour: Behaviour::Send(|knobs, answer| {
@@ -292,6 +315,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "drip",
+        only: &[],
         meaning: "sends the answer a few bytes at a time",
         parameters: &[
             count("bytes", 16, "bytes at a time, at least 1"),
@@ -306,6 +330,7 @@ pub(super) const GENERAL: &[Kind] = &[
     },
     Kind {
         name: "garbage",
+        only: &[],
         meaning: "answers bytes that are no HTTP; the effect happened",
         parameters: &[],
         behaviour: Behaviour::Send(|_, _| Reply::Raw {

@@ -98,7 +98,11 @@ impl Gate {
         if self.shut() {
             return Broken::unsent(format!("No connection was ready within {limit}; nothing was sent."));
         }
-        Broken::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status())
+        let mut broken =
+            Broken::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status());
+        // Nothing tells that the vendor has stopped working on it.
+        broken.fault.lingering = true;
+        broken
     }
 }
 

@@ -21,12 +21,12 @@ const EFFECT: Knob = flag("effect", false, "true: the call takes effect before t
 
 /// A page of the server in place of the answer.
 const fn page(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
-    Kind { name, meaning, parameters, behaviour: Behaviour::Replace }
+    Kind { name, only: &[], meaning, parameters, behaviour: Behaviour::Replace }
 }
 
 /// The vendor's answer with something wrong in its words.
 const fn words(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
-    Kind { name, meaning, parameters, behaviour: Behaviour::Vendor }
+    Kind { name, only: &["add", "update"], meaning, parameters, behaviour: Behaviour::Vendor }
 }
 
 /// This vendor's own faults.
@@ -73,6 +73,7 @@ pub(super) const FAULTS: &[Kind] = &[
     ),
     Kind {
         name: "cold_start",
+        only: &[],
         meaning: "takes many seconds, as the first call after idling does",
         parameters: &[count("delayMs", 10_000, "milliseconds to wait")],
         behaviour: Behaviour::DelayBefore,
@@ -105,7 +106,7 @@ pub(super) const SWITCHES: &[Knob] = &[
     ),
     flag("request_validation", true, "values with < or &# are refused with ASP.NET's error page (undocumented)"),
     flag("update_requires_password", false, "update needs a password (undocumented)"),
-    optional_count("student_limit", "students the plan allows; beyond it 1008; no limit when not set"),
+    optional_count("student_limit", None, "students the plan allows; beyond it 1008; no limit when not set"),
     flag("disabled_count", true, "disabled students count towards the limit (undocumented)"),
 ];
 

@@ -3,7 +3,10 @@
 //! Parameters are read from query and form alike, names in any case, as ASP.NET does. The format of the answer is a switch;
 //! none of its values is better founded than another.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::SystemTime,
+};
 
 use serde_json::{Value, json};
 
@@ -36,6 +39,8 @@ const FIRST_STUDENT: u64 = 12_345;
 pub(super) struct ExamTesting {
     next_student: u64,
     students: BTreeMap<u64, Student>,
+    /// Who has a user name, by the name in lower case; more than one after a double creation.
+    usernames: HashMap<String, BTreeSet<u64>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -80,7 +85,7 @@ impl Parameters {
 impl ExamTesting {
     /// The institute in its seed state.
     pub(super) fn new() -> Self {
-        ExamTesting { next_student: FIRST_STUDENT, students: BTreeMap::new() }
+        ExamTesting { next_student: FIRST_STUDENT, students: BTreeMap::new(), usernames: HashMap::new() }
     }
 
     fn perform(&mut self, parameters: Parameters, context: &mut Context<'_>) -> Outcome {
@@ -126,8 +131,8 @@ impl ExamTesting {
         {
             return Err(Outcome::coded(1006));
         }
-        let username = parameters.get("username").unwrap_or_default();
-        let is_taken = self.students.iter().any(|(id, other)| Some(*id) != student && same_name(other, username));
+        let holders = self.usernames.get(&name_key(parameters.get("username").unwrap_or_default()));
+        let is_taken = holders.is_some_and(|ids| ids.iter().any(|id| Some(*id) != student));
         if is_taken && !context.struck_by("double_creation") {
             return Err(Outcome::coded(1007));
         }
@@ -157,10 +162,10 @@ impl ExamTesting {
     }
 
     fn is_full(&self, context: &Context<'_>) -> bool {
-        let counts_all = context.switches.flag("disabled_count");
-        let counted = self.students.values().filter(|student| student.enabled || counts_all).count();
         let limit = context.switches.number("student_limit").and_then(|limit| usize::try_from(limit).ok());
-        limit.is_some_and(|limit| counted >= limit)
+        let counts_all = context.switches.flag("disabled_count");
+        let counted = || self.students.values().filter(|student| student.enabled || counts_all).count();
+        limit.is_some_and(|limit| counted() >= limit)
     }
 
     fn add(&mut self, parameters: Parameters, context: &mut Context<'_>) -> Outcome {
@@ -168,6 +173,7 @@ impl ExamTesting {
         self.next_student += 1;
         let enabled = is_enabled(&parameters).unwrap_or(true);
         let keys = keys_of(id, &parameters);
+        self.usernames.entry(name_key(&keys[0].1)).or_default().insert(id);
         context.effect("created", keys[0].1.clone(), keys);
         self.students.insert(id, Student { enabled, fields: parameters.without_credentials() });
         Outcome::Success(id)
@@ -184,6 +190,11 @@ impl ExamTesting {
         // It named the student; the customer's own id given on `add` stays.
         fields.remove("stusid");
         changed.fields.extend(fields);
+        if let Some(ids) = student.fields.get("username").and_then(|old| self.usernames.get_mut(&name_key(old.trim())))
+        {
+            ids.remove(&id);
+        }
+        self.usernames.entry(name_key(&keys[0].1)).or_default().insert(id);
         let change = if changed == *student { "repeated" } else { "updated" };
         *student = changed;
         context.effect(change, keys[0].1.clone(), keys);
@@ -216,6 +227,10 @@ impl Vendor for ExamTesting {
         Answer::new(status, "text/html; charset=utf-8", Body::Text(body))
     }
 
+    fn control(&mut self, _: &str, _: &Value, _: SystemTime) -> Option<Result<Value, String>> {
+        None
+    }
+
     fn state(&self) -> Value {
         let students = self.students.iter().map(|(id, student)| {
             json!({ "studentId": id.to_string(), "enabled": student.enabled, "fields": student.fields })
@@ -226,6 +241,7 @@ impl Vendor for ExamTesting {
     fn reset(&mut self) {
         // Ids go on, so that what was handed out before a reset never names somebody else after it.
         self.students.clear();
+        self.usernames.clear();
     }
 }
 
@@ -243,8 +259,8 @@ fn check_caller(parameters: &Parameters, action: &str) -> Result<(), Outcome> {
 }
 
 /// Whether names that differ in case only are one is undocumented; here they are.
-fn same_name(student: &Student, username: &str) -> bool {
-    student.fields.get("username").is_some_and(|other| other.trim().to_lowercase() == username.to_lowercase())
+fn name_key(username: &str) -> String {
+    username.to_lowercase()
 }
 
 fn is_enabled(parameters: &Parameters) -> Option<bool> {

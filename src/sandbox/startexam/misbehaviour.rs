@@ -15,46 +15,56 @@ const VENDOR_FORM: Knob =
     choice("format", &["vendor", "html", "json", "text", "empty"], "the body, normally the vendor's {\"message\"}");
 const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
 
+/// The operations whose answers hold participant ids.
+const REGISTRATIONS: &[&str] = &["employees_participants", "participants"];
+
 /// This vendor's own faults.
 pub(super) const FAULTS: &[Kind] = &[
     Kind {
         name: "date_refused",
+        only: &[],
         meaning: "answers 403 with the published sentence about an old Date",
         parameters: &[status(403), VENDOR_FORM, text("message", DATE_TOO_OLD, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "forbidden",
+        only: &[],
         meaning: "answers 403 about the signature, in words of our own",
         parameters: &[status(403), VENDOR_FORM, text("message", SIGNATURE_WRONG, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "unauthorized",
+        only: &[],
         meaning: "answers 401, which the vendor does not list",
         parameters: &[status(401), VENDOR_FORM, text("message", "Unauthorized", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "not_found",
+        only: &[],
         meaning: "answers 404 whatever was named",
         parameters: &[status(404), VENDOR_FORM, text("message", "The resource is not found", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "bad_request",
+        only: &[],
         meaning: "answers 400 whatever was sent",
         parameters: &[status(400), VENDOR_FORM, text("message", "The request is invalid", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "message_with_200",
+        only: &[],
         meaning: "answers 200 with an error's body",
         parameters: &[status(200), VENDOR_FORM, text("message", "Internal error", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     Kind {
         name: "wrong_id_count",
+        only: REGISTRATIONS,
         meaning: "answers too few or too many participantIds; every registration happened",
         parameters: &[signed("difference", -1, "ids added (made up) or left out at the end")],
         behaviour: Behaviour::Distort(|knobs, answer| {
@@ -67,12 +77,14 @@ pub(super) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "null_ids",
+        only: REGISTRATIONS,
         meaning: "answers null for every id; every registration happened",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| with_ids(answer, |ids| ids.fill(Json::Null))),
     },
     Kind {
         name: "duplicated_ids",
+        only: REGISTRATIONS,
         meaning: "answers the first id in every place; every registration happened",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -85,6 +97,7 @@ pub(super) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "missing_ids",
+        only: REGISTRATIONS,
         meaning: "answers an object without participantIds; every registration happened",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
@@ -123,6 +136,7 @@ pub(super) const SWITCHES: &[Knob] = &[
     ),
     optional_count(
         "future_date_limit_seconds",
+        None,
         "Date further ahead than this is refused (undocumented); accepted when not set",
     ),
     choice("secret_encoding", &["utf8", "base64"], "how the secret becomes the key (undocumented)"),

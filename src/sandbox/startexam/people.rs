@@ -133,10 +133,14 @@ impl StartExam {
         let mut pairs: Vec<(&[String], &String)> = Vec::new();
         match context.switches.text("several_tests").as_str() {
             "employees_outer" => {
-                employees.iter().for_each(|id| pairs.extend(envelope.tests.chunks(1).map(|test| (test, id))))
+                for id in employees {
+                    pairs.extend(envelope.tests.chunks(1).map(|test| (test, id)));
+                }
             }
             "tests_outer" => {
-                envelope.tests.chunks(1).for_each(|test| pairs.extend(employees.iter().map(|id| (test, id))))
+                for test in envelope.tests.chunks(1) {
+                    pairs.extend(employees.iter().map(|id| (test, id)));
+                }
             }
             _ => pairs.extend(employees.iter().map(|id| (envelope.tests.as_slice(), id))),
         }

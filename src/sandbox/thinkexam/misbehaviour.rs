@@ -8,22 +8,45 @@ use super::super::{
 const CODE: Knob = text("code", "3100", "the error's code");
 const MESSAGE: Knob = text("message", "Something went wrong", "the error's message");
 
+const BULK: &[&str] = &["bulkCandidateRegister"];
+const SIGNED: &[&str] = &[
+    "bulkCandidateRegister",
+    "unifiedAuth",
+    "assignTest",
+    "assignTestMultiCandidates",
+    "deassignTest",
+    "changeStudentPassword",
+];
+const CALLS: &[&str] = &[
+    "bulkCandidateRegister",
+    "unifiedAuth",
+    "assignTest",
+    "assignTestMultiCandidates",
+    "deassignTest",
+    "changeStudentPassword",
+    "newUser",
+    "checkLogin",
+];
+
 /// This vendor's own faults.
 pub(super) const FAULTS: &[Kind] = &[
     Kind {
         name: "signature_refused",
+        only: SIGNED,
         meaning: "refuses a good triple, as when it expires between two calls (after: n)",
         parameters: &[],
         behaviour: Behaviour::Vendor,
     },
     Kind {
         name: "vendor_error",
+        only: CALLS,
         meaning: "answers 200 with an error body of any code; nothing happened",
         parameters: &[CODE, MESSAGE],
         behaviour: Behaviour::Vendor,
     },
     Kind {
         name: "error_after_effect",
+        only: &[],
         meaning: "answers an error body although the call took effect",
         parameters: &[
             status(200),
@@ -35,18 +58,21 @@ pub(super) const FAULTS: &[Kind] = &[
     },
     Kind {
         name: "bulk_item_error",
+        only: BULK,
         meaning: "one row of bulkCandidateRegister fails alone, as an item; the others are registered",
         parameters: &[count("row", 0, "which row, from 0"), CODE, MESSAGE],
         behaviour: Behaviour::Vendor,
     },
     Kind {
         name: "bulk_fewer_items",
+        only: BULK,
         meaning: "bulkCandidateRegister answers fewer items than rows; all are registered",
         parameters: &[count("items", 1, "items left out at the end")],
         behaviour: Behaviour::Vendor,
     },
     Kind {
         name: "bulk_shuffled",
+        only: BULK,
         meaning: "bulkCandidateRegister answers its items in reverse order",
         parameters: &[],
         behaviour: Behaviour::Vendor,
@@ -75,6 +101,10 @@ pub(super) const SWITCHES: &[Knob] = &[
         "isMailEnable and isPasswordSkip: \"0\" and \"1\" only, or numbers and booleans too (undocumented)",
     ),
     flag("mail_although_off", false, "mails go out, and are reported, although isMailEnable is \"0\""),
-    optional_count("candidate_quota", "candidates the account may have; beyond it a generic error (undocumented)"),
+    optional_count(
+        "candidate_quota",
+        None,
+        "candidates the account may have; beyond it a generic error (undocumented)",
+    ),
     flag("escape_slashes", true, "writes / as \\/ in JSON, PHP's default"),
 ];

@@ -148,6 +148,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::vendors::thinkexam::check::decoded;
+    use crate::vendors::thinkexam::settings::KeyEncoding;
 
     #[derive(Deserialize)]
     struct Vectors {
@@ -160,6 +162,7 @@ mod tests {
         encoding: Encoding,
         api_key: String,
         secret: String,
+        key_encoding: KeyEncoding,
         key_hex: String,
         message: String,
         milliseconds: bool,
@@ -174,7 +177,8 @@ mod tests {
         let file: Vectors = serde_json::from_str(file).unwrap();
         assert!(file.vectors.len() >= 6);
         for vector in file.vectors {
-            let key = data_encoding::HEXLOWER.decode(vector.key_hex.as_bytes()).unwrap();
+            let key = decoded(&Secret::new(vector.secret.as_str()), vector.key_encoding).unwrap();
+            assert_eq!(HEXLOWER.encode(&key), vector.key_hex);
             let mac = MacSettings {
                 algorithm: vector.algorithm,
                 encoding: vector.encoding,
@@ -183,7 +187,7 @@ mod tests {
             let formula = Formula::new(
                 Secret::new(vector.api_key.as_str()),
                 Secret::new(vector.secret),
-                Zeroizing::new(key),
+                key,
                 Template::new(vector.message),
                 mac,
             );

@@ -53,14 +53,7 @@ impl Template {
         for part in self.parts() {
             match part {
                 Part::Text(text) => filled.push_str(text),
-                Part::Place(name) => match value(name) {
-                    Some(value) => filled.push_str(&value),
-                    None => {
-                        filled.push('{');
-                        filled.push_str(name);
-                        filled.push('}');
-                    }
-                },
+                Part::Place(name) => filled.push_str(&value(name).unwrap_or_else(|| format!("{{{name}}}"))),
             }
         }
         filled

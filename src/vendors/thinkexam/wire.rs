@@ -231,7 +231,10 @@ pub(super) fn tree(body: &[u8]) -> Option<Value> {
     if let Ok(value) = serde_json::from_str(text) {
         return Some(opened(value));
     }
-    text.match_indices('{').take(PLACES).find_map(|(place, _)| serde_json::from_str(&text[place..]).ok())
+    // What follows one of these is a part of a document that was cut off, not one after a warning.
+    let inner = |place: usize| text[..place].trim_end().ends_with([':', ',', '[']);
+    let places = text.match_indices('{').map(|(place, _)| place).filter(|place| !inner(*place));
+    places.take(PLACES).find_map(|place| serde_json::from_str(&text[place..]).ok())
 }
 
 fn said(members: &Map<String, Value>) -> Said {
@@ -253,7 +256,8 @@ fn said(members: &Map<String, Value>) -> Said {
 
 /// Code and message of an `error`, or of the object around it.
 fn words(error: &Value, around: &Map<String, Value>) -> Words {
-    let inside = error.as_object().unwrap_or(around);
+    let listed = error.get(0).and_then(Value::as_object);
+    let inside = error.as_object().or(listed).unwrap_or(around);
     let text = |name| member(inside, name).as_ref().and_then(scalar);
     let bare = scalar(error);
     Words { code: text("code"), message: bare.or_else(|| text("msg")).or_else(|| text("message")) }

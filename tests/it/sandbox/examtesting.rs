@@ -143,7 +143,12 @@ async fn update_finds_the_student_and_needs_no_password() {
     }
     let unknown = [("stusID", "99"), ("groupName", "Group A"), ("email", "x@example.com"), ("username", "x")];
     assert!(bench.examtesting("update", &unknown).await.text().contains("1004"));
-    assert_eq!(bench.changes(bench.sandbox.examtesting()).await, ["created jo", "updated jo", "repeated jo"]);
+    let renamed = [("stusID", "12345"), ("groupName", "Group A"), ("email", "jo@example.com"), ("username", "joanna")];
+    assert!(bench.examtesting("update", &renamed).await.text().contains("SUCCESS"));
+    assert!(bench.examtesting("add", &student("Joanna")).await.text().contains("1007"));
+    assert!(bench.examtesting("add", &student("jo")).await.text().contains("SUCCESS"), "the old name is free");
+    let changes = bench.changes(bench.sandbox.examtesting()).await;
+    assert_eq!(changes, ["created jo", "updated jo", "repeated jo", "updated joanna", "created jo"]);
 }
 
 #[tokio::test]

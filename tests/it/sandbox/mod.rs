@@ -1,5 +1,8 @@
 //! The simulators, spoken to in raw HTTP as any client would.
 
+#![expect(clippy::expect_used, reason = "a helper that cannot go on fails the test that called it")]
+#![expect(clippy::disallowed_methods, reason = "the tests are their own main and read the clock for the simulators")]
+
 mod control;
 mod examtesting;
 mod faults;
@@ -65,7 +68,9 @@ impl Bench {
             retry_after: String::new(),
             body: None,
         };
-        let Ok(response) = request.timeout(Duration::from_secs(30)).send().await else { return nothing };
+        let Ok(response) = request.timeout(Duration::from_secs(30)).send().await else {
+            return nothing;
+        };
         let header = |name: &str| {
             response.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
         };
