@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::Map;
 
 use super::candidates::nothing_to_settle;
@@ -172,7 +173,7 @@ impl Gateway {
         let connection = self.named(caller, connection)?;
         let resolved = self.resolve(caller, connection, &order).await?;
         let PreparedBooking { assignment, mut intent } =
-            self.prepare_booking(caller, connection, &order, resolved, strict)?;
+            self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
         let _turn = self.0.subjects.turn(&assignment.turn()).await;
         if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment.subject).await? {
             return Ok(Written::Existing(existing));
@@ -296,20 +297,21 @@ impl Gateway {
             })
     }
 
-    /// Plans a booking and makes its record; nothing is written or sent.
+    /// Plans a booking and makes its record; nothing is written or sent. Rows of one bulk are accepted at one moment, since
+    /// the validity that follows from it decides which of them may share a call.
     pub(super) fn prepare_booking(
         &self,
         caller: &Caller,
         connection: &Connection,
         order: &NewAssignment,
         resolved: Resolved,
+        accepted: Timestamp,
         strict: bool,
     ) -> Result<PreparedBooking, Fault> {
         let Resolved { key, candidate, assessment } = resolved;
         let id = AssignmentId::generate(&self.0.environment);
-        let now = self.0.environment.now();
         let private = candidate.as_ref().map_or_else(BTreeMap::new, |candidate| candidate.private.clone());
-        let planned = connection.vendor().plan_assignment(&id, order, key, private, assessment, now);
+        let planned = connection.vendor().plan_assignment(&id, order, key, private, assessment, accepted);
         let Planned { write: booking, warnings } =
             planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
@@ -332,8 +334,8 @@ impl Gateway {
             vendor_ref: Map::new(),
             launch: None,
             warnings,
-            created: now,
-            last_modified: now,
+            created: accepted,
+            last_modified: accepted,
         };
         let intent = self.intent(&caller.tenant, connection, Write::Assign(booking));
         Ok(PreparedBooking { assignment, intent })

@@ -218,13 +218,14 @@ impl Gateway {
         strict: bool,
         results: &mut Results<Assignment>,
     ) -> Vec<Ready<Assignment>> {
+        let accepted = self.0.environment.now();
         // Owned orders: the compiler cannot follow borrowed ones through the stream's futures.
         let orders: Vec<(usize, NewAssignment)> =
             rows.iter().enumerate().filter_map(|(index, row)| Some((index, row.clone().ok()?))).collect();
         let mut resolved = stream::iter(orders)
             .map(|(index, order)| async move {
                 let prepared = match self.resolve(caller, connection, &order).await {
-                    Ok(resolved) => self.prepare_booking(caller, connection, &order, resolved, strict),
+                    Ok(resolved) => self.prepare_booking(caller, connection, &order, resolved, accepted, strict),
                     Err(fault) => Err(fault),
                 };
                 (index, order, prepared)
