@@ -4,10 +4,12 @@
 //! `secret` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
 //! `sandbox` stands apart. See `docs/ARCHITECTURE.md`.
 
+pub mod commands;
 pub mod config;
 pub mod dispatch;
 pub mod domain;
 pub mod http;
+pub mod sandbox;
 pub mod secret;
 pub mod store;
 pub mod transport;

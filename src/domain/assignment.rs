@@ -151,6 +151,8 @@ pub struct Assignment {
     pub candidate_id: Option<CandidateId>,
     /// The order as it was accepted; `candidate` as the vendor is told.
     pub order: NewAssignment,
+    /// How the vendor is told who the candidate is.
+    pub vendor_key: String,
     /// The vendor's own id of the assessment.
     pub assessment_ref: String,
     /// What makes two bookings the same one: candidate, assessment and centre at the vendor.
@@ -169,4 +171,12 @@ pub struct Assignment {
     pub created: Timestamp,
     /// When it last changed.
     pub last_modified: Timestamp,
+}
+
+impl Assignment {
+    /// What writes about the same booking are ordered by.
+    #[must_use]
+    pub fn turn(&self) -> String {
+        format!("{}\n{}", self.connection, self.subject)
+    }
 }

@@ -1,6 +1,6 @@
 //! A person registered at a connection: what a caller may say of one, and what the gateway remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,17 @@ pub enum PhoneKind {
     Mobile,
     /// At work.
     Work,
+}
+
+impl PhoneKind {
+    /// The word used in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mobile => "mobile",
+            Self::Work => "work",
+        }
+    }
 }
 
 /// What to do when the gateway already has the candidate.
@@ -173,6 +184,107 @@ impl Person {
     #[must_use]
     pub fn phone(&self, kind: PhoneKind) -> Option<&str> {
         self.phone_numbers.iter().find(|number| number.kind == kind).map(|number| number.value.as_str())
+    }
+
+    /// This person with the members given in the other, and the pointers of those that changed by it.
+    #[must_use]
+    pub fn overlaid(&self, given: &Self) -> (Self, Vec<String>) {
+        let Self {
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        } = given;
+        let mut phones = self.phone_numbers.clone();
+        for number in phone_numbers {
+            phones.retain(|present| present.kind != number.kind);
+            phones.push(number.clone());
+        }
+        let over = |given: &Option<String>, present: &Option<String>| given.clone().or_else(|| present.clone());
+        let mut all_custom = self.custom.clone();
+        all_custom.extend(custom.clone());
+        let person = Self {
+            external_id: over(external_id, &self.external_id),
+            user_name: over(user_name, &self.user_name),
+            name: Name {
+                given_name: over(&name.given_name, &self.name.given_name),
+                family_name: over(&name.family_name, &self.name.family_name),
+                formatted: over(&name.formatted, &self.name.formatted),
+            },
+            email: over(email, &self.email),
+            active: active.or(self.active),
+            phone_numbers: phones,
+            address: Address {
+                street_address: over(&address.street_address, &self.address.street_address),
+                locality: over(&address.locality, &self.address.locality),
+                region: over(&address.region, &self.address.region),
+                postal_code: over(&address.postal_code, &self.address.postal_code),
+                country: over(&address.country, &self.address.country),
+            },
+            group: over(group, &self.group),
+            birth_date: over(birth_date, &self.birth_date),
+            gender: over(gender, &self.gender),
+            photo: over(photo, &self.photo),
+            custom: all_custom,
+        };
+        let touched = self.differences(&person);
+        (person, touched)
+    }
+
+    /// Pointers of the members in which the two differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (one, two) = (self.flat(), other.flat());
+        let pointers: BTreeSet<&String> = one.keys().chain(two.keys()).collect();
+        pointers.into_iter().filter(|pointer| one.get(*pointer) != two.get(*pointer)).cloned().collect()
+    }
+
+    /// Every member that is given, by its pointer; telephone numbers by their kind.
+    fn flat(&self) -> BTreeMap<String, String> {
+        let Self {
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        } = self;
+        let active = (!active.unwrap_or(true)).then(|| "false".to_owned());
+        let single = [
+            ("/externalId", external_id),
+            ("/userName", user_name),
+            ("/name/givenName", &name.given_name),
+            ("/name/familyName", &name.family_name),
+            ("/name/formatted", &name.formatted),
+            ("/email", email),
+            ("/active", &active),
+            ("/group", group),
+            ("/birthDate", birth_date),
+            ("/gender", gender),
+            ("/photo", photo),
+        ];
+        let single = single.into_iter().filter_map(|(pointer, value)| Some((pointer.to_owned(), value.clone()?)));
+        let phones = phone_numbers
+            .iter()
+            .map(|number| (format!("/phoneNumbers/{}", number.kind.as_str()), number.value.clone()));
+        let address =
+            address.members().into_iter().filter_map(|(pointer, value)| Some((pointer.to_owned(), value?.to_owned())));
+        let custom = custom.iter().map(|(name, value)| (format!("/custom/{}", pointer_token(name)), value.clone()));
+        single.chain(phones).chain(address).chain(custom).collect()
     }
 
     /// Pointers of the members that are given, for warnings about ones a vendor has no place for.

@@ -345,11 +345,11 @@ pub enum Reach {
 }
 
 /// What became of one of several vendor calls made for one request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// Index of the first entry in this call, both lists counted on.
+    /// Position, in each of the lists, of the first entry sent in this call.
     pub from: usize,
-    /// Index after the last entry in this call.
+    /// Position after the last entry sent in this call (of the longer list).
     pub to: usize,
     /// What is known of this call.
     pub outcome: Outcome,
@@ -387,6 +387,9 @@ pub struct Fault {
     /// so; without it a settling attempt leaves the write unknown.
     #[serde(default)]
     pub proof: bool,
+    /// Whether the vendor may still act on the attempt: it ended by the clock, not by an answer or a reset.
+    #[serde(default)]
+    pub lingering: bool,
     /// What became of each call, where one request took several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<Chunk>,
@@ -416,6 +419,7 @@ impl Fault {
             resource: None,
             reach: Reach::Row,
             proof: false,
+            lingering: false,
             chunks: Vec::new(),
         }
     }

@@ -35,7 +35,7 @@ impl ReadFault {
     /// RFC 6901 pointer to the place.
     #[must_use]
     pub fn pointer(&self) -> String {
-        self.path.iter().map(|name| format!("/{}", pointer_token(name))).collect()
+        self.path.iter().flat_map(|name| ["/".to_owned(), pointer_token(name)]).collect()
     }
 }
 
@@ -53,11 +53,7 @@ pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<ReadFault>> {
         let result: Result<T, _> = serde_ignored::deserialize(deserializer, |path| unknown.push(ignored_path(&path)));
         let error = match result {
             Ok(value) => {
-                faults.extend(unknown.into_iter().map(|path| ReadFault {
-                    detail: format!("unknown member `{}`", path.last().map_or("", String::as_str)),
-                    kind: ReadFaultKind::Unknown,
-                    path: gone.original(&path),
-                }));
+                faults.extend(unknown.iter().map(|path| unknown_member(gone.original(path))));
                 return if faults.is_empty() { Ok(value) } else { Err(faults) };
             }
             Err(error) => error,
@@ -65,17 +61,30 @@ pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<ReadFault>> {
         let path: Vec<String> = track.path().iter().filter_map(segment_name).collect();
         let mut place = gone.original(&path);
         let detail = error.to_string();
-        if let Some(member) = missing_member(&detail) {
-            place.push(member.to_owned());
-            faults.push(ReadFault { path: place, kind: ReadFaultKind::Missing, detail: "is missing".to_owned() });
-            return Err(faults);
+        let kind = match missing_member(&detail) {
+            Some(member) => {
+                place.push(member.to_owned());
+                ReadFaultKind::Missing
+            }
+            None => ReadFaultKind::Invalid,
+        };
+        // What is missing because it, or a part of it, was taken out before is told already.
+        if !faults.iter().any(|fault| fault.path.starts_with(&place)) {
+            let detail = if kind == ReadFaultKind::Missing { "is missing".to_owned() } else { detail };
+            faults.push(ReadFault { path: place, kind, detail });
         }
-        faults.push(ReadFault { path: place.clone(), kind: ReadFaultKind::Invalid, detail });
         if !take_out(&mut tree, &path) {
+            // What was met on the way to the end is told as well.
+            faults.extend(unknown.iter().map(|path| unknown_member(gone.original(path))));
             return Err(faults);
         }
-        gone.note(place);
+        gone.note(gone.original(&path));
     }
+}
+
+fn unknown_member(path: Vec<String>) -> ReadFault {
+    let detail = format!("unknown member `{}`", path.last().map_or("", String::as_str));
+    ReadFault { path, kind: ReadFaultKind::Unknown, detail }
 }
 
 /// The list elements taken out so far, so that later faults are told by the places the caller knows.
@@ -188,9 +197,19 @@ mod tests {
         let tree = json!({ "nmae": 1, "name": 7, "list": [{ "count": 1 }, { "count": "x", "o/k": 2 }, 5, { "count": 300 }, "y"] });
         let mut found = pointers(tree);
         found.sort_by(|a, b| a.0.cmp(&b.0));
-        // The entry whose only member was taken out lacks it now; that is the same fault, told once as invalid.
-        assert_eq!(found[0], ("/list/1/count".to_owned(), ReadFaultKind::Invalid));
-        assert!(found.iter().any(|(pointer, _)| pointer == "/name"));
+        let found: Vec<(&str, ReadFaultKind)> = found.iter().map(|(pointer, kind)| (pointer.as_str(), *kind)).collect();
+        let (invalid, unknown) = (ReadFaultKind::Invalid, ReadFaultKind::Unknown);
+        assert_eq!(
+            found,
+            [
+                ("/list/1/count", invalid),
+                ("/list/2", invalid),
+                ("/list/3/count", invalid),
+                ("/list/4", invalid),
+                ("/name", invalid),
+                ("/nmae", unknown),
+            ]
+        );
     }
 
     #[test]

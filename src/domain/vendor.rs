@@ -57,6 +57,11 @@ impl<T> Applied<T> {
     pub const fn clean(value: T) -> Self {
         Self { value, warnings: Vec::new() }
     }
+
+    /// The same with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Applied<U> {
+        Applied { value: change(self.value), warnings: self.warnings }
+    }
 }
 
 /// What became of one row: done, or a fault whose `outcome` says what is known.

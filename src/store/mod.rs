@@ -11,6 +11,9 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::Intent;
 
+#[cfg(test)]
+mod conformance;
+mod records;
 mod seal;
 mod sqlite;
 
@@ -26,6 +29,9 @@ pub enum StoreError {
     /// A record cannot be read: another key sealed it, or it was damaged.
     #[error("a record of the store cannot be read: {0}")]
     Unreadable(String),
+    /// An identity that was to be set is held by another candidate; nothing was written.
+    #[error("another candidate holds one of the identities")]
+    Conflict,
 }
 
 /// What happened to the claim of a new candidate.
@@ -42,9 +48,11 @@ pub enum Claim {
 /// One change; several in one call are one transaction.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Writes the candidate over the one with the same id, its identities left as they are.
+    /// Writes the candidate over the tenant's one with the same id, its identities left as they are. Does nothing if there
+    /// is none: a late outcome does not bring an erased person back.
     Candidate(Candidate),
-    /// Sets the candidate's identities to these: all others of it are released.
+    /// Sets the candidate's identities to these: all others of it are released. [`StoreError::Conflict`] if another
+    /// candidate, of any tenant, holds one of them; nothing happens if the candidate was erased.
     Identities(CandidateId, Vec<Identity>),
     /// Removes the candidate, its identities and its intent.
     EraseCandidate(CandidateId),

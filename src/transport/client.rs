@@ -1,84 +1,38 @@
 //! [`Client`]: sends one request through all layers and gives back the answer, or the fault that ended it.
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 use url::Url;
 
-use super::breaker::Circuit;
-use super::settings::ConnectionSettings;
+use super::attempt::{Broken, Gate, Kind, exchange, root};
+use super::breaker::{Breaker, Circuit, Verdict};
+use super::limit::{Busy, Limit};
+use super::message::{Answer, Draft, Request, Sign, Target};
+use super::settings::{ConnectionSettings, RetrySettings};
+use super::status::retry_after;
 use crate::domain::environment::Environment;
-use crate::domain::problem::{ConnectionName, Fault};
+use crate::domain::outcome::Outcome;
+use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
+use crate::domain::text::shown;
 use crate::domain::vendor::Call;
 use crate::secret::{Redactor, Secret};
 
-/// Where a request goes.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// A path (and query) below the connection's `base_url`.
-    Path(String),
-    /// An address of its own (a signature service).
-    Url(Url),
-}
-
-/// A request before it is signed.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The gateway's word for what is done (`assignments.create`), for logs, metrics and problems.
-    pub operation: &'static str,
-    /// The verb.
-    pub method: Method,
-    /// Where it goes.
-    pub target: Target,
-    /// Headers the adapter sets; `Content-Length` is added from the body.
-    pub headers: HeaderMap,
-    /// The body, serialised once: the bytes that are signed are the bytes that are sent.
-    pub body: Bytes,
-}
-
-/// What a signer sees and may change: the headers of one attempt.
-pub struct Draft<'a> {
-    /// The verb.
-    pub method: &'a Method,
-    /// The whole address.
-    pub url: &'a Url,
-    /// The headers of this attempt, to be added to.
-    pub headers: &'a mut HeaderMap,
-    /// The body as it will be sent.
-    pub body: &'a Bytes,
-}
-
-/// Signs one attempt.
-#[async_trait]
-pub trait Sign: Send + Sync {
-    /// Adds what the vendor wants to see; `now` is the time of this attempt.
-    ///
-    /// # Errors
-    /// A fault with outcome `not_applied`: nothing was sent.
-    async fn sign(&self, draft: Draft<'_>, now: Timestamp) -> Result<(), Fault>;
-}
-
-/// Adds nothing.
-pub struct Unsigned;
-
-#[async_trait]
-impl Sign for Unsigned {
-    async fn sign(&self, _draft: Draft<'_>, _now: Timestamp) -> Result<(), Fault> {
-        Ok(())
-    }
-}
-
-/// A complete answer.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body, whole and within `max_response_bytes`.
-    pub body: Bytes,
-}
+/// Most of a vendor's text that is kept (contract of the problems).
+const SHOWN_CHARACTERS: usize = 300;
+/// Longest time-out that can be meant.
+const LONGEST_TIMEOUT: Duration = Duration::from_hours(24);
+/// Longest wait for a connection, however long an attempt may take.
+const LONGEST_CONNECT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(20);
+/// Least that a caller is told to wait.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A connection whose settings cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +41,20 @@ pub struct ClientError(pub String);
 
 /// The way out for one connection; clones share limits, breaker and connection pool.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: ConnectionName,
+    base_url: Url,
+    settings: ConnectionSettings,
+    secrets: Redactor,
+    environment: Environment,
+    http: reqwest::Client,
+    breaker: Breaker,
+    limit: Limit,
+}
 
 impl Client {
     /// A client for this connection. Opens nothing.
@@ -101,28 +68,327 @@ impl Client {
         secrets: Redactor,
         environment: Environment,
     ) -> Result<Self, ClientError> {
-        todo!()
+        settings.accepts(base_url).map_err(|reason| ClientError(format!("base_url {reason}")))?;
+        if settings.max_in_flight == 0 {
+            return Err(ClientError("max_in_flight must be at least 1".to_owned()));
+        }
+        if settings.timeout.0.is_zero() || settings.timeout.0 > LONGEST_TIMEOUT {
+            return Err(ClientError("timeout must be more than 0s and at most 24h".to_owned()));
+        }
+        if base_url.query().is_some() || base_url.fragment().is_some() {
+            return Err(ClientError("base_url must not have a query or a fragment".to_owned()));
+        }
+        if !base_url.username().is_empty() || base_url.password().is_some() {
+            return Err(ClientError("base_url must not carry credentials".to_owned()));
+        }
+        let http = http_client(settings.timeout.0)?;
+        Ok(Self::assembled(name, base_url.clone(), settings.clone(), secrets, environment, http))
     }
 
-    /// Sends the request through all layers.
+    /// The same connection with a breaker and limits of its own: for what a signer sends itself.
+    ///
+    /// A signer runs while its call holds a place at the vendor and perhaps the breaker's one probe; through the same
+    /// client it would wait for its own call to end.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        let Inner { name, base_url, settings, secrets, environment, http, breaker: _, limit: _ } = &*self.inner;
+        Self::assembled(
+            name.clone(),
+            base_url.clone(),
+            settings.clone(),
+            secrets.clone(),
+            environment.clone(),
+            http.clone(),
+        )
+    }
+
+    /// Sends the request through all layers, once. May be dropped at any point: places and the probe are given back, and
+    /// what became of the request is then for the caller to settle.
+    ///
+    /// Measured in `examgate_vendor_call_seconds` {connection, operation, status: `2xx` … `5xx` or a problem code}.
     ///
     /// # Errors
-    /// `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated` (nothing was sent), `vendor_timeout`,
-    /// `vendor_bad_response` (sent; outcome unknown), or what the signer said.
+    /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited` (the
+    /// vendor asked for a pause that outlasts the time-out), or what the signer said. Sent, outcome unknown:
+    /// `vendor_timeout`, `vendor_bad_response`. Any complete answer, whatever its status, is an [`Answer`].
     pub async fn send(&self, request: Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
-        todo!()
+        let span = tracing::debug_span!(
+            "vendor_call",
+            connection = self.inner.name.connection,
+            operation = request.operation,
+            request_id = call.request_id,
+            traceparent = call.traceparent,
+        );
+        let began = Instant::now();
+        let result = self.guarded(&request, signer).instrument(span).await;
+        let status = match &result {
+            Ok(answer) => class(answer.status),
+            Err(fault) => fault.code.as_str(),
+        };
+        metrics::histogram!(
+            "examgate_vendor_call_seconds",
+            "connection" => self.inner.name.connection.clone(),
+            "operation" => request.operation,
+            "status" => status,
+        )
+        .record(began.elapsed());
+        result.map_err(|fault| self.fault(request.operation, fault))
     }
 
     /// Whether calls go out at the moment.
     #[must_use]
     pub fn circuit(&self) -> Circuit {
-        todo!()
+        self.inner.breaker.circuit()
+    }
+
+    /// Calls at the vendor now, or about to leave for it.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner.limit.in_flight()
     }
 
     /// A vendor's text made fit to show: configured secrets and these masked, control characters removed, ≤ 300
     /// characters.
     #[must_use]
     pub fn clean<'a>(&self, text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
-        todo!()
+        // Masked before it is cut, or the end would show the beginning of a secret.
+        shown(&self.inner.secrets.with(secrets).mask(text), SHOWN_CHARACTERS)
+    }
+
+    /// The fault with the connection and the operation it is about.
+    #[must_use]
+    pub fn fault(&self, operation: &'static str, mut fault: Fault) -> Fault {
+        fault.connection.get_or_insert_with(|| self.inner.name.clone());
+        fault.vendor.get_or_insert_with(|| VendorAnswer { operation: operation.to_owned(), ..VendorAnswer::default() });
+        fault
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.environment.now()
+    }
+
+    fn assembled(
+        name: ConnectionName,
+        base_url: Url,
+        settings: ConnectionSettings,
+        secrets: Redactor,
+        environment: Environment,
+        http: reqwest::Client,
+    ) -> Self {
+        let breaker = Breaker::new(&settings.breaker);
+        let limit = Limit::new(settings.max_in_flight, settings.requests_per_second, settings.timeout.0);
+        Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, http, breaker, limit }) }
+    }
+
+    /// Breaker, then concurrency. The breaker stands outside, so that nobody queues for a vendor that fails; and it is
+    /// asked again after the wait, since it may have opened meanwhile.
+    async fn guarded(&self, request: &Request, signer: &dyn Sign) -> Result<Answer, Fault> {
+        let Inner { breaker, limit, environment, .. } = &*self.inner;
+        let url = self.address(&request.target).map_err(|reason| Fault::new(Code::Internal, reason))?;
+        let mut pass = breaker.admit(environment.now()).map_err(circuit_open)?;
+        let _permit = limit.enter().await.map_err(busy)?;
+        pass.renew(environment.now()).map_err(circuit_open)?;
+
+        let result = self.connected(&url, request, signer).await;
+        match &result {
+            Ok(answer) => pass.record(verdict(answer.status), environment.now()),
+            Err(Broken { kind: Kind::Unsent | Kind::Lost, .. }) => pass.record(Verdict::Failing, environment.now()),
+            Err(Broken { kind: Kind::Unfit, status: Some(status), .. }) => {
+                pass.record(verdict(*status), environment.now());
+            }
+            Err(Broken { kind: Kind::Ours | Kind::Unfit, .. }) => drop(pass),
+        }
+        result.map_err(|broken| broken.fault)
+    }
+
+    /// Connect retry: repeats only what never left this machine. Inside the breaker, so that it counts once; outside the
+    /// rate, so that every try is paced.
+    async fn connected(&self, url: &Url, request: &Request, signer: &dyn Sign) -> Result<Answer, Broken> {
+        let retry = &self.inner.settings.retry;
+        let mut tried = 0;
+        loop {
+            let result = self.paced(url, request, signer).await;
+            tried += 1;
+            match result {
+                Err(Broken { kind: Kind::Unsent, .. }) if tried < retry.attempts => {
+                    tokio::time::sleep(backoff(retry, tried, self.inner.environment.random())).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Rate, right before the attempt it is for; and what the vendor's answer says about the rate of the next ones.
+    async fn paced(&self, url: &Url, request: &Request, signer: &dyn Sign) -> Result<Answer, Broken> {
+        let Inner { limit, name, environment, .. } = &*self.inner;
+        limit.turn().await.map_err(|reason| Broken::ours(busy(reason)))?;
+
+        let began = Instant::now();
+        let result = self.attempt(url, request, signer).await.map_err(|broken| self.told(request, broken));
+        let (status, ended) = match &result {
+            Ok(answer) => (Some(answer.status), "answered"),
+            Err(broken) => (broken.status, broken.fault.code.as_str()),
+        };
+        tracing::debug!(
+            connection = name.connection,
+            operation = request.operation,
+            status = status.map(|status| status.as_u16()),
+            millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            outcome = result.as_ref().err().map(|broken| broken.fault.outcome.as_str()),
+            ended,
+            "attempt at the vendor"
+        );
+        if let Ok(answer) = &result
+            && matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            && let Some(wait) = retry_after(&answer.headers, environment.now())
+        {
+            limit.pause(wait);
+        }
+        result
+    }
+
+    /// One attempt within its time-out; signing is innermost, so that each carries a fresh date.
+    async fn attempt(&self, url: &Url, request: &Request, signer: &dyn Sign) -> Result<Answer, Broken> {
+        let Inner { settings, environment, http, .. } = &*self.inner;
+        let deadline = Instant::now() + settings.timeout.0;
+
+        let mut headers = request.headers.clone();
+        if !request.body.is_empty() || matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
+        }
+        let draft = Draft { method: &request.method, url, headers: &mut headers, body: &request.body };
+        match timeout_at(deadline, signer.sign(draft, environment.now())).await {
+            Ok(Ok(())) => {}
+            // Whatever became of the signer's own calls, this request was not sent.
+            Ok(Err(fault)) => return Err(Broken::ours(Fault { outcome: Outcome::NotApplied, ..fault })),
+            Err(_) => {
+                let detail = format!("Signing took longer than {}; nothing was sent.", settings.timeout);
+                return Err(Broken::ours(Fault::new(Code::VendorUnreachable, detail)));
+            }
+        }
+
+        let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
+        *outgoing.headers_mut() = headers;
+        let gate = Gate::default();
+        let exchange = exchange(http, outgoing, request.body.clone(), settings.max_response_bytes.0, &gate);
+        match timeout_at(deadline, exchange).await {
+            Ok(ended) => ended,
+            Err(_) => Err(gate.timed_out(settings.timeout)),
+        }
+    }
+
+    /// The fault with what came of an answer, and without secrets that an error's words may quote.
+    fn told(&self, request: &Request, mut broken: Broken) -> Broken {
+        if broken.kind == Kind::Ours {
+            return broken;
+        }
+        broken.fault.detail = self.inner.secrets.mask(&broken.fault.detail);
+        broken.fault.vendor = Some(VendorAnswer {
+            operation: request.operation.to_owned(),
+            http_status: broken.status.map(|status| status.as_u16()),
+            ..VendorAnswer::default()
+        });
+        broken
+    }
+
+    /// The whole address. The text of a path reaches the wire as it is, or not at all: vendors sign it.
+    fn address(&self, target: &Target) -> Result<Url, String> {
+        let path = match target {
+            Target::Url(url) => {
+                return self
+                    .inner
+                    .settings
+                    .accepts(url)
+                    .map(|()| url.clone())
+                    .map_err(|why| format!("The address {why}."));
+            }
+            Target::Path(path) => path,
+        };
+        let base = self.inner.base_url.as_str();
+        let text = match path.chars().next() {
+            None | Some('?') => format!("{base}{path}"),
+            Some('/') => format!("{}{path}", base.trim_end_matches('/')),
+            Some(_) => format!("{}/{path}", base.trim_end_matches('/')),
+        };
+        Url::parse(&text)
+            .ok()
+            .filter(|url| url.as_str() == text && url.fragment().is_none())
+            .ok_or_else(|| "The request's path is not in the form in which it would be sent.".to_owned())
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("name", &self.inner.name).finish_non_exhaustive()
+    }
+}
+
+fn http_client(timeout: Duration) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION")))
+        // A redirect followed would carry personal data and a signature to an address nobody configured.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .http1_only()
+        .tcp_nodelay(true)
+        // A little less than the attempt has, so that of the two the one that proves "not sent" ends first.
+        .connect_timeout((timeout / 10 * 9).min(LONGEST_CONNECT))
+        // Below what vendors keep (IIS: 120 s), or a connection is used in the moment they close it.
+        .pool_idle_timeout(IDLE)
+        .build()
+        .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", root(&error))))
+}
+
+fn verdict(status: StatusCode) -> Verdict {
+    if status.is_server_error() { Verdict::Failing } else { Verdict::Alive }
+}
+
+const fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "other",
+    }
+}
+
+fn circuit_open(rest: Duration) -> Fault {
+    let detail = "The vendor failed several times in a row; nothing is sent for a while.";
+    Fault::new(Code::VendorCircuitOpen, detail).after(Some(rest.max(SHORTEST_WAIT)))
+}
+
+fn busy(reason: Busy) -> Fault {
+    match reason {
+        Busy::Saturated => Fault::new(Code::ConnectionSaturated, "Too many calls wait for this connection already.")
+            .after(Some(SHORTEST_WAIT)),
+        Busy::Paused(rest) => {
+            Fault::new(Code::VendorRateLimited, "The vendor asked for a pause; nothing is sent until it is over.")
+                .after(Some(rest.max(SHORTEST_WAIT)))
+        }
+    }
+}
+
+/// Full jitter: anything between nothing and `min(max, base · 2ⁿ)` before the repeat after the n+1st try.
+fn backoff(retry: &RetrySettings, tried: u32, random: [u8; 4]) -> Duration {
+    let doubled = retry.base.0.saturating_mul(1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX));
+    let most = doubled.min(retry.max.0);
+    most.mul_f64(f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::units::Span;
+
+    #[test]
+    fn pauses_grow_by_doubling_and_stay_below_their_bounds() {
+        let millis = |millis| Span(Duration::from_millis(millis));
+        let retry = RetrySettings { attempts: 9, base: millis(200), max: millis(1_000) };
+        let longest: Vec<_> = (1..5).map(|tried| backoff(&retry, tried, [255; 4]).as_millis()).collect();
+        assert_eq!(longest, [200, 400, 800, 1_000]);
+        assert_eq!(backoff(&retry, 1, [0; 4]), Duration::ZERO);
+        assert_eq!(backoff(&retry, u32::MAX, [255; 4]), Duration::from_secs(1));
     }
 }

@@ -4,21 +4,27 @@
 //!
 //! 1. trace: sees everything that happens to a call, the waiting included;
 //! 2. breaker: a failing vendor is not even waited for;
-//! 3. rate and concurrency limit: counts what is really going to be sent;
+//! 3. concurrency limit: counts what is at the vendor, or about to leave for it;
 //! 4. connect retry: repeats only what never left this machine, each time through the layers below;
-//! 5. attempt time-out: one attempt, its signing and the reading of its answer included;
-//! 6. sign: innermost, so that every attempt carries a fresh date;
-//! 7. reqwest: no redirects, no retries of its own, no proxy unless configured.
+//! 5. rate: paces every try, a repeat too, right before it leaves, and keeps the pauses the vendor asks for;
+//! 6. attempt time-out: one attempt, its signing and the reading of its answer included;
+//! 7. sign: innermost, so that every attempt carries a fresh date;
+//! 8. reqwest: no redirects, no retries of its own, no proxy.
 //!
 //! It must never repeat a request that may have reached the vendor: every other repeat is `dispatch`'s, journalled.
 
+mod attempt;
 mod breaker;
 mod client;
 mod limit;
+mod message;
 mod settings;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use breaker::Circuit;
-pub use client::{Answer, Client, ClientError, Draft, Request, Sign, Target, Unsigned};
+pub use client::{Client, ClientError};
+pub use message::{Answer, Draft, Request, Sign, Target, Unsigned};
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings};
 pub use status::general_fault;

@@ -1,11 +1,23 @@
 //! What an HTTP status means where the vendor's own table has no row for it.
 
-use super::client::{Answer, Client};
-use crate::domain::problem::Fault;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+use jiff::Timestamp;
+
+use super::client::Client;
+use super::message::Answer;
+use crate::domain::outcome::Outcome;
+use crate::domain::problem::{Code, Fault};
+
+/// What callers are told to wait when the vendor said "too many" without saying how long, and at least.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The fault of an answer by its status alone: 429, 503, other 5xx, 3xx, 401 and any other 4xx; `None` for 2xx.
 ///
-/// `code` and `message` are what the vendor said, still as it said it.
+/// `code` and `message` are what the vendor said, still as it said it; the connection's own secrets are masked here. A
+/// text that may echo a candidate's password has to go through [`Client::clean`] with that password first.
 #[must_use]
 pub fn general_fault(
     client: &Client,
@@ -14,5 +26,46 @@ pub fn general_fault(
     code: Option<&str>,
     message: Option<&str>,
 ) -> Option<Fault> {
-    todo!()
+    let (word, outcome) = meaning(answer.status.as_u16())?;
+    let given = retry_after(&answer.headers, client.now()).map(|wait| wait.max(SHORTEST_WAIT));
+    let wait = match answer.status.as_u16() {
+        429 => Some(given.unwrap_or(SHORTEST_WAIT)),
+        503 => given,
+        _ => None,
+    };
+    let detail = format!("The vendor answered {}.", answer.status.as_u16());
+    let mut fault = client.fault(operation, Fault { outcome, ..Fault::new(word, detail) }).after(wait);
+    if let Some(said) = &mut fault.vendor {
+        said.http_status = Some(answer.status.as_u16());
+        said.code = code.map(|code| client.clean(code, []));
+        said.message = message.map(|message| client.clean(message, []));
+    }
+    Some(fault)
+}
+
+/// How long the vendor asks to wait (RFC 9110 §10.2.3: seconds or an HTTP date); zero for a date that has passed.
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+        // More digits than fit are a long time all the same.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let date: SystemTime = httpdate::parse_http_date(text).ok()?;
+    let date = Timestamp::try_from(date).ok()?;
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+fn meaning(status: u16) -> Option<(Code, Outcome)> {
+    Some(match status {
+        200..=299 => return None,
+        // RFC 9110 §15.4.8, §15.4.9: the request has to be sent elsewhere as it is, so it was not done here. After 301, 302
+        // and 303 it may have been: they also answer a write that was done.
+        307 | 308 => (Code::VendorBadResponse, Outcome::NotApplied),
+        401 => (Code::ConnectionCredentialsInvalid, Outcome::NotApplied),
+        429 => (Code::VendorRateLimited, Outcome::NotApplied),
+        400..=499 => (Code::VendorErrorUnmapped, Outcome::Unknown),
+        503 => (Code::VendorUnavailable, Outcome::Unknown),
+        500..=599 => (Code::VendorInternalError, Outcome::Unknown),
+        _ => (Code::VendorBadResponse, Outcome::Unknown),
+    })
 }

@@ -1,31 +1,348 @@
-//! Outline.
+//! `ExamTesting` (Exam Testing, Inc.): one call, `ManageCandidate.aspx`, that adds a student to a classroom.
+//!
+//! What the vendor documents is one page (<https://www.examtesting.com/api-doc.aspx>); the form of its answers, the
+//! place of its parameters and nearly everything about `update` are not on it. Each such gap has a setting, and the
+//! adapter reads an answer it does not understand as "unknown", never as success or refusal.
+//! It must never use GET: credentials and the student's password travel as parameters.
 
-use serde::Deserialize;
+mod error;
+mod fields;
+mod plan;
+mod reader;
+mod settings;
+mod sign;
+#[cfg(test)]
+mod tests;
+mod wire;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use self::error::{Asked, Meaning};
+use self::plan::Rules;
+use self::reader::{Format, Reading, Refusal};
+pub use self::settings::{ResponseFormat, Settings};
+use self::sign::Credentials;
+pub use self::wire::ParamsIn;
+use self::wire::{Action, Parameter};
 use super::{Connected, SettingFault, Setup};
-use crate::domain::capability::{Capability, Descriptor, Operation};
+use crate::domain::assignment::{CandidateKey, NewAssignment};
+use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
+use crate::domain::environment::Environment;
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::outcome::Warning;
+use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, VendorAnswer};
+use crate::domain::program::{EnrolmentCounts, ProgramRef};
+use crate::domain::vendor::{
+    Applied, Attempt, Booked, Booking, Call, Cancellation, EnrolmentCall, Health, KnownCandidate, Packing, Planned,
+    Registered, Registration, Row, Update, Vendor, VendorKey,
+};
+use crate::secret::{Redactor, Secret};
+use crate::transport::{Answer, Client, Unsigned, general_fault};
 
-/// Settings.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Settings {}
-
-/// What it can do.
+/// What `ExamTesting` can do.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     kind: "examtesting",
-    name: "",
-    documentation: "",
+    name: "ExamTesting",
+    documentation: "https://www.examtesting.com/api-doc.aspx",
     by_email: false,
     capabilities: [
-        Capability::unsupported(Operation::CandidatesCreate, ""),
-        Capability::unsupported(Operation::CandidatesUpdate, ""),
-        Capability::unsupported(Operation::CandidatesDelete, ""),
-        Capability::unsupported(Operation::AssignmentsCreate, ""),
-        Capability::unsupported(Operation::AssignmentsCancel, ""),
-        Capability::unsupported(Operation::ProgramsEmployees, ""),
+        Capability {
+            operation: Operation::CandidatesCreate,
+            supported: true,
+            required: &["/email", "/group"],
+            ignored: &plan::IGNORED,
+            max_batch: 1,
+            repeat: Repeat::ConflictProves,
+            per_item_outcome: true,
+            read_back: false,
+            note: "The group must exist at the vendor (default: the connection's default_group); it decides which exams the \
+                   candidate gets. A formatted name without its parts is sent whole as last name. Values are limited to \
+                   100 characters without \"<\" and \"&#\". With a userName of the caller's own, a repeat refused because \
+                   the name is taken proves nothing and the write stays unknown.",
+        },
+        Capability {
+            operation: Operation::CandidatesUpdate,
+            supported: true,
+            required: &["/email", "/group", "/userName"],
+            ignored: &plan::IGNORED,
+            max_batch: 1,
+            repeat: Repeat::Harmless,
+            per_item_outcome: true,
+            read_back: false,
+            note: "Only at connections with update_enabled: the vendor names this action and documents nothing else about \
+                   it. We assume that stusID, as answered at registration, says who is meant and that an empty value \
+                   clears; no password is sent, and whether the vendor insists on one is unknown.",
+        },
+        Capability::unsupported(
+            Operation::CandidatesDelete,
+            "The vendor documents no way to remove or hide a student.",
+        ),
+        Capability::unsupported(Operation::AssignmentsCreate, NO_ASSIGNMENTS),
+        Capability::unsupported(Operation::AssignmentsCancel, NO_ASSIGNMENTS),
+        Capability::unsupported(Operation::ProgramsEmployees, "The vendor documents no programs."),
     ],
 };
 
-/// Builds the adapter.
-pub fn connect(_settings: Settings, _setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
-    todo!()
+const NO_ASSIGNMENTS: &str = "The vendor documents no way to book an exam: a student has what the group has.";
+const CREATE: &str = Operation::CandidatesCreate.as_str();
+const UPDATE: &str = Operation::CandidatesUpdate.as_str();
+const VENDOR_ID_MISSING: &str = "vendor_id_missing";
+
+/// Builds the adapter. Reads secrets, opens no connection.
+///
+/// # Errors
+/// Every setting that cannot work.
+pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+    let settings = settings.checked(setup)?;
+    let name = ConnectionName { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
+    let secrets = Redactor::new([&settings.api_key, &settings.api_pass]);
+    let client = Client::new(name.clone(), &settings.base_url, setup.connection, secrets, setup.environment.clone())
+        .map_err(|error| vec![SettingFault { key: "base_url".to_owned(), detail: error.to_string() }])?;
+    let vendor = ExamTesting {
+        client: client.clone(),
+        name,
+        credentials: Credentials {
+            institution_id: settings.institution_id,
+            api_key: settings.api_key,
+            api_pass: settings.api_pass,
+        },
+        params_in: settings.params_in,
+        format: settings.format,
+        rules: Rules { send_student_id: settings.send_student_id, default_group: settings.default_group },
+        update_enabled: settings.update_enabled,
+    };
+    Ok(Connected { vendor: Arc::new(vendor), client })
+}
+
+struct ExamTesting {
+    client: Client,
+    name: ConnectionName,
+    credentials: Credentials,
+    params_in: ParamsIn,
+    format: Format,
+    rules: Rules,
+    update_enabled: bool,
+}
+
+#[async_trait]
+impl Vendor for ExamTesting {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
+
+    fn plan_registration(
+        &self,
+        id: &CandidateId,
+        new: NewCandidate,
+        environment: &Environment,
+    ) -> Result<Planned<Registration>, Vec<FieldFault>> {
+        plan::registration(&self.rules, id, new, environment)
+    }
+
+    fn plan_update(&self, candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>> {
+        if !self.update_enabled {
+            return Err(vec![FieldFault::unsupported("", "update_enabled is off at this connection")]);
+        }
+        plan::update(&self.rules, candidate, touched)
+    }
+
+    fn assessment_ref(&self, _text: &str) -> Option<String> {
+        None
+    }
+
+    fn program_ref(&self, _text: &str) -> Option<ProgramRef> {
+        None
+    }
+
+    fn candidate_key(&self, _key: &CandidateKey, _person: Option<&Person>) -> Result<VendorKey, FieldFault> {
+        Err(FieldFault::unsupported("/candidate", NO_ASSIGNMENTS))
+    }
+
+    fn plan_assignment(
+        &self,
+        _id: &AssignmentId,
+        _order: &NewAssignment,
+        _candidate: VendorKey,
+        _private: BTreeMap<String, String>,
+        _assessment: String,
+        _now: Timestamp,
+    ) -> Result<Planned<Booking>, Vec<FieldFault>> {
+        Err(vec![FieldFault::unsupported("/assessment", NO_ASSIGNMENTS)])
+    }
+
+    fn packing_of_registration(&self, _registration: &Registration) -> Packing {
+        Packing::Alone
+    }
+
+    fn packing_of_booking(&self, _booking: &Booking) -> Packing {
+        Packing::Alone
+    }
+
+    fn repeat_of_registration(&self, _registration: &Registration) -> Repeat {
+        // With the caller's user name only a success proves; the repeat itself is as safe.
+        Repeat::ConflictProves
+    }
+
+    fn repeat_of_booking(&self, _booking: &Booking) -> Repeat {
+        Repeat::Never
+    }
+
+    async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
+        let mut results = Vec::with_capacity(rows.len());
+        for row in rows {
+            results.push(self.add(row, call).await);
+        }
+        results
+    }
+
+    async fn update(&self, update: &Update, call: &Call) -> Row<Registered> {
+        let Some(id) = plan::vendor_id(&update.candidate).filter(|_| self.update_enabled) else {
+            // Planned when updates were on, or the id was known; no longer.
+            return Err(
+                self.unsupported(UPDATE, "The connection has update_enabled off, or the vendor's id is unknown.")
+            );
+        };
+        let asked = Asked { action: Action::Update, attempt: call.attempt, own_user_name: false };
+        let parameters = wire::parameters(&update.candidate.person, Some(id), None);
+        let sent = parameters.iter().filter_map(|parameter| match parameter.value {
+            Some(value) => Some((parameter.name, value)),
+            // Left out, a member the caller cleared would stay as it was.
+            None => touches(&update.touched, parameter).then_some((parameter.name, "")),
+        });
+        match self.ask(asked, sent.collect(), None, call).await?.value {
+            Some(answered) if answered != id => {
+                let fault = Fault::unknown(Code::VendorBadResponse, "The vendor answered for another student.");
+                Err(self.finished(fault, UPDATE, asked))
+            }
+            _ => Ok(Applied::clean(registered(Some(id.to_owned())))),
+        }
+    }
+
+    async fn hide(&self, _candidate: &KnownCandidate, _call: &Call) -> Row<()> {
+        Err(self.unsupported("candidates.delete", "The vendor documents no way to remove or hide a student."))
+    }
+
+    async fn assign(&self, rows: &[Booking], _call: &Call) -> Vec<Row<Booked>> {
+        vec![Err(self.unsupported("assignments.create", NO_ASSIGNMENTS)); rows.len()]
+    }
+
+    async fn cancel(&self, _cancellation: &Cancellation, _call: &Call) -> Row<()> {
+        Err(self.unsupported("assignments.cancel", NO_ASSIGNMENTS))
+    }
+
+    async fn enrol(&self, _enrolment: &EnrolmentCall, _call: &Call) -> Row<EnrolmentCounts> {
+        Err(self.unsupported("programs.employees", "The vendor documents no programs."))
+    }
+
+    async fn check(&self, _call: &Call) -> Health {
+        Health::Unchecked { detail: "The vendor's one documented call adds students.".to_owned() }
+    }
+}
+
+impl ExamTesting {
+    async fn add(&self, row: &Registration, call: &Call) -> Row<Registered> {
+        let asked = Asked { action: Action::Add, attempt: call.attempt, own_user_name: row.own_user_name };
+        let student_id = plan::student_id(&self.rules, &row.person);
+        let parameters = wire::parameters(&row.person, student_id, row.password.as_ref());
+        let sent = parameters.iter().filter_map(|parameter| Some((parameter.name, parameter.value?))).collect();
+        let Applied { value: id, mut warnings } = self.ask(asked, sent, row.password.as_ref(), call).await?;
+        if id.is_none() {
+            let detail = "The vendor has the candidate but did not say under which id.";
+            warnings.push(Warning::new(VENDOR_ID_MISSING, detail));
+        }
+        Ok(Applied { value: registered(id), warnings })
+    }
+
+    /// One call. The id is what the vendor answered, if it did.
+    async fn ask(
+        &self,
+        asked: Asked,
+        parameters: Vec<(&'static str, &str)>,
+        password: Option<&Secret>,
+        call: &Call,
+    ) -> Row<Option<String>> {
+        let operation = if asked.action == Action::Add { CREATE } else { UPDATE };
+        let parameters = sign::signed(&self.credentials, parameters);
+        let request = wire::request(operation, asked.action, &parameters, self.params_in);
+        let ended = match self.client.send(request, &Unsigned, call).await {
+            Ok(answer) => self.read(&answer, asked, operation, password),
+            Err(fault) => Err(Box::new(fault)),
+        };
+        ended.map(Applied::clean).map_err(|fault| self.finished(*fault, operation, asked))
+    }
+
+    fn read(
+        &self,
+        answer: &Answer,
+        asked: Asked,
+        operation: &'static str,
+        password: Option<&Secret>,
+    ) -> Result<Option<String>, Box<Fault>> {
+        let reading = self.format.read(&answer.body);
+        let (code, text) = match &reading {
+            Reading::Success { .. } => (None, ""),
+            Reading::Refused(Refusal { code, message }) => (code.as_deref(), message.as_str()),
+            Reading::Unclear { text, .. } => (None, text.as_str()),
+        };
+        let clean = |text: &str| Some(self.client.clean(text, password)).filter(|text| !text.is_empty());
+        let (code, message) = (code.and_then(clean), clean(text));
+        let refused = matches!(&reading, Reading::Refused(refusal) if decisive(refusal, answer));
+        if !refused
+            && let Some(fault) = general_fault(&self.client, operation, answer, code.as_deref(), message.as_deref())
+        {
+            return Err(Box::new(fault));
+        }
+        let fault = match reading {
+            Reading::Success { id } => return Ok(id),
+            Reading::Refused(refusal) => match error::meaning(&refusal, asked) {
+                Meaning::DoneBefore => return Ok(None),
+                Meaning::Fault(fault) => *fault,
+            },
+            Reading::Unclear { why, .. } => {
+                Fault::unknown(Code::VendorBadResponse, format!("The vendor's answer cannot be understood: {why}."))
+            }
+        };
+        let http_status = Some(answer.status.as_u16());
+        Err(Box::new(fault.said(VendorAnswer { operation: operation.to_owned(), http_status, code, message })))
+    }
+
+    /// What every fault of a call carries. A repeat that failed says nothing of the attempt before it, unless its refusal
+    /// is proof.
+    fn finished(&self, mut fault: Fault, operation: &'static str, asked: Asked) -> Fault {
+        fault.connection.get_or_insert_with(|| self.name.clone());
+        fault.vendor.get_or_insert_with(|| VendorAnswer { operation: operation.to_owned(), ..VendorAnswer::default() });
+        if asked.attempt == Attempt::Settling && !fault.proof { fault.unproved() } else { fault }
+    }
+
+    fn unsupported(&self, operation: &str, detail: &str) -> Fault {
+        let fault = Fault::new(Code::CapabilityUnsupported, detail)
+            .said(VendorAnswer { operation: operation.to_owned(), ..VendorAnswer::default() });
+        Fault { connection: Some(self.name.clone()), ..fault }
+    }
+}
+
+/// Whether the refusal itself is what happened, rather than the HTTP status. The vendor documents no status, so a published
+/// error is believed with any 4xx but 429; with a redirect or a 5xx the program may have failed after it wrote the text.
+fn decisive(refusal: &Refusal, answer: &Answer) -> bool {
+    let published = error::published(refusal).is_some();
+    answer.status.is_success()
+        || answer.status.is_client_error() && answer.status != http::StatusCode::TOO_MANY_REQUESTS && published
+}
+
+fn touches(touched: &[String], parameter: &Parameter<'_>) -> bool {
+    let is_below = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    touched.iter().any(|pointer| {
+        *pointer == parameter.pointer || is_below(&parameter.pointer, pointer) || is_below(pointer, &parameter.pointer)
+    })
+}
+
+fn registered(id: Option<String>) -> Registered {
+    let vendor_ref: Map<String, Value> = id.into_iter().map(|id| ("id".to_owned(), Value::String(id))).collect();
+    Registered { vendor_ref, private: BTreeMap::new() }
 }

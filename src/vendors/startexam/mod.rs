@@ -1,31 +1,336 @@
-//! Outline.
+//! `StartExam` (`https://api.startexam.com`): employees by the customer's own id, bookings that answer a participant
+//! id, programs. Requests are signed with `SharedKey`; every body is serialised once, so that the length signed is the
+//! length sent.
+//!
+//! The vendor has no idempotency keys and reads nothing back, so no answer may be taken for more than it says; see
+//! `wire::by_row` and `error::fault`.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Method;
+use jiff::Timestamp;
+use serde_json::Map;
+
+use self::calls::{flagged, misuse};
 use super::{Connected, SettingFault, Setup};
-use crate::domain::capability::{Capability, Descriptor, Operation};
+use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
+use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
+use crate::domain::environment::Environment;
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::outcome::Warning;
+use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault};
+use crate::domain::program::{AssessmentScope, EnrolmentCounts, ProgramRef};
+use crate::domain::vendor::{
+    Applied, Attempt, Booked, Booking, Call, Cancellation, EnrolmentCall, Health, KnownCandidate, Packing, Planned,
+    Registered, Registration, Row, Update, Vendor, VendorKey,
+};
+use crate::secret::Redactor;
+use crate::transport::Client;
 
-/// Settings.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Settings {}
+mod calls;
+mod error;
+mod plan;
+mod settings;
+mod sign;
+#[cfg(test)]
+mod tests;
+mod wire;
 
-/// What it can do.
+pub use settings::{ExistingRegistration, ProfileFields, SecretEncoding, Settings};
+
+/// Most rows in one call: documented for bookings and for each list of a program, assumed for employees.
+const MOST_ROWS: usize = 500;
+
+/// What `StartExam` can do.
 pub static DESCRIPTOR: Descriptor = Descriptor {
     kind: "startexam",
-    name: "",
-    documentation: "",
+    name: "StartExam",
+    documentation: "https://api.startexam.com",
     by_email: false,
     capabilities: [
-        Capability::unsupported(Operation::CandidatesCreate, ""),
-        Capability::unsupported(Operation::CandidatesUpdate, ""),
-        Capability::unsupported(Operation::CandidatesDelete, ""),
-        Capability::unsupported(Operation::AssignmentsCreate, ""),
-        Capability::unsupported(Operation::AssignmentsCancel, ""),
-        Capability::unsupported(Operation::ProgramsEmployees, ""),
+        Capability {
+            required: &["/externalId"],
+            ignored: &["/userName", "/password", "/group", "/birthDate", "/gender", "/photo"],
+            max_batch: MOST_ROWS,
+            note: "Adds or updates by externalId. Name, e-mail, numbers and address go to the profile fields the \
+                   connection names, and are ignored where it names none; custom members go to the profile field of \
+                   their name.",
+            ..writes(Operation::CandidatesCreate)
+        },
+        Capability {
+            ignored: &["/userName", "/password", "/group", "/birthDate", "/gender", "/photo"],
+            note: "The whole person is sent again; externalId cannot be changed.",
+            ..writes(Operation::CandidatesUpdate)
+        },
+        Capability {
+            note: "The employee is hidden; StartExam has no deletion.",
+            ..writes(Operation::CandidatesDelete)
+        },
+        Capability {
+            required: &["/candidate", "/assessment"],
+            max_batch: MOST_ROWS,
+            repeat: Repeat::HarmlessWithFlag,
+            per_item_outcome: true,
+            note: "No mail and no passwords. Rows with ifExists reuse share a call only where the connection says what \
+                   StartExam answers for a registration there is (existing_registration). An unclear create_new or \
+                   fail is repeated only if an earlier booking can be ruled out.",
+            ..writes(Operation::AssignmentsCreate)
+        },
+        Capability::unsupported(Operation::AssignmentsCancel, "StartExam documents no way to withdraw a registration."),
+        Capability {
+            required: &["/scope"],
+            max_batch: MOST_ROWS,
+            note: "StartExam answers counts only. After an unclear call they are a lower bound.",
+            ..writes(Operation::ProgramsEmployees)
+        },
     ],
 };
 
-/// Builds the adapter.
-pub fn connect(_settings: Settings, _setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
-    todo!()
+const fn writes(operation: Operation) -> Capability {
+    Capability {
+        operation,
+        supported: true,
+        required: &[],
+        ignored: &[],
+        max_batch: 1,
+        repeat: Repeat::Harmless,
+        per_item_outcome: false,
+        read_back: false,
+        note: "",
+    }
+}
+
+/// Builds the adapter. Reads the secret, opens no connection.
+///
+/// # Errors
+/// Every setting that cannot work.
+pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+    let account = settings.checked(setup)?;
+    let name = ConnectionName { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
+    let redactor = Redactor::new([&account.secret]);
+    let client = Client::new(name, &account.base_url, setup.connection, redactor, setup.environment.clone())
+        .map_err(|error| vec![SettingFault { key: "base_url".to_owned(), detail: error.to_string() }])?;
+    let batch = match setup.connection.batch_size {
+        0 => MOST_ROWS,
+        size => size.min(MOST_ROWS),
+    };
+    let adapter = StartExam {
+        client: client.clone(),
+        signer: sign::SharedKey::new(account.number, account.key),
+        center: account.center,
+        profile_id: account.profile_id,
+        fields: account.fields,
+        link: account.link,
+        existing: account.existing,
+        batch,
+    };
+    Ok(Connected { vendor: Arc::new(adapter), client })
+}
+
+struct StartExam {
+    client: Client,
+    signer: sign::SharedKey,
+    center: String,
+    profile_id: String,
+    fields: ProfileFields,
+    link: settings::LinkTemplate,
+    existing: ExistingRegistration,
+    batch: usize,
+}
+
+#[async_trait]
+impl Vendor for StartExam {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
+
+    fn plan_registration(
+        &self,
+        id: &CandidateId,
+        new: NewCandidate,
+        _environment: &Environment,
+    ) -> Result<Planned<Registration>, Vec<FieldFault>> {
+        plan::registration(&self.fields, id, new)
+    }
+
+    fn plan_update(&self, candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>> {
+        plan::update(&self.fields, candidate, touched)
+    }
+
+    fn assessment_ref(&self, text: &str) -> Option<String> {
+        wire::guid(text)
+    }
+
+    fn program_ref(&self, text: &str) -> Option<ProgramRef> {
+        plan::program_ref(text)
+    }
+
+    fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldFault> {
+        plan::candidate_key(key, person)
+    }
+
+    fn plan_assignment(
+        &self,
+        id: &AssignmentId,
+        order: &NewAssignment,
+        candidate: VendorKey,
+        private: BTreeMap<String, String>,
+        assessment: String,
+        now: Timestamp,
+    ) -> Result<Planned<Booking>, Vec<FieldFault>> {
+        let (from, until) = plan::order(order, now)?;
+        let write = Booking {
+            id: id.clone(),
+            candidate,
+            private,
+            assessment,
+            center: Some(order.center.clone().unwrap_or_else(|| self.center.clone())),
+            valid_from: Some(from),
+            valid_until: Some(until),
+            notify: order.notify,
+            passwordless: order.passwordless,
+            proctoring: order.proctoring.clone(),
+            if_exists: order.if_exists,
+            // Only the gateway's record can say; whoever keeps it sets this before the booking is sent.
+            first_booking: false,
+        };
+        Ok(Planned { write, warnings: Vec::new() })
+    }
+
+    fn packing_of_registration(&self, _registration: &Registration) -> Packing {
+        // Everything employees of one call share, the profile, is the connection's.
+        Packing::Together { key: "employees".to_owned(), at_most: self.batch }
+    }
+
+    fn packing_of_booking(&self, booking: &Booking) -> Packing {
+        let flagged = flagged(booking, Attempt::First);
+        match self.at_most(flagged, Attempt::First) {
+            1 => Packing::Alone,
+            at_most => Packing::Together { key: self.shared(booking, flagged), at_most },
+        }
+    }
+
+    fn repeat_of_registration(&self, _registration: &Registration) -> Repeat {
+        Repeat::Harmless
+    }
+
+    fn repeat_of_booking(&self, booking: &Booking) -> Repeat {
+        // With the flag a repeat finds any earlier registration for the same centre and test, not only ours.
+        if booking.if_exists == IfAssignmentExists::Reuse || booking.first_booking {
+            Repeat::HarmlessWithFlag
+        } else {
+            Repeat::Never
+        }
+    }
+
+    async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
+        let employees: Option<Vec<_>> = rows
+            .iter()
+            .map(|row| {
+                let id = row.person.external_id.as_deref()?;
+                Some(self.employee(id, &row.person, row.person.is_active(), &[]))
+            })
+            .collect();
+        let done = match employees {
+            Some(employees) => self.sync(Operation::CandidatesCreate, employees, call).await,
+            None => Err(nameless()),
+        };
+        let value = |row: &Registration| registered(row.person.external_id.as_deref().unwrap_or_default());
+        match done {
+            Ok(()) => rows.iter().map(value).map(Applied::clean).map(Ok).collect(),
+            Err(fault) => vec![Err(fault); rows.len()],
+        }
+    }
+
+    async fn update(&self, update: &Update, call: &Call) -> Row<Registered> {
+        let Update { candidate, touched } = update;
+        let id = employee_id(candidate).ok_or_else(nameless)?;
+        let employee = self.employee(id, &candidate.person, candidate.person.is_active(), touched);
+        self.sync(Operation::CandidatesUpdate, vec![employee], call).await?;
+        Ok(Applied::clean(registered(id)))
+    }
+
+    async fn hide(&self, candidate: &KnownCandidate, call: &Call) -> Row<()> {
+        let id = employee_id(candidate).ok_or_else(nameless)?;
+        let employee = self.employee(id, &candidate.person, false, &[]);
+        self.sync(Operation::CandidatesDelete, vec![employee], call).await?;
+        Ok(Applied::clean(()))
+    }
+
+    async fn assign(&self, rows: &[Booking], call: &Call) -> Vec<Row<Booked>> {
+        let Some(first) = rows.first() else { return Vec::new() };
+        let flagged = flagged(first, call.attempt);
+        match self.book(first, rows, flagged, call).await {
+            Ok(ids) => rows.iter().zip(ids).map(|(row, id)| self.booked(row, id.as_deref())).map(Ok).collect(),
+            Err(fault) => vec![Err(fault); rows.len()],
+        }
+    }
+
+    async fn cancel(&self, _cancellation: &Cancellation, _call: &Call) -> Row<()> {
+        Err(Fault::new(Code::CapabilityUnsupported, "StartExam documents no way to withdraw a registration."))
+    }
+
+    async fn enrol(&self, enrolment: &EnrolmentCall, call: &Call) -> Row<EnrolmentCounts> {
+        const OPERATION: &str = Operation::ProgramsEmployees.as_str();
+        let EnrolmentCall { program, enrolment } = enrolment;
+        if enrolment.register.len().max(enrolment.unregister.len()) > MOST_ROWS {
+            return Err(misuse("more employees than StartExam takes"));
+        }
+        let (program_id, program_external_id) = match program {
+            ProgramRef::Id(id) => (Some(id.as_str()), None),
+            ProgramRef::External(id) => (None, Some(id.as_str())),
+        };
+        let (module_tests_scope, module_tests) = match &enrolment.scope {
+            AssessmentScope::All => ("all", None),
+            AssessmentScope::Selected(assessments) => ("selected", Some(assessments.as_slice())),
+        };
+        let body = wire::ProgramEmployees {
+            program_id,
+            program_external_id,
+            module_tests_scope,
+            module_tests,
+            register_employees: &enrolment.register,
+            unregister_employees: &enrolment.unregister,
+        };
+        let answer = self.post(OPERATION, "/v1/program/employees", &body, 1, call).await?;
+        let unreadable = || error::unreadable(&self.client, OPERATION, &answer, "StartExam answered no counts.", 1);
+        let counts = wire::counts(&answer.body).ok_or_else(unreadable)?;
+        let lower_bound = (call.attempt == Attempt::Settling).then(|| {
+            let detail = "The call was made again; what an earlier attempt had changed already is not counted.";
+            Warning::new("counts_lower_bound", detail)
+        });
+        Ok(Applied { value: counts, warnings: lower_bound.into_iter().collect() })
+    }
+
+    async fn check(&self, call: &Call) -> Health {
+        const OPERATION: &str = "connections.check";
+        let path = "/v1/tests?type=test&status=active";
+        match self.send(OPERATION, Method::GET, path, Bytes::new(), 1, call).await {
+            Ok(answer) if wire::is_test_list(&answer.body) => {
+                Health::Ok { detail: "StartExam listed the account's tests.".to_owned() }
+            }
+            Ok(answer) => {
+                let detail = "StartExam answered no list of tests; base_url may lead elsewhere.";
+                Health::Faulty(Box::new(error::unreadable(&self.client, OPERATION, &answer, detail, 1)))
+            }
+            Err(fault) => Health::Faulty(Box::new(fault)),
+        }
+    }
+}
+
+fn employee_id(candidate: &KnownCandidate) -> Option<&str> {
+    let known_as = candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str);
+    known_as.or(candidate.person.external_id.as_deref())
+}
+
+fn nameless() -> Fault {
+    misuse("a person without an externalId")
+}
+
+fn registered(id: &str) -> Registered {
+    Registered { vendor_ref: Map::from_iter([("id".to_owned(), id.into())]), private: BTreeMap::new() }
 }

@@ -1,0 +1,465 @@
+//! Assignments: one candidate booked for one assessment, once, unless the caller wants another.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Map;
+
+use super::candidates::nothing_to_settle;
+use super::connections::Connection;
+use super::journal::assignment_path;
+use super::settling::by_hand;
+use super::tickets::Acceptance;
+use super::{Caller, Gateway, Ticket, Written, call, hold_to_strict, store_fault};
+use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
+use crate::domain::capability::Operation;
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::journal::{Intent, Write};
+use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::problem::{Code, Fault, FieldFault};
+use crate::domain::text::folded;
+use crate::domain::vendor::{Attempt, Booked, Booking, Cancellation, Planned, VendorKey};
+use crate::store::{AssignmentFilter, Change, Page};
+
+/// A booking with everything that has to be written before the vendor is called.
+pub(super) struct PreparedBooking {
+    pub(super) assignment: Assignment,
+    pub(super) intent: Intent,
+}
+
+/// What an order comes to once everything it names is looked up.
+pub(super) struct Resolved {
+    pub(super) key: VendorKey,
+    pub(super) candidate: Option<Candidate>,
+    pub(super) assessment: String,
+}
+
+/// Which assignments a caller wants to see.
+#[derive(Debug, Clone, Default)]
+pub struct AssignmentQuery<'a> {
+    /// Of this candidate.
+    pub candidate: Option<&'a CandidateId>,
+    /// Of this assessment, by catalogue id or the vendor's own.
+    pub assessment: Option<&'a str>,
+    /// At this connection.
+    pub connection: Option<&'a str>,
+    /// In this state.
+    pub state: Option<AssignmentState>,
+    /// Most entries.
+    pub limit: usize,
+    /// Where the part before ended.
+    pub cursor: Option<&'a str>,
+}
+
+impl Gateway {
+    /// Books a candidate. With `strict`, members the vendor has no place for are a fault.
+    pub async fn create_assignment(
+        &self,
+        caller: &Caller,
+        connection: Option<&str>,
+        order: NewAssignment,
+        strict: bool,
+    ) -> Result<Ticket<Assignment>, Fault> {
+        let connection = self.connection_of_order(caller, connection, &order).await?;
+        let (caller, name) = (caller.clone(), connection.name.clone());
+        self.start(|gateway, acceptance| async move { gateway.book(&caller, &name, order, strict, &acceptance).await })
+    }
+
+    /// The tenant's assignment; `not_found` otherwise.
+    pub async fn assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Assignment, Fault> {
+        let assignment = self.0.store.assignment(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+        assignment
+            .filter(|assignment| caller.connections.contains(&assignment.connection))
+            .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no assignment {id}.")))
+    }
+
+    /// A part of the tenant's assignments, newest first, and the cursor of the next part.
+    pub async fn assignments(
+        &self,
+        caller: &Caller,
+        query: AssignmentQuery<'_>,
+    ) -> Result<(Vec<Assignment>, Option<String>), Fault> {
+        let AssignmentQuery { candidate, assessment, connection, state, limit, cursor } = query;
+        if let Some(name) = connection {
+            self.named(caller, name)?;
+        }
+        let after = cursor.map(|cursor| AssignmentId::parse(cursor).map_err(|_| unknown_cursor())).transpose()?;
+        let filter = AssignmentFilter {
+            candidate: candidate.cloned(),
+            assessment: assessment.map(str::to_owned),
+            connection: connection.map(str::to_owned),
+            state,
+        };
+        // One more than asked for tells whether there is a next part.
+        let page = Page { limit: limit + 1, after: after.map(String::from) };
+        let mut items =
+            self.0.store.assignments(&caller.tenant, &filter, &page).await.map_err(|error| store_fault(&error))?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|last| last.id.to_string());
+        items.retain(|assignment| caller.connections.contains(&assignment.connection));
+        Ok((items, next))
+    }
+
+    /// Withdraws a booking; fine when it is withdrawn already.
+    pub async fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<()>, Fault> {
+        let assignment = self.assignment(caller, id).await?;
+        if assignment.state != AssignmentState::Cancelled {
+            self.connection_of(&assignment.connection)?.supported(Operation::AssignmentsCancel)?;
+        }
+        let (caller, id) = (caller.clone(), id.clone());
+        self.start(|gateway, acceptance| async move {
+            let _turn = gateway.0.subjects.turn(&assignment.turn()).await;
+            let assignment = gateway.assignment(&caller, &id).await?;
+            gateway.withdraw(&caller, assignment, &acceptance).await
+        })
+    }
+
+    /// An operator's word on an assignment whose state is `unknown`; `Outcome::Unknown` is refused.
+    pub async fn settle_assignment(
+        &self,
+        caller: &Caller,
+        id: &AssignmentId,
+        outcome: Outcome,
+    ) -> Result<Assignment, Fault> {
+        let row = by_hand(outcome)?;
+        let _turn = self.0.subjects.turn(&self.assignment(caller, id).await?.turn()).await;
+        let assignment = self.assignment(caller, id).await?;
+        let intent = self.0.store.intent(id.as_str()).await.map_err(|error| store_fault(&error))?;
+        let Some(intent) = intent.filter(|_| assignment.state == AssignmentState::Unknown) else {
+            return Err(nothing_to_settle());
+        };
+        match self.conclude_assignment(assignment, intent, row).await {
+            Err(fault) if fault.code != Code::StoreUnavailable => self.assignment(caller, id).await,
+            end => end,
+        }
+    }
+
+    /// The connection an order means, where the vendor can book at all.
+    pub(super) async fn connection_of_order(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+        order: &NewAssignment,
+    ) -> Result<&Connection, Fault> {
+        let entry = self.0.catalogue.assessments.get(&order.assessment);
+        let connection = match self.chosen(caller, named, entry.map(|entry| entry.connection.as_str())) {
+            // Nothing names a connection, but the candidate lives at one.
+            Err(fault) if fault.code == Code::ConnectionRequired => match &order.candidate {
+                CandidateKey::Id(id) => {
+                    let candidate =
+                        self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+                    let Some(candidate) = candidate else { return Err(fault) };
+                    self.named(caller, &candidate.connection)?
+                }
+                CandidateKey::ExternalId(_) | CandidateKey::Email(_) => return Err(fault),
+            },
+            chosen => chosen?,
+        };
+        connection.supported(Operation::AssignmentsCreate)?;
+        Ok(connection)
+    }
+
+    /// The whole way of a booking, from the look-ups to the answer.
+    pub(super) async fn book(
+        &self,
+        caller: &Caller,
+        connection: &str,
+        order: NewAssignment,
+        strict: bool,
+        acceptance: &Acceptance<Assignment>,
+    ) -> Result<Written<Assignment>, Fault> {
+        let connection = self.named(caller, connection)?;
+        let resolved = self.resolve(caller, connection, &order).await?;
+        let PreparedBooking { assignment, mut intent } =
+            self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
+        let _turn = self.0.subjects.turn(&assignment.turn()).await;
+        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment.subject).await? {
+            return Ok(Written::Existing(existing));
+        }
+        self.mark_first_booking(connection, &assignment, &mut intent).await?;
+        let changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
+        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
+        acceptance.accept(assignment.clone());
+        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
+        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+        let there = matches!(&row, Ok(done) if matches!(&done.value, super::journal::Done::Booked(Booked { already_there: true, .. })));
+        let assignment = self.conclude_assignment(assignment, intent, row).await?;
+        Ok(if there { Written::Existing(assignment) } else { Written::Created(assignment) })
+    }
+
+    /// Looks up what an order names: the assessment, and the candidate with its earlier write settled.
+    pub(super) async fn resolve(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        order: &NewAssignment,
+    ) -> Result<Resolved, Fault> {
+        let assessment = self.assessment_ref(connection, &order.assessment, "/assessment")?;
+        let candidate = self.candidate_of_order(caller, connection, &order.candidate).await?;
+        let person: Option<&Person> = candidate.as_ref().map(|candidate| &candidate.person);
+        let key = connection.vendor().candidate_key(&order.candidate, person);
+        let key = key.map_err(|fault| connection.own(reference(fault)))?;
+        Ok(Resolved { key, candidate, assessment })
+    }
+
+    /// The vendor's own id of an assessment: by the catalogue, else as the vendor spells its ids.
+    pub(super) fn assessment_ref(&self, connection: &Connection, text: &str, pointer: &str) -> Result<String, Fault> {
+        if let Some(entry) = self.0.catalogue.assessments.get(text) {
+            if entry.connection == connection.name {
+                return Ok(entry.reference.clone());
+            }
+            let detail = format!("the assessment lives at the connection `{}`", entry.connection);
+            return Err(connection.own(reference(FieldFault::invalid(pointer, detail))));
+        }
+        connection.vendor().assessment_ref(text).ok_or_else(|| {
+            let detail = "is neither in the catalogue nor a possible id at the vendor";
+            connection.own(reference(FieldFault::invalid(pointer, detail)))
+        })
+    }
+
+    async fn candidate_of_order(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        key: &CandidateKey,
+    ) -> Result<Option<Candidate>, Fault> {
+        let (pointer, found) = match key {
+            CandidateKey::Id(id) => {
+                let found = self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+                let here = found.filter(|candidate| candidate.connection == connection.name);
+                if here.is_none() {
+                    let detail = "there is no such candidate at this connection";
+                    return Err(connection.own(reference(FieldFault::invalid("/candidate/id", detail))));
+                }
+                ("/candidate/id", here.into_iter().collect())
+            }
+            CandidateKey::ExternalId(id) => {
+                ("/candidate/externalId", self.holders(caller, connection, &Identity::ExternalId(id.clone())).await?)
+            }
+            CandidateKey::Email(email) => {
+                ("/candidate/email", self.holders(caller, connection, &Identity::Email(folded(email))).await?)
+            }
+        };
+        match <[Candidate; 1]>::try_from(found) {
+            Ok([candidate]) => self.settled_for_booking(caller, connection, candidate, pointer).await.map(Some),
+            Err(found) if found.is_empty() => Ok(None),
+            Err(_) => {
+                Err(connection.own(reference(FieldFault::invalid(pointer, "several candidates have this address"))))
+            }
+        }
+    }
+
+    async fn holders(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        identity: &Identity,
+    ) -> Result<Vec<Candidate>, Fault> {
+        let found = self.0.store.candidates(&caller.tenant, Some(&connection.name), identity).await;
+        let mut found = found.map_err(|error| store_fault(&error))?;
+        found.retain(|candidate| candidate.state != CandidateState::Failed);
+        Ok(found)
+    }
+
+    /// A candidate whose registration is unsettled is settled before it is booked.
+    async fn settled_for_booking(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        candidate: Candidate,
+        pointer: &str,
+    ) -> Result<Candidate, Fault> {
+        if candidate.state == CandidateState::Registered {
+            return Ok(candidate);
+        }
+        let id = candidate.id.clone();
+        let _turn = self.0.subjects.turn(id.as_str()).await;
+        let now = self.0.store.candidate(&caller.tenant, &id).await.map_err(|error| store_fault(&error))?;
+        let settled = match now {
+            Some(now) => {
+                let settled = self.settled_candidate(connection, now, &call(caller, Attempt::Settling)).await;
+                // The booking itself was not sent, whatever is known of the candidate.
+                settled.map_err(|fault| {
+                    let detail = format!("The candidate's own write is not settled: {}", fault.detail);
+                    let unsettled = Fault::new(Code::SubjectUnsettled, detail).after(fault.retry_after);
+                    connection.own(unsettled.at(super::journal::candidate_path(&id)))
+                })?
+            }
+            None => None,
+        };
+        settled
+            .map(|settled| settled.candidate)
+            .filter(|candidate| candidate.state == CandidateState::Registered)
+            .ok_or_else(|| {
+                connection.own(reference(FieldFault::invalid(pointer, "the vendor does not have this candidate")))
+            })
+    }
+
+    /// Plans a booking and makes its record; nothing is written or sent. Rows of one bulk are accepted at one moment, since
+    /// the validity that follows from it decides which of them may share a call.
+    pub(super) fn prepare_booking(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        order: &NewAssignment,
+        resolved: Resolved,
+        accepted: Timestamp,
+        strict: bool,
+    ) -> Result<PreparedBooking, Fault> {
+        let Resolved { key, candidate, assessment } = resolved;
+        let id = AssignmentId::generate(&self.0.environment);
+        let private = candidate.as_ref().map_or_else(BTreeMap::new, |candidate| candidate.private.clone());
+        let planned = connection.vendor().plan_assignment(&id, order, key, private, assessment, accepted);
+        let Planned { write: booking, warnings } =
+            planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
+        hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
+        let assignment = Assignment {
+            id,
+            tenant: caller.tenant.clone(),
+            connection: connection.name.clone(),
+            candidate_id: candidate.map(|candidate| candidate.id),
+            vendor_key: booking.candidate.0.clone(),
+            assessment_ref: booking.assessment.clone(),
+            subject: subject(&booking, connection.descriptor().by_email),
+            order: NewAssignment {
+                valid_from: booking.valid_from,
+                valid_until: booking.valid_until,
+                center: booking.center.clone(),
+                ..order.clone()
+            },
+            state: AssignmentState::Pending,
+            outcome: Outcome::Unknown,
+            vendor_ref: Map::new(),
+            launch: None,
+            warnings,
+            created: accepted,
+            last_modified: accepted,
+        };
+        let intent = self.intent(&caller.tenant, connection, Write::Assign(booking));
+        Ok(PreparedBooking { assignment, intent })
+    }
+
+    /// The booking there is already, where the order is content with it; the caller holds the subject's turn.
+    pub(super) async fn earlier_booking(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        order: &NewAssignment,
+        subject: &str,
+    ) -> Result<Option<Assignment>, Fault> {
+        let store = &self.0.store;
+        let earlier =
+            store.bookings(&caller.tenant, &connection.name, subject).await.map_err(|error| store_fault(&error))?;
+        let mut live = None;
+        for assignment in earlier {
+            let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await?;
+            if settled.state == AssignmentState::Assigned && live.is_none() {
+                live = Some(settled);
+            }
+        }
+        match (order.if_exists, live) {
+            (IfAssignmentExists::Reuse, Some(live)) => Ok(Some(differing(live, order))),
+            (IfAssignmentExists::Fail, Some(live)) => {
+                let detail = format!("The gateway knows this assignment as {}.", live.id);
+                let fault = Fault::new(Code::AssignmentAlreadyExists, detail).at(assignment_path(&live.id));
+                Err(connection.own(fault))
+            }
+            (IfAssignmentExists::CreateNew, _) | (_, None) => Ok(None),
+        }
+    }
+
+    /// Whether this is the first booking of its subject decides how it may be settled later.
+    pub(super) async fn mark_first_booking(
+        &self,
+        connection: &Connection,
+        assignment: &Assignment,
+        intent: &mut Intent,
+    ) -> Result<(), Fault> {
+        let known = self
+            .0
+            .store
+            .subject_known(&connection.name, &assignment.subject)
+            .await
+            .map_err(|error| store_fault(&error))?;
+        if let Write::Assign(booking) = &mut intent.write {
+            booking.first_booking = !known;
+        }
+        Ok(())
+    }
+
+    async fn withdraw(
+        &self,
+        caller: &Caller,
+        assignment: Assignment,
+        acceptance: &Acceptance<()>,
+    ) -> Result<Written<()>, Fault> {
+        if assignment.state == AssignmentState::Cancelled {
+            return Ok(Written::Existing(()));
+        }
+        let connection = self.connection_of(&assignment.connection)?;
+        let assignment = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await?;
+        match assignment.state {
+            AssignmentState::Cancelled => return Ok(Written::Existing(())),
+            AssignmentState::Assigned => {}
+            AssignmentState::Failed | AssignmentState::Pending | AssignmentState::Unknown => {
+                return Err(Fault::new(Code::NotFound, "The vendor has no such booking: it was refused."));
+            }
+        }
+        let cancellation = Cancellation {
+            id: assignment.id.clone(),
+            candidate: VendorKey(assignment.vendor_key.clone()),
+            assessment: assignment.assessment_ref.clone(),
+        };
+        let intent = self.intent(&caller.tenant, connection, Write::Cancel(cancellation));
+        let pending = Assignment {
+            state: AssignmentState::Pending,
+            outcome: Outcome::Unknown,
+            last_modified: intent.started,
+            ..assignment
+        };
+        let changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
+        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
+        acceptance.accept(());
+        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
+        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+        self.conclude_assignment(pending, intent, row).await?;
+        Ok(Written::Created(()))
+    }
+}
+
+/// What makes two bookings the same one: candidate, assessment and centre. E-mail addresses are compared without case.
+fn subject(booking: &Booking, by_email: bool) -> String {
+    let center = booking.center.as_deref().unwrap_or_default();
+    let candidate = if by_email { folded(&booking.candidate.0) } else { booking.candidate.0.clone() };
+    format!("{candidate}\n{}\n{center}", booking.assessment)
+}
+
+/// The fault of a reference to nothing.
+pub(super) fn reference(error: FieldFault) -> Fault {
+    if error.code == FieldFault::UNSUPPORTED {
+        return Fault::of_fields(vec![error]);
+    }
+    Fault::new(Code::InvalidReference, format!("{}: {}", error.pointer, error.detail)).about(error)
+}
+
+fn unknown_cursor() -> Fault {
+    Fault::of_fields(vec![FieldFault::invalid("?cursor", "is not a cursor this list has given")])
+}
+
+/// The booking as it is answered when the order differs: told, not changed.
+fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
+    let there = &live.order;
+    let differences = [
+        ("/validFrom", order.valid_from.is_some() && there.valid_from != order.valid_from),
+        ("/validUntil", order.valid_until.is_some() && there.valid_until != order.valid_until),
+        ("/notify", there.notify != order.notify),
+        ("/passwordless", there.passwordless != order.passwordless),
+        ("/proctoring", there.proctoring != order.proctoring),
+    ];
+    let detail = "The assignment was there before with another value; nothing was changed (see ifExists).";
+    let warnings = differences.iter().filter(|(_, differs)| *differs);
+    live.warnings.extend(warnings.map(|(pointer, _)| Warning::at("existing_differs", pointer, detail)));
+    live
+}

@@ -1,0 +1,414 @@
+//! Candidates: registered once within tenant and connection, found again by any of their identities.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Map;
+
+use super::connections::Connection;
+use super::journal::candidate_path;
+use super::settling::SettledCandidate;
+use super::subjects::Turn;
+use super::tickets::Acceptance;
+use super::{Caller, Gateway, Ticket, Written, call, hold_to_strict, store_fault};
+use crate::domain::candidate::{
+    Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
+};
+use crate::domain::capability::Operation;
+use crate::domain::ids::CandidateId;
+use crate::domain::journal::{Intent, Write};
+use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::problem::{Code, Fault, FieldFault};
+use crate::domain::vendor::{Attempt, KnownCandidate, Planned, Registration, Update};
+use crate::secret::Secret;
+use crate::store::{Change, Claim};
+
+/// A claim that meets another's is tried again after the other has ended; more often than this somebody is in a loop.
+const CLAIMS: usize = 8;
+
+/// A candidate with what only the answer to its registration shows.
+#[derive(Debug, Clone)]
+pub struct CandidateAnswer {
+    /// The record.
+    pub candidate: Candidate,
+    /// The password the gateway made up, told once.
+    pub initial_password: Option<Secret>,
+}
+
+impl From<Candidate> for CandidateAnswer {
+    fn from(candidate: Candidate) -> Self {
+        Self { candidate, initial_password: None }
+    }
+}
+
+/// Turns the person as the gateway knows them into the person as they shall be (the public face's merge patch).
+pub type Patch = Box<dyn FnOnce(&Candidate) -> Result<CandidateChanges, Vec<FieldFault>> + Send>;
+
+/// A new candidate with everything that has to be written before the vendor is called.
+pub(super) struct Prepared {
+    pub(super) candidate: Candidate,
+    pub(super) identities: Vec<Identity>,
+    pub(super) intent: Intent,
+    pub(super) own_password: Option<Secret>,
+}
+
+impl Gateway {
+    /// Registers a person. With `strict`, members the vendor has no place for are a fault.
+    pub fn create_candidate(
+        &self,
+        caller: &Caller,
+        connection: Option<&str>,
+        new: NewCandidate,
+        strict: bool,
+    ) -> Result<Ticket<CandidateAnswer>, Fault> {
+        let connection = self.chosen(caller, connection, None)?;
+        connection.supported(Operation::CandidatesCreate)?;
+        let (caller, name) = (caller.clone(), connection.name.clone());
+        self.start(
+            |gateway, acceptance| async move { gateway.register(&caller, &name, new, strict, &acceptance).await },
+        )
+    }
+
+    /// The tenant's candidate; `not_found` otherwise.
+    pub async fn candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
+        let candidate = self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+        candidate
+            .filter(|candidate| caller.connections.contains(&candidate.connection))
+            .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no candidate {id}.")))
+    }
+
+    /// The tenant's candidates with this identity.
+    pub async fn find_candidates(
+        &self,
+        caller: &Caller,
+        connection: Option<&str>,
+        identity: &Identity,
+    ) -> Result<Vec<Candidate>, Fault> {
+        if let Some(name) = connection {
+            self.named(caller, name)?;
+        }
+        let found =
+            self.0.store.candidates(&caller.tenant, connection, identity).await.map_err(|error| store_fault(&error))?;
+        Ok(found.into_iter().filter(|candidate| caller.connections.contains(&candidate.connection)).collect())
+    }
+
+    /// Changes a person at the vendor.
+    pub async fn update_candidate(
+        &self,
+        caller: &Caller,
+        id: &CandidateId,
+        patch: Patch,
+        strict: bool,
+    ) -> Result<Ticket<CandidateAnswer>, Fault> {
+        let candidate = self.candidate(caller, id).await?;
+        self.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
+        let (caller, id) = (caller.clone(), id.clone());
+        self.start(|gateway, acceptance| async move {
+            let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
+            let connection = gateway.connection_of(&candidate.connection)?;
+            if candidate.state == CandidateState::Failed {
+                return Err(Fault::new(
+                    Code::CandidateNotFound,
+                    "The vendor refused this candidate; there is nobody to change.",
+                ));
+            }
+            let changes = patch(&candidate).map_err(Fault::of_fields)?;
+            gateway.change(&caller, connection, candidate, changes, strict, &acceptance).await
+        })
+    }
+
+    /// Hides the person where the vendor can, and erases the record.
+    pub async fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
+        self.candidate(caller, id).await?;
+        let (caller, id) = (caller.clone(), id.clone());
+        self.start(|gateway, acceptance: Acceptance<()>| async move {
+            let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
+            acceptance.accept(());
+            gateway.remove(&caller, candidate).await.map(Written::Created)
+        })
+    }
+
+    /// An operator's word on a candidate whose state is `unknown`; `Outcome::Unknown` is refused. Where a registration turns
+    /// out to be done, the answer tells the password the gateway made up for it.
+    pub async fn settle_candidate(
+        &self,
+        caller: &Caller,
+        id: &CandidateId,
+        outcome: Outcome,
+    ) -> Result<CandidateAnswer, Fault> {
+        let row = super::settling::by_hand(outcome)?;
+        let _turn = self.0.subjects.turn(id.as_str()).await;
+        let candidate = self.candidate(caller, id).await?;
+        let connection = self.connection_of(&candidate.connection)?;
+        let intent = self.0.store.intent(id.as_str()).await.map_err(|error| store_fault(&error))?;
+        let Some(intent) = intent.filter(|_| candidate.state == CandidateState::Unknown) else {
+            return Err(nothing_to_settle());
+        };
+        let initial_password = match &intent.write {
+            Write::Register(registration) => made_up_password(registration),
+            _ => None,
+        };
+        match self.conclude_candidate(connection, candidate, intent, row).await {
+            Ok(candidate) => Ok(CandidateAnswer { candidate, initial_password }),
+            Err(fault) if fault.code == Code::StoreUnavailable => Err(fault),
+            Err(_) => self.candidate(caller, id).await.map(CandidateAnswer::from),
+        }
+    }
+
+    /// The whole way of a registration, from the plan to the answer.
+    pub(super) async fn register(
+        &self,
+        caller: &Caller,
+        connection: &str,
+        new: NewCandidate,
+        strict: bool,
+        acceptance: &Acceptance<CandidateAnswer>,
+    ) -> Result<Written<CandidateAnswer>, Fault> {
+        let connection = self.named(caller, connection)?;
+        for _ in 0..CLAIMS {
+            let prepared = self.prepare(caller, connection, new.clone(), strict)?;
+            let turn = self.0.subjects.turn(prepared.candidate.id.as_str()).await;
+            let Prepared { candidate, identities, intent, own_password } = prepared;
+            match self.0.store.claim(&candidate, &identities, &intent).await.map_err(|error| store_fault(&error))? {
+                Claim::Claimed => {
+                    acceptance.accept(candidate.clone().into());
+                    let mut rows =
+                        self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
+                    let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+                    let candidate = self.conclude_candidate(connection, candidate, intent, row).await?;
+                    return Ok(Written::Created(CandidateAnswer { candidate, initial_password: own_password }));
+                }
+                Claim::HeldByOthers => {
+                    return Err(connection.own(conflict("An identity is not available at this connection.")));
+                }
+                Claim::Held(holders) => {
+                    drop(turn);
+                    if let Some(end) = self.meet(caller, connection, &holders, &new, strict, acceptance).await? {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+        let wait = Some(Duration::from_secs(1));
+        Err(Fault::new(Code::SubjectUnsettled, "Others keep writing about this candidate.").after(wait))
+    }
+
+    /// Plans a registration and makes its record; nothing is written or sent.
+    pub(super) fn prepare(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        new: NewCandidate,
+        strict: bool,
+    ) -> Result<Prepared, Fault> {
+        let environment = &self.0.environment;
+        let id = CandidateId::generate(environment);
+        let planned = connection.vendor().plan_registration(&id, new, environment);
+        let Planned { write: registration, warnings } =
+            planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
+        hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
+        let now = environment.now();
+        let identities = Identity::of(&registration.person, connection.descriptor().by_email);
+        let candidate = Candidate {
+            id,
+            tenant: caller.tenant.clone(),
+            connection: connection.name.clone(),
+            person: registration.person.clone(),
+            state: CandidateState::Pending,
+            outcome: Outcome::Unknown,
+            vendor_ref: Map::new(),
+            private: BTreeMap::new(),
+            warnings,
+            created: now,
+            last_modified: now,
+        };
+        let own_password = made_up_password(&registration);
+        let intent = self.intent(&caller.tenant, connection, Write::Register(registration));
+        Ok(Prepared { candidate, identities, intent, own_password })
+    }
+
+    /// A registration that met a candidate the tenant already has. `None`: it is gone or failed, so claim again.
+    async fn meet(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        holders: &[Candidate],
+        new: &NewCandidate,
+        strict: bool,
+        acceptance: &Acceptance<CandidateAnswer>,
+    ) -> Result<Option<Written<CandidateAnswer>>, Fault> {
+        let [holder] = holders else {
+            return Err(connection.own(conflict("The identities given belong to different candidates.")));
+        };
+        acceptance.accept(holder.clone().into());
+        let _turn = self.0.subjects.turn(holder.id.as_str()).await;
+        let Some(candidate) =
+            self.0.store.candidate(&caller.tenant, &holder.id).await.map_err(|error| store_fault(&error))?
+        else {
+            return Ok(None);
+        };
+        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
+        let Some(SettledCandidate { candidate, initial_password }) = settled else { return Ok(None) };
+        if candidate.state == CandidateState::Failed {
+            return Ok(None);
+        }
+        refuse_other_external_id(connection, &candidate.person, &new.person)?;
+        let (person, touched) = candidate.person.overlaid(&new.person);
+        match new.if_exists {
+            IfCandidateExists::Fail => {
+                let detail = format!("The gateway knows this candidate as {}.", candidate.id);
+                Err(connection.own(Fault::new(Code::CandidateAlreadyExists, detail).at(candidate_path(&candidate.id))))
+            }
+            IfCandidateExists::Reuse => {
+                let answer = CandidateAnswer { candidate: differing(candidate, &touched), initial_password };
+                Ok(Some(Written::Existing(answer)))
+            }
+            IfCandidateExists::Update => {
+                let changes = CandidateChanges { person, touched };
+                self.change(caller, connection, candidate, changes, strict, acceptance).await.map(Some)
+            }
+        }
+    }
+
+    /// Sends a change of a registered person; the caller of this holds the turn.
+    async fn change(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        candidate: Candidate,
+        changes: CandidateChanges,
+        strict: bool,
+        acceptance: &Acceptance<CandidateAnswer>,
+    ) -> Result<Written<CandidateAnswer>, Fault> {
+        let CandidateChanges { person, touched } = changes;
+        if touched.is_empty() {
+            return Ok(Written::Existing(candidate.into()));
+        }
+        connection.supported(Operation::CandidatesUpdate)?;
+        let planned = connection.vendor().plan_update(KnownCandidate { person, ..known(&candidate) }, touched);
+        let Planned { write: update, warnings } = planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
+        hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
+        self.refuse_identities_of_others(caller, connection, &candidate, &update).await?;
+        let intent = self.intent(&caller.tenant, connection, Write::Update(update));
+        let pending = Candidate {
+            state: CandidateState::Pending,
+            outcome: Outcome::Unknown,
+            last_modified: intent.started,
+            warnings,
+            ..candidate
+        };
+        self.0
+            .store
+            .commit(vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())])
+            .await
+            .map_err(|error| store_fault(&error))?;
+        acceptance.accept(pending.clone().into());
+        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
+        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+        let candidate = self.conclude_candidate(connection, pending, intent, row).await?;
+        Ok(Written::Existing(candidate.into()))
+    }
+
+    /// Hides and erases; the caller of this holds the turn.
+    async fn remove(&self, caller: &Caller, candidate: Candidate) -> Result<(), Fault> {
+        let hides = self.0.connections.get(&candidate.connection).filter(|connection| {
+            connection.supported(Operation::CandidatesDelete).is_ok() && candidate.state == CandidateState::Registered
+        });
+        let Some(connection) = hides else {
+            return self
+                .0
+                .store
+                .commit(vec![Change::EraseCandidate(candidate.id)])
+                .await
+                .map_err(|error| store_fault(&error));
+        };
+        let intent = self.intent(&caller.tenant, connection, Write::Hide(known(&candidate)));
+        let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
+        self.0
+            .store
+            .commit(vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())])
+            .await
+            .map_err(|error| store_fault(&error))?;
+        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
+        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+        self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
+    }
+
+    /// The candidate with the turn to write about it, its earlier write settled.
+    async fn settled_with_turn(&self, caller: &Caller, id: &CandidateId) -> Result<(Turn, Candidate), Fault> {
+        let turn = self.0.subjects.turn(id.as_str()).await;
+        let candidate = self.candidate(caller, id).await?;
+        if matches!(candidate.state, CandidateState::Registered | CandidateState::Failed) {
+            return Ok((turn, candidate));
+        }
+        let connection = self.connection_of(&candidate.connection)?;
+        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
+        let settled = settled.ok_or_else(|| Fault::new(Code::NotFound, format!("There is no candidate {id}.")))?;
+        Ok((turn, settled.candidate))
+    }
+
+    /// An update must not take an identity that another record of the tenant has.
+    async fn refuse_identities_of_others(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        candidate: &Candidate,
+        update: &Update,
+    ) -> Result<(), Fault> {
+        let by_email = connection.descriptor().by_email;
+        let present = Identity::of(&candidate.person, by_email);
+        for identity in Identity::of(&update.candidate.person, by_email) {
+            if present.contains(&identity) {
+                continue;
+            }
+            let store = &self.0.store;
+            let holders = store
+                .candidates(&caller.tenant, Some(&connection.name), &identity)
+                .await
+                .map_err(|error| store_fault(&error))?;
+            if holders.iter().any(|holder| holder.id != candidate.id) {
+                return Err(connection.own(conflict("Another candidate has this identity.")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A candidate as later writes need it.
+pub(super) fn known(candidate: &Candidate) -> KnownCandidate {
+    KnownCandidate {
+        id: candidate.id.clone(),
+        person: candidate.person.clone(),
+        vendor_ref: candidate.vendor_ref.clone(),
+        private: candidate.private.clone(),
+    }
+}
+
+/// The fault of a hand that settles what is not open.
+pub(super) fn nothing_to_settle() -> Fault {
+    Fault::of_fields(vec![FieldFault::invalid("/outcome", "there is nothing to settle: the outcome is known")])
+}
+
+fn made_up_password(registration: &Registration) -> Option<Secret> {
+    if registration.own_password { registration.password.clone() } else { None }
+}
+
+fn conflict(detail: &str) -> Fault {
+    Fault::new(Code::CandidateConflict, detail)
+}
+
+/// Where people are known by their e-mail address, one address with two of the caller's ids is two people.
+fn refuse_other_external_id(connection: &Connection, present: &Person, given: &Person) -> Result<(), Fault> {
+    let (Some(present), Some(given)) = (&present.external_id, &given.external_id) else { return Ok(()) };
+    if connection.descriptor().by_email && present != given {
+        return Err(connection.own(conflict("A candidate with this e-mail address has another externalId.")));
+    }
+    Ok(())
+}
+
+/// The candidate as it is answered when some of the members given differ: told, not changed.
+fn differing(mut candidate: Candidate, touched: &[String]) -> Candidate {
+    let detail = "The candidate was there before with another value; nothing was changed (see ifExists).";
+    candidate.warnings.extend(touched.iter().map(|pointer| Warning::at("existing_differs", pointer, detail)));
+    candidate
+}

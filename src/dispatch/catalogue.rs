@@ -1,0 +1,45 @@
+//! The operator's catalogue: vendor-neutral ids of what can be assigned and enrolled in.
+
+use std::collections::BTreeMap;
+
+use super::{Caller, Gateway};
+
+/// An entry of the operator's catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogueEntry {
+    /// The vendor-neutral id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Where it lives.
+    pub connection: String,
+    /// The vendor's own id; for a program `ext:<id>` where the operator gave an external one.
+    pub reference: String,
+}
+
+/// The catalogue, by vendor-neutral id.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// What can be assigned.
+    pub assessments: BTreeMap<String, CatalogueEntry>,
+    /// What employees can be enrolled in.
+    pub programs: BTreeMap<String, CatalogueEntry>,
+}
+
+impl Gateway {
+    /// The assessments the caller may order.
+    #[must_use]
+    pub fn assessments(&self, caller: &Caller) -> Vec<&CatalogueEntry> {
+        usable(&self.0.catalogue.assessments, caller)
+    }
+
+    /// The programs the caller may enrol in.
+    #[must_use]
+    pub fn programs(&self, caller: &Caller) -> Vec<&CatalogueEntry> {
+        usable(&self.0.catalogue.programs, caller)
+    }
+}
+
+fn usable<'a>(entries: &'a BTreeMap<String, CatalogueEntry>, caller: &Caller) -> Vec<&'a CatalogueEntry> {
+    entries.values().filter(|entry| caller.connections.contains(&entry.connection)).collect()
+}

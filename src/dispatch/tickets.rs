@@ -1,0 +1,81 @@
+//! A write under way and those who wait for it: the work goes on whether or not anybody waits.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::domain::problem::{Code, Fault};
+
+/// How a write ended that did not fail.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Written<T> {
+    /// It was done now.
+    Created(T),
+    /// It was there before; nothing new was made.
+    Existing(T),
+    /// It goes on; the record tells how it ends.
+    Pending(T),
+}
+
+/// Where the work announces the record as soon as there is one to point to.
+pub(super) struct Acceptance<T>(watch::Sender<Option<T>>);
+
+impl<T> Acceptance<T> {
+    /// From now on the caller may be answered with this record.
+    pub(super) fn accept(&self, record: T) {
+        self.0.send_replace(Some(record));
+    }
+}
+
+/// Both ends of an acceptance.
+pub(super) fn acceptance<T>() -> (Acceptance<T>, watch::Receiver<Option<T>>) {
+    let (sender, receiver) = watch::channel(None);
+    (Acceptance(sender), receiver)
+}
+
+/// A write under way: it goes on whether or not anybody waits for it.
+#[must_use = "a ticket nobody waits for hides how the write ended"]
+pub struct Ticket<T> {
+    accepted: watch::Receiver<Option<T>>,
+    work: JoinHandle<Result<Written<T>, Fault>>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Ticket<T> {
+    pub(super) fn new(accepted: watch::Receiver<Option<T>>, work: JoinHandle<Result<Written<T>, Fault>>) -> Self {
+        Self { accepted, work }
+    }
+
+    /// Waits for the end, at most this long; after that the record as it was accepted is answered as
+    /// [`Written::Pending`], and the work goes on. Faults found before anything is accepted are always waited for.
+    ///
+    /// # Errors
+    /// The fault that ended the write.
+    pub async fn wait(mut self, patience: Option<Duration>) -> Result<Written<T>, Fault> {
+        let Some(patience) = patience else { return ended(self.work.await) };
+        let deadline = tokio::time::sleep(patience);
+        tokio::select! {
+            biased;
+            end = &mut self.work => return ended(end),
+            () = deadline => {}
+        }
+        let accepted = async {
+            match self.accepted.wait_for(Option::is_some).await {
+                Ok(record) => record.clone(),
+                // The work ended without accepting anything; its end says why.
+                Err(_) => None,
+            }
+        };
+        match accepted.await {
+            Some(record) => Ok(Written::Pending(record)),
+            None => ended(self.work.await),
+        }
+    }
+}
+
+fn ended<T>(end: Result<Result<Written<T>, Fault>, tokio::task::JoinError>) -> Result<Written<T>, Fault> {
+    end.unwrap_or_else(|error| {
+        tracing::error!(panicked = error.is_panic(), "a write's task ended without an answer");
+        Err(Fault::unknown(Code::Internal, "The gateway failed while it was writing."))
+    })
+}

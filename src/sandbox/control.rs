@@ -1,0 +1,142 @@
+//! The control endpoints on every vendor's port: `/_faults`, `/_effects`, `/_reset`.
+//!
+//! They are the bench's own, need no vendor credentials and are never struck by a fault. What is misspelt is refused with
+//! the list of what exists.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    desk::{Inner, Profile},
+    exchange::{Answer, Body, Call},
+    knobs::Knob,
+};
+
+/// Whether a path belongs to the bench and not to the vendor.
+pub(super) fn is_control(path: &str) -> bool {
+    path.starts_with("/_")
+}
+
+/// Answers a control call.
+pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: SystemTime) -> Answer {
+    let result = match (call.method.as_str(), call.path.as_str()) {
+        ("GET", "/_faults") => Ok(faults(inner, profile)),
+        ("POST", "/_faults") => set_faults(inner, &call.body).map(|()| in_force(inner, profile)),
+        ("GET", "/_effects") => effects(inner, profile, call),
+        ("POST", "/_reset") => {
+            reset(inner);
+            Ok(json!({ "reset": profile.name }))
+        }
+        (_, "/_faults") => return refusal(405, "/_faults takes GET and POST"),
+        (_, "/_effects") => return refusal(405, "/_effects takes GET"),
+        (_, "/_reset") => return refusal(405, "/_reset takes POST"),
+        _ => match vendors_own(inner, call, now) {
+            Some(result) => result,
+            None => {
+                return refusal(
+                    404,
+                    "the control endpoints are /_faults, /_effects, /_reset, and /_sessions at StartExam",
+                );
+            }
+        },
+    };
+    match result {
+        Ok(value) => write(200, &value),
+        Err(why) => refusal(400, &why),
+    }
+}
+
+fn vendors_own(inner: &mut Inner, call: &Call, now: SystemTime) -> Option<Result<Value, String>> {
+    let body = serde_json::from_slice(&call.body).unwrap_or_default();
+    if call.method == "POST" { inner.vendor.control(&call.path, &body, now) } else { None }
+}
+
+fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
+    let order: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let Value::Object(order) = order else {
+        return Err("the body is an object with faults, add or switches".to_owned());
+    };
+    if let Some(name) = order.keys().find(|name| !["faults", "add", "switches"].contains(&name.as_str())) {
+        return Err(format!("there is no \"{name}\"; known here: faults, add, switches"));
+    }
+    // Everything is read before anything is changed, so that a refused order changes nothing.
+    let replaced = order.get("faults").map(|list| read_list(inner, "faults", list)).transpose()?;
+    let added = order.get("add").map(|list| read_list(inner, "add", list)).transpose()?;
+    if let Some(switches) = order.get("switches") {
+        let Value::Object(switches) = switches else {
+            return Err("switches is an object of names and values".to_owned());
+        };
+        inner.switches.set_all(switches).map_err(|why| format!("switches: {why}"))?;
+    }
+    if let Some(faults) = replaced {
+        inner.plan.replace(faults);
+    }
+    if let Some(faults) = added {
+        inner.plan.add(faults);
+    }
+    Ok(())
+}
+
+fn read_list(inner: &Inner, name: &str, list: &Value) -> Result<Vec<super::faults::Fault>, String> {
+    let orders = list.as_array().ok_or_else(|| format!("{name} is a list of faults"))?;
+    inner.plan.read(orders)
+}
+
+fn in_force(inner: &Inner, profile: &Profile) -> Value {
+    json!({ "vendor": profile.name, "faults": inner.plan.active(), "switches": inner.switches.to_json() })
+}
+
+fn faults(inner: &Inner, profile: &Profile) -> Value {
+    json!({
+        "vendor": profile.name,
+        "faults": inner.plan.active(),
+        "switches": inner.switches.to_json(),
+        "operations": inner.plan.operations(),
+        "known": inner.plan.known(),
+        "knownSwitches": profile.switches.iter().map(Knob::describe).collect::<Vec<_>>(),
+    })
+}
+
+fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, String> {
+    let mut since = 0;
+    let mut with_calls = true;
+    let mut with_state = true;
+    for (name, value) in call.query_pairs() {
+        match (name.as_str(), value.as_str()) {
+            ("since", number) => {
+                since = number.parse().map_err(|_| format!("since is a number, not \"{number}\""))?;
+            }
+            ("calls", "true") => with_calls = true,
+            ("calls", "false") => with_calls = false,
+            ("state", "true") => with_state = true,
+            ("state", "false") => with_state = false,
+            _ => {
+                return Err(format!(
+                    "there is no {name}={value}; known here: since=NUMBER, calls=true|false, state=true|false"
+                ));
+            }
+        }
+    }
+    let mut out: Map<String, Value> = inner.log.to_json(since, with_calls);
+    out.insert("vendor".to_owned(), json!(profile.name));
+    if with_state {
+        out.insert("state".to_owned(), inner.vendor.state());
+    }
+    Ok(out.into())
+}
+
+fn reset(inner: &mut Inner) {
+    inner.vendor.reset();
+    inner.plan.replace(Vec::new());
+    inner.switches.reset();
+    inner.log = super::effects::Log::default();
+}
+
+fn refusal(status: u16, message: &str) -> Answer {
+    write(status, &json!({ "error": message }))
+}
+
+fn write(status: u16, value: &Value) -> Answer {
+    Answer::new(status, "application/json", Body::Text(format!("{value:#}\n")))
+}

@@ -1,0 +1,146 @@
+//! Faults and lasting switches that only make sense at `ExamTesting`.
+
+use super::{
+    super::{
+        desk::Context,
+        faults::{Behaviour, Kind},
+        knobs::{Knob, choice, count, flag, optional_count, status, text},
+    },
+    formats::{self, Outcome},
+};
+
+/// What ASP.NET answers to a value that looks like markup.
+pub(super) const VALIDATION_PAGE: &str = "<!DOCTYPE html>\r\n<html>\r\n    <head>\r\n        <title>A potentially dangerous Request.Form value was detected from the client.</title>\r\n    </head>\r\n    <body bgcolor=\"white\">\r\n            <span><H1>Server Error in '/' Application.<hr width=100% size=1 color=silver></H1>\r\n            <h2> <i>A potentially dangerous Request.Form value was detected from the client.</i> </h2></span>\r\n    </body>\r\n</html>\r\n";
+const SERVER_ERROR_PAGE: &str = "<!DOCTYPE html>\r\n<html>\r\n    <head>\r\n        <title>Runtime Error</title>\r\n    </head>\r\n    <body bgcolor=\"white\">\r\n            <span><H1>Server Error in '/' Application.<hr width=100% size=1 color=silver></H1>\r\n            <h2> <i>Runtime Error</i> </h2></span>\r\n    </body>\r\n</html>\r\n";
+const FIREWALL_PAGE: &str = "<html><head><title>403 Forbidden</title></head><body><h1>Forbidden</h1><p>Access denied by security policy.</p></body></html>\r\n";
+const RESTART_PAGE: &str = "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\"\"http://www.w3.org/TR/html4/strict.dtd\">\r\n<HTML><HEAD><TITLE>Service Unavailable</TITLE></HEAD>\r\n<BODY><h2>Service Unavailable</h2>\r\n<hr><p>HTTP Error 503. The service is unavailable.</p>\r\n</BODY></HTML>\r\n";
+const STACK_TRACE: &str = "\r\nSystem.Data.SqlClient.SqlException (0x80131904): ERROR: Timeout expired.\r\n   at ManageCandidate.Page_Load(Object sender, EventArgs e)\r\n";
+const HTML: &str = "text/html; charset=utf-8";
+
+const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
+
+/// A page of the server in place of the answer.
+const fn page(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
+    Kind { name, only: &[], meaning, parameters, behaviour: Behaviour::Replace }
+}
+
+/// The vendor's answer with something wrong in its words.
+const fn words(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
+    Kind { name, only: &["add", "update"], meaning, parameters, behaviour: Behaviour::Vendor }
+}
+
+/// This vendor's own faults.
+pub(super) const FAULTS: &[Kind] = &[
+    page(
+        "aspnet_error_page",
+        "answers 500 with the page \"Server Error in '/' Application\"",
+        &[
+            status(500),
+            text("body", SERVER_ERROR_PAGE, "the page"),
+            text("contentType", HTML, "its content type"),
+            EFFECT,
+        ],
+    ),
+    page(
+        "request_validation_page",
+        "answers 500 with ASP.NET's page about a potentially dangerous value; nothing happened",
+        &[
+            status(500),
+            text("body", VALIDATION_PAGE, "the page"),
+            text("contentType", HTML, "its content type"),
+            EFFECT,
+        ],
+    ),
+    page(
+        "firewall",
+        "answers 403 with a firewall's page",
+        &[status(403), text("body", FIREWALL_PAGE, "the page"), text("contentType", HTML, "its content type"), EFFECT],
+    ),
+    page(
+        "application_restart",
+        "answers 503 with IIS's page during a restart of the application",
+        &[status(503), text("body", RESTART_PAGE, "the page"), text("contentType", HTML, "its content type"), EFFECT],
+    ),
+    page(
+        "error_redirect",
+        "answers 302 to an error page",
+        &[
+            status(302),
+            text("location", "/Error.aspx?aspxerrorpath=/ManageCandidate.aspx", "the Location header"),
+            choice("format", &["html"], "the body"),
+            EFFECT,
+        ],
+    ),
+    Kind {
+        name: "cold_start",
+        only: &[],
+        meaning: "takes many seconds, as the first call after idling does",
+        parameters: &[count("delayMs", 10_000, "milliseconds to wait")],
+        behaviour: Behaviour::DelayBefore,
+    },
+    words(
+        "vendor_error",
+        "answers an error of any code to a caller with good credentials; nothing happened",
+        &[text("code", "1099", "the code"), text("message", "Unknown error", "the message")],
+    ),
+    words("error_without_code", "answers ERROR and nothing else; nothing more than usual happened", &[]),
+    words("success_without_id", "answers SUCCESS and no id", &[]),
+    words("id_zero", "answers SUCCESS with the id 0", &[]),
+    words("success_and_stack_trace", "answers SUCCESS followed by a stack trace that says ERROR", &[]),
+    words("leading_blank_lines", "puts blank lines before the answer", &[]),
+    words(
+        "double_creation",
+        "does not notice that the user name is taken, as when two equal calls arrive together",
+        &[],
+    ),
+];
+
+/// This vendor's lasting switches.
+pub(super) const SWITCHES: &[Knob] = &[
+    choice("response_format", formats::NAMES, "the format of the answer (undocumented, every one a guess)"),
+    choice("code_style", &["number", "error_number"], "a code as 1007 or as ERROR 1007 (undocumented)"),
+    choice(
+        "content_type",
+        &["text/html; charset=utf-8", "text/plain; charset=utf-8"],
+        "the content type of the answer (undocumented)",
+    ),
+    flag("request_validation", true, "values with < or &# are refused with ASP.NET's error page (undocumented)"),
+    flag("update_requires_password", false, "update needs a password (undocumented)"),
+    optional_count("student_limit", None, "students the plan allows; beyond it 1008; no limit when not set"),
+    flag("disabled_count", true, "disabled students count towards the limit (undocumented)"),
+];
+
+/// The text a fault on words makes of an answer; `None` when no such fault strikes.
+pub(super) fn distorted(outcome: &Outcome, context: &Context<'_>) -> Option<String> {
+    let format = context.switches.text("response_format");
+    let plain = formats::write(outcome, context.switches);
+    let is_success = matches!(outcome, Outcome::Success(_));
+    if context.struck_by("leading_blank_lines") {
+        return Some(format!("\r\n\r\n \r\n{plain}"));
+    }
+    if context.struck_by("error_without_code") {
+        return Some("ERROR".to_owned());
+    }
+    if !is_success {
+        return None;
+    }
+    if context.struck_by("success_without_id") {
+        return Some(without_id(&format));
+    }
+    if context.struck_by("id_zero") {
+        return Some(formats::success(&format, "0"));
+    }
+    context.struck_by("success_and_stack_trace").then(|| format!("{plain}{STACK_TRACE}"))
+}
+
+fn without_id(format: &str) -> String {
+    match format {
+        "pipe" | "comma" | "words" => "SUCCESS".to_owned(),
+        "colon" => "Status: SUCCESS".to_owned(),
+        "break" => "Status:SUCCESS".to_owned(),
+        "json" => "{\"Status\":\"SUCCESS\"}".to_owned(),
+        "json_array" => "[{\"Status\":\"SUCCESS\"}]".to_owned(),
+        "xml" => "<Response><Status>SUCCESS</Status></Response>".to_owned(),
+        _ => "Status=SUCCESS".to_owned(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Faults and lasting switches that only make sense at `StartExam`.
+
+use super::{
+    super::{
+        exchange::{Answer, Body},
+        faults::{Behaviour, Kind},
+        json::Json,
+        knobs::{Knob, choice, flag, optional_count, signed, status, text},
+    },
+    account,
+    sign::{DATE_TOO_OLD, SIGNATURE_WRONG},
+};
+
+const VENDOR_FORM: Knob =
+    choice("format", &["vendor", "html", "json", "text", "empty"], "the body, normally the vendor's {\"message\"}");
+const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
+
+/// The operations whose answers hold participant ids.
+const REGISTRATIONS: &[&str] = &["employees_participants", "participants"];
+
+/// This vendor's own faults.
+pub(super) const FAULTS: &[Kind] = &[
+    Kind {
+        name: "date_refused",
+        only: &[],
+        meaning: "answers 403 with the published sentence about an old Date",
+        parameters: &[status(403), VENDOR_FORM, text("message", DATE_TOO_OLD, "the message"), EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "forbidden",
+        only: &[],
+        meaning: "answers 403 about the signature, in words of our own",
+        parameters: &[status(403), VENDOR_FORM, text("message", SIGNATURE_WRONG, "the message"), EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "unauthorized",
+        only: &[],
+        meaning: "answers 401, which the vendor does not list",
+        parameters: &[status(401), VENDOR_FORM, text("message", "Unauthorized", "the message"), EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "not_found",
+        only: &[],
+        meaning: "answers 404 whatever was named",
+        parameters: &[status(404), VENDOR_FORM, text("message", "The resource is not found", "the message"), EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "bad_request",
+        only: &[],
+        meaning: "answers 400 whatever was sent",
+        parameters: &[status(400), VENDOR_FORM, text("message", "The request is invalid", "the message"), EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "message_with_200",
+        only: &[],
+        meaning: "answers 200 with an error's body",
+        parameters: &[status(200), VENDOR_FORM, text("message", "Internal error", "the message"), EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "wrong_id_count",
+        only: REGISTRATIONS,
+        meaning: "answers too few or too many participantIds; every registration happened",
+        parameters: &[signed("difference", -1, "ids added (made up) or left out at the end")],
+        behaviour: Behaviour::Distort(|knobs, answer| {
+            let difference = isize::try_from(knobs.number("difference").unwrap_or(0)).unwrap_or(0);
+            with_ids(answer, |ids| {
+                let wanted = ids.len().saturating_add_signed(difference).min(100_000);
+                ids.resize(wanted, "00000000-0000-4000-8000-000000000000".into());
+            });
+        }),
+    },
+    Kind {
+        name: "null_ids",
+        only: REGISTRATIONS,
+        meaning: "answers null for every id; every registration happened",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| with_ids(answer, |ids| ids.fill(Json::Null))),
+    },
+    Kind {
+        name: "duplicated_ids",
+        only: REGISTRATIONS,
+        meaning: "answers the first id in every place; every registration happened",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            with_ids(answer, |ids| {
+                if let Some(first) = ids.first().cloned() {
+                    ids.fill(first);
+                }
+            });
+        }),
+    },
+    Kind {
+        name: "missing_ids",
+        only: REGISTRATIONS,
+        meaning: "answers an object without participantIds; every registration happened",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            if let Body::Json(Json::Object(members), _) = &mut answer.body {
+                members.retain(|(name, _)| name != "participantIds");
+            }
+        }),
+    },
+];
+
+/// This vendor's lasting switches.
+pub(super) const SWITCHES: &[Knob] = &[
+    choice(
+        "existing_registration",
+        &["repeated", "left_out", "null"],
+        "what a row skipped by doNotCreateIfExist answers (undocumented): the old id, no entry, or null",
+    ),
+    choice(
+        "several_tests",
+        &["per_employee", "employees_outer", "tests_outer"],
+        "ids for more than one test (undocumented): one per employee, or one per employee and test in either order",
+    ),
+    choice(
+        "unknown_reference",
+        &["404", "400"],
+        "status for an unknown center, test, employee, program or profile (undocumented)",
+    ),
+    choice("hidden_employee", &["refused", "accepted"], "whether a hidden employee can be registered (undocumented)"),
+    choice("wrong_verb", &["404", "405"], "status for a known path with another verb (undocumented)"),
+    choice("employees_answer", &["object", "empty"], "body of a successful v1/employees (undocumented): {} or nothing"),
+    flag("proctoring_allowed", false, "whether the account has proctoring; without it proctoring: true is a 400"),
+    signed(
+        "clock_offset_seconds",
+        0,
+        "how far the vendor's clock is ahead when it looks at Date; 960 refuses every call of a good clock",
+    ),
+    optional_count(
+        "future_date_limit_seconds",
+        None,
+        "Date further ahead than this is refused (undocumented); accepted when not set",
+    ),
+    choice("secret_encoding", &["utf8", "base64"], "how the secret becomes the key (undocumented)"),
+    text("secret", account::SECRET, "the account's secret; another value is a secret rotated under the caller"),
+];
+
+fn with_ids(answer: &mut Answer, change: impl FnOnce(&mut Vec<Json>)) {
+    if let Body::Json(json, _) = &mut answer.body
+        && let Some(Json::List(ids)) = json.member_mut("participantIds")
+    {
+        change(ids);
+    }
+}

@@ -1,0 +1,165 @@
+//! Employees in programs: membership, attempts, and counters that count real changes only.
+//!
+//! The vendor documents the five counters and nothing about repeats; that a repeat counts zero is an assumption.
+
+use std::collections::BTreeSet;
+
+use super::{
+    super::{
+        desk::Context,
+        json::{Json, object},
+    },
+    Program, Refusal, StartExam,
+    read::Fields,
+};
+
+/// Published limit of each list.
+const EMPLOYEES_MAX: usize = 500;
+
+/// Employees and attempts changed.
+#[derive(Default)]
+struct Counts {
+    employees: usize,
+    attempts: usize,
+}
+
+impl StartExam {
+    /// `POST /v1/program/employees`: puts employees into a program and takes others out.
+    pub(super) fn register_program_employees(
+        &mut self,
+        fields: &Fields<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<Json, Refusal> {
+        let id = fields.guid("programId")?;
+        let external_id = fields.text("programExternalId")?;
+        if id.is_none() && external_id.is_none() {
+            return Err(Refusal::bad("'programId' or 'programExternalId' is required"));
+        }
+        let selected = read_scope(fields)?;
+        let coming = fields.texts("registerEmployees", (0, EMPLOYEES_MAX))?;
+        let going = fields.texts("unregisterEmployees", (0, EMPLOYEES_MAX))?;
+        if let Some(both) = coming.iter().find(|id| going.contains(id)) {
+            return Err(Refusal::bad(format!("Employee '{both}' is in both lists")));
+        }
+        let index = self.find_program(id.as_deref(), external_id, context)?;
+        let tests = covered_tests(&self.programs[index], selected, context)?;
+        if let Some(unknown) = coming.iter().chain(&going).find(|id| !self.employees.contains_key(*id)) {
+            return Err(Refusal::unknown(context, "Employee", unknown));
+        }
+        if let Some(hidden) = coming.iter().find(|id| self.employees.get(*id).is_some_and(|employee| employee.hidden))
+            && context.switches.is("hidden_employee", "refused")
+        {
+            return Err(Refusal::bad(format!("Employee '{hidden}' is hidden")));
+        }
+        let program = &mut self.programs[index];
+        let registered = register(program, &coming, &tests, context);
+        let unregistered = unregister(program, &going, &tests, context);
+        Ok(object([
+            ("employeesRegistered", registered.employees.into()),
+            ("attemptsRegistered", registered.attempts.into()),
+            ("employeesUnregistered", unregistered.employees.into()),
+            ("attemptsUnregistered", unregistered.attempts.into()),
+            ("totalEmployeesInProgram", program.members.len().into()),
+        ]))
+    }
+
+    fn find_program(
+        &self,
+        id: Option<&str>,
+        external_id: Option<&str>,
+        context: &Context<'_>,
+    ) -> Result<usize, Refusal> {
+        let found = self.programs.iter().position(|program| {
+            id.is_none_or(|id| id == program.id) && external_id.is_none_or(|id| id == program.external_id)
+        });
+        found.ok_or_else(|| Refusal::unknown(context, "Program", id.or(external_id).unwrap_or_default()))
+    }
+}
+
+/// The selected module tests; `None` for all.
+fn read_scope(fields: &Fields<'_>) -> Result<Option<Vec<String>>, Refusal> {
+    let tests = fields.guids("moduleTests", (0, usize::MAX))?;
+    match fields.required_text("moduleTestsScope")?.to_ascii_lowercase().as_str() {
+        "all" if tests.is_empty() => Ok(None),
+        "all" => Err(Refusal::bad("'moduleTests' must be null when 'moduleTestsScope' is all")),
+        "selected" if tests.is_empty() => {
+            Err(Refusal::bad("'moduleTests' is required when 'moduleTestsScope' is selected"))
+        }
+        "selected" => Ok(Some(tests)),
+        other => Err(Refusal::bad(format!("'moduleTestsScope' must be all or selected, not '{other}'"))),
+    }
+}
+
+fn covered_tests(
+    program: &Program,
+    selected: Option<Vec<String>>,
+    context: &Context<'_>,
+) -> Result<BTreeSet<String>, Refusal> {
+    let Some(selected) = selected else {
+        return Ok(program.tests.iter().cloned().collect());
+    };
+    if !program.manual {
+        return Err(Refusal::bad("'moduleTestsScope' selected needs a program in manual mode"));
+    }
+    match selected.iter().find(|test| !program.tests.contains(test)) {
+        Some(unknown) => Err(Refusal::unknown(context, "Module test", unknown)),
+        None => Ok(selected.into_iter().collect()),
+    }
+}
+
+fn register(
+    program: &mut Program,
+    employees: &[String],
+    tests: &BTreeSet<String>,
+    context: &mut Context<'_>,
+) -> Counts {
+    let mut counts = Counts::default();
+    for employee in employees {
+        let is_new = !program.members.contains_key(employee);
+        let attempts = program.members.entry(employee.clone()).or_default();
+        let before = attempts.len();
+        attempts.extend(tests.iter().cloned());
+        let added = attempts.len() - before;
+        counts.employees += usize::from(is_new);
+        counts.attempts += added;
+        let change = match (is_new, added) {
+            (true, _) => "created",
+            (false, 0) => "repeated",
+            (false, _) => "updated",
+        };
+        note(program.id, employee, change, added, context);
+    }
+    counts
+}
+
+fn unregister(
+    program: &mut Program,
+    employees: &[String],
+    tests: &BTreeSet<String>,
+    context: &mut Context<'_>,
+) -> Counts {
+    let mut counts = Counts::default();
+    for employee in employees {
+        let Some(attempts) = program.members.get_mut(employee) else {
+            note(program.id, employee, "repeated", 0, context);
+            continue;
+        };
+        let before = attempts.len();
+        attempts.retain(|test| !tests.contains(test));
+        let removed = before - attempts.len();
+        let is_out = attempts.is_empty();
+        if is_out {
+            program.members.remove(employee);
+        }
+        counts.employees += usize::from(is_out);
+        counts.attempts += removed;
+        note(program.id, employee, if removed == 0 { "repeated" } else { "unregistered" }, removed, context);
+    }
+    counts
+}
+
+fn note(program: &str, employee: &str, change: &'static str, attempts: usize, context: &mut Context<'_>) {
+    let keys =
+        vec![("program", program.to_owned()), ("employee", employee.to_owned()), ("attempts", attempts.to_string())];
+    context.effect(change, format!("{program}/{employee}"), keys);
+}

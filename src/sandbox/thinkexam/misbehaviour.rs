@@ -1,0 +1,110 @@
+//! Faults and lasting switches that only make sense at `ThinkExam`.
+
+use super::super::{
+    faults::{Behaviour, Kind},
+    knobs::{Knob, choice, count, flag, optional_count, signed, status, text},
+};
+
+const CODE: Knob = text("code", "3100", "the error's code");
+const MESSAGE: Knob = text("message", "Something went wrong", "the error's message");
+
+const BULK: &[&str] = &["bulkCandidateRegister"];
+const SIGNED: &[&str] = &[
+    "bulkCandidateRegister",
+    "unifiedAuth",
+    "assignTest",
+    "assignTestMultiCandidates",
+    "deassignTest",
+    "changeStudentPassword",
+];
+const CALLS: &[&str] = &[
+    "bulkCandidateRegister",
+    "unifiedAuth",
+    "assignTest",
+    "assignTestMultiCandidates",
+    "deassignTest",
+    "changeStudentPassword",
+    "newUser",
+    "checkLogin",
+];
+
+/// This vendor's own faults.
+pub(super) const FAULTS: &[Kind] = &[
+    Kind {
+        name: "signature_refused",
+        only: SIGNED,
+        meaning: "refuses a good triple, as when it expires between two calls (after: n)",
+        parameters: &[],
+        behaviour: Behaviour::Vendor,
+    },
+    Kind {
+        name: "vendor_error",
+        only: CALLS,
+        meaning: "answers 200 with an error body of any code; nothing happened",
+        parameters: &[CODE, MESSAGE],
+        behaviour: Behaviour::Vendor,
+    },
+    Kind {
+        name: "error_after_effect",
+        only: &[],
+        meaning: "answers an error body although the call took effect",
+        parameters: &[
+            status(200),
+            choice("format", &["vendor"], "the body"),
+            MESSAGE,
+            flag("effect", true, "false: the call takes no effect"),
+        ],
+        behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "bulk_item_error",
+        only: BULK,
+        meaning: "one row of bulkCandidateRegister fails alone, as an item; the others are registered",
+        parameters: &[count("row", 0, "which row, from 0"), CODE, MESSAGE],
+        behaviour: Behaviour::Vendor,
+    },
+    Kind {
+        name: "bulk_fewer_items",
+        only: BULK,
+        meaning: "bulkCandidateRegister answers fewer items than rows; all are registered",
+        parameters: &[count("items", 1, "items left out at the end")],
+        behaviour: Behaviour::Vendor,
+    },
+    Kind {
+        name: "bulk_shuffled",
+        only: BULK,
+        meaning: "bulkCandidateRegister answers its items in reverse order",
+        parameters: &[],
+        behaviour: Behaviour::Vendor,
+    },
+];
+
+/// This vendor's lasting switches.
+pub(super) const SWITCHES: &[Knob] = &[
+    choice("signature_kinds", &["any", "issued", "hmac", "static"], "which triples are accepted"),
+    count("signature_ttl_seconds", 300, "how long a triple is good (undocumented)"),
+    flag("signature_one_use", false, "a triple handed out is good for one call (undocumented)"),
+    choice("refusal_status", &["200", "401", "403"], "status for a refused triple (undocumented)"),
+    text("refusal_code", "3001", "code for a refused triple (invented)"),
+    signed("clock_offset_seconds", 0, "how far the vendor's clock is ahead, in ts handed out and ts checked"),
+    choice("not_found_page", &["json", "html"], "what an unknown path answers"),
+    choice(
+        "bulk_errors",
+        &["top_level", "item", "top_level_after_earlier_rows"],
+        "one bad row in bulkCandidateRegister (undocumented): refuses the call, fails alone, or refuses the call after earlier rows were registered",
+    ),
+    choice("assign_again", &["success", "error"], "assigning an assigned test (undocumented)"),
+    choice("withdraw_unassigned", &["error", "success"], "withdrawing a test that is not assigned (undocumented)"),
+    choice(
+        "flags",
+        &["strict", "loose"],
+        "isMailEnable and isPasswordSkip: \"0\" and \"1\" only, or numbers and booleans too (undocumented)",
+    ),
+    flag("mail_although_off", false, "mails go out, and are reported, although isMailEnable is \"0\""),
+    optional_count(
+        "candidate_quota",
+        None,
+        "candidates the account may have; beyond it a generic error (undocumented)",
+    ),
+    flag("escape_slashes", true, "writes / as \\/ in JSON, PHP's default"),
+];

@@ -1,4 +1,0 @@
-//! Outline.
-
-/// Outline.
-pub struct SqliteStore;

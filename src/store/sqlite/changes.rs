@@ -1,0 +1,233 @@
+//! The statements that write. Everything here runs inside a transaction of the writer thread.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::query;
+use crate::domain::candidate::Identity;
+use crate::domain::ids::CandidateId;
+use crate::store::StoreError;
+use crate::store::records::{AssignmentRow, CandidateRow, Indexed, IntentRow, Records, RowChange, SealedRow};
+use crate::store::seal::Blind;
+
+/// [`crate::store::Claim`] before anything is opened.
+pub(super) enum Claimed {
+    Written,
+    Held(Vec<SealedRow>),
+    HeldByOthers,
+}
+
+/// Writes the candidate with its identities and its intent, unless somebody holds one of the identities.
+pub(super) fn claim(
+    connection: &Connection,
+    records: &Records,
+    candidate: &CandidateRow,
+    identities: &[Identity],
+    intent: &IntentRow,
+) -> Result<Claimed, StoreError> {
+    let mut held: Vec<String> = Vec::new();
+    for identity in identities {
+        for (tenant, holder) in holders(connection, records, &candidate.connection, identity)? {
+            if tenant != candidate.tenant {
+                return Ok(Claimed::HeldByOthers);
+            }
+            if !held.contains(&holder) {
+                held.push(holder);
+            }
+        }
+    }
+    if !held.is_empty() {
+        return Ok(Claimed::Held(query::candidates_by_id(connection, &candidate.tenant, None, &held)?));
+    }
+    insert_candidate(connection, candidate)?;
+    for lookup in &candidate.lookups {
+        insert_lookup(connection, candidate, lookup)?;
+    }
+    for identity in identities {
+        let indexed = records.identity(&candidate.connection, identity);
+        insert_identity(connection, &candidate.connection, &candidate.tenant, &candidate.id, &indexed)?;
+    }
+    put_intent(connection, intent)?;
+    Ok(Claimed::Written)
+}
+
+/// Applies one change.
+pub(super) fn apply(connection: &Connection, records: &Records, change: &RowChange) -> Result<(), StoreError> {
+    match change {
+        RowChange::Candidate(candidate) => update_candidate(connection, candidate),
+        RowChange::Identities(id, identities) => set_identities(connection, records, id, identities),
+        RowChange::EraseCandidate(id) => erase_candidate(connection, id),
+        RowChange::Assignment(assignment) => put_assignment(connection, assignment),
+        RowChange::Intent(intent) => put_intent(connection, intent),
+        RowChange::Settled(record) => settle(connection, record),
+    }
+}
+
+fn insert_candidate(connection: &Connection, candidate: &CandidateRow) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, lookups: _ } = candidate;
+    connection
+        .prepare_cached(
+            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![id, tenant, name, state, created, modified, sealed])?;
+    Ok(())
+}
+
+/// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
+fn update_candidate(connection: &Connection, candidate: &CandidateRow) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: _, state, created: _, modified, sealed, lookups } = candidate;
+    let updated = connection
+        .prepare_cached("UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5 WHERE id = ?1 AND tenant = ?2")?
+        .execute(params![id, tenant, state, modified, sealed])?;
+    if updated == 0 {
+        return Ok(());
+    }
+    let present = present_lookups(connection, id)?;
+    for (kind, blind) in &present {
+        if !lookups.iter().any(|wanted| wanted.kind == kind && wanted.blind == *blind) {
+            connection
+                .prepare_cached("DELETE FROM lookups WHERE candidate_id = ?1 AND kind = ?2 AND blind = ?3")?
+                .execute(params![id, kind, blind])?;
+        }
+    }
+    for wanted in lookups {
+        if !present.iter().any(|(kind, blind)| wanted.kind == kind && wanted.blind == *blind) {
+            insert_lookup(connection, candidate, wanted)?;
+        }
+    }
+    Ok(())
+}
+
+fn present_lookups(connection: &Connection, candidate: &str) -> Result<Vec<(String, Blind)>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT kind, blind FROM lookups WHERE candidate_id = ?1")?;
+    let rows = statement.query_map([candidate], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn insert_lookup(connection: &Connection, candidate: &CandidateRow, lookup: &Indexed) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO lookups (candidate_id, kind, blind, tenant) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![candidate.id, lookup.kind, lookup.blind, candidate.tenant])?;
+    Ok(())
+}
+
+/// A candidate that is gone gets no identities.
+fn set_identities(
+    connection: &Connection,
+    records: &Records,
+    id: &CandidateId,
+    identities: &[Identity],
+) -> Result<(), StoreError> {
+    let owner = connection
+        .prepare_cached("SELECT tenant, connection FROM candidates WHERE id = ?1")?
+        .query_row([id.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    let Some((tenant, name)) = owner else { return Ok(()) };
+    connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
+    for identity in identities {
+        // The primary key alone would not see one that was written under an earlier key.
+        if !holders(connection, records, &name, identity)?.is_empty() {
+            return Err(StoreError::Conflict);
+        }
+        insert_identity(connection, &name, &tenant, id.as_str(), &records.identity(&name, identity))?;
+    }
+    Ok(())
+}
+
+/// Tenant and candidate of everybody who holds the identity at the connection, under any key.
+fn holders(
+    connection: &Connection,
+    records: &Records,
+    name: &str,
+    identity: &Identity,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let (kind, _) = identity.parts();
+    let mut statement = connection.prepare_cached(
+        "SELECT tenant, candidate_id FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3",
+    )?;
+    let mut holders = Vec::new();
+    for form in records.identity_forms(name, identity) {
+        let holder = statement.query_row(params![name, kind, form], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        holders.extend(holder);
+    }
+    Ok(holders)
+}
+
+fn insert_identity(
+    connection: &Connection,
+    name: &str,
+    tenant: &str,
+    candidate: &str,
+    identity: &Indexed,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![name, identity.kind, identity.blind, tenant, candidate])?;
+    Ok(())
+}
+
+/// Identities and look-ups go with the candidate (`ON DELETE CASCADE`).
+fn erase_candidate(connection: &Connection, id: &CandidateId) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
+    settle(connection, id.as_str())
+}
+
+/// Another tenant's record is never written over.
+fn put_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result<(), StoreError> {
+    let AssignmentRow {
+        id,
+        tenant,
+        connection: name,
+        candidate_id,
+        subject,
+        assessment_ref,
+        assessment,
+        state,
+        created,
+        sealed,
+    } = assignment;
+    connection
+        .prepare_cached(
+            "INSERT INTO assignments
+                 (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (id) DO UPDATE SET
+                 connection = excluded.connection, candidate_id = excluded.candidate_id, subject = excluded.subject,
+                 assessment_ref = excluded.assessment_ref, assessment = excluded.assessment,
+                 state = excluded.state, created = excluded.created, sealed = excluded.sealed
+             WHERE tenant = excluded.tenant",
+        )?
+        .execute(params![
+            id,
+            tenant,
+            name,
+            candidate_id,
+            subject,
+            assessment_ref,
+            assessment,
+            state,
+            created,
+            sealed
+        ])?;
+    Ok(())
+}
+
+/// Written even for a record that is gone: no write leaves without its intent.
+fn put_intent(connection: &Connection, intent: &IntentRow) -> Result<(), StoreError> {
+    let IntentRow { record, tenant, connection: name, operation, started, settle_from, attempts, sealed } = intent;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO intents
+                 (record, tenant, connection, operation, started, settle_from, attempts, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![record, tenant, name, operation, started, settle_from, attempts, sealed])?;
+    Ok(())
+}
+
+fn settle(connection: &Connection, record: &str) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM intents WHERE record = ?1")?.execute([record])?;
+    Ok(())
+}

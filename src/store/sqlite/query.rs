@@ -1,0 +1,178 @@
+//! The statements that read. They answer sealed rows; nothing is opened here.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use crate::domain::candidate::Identity;
+use crate::store::records::{Records, SealedRow, assignment_state};
+use crate::store::seal::Blind;
+use crate::store::{AssignmentFilter, Page, StoreError};
+
+/// Fails if the schema cannot be read.
+pub(super) fn ping(connection: &Connection) -> Result<(), StoreError> {
+    connection.prepare_cached("SELECT count(*) FROM keys")?.query_row([], |_| Ok(()))?;
+    Ok(())
+}
+
+pub(super) fn candidate(connection: &Connection, tenant: &str, id: &str) -> Result<Option<SealedRow>, StoreError> {
+    one(connection, "SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1 AND tenant = ?2", [id, tenant])
+}
+
+/// The tenant's candidates with these ids, at this connection or all, in the order of the ids.
+pub(super) fn candidates_by_id(
+    connection: &Connection,
+    tenant: &str,
+    at: Option<&str>,
+    ids: &[String],
+) -> Result<Vec<SealedRow>, StoreError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        found.extend(candidate(connection, tenant, id)?.filter(|row| at.is_none_or(|at| row.connection == at)));
+    }
+    Ok(found)
+}
+
+/// The ids of the tenant's candidates with this identity: as it stands in the record, or as it is claimed.
+pub(super) fn candidates(
+    connection: &Connection,
+    records: &Records,
+    tenant: &str,
+    at: Option<&str>,
+    identity: &Identity,
+) -> Result<Vec<SealedRow>, StoreError> {
+    let (kind, _) = identity.parts();
+    let mut ids: Vec<String> = Vec::new();
+    let mut by_record =
+        connection.prepare_cached("SELECT candidate_id FROM lookups WHERE tenant = ?1 AND kind = ?2 AND blind = ?3")?;
+    for form in records.lookup_forms(tenant, identity) {
+        for id in by_record.query_map(params![tenant, kind, form], |row| row.get(0))? {
+            ids.push(id?);
+        }
+    }
+    let mut by_claim = connection.prepare_cached(
+        "SELECT candidate_id FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3 AND tenant = ?4",
+    )?;
+    let connections = match at {
+        Some(at) => vec![at.to_owned()],
+        None => connections(connection)?,
+    };
+    for name in connections {
+        for form in records.identity_forms(&name, identity) {
+            ids.extend(by_claim.query_row(params![name, kind, form, tenant], |row| row.get(0)).optional()?);
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    candidates_by_id(connection, tenant, at, &ids)
+}
+
+/// Every connection that has identities: one step in the primary key for each, where `DISTINCT` would walk all of it.
+fn connections(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "WITH RECURSIVE step (name) AS (
+             SELECT min(connection) FROM identities
+             UNION ALL
+             SELECT (SELECT min(connection) FROM identities WHERE connection > name) FROM step WHERE name IS NOT NULL
+         )
+         SELECT name FROM step WHERE name IS NOT NULL",
+    )?;
+    let names = statement.query_map([], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn assignment(connection: &Connection, tenant: &str, id: &str) -> Result<Option<SealedRow>, StoreError> {
+    one(
+        connection,
+        "SELECT id, tenant, connection, sealed FROM assignments WHERE id = ?1 AND tenant = ?2",
+        [id, tenant],
+    )
+}
+
+/// The tenant's assignments of a subject in any of its forms, newest first.
+pub(super) fn bookings(
+    connection: &Connection,
+    tenant: &str,
+    at: &str,
+    subject: &[Blind],
+) -> Result<Vec<SealedRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, tenant, connection, sealed FROM assignments
+         WHERE connection = ?1 AND subject = ?2 AND tenant = ?3",
+    )?;
+    let mut found: Vec<SealedRow> = Vec::new();
+    for form in subject {
+        for row in statement.query_map(params![at, form, tenant], sealed_row)? {
+            found.push(row?);
+        }
+    }
+    found.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+    Ok(found)
+}
+
+/// Whether there is an assignment of a subject in any of its forms, whoever's.
+pub(super) fn subject_known(connection: &Connection, at: &str, subject: &[Blind]) -> Result<bool, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM assignments WHERE connection = ?1 AND subject = ?2")?;
+    for form in subject {
+        if statement.exists(params![at, form])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A part of the tenant's assignments, newest first: the ids are in order of creation (UUID version 7).
+pub(super) fn assignments(
+    connection: &Connection,
+    tenant: &str,
+    filter: &AssignmentFilter,
+    page: &Page,
+) -> Result<Vec<SealedRow>, StoreError> {
+    let AssignmentFilter { candidate, assessment, connection: at, state } = filter;
+    let mut sql = "SELECT id, tenant, connection, sealed FROM assignments WHERE tenant = ?".to_owned();
+    let mut values = vec![Value::from(tenant.to_owned())];
+    let mut narrow = |clause: &str, texts: &[&str]| {
+        sql.push_str(clause);
+        values.extend(texts.iter().map(|text| Value::from((*text).to_owned())));
+    };
+    if let Some(id) = candidate {
+        narrow(" AND candidate_id = ?", &[id.as_str()]);
+    }
+    if let Some(text) = assessment {
+        narrow(" AND (assessment_ref = ? OR assessment = ?)", &[text, text]);
+    }
+    if let Some(name) = at {
+        narrow(" AND connection = ?", &[name]);
+    }
+    if let Some(state) = state {
+        narrow(" AND state = ?", &[assignment_state(*state)]);
+    }
+    if let Some(last) = &page.after {
+        narrow(" AND id < ?", &[last]);
+    }
+    sql.push_str(" ORDER BY id DESC LIMIT ?");
+    values.push(Value::from(i64::try_from(page.limit).unwrap_or(i64::MAX)));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), sealed_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn intent(connection: &Connection, record: &str) -> Result<Option<SealedRow>, StoreError> {
+    one(connection, "SELECT record, tenant, connection, sealed FROM intents WHERE record = ?1", [record])
+}
+
+/// Every open intent, oldest first.
+pub(super) fn intents(connection: &Connection) -> Result<Vec<SealedRow>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT record, tenant, connection, sealed FROM intents ORDER BY started, record")?;
+    let rows = statement.query_map([], sealed_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn one(connection: &Connection, sql: &str, keys: impl rusqlite::Params) -> Result<Option<SealedRow>, StoreError> {
+    Ok(connection.prepare_cached(sql)?.query_row(keys, sealed_row).optional()?)
+}
+
+fn sealed_row(row: &Row<'_>) -> rusqlite::Result<SealedRow> {
+    Ok(SealedRow { id: row.get(0)?, tenant: row.get(1)?, connection: row.get(2)?, sealed: row.get(3)? })
+}

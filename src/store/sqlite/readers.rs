@@ -1,0 +1,66 @@
+//! Connections that only read. Each read sees everything committed before it began, so also every acknowledged write.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::connect;
+use crate::store::StoreError;
+
+/// Reads that run at the same time.
+const READERS: usize = 4;
+
+/// A few connections, lent one at a time.
+pub(super) struct Readers {
+    free: Arc<Mutex<Vec<Connection>>>,
+    places: Arc<Semaphore>,
+}
+
+/// A connection on loan; it goes back even if the read panics.
+struct Loan {
+    connection: Option<Connection>,
+    free: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let free = (0..READERS).map(|_| connect::reader(path)).collect::<Result<_, _>>()?;
+        Ok(Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(READERS)) })
+    }
+
+    /// Runs the read on a thread that may block.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let free = Arc::clone(&self.free);
+        let read = move || {
+            // Declared first, so given up last: whoever gets the place finds the connection back.
+            let _place = place;
+            let loan = Loan::take(free);
+            work(loan.connection.as_ref().ok_or_else(closed)?)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| StoreError::Unavailable("a read was broken off".into()))?
+    }
+}
+
+impl Loan {
+    fn take(free: Arc<Mutex<Vec<Connection>>>) -> Self {
+        let connection = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self { connection, free }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.extend(self.connection.take());
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the store is closed".to_owned())
+}

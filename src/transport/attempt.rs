@@ -1,0 +1,264 @@
+//! One attempt: the request goes out once, and what ended it is told apart by one question above all: can the vendor have
+//! seen the whole of it?
+//!
+//! Nothing here may call a request unsent on the strength of an error's wording alone: a [`Gate`] in front of the body
+//! knows whether a byte of it was handed out, and once shut lets none through. hyper reads the body before it flushes the
+//! head (`proto/h1/dispatch.rs`), and a head without the body it announces is no request either way.
+
+use std::error::Error as StdError;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+
+use super::message::Answer;
+use crate::domain::problem::{Code, Fault};
+use crate::domain::text::shown;
+
+/// How an attempt ended without an answer.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) kind: Kind,
+    pub(super) fault: Fault,
+    /// The status, where that much of the answer came.
+    pub(super) status: Option<StatusCode>,
+}
+
+/// What a broken attempt means for the layers outside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It ended for a reason of our own; it says nothing about the vendor.
+    Ours,
+    /// It never left this machine and may be repeated.
+    Unsent,
+    /// It may have reached the vendor, and no answer came.
+    Lost,
+    /// The vendor answered, in a way that cannot be read.
+    Unfit,
+}
+
+impl Broken {
+    pub(super) fn ours(fault: Fault) -> Self {
+        Self { kind: Kind::Ours, fault, status: None }
+    }
+
+    fn unsent(detail: impl Into<String>) -> Self {
+        Self { kind: Kind::Unsent, fault: Fault::new(Code::VendorUnreachable, detail), status: None }
+    }
+
+    fn lost(code: Code, detail: impl Into<String>, status: Option<StatusCode>) -> Self {
+        Self { kind: Kind::Lost, fault: Fault::unknown(code, detail), status }
+    }
+}
+
+/// Stands between the body and the wire, and remembers how far the exchange came.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Gate(Arc<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    body: AtomicU8,
+    status: AtomicU16,
+}
+
+impl Gate {
+    const UNTOUCHED: u8 = 0;
+    const PASSED: u8 = 1;
+    const SHUT: u8 = 2;
+
+    /// Lets the body through, unless the gate was shut before.
+    fn pass(&self) -> bool {
+        self.turn(Self::PASSED)
+    }
+
+    /// Lets nothing through from now on. Whether nothing ever went through.
+    fn shut(&self) -> bool {
+        self.turn(Self::SHUT)
+    }
+
+    // One atomic step, since the connection's own task may reach for the body while the attempt is being given up.
+    fn turn(&self, to: u8) -> bool {
+        match self.0.body.compare_exchange(Self::UNTOUCHED, to, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(was) => was == to,
+        }
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.0.status.load(Ordering::Acquire)).ok()
+    }
+
+    /// What a time-out means at this point.
+    pub(super) fn timed_out(&self, limit: impl std::fmt::Display) -> Broken {
+        if self.shut() {
+            return Broken::unsent(format!("No connection was ready within {limit}; nothing was sent."));
+        }
+        let mut broken =
+            Broken::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status());
+        // Nothing tells that the vendor has stopped working on it.
+        broken.fault.lingering = true;
+        broken
+    }
+}
+
+/// Sends the request and reads the whole answer.
+pub(super) async fn exchange(
+    http: &reqwest::Client,
+    mut request: reqwest::Request,
+    body: Bytes,
+    max_response_bytes: u64,
+    gate: &Gate,
+) -> Result<Answer, Broken> {
+    if body.is_empty() {
+        // There is no body whose reading could be watched, so it counts as sent from here on.
+        gate.pass();
+    } else {
+        *request.body_mut() = Some(reqwest::Body::wrap(Gated { gate: gate.clone(), body: Some(body) }));
+    }
+    let mut response = http.execute(request).await.map_err(|error| broken(error, gate))?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    gate.0.status.store(status.as_u16(), Ordering::Release);
+
+    let announced = response.content_length().unwrap_or(0);
+    if announced > max_response_bytes {
+        return Err(too_long(status, max_response_bytes));
+    }
+    let mut whole = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
+    while let Some(part) = response.chunk().await.map_err(|error| broken(error, gate))? {
+        if (whole.len() + part.len()) as u64 > max_response_bytes {
+            return Err(too_long(status, max_response_bytes));
+        }
+        whole.extend_from_slice(&part);
+    }
+    Ok(Answer { status, headers, body: whole.freeze() })
+}
+
+fn too_long(status: StatusCode, limit: u64) -> Broken {
+    let detail = format!("The vendor's answer is longer than max_response_bytes ({limit} bytes).");
+    Broken { kind: Kind::Unfit, fault: Fault::unknown(Code::VendorBadResponse, detail), status: Some(status) }
+}
+
+fn broken(error: reqwest::Error, gate: &Gate) -> Broken {
+    let error = error.without_url();
+    if error.is_builder() {
+        let fault = Fault::new(Code::Internal, format!("The request could not be built: {}.", root(&error)));
+        return Broken::ours(fault);
+    }
+    if error.is_connect() {
+        return Broken::unsent(if error.is_dns() {
+            "The vendor's host name could not be resolved; nothing was sent.".to_owned()
+        } else if error.is_timeout() {
+            "The vendor did not accept a connection in time; nothing was sent.".to_owned()
+        } else {
+            format!("No connection to the vendor ({}); nothing was sent.", root(&error))
+        });
+    }
+    // hyper cancels only what it hands back unwritten; and a gate still shut has let no byte of the body out.
+    if hyper_error(&error).is_some_and(hyper::Error::is_canceled) || gate.shut() {
+        return Broken::unsent("The connection was closed before the request was written; nothing was sent.");
+    }
+    let (code, detail) = cut(&error);
+    Broken::lost(code, detail, gate.status())
+}
+
+/// How the connection ended after the request may have been written.
+fn cut(error: &reqwest::Error) -> (Code, String) {
+    if let Some(error) = hyper_error(error) {
+        if error.is_parse() {
+            return (Code::VendorBadResponse, "What came back is not HTTP.".to_owned());
+        }
+        if error.is_incomplete_message() {
+            return (
+                Code::VendorTimeout,
+                "The vendor closed the connection before its answer was complete.".to_owned(),
+            );
+        }
+    }
+    let detail = match sources(error).find_map(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
+            "The vendor reset the connection after the request was sent.".to_owned()
+        }
+        Some(io::ErrorKind::UnexpectedEof) => {
+            "The vendor closed the connection before its answer was complete.".to_owned()
+        }
+        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+            "The vendor's answer breaks off in invalid HTTP.".to_owned()
+        }
+        _ => format!("The connection failed after the request was sent ({}).", root(error)),
+    };
+    (Code::VendorTimeout, detail)
+}
+
+fn hyper_error(error: &reqwest::Error) -> Option<&hyper::Error> {
+    sources(error).find_map(|source| source.downcast_ref())
+}
+
+fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |source| StdError::source(*source))
+}
+
+/// The innermost cause's own words; the outer ones only say that something went wrong.
+pub(super) fn root(error: &reqwest::Error) -> String {
+    let text = sources(error).last().map_or_else(|| "no further reason".to_owned(), ToString::to_string);
+    shown(&text, 200)
+}
+
+struct Gated {
+    gate: Gate,
+    body: Option<Bytes>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the attempt was given up")]
+struct GivenUp;
+
+impl Body for Gated {
+    type Data = Bytes;
+    type Error = GivenUp;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        if self.body.is_some() && !self.gate.pass() {
+            return Poll::Ready(Some(Err(GivenUp)));
+        }
+        Poll::Ready(self.body.take().map(|body| Ok(Frame::data(body))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gate_once_shut_lets_nothing_through() {
+        let gate = Gate::default();
+        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        let broken = gate.timed_out("20s");
+        assert_eq!((broken.kind, broken.fault.code), (Kind::Unsent, Code::VendorUnreachable));
+        assert!(body.collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_once_read_cannot_be_called_unsent() {
+        let gate = Gate::default();
+        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        assert_eq!(body.size_hint().exact(), Some(1));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), Bytes::from_static(b"x"));
+        let broken = gate.timed_out("20s");
+        assert_eq!((broken.kind, broken.fault.code), (Kind::Lost, Code::VendorTimeout));
+    }
+}

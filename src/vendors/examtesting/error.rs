@@ -1,0 +1,288 @@
+//! What a refusal of `ExamTesting` means: one table from the vendor's codes to ours, after the error table of
+//! <https://www.examtesting.com/api-doc.aspx>.
+//!
+//! It must never call a write undone on a text that does not say so: an error nobody has published leaves it unknown.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::reader::{Refusal, fixed};
+use super::wire::Action;
+use crate::domain::problem::{Code, Fault, FieldFault};
+use crate::domain::vendor::Attempt;
+
+/// One published code.
+pub(super) struct Published {
+    /// Four digits.
+    code: &'static str,
+    /// The vendor's message, as published.
+    message: &'static str,
+    /// Our word.
+    kind: Code,
+    /// The member concerned.
+    pointer: Option<&'static str>,
+    /// Whether it proves that an earlier attempt of the same write did nothing either: these checks come before the
+    /// student is written, and their answer does not depend on whether the student is there.
+    proof: bool,
+    /// One sentence for people.
+    detail: &'static str,
+}
+
+const TABLE: [Published; 8] = [
+    Published {
+        code: "1001",
+        message: "Action is invalid",
+        kind: Code::VendorContractError,
+        pointer: None,
+        proof: false,
+        detail: "The vendor does not know the action the gateway asked for.",
+    },
+    Published {
+        code: "1002",
+        message: "Institution Id is invalid",
+        kind: Code::ConnectionMisconfigured,
+        pointer: None,
+        proof: false,
+        detail: "The vendor does not know the connection's institution_id.",
+    },
+    Published {
+        code: "1003",
+        message: "Invalid Api Credentials",
+        kind: Code::ConnectionCredentialsInvalid,
+        pointer: None,
+        proof: false,
+        detail: "The vendor refused the connection's api_key or api_pass.",
+    },
+    Published {
+        code: "1004",
+        message: "Student ID is invalid",
+        kind: Code::InvalidField,
+        pointer: Some("/externalId"),
+        proof: true,
+        detail: "The vendor refused the student id.",
+    },
+    Published {
+        code: "1005",
+        message: "Group Name is invalid",
+        kind: Code::GroupNotFound,
+        pointer: Some("/group"),
+        proof: true,
+        detail: "The vendor has no group of this name.",
+    },
+    Published {
+        code: "1006",
+        message: "Status is invalid",
+        kind: Code::InvalidField,
+        pointer: Some("/active"),
+        proof: true,
+        detail: "The vendor refused the student's status.",
+    },
+    Published {
+        code: "1007",
+        message: "Username already exist",
+        kind: Code::CandidateAlreadyExists,
+        pointer: Some("/userName"),
+        proof: false,
+        detail: "The vendor has an account with this user name already.",
+    },
+    Published {
+        code: "1008",
+        message: "Maximum Student count is reached",
+        kind: Code::VendorSeatLimitReached,
+        pointer: None,
+        proof: false,
+        detail: "The vendor's plan allows no more students.",
+    },
+];
+
+const EXISTS: &str = "1007";
+
+/// A text without a code is taken for the published "validation error" only when it reads like one: anything else that
+/// goes wrong in the vendor's program may be told in plain text too, after the student was written.
+static VALIDATION: LazyLock<Regex> = LazyLock::new(|| {
+    fixed(
+        r"(?i)\b(validation|required?|requires|mandatory|missing|empty|blank|invalid|not valid|must|please (enter|provide))\b",
+    )
+});
+static FAILURE: LazyLock<Regex> = LazyLock::new(|| {
+    fixed(
+        r"(?i)exception|time-?d?\s?out|deadlock|object reference|server error|runtime error|internal|unexpected|try again|\bsql|database|stack trace",
+    )
+});
+
+/// What was asked of the vendor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) action: Action,
+    pub(super) attempt: Attempt,
+    /// Whether the gateway made up the user name, so that nobody else can have an account of that name.
+    pub(super) own_user_name: bool,
+}
+
+/// What a refusal comes to.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    /// An earlier attempt has done it: the account is there and can only be ours.
+    DoneBefore,
+    /// A fault.
+    Fault(Box<Fault>),
+}
+
+/// What the refusal means for the write.
+pub(super) fn meaning(refusal: &Refusal, asked: Asked) -> Meaning {
+    let Some(published) = published(refusal) else { return Meaning::Fault(Box::new(unpublished(refusal))) };
+    let settling = asked.attempt == Attempt::Settling && asked.action == Action::Add;
+    if published.code == EXISTS && settling {
+        return if asked.own_user_name { Meaning::DoneBefore } else { Meaning::Fault(Box::new(unverified())) };
+    }
+    let proof = published.proof && !mentions_account(refusal);
+    let fault = fault(published, asked.action);
+    Meaning::Fault(Box::new(if proof { fault.proved() } else { fault }))
+}
+
+/// The published error a refusal is about: by its code, else by its message.
+pub(super) fn published(refusal: &Refusal) -> Option<&'static Published> {
+    match &refusal.code {
+        Some(code) => TABLE.iter().find(|published| published.code == code),
+        None => published_by_message(&refusal.message),
+    }
+}
+
+/// The first published error whose message stands in the text.
+pub(super) fn published_by_message(text: &str) -> Option<&'static Published> {
+    let text = text.to_lowercase();
+    TABLE.iter().find(|published| text.contains(&published.message.to_lowercase()))
+}
+
+fn fault(published: &Published, action: Action) -> Fault {
+    if published.code == "1004" && action == Action::Update {
+        return Fault::new(Code::CandidateNotFound, "The vendor has no student with this id.");
+    }
+    let fault = Fault::new(published.kind, published.detail);
+    match published.pointer {
+        Some(pointer) => fault.about(FieldFault::new(pointer, published.kind.as_str(), published.detail)),
+        None => fault,
+    }
+}
+
+fn unverified() -> Fault {
+    Fault::unknown(
+        Code::CandidateAlreadyExists,
+        "account_exists_unverified: the vendor has an account with this user name; whether an earlier attempt made it, or \
+         somebody else, cannot be seen from here.",
+    )
+}
+
+fn unpublished(refusal: &Refusal) -> Fault {
+    let validation = VALIDATION.is_match(&refusal.message) && !FAILURE.is_match(&refusal.message);
+    if refusal.code.is_none() && validation {
+        return Fault::new(Code::VendorRejectedRequest, "The vendor found the request invalid; its message says why.");
+    }
+    Fault::unknown(Code::VendorErrorUnmapped, "The vendor reported an error it has not published.")
+}
+
+/// The vendor says that a refusal may have several reasons. One that also speaks of an existing account does not prove
+/// that there is none.
+fn mentions_account(refusal: &Refusal) -> bool {
+    refusal.message.contains(EXISTS) || refusal.message.to_lowercase().contains("already exist")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::outcome::Outcome;
+
+    const FIRST: Asked = Asked { action: Action::Add, attempt: Attempt::First, own_user_name: true };
+    const SETTLING: Asked = Asked { attempt: Attempt::Settling, ..FIRST };
+
+    fn refusal(code: Option<&str>, message: &str) -> Refusal {
+        Refusal { code: code.map(str::to_owned), message: message.to_owned() }
+    }
+
+    fn fault_of(refusal: &Refusal, asked: Asked) -> Fault {
+        match meaning(refusal, asked) {
+            Meaning::Fault(fault) => *fault,
+            Meaning::DoneBefore => panic!("{refusal:?}"),
+        }
+    }
+
+    #[test]
+    fn every_published_code_has_its_meaning() {
+        for (code, kind, pointer) in [
+            ("1001", Code::VendorContractError, None),
+            ("1002", Code::ConnectionMisconfigured, None),
+            ("1003", Code::ConnectionCredentialsInvalid, None),
+            ("1004", Code::InvalidField, Some("/externalId")),
+            ("1005", Code::GroupNotFound, Some("/group")),
+            ("1006", Code::InvalidField, Some("/active")),
+            ("1007", Code::CandidateAlreadyExists, Some("/userName")),
+            ("1008", Code::VendorSeatLimitReached, None),
+        ] {
+            let fault = fault_of(&refusal(Some(code), ""), FIRST);
+            assert_eq!((fault.code, fault.outcome), (kind, Outcome::NotApplied), "{code}");
+            assert_eq!(fault.errors.first().map(|error| error.pointer.as_str()), pointer, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_1004_to_1006_are_proof() {
+        for published in &TABLE {
+            if published.code != EXISTS {
+                let expected = ["1004", "1005", "1006"].contains(&published.code);
+                assert_eq!(
+                    fault_of(&refusal(Some(published.code), ""), SETTLING).proof,
+                    expected,
+                    "{}",
+                    published.code
+                );
+            }
+        }
+        let both = refusal(Some("1005"), "Group Name is invalid, 1007 Username already exist");
+        assert!(!fault_of(&both, SETTLING).proof);
+        assert!(!fault_of(&refusal(None, "email is required"), SETTLING).proof);
+    }
+
+    #[test]
+    fn a_message_without_its_code_is_known_all_the_same() {
+        assert_eq!(fault_of(&refusal(None, "username ALREADY EXIST"), FIRST).code, Code::CandidateAlreadyExists);
+        let full = "Maximum Student count is reached. You cannot add more students";
+        assert_eq!(fault_of(&refusal(None, full), FIRST).code, Code::VendorSeatLimitReached);
+    }
+
+    #[test]
+    fn an_unknown_student_is_no_candidate() {
+        let update = Asked { action: Action::Update, ..FIRST };
+        assert_eq!(fault_of(&refusal(Some("1004"), ""), update).code, Code::CandidateNotFound);
+    }
+
+    #[test]
+    fn a_taken_name_on_a_repeat_proves_only_a_name_of_our_own() {
+        assert!(matches!(meaning(&refusal(Some("1007"), ""), SETTLING), Meaning::DoneBefore));
+        let theirs = Asked { own_user_name: false, ..SETTLING };
+        let fault = fault_of(&refusal(Some("1007"), ""), theirs);
+        assert_eq!((fault.code, fault.outcome, fault.proof), (Code::CandidateAlreadyExists, Outcome::Unknown, false));
+        assert!(fault.detail.starts_with("account_exists_unverified:"));
+    }
+
+    #[test]
+    fn an_error_nobody_published_leaves_the_write_unknown() {
+        for unknown in [
+            refusal(Some("1099"), "email is required"),
+            refusal(None, ""),
+            refusal(None, "System.Data.SqlClient.SqlException: column 'x' is required"),
+            refusal(None, "E-mail could not be sent"),
+        ] {
+            let fault = fault_of(&unknown, FIRST);
+            assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_validation_text_is_a_refusal() {
+        for text in ["email is required, username is required", "Validation error: email", "Password is not valid"] {
+            let fault = fault_of(&refusal(None, text), FIRST);
+            assert_eq!((fault.code, fault.outcome), (Code::VendorRejectedRequest, Outcome::NotApplied), "{text}");
+        }
+    }
+}

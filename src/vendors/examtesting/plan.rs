@@ -1,0 +1,177 @@
+//! What is decided before a byte is sent: defaults, a user name and a password where the caller gave none, and every
+//! member the vendor would refuse or has no place for.
+
+use super::wire::{self, LONGEST, Parameter};
+use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::environment::Environment;
+use crate::domain::ids::CandidateId;
+use crate::domain::outcome::Warning;
+use crate::domain::problem::FieldFault;
+use crate::domain::vendor::{KnownCandidate, Planned, Registration, Update};
+use crate::secret::Secret;
+
+/// What the connection's settings decide.
+pub(super) struct Rules {
+    pub(super) send_student_id: bool,
+    pub(super) default_group: Option<String>,
+}
+
+/// Members the vendor has no place for.
+pub(super) const IGNORED: [&str; 4] = ["/birthDate", "/gender", "/photo", "/custom"];
+
+const PASSWORD_LENGTH: u32 = 12;
+const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const DIGITS: &[u8; 10] = b"0123456789";
+
+/// The registration, defaults filled in.
+///
+/// # Errors
+/// Every member at fault.
+pub(super) fn registration(
+    rules: &Rules,
+    id: &CandidateId,
+    new: NewCandidate,
+    environment: &Environment,
+) -> Result<Planned<Registration>, Vec<FieldFault>> {
+    let NewCandidate { mut person, password, if_exists: _ } = new;
+    let mut warnings = ignored(&person, person.given());
+    warnings.extend(unsplit(&person));
+    let own_user_name = person.user_name.is_none();
+    if own_user_name {
+        person.user_name = Some(user_name(person.external_id.as_deref(), id));
+    }
+    person.group = person.group.or_else(|| rules.default_group.clone());
+    let own_password = password.is_none();
+    let password = password.unwrap_or_else(|| generated_password(environment));
+    let faults = faults(&wire::parameters(&person, student_id(rules, &person), Some(&password)));
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let write = Registration { id: id.clone(), person, own_user_name, password: Some(password), own_password };
+    Ok(Planned { write, warnings })
+}
+
+/// The update.
+///
+/// # Errors
+/// Every member at fault.
+pub(super) fn update(
+    rules: &Rules,
+    mut candidate: KnownCandidate,
+    touched: Vec<String>,
+) -> Result<Planned<Update>, Vec<FieldFault>> {
+    if vendor_id(&candidate).is_none() {
+        let detail = "the vendor's id of this candidate is not known, and an update cannot be sent without it";
+        return Err(vec![FieldFault::unsupported("", detail)]);
+    }
+    candidate.person.group = candidate.person.group.or_else(|| rules.default_group.clone());
+    let mut warnings = ignored(&candidate.person, touched.clone());
+    if touched.iter().any(|pointer| pointer == "/externalId") {
+        // On an update `stusID` says who is meant, so it cannot carry a new id.
+        warnings.push(Warning::field_ignored("/externalId"));
+    }
+    if touched.iter().any(|pointer| pointer.starts_with("/name")) {
+        warnings.extend(unsplit(&candidate.person));
+    }
+    let parameters = wire::parameters(&candidate.person, vendor_id(&candidate), None);
+    let mut faults = faults(&parameters);
+    if candidate.person.user_name.is_none() {
+        faults.push(FieldFault::missing("/userName", "the vendor needs it"));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(Planned { write: Update { candidate, touched }, warnings })
+}
+
+/// `stusID` of a registration.
+pub(super) fn student_id<'a>(rules: &Rules, person: &'a Person) -> Option<&'a str> {
+    person.external_id.as_deref().filter(|_| rules.send_student_id)
+}
+
+/// `StudentId` as the vendor answered it.
+pub(super) fn vendor_id(candidate: &KnownCandidate) -> Option<&str> {
+    candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str)
+}
+
+fn faults(parameters: &[Parameter<'_>]) -> Vec<FieldFault> {
+    let fault = |parameter: &Parameter<'_>| match parameter.value {
+        Some(value) => wire::refusal(value).map(|detail| FieldFault::invalid(parameter.pointer.clone(), detail)),
+        None if matches!(parameter.name, "groupName" | "email") => {
+            Some(FieldFault::missing(parameter.pointer.clone(), "the vendor needs it"))
+        }
+        None => None,
+    };
+    parameters.iter().filter_map(fault).collect()
+}
+
+fn ignored(person: &Person, members: Vec<String>) -> Vec<Warning> {
+    let has_no_place = |pointer: &String| {
+        IGNORED
+            .iter()
+            .any(|known| pointer.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+            || pointer == "/name/formatted" && !wire::is_unsplit(&person.name) && !says_nothing_new(person)
+    };
+    members.into_iter().filter(has_no_place).map(|pointer| Warning::field_ignored(&pointer)).collect()
+}
+
+/// Whether `formatted` is absent or only repeats the two parts that are sent.
+fn says_nothing_new(person: &Person) -> bool {
+    let Some(formatted) = &person.name.formatted else { return true };
+    let parts = [&person.name.given_name, &person.name.family_name].into_iter().flatten();
+    formatted.split_whitespace().eq(parts.flat_map(|part| part.split_whitespace()))
+}
+
+fn unsplit(person: &Person) -> Option<Warning> {
+    let detail = "The vendor keeps first and last name apart; the whole name was sent as last name. Give givenName and \
+                  familyName to have it otherwise.";
+    wire::is_unsplit(&person.name).then(|| Warning::at("name_unsplit", "/name/formatted", detail))
+}
+
+/// `<externalId or "c">-<last 8 of the candidate id>`: the same for every repeat of this registration, and nobody else's.
+/// An external id too long for it is cut; one with characters the vendor refuses is left out.
+fn user_name(external_id: Option<&str>, id: &CandidateId) -> String {
+    let id = id.as_str();
+    let tail = &id[id.len().saturating_sub(8)..];
+    let most = LONGEST - tail.len() - 1;
+    let head: String = external_id.unwrap_or_default().chars().take(most).collect();
+    let head = if wire::refusal(&head).is_some() { "c" } else { &head };
+    format!("{head}-{tail}")
+}
+
+/// Twelve letters and digits, at least one of each, every such password equally likely (to within 2⁻⁵⁶): a number below
+/// their count is drawn and written out in their order, so no draw is ever thrown away.
+fn generated_password(environment: &Environment) -> Secret {
+    let total = passwords(PASSWORD_LENGTH, false, false);
+    let mut rest = u128::from_be_bytes(environment.random()) % total;
+    let (mut letter, mut digit) = (false, false);
+    let mut password = String::new();
+    for left in (0..PASSWORD_LENGTH).rev() {
+        let after_letter = passwords(left, true, digit);
+        let letters = 52 * after_letter;
+        let (alphabet, each): (&[u8], _) = if rest < letters {
+            letter = true;
+            (LETTERS, after_letter)
+        } else {
+            rest -= letters;
+            digit = true;
+            (DIGITS, passwords(left, letter, true))
+        };
+        let index = usize::try_from(rest / each).unwrap_or_default();
+        rest %= each;
+        password.push(char::from(alphabet[index]));
+    }
+    Secret::new(password)
+}
+
+/// How many endings of this length make a password complete, given what it has already.
+const fn passwords(left: u32, letter: bool, digit: bool) -> u128 {
+    let all = 62_u128.pow(left);
+    match (letter, digit) {
+        (true, true) => all,
+        (true, false) => all - 52_u128.pow(left),
+        (false, true) => all - 10_u128.pow(left),
+        // Only asked for the whole password; of no character at all it would count the empty one twice.
+        (false, false) => all - 52_u128.pow(left) - 10_u128.pow(left),
+    }
+}

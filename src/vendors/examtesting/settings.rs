@@ -1,0 +1,183 @@
+//! What an operator gives for an `ExamTesting` connection, and the checks it has to pass before anything is sent.
+//!
+//! It must never show a secret: faults name the key, not its value.
+
+use regex::Regex;
+use serde::Deserialize;
+use url::Url;
+
+use super::reader::Format;
+use super::wire::{self, ParamsIn};
+use crate::secret::{Secret, SecretRef};
+use crate::vendors::{SettingFault, Setup};
+
+/// The keys of an `ExamTesting` connection.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Settings {
+    /// Where the interface lives. The vendor's page shows plain `http`; whether `https` works everywhere is undocumented.
+    #[serde(default = "default_base_url")]
+    pub base_url: String,
+    /// `Institutionid`.
+    pub institution_id: String,
+    /// `Apikey`.
+    pub api_key: SecretRef,
+    /// `ApiPass`.
+    pub api_pass: SecretRef,
+    /// Where the parameters travel; `action` is always in the query.
+    #[serde(default)]
+    pub params_in: ParamsIn,
+    /// The form of the answers. The vendor documents its fields but not its form, so a pilot may freeze the real one.
+    #[serde(default)]
+    pub response_format: ResponseFormat,
+    /// With `response_format = "regex"`: an expression with the named groups `status`, `id`, `code`, `msg`.
+    #[serde(default)]
+    pub response_regex: String,
+    /// Whether `externalId` is sent as `stusID`. Whose id that is on `add` is undocumented; we assume the caller's.
+    #[serde(default = "yes")]
+    pub send_student_id: bool,
+    /// The group of a candidate who has none.
+    #[serde(default)]
+    pub default_group: String,
+    /// Whether `action=update` may be used. The vendor names that action and documents nothing else about it.
+    #[serde(default)]
+    pub update_enabled: bool,
+}
+
+/// Which form of answer is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Whatever can be understood without guessing at what happened.
+    #[default]
+    Auto,
+    /// `SUCCESS|12345`, `ERROR|1007|…`; a comma also separates.
+    Pipe,
+    /// `Status=SUCCESS&StudentId=12345`, `Status: SUCCESS, StudentId: 12345`.
+    Kv,
+    /// A JSON object.
+    Json,
+    /// An XML document.
+    Xml,
+    /// By `response_regex`.
+    Regex,
+}
+
+/// The settings once they are known to work.
+pub(super) struct Checked {
+    pub(super) base_url: Url,
+    pub(super) institution_id: String,
+    pub(super) api_key: Secret,
+    pub(super) api_pass: Secret,
+    pub(super) params_in: ParamsIn,
+    pub(super) format: Format,
+    pub(super) send_student_id: bool,
+    pub(super) default_group: Option<String>,
+    pub(super) update_enabled: bool,
+}
+
+const GROUPS: [&str; 4] = ["status", "id", "code", "msg"];
+
+impl Settings {
+    /// # Errors
+    /// Every setting that cannot work.
+    pub(super) fn checked(self, setup: &Setup<'_>) -> Result<Checked, Vec<SettingFault>> {
+        let Self {
+            base_url,
+            institution_id,
+            api_key,
+            api_pass,
+            params_in,
+            response_format,
+            response_regex,
+            send_student_id,
+            default_group,
+            update_enabled,
+        } = self;
+        let mut faults = Vec::new();
+        let base_url = noted(&mut faults, "base_url", address(&base_url, setup));
+        let institution_id = noted(&mut faults, "institution_id", line(institution_id, true));
+        let api_key = noted(&mut faults, "api_key", api_key.resolve(setup.secrets));
+        let api_pass = noted(&mut faults, "api_pass", api_pass.resolve(setup.secrets));
+        let format = noted(&mut faults, "response_regex", format(response_format, &response_regex));
+        let default_group = noted(&mut faults, "default_group", line(default_group, false));
+        let (Some(base_url), Some(institution_id), Some(api_key), Some(api_pass), Some(format), Some(default_group)) =
+            (base_url, institution_id, api_key, api_pass, format, default_group)
+        else {
+            return Err(faults);
+        };
+        Ok(Checked {
+            base_url,
+            institution_id,
+            api_key,
+            api_pass,
+            params_in,
+            format,
+            send_student_id,
+            default_group: Some(default_group).filter(|group| !group.is_empty()),
+            update_enabled,
+        })
+    }
+}
+
+fn default_base_url() -> String {
+    "https://api.examtesting.com".to_owned()
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn noted<T>(faults: &mut Vec<SettingFault>, key: &str, result: Result<T, String>) -> Option<T> {
+    result.map_err(|detail| faults.push(SettingFault { key: key.to_owned(), detail })).ok()
+}
+
+fn address(text: &str, setup: &Setup<'_>) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not an absolute URL: {error}"))?;
+    setup.connection.accepts(&url)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry credentials; use api_key and api_pass".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or a fragment".to_owned());
+    }
+    Ok(url)
+}
+
+fn line(text: String, required: bool) -> Result<String, String> {
+    if required && text.trim().is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    match wire::refusal(&text) {
+        Some(detail) if !text.is_empty() => Err(detail),
+        _ => Ok(text),
+    }
+}
+
+fn format(format: ResponseFormat, pattern: &str) -> Result<Format, String> {
+    if format != ResponseFormat::Regex && !pattern.is_empty() {
+        return Err("is only read with response_format = \"regex\"".to_owned());
+    }
+    match format {
+        ResponseFormat::Auto => Ok(Format::Auto),
+        ResponseFormat::Pipe => Ok(Format::Pipe),
+        ResponseFormat::Kv => Ok(Format::Kv),
+        ResponseFormat::Json => Ok(Format::Json),
+        ResponseFormat::Xml => Ok(Format::Xml),
+        ResponseFormat::Regex => expression(pattern).map(Format::Regex),
+    }
+}
+
+fn expression(pattern: &str) -> Result<Regex, String> {
+    if pattern.is_empty() {
+        return Err("is needed with response_format = \"regex\"".to_owned());
+    }
+    let expression = Regex::new(pattern).map_err(|error| format!("is not a regular expression: {error}"))?;
+    let names: Vec<&str> = expression.capture_names().flatten().collect();
+    if let Some(stranger) = names.iter().find(|name| !GROUPS.contains(name)) {
+        return Err(format!("has the group `{stranger}`; known are status, id, code and msg"));
+    }
+    if !names.contains(&"status") {
+        return Err("needs the named group `status`".to_owned());
+    }
+    Ok(expression)
+}

@@ -1,0 +1,325 @@
+//! The adapter against a server on this machine: what it sends, and what it makes of the answers.
+
+mod planning;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::domain::candidate::{Address, IfCandidateExists, Name, PhoneKind, PhoneNumber};
+use crate::domain::environment::{Clock, Entropy};
+use crate::domain::outcome::Outcome;
+use crate::secret::SecretSource;
+use crate::transport::ConnectionSettings;
+use crate::vendors::Settings as AnySettings;
+
+const ID: &str = "cand_0123456789abcdef0123456789abcdef";
+const CREDENTIALS: &str = "Institutionid=1234&Apikey=key%26one&ApiPass=pass+w%C3%B6rd";
+
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+/// Counts, so that every draw differs and every run is the same.
+struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        for byte in bytes {
+            let drawn = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            *byte = drawn.to_be_bytes()[0];
+        }
+    }
+}
+
+fn environment() -> Environment {
+    Environment { clock: Arc::new(Noon), entropy: Arc::new(Counting(AtomicU64::new(1))) }
+}
+
+struct NoSecrets;
+
+impl SecretSource for NoSecrets {
+    fn variable(&self, name: &str) -> Result<Secret, String> {
+        Err(format!("environment variable {name} is not set"))
+    }
+
+    fn file(&self, path: &str) -> Result<Secret, String> {
+        Err(format!("file {path} cannot be read"))
+    }
+}
+
+fn connected(more: Value) -> Result<Arc<dyn Vendor>, Vec<SettingFault>> {
+    let mut settings = json!({
+        "vendor": "examtesting", "institution_id": "1234", "api_key": "plain:key&one", "api_pass": "plain:pass wörd",
+    });
+    if let (Value::Object(settings), Value::Object(more)) = (&mut settings, more) {
+        settings.extend(more);
+    }
+    let settings: AnySettings = serde_json::from_value(settings).unwrap();
+    let connection = ConnectionSettings { requests_per_second: 0, ..ConnectionSettings::default() };
+    let environment = environment();
+    let setup = Setup { name: "et", connection: &connection, secrets: &NoSecrets, environment };
+    settings.connect(&setup).map(|connected| connected.vendor)
+}
+
+fn vendor(more: Value) -> Arc<dyn Vendor> {
+    connected(more).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+/// Answers one request with this status and body; gives back what it was sent.
+async fn server(status: u16, body: &'static str) -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        let mut part = [0; 4096];
+        while !is_whole(&seen) {
+            let read = stream.read(&mut part).await.unwrap();
+            assert_ne!(read, 0, "the request was cut short");
+            seen.extend_from_slice(&part[..read]);
+        }
+        let answer =
+            format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(seen).unwrap()
+    });
+    (address, served)
+}
+
+fn is_whole(seen: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(seen).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    body.len() >= length.parse().unwrap()
+}
+
+fn call(attempt: Attempt) -> Call {
+    Call { attempt, request_id: "r".to_owned(), traceparent: None }
+}
+
+fn full() -> Person {
+    let text = |text: &str| Some(text.to_owned());
+    Person {
+        external_id: text("E-17"),
+        user_name: text("jané"),
+        name: Name { given_name: text("Jané & Co"), family_name: text("Doe=Roe"), formatted: None },
+        email: text("jane+x@example.com"),
+        active: None,
+        phone_numbers: vec![
+            PhoneNumber { kind: PhoneKind::Work, value: "+49 30 1".to_owned() },
+            PhoneNumber { kind: PhoneKind::Mobile, value: "+49 170 2".to_owned() },
+        ],
+        address: Address {
+            street_address: text("Main St. 1"),
+            locality: text("Springfield"),
+            region: text("IL"),
+            postal_code: text("62701"),
+            country: text("US"),
+        },
+        group: text("Class A"),
+        ..Person::default()
+    }
+}
+
+fn small() -> Person {
+    Person { email: Some("a@b.example".to_owned()), group: Some("G".to_owned()), ..Person::default() }
+}
+
+fn new(person: Person, password: Option<&str>) -> NewCandidate {
+    NewCandidate { person, password: password.map(Secret::new), if_exists: IfCandidateExists::Reuse }
+}
+
+fn planned(
+    vendor: &dyn Vendor,
+    person: Person,
+    password: Option<&str>,
+) -> Result<Planned<Registration>, Vec<FieldFault>> {
+    vendor.plan_registration(&CandidateId::parse(ID).unwrap(), new(person, password), &environment())
+}
+
+fn pointers(faults: &[FieldFault]) -> Vec<(&str, &str)> {
+    faults.iter().map(|fault| (fault.pointer.as_str(), fault.code.as_ref())).collect()
+}
+
+async fn registered_with(status: u16, body: &'static str, person: Person, attempt: Attempt) -> Row<Registered> {
+    let (base_url, served) = server(status, body).await;
+    let vendor = vendor(json!({ "base_url": base_url }));
+    let row = planned(&*vendor, person, Some("s3cret-Pass")).unwrap().write;
+    let mut rows = vendor.register(&[row], &call(attempt)).await;
+    served.await.unwrap();
+    assert_eq!(rows.len(), 1);
+    rows.remove(0)
+}
+
+const FULL: &str = "stusID=E-17&groupName=Class+A&Status=True&firstname=Jan%C3%A9+%26+Co&lastname=Doe%3DRoe\
+                    &street=Main+St.+1&city=Springfield&state=IL&zip=62701&country=US&mobile=%2B49+170+2&phone=%2B49+30+1\
+                    &email=jane%2Bx%40example.com&username=jan%C3%A9&password=s3cret-Pass";
+
+#[tokio::test]
+async fn parameters_travel_in_the_published_order_and_spelling() {
+    let parameters = format!("{CREDENTIALS}&{FULL}");
+    for (params_in, query, body) in [
+        ("form", String::new(), parameters.as_str()),
+        ("query", format!("&{parameters}"), ""),
+        ("both", format!("&{parameters}"), parameters.as_str()),
+    ] {
+        let (base_url, served) = server(200, "SUCCESS|12345").await;
+        let vendor = vendor(json!({ "base_url": base_url, "params_in": params_in }));
+        let row = planned(&*vendor, full(), Some("s3cret-Pass")).unwrap().write;
+        let rows = vendor.register(&[row], &call(Attempt::First)).await;
+        let seen = served.await.unwrap();
+        let (head, sent) = seen.split_once("\r\n\r\n").unwrap();
+        assert_eq!(
+            head.lines().next(),
+            Some(format!("POST /ManageCandidate.aspx?action=add{query} HTTP/1.1").as_str())
+        );
+        assert_eq!(sent, body, "{params_in}");
+        let content_type = "content-type: application/x-www-form-urlencoded";
+        assert_eq!(head.to_ascii_lowercase().lines().any(|line| line == content_type), params_in != "query");
+        assert_eq!(Value::Object(rows[0].as_ref().unwrap().value.vendor_ref.clone()), json!({ "id": "12345" }));
+    }
+}
+
+#[tokio::test]
+async fn absent_members_are_not_sent() {
+    let (base_url, served) = server(200, "SUCCESS|1").await;
+    let vendor = vendor(json!({ "base_url": base_url, "send_student_id": false, "default_group": "D" }));
+    let person = Person { active: Some(false), external_id: Some("E".to_owned()), group: None, ..small() };
+    let row = planned(&*vendor, person, Some("pw")).unwrap().write;
+    vendor.register(&[row], &call(Attempt::First)).await;
+    let seen = served.await.unwrap();
+    let expected = "groupName=D&Status=False&email=a%40b.example&username=E-89abcdef&password=pw";
+    assert!(seen.ends_with(&format!("\r\n\r\n{CREDENTIALS}&{expected}")), "{seen}");
+}
+
+#[tokio::test]
+async fn an_update_names_the_student_and_clears_what_was_cleared() {
+    let (base_url, served) = server(200, "Status=SUCCESS").await;
+    let vendor = vendor(json!({ "base_url": base_url, "update_enabled": true }));
+    let known = KnownCandidate {
+        id: CandidateId::parse(ID).unwrap(),
+        person: Person { user_name: Some("u".to_owned()), external_id: Some("E".to_owned()), ..small() },
+        vendor_ref: registered(Some("77".to_owned())).vendor_ref,
+        private: BTreeMap::new(),
+    };
+    let touched = ["/name", "/phoneNumbers", "/birthDate", "/externalId"].map(str::to_owned).to_vec();
+    let plan = vendor.plan_update(known.clone(), touched).unwrap();
+    let ignored: Vec<_> = plan.warnings.iter().filter_map(|warning| warning.pointer.as_deref()).collect();
+    assert_eq!(ignored, ["/birthDate", "/externalId"]);
+    let done = vendor.update(&plan.write, &call(Attempt::First)).await.unwrap();
+    assert_eq!(done, Applied::clean(registered(Some("77".to_owned()))));
+    let seen = served.await.unwrap();
+    assert!(seen.starts_with("POST /ManageCandidate.aspx?action=update HTTP/1.1\r\n"), "{seen}");
+    let expected =
+        "stusID=77&groupName=G&Status=True&firstname=&lastname=&mobile=&phone=&email=a%40b.example&username=u";
+    assert!(seen.ends_with(&format!("\r\n\r\n{CREDENTIALS}&{expected}")), "{seen}");
+
+    let without_id = KnownCandidate { vendor_ref: Map::new(), ..known };
+    assert_eq!(pointers(&vendor.plan_update(without_id, vec![]).unwrap_err()), [("", "capability_unsupported")]);
+}
+
+#[tokio::test]
+async fn nothing_is_updated_while_updates_are_off() {
+    let vendor = vendor(json!({}));
+    let known = KnownCandidate {
+        id: CandidateId::parse(ID).unwrap(),
+        person: small(),
+        vendor_ref: registered(Some("77".to_owned())).vendor_ref,
+        private: BTreeMap::new(),
+    };
+    assert_eq!(pointers(&vendor.plan_update(known.clone(), vec![]).unwrap_err()), [("", "capability_unsupported")]);
+    let update = Update { candidate: known.clone(), touched: vec![] };
+    let fault = vendor.update(&update, &call(Attempt::First)).await.unwrap_err();
+    assert_eq!((fault.code, fault.outcome), (Code::CapabilityUnsupported, Outcome::NotApplied));
+    let fault = vendor.hide(&known, &call(Attempt::First)).await.unwrap_err();
+    assert_eq!((fault.code, fault.outcome), (Code::CapabilityUnsupported, Outcome::NotApplied));
+}
+
+#[tokio::test]
+async fn a_success_without_an_id_is_applied_and_says_so() {
+    for body in ["SUCCESS", "Status=SUCCESS&StudentId=0"] {
+        let done = registered_with(200, body, small(), Attempt::First).await.unwrap();
+        assert!(done.value.vendor_ref.is_empty());
+        assert_eq!(done.warnings[0].code, "vendor_id_missing");
+    }
+}
+
+#[tokio::test]
+async fn a_taken_user_name_on_a_repeat_proves_only_one_of_our_own() {
+    const TAKEN: &str = "ERROR|1007|Username already exist";
+    let first = registered_with(200, TAKEN, small(), Attempt::First).await.unwrap_err();
+    assert_eq!((first.code, first.outcome), (Code::CandidateAlreadyExists, Outcome::NotApplied));
+    let own = registered_with(200, TAKEN, small(), Attempt::Settling).await.unwrap();
+    assert_eq!(own.warnings[0].code, "vendor_id_missing");
+    let theirs = registered_with(200, TAKEN, full(), Attempt::Settling).await.unwrap_err();
+    assert_eq!((theirs.code, theirs.outcome), (Code::CandidateAlreadyExists, Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn a_refused_repeat_leaves_the_write_unknown_unless_it_is_proof() {
+    let proved =
+        registered_with(200, "ERROR|1005|Group Name is invalid", small(), Attempt::Settling).await.unwrap_err();
+    assert_eq!((proved.code, proved.outcome, proved.proof), (Code::GroupNotFound, Outcome::NotApplied, true));
+    for body in ["ERROR|1008|Maximum Student count is reached", "status: ERROR, Reason: email is required"] {
+        let fault = registered_with(200, body, small(), Attempt::Settling).await.unwrap_err();
+        assert_eq!((fault.outcome, fault.proof), (Outcome::Unknown, false), "{body}");
+    }
+    let fault = registered_with(429, "", small(), Attempt::Settling).await.unwrap_err();
+    assert_eq!((fault.code, fault.outcome), (Code::VendorRateLimited, Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn the_status_counts_unless_a_published_refusal_comes_with_it() {
+    const REFUSED: &str = "ERROR|1005|Group Name is invalid";
+    for (status, body, code, outcome) in [
+        (200, REFUSED, Code::GroupNotFound, Outcome::NotApplied),
+        (400, REFUSED, Code::GroupNotFound, Outcome::NotApplied),
+        (400, "ERROR|1099|Unknown error", Code::VendorErrorUnmapped, Outcome::Unknown),
+        (404, "SUCCESS|12345", Code::VendorErrorUnmapped, Outcome::Unknown),
+        (429, REFUSED, Code::VendorRateLimited, Outcome::NotApplied),
+        (500, REFUSED, Code::VendorInternalError, Outcome::Unknown),
+        (500, "SUCCESS|12345", Code::VendorInternalError, Outcome::Unknown),
+        (503, "<html><title>Service Unavailable</title></html>", Code::VendorUnavailable, Outcome::Unknown),
+        (302, "SUCCESS|12345", Code::VendorBadResponse, Outcome::Unknown),
+        (200, "<html><title>Error</title></html>", Code::VendorBadResponse, Outcome::Unknown),
+        (200, "ERROR|1099|Unknown error", Code::VendorErrorUnmapped, Outcome::Unknown),
+        (200, "", Code::VendorBadResponse, Outcome::Unknown),
+    ] {
+        let fault = registered_with(status, body, small(), Attempt::First).await.unwrap_err();
+        assert_eq!((fault.code, fault.outcome), (code, outcome), "{status} {body}");
+        assert_eq!(fault.connection.unwrap().connection, "et");
+        assert_eq!(fault.vendor.unwrap().http_status, Some(status));
+    }
+}
+
+#[tokio::test]
+async fn what_the_vendor_said_is_kept_without_secrets() {
+    let body = "status=ERROR&Reason=1004&error=Student ID is invalid: key%26one s3cret-Pass";
+    let fault = registered_with(200, body, small(), Attempt::First).await.unwrap_err();
+    let said = fault.vendor.unwrap();
+    assert_eq!(said.code.as_deref(), Some("1004"));
+    assert_eq!(said.message.as_deref(), Some("Student ID is invalid: *** ***"));
+    assert_eq!(said.operation, "candidates.create");
+}
+
+#[tokio::test]
+async fn what_the_vendor_lacks_is_declared_and_never_sent() {
+    let vendor = vendor(json!({}));
+    let declared: Vec<_> = DESCRIPTOR.capabilities.iter().map(|capability| capability.operation).collect();
+    assert_eq!(declared, Operation::ALL);
+    assert!(matches!(vendor.check(&call(Attempt::First)).await, Health::Unchecked { .. }));
+    assert_eq!((vendor.assessment_ref("1"), vendor.program_ref("1")), (None, None));
+    let key = vendor.candidate_key(&CandidateKey::Email("a@b.example".to_owned()), None).unwrap_err();
+    assert_eq!(key.code, FieldFault::UNSUPPORTED);
+}

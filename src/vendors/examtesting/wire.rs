@@ -1,0 +1,167 @@
+//! The names `ExamTesting` uses, in the published order and spelling (<https://www.examtesting.com/api-doc.aspx>), and
+//! how a request is put together.
+//!
+//! Always POST: the page allows GET as well, but credentials and passwords do not belong in an address. The one
+//! exception is the operator's (`params_in = "query"`), because the page calls its parameters URL parameters without
+//! saying where a POST carries them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde::Deserialize;
+use url::form_urlencoded;
+
+use crate::domain::candidate::{Address, Name, Person, PhoneKind};
+use crate::secret::Secret;
+use crate::transport::{Request, Target};
+
+/// Where the parameters travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamsIn {
+    /// In the body, form-encoded.
+    #[default]
+    Form,
+    /// In the address.
+    Query,
+    /// In both. A server that joins the two (`Request.Params` of ASP.NET does) would read every value twice.
+    Both,
+}
+
+/// What `ManageCandidate.aspx` can be asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Add,
+    Update,
+}
+
+impl Action {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Update => "update",
+        }
+    }
+}
+
+/// One parameter about the person, with the member it comes from.
+#[derive(Clone)]
+pub(super) struct Parameter<'a> {
+    pub(super) name: &'static str,
+    pub(super) pointer: Cow<'static, str>,
+    pub(super) value: Option<&'a str>,
+}
+
+/// Longest value sent, in characters. The vendor documents no lengths; this is the gateway's own limit.
+pub(super) const LONGEST: usize = 100;
+
+/// Every parameter about the person, the absent ones included, in the published order. `student_id` comes with the
+/// member it stands for.
+pub(super) fn parameters<'a>(
+    person: &'a Person,
+    student_id: Option<&'a str>,
+    password: Option<&'a Secret>,
+) -> [Parameter<'a>; 15] {
+    // Full destructuring: a new member has to be given a place here, or be named as having none.
+    let Person {
+        external_id: _,
+        user_name,
+        name,
+        email,
+        active: _,
+        phone_numbers: _,
+        address,
+        group,
+        birth_date: _,
+        gender: _,
+        photo: _,
+        custom: _,
+    } = person;
+    let Address { street_address, locality, region, postal_code, country } = address;
+    let (last_name_pointer, last_name) = last_name(name);
+    let status = if person.is_active() { "True" } else { "False" };
+    let at = |name, pointer, value| Parameter { name, pointer: Cow::Borrowed(pointer), value };
+    [
+        at("stusID", "/externalId", student_id),
+        at("groupName", "/group", group.as_deref()),
+        at("Status", "/active", Some(status)),
+        at("firstname", "/name/givenName", name.given_name.as_deref()),
+        at("lastname", last_name_pointer, last_name),
+        at("street", "/address/streetAddress", street_address.as_deref()),
+        at("city", "/address/locality", locality.as_deref()),
+        at("state", "/address/region", region.as_deref()),
+        at("zip", "/address/postalCode", postal_code.as_deref()),
+        at("country", "/address/country", country.as_deref()),
+        phone("mobile", person, PhoneKind::Mobile),
+        phone("phone", person, PhoneKind::Work),
+        at("email", "/email", email.as_deref()),
+        at("username", "/userName", user_name.as_deref()),
+        at("password", "/password", password.map(Secret::expose)),
+    ]
+}
+
+/// Whether the name comes as one text only. It is then sent whole as `lastname`: shown behind an empty first name it
+/// reads as it was given, while cutting it in two would guess which word is the family name.
+pub(super) fn is_unsplit(name: &Name) -> bool {
+    let Name { given_name, family_name, formatted } = name;
+    formatted.is_some() && given_name.is_none() && family_name.is_none()
+}
+
+fn last_name(name: &Name) -> (&'static str, Option<&str>) {
+    if is_unsplit(name) {
+        ("/name/formatted", name.formatted.as_deref())
+    } else {
+        ("/name/familyName", name.family_name.as_deref())
+    }
+}
+
+fn phone<'a>(name: &'static str, person: &'a Person, kind: PhoneKind) -> Parameter<'a> {
+    let index = person.phone_numbers.iter().position(|number| number.kind == kind);
+    let pointer =
+        index.map_or(Cow::Borrowed("/phoneNumbers"), |index| Cow::Owned(format!("/phoneNumbers/{index}/value")));
+    Parameter { name, pointer, value: person.phone(kind) }
+}
+
+/// Why a value is not sent, if so. `<` and `&#` set off ASP.NET's own request validation, which answers with an error
+/// page instead of a word about the write.
+pub(super) fn refusal(value: &str) -> Option<String> {
+    if value.trim().is_empty() {
+        Some("must not be blank".to_owned())
+    } else if value.chars().count() > LONGEST {
+        Some(format!("must not have more than {LONGEST} characters at this vendor"))
+    } else if value.chars().any(char::is_control) {
+        Some("must not contain control characters".to_owned())
+    } else if value.contains('<') || value.contains("&#") {
+        Some("must not contain \"<\" or \"&#\" at this vendor".to_owned())
+    } else {
+        None
+    }
+}
+
+/// The request for these parameters, UTF-8 and percent-encoded; `action` is always in the query.
+pub(super) fn request(
+    operation: &'static str,
+    action: Action,
+    parameters: &[(&'static str, &str)],
+    params_in: ParamsIn,
+) -> Request {
+    let in_query: &[_] = if params_in == ParamsIn::Form { &[] } else { parameters };
+    let in_body: &[_] = if params_in == ParamsIn::Query { &[] } else { parameters };
+    let query = encoded([("action", action.as_str())].iter().chain(in_query));
+    let mut headers = HeaderMap::new();
+    if params_in != ParamsIn::Query {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    }
+    Request {
+        operation,
+        method: Method::POST,
+        target: Target::Path(["/ManageCandidate.aspx?", &query].concat()),
+        headers,
+        body: Bytes::from(encoded(in_body)),
+    }
+}
+
+fn encoded<'a>(pairs: impl IntoIterator<Item = &'a (&'static str, &'a str)>) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs.into_iter().copied()).finish()
+}

@@ -1,0 +1,222 @@
+//! The calls themselves: what is sent, and how each answer becomes what is known of every row.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value};
+
+use super::ThinkExam;
+use super::error::{Reading, Suspicion};
+use super::sign::Triple;
+use super::wire::{self, AssignBody, Item, RegistrationRow, Reply};
+use crate::domain::assignment::{Launch, Notify};
+use crate::domain::candidate::Person;
+use crate::domain::capability::Operation;
+use crate::domain::outcome::Warning;
+use crate::domain::problem::{Code, Fault};
+use crate::domain::text::folded;
+use crate::domain::vendor::{Applied, Attempt, Booked, Booking, Call, Registered, Registration, Row, VendorKey};
+use crate::secret::Secret;
+use crate::transport::{Answer, Request, Target};
+
+const REGISTER: &str = "/api/v1/bulkCandidateRegister";
+const ASSIGN: &str = "/api/v1/assignTest";
+
+/// Under which name a sign-in token is kept with a candidate.
+const TOKEN: &str = "token";
+/// RFC 3986 §2.3: what needs no escape anywhere in an address.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// An answer with what has to be masked in it.
+struct Exchanged {
+    answer: Answer,
+    reply: Reply,
+    masks: Vec<Secret>,
+}
+
+impl ThinkExam {
+    /// Registers people, or enters known ones in another group.
+    pub(super) async fn enter(
+        &self,
+        operation: &'static str,
+        people: &[(&Person, Option<&Secret>)],
+        call: &Call,
+    ) -> Vec<Row<Registered>> {
+        let rows: Vec<RegistrationRow<'_>> = people
+            .iter()
+            .map(|(person, password)| RegistrationRow::of(person, *password, self.password_encoding))
+            .collect();
+        let passwords = people.iter().filter_map(|(_, password)| password.cloned()).collect();
+        let exchanged = match wire::bytes(&rows) {
+            Ok(body) => self.exchange(operation, REGISTER, body, passwords, call).await,
+            Err(fault) => Err(fault),
+        };
+        match exchanged {
+            Ok(exchanged) => {
+                let numbers: Vec<Option<&str>> =
+                    people.iter().map(|(person, _)| person.external_id.as_deref()).collect();
+                self.rows_of(operation, &numbers, &exchanged)
+            }
+            Err(fault) => people.iter().map(|_| Err(fault.clone())).collect(),
+        }
+    }
+
+    fn rows_of(
+        &self,
+        operation: &'static str,
+        numbers: &[Option<&str>],
+        exchanged: &Exchanged,
+    ) -> Vec<Row<Registered>> {
+        let Exchanged { answer, reply, masks } = exchanged;
+        let reading = Reading { client: &self.client, operation, answer, masks: masks.clone() };
+        let all = |fault: Fault| numbers.iter().map(|_| Err(fault.clone())).collect();
+        let several = numbers.len() > 1;
+        let items = match (&reply.items, &reply.single) {
+            (Some(items), _) => items.as_slice(),
+            (None, Some(single)) if !several => std::slice::from_ref(single),
+            (None, _) => &[],
+        };
+        if let Some(fault) = reading.fault(&reply.said) {
+            if reply.items.is_some() && !items.is_empty() {
+                return all(reading.bad_response("ThinkExam's answer is an error and has items of its own."));
+            }
+            // A refusal by what the rows say may be about one of them; one by status (429, 503) is about none.
+            let splits = several && (fault.proof || fault.code == Code::VendorErrorUnmapped);
+            return all(if splits { fault.of_call() } else { fault });
+        }
+        wire::places(numbers, items)
+            .into_iter()
+            .map(|place| match place.and_then(|index| items.get(index)) {
+                Some(item) => self.row_of(&reading, item),
+                None => {
+                    Err(reading.bad_response("ThinkExam's answer does not tell which item is about this candidate."))
+                }
+            })
+            .collect()
+    }
+
+    fn row_of(&self, reading: &Reading<'_>, item: &Item) -> Row<Registered> {
+        if let Some(fault) = reading.fault(&item.said) {
+            return Err(fault);
+        }
+        let Item { said: _, enrollment_no, student_id, profile_pic, token } = item;
+        let told = [("id", student_id), ("enrollmentNumber", enrollment_no), ("profilePic", profile_pic)];
+        let vendor_ref: Map<String, Value> = told
+            .into_iter()
+            .filter_map(|(name, value)| value.clone().map(|value| (name.to_owned(), Value::from(value))))
+            .collect();
+        let token = token.as_ref().filter(|_| self.link.as_ref().is_some_and(|link| link.uses(TOKEN)));
+        let private = token.map(|token| (TOKEN.to_owned(), token.expose().to_owned())).into_iter().collect();
+        let detail = "ThinkExam reported success without an id.";
+        let warnings = if student_id.is_some() { Vec::new() } else { vec![Warning::new("vendor_id_missing", detail)] };
+        Ok(Applied { value: Registered { vendor_ref, private }, warnings })
+    }
+
+    pub(super) async fn assign_one(&self, booking: &Booking, call: &Call) -> Row<Booked> {
+        let VendorKey(email) = &booking.candidate;
+        let mail = booking.notify == Notify::VendorEmail;
+        let settling = call.attempt == Attempt::Settling;
+        let body = wire::bytes(&AssignBody {
+            email,
+            test_id: &booking.assessment,
+            // A repeat must not mail the candidate twice.
+            is_mail_enable: wire::flag(mail && !settling),
+            is_password_skip: wire::flag(booking.passwordless),
+        })?;
+        self.single(Operation::AssignmentsCreate.as_str(), ASSIGN, body, call).await?;
+        let mut warnings = Vec::new();
+        if mail && settling {
+            let detail = "An attempt whose outcome was unclear asked for the mail; whether it was sent is not known.";
+            warnings.push(Warning::at("mail_uncertain", "/notify", detail));
+        }
+        let launch = self.launch(booking, &mut warnings);
+        Ok(Applied { value: Booked { vendor_ref: Map::new(), launch, already_there: false }, warnings })
+    }
+
+    fn launch(&self, booking: &Booking, warnings: &mut Vec<Warning>) -> Option<Launch> {
+        let link = self.link.as_ref()?;
+        let token = booking.private.get(TOKEN);
+        if token.is_none() && link.uses(TOKEN) {
+            let detail = "The launch link needs a sign-in token, and ThinkExam gave none for this candidate.";
+            warnings.push(Warning::new("launch_unknown", detail));
+            return None;
+        }
+        let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
+        let url = link.filled(|name| match name {
+            "email" => Some(escaped(&booking.candidate.0)),
+            TOKEN => token.map(|token| escaped(token)),
+            _ => None,
+        });
+        Some(Launch { url, expires_at: None })
+    }
+
+    /// A call with one answer.
+    pub(super) async fn single(
+        &self,
+        operation: &'static str,
+        path: &str,
+        body: Bytes,
+        call: &Call,
+    ) -> Result<(), Fault> {
+        let Exchanged { answer, reply, masks } = self.exchange(operation, path, body, Vec::new(), call).await?;
+        let reading = Reading { client: &self.client, operation, answer: &answer, masks };
+        reading.fault(&reply.said).map_or(Ok(()), Err)
+    }
+
+    /// Sends a signed call; once more with a fresh signature when the first one seems to have been refused for it.
+    async fn exchange(
+        &self,
+        operation: &'static str,
+        path: &str,
+        body: Bytes,
+        secrets: Vec<Secret>,
+        call: &Call,
+    ) -> Result<Exchanged, Fault> {
+        let mut renewed = false;
+        loop {
+            let ticket = self.source.ticket(call);
+            let answer = self.client.send(request(operation, path, body.clone()), &ticket, call).await?;
+            let used = ticket.used();
+            let signature = used.as_ref().map(Triple::secrets).into_iter().flatten().cloned();
+            let masks: Vec<Secret> = secrets.iter().cloned().chain(signature).collect();
+            let reading = Reading { client: &self.client, operation, answer: &answer, masks: masks.clone() };
+            // A redirect is never followed, and what its body says is no answer to this call.
+            let redirect = answer.status.is_redirection();
+            let reply = if redirect { Reply::silent() } else { Reply::read(&answer.body) };
+            match reading.suspicion(&reply.said) {
+                Some(_) if !renewed && self.source.renews() => {
+                    self.source.refused(used.as_ref()).await;
+                    renewed = true;
+                }
+                Some(Suspicion::Signature) => return Err(reading.credentials(&reply.said)),
+                Some(Suspicion::Expiry) | None => return Ok(Exchanged { answer, reply, masks }),
+            }
+        }
+    }
+}
+
+fn request(operation: &'static str, path: &str, body: Bytes) -> Request {
+    let json = HeaderValue::from_static("application/json");
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json)]);
+    Request { operation, method: Method::POST, target: Target::Path(path.to_owned()), headers, body }
+}
+
+/// Rows that would be taken for an earlier one of the same call. The gateway sends no such call; if it ever did, the
+/// vendor's answer could not be told apart.
+pub(super) fn twins(rows: &[Registration]) -> HashSet<usize> {
+    let mut emails = HashSet::new();
+    let mut numbers = HashSet::new();
+    rows.iter()
+        .enumerate()
+        .filter(|(_, row)| {
+            let email = row.person.email.as_deref().is_none_or(|email| emails.insert(folded(email)));
+            let number =
+                row.person.external_id.as_deref().is_none_or(|number| numbers.insert(number.trim().to_owned()));
+            !(email && number)
+        })
+        .map(|(index, _)| index)
+        .collect()
+}

@@ -1,0 +1,144 @@
+//! What can be said of a write before a byte is sent: members `ThinkExam` needs, and ones it has no place for.
+
+use std::collections::BTreeMap;
+
+use super::wire::EXTRAS;
+use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
+use crate::domain::candidate::{NewCandidate, Person, PhoneKind};
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::outcome::Warning;
+use crate::domain::problem::FieldFault;
+use crate::domain::text::{Faults, pointer_token};
+use crate::domain::vendor::{Booking, KnownCandidate, Planned, Registration, Update, VendorKey};
+
+pub(super) fn registration(
+    id: &CandidateId,
+    new: NewCandidate,
+    default_group: Option<&str>,
+) -> Result<Planned<Registration>, Vec<FieldFault>> {
+    let NewCandidate { mut person, password, if_exists: _ } = new;
+    let mut faults = Faults::new();
+    needed(&mut faults, &person);
+    if !person.is_active() {
+        faults.push(FieldFault::unsupported("/active", "ThinkExam cannot register a person as inactive."));
+    }
+    let warnings = ignored(&person);
+    person.group = person.group.or_else(|| default_group.map(str::to_owned));
+    let write = Registration { id: id.clone(), person, own_user_name: false, password, own_password: false };
+    faults.or(Planned { write, warnings })
+}
+
+pub(super) fn update(candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>> {
+    let mut faults = Faults::new();
+    needed(&mut faults, &candidate.person);
+    for pointer in touched.iter().filter(|pointer| *pointer != "/group") {
+        faults.push(FieldFault::unsupported(pointer.as_str(), "ThinkExam can change nothing but the group."));
+    }
+    let regrouped = touched.iter().any(|pointer| pointer == "/group");
+    if regrouped && candidate.person.group.is_none() {
+        faults.push(FieldFault::unsupported("/group", "ThinkExam cannot take a person out of a group."));
+    }
+    let detail = "ThinkExam adds the group; the person stays in the earlier ones as well.";
+    let warnings = if regrouped { vec![Warning::at("group_added", "/group", detail)] } else { Vec::new() };
+    faults.or(Planned { write: Update { candidate, touched }, warnings })
+}
+
+pub(super) fn assignment(
+    id: &AssignmentId,
+    order: &NewAssignment,
+    candidate: VendorKey,
+    private: BTreeMap<String, String>,
+    assessment: String,
+) -> Result<Planned<Booking>, Vec<FieldFault>> {
+    let NewAssignment {
+        candidate: _,
+        assessment: _,
+        valid_from,
+        valid_until,
+        center,
+        notify,
+        passwordless,
+        proctoring,
+        if_exists,
+        reference: _,
+    } = order;
+    let decisive = [
+        ("/validFrom", valid_from.is_some(), "ThinkExam takes no time window with an assignment."),
+        ("/validUntil", valid_until.is_some(), "ThinkExam takes no time window with an assignment."),
+        ("/center", center.is_some(), "ThinkExam has no centres."),
+        ("/proctoring/enabled", proctoring.enabled, "ThinkExam takes no proctoring with an assignment."),
+        (
+            "/ifExists",
+            *if_exists == IfAssignmentExists::CreateNew,
+            "ThinkExam has one assignment for a candidate and a test.",
+        ),
+    ];
+    let mut faults = Faults::new();
+    faults.extend(
+        decisive
+            .into_iter()
+            .filter(|(_, given, _)| *given)
+            .map(|(pointer, _, detail)| FieldFault::unsupported(pointer, detail)),
+    );
+    let write = Booking {
+        id: id.clone(),
+        candidate,
+        private,
+        assessment,
+        center: None,
+        valid_from: None,
+        valid_until: None,
+        notify: *notify,
+        passwordless: *passwordless,
+        proctoring: proctoring.clone(),
+        if_exists: *if_exists,
+        // Only the gateway's record can say; ThinkExam's repeat does not depend on it.
+        first_booking: false,
+    };
+    faults.or(Planned { write, warnings: Vec::new() })
+}
+
+/// `ThinkExam` goes by e-mail. The registered spelling goes before the caller's.
+pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldFault> {
+    if let Some(email) = person.and_then(|person| person.email.clone()) {
+        return Ok(VendorKey(email));
+    }
+    match key {
+        CandidateKey::Email(email) => Ok(VendorKey(email.clone())),
+        CandidateKey::ExternalId(_) => {
+            let detail = "ThinkExam goes by e-mail, and the gateway does not know this person's; give `email`.";
+            Err(FieldFault::invalid("/candidate/externalId", detail))
+        }
+        CandidateKey::Id(_) => {
+            let detail = "ThinkExam goes by e-mail, and this candidate has none.";
+            Err(FieldFault::invalid("/candidate/id", detail))
+        }
+    }
+}
+
+/// A test id; its form is undocumented (the vendor's sample is text), so anything a person could have copied is taken.
+pub(super) fn assessment_ref(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && text.chars().count() <= 100 && text.trim() == text;
+    (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
+}
+
+fn needed(faults: &mut Faults, person: &Person) {
+    if person.name.shown().is_none() {
+        faults.push(FieldFault::missing("/name", "ThinkExam needs a name."));
+    }
+    if person.email.is_none() {
+        faults.push(FieldFault::missing("/email", "ThinkExam needs an e-mail address."));
+    }
+}
+
+fn ignored(person: &Person) -> Vec<Warning> {
+    let placeless = |pointer: &str| {
+        let phone = pointer.strip_prefix("/phoneNumbers/").and_then(|index| index.parse::<usize>().ok());
+        let custom = pointer.strip_prefix("/custom/");
+        pointer == "/userName"
+            || pointer.starts_with("/address/")
+            || phone.and_then(|index| person.phone_numbers.get(index)).is_some_and(|it| it.kind == PhoneKind::Work)
+            || custom.is_some_and(|name| !EXTRAS.iter().any(|extra| pointer_token(extra) == name))
+    };
+    person.given().iter().filter(|pointer| placeless(pointer)).map(|pointer| Warning::field_ignored(pointer)).collect()
+}

@@ -1,0 +1,214 @@
+//! The headers `ak`, `sgn` and `ts`, and the formula that makes them where an operator has been given one.
+//!
+//! The vendor says only that all three "are received using the Signature Generation API"; a formula is published nowhere,
+//! so every part of it is a setting. Nothing here does I/O: [`Formula::at`] is a pure function of its settings and the time.
+
+use std::sync::Arc;
+
+use data_encoding::{BASE64, HEXLOWER};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::settings::{Algorithm, Encoding};
+use super::template::Template;
+use crate::domain::problem::{Code, Fault};
+use crate::secret::Secret;
+
+/// The three header values of a signed call; a clone is the same triple, one with equal values is not.
+#[derive(Debug, Clone)]
+pub(super) struct Triple(Arc<Values>);
+
+#[derive(Debug)]
+struct Values {
+    ak: Secret,
+    sgn: Secret,
+    ts: Secret,
+}
+
+impl Triple {
+    /// The triple, if all three can be headers.
+    ///
+    /// # Errors
+    /// The name of the one that cannot.
+    pub(super) fn new(ak: Secret, sgn: Secret, ts: Secret) -> Result<Self, &'static str> {
+        for (name, value) in [("ak", &ak), ("sgn", &sgn), ("ts", &ts)] {
+            if value.expose().is_empty() || HeaderValue::from_str(value.expose()).is_err() {
+                return Err(name);
+            }
+        }
+        Ok(Self(Arc::new(Values { ak, sgn, ts })))
+    }
+
+    /// Whether it is this very triple. A service may give equal values twice; they are two triples all the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What must not be shown when the vendor repeats it.
+    pub(super) fn secrets(&self) -> [&Secret; 2] {
+        [&self.0.ak, &self.0.sgn]
+    }
+
+    /// Sets the headers.
+    ///
+    /// # Errors
+    /// `internal`; the values were found fit when the triple was made.
+    pub(super) fn write(&self, headers: &mut HeaderMap) -> Result<(), Fault> {
+        let Values { ak, sgn, ts } = &*self.0;
+        for (name, value) in [("ak", ak), ("sgn", sgn), ("ts", ts)] {
+            let mut value = HeaderValue::from_str(value.expose())
+                .map_err(|_| Fault::new(Code::Internal, format!("The value of `{name}` cannot be sent.")))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Triple {
+    pub(super) fn shown(&self) -> [&str; 3] {
+        [self.0.ak.expose(), self.0.sgn.expose(), self.0.ts.expose()]
+    }
+}
+
+/// How a formula computes and writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MacSettings {
+    pub(super) algorithm: Algorithm,
+    pub(super) encoding: Encoding,
+    pub(super) milliseconds: bool,
+}
+
+/// `sgn` = HMAC over a message made of key, secret and time.
+#[derive(Clone)]
+pub(super) struct Formula {
+    api_key: Secret,
+    secret: Secret,
+    key: Zeroizing<Vec<u8>>,
+    message: Template,
+    mac: MacSettings,
+}
+
+impl Formula {
+    /// A formula; `key` is `secret` decoded.
+    ///
+    /// # Errors
+    /// A sentence about an API key that cannot be a header.
+    pub(super) fn new(
+        api_key: Secret,
+        secret: Secret,
+        key: Zeroizing<Vec<u8>>,
+        message: Template,
+        mac: MacSettings,
+    ) -> Result<Self, String> {
+        if HeaderValue::from_str(api_key.expose()).is_err() {
+            return Err("cannot be sent as a header".to_owned());
+        }
+        Ok(Self { api_key, secret, key, message, mac })
+    }
+
+    /// The triple of this moment.
+    ///
+    /// # Errors
+    /// `internal`, should the hash refuse the key; HMAC (RFC 2104) takes keys of any length.
+    pub(super) fn at(&self, now: Timestamp) -> Result<Triple, Fault> {
+        let ts = if self.mac.milliseconds { now.as_millisecond() } else { now.as_second() }.to_string();
+        let message = Zeroizing::new(self.message.filled(|name| match name {
+            "api_key" => Some(self.api_key.expose().to_owned()),
+            "secret" => Some(self.secret.expose().to_owned()),
+            "ts" => Some(ts.clone()),
+            _ => None,
+        }));
+        let bytes = match self.mac.algorithm {
+            Algorithm::Sha256 => code_of::<Hmac<sha2::Sha256>>(&self.key, message.as_bytes()),
+            Algorithm::Sha1 => code_of::<Hmac<sha1::Sha1>>(&self.key, message.as_bytes()),
+            Algorithm::Md5 => code_of::<Hmac<md5::Md5>>(&self.key, message.as_bytes()),
+        };
+        let failed = || Fault::new(Code::Internal, "The signature could not be computed.");
+        let bytes = bytes.ok_or_else(failed)?;
+        let sgn = match self.mac.encoding {
+            Encoding::Hex => HEXLOWER.encode(&bytes),
+            Encoding::Base64 => BASE64.encode(&bytes),
+        };
+        Triple::new(self.api_key.clone(), Secret::new(sgn), Secret::new(ts)).map_err(|_| failed())
+    }
+}
+
+fn code_of<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+    let mut mac = <M as KeyInit>::new_from_slice(key).ok()?;
+    mac.update(message);
+    Some(mac.finalize().into_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::vendors::thinkexam::check::decoded;
+    use crate::vendors::thinkexam::settings::KeyEncoding;
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        vectors: Vec<Vector>,
+    }
+
+    #[derive(Deserialize)]
+    struct Vector {
+        algorithm: Algorithm,
+        encoding: Encoding,
+        api_key: String,
+        secret: String,
+        key_encoding: KeyEncoding,
+        key_hex: String,
+        message: String,
+        milliseconds: bool,
+        now: Timestamp,
+        ts: String,
+        sgn: String,
+    }
+
+    #[test]
+    fn the_formula_agrees_with_an_independent_computation() {
+        let file = include_str!("../../../tests/vectors/thinkexam/hmac.json");
+        let file: Vectors = serde_json::from_str(file).unwrap();
+        assert!(file.vectors.len() >= 6);
+        for vector in file.vectors {
+            let key = decoded(&Secret::new(vector.secret.as_str()), vector.key_encoding).unwrap();
+            assert_eq!(HEXLOWER.encode(&key), vector.key_hex);
+            let mac = MacSettings {
+                algorithm: vector.algorithm,
+                encoding: vector.encoding,
+                milliseconds: vector.milliseconds,
+            };
+            let formula = Formula::new(
+                Secret::new(vector.api_key.as_str()),
+                Secret::new(vector.secret),
+                key,
+                Template::new(vector.message),
+                mac,
+            );
+            let triple = formula.unwrap().at(vector.now).unwrap();
+            assert_eq!(triple.shown(), [&vector.api_key, &vector.sgn, &vector.ts]);
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_a_header_is_named() {
+        let secret = |text: &str| Secret::new(text);
+        assert_eq!(Triple::new(secret("a"), secret("b\n"), secret("c")).unwrap_err(), "sgn");
+        assert_eq!(Triple::new(secret("a"), secret("b"), secret("")).unwrap_err(), "ts");
+    }
+
+    #[test]
+    fn the_headers_are_kept_out_of_debug_output() {
+        let triple = Triple::new(Secret::new("key-1"), Secret::new("sig-1"), Secret::new("17")).unwrap();
+        let mut headers = HeaderMap::new();
+        triple.write(&mut headers).unwrap();
+        assert_eq!([&headers["ak"], &headers["sgn"], &headers["ts"]], ["key-1", "sig-1", "17"]);
+        assert!(!format!("{headers:?}{triple:?}").contains("sig-1"));
+    }
+}

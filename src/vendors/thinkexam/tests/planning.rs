@@ -1,0 +1,166 @@
+//! What is said of a write before anything is sent.
+
+use serde_json::json;
+
+use super::*;
+use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment, Notify, Proctoring};
+use crate::domain::candidate::{Address, PhoneKind, PhoneNumber};
+use crate::domain::capability::{Operation, Repeat};
+use crate::domain::problem::FieldFault;
+use crate::domain::vendor::{KnownCandidate, Packing, Vendor};
+
+fn vendor() -> Arc<dyn Vendor> {
+    connected("https://exams.example.com").vendor
+}
+
+fn told(faults: &[FieldFault]) -> Vec<(&str, &str)> {
+    faults.iter().map(|fault| (fault.pointer.as_str(), fault.code.as_ref())).collect()
+}
+
+fn known() -> KnownCandidate {
+    KnownCandidate {
+        id: candidate_id(),
+        person: person(Some("E-1"), "ada@example.com"),
+        vendor_ref: serde_json::Map::new(),
+        private: std::collections::BTreeMap::new(),
+    }
+}
+
+fn order() -> NewAssignment {
+    NewAssignment {
+        candidate: CandidateKey::Email("ada@example.com".to_owned()),
+        assessment: "12345".to_owned(),
+        valid_from: None,
+        valid_until: None,
+        center: None,
+        notify: Notify::VendorEmail,
+        passwordless: true,
+        proctoring: Proctoring::default(),
+        if_exists: IfAssignmentExists::Fail,
+        reference: Some("order-1".to_owned()),
+    }
+}
+
+#[test]
+fn a_registration_needs_name_and_address_and_cannot_be_inactive() {
+    let person = Person { active: Some(false), ..Person::default() };
+    let faults = vendor().plan_registration(&candidate_id(), new_candidate(person), &environment().0).unwrap_err();
+    let expected = [("/name", "missing_field"), ("/email", "missing_field"), ("/active", "capability_unsupported")];
+    assert_eq!(told(&faults), expected);
+}
+
+#[test]
+fn members_without_a_place_are_named() {
+    let mut person = person(None, "ada@example.com");
+    person.user_name = Some("ada".to_owned());
+    person.active = Some(true);
+    person.address = Address { locality: Some("London".to_owned()), ..Address::default() };
+    person.phone_numbers = vec![
+        PhoneNumber { kind: PhoneKind::Mobile, value: "1".to_owned() },
+        PhoneNumber { kind: PhoneKind::Work, value: "2".to_owned() },
+    ];
+    for name in ["extra1", "extra4", "a/b"] {
+        person.custom.insert(name.to_owned(), "x".to_owned());
+    }
+    let planned = vendor().plan_registration(&candidate_id(), new_candidate(person), &environment().0).unwrap();
+    let pointers: Vec<_> = planned.warnings.iter().filter_map(|warning| warning.pointer.as_deref()).collect();
+    assert_eq!(pointers, ["/userName", "/phoneNumbers/1", "/address/locality", "/custom/a~1b", "/custom/extra4"]);
+    assert_eq!(planned.write.person.group.as_deref(), Some("Default course"));
+}
+
+#[test]
+fn only_the_group_can_change() {
+    let vendor = vendor();
+    let mut candidate = known();
+    candidate.person.group = Some("CE105".to_owned());
+    let planned = vendor.plan_update(candidate.clone(), vec!["/group".to_owned()]).unwrap();
+    assert_eq!(planned.warnings[0].code, "group_added");
+    let faults = vendor.plan_update(candidate, vec!["/group".to_owned(), "/email".to_owned()]).unwrap_err();
+    assert_eq!(told(&faults), [("/email", "capability_unsupported")]);
+    let faults = vendor.plan_update(known(), vec!["/group".to_owned()]).unwrap_err();
+    assert_eq!(told(&faults), [("/group", "capability_unsupported")]);
+}
+
+#[test]
+fn decisive_members_of_an_order_without_a_place_are_refused() {
+    let vendor = vendor();
+    let key = VendorKey("ada@example.com".to_owned());
+    let plan = |order: &NewAssignment| {
+        let id = AssignmentId::generate(&environment().0);
+        vendor.plan_assignment(
+            &id,
+            order,
+            key.clone(),
+            std::collections::BTreeMap::new(),
+            "12345".to_owned(),
+            environment().0.now(),
+        )
+    };
+    let booking = plan(&order()).unwrap().write;
+    assert_eq!((booking.notify, booking.passwordless), (Notify::VendorEmail, true));
+    let now = Some(environment().0.now());
+    let order = NewAssignment {
+        valid_from: now,
+        valid_until: now,
+        center: Some("c".to_owned()),
+        proctoring: Proctoring { enabled: true, ..Proctoring::default() },
+        if_exists: IfAssignmentExists::CreateNew,
+        ..order()
+    };
+    let faults = plan(&order).unwrap_err();
+    let pointers: Vec<_> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/validFrom", "/validUntil", "/center", "/proctoring/enabled", "/ifExists"]);
+    assert!(faults.iter().all(|fault| fault.code == FieldFault::UNSUPPORTED));
+}
+
+#[test]
+fn a_person_goes_by_e_mail() {
+    let vendor = vendor();
+    let someone = person(Some("E-1"), "Ada@Example.com");
+    let by_email = CandidateKey::Email("ada@example.com".to_owned());
+    let by_number = CandidateKey::ExternalId("E-1".to_owned());
+    assert_eq!(vendor.candidate_key(&by_email, None).unwrap().0, "ada@example.com");
+    assert_eq!(vendor.candidate_key(&by_email, Some(&someone)).unwrap().0, "Ada@Example.com");
+    assert_eq!(vendor.candidate_key(&by_number, Some(&someone)).unwrap().0, "Ada@Example.com");
+    assert_eq!(vendor.candidate_key(&by_number, None).unwrap_err().pointer, "/candidate/externalId");
+}
+
+#[test]
+fn test_ids_are_visible_text() {
+    let vendor = vendor();
+    assert_eq!(vendor.assessment_ref("12345").as_deref(), Some("12345"));
+    for text in ["", " 1", "1\n", &"1".repeat(101)] {
+        assert_eq!(vendor.assessment_ref(text), None, "{text:?}");
+    }
+    assert_eq!(vendor.program_ref("12345"), None);
+}
+
+#[test]
+fn rows_without_a_number_go_alone() {
+    let vendor = vendor();
+    assert_eq!(vendor.packing_of_registration(&registration(None, "a@example.com")), Packing::Alone);
+    let together = |at_most| Packing::Together { key: String::new(), at_most };
+    let row = registration(Some("E-1"), "a@example.com");
+    assert_eq!(vendor.packing_of_registration(&row), together(50));
+    assert_eq!(vendor.packing_of_booking(&booking()), Packing::Alone);
+    let settings = json!({
+        "base_url": "https://x.example",
+        "signature": { "mode": "static", "ak": "plain:a", "sgn": "plain:b", "ts": "plain:1" },
+    });
+    let smaller = attempt_connect(settings, &ConnectionSettings { batch_size: 7, ..unlimited() }).unwrap().vendor;
+    assert_eq!(smaller.packing_of_registration(&row), together(7));
+}
+
+#[tokio::test]
+async fn what_is_not_declared_is_refused_without_a_call() {
+    let vendor = vendor();
+    let descriptor = vendor.descriptor();
+    for operation in Operation::ALL {
+        assert_eq!(descriptor.capability(operation).operation, operation);
+    }
+    assert!(!descriptor.capability(Operation::CandidatesDelete).supported);
+    let fault = vendor.hide(&known(), &first()).await.unwrap_err();
+    assert_eq!(fault.code, crate::domain::problem::Code::CapabilityUnsupported);
+    assert_eq!(vendor.repeat_of_booking(&booking()), Repeat::HarmlessWithFlag);
+    assert_eq!(vendor.repeat_of_registration(&registration(None, "a@example.com")), Repeat::Harmless);
+}

@@ -1,0 +1,230 @@
+//! What becomes of each answer the vendor may give.
+
+use serde_json::{Value, json};
+
+use super::stub::{Canned, Stub, ok};
+use super::*;
+use crate::domain::outcome::Outcome;
+use crate::domain::problem::{Code, Fault, Reach};
+use crate::domain::vendor::{Registered, Row};
+
+async fn registered(canned: Canned, rows: &[Registration]) -> Vec<Row<Registered>> {
+    let stub = Stub::answering(canned).await;
+    connected(&stub.url).vendor.register(rows, &first()).await
+}
+
+async fn refused_booking(canned: Canned) -> Fault {
+    let stub = Stub::answering(canned).await;
+    connected(&stub.url).vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err()
+}
+
+fn told(row: &Row<Registered>) -> Result<&str, (Code, Outcome, bool)> {
+    match row {
+        Ok(applied) => Ok(applied.value.vendor_ref["id"].as_str().unwrap()),
+        Err(fault) => Err((fault.code, fault.outcome, fault.proof)),
+    }
+}
+
+const AMBIGUOUS: Result<&str, (Code, Outcome, bool)> = Err((Code::VendorBadResponse, Outcome::Unknown, false));
+
+#[tokio::test]
+async fn shuffled_and_missing_items_are_told_by_their_number() {
+    let rows = numbered(&["E-1", "E-2", "E-3"]);
+    let results = registered(ok(&fixture!("register_shuffled")), &rows).await;
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [Ok("1"), AMBIGUOUS, Ok("3")]);
+}
+
+#[tokio::test]
+async fn numbers_are_numbers_or_text() {
+    let mut body = fixture!("register_success");
+    body["responseArray"][0]["data"]["enrollmentNo"] = json!(7);
+    body["responseArray"][0]["data"]["studentId"] = json!("70");
+    let results = registered(ok(&body), &numbered(&["E-2", "7"])).await;
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [Ok("85638920"), Ok("70")]);
+}
+
+#[tokio::test]
+async fn item_errors_fail_their_own_rows() {
+    let results = registered(ok(&fixture!("register_item_error")), &numbered(&["E-1", "E-2", "E-3"])).await;
+    let expected = [
+        Ok("1"),
+        Err((Code::InvalidReference, Outcome::NotApplied, true)),
+        Err((Code::VendorErrorUnmapped, Outcome::Unknown, false)),
+    ];
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), expected);
+    let vendor = results[2].as_ref().unwrap_err().vendor.clone().unwrap();
+    assert_eq!((vendor.code.as_deref(), vendor.message.as_deref()), (Some("9999"), Some("Quota full")));
+}
+
+#[tokio::test]
+async fn item_errors_without_a_number_are_nobodys_once_the_order_is_in_doubt() {
+    let body = fixture!("register_item_error");
+    // The one number there is belongs to the second row, so positions tell nothing.
+    let results = registered(ok(&body), &numbered(&["E-0", "E-1", "E-2"])).await;
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, Ok("1"), AMBIGUOUS]);
+    let fewer = registered(ok(&body), &numbered(&["E-1", "E-2", "E-3", "E-4"])).await;
+    assert_eq!(fewer.iter().map(told).collect::<Vec<_>>(), [Ok("1"), AMBIGUOUS, AMBIGUOUS, AMBIGUOUS]);
+}
+
+#[tokio::test]
+async fn a_number_given_by_the_vendor_is_taken_only_where_none_was_sent() {
+    let body = fixture!("register_generated_number");
+    let results = registered(ok(&body), &[registration(None, "ada@example.com")]).await;
+    assert_eq!(told(&results[0]), Ok("85638919"));
+    let results = registered(ok(&body), &numbered(&["E-1"])).await;
+    assert_eq!(told(&results[0]), AMBIGUOUS);
+}
+
+#[tokio::test]
+async fn one_number_twice_is_ambiguous() {
+    let mut body = fixture!("register_success");
+    body["responseArray"][1]["data"]["enrollmentNo"] = json!("E-1");
+    let results = registered(ok(&body), &numbered(&["E-1", "E-2"])).await;
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS]);
+}
+
+#[tokio::test]
+async fn a_call_refused_whole_is_worth_splitting() {
+    let results = registered(ok(&fixture!("error_3084")), &numbered(&["E-1", "E-2"])).await;
+    for result in &results {
+        let fault = result.as_ref().unwrap_err();
+        assert_eq!((fault.code, fault.outcome), (Code::InvalidReference, Outcome::NotApplied));
+        assert_eq!((fault.reach, fault.proof), (Reach::Call, true));
+    }
+    let alone = registered(ok(&fixture!("error_3023")), &numbered(&["E-1"])).await;
+    let fault = alone[0].as_ref().unwrap_err();
+    assert_eq!((fault.code, fault.reach), (Code::MissingField, Reach::Row));
+}
+
+#[tokio::test]
+async fn a_call_refused_by_its_status_is_not_worth_splitting() {
+    for status in [429, 503] {
+        let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
+        assert_eq!(results[1].as_ref().unwrap_err().reach, Reach::Row);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_cut_off_is_not_read_by_its_parts() {
+    let whole = fixture!("register_single").to_string();
+    let inside = format!("{{\"result\":\"Success\",\"responseArray\":[ {whole}");
+    for answer in [inside.clone(), format!("Warning: x in y.php on line 3\n{inside}")] {
+        let results = registered((200, answer.into_bytes()), &numbered(&["E-1"])).await;
+        assert_eq!(told(&results[0]), AMBIGUOUS);
+    }
+}
+
+#[tokio::test]
+async fn an_error_with_items_is_a_contradiction() {
+    let mut body = fixture!("register_success");
+    body["error"] = json!({ "code": "3084", "msg": "courseName not exist." });
+    let results = registered(ok(&body), &numbered(&["E-1", "E-2"])).await;
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS]);
+}
+
+#[tokio::test]
+async fn success_without_an_id_is_a_success_with_a_warning() {
+    let body = json!({ "RESPONSEARRAY": [{ "result": "SUCCESS" }], "result": "success" });
+    let results = registered(ok(&body), &numbered(&["E-1"])).await;
+    assert_eq!(results[0].as_ref().unwrap().warnings[0].code, "vendor_id_missing");
+}
+
+#[tokio::test]
+async fn slips_of_php_servers_are_read_through() {
+    let body = fixture!("register_success").to_string();
+    let warning = "<br />\n<b>Warning</b>:  Undefined array key {\"x\"} in <b>/var/www/[a].php</b> on line <b>3</b>\n";
+    let mut nested = fixture!("register_success");
+    nested["responseArray"] = json!(nested["responseArray"].to_string());
+    let answers = [
+        format!("\u{feff}{body}"),
+        format!("{warning}{body}"),
+        format!("\u{feff}\r\n{warning}{body}\n"),
+        nested.to_string(),
+        Value::from(body.as_str()).to_string(),
+    ];
+    for answer in answers {
+        let results = registered((200, answer.clone().into_bytes()), &numbered(&["E-1", "E-2"])).await;
+        assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [Ok("85638919"), Ok("85638920")], "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn silence_is_no_success() {
+    for body in ["", "{", "null", "[]", "{}", "<html>Bye</html>", r#"{"success":{"code":"200"}}"#, r#"{"result":"#] {
+        let fault = refused_booking((200, body.into())).await;
+        assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown), "{body}");
+    }
+    let results = registered(ok(&json!({ "result": "Success" })), &numbered(&["E-1"])).await;
+    assert_eq!(told(&results[0]), AMBIGUOUS);
+}
+
+#[tokio::test]
+async fn known_codes_decide_whatever_the_status_and_form() {
+    let forms = [
+        json!({ "result": "error", "error": { "code": "3095", "msg": "testId is required." } }),
+        json!({ "result": "ERROR", "error": { "code": 3095, "message": "token is required." } }),
+        json!({ "result": "success", "error": { "code": "3095" } }),
+        json!({ "result": "error", "code": 3095, "msg": "testId is required." }),
+        json!({ "result": "error", "error": "{\"code\":\"3095\"}" }),
+    ];
+    for form in forms {
+        for status in [200, 400, 401, 422, 500] {
+            let fault = refused_booking((status, form.to_string().into_bytes())).await;
+            assert_eq!(
+                (fault.code, fault.outcome, fault.proof),
+                (Code::MissingField, Outcome::NotApplied, true),
+                "{form}"
+            );
+            assert_eq!(fault.vendor.unwrap().http_status, Some(status));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_nobody_documented_leaves_the_write_unknown() {
+    for body in
+        [fixture!("error_already_assigned"), json!({ "result": "no_record" }), json!({ "error": "Test expired" })]
+    {
+        let fault = refused_booking(ok(&body)).await;
+        assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown), "{body}");
+        assert!(fault.vendor.unwrap().message.is_some());
+    }
+}
+
+#[tokio::test]
+async fn without_a_known_code_the_status_decides() {
+    let error = json!({ "result": "error", "error": { "code": "1", "msg": "Session token expired" } }).to_string();
+    let page = "<html><body>Whoops</body></html>".to_owned();
+    for body in [error, page] {
+        for (status, code, outcome) in [
+            (302, Code::VendorBadResponse, Outcome::Unknown),
+            (307, Code::VendorBadResponse, Outcome::NotApplied),
+            (429, Code::VendorRateLimited, Outcome::NotApplied),
+            (500, Code::VendorInternalError, Outcome::Unknown),
+            (503, Code::VendorUnavailable, Outcome::Unknown),
+        ] {
+            let fault = refused_booking((status, body.clone().into_bytes())).await;
+            assert_eq!((fault.code, fault.outcome), (code, outcome), "{status} {body}");
+        }
+    }
+    let fault = refused_booking((404, b"<html>".to_vec())).await;
+    assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn success_is_read_from_the_body_whatever_the_status() {
+    let stub = Stub::answering((500, fixture!("assign_success").to_string().into_bytes())).await;
+    assert!(connected(&stub.url).vendor.assign(&[booking()], &first()).await[0].is_ok());
+    let redirect = refused_booking((302, fixture!("assign_success").to_string().into_bytes())).await;
+    assert_eq!(redirect.code, Code::VendorBadResponse);
+}
+
+#[tokio::test]
+async fn what_the_vendor_quotes_is_masked() {
+    let message = "Bad password Tr1cky-pw for key-1 with sig-1\u{0}\n";
+    let body = json!({ "result": "error", "error": { "code": "9", "msg": message } });
+    let row = Registration { password: Some(Secret::new("Tr1cky-pw")), ..registration(Some("E-1"), "a@example.com") };
+    let results = registered(ok(&body), &[row]).await;
+    let vendor = results[0].as_ref().unwrap_err().vendor.clone().unwrap();
+    assert_eq!(vendor.message.as_deref(), Some("Bad password *** for *** with ***"));
+}

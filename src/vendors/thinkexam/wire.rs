@@ -1,0 +1,289 @@
+//! `ThinkExam`'s own field names, both ways. Private to the adapter; nothing of it may reach the public face.
+//!
+//! Reading is tolerant where the vendor's pages disagree with each other (`Success` and `success`, a code as text or
+//! number, `msg` or `message`) and where PHP servers are known to slip (a byte order mark, a warning before the JSON,
+//! JSON inside a JSON string). It never decides by the wording of a message.
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::settings::PasswordEncoding;
+use crate::domain::candidate::{Name, Person, PhoneKind};
+use crate::domain::problem::{Code, Fault};
+use crate::secret::Secret;
+
+/// Names of the free fields, and of the members of `custom` that fill them.
+pub(super) const EXTRAS: [&str; 3] = ["extra1", "extra2", "extra3"];
+
+/// One element of the array sent to `bulkCandidateRegister`.
+#[derive(Serialize)]
+pub(super) struct RegistrationRow<'a> {
+    name: String,
+    email: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enrollment_number: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mobile: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gender: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dob: Option<&'a str>,
+    #[serde(rename = "courseName", skip_serializing_if = "Option::is_none")]
+    course_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra1: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra2: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra3: Option<&'a str>,
+    #[serde(rename = "profilePic", skip_serializing_if = "Option::is_none")]
+    profile_pic: Option<&'a str>,
+}
+
+impl<'a> RegistrationRow<'a> {
+    /// The person in the vendor's words.
+    pub(super) fn of(person: &'a Person, password: Option<&Secret>, encoding: PasswordEncoding) -> Self {
+        // Members without a place here are told as `field_ignored` when the write is planned.
+        let Person {
+            external_id,
+            user_name: _,
+            name,
+            email,
+            active: _,
+            phone_numbers: _,
+            address: _,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        } = person;
+        let [extra1, extra2, extra3] = EXTRAS.map(|name| custom.get(name).map(String::as_str));
+        Self {
+            name: Name::shown(name).unwrap_or_default(),
+            email: email.as_deref().unwrap_or_default(),
+            enrollment_number: external_id.as_deref(),
+            password: password.map(|password| match encoding {
+                PasswordEncoding::Plain => password.expose().to_owned(),
+                PasswordEncoding::Base64 => BASE64.encode(password.expose().as_bytes()),
+            }),
+            mobile: person.phone(PhoneKind::Mobile),
+            gender: gender.as_deref(),
+            dob: birth_date.as_deref(),
+            course_name: group.as_deref(),
+            extra1,
+            extra2,
+            extra3,
+            profile_pic: photo.as_deref(),
+        }
+    }
+}
+
+/// The body of `assignTest`. The flags are text, as published.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AssignBody<'a> {
+    pub(super) email: &'a str,
+    pub(super) test_id: &'a str,
+    pub(super) is_mail_enable: &'static str,
+    pub(super) is_password_skip: &'static str,
+}
+
+/// The body of `deassignTest`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeassignBody<'a> {
+    pub(super) email: &'a str,
+    pub(super) test_id: &'a str,
+}
+
+/// A flag as the vendor writes it.
+pub(super) const fn flag(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
+}
+
+/// The bytes of a body.
+///
+/// # Errors
+/// `internal`; text and lists of text always have a JSON form.
+pub(super) fn bytes(body: &impl Serialize) -> Result<Bytes, Fault> {
+    serde_json::to_vec(body)
+        .map(Bytes::from)
+        .map_err(|_| Fault::new(Code::Internal, "The request could not be written as JSON."))
+}
+
+/// The vendor's code and message, as it wrote them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+}
+
+/// What an answer, or one item of it, says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It was done.
+    Success,
+    /// It was refused.
+    Error(Words),
+    /// A `result` nobody has documented.
+    Odd(Words),
+    /// No `result` at all.
+    Nothing(Words),
+}
+
+/// One element of `responseArray`, or an answer of that shape.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) said: Said,
+    pub(super) enrollment_no: Option<String>,
+    pub(super) student_id: Option<String>,
+    pub(super) profile_pic: Option<String>,
+    pub(super) token: Option<Secret>,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) said: Said,
+    /// `responseArray`, where there is one.
+    pub(super) items: Option<Vec<Item>>,
+    /// The answer itself read as an item: the form `unifiedAuth` has for one candidate.
+    pub(super) single: Option<Item>,
+}
+
+impl Reply {
+    /// An answer that says nothing.
+    pub(super) fn silent() -> Self {
+        Self { said: Said::Nothing(Words::default()), items: None, single: None }
+    }
+
+    /// What the body says; a body that is no JSON object says nothing.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let Some(Value::Object(root)) = tree(body) else {
+            return Self::silent();
+        };
+        let items = match member(&root, "responseArray") {
+            Some(Value::Array(items)) => Some(items.iter().map(Item::read).collect()),
+            _ => None,
+        };
+        let single = member(&root, "data").map(|_| Item::of(&root));
+        Self { said: said(&root), items, single }
+    }
+}
+
+impl Item {
+    fn read(value: &Value) -> Self {
+        match opened(value.clone()) {
+            Value::Object(members) => Self::of(&members),
+            _ => Self::of(&Map::new()),
+        }
+    }
+
+    fn of(members: &Map<String, Value>) -> Self {
+        let data = member(members, "data");
+        let data = data.as_ref().and_then(Value::as_object);
+        let text = |name| data.and_then(|data| member(data, name)).as_ref().and_then(scalar);
+        Self {
+            said: said(members),
+            enrollment_no: text("enrollmentNo"),
+            student_id: text("studentId"),
+            profile_pic: text("profilePic"),
+            token: member(members, "laravelToken").as_ref().and_then(scalar).map(Secret::new),
+        }
+    }
+}
+
+/// Which item answers which row: by the enrolment number that was sent, else by position, and by position only while
+/// nothing speaks against the order: as many items as rows, and no number that belongs elsewhere. The vendor publishes
+/// neither order nor number of items (its sample sends four rows and shows three answers).
+pub(super) fn places(rows: &[Option<&str>], items: &[Item]) -> Vec<Option<usize>> {
+    let number = |item: &Item, wanted: &str| item.enrollment_no.as_deref().is_some_and(|it| it == wanted.trim());
+    let in_order = rows.len() == items.len()
+        && rows.iter().zip(items).all(|(row, item)| match (row, &item.enrollment_no) {
+            (Some(wanted), Some(_)) => number(item, wanted),
+            _ => true,
+        });
+    rows.iter()
+        .enumerate()
+        .map(|(position, row)| {
+            let Some(wanted) = row else { return in_order.then_some(position) };
+            let mut found = items.iter().enumerate().filter(|(_, item)| number(item, wanted)).map(|(index, _)| index);
+            match (found.next(), found.next()) {
+                (Some(index), None) => Some(index),
+                (Some(_), Some(_)) => None,
+                (None, _) => in_order.then_some(position),
+            }
+        })
+        .collect()
+}
+
+/// The JSON in this body: after a byte order mark, after text a PHP server put before it, or inside a JSON string.
+pub(super) fn tree(body: &[u8]) -> Option<Value> {
+    // More places than this are not searched: every one costs a reading of the rest.
+    const PLACES: usize = 64;
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if let Ok(value) = serde_json::from_str(text) {
+        return Some(opened(value));
+    }
+    // What follows one of these is a part of a document that was cut off, not one after a warning.
+    let inner = |place: usize| text[..place].trim_end().ends_with([':', ',', '[']);
+    let places = text.match_indices('{').map(|(place, _)| place).filter(|place| !inner(*place));
+    places.take(PLACES).find_map(|place| serde_json::from_str(&text[place..]).ok())
+}
+
+fn said(members: &Map<String, Value>) -> Said {
+    let result = member(members, "result").as_ref().and_then(scalar);
+    match member(members, "error") {
+        None | Some(Value::Null) => {}
+        Some(error) => return Said::Error(words(&error, members)),
+    }
+    match result {
+        Some(word) if word.eq_ignore_ascii_case("success") => Said::Success,
+        Some(word) if word.eq_ignore_ascii_case("error") => Said::Error(words(&Value::Null, members)),
+        Some(word) => {
+            let Words { code, message } = words(&Value::Null, members);
+            Said::Odd(Words { code, message: message.or_else(|| Some(format!("result: {word}"))) })
+        }
+        None => Said::Nothing(words(&Value::Null, members)),
+    }
+}
+
+/// Code and message of an `error`, or of the object around it.
+fn words(error: &Value, around: &Map<String, Value>) -> Words {
+    let listed = error.get(0).and_then(Value::as_object);
+    let inside = error.as_object().or(listed).unwrap_or(around);
+    let text = |name| member(inside, name).as_ref().and_then(scalar);
+    let bare = scalar(error);
+    Words { code: text("code"), message: bare.or_else(|| text("msg")).or_else(|| text("message")) }
+}
+
+/// The member of this name, else the first whose name differs in case only; a JSON string holding an object or a list
+/// is opened.
+fn member(members: &Map<String, Value>, name: &str) -> Option<Value> {
+    let exact = members.get(name);
+    let folded = || members.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    exact.or_else(folded).cloned().map(opened)
+}
+
+fn opened(value: Value) -> Value {
+    let Value::String(text) = &value else { return value };
+    match serde_json::from_str(text.trim_start_matches('\u{feff}').trim()) {
+        Ok(inner @ (Value::Object(_) | Value::Array(_))) => inner,
+        _ => value,
+    }
+}
+
+/// Text or a number, as text; blank text is none.
+pub(super) fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

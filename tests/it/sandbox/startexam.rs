@@ -1,0 +1,374 @@
+use super::*;
+
+#[tokio::test]
+async fn startexam_checks_come_in_their_order() {
+    let bench = Bench::start().await;
+    let base = format!("http://{}", bench.sandbox.startexam());
+    let now = httpdate::fmt_http_date(SystemTime::now());
+    let old = httpdate::fmt_http_date(SystemTime::now() - Duration::from_mins(16));
+    let zeros = BASE64.encode(&[0; 32]);
+    let signed = |date: &str, length: usize| {
+        format!("SharedKey 99:{}", startexam_signature(&format!("POST /v1/employees {date} {length}")))
+    };
+    // Each call has every fault that later checks would find.
+    let cases = [
+        ("/v1/nowhere", None, None, "not json", 404, "No method"),
+        ("/v1/employees", None, None, "not json", 403, "'Date' is missing"),
+        ("/v1/employees", Some("yesterday"), None, "not json", 403, "RFC 1123"),
+        ("/v1/employees", Some(old.as_str()), None, "not json", 403, "it's older than 15 minutes"),
+        ("/v1/employees", Some(now.as_str()), None, "not json", 403, "'Authorization' is missing"),
+        ("/v1/employees", Some(now.as_str()), Some(format!("Bearer 99:{zeros}")), "not json", 403, "SharedKey"),
+        ("/v1/employees", Some(now.as_str()), Some(format!("SharedKey x:{zeros}")), "not json", 403, "SharedKey"),
+        ("/v1/employees", Some(now.as_str()), Some("SharedKey 99:c2hvcnQ=".to_owned()), "not json", 403, "SharedKey"),
+        (
+            "/v1/employees",
+            Some(now.as_str()),
+            Some(format!("SharedKey 98:{zeros}")),
+            "not json",
+            403,
+            "unknown account",
+        ),
+        (
+            "/v1/employees",
+            Some(now.as_str()),
+            Some(format!("SharedKey 99:{zeros}")),
+            "not json",
+            403,
+            "wrong signature",
+        ),
+        ("/v1/employees", Some(now.as_str()), Some(signed(&now, 9)), "not json", 403, "wrong signature"),
+        ("/v1/employees", Some(now.as_str()), Some(signed(&now, 8)), "not json", 400, "not valid JSON"),
+    ];
+    for (path, date, authorization, body, status, message) in cases {
+        let mut request = bench.client.post(format!("{base}{path}")).body(body);
+        if let Some(date) = date {
+            request = request.header("Date", date);
+        }
+        if let Some(authorization) = authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let got = bench.send(request).await;
+        assert_eq!(got.status, Some(status), "{message}");
+        assert!(got.json()["message"].as_str().expect("text").contains(message), "{message}: {}", got.text());
+    }
+}
+
+#[tokio::test]
+async fn startexam_error_about_an_old_date_is_the_published_one() {
+    let bench = Bench::start().await;
+    bench.switch(bench.sandbox.startexam(), "clock_offset_seconds", 960).await;
+    let got = bench.startexam("/v1/employees", &employees(&["1"])).await;
+    assert_eq!(got.status, Some(403));
+    assert_eq!(got.content_type, "application/json; charset=utf-8");
+    assert_eq!(got.body.expect("a body").len(), 80);
+}
+
+#[tokio::test]
+async fn startexam_body_without_length_is_refused() {
+    let bench = Bench::start().await;
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let signature = startexam_signature(&format!("POST /v1/employees {date} 0"));
+    let mut socket = tokio::net::TcpStream::connect(bench.sandbox.startexam()).await.expect("a connection");
+    let request = format!(
+        "POST /v1/employees HTTP/1.1\r\nHost: x\r\nDate: {date}\r\nAuthorization: SharedKey 99:{signature}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+    );
+    tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer).await.expect("read");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("'Content-Length' is missing"), "{answer}");
+}
+
+#[tokio::test]
+async fn startexam_path_is_signed_in_lower_case() {
+    let bench = Bench::start().await;
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let signature = startexam_signature(&format!("GET /v1/tests {date} 0"));
+    let request = bench
+        .client
+        .get(format!("http://{}/V1/Tests?type=test", bench.sandbox.startexam()))
+        .header("Date", date)
+        .header("Authorization", format!("SharedKey 99:{signature}"));
+    let got = bench.send(request).await;
+    assert_eq!(got.status, Some(200));
+    assert_eq!(got.json()["tests"][0]["testId"], accounts::startexam::TESTS[0].0);
+}
+
+#[tokio::test]
+async fn employees_are_created_updated_and_repeated() {
+    let bench = Bench::start().await;
+    let at = bench.sandbox.startexam();
+    for body in [
+        employees(&["1", "2"]),
+        employees(&["2"]),
+        json!({ "PROFILEID": accounts::startexam::PROFILE_ID, "Employees": [{ "ID": "2", "Status": "Hidden" }] }),
+    ] {
+        let got = bench.startexam("/v1/employees", &body).await;
+        assert_eq!((got.status, got.text()), (Some(200), "{}".to_owned()));
+    }
+    assert_eq!(bench.changes(at).await, ["created 1", "created 2", "repeated 2", "updated 2"]);
+    assert_eq!(bench.effects(at, "").await["state"]["employees"][1]["status"], "hidden");
+}
+
+#[tokio::test]
+async fn invalid_employees_are_refused_and_change_nothing() {
+    let bench = Bench::start().await;
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut body = employees(&["1", "2"]);
+        change(&mut body);
+        body
+    };
+    for (body, status) in [
+        (with(&|b| b["employees"][1]["id"] = json!("1")), 400),
+        (with(&|b| b["employees"][1]["id"] = json!("x".repeat(251))), 400),
+        (with(&|b| b["employees"][1]["status"] = json!("gone")), 400),
+        (with(&|b| b["employees"][1]["data"][0]["name"] = json!("Shoe Size")), 400),
+        (with(&|b| b["employees"] = json!([])), 400),
+        (with(&|b| b["profileId"] = json!("mine")), 400),
+        (with(&|b| b["profileId"] = json!("00000000-0000-4000-8000-000000000000")), 404),
+    ] {
+        let got = bench.startexam("/v1/employees", &body).await;
+        assert_eq!(got.status, Some(status), "{}", got.text());
+    }
+    assert!(bench.changes(bench.sandbox.startexam()).await.is_empty());
+}
+
+#[tokio::test]
+async fn registration_answers_ids_in_order_and_without_the_flag_registers_again() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
+    let first = bench.startexam("/v2/employees-participants", &registration(&["2", "1"], false)).await;
+    let ids = first.json()["participantIds"].clone();
+    assert_eq!(first.text(), format!("{{\n  \"participantIds\": [\n    {},\n    {}\n  ]\n}}", ids[0], ids[1]));
+    let kept = bench.startexam("/v2/employees-participants", &registration(&["1"], true)).await;
+    assert_eq!(kept.json()["participantIds"], json!([ids[1]]));
+    let again = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await;
+    assert_ne!(again.json()["participantIds"][0], ids[1]);
+    let state = bench.effects(bench.sandbox.startexam(), "").await["state"].clone();
+    assert_eq!(state["registrations"][0]["participantIds"].as_array().map(Vec::len), Some(2));
+    let test = accounts::startexam::TESTS[0].0;
+    let changes = bench.changes(bench.sandbox.startexam()).await;
+    assert_eq!(
+        changes[2..],
+        ["2", "1"]
+            .map(|id| format!("created mycenter/{test}/{id}"))
+            .into_iter()
+            .chain([format!("repeated mycenter/{test}/1"), format!("created mycenter/{test}/1"),])
+            .collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
+async fn a_skipped_row_answers_as_switched() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
+    bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await;
+    bench.switch(bench.sandbox.startexam(), "existing_registration", "null").await;
+    let got = bench.startexam("/v2/employees-participants", &registration(&["1", "2"], true)).await.json();
+    assert_eq!((got["participantIds"][0].is_null(), got["participantIds"][1].is_string()), (true, true));
+    bench.switch(bench.sandbox.startexam(), "existing_registration", "left_out").await;
+    let got = bench.startexam("/v2/employees-participants", &registration(&["1", "2"], true)).await.json();
+    assert_eq!(got["participantIds"], json!([]));
+}
+
+#[tokio::test]
+async fn several_tests_answer_as_switched() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
+    let mut body = registration(&["1", "2"], true);
+    body["tests"] = json!([accounts::startexam::TESTS[0].0, accounts::startexam::TESTS[1].0]);
+    let mut orders = Vec::new();
+    for style in ["employees_outer", "tests_outer", "per_employee"] {
+        bench.switch(bench.sandbox.startexam(), "several_tests", style).await;
+        let got = bench.startexam("/v2/employees-participants", &body).await.json();
+        orders.push(got["participantIds"].as_array().expect("ids").clone());
+    }
+    let [employees, tests, per_employee] = &orders[..] else { panic!("three answers") };
+    assert_eq!(
+        [&employees[0], &employees[2], &employees[1], &employees[3]],
+        [&tests[0], &tests[1], &tests[2], &tests[3]]
+    );
+    assert_eq!(per_employee.len(), 2);
+}
+
+#[tokio::test]
+async fn one_unknown_employee_refuses_the_whole_registration() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1"])).await;
+    let before = bench.changes(bench.sandbox.startexam()).await.len();
+    let body = registration(&["1", "nobody"], false);
+    assert_eq!(bench.startexam("/v2/employees-participants", &body).await.status, Some(404));
+    bench.switch(bench.sandbox.startexam(), "unknown_reference", "400").await;
+    assert_eq!(bench.startexam("/v2/employees-participants", &body).await.status, Some(400));
+    assert_eq!(bench.changes(bench.sandbox.startexam()).await.len(), before);
+}
+
+#[tokio::test]
+async fn registration_limits_are_the_published_ones() {
+    let bench = Bench::start().await;
+    let ids: Vec<_> = (0..501).map(|number| number.to_string()).collect();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    bench.startexam("/v1/employees", &employees(&ids)).await;
+    let register = async |ids: &[&str], change: &dyn Fn(&mut Value)| {
+        let mut body = registration(ids, false);
+        change(&mut body);
+        bench.startexam("/v2/employees-participants", &body).await.status
+    };
+    assert_eq!(register(&ids[..500], &|_| {}).await, Some(200));
+    assert_eq!(register(&ids, &|_| {}).await, Some(400));
+    assert_eq!(register(&[], &|_| {}).await, Some(400));
+    assert_eq!(register(&["1"], &|body| body["tests"] = json!([])).await, Some(400));
+    assert_eq!(
+        register(&["1"], &|body| body["tests"] = json!(vec![accounts::startexam::TESTS[0].0; 11])).await,
+        Some(400)
+    );
+    assert_eq!(register(&["1"], &|body| body["validTill"] = body["validFrom"].clone()).await, Some(400));
+    assert_eq!(register(&["1"], &|body| body["validFrom"] = json!("2026-01-01T00:00:00.000Z")).await, Some(400));
+    assert_eq!(register(&["1"], &|body| body["proctoring"] = json!(true)).await, Some(400));
+    assert_eq!(register(&["1"], &|body| body["center"] = json!("elsewhere")).await, Some(404));
+}
+
+#[tokio::test]
+async fn program_counters_count_real_changes_only() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
+    let body = |scope: &str, tests: Value, coming: Value, going: Value| json!({ "programId": null, "programExternalId": "onboarding-2026", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": coming, "unregisterEmployees": going });
+    let selected = json!([accounts::startexam::TESTS[0].0]);
+    let counters = async |body: Value| {
+        let got = bench.startexam("/v1/program/employees", &body).await;
+        assert_eq!(got.status, Some(200), "{}", got.text());
+        let names = [
+            "employeesRegistered",
+            "attemptsRegistered",
+            "employeesUnregistered",
+            "attemptsUnregistered",
+            "totalEmployeesInProgram",
+        ];
+        names.map(|name| got.json()[name].as_i64().expect("a number"))
+    };
+    assert_eq!(counters(body("selected", selected.clone(), json!(["1"]), json!([]))).await, [1, 1, 0, 0, 1]);
+    assert_eq!(counters(body("all", Value::Null, json!(["1", "2"]), json!([]))).await, [1, 7, 0, 0, 2]);
+    assert_eq!(counters(body("all", Value::Null, json!(["1", "2"]), json!([]))).await, [0, 0, 0, 0, 2]);
+    assert_eq!(counters(body("all", Value::Null, json!([]), json!(["1"]))).await, [0, 0, 1, 4, 1]);
+    assert_eq!(counters(body("all", Value::Null, json!([]), json!(["1"]))).await, [0, 0, 0, 0, 1]);
+    let program = accounts::startexam::PROGRAM_ID;
+    let changes = bench.changes(bench.sandbox.startexam()).await;
+    let words = ["created", "updated", "created", "repeated", "repeated", "unregistered", "repeated"];
+    let people = ["1", "1", "2", "1", "2", "1", "1"];
+    let expected: Vec<_> = words.iter().zip(people).map(|(word, id)| format!("{word} {program}/{id}")).collect();
+    assert_eq!(changes[2..], expected);
+}
+
+#[tokio::test]
+async fn impossible_program_calls_are_refused() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1"])).await;
+    let good = json!({ "programId": accounts::startexam::PROGRAM_ID, "moduleTestsScope": "all", "registerEmployees": ["1"], "unregisterEmployees": [] });
+    for (name, value, status) in [
+        ("programId", Value::Null, 400),
+        ("programId", json!("00000000-0000-4000-8000-000000000000"), 404),
+        ("programExternalId", json!("other"), 404),
+        ("moduleTestsScope", json!("some"), 400),
+        ("moduleTestsScope", json!("selected"), 400),
+        ("unregisterEmployees", json!(["1"]), 400),
+        ("registerEmployees", json!(["nobody"]), 404),
+        ("registerEmployees", json!(vec!["1"; 501]), 400),
+    ] {
+        let mut body = good.clone();
+        body[name] = value;
+        let got = bench.startexam("/v1/program/employees", &body).await;
+        assert_eq!(got.status, Some(status), "{name}: {}", got.text());
+    }
+    let automatic = json!({ "programId": accounts::startexam::AUTOMATIC_PROGRAM_ID, "moduleTestsScope": "selected", "moduleTests": [accounts::startexam::TESTS[0].0], "registerEmployees": ["1"] });
+    assert_eq!(bench.startexam("/v1/program/employees", &automatic).await.status, Some(400));
+}
+
+#[tokio::test]
+async fn participants_and_new_tests_get_ids() {
+    let bench = Bench::start().await;
+    let body = json!({
+        "center": "mycenter", "validFrom": "2026-01-01T00:00:00Z", "validTill": "2026-02-01T00:00:00Z",
+        "tests": [accounts::startexam::TESTS[0].0],
+        "participants": [{ "data": [{ "name": "Email", "value": "a@example.com" }] }, { "data": [] }],
+    });
+    let got = bench.startexam("/v2/participants", &body).await.json();
+    assert_eq!(got["participantIds"].as_array().map(Vec::len), Some(2));
+    let test = json!({ "projectId": accounts::startexam::PROJECT_ID, "title": "New", "type": "survey" });
+    let id = bench.startexam("/v1/create-test", &test).await.json()["testId"].clone();
+    let mut next = registration(&["1"], false);
+    next["tests"] = json!([id]);
+    bench.startexam("/v1/employees", &employees(&["1"])).await;
+    assert_eq!(bench.startexam("/v2/employees-participants", &next).await.status, Some(200));
+}
+
+#[tokio::test]
+async fn a_rotated_secret_refuses_the_old_signature() {
+    let bench = Bench::start().await;
+    let at = bench.sandbox.startexam();
+    bench.switch(at, "secret", "another").await;
+    assert_eq!(bench.startexam("/v1/employees", &employees(&["1"])).await.status, Some(403));
+    bench.switch(at, "secret", Value::Null).await;
+    assert_eq!(bench.startexam("/v1/employees", &employees(&["1"])).await.status, Some(200));
+}
+
+async fn get(bench: &Bench, path: &str, query: &str) -> Got {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let signature = startexam_signature(&format!("GET {path} {date} 0"));
+    let request = bench.client.get(format!("http://{}{path}?{query}", bench.sandbox.startexam()));
+    bench.send(request.header("Date", date).header("Authorization", format!("SharedKey 99:{signature}"))).await
+}
+
+async fn sit(bench: &Bench, order: &Value) -> Got {
+    bench.send(bench.client.post(format!("http://{}/_sessions", bench.sandbox.startexam())).json(order)).await
+}
+
+#[tokio::test]
+async fn a_session_is_null_until_finished_and_then_has_its_figures() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1"])).await;
+    let id = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await.json()["participantIds"]
+        [0]
+    .clone();
+    let query = format!("participantId={}", id.as_str().expect("an id"));
+    assert_eq!(get(&bench, "/v2/session", &query).await.status, Some(404));
+    assert_eq!(sit(&bench, &json!({ "participantId": id })).await.status, Some(200));
+    let open = get(&bench, "/v2/session", &query).await.json();
+    assert_eq!(
+        (&open["isFinished"], &open["score"], &open["elapsedTime"]),
+        (&json!(false), &Value::Null, &Value::Null)
+    );
+    sit(&bench, &json!({ "participantId": id, "finished": true, "elapsedSeconds": 93_784 })).await;
+    let done = get(&bench, "/v2/session", &query).await.json();
+    assert_eq!(
+        (&done["percent"], &done["score"], &done["elapsedTime"]),
+        (&json!(57.14), &json!(4.0), &json!("1.02:03:04"))
+    );
+    assert_eq!(done["participantData"], json!([{ "name": "First Name", "value": "Jo" }]));
+    assert_eq!(sit(&bench, &json!({ "participantId": "nobody" })).await.status, Some(400));
+    assert_eq!(sit(&bench, &json!({ "participantId": id, "done": true })).await.status, Some(400));
+}
+
+#[tokio::test]
+async fn the_session_feed_has_pages_of_five_hundred_and_repeats_a_page_for_a_used_token() {
+    let bench = Bench::start().await;
+    let people: Vec<_> = (0..501).map(|_| json!({ "data": [] })).collect();
+    let body = json!({ "center": "mycenter", "tests": [accounts::startexam::TESTS[0].0], "participants": people });
+    let ids = bench.startexam("/v2/participants", &body).await.json()["participantIds"].clone();
+    for id in ids.as_array().expect("ids") {
+        sit(&bench, &json!({ "participantId": id, "finished": true })).await;
+    }
+    let filter = "center=mycenter&modifiedSince=2026-01-01T00:00:00Z";
+    let first = get(&bench, "/v2/sessions", filter).await.json();
+    assert_eq!((first["sessions"].as_array().map(Vec::len), first.get("modifiedUntil")), (Some(500), None));
+    let next = format!("{filter}&continuationToken={}", first["continuationToken"].as_str().expect("a token"));
+    for _ in 0..2 {
+        let last = get(&bench, "/v2/sessions", &next).await.json();
+        assert_eq!((last["sessions"].as_array().map(Vec::len), last.get("continuationToken")), (Some(1), None));
+        assert!(last["modifiedUntil"].is_string());
+    }
+    for wrong in
+        ["center=mycenter", "center=mycenter&modifiedSince=2999-01-01T00:00:00Z", "center=mycenter&modifiedSince=today"]
+    {
+        assert_eq!(get(&bench, "/v2/sessions", wrong).await.status, Some(400), "{wrong}");
+    }
+}
