@@ -14,7 +14,7 @@ use super::dto::common::Settlement;
 use super::problem::Refused;
 use super::request::{Asking, Id, Query, Writing};
 use super::state::App;
-use crate::dispatch::Written;
+use crate::dispatch::{AssignmentQuery, Written};
 use crate::domain::assignment as domain;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::problem::Code;
@@ -70,10 +70,15 @@ pub(super) async fn list(
     let state = query.parsed("state", "a state of an assignment", state);
     let (limit, cursor) = query.page();
     query.finish()?;
-    let (candidate, assessment) = (candidate.as_ref(), assessment.as_deref());
-    let (connection, cursor) = (connection.as_deref(), cursor.as_deref());
-    let (items, next_cursor) =
-        app.gateway.assignments(&caller, candidate, assessment, connection, state, limit, cursor).await?;
+    let asked = AssignmentQuery {
+        candidate: candidate.as_ref(),
+        assessment: assessment.as_deref(),
+        connection: connection.as_deref(),
+        state,
+        limit,
+        cursor: cursor.as_deref(),
+    };
+    let (items, next_cursor) = app.gateway.assignments(&caller, asked).await?;
     Ok(Json(AssignmentList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
 }
 

@@ -114,7 +114,7 @@ async fn collected(mut body: HttpBody, limit: u64, limits: Limits) -> Result<Byt
     let started = Instant::now();
     let mut bytes = BytesMut::new();
     loop {
-        let earned = Duration::from_secs_f64(bytes.len() as f64 / f64::from(limits.body_rate.max(1)));
+        let earned = Duration::from_secs(bytes.len() as u64 / u64::from(limits.body_rate.max(1)));
         let deadline = started + limits.body_allowance + earned;
         let Ok(frame) = timeout_at(deadline, body.frame()).await else {
             let detail = "The body did not arrive in time; what came of it was not used.";

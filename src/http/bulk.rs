@@ -41,7 +41,7 @@ pub(super) async fn candidates(
     let bulk = read::<CandidateItem, _>(members, |Registration { connection, new }| (connection, new))?;
     let (connection, strict) = (bulk.connection.as_deref(), preferences.strict());
     let report = app.gateway.create_candidates(&caller, connection, bulk.rows, bulk.fail_on_errors, strict).await?;
-    let (operation, summary, rows) = told(report, &context, |answer| Candidate::from(answer));
+    let (operation, summary, rows) = told(report, &context, Candidate::from);
     let results = rows.into_iter().map(|row| {
         let Told { index, item_id, status, outcome, resource, problem } = row;
         CandidateBulkResult { index, item_id, status, outcome, resource, problem }

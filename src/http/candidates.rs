@@ -43,7 +43,7 @@ pub(super) async fn create(
     Body(Registration { connection, new }): Body<NewCandidate>,
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
-    let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict).await?;
+    let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
     let answer = map_written(ticket.wait(patience).await?, Candidate::from);
     Ok(written(&app, preferences, answer, path))
 }

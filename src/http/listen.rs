@@ -24,7 +24,7 @@ const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Most headers of a request.
 const MOST_HEADERS: usize = 100;
 /// Longest headers of a request, in bytes.
-const LONGEST_HEADERS: usize = 64 * 1024;
+const LONGEST_HEADERS: u32 = 64 * 1024;
 
 /// Serves until `shutdown` ends; after that takes no connection, lets requests under way take at most `grace`, and drops
 /// what is left.
@@ -65,11 +65,11 @@ fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_headers(MOST_HEADERS)
-        .max_buf_size(LONGEST_HEADERS);
+        .max_buf_size(LONGEST_HEADERS as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(LONGEST_HEADERS as u32)
+        .max_header_list_size(LONGEST_HEADERS)
         .max_concurrent_streams(100)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(HEADER_TIME);

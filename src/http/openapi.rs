@@ -77,7 +77,7 @@ fn servers(public_url: Option<&str>) -> Vec<Server> {
 
 type Paths<'a> = &'a mut utoipa::openapi::path::PathsMap<String, utoipa::openapi::path::PathItem>;
 
-fn operations<'a>(paths: Paths<'a>) -> impl Iterator<Item = &'a mut Operation> {
+fn operations(paths: Paths<'_>) -> impl Iterator<Item = &mut Operation> {
     paths.values_mut().flat_map(of_item_mut)
 }
 
@@ -163,9 +163,8 @@ fn references(schema: &RefOr<Schema>) -> Vec<String> {
 /// Requests with unknown members are refused; answers may grow, so that schemas say nothing of the kind about them.
 fn refuse_unknown_members(components: &mut Components, inputs: &BTreeSet<String>) {
     for name in inputs {
-        match components.schemas.get_mut(name) {
-            Some(RefOr::T(schema)) => close(schema),
-            _ => {}
+        if let Some(RefOr::T(schema)) = components.schemas.get_mut(name) {
+            close(schema);
         }
     }
 }
@@ -176,11 +175,11 @@ fn close(schema: &mut Schema) {
             object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }
         Schema::OneOf(one_of) => {
-            one_of.items.iter_mut().for_each(|item| {
+            for item in &mut one_of.items {
                 if let RefOr::T(schema) = item {
-                    close(schema)
+                    close(schema);
                 }
-            });
+            }
         }
         _ => {}
     }
@@ -191,10 +190,8 @@ fn leave_out_null(components: &mut Components, outputs: &BTreeSet<String>) {
     for name in outputs {
         let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) else { continue };
         let required: BTreeSet<&String> = object.required.iter().collect();
-        for (member, schema) in object.properties.iter_mut().filter(|(member, _)| !required.contains(member)) {
-            let _ = member;
-            without_null(schema);
-        }
+        let optional = object.properties.iter_mut().filter(|(member, _)| !required.contains(member));
+        optional.for_each(|(_, schema)| without_null(schema));
     }
 }
 

@@ -61,7 +61,7 @@ fn outside(node: &mut Value, root: bool) {
     }
 }
 
-/// In 3.0 only OAuth and OpenID requirements have scopes.
+/// In 3.0 only requirements of OAuth and of `openIdConnect` have scopes.
 fn without_scopes(security: &mut Value) {
     let requirements = security.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
     requirements.flat_map(Map::values_mut).for_each(|scopes| *scopes = json!([]));

@@ -186,9 +186,9 @@ pub struct ProblemField {
 /// What became of one of several vendor calls made for one request.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ProblemChunk {
-    /// Index of the first entry in this call; `register` counts first, `unregister` goes on after it.
+    /// Position, in each of the lists, of the first entry sent in this call.
     pub from: usize,
-    /// Index after the last entry in this call.
+    /// Position after the last entry sent in this call (of the longer list).
     pub to: usize,
     /// What is known of this call.
     pub outcome: Outcome,
@@ -209,6 +209,7 @@ impl Problem {
             resource,
             reach: _,
             proof: _,
+            lingering: _,
             chunks,
         } = fault;
         let named = connection.as_ref().map(|name| (name.connection.clone(), name.vendor.clone())).unzip();

@@ -75,7 +75,6 @@ fn service_routes() -> Vec<UtoipaMethodRouter<App>> {
 }
 
 /// The whole public face, below its base path.
-#[must_use]
 pub fn router(face: &Face) -> Router {
     let app = App::new(face);
     let public_url = face.server.public_url.as_ref().map(url::Url::as_str);

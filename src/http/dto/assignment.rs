@@ -428,6 +428,7 @@ impl From<domain::Assignment> for Assignment {
             connection,
             candidate_id,
             order,
+            vendor_key: _,
             assessment_ref: _,
             subject: _,
             state,

@@ -64,6 +64,7 @@ with_person! {
     /// A change to a candidate as a merge patch (RFC 7396): members given are set, members given as `null` are cleared, all
     /// others stay. `phoneNumbers` is replaced as a whole.
     #[schema(examples(json!({ "name": { "familyName": "Doe-Smith" }, "phoneNumbers": null })))]
+    #[expect(dead_code, reason = "read for the forms of its members; what they amount to shows with the candidate")]
     pub struct CandidateChanges {
         ..
     }

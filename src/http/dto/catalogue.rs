@@ -74,6 +74,7 @@ impl From<&CatalogueEntry> for Program {
 /// A kind of exam vendor, and what the gateway can do there.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(examples(vendor_example))]
+#[expect(clippy::struct_field_names, reason = "the word of the API")]
 pub struct Vendor {
     /// The word for it in configuration and answers.
     pub vendor: &'static str,

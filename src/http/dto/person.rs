@@ -257,6 +257,7 @@ fn phone_numbers_of(
 /// A name in its parts.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the words of SCIM")]
 pub struct Name {
     /// First name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,6 +281,7 @@ impl Name {
 /// A postal address.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the words of SCIM")]
 pub struct Address {
     /// Street and number.
     #[serde(skip_serializing_if = "Option::is_none")]
