@@ -10,6 +10,8 @@
 
 mod architecture;
 mod conformance;
+mod http;
+mod openapi;
 mod problems;
 mod sandbox;
 mod support;
