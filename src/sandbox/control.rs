@@ -3,6 +3,8 @@
 //! They are the bench's own, need no vendor credentials and are never struck by a fault. What is misspelt is refused with
 //! the list of what exists.
 
+use std::time::SystemTime;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -17,7 +19,7 @@ pub(super) fn is_control(path: &str) -> bool {
 }
 
 /// Answers a control call.
-pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call) -> Answer {
+pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: SystemTime) -> Answer {
     let result = match (call.method.as_str(), call.path.as_str()) {
         ("GET", "/_faults") => Ok(faults(inner, profile)),
         ("POST", "/_faults") => set_faults(inner, &call.body).map(|()| in_force(inner, profile)),
@@ -29,14 +31,25 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call) -> Answe
         (_, "/_faults") => return refusal(405, "/_faults takes GET and POST"),
         (_, "/_effects") => return refusal(405, "/_effects takes GET"),
         (_, "/_reset") => return refusal(405, "/_reset takes POST"),
-        _ => {
-            return refusal(404, "the control endpoints are /_faults, /_effects and /_reset");
-        }
+        _ => match vendors_own(inner, call, now) {
+            Some(result) => result,
+            None => {
+                return refusal(
+                    404,
+                    "the control endpoints are /_faults, /_effects, /_reset, and /_sessions at StartExam",
+                );
+            }
+        },
     };
     match result {
         Ok(value) => write(200, &value),
         Err(why) => refusal(400, &why),
     }
+}
+
+fn vendors_own(inner: &mut Inner, call: &Call, now: SystemTime) -> Option<Result<Value, String>> {
+    let body = serde_json::from_slice(&call.body).unwrap_or_default();
+    if call.method == "POST" { inner.vendor.control(&call.path, &body, now) } else { None }
 }
 
 fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {

@@ -27,6 +27,8 @@ pub(super) trait Vendor: Send {
     fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer;
     /// An error in the vendor's own form.
     fn error(&self, status: u16, message: &str) -> Answer;
+    /// A control call of this vendor's own; `None` when there is none of that path.
+    fn control(&mut self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Value, String>>;
     /// The state for people and tests.
     fn state(&self) -> Value;
     /// Back to the seed.
@@ -118,7 +120,7 @@ impl Desk {
     /// notice that either.
     pub(super) async fn handle(&self, call: Call) -> Reply {
         if control::is_control(&call.path) {
-            return finished(&control::answer(&mut self.lock(), &self.profile, &call));
+            return finished(&control::answer(&mut self.lock(), &self.profile, &call, (self.now)()));
         }
         let (operation, sequence, fault) = self.begin(&call);
         let Some(fault) = fault else {

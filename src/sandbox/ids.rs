@@ -33,6 +33,12 @@ impl Ids {
         data_encoding::BASE64.encode(&self.bytes()[..31]).replace('/', "*")
     }
 
+    /// A continuation token in the manner of the published sample `se02331582210410564987`.
+    pub(super) fn continuation(&mut self) -> String {
+        let digits: String = self.bytes().iter().take(20).map(|byte| char::from(b'0' + byte % 10)).collect();
+        format!("se{digits}")
+    }
+
     fn bytes(&mut self) -> [u8; 32] {
         self.next += 1;
         let mut hash = Sha256::new();

@@ -14,6 +14,7 @@ pub(super) enum Json {
     Null,
     Bool(bool),
     Integer(i64),
+    Decimal(f64),
     Text(String),
     List(Vec<Json>),
     Object(Vec<Member>),
@@ -51,7 +52,7 @@ impl Json {
                 }
             }
             Json::List(items) => items.iter_mut().for_each(|item| item.each_object(change)),
-            Json::Null | Json::Bool(_) | Json::Integer(_) | Json::Text(_) => {}
+            Json::Null | Json::Bool(_) | Json::Integer(_) | Json::Decimal(_) | Json::Text(_) => {}
         }
     }
 
@@ -78,6 +79,8 @@ impl Json {
             Json::Bool(true) => out.push_str("true"),
             Json::Bool(false) => out.push_str("false"),
             Json::Integer(number) => out.push_str(&number.to_string()),
+            // A number that is none (NaN) becomes null, as everywhere in JSON.
+            Json::Decimal(number) => out.push_str(&serde_json::Value::from(*number).to_string()),
             Json::Text(text) => write_text(out, layout, text),
             Json::List(items) => write_all(out, layout, depth, ('[', ']'), items, |out, item| {
                 item.write_to(out, layout, depth + 1);

@@ -3,7 +3,10 @@
 //! Parameters are read from query and form alike, names in any case, as ASP.NET does. The format of the answer is a switch;
 //! none of its values is better founded than another.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::SystemTime,
+};
 
 use serde_json::{Value, json};
 
@@ -222,6 +225,10 @@ impl Vendor for ExamTesting {
     fn error(&self, status: u16, message: &str) -> Answer {
         let body = format!("status=ERROR&Reason=Validation error&error={message}");
         Answer::new(status, "text/html; charset=utf-8", Body::Text(body))
+    }
+
+    fn control(&mut self, _: &str, _: &Value, _: SystemTime) -> Option<Result<Value, String>> {
+        None
     }
 
     fn state(&self) -> Value {

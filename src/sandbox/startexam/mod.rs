@@ -1,7 +1,7 @@
 //! The `StartExam` simulator: routing, the order of checks, state and answers in the vendor's layout.
 //!
 //! Implemented: `v1/employees`, `v2/employees-participants`, `v2/participants`, `v1/program/employees`, `v1/tests`,
-//! `v1/create-test`. The other published paths answer 404 like any unknown one.
+//! `v1/create-test`, `v2/sessions`, `v2/session`. The other published paths answer 404 like any unknown one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +22,7 @@ mod misbehaviour;
 mod people;
 mod programs;
 mod read;
+mod sessions;
 mod sign;
 mod tests_list;
 
@@ -35,6 +36,8 @@ pub(super) const PROFILE: Profile = Profile {
         "program_employees",
         "tests",
         "create_test",
+        "sessions",
+        "session",
         UNKNOWN,
     ],
     apart: &[],
@@ -47,13 +50,15 @@ pub(super) const PROFILE: Profile = Profile {
 const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
 /// Path, verb and operation of what is implemented.
-const ROUTES: [(&str, &str, &str); 6] = [
+const ROUTES: [(&str, &str, &str); 8] = [
     ("/v1/employees", "POST", "employees"),
     ("/v2/employees-participants", "POST", "employees_participants"),
     ("/v2/participants", "POST", "participants"),
     ("/v1/program/employees", "POST", "program_employees"),
     ("/v1/tests", "GET", "tests"),
     ("/v1/create-test", "POST", "create_test"),
+    ("/v2/sessions", "GET", "sessions"),
+    ("/v2/session", "GET", "session"),
 ];
 
 /// The state of the account.
@@ -67,6 +72,7 @@ pub(super) struct StartExam {
     participants: BTreeMap<String, Participant>,
     programs: Vec<Program>,
     tests: Vec<Test>,
+    sessions: sessions::Sessions,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +140,7 @@ impl StartExam {
             employees: BTreeMap::new(),
             registrations: BTreeMap::new(),
             participants: BTreeMap::new(),
+            sessions: sessions::Sessions::default(),
             programs: vec![
                 program(account::PROGRAM_ID, account::PROGRAM_EXTERNAL_ID, true, test_ids(account::TESTS.len())),
                 program(account::AUTOMATIC_PROGRAM_ID, account::AUTOMATIC_PROGRAM_EXTERNAL_ID, false, test_ids(2)),
@@ -154,8 +161,11 @@ impl StartExam {
     fn perform(&mut self, call: &Call, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let operation = route(call, context)?;
         sign::check(call, context.now, context.switches)?;
-        if operation == "tests" {
-            return self.list_tests(call, context);
+        match operation {
+            "tests" => return self.list_tests(call, context),
+            "sessions" => return self.session_feed(call, context),
+            "session" => return self.session_report(call, context),
+            _ => {}
         }
         let body: Value =
             serde_json::from_slice(&call.body).map_err(|_| Refusal::bad("The request body is not valid JSON"))?;
@@ -188,6 +198,10 @@ impl Vendor for StartExam {
     fn error(&self, status: u16, message: &str) -> Answer {
         // The published example's Content-Length of 80 only fits lines ending in CR LF.
         Answer::new(status, CONTENT_TYPE, Body::Json(object([("message", message.into())]), Layout::Indented("\r\n")))
+    }
+
+    fn control(&mut self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Value, String>> {
+        (path == "/_sessions").then(|| self.sit_test(body, now))
     }
 
     fn state(&self) -> Value {

@@ -3,12 +3,12 @@
 use super::{
     super::{
         desk::Context,
-        effects::rfc3339,
         exchange::Call,
         json::{Json, object},
     },
     Refusal, StartExam, Test, account,
     read::Fields,
+    sessions::seconds,
 };
 
 /// Published limit of a test's title.
@@ -66,8 +66,7 @@ impl StartExam {
         }
         let id = self.ids.guid();
         context.effect("created", id.clone(), vec![("test", id.clone()), ("title", title.clone())]);
-        // Whole seconds, as everywhere in this API.
-        let modified = rfc3339(context.now).get(..19).map(|seconds| format!("{seconds}Z")).unwrap_or_default();
+        let modified = seconds(context.now);
         self.tests.push(Test { id: id.clone(), project_id, kind, title, modified });
         Ok(object([("testId", id.into())]))
     }

@@ -192,6 +192,10 @@ impl Vendor for ThinkExam {
         Answer::new(status, "application/json", Body::Json(json, Layout::Php { escape_slashes: true }))
     }
 
+    fn control(&mut self, _: &str, _: &Value, _: SystemTime) -> Option<Result<Value, String>> {
+        None
+    }
+
     fn state(&self) -> Value {
         let candidates = self.candidates.values().map(|candidate| {
             json!({

@@ -310,3 +310,65 @@ async fn a_rotated_secret_refuses_the_old_signature() {
     bench.switch(at, "secret", Value::Null).await;
     assert_eq!(bench.startexam("/v1/employees", &employees(&["1"])).await.status, Some(200));
 }
+
+async fn get(bench: &Bench, path: &str, query: &str) -> Got {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let signature = startexam_signature(&format!("GET {path} {date} 0"));
+    let request = bench.client.get(format!("http://{}{path}?{query}", bench.sandbox.startexam()));
+    bench.send(request.header("Date", date).header("Authorization", format!("SharedKey 99:{signature}"))).await
+}
+
+async fn sit(bench: &Bench, order: &Value) -> Got {
+    bench.send(bench.client.post(format!("http://{}/_sessions", bench.sandbox.startexam())).json(order)).await
+}
+
+#[tokio::test]
+async fn a_session_is_null_until_finished_and_then_has_its_figures() {
+    let bench = Bench::start().await;
+    bench.startexam("/v1/employees", &employees(&["1"])).await;
+    let id = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await.json()["participantIds"]
+        [0]
+    .clone();
+    let query = format!("participantId={}", id.as_str().expect("an id"));
+    assert_eq!(get(&bench, "/v2/session", &query).await.status, Some(404));
+    assert_eq!(sit(&bench, &json!({ "participantId": id })).await.status, Some(200));
+    let open = get(&bench, "/v2/session", &query).await.json();
+    assert_eq!(
+        (&open["isFinished"], &open["score"], &open["elapsedTime"]),
+        (&json!(false), &Value::Null, &Value::Null)
+    );
+    sit(&bench, &json!({ "participantId": id, "finished": true, "elapsedSeconds": 93_784 })).await;
+    let done = get(&bench, "/v2/session", &query).await.json();
+    assert_eq!(
+        (&done["percent"], &done["score"], &done["elapsedTime"]),
+        (&json!(57.14), &json!(4.0), &json!("1.02:03:04"))
+    );
+    assert_eq!(done["participantData"], json!([{ "name": "First Name", "value": "Jo" }]));
+    assert_eq!(sit(&bench, &json!({ "participantId": "nobody" })).await.status, Some(400));
+    assert_eq!(sit(&bench, &json!({ "participantId": id, "done": true })).await.status, Some(400));
+}
+
+#[tokio::test]
+async fn the_session_feed_has_pages_of_five_hundred_and_repeats_a_page_for_a_used_token() {
+    let bench = Bench::start().await;
+    let people: Vec<_> = (0..501).map(|_| json!({ "data": [] })).collect();
+    let body = json!({ "center": "mycenter", "tests": [accounts::startexam::TESTS[0].0], "participants": people });
+    let ids = bench.startexam("/v2/participants", &body).await.json()["participantIds"].clone();
+    for id in ids.as_array().expect("ids") {
+        sit(&bench, &json!({ "participantId": id, "finished": true })).await;
+    }
+    let filter = "center=mycenter&modifiedSince=2026-01-01T00:00:00Z";
+    let first = get(&bench, "/v2/sessions", filter).await.json();
+    assert_eq!((first["sessions"].as_array().map(Vec::len), first.get("modifiedUntil")), (Some(500), None));
+    let next = format!("{filter}&continuationToken={}", first["continuationToken"].as_str().expect("a token"));
+    for _ in 0..2 {
+        let last = get(&bench, "/v2/sessions", &next).await.json();
+        assert_eq!((last["sessions"].as_array().map(Vec::len), last.get("continuationToken")), (Some(1), None));
+        assert!(last["modifiedUntil"].is_string());
+    }
+    for wrong in
+        ["center=mycenter", "center=mycenter&modifiedSince=2999-01-01T00:00:00Z", "center=mycenter&modifiedSince=today"]
+    {
+        assert_eq!(get(&bench, "/v2/sessions", wrong).await.status, Some(400), "{wrong}");
+    }
+}

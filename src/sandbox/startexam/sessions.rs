@@ -1,0 +1,215 @@
+//! Sessions: the incremental feed, one report, and the bench's own way of letting a participant sit a test.
+//!
+//! The vendor publishes the feed's parameters, its end marks and the report's members; how a session looks inside the feed is
+//! unknown, so it has the report's members here. Nobody can sit a test at a simulator, hence `POST /_sessions`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::SystemTime,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        desk::Context,
+        effects::rfc3339,
+        exchange::Call,
+        json::{Json, object},
+        knobs::{Knob, Knobs, count, flag, text},
+    },
+    Refusal, StartExam, account,
+};
+
+/// What `POST /_sessions` takes.
+const SITTING: [Knob; 6] = [
+    text("participantId", "", "who sits the test"),
+    flag("finished", false, "whether the test is over"),
+    flag("autoClosed", false, "whether it was closed by time"),
+    count("elapsedSeconds", 754, "how long it took"),
+    count("score", 4, "points reached"),
+    count("maxScore", 7, "points there were"),
+];
+
+/// Published size of a page.
+const PAGE: usize = 500;
+
+/// Sessions by participant, and the feed's tokens.
+#[derive(Default)]
+pub(super) struct Sessions {
+    by_participant: BTreeMap<String, Session>,
+    /// What a token stands for. A token used again answers its page again, which the vendor warns of.
+    tokens: HashMap<String, Page>,
+}
+
+struct Session {
+    test: String,
+    started: String,
+    finished: bool,
+    auto_closed: bool,
+    elapsed_seconds: i64,
+    score: f64,
+    max_score: f64,
+    /// Whole seconds, so that the text sorts by time.
+    modified: String,
+}
+
+#[derive(Clone)]
+struct Page {
+    since: String,
+    until: String,
+    offset: usize,
+}
+
+impl StartExam {
+    /// `GET /v2/sessions`: what was modified since a time, in pages.
+    pub(super) fn session_feed(&mut self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
+        let query = parameters(call);
+        let center = query.get("center").ok_or_else(|| Refusal::bad("'center' is required"))?;
+        if center != account::CENTER {
+            return Err(Refusal::unknown(context, "Center", center));
+        }
+        let since = query.get("modifiedsince").ok_or_else(|| Refusal::bad("'modifiedSince' is required"))?;
+        let now = seconds(context.now);
+        if since.parse::<jiff::Timestamp>().is_err() || since.len() != now.len() {
+            return Err(Refusal::bad("'modifiedSince' must be a UTC date-time such as 2024-05-03T00:00:00Z"));
+        }
+        if *since > now {
+            return Err(Refusal::bad("'modifiedSince' is in the future"));
+        }
+        let page = match query.get("continuationtoken") {
+            None => Page { since: since.clone(), until: now, offset: 0 },
+            Some(token) => self
+                .sessions
+                .tokens
+                .get(token)
+                .cloned()
+                .ok_or_else(|| Refusal::bad("'continuationToken' is unknown"))?,
+        };
+        Ok(self.feed_page(&page))
+    }
+
+    /// `GET /v2/session`: one report.
+    pub(super) fn session_report(&self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
+        let query = parameters(call);
+        let id = query.get("participantid").ok_or_else(|| Refusal::bad("'participantId' is required"))?;
+        let session = self.sessions.by_participant.get(id);
+        session.map(|session| self.report(id, session)).ok_or_else(|| Refusal::unknown(context, "Participant", id))
+    }
+
+    /// `POST /_sessions`: lets a participant begin or finish; see docs/SANDBOX.md.
+    pub(super) fn sit_test(&mut self, order: &Value, now: SystemTime) -> Result<Value, String> {
+        let mut knobs = Knobs::new(SITTING.to_vec());
+        knobs.set_all(order.as_object().ok_or("a session is an object")?)?;
+        let id = knobs.text("participantId");
+        let test = self.test_of(&id).ok_or_else(|| format!("there is no participant \"{id}\""))?;
+        let now = seconds(now);
+        let points = |name| f64::from(knobs.number(name).and_then(|points| u32::try_from(points).ok()).unwrap_or(0));
+        let known = self.sessions.by_participant.get(&id);
+        let session = Session {
+            test,
+            started: known.map_or_else(|| now.clone(), |session| session.started.clone()),
+            finished: knobs.flag("finished"),
+            auto_closed: knobs.flag("autoClosed"),
+            elapsed_seconds: knobs.number("elapsedSeconds").unwrap_or(0),
+            score: points("score"),
+            max_score: points("maxScore"),
+            modified: now,
+        };
+        let answer = json!({ "participantId": id, "testId": session.test, "finished": session.finished });
+        self.sessions.by_participant.insert(id, session);
+        Ok(answer)
+    }
+
+    fn feed_page(&mut self, page: &Page) -> Json {
+        let sessions = self.sessions.by_participant.iter();
+        let within = |session: &Session| session.modified >= page.since && session.modified <= page.until;
+        let mut found: Vec<_> = sessions.filter(|(_, session)| within(session)).collect();
+        found.sort_by(|one, other| one.1.modified.cmp(&other.1.modified).then(one.0.cmp(other.0)));
+        let next = page.offset + PAGE;
+        let has_more = found.len() > next;
+        let reports =
+            found.into_iter().skip(page.offset).take(PAGE).map(|(id, session)| self.report(id, session)).collect();
+        let last = if has_more {
+            let token = self.ids.continuation();
+            self.sessions.tokens.insert(token.clone(), Page { offset: next, ..page.clone() });
+            ("continuationToken", token.into())
+        } else {
+            ("modifiedUntil", page.until.as_str().into())
+        };
+        object([("sessions", Json::List(reports)), last])
+    }
+
+    fn report(&self, id: &str, session: &Session) -> Json {
+        let percent =
+            if session.max_score > 0.0 { (session.score / session.max_score * 10_000.0).round() / 100.0 } else { 0.0 };
+        // The figures of an unfinished session are null.
+        let figure = |value: f64| if session.finished { Json::Decimal(value) } else { Json::Null };
+        object([
+            ("participantId", id.into()),
+            ("testId", session.test.as_str().into()),
+            ("started", session.started.as_str().into()),
+            ("isFinished", session.finished.into()),
+            ("autoClosed", session.auto_closed.into()),
+            ("elapsedTime", session.finished.then(|| elapsed(session.elapsed_seconds)).into()),
+            ("score", figure(session.score)),
+            ("maxScore", figure(session.max_score)),
+            ("percent", figure(percent)),
+            ("scaleLevel", session.finished.then_some("Medium").into()),
+            ("outcomes", Json::List(Vec::new())),
+            ("participantData", self.data_of(id)),
+            ("sections", Json::List(Vec::new())),
+            ("questions", Json::List(Vec::new())),
+        ])
+    }
+
+    fn test_of(&self, participant: &str) -> Option<String> {
+        let booked = self.registrations.iter().find(|(_, ids)| ids.iter().any(|id| id == participant));
+        booked.map(|(key, _)| key.1.clone()).or_else(|| self.participants.get(participant)?.tests.first().cloned())
+    }
+
+    fn data_of(&self, participant: &str) -> Json {
+        let pair = |(name, value): (&String, &String)| {
+            object([("name", name.as_str().into()), ("value", value.as_str().into())])
+        };
+        if let Some(person) = self.participants.get(participant) {
+            return Json::List(person.data.iter().map(|(name, value)| pair((name, value))).collect());
+        }
+        let booked = self.registrations.iter().find(|(_, ids)| ids.iter().any(|id| id == participant));
+        let employee = booked.and_then(|(key, _)| self.employees.get(&key.2));
+        Json::List(employee.map(|employee| employee.data.iter().map(pair).collect()).unwrap_or_default())
+    }
+}
+
+/// Whole seconds, as everywhere in this API.
+pub(super) fn seconds(at: SystemTime) -> String {
+    rfc3339(at).get(..19).map(|seconds| format!("{seconds}Z")).unwrap_or_default()
+}
+
+/// `[d.]HH:MM:SS`, as published.
+fn elapsed(seconds: i64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    if days > 0 { format!("{days}.{clock}") } else { clock }
+}
+
+fn parameters(call: &Call) -> BTreeMap<String, String> {
+    call.query_pairs().into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elapsed_time_over_a_day_has_the_days_before_a_dot() {
+        assert_eq!([elapsed(754), elapsed(93_784)], ["00:12:34", "1.02:03:04"]);
+    }
+
+    #[test]
+    fn times_are_written_in_whole_seconds() {
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_250);
+        assert_eq!(seconds(at), "2023-11-14T22:13:20Z");
+        assert_eq!(seconds(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
+    }
+}
