@@ -152,8 +152,16 @@ impl Reading<'_> {
 
     /// Puts the next value that may pass at this place; when none did, nothing, for keys that may be left out.
     fn stand_in(&mut self, path: &[String]) -> bool {
-        let values =
-            [json!("plain:x"), json!("https://x.invalid"), json!("1s"), json!("1B"), json!(1), json!(true), json!([]), json!({})];
+        let values = [
+            json!("plain:x"),
+            json!("https://x.invalid"),
+            json!("1s"),
+            json!("1B"),
+            json!(1),
+            json!(true),
+            json!([]),
+            json!({}),
+        ];
         let tried = self.tried.entry(path.to_vec()).or_default();
         *tried += 1;
         match values.get(*tried - 1) {
@@ -232,11 +240,9 @@ fn remove(tree: &mut Value, path: &[String]) -> bool {
         Value::Object(members) if rest.is_empty() => members.remove(name).is_some(),
         Value::Object(members) => members.get_mut(name).is_some_and(|member| remove(member, rest)),
         // Elements are never taken out: the others would change their numbers.
-        Value::Array(items) => name
-            .parse::<usize>()
-            .ok()
-            .and_then(|index| items.get_mut(index))
-            .is_some_and(|item| remove(item, rest)),
+        Value::Array(items) => {
+            name.parse::<usize>().ok().and_then(|index| items.get_mut(index)).is_some_and(|item| remove(item, rest))
+        }
         _ => false,
     }
 }
