@@ -1,0 +1,280 @@
+//! The real program, started from a configuration file on free ports, and a client for its API.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use examgate::sandbox::{Sandbox, Settings, accounts};
+use reqwest::Method;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+/// Long enough for the slowest machine; only a hang comes this far.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The API key of a client of the tests.
+pub fn key(client: &str) -> String {
+    format!("egk_test-key-of-{client}")
+}
+
+/// A running gateway. Killed when dropped.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub folder: TempDir,
+    /// Everything the process wrote so far.
+    lines: mpsc::UnboundedReceiver<String>,
+    process: Child,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The member at this JSON pointer as text, or "".
+    pub fn text(&self, pointer: &str) -> &str {
+        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+    }
+
+    /// Status and problem code, for short comparisons.
+    pub fn problem(&self) -> (u16, &str, &str) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(self.body["status"], self.status, "{self:?}");
+        (self.status, self.text("/code"), self.text("/outcome"))
+    }
+}
+
+/// One request to be sent; finish with [`Request::send`].
+pub struct Request(reqwest::RequestBuilder);
+
+impl Request {
+    pub fn header(self, name: &str, value: &str) -> Self {
+        Self(self.0.header(name, value))
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        Self(self.0.json(body))
+    }
+
+    pub fn body(self, content_type: &str, body: impl Into<reqwest::Body>) -> Self {
+        Self(self.0.header("content-type", content_type).body(body))
+    }
+
+    pub async fn send(self) -> Answer {
+        let response = self.0.send().await.expect("the gateway answers");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a whole answer");
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Answer { status, headers, body }
+    }
+}
+
+impl Gateway {
+    /// Starts the program with these connections (and whatever else the text configures) for one client, `lms`, that may
+    /// do everything.
+    pub async fn start(connections: &str) -> Self {
+        Self::start_with(connections, &client("lms", "", "[\"*\"]")).await
+    }
+
+    /// Starts the program with these connections and clients.
+    pub async fn start_with(connections: &str, clients: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\nurl = \"sqlite:{0}/store.db\"\n\
+             encryption_key = \"file:{0}/store.key\"\n{clients}\n{connections}\n",
+            folder.path().display()
+        );
+        std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
+        Self::start_in(folder).await
+    }
+
+    /// Starts the program in a folder that has a configuration (and perhaps a store) already.
+    pub async fn start_in(folder: TempDir) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
+            .args(["serve", "--config"])
+            .arg(folder.path().join("examgate.toml"))
+            .env("RUST_LOG", "debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        let stdout = process.stdout.take().expect("a pipe");
+        let stderr = process.stderr.take().expect("a pipe");
+        forward(stdout, sender.clone());
+        forward(stderr, sender);
+        let mut seen = String::new();
+        let address = loop {
+            let line = tokio::time::timeout(PATIENCE, lines.recv()).await;
+            let Ok(Some(line)) = line else { panic!("the program did not say where it listens:\n{seen}") };
+            if let Some((_, address)) = line.split_once("examgate listening on http://") {
+                break address.trim().parse().expect("an address");
+            }
+            let _ = writeln!(seen, "{line}");
+        };
+        Self { address, folder, lines, process }
+    }
+
+    /// Ends the process as a power cut would, and gives back its folder.
+    pub async fn kill(mut self) -> TempDir {
+        self.process.kill().await.expect("the process can be killed");
+        self.folder
+    }
+
+    /// Everything the process has written up to now.
+    pub fn written(&mut self) -> String {
+        let mut text = String::new();
+        while let Ok(line) = self.lines.try_recv() {
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+
+    /// A request with the key of the client `lms`.
+    pub fn request(&self, method: Method, path: &str) -> Request {
+        self.request_as(&key("lms"), method, path)
+    }
+
+    /// A request with this key.
+    pub fn request_as(&self, key: &str, method: Method, path: &str) -> Request {
+        let request = http().request(method, format!("http://{}{path}", self.address));
+        Request(request.bearer_auth(key))
+    }
+
+    /// A request without credentials.
+    pub fn anonymous(&self, method: Method, path: &str) -> Request {
+        Request(http().request(method, format!("http://{}{path}", self.address)))
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.request(Method::POST, path).json(body).send().await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path).send().await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path).send().await
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.request(Method::PATCH, path).json(body).send().await
+    }
+}
+
+/// The configuration of one client with all scopes; `tenant` may be empty.
+pub fn client(name: &str, tenant: &str, connections: &str) -> String {
+    let scopes: Vec<String> =
+        examgate::domain::scope::Scope::ALL.iter().map(|scope| format!("\"{}\"", scope.as_str())).collect();
+    client_with(name, tenant, connections, &format!("[{}]", scopes.join(", ")))
+}
+
+/// The configuration of one client with these scopes.
+pub fn client_with(name: &str, tenant: &str, connections: &str, scopes: &str) -> String {
+    let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(key(name).as_bytes()));
+    format!(
+        "[auth.clients.{name}]\ntenant = \"{tenant}\"\nkey_sha256 = [\"{hash}\"]\nscopes = {scopes}\nconnections = \
+         {connections}\nrate_limit = {{ requests_per_second = 100000, burst = 100000 }}\n"
+    )
+}
+
+/// A sandbox on free ports.
+pub async fn sandbox() -> Sandbox {
+    let settings = Settings { host: [127, 0, 0, 1].into(), port_base: 0, now: std::time::SystemTime::now };
+    Sandbox::start(settings).await.expect("the sandbox starts")
+}
+
+/// One connection to each vendor of a sandbox, fast and without grace, and a small catalogue. `more` is added to every
+/// connection.
+pub fn sandbox_connections(sandbox: &Sandbox, more: &str) -> String {
+    let (start, think, exam) = (sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting());
+    startexam(&format!("http://{start}"), more) + &thinkexam(&format!("http://{think}"), more) + &examtesting(&format!("http://{exam}"), more)
+}
+
+/// What every connection of the tests has: no pacing, no grace.
+const FAST: &str = "requests_per_second = 0\nsettle_grace = \"0s\"\nretry = { attempts = 2, base = \"1ms\", max = \"2ms\" }";
+
+/// The StartExam connection of the sandbox's account at this address.
+pub fn startexam(address: &str, more: &str) -> String {
+    format!(
+        "[connections.startexam-main]\nvendor = \"startexam\"\nbase_url = \"{address}\"\naccount_id = {}\nsecret = \
+         \"plain:{}\"\ncenter = \"{}\"\nprofile_id = \"{}\"\n{FAST}\n{more}\n",
+        accounts::startexam::ACCOUNT_ID,
+        accounts::startexam::SECRET,
+        accounts::startexam::CENTER,
+        accounts::startexam::PROFILE_ID,
+    )
+}
+
+/// The ThinkExam connection of the sandbox's account at this address, its signatures from the address's own service.
+pub fn thinkexam(address: &str, more: &str) -> String {
+    format!(
+        "[connections.thinkexam-main]\nvendor = \"thinkexam\"\nbase_url = \"{address}\"\n{FAST}\n{more}\n\
+         [connections.thinkexam-main.signature]\nmode = \"remote\"\napi_key = \"plain:{}\"\nsecret = \"plain:{}\"\n\
+         url = \"{address}/sim/signature\"\n",
+        accounts::thinkexam::API_KEY,
+        accounts::thinkexam::SECRET,
+    )
+}
+
+/// The ExamTesting connection of the sandbox's institution at this address.
+pub fn examtesting(address: &str, more: &str) -> String {
+    format!(
+        "[connections.examtesting-main]\nvendor = \"examtesting\"\nbase_url = \"{address}\"\ninstitution_id = \"{}\"\n\
+         api_key = \"plain:{}\"\napi_pass = \"plain:{}\"\ndefault_group = \"{}\"\n{FAST}\n{more}\n",
+        accounts::examtesting::INSTITUTION_ID,
+        accounts::examtesting::API_KEY,
+        accounts::examtesting::API_PASS,
+        accounts::examtesting::GROUPS[0],
+    )
+}
+
+/// Sets the faults of one sandbox port.
+pub async fn faults(port: SocketAddr, faults: Value) {
+    let response = http().post(format!("http://{port}/_faults")).json(&faults).send().await.expect("the sandbox answers");
+    assert!(response.status().is_success(), "{}", response.text().await.unwrap_or_default());
+}
+
+/// What happened at one sandbox port: its effects, calls and state.
+pub async fn effects(port: SocketAddr) -> Value {
+    let response = http().get(format!("http://{port}/_effects")).send().await.expect("the sandbox answers");
+    response.json().await.expect("JSON")
+}
+
+/// A client that follows no redirect and keeps no connection another test could disturb.
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .expect("a client")
+}
+
+fn forward(from: impl tokio::io::AsyncRead + Unpin + Send + 'static, to: mpsc::UnboundedSender<String>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if to.send(line).is_err() {
+                return;
+            }
+        }
+    });
+}

@@ -1,0 +1,5 @@
+//! What the behaviour tests stand on: the real program as a process of its own, the sandbox, and a vendor that answers
+//! whatever a test wants.
+
+pub mod gateway;
+pub mod vendor;

@@ -1,0 +1,86 @@
+//! A vendor that answers whatever a test wants and remembers what it was asked.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method, StatusCode, Uri};
+
+/// A request as the vendor saw it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Seen {
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+}
+
+type Script = dyn Fn(&Seen) -> Response + Send + Sync;
+
+/// A stub of any vendor on a free port. It ends with the test's runtime.
+#[derive(Clone)]
+pub struct Stub {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    script: Arc<Mutex<Arc<Script>>>,
+}
+
+impl Stub {
+    /// A vendor that answers by this script.
+    pub async fn start(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let stub = Self {
+            address: listener.local_addr().expect("an address"),
+            seen: Arc::default(),
+            script: Arc::new(Mutex::new(Arc::new(script))),
+        };
+        let router = Router::new().fallback(answer).with_state(stub.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        stub
+    }
+
+    /// The address as a base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Answers by another script from now on.
+    pub fn answer_with(&self, script: impl Fn(&Seen) -> Response + Send + Sync + 'static) {
+        *self.script.lock().expect("no test panicked here") = Arc::new(script);
+    }
+
+    /// Every request so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("no test panicked here").clone()
+    }
+}
+
+/// A plain answer.
+pub fn answer_of(status: u16, content_type: &str, body: impl Into<String>) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, [("content-type", content_type)], body.into()).into_response()
+}
+
+/// A JSON answer.
+pub fn json(status: u16, body: &serde_json::Value) -> Response {
+    answer_of(status, "application/json; charset=utf-8", body.to_string())
+}
+
+async fn answer(State(stub): State<Stub>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, 64 << 20).await.unwrap_or_default();
+    let seen = Seen { method: head.method, uri: head.uri, headers: head.headers, body };
+    stub.seen.lock().expect("no test panicked here").push(seen.clone());
+    let script = stub.script.lock().expect("no test panicked here").clone();
+    script(&seen)
+}
