@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::config::ConfigFault;
 
 mod check;
+mod demo;
 mod key;
 mod logging;
 mod probe;
@@ -31,6 +32,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Sandbox(sandbox::Options),
+    Demo(demo::Options),
     Check(check::Options),
     #[command(subcommand)]
     Key(key::Command),
@@ -72,6 +74,7 @@ pub fn run(process: Process) -> ExitCode {
     };
     let done = match arguments.command {
         Command::Sandbox(options) => sandbox::run(&options, &process),
+        Command::Demo(options) => demo::run(&options, &process),
         Command::Check(options) => check::run(&options, &process),
         Command::Key(command) => key::run(&command, &process),
         Command::Probe(options) => probe::run(&options),

@@ -72,7 +72,11 @@ async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
     let response = request.send().await.map_err(fault)?;
     let status = response.status().as_u16();
     let bytes = response.bytes().await.map_err(fault)?;
-    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes))) };
+    let body = if bytes.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)))
+    };
     Ok(Answer { status, body })
 }
 

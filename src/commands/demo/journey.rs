@@ -13,7 +13,7 @@ use crate::sandbox::{Sandbox, accounts};
 
 /// Registrations; the lost answer, its repeat and the vendor's word on it; bookings and their links; the enrolment;
 /// repeats and the vendors' rest meanwhile; refusals and the vendor's rest; the vendors' records; reading back.
-pub(super) const PLANNED: usize = 23 + 3 + (16 + 8) + 1 + (5 + 3) + (2 + 1) + (24 + 16) + (24 + 16);
+pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (24 + 16) + (24 + 16);
 
 const REGISTERED: &str = "registered applied";
 
@@ -74,7 +74,8 @@ impl<'a> Journey<'a> {
     async fn register(&mut self, vendor: Vendor, left_out: usize) -> Result<(), Failure> {
         let members: Vec<usize> = self.members(vendor).into_iter().filter(|index| *index != left_out).collect();
         let [first, others @ ..] = &members[..] else { return Ok(()) };
-        let step = self.begin(vendor.name(), format!("Register {}, {} in one bulk", members.len(), others.len()));
+        let step =
+            self.begin(vendor.name(), format!("Register {} people, {} in one bulk", members.len(), others.len()));
         let single = self.client.post("/candidates", &self.class[*first].person.registration()).await?;
         let mut answers = vec![(*first, u64::from(single.status), single.body)];
         let rows: Vec<Value> = others.iter().map(|index| self.class[*index].person.row()).collect();
@@ -99,7 +100,8 @@ impl<'a> Journey<'a> {
         let answer = self.register_once(index).await?;
         let found = gist(answer.status.into(), &answer.body);
         self.ledger.expect(format!("losing the answer about {name}"), "504 vendor_timeout unknown", &found);
-        self.end(&step, &found)
+        let outcome = answer.body["outcome"].as_str().unwrap_or("–");
+        self.end(&step, &format!("{}, {outcome}", told(answer.status, &answer.body)))
     }
 
     async fn ask_again(&mut self, index: usize) -> Result<(), Failure> {
@@ -135,20 +137,18 @@ impl<'a> Journey<'a> {
             let member = &mut self.class[index];
             let name = member.person.given_name;
             self.ledger.expect(format!("assigning {name}"), "201 assigned applied".to_owned(), gist(status, &body));
-            if vendor == Vendor::StartExam {
-                let known = body["launch"]["url"].is_string();
-                self.ledger.expect(format!("a launch link for {name}"), true, known);
-                links += usize::from(known);
-            }
+            let launch = body["launch"]["url"].is_string();
+            self.ledger.expect(format!("a launch link for {name}"), true, launch);
             member.assignment = text(&body["id"]);
             applied += usize::from(body["outcome"] == "applied");
+            links += usize::from(launch);
         }
-        let launch = if links > 0 { format!(", {links} launch links") } else { String::new() };
-        self.end(&step, &format!("{applied} applied{launch}"))
+        self.end(&step, &format!("{applied} applied, {links} launch links"))
     }
 
     async fn enrol(&mut self) -> Result<(), Failure> {
-        let employees: Vec<&str> = self.members(Vendor::StartExam).iter().map(|index| self.external_id(*index)).collect();
+        let employees: Vec<&str> =
+            self.members(Vendor::StartExam).iter().map(|index| self.external_id(*index)).collect();
         let step = self.begin(Vendor::StartExam.name(), format!("Enrol {} in {PROGRAM}", employees.len()));
         let order = json!({ "scope": "all", "register": employees });
         let Answer { status, body } = self.client.post(&format!("/programs/{PROGRAM}/employees"), &order).await?;
@@ -364,8 +364,7 @@ fn times_booked(effects: &Value, person: &Person) -> usize {
 
 fn times_created(effects: &Value, operation: &str, key: &str, value: &str) -> usize {
     let effects = effects["effects"].as_array().into_iter().flatten();
-    let created = |effect: &&Value| {
-        effect["operation"] == operation && effect["change"] == "created" && effect[key] == value
-    };
+    let created =
+        |effect: &&Value| effect["operation"] == operation && effect["change"] == "created" && effect[key] == value;
     effects.filter(created).count()
 }

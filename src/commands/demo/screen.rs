@@ -2,11 +2,16 @@
 //!
 //! On a terminal everything fits its width; elsewhere nothing is shortened or wrapped, so that a program can read it.
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::{Failure, Process, say};
+use super::class::Vendor;
 use super::ledger::Ledger;
+use crate::secret::Secret;
 
 /// Narrower than this nothing readable is left of a link.
 const NARROWEST_LINK: usize = 11;
@@ -27,6 +32,15 @@ pub(super) struct Row {
     pub(super) assignment: Option<String>,
     pub(super) link: Option<String>,
     pub(super) as_expected: bool,
+}
+
+/// What is told in the end.
+pub(super) struct Closing<'a> {
+    pub(super) gateway: SocketAddr,
+    pub(super) simulators: [(&'static str, SocketAddr); 3],
+    pub(super) key: &'a Secret,
+    /// Whether the addresses go on answering.
+    pub(super) stays: bool,
 }
 
 /// How much of an identifier is shown.
@@ -77,10 +91,13 @@ impl Screen {
     }
 
     pub(super) fn table(&self, rows: &[Row]) -> Result<(), Failure> {
-        say(table(rows, self.width, self.colored))
+        // Without the spaces that would only make lines equally long.
+        say(format_args!("\n{}", table(rows, self.width, self.colored).trim_fmt()))
     }
 
-    pub(super) fn summary(&self, ledger: &Ledger) -> Result<(), Failure> {
+    /// How many outcomes were as expected, and which were not.
+    pub(super) fn summary(&self, ledger: &Ledger, taken: Duration) -> Result<(), Failure> {
+        say("")?;
         for difference in ledger.differences() {
             say(format_args!("  {} {difference}", self.painted("✗", "31")))?;
         }
@@ -89,11 +106,37 @@ impl Screen {
             say(format_args!("  {} {missing} outcomes were never seen", self.painted("✗", "31")))?;
         }
         let line = format!("{} of {} outcomes as expected", ledger.met(), ledger.planned());
-        say(self.painted(&line, if ledger.is_clean() { "1;32" } else { "1;31" }))
+        let line = self.painted(&line, if ledger.is_clean() { "1;32" } else { "1;31" });
+        say(format_args!("{line}, in {:.1} seconds", taken.as_secs_f64()))
     }
 
-    pub(super) fn heading(&self, text: &str) -> String {
-        self.painted(text, "1")
+    /// What this is going to be.
+    pub(super) fn opening(&self, gateway: SocketAddr) -> Result<(), Failure> {
+        let title = self.painted("examgate demo", "1");
+        self.say(&format!("{title}: 24 people, three simulated vendors, http://{gateway}\n"))
+    }
+
+    /// Where everything is, and what to try.
+    pub(super) fn closing(&self, closing: &Closing<'_>) -> Result<(), Failure> {
+        let Closing { gateway, simulators, key, stays } = closing;
+        let api = format!("http://{gateway}");
+        let key = key.expose();
+        let heading = |text: &str| format!("\n{}", self.painted(text, "1"));
+        say(heading("Where it is"))?;
+        say(format_args!("  API           {api}"))?;
+        say(format_args!("  API key       {key}"))?;
+        say(format_args!("  Reference     {api}/docs"))?;
+        say(format_args!("  OpenAPI       {api}/openapi.json"))?;
+        for (vendor, address) in simulators {
+            say(format_args!("  {vendor:<12}  http://{address}/_effects (what happened), /_faults"))?;
+        }
+        say(heading("Try it"))?;
+        for (purpose, command) in commands(&api, key) {
+            say(format_args!("  {}\n  {command}", self.painted(&format!("# {purpose}"), "2")))?;
+        }
+        let end =
+            if *stays { "Serving until Ctrl-C." } else { "Stopped, as --exit says; without it all of this stays." };
+        say(format_args!("\n{end}"))
     }
 
     fn painted(&self, text: &str, code: &str) -> String {
@@ -101,18 +144,37 @@ impl Screen {
     }
 }
 
+/// Three requests to begin with: what each is for, and a line for the shell. Each works alone, and again.
+fn commands(api: &str, key: &str) -> [(&'static str, String); 3] {
+    let auth = format!("-H 'Authorization: Bearer {key}'");
+    let post = format!("{auth} -H 'Content-Type: application/json'");
+    // Written out: members in the order a person would give them.
+    let person = format!(
+        r#"{{"connection":"{}","externalId":"emp-1009","name":{{"givenName":"Ines","familyName":"Costa"}},"email":"ines.costa@example.com"}}"#,
+        Vendor::StartExam.connection(),
+    );
+    let order = r#"{"candidate":{"externalId":"emp-1001"},"assessment":"safety-at-work"}"#;
+    [
+        ("Register a person", format!("curl {api}/candidates {post} -d '{person}'")),
+        ("Assign a test", format!("curl {api}/assignments {post} -d '{order}'")),
+        ("List assignments", format!("curl '{api}/assignments?assessment=rust-101&limit=3' {auth}")),
+    ]
+}
+
+/// One line and no grid: 24 rows are read more easily so, and cut more easily by a program.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 const TITLES: [&str; 7] = ["person", "vendor", "candidate", "state", "outcome", "assignment", "launch link"];
 
 fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
     if !colored {
         table.force_no_tty();
     }
     let (ids, link_width) = fitting(rows, width);
     table.set_header(TITLES.map(|title| {
         let cell = Cell::new(title);
-        if colored { cell.add_attribute(comfy_table::Attribute::Bold) } else { cell }
+        if colored { cell.add_attribute(Attribute::Bold) } else { cell }
     }));
     for row in rows {
         let mut cells = cells(row, ids).map(Cell::new);
@@ -126,7 +188,7 @@ fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
         table.add_row(cells);
     }
     if let Some(column) = table.column_mut(6) {
-        column.set_cell_alignment(CellAlignment::Left).set_padding((1, 0));
+        column.set_padding((1, 0));
     }
     table
 }
@@ -224,19 +286,20 @@ mod tests {
     #[test]
     fn a_table_for_people_fits_the_terminal() {
         for width in [80, 100, 120, 140, 200, 250] {
-            for colored in [false, true] {
-                let text = table(&[row()], Some(width), colored).to_string();
-                let plain = text.replace("\u{1b}[38;5;10m", "").replace("\u{1b}[39m", "").replace("\u{1b}[1m", "").replace("\u{1b}[0m", "");
-                assert!(plain.lines().all(|line| line.chars().count() <= width), "{width}\n{plain}");
-                assert!(plain.contains("5a69"), "the end of the link tells it apart: {plain}");
-            }
+            let text = table(&[row()], Some(width), false).to_string();
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
+            assert!(text.contains("5a69"), "the end of the link tells it apart: {text}");
         }
     }
 
     #[test]
     fn the_wider_the_terminal_the_more_is_shown() {
         assert!(table(&[row()], Some(250), false).to_string().contains("cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"));
-        assert!(table(&[row()], Some(160), false).to_string().contains("https://go.startexam.com/mycenter#participant/5b1f0a52"));
+        assert!(
+            table(&[row()], Some(160), false)
+                .to_string()
+                .contains("https://go.startexam.com/mycenter#participant/5b1f0a52")
+        );
         assert!(table(&[row()], Some(100), false).to_string().contains("…3c4d5e6f"));
     }
 

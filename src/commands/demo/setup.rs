@@ -101,12 +101,14 @@ fn startexam(address: SocketAddr) -> String {
     )
 }
 
+// ThinkExam documents no address to start at; operators set theirs, and this one is made up.
 fn thinkexam(address: SocketAddr) -> String {
     use accounts::thinkexam::{API_KEY, SECRET};
     format!(
         "[connections.thinkexam-main]\n\
          vendor = \"thinkexam\"\n\
          base_url = \"http://{address}\"\n\
+         link_template = \"https://exams.example.com/start?token={{token}}\"\n\
          requests_per_second = 0\n\
          [connections.thinkexam-main.signature]\n\
          mode = \"remote\"\n\
