@@ -10,6 +10,7 @@
 
 mod architecture;
 mod conformance;
+mod demo;
 mod problems;
 mod sandbox;
 mod support;

@@ -87,7 +87,10 @@ impl Person {
     }
 }
 
-const NAMES: [(Vendor, u32, [(&str, &str); 8]); 3] = [
+/// A vendor, the number of its first person, and the names of its people.
+type Group = (Vendor, u32, [(&'static str, &'static str); 8]);
+
+const NAMES: [Group; 3] = [
     (
         Vendor::StartExam,
         1001,

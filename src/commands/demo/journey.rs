@@ -80,7 +80,7 @@ impl<'a> Journey<'a> {
         let mut answers = vec![(*first, u64::from(single.status), single.body)];
         let rows: Vec<Value> = others.iter().map(|index| self.class[*index].person.row()).collect();
         let bulk = json!({ "connection": vendor.connection(), "items": rows });
-        answers.extend(results(others, self.client.post("/candidates/bulk", &bulk).await?));
+        answers.extend(results(others, &self.client.post("/candidates/bulk", &bulk).await?));
         let mut applied = 0;
         for (index, status, body) in answers {
             let member = &mut self.class[index];
@@ -131,12 +131,12 @@ impl<'a> Journey<'a> {
         let mut answers = vec![(*first, u64::from(single.status), single.body)];
         let rows: Vec<Value> = others.iter().map(|index| self.order(*index, assessment)).collect();
         let bulk = json!({ "connection": vendor.connection(), "items": rows });
-        answers.extend(results(others, self.client.post("/assignments/bulk", &bulk).await?));
+        answers.extend(results(others, &self.client.post("/assignments/bulk", &bulk).await?));
         let (mut applied, mut links) = (0, 0);
         for (index, status, body) in answers {
             let member = &mut self.class[index];
             let name = member.person.given_name;
-            self.ledger.expect(format!("assigning {name}"), "201 assigned applied".to_owned(), gist(status, &body));
+            self.ledger.expect(format!("assigning {name}"), "201 assigned applied", gist(status, &body));
             let launch = body["launch"]["url"].is_string();
             self.ledger.expect(format!("a launch link for {name}"), true, launch);
             member.assignment = text(&body["id"]);
@@ -198,7 +198,7 @@ impl<'a> Journey<'a> {
         let before = self.sequences().await?;
         let Answer { status, body } = self.client.post("/assignments", &order).await?;
         let found = format!("{} {}", gist(status.into(), &body), body["errors"][0]["pointer"].as_str().unwrap_or("–"));
-        let expected = "422 capability_unsupported not_applied /validUntil".to_owned();
+        let expected = "422 capability_unsupported not_applied /validUntil";
         self.ledger.expect("a time window at ThinkExam", expected, found);
         let unseen = before == self.sequences().await?;
         self.ledger.expect("ThinkExam never saw the order with a time window", true, unseen);
@@ -217,7 +217,7 @@ impl<'a> Journey<'a> {
         });
         let Answer { status, body } = self.client.post("/candidates", &body).await?;
         let found = format!("{}, vendor code {}", gist(status.into(), &body), body["vendor"]["code"]);
-        let expected = "422 group_not_found not_applied, vendor code \"1005\"".to_owned();
+        let expected = "422 group_not_found not_applied, vendor code \"1005\"";
         self.ledger.expect("an unknown group at ExamTesting", expected, found);
         self.end(&step, &told(status, &body))
     }
@@ -259,7 +259,7 @@ impl<'a> Journey<'a> {
                 let found = gist(assignment.status.into(), &assignment.body);
                 as_expected &= found == "200 assigned applied";
                 let what = format!("reading the assignment of {given_name} back");
-                self.ledger.expect(what, "200 assigned applied".to_owned(), found);
+                self.ledger.expect(what, "200 assigned applied", found);
                 link = text(&assignment.body["launch"]["url"]);
             }
             let word = |name: &str| text(&candidate.body[name]).unwrap_or_else(|| "–".to_owned());
@@ -321,7 +321,7 @@ impl<'a> Journey<'a> {
 }
 
 /// Each row of a bulk's answer with its member of the class. A row without a result has status 0.
-fn results(members: &[usize], answer: Answer) -> Vec<(usize, u64, Value)> {
+fn results(members: &[usize], answer: &Answer) -> Vec<(usize, u64, Value)> {
     let result = |(row, index): (usize, &usize)| {
         let result = &answer.body["results"][row];
         let body = if result["resource"].is_object() { &result["resource"] } else { &result["problem"] };

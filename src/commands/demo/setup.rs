@@ -136,16 +136,13 @@ fn catalogue() -> String {
     use accounts::{startexam, thinkexam};
     let startexam = startexam::TESTS.iter().map(|test| (Vendor::StartExam, test));
     let thinkexam = thinkexam::TESTS.iter().map(|test| (Vendor::ThinkExam, test));
-    let mut text = String::new();
-    for (vendor, (reference, name)) in startexam.chain(thinkexam) {
-        let id = name.to_lowercase().replace(' ', "-");
-        let connection = vendor.connection();
-        text.push_str(&format!(
-            "[assessments.{id}]\nname = \"{name}\"\nconnection = \"{connection}\"\nref = \"{reference}\"\n"
-        ));
-    }
+    let assessments = startexam.chain(thinkexam).map(|(vendor, (reference, name))| {
+        let (id, connection) = (name.to_lowercase().replace(' ', "-"), vendor.connection());
+        format!("[assessments.{id}]\nname = \"{name}\"\nconnection = \"{connection}\"\nref = \"{reference}\"\n")
+    });
     let (connection, reference) = (Vendor::StartExam.connection(), accounts::startexam::PROGRAM_ID);
-    text + &format!(
+    let program = format!(
         "[programs.{PROGRAM}]\nname = \"Onboarding 2026\"\nconnection = \"{connection}\"\nref = \"{reference}\"\n"
-    )
+    );
+    assessments.chain([program]).collect()
 }
