@@ -13,9 +13,11 @@ mod check;
 mod demo;
 mod key;
 mod logging;
+mod openapi;
 mod probe;
 mod process;
 mod sandbox;
+mod serve;
 mod settings;
 mod signals;
 
@@ -31,9 +33,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Options),
     Sandbox(sandbox::Options),
     Demo(demo::Options),
     Check(check::Options),
+    Openapi(openapi::Options),
     #[command(subcommand)]
     Key(key::Command),
     #[command(hide = true)]
@@ -73,9 +77,11 @@ pub fn run(process: Process) -> ExitCode {
         }
     };
     let done = match arguments.command {
+        Command::Serve(options) => serve::run(&options, &process),
         Command::Sandbox(options) => sandbox::run(&options, &process),
         Command::Demo(options) => demo::run(&options, &process),
         Command::Check(options) => check::run(&options, &process),
+        Command::Openapi(options) => openapi::run(&options),
         Command::Key(command) => key::run(&command, &process),
         Command::Probe(options) => probe::run(&options),
     };
