@@ -16,11 +16,12 @@ use self::class::Vendor;
 use self::client::Client;
 use self::journey::{Journey, PLANNED};
 use self::screen::{Closing, Screen};
+use super::serve::face;
 use super::signals::Stop;
 use super::{Failure, Process, logging, runtime};
 use crate::config::Prepared;
 use crate::dispatch::Gateway;
-use crate::http::{self, Face, Limits};
+use crate::http;
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
 use crate::store::SqliteStore;
@@ -108,18 +109,12 @@ impl Running {
         let address = listener.local_addr().map_err(|error| Failure::other("no address", error))?;
         let sandbox = setup::sandbox(process).await?;
         let Prepared { config, parts, store } = setup::prepared(address, &sandbox, key, process)?;
-        let environment = process.environment.clone();
+        let environment = &process.environment;
         let store = SqliteStore::in_memory(store.keyring, environment.clone());
         let store = store.map_err(|error| Failure::other("the store in memory", error))?;
         let gateway = Gateway::new(Arc::new(store), parts.connections, parts.catalogue, environment.clone());
         gateway.recover().await.map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
-        let router = http::router(&Face {
-            gateway: gateway.clone(),
-            server: config.server,
-            auth: config.auth,
-            environment,
-            limits: Limits::default(),
-        });
+        let router = http::router(&face(config, gateway.clone(), process));
         let stop = CancellationToken::new();
         let server = tokio::spawn(http::serve(listener, router, stop.clone().cancelled_owned(), GRACE));
         Ok(Self { sandbox, gateway, address, stop, server })

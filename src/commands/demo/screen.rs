@@ -103,7 +103,7 @@ impl Screen {
         }
         if ledger.looked_at() < ledger.planned() {
             let missing = ledger.planned() - ledger.looked_at();
-            say(format_args!("  {} {missing} outcomes were never seen", self.painted("✗", "31")))?;
+            say(format_args!("  {} {missing} expected outcomes were never seen", self.painted("✗", "31")))?;
         }
         let line = format!("{} of {} outcomes as expected", ledger.met(), ledger.planned());
         let line = self.painted(&line, if ledger.is_clean() { "1;32" } else { "1;31" });
