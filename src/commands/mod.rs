@@ -12,9 +12,11 @@ use crate::config::ConfigFault;
 mod check;
 mod key;
 mod logging;
+mod openapi;
 mod probe;
 mod process;
 mod sandbox;
+mod serve;
 mod settings;
 mod signals;
 
@@ -30,8 +32,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Options),
     Sandbox(sandbox::Options),
     Check(check::Options),
+    Openapi(openapi::Options),
     #[command(subcommand)]
     Key(key::Command),
     #[command(hide = true)]
@@ -61,7 +65,7 @@ impl From<Vec<ConfigFault>> for Failure {
 
 /// Does what the process was asked for.
 #[must_use]
-pub fn run(process: Process) -> ExitCode {
+pub fn run(process: &Process) -> ExitCode {
     let arguments = match Arguments::try_parse_from(&process.arguments) {
         Ok(arguments) => arguments,
         Err(told) => {
@@ -71,9 +75,11 @@ pub fn run(process: Process) -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Sandbox(options) => sandbox::run(&options, &process),
-        Command::Check(options) => check::run(&options, &process),
-        Command::Key(command) => key::run(&command, &process),
+        Command::Serve(options) => serve::run(&options, process),
+        Command::Sandbox(options) => sandbox::run(&options, process),
+        Command::Check(options) => check::run(&options, process),
+        Command::Openapi(options) => openapi::run(&options),
+        Command::Key(command) => key::run(&command, process),
         Command::Probe(options) => probe::run(&options),
     };
     match done {

@@ -9,6 +9,8 @@
 )]
 
 mod architecture;
+mod commands;
+mod configuration;
 mod conformance;
 mod http;
 mod openapi;
