@@ -56,7 +56,9 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         Some(address) => Some(bound("server.admin_listen", address).await?),
         None => None,
     };
-    let gateway = Gateway::new(Arc::new(store), parts.connections, parts.catalogue, process.environment.clone());
+    let gateway = Gateway::start(Arc::new(store), parts.connections, parts.catalogue, process.environment.clone())
+        .await
+        .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
 

@@ -63,7 +63,7 @@ impl Gateway {
     ) -> Result<Ticket<Assignment>, Fault> {
         let connection = self.connection_of_order(caller, connection, &order).await?;
         let (caller, name) = (caller.clone(), connection.name.clone());
-        self.start(|gateway, acceptance| async move { gateway.book(&caller, &name, order, strict, &acceptance).await })
+        self.begin(|gateway, acceptance| async move { gateway.book(&caller, &name, order, strict, &acceptance).await })
     }
 
     /// The tenant's assignment; `not_found` otherwise.
@@ -109,7 +109,7 @@ impl Gateway {
             self.connection_of(&assignment.connection)?.supported(Operation::AssignmentsCancel)?;
         }
         let (caller, id) = (caller.clone(), id.clone());
-        self.start(|gateway, acceptance| async move {
+        self.begin(|gateway, acceptance| async move {
             let _turn = gateway.0.subjects.turn(&assignment.turn()).await;
             let assignment = gateway.assignment(&caller, &id).await?;
             gateway.withdraw(&caller, assignment, &acceptance).await

@@ -64,7 +64,7 @@ impl Gateway {
         let connection = self.chosen(caller, connection, None)?;
         connection.supported(Operation::CandidatesCreate)?;
         let (caller, name) = (caller.clone(), connection.name.clone());
-        self.start(
+        self.begin(
             |gateway, acceptance| async move { gateway.register(&caller, &name, new, strict, &acceptance).await },
         )
     }
@@ -103,7 +103,7 @@ impl Gateway {
         let candidate = self.candidate(caller, id).await?;
         self.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
         let (caller, id) = (caller.clone(), id.clone());
-        self.start(|gateway, acceptance| async move {
+        self.begin(|gateway, acceptance| async move {
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             if candidate.state == CandidateState::Failed {
@@ -121,7 +121,7 @@ impl Gateway {
     pub async fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
         self.candidate(caller, id).await?;
         let (caller, id) = (caller.clone(), id.clone());
-        self.start(|gateway, acceptance: Acceptance<()>| async move {
+        self.begin(|gateway, acceptance: Acceptance<()>| async move {
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
             acceptance.accept(());
             gateway.remove(&caller, candidate).await.map(Written::Created)

@@ -59,17 +59,20 @@ struct Inner {
 }
 
 impl Gateway {
-    /// A gateway over these connections.
-    #[must_use]
-    pub fn new(
+    /// A gateway over these connections. Writes an earlier process left open are unknown from now on, and a task settles
+    /// them in the background as long as the gateway lives.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn start(
         store: Arc<dyn Store>,
         connections: BTreeMap<String, ConnectionSetup>,
         catalogue: Catalogue,
         environment: Environment,
-    ) -> Self {
+    ) -> Result<Self, Fault> {
         let connections =
             connections.into_iter().map(|(name, setup)| (name.clone(), Connection::new(name, setup))).collect();
-        Self(Arc::new(Inner {
+        let gateway = Self(Arc::new(Inner {
             store,
             connections,
             catalogue,
@@ -77,7 +80,9 @@ impl Gateway {
             subjects: Subjects::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
-        }))
+        }));
+        gateway.recover().await?;
+        Ok(gateway)
     }
 
     /// Every kind of vendor there is.
@@ -113,8 +118,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// Starts the work in a task of its own.
-    fn start<T, F, W>(&self, work: F) -> Result<Ticket<T>, Fault>
+    /// Begins the work in a task of its own.
+    fn begin<T, F, W>(&self, work: F) -> Result<Ticket<T>, Fault>
     where
         T: Clone + Send + Sync + 'static,
         F: FnOnce(Self, Acceptance<T>) -> W,

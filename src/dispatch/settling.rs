@@ -134,10 +134,7 @@ impl Gateway {
 
     /// Goes on with what an earlier process left open: what was under way becomes `unknown`, and a task settles it in the
     /// background from then on.
-    ///
-    /// # Errors
-    /// `store_unavailable`.
-    pub async fn recover(&self) -> Result<(), Fault> {
+    pub(super) async fn recover(&self) -> Result<(), Fault> {
         let open = self.0.store.intents().await.map_err(|error| store_fault(&error))?;
         let mut changes = Vec::new();
         for intent in &open {

@@ -13,7 +13,7 @@ use super::problem::Refused;
 use super::request::{Asking, Id, Query, Writing};
 use super::state::App;
 use crate::dispatch::Written;
-use crate::domain::candidate::Identity;
+use crate::domain::candidate::{Identity, limits};
 use crate::domain::ids::CandidateId;
 use crate::domain::problem::Code;
 
@@ -66,7 +66,11 @@ pub(super) async fn find(
     Asking(caller): Asking,
     mut query: Query,
 ) -> Result<Json<CandidateList>, Refused> {
-    let identity = Identity::ExternalId(query.required("externalId"));
+    let id = query.required("externalId");
+    if id.chars().count() > limits::EXTERNAL_ID {
+        query.fault("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
+    }
+    let identity = Identity::ExternalId(id);
     let connection = query.text("connection");
     let (limit, cursor) = query.page();
     query.finish()?;

@@ -156,7 +156,8 @@ impl Query {
         if self.faults.is_empty() { Ok(()) } else { Err(Fault::of_fields(self.faults)) }
     }
 
-    fn fault(&mut self, name: &str, detail: &str) {
+    /// Notes that a parameter cannot be used.
+    pub(super) fn fault(&mut self, name: &str, detail: &str) {
         self.faults.push(FieldFault::invalid(format!("?{name}"), detail));
     }
 }

@@ -7,7 +7,7 @@ use super::{face, sent, served};
 
 #[tokio::test]
 async fn every_problem_is_explained() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let answer = sent(served.anonymous(Method::GET, "/problems/vendor_timeout")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     assert_eq!((&answer.body["origin"], &answer.body["status"]), (&json!("vendor"), &json!(504)));
@@ -20,7 +20,7 @@ async fn every_problem_is_explained() {
 
 #[tokio::test]
 async fn every_vendor_says_what_it_can_do() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let answer = served.get("/vendors").await;
     assert_eq!(answer.body["nextCursor"], Value::Null);
     assert_eq!(answer.body["items"].as_array().unwrap().len(), 3);
@@ -33,7 +33,7 @@ async fn every_vendor_says_what_it_can_do() {
 
 #[tokio::test]
 async fn lists_come_in_parts() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let mut seen = Vec::new();
     let mut cursor = String::new();
     for _ in 0..3 {
@@ -47,7 +47,7 @@ async fn lists_come_in_parts() {
 
 #[tokio::test]
 async fn the_whole_face_moves_below_its_base_path() {
-    let mut face = face();
+    let mut face = face().await;
     face.server.base_path = "/exam-api".to_owned();
     let served = served(&face).await;
     for path in ["/exam-api/livez", "/exam-api/docs/", "/exam-api/openapi.json", "/exam-api/vendors"] {
@@ -62,7 +62,7 @@ async fn the_whole_face_moves_below_its_base_path() {
 
 #[tokio::test]
 async fn the_documentation_needs_neither_a_host_nor_a_place() {
-    let mut face = face();
+    let mut face = face().await;
     face.server.base_path = "/exam-api".to_owned();
     let served = served(&face).await;
     let answer = served.get("/exam-api/docs").await;
@@ -87,7 +87,7 @@ async fn the_documentation_needs_neither_a_host_nor_a_place() {
 
 #[tokio::test]
 async fn the_public_address_stands_in_the_document() {
-    let mut face = face();
+    let mut face = face().await;
     face.server.public_url = Some("https://exams.example.com/api".parse().unwrap());
     let served = served(&face).await;
     for path in ["/openapi.json", "/openapi-3.0.json"] {

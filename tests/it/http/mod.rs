@@ -44,7 +44,7 @@ const ALL: &str = "key-of-all";
 const FEW: &str = "key-of-few";
 
 /// A face with small limits.
-pub fn face() -> Face {
+pub async fn face() -> Face {
     let environment = Environment { clock: Arc::new(Machine), entropy: Arc::new(Machine) };
     let keyring = Keyring::new(&Keyring::generate(&environment), &[]).expect("a keyring");
     let store = SqliteStore::in_memory(keyring, environment.clone()).expect("a store");
@@ -57,9 +57,11 @@ pub fn face() -> Face {
         default_connection: None,
         rate_limit: RateLimit { requests_per_second: if burst > 10 { burst } else { 1 }, burst },
     };
+    let gateway = Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone());
+    let gateway = gateway.await.expect("a gateway");
     let clients = [client("all", ALL, Scope::ALL, 100_000), client("few", FEW, &[Scope::CandidatesRead], 2)];
     Face {
-        gateway: Gateway::new(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone()),
+        gateway,
         server: ServerSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             admin_listen: None,

@@ -13,7 +13,7 @@ async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_problems() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     for path in ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/%ff"] {
         assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
     }
@@ -26,7 +26,7 @@ async fn unknown_paths_and_methods_are_problems() {
 
 #[tokio::test]
 async fn malformed_ids_name_nothing() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     for path in [
         "/candidates/cand_1",
         "/candidates/%00",
@@ -42,7 +42,7 @@ async fn malformed_ids_name_nothing() {
 
 #[tokio::test]
 async fn bodies_must_be_strict_json() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     for (content_type, body, status, code) in [
         ("text/plain", "{}", 415, "unsupported_media_type"),
         ("application/json; charset=utf-16", "{}", 415, "unsupported_media_type"),
@@ -62,7 +62,7 @@ async fn bodies_must_be_strict_json() {
 
 #[tokio::test]
 async fn bodies_are_bounded_with_and_without_a_length() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let long = format!("{{\"externalId\":\"{}\"}}", "x".repeat(1000));
     let answer = posted(&served, "/candidates", "application/json", long.clone()).await;
     assert_eq!(answer.problem(), (413, "payload_too_large"));
@@ -77,7 +77,7 @@ async fn bodies_are_bounded_with_and_without_a_length() {
 
 #[tokio::test]
 async fn every_member_at_fault_is_told() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let body = json!({
         "externalId": "", "emial": "x", "email": "nobody", "name": ["Jane"], "active": "yes",
         "phoneNumbers": [{ "type": "fax", "value": "1" }], "ifExists": "replace", "password": 12,
@@ -107,7 +107,7 @@ async fn every_member_at_fault_is_told() {
 
 #[tokio::test]
 async fn a_body_of_nothing_but_faults_is_answered_with_a_bounded_list() {
-    let mut face = face();
+    let mut face = face().await;
     face.server.body_limit.0 = 1 << 20;
     let served = served(&face).await;
     let members: serde_json::Map<String, Value> = (0..20_000).map(|index| (format!("m{index}"), json!(1))).collect();
@@ -120,7 +120,7 @@ async fn a_body_of_nothing_but_faults_is_answered_with_a_bounded_list() {
 
 #[tokio::test]
 async fn query_parameters_are_read_as_strictly() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     for (path, errors) in [
         ("/candidates", vec![("?externalId", "missing_field")]),
         ("/candidates?externalId=x&externalID=y", vec![("?externalID", "unknown_field")]),
@@ -137,7 +137,7 @@ async fn query_parameters_are_read_as_strictly() {
 
 #[tokio::test]
 async fn only_callers_who_read_json_are_answered() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let answer = sent(served.request(Method::GET, "/vendors").header("accept", "text/html")).await;
     assert_eq!(answer.problem(), (406, "not_acceptable"));
     let answer = sent(served.request(Method::GET, "/vendors").header("accept", "text/html, */*;q=0.1")).await;
@@ -146,7 +146,7 @@ async fn only_callers_who_read_json_are_answered() {
 
 #[tokio::test]
 async fn what_is_sent_to_no_connection_says_so() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let answer = served.post("/candidates", &json!({ "externalId": "x" })).await;
     assert_eq!(answer.problem(), (422, "connection_required"));
     let answer = served.post("/candidates", &json!({ "externalId": "x", "connection": "odd" })).await;
@@ -159,7 +159,7 @@ async fn what_is_sent_to_no_connection_says_so() {
 
 #[tokio::test]
 async fn keys_of_writes_must_have_the_right_form() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let write = |key: &str| {
         let request = served.request(Method::POST, "/candidates").json(&json!({ "connection": "odd" }));
         sent(request.header("idempotency-key", key.to_owned()))
@@ -170,7 +170,7 @@ async fn keys_of_writes_must_have_the_right_form() {
 
 #[tokio::test]
 async fn request_ids_are_taken_over_or_made() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let named = |id: &'static str| sent(served.request(Method::GET, "/vendors").header("x-request-id", id));
     assert_eq!(named("abc-1:2.3_4").await.header("x-request-id"), "abc-1:2.3_4");
     for unfit in ["a b", "", "<script>"] {

@@ -21,7 +21,7 @@ async fn raw(address: std::net::SocketAddr, bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_body_that_never_comes_ends_as_a_problem() {
-    let mut face = face();
+    let mut face = face().await;
     face.limits.body_allowance = Duration::from_millis(50);
     let served = served(&face).await;
     let request = format!(
@@ -36,7 +36,7 @@ async fn a_body_that_never_comes_ends_as_a_problem() {
 
 #[tokio::test]
 async fn what_is_no_http_is_refused() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     for bytes in
         [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a client hello, say"[..], b"EHLO mail.example.com\r\n\r\n"]
     {
@@ -51,7 +51,7 @@ async fn what_is_no_http_is_refused() {
 
 #[tokio::test]
 async fn a_head_request_has_the_headers_of_a_get_and_no_body() {
-    let served = served(&face()).await;
+    let served = served(&face().await).await;
     let answer = raw(served.address, b"HEAD /odd HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
@@ -66,7 +66,7 @@ async fn stopping_refuses_new_connections_and_ends() {
     };
     let serving = tokio::spawn(examgate::http::serve(
         listener,
-        examgate::http::router(&face()),
+        examgate::http::router(&face().await),
         shutdown,
         Duration::from_secs(30),
     ));
