@@ -4,6 +4,7 @@
 //! `secret` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
 //! `sandbox` stands apart. See `docs/ARCHITECTURE.md`.
 
+pub mod commands;
 pub mod config;
 pub mod dispatch;
 pub mod domain;

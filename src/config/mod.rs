@@ -1,14 +1,84 @@
 //! What an operator can set: read from a TOML file and the environment, checked as a whole, every fault told at once with
 //! its key and line, and never a secret shown.
+//!
+//! It must never read the process: file, environment and secrets are handed in, and nothing is opened or sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use serde_json::Value;
 use url::Url;
 
-use crate::dispatch::Allowed;
+use crate::dispatch::{Allowed, Catalogue, ConnectionSetup};
+use crate::domain::environment::Environment;
 use crate::domain::scope::Scope;
 use crate::domain::units::{Size, Span};
+use crate::secret::{SecretRef, SecretSource};
+
+mod auth;
+mod catalogue;
+mod connections;
+mod document;
+mod fault;
+mod layers;
+mod names;
+mod overrides;
+mod reader;
+mod server;
+mod store;
+mod suggest;
+
+#[cfg(test)]
+mod tests;
+
+pub use connections::ConnectionConfig;
+pub use fault::{ConfigFault, Place};
+pub use layers::{DEFAULTS, Sources};
+pub use overrides::PREFIX;
+pub use store::{KeyFiles, StoreParts};
+
+/// A configuration that can work, as far as that can be said without reading a secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`.
+    pub server: ServerSettings,
+    /// `[auth]`.
+    pub auth: Auth,
+    /// `[store]`.
+    pub store: StoreSettings,
+    /// `[connections.<name>]`.
+    pub connections: BTreeMap<String, ConnectionConfig>,
+    catalogue: catalogue::Draft,
+    places: fault::Places,
+}
+
+/// The connections and the catalogue, ready for the gateway.
+pub struct Parts {
+    /// The connections by name.
+    pub connections: BTreeMap<String, ConnectionSetup>,
+    /// What can be ordered by a vendor-neutral id.
+    pub catalogue: Catalogue,
+}
+
+/// Everything a gateway is made of.
+pub struct Prepared {
+    /// The configuration.
+    pub config: Config,
+    /// Connections and catalogue.
+    pub parts: Parts,
+    /// What the store is opened with.
+    pub store: StoreParts,
+}
+
+/// The machine as far as a configuration needs it.
+pub struct Machine<'a> {
+    /// Where secrets are read.
+    pub secrets: &'a dyn SecretSource,
+    /// Where the store's key is made.
+    pub files: &'a dyn KeyFiles,
+    /// Clock and entropy.
+    pub environment: &'a Environment,
+}
 
 /// `[server]`: where and how the gateway listens.
 #[derive(Debug, Clone)]
@@ -66,4 +136,133 @@ pub struct RateLimit {
     pub requests_per_second: u32,
     /// Requests at once.
     pub burst: u32,
+}
+
+/// `[store]`: where knowledge is kept.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// `sqlite:PATH` or where that is kept; treated as a secret, since an address may hold a password.
+    pub url: SecretRef,
+    /// The key new records are sealed with.
+    pub encryption_key: SecretRef,
+    /// Earlier keys, still readable.
+    pub decryption_keys: Vec<SecretRef>,
+    /// How long the personal data of finished operations is kept.
+    pub retention: Span,
+    /// How long an idempotency key is remembered.
+    pub idempotency_retention: Span,
+}
+
+/// Reads and checks a configuration without reading a secret.
+///
+/// # Errors
+/// Every fault, in the order of the file.
+pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigFault>> {
+    let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
+    let mut faults = fault::Faults::new(&layers.places);
+    let config = Draft::read(&layers, &mut faults).finished(&layers.places);
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(faults.into_sorted()),
+    }
+}
+
+/// Reads and checks a configuration, reads its secrets and builds everything from it. The store's key is made only when
+/// nothing else is at fault.
+///
+/// # Errors
+/// Every fault, those of secrets together with all others.
+pub fn prepare(sources: &Sources, machine: &Machine<'_>) -> Result<Prepared, Vec<ConfigFault>> {
+    let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
+    let mut faults = fault::Faults::new(&layers.places);
+    let draft = Draft::read(&layers, &mut faults);
+    let parts = connected(&draft.connections, &draft.catalogue, (machine.secrets, machine.environment), &mut faults);
+    let plan =
+        draft.store.as_ref().and_then(|settings| store::plan(settings, machine.secrets, machine.files, &mut faults));
+    let (true, Some(config), Some(plan)) = (faults.is_empty(), draft.finished(&layers.places), plan) else {
+        return Err(faults.into_sorted());
+    };
+    match plan.carried_out(machine.files, machine.environment, &mut faults) {
+        Some(store) => Ok(Prepared { config, parts, store }),
+        None => Err(faults.into_sorted()),
+    }
+}
+
+impl Config {
+    /// Builds the connections and the catalogue. Reads secrets, opens no connection.
+    ///
+    /// # Errors
+    /// Every secret that cannot be read and every setting the vendor's adapter refuses.
+    pub fn connect(&self, secrets: &dyn SecretSource, environment: &Environment) -> Result<Parts, Vec<ConfigFault>> {
+        let mut faults = fault::Faults::new(&self.places);
+        let machine = (secrets, environment);
+        let parts = connected(&self.connections, &self.catalogue, machine, &mut faults);
+        if faults.is_empty() { Ok(parts) } else { Err(faults.into_sorted()) }
+    }
+}
+
+/// What can be built of the parts that are in order.
+fn connected(
+    connections: &BTreeMap<String, ConnectionConfig>,
+    catalogue: &catalogue::Draft,
+    (secrets, environment): (&dyn SecretSource, &Environment),
+    faults: &mut fault::Faults<'_>,
+) -> Parts {
+    let connections = connections::connect(connections, secrets, environment, faults);
+    let catalogue = catalogue::resolved(catalogue, &connections, faults);
+    Parts { connections, catalogue }
+}
+
+/// The sections as far as they are in order, so that one fault does not hide those of other sections.
+struct Draft {
+    server: Option<(ServerSettings, bool)>,
+    auth: Option<Auth>,
+    store: Option<StoreSettings>,
+    connections: BTreeMap<String, ConnectionConfig>,
+    catalogue: catalogue::Draft,
+}
+
+impl Draft {
+    fn read(layers: &layers::Layers, faults: &mut fault::Faults<'_>) -> Self {
+        let places = &layers.places;
+        for fault in &layers.faults {
+            faults.add(fault.clone());
+        }
+        let mut root = layers.tree.as_object().cloned().unwrap_or_default();
+        let mut part = |name: &str| root.remove(name).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        let (server, auth, store) = (part("server"), part("auth"), part("store"));
+        let mut tables = |name: &str, faults: &mut fault::Faults<'_>| -> Vec<(String, Value)> {
+            reader::table(&part(name), &[name], faults).into_iter().flatten().collect()
+        };
+        let connections = tables("connections", faults);
+        let (assessments, programs) = (tables("assessments", faults), tables("programs", faults));
+        for name in root.keys() {
+            let path = [name.clone()];
+            faults.push(&path, format!("there is no such key{}", suggest::key(&path)));
+        }
+
+        let server = reader::section(&server, &["server"], places, faults)
+            .and_then(|document| self::server::checked(document, faults));
+        let names: BTreeSet<String> = connections.iter().map(|(name, _)| name.clone()).collect();
+        let connections: BTreeMap<String, ConnectionConfig> = connections
+            .into_iter()
+            .filter_map(|(name, table)| {
+                Some((name.clone(), self::connections::checked(&name, &table, places, faults)?))
+            })
+            .collect();
+        let surroundings = self::auth::Surroundings { connections: &names, server: server.as_ref() };
+        let auth = reader::section(&auth, &["auth"], places, faults)
+            .and_then(|document| self::auth::checked(document, &surroundings, places, faults));
+        let store = reader::section(&store, &["store"], places, faults)
+            .and_then(|document| self::store::checked(document, faults));
+        let known = catalogue::Connections { names: &names, known: &connections };
+        let catalogue = catalogue::checked(assessments, programs, &known, places, faults);
+        Self { server, auth, store, connections, catalogue }
+    }
+
+    fn finished(self, places: &fault::Places) -> Option<Config> {
+        let Self { server, auth, store, connections, catalogue } = self;
+        let (server, _) = server?;
+        Some(Config { server, auth: auth?, store: store?, connections, catalogue, places: places.clone() })
+    }
 }

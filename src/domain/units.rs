@@ -16,6 +16,9 @@ pub struct Size(pub u64);
 const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
+const SPAN_FORM: &str = "a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" or \"30d\"";
+const SIZE_FORM: &str = "a size such as \"512KiB\" or \"8MiB\"";
+
 impl Span {
     /// The duration in this text.
     ///
@@ -24,7 +27,7 @@ impl Span {
     pub fn parse(text: &str) -> Result<Self, String> {
         scaled(text, &SPAN_UNITS)
             .map(|millis| Self(Duration::from_millis(millis)))
-            .ok_or_else(|| "expected a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" or \"30d\"".to_owned())
+            .ok_or_else(|| format!("expected {SPAN_FORM}"))
     }
 }
 
@@ -34,7 +37,7 @@ impl Size {
     /// # Errors
     /// A sentence saying what is accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        scaled(text, &SIZE_UNITS).map(Self).ok_or_else(|| "expected a size such as \"512KiB\" or \"8MiB\"".to_owned())
+        scaled(text, &SIZE_UNITS).map(Self).ok_or_else(|| format!("expected {SIZE_FORM}"))
     }
 }
 
@@ -53,13 +56,13 @@ impl fmt::Display for Size {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+        deserializer.deserialize_str(Text { form: SPAN_FORM, parse: Self::parse })
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+        deserializer.deserialize_str(Text { form: SIZE_FORM, parse: Self::parse })
     }
 }
 
@@ -72,6 +75,24 @@ impl Serialize for Span {
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Reads text; a bare number, the usual slip, is told what was expected.
+struct Text<T> {
+    form: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+}
+
+impl<T> de::Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.form)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).map_err(E::custom)
     }
 }
 

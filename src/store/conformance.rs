@@ -1,1 +1,510 @@
+//! What every engine of the store must do, as tests over `dyn Store`. An engine names itself in [`conformance!`] with a
+//! function that opens an empty store.
+//!
+//! Tenants and connections are fresh for each test, so that engines may share one database between them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{Timestamp, ToSpan};
+use serde_json::{Map, json};
+
+use super::{AssignmentFilter, Change, Claim, Page, Store, StoreError};
+use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
+use crate::domain::assignment::{Notify, Proctoring};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, Name, Person};
+use crate::domain::environment::{Clock, Entropy, Environment};
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::journal::{Intent, Write};
+use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::vendor::{Booking, Cancellation, KnownCandidate, Registration, Update, VendorKey};
+use crate::secret::Secret;
+
+/// Makes one test of each behaviour. `$open` takes an [`Environment`] and gives something that owns the store's place and
+/// an `Arc<dyn Store>`.
+macro_rules! conformance {
+    ($open:path, [$($behaviour:ident),* $(,)?]) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let environment = $crate::store::conformance::environment();
+                let (_place, store) = $open(&environment);
+                $crate::store::conformance::$behaviour(store, $crate::store::conformance::Maker(environment)).await;
+            }
+        )*
+    };
+    ($open:path) => {
+        $crate::store::conformance::conformance!($open, [
+            answers_a_ping,
+            a_claim_writes_candidate_identities_and_intent,
+            a_held_identity_is_answered_and_nothing_is_written,
+            an_identity_of_another_tenant_is_held_by_others,
+            identities_of_other_connections_are_free,
+            one_of_many_parallel_claims_wins,
+            many_parallel_claims_of_different_people_all_win,
+            an_acknowledged_write_is_seen_at_once,
+            changed_candidates_are_found_as_they_are_now,
+            identities_are_set_and_released,
+            an_identity_that_is_held_is_a_conflict_and_nothing_is_written,
+            an_erased_candidate_is_gone_and_stays_gone,
+            candidates_are_the_tenants_own,
+            assignments_are_the_tenants_own,
+            assignments_are_listed_newest_first_in_parts,
+            assignments_are_filtered,
+            bookings_of_a_subject_are_found,
+            every_kind_of_intent_comes_back_as_it_was,
+            intents_are_listed_oldest_first,
+            a_settled_intent_is_gone,
+        ]);
+    };
+}
+pub(crate) use conformance;
+
+/// A clock that moves a millisecond each time it is read, so that later ids are larger, and the system's randomness.
+pub(crate) fn environment() -> Environment {
+    Environment { clock: Arc::new(Ticking(AtomicI64::new(1_790_000_000_000))), entropy: Arc::new(System) }
+}
+
+struct Ticking(AtomicI64);
+struct System;
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.0.fetch_add(1, Ordering::Relaxed)).unwrap()
+    }
+}
+
+impl Entropy for System {
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).unwrap();
+    }
+}
+
+/// Makes records, each like no other.
+pub(crate) struct Maker(pub(crate) Environment);
+
+impl Maker {
+    /// A name nothing else has.
+    pub(crate) fn name(&self, what: &str) -> String {
+        format!("{what}-{:016x}", u64::from_be_bytes(self.0.random()))
+    }
+
+    pub(crate) fn person(&self) -> Person {
+        let unique = self.name("p");
+        Person {
+            external_id: Some(format!("Ext-{unique}")),
+            email: Some(format!("{unique}@example.org")),
+            name: Name { given_name: Some("Ada".into()), family_name: Some("Lovelace".into()), formatted: None },
+            ..Person::default()
+        }
+    }
+
+    pub(crate) fn candidate(&self, tenant: &str, connection: &str, person: Person) -> Candidate {
+        let now = self.0.now();
+        Candidate {
+            id: CandidateId::generate(&self.0),
+            tenant: tenant.to_owned(),
+            connection: connection.to_owned(),
+            person,
+            state: CandidateState::Pending,
+            outcome: Outcome::Unknown,
+            vendor_ref: Map::from_iter([("id".to_owned(), json!("v-1"))]),
+            private: BTreeMap::from([("token".to_owned(), "t-1".to_owned())]),
+            warnings: vec![Warning::field_ignored("/photo")],
+            created: now,
+            last_modified: now,
+        }
+    }
+
+    pub(crate) fn intent(&self, tenant: &str, connection: &str, write: Write) -> Intent {
+        let started = self.0.now();
+        Intent {
+            tenant: tenant.to_owned(),
+            connection: connection.to_owned(),
+            write,
+            started,
+            attempts: 1,
+            settle_from: started + 30.seconds(),
+            reason: Some("the vendor did not answer".to_owned()),
+        }
+    }
+
+    pub(crate) fn registration(&self, candidate: &Candidate) -> Intent {
+        let registration = Registration {
+            id: candidate.id.clone(),
+            person: candidate.person.clone(),
+            own_user_name: true,
+            password: Some(Secret::new("correct horse battery")),
+            own_password: true,
+        };
+        self.intent(&candidate.tenant, &candidate.connection, Write::Register(registration))
+    }
+
+    pub(crate) fn assignment(&self, tenant: &str, connection: &str, subject: &str) -> Assignment {
+        let now = self.0.now();
+        Assignment {
+            id: AssignmentId::generate(&self.0),
+            tenant: tenant.to_owned(),
+            connection: connection.to_owned(),
+            candidate_id: None,
+            order: NewAssignment {
+                candidate: CandidateKey::Email("ada@example.org".into()),
+                assessment: "rust-101".into(),
+                valid_from: None,
+                valid_until: Some(now),
+                center: Some("mycenter".into()),
+                notify: Notify::VendorEmail,
+                passwordless: true,
+                proctoring: Proctoring::default(),
+                if_exists: IfAssignmentExists::Fail,
+                reference: Some("order 7".into()),
+            },
+            assessment_ref: "fa19e351".into(),
+            subject: subject.to_owned(),
+            state: AssignmentState::Assigned,
+            outcome: Outcome::Applied,
+            vendor_ref: Map::new(),
+            launch: Some(Launch { url: "https://go.example.org/#1".into(), expires_at: None }),
+            warnings: Vec::new(),
+            created: now,
+            last_modified: now,
+        }
+    }
+
+    /// A candidate of a fresh tenant at a fresh connection, claimed by its external id.
+    pub(crate) async fn claimed(&self, store: &dyn Store) -> Candidate {
+        let candidate = self.candidate(&self.name("tenant"), &self.name("connection"), self.person());
+        assert_eq!(self.claim(store, &candidate).await, Claim::Claimed);
+        candidate
+    }
+
+    /// Claims the candidate by its external id and user name.
+    pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> Claim {
+        let identities = Identity::of(&candidate.person, false);
+        store.claim(candidate, &identities, &self.registration(candidate)).await.unwrap()
+    }
+}
+
+pub(crate) async fn answers_a_ping(store: Arc<dyn Store>, _make: Maker) {
+    store.ping().await.unwrap();
+}
+
+pub(crate) async fn a_claim_writes_candidate_identities_and_intent(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let Candidate { tenant, connection, id, person, .. } = &candidate;
+    assert_eq!(store.candidate(tenant, id).await.unwrap().as_ref(), Some(&candidate));
+    for identity in Identity::of(person, true) {
+        for at in [Some(connection.as_str()), None] {
+            assert_eq!(
+                store.candidates(tenant, at, &identity).await.unwrap(),
+                std::slice::from_ref(&candidate),
+                "{identity:?}"
+            );
+        }
+    }
+    let intent = store.intent(id.as_str()).await.unwrap().unwrap();
+    assert_eq!(intent.write.record(), id.as_str());
+}
+
+pub(crate) async fn a_held_identity_is_answered_and_nothing_is_written(store: Arc<dyn Store>, make: Maker) {
+    let one = make.claimed(&*store).await;
+    let two = make.candidate(&one.tenant, &one.connection, Person { user_name: Some("grace".into()), ..make.person() });
+    assert_eq!(make.claim(&*store, &two).await, Claim::Claimed);
+    let both = Person { external_id: one.person.external_id.clone(), user_name: Some("GRACE".into()), ..make.person() };
+    let third = make.candidate(&one.tenant, &one.connection, both);
+    assert_eq!(make.claim(&*store, &third).await, Claim::Held(vec![one.clone(), two]));
+    assert_eq!(store.candidate(&third.tenant, &third.id).await.unwrap(), None);
+    assert!(store.intent(third.id.as_str()).await.unwrap().is_none());
+    let again = make.candidate(&one.tenant, &one.connection, one.person.clone());
+    assert_eq!(make.claim(&*store, &again).await, Claim::Held(vec![one]));
+}
+
+pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<dyn Store>, make: Maker) {
+    let theirs = make.claimed(&*store).await;
+    let own = make.candidate(
+        &make.name("tenant"),
+        &theirs.connection,
+        Person { user_name: Some("own".into()), ..make.person() },
+    );
+    assert_eq!(make.claim(&*store, &own).await, Claim::Claimed);
+    // One identity is the tenant's own, another somebody else's: nothing is told of either.
+    let person = Person { user_name: Some("own".into()), ..theirs.person.clone() };
+    let mine = make.candidate(&own.tenant, &theirs.connection, person);
+    assert_eq!(make.claim(&*store, &mine).await, Claim::HeldByOthers);
+    assert_eq!(store.candidate(&mine.tenant, &mine.id).await.unwrap(), None);
+}
+
+pub(crate) async fn identities_of_other_connections_are_free(store: Arc<dyn Store>, make: Maker) {
+    let here = make.claimed(&*store).await;
+    let there = make.candidate(&here.tenant, &make.name("connection"), here.person.clone());
+    assert_eq!(make.claim(&*store, &there).await, Claim::Claimed);
+    let identity = Identity::ExternalId(here.person.external_id.clone().unwrap());
+    assert_eq!(
+        store.candidates(&here.tenant, Some(&here.connection), &identity).await.unwrap(),
+        std::slice::from_ref(&here)
+    );
+    assert_eq!(store.candidates(&here.tenant, None, &identity).await.unwrap(), [here, there]);
+}
+
+pub(crate) async fn one_of_many_parallel_claims_wins(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection, person) = (make.name("tenant"), make.name("connection"), make.person());
+    let make = Arc::new(make);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (store, make) = (Arc::clone(&store), Arc::clone(&make));
+        let candidate = make.candidate(&tenant, &connection, person.clone());
+        tasks.spawn(async move { (candidate.clone(), make.claim(&*store, &candidate).await) });
+    }
+    let claims = tasks.join_all().await;
+    let winners: Vec<_> = claims.iter().filter(|(_, claim)| *claim == Claim::Claimed).map(|(c, _)| c).collect();
+    assert_eq!(winners.len(), 1);
+    for (candidate, claim) in &claims {
+        if candidate != winners[0] {
+            assert_eq!(*claim, Claim::Held(vec![winners[0].clone()]));
+        }
+    }
+}
+
+pub(crate) async fn many_parallel_claims_of_different_people_all_win(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection) = (make.name("tenant"), make.name("connection"));
+    let make = Arc::new(make);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let (store, make) = (Arc::clone(&store), Arc::clone(&make));
+        let candidate = make.candidate(&tenant, &connection, make.person());
+        tasks.spawn(async move {
+            assert_eq!(make.claim(&*store, &candidate).await, Claim::Claimed);
+            // Acknowledged, so seen.
+            assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
+        });
+    }
+    tasks.join_all().await;
+}
+
+pub(crate) async fn an_acknowledged_write_is_seen_at_once(store: Arc<dyn Store>, make: Maker) {
+    let mut candidate = make.claimed(&*store).await;
+    for round in 0..50 {
+        candidate.person.name.formatted = Some(format!("Ada {round}"));
+        store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+        assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
+    }
+}
+
+pub(crate) async fn changed_candidates_are_found_as_they_are_now(store: Arc<dyn Store>, make: Maker) {
+    let mut candidate = make.claimed(&*store).await;
+    let before = Identity::Email(candidate.person.email.clone().unwrap());
+    let after = Identity::Email("new@example.org".into());
+    candidate.person.email = Some("NEW@example.org".into());
+    candidate.state = CandidateState::Registered;
+    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    assert_eq!(store.candidates(&candidate.tenant, None, &before).await.unwrap(), []);
+    assert_eq!(store.candidates(&candidate.tenant, None, &after).await.unwrap(), [candidate]);
+}
+
+pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let (old, new) = (Identity::of(&candidate.person, false), Identity::UserName("ada".into()));
+    // Held although the record does not say so yet: found all the same.
+    store.commit(vec![Change::Identities(candidate.id.clone(), vec![new.clone()])]).await.unwrap();
+    for at in [None, Some(candidate.connection.as_str())] {
+        assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), std::slice::from_ref(&candidate));
+    }
+    let other = make.candidate(&candidate.tenant, &candidate.connection, make.person());
+    let intent = make.registration(&other);
+    assert_eq!(store.claim(&other, &[new], &intent).await.unwrap(), Claim::Held(vec![candidate]));
+    assert_eq!(store.claim(&other, &old, &intent).await.unwrap(), Claim::Claimed);
+}
+
+pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_written(store: Arc<dyn Store>, make: Maker) {
+    let holder = make.claimed(&*store).await;
+    let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
+    make.claim(&*store, &candidate).await;
+    let (taken, own) = (Identity::of(&holder.person, false), Identity::of(&candidate.person, false));
+    let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
+    let failed = Candidate { state: CandidateState::Failed, ..candidate.clone() };
+    let changes = vec![
+        Change::Assignment(assignment.clone()),
+        Change::Candidate(failed),
+        Change::Settled(candidate.id.to_string()),
+        Change::Identities(candidate.id.clone(), taken),
+    ];
+    assert!(matches!(store.commit(changes).await, Err(StoreError::Conflict)));
+    assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
+    assert_eq!(store.assignment(&assignment.tenant, &assignment.id).await.unwrap(), None);
+    assert!(store.intent(candidate.id.as_str()).await.unwrap().is_some());
+    assert_eq!(store.candidates(&candidate.tenant, None, &own[0]).await.unwrap(), [candidate]);
+}
+
+pub(crate) async fn an_erased_candidate_is_gone_and_stays_gone(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let Candidate { tenant, id, person, .. } = &candidate;
+    store.commit(vec![Change::EraseCandidate(id.clone())]).await.unwrap();
+    let late = vec![
+        Change::Candidate(candidate.clone()),
+        Change::Identities(id.clone(), Identity::of(person, true)),
+        Change::Settled(id.to_string()),
+    ];
+    store.commit(late).await.unwrap();
+    assert_eq!(store.candidate(tenant, id).await.unwrap(), None);
+    assert!(store.intent(id.as_str()).await.unwrap().is_none());
+    for identity in Identity::of(person, true) {
+        assert_eq!(store.candidates(tenant, None, &identity).await.unwrap(), []);
+    }
+    let again = make.candidate(tenant, &candidate.connection, person.clone());
+    assert_eq!(make.claim(&*store, &again).await, Claim::Claimed);
+}
+
+pub(crate) async fn candidates_are_the_tenants_own(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let stranger = make.name("tenant");
+    assert_eq!(store.candidate(&stranger, &candidate.id).await.unwrap(), None);
+    for identity in Identity::of(&candidate.person, true) {
+        assert_eq!(store.candidates(&stranger, None, &identity).await.unwrap(), []);
+        let at = Some(candidate.connection.as_str());
+        assert_eq!(store.candidates(&stranger, at, &identity).await.unwrap(), []);
+    }
+    let theirs = Candidate { tenant: stranger, ..candidate.clone() };
+    store.commit(vec![Change::Candidate(theirs)]).await.unwrap();
+    assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
+}
+
+pub(crate) async fn assignments_are_the_tenants_own(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection, stranger) = (make.name("tenant"), make.name("connection"), make.name("tenant"));
+    let assignment = make.assignment(&tenant, &connection, "s");
+    store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    assert_eq!(store.assignment(&stranger, &assignment.id).await.unwrap(), None);
+    assert_eq!(store.bookings(&stranger, &connection, "s").await.unwrap(), []);
+    let page = Page { limit: 10, after: None };
+    assert_eq!(store.assignments(&stranger, &AssignmentFilter::default(), &page).await.unwrap(), []);
+    let theirs = Assignment { tenant: stranger, ..assignment.clone() };
+    store.commit(vec![Change::Assignment(theirs)]).await.unwrap();
+    assert_eq!(store.assignment(&tenant, &assignment.id).await.unwrap(), Some(assignment));
+}
+
+pub(crate) async fn assignments_are_listed_newest_first_in_parts(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection) = (make.name("tenant"), make.name("connection"));
+    let mut all: Vec<Assignment> = (0..5).map(|_| make.assignment(&tenant, &connection, "s")).collect();
+    store.commit(all.iter().cloned().map(Change::Assignment).collect()).await.unwrap();
+    all.reverse();
+    let (mut listed, mut after) = (Vec::new(), None);
+    for size in [2, 2, 1, 0] {
+        let page = Page { limit: 2, after: after.clone() };
+        let part = store.assignments(&tenant, &AssignmentFilter::default(), &page).await.unwrap();
+        assert_eq!(part.len(), size);
+        after = part.last().map(|last| last.id.to_string()).or(after);
+        listed.extend(part);
+    }
+    assert_eq!(listed, all);
+}
+
+pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, here, there) = (make.name("tenant"), make.name("connection"), make.name("connection"));
+    let candidate = CandidateId::generate(&make.0);
+    let mut first = make.assignment(&tenant, &here, "s");
+    first.candidate_id = Some(candidate.clone());
+    let mut second = make.assignment(&tenant, &there, "s");
+    second.order.assessment = "other".into();
+    second.assessment_ref = "other-ref".into();
+    second.state = AssignmentState::Cancelled;
+    store.commit(vec![Change::Assignment(first.clone()), Change::Assignment(second.clone())]).await.unwrap();
+    let any = AssignmentFilter::default;
+    let cases = [
+        (any(), vec![&second, &first]),
+        (AssignmentFilter { candidate: Some(candidate.clone()), ..any() }, vec![&first]),
+        (AssignmentFilter { assessment: Some("rust-101".into()), ..any() }, vec![&first]),
+        (AssignmentFilter { assessment: Some("other-ref".into()), ..any() }, vec![&second]),
+        (AssignmentFilter { connection: Some(there.clone()), ..any() }, vec![&second]),
+        (AssignmentFilter { state: Some(AssignmentState::Cancelled), ..any() }, vec![&second]),
+        (AssignmentFilter { candidate: Some(candidate), connection: Some(there), ..any() }, vec![]),
+    ];
+    for (filter, expected) in cases {
+        let found = store.assignments(&tenant, &filter, &Page { limit: 10, after: None }).await.unwrap();
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+}
+
+pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection) = (make.name("tenant"), make.name("connection"));
+    assert!(!store.subject_known(&connection, "ada|rust|").await.unwrap());
+    let (first, other, mut second) = (
+        make.assignment(&tenant, &connection, "ada|rust|"),
+        make.assignment(&tenant, &connection, "ada|go|"),
+        make.assignment(&tenant, &connection, "ada|rust|"),
+    );
+    store.commit([&first, &other, &second].map(|a| Change::Assignment(a.clone())).to_vec()).await.unwrap();
+    second.state = AssignmentState::Failed;
+    store.commit(vec![Change::Assignment(second.clone())]).await.unwrap();
+    assert_eq!(store.bookings(&tenant, &connection, "ada|rust|").await.unwrap(), [second, first]);
+    assert!(store.subject_known(&connection, "ada|rust|").await.unwrap());
+    assert!(!store.subject_known(&make.name("connection"), "ada|rust|").await.unwrap());
+}
+
+pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection) = (make.name("tenant"), make.name("connection"));
+    let candidate = make.candidate(&tenant, &connection, make.person());
+    let known = |id: &CandidateId| KnownCandidate {
+        id: id.clone(),
+        person: candidate.person.clone(),
+        vendor_ref: candidate.vendor_ref.clone(),
+        private: candidate.private.clone(),
+    };
+    let booking = Booking {
+        id: AssignmentId::generate(&make.0),
+        candidate: VendorKey("ada@example.org".into()),
+        private: candidate.private.clone(),
+        assessment: "fa19e351".into(),
+        center: Some("mycenter".into()),
+        valid_from: Some(make.0.now()),
+        valid_until: None,
+        notify: Notify::VendorEmail,
+        passwordless: true,
+        proctoring: Proctoring { enabled: true, parameters: BTreeMap::from([("a".into(), "b".into())]) },
+        if_exists: IfAssignmentExists::CreateNew,
+        first_booking: true,
+    };
+    let cancellation = Cancellation {
+        id: AssignmentId::generate(&make.0),
+        candidate: VendorKey("ada@example.org".into()),
+        assessment: "fa19e351".into(),
+    };
+    let update = Update { candidate: known(&CandidateId::generate(&make.0)), touched: vec!["/email".into()] };
+    let intents = [
+        make.registration(&candidate),
+        make.intent(&tenant, &connection, Write::Update(update)),
+        make.intent(&tenant, &connection, Write::Hide(known(&CandidateId::generate(&make.0)))),
+        make.intent(&tenant, &connection, Write::Assign(booking)),
+        make.intent(&tenant, &connection, Write::Cancel(cancellation)),
+    ];
+    store.commit(intents.iter().cloned().map(Change::Intent).collect()).await.unwrap();
+    for intent in &intents {
+        let read = store.intent(intent.write.record()).await.unwrap().unwrap();
+        // Debug tells every member but the secret ones.
+        assert_eq!(format!("{read:?}"), format!("{intent:?}"));
+    }
+    let read = store.intent(candidate.id.as_str()).await.unwrap().unwrap();
+    let Write::Register(registration) = read.write else { panic!("another write came back") };
+    assert!(registration.password.unwrap().matches("correct horse battery"));
+}
+
+pub(crate) async fn intents_are_listed_oldest_first(store: Arc<dyn Store>, make: Maker) {
+    let one = make.claimed(&*store).await;
+    let two = make.claimed(&*store).await;
+    // Tried once more, so begun later than the other.
+    let again = Intent { attempts: 2, ..make.registration(&one) };
+    store.commit(vec![Change::Intent(again)]).await.unwrap();
+    let intents = store.intents().await.unwrap();
+    let ours = |intent: &&Intent| [one.id.as_str(), two.id.as_str()].contains(&intent.write.record());
+    let listed: Vec<_> = intents.iter().filter(ours).map(|intent| (intent.write.record(), intent.attempts)).collect();
+    assert_eq!(listed, [(two.id.as_str(), 1), (one.id.as_str(), 2)]);
+}
+
+pub(crate) async fn a_settled_intent_is_gone(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let registered = Candidate { state: CandidateState::Registered, outcome: Outcome::Applied, ..candidate };
+    let id = registered.id.to_string();
+    store.commit(vec![Change::Candidate(registered.clone()), Change::Settled(id.clone())]).await.unwrap();
+    assert!(store.intent(&id).await.unwrap().is_none());
+    assert!(store.intents().await.unwrap().iter().all(|intent| intent.write.record() != id));
+    assert_eq!(store.candidate(&registered.tenant, &registered.id).await.unwrap(), Some(registered));
+}

@@ -48,9 +48,11 @@ pub enum Claim {
 /// One change; several in one call are one transaction.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Writes the candidate over the one with the same id, its identities left as they are.
+    /// Writes the candidate over the tenant's one with the same id, its identities left as they are. Does nothing if there
+    /// is none: a late outcome does not bring an erased person back.
     Candidate(Candidate),
-    /// Sets the candidate's identities to these: all others of it are released.
+    /// Sets the candidate's identities to these: all others of it are released. [`StoreError::Conflict`] if another
+    /// candidate, of any tenant, holds one of them; nothing happens if the candidate was erased.
     Identities(CandidateId, Vec<Identity>),
     /// Removes the candidate, its identities and its intent.
     EraseCandidate(CandidateId),

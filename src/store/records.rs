@@ -25,6 +25,9 @@ use crate::domain::journal::{Intent, Write};
 use crate::domain::vendor::{Booking, Cancellation, KnownCandidate, Registration, Update};
 use crate::secret::Secret;
 
+#[cfg(test)]
+mod tests;
+
 const CANDIDATES: &str = "candidates";
 const ASSIGNMENTS: &str = "assignments";
 const INTENTS: &str = "intents";
@@ -381,6 +384,7 @@ impl From<KnownRecord> for KnownCandidate {
 }
 
 /// A [`Secret`] has no `Serialize` on purpose; inside a seal, and only there, it is written down.
+#[expect(clippy::ref_option, reason = "the signature serde calls")]
 fn write_secret<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(Secret::expose).serialize(serializer)
 }

@@ -220,3 +220,133 @@ fn mac(keyed: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
     }
     mac.finalize().into_bytes().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::conformance::environment;
+
+    const PLACE: Place<'_> = Place { table: "candidates", record: "cand_1" };
+
+    fn ring() -> Keyring {
+        Keyring::new(&Keyring::generate(&environment()), &[]).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_is_opened(bytes: Vec<u8>, record: String) {
+            let (ring, place) = (ring(), Place { table: "candidates", record: &record });
+            let sealed = ring.seal(&environment(), place, &bytes).unwrap();
+            let opened = ring.open(place, &sealed).unwrap();
+            prop_assert_eq!(opened.as_slice(), bytes.as_slice());
+        }
+
+        #[test]
+        fn a_changed_byte_is_refused(bytes: Vec<u8>, at: prop::sample::Index, change in 1..=u8::MAX) {
+            let ring = ring();
+            let mut sealed = ring.seal(&environment(), PLACE, &bytes).unwrap();
+            sealed[at.index(bytes.len() + HEADER_BYTES + NONCE_BYTES + 16)] ^= change;
+            prop_assert!(ring.open(PLACE, &sealed).is_err());
+        }
+
+        #[test]
+        fn a_cut_value_is_refused(bytes: Vec<u8>, at: prop::sample::Index) {
+            let ring = ring();
+            let sealed = ring.seal(&environment(), PLACE, &bytes).unwrap();
+            prop_assert!(ring.open(PLACE, &sealed[..at.index(sealed.len())]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_value_opens_in_its_place_only() {
+        let ring = ring();
+        let sealed = ring.seal(&environment(), PLACE, b"text").unwrap();
+        for place in [Place { table: "intents", ..PLACE }, Place { record: "cand_2", ..PLACE }] {
+            assert_eq!(ring.open(place, &sealed), Err(SealError::Damaged));
+        }
+    }
+
+    #[test]
+    fn equal_values_are_sealed_differently() {
+        let ring = ring();
+        let seal = || ring.seal(&environment(), PLACE, b"text").unwrap();
+        assert_ne!(seal(), seal());
+    }
+
+    #[test]
+    fn an_earlier_key_reads_and_a_foreign_one_does_not() {
+        let environment = environment();
+        let (old, new) = (Keyring::generate(&environment), Keyring::generate(&environment));
+        let sealed = Keyring::new(&old, &[]).unwrap().seal(&environment, PLACE, b"text").unwrap();
+        let rotated = Keyring::new(&new, &[new.clone(), old.clone(), old.clone()]).unwrap();
+        assert_eq!(rotated.open(PLACE, &sealed).unwrap().as_slice(), b"text");
+        assert_eq!(rotated.keys().count(), 2);
+        let other = Keyring::new(&new, &[]).unwrap().open(PLACE, &sealed);
+        assert!(matches!(other, Err(SealError::UnknownKey(_))), "{other:?}");
+    }
+
+    #[test]
+    fn index_values_differ_by_scope_kind_text_and_key() {
+        let (one, two) = (ring(), ring());
+        let value = one.blind("c", "email", "ada");
+        assert_eq!(value, one.blind("c", "email", "ada"));
+        for other in [
+            one.blind("d", "email", "ada"),
+            one.blind("c", "userName", "ada"),
+            one.blind("c", "email", "ada2"),
+            one.blind("c", "emaila", "da"),
+            one.blind("ce", "mail", "ada"),
+            two.blind("c", "email", "ada"),
+        ] {
+            assert_ne!(value, other);
+        }
+    }
+
+    #[test]
+    fn fingerprints_outlive_a_rotation() {
+        let environment = environment();
+        let (old, new) = (Keyring::generate(&environment), Keyring::generate(&environment));
+        let fingerprint = Keyring::new(&old, &[]).unwrap().fingerprint(b"body");
+        let rotated = Keyring::new(&new, &[old]).unwrap();
+        assert_ne!(rotated.fingerprint(b"body"), fingerprint);
+        assert!(rotated.is_fingerprint_of(&fingerprint, b"body"));
+        assert!(!rotated.is_fingerprint_of(&fingerprint, b"other body"));
+        assert!(!rotated.is_fingerprint_of(b"", b"body"));
+    }
+
+    /// What is derived from a key must never change: databases are read with it. From Python's `hmac` and `hashlib`.
+    #[test]
+    fn derivation_is_as_it_always_was() {
+        let ring = Keyring::new(&Secret::new(BASE64.encode(&[7; 32])), &[]).unwrap();
+        assert_eq!(HEXLOWER.encode(&ring.current_id()), "db77b49e04cdc2ce");
+        assert_eq!(
+            HEXLOWER.encode(&ring.blind("connection c", "email", "ada@example.org")),
+            "cf1ce8f961ce019c2fc3dd75c1f41bc5dfdecd1313ac684f1fd637f638927510"
+        );
+        assert_eq!(
+            HEXLOWER.encode(&ring.fingerprint(b"body")),
+            "b805c449c8bd6e0beed4f207d8a1d3a45a8d30be30ac0ca388b2d4f6db97e8fe"
+        );
+    }
+
+    #[test]
+    fn what_is_no_key_is_named_and_not_repeated() {
+        let environment = environment();
+        let (good, short) = (Keyring::generate(&environment), Secret::new(BASE64.encode(b"hunter2 hunter2")));
+        for bad in [short, Secret::new("hunter2 is no base64"), Secret::new("")] {
+            let error = Keyring::new(&good, &[good.clone(), bad]).unwrap_err().to_string();
+            assert!(
+                error.starts_with("store.decryption_keys[1] is not a key") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        assert!(Keyring::new(&Secret::new(format!("{}\n", good.expose())), &[]).is_ok());
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", ring()), "Keyring");
+    }
+}

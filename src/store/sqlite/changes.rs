@@ -11,7 +11,7 @@ use crate::store::seal::Blind;
 
 /// [`crate::store::Claim`] before anything is opened.
 pub(super) enum Claimed {
-    Claimed,
+    Written,
     Held(Vec<SealedRow>),
     HeldByOthers,
 }
@@ -47,7 +47,7 @@ pub(super) fn claim(
         insert_identity(connection, &candidate.connection, &candidate.tenant, &candidate.id, &indexed)?;
     }
     put_intent(connection, intent)?;
-    Ok(Claimed::Claimed)
+    Ok(Claimed::Written)
 }
 
 /// Applies one change.

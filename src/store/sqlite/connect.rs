@@ -21,6 +21,9 @@ pub(super) const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sq
 /// How long a statement waits for others that hold the file (a backup).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Prepared statements a connection keeps: more than there are, since the default of 16 is fewer.
+const STATEMENTS: usize = 64;
+
 /// The connection that writes, its schema up to date.
 pub(super) fn writer(path: &Path, records: &Records) -> Result<Connection, StoreError> {
     let path = location(path)?;
@@ -36,6 +39,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(&path, flags).map_err(|error| naming(&path, error.into()))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 
@@ -46,6 +50,7 @@ pub(super) fn memory(records: &Records) -> Result<Connection, StoreError> {
 
 fn prepare(mut connection: Connection, records: &Records) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     refuse_foreign(&connection)?;
     tune(&connection)?;
     migrate(&mut connection)?;

@@ -105,7 +105,7 @@ impl Store for SqliteStore {
             .run(move |connection| changes::claim(connection, &records, &candidate, &identities, &intent))
             .await?;
         Ok(match claimed {
-            Claimed::Claimed => Claim::Claimed,
+            Claimed::Written => Claim::Claimed,
             Claimed::Held(rows) => Claim::Held(self.open_all(&rows, Records::candidate)?),
             Claimed::HeldByOthers => Claim::HeldByOthers,
         })

@@ -1,1 +1,417 @@
+//! What only this engine can get wrong: files, threads, keys and disks.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::candidate::{Candidate, Person};
+use crate::secret::Secret;
+use crate::store::conformance::{Maker, conformance, environment};
+
+mod on_disk {
+    use super::*;
+
+    fn open(environment: &Environment) -> (TempDir, Arc<dyn Store>) {
+        let (directory, path) = place();
+        let store = SqliteStore::open(&path, ring(environment), environment.clone()).unwrap();
+        (directory, Arc::new(store))
+    }
+
+    conformance!(open);
+}
+
+mod in_memory {
+    use super::*;
+
+    fn open(environment: &Environment) -> ((), Arc<dyn Store>) {
+        ((), Arc::new(SqliteStore::in_memory(ring(environment), environment.clone()).unwrap()))
+    }
+
+    conformance!(open);
+}
+
+#[tokio::test]
+async fn everything_survives_a_restart() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
+    store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    drop(store);
+    assert!(!beside(&path, "-wal").exists(), "a clean end leaves no log behind");
+
+    let store = SqliteStore::open(&path, keys, make.0.clone()).unwrap();
+    assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
+    assert_eq!(store.assignment(&candidate.tenant, &assignment.id).await.unwrap(), Some(assignment));
+    assert_eq!(store.intents().await.unwrap().len(), 1);
+    let again = make.candidate(&candidate.tenant, &candidate.connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &again).await, Claim::Held(vec![candidate]));
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    // What a process that is killed now leaves behind: nothing was closed, nothing flushed on purpose.
+    let (_left, copy) = place();
+    for suffix in ["", "-wal"] {
+        fs::copy(beside(&path, suffix), beside(&copy, suffix)).unwrap();
+    }
+    let left = SqliteStore::open(&copy, keys, make.0.clone()).unwrap();
+    assert!(left.intent(candidate.id.as_str()).await.unwrap().is_some());
+    assert_eq!(left.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
+}
+
+#[tokio::test]
+async fn what_was_handed_over_is_committed_before_the_store_is_gone() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
+    let candidate = make.candidate("t", "c", make.person());
+    {
+        let claim = make.claim(&store, &candidate);
+        tokio::pin!(claim);
+        // Polled once, so handed over; then nobody waits any more.
+        drop(futures_util::poll!(&mut claim));
+    }
+    drop(store);
+    let store = SqliteStore::open(&path, keys, make.0.clone()).unwrap();
+    assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), Some(candidate));
+}
+
+#[tokio::test]
+async fn a_database_of_a_key_that_is_missing_is_refused() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
+    make.claimed(&store).await;
+    drop(store);
+    let error = refusal(&path);
+    assert!(matches!(&error, StoreError::Unreadable(detail) if detail.contains("store.encryption_key")), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_or_moved_record_is_unreadable() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let (one, two) = (make.claimed(&store).await, make.claimed(&store).await);
+    let tampering = [
+        "UPDATE candidates SET sealed = (SELECT sealed FROM candidates WHERE id = ?2) WHERE id = ?1",
+        "UPDATE candidates SET sealed = zeroblob(200) WHERE id = ?1 AND ?2 <> ''",
+    ];
+    for sql in tampering {
+        run_sql(&store, sql, &[one.id.as_str(), two.id.as_str()]).await;
+        let read = store.candidate(&one.tenant, &one.id).await;
+        assert!(matches!(read, Err(StoreError::Unreadable(_))), "{read:?}");
+    }
+    // Whoever can write to the file cannot hand a record to another tenant.
+    run_sql(&store, "UPDATE candidates SET tenant = ?2 WHERE id = ?1", &[two.id.as_str(), "thief"]).await;
+    let read = store.candidate("thief", &two.id).await;
+    assert!(matches!(read, Err(StoreError::Unreadable(_))), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_rotated_key_still_reads_and_finds() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let store = SqliteStore::open(&path, Keyring::new(&old, &[]).unwrap(), make.0.clone()).unwrap();
+    let mut candidate = make.claimed(&store).await;
+    let Candidate { tenant, connection, .. } = candidate.clone();
+    let early = make.assignment(&tenant, &connection, "s");
+    store.commit(vec![Change::Assignment(early.clone())]).await.unwrap();
+    drop(store);
+
+    let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
+    let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
+    assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
+    let again = make.candidate(&tenant, &connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &again).await, Claim::Held(vec![candidate.clone()]));
+    let stranger = make.candidate("stranger", &connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &stranger).await, Claim::HeldByOthers);
+    let other = make.candidate(&tenant, &connection, make.person());
+    make.claim(&store, &other).await;
+    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, false));
+    assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
+
+    assert!(store.subject_known(&connection, "s").await.unwrap());
+    let late = make.assignment(&tenant, &connection, "s");
+    store.commit(vec![Change::Assignment(late.clone())]).await.unwrap();
+    assert_eq!(store.bookings(&tenant, &connection, "s").await.unwrap(), [late, early]);
+
+    // Written again, it is found under the new key, and once.
+    candidate.person.name.formatted = Some("Ada".into());
+    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    for identity in Identity::of(&candidate.person, true) {
+        assert_eq!(store.candidates(&tenant, None, &identity).await.unwrap(), [candidate.clone()]);
+    }
+    drop(store);
+    let only_new = SqliteStore::open(&path, Keyring::new(&new, &[]).unwrap(), make.0.clone());
+    assert!(matches!(only_new, Err(StoreError::Unreadable(_))), "the early key is still needed");
+}
+
+#[tokio::test]
+async fn nothing_personal_stands_in_the_files() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
+    let person = Person {
+        external_id: Some("Planted-External-Id".into()),
+        user_name: Some("planted-user".into()),
+        email: Some("planted@example.org".into()),
+        ..make.person()
+    };
+    let mut candidate = make.candidate("planted-tenant", "c", person);
+    assert_eq!(make.claim(&store, &candidate).await, Claim::Claimed);
+    candidate.person.group = Some("planted-group".into());
+    let mut assignment = make.assignment("planted-tenant", "c", "planted@example.org|rust|");
+    assignment.order.reference = Some("planted-reference".into());
+    store.commit(vec![Change::Candidate(candidate), Change::Assignment(assignment)]).await.unwrap();
+
+    let files: Vec<u8> =
+        [path.clone(), beside(&path, "-wal")].iter().flat_map(|file| fs::read(file).unwrap()).collect();
+    let holds = |text: &str| files.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()));
+    assert!(holds("planted-tenant"), "the search finds what stands in clear");
+    for text in [
+        "planted-external-id",
+        "planted-user",
+        "planted@example.org",
+        "planted-group",
+        "planted-reference",
+        "lovelace",
+        "correct horse",
+        "ada@example.org",
+        "go.example.org",
+        "order 7",
+    ] {
+        assert!(!holds(text), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_erased_candidate_leaves_no_row() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    let count = "SELECT (SELECT count(*) FROM candidates) + (SELECT count(*) FROM identities)
+                      + (SELECT count(*) FROM lookups) + (SELECT count(*) FROM intents)";
+    let rows = || store.read(move |connection| Ok(connection.query_row(count, [], |row| row.get::<_, i64>(0))?));
+    assert_eq!(rows().await.unwrap(), 1 + 1 + 2 + 1);
+    store.commit(vec![Change::EraseCandidate(candidate.id)]).await.unwrap();
+    assert_eq!(rows().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused_and_left_alone() {
+    let (_directory, path) = place();
+    let environment = environment();
+    drop(SqliteStore::open(&path, ring(&environment), environment.clone()).unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = refusal(&path);
+    assert!(error.to_string().contains("newer examgate (schema version 99"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_foreign_file_is_refused_and_left_alone() {
+    let (_directory, path) = place();
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (id)").unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = refusal(&path);
+    assert!(error.to_string().contains("belongs to another program"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    fs::write(&path, "not a database at all, but long enough to look at").unwrap();
+    assert!(matches!(refusal(&path), StoreError::Unavailable(_)));
+}
+
+#[test]
+fn a_missing_directory_is_named_and_not_made() {
+    let (directory, _) = place();
+    let error = refusal(&directory.path().join("missing").join("examgate.db"));
+    assert!(error.to_string().contains("directory does not exist"), "{error}");
+    assert!(!directory.path().join("missing").exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
+    make.claimed(&store).await;
+    for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn the_file_is_written_durably() {
+    let (_directory, path) = place();
+    let environment = environment();
+    let store = SqliteStore::open(&path, ring(&environment), environment).unwrap();
+    let settings = store
+        .writer
+        .run(|connection| {
+            let value = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            Ok((value("synchronous")?, value("foreign_keys")?, value("wal_autocheckpoint")?, value("secure_delete")?))
+        })
+        .await
+        .unwrap();
+    assert_eq!(settings, (2, 1, 400, 1));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_the_store_works_again() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
+    let before = make.claimed(&store).await;
+    set_most_pages(&store, 1).await;
+    let big = make.candidate("t", "c", Person { photo: Some("x".repeat(1 << 16)), ..make.person() });
+    let claim = store.claim(&big, &Identity::of(&big.person, false), &make.registration(&big)).await;
+    assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
+    assert_eq!(store.candidate("t", &big.id).await.unwrap(), None);
+    assert_eq!(store.candidate(&before.tenant, &before.id).await.unwrap(), Some(before));
+
+    set_most_pages(&store, 1 << 20).await;
+    assert_eq!(make.claim(&store, &big).await, Claim::Claimed);
+    assert_eq!(store.candidate("t", &big.id).await.unwrap(), Some(big));
+}
+
+#[tokio::test]
+async fn a_refused_job_leaves_its_neighbours_alone() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let gate = hold_the_writer(&store);
+    let good = make.candidate("t", "c", make.person());
+    let broken = store.writer.run(|connection| {
+        connection.execute("DELETE FROM keys", [])?;
+        Ok(connection.execute_batch("this is no SQL")?)
+    });
+    let opened = async { drop(gate) };
+    let (broken, claim, ()) = tokio::join!(broken, make.claim(&store, &good), opened);
+    assert!(matches!(broken, Err(StoreError::Unavailable(_))));
+    assert_eq!(claim, Claim::Claimed);
+    let keys: i64 = store
+        .read(|connection| Ok(connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?))
+        .await
+        .unwrap();
+    assert_eq!(keys, 1, "what the refused job did was taken back");
+}
+
+#[tokio::test]
+async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let gate = hold_the_writer(&store);
+    let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
+    let (first_intent, second_intent) = (make.registration(&one), make.registration(&two));
+    let before = store.claim(&one, &[], &first_intent);
+    // What SQLite does by itself when the disk fails in the middle.
+    let lost = store.writer.run(|connection| Ok(connection.execute_batch("ROLLBACK")?));
+    let after = store.claim(&two, &[], &second_intent);
+    let opened = async { drop(gate) };
+    let (before, lost, after, ()) = tokio::join!(before, lost, after, opened);
+    for result in [before.map(|_| ()), lost, after.map(|_| ())] {
+        assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+    }
+    for id in [&one.id, &two.id] {
+        assert_eq!(store.candidate("t", id).await.unwrap(), None);
+    }
+    assert_eq!(make.claim(&store, &one).await, Claim::Claimed);
+}
+
+#[tokio::test]
+async fn a_failed_commit_refuses_the_whole_batch() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let gate = hold_the_writer(&store);
+    let candidate = make.candidate("t", "c", make.person());
+    let intent = make.registration(&candidate);
+    let claim = store.claim(&candidate, &[], &intent);
+    // A foreign key that is checked at COMMIT only, so that this is what fails.
+    let late = store.writer.run(|connection| {
+        connection.execute_batch("PRAGMA defer_foreign_keys = ON")?;
+        let sql = "INSERT INTO lookups (candidate_id, kind, blind, tenant) VALUES ('none', 'email', x'00', 't')";
+        Ok(connection.execute(sql, []).map(|_| ())?)
+    });
+    let opened = async { drop(gate) };
+    let (claim, late, ()) = tokio::join!(claim, late, opened);
+    assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
+    assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+    assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), None);
+    assert_eq!(make.claim(&store, &candidate).await, Claim::Claimed);
+}
+
+#[test]
+fn lists_use_an_index() {
+    let environment = environment();
+    let connection = connect::memory(&Records::new(ring(&environment), environment.clone())).unwrap();
+    for filter in ["tenant = 't'", "tenant = 't' AND candidate_id = 'c'"] {
+        let sql =
+            format!("EXPLAIN QUERY PLAN SELECT sealed FROM assignments WHERE {filter} AND id < 'x' ORDER BY id DESC");
+        let plan: String = connection.query_row(&sql, [], |row| row.get("detail")).unwrap();
+        assert!(plan.starts_with("SEARCH assignments USING INDEX"), "{plan}");
+    }
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("examgate.db");
+    (directory, path)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
+}
+
+fn ring(environment: &Environment) -> Keyring {
+    Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
+}
+
+/// How the file is refused, under a key of its own.
+fn refusal(path: &Path) -> StoreError {
+    let environment = environment();
+    match SqliteStore::open(path, ring(&environment), environment) {
+        Ok(_) => panic!("{} was accepted", path.display()),
+        Err(error) => error,
+    }
+}
+
+async fn run_sql(store: &SqliteStore, sql: &'static str, values: &[&str]) {
+    let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+    let work = move |connection: &Connection| Ok(connection.execute(sql, rusqlite::params_from_iter(values))?);
+    assert_eq!(store.writer.run(work).await.unwrap(), 1);
+}
+
+async fn set_most_pages(store: &SqliteStore, pages: i64) {
+    let set = move |connection: &Connection| {
+        Ok(connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?)
+    };
+    store.writer.run(set).await.unwrap();
+}
+
+/// Keeps the writer busy until the answer is dropped, so that what comes meanwhile is one batch.
+fn hold_the_writer(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let (begun, holding) = std::sync::mpsc::channel();
+    let hold = store.writer.run(move |_| {
+        begun.send(()).unwrap();
+        assert!(closed.recv().is_err());
+        Ok(())
+    });
+    let mut hold = std::pin::pin!(hold);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(hold.as_mut().poll(&mut context).is_pending());
+    // Not before it runs is its batch closed.
+    holding.recv().unwrap();
+    gate
+}

@@ -21,9 +21,11 @@ type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
 struct Ran {
     /// Whether its changes are to be kept.
     keep: bool,
-    /// Tells the caller; with a sentence if the transaction was lost.
-    answer: Box<dyn FnOnce(Option<&str>)>,
+    answer: Answer,
 }
+
+/// Tells the caller; with a sentence if the transaction was lost.
+type Answer = Box<dyn FnOnce(Option<&str>)>;
 
 /// Handle of the thread; dropping it commits what was handed over and ends the thread.
 pub(super) struct Writer {
@@ -41,7 +43,9 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Runs the work in a transaction of its own kind: all of it or, if it fails, nothing. `Ok` has survived.
+    /// Runs the work as a whole or, if it fails, not at all. `Ok` has survived.
+    ///
+    /// Once handed over the work is done even if nobody waits for it any more.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,

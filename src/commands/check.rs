@@ -1,0 +1,71 @@
+//! `check`: validates the configuration, opens the store, looks at every connection.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, Process, runtime, say, settings};
+use crate::config::StoreParts;
+use crate::dispatch::ConnectionSetup;
+use crate::domain::ids::ExchangeId;
+use crate::domain::vendor::{Attempt, Call, Health};
+use crate::store::{SqliteStore, Store as _};
+
+/// Check configuration, store and connections, without side effects at a vendor.
+#[derive(Args)]
+#[command(after_help = "Example:\n  examgate check --config examgate.toml\n\nOne line for the store and for each \
+                        connection: ok, unchecked (nothing harmless can be called there; no fault) or fault.\nExit \
+                        code: 0 no fault, 1 store or connection at fault, 2 configuration at fault.")]
+pub(super) struct Options {
+    /// The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
+    let prepared = settings::prepared(options.config.as_deref(), process)?;
+    say("configuration: ok")?;
+    let faults = runtime()?.block_on(async {
+        let mut faults = store(prepared.store, process).await?;
+        for (name, connection) in &prepared.parts.connections {
+            faults += self::connection(name, connection, process).await?;
+        }
+        Ok::<usize, Failure>(faults)
+    })?;
+    match faults {
+        0 => Ok(()),
+        1 => Err(Failure::Other("1 fault".to_owned())),
+        several => Err(Failure::Other(format!("{several} faults"))),
+    }
+}
+
+async fn store(parts: StoreParts, process: &Process) -> Result<usize, Failure> {
+    let StoreParts { database, keyring } = parts;
+    let opened = match SqliteStore::open(&database, keyring, process.environment.clone()) {
+        Ok(store) => store.ping().await,
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(()) => say(format_args!("store: ok: {}", database.display())).map(|()| 0),
+        Err(error) => say(format_args!("store: fault: {}: {error}", database.display())).map(|()| 1),
+    }
+}
+
+async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> Result<usize, Failure> {
+    let request_id = ExchangeId::generate(&process.environment).as_str().to_owned();
+    let call = Call { attempt: Attempt::First, request_id, traceparent: None };
+    match setup.connected.vendor.check(&call).await {
+        Health::Ok { detail } => say(format_args!("connection {name}: ok: {detail}")).map(|()| 0),
+        Health::Unchecked { detail } => say(format_args!("connection {name}: unchecked: {detail}")).map(|()| 0),
+        Health::Faulty(fault) => {
+            let code = fault.code;
+            say(format_args!(
+                "connection {name}: fault: {}: {} What to do: {}",
+                code.as_str(),
+                fault.detail,
+                code.action()
+            ))
+            .map(|()| 1)
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `key new`: makes an API key.
+
+use clap::Subcommand;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use sha2::{Digest, Sha256};
+
+use super::{Failure, Process, say};
+use crate::secret::Secret;
+
+/// API keys.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make an API key: prints the key, which is shown only here, and its SHA-256 for the configuration.
+    #[command(
+        after_help = "Example:\n  examgate key new\n\nGive the key to the client and put the line beginning with \
+                            key_sha256 below [auth.clients.<name>]."
+    )]
+    New,
+}
+
+pub(super) fn run(command: &Command, process: &Process) -> Result<(), Failure> {
+    match command {
+        Command::New => {
+            let key = Secret::new(format!("egk_{}", BASE64URL_NOPAD.encode(&process.environment.random::<32>())));
+            let hash = HEXLOWER.encode(&Sha256::digest(key.expose().as_bytes()));
+            say(key.expose())?;
+            say(format_args!("key_sha256 = [\"{hash}\"]"))
+        }
+    }
+}

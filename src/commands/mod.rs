@@ -1,0 +1,111 @@
+//! The command line: one file a command. Commands put the rooms together; they decide nothing a room could decide.
+//!
+//! Exit codes: 0 done; 2 the command line or the configuration is at fault, one line each on stderr; 1 anything else.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigFault;
+
+mod check;
+mod key;
+mod logging;
+mod probe;
+mod process;
+mod sandbox;
+mod settings;
+mod signals;
+
+pub use process::Process;
+
+/// One REST API in front of several exam vendors, with a true answer about every write.
+#[derive(Parser)]
+#[command(name = "examgate", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Sandbox(sandbox::Options),
+    Check(check::Options),
+    #[command(subcommand)]
+    Key(key::Command),
+    #[command(hide = true)]
+    Probe(probe::Options),
+}
+
+/// Why a command ended without success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line or the configuration: exit code 2, one line a fault.
+    Usage(Vec<String>),
+    /// Anything else: exit code 1.
+    Other(String),
+}
+
+impl Failure {
+    fn other(what: &str, error: impl fmt::Display) -> Self {
+        Self::Other(format!("{what}: {error}"))
+    }
+}
+
+impl From<Vec<ConfigFault>> for Failure {
+    fn from(faults: Vec<ConfigFault>) -> Self {
+        Self::Usage(faults.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// Does what the process was asked for.
+#[must_use]
+pub fn run(process: Process) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(&process.arguments) {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Help and version are no faults and go to stdout; clap knows which is which.
+            let code = if told.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            return if told.print().is_ok() { code } else { ExitCode::FAILURE };
+        }
+    };
+    let done = match arguments.command {
+        Command::Sandbox(options) => sandbox::run(&options, &process),
+        Command::Check(options) => check::run(&options, &process),
+        Command::Key(command) => key::run(&command, &process),
+        Command::Probe(options) => probe::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(faults)) => {
+            told(&faults);
+            ExitCode::from(2)
+        }
+        Err(Failure::Other(fault)) => {
+            told(&[fault]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command's own faults, for the person who typed it")]
+fn told(lines: &[String]) {
+    for line in lines {
+        eprintln!("{line}");
+    }
+}
+
+/// Writes a line to stdout. A reader who closed the pipe (`| head`) is no reason to panic, as `println!` would.
+fn say(line: impl fmt::Display) -> Result<(), Failure> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout().lock(), "{line}").map_err(|error| Failure::other("stdout", error))
+}
+
+/// The runtime everything asynchronous of a command runs in.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other("the runtime cannot start", error))
+}

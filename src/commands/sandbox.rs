@@ -1,0 +1,86 @@
+//! `sandbox`: the simulators of the three vendors.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::signals::Stop;
+use super::{Failure, Process, runtime, say};
+use crate::sandbox::{Sandbox, Settings, accounts, known_faults};
+
+/// Run wire-true simulators of the three vendors, one port each: StartExam, ThinkExam, ExamTesting.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  examgate sandbox\n  examgate sandbox --port-base 0          (three free ports)\n  \
+                        curl http://127.0.0.1:9101/_faults      (what can be made to fail, and how)\n\nThe accounts \
+                        are public and protect nothing: use it on loopback and test networks only."
+)]
+pub(super) struct Options {
+    /// The address to listen on
+    #[arg(long, value_name = "H", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// The first of three ports in a row; 0 takes three free ones
+    #[arg(long, value_name = "PORT", default_value_t = 9101)]
+    port_base: u16,
+}
+
+pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
+    let settings = Settings { host: options.host, port_base: options.port_base, now: process.now };
+    runtime()?.block_on(async {
+        let stop = Stop::listen()?;
+        let sandbox =
+            Sandbox::start(settings).await.map_err(|error| Failure::other("the sandbox cannot start", error))?;
+        say(overview(&sandbox))?;
+        stop.asked().await;
+        sandbox.stop().await;
+        Ok(())
+    })
+}
+
+fn overview(sandbox: &Sandbox) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["vendor", "base_url", "account"]);
+    table.add_row(["startexam".to_owned(), address(sandbox.startexam()), startexam()]);
+    table.add_row(["thinkexam".to_owned(), address(sandbox.thinkexam()), thinkexam()]);
+    table.add_row(["examtesting".to_owned(), address(sandbox.examtesting()), examtesting()]);
+    let first = address(sandbox.startexam());
+    let fault = known_faults().find_map(|(vendor, fault, _)| (vendor == "startexam").then_some(fault)).unwrap_or("…");
+    format!(
+        "{table}\n\
+         Faults, on each port:  curl {first}/_faults            (what there is)\n\
+         \x20                      curl {first}/_faults -d '{{\"add\":[{{\"name\":\"{fault}\",\"times\":1}}]}}'   (strike the next call)\n\
+         What really happened:  curl {first}/_effects\n\
+         Start over:            curl -X POST {first}/_reset\n\
+         Stop with Ctrl-C."
+    )
+}
+
+fn address(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+fn startexam() -> String {
+    use accounts::startexam::{ACCOUNT_ID, CENTER, PROFILE_ID, SECRET, TESTS};
+    let test = TESTS.first().map_or("", |(id, _)| id);
+    format!(
+        "account_id = {ACCOUNT_ID}\nsecret = \"plain:{SECRET}\"\ncenter = \"{CENTER}\"\nprofile_id = \
+         \"{PROFILE_ID}\"\nassessment {test}"
+    )
+}
+
+fn thinkexam() -> String {
+    use accounts::thinkexam::{API_KEY, COURSES, SECRET, TESTS};
+    let (test, course) = (TESTS.first().map_or("", |(id, _)| id), COURSES.first().unwrap_or(&""));
+    format!("api_key = \"plain:{API_KEY}\"\nsecret = \"plain:{SECRET}\"\nassessment {test}, group {course}")
+}
+
+fn examtesting() -> String {
+    use accounts::examtesting::{API_KEY, API_PASS, GROUPS, INSTITUTION_ID};
+    let group = GROUPS.first().unwrap_or(&"");
+    format!(
+        "institution_id = \"{INSTITUTION_ID}\"\napi_key = \"plain:{API_KEY}\"\napi_pass = \
+         \"plain:{API_PASS}\"\ngroup {group}"
+    )
+}

@@ -1,0 +1,35 @@
+//! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+
+/// Both signals, caught from the moment this exists.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let caught = |kind| signal(kind).map_err(|error| Failure::other("signals cannot be caught", error));
+        Ok(Self { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
+    }
+
+    /// Waits until a stop is asked for; the next signal ends the process with exit code 1.
+    pub(super) async fn asked(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(1);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Checks `[auth]` and its clients.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde_json::Value;
+use url::Url;
+
+use super::fault::{Faults, Places};
+use super::{Auth, ClientSettings, RateLimit, ServerSettings, document, names, reader, suggest};
+use crate::dispatch::Allowed;
+use crate::domain::scope::Scope;
+use crate::secret::SecretRef;
+
+/// What the clients are checked against.
+pub(super) struct Surroundings<'a> {
+    /// The names of all connections, those at fault included.
+    pub(super) connections: &'a BTreeSet<String>,
+    /// Where the gateway listens and whether `none` is permitted anywhere; `None` where that is at fault itself.
+    pub(super) server: Option<&'a (ServerSettings, bool)>,
+}
+
+/// How callers are recognised. `None` after a fault.
+pub(super) fn checked(
+    document: document::Auth,
+    surroundings: &Surroundings<'_>,
+    places: &Places,
+    faults: &mut Faults<'_>,
+) -> Option<Auth> {
+    let document::Auth { mode, clients, jwt } = document;
+    jwt_form(jwt, faults);
+    let clients = self::clients(clients, mode == "keys", surroundings, places, faults);
+    match mode.as_str() {
+        "keys" => clients.map(Auth::Keys),
+        "none" => {
+            if let Some((server, false)) = surroundings.server
+                && !server.listen.ip().is_loopback()
+            {
+                faults.push(
+                    &["auth", "mode"],
+                    "\"none\" lets everybody do everything, and server.listen is not loopback; use \"keys\", or set \
+                     server.allow_insecure = true",
+                );
+                return None;
+            }
+            Some(Auth::None)
+        }
+        "jwt" => {
+            faults.push(&["auth", "mode"], "\"jwt\" is not in this version yet; use \"keys\"");
+            None
+        }
+        other => {
+            let hint = suggest::word(other, ["keys", "none"]);
+            faults.push(&["auth", "mode"], format!("expected \"keys\" or \"none\"{hint}"));
+            None
+        }
+    }
+}
+
+fn jwt_form(document: document::Jwt, faults: &mut Faults<'_>) {
+    // Used by a later version; only the form is looked at.
+    let document::Jwt { issuer, audience, jwks, client_claim } = document;
+    for (key, text) in [("issuer", issuer), ("audience", audience), ("client_claim", client_claim.clone())] {
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            faults.push(&["auth", "jwt", key], "must not contain white space or control characters");
+        }
+    }
+    let https = Url::parse(&jwks).is_ok_and(|url| url.scheme() == "https");
+    if !jwks.is_empty() && !https && !matches!(SecretRef::parse(&jwks), Ok(SecretRef::File(_))) {
+        faults.push(&["auth", "jwt", "jwks"], "expected \"file:PATH\" or an https address");
+    }
+    if client_claim.is_empty() {
+        faults.push(&["auth", "jwt", "client_claim"], "must not be empty");
+    }
+}
+
+fn clients(
+    tables: BTreeMap<String, Value>,
+    by_key: bool,
+    surroundings: &Surroundings<'_>,
+    places: &Places,
+    faults: &mut Faults<'_>,
+) -> Option<BTreeMap<String, ClientSettings>> {
+    if tables.is_empty() && by_key {
+        faults.push(&["auth", "clients"], "no client is configured, so nobody could ask anything");
+        return None;
+    }
+    let mut clients = BTreeMap::new();
+    let mut holders: BTreeMap<[u8; 32], String> = BTreeMap::new();
+    let mut fine = true;
+    for (name, table) in tables {
+        let at = ["auth", "clients", &name];
+        names::check(&at, faults);
+        let Some(document) = reader::section(&table, &at, places, faults) else {
+            fine = false;
+            continue;
+        };
+        match client(&name, document, by_key, surroundings, &mut holders, faults) {
+            Some(client) => {
+                clients.insert(name, client);
+            }
+            None => fine = false,
+        }
+    }
+    fine.then_some(clients)
+}
+
+fn client(
+    name: &str,
+    document: document::Client,
+    by_key: bool,
+    surroundings: &Surroundings<'_>,
+    holders: &mut BTreeMap<[u8; 32], String>,
+    faults: &mut Faults<'_>,
+) -> Option<ClientSettings> {
+    let document::Client { tenant, key_sha256, scopes, connections, default_connection, rate_limit } = document;
+    let at = |key: &str| ["auth", "clients", name, key].map(str::to_owned);
+    if tenant.chars().any(char::is_control) {
+        faults.push(&at("tenant"), "must not contain control characters");
+    }
+    if by_key && key_sha256.is_empty() {
+        faults.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` makes one");
+    }
+    let keys = hashes(name, &key_sha256, holders, faults);
+    let scopes = self::scopes(name, &scopes, faults);
+    let allowed = allowed(name, &connections, surroundings, faults);
+    let default_connection = Some(default_connection).filter(|given| !given.is_empty());
+    if let Some(given) = &default_connection {
+        if !surroundings.connections.contains(given) {
+            let hint = suggest::word(given, surroundings.connections.iter().map(String::as_str));
+            faults.push(&at("default_connection"), format!("there is no connection of this name{hint}"));
+        } else if matches!(&allowed, Allowed::Named(named) if !named.contains(given)) {
+            faults.push(&at("default_connection"), "is not among the connections this client may use");
+        }
+    }
+    let document::RateLimit { requests_per_second, burst } = rate_limit;
+    for (key, value) in [("requests_per_second", requests_per_second), ("burst", burst)] {
+        if value == 0 {
+            faults.push(&["auth", "clients", name, "rate_limit", key], "must be at least 1");
+        }
+    }
+    let tenant = if tenant.is_empty() { name.to_owned() } else { tenant };
+    Some(ClientSettings {
+        name: name.to_owned(),
+        tenant,
+        key_sha256: keys?,
+        scopes: scopes?,
+        connections: allowed,
+        default_connection,
+        rate_limit: RateLimit { requests_per_second, burst },
+    })
+}
+
+fn hashes(
+    name: &str,
+    texts: &[String],
+    holders: &mut BTreeMap<[u8; 32], String>,
+    faults: &mut Faults<'_>,
+) -> Option<Vec<[u8; 32]>> {
+    let mut hashes = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let index = index.to_string();
+        let at = ["auth", "clients", name, "key_sha256", &index];
+        let hash = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let Some(hash) = hash else {
+            // The text is not repeated: it may be the key itself.
+            faults.push(&at, "expected the 64 hexadecimal digits of a SHA-256, as `examgate key new` prints them");
+            continue;
+        };
+        match holders.get(&hash) {
+            Some(holder) if holder == name => faults.push(&at, "stands here twice"),
+            Some(holder) => faults.push(&at, format!("is the key of client {holder} as well")),
+            None => {
+                holders.insert(hash, name.to_owned());
+                hashes.push(hash);
+            }
+        }
+    }
+    (hashes.len() == texts.len()).then_some(hashes)
+}
+
+fn scopes(name: &str, words: &[String], faults: &mut Faults<'_>) -> Option<BTreeSet<Scope>> {
+    if words.is_empty() {
+        faults.push(
+            &["auth", "clients", name, "scopes"],
+            "needs at least one scope; without one a client may do nothing",
+        );
+        return None;
+    }
+    let mut scopes = BTreeSet::new();
+    let mut fine = true;
+    for (index, word) in words.iter().enumerate() {
+        if let Some(scope) = Scope::ALL.iter().find(|scope| scope.as_str() == word) {
+            scopes.insert(*scope);
+            continue;
+        }
+        fine = false;
+        let hint = suggest::word(word, Scope::ALL.iter().map(|scope| scope.as_str()));
+        let hint = if hint.is_empty() { format!("; known are {}", every_scope()) } else { hint };
+        faults.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("there is no such scope{hint}"));
+    }
+    fine.then_some(scopes)
+}
+
+fn every_scope() -> String {
+    Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn allowed(name: &str, given: &[String], surroundings: &Surroundings<'_>, faults: &mut Faults<'_>) -> Allowed {
+    if given.iter().any(|connection| connection == "*") {
+        return Allowed::All;
+    }
+    if given.is_empty() {
+        faults.push(&["auth", "clients", name, "connections"], "needs at least one name, or \"*\"");
+    }
+    for (index, connection) in given.iter().enumerate() {
+        if !surroundings.connections.contains(connection) {
+            let hint = suggest::word(connection, surroundings.connections.iter().map(String::as_str));
+            let at = ["auth", "clients", name, "connections", &index.to_string()];
+            faults.push(&at, format!("there is no connection of this name{hint}"));
+        }
+    }
+    Allowed::Named(given.iter().cloned().collect())
+}

@@ -1,0 +1,130 @@
+//! Checks `[assessments.<id>]` and `[programs.<id>]`: the vendor-neutral catalogue.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::connections::ConnectionConfig;
+use super::fault::{Faults, Places};
+use super::{document, names, reader, suggest};
+use crate::dispatch::{Catalogue, CatalogueEntry, ConnectionSetup};
+use crate::domain::capability::Operation;
+use crate::domain::program::ProgramRef;
+use crate::domain::vendor::Vendor;
+
+/// What marks a program's external id where a program is named.
+pub(super) const EXTERNAL: &str = "ext:";
+
+/// The entries, their references not looked at yet: only the vendor's adapter can say what they are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    assessments: Vec<CatalogueEntry>,
+    programs: Vec<CatalogueEntry>,
+}
+
+/// The connections entries may name.
+pub(super) struct Connections<'a> {
+    /// All, those at fault included.
+    pub(super) names: &'a BTreeSet<String>,
+    /// Those in order.
+    pub(super) known: &'a BTreeMap<String, ConnectionConfig>,
+}
+
+pub(super) fn checked(
+    assessments: Vec<(String, Value)>,
+    programs: Vec<(String, Value)>,
+    connections: &Connections<'_>,
+    places: &Places,
+    faults: &mut Faults<'_>,
+) -> Draft {
+    let mut draft = Draft::default();
+    for (id, table) in assessments {
+        let at = ["assessments", &id];
+        names::check(&at, faults);
+        let Some(document) = reader::section(&table, &at, places, faults) else { continue };
+        let document::Assessment { name, connection, reference } = document;
+        placed(&at, &connection, Operation::AssignmentsCreate, connections, faults);
+        draft.assessments.push(CatalogueEntry { name: name.unwrap_or_else(|| id.clone()), id, connection, reference });
+    }
+    for (id, table) in programs {
+        let at = ["programs", &id];
+        names::check(&at, faults);
+        let Some(document) = reader::section(&table, &at, places, faults) else { continue };
+        let document::Program { name, connection, reference, external_ref } = document;
+        placed(&at, &connection, Operation::ProgramsEmployees, connections, faults);
+        let reference = match (reference, external_ref) {
+            (Some(reference), None) => reference,
+            (None, Some(external)) => format!("{EXTERNAL}{external}"),
+            (None, None) => {
+                faults.push(&["programs", &id, "ref"], "is missing: give ref or external_ref");
+                continue;
+            }
+            (Some(_), Some(_)) => {
+                faults.push(&["programs", &id, "external_ref"], "stands beside ref: give one of them");
+                continue;
+            }
+        };
+        draft.programs.push(CatalogueEntry { name: name.unwrap_or_else(|| id.clone()), id, connection, reference });
+    }
+    draft
+}
+
+/// The catalogue with each reference in the vendor's own form. Entries of connections that could not be built are passed
+/// over: the fault is theirs.
+pub(super) fn resolved(
+    draft: &Draft,
+    connections: &BTreeMap<String, ConnectionSetup>,
+    faults: &mut Faults<'_>,
+) -> Catalogue {
+    let vendor = |entry: &CatalogueEntry| connections.get(&entry.connection).map(|setup| &setup.connected.vendor);
+    let mut catalogue = Catalogue::default();
+    for entry in &draft.assessments {
+        let Some(vendor) = vendor(entry) else { continue };
+        match vendor.assessment_ref(&entry.reference) {
+            Some(reference) => {
+                catalogue.assessments.insert(entry.id.clone(), CatalogueEntry { reference, ..entry.clone() });
+            }
+            None => faults.push(&["assessments", &entry.id, "ref"], unfit(vendor.as_ref(), "an assessment")),
+        }
+    }
+    for entry in &draft.programs {
+        let Some(vendor) = vendor(entry) else { continue };
+        let external = entry.reference.starts_with(EXTERNAL);
+        let reference = match vendor.program_ref(&entry.reference) {
+            Some(ProgramRef::Id(id)) if !external => id,
+            Some(ProgramRef::External(id)) if external => format!("{EXTERNAL}{id}"),
+            _ => {
+                let key = if external { "external_ref" } else { "ref" };
+                faults.push(&["programs", &entry.id, key], unfit(vendor.as_ref(), "a program"));
+                continue;
+            }
+        };
+        catalogue.programs.insert(entry.id.clone(), CatalogueEntry { reference, ..entry.clone() });
+    }
+    catalogue
+}
+
+fn unfit(vendor: &dyn Vendor, what: &str) -> String {
+    format!("cannot be the id of {what} at {}", vendor.descriptor().name)
+}
+
+fn placed(
+    at: &[&str; 2],
+    connection: &str,
+    operation: Operation,
+    connections: &Connections<'_>,
+    faults: &mut Faults<'_>,
+) {
+    let at = [at[0], at[1], "connection"];
+    if !connections.names.contains(connection) {
+        let hint = suggest::word(connection, connections.names.iter().map(String::as_str));
+        faults.push(&at, format!("there is no connection of this name{hint}"));
+        return;
+    }
+    let Some(known) = connections.known.get(connection) else { return };
+    let descriptor = known.vendor.descriptor();
+    let capability = descriptor.capability(operation);
+    if !capability.supported {
+        faults.push(&at, format!("{} does not support this ({})", descriptor.name, operation.as_str()));
+    }
+}

@@ -1,0 +1,118 @@
+//! Checks `[connections.<name>]` and builds the adapters.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::fault::{Faults, Places};
+use super::{names, reader, suggest};
+use crate::dispatch::ConnectionSetup;
+use crate::domain::environment::Environment;
+use crate::domain::reading::{ReadFault, ReadFaultKind};
+use crate::secret::SecretSource;
+use crate::transport::ConnectionSettings;
+use crate::vendors::{DESCRIPTORS, Settings, Setup};
+
+/// `[connections.<name>]`: one account at a vendor.
+#[derive(Debug, Clone)]
+pub struct ConnectionConfig {
+    /// What every connection has.
+    pub settings: ConnectionSettings,
+    /// What only this vendor has.
+    pub vendor: Settings,
+}
+
+/// The connection. `None` after a fault.
+pub(super) fn checked(name: &str, value: &Value, places: &Places, faults: &mut Faults<'_>) -> Option<ConnectionConfig> {
+    let at = ["connections", name];
+    names::check(&at, faults);
+    let mut own = reader::table(value, &at, faults)?;
+    let kind = kind(name, own.remove("vendor"), faults);
+    let common: Map<String, Value> = ConnectionSettings::KEYS.iter().filter_map(|key| own.remove_entry(*key)).collect();
+    let settings = reader::section::<ConnectionSettings>(&Value::Object(common), &at, places, faults);
+    let fine = settings.as_ref().is_some_and(|settings| limits(name, settings, faults));
+    let base_url = settings.as_ref().is_none_or(|settings| base_url(name, &own, settings, faults));
+    let kind = kind?;
+    let vendor = reader::section_with(&Value::Object(own), &at, places, faults, |tree| {
+        Settings::read(kind, tree).unwrap_or_else(|| Err(vec![unread()]))
+    });
+    // An adapter is not built from stand-ins: what it said about them would only puzzle.
+    let vendor = vendor.filter(|part| part.as_given && fine && base_url)?.value;
+    Some(ConnectionConfig { settings: settings?, vendor })
+}
+
+/// Builds every adapter that can be built.
+pub(super) fn connect(
+    connections: &BTreeMap<String, ConnectionConfig>,
+    secrets: &dyn SecretSource,
+    environment: &Environment,
+    faults: &mut Faults<'_>,
+) -> BTreeMap<String, ConnectionSetup> {
+    let mut built = BTreeMap::new();
+    for (name, ConnectionConfig { settings, vendor }) in connections {
+        let setup = Setup { name, connection: settings, secrets, environment: environment.clone() };
+        match vendor.clone().connect(&setup) {
+            Ok(connected) => {
+                built.insert(name.clone(), ConnectionSetup { connected, settings: settings.clone() });
+            }
+            Err(found) => {
+                for fault in found {
+                    let path: Vec<&str> = ["connections", name].into_iter().chain(fault.key.split('.')).collect();
+                    faults.push(&path, fault.detail);
+                }
+            }
+        }
+    }
+    built
+}
+
+fn kind(name: &str, given: Option<Value>, faults: &mut Faults<'_>) -> Option<&'static str> {
+    let kinds = || DESCRIPTORS.iter().map(|descriptor| descriptor.kind);
+    let every = kinds().collect::<Vec<_>>().join(", ");
+    let detail = match given {
+        None => format!("is missing: expected one of {every}"),
+        Some(Value::String(given)) => match kinds().find(|kind| *kind == given) {
+            Some(kind) => return Some(kind),
+            None => format!("expected one of {every}{}", suggest::word(&given, kinds())),
+        },
+        Some(_) => format!("expected one of {every}"),
+    };
+    faults.push(&["connections", name, "vendor"], detail);
+    None
+}
+
+fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) -> bool {
+    let too_small = [
+        (&["timeout"][..], settings.timeout.0.is_zero(), "must be more than 0"),
+        (&["max_in_flight"], settings.max_in_flight == 0, "must be at least 1"),
+        (&["retry", "attempts"], settings.retry.attempts == 0, "must be at least 1; 1 is no repeat"),
+        (&["max_response_bytes"], settings.max_response_bytes.0 == 0, "must be more than 0"),
+    ];
+    let mut fine = true;
+    for (key, at_fault, detail) in too_small {
+        if at_fault {
+            fine = false;
+            let path: Vec<&str> = ["connections", name].iter().chain(key).copied().collect();
+            faults.push(&path, detail);
+        }
+    }
+    fine
+}
+
+/// Every vendor has a `base_url`; whether it may be called is the same question for all of them.
+fn base_url(name: &str, own: &Map<String, Value>, settings: &ConnectionSettings, faults: &mut Faults<'_>) -> bool {
+    // What is missing or no text is told when the vendor's settings are read.
+    let Some(text) = own.get("base_url").and_then(Value::as_str) else { return true };
+    let accepted = match Url::parse(text) {
+        Ok(url) => settings.accepts(&url),
+        Err(_) => Err("expected an absolute address such as \"https://…\"".to_owned()),
+    };
+    accepted.map_err(|detail| faults.push(&["connections", name, "base_url"], detail)).is_ok()
+}
+
+// Kinds come from the descriptors; one that has no settings would be a hole in `vendors`, told rather than passed over.
+fn unread() -> ReadFault {
+    let detail = "has no settings in this version".to_owned();
+    ReadFault { path: vec!["vendor".to_owned()], kind: ReadFaultKind::Invalid, detail }
+}

@@ -1,0 +1,172 @@
+//! Lays the embedded defaults, the file and the environment over each other and remembers where each value came from.
+//!
+//! The layering is the `config` crate's: each of its values carries an origin, which here is the number of a [`Place`].
+//! TOML is read with `toml_edit`, because its spans give the lines. Why so: docs/decisions/0003-configuration.md.
+
+use std::path::PathBuf;
+
+use config::{Map, Source, ValueKind};
+use serde_json::Value;
+use toml_edit::{Document, Item, TableLike};
+
+use super::fault::{ConfigFault, Path, Place, Places};
+use super::overrides;
+
+/// The embedded defaults: every key there is.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+// `config` reads the names at the root as path expressions (`a.b`, `a[0]`). One root above them keeps quoted names whole.
+const ROOT: &str = "examgate";
+
+/// What the configuration is read from; nothing else is looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The configuration file: its name for messages, and its text.
+    pub file: Option<(PathBuf, String)>,
+    /// The process's environment variables; those not beginning with `EXAMGATE__` are passed over.
+    pub environment: Vec<(String, String)>,
+}
+
+/// The merged configuration before anything was checked.
+pub(super) struct Layers {
+    pub(super) tree: Value,
+    pub(super) places: Places,
+    /// Variables that name no key, or the same one twice.
+    pub(super) faults: Vec<ConfigFault>,
+}
+
+/// Reads and merges.
+///
+/// # Errors
+/// The fault of a text that is no TOML: nothing more can be said then.
+pub(super) fn merge(sources: &Sources) -> Result<Layers, ConfigFault> {
+    let mut origins = Origins::default();
+    let mut layers = vec![Layer(parse(DEFAULTS, None, &mut origins)?)];
+    if let Some((path, text)) = &sources.file {
+        layers.push(Layer(parse(text, Some(&path.display().to_string()), &mut origins)?));
+    }
+    let below = laid(&layers)?;
+    let mut faults = Vec::new();
+    layers.push(Layer(overrides::layer(&sources.environment, &below, &mut origins, &mut faults)));
+    let mut places = Places::new();
+    let tree = plain(&laid(&layers)?, &mut Vec::new(), &origins, &mut places);
+    Ok(Layers { tree, places, faults })
+}
+
+/// The places values came from; `config` keeps only text with a value, so the number stands in for the place.
+#[derive(Default)]
+pub(super) struct Origins(Vec<Place>);
+
+impl Origins {
+    pub(super) fn note(&mut self, place: Place) -> String {
+        self.0.push(place);
+        (self.0.len() - 1).to_string()
+    }
+
+    fn place(&self, origin: &str) -> Option<&Place> {
+        self.0.get(origin.parse::<usize>().ok()?)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Layer(config::Value);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, config::Value>, config::ConfigError> {
+        Ok(Map::from_iter([(ROOT.to_owned(), self.0.clone())]))
+    }
+}
+
+fn laid(layers: &[Layer]) -> Result<config::Value, ConfigFault> {
+    let builder = layers.iter().fold(config::Config::builder(), |builder, layer| builder.add_source(layer.clone()));
+    let root = builder.build().and_then(|merged| merged.cache.into_table()).map(|mut root| root.remove(ROOT));
+    match root {
+        Ok(Some(tree)) => Ok(tree),
+        Ok(None) => Ok(Map::<String, config::Value>::new().into()),
+        Err(_) => Err(ConfigFault { place: None, key: String::new(), detail: "cannot be merged".to_owned() }),
+    }
+}
+
+fn parse(text: &str, file: Option<&str>, origins: &mut Origins) -> Result<config::Value, ConfigFault> {
+    let document = Document::parse(text).map_err(|error| {
+        // The sentence only: the whole error quotes the line, which may hold a secret.
+        let line = error.span().map_or(1, |span| line_of(text, span.start));
+        let place = file.map(|file| Place::File { file: file.to_owned(), line });
+        let detail = format!("is not valid TOML: {}", error.message().lines().next().unwrap_or_default());
+        ConfigFault { place, key: String::new(), detail }
+    })?;
+    let mut reader = TomlReader { text, file, origins };
+    Ok(reader.table(document.as_table()))
+}
+
+struct TomlReader<'a> {
+    text: &'a str,
+    file: Option<&'a str>,
+    origins: &'a mut Origins,
+}
+
+impl TomlReader<'_> {
+    fn table(&mut self, table: &dyn TableLike) -> config::Value {
+        let members: Map<String, config::Value> =
+            table.iter().map(|(name, item)| (name.to_owned(), self.item(item))).collect();
+        members.into()
+    }
+
+    fn item(&mut self, item: &Item) -> config::Value {
+        if let Some(table) = item.as_table_like() {
+            return self.table(table);
+        }
+        let kind = match item {
+            Item::Value(toml_edit::Value::String(text)) => ValueKind::String(text.value().clone()),
+            Item::Value(toml_edit::Value::Integer(number)) => ValueKind::I64(*number.value()),
+            Item::Value(toml_edit::Value::Float(number)) => ValueKind::Float(*number.value()),
+            Item::Value(toml_edit::Value::Boolean(flag)) => ValueKind::Boolean(*flag.value()),
+            Item::Value(toml_edit::Value::Datetime(time)) => ValueKind::String(time.value().to_string()),
+            Item::Value(toml_edit::Value::Array(list)) => {
+                ValueKind::Array(list.iter().map(|value| self.item(&Item::Value(value.clone()))).collect())
+            }
+            Item::ArrayOfTables(list) => ValueKind::Array(list.iter().map(|table| self.table(table)).collect()),
+            Item::None | Item::Table(_) | Item::Value(toml_edit::Value::InlineTable(_)) => ValueKind::Nil,
+        };
+        let line = item.span().map_or(1, |span| line_of(self.text, span.start));
+        let origin = self.file.map(|file| self.origins.note(Place::File { file: file.to_owned(), line }));
+        config::Value::new(origin.as_ref(), kind)
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The merged values as JSON, each noted with its place.
+fn plain(value: &config::Value, path: &mut Path, origins: &Origins, places: &mut Places) -> Value {
+    if let Some(place) = value.origin().and_then(|origin| origins.place(origin)) {
+        places.insert(path.clone(), place.clone());
+    }
+    let mut below = |name: String, value: &config::Value| {
+        path.push(name);
+        let value = plain(value, path, origins, places);
+        path.pop();
+        value
+    };
+    match &value.kind {
+        ValueKind::Nil => Value::Null,
+        ValueKind::Boolean(flag) => Value::from(*flag),
+        ValueKind::I64(number) => Value::from(*number),
+        ValueKind::U64(number) => Value::from(*number),
+        ValueKind::I128(number) => Value::from(number.to_string()),
+        ValueKind::U128(number) => Value::from(number.to_string()),
+        ValueKind::Float(number) => Value::from(*number),
+        ValueKind::String(text) => Value::from(text.clone()),
+        ValueKind::Table(members) => {
+            members.iter().map(|(name, value)| (name.clone(), below(name.clone(), value))).collect()
+        }
+        ValueKind::Array(items) => {
+            items.iter().enumerate().map(|(index, value)| below(index.to_string(), value)).collect()
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Checks `[server]`.
+
+use std::net::SocketAddr;
+
+use url::Url;
+
+use super::ServerSettings;
+use super::document;
+use super::fault::Faults;
+
+/// The settings and whether `auth.mode = "none"` is permitted with them. `None` after a fault.
+pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Option<(ServerSettings, bool)> {
+    let document::Server {
+        listen,
+        admin_listen,
+        base_path,
+        public_url,
+        body_limit,
+        bulk_body_limit,
+        request_timeout,
+        shutdown_grace,
+        allow_insecure,
+    } = document;
+    let listen = noted("listen", address(&listen), faults);
+    let admin_listen = match admin_listen.as_str() {
+        "" => Some(None),
+        text => noted("admin_listen", address(text).map(Some), faults),
+    };
+    let base_path = noted("base_path", mounted(&base_path), faults);
+    let public_url = noted("public_url", public(&public_url), faults);
+    for (key, zero) in [
+        ("body_limit", body_limit.0 == 0),
+        ("bulk_body_limit", bulk_body_limit.0 == 0),
+        ("request_timeout", request_timeout.0.is_zero()),
+    ] {
+        if zero {
+            faults.push(&["server", key], "must be more than 0");
+        }
+    }
+    let settings = ServerSettings {
+        listen: listen?,
+        admin_listen: admin_listen?,
+        base_path: base_path?,
+        public_url: public_url?,
+        body_limit,
+        bulk_body_limit,
+        request_timeout,
+        shutdown_grace,
+    };
+    Some((settings, allow_insecure))
+}
+
+fn noted<T>(key: &str, result: Result<T, String>, faults: &mut Faults<'_>) -> Option<T> {
+    result.map_err(|detail| faults.push(&["server", key], detail)).ok()
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned())
+}
+
+/// `""` or `/a/b`; final slashes are dropped.
+fn mounted(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    let fit = |segment: &str| {
+        !["", ".", ".."].contains(&segment)
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+    };
+    match path.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(fit) => Ok(path.to_owned()),
+        _ => Err("expected \"\" or a path such as \"/exam-api\": plain segments, no \"..\", no query".to_owned()),
+    }
+}
+
+fn public(text: &str) -> Result<Option<Url>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let expected = "expected an absolute http or https address without user name, query or fragment, or \"\"";
+    let url = Url::parse(text).map_err(|_| expected.to_owned())?;
+    let plain = ["http", "https"].contains(&url.scheme())
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if plain { Ok(Some(url)) } else { Err(expected.to_owned()) }
+}

@@ -1,0 +1,104 @@
+//! "Did you mean": the nearest of the words that would have been right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use super::layers::DEFAULTS;
+
+/// ` (did you mean …?)` for the nearest of these words, or nothing.
+pub(super) fn word<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let most = (given.chars().count() / 3).max(1);
+    let folded = given.to_lowercase();
+    known
+        .into_iter()
+        .filter(|known| *known != given)
+        .map(|known| (strsim::damerau_levenshtein(&folded, &known.to_lowercase()), known))
+        .filter(|(distance, _)| *distance <= most)
+        .min()
+        .map_or_else(String::new, |(_, known)| format!(" (did you mean {known}?)"))
+}
+
+/// The same for a key that does not exist, from the keys its section has.
+pub(super) fn key(path: &[String]) -> String {
+    let Some((last, section)) = path.split_last() else { return String::new() };
+    KEYS.get(&general(section)).map_or_else(String::new, |known| word(last, known.iter().copied()))
+}
+
+/// The keys of each section, as the embedded defaults document them (examples in comments included), so that there is no
+/// second list to keep.
+static KEYS: LazyLock<BTreeMap<String, BTreeSet<&'static str>>> = LazyLock::new(|| {
+    let mut keys: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
+    let mut section = String::new();
+    for line in DEFAULTS.lines() {
+        let line = line.trim_start_matches('#').trim();
+        if let Some(heading) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let names: Vec<&str> = heading.split('.').collect();
+            section = general(&names);
+            for (index, name) in names.iter().enumerate() {
+                // The operator's own names (`startexam-main`) are no keys.
+                if general(&names[..=index]).split('.').next_back() == Some(name) {
+                    keys.entry(general(&names[..index])).or_default().insert(name);
+                }
+            }
+        } else if let Some((name, value)) = assignment(line) {
+            keys.entry(section.clone()).or_default().insert(name);
+            let inner = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            let members = inner.into_iter().flat_map(|inner| inner.split(',')).filter_map(assignment);
+            let below = [section.as_str(), name].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>();
+            for (member, _) in members {
+                keys.entry(below.join(".")).or_default().insert(member);
+            }
+        }
+    }
+    keys
+});
+
+fn assignment(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.split_once(" = ")?;
+    let name = name.trim();
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    plain.then(|| (name, value.trim()))
+}
+
+/// A section with the operator's own names taken out: `connections.*.retry`.
+fn general(section: &[impl AsRef<str>]) -> String {
+    let named = match section {
+        [first, ..] if ["connections", "assessments", "programs"].contains(&first.as_ref()) => 1,
+        [first, second, ..] if first.as_ref() == "auth" && second.as_ref() == "clients" => 2,
+        _ => usize::MAX,
+    };
+    let names = section.iter().enumerate().map(|(index, name)| if index == named { "*" } else { name.as_ref() });
+    names.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('.').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn near_keys_of_the_same_section_are_suggested() {
+        for (typo, meant) in [
+            ("server.listn", "listen"),
+            ("serber", "server"),
+            ("auth.cleints", "clients"),
+            ("auth.clients.lms.scope", "scopes"),
+            ("connections.a.time_out", "timeout"),
+            ("connections.a.retry.atempts", "attempts"),
+            ("connections.a.signature.apikey", "api_key"),
+            ("programs.p.externalref", "external_ref"),
+        ] {
+            assert_eq!(key(&path(typo)), format!(" (did you mean {meant}?)"), "{typo}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_suggested_for_what_is_far_from_everything() {
+        for far in ["server.zzz", "connections.a.tls", "auth.startexam-main"] {
+            assert_eq!(key(&path(far)), "", "{far}");
+        }
+    }
+}
