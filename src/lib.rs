@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod dispatch;
 pub mod domain;
+pub mod http;
 pub mod sandbox;
 pub mod secret;
 pub mod store;

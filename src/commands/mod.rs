@@ -12,9 +12,11 @@ use crate::config::ConfigFault;
 mod check;
 mod key;
 mod logging;
+mod openapi;
 mod probe;
 mod process;
 mod sandbox;
+mod serve;
 mod settings;
 mod signals;
 
@@ -30,8 +32,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Options),
     Sandbox(sandbox::Options),
     Check(check::Options),
+    Openapi(openapi::Options),
     #[command(subcommand)]
     Key(key::Command),
     #[command(hide = true)]
@@ -71,8 +75,10 @@ pub fn run(process: Process) -> ExitCode {
         }
     };
     let done = match arguments.command {
+        Command::Serve(options) => serve::run(&options, &process),
         Command::Sandbox(options) => sandbox::run(&options, &process),
         Command::Check(options) => check::run(&options, &process),
+        Command::Openapi(options) => openapi::run(&options),
         Command::Key(command) => key::run(&command, &process),
         Command::Probe(options) => probe::run(&options),
     };

@@ -205,7 +205,7 @@ fn in_words(expected: &str) -> &str {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "a table",
-        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" => "a whole number in range",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
         "relative URL without a base" | "a string representing an URL" => "an absolute address such as \"https://…\"",
         expected if expected.starts_with("struct ") => "a table",
         expected => expected,

@@ -289,6 +289,12 @@ impl Gateway {
         let Planned { write: update, warnings } = planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
         self.refuse_identities_of_others(caller, connection, &candidate, &update).await?;
+        // Old and new identities are held until it is known which of them are the person's.
+        let by_email = connection.descriptor().by_email;
+        let mut identities = Identity::of(&candidate.person, by_email);
+        identities.extend(Identity::of(&update.candidate.person, by_email));
+        identities.sort();
+        identities.dedup();
         let intent = self.intent(&caller.tenant, connection, Write::Update(update));
         let pending = Candidate {
             state: CandidateState::Pending,
@@ -297,11 +303,12 @@ impl Gateway {
             warnings,
             ..candidate
         };
-        self.0
-            .store
-            .commit(vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())])
-            .await
-            .map_err(|error| store_fault(&error))?;
+        let changes = vec![
+            Change::Candidate(pending.clone()),
+            Change::Identities(pending.id.clone(), identities),
+            Change::Intent(intent.clone()),
+        ];
+        self.0.store.commit(changes).await.map_err(|error| connection.own(store_fault(&error)))?;
         acceptance.accept(pending.clone().into());
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
         let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };

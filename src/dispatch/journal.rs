@@ -140,6 +140,8 @@ impl Gateway {
                 } else {
                     candidate.state = CandidateState::Registered;
                     candidate.outcome = Outcome::Applied;
+                    let identities = Identity::of(&candidate.person, connection.descriptor().by_email);
+                    changes.push(Change::Identities(candidate.id.clone(), identities));
                 }
                 changes.push(Change::Candidate(candidate));
                 (changes, Err(fault))

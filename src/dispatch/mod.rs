@@ -134,6 +134,9 @@ fn call(caller: &Caller, attempt: Attempt) -> Call {
 
 /// The store failed before anything was sent.
 fn store_fault(error: &StoreError) -> Fault {
+    if matches!(error, StoreError::Conflict) {
+        return Fault::new(Code::CandidateConflict, "An identity is not available at this connection.");
+    }
     tracing::error!(%error, "the store failed");
     let wait = Some(Duration::from_secs(1));
     Fault::new(Code::StoreUnavailable, "The store cannot be reached; nothing was sent.").after(wait)

@@ -39,10 +39,14 @@ impl ReadFault {
     }
 }
 
+/// Most faults told of one document. Each costs another reading, so that without a bound a document of nothing but faults
+/// would take time by the square of its length.
+const MOST_FAULTS: usize = 100;
+
 /// Reads the tree.
 ///
 /// # Errors
-/// Every fault found, in the order of the document. Members nobody knows are faults.
+/// Every fault found, in the order of the document, up to a bound. Members nobody knows are faults.
 pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<ReadFault>> {
     let mut faults: Vec<ReadFault> = Vec::new();
     let mut gone = Gone::default();
@@ -73,7 +77,7 @@ pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<ReadFault>> {
             let detail = if kind == ReadFaultKind::Missing { "is missing".to_owned() } else { detail };
             faults.push(ReadFault { path: place, kind, detail });
         }
-        if !take_out(&mut tree, &path) {
+        if faults.len() >= MOST_FAULTS || !take_out(&mut tree, &path) {
             // What was met on the way to the end is told as well.
             faults.extend(unknown.iter().map(|path| unknown_member(gone.original(path))));
             return Err(faults);

@@ -1,1 +1,17 @@
+//! Behaviour tests: black box over HTTP, the real program against the sandbox and against scripted vendors.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
+)]
+
+mod architecture;
+mod commands;
+mod configuration;
+mod conformance;
+mod problems;
 mod sandbox;
+mod support;

@@ -72,7 +72,7 @@ fn records_of_the_first_version_are_read() {
         r#"{{"id":"{asg}","tenant":"t","connection":"c","candidate_id":"{cand}","order":{{"candidate":{{"external_id":"E1"}},
         "assessment":"rust-101","valid_from":null,"valid_until":"2026-12-22T10:00:00Z","center":"m","notify":"vendor_email",
         "passwordless":false,"proctoring":{{"enabled":false,"parameters":{{}}}},"if_exists":"create_new","reference":null}},
-        "assessment_ref":"r","subject":"s","state":"assigned","outcome":"applied","vendor_ref":{{}},
+        "vendor_key":"E1","assessment_ref":"r","subject":"s","state":"assigned","outcome":"applied","vendor_ref":{{}},
         "launch":{{"url":"https://go","expires_at":null}},"warnings":[],{times}}}"#
     );
     let assignment = records.assignment(&sealed(&records, ASSIGNMENTS, asg, &assignment)).unwrap();

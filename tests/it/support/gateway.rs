@@ -205,11 +205,14 @@ pub async fn sandbox() -> Sandbox {
 /// connection.
 pub fn sandbox_connections(sandbox: &Sandbox, more: &str) -> String {
     let (start, think, exam) = (sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting());
-    startexam(&format!("http://{start}"), more) + &thinkexam(&format!("http://{think}"), more) + &examtesting(&format!("http://{exam}"), more)
+    startexam(&format!("http://{start}"), more)
+        + &thinkexam(&format!("http://{think}"), more)
+        + &examtesting(&format!("http://{exam}"), more)
 }
 
 /// What every connection of the tests has: no pacing, no grace.
-const FAST: &str = "requests_per_second = 0\nsettle_grace = \"0s\"\nretry = { attempts = 2, base = \"1ms\", max = \"2ms\" }";
+const FAST: &str =
+    "requests_per_second = 0\nsettle_grace = \"0s\"\nretry = { attempts = 2, base = \"1ms\", max = \"2ms\" }";
 
 /// The StartExam connection of the sandbox's account at this address.
 pub fn startexam(address: &str, more: &str) -> String {
@@ -248,7 +251,8 @@ pub fn examtesting(address: &str, more: &str) -> String {
 
 /// Sets the faults of one sandbox port.
 pub async fn faults(port: SocketAddr, faults: Value) {
-    let response = http().post(format!("http://{port}/_faults")).json(&faults).send().await.expect("the sandbox answers");
+    let response =
+        http().post(format!("http://{port}/_faults")).json(&faults).send().await.expect("the sandbox answers");
     assert!(response.status().is_success(), "{}", response.text().await.unwrap_or_default());
 }
 

@@ -1,0 +1,16 @@
+//! `openapi`: the description of the API.
+
+use clap::Args;
+
+use super::{Failure, say};
+use crate::http;
+
+/// Print the OpenAPI 3.1 document; needs no configuration and no store.
+#[derive(Args)]
+#[command(after_help = "Example:\n  examgate openapi > openapi.json")]
+pub(super) struct Options {}
+
+pub(super) fn run(Options {}: &Options) -> Result<(), Failure> {
+    let text = http::printed(&http::document(None)).map_err(|error| Failure::other("the document", error))?;
+    say(text.trim_end())
+}

@@ -1,0 +1,124 @@
+//! `serve`: the gateway.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::signals::Stop;
+use super::{Failure, Process, logging, runtime, say, settings};
+use crate::config::{Config, Prepared, StoreParts};
+use crate::dispatch::Gateway;
+use crate::domain::units::Span;
+use crate::http::{self, Face, Limits};
+use crate::store::SqliteStore;
+
+/// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Run the gateway until SIGTERM or SIGINT.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
+                        examgate serve\n\nThe first SIGTERM or SIGINT takes no new requests and waits for those under \
+                        way (server.shutdown_grace); the second ends the process at once. RUST_LOG sets what is \
+                        logged.")]
+pub(super) struct Options {
+    /// The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
+    logging::start(process)?;
+    let prepared = settings::prepared(options.config.as_deref(), process)?;
+    runtime()?.block_on(serve(prepared, process))
+}
+
+async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
+    let stop = Stop::listen()?;
+    let Prepared { config, parts, store: StoreParts { database, keyring } } = prepared;
+    if config.connections.is_empty() {
+        tracing::warn!("no connection is configured: nothing can be registered or booked");
+    }
+    let store = SqliteStore::open(&database, keyring, process.environment.clone())
+        .map_err(|error| Failure::Other(format!("store {}: {error}", database.display())))?;
+    let public = bound("server.listen", config.server.listen).await?;
+    let admin = match config.server.admin_listen {
+        Some(address) => Some(bound("server.admin_listen", address).await?),
+        None => None,
+    };
+    let gateway = Gateway::new(Arc::new(store), parts.connections, parts.catalogue, process.environment.clone());
+    let grace = config.server.shutdown_grace.0;
+    let face = face(config, gateway.clone(), process);
+
+    let ended = CancellationToken::new();
+    let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
+    announce(&public)?;
+    let callers = CancellationToken::new();
+    let serving = http::serve(public, http::router(&face), callers.clone().cancelled_owned(), grace);
+    let stopping = async {
+        stop.asked().await;
+        tracing::info!(grace = %Span(grace), "stopping: no new requests, waiting for those under way");
+        callers.cancel();
+        gateway.drain(grace).await;
+    };
+    tokio::join!(serving, stopping);
+    // Operators see the end: their listener goes last.
+    ended.cancel();
+    if let Some(operators) = operators {
+        operators.await.map_err(|error| Failure::other("the operators' listener", error))?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
+    let Config { server, auth, .. } = config;
+    Face { gateway, server, auth, environment: process.environment.clone(), limits: Limits::default() }
+}
+
+async fn bound(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::Other(format!("{key}: cannot listen on {address}: {error}")))
+}
+
+fn announce(listener: &TcpListener) -> Result<(), Failure> {
+    let address = listener.local_addr().map_err(|error| Failure::other("server.listen", error))?;
+    tracing::info!(%address, "ready for callers");
+    say(format_args!("examgate listening on http://{address}"))
+}
+
+/// The operators' listener with `/metrics`, in a task of its own.
+fn operators(
+    listener: TcpListener,
+    face: &Face,
+    ended: CancellationToken,
+) -> Result<tokio::task::JoinHandle<()>, Failure> {
+    let address = listener.local_addr().map_err(|error| Failure::other("server.admin_listen", error))?;
+    tracing::info!(%address, "ready for operators");
+    let metrics =
+        PrometheusBuilder::new().install_recorder().map_err(|error| Failure::other("metrics cannot start", error))?;
+    let render = metrics.clone();
+    let router = http::admin_router(face, Some(Arc::new(move || render.render())));
+    let kept = upkeep(metrics, ended.clone());
+    let serving = http::serve(listener, router, ended.cancelled_owned(), Duration::from_secs(1));
+    Ok(tokio::spawn(async move {
+        tokio::join!(kept, serving);
+    }))
+}
+
+fn upkeep(metrics: PrometheusHandle, ended: CancellationToken) -> impl Future<Output = ()> {
+    async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+            metrics.run_upkeep();
+        }
+    }
+}

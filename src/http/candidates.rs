@@ -1,0 +1,183 @@
+//! `/candidates`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::answer::{gone, map_written, part, written};
+use super::body::{Body, PatchBody};
+use super::dto::candidate::{Candidate, CandidateChanges, CandidateList, CandidateSearch, NewCandidate, Registration};
+use super::dto::common::Settlement;
+use super::patch;
+use super::problem::Refused;
+use super::request::{Asking, Id, Query, Writing};
+use super::state::App;
+use crate::dispatch::Written;
+use crate::domain::candidate::Identity;
+use crate::domain::ids::CandidateId;
+use crate::domain::problem::Code;
+
+fn path(candidate: &Candidate) -> String {
+    format!("/candidates/{}", candidate.id)
+}
+
+/// Register a candidate
+///
+/// Registers a person at a connection. A person the gateway already has there (same `externalId`, same `userName`, or the
+/// same e-mail address where the vendor knows people by it) is answered with 200 instead of being registered again.
+///
+/// Members the vendor has no place for are kept by the gateway and named in `warnings`; with `Prefer: handling=strict` they
+/// are a fault.
+#[utoipa::path(
+    post, path = "/candidates", operation_id = "createCandidate", tag = "Candidates",
+    request_body(content = NewCandidate),
+    responses(
+        (status = 201, description = "The vendor has registered the person.", body = Candidate),
+        (status = 200, description = "The gateway already had the person.", body = Candidate),
+        (status = 202, description = "The registration goes on; its state appears at `Location`.", body = Candidate),
+    ),
+)]
+pub(super) async fn create(
+    State(app): State<App>,
+    Writing { caller, preferences, patience }: Writing,
+    Body(Registration { connection, new }): Body<NewCandidate>,
+) -> Result<Response, Refused> {
+    let strict = preferences.strict();
+    let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
+    let answer = map_written(ticket.wait(patience).await?, Candidate::from);
+    Ok(written(&app, preferences, answer, path))
+}
+
+/// Find a candidate by the caller's own id
+///
+/// For identities that are personal data there is `POST /candidates/search`.
+#[utoipa::path(
+    get, path = "/candidates", operation_id = "findCandidates", tag = "Candidates",
+    params(
+        ("externalId" = String, Query, description = "The caller's own id, compared exactly.", max_length = 250, example = "emp-1001"),
+        ("connection" = Option<String>, Query, description = "The connection to look at; all the client may use when absent.", nullable = false, example = "startexam-main"),
+        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+    ),
+    responses((status = 200, description = "The candidates found.", body = CandidateList)),
+)]
+pub(super) async fn find(
+    State(app): State<App>,
+    Asking(caller): Asking,
+    mut query: Query,
+) -> Result<Json<CandidateList>, Refused> {
+    let identity = Identity::ExternalId(query.required("externalId"));
+    let connection = query.text("connection");
+    let (limit, cursor) = query.page();
+    query.finish()?;
+    let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
+    let (items, next_cursor) = part(found, limit, cursor.as_deref())?;
+    Ok(Json(CandidateList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
+}
+
+/// Find a candidate by any identity
+///
+/// Takes the identity in the body, so that no personal data stands in an address. Reads only.
+#[utoipa::path(
+    post, path = "/candidates/search", operation_id = "searchCandidates", tag = "Candidates",
+    request_body(content = CandidateSearch),
+    responses((status = 200, description = "The candidates found.", body = CandidateList)),
+)]
+pub(super) async fn search(
+    State(app): State<App>,
+    Asking(caller): Asking,
+    Body((connection, identity)): Body<CandidateSearch>,
+) -> Result<Json<CandidateList>, Refused> {
+    let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
+    Ok(Json(CandidateList { items: found.into_iter().map(Into::into).collect(), next_cursor: None }))
+}
+
+/// Read a candidate
+#[utoipa::path(
+    get, path = "/candidates/{id}", operation_id = "getCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    responses((status = 200, description = "The candidate.", body = Candidate)),
+)]
+pub(super) async fn read(
+    State(app): State<App>,
+    Asking(caller): Asking,
+    Id(id): Id<CandidateId>,
+) -> Result<Json<Candidate>, Refused> {
+    Ok(Json(app.gateway.candidate(&caller, &id).await?.into()))
+}
+
+/// Change a candidate
+///
+/// A merge patch (RFC 7396) over the members of the person. `externalId`, `connection` and `password` cannot be changed.
+/// Where the vendor cannot change a person, the answer is `capability_unsupported`.
+#[utoipa::path(
+    patch, path = "/candidates/{id}", operation_id = "updateCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    request_body(content((CandidateChanges = "application/merge-patch+json"), (CandidateChanges = "application/json"))),
+    responses(
+        (status = 200, description = "The candidate as it now is.", body = Candidate),
+        (status = 202, description = "The change goes on; its state appears at `Location`.", body = Candidate),
+    ),
+)]
+pub(super) async fn update(
+    State(app): State<App>,
+    Writing { caller, preferences, patience }: Writing,
+    Id(id): Id<CandidateId>,
+    PatchBody(members): PatchBody,
+) -> Result<Response, Refused> {
+    let change = patch::of(members)?;
+    let ticket = app.gateway.update_candidate(&caller, &id, change, preferences.strict()).await?;
+    let answer = match ticket.wait(patience).await? {
+        Written::Created(answer) | Written::Existing(answer) => Written::Existing(answer),
+        Written::Pending(answer) => Written::Pending(answer),
+    };
+    Ok(written(&app, preferences, map_written(answer, Candidate::from), path))
+}
+
+/// Delete a candidate
+///
+/// Hides the person where the vendor can, and erases the gateway's record.
+#[utoipa::path(
+    delete, path = "/candidates/{id}", operation_id = "deleteCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    responses(
+        (status = 204, description = "The record is erased."),
+        (status = 202, description = "The deletion goes on; until it ends the candidate is at `Location`.", body = Candidate),
+    ),
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    Writing { caller, preferences, patience }: Writing,
+    Id(id): Id<CandidateId>,
+) -> Result<Response, Refused> {
+    let ticket = app.gateway.delete_candidate(&caller, &id).await?;
+    let pending = match ticket.wait(patience).await? {
+        Written::Created(()) | Written::Existing(()) => None,
+        Written::Pending(()) => match app.gateway.candidate(&caller, &id).await {
+            Ok(candidate) => Some(Candidate::from(candidate)),
+            // It ended between the two looks.
+            Err(fault) if fault.code == Code::NotFound => None,
+            Err(fault) => return Err(fault.into()),
+        },
+    };
+    Ok(gone(&app, preferences, pending.map(|candidate| (path(&candidate), candidate))))
+}
+
+/// Settle a candidate by hand
+///
+/// A person's word on a candidate whose state is `unknown` and that the gateway could not settle itself. Look at the vendor
+/// first: what is said here is believed.
+#[utoipa::path(
+    post, path = "/candidates/{id}/settle", operation_id = "settleCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    request_body(content = Settlement),
+    responses((status = 200, description = "The candidate as it is now known.", body = Candidate)),
+)]
+pub(super) async fn settle(
+    State(app): State<App>,
+    Writing { caller, preferences: _, patience: _ }: Writing,
+    Id(id): Id<CandidateId>,
+    Body(outcome): Body<Settlement>,
+) -> Result<Json<Candidate>, Refused> {
+    Ok(Json(app.gateway.settle_candidate(&caller, &id, outcome).await?.into()))
+}

@@ -1,0 +1,456 @@
+//! Candidates as they are sent and answered.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use super::common::{Meta, Outcome, Warning, outcome};
+use super::person::{Address, IfCandidateExists, Name, PersonMembers, PhoneNumber, with_person};
+use crate::dispatch::CandidateAnswer;
+use crate::domain::candidate as domain;
+use crate::domain::problem::FieldFault;
+use crate::domain::text::{Faults, folded};
+use crate::http::input::{Input, PasswordText, word};
+use crate::secret::Secret;
+
+with_person! {
+    /// A person to register.
+    #[schema(examples(new_candidate_example))]
+    pub struct NewCandidate {
+        /// The connection to register the person at; the client's default or the only one when absent.
+        #[schema(min_length = 1, max_length = 200)]
+        connection: Option<String>,
+        /// The caller's own id, by which the person is recognised again.
+        #[schema(min_length = 1, max_length = 250)]
+        external_id: Option<String>,
+        ..
+        /// The password to sign in with; where the vendor needs one and none is given, the gateway makes one up and answers
+        /// it once as `initialPassword`.
+        #[schema(value_type = Option<String>, write_only, format = Password, min_length = 1, max_length = 128)]
+        password: Option<PasswordText>,
+        /// What to do when the gateway already has the candidate; `reuse` when absent.
+        #[serde(default, deserialize_with = "word")]
+        #[schema(write_only)]
+        if_exists: Option<IfCandidateExists>,
+    }
+}
+
+with_person! {
+    /// A row of a bulk: a person to register.
+    pub struct CandidateItem {
+        /// The caller's mark for the row, repeated in its result.
+        #[schema(min_length = 1, max_length = 200)]
+        item_id: Option<String>,
+        /// The bulk's own connection, if anything: a bulk goes to one connection.
+        #[schema(min_length = 1, max_length = 200)]
+        connection: Option<String>,
+        /// The caller's own id, by which the person is recognised again.
+        #[schema(min_length = 1, max_length = 250)]
+        external_id: Option<String>,
+        ..
+        /// The password to sign in with.
+        #[schema(value_type = Option<String>, write_only, format = Password, min_length = 1, max_length = 128)]
+        password: Option<PasswordText>,
+        /// What to do when the gateway already has the candidate; `reuse` when absent.
+        #[serde(default, deserialize_with = "word")]
+        #[schema(write_only)]
+        if_exists: Option<IfCandidateExists>,
+    }
+}
+
+with_person! {
+    /// A change to a candidate as a merge patch (RFC 7396): members given are set, members given as `null` are cleared, all
+    /// others stay. `phoneNumbers` is replaced as a whole.
+    #[schema(examples(json!({ "name": { "familyName": "Doe-Smith" }, "phoneNumbers": null })))]
+    #[expect(dead_code, reason = "read for the forms of its members; what they amount to shows with the candidate")]
+    pub struct CandidateChanges {
+        ..
+    }
+}
+
+/// A candidate to register and where.
+pub(in crate::http) struct Registration {
+    pub(in crate::http) connection: Option<String>,
+    pub(in crate::http) new: domain::NewCandidate,
+}
+
+impl Input for NewCandidate {
+    type Checked = Registration;
+
+    fn checked(self) -> Result<Registration, Vec<FieldFault>> {
+        let Self {
+            connection,
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+            password,
+            if_exists,
+        } = self;
+        let (person, own) = PersonMembers {
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        }
+        .into_person();
+        let mut faults = Faults::new();
+        faults.extend(own);
+        faults.line("/connection", connection.as_deref(), domain::limits::LINE);
+        if let Some(PasswordText(password)) = &password {
+            check_password(&mut faults, password);
+        }
+        let person = person.checked().unwrap_or_else(|more| {
+            faults.extend(more);
+            domain::Person::default()
+        });
+        let password = password.map(|PasswordText(password)| Secret::new(password));
+        let if_exists = if_exists.map(Into::into).unwrap_or_default();
+        faults.or(Registration { connection, new: domain::NewCandidate { person, password, if_exists } })
+    }
+}
+
+fn check_password(faults: &mut Faults, password: &str) {
+    let length = password.chars().count();
+    if length == 0 || length > domain::limits::PASSWORD || password.chars().any(char::is_control) {
+        let detail =
+            format!("must have 1 to {} characters, none of them a control character", domain::limits::PASSWORD);
+        faults.push(FieldFault::invalid("/password", detail));
+    }
+}
+
+impl Input for CandidateItem {
+    type Checked = Registration;
+
+    fn checked(self) -> Result<Registration, Vec<FieldFault>> {
+        let Self {
+            item_id,
+            connection,
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+            password,
+            if_exists,
+        } = self;
+        let mut faults = Faults::new();
+        faults.line("/itemId", item_id.as_deref(), domain::limits::LINE);
+        let single = NewCandidate {
+            connection,
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+            password,
+            if_exists,
+        };
+        match single.checked() {
+            Ok(registration) => faults.or(registration),
+            Err(more) => {
+                faults.extend(more);
+                Err(faults.or(()).err().unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl Input for CandidateChanges {
+    /// Only the forms of the members are checked: what they amount to shows with the candidate.
+    type Checked = ();
+
+    fn checked(self) -> Result<(), Vec<FieldFault>> {
+        let Self {
+            user_name: _,
+            name: _,
+            email: _,
+            active: _,
+            phone_numbers,
+            address: _,
+            group: _,
+            birth_date: _,
+            gender: _,
+            photo: _,
+            custom: _,
+        } = self;
+        let (_, faults) = PersonMembers { phone_numbers, ..PersonMembers::default() }.into_person();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// Which candidate is looked for: exactly one of `email`, `externalId` and `userName`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({ "email": "jane.doe@example.com" })))]
+pub struct CandidateSearch {
+    /// The connection to search; all the client may use when absent.
+    #[schema(min_length = 1, max_length = 200)]
+    connection: Option<String>,
+    /// The e-mail address, compared without case.
+    #[schema(format = "email", max_length = 254)]
+    email: Option<String>,
+    /// The caller's own id, compared exactly.
+    #[schema(min_length = 1, max_length = 250)]
+    external_id: Option<String>,
+    /// The name to sign in with, compared without case.
+    #[schema(min_length = 1, max_length = 200)]
+    user_name: Option<String>,
+}
+
+impl Input for CandidateSearch {
+    type Checked = (Option<String>, domain::Identity);
+
+    fn checked(self) -> Result<Self::Checked, Vec<FieldFault>> {
+        let Self { connection, email, external_id, user_name } = self;
+        let mut faults = Faults::new();
+        faults.line("/connection", connection.as_deref(), domain::limits::LINE);
+        faults.email("/email", email.as_deref());
+        faults.line("/externalId", external_id.as_deref(), domain::limits::EXTERNAL_ID);
+        faults.line("/userName", user_name.as_deref(), domain::limits::LINE);
+        match (email, external_id, user_name) {
+            (Some(email), None, None) => faults.or((connection, domain::Identity::Email(folded(&email)))),
+            (None, Some(id), None) => faults.or((connection, domain::Identity::ExternalId(id))),
+            (None, None, Some(name)) => faults.or((connection, domain::Identity::UserName(folded(&name)))),
+            _ => {
+                faults.push(FieldFault::invalid("", "give exactly one of email, externalId and userName"));
+                Err(faults.or(()).err().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// What the gateway knows a candidate to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateState {
+    /// The vendor has the person.
+    Registered,
+    /// A write is under way.
+    Pending,
+    /// The vendor refused; it does not have the person.
+    Failed,
+    /// It is not known whether the vendor has the person.
+    Unknown,
+}
+
+impl From<domain::CandidateState> for CandidateState {
+    fn from(state: domain::CandidateState) -> Self {
+        match state {
+            domain::CandidateState::Registered => Self::Registered,
+            domain::CandidateState::Pending => Self::Pending,
+            domain::CandidateState::Failed => Self::Failed,
+            domain::CandidateState::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A person registered at a connection. Members nobody has given are absent.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(candidate_example))]
+pub struct Candidate {
+    /// The gateway's identifier.
+    #[schema(read_only)]
+    pub id: String,
+    /// The connection the person lives at.
+    pub connection: String,
+    /// What the gateway knows the candidate to be.
+    #[schema(read_only)]
+    pub state: CandidateState,
+    /// What is known of the last write.
+    #[schema(read_only)]
+    pub outcome: Outcome,
+    /// The caller's own id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// The name to sign in with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<String>,
+    /// The password the gateway made up. Only in the answer to the registration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only)]
+    pub initial_password: Option<String>,
+    /// The name in its parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Where mail reaches the person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Whether the person may take part.
+    pub active: bool,
+    /// Telephone numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phone_numbers: Vec<PhoneNumber>,
+    /// Postal address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+    /// The vendor-side group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Date of birth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Date)]
+    pub birth_date: Option<String>,
+    /// As the vendor spells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gender: Option<String>,
+    /// A picture in Base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub photo: Option<String>,
+    /// Members only the vendor's account knows.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom: BTreeMap<String, String>,
+    /// How the vendor names the person, as far as it has told.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = BTreeMap<String, Value>, read_only)]
+    pub vendor_ref: Map<String, Value>,
+    /// What to know about the last write.
+    #[schema(read_only)]
+    pub warnings: Vec<Warning>,
+    /// When the record was made and last changed.
+    #[schema(read_only)]
+    pub meta: Meta,
+}
+
+impl From<domain::Candidate> for Candidate {
+    fn from(candidate: domain::Candidate) -> Self {
+        let domain::Candidate {
+            id,
+            tenant: _,
+            connection,
+            person,
+            state,
+            outcome: known,
+            vendor_ref,
+            private: _,
+            warnings,
+            created,
+            last_modified,
+        } = candidate;
+        let active = person.is_active();
+        let domain::Person {
+            external_id,
+            user_name,
+            name,
+            email,
+            active: _,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        } = person;
+        Self {
+            id: id.into(),
+            connection,
+            state: state.into(),
+            outcome: outcome(known),
+            external_id,
+            user_name,
+            initial_password: None,
+            name: Name::of(name),
+            email,
+            active,
+            phone_numbers: phone_numbers.into_iter().map(Into::into).collect(),
+            address: Address::of(address),
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+            vendor_ref,
+            warnings: warnings.into_iter().map(Into::into).collect(),
+            meta: Meta { created, last_modified },
+        }
+    }
+}
+
+impl From<CandidateAnswer> for Candidate {
+    fn from(answer: CandidateAnswer) -> Self {
+        let CandidateAnswer { candidate, initial_password } = answer;
+        let initial_password = initial_password.map(|password| password.expose().to_owned());
+        Self { initial_password, ..candidate.into() }
+    }
+}
+
+/// Candidates.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(candidate_list_example))]
+pub struct CandidateList {
+    /// This part of the list.
+    pub items: Vec<Candidate>,
+    /// Gives the next part as `cursor`; `null` at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+fn new_candidate_example() -> Value {
+    json!({
+        "connection": "startexam-main",
+        "externalId": "emp-1001",
+        "name": { "givenName": "Jane", "familyName": "Doe" },
+        "email": "jane.doe@example.com",
+        "phoneNumbers": [{ "type": "mobile", "value": "+49 151 0000000" }],
+        "custom": { "Department": "Claims" },
+        "ifExists": "reuse",
+    })
+}
+
+/// The example of a candidate, also in lists and bulk results.
+pub(super) fn candidate_example() -> Value {
+    json!({
+        "id": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f",
+        "connection": "startexam-main",
+        "state": "registered",
+        "outcome": "applied",
+        "externalId": "emp-1001",
+        "name": { "givenName": "Jane", "familyName": "Doe" },
+        "email": "jane.doe@example.com",
+        "active": true,
+        "phoneNumbers": [{ "type": "mobile", "value": "+49 151 0000000" }],
+        "custom": { "Department": "Claims" },
+        "vendorRef": { "id": "emp-1001" },
+        "warnings": [],
+        "meta": { "created": "2026-11-22T09:30:00Z", "lastModified": "2026-11-22T09:30:00Z" },
+    })
+}
+
+fn candidate_list_example() -> Value {
+    json!({ "items": [candidate_example()], "nextCursor": null })
+}

@@ -1,0 +1,266 @@
+//! What the gateway says about itself: catalogue, vendors and connections.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::dispatch::{CatalogueEntry, ConnectionStatus, ConnectionView};
+use crate::domain::capability::{Capability, Descriptor};
+
+macro_rules! list {
+    ($list:ident, $item:ident, $example:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Debug, Serialize, ToSchema)]
+        #[serde(rename_all = "camelCase")]
+        #[schema(examples($example))]
+        pub struct $list {
+            /// This part of the list.
+            pub items: Vec<$item>,
+            /// Gives the next part as `cursor`; `null` at the end.
+            #[schema(required = true)]
+            pub next_cursor: Option<String>,
+        }
+    };
+}
+
+/// An assessment that can be ordered.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Assessment {
+    /// The vendor-neutral id, for `assessment` of an order.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The connection it lives at.
+    pub connection: String,
+    /// The vendor's own id.
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+/// A program that employees can be enrolled in.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Program {
+    /// The vendor-neutral id, for `/programs/{id}/employees`.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The connection it lives at.
+    pub connection: String,
+    /// The vendor's own id, or `ext:` and the account's own id for it.
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+list!(AssessmentList, Assessment, assessment_list_example, "The assessments that can be ordered.");
+list!(ProgramList, Program, program_list_example, "The programs that employees can be enrolled in.");
+list!(VendorList, Vendor, vendor_list_example, "Every kind of exam vendor there is.");
+list!(ConnectionList, Connection, connection_list_example, "The connections the client may use.");
+
+impl From<&CatalogueEntry> for Assessment {
+    fn from(entry: &CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+        Self { id, name, connection, reference }
+    }
+}
+
+impl From<&CatalogueEntry> for Program {
+    fn from(entry: &CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+        Self { id, name, connection, reference }
+    }
+}
+
+/// A kind of exam vendor, and what the gateway can do there.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(vendor_example))]
+#[expect(clippy::struct_field_names, reason = "the word of the API")]
+pub struct Vendor {
+    /// The word for it in configuration and answers.
+    pub vendor: &'static str,
+    /// The vendor's own name.
+    pub name: &'static str,
+    /// Where the vendor describes its interface.
+    #[schema(format = "uri")]
+    pub documentation: &'static str,
+    /// One entry for every operation of the gateway.
+    pub operations: Vec<VendorOperation>,
+}
+
+/// What a vendor can do of one operation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VendorOperation {
+    /// The operation.
+    pub operation: &'static str,
+    /// Whether the vendor has it. Where it does not, the answer is `capability_unsupported` and nothing is sent.
+    pub supported: bool,
+    /// Pointers of members the vendor needs.
+    pub required: Vec<&'static str>,
+    /// Pointers of members the vendor has no place for.
+    pub ignored: Vec<&'static str>,
+    /// Most rows in one vendor call; 0 where unsupported.
+    pub max_batch: usize,
+    /// How an unclear write is settled in the usual case.
+    pub repeat: VendorRepeat,
+    /// Whether the vendor's answer tells each row's outcome.
+    pub per_item_outcome: bool,
+    /// Whether what was written can be read back.
+    pub read_back: bool,
+    /// What an integrator should know.
+    pub note: &'static str,
+}
+
+/// How an unclear write is settled.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VendorRepeat {
+    /// Sending it again changes nothing that is not meant.
+    Harmless,
+    /// Sending it again is harmless in a changed form.
+    HarmlessWithFlag,
+    /// A repeat that is refused as a conflict proves the first one.
+    ConflictProves,
+    /// It is never sent again; only a person can say.
+    Never,
+}
+
+impl From<crate::domain::capability::Repeat> for VendorRepeat {
+    fn from(repeat: crate::domain::capability::Repeat) -> Self {
+        use crate::domain::capability::Repeat;
+        match repeat {
+            Repeat::Harmless => Self::Harmless,
+            Repeat::HarmlessWithFlag => Self::HarmlessWithFlag,
+            Repeat::ConflictProves => Self::ConflictProves,
+            Repeat::Never => Self::Never,
+        }
+    }
+}
+
+impl From<&'static Descriptor> for Vendor {
+    fn from(descriptor: &'static Descriptor) -> Self {
+        let Descriptor { kind, name, documentation, by_email: _, capabilities } = descriptor;
+        Self { vendor: kind, name, documentation, operations: capabilities.iter().map(Into::into).collect() }
+    }
+}
+
+impl From<&Capability> for VendorOperation {
+    fn from(capability: &Capability) -> Self {
+        let Capability {
+            operation,
+            supported,
+            required,
+            ignored,
+            max_batch,
+            repeat,
+            per_item_outcome,
+            read_back,
+            note,
+        } = *capability;
+        Self {
+            operation: operation.as_str(),
+            supported,
+            required: required.to_vec(),
+            ignored: ignored.to_vec(),
+            max_batch,
+            repeat: repeat.into(),
+            per_item_outcome,
+            read_back,
+            note,
+        }
+    }
+}
+
+/// The condition of a connection.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionCondition {
+    /// The last call was answered.
+    Ok,
+    /// The last calls failed.
+    Degraded,
+    /// Nothing is sent at the moment.
+    CircuitOpen,
+    /// The vendor refuses the credentials.
+    CredentialsInvalid,
+    /// The vendor finds the gateway's clock wrong.
+    ClockSkew,
+    /// Nothing was called yet, or nothing harmless can be.
+    Unchecked,
+}
+
+impl From<ConnectionStatus> for ConnectionCondition {
+    fn from(status: ConnectionStatus) -> Self {
+        match status {
+            ConnectionStatus::Ok => Self::Ok,
+            ConnectionStatus::Degraded => Self::Degraded,
+            ConnectionStatus::CircuitOpen => Self::CircuitOpen,
+            ConnectionStatus::CredentialsInvalid => Self::CredentialsInvalid,
+            ConnectionStatus::ClockSkew => Self::ClockSkew,
+            ConnectionStatus::Unchecked => Self::Unchecked,
+        }
+    }
+}
+
+/// A configured account at a vendor. Its secrets and addresses are never shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(connection_example))]
+pub struct Connection {
+    /// The operator's name for it.
+    pub name: String,
+    /// The kind of vendor it leads to.
+    pub vendor: &'static str,
+    /// Its condition.
+    pub status: ConnectionCondition,
+    /// The condition in a sentence, with what to do about it.
+    pub detail: String,
+    /// When that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+}
+
+impl From<ConnectionView> for Connection {
+    fn from(view: ConnectionView) -> Self {
+        let ConnectionView { name, descriptor, status, detail, since } = view;
+        Self { name, vendor: descriptor.kind, status: status.into(), detail, since }
+    }
+}
+
+fn assessment_list_example() -> Value {
+    let entry = json!({ "id": "rust-101", "name": "Rust 101", "connection": "startexam-main",
+                        "ref": "fa19e351-36d0-49c0-be92-66d640b17878" });
+    json!({ "items": [entry], "nextCursor": null })
+}
+
+fn program_list_example() -> Value {
+    let entry = json!({ "id": "onboarding-2026", "name": "Onboarding 2026", "connection": "startexam-main",
+                        "ref": "918ae938-8ea5-4298-b5ac-f8ffd873ceb6" });
+    json!({ "items": [entry], "nextCursor": null })
+}
+
+fn vendor_example() -> Value {
+    json!({
+        "vendor": "startexam",
+        "name": "StartExam",
+        "documentation": "https://docs.startexam.com/",
+        "operations": [{
+            "operation": "candidates.create", "supported": true, "required": ["/externalId"], "ignored": ["/userName"],
+            "maxBatch": 500, "repeat": "harmless", "perItemOutcome": false, "readBack": false,
+            "note": "Sending a person again changes nothing that is not meant.",
+        }],
+    })
+}
+
+fn vendor_list_example() -> Value {
+    json!({ "items": [vendor_example()], "nextCursor": null })
+}
+
+fn connection_example() -> Value {
+    json!({ "name": "startexam-main", "vendor": "startexam", "status": "ok", "detail": "The last call was answered.",
+            "since": "2026-11-22T09:30:00Z" })
+}
+
+fn connection_list_example() -> Value {
+    json!({ "items": [connection_example()], "nextCursor": null })
+}

@@ -1,0 +1,9 @@
+//! The documents of the API, apart from the domain's types: what is renamed there cannot change the API by accident.
+
+pub(super) mod assignment;
+pub(super) mod bulk;
+pub(super) mod candidate;
+pub(super) mod catalogue;
+pub(super) mod common;
+pub(super) mod person;
+pub(super) mod program;

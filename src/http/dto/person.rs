@@ -1,0 +1,326 @@
+//! The members of a person, as sent and as answered. Those sent refuse unknown members, those answered may grow: so they
+//! are two families.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::candidate as domain;
+use crate::http::input::{Object, word};
+
+/// A name in its parts.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NameInput {
+    /// First name.
+    #[schema(max_length = 200)]
+    given_name: Option<String>,
+    /// Last name.
+    #[schema(max_length = 200)]
+    family_name: Option<String>,
+    /// The name as it is shown; joined from the others when absent.
+    #[schema(max_length = 200)]
+    formatted: Option<String>,
+}
+
+impl From<NameInput> for domain::Name {
+    fn from(input: NameInput) -> Self {
+        let NameInput { given_name, family_name, formatted } = input;
+        Self { given_name, family_name, formatted }
+    }
+}
+
+/// A postal address.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressInput {
+    /// Street and number.
+    #[schema(max_length = 200)]
+    street_address: Option<String>,
+    /// City.
+    #[schema(max_length = 200)]
+    locality: Option<String>,
+    /// State or province.
+    #[schema(max_length = 200)]
+    region: Option<String>,
+    /// Postal code.
+    #[schema(max_length = 200)]
+    postal_code: Option<String>,
+    /// Country, as the vendor spells it.
+    #[schema(max_length = 200)]
+    country: Option<String>,
+}
+
+impl From<AddressInput> for domain::Address {
+    fn from(input: AddressInput) -> Self {
+        let AddressInput { street_address, locality, region, postal_code, country } = input;
+        Self { street_address, locality, region, postal_code, country }
+    }
+}
+
+/// A telephone number.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct PhoneNumberInput {
+    /// Which one it is; at most one number a type.
+    #[serde(rename = "type", default, deserialize_with = "word")]
+    #[schema(required = true, nullable = false)]
+    pub(super) kind: Option<PhoneType>,
+    /// The number as it shall be written.
+    #[schema(required = true, nullable = false, min_length = 1, max_length = 200)]
+    pub(super) value: Option<String>,
+}
+
+/// Types of telephone numbers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneType {
+    /// A mobile telephone.
+    Mobile,
+    /// At work.
+    Work,
+}
+
+impl From<PhoneType> for domain::PhoneKind {
+    fn from(kind: PhoneType) -> Self {
+        match kind {
+            PhoneType::Mobile => Self::Mobile,
+            PhoneType::Work => Self::Work,
+        }
+    }
+}
+
+impl From<domain::PhoneKind> for PhoneType {
+    fn from(kind: domain::PhoneKind) -> Self {
+        match kind {
+            domain::PhoneKind::Mobile => Self::Mobile,
+            domain::PhoneKind::Work => Self::Work,
+        }
+    }
+}
+
+/// What to do when the gateway already has the candidate.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IfCandidateExists {
+    /// Answer the one there is; members that differ are named in a warning `existing_differs`.
+    Reuse,
+    /// Send the new members to the vendor.
+    Update,
+    /// Refuse with `candidate_already_exists`.
+    Fail,
+}
+
+impl From<IfCandidateExists> for domain::IfCandidateExists {
+    fn from(word: IfCandidateExists) -> Self {
+        match word {
+            IfCandidateExists::Reuse => Self::Reuse,
+            IfCandidateExists::Update => Self::Update,
+            IfCandidateExists::Fail => Self::Fail,
+        }
+    }
+}
+
+/// Person members as they are sent, before anything is checked.
+#[derive(Default)]
+pub(super) struct PersonMembers {
+    pub(super) external_id: Option<String>,
+    pub(super) user_name: Option<String>,
+    pub(super) name: Option<Object<NameInput>>,
+    pub(super) email: Option<String>,
+    pub(super) active: Option<bool>,
+    pub(super) phone_numbers: Option<Vec<Object<PhoneNumberInput>>>,
+    pub(super) address: Option<Object<AddressInput>>,
+    pub(super) group: Option<String>,
+    pub(super) birth_date: Option<String>,
+    pub(super) gender: Option<String>,
+    pub(super) photo: Option<String>,
+    pub(super) custom: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// Declares a document with the members of a person and some of its own. (`serde(flatten)` would swallow unknown members.)
+macro_rules! with_person {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $($(#[$extra_meta:meta])* $extra:ident: $extra_type:ty,)*
+            ..
+            $($(#[$after_meta:meta])* $after:ident: $after_type:ty,)*
+        }
+    ) => {
+        #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+        #[serde(rename_all = "camelCase")]
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$extra_meta])* $extra: $extra_type,)*
+            /// The name to sign in with.
+            #[schema(min_length = 1, max_length = 200)]
+            user_name: Option<String>,
+            /// The name in its parts.
+            #[schema(value_type = Option<$crate::http::dto::person::NameInput>)]
+            name: Option<$crate::http::input::Object<$crate::http::dto::person::NameInput>>,
+            /// Where mail reaches the person.
+            #[schema(format = "email", max_length = 254)]
+            email: Option<String>,
+            /// Whether the person may take part; true when absent.
+            active: Option<bool>,
+            /// Telephone numbers, at most one a type.
+            #[schema(value_type = Option<Vec<$crate::http::dto::person::PhoneNumberInput>>, max_items = 2)]
+            phone_numbers: Option<Vec<$crate::http::input::Object<$crate::http::dto::person::PhoneNumberInput>>>,
+            /// Postal address.
+            #[schema(value_type = Option<$crate::http::dto::person::AddressInput>)]
+            address: Option<$crate::http::input::Object<$crate::http::dto::person::AddressInput>>,
+            /// The vendor-side group (classroom, course) the person joins; the connection's default when absent.
+            #[schema(min_length = 1, max_length = 200)]
+            group: Option<String>,
+            /// Date of birth.
+            #[schema(value_type = Option<String>, format = Date)]
+            birth_date: Option<String>,
+            /// As the vendor spells it.
+            #[schema(min_length = 1, max_length = 200)]
+            gender: Option<String>,
+            /// A picture in Base64.
+            #[schema(min_length = 1, max_length = 1_048_576)]
+            photo: Option<String>,
+            /// Members only the vendor's account knows, at most 50.
+            custom: Option<std::collections::BTreeMap<String, Option<String>>>,
+            $($(#[$after_meta])* $after: $after_type,)*
+        }
+    };
+}
+pub(super) use with_person;
+
+impl PersonMembers {
+    /// The person, and the faults that only this document can have.
+    pub(super) fn into_person(self) -> (domain::Person, Vec<crate::domain::problem::FieldFault>) {
+        let Self {
+            external_id,
+            user_name,
+            name,
+            email,
+            active,
+            phone_numbers,
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        } = self;
+        let (phone_numbers, faults) = phone_numbers_of(phone_numbers.unwrap_or_default());
+        let person = domain::Person {
+            external_id,
+            user_name,
+            name: name.map(|Object(name)| name.into()).unwrap_or_default(),
+            email,
+            active,
+            phone_numbers,
+            address: address.map(|Object(address)| address.into()).unwrap_or_default(),
+            group,
+            birth_date,
+            gender,
+            photo,
+            // A member set to null is one not given.
+            custom: custom.unwrap_or_default().into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        };
+        (person, faults)
+    }
+}
+
+fn phone_numbers_of(
+    inputs: Vec<Object<PhoneNumberInput>>,
+) -> (Vec<domain::PhoneNumber>, Vec<crate::domain::problem::FieldFault>) {
+    use crate::domain::problem::FieldFault;
+    // With two types there are at most two numbers; the check below compares each with each.
+    if inputs.len() > 2 {
+        return (Vec::new(), vec![FieldFault::invalid("/phoneNumbers", "must not have more than 2 entries")]);
+    }
+    let mut numbers = Vec::new();
+    let mut faults = Vec::new();
+    for (index, Object(PhoneNumberInput { kind, value })) in inputs.into_iter().enumerate() {
+        match (kind, value) {
+            (Some(kind), Some(value)) => numbers.push(domain::PhoneNumber { kind: kind.into(), value }),
+            (kind, value) => {
+                let missing = [("type", kind.is_none()), ("value", value.is_none())];
+                let missing = missing.into_iter().filter(|(_, missing)| *missing);
+                faults.extend(
+                    missing.map(|(member, _)| {
+                        FieldFault::missing(format!("/phoneNumbers/{index}/{member}"), "is missing")
+                    }),
+                );
+            }
+        }
+    }
+    (numbers, faults)
+}
+
+/// A name in its parts.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the words of SCIM")]
+pub struct Name {
+    /// First name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_name: Option<String>,
+    /// Last name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family_name: Option<String>,
+    /// The name as it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formatted: Option<String>,
+}
+
+impl Name {
+    pub(super) fn of(name: domain::Name) -> Option<Self> {
+        let given = name != domain::Name::default();
+        let domain::Name { given_name, family_name, formatted } = name;
+        given.then_some(Self { given_name, family_name, formatted })
+    }
+}
+
+/// A postal address.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the words of SCIM")]
+pub struct Address {
+    /// Street and number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub street_address: Option<String>,
+    /// City.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<String>,
+    /// State or province.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Postal code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postal_code: Option<String>,
+    /// Country, as the vendor spells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+}
+
+impl Address {
+    pub(super) fn of(address: domain::Address) -> Option<Self> {
+        let given = address != domain::Address::default();
+        let domain::Address { street_address, locality, region, postal_code, country } = address;
+        given.then_some(Self { street_address, locality, region, postal_code, country })
+    }
+}
+
+/// A telephone number.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PhoneNumber {
+    /// Which one it is.
+    #[serde(rename = "type")]
+    pub kind: PhoneType,
+    /// The number as written.
+    pub value: String,
+}
+
+impl From<domain::PhoneNumber> for PhoneNumber {
+    fn from(number: domain::PhoneNumber) -> Self {
+        let domain::PhoneNumber { kind, value } = number;
+        Self { kind: kind.into(), value }
+    }
+}

@@ -1,0 +1,228 @@
+//! Changes of a program's employees as they are sent and answered.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::common::{Outcome, Warning};
+use crate::dispatch::{EmployeeKey, EnrolmentOrder};
+use crate::domain::ids::CandidateId;
+use crate::domain::problem::{Code, FieldFault};
+use crate::domain::program::{self as domain, EnrolmentCounts};
+use crate::domain::text::{Faults, shown};
+use crate::http::input::{Input, word};
+
+/// Which assessments of the program are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EnrolmentScope {
+    /// Every assessment of the program.
+    All,
+    /// Those in `assessments`.
+    Selected,
+}
+
+/// Employees to enrol in a program, and to withdraw. At least one list must have an entry, and nobody may be named twice.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(enrolment_example))]
+pub struct Enrolment {
+    /// The program's connection; that of its catalogue entry, the client's default or the only one when absent.
+    #[schema(min_length = 1, max_length = 200)]
+    connection: Option<String>,
+    /// Which assessments of the program are meant.
+    #[serde(default, deserialize_with = "word")]
+    #[schema(required = true, nullable = false)]
+    scope: Option<EnrolmentScope>,
+    /// The assessments meant, by catalogue id or the vendor's own; with `selected` only.
+    assessments: Option<Vec<String>>,
+    /// Who shall be enrolled.
+    #[schema(value_type = Option<Vec<EmployeeReference>>, max_items = 10_000)]
+    register: Option<Vec<Value>>,
+    /// Who shall be withdrawn.
+    #[schema(value_type = Option<Vec<EmployeeReference>>, max_items = 10_000)]
+    unregister: Option<Vec<Value>>,
+}
+
+/// An employee: the caller's own id as a string, or the gateway's candidate as `{ "id": … }`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only documented; the entries are read one by one, so that each fault has its place")]
+pub enum EmployeeReference {
+    /// The caller's own id.
+    ExternalId(String),
+    /// The gateway's candidate.
+    Candidate {
+        /// The gateway's identifier.
+        id: String,
+    },
+}
+
+impl Input for Enrolment {
+    type Checked = EnrolmentOrder;
+
+    fn checked(self) -> Result<EnrolmentOrder, Vec<FieldFault>> {
+        let Self { connection, scope, assessments, register, unregister } = self;
+        let mut faults = Faults::new();
+        faults.line("/connection", connection.as_deref(), 200);
+        for (index, assessment) in assessments.iter().flatten().enumerate() {
+            faults.line(&format!("/assessments/{index}"), Some(assessment), 250);
+        }
+        let assessments = match (scope, assessments.unwrap_or_default()) {
+            (None, _) => {
+                faults.push(FieldFault::missing("/scope", "is missing"));
+                None
+            }
+            (Some(EnrolmentScope::Selected), list) if list.is_empty() => {
+                faults.push(FieldFault::missing("/assessments", "is needed with scope \"selected\""));
+                None
+            }
+            (Some(EnrolmentScope::All), list) if !list.is_empty() => {
+                faults.push(FieldFault::invalid("/assessments", "has a meaning only with scope \"selected\""));
+                None
+            }
+            (Some(EnrolmentScope::Selected), list) => Some(list),
+            (Some(EnrolmentScope::All), _) => None,
+        };
+        let register = employees(&mut faults, "/register", register.unwrap_or_default());
+        let unregister = employees(&mut faults, "/unregister", unregister.unwrap_or_default());
+        faults.or(EnrolmentOrder { connection, assessments, register, unregister })
+    }
+}
+
+fn employees(faults: &mut Faults, list: &str, entries: Vec<Value>) -> Vec<EmployeeKey> {
+    if entries.len() > domain::Enrolment::MOST {
+        let detail = format!("must not have more than {} entries", domain::Enrolment::MOST);
+        faults.push(FieldFault::invalid(list, detail));
+        return Vec::new();
+    }
+    let mut employees = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.into_iter().enumerate() {
+        match employee(&format!("{list}/{index}"), entry) {
+            Ok(employee) => employees.push(employee),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    employees
+}
+
+fn employee(pointer: &str, entry: Value) -> Result<EmployeeKey, FieldFault> {
+    match entry {
+        Value::String(id) => Ok(EmployeeKey::ExternalId(id)),
+        Value::Object(members) => {
+            if let Some(odd) = members.keys().find(|name| *name != "id") {
+                let detail = format!("unknown member `{}`", shown(odd, 100));
+                return Err(FieldFault::new(pointer, FieldFault::UNKNOWN, detail));
+            }
+            let Some(Value::String(id)) = members.get("id") else {
+                return Err(FieldFault::missing(format!("{pointer}/id"), "must be a candidate's identifier"));
+            };
+            CandidateId::parse(id).map(EmployeeKey::Id).map_err(|_| {
+                let code = Code::InvalidReference.as_str();
+                FieldFault::new(format!("{pointer}/id"), code, "there is no such candidate")
+            })
+        }
+        _ => Err(FieldFault::invalid(pointer, "must be a string or an object with id")),
+    }
+}
+
+/// What the vendor counted over all its calls.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(enrolled_example))]
+pub struct Enrolled {
+    /// Employees newly in the program.
+    pub employees_registered: u64,
+    /// Attempts newly granted.
+    pub attempts_registered: u64,
+    /// Employees taken out of the program.
+    pub employees_unregistered: u64,
+    /// Attempts withdrawn.
+    pub attempts_unregistered: u64,
+    /// Employees in the program after the last call.
+    pub total_employees_in_program: u64,
+    /// Always `applied`: anything else is a problem.
+    pub outcome: Outcome,
+    /// What to know about it: `counts_lower_bound`, …
+    pub warnings: Vec<Warning>,
+}
+
+impl From<domain::Enrolled> for Enrolled {
+    fn from(enrolled: domain::Enrolled) -> Self {
+        let domain::Enrolled { counts, warnings } = enrolled;
+        let EnrolmentCounts {
+            employees_registered,
+            attempts_registered,
+            employees_unregistered,
+            attempts_unregistered,
+            total_employees_in_program,
+        } = counts;
+        Self {
+            employees_registered,
+            attempts_registered,
+            employees_unregistered,
+            attempts_unregistered,
+            total_employees_in_program,
+            outcome: Outcome::Applied,
+            warnings: warnings.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+fn enrolment_example() -> Value {
+    json!({
+        "scope": "selected",
+        "assessments": ["rust-101"],
+        "register": ["emp-1001", { "id": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f" }],
+        "unregister": ["emp-0007"],
+    })
+}
+
+fn enrolled_example() -> Value {
+    json!({
+        "employeesRegistered": 2, "attemptsRegistered": 2, "employeesUnregistered": 1, "attemptsUnregistered": 1,
+        "totalEmployeesInProgram": 41, "outcome": "applied", "warnings": [],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::input::accepted;
+
+    #[test]
+    fn employees_are_named_in_two_ways() {
+        let order = accepted::<Enrolment>(enrolment_example()).unwrap();
+        assert_eq!(order.assessments, Some(vec!["rust-101".to_owned()]));
+        assert!(matches!(order.register.as_slice(), [EmployeeKey::ExternalId(_), EmployeeKey::Id(_)]));
+        assert_eq!(order.unregister, [EmployeeKey::ExternalId("emp-0007".to_owned())]);
+    }
+
+    #[test]
+    fn every_fault_has_its_place() {
+        let tree =
+            json!({ "register": ["a", 1, { "id": "cand_x" }, { "id": "cand_x", "odd": 1 }, {}], "assessments": [""] });
+        let errors = accepted::<Enrolment>(tree).unwrap_err().errors;
+        let told: Vec<_> = errors.iter().map(|error| (error.pointer.as_str(), &*error.code)).collect();
+        let expected = [
+            ("/assessments/0", "invalid_field"),
+            ("/scope", "missing_field"),
+            ("/register/1", "invalid_field"),
+            ("/register/2/id", "invalid_reference"),
+            ("/register/3", "unknown_field"),
+            ("/register/4/id", "missing_field"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn scope_and_assessments_must_agree() {
+        for (tree, place) in [
+            (json!({ "scope": "all", "assessments": ["a"], "register": ["x"] }), "/assessments"),
+            (json!({ "scope": "selected", "register": ["x"] }), "/assessments"),
+            (json!({ "scope": { "all": null }, "register": ["x"] }), "/scope"),
+        ] {
+            assert_eq!(accepted::<Enrolment>(tree).unwrap_err().errors[0].pointer, place);
+        }
+    }
+}

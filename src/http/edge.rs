@@ -1,0 +1,163 @@
+//! What happens to every request, whatever it is for: it gets its id, a line in the access log, a measured time, an answer
+//! even when the handler panics, and headers that keep answers out of caches.
+//!
+//! The log names the route, never the path, the query, a body or credentials: personal data can be in all of them.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use super::problem::{Refused, rendered};
+use super::state::App;
+use crate::domain::environment::Environment;
+use crate::domain::ids::ExchangeId;
+use crate::domain::problem::Code;
+
+/// The header that names a request.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What names a request.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    pub(super) request_id: String,
+    pub(super) exchange: ExchangeId,
+    pub(super) traceparent: Option<String>,
+}
+
+/// Which client a request came from, for the log; in the response's extensions.
+#[derive(Clone)]
+pub(super) struct AskedBy(pub(super) String);
+
+impl Context {
+    fn of(headers: &HeaderMap, environment: &Environment) -> Self {
+        let exchange = ExchangeId::generate(environment);
+        let request_id = given_request_id(headers).unwrap_or_else(|| exchange.as_str().replacen("exc_", "req_", 1));
+        Self { request_id, exchange, traceparent: given_traceparent(headers) }
+    }
+
+    /// A context for examples and tests.
+    pub(super) fn example() -> Self {
+        const EXCHANGE: &str = "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f";
+        #[expect(clippy::expect_used, reason = "a constant of the right form; a unit test parses it")]
+        let exchange = ExchangeId::parse(EXCHANGE).expect("well-formed");
+        Self { request_id: "req_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f".to_owned(), exchange, traceparent: None }
+    }
+}
+
+/// The middleware around everything else.
+pub(super) async fn edge(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let context = Context::of(request.headers(), &app.environment);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(app);
+
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    // What a panic says may contain what the request said, so only its place is told (by the panic hook).
+    let response =
+        handled.unwrap_or_else(|_| Refused::new(Code::Internal, "The gateway hit a fault of its own.").into_response());
+
+    let mut response = rendered(response, &context);
+    add_headers(response.headers_mut(), &context.request_id);
+    let client = response.extensions_mut().remove::<AskedBy>().map(|client| client.0);
+    let elapsed = started.elapsed();
+    let status = response.status().as_u16();
+    tracing::info!(
+        target: "examgate::access",
+        %method,
+        route,
+        status,
+        millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        request_id = context.request_id,
+        client,
+        "request"
+    );
+    let labels = [("method", method.to_string()), ("route", route), ("status", status.to_string())];
+    metrics::counter!("examgate_http_requests_total", &labels).increment(1);
+    metrics::histogram!("examgate_http_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+    response
+}
+
+fn add_headers(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// The caller's own id, if it is fit for logs and headers: `[A-Za-z0-9._:-]{1,128}`.
+fn given_request_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let fit = (1..=128).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
+    fit.then(|| text.to_owned())
+}
+
+/// W3C Trace Context §3.2: version 00 has exactly four parts, later ones may have more; ids of zeros only are invalid.
+fn given_traceparent(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all("traceparent").iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let text = value.to_str().ok()?;
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let (version, rest) = text.split_once('-')?;
+    let parts: Vec<&str> = rest.splitn(4, '-').collect();
+    let (trace, parent, flags) = (parts.first()?, parts.get(1)?, parts.get(2)?);
+    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.len() == 3);
+    let valid = known && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && text.len() <= 256;
+    let zeros = |part: &str| part.bytes().all(|byte| byte == b'0');
+    (valid && !zeros(trace) && !zeros(parent)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn only_fit_request_ids_are_taken_over() {
+        let longest = "x".repeat(128);
+        for fit in ["a", "A-Z_a", "0.9:1-2", &longest] {
+            assert_eq!(given_request_id(&headers("x-request-id", fit)).as_deref(), Some(fit));
+        }
+        for unfit in ["", "a b", "ä", "a/b", "a\tb", "a+b", &"x".repeat(129)] {
+            assert_eq!(given_request_id(&headers("x-request-id", unfit)), None, "{unfit}");
+        }
+    }
+
+    #[test]
+    fn only_valid_trace_parents_are_handed_over() {
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(given_traceparent(&headers("traceparent", valid)).as_deref(), Some(valid));
+        assert!(given_traceparent(&headers("traceparent", &format!("cc{}-more", &valid[2..]))).is_some());
+        for invalid in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert_eq!(given_traceparent(&headers("traceparent", invalid)), None, "{invalid}");
+        }
+    }
+
+    #[test]
+    fn the_example_has_the_form_of_a_real_one() {
+        assert!(given_request_id(&headers("x-request-id", &Context::example().request_id)).is_some());
+    }
+}

@@ -1,0 +1,220 @@
+//! From JSON to a checked value: what cannot be read and what may not be said are told together, each with its place.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::domain::problem::{Code, Fault, FieldFault};
+use crate::domain::reading::{ReadFault, ReadFaultKind, read};
+use crate::domain::text::shown;
+
+/// A document callers may send.
+pub(super) trait Input: DeserializeOwned {
+    /// What it becomes.
+    type Checked;
+
+    /// The value, if every member is in order. The faults are told with pointers into this document.
+    fn checked(self) -> Result<Self::Checked, Vec<FieldFault>>;
+}
+
+/// Reads and checks a document.
+///
+/// # Errors
+/// `validation_failed` with every fault found; `invalid_reference` or `capability_unsupported` when that is all there is.
+pub(super) fn accepted<I: Input>(tree: Value) -> Result<I::Checked, Fault> {
+    let (faults, readable) = match read::<Object<I>>(tree.clone()) {
+        Ok(document) => (Vec::new(), Some(document)),
+        // What is left without the members at fault may have faults of its own, and the caller wants all of them.
+        Err(faults) => {
+            let rest = without(tree, &faults);
+            (faults.iter().map(field_fault).collect(), read::<Object<I>>(rest).ok())
+        }
+    };
+    match readable.map(|Object(document)| document.checked()) {
+        Some(Ok(value)) if faults.is_empty() => Ok(value),
+        Some(Err(more)) => Err(fault_of(merged(faults, more))),
+        Some(Ok(_)) | None => Err(fault_of(faults)),
+    }
+}
+
+/// The fault for these members, by what is wrong with all of them.
+pub(super) fn fault_of(errors: Vec<FieldFault>) -> Fault {
+    let only_references = errors.iter().all(|error| error.code == Code::InvalidReference.as_str());
+    let fault = Fault::of_fields(errors);
+    if only_references { Fault { code: Code::InvalidReference, ..fault } } else { fault }
+}
+
+/// What was found unreadable is not told again as missing or wrong.
+fn merged(mut faults: Vec<FieldFault>, more: Vec<FieldFault>) -> Vec<FieldFault> {
+    let within =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    let told: Vec<String> = faults.iter().map(|fault| fault.pointer.clone()).collect();
+    let fresh = |fault: &FieldFault| !told.iter().any(|old| within(&fault.pointer, old) || within(old, &fault.pointer));
+    faults.extend(more.into_iter().filter(fresh));
+    faults
+}
+
+fn field_fault(fault: &ReadFault) -> FieldFault {
+    let detail = shown(&fault.detail, 300);
+    match fault.kind {
+        ReadFaultKind::Unknown => FieldFault::new(fault.pointer(), FieldFault::UNKNOWN, detail),
+        ReadFaultKind::Missing => FieldFault::missing(fault.pointer(), detail),
+        ReadFaultKind::Invalid => FieldFault::invalid(fault.pointer(), detail),
+    }
+}
+
+/// The tree without the places at fault. A list with an element at fault goes as a whole: its other elements would move.
+fn without(mut tree: Value, faults: &[ReadFault]) -> Value {
+    for fault in faults {
+        remove(&mut tree, &fault.path);
+    }
+    tree
+}
+
+/// Removes the value at the path; true when the value itself has to go.
+fn remove(node: &mut Value, path: &[String]) -> bool {
+    let Some((name, rest)) = path.split_first() else { return true };
+    match node {
+        Value::Object(members) => {
+            if members.get_mut(name).is_some_and(|value| remove(value, rest)) {
+                members.remove(name);
+            }
+            false
+        }
+        Value::Array(items) => {
+            let item = name.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            item.is_some_and(|item| remove(item, rest))
+        }
+        _ => true,
+    }
+}
+
+/// A member that has to be an object: serde would also read a struct from a list of its members' values.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(access)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// Reads a word of a closed list from a string only: serde would also read `{"reuse": null}`.
+pub(super) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| T::deserialize(text.into_deserializer())).transpose()
+}
+
+/// The text of a password. What is wrong with one is said without repeating it.
+#[derive(Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct PasswordText(pub(super) String);
+
+impl fmt::Debug for PasswordText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(crate::secret::MASK)
+    }
+}
+
+impl TryFrom<Value> for PasswordText {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, &'static str> {
+        if let Value::String(text) = value { Ok(Self(text)) } else { Err("must be a string") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::text::Faults;
+
+    #[derive(Debug, Deserialize)]
+    struct Document {
+        #[serde(default)]
+        name: Option<Object<Name>>,
+        email: Option<String>,
+        password: Option<PasswordText>,
+        #[serde(default)]
+        list: Vec<u8>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Name {
+        given: Option<String>,
+        family: Option<String>,
+    }
+
+    impl Input for Document {
+        type Checked = usize;
+
+        fn checked(self) -> Result<usize, Vec<FieldFault>> {
+            let mut faults = Faults::new();
+            faults.email("/email", self.email.as_deref());
+            if self.password.is_some_and(|password| password.0.is_empty()) {
+                faults.push(FieldFault::invalid("/password", "must not be empty"));
+            }
+            match self.name.map(|Object(Name { given, family })| (given, family)) {
+                Some((Some(_), Some(_))) => {}
+                _ => faults.push(FieldFault::missing("/name/given", "is missing")),
+            }
+            faults.or(self.list.len())
+        }
+    }
+
+    fn pointers(tree: Value) -> Vec<(String, String)> {
+        let fault = accepted::<Document>(tree).unwrap_err();
+        let mut told: Vec<_> = fault.errors.into_iter().map(|error| (error.pointer, error.code.into_owned())).collect();
+        told.sort();
+        told
+    }
+
+    #[test]
+    fn faults_of_reading_and_of_checking_are_told_together() {
+        let tree = json!({ "name": { "given": 1, "family": "x" }, "email": "nobody", "odd": 1, "list": [1, 999, "a"] });
+        let expected = [
+            ("/email", "invalid_field"),
+            ("/list/1", "invalid_field"),
+            ("/list/2", "invalid_field"),
+            ("/name/given", "invalid_field"),
+            ("/odd", "unknown_field"),
+        ];
+        assert_eq!(pointers(tree), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+    }
+
+    #[test]
+    fn objects_are_not_read_from_lists() {
+        assert_eq!(pointers(json!({ "name": ["a", "b"] })), [("/name".to_owned(), "invalid_field".to_owned())]);
+        assert_eq!(pointers(json!([])), [(String::new(), "invalid_field".to_owned())]);
+        assert_eq!(pointers(json!(null)), [(String::new(), "invalid_field".to_owned())]);
+    }
+
+    #[test]
+    fn a_password_is_never_repeated() {
+        let fault = accepted::<Document>(json!({ "password": 733_312 })).unwrap_err();
+        assert!(!format!("{fault:?}").contains("733312"), "{fault:?}");
+    }
+
+    #[test]
+    fn a_valid_document_is_accepted() {
+        assert_eq!(accepted::<Document>(json!({ "name": { "given": "a", "family": "b" }, "list": [1, 2] })), Ok(2));
+    }
+}

@@ -1,0 +1,40 @@
+//! The public face: HTTP in, the gateway's words out. It decides nothing about outcomes; it reads requests strictly,
+//! knows who asks, and answers every failure as a problem.
+//!
+//! A request's way: `edge` (id, log) → `guard` (who, how often, may they) → extractors (`request`, `body`) → the handler of
+//! the resource → `dispatch` → back out, where `edge` writes the problem if there is one.
+
+mod accept;
+mod answer;
+mod assignments;
+mod auth;
+mod body;
+mod bulk;
+mod candidates;
+mod catalogue;
+mod docs;
+mod dto;
+mod edge;
+mod guard;
+mod input;
+mod json;
+mod listen;
+mod meta;
+mod openapi;
+mod openapi_3_0;
+mod operations;
+mod patch;
+mod prefer;
+mod problem;
+mod programs;
+mod request;
+mod routes;
+mod state;
+mod stream;
+
+pub use listen::serve;
+pub use openapi::{document, printed};
+pub use openapi_3_0::converted as document_3_0;
+pub use problem::status;
+pub use routes::{admin_router, router};
+pub use state::{Face, Limits};

@@ -1,0 +1,370 @@
+//! The API's own description: OpenAPI 3.1, made from the routes that are served, so that neither can drift from the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{AdditionalProperties, OneOf, Schema, SchemaType, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::server::{Server, ServerBuilder};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{Components, Content, OpenApi, OpenApiBuilder, Ref, RefOr};
+
+use super::operations::{API_KEY, BEARER, example_name, example_of, header, headers, of_item_mut, parameters};
+use super::routes;
+use crate::domain::problem::Code;
+
+const DESCRIPTION: &str = include_str!("description.md");
+
+const TAGS: [(&str, &str); 6] = [
+    ("Candidates", "People registered at a connection."),
+    ("Assignments", "Candidates booked for assessments."),
+    ("Programs", "Employees of vendor-side programs."),
+    ("Catalogue", "What can be ordered, and what each vendor can do."),
+    ("Connections", "The configured accounts at vendors."),
+    ("Service", "The gateway itself. Needs no credentials."),
+];
+
+/// The document (OpenAPI 3.1). `public_url` is where callers reach the API, if that is known; it always names the address
+/// relative to the document too, which holds below any path and behind any proxy.
+#[must_use]
+pub fn document(public_url: Option<&str>) -> OpenApi {
+    let mut document = routes::api().into_openapi();
+    document.servers = Some(servers(public_url));
+    let components = document.components.get_or_insert_default();
+    describe_parts(components);
+    let inputs = reachable(components, operations(&mut document.paths.paths), Side::Request);
+    let outputs = reachable(components, operations(&mut document.paths.paths), Side::Response);
+    refuse_unknown_members(components, &inputs);
+    leave_out_null(components, &outputs);
+    for operation in operations(&mut document.paths.paths) {
+        add_headers(operation);
+        add_examples(operation, components);
+    }
+    document
+}
+
+/// The document as it is kept in a file: indented, with a final newline.
+///
+/// # Errors
+/// When it cannot be serialised, which would be a fault of this program.
+pub fn printed(document: &OpenApi) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string_pretty(document)? + "\n")
+}
+
+/// What the routes are added to.
+pub(super) fn base() -> OpenApi {
+    let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
+    let info = InfoBuilder::new()
+        .title("examgate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(license))
+        .build();
+    let tags = TAGS.map(|(name, description)| TagBuilder::new().name(name).description(Some(description)).build());
+    OpenApiBuilder::new().info(info).tags(Some(tags)).components(Some(Components::new())).build()
+}
+
+fn servers(public_url: Option<&str>) -> Vec<Server> {
+    let relative = ServerBuilder::new().url("./").description(Some("Where this document is served.")).build();
+    let public = public_url.map(|url| {
+        ServerBuilder::new().url(url.trim_end_matches('/')).description(Some("The gateway's public address.")).build()
+    });
+    public.into_iter().chain([relative]).collect()
+}
+
+type Paths<'a> = &'a mut utoipa::openapi::path::PathsMap<String, utoipa::openapi::path::PathItem>;
+
+fn operations(paths: Paths<'_>) -> impl Iterator<Item = &mut Operation> {
+    paths.values_mut().flat_map(of_item_mut)
+}
+
+fn describe_parts(components: &mut Components) {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An API key: `Authorization: Bearer <key>`."))
+        .build();
+    components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    let key = ApiKeyValue::with_description("X-Api-Key", "An API key.");
+    components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(key)));
+    for (name, header) in headers() {
+        components.headers.insert(name.to_owned(), header.into());
+    }
+    for (name, parameter) in parameters() {
+        components.parameters.insert(name.to_owned(), parameter.into());
+    }
+    for code in Code::ALL {
+        let example = ExampleBuilder::new().summary(code.title()).value(Some(example_of(*code))).build();
+        components.examples.insert(example_name(*code), example.into());
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Request,
+    Response,
+}
+
+/// Names of the schemas that requests, or answers, are made of.
+fn reachable<'a>(
+    components: &Components,
+    operations: impl Iterator<Item = &'a mut Operation>,
+    side: Side,
+) -> BTreeSet<String> {
+    let mut wanted: Vec<String> = Vec::new();
+    for operation in operations {
+        for content in contents(operation, side) {
+            wanted.extend(content.schema.iter().flat_map(references));
+        }
+    }
+    let mut found = BTreeSet::new();
+    while let Some(name) = wanted.pop() {
+        if found.insert(name.clone()) {
+            wanted.extend(components.schemas.get(&name).into_iter().flat_map(references));
+        }
+    }
+    found
+}
+
+fn contents(operation: &mut Operation, side: Side) -> Vec<&mut Content> {
+    let bodies = match (&mut operation.request_body, side) {
+        (Some(RefOr::T(body)), Side::Request) => body.content.values_mut().collect(),
+        _ => Vec::new(),
+    };
+    let answers = operation.responses.responses.values_mut().filter(|_| side == Side::Response);
+    let answers = answers.filter_map(|answer| if let RefOr::T(answer) = answer { Some(answer) } else { None });
+    let answers = answers.flat_map(|answer| answer.content.values_mut());
+    bodies
+        .into_iter()
+        .chain(answers)
+        .filter_map(|content| if let RefOr::T(c) = content { Some(c) } else { None })
+        .collect()
+}
+
+fn references(schema: &RefOr<Schema>) -> Vec<String> {
+    fn walk(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                let target = members.get("$ref").and_then(Value::as_str);
+                found.extend(target.and_then(|t| t.strip_prefix("#/components/schemas/")).map(str::to_owned));
+                members.values().for_each(|value| walk(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|value| walk(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk(&serde_json::to_value(schema).unwrap_or_default(), &mut found);
+    found
+}
+
+/// Requests with unknown members are refused; answers may grow, so that schemas say nothing of the kind about them.
+fn refuse_unknown_members(components: &mut Components, inputs: &BTreeSet<String>) {
+    for name in inputs {
+        if let Some(RefOr::T(schema)) = components.schemas.get_mut(name) {
+            close(schema);
+        }
+    }
+}
+
+fn close(schema: &mut Schema) {
+    match schema {
+        Schema::Object(object) if !object.properties.is_empty() => {
+            object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+        }
+        Schema::OneOf(one_of) => {
+            for item in &mut one_of.items {
+                if let RefOr::T(schema) = item {
+                    close(schema);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A member of an answer that has nothing to say is absent, never `null`, unless it is required.
+fn leave_out_null(components: &mut Components, outputs: &BTreeSet<String>) {
+    for name in outputs {
+        let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) else { continue };
+        let required: BTreeSet<&String> = object.required.iter().collect();
+        let optional = object.properties.iter_mut().filter(|(member, _)| !required.contains(member));
+        optional.for_each(|(_, schema)| without_null(schema));
+    }
+}
+
+fn without_null(schema: &mut RefOr<Schema>) {
+    let replacement = match schema {
+        RefOr::T(Schema::Object(object)) => {
+            drop_null(&mut object.schema_type);
+            None
+        }
+        RefOr::T(Schema::Array(array)) => {
+            drop_null(&mut array.schema_type);
+            None
+        }
+        RefOr::T(Schema::OneOf(one_of)) => only_reference(one_of),
+        _ => None,
+    };
+    if let Some(reference) = replacement {
+        *schema = RefOr::Ref(reference);
+    }
+}
+
+fn drop_null(schema_type: &mut SchemaType) {
+    if let SchemaType::Array(types) = schema_type {
+        types.retain(|kind| *kind != Type::Null);
+        if let [only] = types.as_slice() {
+            *schema_type = SchemaType::Type(only.clone());
+        }
+    }
+}
+
+fn only_reference(one_of: &OneOf) -> Option<Ref> {
+    let mut references = one_of.items.iter().filter_map(|item| if let RefOr::Ref(r) = item { Some(r) } else { None });
+    let (Some(only), None) = (references.next(), references.next()) else { return None };
+    let mut reference = only.clone();
+    if reference.description.is_empty() {
+        reference.description = one_of.description.clone().unwrap_or_default();
+    }
+    Some(reference)
+}
+
+fn add_headers(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        response.headers.insert("X-Request-Id".to_owned(), header("RequestId"));
+        if ["201", "202"].contains(&status.as_str()) {
+            response.headers.insert("Location".to_owned(), header("Location"));
+        }
+        if status == "202" {
+            response.headers.insert("Preference-Applied".to_owned(), header("PreferenceApplied"));
+        }
+    }
+}
+
+/// Bodies show their schema's example where they have none of their own.
+fn add_examples(operation: &mut Operation, components: &Components) {
+    let examples: BTreeMap<&String, Value> =
+        components.schemas.iter().filter_map(|(name, schema)| Some((name, example_in(schema)?))).collect();
+    for side in [Side::Request, Side::Response] {
+        for content in contents(operation, side) {
+            if content.example.is_some() || !content.examples.is_empty() {
+                continue;
+            }
+            let name = content.schema.iter().flat_map(references).next();
+            content.example = name.and_then(|name| examples.get(&name).cloned());
+        }
+    }
+}
+
+fn example_in(schema: &RefOr<Schema>) -> Option<Value> {
+    match schema {
+        RefOr::T(Schema::Object(object)) => object.examples.first().cloned(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value() -> Value {
+        serde_json::to_value(document(None)).unwrap()
+    }
+
+    fn each_operation(mut check: impl FnMut(&str, &Value)) {
+        let document = value();
+        let mut count = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                check(&format!("{method} {path}"), operation);
+                count += 1;
+            }
+        }
+        assert!(count >= 25, "{count} operations");
+    }
+
+    #[test]
+    fn every_body_has_an_example() {
+        each_operation(|name, operation| {
+            let bodies =
+                operation.get("requestBody").into_iter().chain(operation["responses"].as_object().unwrap().values());
+            for content in bodies.filter_map(|body| body.get("content")).flat_map(|c| c.as_object().unwrap().values()) {
+                assert!(content.get("example").is_some() || content.get("examples").is_some(), "{name}: {content}");
+            }
+        });
+    }
+
+    #[test]
+    fn every_protected_operation_names_its_scope_and_refusals() {
+        each_operation(|name, operation| {
+            let open = operation["tags"][0] == "Service";
+            assert_eq!(operation.get("security").is_none(), open, "{name}");
+            if !open {
+                for status in ["401", "403", "406", "422", "429", "500", "503"] {
+                    assert!(operation["responses"].get(status).is_some(), "{name} lacks {status}");
+                }
+                assert!(operation["description"].as_str().unwrap().contains("Needs the scope"), "{name}");
+            }
+        });
+    }
+
+    #[test]
+    fn operations_have_stable_names_and_words_for_people() {
+        let mut names = BTreeSet::new();
+        each_operation(|name, operation| {
+            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{name}");
+            assert!(!operation["summary"].as_str().unwrap().is_empty(), "{name}");
+        });
+        assert!(names.contains("createCandidate") && names.contains("listAssignments"));
+    }
+
+    #[test]
+    fn only_requests_refuse_unknown_members() {
+        let mut document = document(None);
+        let components = document.components.clone().unwrap();
+        let inputs = reachable(&components, operations(&mut document.paths.paths), Side::Request);
+        let outputs = reachable(&components, operations(&mut document.paths.paths), Side::Response);
+        assert!(inputs.len() > 8 && outputs.len() > 15);
+        for (name, schema) in &components.schemas {
+            let schema = serde_json::to_value(schema).unwrap();
+            if schema.get("properties").is_some() {
+                assert!(!(inputs.contains(name) && outputs.contains(name)), "{name} is on both sides");
+                assert_eq!(
+                    schema.get("additionalProperties") == Some(&Value::Bool(false)),
+                    inputs.contains(name),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn walk(value: &Value, root: &Value) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(target) = members.get("$ref").and_then(Value::as_str) {
+                        assert!(root.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+                    }
+                    members.values().for_each(|value| walk(value, root));
+                }
+                Value::Array(items) => items.iter().for_each(|value| walk(value, root)),
+                _ => {}
+            }
+        }
+        let document = value();
+        walk(&document, &document);
+    }
+
+    #[test]
+    fn the_address_is_relative_to_the_document() {
+        assert_eq!(value()["servers"][0]["url"], "./");
+        let public = serde_json::to_value(document(Some("https://exams.example.com/api/"))).unwrap();
+        assert_eq!(public["servers"][0]["url"], "https://exams.example.com/api");
+        assert_eq!(value()["openapi"].as_str().unwrap().get(..3), Some("3.1"));
+    }
+}

@@ -1,0 +1,427 @@
+//! Problems as callers see them (RFC 9457): the one table from code to status, the document, and where it is rendered.
+//!
+//! Handlers answer a [`Refused`]; the document is written once, at the edge, where the request's id is known.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::dto::common::{Outcome, outcome};
+use super::edge::Context;
+use crate::domain::problem::{Chunk, Code, Fault, FieldFault, Origin, VendorAnswer};
+
+/// The media type of every answer that is not a success.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// Most entries of `errors`: enough for any request a person can mend, and no answer much larger than its request.
+const MOST_ERRORS: usize = 200;
+
+/// The status of a problem with this code.
+#[must_use]
+pub fn status(code: Code) -> StatusCode {
+    match code {
+        Code::MalformedJson => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::InsufficientScope | Code::ConnectionForbidden => StatusCode::FORBIDDEN,
+        Code::NotFound | Code::ConnectionNotFound | Code::ProgramNotFound | Code::CandidateNotFound => {
+            StatusCode::NOT_FOUND
+        }
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        Code::AssignmentAlreadyExists
+        | Code::CandidateAlreadyExists
+        | Code::CandidateConflict
+        | Code::IdempotencyInProgress
+        | Code::SubjectUnsettled
+        | Code::VendorSeatLimitReached => StatusCode::CONFLICT,
+        Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::CapabilityUnsupported
+        | Code::ConnectionRequired
+        | Code::DuplicateItem
+        | Code::GroupNotFound
+        | Code::IdempotencyKeyReused
+        | Code::InvalidField
+        | Code::InvalidReference
+        | Code::MissingField
+        | Code::ValidationFailed
+        | Code::VendorRejectedRequest => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::ConnectionCredentialsInvalid | Code::ConnectionMisconfigured | Code::Skipped => {
+            StatusCode::FAILED_DEPENDENCY
+        }
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::VendorBadResponse | Code::VendorContractError | Code::VendorErrorUnmapped | Code::VendorInternalError => {
+            StatusCode::BAD_GATEWAY
+        }
+        Code::ConnectionSaturated
+        | Code::Draining
+        | Code::Overloaded
+        | Code::StoreUnavailable
+        | Code::VendorCircuitOpen
+        | Code::VendorClockSkew
+        | Code::VendorRateLimited
+        | Code::VendorUnavailable
+        | Code::VendorUnreachable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::VendorTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// Whether an answer with this code always says when to come back.
+pub(super) fn always_says_when(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RateLimited
+            | Code::Overloaded
+            | Code::Draining
+            | Code::ConnectionSaturated
+            | Code::VendorCircuitOpen
+            | Code::VendorRateLimited
+            | Code::IdempotencyInProgress
+            | Code::SubjectUnsettled
+    )
+}
+
+/// What went wrong, who must act, and what is known of the write.
+///
+/// Act on `code`, `outcome` and `retryable`; `title`, `detail` and `message` are for people and may change.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(super::operations::problem_example))]
+pub struct Problem {
+    /// `/problems/<code>`: names the kind of problem; `GET` it for what it means and who must act.
+    #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
+    pub kind: String,
+    /// The problem's kind in one sentence, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status, repeated.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// Names this occurrence.
+    #[schema(format = "uri-reference")]
+    pub instance: String,
+    /// The word to act on. New ones may come.
+    pub code: String,
+    /// Who must act.
+    pub origin: ProblemOrigin,
+    /// Whether the same request can succeed later without anybody changing anything. With outcome `unknown`: only with the
+    /// same `Idempotency-Key`.
+    pub retryable: bool,
+    /// What is known of the write.
+    pub outcome: Outcome,
+    /// Where the settled state will appear; comes with outcome `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uri-reference")]
+    pub resource: Option<String>,
+    /// The request's id, as in `X-Request-Id`.
+    pub request_id: String,
+    /// What the vendor said, where a vendor was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<ProblemVendor>,
+    /// Every member at fault, at most 200.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemField>,
+    /// What became of each vendor call, where one request took several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<ProblemChunk>,
+}
+
+/// Who has to do something about a problem.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemOrigin {
+    /// The caller: the request has to change.
+    Request,
+    /// The operator: the account or its settings at the vendor have to change.
+    Connection,
+    /// The vendor: its service answered wrongly, late or not at all.
+    Vendor,
+    /// The operator: the gateway itself cannot serve at the moment.
+    Gateway,
+}
+
+/// What the vendor said, for whoever has to talk to it. Secrets are masked.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProblemVendor {
+    /// The connection concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// The kind of vendor it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// What was asked of the vendor, in the gateway's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// The status the vendor answered; `null` when no answer came.
+    #[schema(required = true)]
+    pub http_status: Option<u16>,
+    /// The vendor's own code; `null` when it gave none.
+    #[schema(required = true)]
+    pub code: Option<String>,
+    /// The vendor's own message, at most 300 characters; `null` when it gave none.
+    #[schema(required = true)]
+    pub message: Option<String>,
+}
+
+/// What is wrong with one member of the request.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ProblemField {
+    /// RFC 6901 pointer into the request body (in a bulk result: into the row), `?name` for a query parameter, or the name
+    /// of a header.
+    pub pointer: String,
+    /// `missing_field`, `invalid_field`, `unknown_field`, `capability_unsupported`, `invalid_reference`, …
+    pub code: String,
+    /// What is wrong, in a sentence.
+    pub detail: String,
+}
+
+/// What became of one of several vendor calls made for one request.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ProblemChunk {
+    /// Position, in each of the lists, of the first entry sent in this call.
+    pub from: usize,
+    /// Position after the last entry sent in this call (of the longer list).
+    pub to: usize,
+    /// What is known of this call.
+    pub outcome: Outcome,
+}
+
+impl Problem {
+    /// The document for this fault in this request.
+    #[must_use]
+    pub(super) fn of(fault: &Fault, context: &Context) -> Self {
+        let Fault {
+            code,
+            outcome: known,
+            detail,
+            errors,
+            retry_after: _,
+            vendor,
+            connection,
+            resource,
+            reach: _,
+            proof: _,
+            lingering: _,
+            chunks,
+        } = fault;
+        let named = connection.as_ref().map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
+        let asked = (vendor.is_some() || connection.is_some())
+            .then(|| ProblemVendor::of(named, vendor.clone().unwrap_or_default()));
+        Self {
+            kind: format!("/problems/{}", code.as_str()),
+            title: code.title().to_owned(),
+            status: status(*code).as_u16(),
+            detail: detail.clone(),
+            instance: format!("/exchanges/{}", context.exchange),
+            code: code.as_str().to_owned(),
+            origin: origin(code.origin()),
+            retryable: code.retryable(),
+            outcome: outcome(*known),
+            resource: resource.clone(),
+            request_id: context.request_id.clone(),
+            vendor: asked,
+            errors: errors.iter().take(MOST_ERRORS).map(ProblemField::of).collect(),
+            chunks: chunks.iter().map(ProblemChunk::of).collect(),
+        }
+    }
+}
+
+impl ProblemVendor {
+    fn of((connection, vendor): (Option<String>, Option<String>), answer: VendorAnswer) -> Self {
+        let VendorAnswer { operation, http_status, code, message } = answer;
+        let operation = Some(operation).filter(|operation| !operation.is_empty());
+        Self { connection, vendor, operation, http_status, code, message }
+    }
+}
+
+impl ProblemField {
+    fn of(fault: &FieldFault) -> Self {
+        let FieldFault { pointer, code, detail } = fault;
+        Self { pointer: pointer.clone(), code: code.clone().into_owned(), detail: detail.clone() }
+    }
+}
+
+impl ProblemChunk {
+    fn of(chunk: &Chunk) -> Self {
+        let Chunk { from, to, outcome: known } = chunk;
+        Self { from: *from, to: *to, outcome: outcome(*known) }
+    }
+}
+
+/// The word for who must act.
+pub(super) fn origin(origin: Origin) -> ProblemOrigin {
+    match origin {
+        Origin::Request => ProblemOrigin::Request,
+        Origin::Connection => ProblemOrigin::Connection,
+        Origin::Vendor => ProblemOrigin::Vendor,
+        Origin::Gateway => ProblemOrigin::Gateway,
+    }
+}
+
+/// A request that ends with a problem.
+#[derive(Debug)]
+pub(super) struct Refused(Box<Fault>);
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self(Box::new(fault))
+    }
+}
+
+impl Refused {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Fault::new(code, detail).into()
+    }
+}
+
+/// A fault on its way to the edge, in the response's extensions.
+#[derive(Clone)]
+struct Unrendered(Box<Fault>);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = status(self.0.code).into_response();
+        response.extensions_mut().insert(Unrendered(self.0));
+        response
+    }
+}
+
+/// Writes the document of a refused request; every other answer passes unchanged.
+pub(super) fn rendered(mut response: Response, context: &Context) -> Response {
+    let Some(Unrendered(fault)) = response.extensions_mut().remove::<Unrendered>() else { return response };
+    if fault.code == Code::Internal {
+        tracing::error!(request_id = context.request_id, detail = fault.detail, "internal fault");
+    }
+    let mut problem = axum::Json(Problem::of(&fault, context)).into_response();
+    *problem.status_mut() = status(fault.code);
+    let headers = problem.headers_mut();
+    // What layers above the handler have said (`Allow` above all) stands.
+    headers.extend(
+        response.headers().iter().filter(|(name, _)| *name != "content-length").map(|(n, v)| (n.clone(), v.clone())),
+    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    if let Some(seconds) = wait_seconds(&fault) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if fault.code == Code::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    problem
+}
+
+/// Whole seconds, rounded up and never 0: a caller must not come back too early.
+fn wait_seconds(fault: &Fault) -> Option<u64> {
+    let default = always_says_when(fault.code).then_some(Duration::from_secs(1));
+    let wait = fault.retry_after.or(default)?;
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Some(seconds.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::outcome;
+    use crate::domain::problem::ConnectionName;
+
+    async fn answered(fault: Fault) -> (http::response::Parts, Value) {
+        let context = Context::example();
+        let (parts, body) = rendered(Refused::from(fault).into_response(), &context).into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_unknown_outcome_names_resource_and_vendor() {
+        let mut fault = Fault::unknown(Code::VendorTimeout, "No answer within 20 s.")
+            .said(VendorAnswer { operation: "assignments.create".to_owned(), ..VendorAnswer::default() })
+            .at("/candidates/cand_1");
+        fault.connection =
+            Some(ConnectionName { connection: "startexam-main".to_owned(), vendor: "startexam".to_owned() });
+        let (parts, body) = answered(fault).await;
+        assert_eq!(parts.status, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(parts.headers[CONTENT_TYPE], MEDIA_TYPE);
+        let context = Context::example();
+        assert_eq!(
+            body,
+            json!({
+                "type": "/problems/vendor_timeout",
+                "title": "The exam vendor did not answer in time",
+                "status": 504,
+                "detail": "No answer within 20 s.",
+                "instance": format!("/exchanges/{}", context.exchange),
+                "code": "vendor_timeout",
+                "origin": "vendor",
+                "retryable": true,
+                "outcome": "unknown",
+                "resource": "/candidates/cand_1",
+                "requestId": context.request_id,
+                "vendor": {
+                    "connection": "startexam-main", "vendor": "startexam", "operation": "assignments.create",
+                    "httpStatus": null, "code": null, "message": null,
+                },
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn members_with_nothing_to_say_are_absent() {
+        let (_, body) = answered(Fault::new(Code::NotFound, "x")).await;
+        for member in ["resource", "vendor", "errors", "chunks"] {
+            assert!(body.get(member).is_none(), "{member}");
+        }
+        assert_eq!(body["outcome"], "not_applied");
+    }
+
+    #[tokio::test]
+    async fn waiting_times_are_rounded_up_and_never_zero() {
+        for (wait, header) in [
+            (Some(Duration::ZERO), "1"),
+            (Some(Duration::from_millis(1)), "1"),
+            (Some(Duration::from_millis(1001)), "2"),
+            (None, "1"),
+        ] {
+            let (parts, _) = answered(Fault::new(Code::Overloaded, "x").after(wait)).await;
+            assert_eq!(parts.headers[RETRY_AFTER], header, "{wait:?}");
+        }
+        let (parts, _) = answered(Fault::unknown(Code::VendorUnavailable, "x")).await;
+        assert!(!parts.headers.contains_key(RETRY_AFTER), "only where somebody said so");
+    }
+
+    #[tokio::test]
+    async fn missing_credentials_are_asked_for() {
+        let (parts, _) = answered(Fault::new(Code::Unauthenticated, "x")).await;
+        assert_eq!(parts.headers[WWW_AUTHENTICATE], "Bearer");
+    }
+
+    #[test]
+    fn status_and_origin_agree() {
+        for code in Code::ALL {
+            let status = status(*code);
+            match code.origin() {
+                Origin::Request if *code == Code::Skipped => assert_eq!(status, StatusCode::FAILED_DEPENDENCY),
+                Origin::Request => assert!(status.is_client_error(), "{code:?}"),
+                Origin::Vendor | Origin::Gateway => assert!(status.is_server_error(), "{code:?}"),
+                Origin::Connection => assert!([409, 424].contains(&status.as_u16()), "{code:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_list_of_errors_is_bounded() {
+        let errors = (0..5000).map(|index| FieldFault::invalid(format!("/{index}"), "x")).collect();
+        let fault = Fault { outcome: outcome::Outcome::NotApplied, ..Fault::of_fields(errors) };
+        let (_, body) = answered(fault).await;
+        assert_eq!(body["errors"].as_array().unwrap().len(), MOST_ERRORS);
+    }
+}

@@ -1,0 +1,214 @@
+//! What a request says outside its body: who asks, path segments, query parameters, and the headers of a write.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path};
+use http::request::Parts;
+use http::{HeaderMap, Uri};
+
+use super::prefer::Preferences;
+use super::problem::Refused;
+use super::state::App;
+use crate::dispatch::Caller;
+use crate::domain::problem::{Code, Fault, FieldFault};
+
+/// Who asks, as the guard found out.
+pub(super) struct Asking(pub(super) Caller);
+
+impl FromRequestParts<App> for Asking {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Refused> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.map(Self).ok_or_else(|| Refused::new(Code::Internal, "The request came past the guard."))
+    }
+}
+
+/// The one parameter of the path, decoded.
+pub(super) struct Segment(pub(super) String);
+
+impl FromRequestParts<App> for Segment {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refused> {
+        let path = Path::<String>::from_request_parts(parts, app).await;
+        path.map(|Path(text)| Self(text)).map_err(|_| not_found().into())
+    }
+}
+
+/// An identifier in the path: a malformed one names nothing.
+pub(super) struct Id<T>(pub(super) T);
+
+impl<T: TryFrom<String>> FromRequestParts<App> for Id<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refused> {
+        let Segment(text) = Segment::from_request_parts(parts, app).await?;
+        T::try_from(text).map(Self).map_err(|_| not_found().into())
+    }
+}
+
+fn not_found() -> Fault {
+    Fault::new(Code::NotFound, "There is no such object.")
+}
+
+/// The headers of a write.
+pub(super) struct Writing {
+    pub(super) caller: Caller,
+    pub(super) preferences: Preferences,
+    pub(super) patience: Option<Duration>,
+}
+
+impl FromRequestParts<App> for Writing {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refused> {
+        let Asking(caller) = Asking::from_request_parts(parts, app).await?;
+        check_idempotency_key(&parts.headers)?;
+        let preferences = Preferences::of(&parts.headers);
+        let patience = Some(preferences.patience(app.server.request_timeout.0));
+        Ok(Self { caller, preferences, patience })
+    }
+}
+
+/// 1-255 visible ASCII characters, bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header §2.1).
+fn check_idempotency_key(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(()) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let quoted = text.strip_prefix('"').map(|rest| rest.strip_suffix('"').unwrap_or_default());
+    let key = quoted.map_or(Cow::Borrowed(text), |inner| Cow::Owned(inner.replace("\\\"", "\"").replace("\\\\", "\\")));
+    if values.next().is_none() && (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let detail = "must be one key of 1 to 255 visible ASCII characters, bare or in double quotes";
+    Err(Fault::of_fields(vec![FieldFault::invalid("Idempotency-Key", detail)]))
+}
+
+/// The query of a request, taken parameter by parameter; what is left at the end nobody knows.
+pub(super) struct Query {
+    left: Vec<(String, String)>,
+    faults: Vec<FieldFault>,
+}
+
+impl FromRequestParts<App> for Query {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Refused> {
+        Ok(Self::of(&parts.uri))
+    }
+}
+
+impl Query {
+    fn of(uri: &Uri) -> Self {
+        let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        Self { left: pairs.into_owned().collect(), faults: Vec::new() }
+    }
+
+    /// The parameter's text. Empty text is a fault: nobody means it.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let position = self.left.iter().position(|(known, _)| known == name)?;
+        let (_, value) = self.left.remove(position);
+        if self.left.iter().any(|(known, _)| known == name) {
+            self.left.retain(|(known, _)| known != name);
+            self.fault(name, "is given more than once");
+        } else if value.is_empty() || value.chars().count() > 1000 || value.chars().any(char::is_control) {
+            self.fault(name, "must have 1 to 1000 characters and no control characters");
+        }
+        Some(value)
+    }
+
+    /// The parameter's text, which has to be there.
+    pub(super) fn required(&mut self, name: &str) -> String {
+        self.text(name).unwrap_or_else(|| {
+            self.faults.push(FieldFault::missing(format!("?{name}"), "is needed"));
+            String::new()
+        })
+    }
+
+    /// The parameter in a form of its own; `expected` completes "must be …".
+    pub(super) fn parsed<T>(&mut self, name: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.text(name)?;
+        let parsed = parse(&text);
+        if parsed.is_none() && !self.faults.iter().any(|fault| fault.pointer == format!("?{name}")) {
+            self.fault(name, &format!("must be {expected}"));
+        }
+        parsed
+    }
+
+    /// `limit` and `cursor` of a list.
+    pub(super) fn page(&mut self) -> (usize, Option<String>) {
+        let limit = |text: &str| usize::from_str(text).ok().filter(|limit| (1..=200).contains(limit));
+        (self.parsed("limit", "a number from 1 to 200", limit).unwrap_or(50), self.text("cursor"))
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// `validation_failed` with every parameter at fault.
+    pub(super) fn finish(mut self) -> Result<(), Fault> {
+        let unknown = |(name, _): &(String, String)| {
+            FieldFault::new(format!("?{name}"), FieldFault::UNKNOWN, "unknown query parameter")
+        };
+        self.faults.extend(self.left.iter().map(unknown));
+        if self.faults.is_empty() { Ok(()) } else { Err(Fault::of_fields(self.faults)) }
+    }
+
+    fn fault(&mut self, name: &str, detail: &str) {
+        self.faults.push(FieldFault::invalid(format!("?{name}"), detail));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_taken_bare_and_quoted() {
+        let check = |value: &str| {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            check_idempotency_key(&HeaderMap::from_iter([(http::HeaderName::from_static("idempotency-key"), value)]))
+        };
+        let longest = "k".repeat(255);
+        for good in ["a", "\"a\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", "\"a\\\"b\"", &longest, "#!~"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["", "\"\"", "a b", "\"a b\"", "\"a", "ä", &"k".repeat(256), "\t"] {
+            assert_eq!(check(bad).unwrap_err().errors[0].pointer, "Idempotency-Key", "{bad}");
+        }
+        assert!(check_idempotency_key(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn two_keys_are_none() {
+        let mut headers = HeaderMap::new();
+        headers.append("idempotency-key", HeaderValue::from_static("a"));
+        headers.append("idempotency-key", HeaderValue::from_static("b"));
+        assert!(check_idempotency_key(&headers).is_err());
+    }
+
+    #[test]
+    fn every_fault_of_a_query_is_told() {
+        let uri: Uri = "/x?limit=0&stat=1&candidate=a&candidate=b&cursor=&state=odd".parse().unwrap();
+        let mut query = Query::of(&uri);
+        query.page();
+        query.text("candidate");
+        query.required("assessment");
+        query.parsed("state", "a state", |text| (text == "pending").then_some(()));
+        let errors = query.finish().unwrap_err().errors;
+        let told: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(told, ["?limit", "?cursor", "?candidate", "?assessment", "?state", "?stat"]);
+    }
+
+    #[test]
+    fn values_are_decoded() {
+        let mut query = Query::of(&"/x?externalId=a%20b+c%2Fd&limit=200".parse().unwrap());
+        assert_eq!(query.required("externalId"), "a b c/d");
+        assert_eq!(query.page(), (200, None));
+        assert!(query.finish().is_ok());
+    }
+}

@@ -1,0 +1,143 @@
+//! What the program says about a configuration.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const EVERY_KEY: &str = include_str!("../fixtures/every-key.toml");
+/// What must never come out.
+const PLANTED: &str = "hushhushdonttellthis";
+const HASH: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+
+fn folder(text: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
+    folder
+}
+
+/// `examgate check` in this folder, with nothing in its environment but these variables.
+fn check(folder: &Path, variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_examgate"))
+        .arg("check")
+        .current_dir(folder)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+fn minimal() -> String {
+    format!(
+        "[auth.clients.lms]\nkey_sha256 = [\"{HASH}\"]\nscopes = [\"candidates:write\"]\n\
+         [connections.main]\nvendor = \"examtesting\"\ninstitution_id = \"1\"\napi_key = \"env:KEY\"\napi_pass = \"plain:{PLANTED}\"\n"
+    )
+}
+
+#[test]
+fn every_key_of_the_documentation_is_accepted() {
+    let folder = folder(EVERY_KEY);
+    let output = check(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let lines = text(&output.stderr);
+    // The five secrets the example keeps in the environment are all that is missing.
+    assert_eq!(lines.lines().count(), 5, "{lines}");
+    assert!(lines.lines().all(|line| line.starts_with("examgate.toml:") && line.ends_with(" is not set")), "{lines}");
+}
+
+#[test]
+fn all_faults_come_at_once_with_key_and_line() {
+    let folder = folder(&(minimal() + "timeout = 5\nbase_ulr = \"x\"\n[store]\nretention = \"soon\"\n"));
+    let output = check(folder.path(), &[("EXAMGATE__SERVER__LISTEN", PLANTED)]);
+    assert_eq!(output.status.code(), Some(2));
+    let lines = text(&output.stderr);
+    for expected in [
+        "examgate.toml:7: connections.main.api_key: environment variable KEY is not set",
+        "examgate.toml:9: connections.main.timeout: expected a duration such as",
+        "examgate.toml:10: connections.main.base_ulr: there is no such key (did you mean base_url?)",
+        "examgate.toml:12: store.retention: expected a duration such as",
+        "environment variable EXAMGATE__SERVER__LISTEN: server.listen: expected an address and a port",
+    ] {
+        assert!(lines.lines().any(|line| line.starts_with(expected)), "{expected}\n{lines}");
+    }
+    assert!(!lines.contains(PLANTED), "{lines}");
+}
+
+#[test]
+fn a_configuration_in_order_is_checked_to_the_end() {
+    let folder = folder(&minimal());
+    let output = check(folder.path(), &[("KEY", PLANTED)]);
+    let (lines, faults) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{lines}{faults}");
+    assert!(
+        lines.contains("configuration: ok")
+            && lines.contains("store: ok")
+            && lines.contains("connection main: unchecked: ")
+    );
+    assert!(!lines.contains(PLANTED) && !faults.contains(PLANTED), "{lines}{faults}");
+    let again = check(folder.path(), &[("KEY", PLANTED)]);
+    assert_eq!(again.status.code(), Some(0), "the key that was made opens the store again");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_key_that_is_made_is_the_owner_s_alone_and_not_made_twice() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder(&minimal());
+    assert_eq!(check(folder.path(), &[("KEY", "aaaa")]).status.code(), Some(0));
+    let key = folder.path().join("examgate.key");
+    assert_eq!(fs::metadata(&key).expect("a key").permissions().mode() & 0o777, 0o600);
+    fs::remove_file(&key).expect("the key can be lost");
+    let output = check(folder.path(), &[("KEY", "aaaa")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("store.encryption_key: file examgate.key is missing, but the database"));
+    assert!(!key.exists());
+}
+
+#[test]
+fn the_wrong_key_is_a_fault_of_the_store() {
+    let folder = folder(&minimal());
+    assert_eq!(check(folder.path(), &[("KEY", "aaaa")]).status.code(), Some(0));
+    fs::write(folder.path().join("examgate.key"), data_encoding::BASE64.encode(&[9; 32])).expect("another key");
+    let output = check(folder.path(), &[("KEY", "aaaa")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("store: fault: "), "{output:?}");
+}
+
+#[test]
+fn the_environment_comes_on_top() {
+    let folder = folder(&minimal());
+    let store = folder.path().join("elsewhere.db");
+    let url = format!("sqlite:{}", store.display());
+    let variables = [
+        ("EXAMGATE__STORE__URL", url.as_str()),
+        ("EXAMGATE__CONNECTIONS__MAIN__API_KEY", "plain:007"),
+        ("EXAMGATE__CONNECTIONS__MAIN__MAX_IN_FLIGHT", "2"),
+    ];
+    let output = check(folder.path(), &variables);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(store.exists());
+}
+
+#[test]
+fn the_file_is_found_by_option_variable_or_place() {
+    let nowhere = tempfile::tempdir().expect("a temporary folder");
+    let output = check(nowhere.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(
+        told.starts_with("examgate.toml: cannot be read: ") && told.contains("--config FILE or EXAMGATE_CONFIG"),
+        "{told}"
+    );
+
+    let elsewhere = folder("[server]\nlisten = \"x\"\n");
+    let file = elsewhere.path().join("examgate.toml").display().to_string();
+    let output = check(nowhere.path(), &[("EXAMGATE_CONFIG", &file)]);
+    assert!(text(&output.stderr).starts_with(&format!("{file}:2: server.listen: ")), "{output:?}");
+}
