@@ -160,11 +160,7 @@ impl Maker {
                 if_exists: IfAssignmentExists::Fail,
                 reference: Some("order 7".into()),
             },
-<<<<<<< HEAD
             vendor_key: "ada@example.org".into(),
-=======
-            vendor_key: "vendor-key".to_owned(),
->>>>>>> main
             assessment_ref: "fa19e351".into(),
             subject: subject.to_owned(),
             state: AssignmentState::Assigned,
