@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use examgate::commands::{self, Process};
 
 fn main() -> ExitCode {
-    commands::run(Process::current())
+    commands::run(&Process::current())
 }

@@ -17,8 +17,12 @@ use crate::store::{SqliteStore, Store as _};
                         connection: ok, unchecked (nothing harmless can be called there; no fault) or fault.\nExit \
                         code: 0 no fault, 1 store or connection at fault, 2 configuration at fault.")]
 pub(super) struct Options {
-    /// The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]
-    #[arg(long, value_name = "FILE")]
+    /// The configuration file
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
+    )]
     config: Option<PathBuf>,
 }
 

@@ -65,7 +65,7 @@ impl From<Vec<ConfigFault>> for Failure {
 
 /// Does what the process was asked for.
 #[must_use]
-pub fn run(process: Process) -> ExitCode {
+pub fn run(process: &Process) -> ExitCode {
     let arguments = match Arguments::try_parse_from(&process.arguments) {
         Ok(arguments) => arguments,
         Err(told) => {
@@ -75,11 +75,11 @@ pub fn run(process: Process) -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Serve(options) => serve::run(&options, &process),
-        Command::Sandbox(options) => sandbox::run(&options, &process),
-        Command::Check(options) => check::run(&options, &process),
+        Command::Serve(options) => serve::run(&options, process),
+        Command::Sandbox(options) => sandbox::run(&options, process),
+        Command::Check(options) => check::run(&options, process),
         Command::Openapi(options) => openapi::run(&options),
-        Command::Key(command) => key::run(&command, &process),
+        Command::Key(command) => key::run(&command, process),
         Command::Probe(options) => probe::run(&options),
     };
     match done {

@@ -1,6 +1,5 @@
 //! `serve`: the gateway.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,8 +28,12 @@ const UPKEEP: Duration = Duration::from_secs(5);
                         way (server.shutdown_grace); the second ends the process at once. RUST_LOG sets what is \
                         logged.")]
 pub(super) struct Options {
-    /// The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]
-    #[arg(long, value_name = "FILE")]
+    /// The configuration file
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
+    )]
     config: Option<PathBuf>,
 }
 
@@ -114,11 +117,9 @@ fn operators(
     }))
 }
 
-fn upkeep(metrics: PrometheusHandle, ended: CancellationToken) -> impl Future<Output = ()> {
-    async move {
-        let mut ticks = tokio::time::interval(UPKEEP);
-        while ended.run_until_cancelled(ticks.tick()).await.is_some() {
-            metrics.run_upkeep();
-        }
+async fn upkeep(metrics: PrometheusHandle, ended: CancellationToken) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+        metrics.run_upkeep();
     }
 }

@@ -74,7 +74,7 @@ impl<'a> Faults<'a> {
     }
 
     /// Whether the value at this path is the text of an environment variable.
-    pub(super) fn from_environment(&self, path: &[&str]) -> bool {
+    pub(super) fn is_variable(&self, path: &[&str]) -> bool {
         let path: Path = path.iter().map(|&name| name.to_owned()).collect();
         matches!(place(self.places, &path), Some(Place::Environment(_)))
     }

@@ -13,6 +13,8 @@ use super::fault::{Faults, Path, Place, Places, place};
 use super::suggest;
 use crate::domain::reading::{ReadFault, ReadFaultKind, read};
 
+const NO_SUCH_KEY: &str = "there is no such key";
+
 /// Reads the part of the configuration below `at`. After a fault, which is told, stand-ins take the place of what could not
 /// be read, so that the rest can be checked too; `None` where that does not help.
 pub(super) fn section<T: DeserializeOwned>(
@@ -59,7 +61,7 @@ pub(super) fn section_with<T>(
 pub(super) fn table(value: &Value, at: &[&str], faults: &mut Faults<'_>) -> Option<serde_json::Map<String, Value>> {
     let table = match value {
         Value::Object(members) => Some(members.clone()),
-        Value::String(text) if faults.from_environment(at) => serde_json::from_str(text).ok(),
+        Value::String(text) if faults.is_variable(at) => serde_json::from_str(text).ok(),
         _ => None,
     };
     if table.is_none() {
@@ -174,7 +176,7 @@ impl Reading<'_> {
 /// The fault with a sentence that quotes no value. serde's wording is stable (`Unexpected`'s `Display`).
 fn named(mut fault: ReadFault) -> ReadFault {
     if fault.kind == ReadFaultKind::Unknown {
-        fault.detail = "there is no such key".to_owned();
+        NO_SUCH_KEY.clone_into(&mut fault.detail);
     }
     if fault.kind != ReadFaultKind::Invalid {
         return fault;
@@ -182,7 +184,7 @@ fn named(mut fault: ReadFault) -> ReadFault {
     if let Some(name) = quoted(&fault.detail, "unknown field `") {
         fault.path.push(name);
         fault.kind = ReadFaultKind::Unknown;
-        fault.detail = "there is no such key".to_owned();
+        NO_SUCH_KEY.clone_into(&mut fault.detail);
         return fault;
     }
     let detail = &fault.detail;

@@ -67,8 +67,8 @@ fn general(section: &[impl AsRef<str>]) -> String {
         [first, second, ..] if first.as_ref() == "auth" && second.as_ref() == "clients" => 2,
         _ => usize::MAX,
     };
-    let names = section.iter().enumerate().map(|(index, name)| if index == named { "*" } else { name.as_ref() });
-    names.collect::<Vec<_>>().join(".")
+    let parts = section.iter().enumerate().map(|(index, name)| if index == named { "*" } else { name.as_ref() });
+    parts.collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]

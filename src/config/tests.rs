@@ -127,16 +127,15 @@ fn the_embedded_defaults_are_the_documented_ones() {
 
 #[test]
 fn the_documented_connection_defaults_are_the_coded_ones() {
-    let documented: String = DEFAULTS
+    let documented: Vec<&str> = DEFAULTS
         .lines()
         .skip_while(|line| !line.starts_with("# vendor = \"startexam\""))
-        .skip(1)
         .take_while(|line| *line != "#")
         .filter(|line| ConnectionSettings::KEYS.iter().any(|key| line.starts_with(&format!("# {key} = "))))
-        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .map(|line| line.trim_start_matches("# "))
         .collect();
-    assert_eq!(documented.lines().count(), ConnectionSettings::KEYS.len());
-    let config = loaded(&(client("") + &startexam(&documented)), &[]);
+    assert_eq!(documented.len(), ConnectionSettings::KEYS.len());
+    let config = loaded(&(client("") + &startexam(&documented.join("\n"))), &[]);
     let coded = ConnectionSettings::default();
     assert_eq!(format!("{:?}", config.connections["startexam-main"].settings), format!("{coded:?}"));
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Caller, Gateway, call};
 use crate::domain::capability::{Capability, Descriptor, Operation};
-use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault};
+use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, VendorAnswer};
 use crate::domain::vendor::{Attempt, Health, Vendor};
 use crate::transport::{Circuit, ConnectionSettings};
 use crate::vendors::Connected;
@@ -114,7 +114,8 @@ impl Connection {
             return Ok(capability);
         }
         let detail = format!("{} has no {}. {}", descriptor.name, operation.as_str(), capability.note);
-        Err(self.own(Fault::new(Code::CapabilityUnsupported, detail.trim_end())))
+        let asked = VendorAnswer { operation: operation.as_str().to_owned(), ..VendorAnswer::default() };
+        Err(self.own(Fault::new(Code::CapabilityUnsupported, detail.trim_end()).said(asked)))
     }
 
     /// The fault with the connection it is about.

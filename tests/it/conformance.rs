@@ -119,7 +119,7 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
         let traveller = travellers.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
         let first = gateway.post("/candidates", &with_connection((traveller.candidate)(1), traveller.connection)).await;
         assert_eq!(first.status, 201, "{kind}: {first:?}");
-        // Deleting comes last: the others need the candidate.
+        // Deleting comes last: the others need the candidate. Cancelling books first, which by then is a reuse.
         let mut operations = Operation::ALL;
         operations.sort_by_key(|operation| *operation == Operation::CandidatesDelete);
         for operation in operations {
@@ -141,8 +141,7 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
                 assert_eq!(after, before, "{what}");
             } else {
                 assert_eq!(answer.problem(), (422, "capability_unsupported", "not_applied"), "{what}");
-                let booked = usize::from(operation == Operation::AssignmentsCancel);
-                assert_eq!(after, before + booked, "{what}: something reached the vendor");
+                assert_eq!(after, before, "{what}: something reached the vendor");
             }
         }
     }
