@@ -12,6 +12,8 @@ mod architecture;
 mod commands;
 mod configuration;
 mod conformance;
+mod http;
+mod openapi;
 mod problems;
 mod sandbox;
 mod support;

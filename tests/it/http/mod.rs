@@ -1,0 +1,154 @@
+//! The public face on its own, over a gateway without connections: everything a request can get wrong before a vendor is
+//! thought of.
+
+mod describing;
+mod protecting;
+mod reading;
+mod serving;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use examgate::config::{Auth, ClientSettings, RateLimit, ServerSettings};
+use examgate::dispatch::{Allowed, Catalogue, Gateway};
+use examgate::domain::environment::{Clock, Entropy, Environment};
+use examgate::domain::scope::Scope;
+use examgate::domain::units::{Size, Span};
+use examgate::http::{Face, Limits, router, serve};
+use examgate::store::{Keyring, SqliteStore};
+use jiff::Timestamp;
+use reqwest::{Method, Response};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+struct Machine;
+
+impl Clock for Machine {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+impl Entropy for Machine {
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("randomness");
+    }
+}
+
+/// The keys of the two clients: one may do everything, the other may read candidates and ask twice.
+const ALL: &str = "key-of-all";
+const FEW: &str = "key-of-few";
+
+/// A face with small limits.
+pub fn face() -> Face {
+    let environment = Environment { clock: Arc::new(Machine), entropy: Arc::new(Machine) };
+    let keyring = Keyring::new(&Keyring::generate(&environment), &[]).expect("a keyring");
+    let store = SqliteStore::in_memory(keyring, environment.clone()).expect("a store");
+    let client = |name: &str, key: &str, scopes: &[Scope], burst: u32| ClientSettings {
+        name: name.to_owned(),
+        tenant: name.to_owned(),
+        key_sha256: vec![Sha256::digest(key.as_bytes()).into()],
+        scopes: scopes.iter().copied().collect::<BTreeSet<_>>(),
+        connections: Allowed::All,
+        default_connection: None,
+        rate_limit: RateLimit { requests_per_second: if burst > 10 { burst } else { 1 }, burst },
+    };
+    let clients = [client("all", ALL, Scope::ALL, 100_000), client("few", FEW, &[Scope::CandidatesRead], 2)];
+    Face {
+        gateway: Gateway::new(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone()),
+        server: ServerSettings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            admin_listen: None,
+            base_path: String::new(),
+            public_url: None,
+            body_limit: Size(1000),
+            bulk_body_limit: Size(100_000),
+            request_timeout: Span(Duration::from_secs(60)),
+            shutdown_grace: Span(Duration::from_secs(5)),
+        },
+        auth: Auth::Keys(clients.into_iter().map(|client| (client.name.clone(), client)).collect()),
+        environment,
+        limits: Limits::default(),
+    }
+}
+
+/// A face that listens; it stops when dropped.
+pub struct Served {
+    pub address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+pub async fn served(face: &Face) -> Served {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    tokio::spawn(serve(listener, router(face), shutdown, Duration::from_secs(5)));
+    Served { address, _stop: stop }
+}
+
+/// An answer with its body as JSON (or as text, where it is none).
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a whole answer");
+        Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    /// Status and code of a problem, whose other members must agree.
+    pub fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], self.status);
+        assert_eq!(self.body["requestId"], self.header("x-request-id"));
+        assert_eq!(self.body["type"], format!("/problems/{}", self.body["code"].as_str().expect("a code")));
+        assert!(self.body["instance"].as_str().expect("an instance").starts_with("/exchanges/exc_"));
+        (self.status, self.body["code"].as_str().expect("a code"))
+    }
+
+    /// Pointer and code of every member at fault.
+    pub fn errors(&self) -> Vec<(&str, &str)> {
+        let text = |error: &'_ Value, member: &str| error[member].as_str().map(str::len).is_some();
+        let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        assert!(errors.iter().all(|error| text(error, "detail")), "{errors:?}");
+        errors.iter().map(|e| (e["pointer"].as_str().expect("text"), e["code"].as_str().expect("text"))).collect()
+    }
+}
+
+impl Served {
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        crate::support::gateway::http().request(method, format!("http://{}{path}", self.address)).bearer_auth(ALL)
+    }
+
+    pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        crate::support::gateway::http().request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        sent(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        sent(self.request(Method::POST, path).json(body)).await
+    }
+}
+
+pub async fn sent(request: reqwest::RequestBuilder) -> Answer {
+    Answer::of(request.send().await.expect("an answer")).await
+}

@@ -1,0 +1,103 @@
+//! Who may ask, and how much.
+
+use std::sync::Arc;
+
+use examgate::config::Auth;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{FEW, face, sent, served};
+
+#[tokio::test]
+async fn nobody_gets_past_without_a_key() {
+    let served = served(&face()).await;
+    for request in [
+        served.anonymous(Method::GET, "/candidates?externalId=x"),
+        served.anonymous(Method::GET, "/candidates?externalId=x").bearer_auth("wrong"),
+        served.anonymous(Method::GET, "/candidates?externalId=x").header("x-api-key", "wrong"),
+        served.anonymous(Method::POST, "/candidates/bulk").body("not even read"),
+    ] {
+        let answer = sent(request).await;
+        assert_eq!(answer.problem(), (401, "unauthenticated"));
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+}
+
+#[tokio::test]
+async fn either_header_carries_the_key() {
+    let served = served(&face()).await;
+    assert_eq!(served.get("/vendors").await.status, 200);
+    assert_eq!(sent(served.anonymous(Method::GET, "/vendors").header("x-api-key", super::ALL)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_lacking_scope_is_refused_before_the_body_is_read() {
+    let served = served(&face()).await;
+    let answer = sent(served.anonymous(Method::POST, "/candidates").bearer_auth(FEW).body("no JSON")).await;
+    assert_eq!(answer.problem(), (403, "insufficient_scope"));
+    assert!(answer.body["detail"].as_str().unwrap().contains("candidates:write"));
+}
+
+#[tokio::test]
+async fn a_used_up_rate_says_when_to_come_back() {
+    let served = served(&face()).await;
+    let ask = || sent(served.anonymous(Method::GET, "/candidates?externalId=x").bearer_auth(FEW));
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        answers.push(ask().await);
+    }
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    assert!(!refused.is_empty());
+    for answer in refused {
+        assert_eq!(answer.problem(), (429, "rate_limited"));
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    assert_eq!(served.get("/vendors").await.status, 200, "another client's rate is its own");
+}
+
+#[tokio::test]
+async fn no_room_is_told_at_once() {
+    let mut face = face();
+    face.limits.in_flight = 0;
+    let served = served(&face).await;
+    let answer = served.get("/vendors").await;
+    assert_eq!(answer.problem(), (503, "overloaded"));
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(served.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_describes_the_gateway_needs_no_key() {
+    let served = served(&face()).await;
+    for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/vendor_timeout"] {
+        assert_eq!(sent(served.anonymous(Method::GET, path)).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn without_authentication_everybody_is_one_client_with_all_scopes() {
+    let mut face = face();
+    face.auth = Auth::None;
+    let served = served(&face).await;
+    assert_eq!(sent(served.anonymous(Method::GET, "/connections")).await.status, 200);
+    let answer = sent(served.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "x" }))).await;
+    assert_eq!(answer.problem().0, 422, "there is no connection, but everything before was in order");
+}
+
+#[tokio::test]
+async fn the_admin_face_shows_metrics_and_nothing_of_the_api() {
+    let router = examgate::http::admin_router(&face(), Some(Arc::new(|| "metric 1\n".to_owned())));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    tokio::spawn(examgate::http::serve(listener, router, shutdown, std::time::Duration::from_secs(1)));
+    let get = |path: &str| crate::support::gateway::http().get(format!("http://{address}{path}"));
+    let metrics = sent(get("/metrics")).await;
+    assert_eq!((metrics.status, &metrics.body), (200, &json!("metric 1\n")));
+    assert_eq!(sent(get("/livez")).await.status, 200);
+    assert_eq!(sent(get("/readyz")).await.status, 200);
+    assert_eq!(sent(get("/candidates")).await.problem(), (404, "not_found"));
+}

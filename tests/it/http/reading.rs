@@ -1,0 +1,184 @@
+//! What a request can get wrong, and that each wrong is told as the problem it is.
+
+use bytes::Bytes;
+use http_body::Frame;
+use reqwest::{Body, Method};
+use serde_json::{Value, json};
+
+use super::{Answer, Served, face, sent, served};
+
+async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+    sent(served.request(Method::POST, path).header("content-type", content_type).body(body)).await
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems() {
+    let served = served(&face()).await;
+    for path in ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/%ff"] {
+        assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
+    }
+    let answer = sent(served.request(Method::PUT, "/candidates")).await;
+    assert_eq!(answer.problem(), (405, "method_not_allowed"));
+    let mut allowed: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
+    allowed.sort_unstable();
+    assert_eq!(allowed, ["GET", "HEAD", "POST"]);
+}
+
+#[tokio::test]
+async fn malformed_ids_name_nothing() {
+    let served = served(&face()).await;
+    for path in [
+        "/candidates/cand_1",
+        "/candidates/%00",
+        "/candidates/%ff",
+        "/candidates/asg_00000000000000000000000000000000",
+        "/candidates/cand_00000000000000000000000000000000",
+        "/assignments/..%2f..%2fetc",
+        "/vendors/odd",
+    ] {
+        assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_must_be_strict_json() {
+    let served = served(&face()).await;
+    for (content_type, body, status, code) in [
+        ("text/plain", "{}", 415, "unsupported_media_type"),
+        ("application/json; charset=utf-16", "{}", 415, "unsupported_media_type"),
+        ("application/json", "", 400, "malformed_json"),
+        ("application/json", "{", 400, "malformed_json"),
+        ("application/json", "{} {}", 400, "malformed_json"),
+        ("application/json", r#"{"name":{"givenName":"a","givenName":"b"}}"#, 400, "malformed_json"),
+        ("application/json", "[]", 422, "validation_failed"),
+        ("application/json", "null", 422, "validation_failed"),
+    ] {
+        let answer = posted(&served, "/candidates", content_type, body).await;
+        assert_eq!(answer.problem(), (status, code), "{content_type} {body}");
+    }
+    let answer = posted(&served, "/candidates/bulk", "application/x-ndjson", "{}\n").await;
+    assert_eq!(answer.problem(), (415, "unsupported_media_type"));
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_with_and_without_a_length() {
+    let served = served(&face()).await;
+    let long = format!("{{\"externalId\":\"{}\"}}", "x".repeat(1000));
+    let answer = posted(&served, "/candidates", "application/json", long.clone()).await;
+    assert_eq!(answer.problem(), (413, "payload_too_large"));
+    let pieces: Vec<_> = long.as_bytes().chunks(100).map(|piece| Frame::data(Bytes::copy_from_slice(piece))).collect();
+    let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));
+    let chunked = Body::wrap(http_body_util::StreamBody::new(pieces));
+    let answer = posted(&served, "/candidates", "application/json", chunked).await;
+    assert_eq!(answer.problem(), (413, "payload_too_large"));
+    let bulk = json!({ "items": [{ "externalId": "x".repeat(2000) }] });
+    assert_ne!(served.post("/candidates/bulk", &bulk).await.status, 413, "bulks have a limit of their own");
+}
+
+#[tokio::test]
+async fn every_member_at_fault_is_told() {
+    let served = served(&face()).await;
+    let body = json!({
+        "externalId": "", "emial": "x", "email": "nobody", "name": ["Jane"], "active": "yes",
+        "phoneNumbers": [{ "type": "fax", "value": "1" }], "ifExists": "replace", "password": 12,
+    });
+    let answer = served.post("/candidates", &body).await;
+    assert_eq!(answer.problem(), (422, "validation_failed"));
+    let mut errors = answer.errors();
+    errors.sort_unstable();
+    let expected = [
+        ("/active", "invalid_field"),
+        ("/email", "invalid_field"),
+        ("/emial", "unknown_field"),
+        ("/externalId", "invalid_field"),
+        ("/ifExists", "invalid_field"),
+        ("/name", "invalid_field"),
+        ("/password", "invalid_field"),
+        ("/phoneNumbers/0/type", "invalid_field"),
+    ];
+    assert_eq!(errors, expected);
+
+    let answer = served.post("/assignments", &json!({ "validFrom": "soon", "candidate": {} })).await;
+    let mut errors = answer.errors();
+    errors.sort_unstable();
+    let expected = [("/assessment", "missing_field"), ("/candidate", "invalid_field"), ("/validFrom", "invalid_field")];
+    assert_eq!(errors, expected);
+}
+
+#[tokio::test]
+async fn a_body_of_nothing_but_faults_is_answered_with_a_bounded_list() {
+    let mut face = face();
+    face.server.body_limit.0 = 1 << 20;
+    let served = served(&face).await;
+    let members: serde_json::Map<String, Value> = (0..20_000).map(|index| (format!("m{index}"), json!(1))).collect();
+    let answer = served.post("/candidates", &Value::Object(members)).await;
+    assert_eq!(answer.errors().len(), 200);
+    let answer = served.post("/candidates", &json!({ "phoneNumbers": vec![1; 20_000] })).await;
+    assert_eq!(answer.problem(), (422, "validation_failed"));
+    assert!(answer.errors().len() <= 200);
+}
+
+#[tokio::test]
+async fn query_parameters_are_read_as_strictly() {
+    let served = served(&face()).await;
+    for (path, errors) in [
+        ("/candidates", vec![("?externalId", "missing_field")]),
+        ("/candidates?externalId=x&externalID=y", vec![("?externalID", "unknown_field")]),
+        ("/assignments?limit=201&state=odd", vec![("?state", "invalid_field"), ("?limit", "invalid_field")]),
+        ("/assignments?candidate=x", vec![("?candidate", "invalid_field")]),
+        ("/vendors?cursor=odd", vec![("?cursor", "invalid_field")]),
+        ("/vendors/startexam?verbose=1", vec![("?verbose", "unknown_field")]),
+    ] {
+        let answer = served.get(path).await;
+        assert_eq!(answer.problem(), (422, "validation_failed"), "{path}");
+        assert_eq!(answer.errors(), errors, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn only_callers_who_read_json_are_answered() {
+    let served = served(&face()).await;
+    let answer = sent(served.request(Method::GET, "/vendors").header("accept", "text/html")).await;
+    assert_eq!(answer.problem(), (406, "not_acceptable"));
+    let answer = sent(served.request(Method::GET, "/vendors").header("accept", "text/html, */*;q=0.1")).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_sent_to_no_connection_says_so() {
+    let served = served(&face()).await;
+    let answer = served.post("/candidates", &json!({ "externalId": "x" })).await;
+    assert_eq!(answer.problem(), (422, "connection_required"));
+    let answer = served.post("/candidates", &json!({ "externalId": "x", "connection": "odd" })).await;
+    assert_eq!(answer.problem(), (404, "connection_not_found"));
+    assert_eq!(served.get("/connections/odd").await.problem(), (404, "connection_not_found"));
+    let body = json!({ "email": "jane.doe@example.com" });
+    let answer = served.post("/candidates/search", &body).await;
+    assert_eq!((answer.status, answer.body), (200, json!({ "items": [], "nextCursor": null })));
+}
+
+#[tokio::test]
+async fn keys_of_writes_must_have_the_right_form() {
+    let served = served(&face()).await;
+    let write = |key: &str| {
+        let request = served.request(Method::POST, "/candidates").json(&json!({ "connection": "odd" }));
+        sent(request.header("idempotency-key", key.to_owned()))
+    };
+    assert_eq!(write("a b").await.errors(), [("Idempotency-Key", "invalid_field")]);
+    assert_eq!(write("8e03978e").await.problem(), (404, "connection_not_found"));
+}
+
+#[tokio::test]
+async fn request_ids_are_taken_over_or_made() {
+    let served = served(&face()).await;
+    let named = |id: &'static str| sent(served.request(Method::GET, "/vendors").header("x-request-id", id));
+    assert_eq!(named("abc-1:2.3_4").await.header("x-request-id"), "abc-1:2.3_4");
+    for unfit in ["a b", "", "<script>"] {
+        let answer = named(unfit).await;
+        assert!(answer.header("x-request-id").starts_with("req_"), "{unfit}");
+    }
+    let answer = served.get("/odd").await;
+    assert_eq!(answer.body["requestId"], answer.header("x-request-id"));
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+}

@@ -1,0 +1,80 @@
+//! The accept loop: what a connection can do wrong, and how the gateway stops.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use super::{face, sent, served};
+
+/// Everything the gateway answers to these bytes, until it closes.
+async fn raw(address: std::net::SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset after the answer is as good as a close.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_ends_as_a_problem() {
+    let mut face = face();
+    face.limits.body_allowance = Duration::from_millis(50);
+    let served = served(&face).await;
+    let request = format!(
+        "POST /candidates HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\n\r\n{{",
+        super::ALL
+    );
+    let answer = raw(served.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("malformed_json") && answer.contains("did not arrive in time"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused() {
+    let served = served(&face()).await;
+    for bytes in
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a client hello, say"[..], b"EHLO mail.example.com\r\n\r\n"]
+    {
+        let answer = raw(served.address, bytes).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    let many: String = (0..200).map(|index| format!("X-{index}: 1\r\n")).collect();
+    let answer = raw(served.address, format!("GET /livez HTTP/1.1\r\nHost: a\r\n{many}\r\n").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_eq!(served.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_head_request_has_the_headers_of_a_get_and_no_body() {
+    let served = served(&face()).await;
+    let answer = raw(served.address, b"HEAD /odd HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn stopping_refuses_new_connections_and_ends() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    let serving = tokio::spawn(examgate::http::serve(
+        listener,
+        examgate::http::router(&face()),
+        shutdown,
+        Duration::from_secs(30),
+    ));
+    // An idle kept-alive connection must not hold the stop up.
+    let client = crate::support::gateway::http();
+    let answer = sent(client.request(Method::GET, format!("http://{address}/livez"))).await;
+    assert_eq!(answer.status, 200);
+    drop(stop);
+    serving.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}

@@ -1,0 +1,14 @@
+//! The description kept in the repository is the one the program makes.
+
+use std::path::Path;
+
+use examgate::http::{document, printed};
+
+#[test]
+fn the_description_in_the_repository_is_the_programs_own() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/examgate.json");
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let made = printed(&document(None)).expect("it can be written");
+    let differing = kept.lines().zip(made.lines()).position(|(kept, made)| kept != made);
+    assert!(kept == made, "differs from line {differing:?}; write it anew: examgate openapi > openapi/examgate.json");
+}
