@@ -57,6 +57,8 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         None => None,
     };
     let gateway = Gateway::new(Arc::new(store), parts.connections, parts.catalogue, process.environment.clone());
+    // Before the first caller: a write an earlier process left open must not be taken for one under way.
+    gateway.recover().await.map_err(|fault| Failure::other("the store", fault.detail))?;
     let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
 
