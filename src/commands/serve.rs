@@ -56,6 +56,7 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         Some(address) => Some(bound("server.admin_listen", address).await?),
         None => None,
     };
+    // Before the first caller: a write an earlier process left open must not be taken for one under way.
     let gateway = Gateway::start(Arc::new(store), parts.connections, parts.catalogue, process.environment.clone())
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;

@@ -1,0 +1,54 @@
+# The whole program in one image: gateway (serve), simulators (sandbox), checks (check).
+#
+# Built with BuildKit or without it. At run time nothing but /data is written, so the root file system may be read-only; there is
+# no shell, and no user but "nonroot" (65532).
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+
+# Dependencies have a layer of their own: it is built again only when Cargo.toml or Cargo.lock change.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src tests/it \
+    && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs tests/it/main.rs \
+    && cargo build --release --locked --bin examgate
+
+# cargo goes by time stamps, and the copied sources may be older than the stand-ins above.
+COPY src src
+RUN touch src/main.rs src/lib.rs \
+    && cargo build --release --locked --bin examgate \
+    && mkdir /data
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+ARG VERSION=0.1.0
+ARG REVISION=""
+ARG CREATED=""
+LABEL org.opencontainers.image.title="examgate" \
+      org.opencontainers.image.description="One vendor-neutral REST API in front of several exam vendors" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+
+COPY LICENSE /usr/share/doc/examgate/LICENSE
+COPY --from=build /build/target/release/examgate /usr/local/bin/examgate
+# A new named volume takes over owner and mode of this directory.
+COPY --from=build --chown=65532:65532 /data /data
+
+USER 65532:65532
+# The defaults of the store, sqlite:examgate.db and file:examgate.key, are relative: here they are in the volume.
+WORKDIR /data
+VOLUME /data
+
+# Loopback inside a container is reached by nobody. These two win over server.listen and server.admin_listen of the file.
+ENV EXAMGATE_CONFIG=/etc/examgate/examgate.toml \
+    EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
+    EXAMGATE__SERVER__ADMIN_LISTEN=0.0.0.0:9090
+
+EXPOSE 8080 9090
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["/usr/local/bin/examgate", "probe", "--url", "http://127.0.0.1:9090/livez"]
+
+ENTRYPOINT ["/usr/local/bin/examgate"]
+CMD ["serve"]
