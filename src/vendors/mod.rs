@@ -20,19 +20,52 @@ pub mod examtesting;
 pub mod startexam;
 pub mod thinkexam;
 
-/// Every kind of vendor there is.
-pub static DESCRIPTORS: [&Descriptor; 3] = [&examtesting::DESCRIPTOR, &thinkexam::DESCRIPTOR, &startexam::DESCRIPTOR];
+macro_rules! vendors {
+    ($($name:ident = $folder:ident;)*) => {
+        /// Every kind of vendor there is.
+        pub static DESCRIPTORS: [&Descriptor; [$(stringify!($folder)),*].len()] = [$(&$folder::DESCRIPTOR),*];
 
-/// The vendor's own settings of one connection.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "vendor", rename_all = "lowercase")]
-pub enum Settings {
-    /// `ExamTesting` (Exam Testing, Inc.).
-    ExamTesting(examtesting::Settings),
-    /// `ThinkExam` (Ginger Webs).
-    ThinkExam(thinkexam::Settings),
-    /// `StartExam`.
-    StartExam(startexam::Settings),
+        /// The vendor's own settings of one connection.
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(tag = "vendor", rename_all = "lowercase")]
+        #[expect(missing_docs, reason = "each variant is the vendor of its name")]
+        pub enum Settings { $($name($folder::Settings),)* }
+
+        impl Settings {
+            /// Reads the settings of this kind of vendor; `None` for a kind nobody knows. Not through the tag: a tagged
+            /// choice is read as a whole, which hides the place of a fault and every unknown key.
+            ///
+            /// # Errors
+            /// Every key that cannot be read.
+            #[must_use]
+            pub fn read(kind: &str, tree: Value) -> Option<Result<Self, Vec<ReadFault>>> {
+                match kind {
+                    $(kind if kind == $folder::DESCRIPTOR.kind => Some(read(tree).map(Self::$name)),)*
+                    _ => None,
+                }
+            }
+
+            /// Builds the adapter. Reads secrets, opens no connection.
+            ///
+            /// # Errors
+            /// Every setting that cannot work.
+            pub fn connect(self, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+                match self { $(Self::$name(settings) => $folder::connect(settings, setup),)* }
+            }
+
+            /// What kind of vendor these settings are for.
+            #[must_use]
+            pub fn descriptor(&self) -> &'static Descriptor {
+                match self { $(Self::$name(_) => &$folder::DESCRIPTOR,)* }
+            }
+        }
+    };
+}
+
+vendors! {
+    ExamTesting = examtesting;
+    ThinkExam = thinkexam;
+    StartExam = startexam;
 }
 
 /// What every adapter is given besides its own settings.
@@ -63,43 +96,4 @@ pub struct SettingFault {
     pub key: String,
     /// One sentence for the operator; never a secret.
     pub detail: String,
-}
-
-impl Settings {
-    /// Reads the settings of this kind of vendor; `None` for a kind nobody knows. Not through the tag: a tagged choice
-    /// is read as a whole, which hides the place of a fault and every unknown key.
-    ///
-    /// # Errors
-    /// Every key that cannot be read.
-    #[must_use]
-    pub fn read(kind: &str, tree: Value) -> Option<Result<Self, Vec<ReadFault>>> {
-        match kind {
-            "examtesting" => Some(read(tree).map(Self::ExamTesting)),
-            "thinkexam" => Some(read(tree).map(Self::ThinkExam)),
-            "startexam" => Some(read(tree).map(Self::StartExam)),
-            _ => None,
-        }
-    }
-
-    /// Builds the adapter. Reads secrets, opens no connection.
-    ///
-    /// # Errors
-    /// Every setting that cannot work.
-    pub fn connect(self, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
-        match self {
-            Self::ExamTesting(settings) => examtesting::connect(settings, setup),
-            Self::ThinkExam(settings) => thinkexam::connect(settings, setup),
-            Self::StartExam(settings) => startexam::connect(settings, setup),
-        }
-    }
-
-    /// What kind of vendor these settings are for.
-    #[must_use]
-    pub fn descriptor(&self) -> &'static Descriptor {
-        match self {
-            Self::ExamTesting(_) => &examtesting::DESCRIPTOR,
-            Self::ThinkExam(_) => &thinkexam::DESCRIPTOR,
-            Self::StartExam(_) => &startexam::DESCRIPTOR,
-        }
-    }
 }
