@@ -66,6 +66,25 @@ impl Gateway {
         self.begin(|gateway, acceptance| async move { gateway.book(&caller, &name, order, strict, &acceptance).await })
     }
 
+    /// What the vendor would find at fault with an order, whoever it is for; looks nobody up and sends nothing.
+    #[must_use]
+    pub fn review_assignment(
+        &self,
+        caller: &Caller,
+        connection: Option<&str>,
+        order: &NewAssignment,
+    ) -> Vec<FieldFault> {
+        let entry = self.0.catalogue.assessments.get(&order.assessment);
+        let plan =
+            self.chosen(caller, connection, entry.map(|entry| entry.connection.as_str())).and_then(|connection| {
+                connection.supported(Operation::AssignmentsCreate)?;
+                let assessment = self.assessment_ref(connection, &order.assessment, "/assessment")?;
+                let resolved = Resolved { key: VendorKey(String::new()), candidate: None, assessment };
+                self.prepare_booking(caller, connection, order, resolved, self.0.environment.now(), false)
+            });
+        plan.map_or_else(|fault| fault.errors, |_| Vec::new())
+    }
+
     /// The tenant's assignment; `not_found` otherwise.
     pub async fn assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Assignment, Fault> {
         let assignment = self.0.store.assignment(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;

@@ -69,6 +69,16 @@ impl Gateway {
         )
     }
 
+    /// What the vendor would find at fault with a registration; looks nothing up and sends nothing.
+    #[must_use]
+    pub fn review_candidate(&self, caller: &Caller, connection: Option<&str>, new: NewCandidate) -> Vec<FieldFault> {
+        let plan = self.chosen(caller, connection, None).and_then(|connection| {
+            connection.supported(Operation::CandidatesCreate)?;
+            self.prepare(caller, connection, new, false)
+        });
+        plan.map_or_else(|fault| fault.errors, |_| Vec::new())
+    }
+
     /// The tenant's candidate; `not_found` otherwise.
     pub async fn candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
         let candidate = self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::body::Body as HttpBody;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
@@ -12,9 +12,10 @@ use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::input::{Input, accepted};
+use super::input::{Input, reviewed};
 use super::json::{Refusal, strict};
 use super::problem::Refused;
+use super::request::Asking;
 use super::state::{App, Limits};
 use crate::domain::problem::{Code, Fault, FieldFault};
 
@@ -42,8 +43,11 @@ where
     type Rejection = Refused;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refused> {
+        let (mut parts, body) = request.into_parts();
+        let Asking(caller) = Asking::from_request_parts(&mut parts, app).await?;
+        let request = Request::from_parts(parts, body);
         let tree = tree(request, app.server.body_limit.0, JSON, MOST_VALUES, app.limits).await?;
-        Ok(Self(accepted::<I>(tree)?))
+        Ok(Self(reviewed::<I>(tree, |rest| I::review(rest, &app.gateway, &caller))?))
     }
 }
 

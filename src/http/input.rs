@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::dispatch::{Caller, Gateway};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::reading::{ReadFault, ReadFaultKind, read};
 use crate::domain::text::shown;
@@ -19,6 +20,12 @@ pub(super) trait Input: DeserializeOwned {
 
     /// The value, if every member is in order. The faults are told with pointers into this document.
     fn checked(self) -> Result<Self::Checked, Vec<FieldFault>>;
+
+    /// What the vendor would find at fault with it. Asked only of what is left of a document that is refused already, so
+    /// that the caller learns in one answer what the next one would have told; most documents are no vendor's business.
+    fn review(_rest: Self::Checked, _gateway: &Gateway, _caller: &Caller) -> Vec<FieldFault> {
+        Vec::new()
+    }
 }
 
 /// Reads and checks a document.
@@ -39,6 +46,32 @@ pub(super) fn accepted<I: Input>(tree: Value) -> Result<I::Checked, Fault> {
         Some(Err(more)) => Err(fault_of(merged(faults, more))),
         Some(Ok(_)) | None => Err(fault_of(faults)),
     }
+}
+
+/// Reads and checks a document; where it is refused, `review` looks at what is left without the members at fault.
+///
+/// # Errors
+/// As [`accepted`], with the review's faults.
+pub(super) fn reviewed<I: Input>(
+    tree: Value,
+    review: impl FnOnce(I::Checked) -> Vec<FieldFault>,
+) -> Result<I::Checked, Fault> {
+    let fault = match accepted::<I>(tree.clone()) {
+        Ok(checked) => return Ok(checked),
+        Err(fault) => fault,
+    };
+    let mut rest = tree;
+    for error in &fault.errors {
+        remove(&mut rest, &path_of(&error.pointer));
+    }
+    let rest = read::<Object<I>>(rest).ok().and_then(|Object(document)| document.checked().ok());
+    let Some(rest) = rest else { return Err(fault) };
+    Err(fault_of(merged(fault.errors, review(rest))))
+}
+
+/// The names in an RFC 6901 pointer.
+fn path_of(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
 }
 
 /// The fault for these members, by what is wrong with all of them.

@@ -162,3 +162,28 @@ async fn every_vendor_describes_itself_as_it_behaves() {
         assert!(!descriptor.name.is_empty() && descriptor.documentation.starts_with("https://"));
     }
 }
+
+#[tokio::test]
+async fn what_the_vendor_needs_is_told_together_with_what_is_malformed() {
+    let (_sandbox, gateway) = start().await;
+    let pointers = |answer: &Answer| {
+        let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();
+        let mut pointers: Vec<String> =
+            errors.iter().filter_map(|error| Some(error["pointer"].as_str()?.to_owned())).collect();
+        pointers.sort();
+        pointers
+    };
+    let person =
+        json!({ "connection": "startexam-main", "email": "nobody", "name": { "givenName": 7 }, "nickname": "x" });
+    let answer = gateway.post("/candidates", &person).await;
+    assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(pointers(&answer), ["/email", "/externalId", "/name/givenName", "/nickname"], "{answer:?}");
+
+    let order = json!({
+        "connection": "startexam-main", "candidate": { "externalId": "c1" }, "assessment": accounts::startexam::TESTS[0].0,
+        "notify": "vendor_email", "passwordless": true, "validUntil": "tomorrow",
+    });
+    let answer = gateway.post("/assignments", &order).await;
+    assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(pointers(&answer), ["/notify", "/passwordless", "/validUntil"], "{answer:?}");
+}

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::common::{Meta, Outcome, Warning, outcome};
 use super::person::{Address, IfCandidateExists, Name, PersonMembers, PhoneNumber, with_person};
-use crate::dispatch::CandidateAnswer;
+use crate::dispatch::{Caller, CandidateAnswer, Gateway};
 use crate::domain::candidate as domain;
 use crate::domain::problem::FieldFault;
 use crate::domain::text::{Faults, folded};
@@ -125,6 +125,11 @@ impl Input for NewCandidate {
         let password = password.map(|PasswordText(password)| Secret::new(password));
         let if_exists = if_exists.map(Into::into).unwrap_or_default();
         faults.or(Registration { connection, new: domain::NewCandidate { person, password, if_exists } })
+    }
+
+    fn review(rest: Registration, gateway: &Gateway, caller: &Caller) -> Vec<FieldFault> {
+        let Registration { connection, new } = rest;
+        gateway.review_candidate(caller, connection.as_deref(), new)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::assignment::Notify;
+use crate::dispatch::{Caller, Gateway};
 use crate::domain::assignment as domain;
 use crate::domain::ids::CandidateId;
 use crate::domain::problem::{Code, FieldFault};
@@ -161,6 +162,11 @@ impl Input for NewAssignment {
                 Err(faults.or(()).err().unwrap_or_default())
             }
         }
+    }
+
+    fn review(rest: Order, gateway: &Gateway, caller: &Caller) -> Vec<FieldFault> {
+        let Order { connection, order } = rest;
+        gateway.review_assignment(caller, connection.as_deref(), &order)
     }
 }
 
