@@ -9,7 +9,12 @@ const VARIABLE: &str = "RUST_LOG";
 
 /// Sets logging up for the whole process.
 pub(super) fn start(process: &Process) -> Result<(), Failure> {
-    let wanted = process.variable(VARIABLE).map_or("info".into(), |value| value.to_string_lossy());
+    start_at("info", process)
+}
+
+/// The same with another level where the environment does not say.
+pub(super) fn start_at(level: &'static str, process: &Process) -> Result<(), Failure> {
+    let wanted = process.variable(VARIABLE).map_or(level.into(), |value| value.to_string_lossy());
     let filter = EnvFilter::try_new(&wanted)
         .map_err(|error| Failure::Usage(vec![format!("environment variable {VARIABLE}: {error}")]))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

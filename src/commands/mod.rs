@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::config::ConfigFault;
 
 mod check;
+mod demo;
 mod key;
 mod logging;
 mod openapi;
@@ -34,6 +35,7 @@ struct Arguments {
 enum Command {
     Serve(serve::Options),
     Sandbox(sandbox::Options),
+    Demo(demo::Options),
     Check(check::Options),
     Openapi(openapi::Options),
     #[command(subcommand)]
@@ -77,6 +79,7 @@ pub fn run(process: &Process) -> ExitCode {
     let done = match arguments.command {
         Command::Serve(options) => serve::run(&options, process),
         Command::Sandbox(options) => sandbox::run(&options, process),
+        Command::Demo(options) => demo::run(&options, process),
         Command::Check(options) => check::run(&options, process),
         Command::Openapi(options) => openapi::run(&options),
         Command::Key(command) => key::run(&command, process),

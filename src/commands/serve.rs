@@ -81,7 +81,8 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     Ok(())
 }
 
-fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
+/// The public face over this gateway.
+pub(super) fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
     let Config { server, auth, .. } = config;
     Face { gateway, server, auth, environment: process.environment.clone(), limits: Limits::default() }
 }

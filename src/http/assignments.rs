@@ -9,8 +9,9 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::answer::{gone, map_written, written};
 use super::body::Body;
-use super::dto::assignment::{Assignment, AssignmentList, AssignmentState, NewAssignment, Order};
+use super::dto::assignment::{Assignment, AssignmentList, AssignmentState};
 use super::dto::common::Settlement;
+use super::dto::order::{NewAssignment, Order};
 use super::problem::Refused;
 use super::request::{Asking, Id, Query, Writing};
 use super::state::App;

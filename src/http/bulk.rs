@@ -8,13 +8,14 @@ use serde_json::{Map, Value};
 
 use super::answer::add_applied;
 use super::body::BulkBody;
-use super::dto::assignment::{Assignment, AssignmentItem, Order};
+use super::dto::assignment::Assignment;
 use super::dto::bulk::{
     AssignmentBulk, AssignmentBulkReport, AssignmentBulkResult, BulkSummary, CandidateBulk, CandidateBulkReport,
     CandidateBulkResult, Envelope, MOST_ROWS,
 };
 use super::dto::candidate::{Candidate, CandidateItem, Registration};
 use super::dto::common::{Outcome, outcome};
+use super::dto::order::{AssignmentItem, Order};
 use super::edge::Context;
 use super::input::{Input, accepted, fault_of};
 use super::problem::{Problem, Refused, status};

@@ -113,9 +113,10 @@ fn metrics_page(text: String) -> Response {
 
 /// The description in both versions, written once.
 fn descriptions(public_url: Option<&str>) -> Router<App> {
-    let document = serde_json::to_value(openapi::document(public_url)).unwrap_or_default();
-    let older = Bytes::from(openapi_3_0::converted(&document).to_string());
-    let newer = openapi::printed(&openapi::document(public_url)).unwrap_or_default();
+    let document = openapi::document(public_url);
+    let newer = openapi::printed(&document).unwrap_or_default();
+    let older = serde_json::to_value(&document).map(|document| openapi_3_0::converted(&document).to_string());
+    let older = Bytes::from(older.unwrap_or_default());
     Router::new()
         .route("/openapi.json", get(async move || description(Bytes::from(newer))))
         .route("/openapi-3.0.json", get(async move || description(older)))

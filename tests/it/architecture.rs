@@ -36,9 +36,9 @@ fn rooms() -> Vec<(String, PathBuf, String)> {
         .into_iter()
         .map(|path| {
             let inside = path.strip_prefix(&root).expect("below src");
-            let room = inside.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
+            let first = inside.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
             let text = fs::read_to_string(&path).expect("a readable source");
-            (room, path, without_comments(&text))
+            (first, path, without_comments(&text))
         })
         .collect()
 }

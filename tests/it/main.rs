@@ -12,6 +12,7 @@ mod architecture;
 mod commands;
 mod configuration;
 mod conformance;
+mod demo;
 mod http;
 mod openapi;
 mod problems;

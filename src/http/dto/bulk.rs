@@ -4,13 +4,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::assignment::{Assignment, AssignmentItem, assignment_example, new_assignment_example};
+use super::assignment::{Assignment, assignment_example};
 use super::candidate::{Candidate, CandidateItem, candidate_example};
 use super::common::Outcome;
-use crate::domain::problem::FieldFault;
+use super::order::{AssignmentItem, new_assignment_example};
+use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::text::Faults;
+use crate::http::edge::Context;
 use crate::http::input::Input;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, status};
 
 /// Most rows of a bulk in JSON.
 pub(in crate::http) const MOST_ROWS: usize = 1000;
@@ -141,33 +143,35 @@ fn candidate_bulk_example() -> Value {
 }
 
 fn assignment_bulk_example() -> Value {
-    let mut first = new_assignment_example();
-    first["itemId"] = json!("row-1");
-    json!({ "items": [first, { "itemId": "row-2", "candidate": { "externalId": "emp-1002" } }] })
+    let rows = ["emp-1001", "emp-1002"].into_iter().zip(["row-1", "row-2"]).map(|(candidate, mark)| {
+        let mut row = new_assignment_example();
+        row["itemId"] = json!(mark);
+        row["candidate"] = json!({ "externalId": candidate });
+        row
+    });
+    json!({ "items": rows.collect::<Vec<_>>() })
 }
 
-fn report_example(resource: &Value, pointer: &str, code: &str, detail: &str) -> Value {
-    let problem = json!({
-        "type": "/problems/validation_failed", "title": "The request has invalid members", "status": 422,
-        "detail": format!("{pointer}: {detail}"), "instance": "/exchanges/exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f",
-        "code": "validation_failed", "origin": "request", "retryable": false, "outcome": "not_applied",
-        "requestId": "req_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f",
-        "errors": [{ "pointer": pointer, "code": code, "detail": detail }],
-    });
+fn report_example(resource: &Value, code: Code, error: FieldFault) -> Value {
+    let fault = Fault::new(code, format!("{}: {}", error.pointer, error.detail)).about(error);
     json!({
         "operation": "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71",
         "summary": { "total": 2, "applied": 1, "notApplied": 1, "unknown": 0, "skipped": 0 },
         "results": [
             { "index": 0, "itemId": "row-1", "status": 201, "outcome": "applied", "resource": resource },
-            { "index": 1, "itemId": "row-2", "status": 422, "outcome": "not_applied", "problem": problem },
+            { "index": 1, "itemId": "row-2", "status": status(code).as_u16(), "outcome": "not_applied",
+              "problem": Problem::of(&fault, &Context::example()) },
         ],
     })
 }
 
 fn candidate_report_example() -> Value {
-    report_example(&candidate_example(), "/email", "invalid_field", "is not an e-mail address")
+    let error = FieldFault::invalid("/email", "is not an e-mail address");
+    report_example(&candidate_example(), Code::ValidationFailed, error)
 }
 
 fn assignment_report_example() -> Value {
-    report_example(&assignment_example(), "/assessment", "missing_field", "is missing")
+    let code = Code::InvalidReference;
+    let error = FieldFault::new("/candidate/externalId", code.as_str(), "there is no such candidate");
+    report_example(&assignment_example(), code, error)
 }

@@ -83,13 +83,17 @@ pub struct Served {
 }
 
 pub async fn served(face: &Face) -> Served {
+    listening(router(face)).await
+}
+
+pub async fn listening(router: axum::Router) -> Served {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
         let _ = stopped.await;
     };
-    tokio::spawn(serve(listener, router(face), shutdown, Duration::from_secs(5)));
+    tokio::spawn(serve(listener, router, shutdown, Duration::from_secs(5)));
     Served { address, _stop: stop }
 }
 

@@ -6,7 +6,7 @@ use examgate::config::Auth;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{FEW, face, sent, served};
+use super::{FEW, face, listening, sent, served};
 
 #[tokio::test]
 async fn nobody_gets_past_without_a_key() {
@@ -85,16 +85,20 @@ async fn without_authentication_everybody_is_one_client_with_all_scopes() {
 }
 
 #[tokio::test]
+async fn a_panic_is_a_problem_that_tells_nothing() {
+    let router = examgate::http::admin_router(&face(), Some(Arc::new(|| panic!("with a secret"))));
+    let served = listening(router).await;
+    let answer = sent(served.anonymous(Method::GET, "/metrics")).await;
+    assert_eq!(answer.problem(), (500, "internal"));
+    assert!(!answer.body.to_string().contains("secret"));
+    assert_eq!(served.get("/livez").await.status, 200, "and the next request is served");
+}
+
+#[tokio::test]
 async fn the_admin_face_shows_metrics_and_nothing_of_the_api() {
     let router = examgate::http::admin_router(&face(), Some(Arc::new(|| "metric 1\n".to_owned())));
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (_stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let shutdown = async {
-        let _ = stopped.await;
-    };
-    tokio::spawn(examgate::http::serve(listener, router, shutdown, std::time::Duration::from_secs(1)));
-    let get = |path: &str| crate::support::gateway::http().get(format!("http://{address}{path}"));
+    let served = listening(router).await;
+    let get = |path: &str| served.anonymous(Method::GET, path);
     let metrics = sent(get("/metrics")).await;
     assert_eq!((metrics.status, &metrics.body), (200, &json!("metric 1\n")));
     assert_eq!(sent(get("/livez")).await.status, 200);

@@ -1,0 +1,150 @@
+//! The class of the demonstration: made-up people, eight at each vendor. The addresses are of a domain that delivers
+//! nothing (RFC 2606).
+
+use serde_json::{Map, Value, json};
+
+use crate::sandbox::accounts;
+
+/// One of the three vendors, as the demonstration meets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vendor {
+    StartExam,
+    ThinkExam,
+    ExamTesting,
+}
+
+/// One person of the class.
+#[derive(Debug)]
+pub(super) struct Person {
+    /// Where the person is registered.
+    pub(super) vendor: Vendor,
+    /// The caller's own id.
+    pub(super) external_id: String,
+    pub(super) given_name: &'static str,
+    family_name: &'static str,
+    pub(super) email: String,
+}
+
+impl Vendor {
+    pub(super) const ALL: [Self; 3] = [Self::StartExam, Self::ThinkExam, Self::ExamTesting];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::StartExam => "StartExam",
+            Self::ThinkExam => "ThinkExam",
+            Self::ExamTesting => "ExamTesting",
+        }
+    }
+
+    /// The connection's name in the demonstration's configuration.
+    pub(super) const fn connection(self) -> &'static str {
+        match self {
+            Self::StartExam => "startexam-main",
+            Self::ThinkExam => "thinkexam-main",
+            Self::ExamTesting => "examtesting-main",
+        }
+    }
+
+    /// The catalogue id of the assessment everybody there is booked for; `None` where the vendor takes no bookings.
+    pub(super) const fn assessment(self) -> Option<&'static str> {
+        match self {
+            Self::StartExam => Some("rust-101"),
+            Self::ThinkExam => Some("data-science-entry"),
+            Self::ExamTesting => None,
+        }
+    }
+
+    fn group(self) -> Option<&'static str> {
+        match self {
+            Self::StartExam => None,
+            Self::ThinkExam => accounts::thinkexam::COURSES.last().copied(),
+            Self::ExamTesting => accounts::examtesting::GROUPS.first().copied(),
+        }
+    }
+}
+
+impl Person {
+    /// The person as `POST /candidates` takes it.
+    pub(super) fn registration(&self) -> Value {
+        let mut body = self.members();
+        body.insert("connection".to_owned(), json!(self.vendor.connection()));
+        Value::Object(body)
+    }
+
+    /// The person as a row of `POST /candidates/bulk`, which names the connection once.
+    pub(super) fn row(&self) -> Value {
+        Value::Object(self.members())
+    }
+
+    fn members(&self) -> Map<String, Value> {
+        let mut members = Map::from_iter([
+            ("externalId".to_owned(), json!(self.external_id)),
+            ("name".to_owned(), json!({ "givenName": self.given_name, "familyName": self.family_name })),
+            ("email".to_owned(), json!(self.email)),
+        ]);
+        members.extend(self.vendor.group().map(|group| ("group".to_owned(), json!(group))));
+        members
+    }
+}
+
+/// A vendor, the number of its first person, and the names of its people.
+type Group = (Vendor, u32, [(&'static str, &'static str); 8]);
+
+const NAMES: [Group; 3] = [
+    (
+        Vendor::StartExam,
+        1001,
+        [
+            ("Amara", "Okafor"),
+            ("Bruno", "Keller"),
+            ("Chloe", "Martin"),
+            ("Dmitri", "Volkov"),
+            ("Elena", "Rossi"),
+            ("Farid", "Haddad"),
+            ("Greta", "Lindgren"),
+            ("Hana", "Sato"),
+        ],
+    ),
+    (
+        Vendor::ThinkExam,
+        2001,
+        [
+            ("Ishaan", "Mehta"),
+            ("Jaya", "Nair"),
+            ("Kabir", "Singh"),
+            ("Lakshmi", "Iyer"),
+            ("Meera", "Joshi"),
+            ("Nikhil", "Rao"),
+            ("Omar", "Farouk"),
+            ("Priya", "Das"),
+        ],
+    ),
+    (
+        Vendor::ExamTesting,
+        3001,
+        [
+            ("Quentin", "Adams"),
+            ("Rosa", "Delgado"),
+            ("Samuel", "Brooks"),
+            ("Tara", "Quinn"),
+            ("Umberto", "Conti"),
+            ("Vera", "Novak"),
+            ("William", "Chen"),
+            ("Yara", "Silva"),
+        ],
+    ),
+];
+
+/// Everybody, vendor by vendor.
+pub(super) fn everybody() -> Vec<Person> {
+    let people = NAMES.into_iter().flat_map(|(vendor, first, names)| {
+        (first..).zip(names).map(move |(number, (given_name, family_name))| Person {
+            vendor,
+            external_id: format!("emp-{number}"),
+            given_name,
+            family_name,
+            email: format!("{}.{}@example.com", given_name.to_lowercase(), family_name.to_lowercase()),
+        })
+    });
+    people.collect()
+}

@@ -1,0 +1,96 @@
+//! The demonstration as a caller: requests to the gateway's public API, and to the simulators' control endpoints, over
+//! real HTTP. It knows of the gateway what any client knows.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::super::Failure;
+use crate::secret::Secret;
+
+/// Longer than anything in the demonstration takes, so that a hanging gateway ends it with a word.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) struct Client {
+    http: reqwest::Client,
+    gateway: SocketAddr,
+    key: Secret,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Value,
+}
+
+impl Client {
+    pub(super) fn new(gateway: SocketAddr, key: Secret) -> Result<Self, Failure> {
+        // A proxy of the person's machine has no business between two addresses of that machine.
+        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build();
+        let http = http.map_err(|error| Failure::other("no HTTP client", error))?;
+        Ok(Self { http, gateway, key })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        send(self.gateway(Method::GET, path)).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        send(self.gateway(Method::POST, path).json(body)).await
+    }
+
+    /// The same with an `Idempotency-Key`.
+    pub(super) async fn post_once(&self, path: &str, key: &str, body: &Value) -> Result<Answer, Failure> {
+        send(self.gateway(Method::POST, path).header("Idempotency-Key", key).json(body)).await
+    }
+
+    /// What really happened at the simulator.
+    pub(super) async fn effects(&self, simulator: SocketAddr) -> Result<Value, Failure> {
+        let answer = send(self.http.get(format!("http://{simulator}/_effects?calls=false"))).await?;
+        Ok(answer.body)
+    }
+
+    /// Makes the simulator misbehave.
+    pub(super) async fn strike(&self, simulator: SocketAddr, fault: Value) -> Result<(), Failure> {
+        let request = self.http.post(format!("http://{simulator}/_faults")).json(&json!({ "add": [fault] }));
+        match send(request).await? {
+            Answer { status: 200, .. } => Ok(()),
+            Answer { status, body } => Err(Failure::Other(format!("the simulator refused a fault: {status} {body}"))),
+        }
+    }
+
+    fn gateway(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.gateway)).bearer_auth(self.key.expose())
+    }
+}
+
+async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
+    let fault = |error: reqwest::Error| Failure::other("a request of the demonstration failed", Told(error));
+    let response = request.send().await.map_err(fault)?;
+    let status = response.status().as_u16();
+    let bytes = response.bytes().await.map_err(fault)?;
+    let body = if bytes.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)))
+    };
+    Ok(Answer { status, body })
+}
+
+/// An error with its causes, which reqwest keeps to itself.
+struct Told(reqwest::Error);
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(&self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

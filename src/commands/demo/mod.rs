@@ -1,0 +1,131 @@
+//! `demo`: simulators, gateway and store in one process, and a journey through all three vendors to look at.
+//!
+//! The journey is a client of the public API over real HTTP; nothing is staged. It reads no file, leaves none behind, and
+//! listens on loopback only, since its vendor accounts are public.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::class::Vendor;
+use self::client::Client;
+use self::journey::{Journey, PLANNED};
+use self::screen::{Closing, Screen};
+use super::serve::face;
+use super::signals::Stop;
+use super::{Failure, Process, logging, runtime};
+use crate::config::Prepared;
+use crate::dispatch::Gateway;
+use crate::http;
+use crate::sandbox::Sandbox;
+use crate::secret::Secret;
+use crate::store::SqliteStore;
+
+mod class;
+mod client;
+mod journey;
+mod ledger;
+mod screen;
+mod setup;
+
+const PORT: u16 = 8080;
+/// How long requests under way may take after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Show the gateway at work: three simulated vendors, a class of 24, no file needed.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  examgate demo\n  examgate demo --port 0          (any free port)\n  examgate demo \
+                        --exit            (stop after the run; exit code 0 if every outcome was as expected)\n\nEverything \
+                        is kept in memory and listens on 127.0.0.1 only. RUST_LOG=info shows what happens inside."
+)]
+pub(super) struct Options {
+    /// Stop after the run; exit code 1 if an outcome was not as expected
+    #[arg(long)]
+    exit: bool,
+    /// The gateway's port; 0 takes a free one [default: 8080, with --exit a free one]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+}
+
+pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
+    logging::start_at("warn", process)?;
+    runtime()?.block_on(async {
+        let mut stop = pin!(Stop::listen()?.asked());
+        let screen = Screen::new(PLANNED, process);
+        let shown = tokio::select! {
+            biased;
+            () = &mut stop => Err(Failure::Other("stopped before the run was over".to_owned())),
+            shown = show(options, &screen, process) => shown,
+        };
+        screen.clear();
+        let (running, as_expected) = shown?;
+        if !options.exit {
+            stop.await;
+        }
+        running.stop().await;
+        // Whoever kept it running has seen the summary and stopped it by hand: no failure any more.
+        if as_expected || !options.exit {
+            return Ok(());
+        }
+        Err(Failure::Other("not every outcome was as expected".to_owned()))
+    })
+}
+
+/// Starts everything, makes the journey and tells what came of it. Whether all was as expected.
+async fn show(options: &Options, screen: &Screen, process: &Process) -> Result<(Running, bool), Failure> {
+    let started = Instant::now();
+    let port = options.port.unwrap_or(if options.exit { 0 } else { PORT });
+    let key = setup::fresh_key(process);
+    let running = Running::start(port, &key, process).await?;
+    screen.opening(running.address)?;
+    let client = Client::new(running.address, key.clone())?;
+    let (rows, ledger) = Journey::new(&client, &running.sandbox, screen).run().await?;
+    screen.clear();
+    screen.table(&rows)?;
+    screen.summary(&ledger, started.elapsed())?;
+    let addresses = Vendor::ALL.map(|vendor| (vendor.name(), setup::simulator(&running.sandbox, vendor)));
+    screen.closing(&Closing { gateway: running.address, simulators: addresses, key: &key, stays: !options.exit })?;
+    Ok((running, ledger.is_clean()))
+}
+
+/// The gateway and its vendors, all on loopback.
+struct Running {
+    sandbox: Sandbox,
+    gateway: Gateway,
+    address: SocketAddr,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(port: u16, key: &Secret, process: &Process) -> Result<Self, Failure> {
+        let listener = setup::listen(port).await?;
+        let address = listener.local_addr().map_err(|error| Failure::other("no address", error))?;
+        let sandbox = setup::sandbox(process).await?;
+        let Prepared { config, parts, store } = setup::prepared(address, &sandbox, key, process)?;
+        let environment = &process.environment;
+        let store = SqliteStore::in_memory(store.keyring, environment.clone());
+        let store = store.map_err(|error| Failure::other("the store in memory", error))?;
+        let gateway = Gateway::new(Arc::new(store), parts.connections, parts.catalogue, environment.clone());
+        gateway.recover().await.map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
+        let router = http::router(&face(config, gateway.clone(), process));
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(http::serve(listener, router, stop.clone().cancelled_owned(), GRACE));
+        Ok(Self { sandbox, gateway, address, stop, server })
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(panicked = error.is_panic(), "the server's task ended without a word");
+        }
+        self.gateway.drain(GRACE).await;
+        self.sandbox.stop().await;
+    }
+}

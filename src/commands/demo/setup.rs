@@ -1,0 +1,148 @@
+//! What the demonstration is made of: the sandbox, a configuration written in memory with a key made on the spot, and a
+//! store in memory. Nothing is read from a file and nothing is left behind.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+
+use super::super::{Failure, Process};
+use super::class::Vendor;
+use crate::config::{self, Machine, Prepared, Sources};
+use crate::domain::scope::Scope;
+use crate::sandbox::{Sandbox, Settings, accounts};
+use crate::secret::Secret;
+use crate::store::Keyring;
+
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The program employees are enrolled in, by its catalogue id.
+pub(super) const PROGRAM: &str = "onboarding-2026";
+
+/// Where the gateway listens.
+pub(super) async fn listen(port: u16) -> Result<TcpListener, Failure> {
+    TcpListener::bind((LOOPBACK, port)).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => Failure::Other(format!(
+            "port {port} is taken by another program; choose one with --port N, or let --port 0 find a free one"
+        )),
+        _ => Failure::other(&format!("port {port} cannot be used"), error),
+    })
+}
+
+pub(super) async fn sandbox(process: &Process) -> Result<Sandbox, Failure> {
+    let settings = Settings { host: LOOPBACK, port_base: 0, now: process.now };
+    Sandbox::start(settings).await.map_err(|error| Failure::other("the simulators cannot start", error))
+}
+
+/// Where this vendor's simulator listens.
+pub(super) fn simulator(sandbox: &Sandbox, vendor: Vendor) -> SocketAddr {
+    match vendor {
+        Vendor::StartExam => sandbox.startexam(),
+        Vendor::ThinkExam => sandbox.thinkexam(),
+        Vendor::ExamTesting => sandbox.examtesting(),
+    }
+}
+
+/// An API key nobody has seen before.
+pub(super) fn fresh_key(process: &Process) -> Secret {
+    Secret::new(format!("egk_{}", BASE64URL_NOPAD.encode(&process.environment.random::<32>())))
+}
+
+/// The gateway's configuration, by the same way as a file's.
+pub(super) fn prepared(
+    listen: SocketAddr,
+    sandbox: &Sandbox,
+    key: &Secret,
+    process: &Process,
+) -> Result<Prepared, Failure> {
+    let text = configuration(listen, sandbox, key, &Keyring::generate(&process.environment));
+    let sources = Sources { file: Some((PathBuf::from("demo.toml"), text)), environment: Vec::new() };
+    let machine = Machine { secrets: process, files: process, environment: &process.environment };
+    Ok(config::prepare(&sources, &machine)?)
+}
+
+fn configuration(listen: SocketAddr, sandbox: &Sandbox, key: &Secret, sealing: &Secret) -> String {
+    let hash = HEXLOWER.encode(&Sha256::digest(key.expose().as_bytes()));
+    let scopes: Vec<String> = Scope::ALL.iter().map(|scope| format!("{:?}", scope.as_str())).collect();
+    let (scopes, sealing) = (scopes.join(", "), sealing.expose());
+    format!(
+        "[server]\n\
+         listen = \"{listen}\"\n\
+         admin_listen = \"\"\n\
+         [auth.clients.demo]\n\
+         key_sha256 = [\"{hash}\"]\n\
+         scopes = [{scopes}]\n\
+         connections = [\"*\"]\n\
+         [store]\n\
+         url = \"sqlite:demo-in-memory\"\n\
+         encryption_key = \"plain:{sealing}\"\n\
+         {}{}{}{}",
+        startexam(sandbox.startexam()),
+        thinkexam(sandbox.thinkexam()),
+        examtesting(sandbox.examtesting()),
+        catalogue(),
+    )
+}
+
+fn startexam(address: SocketAddr) -> String {
+    use accounts::startexam::{ACCOUNT_ID, CENTER, PROFILE_ID, SECRET};
+    format!(
+        "[connections.startexam-main]\n\
+         vendor = \"startexam\"\n\
+         base_url = \"http://{address}\"\n\
+         account_id = {ACCOUNT_ID}\n\
+         secret = \"plain:{SECRET}\"\n\
+         center = \"{CENTER}\"\n\
+         profile_id = \"{PROFILE_ID}\"\n\
+         requests_per_second = 0\n"
+    )
+}
+
+// ThinkExam documents no address to start at; operators set theirs, and this one is made up.
+fn thinkexam(address: SocketAddr) -> String {
+    use accounts::thinkexam::{API_KEY, SECRET};
+    format!(
+        "[connections.thinkexam-main]\n\
+         vendor = \"thinkexam\"\n\
+         base_url = \"http://{address}\"\n\
+         link_template = \"https://exams.example.com/start?token={{token}}\"\n\
+         requests_per_second = 0\n\
+         [connections.thinkexam-main.signature]\n\
+         mode = \"remote\"\n\
+         api_key = \"plain:{API_KEY}\"\n\
+         secret = \"plain:{SECRET}\"\n\
+         url = \"http://{address}/sim/signature\"\n"
+    )
+}
+
+fn examtesting(address: SocketAddr) -> String {
+    use accounts::examtesting::{API_KEY, API_PASS, INSTITUTION_ID};
+    format!(
+        "[connections.examtesting-main]\n\
+         vendor = \"examtesting\"\n\
+         base_url = \"http://{address}\"\n\
+         institution_id = \"{INSTITUTION_ID}\"\n\
+         api_key = \"plain:{API_KEY}\"\n\
+         api_pass = \"plain:{API_PASS}\"\n\
+         requests_per_second = 0\n"
+    )
+}
+
+/// Every test of the sandbox under a speaking id, and its program.
+fn catalogue() -> String {
+    use accounts::{startexam, thinkexam};
+    let startexam = startexam::TESTS.iter().map(|test| (Vendor::StartExam, test));
+    let thinkexam = thinkexam::TESTS.iter().map(|test| (Vendor::ThinkExam, test));
+    let assessments = startexam.chain(thinkexam).map(|(vendor, (reference, name))| {
+        let (id, connection) = (name.to_lowercase().replace(' ', "-"), vendor.connection());
+        format!("[assessments.{id}]\nname = \"{name}\"\nconnection = \"{connection}\"\nref = \"{reference}\"\n")
+    });
+    let (connection, reference) = (Vendor::StartExam.connection(), accounts::startexam::PROGRAM_ID);
+    let program = format!(
+        "[programs.{PROGRAM}]\nname = \"Onboarding 2026\"\nconnection = \"{connection}\"\nref = \"{reference}\"\n"
+    );
+    assessments.chain([program]).collect()
+}

@@ -1,0 +1,158 @@
+//! The demonstration as a newcomer meets it: the program itself, started and read like any other.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_examgate"));
+    command.arg("demo").args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The words of a line for the shell, as the shell would split it; nothing but single quotes is used.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for character in line.trim().chars() {
+        match character {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            other => words.last_mut().expect("a word").push(other),
+        }
+    }
+    assert!(!quoted, "{line}");
+    words
+}
+
+/// Does what the curl line would do.
+async fn curl(line: &str) -> (u16, Value) {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let words = shell_words(line);
+    let ["curl", url, options @ ..] = &words.iter().map(String::as_str).collect::<Vec<_>>()[..] else {
+        panic!("no curl line: {line}")
+    };
+    let body = options.chunks(2).find(|option| option[0] == "-d").map(|option| option[1].to_owned());
+    let mut request = if let Some(body) = body { client.post(*url).body(body) } else { client.get(*url) };
+    for header in options.chunks(2).filter(|option| option[0] == "-H") {
+        let (name, value) = header[1].split_once(": ").expect("a header");
+        request = request.header(name, value);
+    }
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON"))
+}
+
+fn curl_lines(stdout: &str) -> Vec<&str> {
+    stdout.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect()
+}
+
+fn key(stdout: &str) -> &str {
+    let line = stdout.lines().find(|line| line.contains("API key")).expect("a line with the key");
+    let key = line.split_whitespace().last().expect("a word");
+    assert!(key.starts_with("egk_") && key.len() == 47, "{line}");
+    key
+}
+
+#[test]
+fn the_demo_ends_with_every_outcome_as_expected() {
+    let Output { status, stdout, stderr } = demo(&["--exit", "--port", "0"]).output().expect("the program runs");
+    let (stdout, stderr) = (text(&stdout), text(&stderr));
+    assert_eq!(status.code(), Some(0), "{stdout}\n{stderr}");
+
+    let rows: Vec<&str> = stdout.lines().filter(|line| line.contains(" cand_")).collect();
+    assert_eq!(rows.len(), 24, "{stdout}");
+    assert!(rows.iter().all(|row| row.contains("registered") && row.contains("applied")), "{stdout}");
+    let links = |host: &str| rows.iter().filter(|row| row.contains(host)).count();
+    assert_eq!(links("https://go.startexam.com/mycenter#participant/"), 8, "{stdout}");
+    assert_eq!(links("https://exams.example.com/start?token="), 8, "{stdout}");
+    assert_eq!(rows.iter().filter(|row| row.contains("ExamTesting")).count(), 8, "{stdout}");
+
+    let summary = stdout.lines().find(|line| line.contains("outcomes as expected")).expect("a summary");
+    let words: Vec<&str> = summary.split_whitespace().collect();
+    assert!(words[0] == words[2] && words[0].parse::<usize>().expect("a number") > 100, "{summary}");
+    let before_table = stdout.lines().position(|line| line.contains("launch link ") || line.ends_with("launch link"));
+    assert!(before_table.expect("a table") < 40, "{stdout}");
+
+    assert_eq!(curl_lines(&stdout).len(), 3, "{stdout}");
+    assert!(curl_lines(&stdout).iter().all(|line| line.contains(key(&stdout))), "{stdout}");
+    assert!(!stdout.contains(['\u{1b}', '✗']), "colours and bars are for terminals: {stdout}");
+    assert_eq!(stderr, "", "an ordinary run warns of nothing");
+}
+
+#[test]
+fn the_log_does_not_know_the_key() {
+    let run = demo(&["--exit"]).env("RUST_LOG", "debug").output().expect("the program runs");
+    let (stdout, stderr) = (text(&run.stdout), text(&run.stderr));
+    assert_eq!(run.status.code(), Some(0), "{stdout}");
+    assert!(!stderr.is_empty(), "RUST_LOG is honoured");
+    assert!(!stderr.contains(key(&stdout)), "{stderr}");
+}
+
+#[test]
+fn a_taken_port_is_told_with_a_way_out() {
+    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let run = demo(&["--port", &port]).output().expect("the program runs");
+    let stderr = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains(&port) && stderr.contains("--port"), "{stderr}");
+}
+
+/// A demonstration left running, ended with the test.
+struct Left {
+    child: Child,
+    stdout: String,
+}
+
+impl Left {
+    fn running() -> Self {
+        let mut child = demo(&["--port", "0"]).stdout(Stdio::piped()).spawn().expect("the program runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut left = Self { child, stdout: String::new() };
+        while !left.stdout.contains("Serving until") {
+            let read = lines.read_line(&mut left.stdout).expect("text");
+            assert!(read > 0, "ended too early:\n{}", left.stdout);
+        }
+        left
+    }
+
+    fn terminated(mut self) -> Option<i32> {
+        let kill = format!("kill -TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+        self.child.wait().expect("an end").code()
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        // Already over when the test went well.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test]
+async fn the_printed_curl_lines_work_and_a_signal_ends_the_demo_well() {
+    let left = Left::running();
+    let lines = curl_lines(&left.stdout);
+    let [register, assign, list] = lines[..] else { panic!("{}", left.stdout) };
+    for status in [201, 200] {
+        let (answered, candidate) = curl(register).await;
+        assert_eq!((answered, candidate["state"].as_str()), (status, Some("registered")), "{candidate}");
+    }
+    let (status, assignment) = curl(assign).await;
+    assert_eq!((status, assignment["state"].as_str()), (201, Some("assigned")), "{assignment}");
+    let (status, page) = curl(list).await;
+    assert_eq!((status, page["items"].as_array().map(Vec::len)), (200, Some(3)), "{page}");
+    let (status, problem) = curl(&register.replace("egk_", "egk_x")).await;
+    assert_eq!((status, problem["code"].as_str()), (401, Some("unauthenticated")), "{problem}");
+    assert_eq!(left.terminated(), Some(0));
+}
