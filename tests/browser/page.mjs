@@ -15,12 +15,16 @@ const ARGUMENTS = [
   '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
 ];
 
+// Long enough for the slowest machine; only a hang comes this far.
+const PATIENCE = 120_000;
+
 export const launch = () =>
-  chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS });
+  chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS, timeout: PATIENCE });
 
 /** A page, with everything that went wrong on it and every address it asked for. */
 export async function open(browser, address) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const faults = [];
   const requests = [];
@@ -65,8 +69,13 @@ export async function execute(page, operationId, fill = async () => {}) {
   await block.locator('button.execute').click();
   const live = block.locator('.live-responses-table');
   await live.waitFor();
-  const status = await live.locator('.response-col_status').last().innerText();
+  const status = Number.parseInt(await live.locator('.response-col_status').last().innerText(), 10);
+  if (Number.isNaN(status)) throw new Error(`${operationId} had no answer: ${await live.innerText()}`);
   const address = await block.locator('.request-url pre').innerText();
   const body = await live.locator('.response-col_description .highlight-code code').first().innerText();
-  return { status: Number.parseInt(status, 10), address, body: JSON.parse(body) };
+  const picture = async (path) => {
+    await live.evaluate((element) => element.scrollIntoView());
+    await page.screenshot({ path });
+  };
+  return { status, address, body: JSON.parse(body), picture };
 }

@@ -3,12 +3,10 @@
 import { once } from 'node:events';
 import http from 'node:http';
 
-/** Serves `<prefix>/…` from `target`'s `/…`, and nothing beside it. `seen` gets every request's method and path. */
+/** Serves `<prefix>/…` from `/…` of what it forwards to, and nothing beside it. */
 export async function startProxy(prefix) {
-  const seen = [];
   let target;
   const server = http.createServer((request, response) => {
-    seen.push(`${request.method} ${request.url}`);
     if (!request.url.startsWith(`${prefix}/`)) return response.writeHead(404).end('outside the prefix');
     const { method, headers } = request;
     const path = request.url.slice(prefix.length);
@@ -27,5 +25,5 @@ export async function startProxy(prefix) {
     await once(server, 'close');
   };
   const forwardTo = (address) => (target = address);
-  return { address: `http://127.0.0.1:${server.address().port}`, seen, forwardTo, stop };
+  return { address: `http://127.0.0.1:${server.address().port}`, forwardTo, stop };
 }

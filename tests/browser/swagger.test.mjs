@@ -59,6 +59,7 @@ for (const [place, started] of Object.entries(PLACES)) {
   describe(place, () => {
     let root;
     let description;
+    const picture = (of) => join(pictures, `${place.replaceAll(' ', '-')}-${of}.png`);
 
     before(async () => {
       root = await started();
@@ -69,6 +70,7 @@ for (const [place, started] of Object.entries(PLACES)) {
       test(`${path} shows every operation and asks no other host`, async () => {
         const { page, faults, requests, response, close } = await open(browser, root + path);
         assert.equal(page.url(), `${root}/docs/`);
+        await page.screenshot({ path: picture('page'), fullPage: true });
         assert.match(response.headers()['content-security-policy'], /script-src 'self';/);
         assert.deepEqual(await groups(page), operationsPerTag(description));
         assert.deepEqual(foreign(requests, root), []);
@@ -84,6 +86,7 @@ for (const [place, started] of Object.entries(PLACES)) {
       const created = await execute(page, 'createCandidate');
       assert.equal(created.status, 201, JSON.stringify(created.body));
       assert.equal(created.address, `${root}/candidates`);
+      await created.picture(picture('answer'));
       const { id } = created.body;
       assert.match(id, /^cand_/);
 
@@ -94,7 +97,7 @@ for (const [place, started] of Object.entries(PLACES)) {
       assert.equal(read.address, `${root}/candidates/${id}`);
       assert.equal(read.body.id, id);
 
-      await page.screenshot({ path: join(pictures, `${place.replaceAll(' ', '-')}.png`), fullPage: true });
+      for (const { address } of [created, read]) assert.ok(requests.includes(address), address);
       assert.deepEqual(foreign(requests, root), []);
       assert.deepEqual(faults, []);
       await close();
