@@ -30,7 +30,8 @@ const ASSETS: [&str; 7] = [
     "favicon-32x32.png",
 ];
 
-/// The badge of `validatorUrl` would send the document's address to a foreign host.
+/// The badge of `validatorUrl` would send the document's address to a foreign host. The server chosen at first is the one
+/// the page came from: requests to the public address, where that is another, would be against the page's own policy.
 const INITIALIZER: &str = r##"window.onload = function () {
   window.ui = SwaggerUIBundle({
     url: "../openapi.json",
@@ -39,7 +40,11 @@ const INITIALIZER: &str = r##"window.onload = function () {
     displayRequestDuration: true,
     persistAuthorization: true,
     tryItOutEnabled: true,
+    defaultModelsExpandDepth: 0,
     validatorUrl: null,
+    onComplete: function () {
+      window.ui.oas3Actions.setSelectedServer("./");
+    },
     presets: [SwaggerUIBundle.presets.apis],
     layout: "BaseLayout"
   });
