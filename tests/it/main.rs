@@ -9,9 +9,14 @@
 )]
 
 mod architecture;
+mod assignments;
+mod bulk;
+mod candidates;
 mod commands;
 mod configuration;
 mod conformance;
 mod problems;
+mod programs;
 mod sandbox;
+mod settling;
 mod support;
