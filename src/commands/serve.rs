@@ -54,6 +54,8 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         None => None,
     };
     let gateway = Gateway::new(Arc::new(store), parts.connections, parts.catalogue, process.environment.clone());
+    // Before anybody is let in: no caller may meet a write of an earlier process as if it were under way.
+    gateway.recover().await.map_err(|fault| Failure::Other(format!("store {}: {fault}", database.display())))?;
     let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
 
