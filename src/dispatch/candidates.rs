@@ -304,7 +304,6 @@ impl Gateway {
             state: CandidateState::Pending,
             outcome: Outcome::Unknown,
             last_modified: intent.started,
-            warnings,
             ..candidate
         };
         let changes = vec![
