@@ -133,17 +133,17 @@ async fn an_existing_booking_is_reused_doubled_or_refused_as_asked() {
     assert_eq!(other.status, 201, "{other:?}");
     assert_ne!((other.text("/id"), other.text("/launch/url")), (first.text("/id"), first.text("/launch/url")));
     let differing = with(body.clone(), "validUntil", json!("2040-01-01T00:00:00Z"));
-    let reused = gateway.post("/assignments", &differing).await;
-    assert_eq!((reused.status, reused.text("/id")), (200, other.text("/id")), "the newest is the one answered");
-    assert_eq!(warnings(&reused), [("existing_differs".to_owned(), "/validUntil".to_owned())]);
-    // Another centre is another booking.
-    let elsewhere = with(body, "center", json!(accounts::startexam::CENTER_ID));
-    let elsewhere = gateway.post("/assignments", &elsewhere).await;
-    assert_eq!(elsewhere.status, 201, "{elsewhere:?}");
+    let found = gateway.post("/assignments", &differing).await;
+    assert_eq!((found.status, found.text("/id")), (200, other.text("/id")), "the newest is the one answered");
+    assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/validUntil".to_owned())]);
+    // Another centre is another booking; the vendor has no such centre.
+    let elsewhere = gateway.post("/assignments", &with(body, "center", json!("elsewhere"))).await;
+    assert_eq!(elsewhere.problem(), (422, "invalid_reference", "not_applied"));
     let sent = bodies(sandbox.startexam(), "employees_participants").await;
     let flags: Vec<&Value> = sent.iter().map(|body| &body["doNotCreateIfExist"]).collect();
     assert_eq!(flags, [&json!(false), &json!(false), &json!(true)]);
-    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 3);
+    assert_eq!(sent[2]["center"], "elsewhere");
+    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 2);
 }
 
 #[tokio::test]

@@ -188,9 +188,9 @@ async fn an_existing_candidate_is_reused_refused_or_updated_as_asked() {
     let first = gateway.post("/candidates", &person("e1")).await;
     let other = with(person("e1"), "email", json!("new@example.com"));
 
-    let reused = gateway.post("/candidates", &other).await;
-    assert_eq!((reused.status, reused.text("/email")), (200, "e1@example.com"));
-    assert_eq!(warnings(&reused), [("existing_differs".to_owned(), "/email".to_owned())]);
+    let found = gateway.post("/candidates", &other).await;
+    assert_eq!((found.status, found.text("/email")), (200, "e1@example.com"));
+    assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/email".to_owned())]);
     let refused = gateway.post("/candidates", &with(other.clone(), "ifExists", json!("fail"))).await;
     assert_eq!(refused.problem(), (409, "candidate_already_exists", "not_applied"));
     // Whoever does not wait is refused as well: what is there is not what was asked for.
@@ -285,8 +285,8 @@ async fn another_tenants_candidate_is_never_shown_nor_taken() {
     let path = format!("/candidates/{}", created.text("/id"));
     assert_eq!(rival(Method::GET, &path).send().await.problem(), (404, "not_found", "not_applied"));
     assert_eq!(rival(Method::DELETE, &path).send().await.problem(), (404, "not_found", "not_applied"));
-    let patch = rival(Method::PATCH, &path).json(&json!({ "group": "CE104" })).send().await;
-    assert_eq!(patch.problem(), (404, "not_found", "not_applied"));
+    let change = rival(Method::PATCH, &path).json(&json!({ "group": "CE104" })).send().await;
+    assert_eq!(change.problem(), (404, "not_found", "not_applied"));
     let order = json!({ "candidate": { "id": created.text("/id") }, "assessment": "2415" });
     let booking = rival(Method::POST, "/assignments").json(&order).send().await;
     assert_eq!(booking.problem(), (422, "invalid_reference", "not_applied"));
@@ -370,9 +370,9 @@ async fn startexam_candidates_are_patched_members_removed_included() {
     let body = with(everything(), "custom", json!({ "Department": "R&D", "Position": "Analyst" }));
     let created = gateway.post("/candidates", &body).await;
     let path = format!("/candidates/{}", created.text("/id"));
-    let patch =
+    let change =
         json!({ "email": "new@example.com", "address": { "locality": null }, "custom": { "Department": null } });
-    let patched = gateway.patch(&path, &patch).await;
+    let patched = gateway.patch(&path, &change).await;
     assert_eq!((patched.status, patched.text("/email")), (200, "new@example.com"), "{patched:?}");
     assert_eq!(patched.body.pointer("/address/locality"), None);
     assert_eq!(patched.body["custom"], json!({ "Position": "Analyst" }));
@@ -393,13 +393,13 @@ async fn startexam_candidates_are_patched_members_removed_included() {
     assert_eq!(ignored.status, 200, "{ignored:?}");
     assert!(warnings(&ignored).contains(&("field_ignored".to_owned(), "/group".to_owned())), "{ignored:?}");
     let before = calls(sandbox.startexam()).await;
-    for (patch, pointer) in [
+    for (change, pointer) in [
         (json!({ "externalId": "other" }), "/externalId"),
         (json!({ "odd": 1 }), "/odd"),
         (json!({ "email": "no address" }), "/email"),
     ] {
-        let refused = gateway.patch(&path, &patch).await;
-        assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{patch}");
+        let refused = gateway.patch(&path, &change).await;
+        assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{change}");
         assert_eq!(refused.text("/errors/0/pointer"), pointer);
     }
     assert_eq!(calls(sandbox.startexam()).await, before);
@@ -412,15 +412,15 @@ async fn thinkexam_candidates_change_their_group_and_nothing_else() {
     let path = format!("/candidates/{}", created.text("/id"));
     let patched = gateway.patch(&path, &json!({ "group": "Safety Basics" })).await;
     assert_eq!((patched.status, patched.text("/group")), (200, "Safety Basics"), "{patched:?}");
-    for (patch, pointer) in [
+    for (change, pointer) in [
         (json!({ "email": "new@example.com" }), "/email"),
         (json!({ "group": "CE104", "name": { "givenName": "Eve" } }), "/name/givenName"),
         (json!({ "group": null }), "/group"),
         (json!({ "active": false }), "/active"),
     ] {
-        let refused = gateway.patch(&path, &patch).await;
-        assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"), "{patch}");
-        assert_eq!(refused.text("/errors/0/pointer"), pointer, "{patch}");
+        let refused = gateway.patch(&path, &change).await;
+        assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"), "{change}");
+        assert_eq!(refused.text("/errors/0/pointer"), pointer, "{change}");
     }
     assert_eq!(gateway.get(&path).await.body, patched.body);
     assert_eq!(calls(sandbox.thinkexam()).await, 2);
@@ -438,8 +438,8 @@ async fn examtesting_candidates_are_patched_only_where_that_is_switched_on() {
     let (sandbox, gateway) = exam_testing("update_enabled = true").await;
     let created = gateway.post("/candidates", &everything()).await;
     let path = format!("/candidates/{}", created.text("/id"));
-    let patch = json!({ "userName": "countess", "address": { "streetAddress": null }, "phoneNumbers": null });
-    let patched = gateway.patch(&path, &patch).await;
+    let change = json!({ "userName": "countess", "address": { "streetAddress": null }, "phoneNumbers": null });
+    let patched = gateway.patch(&path, &change).await;
     assert_eq!((patched.status, patched.text("/userName")), (200, "countess"), "{patched:?}");
     let sent = bodies(sandbox.examtesting(), "update").await.remove(0);
     assert_eq!(sent["stusID"], created.text("/vendorRef/id"));

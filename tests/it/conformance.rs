@@ -141,8 +141,8 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
                 assert_eq!(after, before, "{what}");
             } else {
                 assert_eq!(answer.problem(), (422, "capability_unsupported", "not_applied"), "{what}");
-                let booked = usize::from(operation == Operation::AssignmentsCancel);
-                assert_eq!(after, before + booked, "{what}: something reached the vendor");
+                // What is to be cancelled was booked a step earlier and is only found again.
+                assert_eq!(after, before, "{what}: something reached the vendor");
             }
         }
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::gateway::{Answer, Gateway, effects};
 
 /// Only a hang comes this far.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
 pub async fn bodies(port: SocketAddr, operation: &str) -> Vec<Value> {
