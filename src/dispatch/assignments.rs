@@ -149,7 +149,8 @@ impl Gateway {
         let Some(intent) = intent.filter(|_| assignment.state == AssignmentState::Unknown) else {
             return Err(nothing_to_settle());
         };
-        match self.conclude_assignment(assignment, intent, row).await {
+        let connection = self.connection_of(&assignment.connection)?;
+        match self.conclude_assignment(connection, assignment, intent, row).await {
             Err(fault) if fault.code != Code::StoreUnavailable => self.assignment(caller, id).await,
             end => end,
         }
@@ -204,7 +205,7 @@ impl Gateway {
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
         let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
         let there = matches!(&row, Ok(done) if matches!(&done.value, super::journal::Done::Booked(Booked { already_there: true, .. })));
-        let assignment = self.conclude_assignment(assignment, intent, row).await?;
+        let assignment = self.conclude_assignment(connection, assignment, intent, row).await?;
         Ok(if there { Written::Existing(assignment) } else { Written::Created(assignment) })
     }
 
@@ -443,7 +444,7 @@ impl Gateway {
         acceptance.accept(());
         let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
         let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
-        self.conclude_assignment(pending, intent, row).await?;
+        self.conclude_assignment(connection, pending, intent, row).await?;
         Ok(Written::Created(()))
     }
 }

@@ -64,8 +64,8 @@ struct Ready<R> {
     record: R,
     intent: Intent,
     own_password: Option<Secret>,
-    // Held until the row's outcome is in the store.
-    _turn: Turn,
+    // Held until the row's outcome is in the store: whoever has it next must not find the write open still.
+    turn: Turn,
 }
 
 type Results<A> = Vec<Option<Result<Written<A>, Fault>>>;
@@ -201,7 +201,7 @@ impl Gateway {
         while let Some((index, row, turn, claim)) = claims.next().await {
             let Prepared { candidate, identities: _, intent, own_password } = row;
             match claim {
-                Ok(Claim::Claimed) => ready.push(Ready { index, record: candidate, intent, own_password, _turn: turn }),
+                Ok(Claim::Claimed) => ready.push(Ready { index, record: candidate, intent, own_password, turn }),
                 Ok(Claim::Held(_) | Claim::HeldByOthers) => held.push(index),
                 Err(error) => results[index] = Some(Err(store_fault(&error))),
             }
@@ -279,7 +279,7 @@ impl Gateway {
             self.0.store.commit(changes).await.map_err(|error| store_fault(&error))
         };
         written.await.map_err(|fault| Box::new(Err(fault)))?;
-        Ok(Ready { index, record: assignment, intent, own_password: None, _turn: turn })
+        Ok(Ready { index, record: assignment, intent, own_password: None, turn })
     }
 
     /// Sends every row that is ready, packed into calls, several calls at once.
@@ -363,17 +363,21 @@ impl Gateway {
         answers: Vec<Row<Done>>,
     ) -> Vec<(usize, Result<Written<R::Answer>, Fault>)> {
         let (mut changes, mut ended) = (Vec::new(), Vec::with_capacity(rows.len()));
-        let mut places = Vec::with_capacity(rows.len());
+        let (mut places, mut turns) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for (row, answer) in rows.into_iter().zip(answers) {
+            let Ready { index, record, intent, own_password, turn } = row;
             let there = matches!(&answer, Ok(Applied { value: Done::Booked(Booked { already_there: true, .. }), .. }));
-            places.push((row.index, row.record.path()));
-            let (more, end) = row.record.after(self, connection, row.intent, answer);
+            places.push((index, record.path()));
+            turns.push(turn);
+            let (more, end) = record.after(self, connection, intent, answer);
             changes.extend(more);
-            let end = end.map(|record| R::answer(record, row.own_password));
+            let end = end.map(|record| R::answer(record, own_password));
             let end = end.map(|answer| if there { Written::Existing(answer) } else { Written::Created(answer) });
-            ended.push((row.index, end));
+            ended.push((index, end));
         }
-        match self.0.store.commit(changes).await {
+        let kept = self.0.store.commit(changes).await;
+        drop(turns);
+        match kept {
             Ok(()) => ended,
             Err(error) => {
                 let fault = store_lost(&error, "");
@@ -385,11 +389,15 @@ impl Gateway {
     /// Takes back rows that are not going to be sent.
     async fn skip<R: Record>(&self, rows: Vec<Ready<R>>) -> Vec<(usize, Result<Written<R::Answer>, Fault>)> {
         let (mut changes, mut ended) = (Vec::new(), Vec::with_capacity(rows.len()));
+        let mut turns = Vec::with_capacity(rows.len());
         for row in rows {
+            turns.push(row.turn);
             changes.extend(row.record.withdrawn());
             ended.push((row.index, Err(skipped())));
         }
-        if let Err(error) = self.0.store.commit(changes).await {
+        let kept = self.0.store.commit(changes).await;
+        drop(turns);
+        if let Err(error) = kept {
             // The rows were not sent either way; their intents stay and are settled like those of a killed process.
             tracing::error!(%error, "rows that were skipped stay open in the store");
         }
@@ -449,11 +457,11 @@ impl Record for Assignment {
     fn after(
         self,
         gateway: &Gateway,
-        _: &Connection,
+        connection: &Connection,
         intent: Intent,
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Self, Fault>) {
-        gateway.assignment_after(self, intent, row)
+        gateway.assignment_after(connection, self, intent, row)
     }
 
     fn answer(self, _: Option<Secret>) -> Self {

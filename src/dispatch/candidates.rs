@@ -250,7 +250,11 @@ impl Gateway {
         let [holder] = holders else {
             return Err(connection.own(conflict("The identities given belong to different candidates.")));
         };
-        acceptance.accept(holder.clone().into());
+        // Only what is under way may be answered before its end: whether a known candidate is what was asked for is not
+        // decided yet, and `fail` would have to be taken back.
+        if holder.state == CandidateState::Pending && new.if_exists == IfCandidateExists::Reuse {
+            acceptance.accept(holder.clone().into());
+        }
         let _turn = self.0.subjects.turn(holder.id.as_str()).await;
         let Some(candidate) =
             self.0.store.candidate(&caller.tenant, &holder.id).await.map_err(|error| store_fault(&error))?
@@ -310,7 +314,6 @@ impl Gateway {
             state: CandidateState::Pending,
             outcome: Outcome::Unknown,
             last_modified: intent.started,
-            warnings,
             ..candidate
         };
         let changes = vec![

@@ -2,15 +2,17 @@
 //!
 //! Whoever calls it holds the record's turn, and the intent is in the store before [`Gateway::send`] is called.
 
+use jiff::Timestamp;
+
 use super::connections::Connection;
 use super::{Gateway, store_lost};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::capability::Operation;
 use crate::domain::journal::{Intent, Write};
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault};
-use crate::domain::vendor::{Applied, Booked, Call, Registered, Row};
+use crate::domain::vendor::{Applied, Booked, Call, Registered, Row, Update};
 use crate::store::Change;
 
 /// What a vendor answered, whatever the write was.
@@ -105,6 +107,9 @@ impl Gateway {
         match row {
             Ok(Applied { value, warnings }) => {
                 let mut changes = vec![settled];
+                if let Write::Update(update) = &intent.write {
+                    candidate.warnings = planned_warnings(connection, update);
+                }
                 candidate.warnings.extend(warnings);
                 candidate.state = CandidateState::Registered;
                 candidate.outcome = Outcome::Applied;
@@ -127,7 +132,8 @@ impl Gateway {
             Err(fault) if fault.outcome == Outcome::Unknown => {
                 candidate.state = CandidateState::Unknown;
                 candidate.outcome = Outcome::Unknown;
-                note_end(&mut intent, &fault, candidate.last_modified);
+                let now = candidate.last_modified;
+                note_end(&mut intent, &fault, now, connection.settle_from(now));
                 (vec![Change::Candidate(candidate), Change::Intent(intent)], Err(fault))
             }
             Err(fault) => {
@@ -155,12 +161,13 @@ impl Gateway {
     /// The row's fault; `store_unavailable` with outcome `unknown` when it could not be kept.
     pub(super) async fn conclude_assignment(
         &self,
+        connection: &Connection,
         assignment: Assignment,
         intent: Intent,
         row: Row<Done>,
     ) -> Result<Assignment, Fault> {
         let resource = assignment_path(&assignment.id);
-        let (changes, result) = self.assignment_after(assignment, intent, row);
+        let (changes, result) = self.assignment_after(connection, assignment, intent, row);
         self.0.store.commit(changes).await.map_err(|error| store_lost(&error, &resource))?;
         result
     }
@@ -168,6 +175,7 @@ impl Gateway {
     /// The changes that write down how an assignment's write ended, and the answer.
     pub(super) fn assignment_after(
         &self,
+        connection: &Connection,
         mut assignment: Assignment,
         mut intent: Intent,
         row: Row<Done>,
@@ -193,7 +201,8 @@ impl Gateway {
             Err(fault) if fault.outcome == Outcome::Unknown => {
                 assignment.state = AssignmentState::Unknown;
                 assignment.outcome = Outcome::Unknown;
-                note_end(&mut intent, &fault, assignment.last_modified);
+                let now = assignment.last_modified;
+                note_end(&mut intent, &fault, now, connection.settle_from(now));
                 (vec![Change::Assignment(assignment), Change::Intent(intent)], Err(fault))
             }
             Err(fault) => {
@@ -211,12 +220,18 @@ impl Gateway {
 }
 
 /// An attempt that ended with an answer or a reset may be settled at once; one that timed out not before its grace is
-/// over, since the vendor may still be at work.
-fn note_end(intent: &mut Intent, fault: &Fault, now: jiff::Timestamp) {
+/// over, since the vendor may still be at work. The grace counts from the attempt's end: when the intent was written says
+/// little of when it began, for it may have waited behind the other rows of a bulk and for the connection's pace.
+fn note_end(intent: &mut Intent, fault: &Fault, now: Timestamp, after_grace: Timestamp) {
     intent.reason = Some(fault.to_string());
-    if !fault.lingering {
-        intent.settle_from = now;
-    }
+    intent.settle_from = if fault.lingering { after_grace } else { now };
+}
+
+/// What there is to remark about a change that was made. Until then the remarks of the write before stand, and a change
+/// that was refused leaves no trace.
+fn planned_warnings(connection: &Connection, update: &Update) -> Vec<Warning> {
+    let planned = connection.vendor().plan_update(update.candidate.clone(), update.touched.clone());
+    planned.map_or_else(|_| Vec::new(), |planned| planned.warnings)
 }
 
 fn path(write: &Write) -> String {
@@ -255,5 +270,27 @@ async fn deliver(connection: &Connection, writes: &[Write], call: &Call) -> Vec<
             rows.into_iter().map(|row| row.map(|applied| applied.map(Done::Booked))).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::AssignmentId;
+    use crate::domain::vendor::{Cancellation, VendorKey};
+
+    #[test]
+    fn the_grace_of_an_attempt_that_waited_long_counts_from_its_end() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let id = AssignmentId::parse(&format!("asg_{}", "0".repeat(32))).unwrap();
+        let write = Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() });
+        let (tenant, connection) = (String::new(), String::new());
+        let mut intent =
+            Intent { tenant, connection, write, started: at(0), attempts: 1, settle_from: at(30), reason: None };
+        let timed_out = Fault { lingering: true, ..Fault::unknown(Code::VendorTimeout, "x") };
+        note_end(&mut intent, &timed_out, at(100), at(130));
+        assert_eq!(intent.settle_from, at(130));
+        note_end(&mut intent, &Fault::unknown(Code::VendorTimeout, "reset"), at(140), at(170));
+        assert_eq!(intent.settle_from, at(140));
     }
 }

@@ -83,7 +83,7 @@ impl Gateway {
         let resource = assignment_path(&assignment.id);
         let intent = self.open_intent(assignment.id.as_str(), &resource).await?;
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
-        match self.conclude_assignment(assignment.clone(), intent, row).await {
+        match self.conclude_assignment(connection, assignment.clone(), intent, row).await {
             Err(fault) if fault.outcome == Outcome::NotApplied => {
                 let now = self
                     .0
@@ -138,7 +138,10 @@ impl Gateway {
         let open = self.0.store.intents().await.map_err(|error| store_fault(&error))?;
         let mut changes = Vec::new();
         for intent in &open {
-            changes.extend(self.abandoned(intent).await?);
+            if let Some(unknown) = self.abandoned(intent).await? {
+                changes.push(unknown);
+                changes.extend(self.with_grace(intent).map(Change::Intent));
+            }
         }
         if !changes.is_empty() {
             tracing::info!(open = open.len(), "writes left open by an earlier process are unknown until settled");
@@ -155,6 +158,13 @@ impl Gateway {
             }
         });
         Ok(())
+    }
+
+    /// The intent of an attempt that was cut off, its grace counted from now: it may have begun long after the intent was
+    /// written. `None` where the connection is not configured any more.
+    fn with_grace(&self, intent: &Intent) -> Option<Intent> {
+        let connection = self.0.connections.get(&intent.connection)?;
+        Some(Intent { settle_from: connection.settle_from(self.0.environment.now()), ..intent.clone() })
     }
 
     /// The record of a write that was under way when its process ended, as unknown.

@@ -9,6 +9,9 @@
 )]
 
 mod architecture;
+mod assignments;
+mod bulk;
+mod candidates;
 mod commands;
 mod configuration;
 mod conformance;
@@ -16,5 +19,7 @@ mod demo;
 mod http;
 mod openapi;
 mod problems;
+mod programs;
 mod sandbox;
+mod settling;
 mod support;

@@ -1,0 +1,434 @@
+//! Bulk: every row stands for itself, in as few vendor calls as are safe.
+
+use examgate::sandbox::{Sandbox, accounts};
+use serde_json::{Value, json};
+
+use crate::support::gateway::{
+    Answer, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
+};
+use crate::support::vendor::{Seen, Stub, json as json_answer};
+use crate::support::watch::{bodies, calls, changes};
+
+const TEST: &str = accounts::startexam::TESTS[0].0;
+
+fn person(id: &str) -> Value {
+    json!({
+        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
+        "email": format!("{id}@example.com"),
+    })
+}
+
+fn people(count: usize) -> Vec<Value> {
+    (0..count).map(|number| person(&format!("e{number}"))).collect()
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
+}
+
+fn order(id: &str) -> Value {
+    json!({ "candidate": { "externalId": id }, "assessment": TEST })
+}
+
+async fn start_exam(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
+    (sandbox, gateway)
+}
+
+async fn register(gateway: &Gateway, items: &[Value]) -> Answer {
+    let answer = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    answer
+}
+
+async fn book(gateway: &Gateway, items: &[Value]) -> Answer {
+    let answer = gateway.post("/assignments/bulk", &json!({ "items": items })).await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    answer
+}
+
+/// Status, outcome and problem code of every row; checks the frame on the way.
+fn rows(answer: &Answer) -> Vec<(u64, String, String)> {
+    let results = answer.body["results"].as_array().expect("results");
+    let summary = |name: &str| answer.body["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {answer:?}"));
+    let parts = ["applied", "notApplied", "unknown", "skipped"].map(summary);
+    assert_eq!(summary("total"), results.len() as u64);
+    assert_eq!(parts.iter().sum::<u64>(), summary("total"), "{:?}", answer.body["summary"]);
+    let text = |row: &Value, pointer: &str| row.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
+    let mut told = [0, 0, 0, 0];
+    let mut all = Vec::new();
+    for (index, row) in results.iter().enumerate() {
+        assert_eq!(row["index"], index, "input order");
+        assert_ne!(row["resource"].is_object(), row["problem"].is_object(), "{row}");
+        let (status, outcome, code) =
+            (row["status"].as_u64().unwrap(), text(row, "/outcome"), text(row, "/problem/code"));
+        if !code.is_empty() {
+            assert_eq!(
+                (&row["problem"]["status"], text(row, "/problem/outcome")),
+                (&row["status"], outcome.clone()),
+                "{row}"
+            );
+        }
+        let place = match (code.as_str(), outcome.as_str()) {
+            ("skipped", "not_applied") => 3,
+            (_, "applied") => 0,
+            (_, "not_applied") => 1,
+            (_, "unknown") => 2,
+            other => panic!("{other:?}"),
+        };
+        told[place] += 1;
+        all.push((status, outcome, code));
+    }
+    assert_eq!(told, parts);
+    all
+}
+
+fn row(status: u64, outcome: &str, code: &str) -> (u64, String, String) {
+    (status, outcome.to_owned(), code.to_owned())
+}
+
+fn created() -> (u64, String, String) {
+    row(201, "applied", "")
+}
+
+fn employees(seen: &Seen) -> Vec<String> {
+    let body = seen.json();
+    let rows = body["employees"].as_array().expect("employees").iter();
+    rows.map(|employee| employee["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_row_has_its_own_result_in_input_order() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    for (connection, port) in [
+        ("startexam-main", sandbox.startexam()),
+        ("thinkexam-main", sandbox.thinkexam()),
+        ("examtesting-main", sandbox.examtesting()),
+    ] {
+        let known = with(person("known"), "connection", json!(connection));
+        assert_eq!(gateway.post("/candidates", &known).await.status, 201);
+        let before = calls(port).await;
+        let items = json!([
+            with(person("a"), "itemId", json!("first")),
+            with(person("b"), "odd", json!(1)),
+            person("known"),
+            with(person("c"), "email", json!("no address")),
+            with(person("a"), "itemId", json!("again")),
+            7,
+            person("d"),
+        ]);
+        let body = json!({ "connection": connection, "items": items });
+        let answer = gateway.post("/candidates/bulk", &body).await;
+        assert_eq!(answer.status, 207, "{answer:?}");
+        let invalid = row(422, "not_applied", "validation_failed");
+        let duplicate = row(422, "not_applied", "duplicate_item");
+        assert_eq!(
+            rows(&answer),
+            [created(), invalid.clone(), row(200, "applied", ""), invalid.clone(), duplicate, invalid, created()],
+            "{connection}"
+        );
+        assert!(answer.text("/operation").starts_with("op_"));
+        assert_eq!((answer.text("/results/0/itemId"), answer.text("/results/4/itemId")), ("first", "again"));
+        assert_eq!(answer.body["results"][1].get("itemId"), None);
+        assert_eq!(answer.text("/results/1/problem/errors/0/pointer"), "/odd");
+        let id = answer.text("/results/6/resource/id");
+        let read = gateway.get(&format!("/candidates/{id}")).await;
+        assert_eq!((read.status, read.text("/externalId")), (200, "d"));
+        let expected = if connection == "examtesting-main" { 2 } else { 1 };
+        assert_eq!(calls(port).await - before, expected, "{connection}");
+    }
+}
+
+#[tokio::test]
+async fn an_envelope_at_fault_sends_nothing() {
+    let (sandbox, gateway) = start_exam("").await;
+    for body in [
+        json!({ "items": [] }),
+        json!({}),
+        json!({ "items": people(1001) }),
+        json!({ "items": people(1), "odd": 1 }),
+        json!({ "items": people(1), "failOnErrors": 0 }),
+        json!({ "items": people(1), "failOnErrors": -1 }),
+    ] {
+        for path in ["/candidates/bulk", "/assignments/bulk"] {
+            let refused = gateway.post(path, &body).await;
+            assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"));
+        }
+    }
+    let elsewhere = gateway.post("/candidates/bulk", &json!({ "connection": "nowhere", "items": people(1) })).await;
+    assert_eq!(elsewhere.problem(), (404, "connection_not_found", "not_applied"));
+    assert_eq!(calls(sandbox.startexam()).await, 0);
+}
+
+#[tokio::test]
+async fn five_hundred_registrations_go_in_one_call() {
+    let (sandbox, gateway) = start_exam("").await;
+    let answer = register(&gateway, &people(500)).await;
+    assert_eq!(rows(&answer), vec![created(); 500]);
+    assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 1);
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 500);
+    // All of them are known now.
+    let again = register(&gateway, &people(500)).await;
+    assert_eq!(rows(&again), vec![row(200, "applied", ""); 500]);
+    assert_eq!(calls(sandbox.startexam()).await, 1);
+}
+
+#[tokio::test]
+async fn a_call_refused_whole_is_split_until_only_the_bad_row_fails() {
+    let stub = Stub::start(|seen| {
+        if employees(seen).contains(&"e5".to_owned()) {
+            return json_answer(400, &json!({ "message": "employee e5 is no good" }));
+        }
+        json_answer(200, &json!({}))
+    })
+    .await;
+    let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+    let answer = register(&gateway, &people(16)).await;
+    let mut expected = vec![created(); 16];
+    expected[5] = row(422, "not_applied", "vendor_rejected_request");
+    assert_eq!(rows(&answer), expected);
+    let calls: Vec<Vec<String>> = stub.seen().iter().map(employees).collect();
+    // 16, then halves: two calls a level.
+    assert_eq!(calls.len(), 9, "{calls:?}");
+    let accepted: Vec<&String> = calls.iter().filter(|call| !call.contains(&"e5".to_owned())).flatten().collect();
+    assert_eq!(accepted.len(), 15, "nobody is sent twice with success");
+    // The refused person can be registered once the vendor has changed its mind.
+    stub.answer_with(|_| json_answer(200, &json!({})));
+    assert_eq!(gateway.post("/candidates", &person("e5")).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_call_that_failed_for_no_rows_fault_is_not_split() {
+    for (status, code, outcome, http) in [
+        (401, "connection_credentials_invalid", "not_applied", 424),
+        (429, "vendor_rate_limited", "not_applied", 503),
+        (500, "vendor_internal_error", "unknown", 502),
+    ] {
+        let stub = Stub::start(move |_| json_answer(status, &json!({ "message": "no" }))).await;
+        let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+        let answer = register(&gateway, &people(8)).await;
+        assert_eq!(rows(&answer), vec![row(http, outcome, code); 8]);
+        assert_eq!(stub.seen().len(), 1, "{status}");
+        if outcome == "unknown" {
+            let resource = answer.text("/results/3/problem/resource");
+            assert_eq!(gateway.get(resource).await.text("/state"), "unknown");
+            let other = answer.text("/results/4/problem/resource");
+            assert_ne!(resource, other, "every row points to its own record");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thinkexam_batch_survives_its_bad_row_however_the_vendor_refuses_it() {
+    for manner in ["top_level", "item", "top_level_after_earlier_rows"] {
+        let sandbox = sandbox().await;
+        let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
+        faults(sandbox.thinkexam(), json!({ "switches": { "bulk_errors": manner } })).await;
+        let mut items = people(7);
+        items[3]["group"] = json!("No such course");
+        let mut without_id = person("none");
+        without_id.as_object_mut().unwrap().remove("externalId");
+        items.push(without_id);
+        let answer = register(&gateway, &items).await;
+        let mut expected = vec![created(); 8];
+        expected[3] = row(422, "not_applied", "invalid_reference");
+        assert_eq!(rows(&answer), expected, "{manner}");
+        assert_eq!(changes(sandbox.thinkexam(), "bulkCandidateRegister", "created").await.len(), 7, "{manner}");
+        let sent = bodies(sandbox.thinkexam(), "bulkCandidateRegister").await;
+        let alone = sent.iter().filter(|rows| rows.to_string().contains("none@example.com"));
+        assert!(alone.clone().count() == 1 && alone.clone().all(|rows| rows.as_array().unwrap().len() == 1));
+    }
+}
+
+#[tokio::test]
+async fn duplicates_are_refused_by_every_identity_and_the_first_row_counts() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let named = |email: &str| json!({ "name": { "formatted": "Ada" }, "email": email });
+    let items = json!([named("a@example.com"), named("A@Example.com"), named("b@example.com")]);
+    let answer = gateway.post("/candidates/bulk", &json!({ "connection": "thinkexam-main", "items": items })).await;
+    let duplicate = row(422, "not_applied", "duplicate_item");
+    assert_eq!(rows(&answer), [created(), duplicate.clone(), created()]);
+    let user = |name: &str, id: &str| json!({ "externalId": id, "userName": name, "email": "x@example.com" });
+    // A row that fails for another reason is no earlier one.
+    let items = json!([with(user("u", "1"), "group", json!("<")), user("u", "2"), user("U", "3"), user("v", "2")]);
+    let answer = gateway.post("/candidates/bulk", &json!({ "connection": "examtesting-main", "items": items })).await;
+    assert_eq!(rows(&answer), [row(422, "not_applied", "validation_failed"), created(), duplicate.clone(), duplicate]);
+}
+
+#[tokio::test]
+async fn a_bulk_stops_after_as_many_failures_as_it_was_told() {
+    let sandbox = sandbox().await;
+    let more = "max_in_flight = 1";
+    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
+    faults(
+        sandbox.examtesting(),
+        json!({ "faults": [{ "name": "vendor_error", "code": "1005", "after": 1, "times": 2 }] }),
+    )
+    .await;
+    let body = json!({ "failOnErrors": 2, "items": people(6) });
+    let answer = gateway.post("/candidates/bulk", &body).await;
+    let refused = row(422, "not_applied", "group_not_found");
+    let told = rows(&answer);
+    assert_eq!(told[..3], [created(), refused.clone(), refused]);
+    assert!(told[3..].iter().all(|(_, outcome, code)| outcome == "not_applied" && code == "skipped"), "{told:?}");
+    assert_eq!(calls(sandbox.examtesting()).await, 3);
+    // What was skipped left nothing behind and can be sent again.
+    assert_eq!(gateway.get("/candidates?externalId=e5").await.body["items"], json!([]));
+    let again = register(&gateway, &people(6)).await;
+    assert_eq!(rows(&again)[0], row(200, "applied", ""));
+    assert_eq!(rows(&again)[1..], vec![created(); 5]);
+}
+
+#[tokio::test]
+async fn rows_that_fail_before_anything_is_sent_count_as_failures() {
+    let (sandbox, gateway) = start_exam("").await;
+    let mut items = people(4);
+    items[1]["odd"] = json!(1);
+    let answer = gateway.post("/candidates/bulk", &json!({ "failOnErrors": 1, "items": items })).await;
+    let skipped = |index: usize| rows(&answer)[index].2 == "skipped";
+    assert_eq!(rows(&answer)[1], row(422, "not_applied", "validation_failed"));
+    assert!(skipped(0) && skipped(2) && skipped(3), "{answer:?}");
+    assert_eq!(calls(sandbox.startexam()).await, 0);
+    let orders: Vec<Value> = (0..3).map(|n| order(&format!("e{n}"))).chain([json!({ "assessment": TEST })]).collect();
+    let answer = gateway.post("/assignments/bulk", &json!({ "failOnErrors": 1, "items": orders })).await;
+    assert!(rows(&answer)[..3].iter().all(|row| row.2 == "skipped"), "{answer:?}");
+    assert_eq!(calls(sandbox.startexam()).await, 0);
+}
+
+#[tokio::test]
+async fn bookings_share_calls_only_where_the_answer_can_be_told_apart() {
+    for (setting, expected) in [("unknown", 12), ("left_out", 12), ("repeated", 1), ("null", 1)] {
+        let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
+        register(&gateway, &people(12)).await;
+        let orders: Vec<Value> = (0..12).map(|number| order(&format!("e{number}"))).collect();
+        let answer = book(&gateway, &orders).await;
+        assert_eq!(rows(&answer), vec![created(); 12], "{setting}");
+        let sent = bodies(sandbox.startexam(), "employees_participants").await;
+        assert_eq!(sent.len(), expected, "{setting}");
+        // Everybody has a link of their own, and it is theirs.
+        let state = crate::support::gateway::effects(sandbox.startexam()).await;
+        let made = state["effects"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|effect| effect["operation"] == "employees_participants");
+        for effect in made {
+            let number: usize = effect["employee"].as_str().unwrap()[1..].parse().unwrap();
+            let row = &answer.body["results"][number]["resource"];
+            assert_eq!(row["vendorRef"]["id"], effect["participantId"], "{setting}");
+        }
+        let again = book(&gateway, &orders).await;
+        assert_eq!(rows(&again), vec![row(200, "applied", ""); 12], "{setting}");
+        assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len(), expected);
+    }
+}
+
+#[tokio::test]
+async fn people_booked_before_never_cost_the_new_ones_their_links() {
+    for vendor in ["repeated", "left_out", "null"] {
+        for setting in ["unknown", vendor] {
+            let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
+            let port = sandbox.startexam();
+            faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
+            register(&gateway, &people(6)).await;
+            let outside = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
+            for id in ["e1", "e4"] {
+                assert_eq!(outside.post("/assignments", &order(id)).await.status, 201);
+            }
+            let orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"))).collect();
+            let answer = book(&gateway, &orders).await;
+            let what = format!("vendor {vendor}, setting {setting}");
+            for (number, (_, outcome, _)) in rows(&answer).iter().enumerate() {
+                let row = &answer.body["results"][number]["resource"];
+                assert_eq!((outcome.as_str(), &row["state"]), ("applied", &json!("assigned")), "{what}");
+                let old = [1, 4].contains(&number);
+                assert_eq!(row["launch"].is_object(), !old || vendor == "repeated", "{what}: {row}");
+                let told =
+                    row["warnings"].as_array().unwrap().iter().any(|warning| warning["code"] == "launch_unknown");
+                assert_eq!(told, old && vendor != "repeated", "{what}: {row}");
+            }
+            assert_eq!(changes(port, "employees_participants", "created").await.len(), 6, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_bad_booking_never_fails_its_neighbours() {
+    let (sandbox, gateway) = start_exam("existing_registration = \"null\"").await;
+    register(&gateway, &people(6)).await;
+    let mut orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"))).collect();
+    orders[2] = order("nobody");
+    orders[4]["notify"] = json!("vendor_email");
+    orders.push(order("e0"));
+    let answer = book(&gateway, &orders).await;
+    let mut expected = vec![created(); 7];
+    expected[2] = row(422, "not_applied", "invalid_reference");
+    expected[4] = row(422, "not_applied", "capability_unsupported");
+    expected[6] = row(422, "not_applied", "duplicate_item");
+    assert_eq!(rows(&answer), expected);
+    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 4);
+    // The vendor's refusal of the whole call was no booking for anybody.
+    assert_eq!(gateway.get("/assignments?state=assigned").await.body["items"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn thinkexam_bookings_go_one_by_one() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
+    register(&gateway, &people(10)).await;
+    let order = |n: usize| json!({ "candidate": { "email": format!("E{n}@example.com") }, "assessment": "2415" });
+    let mut orders: Vec<Value> = (0..10).map(order).collect();
+    orders.push(with(order(3), "candidate", json!({ "externalId": "e3" })));
+    let answer = book(&gateway, &orders).await;
+    let mut expected = vec![created(); 11];
+    expected[10] = row(422, "not_applied", "duplicate_item");
+    assert_eq!(rows(&answer), expected);
+    assert_eq!(changes(sandbox.thinkexam(), "assignTest", "created").await.len(), 10);
+}
+
+#[tokio::test]
+async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_settles_them() {
+    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+    let port = sandbox.startexam();
+    faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] })).await;
+    let answer = register(&gateway, &people(5)).await;
+    assert_eq!(rows(&answer), vec![row(504, "unknown", "vendor_timeout"); 5]);
+    let again = register(&gateway, &people(5)).await;
+    assert_eq!(rows(&again), vec![row(200, "applied", ""); 5]);
+    assert_eq!(changes(port, "employees", "created").await.len(), 5);
+
+    faults(
+        port,
+        json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees_participants", "times": 1 }] }),
+    )
+    .await;
+    let orders: Vec<Value> = (0..5).map(|number| order(&format!("e{number}"))).collect();
+    assert_eq!(rows(&book(&gateway, &orders).await), vec![row(504, "unknown", "vendor_timeout"); 5]);
+    let again = book(&gateway, &orders).await;
+    assert!(rows(&again).iter().all(|(status, outcome, _)| *status == 200 && outcome == "applied"), "{again:?}");
+    assert_eq!(changes(port, "employees_participants", "created").await.len(), 5);
+    assert_eq!(bodies(port, "employees_participants").await.len(), 6, "settled one by one");
+}
+
+#[tokio::test]
+async fn a_bulk_that_meets_itself_books_everybody_once() {
+    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+    faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 50 }] })).await;
+    let registered = futures_util::future::join_all((0..4).map(|_| {
+        let gateway = &gateway;
+        async move { register(gateway, &people(20)).await }
+    }))
+    .await;
+    assert!(registered.iter().all(|answer| rows(answer).iter().all(|row| row.1 == "applied")), "{registered:?}");
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 20);
+    assert_eq!(changes(sandbox.startexam(), "employees", "repeated").await.len(), 0);
+    let forward: Vec<Value> = (0..20).map(|number| order(&format!("e{number}"))).collect();
+    let backward: Vec<Value> = forward.iter().rev().cloned().collect();
+    let (one, two) = tokio::join!(book(&gateway, &forward), book(&gateway, &backward));
+    assert!(rows(&one).iter().chain(&rows(&two)).all(|row| row.1 == "applied"));
+    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 20);
+}

@@ -1,0 +1,598 @@
+//! Candidates, one at a time: what reaches the vendor, what the caller is told, and who is taken for whom.
+
+use examgate::sandbox::Sandbox;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{
+    Gateway, client, examtesting, faults, key, sandbox, sandbox_connections, startexam, thinkexam,
+};
+use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::watch::{bodies, calls, changes, until, until_state, warnings};
+
+const ALL_FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\", \
+    formatted = \"Full Name\", phone_mobile = \"Mobile\", phone_work = \"Phone\", street = \"Street\", locality = \"City\", \
+    region = \"Region\", postal_code = \"Postal Code\", country = \"Country\" }";
+
+fn person(id: &str) -> Value {
+    json!({
+        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
+        "email": format!("{id}@example.com"),
+    })
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
+}
+
+fn everything() -> Value {
+    json!({
+        "externalId": "e-1", "userName": "ada", "password": "s3cretWord1",
+        "name": { "givenName": "Ada", "familyName": "King", "formatted": "Ada King" },
+        "email": "Ada@example.com", "active": true,
+        "phoneNumbers": [{ "type": "mobile", "value": "+1 2" }, { "type": "work", "value": "+3 4" }],
+        "address": { "streetAddress": "High St 1", "locality": "Ockham", "region": "Surrey", "postalCode": "GU23", "country": "GB" },
+    })
+}
+
+async fn start_exam(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
+    (sandbox, gateway)
+}
+
+async fn think_exam(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
+    (sandbox, gateway)
+}
+
+async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
+    (sandbox, gateway)
+}
+
+#[tokio::test]
+async fn startexam_gets_every_member_it_has_a_field_for() {
+    let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
+    let body = with(everything(), "custom", json!({ "Department": "R&D" }));
+    let created = gateway.post("/candidates", &body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let sent = bodies(sandbox.startexam(), "employees").await;
+    let fields = json!([
+        ["City", "Ockham"],
+        ["Country", "GB"],
+        ["Department", "R&D"],
+        ["Email", "Ada@example.com"],
+        ["First Name", "Ada"],
+        ["Full Name", "Ada King"],
+        ["Last Name", "King"],
+        ["Mobile", "+1 2"],
+        ["Phone", "+3 4"],
+        ["Postal Code", "GU23"],
+        ["Region", "Surrey"],
+        ["Street", "High St 1"],
+    ]);
+    let employee = &sent[0]["employees"][0];
+    let mut pairs: Vec<Value> =
+        employee["data"].as_array().unwrap().iter().map(|pair| json!([pair["name"], pair["value"]])).collect();
+    pairs.sort_by_key(ToString::to_string);
+    assert_eq!(Value::Array(pairs), fields);
+    assert_eq!((&employee["id"], &employee["status"]), (&json!("e-1"), &json!("active")));
+    assert_eq!(created.body["vendorRef"], json!({ "id": "e-1" }));
+    assert_eq!(
+        warnings(&created).iter().map(|(code, pointer)| (code.as_str(), pointer.as_str())).collect::<Vec<_>>(),
+        [("field_ignored", "/userName"), ("field_ignored", "/password")]
+    );
+    assert!(!sent[0].to_string().contains("s3cretWord1"));
+}
+
+#[tokio::test]
+async fn thinkexam_gets_every_member_it_has_a_field_for() {
+    let (sandbox, gateway) = think_exam("").await;
+    let mut body = everything();
+    body["group"] = json!("CE104");
+    body["birthDate"] = json!("1815-12-10");
+    body["gender"] = json!("Female");
+    body["photo"] = json!("https://example.com/ada.jpg");
+    body["custom"] = json!({ "extra1": "one", "extra2": "two", "extra3": "three", "other": "x" });
+    let created = gateway.post("/candidates", &body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let sent = bodies(sandbox.thinkexam(), "bulkCandidateRegister").await;
+    assert_eq!(
+        sent,
+        [json!([{
+            "name": "Ada King", "email": "Ada@example.com", "enrollment_number": "e-1", "password": "s3cretWord1",
+            "mobile": "+1 2", "gender": "Female", "dob": "1815-12-10", "courseName": "CE104", "extra1": "one",
+            "extra2": "two", "extra3": "three", "profilePic": "https://example.com/ada.jpg",
+        }])]
+    );
+    assert!(!created.text("/vendorRef/id").is_empty(), "{created:?}");
+    assert_eq!(created.text("/vendorRef/enrollmentNumber"), "e-1");
+    let mut ignored: Vec<String> = warnings(&created).into_iter().map(|(_, pointer)| pointer).collect();
+    ignored.sort();
+    assert_eq!(
+        ignored,
+        [
+            "/address/country",
+            "/address/locality",
+            "/address/postalCode",
+            "/address/region",
+            "/address/streetAddress",
+            "/custom/other",
+            "/phoneNumbers/1",
+            "/userName"
+        ]
+    );
+    assert!(!created.body.to_string().contains("s3cretWord1"));
+}
+
+#[tokio::test]
+async fn examtesting_gets_every_member_it_has_a_field_for() {
+    let (sandbox, gateway) = exam_testing("").await;
+    let mut body = everything();
+    body["group"] = json!("Group B");
+    body["active"] = json!(false);
+    body["birthDate"] = json!("1815-12-10");
+    let created = gateway.post("/candidates", &body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let mut sent = bodies(sandbox.examtesting(), "add").await.remove(0);
+    for credential in ["Institutionid", "Apikey", "ApiPass"] {
+        assert!(sent.as_object_mut().unwrap().remove(credential).is_some(), "{credential}");
+    }
+    assert_eq!(
+        sent,
+        json!({
+            "stusID": "e-1", "groupName": "Group B", "Status": "False", "firstname": "Ada", "lastname": "King",
+            "street": "High St 1", "city": "Ockham", "state": "Surrey", "zip": "GU23", "country": "GB", "mobile": "+1 2",
+            "phone": "+3 4", "email": "Ada@example.com", "username": "ada", "password": "s3cretWord1",
+        })
+    );
+    assert_eq!(created.body.get("initialPassword"), None);
+    assert_eq!(warnings(&created), [("field_ignored".to_owned(), "/birthDate".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_candidate_is_created_once_read_back_and_answered_again() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    for (connection, port) in [
+        ("startexam-main", sandbox.startexam()),
+        ("thinkexam-main", sandbox.thinkexam()),
+        ("examtesting-main", sandbox.examtesting()),
+    ] {
+        let body = with(person("p1"), "connection", json!(connection));
+        let created = gateway.post("/candidates", &body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        let id = created.text("/id");
+        assert!(id.starts_with("cand_"));
+        assert_eq!(created.header("location"), Some(format!("/candidates/{id}").as_str()));
+        assert_eq!((created.text("/state"), created.text("/outcome")), ("registered", "applied"));
+        assert_eq!((created.text("/connection"), created.text("/externalId")), (connection, "p1"));
+        let read = gateway.get(&format!("/candidates/{id}")).await;
+        let mut without_password = created.body.clone();
+        without_password.as_object_mut().unwrap().remove("initialPassword");
+        assert_eq!((read.status, &read.body), (200, &without_password));
+        let again = gateway.post("/candidates", &body).await;
+        assert_eq!((again.status, &again.body), (200, &without_password));
+        assert_eq!(calls(port).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_existing_candidate_is_reused_refused_or_updated_as_asked() {
+    let (sandbox, gateway) = start_exam("").await;
+    let port = sandbox.startexam();
+    let first = gateway.post("/candidates", &person("e1")).await;
+    let other = with(person("e1"), "email", json!("new@example.com"));
+
+    let found = gateway.post("/candidates", &other).await;
+    assert_eq!((found.status, found.text("/email")), (200, "e1@example.com"));
+    assert_eq!(warnings(&found), [("existing_differs".to_owned(), "/email".to_owned())]);
+    let refused = gateway.post("/candidates", &with(other.clone(), "ifExists", json!("fail"))).await;
+    assert_eq!(refused.problem(), (409, "candidate_already_exists", "not_applied"));
+    // Whoever does not wait is refused as well: what is there is not what was asked for.
+    let body = with(other.clone(), "ifExists", json!("fail"));
+    let hasty = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async").json(&body).send().await;
+    assert_eq!(hasty.problem(), (409, "candidate_already_exists", "not_applied"));
+    assert_eq!(calls(port).await, 1);
+
+    let updated = gateway.post("/candidates", &with(other, "ifExists", json!("update"))).await;
+    assert_eq!(
+        (updated.status, updated.text("/email"), updated.text("/id")),
+        (200, "new@example.com", first.text("/id"))
+    );
+    assert_eq!(changes(port, "employees", "updated").await, ["e1"]);
+    // Nothing differs any more, so nothing is sent.
+    let same = with(with(person("e1"), "email", json!("new@example.com")), "ifExists", json!("update"));
+    assert_eq!(gateway.post("/candidates", &same).await.status, 200);
+    assert_eq!(calls(port).await, 2);
+}
+
+#[tokio::test]
+async fn an_update_never_carries_a_password() {
+    let (sandbox, gateway) = think_exam("").await;
+    let first = with(with(person("t1"), "password", json!("firstWord1")), "group", json!("CE104"));
+    assert_eq!(gateway.post("/candidates", &first).await.status, 201);
+    let mut again = with(with(first, "password", json!("otherWord2")), "group", json!("Safety Basics"));
+    again["ifExists"] = json!("update");
+    let updated = gateway.post("/candidates", &again).await;
+    assert_eq!((updated.status, updated.text("/group")), (200, "Safety Basics"), "{updated:?}");
+    let sent = bodies(sandbox.thinkexam(), "bulkCandidateRegister").await;
+    assert_eq!((sent.len(), &sent[0][0]["password"]), (2, &json!("firstWord1")));
+    assert_eq!(sent[1][0].get("password"), None);
+
+    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    assert_eq!(gateway.post("/candidates", &with(person("x1"), "password", json!("firstWord1"))).await.status, 201);
+    let mut again = with(with(person("x1"), "password", json!("otherWord2")), "email", json!("new@example.com"));
+    again["ifExists"] = json!("update");
+    assert_eq!(gateway.post("/candidates", &again).await.status, 200);
+    let sent = bodies(sandbox.examtesting(), "update").await;
+    assert_eq!((sent.len(), sent[0].get("password"), &sent[0]["email"]), (1, None, &json!("new@example.com")));
+}
+
+#[tokio::test]
+async fn any_identity_finds_the_same_candidate() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let examtesting = |id: &str, user: &str| json!({ "connection": "examtesting-main", "externalId": id, "userName": user, "email": "x@example.com" });
+    let a = gateway.post("/candidates", &examtesting("a", "ua")).await;
+    assert_eq!(a.status, 201, "{a:?}");
+    let by_user = json!({ "connection": "examtesting-main", "userName": "UA", "email": "x@example.com" });
+    assert_eq!(gateway.post("/candidates", &by_user).await.text("/id"), a.text("/id"));
+    assert_eq!(gateway.post("/candidates", &examtesting("b", "ub")).await.status, 201);
+    let torn = gateway.post("/candidates", &examtesting("a", "ub")).await;
+    assert_eq!(torn.problem(), (409, "candidate_conflict", "not_applied"));
+    assert_eq!(calls(sandbox.examtesting()).await, 2);
+
+    let thinkexam = |id: Option<&str>, email: &str| {
+        let mut body = json!({ "connection": "thinkexam-main", "name": { "formatted": "Ada" }, "email": email });
+        if let Some(id) = id {
+            body["externalId"] = json!(id);
+        }
+        body
+    };
+    let c = gateway.post("/candidates", &thinkexam(Some("c"), "Ada@Example.com")).await;
+    assert_eq!(c.status, 201, "{c:?}");
+    let folded = gateway.post("/candidates", &thinkexam(None, "aDA@example.COM")).await;
+    assert_eq!((folded.status, folded.text("/id")), (200, c.text("/id")));
+    let other = gateway.post("/candidates", &thinkexam(Some("d"), "ada@example.com")).await;
+    assert_eq!(other.problem(), (409, "candidate_conflict", "not_applied"));
+    assert_eq!(calls(sandbox.thinkexam()).await, 1);
+    // The same person at another connection is another candidate.
+    let mut elsewhere = person("c");
+    elsewhere["connection"] = json!("startexam-main");
+    assert_eq!(gateway.post("/candidates", &elsewhere).await.status, 201);
+}
+
+#[tokio::test]
+async fn another_tenants_candidate_is_never_shown_nor_taken() {
+    let sandbox = sandbox().await;
+    let clients =
+        client("lms", "one", "[\"*\"]") + &client("colleague", "one", "[\"*\"]") + &client("rival", "two", "[\"*\"]");
+    let connections = thinkexam(&format!("http://{}", sandbox.thinkexam()), "");
+    let gateway = Gateway::start_with(&connections, &clients).await;
+    let created = gateway.post("/candidates", &person("p1")).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let rival = |method: Method, path: &str| gateway.request_as(&key("rival"), method, path);
+    for body in [person("p1"), with(person("other"), "email", json!("P1@example.com"))] {
+        let refused = rival(Method::POST, "/candidates").json(&body).send().await;
+        assert_eq!(refused.problem(), (409, "candidate_conflict", "not_applied"));
+        assert!(!refused.body.to_string().contains("cand_"), "{refused:?}");
+    }
+    let path = format!("/candidates/{}", created.text("/id"));
+    assert_eq!(rival(Method::GET, &path).send().await.problem(), (404, "not_found", "not_applied"));
+    assert_eq!(rival(Method::DELETE, &path).send().await.problem(), (404, "not_found", "not_applied"));
+    let change = rival(Method::PATCH, &path).json(&json!({ "group": "CE104" })).send().await;
+    assert_eq!(change.problem(), (404, "not_found", "not_applied"));
+    let order = json!({ "candidate": { "id": created.text("/id") }, "assessment": "2415" });
+    let booking = rival(Method::POST, "/assignments").json(&order).send().await;
+    assert_eq!(booking.problem(), (422, "invalid_reference", "not_applied"));
+    assert_eq!(rival(Method::GET, "/candidates?externalId=p1").send().await.body["items"], json!([]));
+    let search = rival(Method::POST, "/candidates/search").json(&json!({ "email": "p1@example.com" })).send().await;
+    assert_eq!(search.body["items"], json!([]));
+    assert_eq!(calls(sandbox.thinkexam()).await, 1);
+    let colleague = gateway.request_as(&key("colleague"), Method::GET, &path).send().await;
+    assert_eq!(colleague.status, 200);
+}
+
+#[tokio::test]
+async fn equal_posts_at_once_cause_one_vendor_call_and_equal_answers() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    for (connection, port) in [
+        ("startexam-main", sandbox.startexam()),
+        ("thinkexam-main", sandbox.thinkexam()),
+        ("examtesting-main", sandbox.examtesting()),
+    ] {
+        faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
+        let body = with(person("p1"), "connection", json!(connection));
+        let answers = futures_util::future::join_all((0..32).map(|_| gateway.post("/candidates", &body))).await;
+        assert_eq!(calls(port).await, 1, "{connection}");
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        assert_eq!((statuses[31], &statuses[..31]), (201, &[200; 31][..]), "{connection}");
+        let bare = |body: &Value| {
+            let mut body = body.clone();
+            body.as_object_mut().unwrap().remove("initialPassword");
+            body
+        };
+        assert!(answers.iter().all(|answer| bare(&answer.body) == bare(&answers[0].body)), "{connection}");
+    }
+}
+
+#[tokio::test]
+async fn different_posts_at_once_all_succeed() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let bodies = (0..32).flat_map(|number| {
+        ["startexam-main", "thinkexam-main", "examtesting-main"]
+            .map(|connection| with(person(&format!("p{number}")), "connection", json!(connection)))
+    });
+    let posts = bodies.map(|body| {
+        let gateway = &gateway;
+        async move { gateway.post("/candidates", &body).await }
+    });
+    for answer in futures_util::future::join_all(posts).await {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
+        assert_eq!(calls(port).await, 32);
+    }
+}
+
+#[tokio::test]
+async fn made_up_passwords_and_user_names_are_the_ones_sent_and_told_once() {
+    let (sandbox, gateway) = exam_testing("").await;
+    let created = gateway.post("/candidates", &person("p1")).await;
+    let nameless = gateway.post("/candidates", &json!({ "email": "x@example.com" })).await;
+    let sent = bodies(sandbox.examtesting(), "add").await;
+    for (answer, sent, head) in [(&created, &sent[0], "p1"), (&nameless, &sent[1], "c")] {
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let id = answer.text("/id");
+        assert_eq!(answer.text("/userName"), format!("{head}-{}", &id[id.len() - 8..]));
+        assert_eq!(answer.text("/userName"), sent["username"]);
+        assert!(answer.text("/initialPassword").len() >= 12);
+        assert_eq!(answer.text("/initialPassword"), sent["password"]);
+    }
+    assert_ne!(created.text("/initialPassword"), nameless.text("/initialPassword"));
+    let again = gateway.post("/candidates", &person("p1")).await;
+    assert_eq!((again.status, again.body.get("initialPassword")), (200, None));
+    let read = gateway.get(&format!("/candidates/{}", created.text("/id"))).await;
+    assert!(!read.body.to_string().contains(created.text("/initialPassword")));
+}
+
+#[tokio::test]
+async fn startexam_candidates_are_patched_members_removed_included() {
+    let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
+    let body = with(everything(), "custom", json!({ "Department": "R&D", "Position": "Analyst" }));
+    let created = gateway.post("/candidates", &body).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    let change =
+        json!({ "email": "new@example.com", "address": { "locality": null }, "custom": { "Department": null } });
+    let patched = gateway.patch(&path, &change).await;
+    assert_eq!((patched.status, patched.text("/email")), (200, "new@example.com"), "{patched:?}");
+    assert_eq!(patched.body.pointer("/address/locality"), None);
+    assert_eq!(patched.body["custom"], json!({ "Position": "Analyst" }));
+    assert_eq!(gateway.get(&path).await.body, patched.body);
+    let sent = bodies(sandbox.startexam(), "employees").await;
+    let data = sent[1]["employees"][0]["data"].as_array().unwrap().clone();
+    let value = |name: &str| data.iter().find(|pair| pair["name"] == name).map(|pair| pair["value"].clone());
+    assert_eq!(value("Email"), Some(json!("new@example.com")));
+    assert_eq!((value("City"), value("Department")), (Some(json!("")), Some(json!(""))));
+    assert_eq!((value("Position"), value("Street")), (Some(json!("Analyst")), Some(json!("High St 1"))));
+
+    let hidden = gateway.patch(&path, &json!({ "active": false })).await;
+    assert_eq!((hidden.status, &hidden.body["active"]), (200, &json!(false)), "{hidden:?}");
+    let sent = bodies(sandbox.startexam(), "employees").await;
+    assert_eq!(sent[2]["employees"][0]["status"], "hidden");
+
+    let ignored = gateway.patch(&path, &json!({ "group": "A" })).await;
+    assert_eq!(ignored.status, 200, "{ignored:?}");
+    assert!(warnings(&ignored).contains(&("field_ignored".to_owned(), "/group".to_owned())), "{ignored:?}");
+    let before = calls(sandbox.startexam()).await;
+    for (change, pointer) in [
+        (json!({ "externalId": "other" }), "/externalId"),
+        (json!({ "odd": 1 }), "/odd"),
+        (json!({ "email": "no address" }), "/email"),
+    ] {
+        let refused = gateway.patch(&path, &change).await;
+        assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{change}");
+        assert_eq!(refused.text("/errors/0/pointer"), pointer);
+    }
+    assert_eq!(calls(sandbox.startexam()).await, before);
+}
+
+#[tokio::test]
+async fn thinkexam_candidates_change_their_group_and_nothing_else() {
+    let (sandbox, gateway) = think_exam("").await;
+    let created = gateway.post("/candidates", &with(person("t1"), "group", json!("CE104"))).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    let patched = gateway.patch(&path, &json!({ "group": "Safety Basics" })).await;
+    assert_eq!((patched.status, patched.text("/group")), (200, "Safety Basics"), "{patched:?}");
+    for (change, pointer) in [
+        (json!({ "email": "new@example.com" }), "/email"),
+        (json!({ "group": "CE104", "name": { "givenName": "Eve" } }), "/name/givenName"),
+        (json!({ "group": null }), "/group"),
+        (json!({ "active": false }), "/active"),
+    ] {
+        let refused = gateway.patch(&path, &change).await;
+        assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"), "{change}");
+        assert_eq!(refused.text("/errors/0/pointer"), pointer, "{change}");
+    }
+    assert_eq!(gateway.get(&path).await.body, patched.body);
+    assert_eq!(calls(sandbox.thinkexam()).await, 2);
+}
+
+#[tokio::test]
+async fn examtesting_candidates_are_patched_only_where_that_is_switched_on() {
+    let (sandbox, gateway) = exam_testing("").await;
+    let created = gateway.post("/candidates", &person("x1")).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    let refused = gateway.patch(&path, &json!({ "email": "new@example.com" })).await;
+    assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"));
+    assert_eq!(calls(sandbox.examtesting()).await, 1);
+
+    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    let created = gateway.post("/candidates", &everything()).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    let change = json!({ "userName": "countess", "address": { "streetAddress": null }, "phoneNumbers": null });
+    let patched = gateway.patch(&path, &change).await;
+    assert_eq!((patched.status, patched.text("/userName")), (200, "countess"), "{patched:?}");
+    let sent = bodies(sandbox.examtesting(), "update").await.remove(0);
+    assert_eq!(sent["stusID"], created.text("/vendorRef/id"));
+    assert_eq!((&sent["street"], &sent["mobile"], &sent["phone"]), (&json!(""), &json!(""), &json!("")));
+    assert_eq!((&sent["username"], &sent["city"]), (&json!("countess"), &json!("Ockham")));
+    // The new name is hers, the old one is free again.
+    let by_name = json!({ "userName": "COUNTESS" });
+    assert_eq!(gateway.post("/candidates/search", &by_name).await.text("/items/0/id"), created.text("/id"));
+    assert_eq!(gateway.post("/candidates/search", &json!({ "userName": "ada" })).await.body["items"], json!([]));
+    // Nobody takes another's name.
+    let other = gateway.post("/candidates", &with(person("x2"), "userName", json!("bob"))).await;
+    assert_eq!(other.status, 201, "{other:?}");
+    let before = calls(sandbox.examtesting()).await;
+    let taken = gateway.patch(&format!("/candidates/{}", other.text("/id")), &json!({ "userName": "Countess" })).await;
+    assert_eq!(taken.problem(), (409, "candidate_conflict", "not_applied"));
+    assert_eq!(calls(sandbox.examtesting()).await, before);
+}
+
+#[tokio::test]
+async fn deleting_hides_where_the_vendor_can_and_always_forgets() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    for (connection, port, more) in [
+        ("startexam-main", sandbox.startexam(), 1),
+        ("thinkexam-main", sandbox.thinkexam(), 0),
+        ("examtesting-main", sandbox.examtesting(), 0),
+    ] {
+        let body = with(person("p1"), "connection", json!(connection));
+        let created = gateway.post("/candidates", &body).await;
+        let path = format!("/candidates/{}", created.text("/id"));
+        let before = calls(port).await;
+        let deleted = gateway.delete(&path).await;
+        assert_eq!((deleted.status, calls(port).await), (204, before + more), "{connection}");
+        assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
+        assert_eq!(gateway.delete(&path).await.problem(), (404, "not_found", "not_applied"));
+        assert_eq!(gateway.get("/candidates?externalId=p1").await.body["items"], json!([]), "{connection}");
+        // The identities are free again.
+        let again = gateway.post("/candidates", &body).await;
+        assert_eq!(again.status, 201, "{again:?}");
+        assert_ne!(again.text("/id"), created.text("/id"));
+        assert_eq!(gateway.delete(&format!("/candidates/{}", again.text("/id"))).await.status, 204);
+    }
+    let sent = bodies(sandbox.startexam(), "employees").await;
+    assert_eq!((&sent[1]["employees"][0]["id"], &sent[1]["employees"][0]["status"]), (&json!("p1"), &json!("hidden")));
+}
+
+#[tokio::test]
+async fn candidates_are_found_by_every_identity() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let mut ids = Vec::new();
+    for connection in ["startexam-main", "thinkexam-main", "examtesting-main"] {
+        let answer = gateway.post("/candidates", &with(person("p1"), "connection", json!(connection))).await;
+        ids.push(answer.text("/id").to_owned());
+    }
+    let found = |answer: crate::support::gateway::Answer| {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let items = answer.body["items"].as_array().unwrap().iter();
+        let mut ids: Vec<String> = items.map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let mut all = ids.clone();
+    all.sort();
+    assert_eq!(found(gateway.get("/candidates?externalId=p1").await), all);
+    assert_eq!(found(gateway.get("/candidates?externalId=p1&connection=thinkexam-main").await), [ids[1].clone()]);
+    assert_eq!(found(gateway.get("/candidates?externalId=P1").await), Vec::<String>::new());
+    assert_eq!(found(gateway.post("/candidates/search", &json!({ "email": "P1@EXAMPLE.com" })).await), all);
+    let at_one = json!({ "externalId": "p1", "connection": "examtesting-main" });
+    assert_eq!(found(gateway.post("/candidates/search", &at_one).await), [ids[2].clone()]);
+    let two = json!({ "email": "a@example.com", "externalId": "p1" });
+    assert_eq!(gateway.post("/candidates/search", &two).await.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(gateway.get("/candidates").await.problem(), (422, "validation_failed", "not_applied"));
+}
+
+#[tokio::test]
+async fn strict_handling_refuses_members_without_a_place() {
+    let (sandbox, gateway) = start_exam("").await;
+    let body = with(person("e1"), "group", json!("A"));
+    let request = gateway.request(Method::POST, "/candidates").header("prefer", "handling=strict");
+    let strict = request.json(&body).send().await;
+    assert_eq!((strict.problem().0, strict.problem().2), (422, "not_applied"));
+    assert_eq!(strict.text("/errors/0/pointer"), "/group");
+    assert_eq!(calls(sandbox.startexam()).await, 0);
+    let lenient = gateway.post("/candidates", &body).await;
+    assert_eq!((lenient.status, lenient.text("/group")), (201, "A"));
+    assert_eq!(warnings(&lenient), [("field_ignored".to_owned(), "/group".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_decisive_member_without_a_place_is_refused() {
+    let (sandbox, gateway) = think_exam("").await;
+    let refused = gateway.post("/candidates", &with(person("t1"), "active", json!(false))).await;
+    assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"));
+    assert_eq!(refused.text("/errors/0/pointer"), "/active");
+    assert_eq!(calls(sandbox.thinkexam()).await, 0);
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_gets_the_pending_record_and_later_its_end() {
+    let (sandbox, gateway) = start_exam("").await;
+    let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 400 }] });
+    faults(sandbox.startexam(), delay).await;
+    for (number, preference) in ["respond-async", "wait=0"].into_iter().enumerate() {
+        let body = person(&format!("e{number}"));
+        let request = gateway.request(Method::POST, "/candidates").header("prefer", preference);
+        let answer = request.json(&body).send().await;
+        assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
+        let path = format!("/candidates/{}", answer.text("/id"));
+        assert_eq!(answer.header("location"), Some(path.as_str()));
+        let ended = until_state(&gateway, &path, "registered").await;
+        assert_eq!(ended.text("/outcome"), "applied");
+    }
+    // A deletion goes on as well, and ends in nothing.
+    let found = gateway.get("/candidates?externalId=e0").await;
+    let path = format!("/candidates/{}", found.text("/items/0/id"));
+    let answer = gateway.request(Method::DELETE, &path).header("prefer", "wait=0").send().await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    until(&gateway, &path, |answer| answer.status == 404).await;
+    assert_eq!(calls(sandbox.startexam()).await, 3);
+}
+
+#[tokio::test]
+async fn a_refused_person_can_be_registered_right_after() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    for (connection, port, fault, status) in [
+        ("startexam-main", sandbox.startexam(), json!({ "name": "bad_request", "times": 1 }), 422),
+        ("thinkexam-main", sandbox.thinkexam(), json!({ "name": "vendor_error", "code": "3084", "times": 1 }), 422),
+        ("examtesting-main", sandbox.examtesting(), json!({ "name": "vendor_error", "code": "1005", "times": 1 }), 422),
+    ] {
+        faults(port, json!({ "faults": [fault] })).await;
+        let body = with(person("p1"), "connection", json!(connection));
+        let refused = gateway.post("/candidates", &body).await;
+        assert_eq!((refused.status, refused.problem().2), (status, "not_applied"), "{refused:?}");
+        let created = gateway.post("/candidates", &body).await;
+        assert_eq!((created.status, created.text("/state")), (201, "registered"), "{created:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_update_leaves_the_candidate_as_it_was() {
+    let stub = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+    let created = gateway.post("/candidates", &person("e1")).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    stub.answer_with(|_| json_answer(400, &json!({ "message": "no" })));
+    let refused = gateway.patch(&path, &json!({ "email": "new@example.com" })).await;
+    assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
+    let read = gateway.get(&path).await;
+    assert_eq!((read.text("/state"), read.text("/email")), ("registered", "e1@example.com"));
+    let refused = gateway.patch(&path, &json!({ "group": "A", "email": "new@example.com" })).await;
+    assert_eq!(refused.status, 422);
+    let read = gateway.get(&path).await;
+    assert_eq!((read.body.get("group"), warnings(&read)), (None, vec![]), "a refused change leaves no trace");
+}

@@ -1,0 +1,270 @@
+//! Programs: who is enrolled, in how many calls, and what is said when a part of it fails.
+
+use examgate::sandbox::{Sandbox, accounts};
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Gateway, faults, sandbox, startexam, thinkexam};
+use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::watch::{bodies, calls};
+
+const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
+const TEST: &str = accounts::startexam::TESTS[0].0;
+
+fn catalogue() -> String {
+    format!(
+        "[programs.onboarding]\nname = \"Onboarding\"\nconnection = \"startexam-main\"\nref = \"{PROGRAM}\"\n\
+         [programs.by-own-id]\nname = \"The same\"\nconnection = \"startexam-main\"\nexternal_ref = \"{}\"\n\
+         [assessments.rust-101]\nname = \"Rust 101\"\nconnection = \"startexam-main\"\nref = \"{TEST}\"\n",
+        accounts::startexam::PROGRAM_EXTERNAL_ID
+    )
+}
+
+async fn start() -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let connections = startexam(&format!("http://{}", sandbox.startexam()), "") + &catalogue();
+    let gateway = Gateway::start(&connections).await;
+    for id in ["e1", "e2", "e3"] {
+        let body = json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } });
+        assert_eq!(gateway.post("/candidates", &body).await.status, 201);
+    }
+    (sandbox, gateway)
+}
+
+fn path(program: &str) -> String {
+    format!("/programs/{program}/employees")
+}
+
+fn all(register: &[&str], unregister: &[&str]) -> Value {
+    json!({ "scope": "all", "register": register, "unregister": unregister })
+}
+
+#[tokio::test]
+async fn employees_are_enrolled_and_withdrawn_and_counted() {
+    let (sandbox, gateway) = start().await;
+    let enrolled = gateway.post(&path("onboarding"), &all(&["e1", "e2"], &[])).await;
+    assert_eq!(enrolled.status, 200, "{enrolled:?}");
+    assert_eq!(
+        enrolled.body,
+        json!({
+            "employeesRegistered": 2, "attemptsRegistered": 8, "employeesUnregistered": 0, "attemptsUnregistered": 0,
+            "totalEmployeesInProgram": 2, "outcome": "applied", "warnings": [],
+        })
+    );
+    let changed = gateway.post(&path("onboarding"), &all(&["e3"], &["e1"])).await;
+    let count = |name: &str| changed.body[name].as_u64().unwrap();
+    assert_eq!(
+        (count("employeesRegistered"), count("employeesUnregistered"), count("totalEmployeesInProgram")),
+        (1, 1, 2)
+    );
+    let sent = bodies(sandbox.startexam(), "program_employees").await;
+    assert_eq!((&sent[0]["programId"], &sent[0]["moduleTestsScope"]), (&json!(PROGRAM), &json!("all")));
+    assert_eq!((&sent[1]["registerEmployees"], &sent[1]["unregisterEmployees"]), (&json!(["e3"]), &json!(["e1"])));
+}
+
+#[tokio::test]
+async fn a_program_is_named_by_catalogue_guid_or_own_id() {
+    let (sandbox, gateway) = start().await;
+    let own = format!("ext:{}", accounts::startexam::PROGRAM_EXTERNAL_ID);
+    let upper = PROGRAM.to_uppercase();
+    for name in ["onboarding", "by-own-id", PROGRAM, &upper, &own] {
+        let answer = gateway.post(&path(name), &all(&["e1"], &[])).await;
+        assert_eq!((answer.status, &answer.body["totalEmployeesInProgram"]), (200, &json!(1)), "{name}: {answer:?}");
+    }
+    let sent = bodies(sandbox.startexam(), "program_employees").await;
+    let named: Vec<(&Value, &Value)> =
+        sent.iter().map(|body| (&body["programId"], &body["programExternalId"])).collect();
+    let (id, external) = (json!(PROGRAM), json!(accounts::startexam::PROGRAM_EXTERNAL_ID));
+    assert_eq!(named[0], (&id, &Value::Null));
+    assert_eq!(named[1], (&Value::Null, &external));
+    assert_eq!(named[3], (&id, &Value::Null));
+    assert_eq!(named[4], (&Value::Null, &external));
+}
+
+#[tokio::test]
+async fn employees_are_named_by_own_id_or_candidate_and_assessments_by_catalogue() {
+    let (sandbox, gateway) = start().await;
+    let found = gateway.get("/candidates?externalId=e2").await;
+    let body = json!({
+        "scope": "selected", "assessments": ["rust-101", accounts::startexam::TESTS[1].0.to_uppercase()],
+        "register": ["e1", { "id": found.text("/items/0/id") }],
+    });
+    let answer = gateway.post(&path(PROGRAM), &body).await;
+    assert_eq!((answer.status, &answer.body["attemptsRegistered"]), (200, &json!(4)), "{answer:?}");
+    let sent = bodies(sandbox.startexam(), "program_employees").await;
+    assert_eq!(sent[0]["registerEmployees"], json!(["e1", "e2"]));
+    assert_eq!(sent[0]["moduleTests"], json!([TEST, accounts::startexam::TESTS[1].0]));
+    assert_eq!(sent[0]["moduleTestsScope"], "selected");
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
+    let (sandbox, gateway) = start().await;
+    let before = calls(sandbox.startexam()).await;
+    let found = gateway.get("/candidates?externalId=e1").await;
+    let e1 = json!({ "id": found.text("/items/0/id") });
+    let cases = [
+        ("both lists empty", json!({ "scope": "all" })),
+        ("both lists empty", all(&[], &[])),
+        ("in both lists", all(&["e1"], &["e2", "e1"])),
+        ("in both lists, named differently", json!({ "scope": "all", "register": ["e1"], "unregister": [e1] })),
+        ("twice", all(&["e1", "e1"], &[])),
+        ("twice, named differently", json!({ "scope": "all", "register": ["e1", e1] })),
+        ("selected without", json!({ "scope": "selected", "register": ["e1"] })),
+        ("selected of none", json!({ "scope": "selected", "assessments": [], "register": ["e1"] })),
+        ("all with", json!({ "scope": "all", "assessments": ["rust-101"], "register": ["e1"] })),
+        ("no scope", json!({ "register": ["e1"] })),
+        ("odd scope", json!({ "scope": "some", "register": ["e1"] })),
+        ("unknown member", json!({ "scope": "all", "register": ["e1"], "odd": 1 })),
+        ("blank id", all(&[" "], &[])),
+        ("too long an id", all(&[&"e".repeat(251)], &[])),
+    ];
+    for (what, body) in cases {
+        let refused = gateway.post(&path("onboarding"), &body).await;
+        assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{what}");
+        assert!(refused.text("/errors/0/pointer").starts_with('/'), "{what}: {refused:?}");
+    }
+    let unknown = json!({ "id": format!("cand_{}", "0".repeat(32)) });
+    let refused = gateway.post(&path("onboarding"), &json!({ "scope": "all", "register": [unknown] })).await;
+    assert_eq!(refused.problem(), (422, "invalid_reference", "not_applied"));
+    assert_eq!(refused.text("/errors/0/pointer"), "/register/0/id");
+    let body = json!({ "scope": "selected", "assessments": ["nothing"], "register": ["e1"] });
+    assert_eq!(gateway.post(&path("onboarding"), &body).await.problem(), (422, "invalid_reference", "not_applied"));
+    let many: Vec<String> = (0..10_001).map(|number| format!("m{number}")).collect();
+    let refused = gateway.post(&path("onboarding"), &json!({ "scope": "all", "register": many })).await;
+    assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!(calls(sandbox.startexam()).await, before);
+}
+
+#[tokio::test]
+async fn hostile_program_ids_lead_nowhere() {
+    let (sandbox, gateway) = start().await;
+    let before = calls(sandbox.startexam()).await;
+    let long = "x".repeat(3000);
+    let long_own = format!("ext:{}", "x".repeat(251));
+    let hostile = [
+        "..%2f..",
+        "..%2Fv1%2Femployees",
+        "%00",
+        "ext:%00",
+        "ext:..%2fa",
+        "ext:a%2fb",
+        "ext:a%5cb",
+        "ext:",
+        "ext:%20",
+        "%E2%80%AE",
+        "%F0%9F%92%A5",
+        "ext:%0d%0aHost:%20x",
+        "onboarding%20",
+        "ONBOARDING",
+        "'%20OR%201=1",
+        &long,
+        &long_own,
+    ];
+    for program in hostile {
+        let answer = gateway.post(&path(program), &all(&["e1"], &[])).await;
+        assert_eq!(answer.problem(), (404, "program_not_found", "not_applied"), "{program:.40}");
+    }
+    let not_text = gateway.post(&path("%ff%fe"), &all(&["e1"], &[])).await;
+    assert!(matches!(not_text.status, 400 | 404), "{not_text:?}");
+    assert_eq!(calls(sandbox.startexam()).await, before);
+}
+
+#[tokio::test]
+async fn a_vendor_without_programs_says_so() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
+    let answer = gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await;
+    assert_eq!(answer.problem(), (422, "capability_unsupported", "not_applied"));
+}
+
+/// A vendor that counts what it is told.
+async fn counting(fault_on: Option<(usize, u16)>) -> (Stub, Gateway) {
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    let stub = Stub::start(move |seen| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if let Some((_, status)) = fault_on.filter(|(at, _)| *at == number) {
+            return answer_of(status, "application/json", "{\"message\":\"no\"}");
+        }
+        let body = seen.json();
+        let (register, unregister) =
+            (body["registerEmployees"].as_array().map_or(0, Vec::len), body["unregisterEmployees"].as_array().map_or(0, Vec::len));
+        json_answer(
+            200,
+            &json!({
+                "employeesRegistered": register, "attemptsRegistered": register * 2, "employeesUnregistered": unregister,
+                "attemptsUnregistered": unregister * 3, "totalEmployeesInProgram": 1000 + number,
+            }),
+        )
+    })
+    .await;
+    let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+    (stub, gateway)
+}
+
+fn many() -> Value {
+    let ids = |head: &str, count: usize| (0..count).map(|n| format!("{head}{n}")).collect::<Vec<_>>();
+    json!({ "scope": "all", "register": ids("r", 1201), "unregister": ids("u", 501) })
+}
+
+#[tokio::test]
+async fn long_lists_go_in_several_calls_and_are_summed_up() {
+    let (stub, gateway) = counting(None).await;
+    let answer = gateway.post(&path(PROGRAM), &many()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(
+        answer.body,
+        json!({
+            "employeesRegistered": 1201, "attemptsRegistered": 2402, "employeesUnregistered": 501,
+            "attemptsUnregistered": 1503, "totalEmployeesInProgram": 1002, "outcome": "applied", "warnings": [],
+        })
+    );
+    let mut registered = Vec::new();
+    let mut unregistered = Vec::new();
+    for seen in stub.seen() {
+        let body = seen.json();
+        for (list, all) in [("registerEmployees", &mut registered), ("unregisterEmployees", &mut unregistered)] {
+            let ids = body[list].as_array().cloned().unwrap_or_default();
+            assert!(ids.len() <= 500);
+            all.extend(ids);
+        }
+    }
+    assert_eq!(stub.seen().len(), 3);
+    assert_eq!((json!(registered), json!(unregistered)), (many()["register"].clone(), many()["unregister"].clone()));
+}
+
+#[tokio::test]
+async fn a_fault_in_the_middle_says_which_part_was_applied() {
+    for (status, code, outcome, http) in
+        [(400, "vendor_rejected_request", "not_applied", 422), (500, "vendor_internal_error", "unknown", 502)]
+    {
+        let (stub, gateway) = counting(Some((1, status))).await;
+        let answer = gateway.post(&path(PROGRAM), &many()).await;
+        assert_eq!((answer.status, answer.text("/code")), (http, code), "{answer:?}");
+        assert_eq!(
+            answer.body["chunks"],
+            json!([
+                { "from": 0, "to": 500, "outcome": "applied" },
+                { "from": 500, "to": 1000, "outcome": outcome },
+                { "from": 1000, "to": 1201, "outcome": "not_applied" },
+            ])
+        );
+        assert_ne!(answer.text("/outcome"), "not_applied", "a part was applied");
+        assert_eq!(stub.seen().len(), 2, "nothing is sent after the fault");
+        // The same request again is harmless and completes it.
+        let again = gateway.post(&path(PROGRAM), &many()).await;
+        assert_eq!(again.status, 200, "{again:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_enrolment_changed_nothing_and_a_lost_one_is_unknown() {
+    let (sandbox, gateway) = start().await;
+    let nobody = gateway.post(&path(PROGRAM), &all(&["nobody"], &[])).await;
+    assert_eq!(nobody.problem(), (422, "invalid_reference", "not_applied"));
+    faults(sandbox.startexam(), json!({ "faults": [{ "name": "reset_after_effect", "times": 1 }] })).await;
+    let lost = gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await;
+    assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
+    assert!(lost.body["resource"].is_string(), "{lost:?}");
+    let again = gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await;
+    assert_eq!((again.status, &again.body["totalEmployeesInProgram"]), (200, &json!(1)), "{again:?}");
+}

@@ -1,0 +1,539 @@
+//! What becomes of writes whose answer never came: they are unknown, they are settled in the way the vendor allows, and
+//! nothing happens twice.
+
+use std::net::SocketAddr;
+
+use examgate::sandbox::{Sandbox, accounts};
+use serde_json::{Value, json};
+
+use crate::support::gateway::{
+    Answer, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
+};
+use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::watch::{bodies, calls, changes, until, until_state, warnings};
+
+const TEST: &str = accounts::startexam::TESTS[0].0;
+
+fn person(id: &str) -> Value {
+    json!({
+        "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
+        "email": format!("{id}@example.com"),
+    })
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
+}
+
+fn order(id: &str, assessment: &str) -> Value {
+    json!({ "candidate": { "externalId": id }, "assessment": assessment })
+}
+
+async fn start_exam(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
+    (sandbox, gateway)
+}
+
+async fn think_exam(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
+    (sandbox, gateway)
+}
+
+async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
+    (sandbox, gateway)
+}
+
+/// The next call of this operation is lost after it took effect; then these.
+async fn lose(port: SocketAddr, operation: &str, then: &[Value]) {
+    let mut list = vec![json!({ "name": "reset_after_effect", "operation": operation, "times": 1 })];
+    list.extend(then.iter().cloned());
+    faults(port, json!({ "faults": list })).await;
+}
+
+/// A path where nothing settles in the background meanwhile: the answer must be unknown and the record must say so.
+async fn assert_unknown(gateway: &Gateway, answer: &Answer) -> String {
+    assert_eq!(answer.problem(), (504, "vendor_timeout", "unknown"), "{answer:?}");
+    assert_eq!(answer.body["retryable"], true);
+    let resource = answer.text("/resource").to_owned();
+    let read = gateway.get(&resource).await;
+    assert!(["unknown", "registered", "assigned", "cancelled"].contains(&read.text("/state")), "{read:?}");
+    resource
+}
+
+#[tokio::test]
+async fn a_registration_without_an_answer_is_settled_by_its_repeat() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    for (connection, port, operation) in [
+        ("startexam-main", sandbox.startexam(), "employees"),
+        ("thinkexam-main", sandbox.thinkexam(), "bulkCandidateRegister"),
+        ("examtesting-main", sandbox.examtesting(), "add"),
+    ] {
+        for lost in ["reset_after_effect", "reset_before_effect"] {
+            faults(port, json!({ "faults": [{ "name": lost, "operation": operation, "times": 1 }] })).await;
+            let body = with(person(lost), "connection", json!(connection));
+            let resource = assert_unknown(&gateway, &gateway.post("/candidates", &body).await).await;
+            let settled = gateway.post("/candidates", &body).await;
+            assert_eq!(
+                (settled.status, settled.text("/state")),
+                (200, "registered"),
+                "{connection} {lost}: {settled:?}"
+            );
+            assert_eq!(resource, format!("/candidates/{}", settled.text("/id")), "{connection} {lost}");
+            assert_eq!(settled.text("/outcome"), "applied");
+        }
+        assert_eq!(changes(port, operation, "created").await.len(), 2, "{connection}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_made_up_for_a_lost_registration_is_told_when_it_is_settled() {
+    let (sandbox, gateway) = exam_testing("").await;
+    // The runner may be first once in a second, and then there is nobody to tell.
+    for number in 0.. {
+        let body = person(&format!("x{number}"));
+        lose(sandbox.examtesting(), "add", &[]).await;
+        let unclear = gateway.post("/candidates", &body).await;
+        assert_eq!(unclear.problem().2, "unknown");
+        assert!(unclear.body.get("initialPassword").is_none());
+        let settled = gateway.post("/candidates", &body).await;
+        assert_eq!(settled.status, 200, "{settled:?}");
+        let sent = bodies(sandbox.examtesting(), "add").await;
+        let [.., first, second] = sent.as_slice() else { panic!("two calls: {sent:?}") };
+        assert_eq!((&first["username"], &first["password"]), (&second["username"], &second["password"]));
+        assert_eq!(settled.text("/userName"), first["username"]);
+        if settled.body.get("initialPassword").is_some() {
+            assert_eq!(settled.text("/initialPassword"), first["password"]);
+            break;
+        }
+        assert!(number < 20, "nobody is ever told the password");
+    }
+}
+
+#[tokio::test]
+async fn a_callers_own_user_name_proves_nothing() {
+    let (sandbox, gateway) = exam_testing("").await;
+    lose(sandbox.examtesting(), "add", &[]).await;
+    let body = with(person("x1"), "userName", json!("ada"));
+    let unclear = gateway.post("/candidates", &body).await;
+    let resource = unclear.text("/resource").to_owned();
+    let again = gateway.post("/candidates", &body).await;
+    assert_eq!((again.status, again.text("/outcome")), (409, "unknown"), "{again:?}");
+    assert!(again.body.to_string().contains("account_exists_unverified"), "{again:?}");
+    assert_eq!(again.text("/resource"), resource);
+    assert_eq!(gateway.get(&resource).await.text("/state"), "unknown");
+    // A person says what is true; then all is well.
+    let settled = gateway.post(&format!("{resource}/settle"), &json!({ "outcome": "applied" })).await;
+    assert_eq!((settled.status, settled.text("/state"), settled.text("/outcome")), (200, "registered", "applied"));
+    assert_eq!(gateway.post("/candidates", &body).await.status, 200);
+    assert_eq!(changes(sandbox.examtesting(), "add", "created").await.len(), 1);
+    // Where the first attempt did nothing, the repeat's success proves.
+    faults(sandbox.examtesting(), json!({ "faults": [{ "name": "reset_before_effect", "times": 1 }] })).await;
+    let body = with(person("x2"), "userName", json!("bob"));
+    assert_eq!(gateway.post("/candidates", &body).await.problem().2, "unknown");
+    assert_eq!(gateway.post("/candidates", &body).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_answer_proves_only_where_it_can() {
+    // A busy vendor says nothing about the attempt before.
+    let (sandbox, gateway) = start_exam("").await;
+    lose(sandbox.startexam(), "employees", &[json!({ "name": "rate_limited", "retryAfter": 0 })]).await;
+    let unclear = gateway.post("/candidates", &person("e1")).await;
+    let resource = unclear.text("/resource").to_owned();
+    let busy = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!((busy.text("/outcome"), busy.text("/resource")), ("unknown", resource.as_str()), "{busy:?}");
+    assert_eq!(gateway.get(&resource).await.text("/state"), "unknown");
+    faults(sandbox.startexam(), json!({ "faults": [] })).await;
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["e1"]);
+
+    for (fault, state) in [("bad_request", "unknown"), ("not_found", "failed"), ("unauthorized", "unknown")] {
+        let (sandbox, gateway) = start_exam("").await;
+        let refusals = [
+            json!({ "name": "reset_before_effect", "operation": "employees", "times": 1 }),
+            json!({ "name": fault, "operation": "employees" }),
+        ];
+        faults(sandbox.startexam(), json!({ "faults": refusals })).await;
+        let resource = gateway.post("/candidates", &person("e1")).await.text("/resource").to_owned();
+        let patched = gateway.patch(&resource, &json!({ "email": "new@example.com" })).await;
+        assert!(patched.status >= 400, "{patched:?}");
+        let read = gateway.get(&resource).await;
+        assert_eq!(read.text("/state"), state, "{fault}: {read:?}");
+        assert_eq!(patched.text("/outcome"), if state == "unknown" { "unknown" } else { "not_applied" }, "{patched:?}");
+    }
+}
+
+#[tokio::test]
+async fn codes_that_prove_a_refusal_settle_it_as_not_applied() {
+    for (code, proves) in
+        [("1004", true), ("1005", true), ("1006", true), ("1008", false), ("1003", false), ("1099", false)]
+    {
+        let (sandbox, gateway) = exam_testing("").await;
+        let refusal = json!({ "name": "vendor_error", "code": code });
+        let lost = json!({ "name": "reset_before_effect", "times": 1 });
+        faults(sandbox.examtesting(), json!({ "faults": [lost, refusal] })).await;
+        let resource = gateway.post("/candidates", &person("x1")).await.text("/resource").to_owned();
+        let repeat = gateway.post("/candidates", &person("x1")).await;
+        let read = gateway.get(&resource).await;
+        if proves {
+            // Proved undone, so the repeat was an attempt of its own, under a new record, and refused for itself.
+            assert_eq!((repeat.status, repeat.text("/outcome")), (422, "not_applied"), "{code}: {repeat:?}");
+            assert_eq!((read.text("/state"), read.text("/outcome")), ("failed", "not_applied"), "{code}");
+        } else {
+            assert_eq!((repeat.text("/outcome"), repeat.text("/resource")), ("unknown", resource.as_str()), "{code}");
+            assert_eq!((read.text("/state"), read.text("/outcome")), ("unknown", "unknown"), "{code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_update_or_deletion_without_an_answer_is_settled_by_its_repeat() {
+    let (sandbox, gateway) = start_exam("").await;
+    let port = sandbox.startexam();
+    let created = gateway.post("/candidates", &person("e1")).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    for lost in ["reset_before_effect", "reset_after_effect"] {
+        faults(port, json!({ "faults": [{ "name": lost, "operation": "employees", "times": 1 }] })).await;
+        let change = json!({ "email": format!("{lost}@example.com") });
+        assert_unknown(&gateway, &gateway.patch(&path, &change).await).await;
+        let again = gateway.patch(&path, &change).await;
+        assert_eq!((again.status, again.text("/state")), (200, "registered"), "{again:?}");
+        assert_eq!(again.text("/email"), change["email"]);
+    }
+    lose(port, "employees", &[]).await;
+    assert_unknown_deletion(&gateway, &path).await;
+    let deleted = gateway.delete(&path).await;
+    assert!(matches!(deleted.status, 204 | 404), "{deleted:?}");
+    assert_eq!(gateway.get(&path).await.status, 404);
+
+    let (sandbox, gateway) = think_exam("").await;
+    let created = gateway.post("/candidates", &person("t1")).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    lose(sandbox.thinkexam(), "bulkCandidateRegister", &[]).await;
+    let change = json!({ "group": "CE104" });
+    assert_unknown(&gateway, &gateway.patch(&path, &change).await).await;
+    let settled = gateway.patch(&path, &change).await;
+    assert_eq!((settled.status, settled.text("/group")), (200, "CE104"));
+    assert_eq!(changes(sandbox.thinkexam(), "bulkCandidateRegister", "updated").await.len(), 1);
+
+    let (sandbox, gateway) = exam_testing("update_enabled = true").await;
+    let created = gateway.post("/candidates", &person("x1")).await;
+    let path = format!("/candidates/{}", created.text("/id"));
+    lose(sandbox.examtesting(), "update", &[]).await;
+    let change = json!({ "email": "new@example.com" });
+    assert_unknown(&gateway, &gateway.patch(&path, &change).await).await;
+    let settled = gateway.patch(&path, &change).await;
+    assert_eq!((settled.status, settled.text("/email")), (200, "new@example.com"));
+}
+
+async fn assert_unknown_deletion(gateway: &Gateway, path: &str) {
+    let answer = gateway.delete(path).await;
+    assert_eq!(answer.problem(), (504, "vendor_timeout", "unknown"), "{answer:?}");
+    assert_eq!(answer.text("/resource"), path);
+}
+
+#[tokio::test]
+async fn a_later_write_settles_the_earlier_one_first() {
+    let (sandbox, gateway) = start_exam("").await;
+    lose(sandbox.startexam(), "employees", &[]).await;
+    let resource = gateway.post("/candidates", &person("e1")).await.text("/resource").to_owned();
+    let patched = gateway.patch(&resource, &json!({ "email": "new@example.com" })).await;
+    assert_eq!((patched.status, patched.text("/email")), (200, "new@example.com"), "{patched:?}");
+    let sent = bodies(sandbox.startexam(), "employees").await;
+    let email = |body: &Value| body.to_string().contains("new@example.com");
+    assert_eq!(sent.iter().map(email).collect::<Vec<_>>(), [false, false, true]);
+}
+
+#[tokio::test]
+async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
+    for (vendor, launch) in [("repeated", true), ("left_out", false), ("null", false)] {
+        let (sandbox, gateway) = start_exam("").await;
+        let port = sandbox.startexam();
+        faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
+        for (number, if_exists) in ["reuse", "create_new", "fail"].into_iter().enumerate() {
+            let id = format!("e{number}");
+            assert_eq!(gateway.post("/candidates", &person(&id)).await.status, 201);
+            lose(port, "employees_participants", &[]).await;
+            let body = with(order(&id, TEST), "ifExists", json!(if_exists));
+            let resource = assert_unknown(&gateway, &gateway.post("/assignments", &body).await).await;
+            let settled = gateway.post("/assignments", &order(&id, TEST)).await;
+            let what = format!("{vendor} {if_exists}: {settled:?}");
+            assert_eq!((settled.status, settled.text("/state")), (200, "assigned"), "{what}");
+            assert_eq!(resource, format!("/assignments/{}", settled.text("/id")), "{what}");
+            assert_eq!(settled.body["launch"].is_object(), launch, "{what}");
+            let told = warnings(&settled).iter().any(|(code, _)| code == "launch_unknown");
+            assert_eq!(told, !launch, "{what}");
+            let sent = bodies(port, "employees_participants").await;
+            assert_eq!(sent.last().unwrap()["doNotCreateIfExist"], true, "{what}");
+        }
+        assert_eq!(changes(port, "employees_participants", "created").await.len(), 3, "{vendor}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_booking_without_an_answer_is_never_sent_again() {
+    let (sandbox, gateway) = start_exam("").await;
+    let port = sandbox.startexam();
+    assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
+    assert_eq!(gateway.post("/assignments", &order("e1", TEST)).await.status, 201);
+    lose(port, "employees_participants", &[]).await;
+    let body = with(order("e1", TEST), "ifExists", json!("create_new"));
+    let resource = gateway.post("/assignments", &body).await.text("/resource").to_owned();
+    let before = calls(port).await;
+    let again = gateway.post("/assignments", &body).await;
+    assert_eq!((again.status, again.text("/code")), (409, "subject_unsettled"), "{again:?}");
+    assert_eq!(again.text("/resource"), resource);
+    assert_eq!(calls(port).await, before);
+    let settled = gateway.post(&format!("{resource}/settle"), &json!({ "outcome": "applied" })).await;
+    assert_eq!((settled.status, settled.text("/state")), (200, "assigned"), "{settled:?}");
+    assert_eq!(gateway.post("/assignments", &body).await.status, 201, "the way is free again");
+    assert_eq!(changes(port, "employees_participants", "created").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_thinkexam_booking_or_withdrawal_without_an_answer_is_settled_by_its_repeat() {
+    let (sandbox, gateway) = think_exam("").await;
+    let port = sandbox.thinkexam();
+    assert_eq!(gateway.post("/candidates", &person("t1")).await.status, 201);
+    lose(port, "assignTest", &[]).await;
+    let body = with(order("t1", "2415"), "notify", json!("vendor_email"));
+    let resource = assert_unknown(&gateway, &gateway.post("/assignments", &body).await).await;
+    let settled = gateway.post("/assignments", &body).await;
+    assert_eq!((settled.status, settled.text("/state")), (200, "assigned"), "{settled:?}");
+    assert_eq!(resource, format!("/assignments/{}", settled.text("/id")));
+    assert_eq!(warnings(&settled), [("mail_uncertain".to_owned(), "/notify".to_owned())]);
+    let sent = bodies(port, "assignTest").await;
+    assert_eq!((&sent[0]["isMailEnable"], &sent[1]["isMailEnable"]), (&json!("1"), &json!("0")));
+    assert_eq!(changes(port, "assignTest", "mail_sent").await.len(), 1);
+
+    // A withdrawal that did nothing is done by its repeat.
+    faults(port, json!({ "faults": [{ "name": "reset_before_effect", "operation": "deassignTest", "times": 1 }] }))
+        .await;
+    assert_eq!(gateway.delete(&resource).await.problem(), (504, "vendor_timeout", "unknown"));
+    let repeated = gateway.delete(&resource).await;
+    assert_eq!(repeated.status, 204, "{repeated:?}");
+    assert_eq!(gateway.get(&resource).await.text("/state"), "cancelled");
+    assert_eq!(changes(port, "deassignTest", "unregistered").await.len(), 1);
+
+    // One that was done and is refused when repeated stays unknown: nothing can verify it.
+    let body = order("t1", "2416");
+    let booked = gateway.post("/assignments", &body).await;
+    let path = format!("/assignments/{}", booked.text("/id"));
+    lose(port, "deassignTest", &[]).await;
+    assert_eq!(gateway.delete(&path).await.problem().2, "unknown");
+    let repeated = gateway.delete(&path).await;
+    assert_eq!(repeated.text("/outcome"), "unknown", "{repeated:?}");
+    assert_eq!(gateway.get(&path).await.text("/state"), "unknown");
+    // A booking is no answer to the open withdrawal either.
+    let booking = gateway.post("/assignments", &body).await;
+    assert!(booking.status >= 400, "{booking:?}");
+    let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await;
+    assert_eq!((settled.status, settled.text("/state")), (200, "cancelled"), "{settled:?}");
+}
+
+#[tokio::test]
+async fn a_hands_word_settles_what_is_open_and_nothing_else() {
+    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    // The grace keeps the runner away.
+    let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+    let gateway = Gateway::start(&connections).await;
+    let unclear = gateway.post("/candidates", &person("e1")).await;
+    let path = format!("{}/settle", unclear.text("/resource"));
+    for body in [
+        json!({ "outcome": "unknown" }),
+        json!({ "outcome": "done" }),
+        json!({}),
+        json!({ "outcome": "applied", "odd": 1 }),
+    ] {
+        assert_eq!(gateway.post(&path, &body).await.problem(), (422, "validation_failed", "not_applied"), "{body}");
+    }
+    let settled = gateway.post(&path, &json!({ "outcome": "not_applied" })).await;
+    assert_eq!((settled.status, settled.text("/state"), settled.text("/outcome")), (200, "failed", "not_applied"));
+    for outcome in ["applied", "not_applied"] {
+        let again = gateway.post(&path, &json!({ "outcome": outcome })).await;
+        assert_eq!(again.problem(), (422, "validation_failed", "not_applied"));
+    }
+    // The person is free to be registered, and the earlier record stays failed.
+    stub.answer_with(|_| json_answer(200, &json!({})));
+    let created = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let known = format!("/candidates/{}/settle", created.text("/id"));
+    assert_eq!(gateway.post(&known, &json!({ "outcome": "not_applied" })).await.problem().0, 422);
+    assert_eq!(gateway.get(&format!("/candidates/{}", created.text("/id"))).await.text("/state"), "registered");
+
+    // A change that was not made leaves the person as they were.
+    stub.answer_with(|_| answer_of(500, "text/plain", ""));
+    let candidate = format!("/candidates/{}", created.text("/id"));
+    assert_eq!(gateway.patch(&candidate, &json!({ "email": "new@example.com" })).await.problem().2, "unknown");
+    let settled = gateway.post(&known, &json!({ "outcome": "not_applied" })).await;
+    assert_eq!((settled.text("/state"), settled.text("/email")), ("registered", "e1@example.com"), "{settled:?}");
+    assert_eq!(gateway.patch(&candidate, &json!({ "email": "new@example.com" })).await.problem().2, "unknown");
+    let settled = gateway.post(&known, &json!({ "outcome": "applied" })).await;
+    assert_eq!((settled.text("/state"), settled.text("/email")), ("registered", "new@example.com"), "{settled:?}");
+    // A deletion that was made is a deletion.
+    assert_eq!(gateway.delete(&candidate).await.problem().2, "unknown");
+    assert_eq!(gateway.post(&known, &json!({ "outcome": "applied" })).await.status, 200);
+    assert_eq!(gateway.get(&candidate).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_timed_out_write_is_not_sent_again_before_its_grace_is_over() {
+    let (sandbox, connections) = {
+        let sandbox = sandbox().await;
+        let connections = startexam(&format!("http://{}", sandbox.startexam()), "timeout = \"300ms\"")
+            .replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+        (sandbox, connections)
+    };
+    let gateway = Gateway::start(&connections).await;
+    let port = sandbox.startexam();
+    assert_eq!(gateway.post("/candidates", &person("e2")).await.status, 201);
+    faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 3000 }] })).await;
+    let unclear = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+    let resource = unclear.text("/resource");
+    let id = resource.trim_start_matches("/candidates/");
+    let lost = gateway.post("/assignments", &order("e2", TEST)).await;
+    assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
+    let before = calls(port).await;
+    let booking = json!({ "candidate": { "id": id }, "assessment": TEST });
+    let attempts = [
+        gateway.post("/candidates", &person("e1")).await,
+        gateway.patch(resource, &json!({ "email": "new@example.com" })).await,
+        gateway.delete(resource).await,
+        gateway.post("/assignments", &booking).await,
+        gateway.post("/assignments", &order("e2", TEST)).await,
+    ];
+    for attempt in attempts {
+        assert_eq!((attempt.status, attempt.text("/code")), (409, "subject_unsettled"), "{attempt:?}");
+        assert_eq!(attempt.body["retryable"], true);
+        let wait: u64 = attempt.header("retry-after").expect("a Retry-After").parse().unwrap();
+        assert!((3000..=3600).contains(&wait), "{wait}");
+    }
+    let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person("e1")] })).await;
+    assert_eq!(bulk.text("/results/0/problem/code"), "subject_unsettled");
+    assert_eq!(calls(port).await, before, "nothing may be sent while the vendor may still be at work");
+    assert_eq!(gateway.get(resource).await.text("/state"), "unknown");
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_open_is_unknown_and_settled_by_the_next() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let vendors = [
+        ("startexam-main", sandbox.startexam(), "employees"),
+        ("thinkexam-main", sandbox.thinkexam(), "bulkCandidateRegister"),
+        ("examtesting-main", sandbox.examtesting(), "add"),
+    ];
+    assert_eq!(
+        gateway.post("/candidates", &with(person("b1"), "connection", json!("startexam-main"))).await.status,
+        201
+    );
+    let mut paths = Vec::new();
+    for (connection, port, _) in &vendors {
+        faults(*port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 2 }] })).await;
+        let body = with(person("p1"), "connection", json!(connection));
+        paths.push(abandon(&gateway, "/candidates", &body).await);
+    }
+    let booking = with(order("b1", TEST), "connection", json!("startexam-main"));
+    paths.push(abandon(&gateway, "/assignments", &booking).await);
+    // The vendors have done their part; only the answers are missing.
+    for (_, port, operation) in &vendors {
+        wait_for_effect(*port, operation, "p1").await;
+    }
+    wait_for_effect(sandbox.startexam(), "employees_participants", "b1").await;
+    let folder = gateway.kill().await;
+    for (_, port, _) in &vendors {
+        faults(*port, json!({ "faults": [] })).await;
+    }
+    let gateway = Gateway::start_in(folder).await;
+    for path in &paths {
+        let state = gateway.get(path).await.text("/state").to_owned();
+        assert_ne!(state, "pending", "{path}");
+        let done = if path.starts_with("/candidates") { "registered" } else { "assigned" };
+        until_state(&gateway, path, done).await;
+    }
+    for (_, port, operation) in &vendors {
+        let created = changes(*port, operation, "created").await;
+        let of_p1 = created.iter().filter(|subject| subject.contains("p1")).count();
+        assert_eq!((of_p1, calls(*port).await >= 2), (1, true), "{operation}: {created:?}");
+    }
+    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_killed_bulk_left_open_is_settled_by_the_next_process() {
+    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+    let port = sandbox.startexam();
+    faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 1 }] })).await;
+    let items: Vec<Value> = (0..5).map(|number| person(&format!("p{number}"))).collect();
+    let request = gateway.request(http::Method::POST, "/candidates/bulk").json(&json!({ "items": items }));
+    let caller = tokio::spawn(request.send());
+    wait_for_effect(port, "employees", "p4").await;
+    caller.abort();
+    let gateway = Gateway::start_in(gateway.kill().await).await;
+    for number in 0..5 {
+        let found = gateway.get(&format!("/candidates?externalId=p{number}")).await;
+        let path = format!("/candidates/{}", found.text("/items/0/id"));
+        assert_ne!(found.text("/items/0/state"), "pending", "{found:?}");
+        until_state(&gateway, &path, "registered").await;
+    }
+    assert_eq!(changes(port, "employees", "created").await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_change_or_withdrawal_cut_off_by_a_kill_is_finished_by_the_next_process() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let (start, think) = (sandbox.startexam(), sandbox.thinkexam());
+    let create = |id: &str, connection: &str| with(person(id), "connection", json!(connection));
+    let changed = gateway.post("/candidates", &create("u1", "startexam-main")).await;
+    let hidden = gateway.post("/candidates", &create("h1", "startexam-main")).await;
+    assert_eq!(gateway.post("/candidates", &create("t1", "thinkexam-main")).await.status, 201);
+    let booked = gateway.post("/assignments", &with(order("t1", "2415"), "connection", json!("thinkexam-main"))).await;
+    assert_eq!(booked.status, 201, "{booked:?}");
+    let path = |answer: &Answer, kind: &str| format!("/{kind}/{}", answer.text("/id"));
+    let (changed, hidden, booked) =
+        (path(&changed, "candidates"), path(&hidden, "candidates"), path(&booked, "assignments"));
+    for port in [start, think] {
+        faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 60000, "times": 2 }] })).await;
+    }
+    let before = (calls(start).await, calls(think).await);
+    let asked = |method, path: &str| gateway.request(method, path).header("prefer", "respond-async");
+    let change = asked(http::Method::PATCH, &changed).json(&json!({ "email": "new@example.com" })).send().await;
+    assert_eq!((change.status, change.text("/state")), (202, "pending"), "{change:?}");
+    assert_eq!(asked(http::Method::DELETE, &hidden).send().await.status, 202);
+    assert_eq!(asked(http::Method::DELETE, &booked).send().await.status, 202);
+    while (calls(start).await, calls(think).await) < (before.0 + 2, before.1 + 1) {
+        tokio::task::yield_now().await;
+    }
+    let folder = gateway.kill().await;
+    for port in [start, think] {
+        faults(port, json!({ "faults": [] })).await;
+    }
+    let gateway = Gateway::start_in(folder).await;
+    let ended = until_state(&gateway, &changed, "registered").await;
+    assert_eq!(ended.text("/email"), "new@example.com");
+    until_state(&gateway, &booked, "cancelled").await;
+    until(&gateway, &hidden, |answer| answer.status == 404).await;
+    let sent = bodies(start, "employees").await;
+    let hides = sent.iter().filter(|body| body.to_string().contains("hidden") && body.to_string().contains("h1"));
+    assert_eq!(hides.count(), 2, "once cut off, once by the next process");
+}
+
+/// Sends a write without waiting for its end.
+async fn abandon(gateway: &Gateway, path: &str, body: &Value) -> String {
+    let answer = gateway.request(http::Method::POST, path).header("prefer", "respond-async").json(body).send().await;
+    assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
+    format!("{path}/{}", answer.text("/id"))
+}
+
+async fn wait_for_effect(port: SocketAddr, operation: &str, subject: &str) {
+    while !changes(port, operation, "created").await.iter().any(|done| done.contains(subject)) {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,69 @@
+//! Looking at what a simulator was asked and did, and waiting for what happens in the background.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::gateway::{Answer, Gateway, effects};
+
+/// Only a hang comes this far.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
+pub async fn bodies(port: SocketAddr, operation: &str) -> Vec<Value> {
+    let told = effects(port).await;
+    let calls = told["calls"].as_array().expect("a list of calls").iter();
+    calls.filter(|call| call["operation"] == operation).map(|call| body_of(&call["body"])).collect()
+}
+
+/// How many calls there were so far, whatever they asked for; requests for a signature do not count.
+pub async fn calls(port: SocketAddr) -> usize {
+    let told = effects(port).await;
+    let calls = told["calls"].as_array().expect("a list of calls").iter();
+    calls.filter(|call| call["operation"] != "signature").count()
+}
+
+/// The subjects of the effects of one kind so far, in order.
+pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<String> {
+    let told = effects(port).await;
+    let effects = told["effects"].as_array().expect("a list of effects").iter();
+    effects
+        .filter(|effect| effect["operation"] == operation && effect["change"] == change)
+        .map(|effect| effect["subject"].as_str().expect("a subject").to_owned())
+        .collect()
+}
+
+/// Reads the resource until it is in this state.
+pub async fn until_state(gateway: &Gateway, path: &str, state: &str) -> Answer {
+    until(gateway, path, |answer| answer.text("/state") == state).await
+}
+
+/// Reads the resource until it is as wanted. The pause only spares the machine: nothing depends on it.
+pub async fn until(gateway: &Gateway, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    let started = tokio::time::Instant::now();
+    loop {
+        let answer = gateway.get(path).await;
+        if wanted(&answer) {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "{path} never became as wanted: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The warnings' codes, each with its pointer.
+pub fn warnings(answer: &Answer) -> Vec<(String, String)> {
+    let text = |warning: &Value, name: &str| warning[name].as_str().unwrap_or_default().to_owned();
+    let warnings = answer.body["warnings"].as_array().into_iter().flatten();
+    warnings.map(|warning| (text(warning, "code"), text(warning, "pointer"))).collect()
+}
+
+fn body_of(body: &Value) -> Value {
+    let Some(text) = body.as_str() else { return body.clone() };
+    serde_json::from_str(text).unwrap_or_else(|_| {
+        let fields: BTreeMap<String, String> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        serde_json::to_value(fields).expect("text")
+    })
+}
