@@ -8,13 +8,18 @@
     reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
 )]
 
+mod access;
 mod architecture;
 mod commands;
 mod configuration;
 mod conformance;
 mod demo;
+mod hostile;
 mod http;
 mod openapi;
 mod problems;
+mod redaction;
+mod requests;
 mod sandbox;
 mod support;
+mod wire;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use examgate::sandbox::{Sandbox, Settings, accounts};
@@ -15,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 /// Long enough for the slowest machine; only a hang comes this far.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The API key of a client of the tests.
 pub fn key(client: &str) -> String {
@@ -92,6 +93,11 @@ impl Gateway {
 
     /// Starts the program with these connections and clients.
     pub async fn start_with(connections: &str, clients: &str) -> Self {
+        Self::start_under(connections, clients, &[]).await
+    }
+
+    /// Starts the program with these connections and clients, and these environment variables on top.
+    pub async fn start_under(connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\nurl = \"sqlite:{0}/store.db\"\n\
@@ -99,15 +105,20 @@ impl Gateway {
             folder.path().display()
         );
         std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
-        Self::start_in(folder).await
+        Self::spawn(folder, environment).await
     }
 
     /// Starts the program in a folder that has a configuration (and perhaps a store) already.
     pub async fn start_in(folder: TempDir) -> Self {
+        Self::spawn(folder, &[]).await
+    }
+
+    async fn spawn(folder: TempDir, environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
             .args(["serve", "--config"])
             .arg(folder.path().join("examgate.toml"))
             .env("RUST_LOG", "debug")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -137,6 +148,16 @@ impl Gateway {
         self.folder
     }
 
+    /// Ends the process, and gives back its folder and everything it wrote since it was last asked.
+    pub async fn end(mut self) -> (TempDir, String) {
+        self.process.kill().await.expect("the process can be killed");
+        let mut text = String::new();
+        while let Some(line) = self.lines.recv().await {
+            let _ = writeln!(text, "{line}");
+        }
+        (self.folder, text)
+    }
+
     /// Everything the process has written up to now.
     pub fn written(&mut self) -> String {
         let mut text = String::new();
@@ -153,13 +174,13 @@ impl Gateway {
 
     /// A request with this key.
     pub fn request_as(&self, key: &str, method: Method, path: &str) -> Request {
-        let request = http().request(method, format!("http://{}{path}", self.address));
+        let request = shared().request(method, format!("http://{}{path}", self.address));
         Request(request.bearer_auth(key))
     }
 
     /// A request without credentials.
     pub fn anonymous(&self, method: Method, path: &str) -> Request {
-        Request(http().request(method, format!("http://{}{path}", self.address)))
+        Request(shared().request(method, format!("http://{}{path}", self.address)))
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -260,6 +281,16 @@ pub async fn faults(port: SocketAddr, faults: Value) {
 pub async fn effects(port: SocketAddr) -> Value {
     let response = http().get(format!("http://{port}/_effects")).send().await.expect("the sandbox answers");
     response.json().await.expect("JSON")
+}
+
+/// One client for all requests to gateways, since making one reads every trusted certificate of the machine. It keeps no
+/// connection: each test has a runtime of its own, and a connection ends with the runtime it was made in.
+fn shared() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        builder.pool_max_idle_per_host(0).timeout(PATIENCE).build().expect("a client")
+    });
+    &CLIENT
 }
 
 /// A client that follows no redirect and keeps no connection another test could disturb.
