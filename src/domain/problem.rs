@@ -436,6 +436,7 @@ impl Fault {
         let only_capability = errors.iter().all(|error| error.code == FieldFault::UNSUPPORTED);
         let code = if only_capability { Code::CapabilityUnsupported } else { Code::ValidationFailed };
         let detail = match errors.as_slice() {
+            [only] if only.pointer.is_empty() => format!("The body: {}", only.detail),
             [only] => format!("{}: {}", only.pointer, only.detail),
             several => format!("{} members are at fault; see errors.", several.len()),
         };

@@ -86,10 +86,12 @@ pub fn pointer_token(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// Text of others made fit to show: control characters become spaces, white space is folded, at most `most` characters.
+/// Text of others made fit to show: control characters become spaces, and so do those that turn the order of the text
+/// around them (Unicode Technical Report 36 §2.5); white space is folded, at most `most` characters.
 #[must_use]
 pub fn shown(text: &str, most: usize) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let unfit = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let clean: String = text.chars().map(|c| if unfit(c) { ' ' } else { c }).collect();
     clean.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(most).collect()
 }
 
@@ -121,6 +123,7 @@ mod tests {
     #[test]
     fn text_of_others_is_made_fit_to_show() {
         assert_eq!(shown("a\r\nSet-Cookie: x\u{0}  b", 300), "a Set-Cookie: x b");
+        assert_eq!(shown("safe \u{202e}gpj.exe\u{2069}", 300), "safe gpj.exe");
         assert_eq!(shown("äöü", 2), "äö");
     }
 }

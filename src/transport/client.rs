@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
@@ -120,6 +120,7 @@ impl Client {
             traceparent = call.traceparent,
         );
         let began = Instant::now();
+        let request = traced(request, call);
         let result = self.guarded(&request, signer).instrument(span).await;
         let status = match &result {
             Ok(answer) => class(answer.status),
@@ -321,6 +322,15 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("name", &self.inner.name).finish_non_exhaustive()
     }
+}
+
+/// The request with the caller's trace, passed on unchanged as by an intermediary that takes no part in it
+/// (W3C Trace Context §4.3).
+fn traced(mut request: Request, call: &Call) -> Request {
+    if let Some(value) = call.traceparent.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+        request.headers.insert(HeaderName::from_static("traceparent"), value);
+    }
+    request
 }
 
 fn http_client(timeout: Duration) -> Result<reqwest::Client, ClientError> {

@@ -209,7 +209,8 @@ async fn the_request_reaches_the_wire_as_it_was_given() {
     assert!(seen.contains("x-signature: AbC+/=\r\n") && seen.contains("content-length: 10\r\n"), "{seen}");
     assert!(seen.contains(concat!("user-agent: examgate/", env!("CARGO_PKG_VERSION"), "\r\n")), "{seen}");
     assert!(seen.ends_with("\r\n\r\n{\"a\":\"ü\"}"), "{seen}");
-    for added in ["traceparent", "accept-encoding", "transfer-encoding"] {
+    assert!(seen.contains("traceparent: 00-abc-def-01\r\n"), "the caller's trace goes on: {seen}");
+    for added in ["tracestate", "accept-encoding", "transfer-encoding"] {
         assert!(!seen.contains(added), "{seen}");
     }
 }

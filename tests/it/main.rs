@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
 )]
 
+mod access;
 mod architecture;
 mod assignments;
 mod bulk;
@@ -16,10 +17,14 @@ mod commands;
 mod configuration;
 mod conformance;
 mod demo;
+mod hostile;
 mod http;
 mod openapi;
 mod problems;
 mod programs;
+mod redaction;
+mod requests;
 mod sandbox;
 mod settling;
 mod support;
+mod wire;

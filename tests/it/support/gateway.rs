@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 /// Long enough for the slowest machine; only a hang comes this far.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The API key of a client of the tests.
 pub fn key(client: &str) -> String {
@@ -92,6 +92,11 @@ impl Gateway {
 
     /// Starts the program with these connections and clients.
     pub async fn start_with(connections: &str, clients: &str) -> Self {
+        Self::start_under(connections, clients, &[]).await
+    }
+
+    /// Starts the program with these connections and clients, and these environment variables on top.
+    pub async fn start_under(connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\nurl = \"sqlite:{0}/store.db\"\n\
@@ -99,15 +104,20 @@ impl Gateway {
             folder.path().display()
         );
         std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
-        Self::start_in(folder).await
+        Self::spawn(folder, environment).await
     }
 
     /// Starts the program in a folder that has a configuration (and perhaps a store) already.
     pub async fn start_in(folder: TempDir) -> Self {
+        Self::spawn(folder, &[]).await
+    }
+
+    async fn spawn(folder: TempDir, environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
             .args(["serve", "--config"])
             .arg(folder.path().join("examgate.toml"))
             .env("RUST_LOG", "debug")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -135,6 +145,16 @@ impl Gateway {
     pub async fn kill(mut self) -> TempDir {
         self.process.kill().await.expect("the process can be killed");
         self.folder
+    }
+
+    /// Ends the process, and gives back its folder and everything it wrote since it was last asked.
+    pub async fn end(mut self) -> (TempDir, String) {
+        self.process.kill().await.expect("the process can be killed");
+        let mut text = String::new();
+        while let Some(line) = self.lines.recv().await {
+            let _ = writeln!(text, "{line}");
+        }
+        (self.folder, text)
     }
 
     /// Everything the process has written up to now.

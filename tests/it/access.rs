@@ -1,0 +1,197 @@
+//! Who may do what: every documented route with every kind of credential, and nobody sees what belongs to another.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Answer, Gateway, client, client_with, key, startexam};
+use crate::support::vendor::{Stub, json as json_answer};
+
+const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
+
+async fn agreeable() -> Stub {
+    Stub::start(|seen| {
+        let ids = json!({ "participantIds": ["1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d01"] });
+        json_answer(200, &if seen.uri.path().contains("participants") { ids } else { json!({}) })
+    })
+    .await
+}
+
+/// One documented operation.
+struct Route {
+    method: Method,
+    path: String,
+    /// The scope it needs; `None` for public ones.
+    scope: Option<String>,
+}
+
+async fn routes(gateway: &Gateway) -> Vec<Route> {
+    let document = gateway.anonymous(Method::GET, "/openapi.json").send().await.body;
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let Ok(method) = Method::from_bytes(method.to_uppercase().as_bytes()) else { continue };
+            if !operation.is_object() {
+                continue;
+            }
+            let schemes = operation["security"].as_array().cloned().unwrap_or_default();
+            let scope = schemes.iter().flat_map(|scheme| scheme.as_object().expect("a scheme").values()).next();
+            let scope = scope.map(|scopes| scopes[0].as_str().expect("a scope").to_owned());
+            let path = path
+                .replace(
+                    "{id}",
+                    if path.starts_with("/assignments") {
+                        "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"
+                    } else {
+                        "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"
+                    },
+                )
+                .replace("{name}", "startexam-main")
+                .replace("{vendor}", "startexam")
+                .replace("{code}", "internal");
+            assert!(!path.contains('{'), "{path} has a parameter the test does not know");
+            routes.push(Route { method, path, scope });
+        }
+    }
+    assert!(routes.len() >= 20, "{}", routes.len());
+    routes
+}
+
+#[tokio::test]
+async fn every_route_asks_for_credentials_and_its_scope() {
+    let stub = agreeable().await;
+    let clients = client("lms", "", "[\"*\"]") + &client_with("poor", "", "[\"*\"]", "[\"audit:read\"]");
+    let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &clients).await;
+    for Route { method, path, scope } in routes(&gateway).await {
+        let what = format!("{method} {path}");
+        let ask = || gateway.anonymous(method.clone(), &path);
+        let Some(scope) = scope else {
+            assert_eq!(ask().send().await.status, 200, "{what} is public");
+            continue;
+        };
+        let refused = |answer: &Answer| {
+            assert_eq!(answer.problem(), (401, "unauthenticated", "not_applied"), "{what}");
+            assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{what}");
+        };
+        refused(&ask().send().await);
+        refused(&ask().header("authorization", "Bearer egk_wrong").send().await);
+        refused(&ask().header("authorization", &format!("Basic {}", key("lms"))).send().await);
+        refused(&ask().header("authorization", "Bearer").send().await);
+        refused(&ask().header("x-api-key", "egk_wrong").send().await);
+        refused(&ask().header("authorization", "Bearer egk_wrong").header("x-api-key", &key("lms")).send().await);
+
+        let poor = ask().header("x-api-key", &key("poor")).send().await;
+        assert_eq!(poor.problem(), (403, "insufficient_scope", "not_applied"), "{what}");
+        assert!(poor.text("/detail").contains(&scope), "{what}: {poor:?} does not name {scope}");
+        for answer in
+            [ask().header("x-api-key", &key("lms")).send().await, gateway.request(method.clone(), &path).send().await]
+        {
+            assert!(![401, 403].contains(&answer.status), "{what}: {answer:?}");
+        }
+    }
+    // Checking a connection is the one thing that needs no body and no object.
+    assert!(stub.seen().iter().all(|seen| seen.method == Method::GET), "nothing was written: {:?}", stub.seen());
+}
+
+#[tokio::test]
+async fn public_routes_need_no_credentials_and_do_not_mind_wrong_ones() {
+    let stub = agreeable().await;
+    let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+    for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/internal"] {
+        assert_eq!(gateway.anonymous(Method::GET, path).send().await.status, 200, "{path}");
+        assert_eq!(gateway.request_as("egk_wrong", Method::GET, path).send().await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_to_another_does_not_exist() {
+    let stub = agreeable().await;
+    let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
+    let clients = client("lms", "shared", "[\"*\"]")
+        + &client("sister", "shared", "[\"*\"]")
+        + &client("narrow", "shared", "[\"startexam-two\"]")
+        + &client("stranger", "", "[\"*\"]");
+    let gateway = Gateway::start_with(&(startexam(&stub.url(), "") + &second), &clients).await;
+    let person = json!({ "connection": "startexam-main", "externalId": "a", "email": "ada@example.com" });
+    let candidate = gateway.post("/candidates", &person).await;
+    assert_eq!(candidate.status, 201, "{candidate:?}");
+    let order = json!({ "candidate": { "id": candidate.text("/id") }, "assessment": TEST });
+    let assignment = gateway.post("/assignments", &order).await;
+    assert_eq!(assignment.status, 201, "{assignment:?}");
+    let before = stub.seen().len();
+    let paths = [format!("/candidates/{}", candidate.text("/id")), format!("/assignments/{}", assignment.text("/id"))];
+
+    for other in ["stranger", "narrow"] {
+        let ask =
+            |method: Method, path: &str, body: Value| gateway.request_as(&key(other), method, path).json(&body).send();
+        for path in &paths {
+            for (method, path, body) in [
+                (Method::GET, path.clone(), json!({})),
+                (Method::DELETE, path.clone(), json!({})),
+                (Method::POST, format!("{path}/settle"), json!({ "outcome": "not_applied" })),
+            ] {
+                let answer = ask(method.clone(), &path, body).await;
+                assert_eq!(answer.problem(), (404, "not_found", "not_applied"), "{other} {method} {path}");
+                assert!(!answer.body.to_string().contains("ada@"), "{answer:?}");
+            }
+        }
+        let patched = ask(Method::PATCH, &paths[0], json!({ "email": "eve@example.com" })).await;
+        assert_eq!(patched.problem(), (404, "not_found", "not_applied"), "{other}");
+        let search = ask(Method::POST, "/candidates/search", json!({ "email": "ada@example.com" })).await;
+        assert_eq!((search.status, &search.body["items"]), (200, &json!([])), "{other}");
+        let listed = gateway.request_as(&key(other), Method::GET, "/assignments").send().await;
+        assert_eq!((listed.status, &listed.body["items"]), (200, &json!([])), "{other}");
+    }
+    let stranger =
+        |path: &str, body: &Value| gateway.request_as(&key("stranger"), Method::POST, path).json(body).send();
+    let booked = stranger(
+        "/assignments",
+        &json!({ "connection": "startexam-main", "candidate": { "id": candidate.text("/id") }, "assessment": TEST }),
+    )
+    .await;
+    assert_eq!(booked.problem(), (422, "invalid_reference", "not_applied"));
+    let taken = stranger("/candidates", &person).await;
+    assert_eq!(taken.problem(), (409, "candidate_conflict", "not_applied"));
+    assert!(
+        !taken.body.to_string().contains("ada@") && !taken.body.to_string().contains(candidate.text("/id")),
+        "{taken:?}"
+    );
+    let narrow = gateway.request_as(&key("narrow"), Method::POST, "/candidates").json(&person).send().await;
+    assert_eq!(narrow.problem(), (403, "connection_forbidden", "not_applied"));
+    let shown = gateway.request_as(&key("narrow"), Method::GET, "/connections").send().await;
+    assert_eq!(shown.body["items"].as_array().map(Vec::len), Some(1), "{shown:?}");
+    assert_eq!(stub.seen().len(), before);
+
+    let sister = gateway.request_as(&key("sister"), Method::GET, &paths[0]).send().await;
+    assert_eq!((sister.status, sister.text("/email")), (200, "ada@example.com"), "clients of one tenant share");
+}
+
+#[tokio::test]
+async fn a_used_up_rate_is_told_and_is_nobody_elses() {
+    let stub = agreeable().await;
+    let slow = client("slow", "", "[\"*\"]")
+        .replace("requests_per_second = 100000, burst = 100000", "requests_per_second = 1, burst = 3");
+    let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &(client("lms", "", "[\"*\"]") + &slow)).await;
+    let asked = (0..30).map(|_| gateway.request_as(&key("slow"), Method::GET, "/vendors").send());
+    let answers = futures_util::future::join_all(asked).await;
+    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 200).collect();
+    assert!(!refused.is_empty() && refused.len() < 30, "{} of 30", refused.len());
+    for answer in refused {
+        assert_eq!(answer.problem(), (429, "rate_limited", "not_applied"));
+        assert_eq!(answer.body["retryable"], true);
+        let wait: u64 = answer.header("retry-after").and_then(|text| text.parse().ok()).expect("seconds");
+        assert!((1..=30).contains(&wait), "{wait}");
+    }
+    assert_eq!(gateway.get("/vendors").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_authentication_nobody_is_asked() {
+    let stub = agreeable().await;
+    let gateway = Gateway::start_with(&startexam(&stub.url(), ""), "[auth]\nmode = \"none\"\n").await;
+    for route in routes(&gateway).await {
+        let answer = gateway.anonymous(route.method.clone(), &route.path).send().await;
+        assert!(![401, 403].contains(&answer.status), "{} {}: {answer:?}", route.method, route.path);
+    }
+    let answer = gateway.anonymous(Method::POST, "/candidates").json(&json!({ "externalId": "a" })).send().await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
