@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
-    clippy::too_many_lines,
     reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
 )]
 

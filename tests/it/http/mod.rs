@@ -69,7 +69,7 @@ pub async fn face() -> Face {
             public_url: None,
             body_limit: Size(1000),
             bulk_body_limit: Size(100_000),
-            request_timeout: Span(Duration::from_secs(60)),
+            request_timeout: Span(Duration::from_mins(1)),
             shutdown_grace: Span(Duration::from_secs(5)),
         },
         auth: Auth::Keys(clients.into_iter().map(|client| (client.name.clone(), client)).collect()),
