@@ -26,7 +26,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, Reach};
 use crate::domain::vendor::{Applied, Attempt, Booked, Packing, Row, Vendor};
 use crate::secret::Secret;
-use crate::store::{Change, Claim};
+use crate::store::{Change, Claim, StoreError};
 
 /// Look-ups and claims of one bulk at once; the store commits those that wait together.
 const AT_ONCE: usize = 64;
@@ -330,7 +330,7 @@ impl Gateway {
                         let second = rows.split_off(rows.len() / 2);
                         parts.extend([second, rows]);
                     }
-                    Err(fault) => ended.extend(rows.into_iter().map(|row| (row.index, Err(fault.clone())))),
+                    Err(error) => ended.extend(rows.iter().map(|row| (row.index, Err(left_open(&error, row))))),
                 }
                 continue;
             }
@@ -344,7 +344,11 @@ impl Gateway {
     }
 
     /// Journals one more attempt of rows that are about to be sent again.
-    async fn another_attempt<R: Record>(&self, connection: &Connection, rows: &mut [Ready<R>]) -> Result<(), Fault> {
+    async fn another_attempt<R: Record>(
+        &self,
+        connection: &Connection,
+        rows: &mut [Ready<R>],
+    ) -> Result<(), StoreError> {
         let now = self.0.environment.now();
         for row in rows.iter_mut() {
             row.intent.attempts += 1;
@@ -352,7 +356,7 @@ impl Gateway {
             row.intent.settle_from = connection.settle_from(now);
         }
         let changes = rows.iter().map(|row| Change::Intent(row.intent.clone())).collect();
-        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))
+        self.0.store.commit(changes).await
     }
 
     /// Writes down how the rows of one call ended, in one transaction.
@@ -388,25 +392,17 @@ impl Gateway {
 
     /// Takes back rows that are not going to be sent.
     async fn skip<R: Record>(&self, rows: Vec<Ready<R>>) -> Vec<(usize, Result<Written<R::Answer>, Fault>)> {
-        let (mut changes, mut ended) = (Vec::new(), Vec::with_capacity(rows.len()));
-        let mut turns = Vec::with_capacity(rows.len());
-        for row in rows {
-            turns.push(row.turn);
-            changes.extend(row.record.withdrawn());
-            ended.push((row.index, Err(skipped())));
+        // The rows keep their turns until they are taken back: nobody may settle them meanwhile.
+        let changes = rows.iter().flat_map(|row| row.record.clone().withdrawn()).collect();
+        match self.0.store.commit(changes).await {
+            Ok(()) => rows.into_iter().map(|row| (row.index, Err(skipped()))).collect(),
+            Err(error) => rows.iter().map(|row| (row.index, Err(left_open(&error, row)))).collect(),
         }
-        let kept = self.0.store.commit(changes).await;
-        drop(turns);
-        if let Err(error) = kept {
-            // The rows were not sent either way; their intents stay and are settled like those of a killed process.
-            tracing::error!(%error, "rows that were skipped stay open in the store");
-        }
-        ended
     }
 }
 
 /// What bulk needs of a record, besides what every write needs.
-trait Record: Send + Sync + Sized + 'static {
+trait Record: Clone + Send + Sync + Sized + 'static {
     type Answer: Clone + Send + Sync + 'static;
 
     fn path(&self) -> String;
@@ -532,6 +528,13 @@ fn refuse_repeat<K: std::hash::Hash + Eq + Clone>(
     }
     seen.extend(keys.iter().map(|key| (key.clone(), index)));
     Ok(())
+}
+
+/// A row whose intent could not be taken back or renewed: nothing of it was applied, but the runner will send it.
+fn left_open<R: Record>(error: &StoreError, row: &Ready<R>) -> Fault {
+    tracing::error!(%error, "a row that was not sent stays open in the store");
+    let detail = "The store failed before the row could be taken back; it was not sent, but still may be.";
+    Fault::unknown(Code::StoreUnavailable, detail).at(row.record.path())
 }
 
 fn skipped() -> Fault {
