@@ -87,7 +87,7 @@ impl Gateway {
             .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no candidate {id}.")))
     }
 
-    /// The tenant's candidates with this identity.
+    /// The tenant's candidates that have this identity.
     pub async fn find_candidates(
         &self,
         caller: &Caller,
@@ -99,7 +99,11 @@ impl Gateway {
         }
         let found =
             self.0.store.candidates(&caller.tenant, connection, identity).await.map_err(|error| store_fault(&error))?;
-        Ok(found.into_iter().filter(|candidate| caller.connections.contains(&candidate.connection)).collect())
+        // A candidate the vendor refused has given its identities up; it is still read by its id.
+        let shown = |candidate: &Candidate| {
+            candidate.state != CandidateState::Failed && caller.connections.contains(&candidate.connection)
+        };
+        Ok(found.into_iter().filter(shown).collect())
     }
 
     /// Changes a person at the vendor.

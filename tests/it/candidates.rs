@@ -596,3 +596,19 @@ async fn a_refused_update_leaves_the_candidate_as_it_was() {
     let read = gateway.get(&path).await;
     assert_eq!((read.body.get("group"), warnings(&read)), (None, vec![]), "a refused change leaves no trace");
 }
+
+#[tokio::test]
+async fn a_refused_candidate_is_not_found_by_an_identity_it_gave_up() {
+    let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
+    let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+    let person = json!({ "externalId": "e1", "email": "ada@example.com" });
+    let refused = gateway.post("/candidates", &person).await;
+    assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
+    let found = gateway.get("/candidates?externalId=e1").await;
+    assert_eq!(found.body["items"], json!([]));
+    stub.answer_with(|_| json_answer(200, &json!({})));
+    let registered = gateway.post("/candidates", &person).await;
+    assert_eq!(registered.status, 201);
+    let found = gateway.get("/candidates?externalId=e1").await;
+    assert_eq!(found.body["items"].as_array().map(Vec::len), Some(1), "{found:?}");
+}
