@@ -25,7 +25,7 @@ fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {
             (Some(_), None) => format!(" (named by {VARIABLE})"),
             (Some(_), Some(_)) => String::new(),
         };
-        Failure::Usage(vec![format!("{}: cannot be read: {}{advice}", path.display(), error.kind())])
+        Failure::Usage(vec![format!("{}: cannot be read: {}{advice}", path.display(), error)])
     })?;
     Ok(Sources { file: Some((path, text)), environment })
 }

@@ -49,9 +49,12 @@ impl fmt::Display for ConfigFault {
 /// Where every value of the merged configuration came from; defaults are not listed.
 pub(super) type Places = BTreeMap<Path, Place>;
 
-/// Where the value at this path was given: itself, or as part of a list or table written into one variable.
+/// Where the value at this path was given: itself, as part of a list or table written into one variable, or, for a table
+/// nobody wrote as such, where its first member was.
 pub(super) fn place<'a>(places: &'a Places, path: &[String]) -> Option<&'a Place> {
-    (0..=path.len()).rev().find_map(|most| places.get(&path[..most]))
+    let around = (0..=path.len()).rev().find_map(|most| places.get(&path[..most]));
+    around
+        .or_else(|| places.range(path.to_vec()..).next().filter(|(inner, _)| inner.starts_with(path)).map(|(_, at)| at))
 }
 
 /// Collects faults; one for each key, since a second one is mostly the echo of the first.
