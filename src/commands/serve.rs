@@ -49,7 +49,7 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
     }
-    let store = SqliteStore::open(&database, keyring, process.environment.clone())
+    let store = SqliteStore::open_to_serve(&database, keyring, process.environment.clone())
         .map_err(|error| Failure::Other(format!("store {}: {error}", database.display())))?;
     let public = bound("server.listen", config.server.listen).await?;
     let admin = match config.server.admin_listen {

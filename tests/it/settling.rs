@@ -537,3 +537,21 @@ async fn wait_for_effect(port: SocketAddr, operation: &str, subject: &str) {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_second_process_does_not_serve_from_the_same_database() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let second = tokio::process::Command::new(env!("CARGO_BIN_EXE_examgate"))
+        .args(["serve", "--config"])
+        .arg(gateway.folder.path().join("examgate.toml"))
+        .output()
+        .await
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("another process is serving from this database"), "{said}");
+    // The end of the first, however sudden, makes room.
+    let folder = gateway.kill().await;
+    assert_eq!(Gateway::start_in(folder).await.get("/readyz").await.status, 200);
+}

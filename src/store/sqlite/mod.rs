@@ -19,6 +19,7 @@ use crate::domain::journal::Intent;
 
 mod changes;
 mod connect;
+mod owner;
 mod query;
 mod readers;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod tests;
 mod writer;
 
 use changes::Claimed;
+use owner::Owner;
 use readers::Readers;
 use writer::Writer;
 
@@ -36,6 +38,8 @@ pub struct SqliteStore {
     // that may write can.
     readers: Option<Readers>,
     writer: Writer,
+    // Last: another process may go on only after the writer has ended.
+    _owner: Option<Owner>,
 }
 
 impl SqliteStore {
@@ -49,7 +53,16 @@ impl SqliteStore {
         let records = Arc::new(Records::new(keyring, environment));
         let connection = connect::writer(path, &records)?;
         let readers = Some(Readers::open(path)?);
-        Ok(Self { records, readers, writer: Writer::start(connection)? })
+        Ok(Self { records, readers, writer: Writer::start(connection)?, _owner: None })
+    }
+
+    /// The store in this file, for the one process that serves from it.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and [`StoreError::Unavailable`] if another process serves from it.
+    pub fn open_to_serve(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+        let owner = Owner::of(path)?;
+        Ok(Self { _owner: Some(owner), ..Self::open(path, keyring, environment)? })
     }
 
     /// A store that is gone when it is dropped, for demonstrations and tests.
@@ -59,7 +72,7 @@ impl SqliteStore {
     pub fn in_memory(keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
         let records = Arc::new(Records::new(keyring, environment));
         let connection = connect::memory(&records)?;
-        Ok(Self { records, readers: None, writer: Writer::start(connection)? })
+        Ok(Self { records, readers: None, writer: Writer::start(connection)?, _owner: None })
     }
 
     /// A database in memory is seen by its one connection only, so there the writer reads.
