@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY};
@@ -12,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use utoipa_swagger_ui::Config;
 
 use super::problem::Refused;
+use super::request::Segment;
 use super::state::App;
 use crate::domain::problem::Code;
 
@@ -56,7 +56,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/docs", get(async || (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "docs/")])))
         .route("/docs/", get(async || asset("index.html")))
-        .route("/docs/{file}", get(async |Path(file): Path<String>| asset(&file)))
+        .route("/docs/{file}", get(async |Segment(file): Segment| asset(&file)))
 }
 
 fn asset(name: &str) -> Result<Response, Refused> {

@@ -14,7 +14,9 @@ async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into
 #[tokio::test]
 async fn unknown_paths_and_methods_are_problems() {
     let served = served(&face().await).await;
-    for path in ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/%ff"] {
+    for path in
+        ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/docs/%ff", "/%ff"]
+    {
         assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
     }
     let answer = sent(served.request(Method::PUT, "/candidates")).await;
