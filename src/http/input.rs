@@ -76,7 +76,8 @@ fn path_of(pointer: &str) -> Vec<String> {
 
 /// The fault for these members, by what is wrong with all of them.
 pub(super) fn fault_of(errors: Vec<FieldFault>) -> Fault {
-    let only_references = errors.iter().all(|error| error.code == Code::InvalidReference.as_str());
+    let only_references =
+        !errors.is_empty() && errors.iter().all(|error| error.code == Code::InvalidReference.as_str());
     let fault = Fault::of_fields(errors);
     if only_references { Fault { code: Code::InvalidReference, ..fault } } else { fault }
 }
@@ -244,6 +245,13 @@ mod tests {
     fn a_password_is_never_repeated() {
         let fault = accepted::<Document>(json!({ "password": 733_312 })).unwrap_err();
         assert!(!format!("{fault:?}").contains("733312"), "{fault:?}");
+    }
+
+    #[test]
+    fn no_fault_is_no_wrong_reference() {
+        assert_eq!(fault_of(Vec::new()).code, Code::ValidationFailed);
+        let reference = FieldFault::new("/a", Code::InvalidReference.as_str(), "no");
+        assert_eq!(fault_of(vec![reference]).code, Code::InvalidReference);
     }
 
     #[test]

@@ -43,6 +43,18 @@ async fn malformed_ids_name_nothing() {
 }
 
 #[tokio::test]
+async fn a_query_is_refused_only_for_the_parameters_in_it() {
+    let served = served(&face().await).await;
+    for empty in ["?", "?&", "?&&"] {
+        assert_eq!(served.get(&format!("/vendors/startexam{empty}")).await.status, 200, "{empty}");
+        assert_eq!(served.get(&format!("/vendors{empty}")).await.status, 200, "{empty}");
+    }
+    let answer = served.get("/vendors/startexam?&odd=1&=").await;
+    assert_eq!(answer.problem(), (422, "validation_failed"));
+    assert_eq!(answer.errors(), [("?odd", "unknown_field"), ("?", "unknown_field")]);
+}
+
+#[tokio::test]
 async fn bodies_must_be_strict_json() {
     let served = served(&face().await).await;
     for (content_type, body, status, code) in [
