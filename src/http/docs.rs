@@ -31,14 +31,15 @@ const ASSETS: [&str; 7] = [
 ];
 
 /// The badge of `validatorUrl` would send the document's address to a foreign host. The server chosen at first is the one
-/// the page came from: requests to the public address, where that is another, would be against the page's own policy.
+/// the page came from: requests to the public address, where that is another, would be against the page's own policy. The
+/// key a reader enters is forgotten with the page: kept, it would lie in the browser's storage in clear.
 const INITIALIZER: &str = r##"window.onload = function () {
   window.ui = SwaggerUIBundle({
     url: "../openapi.json",
     dom_id: "#swagger-ui",
     deepLinking: true,
     displayRequestDuration: true,
-    persistAuthorization: true,
+    persistAuthorization: false,
     tryItOutEnabled: true,
     defaultModelsExpandDepth: 0,
     validatorUrl: null,
