@@ -3,9 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::dispatch::{Caller, Gateway};
@@ -153,6 +154,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 pub(super) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| T::deserialize(text.into_deserializer())).transpose()
+}
+
+/// Reads a date-time (RFC 3339), and says of anything else what form it should have: the parser's words are for programmers.
+pub(super) fn date_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(value) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
+    let read = value.as_str().and_then(|text| text.parse().ok());
+    read.map(Some).ok_or_else(|| D::Error::custom("is not a date-time of the form 2026-11-22T10:00:00Z"))
 }
 
 /// The text of a password. What is wrong with one is said without repeating it.

@@ -90,6 +90,19 @@ async fn bodies_are_bounded_with_and_without_a_length() {
 }
 
 #[tokio::test]
+async fn a_wrong_date_time_is_told_with_the_form_it_should_have() {
+    let served = served(&face().await).await;
+    for wrong in [json!("tomorrow"), json!("2026-11-22"), json!("2026-11-22T10:00:00"), json!(""), json!(1_790_000_000)]
+    {
+        let body = json!({ "candidate": { "externalId": "a" }, "assessment": "b", "validUntil": wrong });
+        let answer = served.post("/assignments", &body).await;
+        assert_eq!(answer.errors()[0], ("/validUntil", "invalid_field"), "{wrong}");
+        let detail = &answer.body["errors"][0]["detail"];
+        assert_eq!(detail, "is not a date-time of the form 2026-11-22T10:00:00Z", "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn every_member_at_fault_is_told() {
     let served = served(&face().await).await;
     let body = json!({
