@@ -405,7 +405,7 @@ impl From<domain::Candidate> for Candidate {
             custom,
             vendor_ref,
             warnings: warnings.into_iter().map(Into::into).collect(),
-            meta: Meta { created, last_modified },
+            meta: Meta::of(created, last_modified),
         }
     }
 }
@@ -457,7 +457,7 @@ pub(super) fn candidate_example() -> Value {
         "custom": { "Department": "Claims" },
         "vendorRef": { "id": "emp-1001" },
         "warnings": [],
-        "meta": { "created": "2026-11-22T09:30:00Z", "lastModified": "2026-11-22T09:30:00Z" },
+        "meta": { "created": "2026-11-22T09:30:21.024Z", "lastModified": "2026-11-22T09:30:21.310Z" },
     })
 }
 
