@@ -430,12 +430,14 @@ impl Fault {
         Self { outcome: Outcome::Unknown, ..Self::new(code, detail) }
     }
 
-    /// The fault for these members: `capability_unsupported` when that is all that is wrong, else `validation_failed`.
+    /// The fault for these members: `capability_unsupported` when that is all that is wrong, else `validation_failed`;
+    /// so too when none is named, since nothing then says that the vendor cannot.
     #[must_use]
     pub fn of_fields(errors: Vec<FieldFault>) -> Self {
-        let only_capability = errors.iter().all(|error| error.code == FieldFault::UNSUPPORTED);
+        let only_capability = !errors.is_empty() && errors.iter().all(|error| error.code == FieldFault::UNSUPPORTED);
         let code = if only_capability { Code::CapabilityUnsupported } else { Code::ValidationFailed };
         let detail = match errors.as_slice() {
+            [] => "The request is not valid.".to_owned(),
             [only] if only.pointer.is_empty() => format!("The body: {}", only.detail),
             [only] => format!("{}: {}", only.pointer, only.detail),
             several => format!("{} members are at fault; see errors.", several.len()),
@@ -490,5 +492,20 @@ impl Fault {
     pub fn unproved(mut self) -> Self {
         self.outcome = Outcome::Unknown;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_the_vendor_cannot_only_where_every_member_says_so() {
+        let unsupported = || FieldFault::new("/a", FieldFault::UNSUPPORTED, "no");
+        let code = |errors: Vec<FieldFault>| Fault::of_fields(errors).code;
+        assert_eq!(code(vec![unsupported()]), Code::CapabilityUnsupported);
+        assert_eq!(code(vec![unsupported(), FieldFault::invalid("/b", "no")]), Code::ValidationFailed);
+        assert_eq!(code(Vec::new()), Code::ValidationFailed);
+        assert!(!Fault::of_fields(Vec::new()).detail.contains('0'));
     }
 }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY};
@@ -12,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use utoipa_swagger_ui::Config;
 
 use super::problem::Refused;
+use super::request::Segment;
 use super::state::App;
 use crate::domain::problem::Code;
 
@@ -31,14 +31,15 @@ const ASSETS: [&str; 7] = [
 ];
 
 /// The badge of `validatorUrl` would send the document's address to a foreign host. The server chosen at first is the one
-/// the page came from: requests to the public address, where that is another, would be against the page's own policy.
+/// the page came from: requests to the public address, where that is another, would be against the page's own policy. The
+/// key a reader enters is forgotten with the page: kept, it would lie in the browser's storage in clear.
 const INITIALIZER: &str = r##"window.onload = function () {
   window.ui = SwaggerUIBundle({
     url: "../openapi.json",
     dom_id: "#swagger-ui",
     deepLinking: true,
     displayRequestDuration: true,
-    persistAuthorization: true,
+    persistAuthorization: false,
     tryItOutEnabled: true,
     defaultModelsExpandDepth: 0,
     validatorUrl: null,
@@ -56,7 +57,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/docs", get(async || (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "docs/")])))
         .route("/docs/", get(async || asset("index.html")))
-        .route("/docs/{file}", get(async |Path(file): Path<String>| asset(&file)))
+        .route("/docs/{file}", get(async |Segment(file): Segment| asset(&file)))
 }
 
 fn asset(name: &str) -> Result<Response, Refused> {

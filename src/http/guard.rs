@@ -86,10 +86,13 @@ fn admitted(
     if !accept::admits_json(request.headers()) {
         return Err(Fault::new(Code::NotAcceptable, "This resource answers JSON only."));
     }
-    if !reads_query && request.uri().query().is_some_and(|query| !query.is_empty()) {
+    if !reads_query {
         let names = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
         let unknown = |name: &str| FieldFault::new(format!("?{name}"), FieldFault::UNKNOWN, "unknown query parameter");
-        return Err(Fault::of_fields(names.map(|(name, _)| unknown(&name)).collect()));
+        let faults: Vec<FieldFault> = names.map(|(name, _)| unknown(&name)).collect();
+        if !faults.is_empty() {
+            return Err(Fault::of_fields(faults));
+        }
     }
     let room = app.in_flight.clone().try_acquire_owned();
     room.map_err(|_| Fault::new(Code::Overloaded, "Too many requests are being served."))

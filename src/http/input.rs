@@ -3,9 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::dispatch::{Caller, Gateway};
@@ -76,7 +77,8 @@ fn path_of(pointer: &str) -> Vec<String> {
 
 /// The fault for these members, by what is wrong with all of them.
 pub(super) fn fault_of(errors: Vec<FieldFault>) -> Fault {
-    let only_references = errors.iter().all(|error| error.code == Code::InvalidReference.as_str());
+    let only_references =
+        !errors.is_empty() && errors.iter().all(|error| error.code == Code::InvalidReference.as_str());
     let fault = Fault::of_fields(errors);
     if only_references { Fault { code: Code::InvalidReference, ..fault } } else { fault }
 }
@@ -152,6 +154,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 pub(super) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| T::deserialize(text.into_deserializer())).transpose()
+}
+
+/// Reads a date-time (RFC 3339), and says of anything else what form it should have: the parser's words are for programmers.
+pub(super) fn date_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(value) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
+    let read = value.as_str().and_then(|text| text.parse().ok());
+    read.map(Some).ok_or_else(|| D::Error::custom("is not a date-time of the form 2026-11-22T10:00:00Z"))
 }
 
 /// The text of a password. What is wrong with one is said without repeating it.
@@ -244,6 +253,13 @@ mod tests {
     fn a_password_is_never_repeated() {
         let fault = accepted::<Document>(json!({ "password": 733_312 })).unwrap_err();
         assert!(!format!("{fault:?}").contains("733312"), "{fault:?}");
+    }
+
+    #[test]
+    fn no_fault_is_no_wrong_reference() {
+        assert_eq!(fault_of(Vec::new()).code, Code::ValidationFailed);
+        let reference = FieldFault::new("/a", Code::InvalidReference.as_str(), "no");
+        assert_eq!(fault_of(vec![reference]).code, Code::InvalidReference);
     }
 
     #[test]

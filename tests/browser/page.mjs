@@ -60,6 +60,10 @@ export async function authorise(page, key) {
   await dialog.waitFor({ state: 'detached' });
 }
 
+/** Everything the page has put where it outlives the page. */
+export const stored = (page) =>
+  page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+
 /** Opens an operation, fills its form with `fill`, executes it, and gives the answer as the page shows it. */
 export async function execute(page, operationId, fill = async () => {}) {
   const block = page.locator(`[id$="-${operationId}"].opblock`);

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { authorise, execute, groups, launch, open } from './page.mjs';
+import { authorise, execute, groups, launch, open, stored } from './page.mjs';
 import { newKey, startGateway, startSandbox } from './program.mjs';
 import { startProxy } from './proxy.mjs';
 
@@ -97,6 +97,7 @@ for (const [place, started] of Object.entries(PLACES)) {
       assert.equal(read.address, `${root}/candidates/${id}`);
       assert.equal(read.body.id, id);
 
+      assert.ok(!(await stored(page)).includes(key), 'the key is kept nowhere');
       for (const { address } of [created, read]) assert.ok(requests.includes(address), address);
       assert.deepEqual(foreign(requests, root), []);
       assert.deepEqual(faults, []);

@@ -1,6 +1,6 @@
 //! Candidates, one at a time: what reaches the vendor, what the caller is told, and who is taken for whom.
 
-use examgate::sandbox::Sandbox;
+use examgate::sandbox::{Sandbox, accounts};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -52,6 +52,26 @@ async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
     (sandbox, gateway)
+}
+
+#[tokio::test]
+async fn times_are_told_in_whole_milliseconds() {
+    let (_sandbox, gateway) = start_exam("").await;
+    let created = gateway.post("/candidates", &person("e1")).await;
+    let booking = json!({ "candidate": { "externalId": "e1" }, "assessment": accounts::startexam::TESTS[0].0 });
+    let booked = gateway.post("/assignments", &booking).await;
+    let connection = gateway.post("/connections/startexam-main/check", &json!({})).await;
+    for (answer, pointer) in [
+        (&created, "/meta/created"),
+        (&created, "/meta/lastModified"),
+        (&booked, "/meta/created"),
+        (&booked, "/meta/lastModified"),
+        (&connection, "/since"),
+    ] {
+        let text = answer.text(pointer);
+        let form: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(form, "0000-00-00T00:00:00.000Z", "{pointer} {text}");
+    }
 }
 
 #[tokio::test]

@@ -117,6 +117,7 @@ async fn paths_that_climb_or_hide_a_slash_lead_nowhere() {
             format!("/connections/{id}"),
             format!("/vendors/{id}"),
             format!("/problems/{id}"),
+            format!("/docs/{id}"),
         ] {
             let bytes = format!(
                 "GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",

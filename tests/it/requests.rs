@@ -578,6 +578,12 @@ async fn a_patch_is_read_as_strictly_as_a_whole_candidate() {
         assert_eq!(answer.problem(), (422, "validation_failed", "not_applied"), "{patch} {answer:?}");
         assert_eq!(errors(&answer), [(pointer.to_owned(), code.to_owned())], "{patch}");
     }
+    let several = json!({ "emial": "x", "id": "cand_1", "email": "nobody", "birthDate": "soon" });
+    let several = gateway.patch(&path, &several).await;
+    let told: Vec<_> = errors(&several).into_iter().map(|(pointer, _)| pointer).collect();
+    assert_eq!(told, ["/birthDate", "/email", "/emial", "/id"], "{several:?}");
+    let both = gateway.patch(&path, &json!({ "emial": "x", "email": "nobody", "birthDate": "soon" })).await;
+    assert_eq!(errors(&both).len(), 3, "{both:?}");
     let text = gateway.request(Method::PATCH, &path).body("text/plain", "{}").send().await;
     assert_eq!(text.problem().0, 415);
     assert_eq!(stub.seen().len(), before);

@@ -232,7 +232,7 @@ impl From<domain::Assignment> for Assignment {
             vendor_ref,
             launch: launch.map(|domain::Launch { url, expires_at }| Launch { url, expires_at }),
             warnings: warnings.into_iter().map(Into::into).collect(),
-            meta: Meta { created, last_modified },
+            meta: Meta::of(created, last_modified),
         }
     }
 }
@@ -269,7 +269,7 @@ pub(super) fn assignment_example() -> Value {
         "launch": { "url": "https://go.startexam.com/mycenter#participant/7f0c7a52-8a36-4b6c-9d3c-1a2b3c4d5e6f",
                     "expiresAt": "2026-12-15T18:00:00Z" },
         "warnings": [],
-        "meta": { "created": "2026-11-22T09:31:00Z", "lastModified": "2026-11-22T09:31:00Z" },
+        "meta": { "created": "2026-11-22T09:31:07.112Z", "lastModified": "2026-11-22T09:31:07.498Z" },
     })
 }
 

@@ -64,7 +64,6 @@ with_person! {
     /// A change to a candidate as a merge patch (RFC 7396): members given are set, members given as `null` are cleared, all
     /// others stay. `phoneNumbers` is replaced as a whole.
     #[schema(examples(json!({ "name": { "familyName": "Doe-Smith" }, "phoneNumbers": null })))]
-    #[expect(dead_code, reason = "read for the forms of its members; what they amount to shows with the candidate")]
     pub struct CandidateChanges {
         ..
     }
@@ -194,25 +193,31 @@ impl Input for CandidateItem {
 }
 
 impl Input for CandidateChanges {
-    /// Only the forms of the members are checked: what they amount to shows with the candidate.
+    /// Only the members given are checked: what they amount to shows with the candidate.
     type Checked = ();
 
     fn checked(self) -> Result<(), Vec<FieldFault>> {
-        let Self {
-            user_name: _,
-            name: _,
-            email: _,
-            active: _,
+        let Self { user_name, name, email, active, phone_numbers, address, group, birth_date, gender, photo, custom } =
+            self;
+        let (person, own) = PersonMembers {
+            external_id: None,
+            user_name,
+            name,
+            email,
+            active,
             phone_numbers,
-            address: _,
-            group: _,
-            birth_date: _,
-            gender: _,
-            photo: _,
-            custom: _,
-        } = self;
-        let (_, faults) = PersonMembers { phone_numbers, ..PersonMembers::default() }.into_person();
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+            address,
+            group,
+            birth_date,
+            gender,
+            photo,
+            custom,
+        }
+        .into_person();
+        let mut faults = Faults::new();
+        faults.extend(own);
+        faults.extend(person.checked().err().unwrap_or_default());
+        faults.or(())
     }
 }
 
@@ -400,7 +405,7 @@ impl From<domain::Candidate> for Candidate {
             custom,
             vendor_ref,
             warnings: warnings.into_iter().map(Into::into).collect(),
-            meta: Meta { created, last_modified },
+            meta: Meta::of(created, last_modified),
         }
     }
 }
@@ -452,7 +457,7 @@ pub(super) fn candidate_example() -> Value {
         "custom": { "Department": "Claims" },
         "vendorRef": { "id": "emp-1001" },
         "warnings": [],
-        "meta": { "created": "2026-11-22T09:30:00Z", "lastModified": "2026-11-22T09:30:00Z" },
+        "meta": { "created": "2026-11-22T09:30:21.024Z", "lastModified": "2026-11-22T09:30:21.310Z" },
     })
 }
 

@@ -1,10 +1,10 @@
 //! What the gateway says about itself: catalogue, vendors and connections.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::common::Moment;
 use crate::dispatch::{CatalogueEntry, ConnectionStatus, ConnectionView};
 use crate::domain::capability::{Capability, Descriptor};
 
@@ -217,13 +217,13 @@ pub struct Connection {
     /// When that was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
-    pub since: Option<Timestamp>,
+    pub since: Option<Moment>,
 }
 
 impl From<ConnectionView> for Connection {
     fn from(view: ConnectionView) -> Self {
         let ConnectionView { name, descriptor, status, detail, since } = view;
-        Self { name, vendor: descriptor.kind, status: status.into(), detail, since }
+        Self { name, vendor: descriptor.kind, status: status.into(), detail, since: since.map(Into::into) }
     }
 }
 
@@ -258,7 +258,7 @@ fn vendor_list_example() -> Value {
 
 fn connection_example() -> Value {
     json!({ "name": "startexam-main", "vendor": "startexam", "status": "ok", "detail": "The last call was answered.",
-            "since": "2026-11-22T09:30:00Z" })
+            "since": "2026-11-22T09:30:21.024Z" })
 }
 
 fn connection_list_example() -> Value {

@@ -1,7 +1,7 @@
 //! Parts that several documents share.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
@@ -55,10 +55,34 @@ impl From<outcome::Warning> for Warning {
 pub struct Meta {
     /// When the record was made.
     #[schema(value_type = String, format = DateTime)]
-    pub created: Timestamp,
+    pub created: Moment,
     /// When it last changed.
     #[schema(value_type = String, format = DateTime)]
-    pub last_modified: Timestamp,
+    pub last_modified: Moment,
+}
+
+impl Meta {
+    pub(super) fn of(created: Timestamp, last_modified: Timestamp) -> Self {
+        Self { created: created.into(), last_modified: last_modified.into() }
+    }
+}
+
+/// When the gateway saw or did something: RFC 3339 in UTC with three decimals, cut off, so that it is never later than it
+/// was. Times of the caller's own are answered as given.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(Timestamp);
+
+impl From<Timestamp> for Moment {
+    fn from(time: Timestamp) -> Self {
+        Self(time)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(time) = self;
+        serializer.collect_str(&format_args!("{time:.3}"))
+    }
 }
 
 /// A person's word on what really happened at the vendor.
@@ -130,4 +154,21 @@ fn problem_kind_example() -> Value {
         "code": code.as_str(), "title": code.title(), "status": 504, "origin": "vendor", "retryable": code.retryable(),
         "meaning": code.meaning(), "action": code.action(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_have_three_decimals_and_are_never_later_than_they_were() {
+        for (time, shown) in [
+            ("2026-11-22T13:42:21.024999999Z", "2026-11-22T13:42:21.024Z"),
+            ("2026-11-22T13:42:21.999999999Z", "2026-11-22T13:42:21.999Z"),
+            ("2026-11-22T13:42:21Z", "2026-11-22T13:42:21.000Z"),
+            ("2026-11-22T13:42:21.5+02:00", "2026-11-22T11:42:21.500Z"),
+        ] {
+            assert_eq!(json!(Moment::from(time.parse::<Timestamp>().unwrap())), shown);
+        }
+    }
 }

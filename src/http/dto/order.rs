@@ -13,7 +13,7 @@ use crate::domain::assignment as domain;
 use crate::domain::ids::CandidateId;
 use crate::domain::problem::{Code, FieldFault};
 use crate::domain::text::Faults;
-use crate::http::input::{Input, Object, word};
+use crate::http::input::{Input, Object, date_time, word};
 
 /// Declares a document with the members of an order and some before them.
 macro_rules! with_order {
@@ -34,9 +34,11 @@ macro_rules! with_order {
             #[schema(required = true, nullable = false, min_length = 1, max_length = 250)]
             assessment: Option<String>,
             /// From when it may be taken.
+            #[serde(default, deserialize_with = "date_time")]
             #[schema(value_type = Option<String>, format = DateTime)]
             valid_from: Option<Timestamp>,
             /// Until when it may be taken; later than `validFrom`.
+            #[serde(default, deserialize_with = "date_time")]
             #[schema(value_type = Option<String>, format = DateTime)]
             valid_until: Option<Timestamp>,
             /// The vendor-side centre.

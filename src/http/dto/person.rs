@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::candidate as domain;
+use crate::domain::problem::FieldFault;
 use crate::http::input::{Object, word};
 
 /// A name in its parts.
@@ -191,8 +192,8 @@ macro_rules! with_person {
 pub(super) use with_person;
 
 impl PersonMembers {
-    /// The person, and the faults that only this document can have.
-    pub(super) fn into_person(self) -> (domain::Person, Vec<crate::domain::problem::FieldFault>) {
+    /// The person, and the faults that only this document can have; where there are any, the person is for checking only.
+    pub(super) fn into_person(self) -> (domain::Person, Vec<FieldFault>) {
         let Self {
             external_id,
             user_name,
@@ -227,29 +228,27 @@ impl PersonMembers {
     }
 }
 
-fn phone_numbers_of(
-    inputs: Vec<Object<PhoneNumberInput>>,
-) -> (Vec<domain::PhoneNumber>, Vec<crate::domain::problem::FieldFault>) {
-    use crate::domain::problem::FieldFault;
-    // With two types there are at most two numbers; the check below compares each with each.
+/// The numbers, and what is missing in them. A stand-in takes the place of what is missing, so that whatever else is wrong
+/// with a number is still found, and at its own place.
+fn phone_numbers_of(inputs: Vec<Object<PhoneNumberInput>>) -> (Vec<domain::PhoneNumber>, Vec<FieldFault>) {
+    // With two types there are at most two numbers; the check of the person compares each with each.
     if inputs.len() > 2 {
         return (Vec::new(), vec![FieldFault::invalid("/phoneNumbers", "must not have more than 2 entries")]);
     }
+    let given: Vec<domain::PhoneKind> =
+        inputs.iter().filter_map(|Object(number)| number.kind.map(Into::into)).collect();
+    let kinds = [domain::PhoneKind::Mobile, domain::PhoneKind::Work];
+    let mut free = kinds.into_iter().filter(|kind| !given.contains(kind));
     let mut numbers = Vec::new();
     let mut faults = Vec::new();
     for (index, Object(PhoneNumberInput { kind, value })) in inputs.into_iter().enumerate() {
-        match (kind, value) {
-            (Some(kind), Some(value)) => numbers.push(domain::PhoneNumber { kind: kind.into(), value }),
-            (kind, value) => {
-                let missing = [("type", kind.is_none()), ("value", value.is_none())];
-                let missing = missing.into_iter().filter(|(_, missing)| *missing);
-                faults.extend(
-                    missing.map(|(member, _)| {
-                        FieldFault::missing(format!("/phoneNumbers/{index}/{member}"), "is missing")
-                    }),
-                );
-            }
-        }
+        let missing = [("type", kind.is_none()), ("value", value.is_none())];
+        let missing = missing.into_iter().filter(|(_, missing)| *missing);
+        faults.extend(
+            missing.map(|(member, _)| FieldFault::missing(format!("/phoneNumbers/{index}/{member}"), "is missing")),
+        );
+        let kind = kind.map(Into::into).or_else(|| free.next()).unwrap_or(domain::PhoneKind::Mobile);
+        numbers.push(domain::PhoneNumber { kind, value: value.unwrap_or_else(|| "-".to_owned()) });
     }
     (numbers, faults)
 }
@@ -322,5 +321,34 @@ impl From<domain::PhoneNumber> for PhoneNumber {
     fn from(number: domain::PhoneNumber) -> Self {
         let domain::PhoneNumber { kind, value } = number;
         Self { kind: kind.into(), value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::http::dto::candidate::NewCandidate;
+    use crate::http::input::accepted;
+
+    fn told(numbers: &Value) -> Vec<String> {
+        let fault = accepted::<NewCandidate>(json!({ "phoneNumbers": numbers })).err();
+        let errors = fault.map(|fault| fault.errors).unwrap_or_default();
+        errors.into_iter().map(|error| error.pointer.replace("/phoneNumbers", "")).collect()
+    }
+
+    #[test]
+    fn faults_of_telephone_numbers_keep_their_places_beside_incomplete_ones() {
+        for (numbers, expected) in [
+            (json!([{ "value": "1" }, { "type": "work", "value": " " }]), &["/0/type", "/1/value"][..]),
+            (json!([{ "type": "work" }, { "type": "work", "value": "1" }]), &["/0/value", "/1/type"]),
+            (json!([{ "value": " " }, { "value": "1" }]), &["/0/type", "/1/type", "/0/value"]),
+            (json!([{ "type": "mobile", "value": "1" }, { "value": "2" }]), &["/1/type"]),
+            (json!([{ "value": "1" }, { "type": "mobile", "value": "2" }]), &["/0/type"]),
+            (json!([{}, {}]), &["/0/type", "/0/value", "/1/type", "/1/value"]),
+            (json!([{}, {}, {}]), &[""]),
+        ] {
+            assert_eq!(told(&numbers), expected, "{numbers}");
+        }
     }
 }

@@ -83,6 +83,7 @@ async fn the_documentation_needs_neither_a_host_nor_a_place() {
     let start = served.get("/exam-api/docs/swagger-initializer.js").await;
     let start = start.body.as_str().unwrap();
     assert!(start.contains("\"../openapi.json\"") && start.contains("validatorUrl: null") && !start.contains("://"));
+    assert!(start.contains("persistAuthorization: false"), "a key in the browser's storage would outlive its reader");
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into
 #[tokio::test]
 async fn unknown_paths_and_methods_are_problems() {
     let served = served(&face().await).await;
-    for path in ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/%ff"] {
+    for path in
+        ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/docs/%ff", "/%ff"]
+    {
         assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
     }
     let answer = sent(served.request(Method::PUT, "/candidates")).await;
@@ -38,6 +40,18 @@ async fn malformed_ids_name_nothing() {
     ] {
         assert_eq!(served.get(path).await.problem(), (404, "not_found"), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_query_is_refused_only_for_the_parameters_in_it() {
+    let served = served(&face().await).await;
+    for empty in ["?", "?&", "?&&"] {
+        assert_eq!(served.get(&format!("/vendors/startexam{empty}")).await.status, 200, "{empty}");
+        assert_eq!(served.get(&format!("/vendors{empty}")).await.status, 200, "{empty}");
+    }
+    let answer = served.get("/vendors/startexam?&odd=1&=").await;
+    assert_eq!(answer.problem(), (422, "validation_failed"));
+    assert_eq!(answer.errors(), [("?odd", "unknown_field"), ("?", "unknown_field")]);
 }
 
 #[tokio::test]
@@ -73,6 +87,19 @@ async fn bodies_are_bounded_with_and_without_a_length() {
     assert_eq!(answer.problem(), (413, "payload_too_large"));
     let bulk = json!({ "items": [{ "externalId": "x".repeat(2000) }] });
     assert_ne!(served.post("/candidates/bulk", &bulk).await.status, 413, "bulks have a limit of their own");
+}
+
+#[tokio::test]
+async fn a_wrong_date_time_is_told_with_the_form_it_should_have() {
+    let served = served(&face().await).await;
+    for wrong in [json!("tomorrow"), json!("2026-11-22"), json!("2026-11-22T10:00:00"), json!(""), json!(1_790_000_000)]
+    {
+        let body = json!({ "candidate": { "externalId": "a" }, "assessment": "b", "validUntil": wrong });
+        let answer = served.post("/assignments", &body).await;
+        assert_eq!(answer.errors()[0], ("/validUntil", "invalid_field"), "{wrong}");
+        let detail = &answer.body["errors"][0]["detail"];
+        assert_eq!(detail, "is not a date-time of the form 2026-11-22T10:00:00Z", "{wrong}");
+    }
 }
 
 #[tokio::test]
