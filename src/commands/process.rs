@@ -78,7 +78,9 @@ impl SecretSource for Process {
 
     fn file(&self, path: &str) -> Result<Secret, String> {
         // The kind of error only: its text may quote the content (invalid UTF-8 does not, but nobody promises that).
-        std::fs::read_to_string(path).map(Secret::new).map_err(|error| format!("file {path} cannot be read: {}", error))
+        std::fs::read_to_string(path)
+            .map(Secret::new)
+            .map_err(|error| format!("file {path} cannot be read: {}", error.kind()))
     }
 }
 
