@@ -199,6 +199,9 @@ async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> Got {
             let body = json!({ "programId": accounts::startexam::PROGRAM_ID, "moduleTestsScope": "all", "registerEmployees": ["1"], "unregisterEmployees": [] });
             bench.startexam("/v1/program/employees", &body).await
         }
+        ("startexam", "endless_feed") => {
+            sessions::get(bench, "/v2/sessions", "center=mycenter&modifiedSince=2026-01-01T00:00:00Z").await
+        }
         ("startexam", _) => register(bench).await,
         ("thinkexam", fault) if fault.starts_with("bulk_") => {
             bench

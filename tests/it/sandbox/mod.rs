@@ -6,6 +6,8 @@
 mod control;
 mod examtesting;
 mod faults;
+mod programs;
+mod sessions;
 mod startexam;
 mod thinkexam;
 
