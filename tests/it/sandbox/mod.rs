@@ -10,6 +10,7 @@ mod programs;
 mod sessions;
 mod startexam;
 mod thinkexam;
+mod webhook;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
