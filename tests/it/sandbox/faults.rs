@@ -299,3 +299,13 @@ async fn the_document_names_every_fault_and_switch_with_its_parameters() {
     let invented: Vec<_> = rows.filter(|row| !expected.iter().any(|line| line == row)).collect();
     assert!(invented.is_empty(), "docs/SANDBOX.md has what does not exist:\n{}", invented.join("\n"));
 }
+
+#[tokio::test]
+async fn a_member_may_hold_its_json_as_a_string() {
+    let bench = Bench::start().await;
+    bench.fault(bench.sandbox.thinkexam(), json!({ "name": "json_in_member" })).await;
+    let got = bench.thinkexam("unifiedAuth", &json!({ "name": "A", "email": "a@example.com" })).await.json();
+    let data: Value = serde_json::from_str(got["data"].as_str().expect("a string")).expect("JSON");
+    assert!(data["studentId"].is_i64());
+    assert_eq!(got["result"], "success");
+}
