@@ -129,6 +129,8 @@ async fn a_token_is_for_the_filters_it_was_given_for_and_may_expire() {
         token.as_str().expect("a token")
     );
     assert_eq!(get(&bench, "/v2/sessions", &other).await.status, Some(400));
+    bench.switch(at, "token_ttl_seconds", 0).await;
+    assert_eq!(page(&bench, &token).await.status, Some(400));
     bench.switch(at, "token_ttl_seconds", 3600).await;
     assert_eq!(page(&bench, &token).await.status, Some(200));
     let foreign = json!("se00000000000000000000");
