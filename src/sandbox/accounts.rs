@@ -59,6 +59,8 @@ pub mod thinkexam {
     pub const STATIC_SIGNATURE: &str = "sandbox-static-signature";
     /// `ts` of the triple that never expires.
     pub const STATIC_TIMESTAMP: &str = "1700000000";
+    /// The key the webhook sends, as the admin panel would show it.
+    pub const WEBHOOK_KEY: &str = "sandbox-thinkexam-webhook-key";
     /// What `Custom-Header` names for `newUser` and `checkLogin`.
     pub const CLIENT_URL: &str = "sandbox.thinkexam.example";
     /// Courses by name; `newUser` also takes them by number, from 1.

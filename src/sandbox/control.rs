@@ -1,4 +1,4 @@
-//! The control endpoints on every vendor's port: `/_faults`, `/_effects`, `/_reset`.
+//! The control endpoints on every vendor's port: `/_faults`, `/_effects`, `/_reset`, and those of one vendor.
 //!
 //! They are the bench's own, need no vendor credentials and are never struck by a fault. What is misspelt is refused with
 //! the list of what exists.
@@ -11,6 +11,7 @@ use super::{
     desk::{Inner, Profile},
     exchange::{Answer, Body, Call},
     knobs::Knob,
+    outgoing::Delivery,
 };
 
 /// Whether a path belongs to the bench and not to the vendor.
@@ -36,13 +37,27 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: Sys
             None => {
                 return refusal(
                     404,
-                    "the control endpoints are /_faults, /_effects, /_reset, and /_sessions at StartExam",
+                    "the control endpoints are /_faults, /_effects, /_reset, and POST to /_sessions at StartExam and /_webhooks at ThinkExam",
                 );
             }
         },
     };
     match result {
         Ok(value) => write(200, &value),
+        Err(why) => refusal(400, &why),
+    }
+}
+
+/// What a control call orders to be sent; `None` when it is no such call.
+pub(super) fn deliveries(inner: &Inner, call: &Call, now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
+    let body = serde_json::from_slice(&call.body).unwrap_or_default();
+    if call.method == "POST" { inner.vendor.deliveries(&call.path, &body, now) } else { None }
+}
+
+/// The answer to an order of deliveries, once all are made or given up.
+pub(super) fn delivered(told: Result<Vec<Value>, String>) -> Answer {
+    match told {
+        Ok(told) => write(200, &json!({ "deliveries": told })),
         Err(why) => refusal(400, &why),
     }
 }

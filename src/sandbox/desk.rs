@@ -17,6 +17,7 @@ use super::{
     faults::{Behaviour, Fault, Kind, Plan},
     knobs::{Knob, Knobs},
     misbehaviour,
+    outgoing::{self, Delivery},
 };
 
 /// What a simulator of one vendor supplies.
@@ -29,6 +30,10 @@ pub(super) trait Vendor: Send {
     fn error(&self, status: u16, message: &str) -> Answer;
     /// A control call of this vendor's own; `None` when there is none of that path.
     fn control(&mut self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Value, String>>;
+    /// What a control call of this path orders to be sent; `None` when there is none of that path.
+    fn deliveries(&self, _path: &str, _body: &Value, _now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
+        None
+    }
     /// The state for people and tests.
     fn state(&self) -> Value;
     /// Back to the seed.
@@ -120,6 +125,10 @@ impl Desk {
     /// notice that either.
     pub(super) async fn handle(&self, call: Call) -> Reply {
         if control::is_control(&call.path) {
+            let ordered = control::deliveries(&self.lock(), &call, (self.now)());
+            if let Some(ordered) = ordered {
+                return finished(&control::delivered(self.deliver(ordered).await));
+            }
             return finished(&control::answer(&mut self.lock(), &self.profile, &call, (self.now)()));
         }
         let (operation, sequence, fault) = self.begin(&call);
@@ -129,6 +138,31 @@ impl Desk {
         };
         let reply = self.misbehave(&call, operation, sequence, &fault).await;
         self.close(sequence, reply)
+    }
+
+    /// Sends what was ordered, one after the other, and tells what came of every attempt.
+    async fn deliver(&self, ordered: Result<Vec<Delivery>, String>) -> Result<Vec<Value>, String> {
+        let (deliveries, client) = (ordered?, outgoing::client()?);
+        let mut told = Vec::new();
+        for delivery in deliveries {
+            tokio::time::sleep(delivery.delay).await;
+            for attempt in 1..=delivery.attempts {
+                if attempt > 1 {
+                    tokio::time::sleep(delivery.retry_delay).await;
+                }
+                let outcome = outgoing::send(&client, &delivery).await;
+                told.push(outcome.to_json(&delivery.subject, attempt));
+                let mut keys = delivery.keys.clone();
+                keys.push(("attempt", attempt.to_string()));
+                // No call to the vendor is the cause of it, and calls are numbered from 1.
+                let cause = ((self.now)(), 0, "webhook");
+                self.lock().log.effect(cause, outcome.word(), delivery.subject.clone(), keys);
+                if outcome == outgoing::Outcome::Delivered {
+                    break;
+                }
+            }
+        }
+        Ok(told)
     }
 
     fn begin(&self, call: &Call) -> (&'static str, u64, Option<Fault>) {

@@ -246,10 +246,10 @@ pub(super) const GENERAL: &[Kind] = &[
         meaning: "writes JSON numbers as strings",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
-            each_leaf(answer, |leaf| {
-                if let Json::Integer(number) = leaf {
-                    *leaf = number.to_string().into();
-                }
+            each_leaf(answer, |leaf| match leaf {
+                Json::Integer(number) => *leaf = number.to_string().into(),
+                Json::Decimal(number) => *leaf = number.to_string().into(),
+                _ => {}
             });
         }),
     },

@@ -7,7 +7,8 @@
 //! The sandbox must never share code with the adapters under `vendors`: two readings of the same fact sheet that agree
 //! prove more than one reading used twice. It is for loopback and test networks; its accounts are public.
 //!
-//! Left out, and answered like any unknown path: `StartExam`'s `v1/program` and its legacy v1 calls; `ThinkExam`'s webhook and the calls whose paths are not published.
+//! Left out, and answered like any unknown path: `StartExam`'s legacy v1 calls, and `ThinkExam`'s calls whose paths are not
+//! published.
 
 use std::{
     io,
@@ -33,6 +34,7 @@ mod ids;
 mod json;
 mod knobs;
 mod misbehaviour;
+mod outgoing;
 mod server;
 mod startexam;
 mod thinkexam;

@@ -107,6 +107,11 @@ pub(super) const SWITCHES: &[Knob] = &[
     flag("request_validation", true, "values with < or &# are refused with ASP.NET's error page (undocumented)"),
     flag("update_requires_password", false, "update needs a password (undocumented)"),
     optional_count("student_limit", None, "students the plan allows; beyond it 1008; no limit when not set"),
+    optional_count(
+        "next_student_id",
+        None,
+        "the id the next new student gets unless it is taken, such as 1005, which is also a code; counting up when not set",
+    ),
     flag("disabled_count", true, "disabled students count towards the limit (undocumented)"),
 ];
 

@@ -169,14 +169,26 @@ impl ExamTesting {
     }
 
     fn add(&mut self, parameters: Parameters, context: &mut Context<'_>) -> Outcome {
-        let id = self.next_student;
-        self.next_student += 1;
+        let id = self.new_id(context);
         let enabled = is_enabled(&parameters).unwrap_or(true);
         let keys = keys_of(id, &parameters);
         self.usernames.entry(name_key(&keys[0].1)).or_default().insert(id);
         context.effect("created", keys[0].1.clone(), keys);
         self.students.insert(id, Student { enabled, fields: parameters.without_credentials() });
         Outcome::Success(id)
+    }
+
+    /// The id ordered by the switch if nobody has it, else the next in the row.
+    fn new_id(&mut self, context: &Context<'_>) -> u64 {
+        let ordered = context.switches.number("next_student_id").and_then(|id| u64::try_from(id).ok());
+        if let Some(id) = ordered.filter(|id| !self.students.contains_key(id)) {
+            return id;
+        }
+        while self.students.contains_key(&self.next_student) {
+            self.next_student += 1;
+        }
+        self.next_student += 1;
+        self.next_student - 1
     }
 
     fn update(&mut self, id: u64, parameters: Parameters, context: &mut Context<'_>) -> Outcome {

@@ -5,7 +5,7 @@ use super::{
         exchange::{Answer, Body},
         faults::{Behaviour, Kind},
         json::Json,
-        knobs::{Knob, choice, flag, optional_count, signed, status, text},
+        knobs::{Form, Knob, choice, flag, optional_count, signed, status, text},
     },
     account,
     sign::{DATE_TOO_OLD, SIGNATURE_WRONG},
@@ -111,6 +111,13 @@ pub(super) const FAULTS: &[Kind] = &[
             }
         }),
     },
+    Kind {
+        name: "endless_feed",
+        only: &["sessions"],
+        meaning: "v2/sessions never comes to its end: every page has a continuationToken, the last one is told over and over",
+        parameters: &[],
+        behaviour: Behaviour::Vendor,
+    },
 ];
 
 /// This vendor's lasting switches.
@@ -130,9 +137,45 @@ pub(super) const SWITCHES: &[Knob] = &[
         &["404", "400"],
         "status for an unknown center, test, employee, program or profile (undocumented)",
     ),
+    Knob {
+        name: "session_page_size",
+        form: Form::Number { default: 500, min: 1, max: 500 },
+        meaning: "sessions on a page of v2/sessions; 500 is the published maximum",
+    },
+    choice(
+        "used_token",
+        &["same_page", "loop", "refused"],
+        "what a continuationToken brings the second time (undocumented but for a warning of loops): the same answer, the same page under the same token for ever, or 400",
+    ),
+    optional_count(
+        "token_ttl_seconds",
+        None,
+        "how long a continuationToken is good (undocumented; it is to be used at once); for ever when not set",
+    ),
+    text("session_list_name", "sessions", "the name of the list in v2/sessions (undocumented)"),
+    choice(
+        "unfinished_figures",
+        &["null", "absent"],
+        "the figures of an unfinished session: null as published, or absent as in the legacy v1 calls",
+    ),
     choice("hidden_employee", &["refused", "accepted"], "whether a hidden employee can be registered (undocumented)"),
     choice("wrong_verb", &["404", "405"], "status for a known path with another verb (undocumented)"),
     choice("employees_answer", &["object", "empty"], "body of a successful v1/employees (undocumented): {} or nothing"),
+    choice(
+        "program_answer",
+        &["object", "id", "empty"],
+        "body of a successful v1/program (undocumented): {}, the program's id, or nothing",
+    ),
+    choice(
+        "program_attempts",
+        &["per_test", "max_attempts"],
+        "attempts a module test counts for in v1/program/employees (undocumented): one, or its moduleTestMaxAttempts",
+    ),
+    choice(
+        "inactive_program",
+        &["refused", "accepted"],
+        "whether employees can be put into an archived or deleted program or taken out (undocumented)",
+    ),
     flag("proctoring_allowed", false, "whether the account has proctoring; without it proctoring: true is a 400"),
     signed(
         "clock_offset_seconds",

@@ -1,12 +1,9 @@
 //! The `StartExam` simulator: routing, the order of checks, state and answers in the vendor's layout.
 //!
-//! Implemented: `v1/employees`, `v2/employees-participants`, `v2/participants`, `v1/program/employees`, `v1/tests`,
-//! `v1/create-test`, `v2/sessions`, `v2/session`. The other published paths answer 404 like any unknown one.
+//! Implemented are all nine methods of the current front page. The legacy v1 calls (`v1/participants`, `v1/session`) are left
+//! out and answer 404 like any unknown path.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Value, json};
 
@@ -20,6 +17,7 @@ use super::{
 
 mod misbehaviour;
 mod people;
+mod program_setup;
 mod programs;
 mod read;
 mod sessions;
@@ -33,6 +31,7 @@ pub(super) const PROFILE: Profile = Profile {
         "employees",
         "employees_participants",
         "participants",
+        "program",
         "program_employees",
         "tests",
         "create_test",
@@ -50,10 +49,11 @@ pub(super) const PROFILE: Profile = Profile {
 const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
 /// Path, verb and operation of what is implemented.
-const ROUTES: [(&str, &str, &str); 8] = [
+const ROUTES: [(&str, &str, &str); 9] = [
     ("/v1/employees", "POST", "employees"),
     ("/v2/employees-participants", "POST", "employees_participants"),
     ("/v2/participants", "POST", "participants"),
+    ("/v1/program", "POST", "program"),
     ("/v1/program/employees", "POST", "program_employees"),
     ("/v1/tests", "GET", "tests"),
     ("/v1/create-test", "POST", "create_test"),
@@ -70,7 +70,7 @@ pub(super) struct StartExam {
     registrations: BTreeMap<(String, String, String), Vec<String>>,
     /// Participants registered with personal data: id, and what they were registered for.
     participants: BTreeMap<String, Participant>,
-    programs: Vec<Program>,
+    programs: Vec<program_setup::Program>,
     tests: Vec<Test>,
     sessions: sessions::Sessions,
 }
@@ -85,15 +85,6 @@ struct Participant {
     center: String,
     tests: Vec<String>,
     data: Vec<(String, String)>,
-}
-
-struct Program {
-    id: &'static str,
-    external_id: &'static str,
-    manual: bool,
-    tests: Vec<String>,
-    /// Tests each employee has an attempt for.
-    members: BTreeMap<String, BTreeSet<String>>,
 }
 
 struct Test {
@@ -130,9 +121,7 @@ impl Refusal {
 impl StartExam {
     /// The account in its seed state.
     pub(super) fn new(start: SystemTime) -> Self {
-        let test_ids = |count| account::TESTS.iter().take(count).map(|(id, _)| (*id).to_owned()).collect();
-        let program =
-            |id, external_id, manual, tests| Program { id, external_id, manual, tests, members: BTreeMap::new() };
+        let program = program_setup::Program::seed;
         let modified = |_| "2026-01-12T09:00:00Z".to_owned();
         StartExam {
             start,
@@ -142,8 +131,13 @@ impl StartExam {
             participants: BTreeMap::new(),
             sessions: sessions::Sessions::default(),
             programs: vec![
-                program(account::PROGRAM_ID, account::PROGRAM_EXTERNAL_ID, true, test_ids(account::TESTS.len())),
-                program(account::AUTOMATIC_PROGRAM_ID, account::AUTOMATIC_PROGRAM_EXTERNAL_ID, false, test_ids(2)),
+                program(account::PROGRAM_ID, account::PROGRAM_EXTERNAL_ID, true, account::TESTS),
+                program(
+                    account::AUTOMATIC_PROGRAM_ID,
+                    account::AUTOMATIC_PROGRAM_EXTERNAL_ID,
+                    false,
+                    &account::TESTS[..2],
+                ),
             ],
             tests: account::TESTS
                 .iter()
@@ -174,6 +168,7 @@ impl StartExam {
             "employees" => self.sync_employees(&fields, context),
             "employees_participants" => self.register_employees(&fields, context),
             "participants" => self.register_participants(&fields, context),
+            "program" => self.create_or_update_program(&fields, context),
             "program_employees" => self.register_program_employees(&fields, context),
             _ => self.create_test(&fields, context),
         }
@@ -208,9 +203,7 @@ impl Vendor for StartExam {
         let registrations = self.registrations.iter().map(|((center, test, employee), ids)| {
             json!({ "center": center, "test": test, "employee": employee, "participantIds": ids })
         });
-        let programs = self.programs.iter().map(|program| {
-            json!({ "id": program.id, "externalId": program.external_id, "manual": program.manual, "tests": program.tests, "members": program.members })
-        });
+        let programs = self.programs.iter().map(program_setup::Program::to_json);
         let participants = self.participants.iter().map(
             |(id, person)| json!({ "id": id, "center": person.center, "tests": person.tests, "data": person.data }),
         );

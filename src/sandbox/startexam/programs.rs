@@ -9,7 +9,8 @@ use super::{
         desk::Context,
         json::{Json, object},
     },
-    Program, Refusal, StartExam,
+    Refusal, StartExam,
+    program_setup::Program,
     read::Fields,
 };
 
@@ -42,6 +43,10 @@ impl StartExam {
             return Err(Refusal::bad(format!("Employee '{both}' is in both lists")));
         }
         let index = self.find_program(id.as_deref(), external_id, context)?;
+        let status = self.programs[index].status;
+        if status != "active" && context.switches.is("inactive_program", "refused") {
+            return Err(Refusal::bad(format!("The program is {status}")));
+        }
         let tests = covered_tests(&self.programs[index], selected, context)?;
         if let Some(unknown) = coming.iter().chain(&going).find(|id| !self.employees.contains_key(*id)) {
             return Err(Refusal::unknown(context, "Employee", unknown));
@@ -70,7 +75,8 @@ impl StartExam {
         context: &Context<'_>,
     ) -> Result<usize, Refusal> {
         let found = self.programs.iter().position(|program| {
-            id.is_none_or(|id| id == program.id) && external_id.is_none_or(|id| id == program.external_id)
+            id.is_none_or(|id| id == program.id)
+                && external_id.is_none_or(|id| program.external_id.as_deref() == Some(id))
         });
         found.ok_or_else(|| Refusal::unknown(context, "Program", id.or(external_id).unwrap_or_default()))
     }
@@ -96,15 +102,20 @@ fn covered_tests(
     context: &Context<'_>,
 ) -> Result<BTreeSet<String>, Refusal> {
     let Some(selected) = selected else {
-        return Ok(program.tests.iter().cloned().collect());
+        return Ok(program.module_tests());
     };
     if !program.manual {
         return Err(Refusal::bad("'moduleTestsScope' selected needs a program in manual mode"));
     }
-    match selected.iter().find(|test| !program.tests.contains(test)) {
-        Some(unknown) => Err(Refusal::unknown(context, "Module test", unknown)),
-        None => Ok(selected.into_iter().collect()),
+    let mut tests = BTreeSet::new();
+    for id in selected {
+        let named = program.named(&id);
+        if named.is_empty() {
+            return Err(Refusal::unknown(context, "Module test", &id));
+        }
+        tests.extend(named);
     }
+    Ok(tests)
 }
 
 fn register(
@@ -116,10 +127,9 @@ fn register(
     let mut counts = Counts::default();
     for employee in employees {
         let is_new = !program.members.contains_key(employee);
-        let attempts = program.members.entry(employee.clone()).or_default();
-        let before = attempts.len();
-        attempts.extend(tests.iter().cloned());
-        let added = attempts.len() - before;
+        let held = program.members.remove(employee).unwrap_or_default();
+        let added = tests.difference(&held).map(|test| program.attempts(test, context)).sum();
+        program.members.insert(employee.clone(), held.union(tests).cloned().collect());
         counts.employees += usize::from(is_new);
         counts.attempts += added;
         let change = match (is_new, added) {
@@ -127,7 +137,7 @@ fn register(
             (false, 0) => "repeated",
             (false, _) => "updated",
         };
-        note(program.id, employee, change, added, context);
+        note(&program.id, employee, change, added, context);
     }
     counts
 }
@@ -140,20 +150,25 @@ fn unregister(
 ) -> Counts {
     let mut counts = Counts::default();
     for employee in employees {
-        let Some(attempts) = program.members.get_mut(employee) else {
-            note(program.id, employee, "repeated", 0, context);
+        let Some(held) = program.members.remove(employee) else {
+            note(&program.id, employee, "repeated", 0, context);
             continue;
         };
-        let before = attempts.len();
-        attempts.retain(|test| !tests.contains(test));
-        let removed = before - attempts.len();
-        let is_out = attempts.is_empty();
-        if is_out {
-            program.members.remove(employee);
+        let removed = held.intersection(tests).map(|test| program.attempts(test, context)).sum();
+        let left: BTreeSet<_> = held.difference(tests).cloned().collect();
+        let is_out = left.is_empty();
+        if !is_out {
+            program.members.insert(employee.clone(), left);
         }
         counts.employees += usize::from(is_out);
         counts.attempts += removed;
-        note(program.id, employee, if removed == 0 { "repeated" } else { "unregistered" }, removed, context);
+        note(
+            &program.id,
+            employee,
+            if removed == 0 && !is_out { "repeated" } else { "unregistered" },
+            removed,
+            context,
+        );
     }
     counts
 }

@@ -46,6 +46,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A whole number from zero.
+    pub(super) fn count(&self, name: &str) -> Result<Option<u32>, Refusal> {
+        let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+        self.get(name)
+            .map(|value| number(value).ok_or_else(|| Refusal::bad(format!("'{name}' must be a whole number from 0"))))
+            .transpose()
+    }
+
     /// A list of at least `bounds.0` and at most `bounds.1` entries.
     pub(super) fn list(&self, name: &str, bounds: (usize, usize)) -> Result<&'a [Value], Refusal> {
         let items = match self.get(name) {

@@ -1,11 +1,12 @@
 //! Sessions: the incremental feed, one report, and the bench's own way of letting a participant sit a test.
 //!
-//! The vendor publishes the feed's parameters, its end marks and the report's members; how a session looks inside the feed is
-//! unknown, so it has the report's members here. Nobody can sit a test at a simulator, hence `POST /_sessions`.
+//! The vendor publishes the feed's parameters, the size of its pages, its end marks, that a continuation token is for one use
+//! and for the filters it was given for, and the report's members; how a session looks inside the feed is unknown, so it has
+//! the report's members here. Nobody can sit a test at a simulator, hence `POST /_sessions`.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -38,8 +39,8 @@ const PAGE: usize = 500;
 #[derive(Default)]
 pub(super) struct Sessions {
     by_participant: BTreeMap<String, Session>,
-    /// What a token stands for. A token used again answers its page again, which the vendor warns of.
-    tokens: HashMap<String, Page>,
+    /// What the tokens given out stand for.
+    tokens: HashMap<String, Token>,
 }
 
 struct Session {
@@ -61,6 +62,13 @@ struct Page {
     offset: usize,
 }
 
+struct Token {
+    page: Page,
+    given: SystemTime,
+    /// The answer it brought when it was used.
+    used: Option<Json>,
+}
+
 impl StartExam {
     /// `GET /v2/sessions`: what was modified since a time, in pages.
     pub(super) fn session_feed(&mut self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
@@ -77,16 +85,39 @@ impl StartExam {
         if *since > now {
             return Err(Refusal::bad("'modifiedSince' is in the future"));
         }
-        let page = match query.get("continuationtoken") {
-            None => Page { since: since.clone(), until: now, offset: 0 },
-            Some(token) => self
-                .sessions
-                .tokens
-                .get(token)
-                .cloned()
-                .ok_or_else(|| Refusal::bad("'continuationToken' is unknown"))?,
+        match query.get("continuationtoken") {
+            None => Ok(self.feed_page(&Page { since: since.clone(), until: now, offset: 0 }, context)),
+            Some(token) => self.continued(token, since, context),
+        }
+    }
+
+    /// The page a token stands for; what a used one brings is a switch, since the vendor only warns of loops.
+    fn continued(&mut self, token: &str, since: &str, context: &Context<'_>) -> Result<Json, Refusal> {
+        let refused = |why: &str| Err(Refusal::bad(format!("'continuationToken' {why}")));
+        let Some(known) = self.sessions.tokens.get(token) else {
+            return refused("is unknown");
         };
-        Ok(self.feed_page(&page))
+        if known.page.since != since {
+            return refused("was given for other filters");
+        }
+        let limit = context.switches.number("token_ttl_seconds").and_then(|seconds| u64::try_from(seconds).ok());
+        let age = context.now.duration_since(known.given).unwrap_or_default();
+        if limit.is_some_and(|limit| age > Duration::from_secs(limit)) {
+            return refused("has expired");
+        }
+        if let Some(before) = &known.used {
+            return match context.switches.text("used_token").as_str() {
+                "refused" => refused("was used before"),
+                "loop" => Ok(with_token(before.clone(), token)),
+                _ => Ok(before.clone()),
+            };
+        }
+        let page = known.page.clone();
+        let answer = self.feed_page(&page, context);
+        if let Some(known) = self.sessions.tokens.get_mut(token) {
+            known.used = Some(answer.clone());
+        }
+        Ok(answer)
     }
 
     /// `GET /v2/session`: one report.
@@ -94,7 +125,9 @@ impl StartExam {
         let query = parameters(call);
         let id = query.get("participantid").ok_or_else(|| Refusal::bad("'participantId' is required"))?;
         let session = self.sessions.by_participant.get(id);
-        session.map(|session| self.report(id, session)).ok_or_else(|| Refusal::unknown(context, "Participant", id))
+        session
+            .map(|session| self.report(id, session, context))
+            .ok_or_else(|| Refusal::unknown(context, "Participant", id))
     }
 
     /// `POST /_sessions`: lets a participant begin or finish; see docs/SANDBOX.md.
@@ -121,31 +154,41 @@ impl StartExam {
         Ok(answer)
     }
 
-    fn feed_page(&mut self, page: &Page) -> Json {
+    fn feed_page(&mut self, page: &Page, context: &Context<'_>) -> Json {
+        let size = context.switches.size("session_page_size").clamp(1, PAGE);
         let sessions = self.sessions.by_participant.iter();
         let within = |session: &Session| session.modified >= page.since && session.modified <= page.until;
         let mut found: Vec<_> = sessions.filter(|(_, session)| within(session)).collect();
         found.sort_by(|one, other| one.1.modified.cmp(&other.1.modified).then(one.0.cmp(other.0)));
-        let next = page.offset + PAGE;
-        let has_more = found.len() > next;
-        let reports =
-            found.into_iter().skip(page.offset).take(PAGE).map(|(id, session)| self.report(id, session)).collect();
+        let next = page.offset + size;
+        let is_endless = context.struck_by("endless_feed");
+        let found_all = found.len() <= next;
+        let has_more = !found_all || is_endless;
+        let reports = found
+            .into_iter()
+            .skip(page.offset)
+            .take(size)
+            .map(|(id, session)| self.report(id, session, context))
+            .collect();
         let last = if has_more {
             let token = self.ids.continuation();
-            self.sessions.tokens.insert(token.clone(), Page { offset: next, ..page.clone() });
+            // An endless feed tells its last page over and over.
+            let offset = if is_endless && found_all { page.offset } else { next };
+            let page = Page { offset, ..page.clone() };
+            self.sessions.tokens.insert(token.clone(), Token { page, given: context.now, used: None });
             ("continuationToken", token.into())
         } else {
             ("modifiedUntil", page.until.as_str().into())
         };
-        object([("sessions", Json::List(reports)), last])
+        object([(context.switches.text("session_list_name").as_str(), Json::List(reports)), last])
     }
 
-    fn report(&self, id: &str, session: &Session) -> Json {
+    fn report(&self, id: &str, session: &Session, context: &Context<'_>) -> Json {
         let percent =
             if session.max_score > 0.0 { (session.score / session.max_score * 10_000.0).round() / 100.0 } else { 0.0 };
         // The figures of an unfinished session are null.
         let figure = |value: f64| if session.finished { Json::Decimal(value) } else { Json::Null };
-        object([
+        let mut report = object([
             ("participantId", id.into()),
             ("testId", session.test.as_str().into()),
             ("started", session.started.as_str().into()),
@@ -160,7 +203,17 @@ impl StartExam {
             ("participantData", self.data_of(id)),
             ("sections", Json::List(Vec::new())),
             ("questions", Json::List(Vec::new())),
-        ])
+        ]);
+        if let Json::Object(members) = &mut report {
+            if !session.finished && context.switches.is("unfinished_figures", "absent") {
+                members.retain(|(_, value)| *value != Json::Null);
+            }
+            if context.switches.flag("proctoring_allowed") {
+                // What it holds is not published.
+                members.push(("proctoring".to_owned(), Json::Object(Vec::new())));
+            }
+        }
+        report
     }
 
     fn test_of(&self, participant: &str) -> Option<String> {
@@ -191,6 +244,15 @@ fn elapsed(seconds: i64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
     if days > 0 { format!("{days}.{clock}") } else { clock }
+}
+
+/// A page that says it goes on with this token.
+fn with_token(mut page: Json, token: &str) -> Json {
+    if let Json::Object(members) = &mut page {
+        members.retain(|(name, _)| name != "modifiedUntil" && name != "continuationToken");
+        members.push(("continuationToken".to_owned(), token.into()));
+    }
+    page
 }
 
 fn parameters(call: &Call) -> BTreeMap<String, String> {

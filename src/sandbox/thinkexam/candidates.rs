@@ -14,8 +14,27 @@ use super::{
 };
 
 /// Members kept with the candidate as they came.
-const KEPT: [&str; 8] =
-    ["mobile", "gender", "dob", "extra1", "extra2", "extra3", "enrollment_number", "clientStudentUniqueId"];
+const KEPT: [&str; 19] = [
+    "mobile",
+    "gender",
+    "dob",
+    "extra1",
+    "extra2",
+    "extra3",
+    "extra4",
+    "extra5",
+    "extra6",
+    "extra7",
+    "enrollment_number",
+    "clientStudentUniqueId",
+    "phone",
+    "reg_date",
+    "country",
+    "state",
+    "city",
+    "address",
+    "pincode",
+];
 
 impl ThinkExam {
     /// `bulkCandidateRegister`: an array in, one item per row out.

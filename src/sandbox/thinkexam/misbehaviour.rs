@@ -1,7 +1,9 @@
 //! Faults and lasting switches that only make sense at `ThinkExam`.
 
 use super::super::{
+    exchange::Body,
     faults::{Behaviour, Kind},
+    json::Json,
     knobs::{Knob, choice, count, flag, optional_count, signed, status, text},
 };
 
@@ -55,6 +57,21 @@ pub(super) const FAULTS: &[Kind] = &[
             flag("effect", true, "false: the call takes no effect"),
         ],
         behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "json_in_member",
+        only: CALLS,
+        meaning: "writes every list and object in the answer's outermost object as a JSON string",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            if let Body::Json(Json::Object(members), layout) = &mut answer.body {
+                for (_, value) in members {
+                    if matches!(value, Json::Object(_) | Json::List(_)) {
+                        *value = value.write(*layout).into();
+                    }
+                }
+            }
+        }),
     },
     Kind {
         name: "bulk_item_error",

@@ -2,7 +2,7 @@
 //!
 //! Implemented: `bulkCandidateRegister`, `unifiedAuth`, `assignTest`, `assignTestMultiCandidates`, `deassignTest`,
 //! `changeStudentPassword` (a GET with a body, as published), `newUser`, `checkLogin`, and a signature endpoint of our own at
-//! `POST /sim/signature`, since the real one is published nowhere. The webhook is not simulated.
+//! `POST /sim/signature`, since the real one is published nowhere. The webhook is sent on order, by `POST /_webhooks`.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -15,6 +15,7 @@ use super::{
     ids::Ids,
     json::{Json, Layout, object},
     knobs::Knobs,
+    outgoing::Delivery,
 };
 
 mod assignments;
@@ -22,6 +23,7 @@ mod candidates;
 mod misbehaviour;
 mod portal;
 mod sign;
+mod webhook;
 
 /// What is fixed about this vendor.
 pub(super) const PROFILE: Profile = Profile {
@@ -194,6 +196,10 @@ impl Vendor for ThinkExam {
 
     fn control(&mut self, _: &str, _: &Value, _: SystemTime) -> Option<Result<Value, String>> {
         None
+    }
+
+    fn deliveries(&self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
+        (path == "/_webhooks").then(|| self.read_deliveries(body, now))
     }
 
     fn state(&self) -> Value {

@@ -169,3 +169,18 @@ async fn unknown_paths_get_the_page_of_the_web_server() {
     assert_eq!(got.status, Some(404));
     assert!(got.text().contains("404 - File or directory not found."));
 }
+
+#[tokio::test]
+async fn an_id_may_look_like_a_code_but_is_given_once() {
+    let bench = Bench::start().await;
+    let at = bench.sandbox.examtesting();
+    bench.switch(at, "next_student_id", 1005).await;
+    bench.switch(at, "response_format", "pipe").await;
+    assert_eq!(bench.examtesting("add", &student("a")).await.text(), "SUCCESS|1005");
+    let second = bench.examtesting("add", &student("b")).await.text();
+    bench.switch(at, "next_student_id", 12_346).await;
+    let third = bench.examtesting("add", &student("c")).await.text();
+    bench.switch(at, "next_student_id", Value::Null).await;
+    let fourth = bench.examtesting("add", &student("d")).await.text();
+    assert_eq!([second, third, fourth], ["SUCCESS|12345", "SUCCESS|12346", "SUCCESS|12347"]);
+}

@@ -199,6 +199,9 @@ async fn probe(bench: &Bench, vendor: &str, fault: &str, round: usize) -> Got {
             let body = json!({ "programId": accounts::startexam::PROGRAM_ID, "moduleTestsScope": "all", "registerEmployees": ["1"], "unregisterEmployees": [] });
             bench.startexam("/v1/program/employees", &body).await
         }
+        ("startexam", "endless_feed") => {
+            sessions::get(bench, "/v2/sessions", "center=mycenter&modifiedSince=2026-01-01T00:00:00Z").await
+        }
         ("startexam", _) => register(bench).await,
         ("thinkexam", fault) if fault.starts_with("bulk_") => {
             bench
@@ -295,4 +298,14 @@ async fn the_document_names_every_fault_and_switch_with_its_parameters() {
     let rows = document.lines().filter(|line| line.starts_with("| `"));
     let invented: Vec<_> = rows.filter(|row| !expected.iter().any(|line| line == row)).collect();
     assert!(invented.is_empty(), "docs/SANDBOX.md has what does not exist:\n{}", invented.join("\n"));
+}
+
+#[tokio::test]
+async fn a_member_may_hold_its_json_as_a_string() {
+    let bench = Bench::start().await;
+    bench.fault(bench.sandbox.thinkexam(), json!({ "name": "json_in_member" })).await;
+    let got = bench.thinkexam("unifiedAuth", &json!({ "name": "A", "email": "a@example.com" })).await.json();
+    let data: Value = serde_json::from_str(got["data"].as_str().expect("a string")).expect("JSON");
+    assert!(data["studentId"].is_i64());
+    assert_eq!(got["result"], "success");
 }

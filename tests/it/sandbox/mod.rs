@@ -6,8 +6,11 @@
 mod control;
 mod examtesting;
 mod faults;
+mod programs;
+mod sessions;
 mod startexam;
 mod thinkexam;
+mod webhook;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -1,0 +1,146 @@
+//! Requests the sandbox itself sends, in the manner of a vendor's webhook.
+//!
+//! They go to this machine only. The control endpoints take orders from anybody who reaches the port, so an address that is not
+//! loopback is refused, names are not looked up, and redirects are not followed: the sandbox must never become a way to send
+//! requests elsewhere.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use url::{Host, Url};
+
+/// One request to be sent, and sent again while it is not answered 200.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub url: Loopback,
+    /// Name and value of the header with the key; none to send none.
+    pub key: Option<(&'static str, String)>,
+    pub body: String,
+    /// How long to wait before it is sent.
+    pub delay: Duration,
+    /// How often it is sent at most.
+    pub attempts: u64,
+    pub retry_delay: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// What it is about, and the keys to count it by.
+    pub subject: String,
+    pub keys: Vec<(&'static str, String)>,
+}
+
+/// What came of sending a request once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Answered 200.
+    Delivered,
+    /// Answered with another status.
+    Refused(u16),
+    /// Not answered, or not in time.
+    Unanswered,
+}
+
+impl Outcome {
+    /// The word in the list of effects.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Outcome::Delivered => "delivered",
+            Outcome::Refused(_) => "refused",
+            Outcome::Unanswered => "unanswered",
+        }
+    }
+
+    /// One attempt for the answer of the control call.
+    pub(super) fn to_json(self, subject: &str, attempt: u64) -> Value {
+        let status = match self {
+            Outcome::Delivered => Some(200),
+            Outcome::Refused(status) => Some(status),
+            Outcome::Unanswered => None,
+        };
+        json!({ "subject": subject, "attempt": attempt, "outcome": self.word(), "status": status })
+    }
+}
+
+/// An address on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Loopback(Url);
+
+impl Loopback {
+    /// Reads an address and refuses every one that is not `http` at 127.0.0.0/8, `[::1]` or `localhost`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("url is not an address: {error}"))?;
+        let is_loopback = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address == Ipv6Addr::LOCALHOST,
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        if url.scheme() == "http" && is_loopback {
+            Ok(Loopback(url))
+        } else {
+            Err(format!("url is http at 127.0.0.0/8, [::1] or localhost, not {text}"))
+        }
+    }
+}
+
+/// A client that stays on this machine.
+pub(super) fn client() -> Result<reqwest::Client, String> {
+    let localhost = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // Whatever the resolver would say of the name.
+        .resolve_to_addrs("localhost", &localhost)
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(|error| format!("no client could be made: {error}"))
+}
+
+/// Sends a request once.
+pub(super) async fn send(client: &reqwest::Client, delivery: &Delivery) -> Outcome {
+    let mut request = client
+        .post(delivery.url.0.clone())
+        .timeout(delivery.timeout)
+        .header("Content-Type", "application/json")
+        .body(delivery.body.clone());
+    if let Some((name, value)) = &delivery.key {
+        request = request.header(*name, value);
+    }
+    match request.send().await.map(|answer| answer.status().as_u16()) {
+        Ok(200) => Outcome::Delivered,
+        Ok(status) => Outcome::Refused(status),
+        Err(_) => Outcome::Unanswered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_on_this_machine_are_taken() {
+        for good in ["http://127.0.0.1:80/x", "http://127.9.9.9/", "http://[::1]:8080/", "http://LOCALHOST:1/a?b=c"] {
+            assert!(Loopback::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://192.0.2.1/",
+            "http://0.0.0.0/",
+            "http://[::]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://example.com/",
+            "http://localhost.example.com/",
+            "http://127.0.0.1.example.com/",
+            "http://127.0.0.1@example.com/",
+            "http://example.com#@127.0.0.1/",
+            "https://127.0.0.1/",
+            "file:///etc/passwd",
+            "127.0.0.1",
+            "",
+        ] {
+            assert!(Loopback::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
