@@ -10,7 +10,7 @@ use super::connections::Connection;
 use super::journal::assignment_path;
 use super::settling::by_hand;
 use super::tickets::Acceptance;
-use super::{Caller, Gateway, Ticket, Written, call, hold_to_strict, store_fault};
+use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::Operation;
@@ -87,7 +87,7 @@ impl Gateway {
 
     /// The tenant's assignment; `not_found` otherwise.
     pub async fn assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Assignment, Fault> {
-        let assignment = self.0.store.assignment(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+        let assignment = self.0.store.assignment(&caller.tenant, id).await.before_sending()?;
         assignment
             .filter(|assignment| caller.connections.contains(&assignment.connection))
             .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no assignment {id}.")))
@@ -112,8 +112,7 @@ impl Gateway {
         };
         // One more than asked for tells whether there is a next part.
         let page = Page { limit: limit + 1, after: after.map(String::from) };
-        let mut items =
-            self.0.store.assignments(&caller.tenant, &filter, &page).await.map_err(|error| store_fault(&error))?;
+        let mut items = self.0.store.assignments(&caller.tenant, &filter, &page).await.before_sending()?;
         let more = items.len() > limit;
         items.truncate(limit);
         let next = items.last().filter(|_| more).map(|last| last.id.to_string());
@@ -145,7 +144,7 @@ impl Gateway {
         let row = by_hand(outcome)?;
         let _turn = self.0.subjects.turn(&self.assignment(caller, id).await?.turn()).await;
         let assignment = self.assignment(caller, id).await?;
-        let intent = self.0.store.intent(id.as_str()).await.map_err(|error| store_fault(&error))?;
+        let intent = self.0.store.intent(id.as_str()).await.before_sending()?;
         let Some(intent) = intent.filter(|_| assignment.state == AssignmentState::Unknown) else {
             return Err(nothing_to_settle());
         };
@@ -168,8 +167,7 @@ impl Gateway {
             // Nothing names a connection, but the candidate lives at one.
             Err(fault) if fault.code == Code::ConnectionRequired => match &order.candidate {
                 CandidateKey::Id(id) => {
-                    let candidate =
-                        self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+                    let candidate = self.0.store.candidate(&caller.tenant, id).await.before_sending()?;
                     let Some(candidate) = candidate else { return Err(fault) };
                     self.named(caller, &candidate.connection)?
                 }
@@ -200,10 +198,9 @@ impl Gateway {
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
         let changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
-        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
+        self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(assignment.clone());
-        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
-        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+        let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         let there = matches!(&row, Ok(done) if matches!(&done.value, super::journal::Done::Booked(Booked { already_there: true, .. })));
         let assignment = self.conclude_assignment(connection, assignment, intent, row).await?;
         Ok(if there { Written::Existing(assignment) } else { Written::Created(assignment) })
@@ -247,7 +244,7 @@ impl Gateway {
     ) -> Result<Option<Candidate>, Fault> {
         let (pointer, found) = match key {
             CandidateKey::Id(id) => {
-                let found = self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+                let found = self.0.store.candidate(&caller.tenant, id).await.before_sending()?;
                 let here = found.filter(|candidate| candidate.connection == connection.name);
                 if here.is_none() {
                     let detail = "there is no such candidate at this connection";
@@ -278,7 +275,7 @@ impl Gateway {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, Fault> {
         let found = self.0.store.candidates(&caller.tenant, Some(&connection.name), identity).await;
-        let mut found = found.map_err(|error| store_fault(&error))?;
+        let mut found = found.before_sending()?;
         found.retain(|candidate| candidate.state != CandidateState::Failed);
         Ok(found)
     }
@@ -296,7 +293,7 @@ impl Gateway {
         }
         let id = candidate.id.clone();
         let _turn = self.0.subjects.turn(id.as_str()).await;
-        let now = self.0.store.candidate(&caller.tenant, &id).await.map_err(|error| store_fault(&error))?;
+        let now = self.0.store.candidate(&caller.tenant, &id).await.before_sending()?;
         let settled = match now {
             Some(now) => {
                 let settled = self.settled_candidate(connection, now, &call(caller, Attempt::Settling)).await;
@@ -370,8 +367,7 @@ impl Gateway {
         subject: &str,
     ) -> Result<Option<Assignment>, Fault> {
         let store = &self.0.store;
-        let earlier =
-            store.bookings(&caller.tenant, &connection.name, subject).await.map_err(|error| store_fault(&error))?;
+        let earlier = store.bookings(&caller.tenant, &connection.name, subject).await.before_sending()?;
         let mut live = None;
         for assignment in earlier {
             let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await?;
@@ -397,12 +393,7 @@ impl Gateway {
         assignment: &Assignment,
         intent: &mut Intent,
     ) -> Result<(), Fault> {
-        let known = self
-            .0
-            .store
-            .subject_known(&connection.name, &assignment.subject)
-            .await
-            .map_err(|error| store_fault(&error))?;
+        let known = self.0.store.subject_known(&connection.name, &assignment.subject).await.before_sending()?;
         if let Write::Assign(booking) = &mut intent.write {
             booking.first_booking = !known;
         }
@@ -440,10 +431,9 @@ impl Gateway {
             ..assignment
         };
         let changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
-        self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
+        self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(());
-        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
-        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+        let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_assignment(connection, pending, intent, row).await?;
         Ok(Written::Created(()))
     }

@@ -13,7 +13,7 @@ use super::assignments::PreparedBooking;
 use super::candidates::Prepared;
 use super::connections::Connection;
 use super::tickets::acceptance;
-use super::{Caller, CandidateAnswer, Gateway, Written, store_fault};
+use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Written};
 use crate::domain::assignment::{Assignment, NewAssignment};
 use crate::domain::candidate::{Candidate, Identity, NewCandidate};
 use crate::domain::capability::Operation;
@@ -188,7 +188,7 @@ impl Gateway {
             match claim {
                 Ok(Claim::Claimed) => ready.push(Ready { index, record: candidate, intent, own_password, turn }),
                 Ok(Claim::Held(_) | Claim::HeldByOthers) => held.push(index),
-                Err(error) => results[index] = Some(Err(store_fault(&error))),
+                Err(error) => results[index] = Some(Err(error).before_sending()),
             }
         }
         (ready, held)
@@ -261,7 +261,7 @@ impl Gateway {
         let written = async {
             self.mark_first_booking(connection, &assignment, &mut intent).await?;
             let changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
-            self.0.store.commit(changes).await.map_err(|error| store_fault(&error))
+            self.0.store.commit(changes).await.before_sending()
         };
         written.await.map_err(|fault| Box::new(Err(fault)))?;
         Ok(Ready { index, record: assignment, intent, own_password: None, turn })

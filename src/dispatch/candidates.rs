@@ -10,7 +10,7 @@ use super::journal::candidate_path;
 use super::settling::SettledCandidate;
 use super::subjects::Turn;
 use super::tickets::Acceptance;
-use super::{Caller, Gateway, Ticket, Written, call, hold_to_strict, store_fault};
+use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
 use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
 };
@@ -81,7 +81,7 @@ impl Gateway {
 
     /// The tenant's candidate; `not_found` otherwise.
     pub async fn candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
-        let candidate = self.0.store.candidate(&caller.tenant, id).await.map_err(|error| store_fault(&error))?;
+        let candidate = self.0.store.candidate(&caller.tenant, id).await.before_sending()?;
         candidate
             .filter(|candidate| caller.connections.contains(&candidate.connection))
             .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no candidate {id}.")))
@@ -97,8 +97,7 @@ impl Gateway {
         if let Some(name) = connection {
             self.named(caller, name)?;
         }
-        let found =
-            self.0.store.candidates(&caller.tenant, connection, identity).await.map_err(|error| store_fault(&error))?;
+        let found = self.0.store.candidates(&caller.tenant, connection, identity).await.before_sending()?;
         // A candidate the vendor refused has given its identities up; it is still read by its id.
         let shown = |candidate: &Candidate| {
             candidate.state != CandidateState::Failed && caller.connections.contains(&candidate.connection)
@@ -154,7 +153,7 @@ impl Gateway {
         let _turn = self.0.subjects.turn(id.as_str()).await;
         let candidate = self.candidate(caller, id).await?;
         let connection = self.connection_of(&candidate.connection)?;
-        let intent = self.0.store.intent(id.as_str()).await.map_err(|error| store_fault(&error))?;
+        let intent = self.0.store.intent(id.as_str()).await.before_sending()?;
         let Some(intent) = intent.filter(|_| candidate.state == CandidateState::Unknown) else {
             return Err(nothing_to_settle());
         };
@@ -183,12 +182,10 @@ impl Gateway {
             let prepared = self.prepare(caller, connection, new.clone(), strict)?;
             let turn = self.0.subjects.turn(prepared.candidate.id.as_str()).await;
             let Prepared { candidate, identities, intent, own_password } = prepared;
-            match self.0.store.claim(&candidate, &identities, &intent).await.map_err(|error| store_fault(&error))? {
+            match self.0.store.claim(&candidate, &identities, &intent).await.before_sending()? {
                 Claim::Claimed => {
                     acceptance.accept(candidate.clone().into());
-                    let mut rows =
-                        self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
-                    let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+                    let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
                     let candidate = self.conclude_candidate(connection, candidate, intent, row).await?;
                     return Ok(Written::Created(CandidateAnswer { candidate, initial_password: own_password }));
                 }
@@ -260,9 +257,7 @@ impl Gateway {
             acceptance.accept(holder.clone().into());
         }
         let _turn = self.0.subjects.turn(holder.id.as_str()).await;
-        let Some(candidate) =
-            self.0.store.candidate(&caller.tenant, &holder.id).await.map_err(|error| store_fault(&error))?
-        else {
+        let Some(candidate) = self.0.store.candidate(&caller.tenant, &holder.id).await.before_sending()? else {
             return Ok(None);
         };
         let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
@@ -325,10 +320,9 @@ impl Gateway {
             Change::Identities(pending.id.clone(), identities),
             Change::Intent(intent.clone()),
         ];
-        self.0.store.commit(changes).await.map_err(|error| connection.own(store_fault(&error)))?;
+        self.0.store.commit(changes).await.before_sending().map_err(|fault| connection.own(fault))?;
         acceptance.accept(pending.clone().into());
-        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
-        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+        let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         let candidate = self.conclude_candidate(connection, pending, intent, row).await?;
         Ok(Written::Existing(candidate.into()))
     }
@@ -339,12 +333,7 @@ impl Gateway {
             connection.supported(Operation::CandidatesDelete).is_ok() && candidate.state == CandidateState::Registered
         });
         let Some(connection) = hides else {
-            return self
-                .0
-                .store
-                .commit(vec![Change::EraseCandidate(candidate.id)])
-                .await
-                .map_err(|error| store_fault(&error));
+            return self.0.store.commit(vec![Change::EraseCandidate(candidate.id)]).await.before_sending();
         };
         let intent = self.intent(&caller.tenant, connection, Write::Hide(known(&candidate)));
         let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
@@ -352,9 +341,8 @@ impl Gateway {
             .store
             .commit(vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())])
             .await
-            .map_err(|error| store_fault(&error))?;
-        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call(caller, Attempt::First)).await;
-        let Some(row) = rows.pop() else { return Err(Fault::unknown(Code::Internal, "No answer.")) };
+            .before_sending()?;
+        let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
     }
 
@@ -386,10 +374,7 @@ impl Gateway {
                 continue;
             }
             let store = &self.0.store;
-            let holders = store
-                .candidates(&caller.tenant, Some(&connection.name), &identity)
-                .await
-                .map_err(|error| store_fault(&error))?;
+            let holders = store.candidates(&caller.tenant, Some(&connection.name), &identity).await.before_sending()?;
             if holders.iter().any(|holder| holder.id != candidate.id) {
                 return Err(connection.own(conflict("Another candidate has this identity.")));
             }

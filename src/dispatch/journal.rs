@@ -77,6 +77,12 @@ impl Gateway {
         rows
     }
 
+    /// Sends one write in a call of its own.
+    pub(super) async fn send_one(&self, connection: &Connection, write: &Write, call: &Call) -> Row<Done> {
+        let mut rows = self.send(connection, std::slice::from_ref(write), call).await;
+        rows.pop().unwrap_or_else(|| Err(Fault::unknown(Code::Internal, "The adapter gave no answer.")))
+    }
+
     /// Writes down how a candidate's write ended.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ impl Gateway {
     /// Whether the gateway can work: its store answers and it is not shutting down.
     pub async fn ready(&self) -> Result<(), Fault> {
         self.refuse_when_draining()?;
-        self.0.store.ping().await.map_err(|error| store_fault(&error))
+        self.0.store.ping().await.before_sending()
     }
 
     /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
@@ -135,6 +135,18 @@ impl Gateway {
 /// A call made for this caller.
 fn call(caller: &Caller, attempt: Attempt) -> Call {
     Call { attempt, request_id: caller.request_id.clone(), traceparent: caller.traceparent.clone() }
+}
+
+/// A store's result where nothing has been sent yet, so that its fault may say so.
+trait BeforeSending<T> {
+    /// The value, or the fault of a write that was not sent.
+    fn before_sending(self) -> Result<T, Fault>;
+}
+
+impl<T> BeforeSending<T> for Result<T, StoreError> {
+    fn before_sending(self) -> Result<T, Fault> {
+        self.map_err(|error| store_fault(&error))
+    }
 }
 
 /// The store failed before anything was sent.

@@ -2,7 +2,7 @@
 
 use super::assignments::reference;
 use super::connections::Connection;
-use super::{Caller, Gateway, call, store_fault};
+use super::{BeforeSending as _, Caller, Gateway, call};
 use crate::domain::capability::Operation;
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::Outcome;
@@ -111,8 +111,7 @@ impl Gateway {
             ids.push(match key {
                 EmployeeKey::ExternalId(id) => id,
                 EmployeeKey::Id(id) => {
-                    let found =
-                        self.0.store.candidate(&caller.tenant, &id).await.map_err(|error| store_fault(&error))?;
+                    let found = self.0.store.candidate(&caller.tenant, &id).await.before_sending()?;
                     let here = found.filter(|candidate| candidate.connection == connection.name);
                     here.and_then(|candidate| candidate.person.external_id).ok_or_else(|| {
                         let detail = "there is no such candidate with an externalId at this connection";

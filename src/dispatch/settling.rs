@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::connections::{Connection, wait_until};
 use super::journal::{Done, assignment_path, candidate_path};
-use super::{Gateway, store_fault};
+use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState};
 use crate::domain::capability::Repeat;
@@ -63,7 +63,7 @@ impl Gateway {
             Err(fault) if fault.outcome == Outcome::Unknown => return Err(fault),
             Err(_) => None,
         };
-        let candidate = self.0.store.candidate(&tenant, &id).await.map_err(|error| store_fault(&error))?;
+        let candidate = self.0.store.candidate(&tenant, &id).await.before_sending()?;
         Ok(candidate.map(|candidate| SettledCandidate { candidate, initial_password }))
     }
 
@@ -85,12 +85,7 @@ impl Gateway {
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
         match self.conclude_assignment(connection, assignment.clone(), intent, row).await {
             Err(fault) if fault.outcome == Outcome::NotApplied => {
-                let now = self
-                    .0
-                    .store
-                    .assignment(&assignment.tenant, &assignment.id)
-                    .await
-                    .map_err(|error| store_fault(&error))?;
+                let now = self.0.store.assignment(&assignment.tenant, &assignment.id).await.before_sending()?;
                 Ok(now.unwrap_or(assignment))
             }
             end => end,
@@ -98,7 +93,7 @@ impl Gateway {
     }
 
     async fn open_intent(&self, record: &str, resource: &str) -> Result<Intent, Fault> {
-        let intent = self.0.store.intent(record).await.map_err(|error| store_fault(&error))?;
+        let intent = self.0.store.intent(record).await.before_sending()?;
         intent.ok_or_else(|| {
             Fault::new(Code::SubjectUnsettled, "An earlier write has to be settled by hand.").at(resource)
         })
@@ -125,17 +120,16 @@ impl Gateway {
         intent.attempts += 1;
         intent.started = now;
         intent.settle_from = connection.settle_from(now);
-        self.0.store.commit(vec![Change::Intent(intent.clone())]).await.map_err(|error| store_fault(&error))?;
+        self.0.store.commit(vec![Change::Intent(intent.clone())]).await.before_sending()?;
         let call = Call { attempt: Attempt::Settling, ..call.clone() };
-        let mut rows = self.send(connection, std::slice::from_ref(&intent.write), &call).await;
-        let row = rows.pop().unwrap_or_else(|| Err(Fault::unknown(Code::Internal, "The adapter gave no answer.")));
+        let row = self.send_one(connection, &intent.write, &call).await;
         Ok((intent, row.map_err(|fault| unless_proved(fault, resource))))
     }
 
     /// Goes on with what an earlier process left open: what was under way becomes `unknown`, and a task settles it in the
     /// background from then on.
     pub(super) async fn recover(&self) -> Result<(), Fault> {
-        let open = self.0.store.intents().await.map_err(|error| store_fault(&error))?;
+        let open = self.0.store.intents().await.before_sending()?;
         let mut changes = Vec::new();
         for intent in &open {
             if let Some(unknown) = self.abandoned(intent).await? {
@@ -145,7 +139,7 @@ impl Gateway {
         }
         if !changes.is_empty() {
             tracing::info!(open = open.len(), "writes left open by an earlier process are unknown until settled");
-            self.0.store.commit(changes).await.map_err(|error| store_fault(&error))?;
+            self.0.store.commit(changes).await.before_sending()?;
         }
         // The runner holds the gateway weakly: it ends with it.
         let gateway = std::sync::Arc::downgrade(&self.0);
@@ -171,14 +165,14 @@ impl Gateway {
     async fn abandoned(&self, intent: &Intent) -> Result<Option<Change>, Fault> {
         let record = intent.write.record();
         if let Ok(id) = CandidateId::parse(record) {
-            let candidate = self.0.store.candidate(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?;
+            let candidate = self.0.store.candidate(&intent.tenant, &id).await.before_sending()?;
             let pending = candidate.filter(|candidate| candidate.state == CandidateState::Pending);
             let unknown =
                 |candidate| Candidate { state: CandidateState::Unknown, outcome: Outcome::Unknown, ..candidate };
             return Ok(pending.map(unknown).map(Change::Candidate));
         }
         let Ok(id) = AssignmentId::parse(record) else { return Ok(None) };
-        let assignment = self.0.store.assignment(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?;
+        let assignment = self.0.store.assignment(&intent.tenant, &id).await.before_sending()?;
         let pending = assignment.filter(|assignment| assignment.state == AssignmentState::Pending);
         let unknown =
             |assignment| Assignment { state: AssignmentState::Unknown, outcome: Outcome::Unknown, ..assignment };
@@ -228,20 +222,15 @@ impl Gateway {
         if let Ok(id) = CandidateId::parse(record) {
             // Somebody who holds the turn is settling it already.
             let Some(_turn) = self.0.subjects.try_turn(record) else { return Ok(()) };
-            if let Some(candidate) =
-                self.0.store.candidate(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?
-            {
+            if let Some(candidate) = self.0.store.candidate(&intent.tenant, &id).await.before_sending()? {
                 self.settled_candidate(connection, candidate, &call).await?;
             }
         } else if let Ok(id) = AssignmentId::parse(record)
-            && let Some(assignment) =
-                self.0.store.assignment(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?
+            && let Some(assignment) = self.0.store.assignment(&intent.tenant, &id).await.before_sending()?
         {
             let Some(_turn) = self.0.subjects.try_turn(&assignment.turn()) else { return Ok(()) };
             // Read again: it may have been settled before the turn was ours.
-            if let Some(assignment) =
-                self.0.store.assignment(&intent.tenant, &id).await.map_err(|error| store_fault(&error))?
-            {
+            if let Some(assignment) = self.0.store.assignment(&intent.tenant, &id).await.before_sending()? {
                 self.settled_assignment(connection, assignment, &call).await?;
             }
         }

@@ -247,8 +247,25 @@ impl Person {
         pointers.into_iter().filter(|pointer| one.get(*pointer) != two.get(*pointer)).cloned().collect()
     }
 
-    /// Every member that is given, by its pointer; telephone numbers by their kind.
+    /// Pointers of the members that are given, for warnings about ones a vendor has no place for.
+    #[must_use]
+    pub fn given(&self) -> Vec<String> {
+        self.members(|index, _| index.to_string()).into_iter().map(|(pointer, _)| pointer).collect()
+    }
+
+    /// Every member by its pointer, for comparison: telephone numbers by their kind, since their order says nothing, and
+    /// `active` only where it is not what goes without saying.
     fn flat(&self) -> BTreeMap<String, String> {
+        let mut members: BTreeMap<_, _> =
+            self.members(|_, number| number.kind.as_str().to_owned()).into_iter().collect();
+        if self.is_active() {
+            members.remove("/active");
+        }
+        members
+    }
+
+    /// Every member that is given, with its pointer; `phone` names a telephone number below `/phoneNumbers/`.
+    fn members(&self, phone: impl Fn(usize, &PhoneNumber) -> String) -> Vec<(String, String)> {
         let Self {
             external_id,
             user_name,
@@ -263,7 +280,7 @@ impl Person {
             photo,
             custom,
         } = self;
-        let active = (!active.unwrap_or(true)).then(|| "false".to_owned());
+        let active = active.map(|active| active.to_string());
         let single = [
             ("/externalId", external_id),
             ("/userName", user_name),
@@ -280,47 +297,11 @@ impl Person {
         let single = single.into_iter().filter_map(|(pointer, value)| Some((pointer.to_owned(), value.clone()?)));
         let phones = phone_numbers
             .iter()
-            .map(|number| (format!("/phoneNumbers/{}", number.kind.as_str()), number.value.clone()));
+            .enumerate()
+            .map(|(index, number)| (format!("/phoneNumbers/{}", phone(index, number)), number.value.clone()));
         let address =
             address.members().into_iter().filter_map(|(pointer, value)| Some((pointer.to_owned(), value?.to_owned())));
         let custom = custom.iter().map(|(name, value)| (format!("/custom/{}", pointer_token(name)), value.clone()));
-        single.chain(phones).chain(address).chain(custom).collect()
-    }
-
-    /// Pointers of the members that are given, for warnings about ones a vendor has no place for.
-    #[must_use]
-    pub fn given(&self) -> Vec<String> {
-        let Self {
-            external_id,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-        } = self;
-        let single = [
-            ("/externalId", external_id.is_some()),
-            ("/userName", user_name.is_some()),
-            ("/name/givenName", name.given_name.is_some()),
-            ("/name/familyName", name.family_name.is_some()),
-            ("/name/formatted", name.formatted.is_some()),
-            ("/email", email.is_some()),
-            ("/active", active.is_some()),
-            ("/group", group.is_some()),
-            ("/birthDate", birth_date.is_some()),
-            ("/gender", gender.is_some()),
-            ("/photo", photo.is_some()),
-        ];
-        let single = single.into_iter().filter(|(_, given)| *given).map(|(pointer, _)| pointer.to_owned());
-        let phones = (0..phone_numbers.len()).map(|index| format!("/phoneNumbers/{index}"));
-        let address = address.members().into_iter().filter(|(_, value)| value.is_some()).map(|(p, _)| p.to_owned());
-        let custom = custom.keys().map(|name| format!("/custom/{}", pointer_token(name)));
         single.chain(phones).chain(address).chain(custom).collect()
     }
 }

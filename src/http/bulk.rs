@@ -96,7 +96,7 @@ fn read<I: Input, T>(
     split: impl Fn(I::Checked) -> (Option<String>, T),
 ) -> Result<Bulk<T>, Fault> {
     let items = items(members.remove("items"));
-    let envelope = accepted::<Envelope>(Value::Object(members));
+    let envelope = accepted::<Envelope>(&Value::Object(members));
     let (items, (connection, fail_on_errors)) = match (items, envelope) {
         (Ok(items), Ok(envelope)) => (items, envelope),
         (Err(fault), Err(envelope)) => {
@@ -107,7 +107,7 @@ fn read<I: Input, T>(
     };
     let rows = items.into_iter().map(|item| BulkRow {
         item_id: item.get("itemId").and_then(Value::as_str).filter(|id| id.len() <= 800).map(str::to_owned),
-        row: row::<I, T>(item, connection.as_deref(), &split),
+        row: row::<I, T>(&item, connection.as_deref(), &split),
     });
     Ok(Bulk { rows: rows.collect(), connection, fail_on_errors })
 }
@@ -122,7 +122,7 @@ fn items(items: Option<Value>) -> Result<Vec<Value>, FieldFault> {
 }
 
 fn row<I: Input, T>(
-    item: Value,
+    item: &Value,
     connection: Option<&str>,
     split: impl Fn(I::Checked) -> (Option<String>, T),
 ) -> Result<T, Fault> {

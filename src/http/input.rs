@@ -33,12 +33,12 @@ pub(super) trait Input: DeserializeOwned {
 ///
 /// # Errors
 /// `validation_failed` with every fault found; `invalid_reference` or `capability_unsupported` when that is all there is.
-pub(super) fn accepted<I: Input>(tree: Value) -> Result<I::Checked, Fault> {
+pub(super) fn accepted<I: Input>(tree: &Value) -> Result<I::Checked, Fault> {
     let (faults, readable) = match read::<Object<I>>(tree.clone()) {
         Ok(document) => (Vec::new(), Some(document)),
         // What is left without the members at fault may have faults of its own, and the caller wants all of them.
         Err(faults) => {
-            let rest = without(tree, &faults);
+            let rest = without(tree.clone(), &faults);
             (faults.iter().map(field_fault).collect(), read::<Object<I>>(rest).ok())
         }
     };
@@ -57,7 +57,7 @@ pub(super) fn reviewed<I: Input>(
     tree: Value,
     review: impl FnOnce(I::Checked) -> Vec<FieldFault>,
 ) -> Result<I::Checked, Fault> {
-    let fault = match accepted::<I>(tree.clone()) {
+    let fault = match accepted::<I>(&tree) {
         Ok(checked) => return Ok(checked),
         Err(fault) => fault,
     };
@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    fn pointers(tree: Value) -> Vec<(String, String)> {
+    fn pointers(tree: &Value) -> Vec<(String, String)> {
         let fault = accepted::<Document>(tree).unwrap_err();
         let mut told: Vec<_> = fault.errors.into_iter().map(|error| (error.pointer, error.code.into_owned())).collect();
         told.sort();
@@ -239,19 +239,19 @@ mod tests {
             ("/name/given", "invalid_field"),
             ("/odd", "unknown_field"),
         ];
-        assert_eq!(pointers(tree), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+        assert_eq!(pointers(&tree), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
     }
 
     #[test]
     fn objects_are_not_read_from_lists() {
-        assert_eq!(pointers(json!({ "name": ["a", "b"] })), [("/name".to_owned(), "invalid_field".to_owned())]);
-        assert_eq!(pointers(json!([])), [(String::new(), "invalid_field".to_owned())]);
-        assert_eq!(pointers(json!(null)), [(String::new(), "invalid_field".to_owned())]);
+        assert_eq!(pointers(&json!({ "name": ["a", "b"] })), [("/name".to_owned(), "invalid_field".to_owned())]);
+        assert_eq!(pointers(&json!([])), [(String::new(), "invalid_field".to_owned())]);
+        assert_eq!(pointers(&json!(null)), [(String::new(), "invalid_field".to_owned())]);
     }
 
     #[test]
     fn a_password_is_never_repeated() {
-        let fault = accepted::<Document>(json!({ "password": 733_312 })).unwrap_err();
+        let fault = accepted::<Document>(&json!({ "password": 733_312 })).unwrap_err();
         assert!(!format!("{fault:?}").contains("733312"), "{fault:?}");
     }
 
@@ -264,6 +264,6 @@ mod tests {
 
     #[test]
     fn a_valid_document_is_accepted() {
-        assert_eq!(accepted::<Document>(json!({ "name": { "given": "a", "family": "b" }, "list": [1, 2] })), Ok(2));
+        assert_eq!(accepted::<Document>(&json!({ "name": { "given": "a", "family": "b" }, "list": [1, 2] })), Ok(2));
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn of(patch: Map<String, Value>) -> Result<Patch, Fault> {
         fixed.map(|name| FieldFault::invalid(format!("/{name}"), "cannot be changed")).collect();
     let rest = patch.iter().filter(|(name, _)| !FIXED.contains(&name.as_str()));
     let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
-    if let Err(fault) = accepted::<CandidateChanges>(Value::Object(rest)) {
+    if let Err(fault) = accepted::<CandidateChanges>(&Value::Object(rest)) {
         faults.extend(fault.errors);
     }
     if !faults.is_empty() {
@@ -67,7 +67,7 @@ fn changed(
     let says_active = patch.contains_key("active");
     let mut merged = Value::Object(present);
     merge(&mut merged, Value::Object(patch));
-    let Registration { connection: _, new } = accepted::<NewCandidate>(merged).map_err(|fault| fault.errors)?;
+    let Registration { connection: _, new } = accepted::<NewCandidate>(&merged).map_err(|fault| fault.errors)?;
     let mut person = new.person;
     person.external_id.clone_from(&candidate.person.external_id);
     if !says_active {

@@ -332,7 +332,7 @@ mod tests {
     use crate::http::input::accepted;
 
     fn told(numbers: &Value) -> Vec<String> {
-        let fault = accepted::<NewCandidate>(json!({ "phoneNumbers": numbers })).err();
+        let fault = accepted::<NewCandidate>(&json!({ "phoneNumbers": numbers })).err();
         let errors = fault.map(|fault| fault.errors).unwrap_or_default();
         errors.into_iter().map(|error| error.pointer.replace("/phoneNumbers", "")).collect()
     }

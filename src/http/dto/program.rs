@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn employees_are_named_in_two_ways() {
-        let order = accepted::<Enrolment>(enrolment_example()).unwrap();
+        let order = accepted::<Enrolment>(&enrolment_example()).unwrap();
         assert_eq!(order.assessments, Some(vec!["rust-101".to_owned()]));
         assert!(matches!(order.register.as_slice(), [EmployeeKey::ExternalId(_), EmployeeKey::Id(_)]));
         assert_eq!(order.unregister, [EmployeeKey::ExternalId("emp-0007".to_owned())]);
@@ -202,7 +202,7 @@ mod tests {
     fn every_fault_has_its_place() {
         let tree =
             json!({ "register": ["a", 1, { "id": "cand_x" }, { "id": "cand_x", "odd": 1 }, {}], "assessments": [""] });
-        let errors = accepted::<Enrolment>(tree).unwrap_err().errors;
+        let errors = accepted::<Enrolment>(&tree).unwrap_err().errors;
         let told: Vec<_> = errors.iter().map(|error| (error.pointer.as_str(), &*error.code)).collect();
         let expected = [
             ("/assessments/0", "invalid_field"),
@@ -222,7 +222,7 @@ mod tests {
             (json!({ "scope": "selected", "register": ["x"] }), "/assessments"),
             (json!({ "scope": { "all": null }, "register": ["x"] }), "/scope"),
         ] {
-            assert_eq!(accepted::<Enrolment>(tree).unwrap_err().errors[0].pointer, place);
+            assert_eq!(accepted::<Enrolment>(&tree).unwrap_err().errors[0].pointer, place);
         }
     }
 }
