@@ -57,7 +57,8 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         None => None,
     };
     // Before the first caller: a write an earlier process left open must not be taken for one under way.
-    let gateway = Gateway::start(Arc::new(store), parts.connections, parts.catalogue, process.environment.clone())
+    let (environment, retention) = (process.environment.clone(), config.store.kept());
+    let gateway = Gateway::start(Arc::new(store), parts.connections, parts.catalogue, environment, retention)
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let grace = config.server.shutdown_grace.0;
@@ -69,18 +70,26 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     let callers = CancellationToken::new();
     let serving = http::serve(public, http::router(&face), callers.clone().cancelled_owned(), grace);
     let stopping = async {
-        stop.asked().await;
+        let lost = tokio::select! {
+            () = stop.asked() => false,
+            // What was this process's is another's now; nothing it still wants to write is taken.
+            () = gateway.lost() => true,
+        };
         tracing::info!(grace = %Span(grace), "stopping: no new requests, waiting for those under way");
         callers.cancel();
         gateway.drain(grace).await;
+        lost
     };
-    tokio::join!(serving, stopping);
+    let ((), lost) = tokio::join!(serving, stopping);
     // Operators see the end: their listener goes last.
     ended.cancel();
     if let Some(operators) = operators {
         operators.await.map_err(|error| Failure::other("the operators' listener", error))?;
     }
     tracing::info!("stopped");
+    if lost {
+        return Err(Failure::Other("another instance took this one for dead and has taken its work over".to_owned()));
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use url::Url;
 
-use crate::dispatch::{Allowed, Catalogue, ConnectionSetup};
+use crate::dispatch::{Allowed, Catalogue, ConnectionSetup, Retention};
 use crate::domain::environment::Environment;
 use crate::domain::scope::Scope;
 use crate::domain::units::{Size, Span};
@@ -151,6 +151,14 @@ pub struct StoreSettings {
     pub retention: Span,
     /// How long an idempotency key is remembered.
     pub idempotency_retention: Span,
+}
+
+impl StoreSettings {
+    /// How long the gateway keeps what it does not need any more.
+    #[must_use]
+    pub const fn kept(&self) -> Retention {
+        Retention { operations: self.retention.0, keys: self.idempotency_retention.0 }
+    }
 }
 
 /// Reads and checks a configuration without reading a secret.

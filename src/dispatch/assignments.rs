@@ -7,7 +7,7 @@ use serde_json::Map;
 
 use super::candidates::nothing_to_settle;
 use super::connections::Connection;
-use super::journal::assignment_path;
+use super::journal::{already_there, assignment_path};
 use super::settling::by_hand;
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
@@ -19,7 +19,7 @@ use crate::domain::journal::{Intent, Write};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::text::folded;
-use crate::domain::vendor::{Attempt, Booked, Booking, Cancellation, Planned, VendorKey};
+use crate::domain::vendor::{Attempt, Booking, Cancellation, Planned, VendorKey};
 use crate::store::{AssignmentFilter, Change, Page};
 
 /// A booking with everything that has to be written before the vendor is called.
@@ -61,9 +61,10 @@ impl Gateway {
         order: NewAssignment,
         strict: bool,
     ) -> Result<Ticket<Assignment>, Fault> {
-        let connection = self.connection_of_order(caller, connection, &order).await?;
-        let (caller, name) = (caller.clone(), connection.name.clone());
-        self.begin(|gateway, acceptance| async move { gateway.book(&caller, &name, order, strict, &acceptance).await })
+        let name = self.connection_of_order(caller, connection, &order).await?.name.clone();
+        self.begin(caller, move |gateway, caller, acceptance| async move {
+            gateway.book(&caller, &name, order, strict, &acceptance).await
+        })
     }
 
     /// What the vendor would find at fault with an order, whoever it is for; looks nobody up and sends nothing.
@@ -121,38 +122,41 @@ impl Gateway {
     }
 
     /// Withdraws a booking; fine when it is withdrawn already.
-    pub async fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<()>, Fault> {
-        let assignment = self.assignment(caller, id).await?;
-        if assignment.state != AssignmentState::Cancelled {
-            self.connection_of(&assignment.connection)?.supported(Operation::AssignmentsCancel)?;
-        }
-        let (caller, id) = (caller.clone(), id.clone());
-        self.begin(|gateway, acceptance| async move {
-            let _turn = gateway.0.subjects.turn(&assignment.turn()).await;
+    pub fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<()>, Fault> {
+        let id = id.clone();
+        self.begin(caller, move |gateway, caller, acceptance| async move {
+            let assignment = gateway.assignment(&caller, &id).await?;
+            if assignment.state != AssignmentState::Cancelled {
+                gateway.connection_of(&assignment.connection)?.supported(Operation::AssignmentsCancel)?;
+            }
+            let _turn = gateway.turn(&assignment.turn()).await?;
             let assignment = gateway.assignment(&caller, &id).await?;
             gateway.withdraw(&caller, assignment, &acceptance).await
         })
     }
 
     /// An operator's word on an assignment whose state is `unknown`; `Outcome::Unknown` is refused.
-    pub async fn settle_assignment(
+    pub fn settle_assignment(
         &self,
         caller: &Caller,
         id: &AssignmentId,
         outcome: Outcome,
-    ) -> Result<Assignment, Fault> {
+    ) -> Result<Ticket<Assignment>, Fault> {
         let row = by_hand(outcome)?;
-        let _turn = self.0.subjects.turn(&self.assignment(caller, id).await?.turn()).await;
-        let assignment = self.assignment(caller, id).await?;
-        let intent = self.0.store.intent(id.as_str()).await.before_sending()?;
-        let Some(intent) = intent.filter(|_| assignment.state == AssignmentState::Unknown) else {
-            return Err(nothing_to_settle());
-        };
-        let connection = self.connection_of(&assignment.connection)?;
-        match self.conclude_assignment(connection, assignment, intent, row).await {
-            Err(fault) if fault.code != Code::StoreUnavailable => self.assignment(caller, id).await,
-            end => end,
-        }
+        let id = id.clone();
+        self.begin(caller, move |gateway, caller, _acceptance| async move {
+            let _turn = gateway.turn(&gateway.assignment(&caller, &id).await?.turn()).await?;
+            let assignment = gateway.assignment(&caller, &id).await?;
+            let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;
+            let open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
+            let Some(intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            let connection = gateway.connection_of(&assignment.connection)?;
+            let assignment = match gateway.conclude_assignment(connection, assignment, intent, row).await {
+                Err(fault) if fault.code != Code::StoreUnavailable => gateway.assignment(&caller, &id).await?,
+                end => end?,
+            };
+            Ok(Written::Existing(assignment))
+        })
     }
 
     /// The connection an order means, where the vendor can book at all.
@@ -192,16 +196,17 @@ impl Gateway {
         let resolved = self.resolve(caller, connection, &order).await?;
         let PreparedBooking { assignment, mut intent } =
             self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
-        let _turn = self.0.subjects.turn(&assignment.turn()).await;
+        let _turn = self.turn(&assignment.turn()).await?;
         if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment.subject).await? {
             return Ok(Written::Existing(existing));
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
-        let changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
+        let mut changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
+        changes.extend(self.bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(assignment.clone());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
-        let there = matches!(&row, Ok(done) if matches!(&done.value, super::journal::Done::Booked(Booked { already_there: true, .. })));
+        let there = row.as_ref().is_ok_and(|done| already_there(&done.value));
         let assignment = self.conclude_assignment(connection, assignment, intent, row).await?;
         Ok(if there { Written::Existing(assignment) } else { Written::Created(assignment) })
     }
@@ -292,10 +297,8 @@ impl Gateway {
             return Ok(candidate);
         }
         let id = candidate.id.clone();
-        let _turn = self.0.subjects.turn(id.as_str()).await;
-        let now = self.0.store.candidate(&caller.tenant, &id).await.before_sending()?;
-        let settled = match now {
-            Some(now) => {
+        let settled = match self.at_rest(caller, connection, &id).await? {
+            Some((_turn, now)) => {
                 let settled = self.settled_candidate(connection, now, &call(caller, Attempt::Settling)).await;
                 // The booking itself was not sent, whatever is known of the candidate.
                 settled.map_err(|fault| {
@@ -354,7 +357,7 @@ impl Gateway {
             created: accepted,
             last_modified: accepted,
         };
-        let intent = self.intent(&caller.tenant, connection, Write::Assign(booking));
+        let intent = self.intent(caller, connection, &assignment.turn(), Write::Assign(booking));
         Ok(PreparedBooking { assignment, intent })
     }
 
@@ -423,14 +426,15 @@ impl Gateway {
             candidate: VendorKey(assignment.vendor_key.clone()),
             assessment: assignment.assessment_ref.clone(),
         };
-        let intent = self.intent(&caller.tenant, connection, Write::Cancel(cancellation));
+        let intent = self.intent(caller, connection, &assignment.turn(), Write::Cancel(cancellation));
         let pending = Assignment {
             state: AssignmentState::Pending,
             outcome: Outcome::Unknown,
             last_modified: intent.started,
             ..assignment
         };
-        let changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
+        let mut changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
+        changes.extend(self.bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;

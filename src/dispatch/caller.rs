@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::domain::journal::Origin;
+use crate::domain::operation::BulkOperation;
+
 /// Who asks: an authenticated client, with what it may use.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -17,6 +20,38 @@ pub struct Caller {
     pub request_id: String,
     /// W3C `traceparent` of the request.
     pub traceparent: Option<String>,
+    /// The request's `Idempotency-Key`, where it has one.
+    pub key: Option<RequestKey>,
+    /// On whose behalf the writes of this request are made; set by the gateway itself.
+    pub origin: Origin,
+    /// What an earlier use of the key led to, where it has to be gone on with; set by the gateway itself.
+    pub resumed: Option<String>,
+}
+
+/// An `Idempotency-Key` with what the request under it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Method, path and the caller's key.
+    pub scope: String,
+    /// SHA-256 of what the request says.
+    pub content: [u8; 32],
+}
+
+impl Caller {
+    /// Whoever asked for an operation, while its rows are sent.
+    pub(super) fn of_operation(operation: &BulkOperation) -> Self {
+        Self {
+            tenant: operation.tenant.clone(),
+            client: operation.client.clone(),
+            connections: Allowed::Named(BTreeSet::from([operation.connection.clone()])),
+            default_connection: Some(operation.connection.clone()),
+            request_id: operation.request_id.clone(),
+            traceparent: operation.traceparent.clone(),
+            key: None,
+            origin: Origin::default(),
+            resumed: None,
+        }
+    }
 }
 
 /// The connections a client may use.

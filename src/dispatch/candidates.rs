@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Map;
+use tokio::time::Instant;
 
+use super::bulk::skipped;
 use super::connections::Connection;
-use super::journal::candidate_path;
+use super::journal::{candidate_path, own_password};
 use super::settling::SettledCandidate;
-use super::subjects::Turn;
 use super::tickets::Acceptance;
+use super::turns::Turn;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
 use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
@@ -17,14 +19,18 @@ use crate::domain::candidate::{
 use crate::domain::capability::Operation;
 use crate::domain::ids::CandidateId;
 use crate::domain::journal::{Intent, Write};
+use crate::domain::operation::ItemRef;
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault, FieldFault};
-use crate::domain::vendor::{Attempt, KnownCandidate, Planned, Registration, Update};
+use crate::domain::vendor::{Attempt, KnownCandidate, Planned, Update};
 use crate::secret::Secret;
-use crate::store::{Change, Claim};
+use crate::store::{Change, Claim, Claimant, Subject};
 
 /// A claim that meets another's is tried again after the other has ended; more often than this somebody is in a loop.
 const CLAIMS: usize = 8;
+
+/// Pause between two looks at a write that another instance is sending.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A candidate with what only the answer to its registration shows.
 #[derive(Debug, Clone)]
@@ -63,10 +69,10 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let connection = self.chosen(caller, connection, None)?;
         connection.supported(Operation::CandidatesCreate)?;
-        let (caller, name) = (caller.clone(), connection.name.clone());
-        self.begin(
-            |gateway, acceptance| async move { gateway.register(&caller, &name, new, strict, &acceptance).await },
-        )
+        let name = connection.name.clone();
+        self.begin(caller, move |gateway, caller, acceptance| async move {
+            gateway.register(&caller, &name, new, strict, &acceptance).await
+        })
     }
 
     /// What the vendor would find at fault with a registration; looks nothing up and sends nothing.
@@ -82,9 +88,7 @@ impl Gateway {
     /// The tenant's candidate; `not_found` otherwise.
     pub async fn candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
         let candidate = self.0.store.candidate(&caller.tenant, id).await.before_sending()?;
-        candidate
-            .filter(|candidate| caller.connections.contains(&candidate.connection))
-            .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no candidate {id}.")))
+        candidate.filter(|candidate| caller.connections.contains(&candidate.connection)).ok_or_else(|| no_candidate(id))
     }
 
     /// The tenant's candidates that have this identity.
@@ -106,17 +110,17 @@ impl Gateway {
     }
 
     /// Changes a person at the vendor.
-    pub async fn update_candidate(
+    pub fn update_candidate(
         &self,
         caller: &Caller,
         id: &CandidateId,
         patch: Patch,
         strict: bool,
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
-        let candidate = self.candidate(caller, id).await?;
-        self.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
-        let (caller, id) = (caller.clone(), id.clone());
-        self.begin(|gateway, acceptance| async move {
+        let id = id.clone();
+        self.begin(caller, move |gateway, caller, acceptance| async move {
+            let candidate = gateway.candidate(&caller, &id).await?;
+            gateway.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             if candidate.state == CandidateState::Failed {
@@ -131,10 +135,9 @@ impl Gateway {
     }
 
     /// Hides the person where the vendor can, and erases the record.
-    pub async fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
-        self.candidate(caller, id).await?;
-        let (caller, id) = (caller.clone(), id.clone());
-        self.begin(|gateway, acceptance: Acceptance<()>| async move {
+    pub fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
+        let id = id.clone();
+        self.begin(caller, move |gateway, caller, acceptance: Acceptance<()>| async move {
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
             acceptance.accept(());
             gateway.remove(&caller, candidate).await.map(Written::Created)
@@ -143,29 +146,29 @@ impl Gateway {
 
     /// An operator's word on a candidate whose state is `unknown`; `Outcome::Unknown` is refused. Where a registration turns
     /// out to be done, the answer tells the password the gateway made up for it.
-    pub async fn settle_candidate(
+    pub fn settle_candidate(
         &self,
         caller: &Caller,
         id: &CandidateId,
         outcome: Outcome,
-    ) -> Result<CandidateAnswer, Fault> {
+    ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let row = super::settling::by_hand(outcome)?;
-        let _turn = self.0.subjects.turn(id.as_str()).await;
-        let candidate = self.candidate(caller, id).await?;
-        let connection = self.connection_of(&candidate.connection)?;
-        let intent = self.0.store.intent(id.as_str()).await.before_sending()?;
-        let Some(intent) = intent.filter(|_| candidate.state == CandidateState::Unknown) else {
-            return Err(nothing_to_settle());
-        };
-        let initial_password = match &intent.write {
-            Write::Register(registration) => made_up_password(registration),
-            _ => None,
-        };
-        match self.conclude_candidate(connection, candidate, intent, row).await {
-            Ok(candidate) => Ok(CandidateAnswer { candidate, initial_password }),
-            Err(fault) if fault.code == Code::StoreUnavailable => Err(fault),
-            Err(_) => self.candidate(caller, id).await.map(CandidateAnswer::from),
-        }
+        let id = id.clone();
+        self.begin(caller, move |gateway, caller, _acceptance| async move {
+            let _turn = gateway.turn(id.as_str()).await?;
+            let candidate = gateway.candidate(&caller, &id).await?;
+            let connection = gateway.connection_of(&candidate.connection)?;
+            let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;
+            let open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
+            let Some(intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            let initial_password = own_password(&intent.write).cloned();
+            let candidate = match gateway.conclude_candidate(connection, candidate, intent, row).await {
+                Ok(candidate) => CandidateAnswer { candidate, initial_password },
+                Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
+                Err(_) => gateway.candidate(&caller, &id).await?.into(),
+            };
+            Ok(Written::Existing(candidate))
+        })
     }
 
     /// The whole way of a registration, from the plan to the answer.
@@ -180,19 +183,21 @@ impl Gateway {
         let connection = self.named(caller, connection)?;
         for _ in 0..CLAIMS {
             let prepared = self.prepare(caller, connection, new.clone(), strict)?;
-            let turn = self.0.subjects.turn(prepared.candidate.id.as_str()).await;
-            let Prepared { candidate, identities, intent, own_password } = prepared;
-            match self.0.store.claim(&candidate, &identities, &intent).await.before_sending()? {
-                Claim::Claimed => {
+            let turn = self.0.turns.first_turn(prepared.candidate.id.as_str()).await;
+            let claimant = self.claimant(&prepared);
+            let Prepared { candidate, identities: _, intent, own_password } = prepared;
+            match self.0.store.claim(vec![claimant]).await.before_sending()?.pop() {
+                None | Some(Claim::Withdrawn) => return Err(skipped()),
+                Some(Claim::Claimed) => {
                     acceptance.accept(candidate.clone().into());
                     let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
                     let candidate = self.conclude_candidate(connection, candidate, intent, row).await?;
                     return Ok(Written::Created(CandidateAnswer { candidate, initial_password: own_password }));
                 }
-                Claim::HeldByOthers => {
+                Some(Claim::HeldByOthers) => {
                     return Err(connection.own(conflict("An identity is not available at this connection.")));
                 }
-                Claim::Held(holders) => {
+                Some(Claim::Held(holders)) => {
                     drop(turn);
                     if let Some(end) = self.meet(caller, connection, &holders, &new, strict, acceptance).await? {
                         return Ok(end);
@@ -233,9 +238,27 @@ impl Gateway {
             created: now,
             last_modified: now,
         };
-        let own_password = made_up_password(&registration);
-        let intent = self.intent(&caller.tenant, connection, Write::Register(registration));
+        let write = Write::Register(registration);
+        let own_password = own_password(&write).cloned();
+        let intent = self.intent(caller, connection, candidate.id.as_str(), write);
         Ok(Prepared { candidate, identities, intent, own_password })
+    }
+
+    /// What the store is asked for: the record with what is to be told of it.
+    pub(super) fn claimant(&self, prepared: &Prepared) -> Claimant {
+        let Prepared { candidate, identities, intent, own_password: _ } = prepared;
+        let record = candidate.id.as_str();
+        let key = intent.origin.key.clone().map(|key| Change::KeyBound(key, record.to_owned()));
+        let item = intent.origin.item.clone().map(|item| {
+            let subjects = self.subjects_of(&item, identities);
+            Change::ItemClaimed(item, record.to_owned(), subjects)
+        });
+        Claimant {
+            candidate: candidate.clone(),
+            identities: identities.clone(),
+            intent: intent.clone(),
+            with: key.into_iter().chain(item).collect(),
+        }
     }
 
     /// A registration that met a candidate the tenant already has. `None`: it is gone or failed, so claim again.
@@ -256,8 +279,7 @@ impl Gateway {
         if holder.state == CandidateState::Pending && new.if_exists == IfCandidateExists::Reuse {
             acceptance.accept(holder.clone().into());
         }
-        let _turn = self.0.subjects.turn(holder.id.as_str()).await;
-        let Some(candidate) = self.0.store.candidate(&caller.tenant, &holder.id).await.before_sending()? else {
+        let Some((_turn, candidate)) = self.at_rest(caller, connection, &holder.id).await? else {
             return Ok(None);
         };
         let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
@@ -308,18 +330,19 @@ impl Gateway {
         identities.extend(Identity::of(&update.candidate.person, by_email));
         identities.sort();
         identities.dedup();
-        let intent = self.intent(&caller.tenant, connection, Write::Update(update));
+        let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Update(update));
         let pending = Candidate {
             state: CandidateState::Pending,
             outcome: Outcome::Unknown,
             last_modified: intent.started,
             ..candidate
         };
-        let changes = vec![
+        let mut changes = vec![
             Change::Candidate(pending.clone()),
             Change::Identities(pending.id.clone(), identities),
             Change::Intent(intent.clone()),
         ];
+        changes.extend(self.bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending().map_err(|fault| connection.own(fault))?;
         acceptance.accept(pending.clone().into());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
@@ -335,27 +358,77 @@ impl Gateway {
         let Some(connection) = hides else {
             return self.0.store.commit(vec![Change::EraseCandidate(candidate.id)]).await.before_sending();
         };
-        let intent = self.intent(&caller.tenant, connection, Write::Hide(known(&candidate)));
+        let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Hide(known(&candidate)));
         let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
-        self.0
-            .store
-            .commit(vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())])
-            .await
-            .before_sending()?;
+        let mut changes = vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())];
+        changes.extend(self.bound(&intent, &[]));
+        self.0.store.commit(changes).await.before_sending()?;
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
     }
 
+    /// The candidate with the turn to write about it, when no other instance is sending anything about it. `None` if it is
+    /// gone.
+    pub(super) async fn at_rest(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        id: &CandidateId,
+    ) -> Result<Option<(Turn, Candidate)>, Fault> {
+        let patience = Instant::now() + connection.longest_call();
+        loop {
+            let turn = self.turn(id.as_str()).await?;
+            let Some(candidate) = self.0.store.candidate(&caller.tenant, id).await.before_sending()? else {
+                return Ok(None);
+            };
+            if candidate.state.ended() || !self.under_way(id.as_str()).await? || Instant::now() >= patience {
+                return Ok(Some((turn, candidate)));
+            }
+            // A new candidate's first writer holds no turn in the store; its intent says that it is at work.
+            drop(turn);
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Whether an instance is sending the record's write.
+    async fn under_way(&self, record: &str) -> Result<bool, Fault> {
+        let intent = self.0.store.intent(record).await.before_sending()?;
+        Ok(intent.is_some_and(|intent| intent.under_way))
+    }
+
+    /// What ties an intent to the key and the row it comes from, where it is written with [`Change::Intent`].
+    pub(super) fn bound(&self, intent: &Intent, subjects: &[Subject]) -> Vec<Change> {
+        let record = intent.write.record();
+        let key = intent.origin.key.clone().map(|key| Change::KeyBound(key, record.to_owned()));
+        let item = intent.origin.item.clone();
+        let item = item.map(|item| Change::ItemClaimed(item, record.to_owned(), subjects.to_vec()));
+        key.into_iter().chain(item).collect()
+    }
+
+    /// What a row about a person is remembered by.
+    pub(super) fn subjects_of(&self, item: &ItemRef, identities: &[Identity]) -> Vec<Subject> {
+        let subject = |identity: &Identity| {
+            let (kind, text) = identity.parts();
+            self.0.store.subject_of(&item.operation, &format!("{kind}\n{text}"))
+        };
+        identities.iter().map(subject).collect()
+    }
+
     /// The candidate with the turn to write about it, its earlier write settled.
     async fn settled_with_turn(&self, caller: &Caller, id: &CandidateId) -> Result<(Turn, Candidate), Fault> {
-        let turn = self.0.subjects.turn(id.as_str()).await;
         let candidate = self.candidate(caller, id).await?;
-        if matches!(candidate.state, CandidateState::Registered | CandidateState::Failed) {
+        let connection = self.0.connections.get(&candidate.connection);
+        let (turn, candidate) = match connection {
+            Some(connection) => self.at_rest(caller, connection, id).await?.ok_or_else(|| no_candidate(id))?,
+            // It can still be read and erased.
+            None => (self.turn(id.as_str()).await?, candidate),
+        };
+        if candidate.state.ended() {
             return Ok((turn, candidate));
         }
         let connection = self.connection_of(&candidate.connection)?;
         let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
-        let settled = settled.ok_or_else(|| Fault::new(Code::NotFound, format!("There is no candidate {id}.")))?;
+        let settled = settled.ok_or_else(|| no_candidate(id))?;
         Ok((turn, settled.candidate))
     }
 
@@ -398,8 +471,8 @@ pub(super) fn nothing_to_settle() -> Fault {
     Fault::of_fields(vec![FieldFault::invalid("/outcome", "there is nothing to settle: the outcome is known")])
 }
 
-fn made_up_password(registration: &Registration) -> Option<Secret> {
-    if registration.own_password { registration.password.clone() } else { None }
+fn no_candidate(id: &CandidateId) -> Fault {
+    Fault::new(Code::NotFound, format!("There is no candidate {id}."))
 }
 
 fn conflict(detail: &str) -> Fault {

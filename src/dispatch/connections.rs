@@ -1,12 +1,14 @@
 //! The configured connections: which one a request means, and in what condition each is.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Caller, Gateway, call};
-use crate::domain::capability::{Capability, Descriptor, Operation};
+use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
+use crate::domain::journal::Write;
 use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, VendorAnswer};
 use crate::domain::vendor::{Attempt, Health, Vendor};
 use crate::transport::{Circuit, ConnectionSettings};
@@ -58,6 +60,9 @@ pub(super) struct Connection {
     connected: Connected,
     settings: ConnectionSettings,
     condition: Mutex<Condition>,
+    /// Places for the calls of operations. One fewer than the vendor has, so that a single request never waits for a bulk
+    /// to end; handed out first come, first served, so that operations take turns.
+    bulk: Semaphore,
 }
 
 #[derive(Clone)]
@@ -75,7 +80,29 @@ impl Connection {
             detail: "Nothing was called yet.".to_owned(),
             since: None,
         };
-        Self { name, connected, settings, condition: Mutex::new(condition) }
+        let bulk = Semaphore::new(settings.max_in_flight.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS));
+        Self { name, connected, settings, condition: Mutex::new(condition), bulk }
+    }
+
+    /// Lets requests leave only while this says so.
+    pub(super) fn only_while(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
+        self.connected.client.only_while(permit);
+    }
+
+    /// A place for a call of an operation.
+    pub(super) async fn bulk_place(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed, so there is always one in the end.
+        self.bulk.acquire().await.ok()
+    }
+
+    /// How often a call of an operation is tried that nothing came of through no fault of its rows.
+    pub(super) fn bulk_attempts(&self) -> u32 {
+        self.settings.retry.attempts.max(1)
+    }
+
+    /// Pause before such a call is tried again, where nobody said how long.
+    pub(super) fn bulk_pause(&self) -> Duration {
+        self.settings.retry.max.0
     }
 
     pub(super) fn vendor(&self) -> &dyn Vendor {
@@ -84,6 +111,11 @@ impl Connection {
 
     pub(super) fn descriptor(&self) -> &'static Descriptor {
         self.connected.vendor.descriptor()
+    }
+
+    /// Longest that one call takes, its waiting included.
+    pub(super) fn longest_call(&self) -> Duration {
+        self.settings.timeout.0.saturating_mul(3)
     }
 
     /// Calls at the vendor at once.
@@ -97,10 +129,25 @@ impl Connection {
         vendor_maximum.min(configured).max(1)
     }
 
+    /// Most rows that any call of an operation takes.
+    pub(super) fn largest_batch(&self) -> usize {
+        let creates = [Operation::CandidatesCreate, Operation::AssignmentsCreate];
+        creates
+            .iter()
+            .map(|operation| self.batch(self.descriptor().capability(*operation).max_batch))
+            .max()
+            .unwrap_or(1)
+    }
+
     /// Not before this moment may an attempt begun now be settled, unless it ends with an answer.
     pub(super) fn settle_from(&self, started: Timestamp) -> Timestamp {
         let grace = SignedDuration::try_from(self.settings.settle_grace.0).unwrap_or(SignedDuration::MAX);
         started.saturating_add(grace).unwrap_or(started)
+    }
+
+    /// How an unclear write of this kind is settled.
+    pub(super) fn repeat_of(&self, write: &Write) -> Repeat {
+        write.repeat(self.vendor())
     }
 
     /// What the vendor declares about the operation.
@@ -172,8 +219,8 @@ impl Gateway {
     /// The connections the caller may use.
     #[must_use]
     pub fn connections(&self, caller: &Caller) -> Vec<ConnectionView> {
-        let usable = |connection: &&Connection| caller.connections.contains(&connection.name);
-        self.0.connections.values().filter(usable).map(Connection::view).collect()
+        let usable = |connection: &&Arc<Connection>| caller.connections.contains(&connection.name);
+        self.0.connections.values().filter(usable).map(|connection| connection.view()).collect()
     }
 
     /// One connection; `connection_not_found` or `connection_forbidden` otherwise.
@@ -230,7 +277,7 @@ impl Gateway {
 
     /// The connection a stored record lives at; it may have left the configuration since.
     pub(super) fn connection_of(&self, name: &str) -> Result<&Connection, Fault> {
-        self.0.connections.get(name).ok_or_else(|| {
+        self.0.connections.get(name).map(Arc::as_ref).ok_or_else(|| {
             let detail = format!("The connection `{name}` this record lives at is not configured any more.");
             Fault::new(Code::ConnectionNotFound, detail)
         })

@@ -2,18 +2,28 @@
 //!
 //! Whoever calls it holds the record's turn, and the intent is in the store before [`Gateway::send`] is called.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::connections::Connection;
-use super::{Gateway, store_lost};
+use super::{Caller, Gateway, store_lost};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState, Identity};
-use crate::domain::capability::Operation;
-use crate::domain::journal::{Intent, Write};
+use crate::domain::capability::{Operation, Repeat};
+use crate::domain::journal::{Answer, Intent, Origin, Write};
+use crate::domain::operation::{ItemEnd, ItemResult};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault};
-use crate::domain::vendor::{Applied, Booked, Call, Registered, Row, Update};
+use crate::domain::program::EnrolmentCounts;
+use crate::domain::vendor::{Applied, Attempt, Booked, Call, Registered, Registration, Row, Update};
+use crate::secret::Secret;
 use crate::store::Change;
+
+/// The background's first and longest pause between two attempts at the same write.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
+/// What could not be settled for this long is left to a person.
+const GIVEN_UP: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a vendor answered, whatever the write was.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +32,8 @@ pub(super) enum Done {
     Registered(Registered),
     /// A candidate is booked.
     Booked(Booked),
+    /// A program's employees are changed.
+    Enrolled(EnrolmentCounts),
     /// Nothing but that it is done.
     Nothing,
 }
@@ -37,16 +49,22 @@ pub(super) fn assignment_path(id: &impl std::fmt::Display) -> String {
 }
 
 impl Gateway {
-    /// An intent for a write that is about to be sent for the first time.
-    pub(super) fn intent(&self, tenant: &str, connection: &Connection, write: Write) -> Intent {
+    /// An intent for a write about this subject that is about to be sent for the first time.
+    pub(super) fn intent(&self, caller: &Caller, connection: &Connection, subject: &str, write: Write) -> Intent {
         let started = self.0.environment.now();
+        let settle_from = connection.settle_from(started);
         Intent {
-            tenant: tenant.to_owned(),
+            tenant: caller.tenant.clone(),
             connection: connection.name.clone(),
             write,
+            subject: subject.to_owned(),
+            origin: caller.origin.clone(),
+            opened: started,
             started,
             attempts: 1,
-            settle_from: connection.settle_from(started),
+            under_way: true,
+            settle_from,
+            due: Some(settle_from),
             reason: None,
         }
     }
@@ -70,7 +88,7 @@ impl Gateway {
             if let Err(fault) = row {
                 *fault = connection.own(fault.clone());
                 if fault.outcome == Outcome::Unknown && fault.resource.is_none() {
-                    fault.resource = Some(path(write));
+                    fault.resource = Some(resource_of(write));
                 }
             }
         }
@@ -81,6 +99,16 @@ impl Gateway {
     pub(super) async fn send_one(&self, connection: &Connection, write: &Write, call: &Call) -> Row<Done> {
         let mut rows = self.send(connection, std::slice::from_ref(write), call).await;
         rows.pop().unwrap_or_else(|| Err(Fault::unknown(Code::Internal, "The adapter gave no answer.")))
+    }
+
+    /// Writes down how writes ended. If the store is away that is done when it is back; until then the intent says that the
+    /// write is under way, so nobody sends it again.
+    pub(super) async fn kept(&self, changes: Vec<Change>, resource: &str) -> Result<(), Fault> {
+        let kept = self.0.store.commit(changes.clone()).await;
+        kept.map_err(|error| {
+            self.keep_loose(changes);
+            store_lost(&error, resource)
+        })
     }
 
     /// Writes down how a candidate's write ended.
@@ -96,7 +124,7 @@ impl Gateway {
     ) -> Result<Candidate, Fault> {
         let resource = candidate_path(&candidate.id);
         let (changes, result) = self.candidate_after(connection, candidate, intent, row);
-        self.0.store.commit(changes).await.map_err(|error| store_lost(&error, &resource))?;
+        self.kept(changes, &resource).await?;
         result
     }
 
@@ -109,10 +137,12 @@ impl Gateway {
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Candidate, Fault>) {
         candidate.last_modified = self.0.environment.now();
-        let settled = Change::Settled(candidate.id.to_string());
+        let (settled, origin) = (Change::Settled(candidate.id.to_string()), intent.origin.clone());
         match row {
             Ok(Applied { value, warnings }) => {
                 let mut changes = vec![settled];
+                let initial_password = own_password(&intent.write).cloned();
+                let created = matches!(intent.write, Write::Register(_));
                 if let Write::Update(update) = &intent.write {
                     candidate.warnings = planned_warnings(connection, update);
                 }
@@ -130,20 +160,29 @@ impl Gateway {
                     changes.push(Change::Candidate(candidate.clone()));
                 } else if matches!(intent.write, Write::Hide(_)) {
                     changes.push(Change::EraseCandidate(candidate.id.clone()));
+                    changes.extend(told(origin, candidate.id.as_str(), ItemEnd::of(ItemResult::Created), Answer::Gone));
+                    return (changes, Ok(candidate));
                 } else {
                     changes.push(Change::Candidate(candidate.clone()));
                 }
+                let result = if created { ItemResult::Created } else { ItemResult::Existing };
+                let end = ItemEnd { initial_password: initial_password.clone(), ..ItemEnd::of(result) };
+                let answer = Answer::Candidate { created, candidate: Box::new(candidate.clone()), initial_password };
+                changes.extend(told(origin, candidate.id.as_str(), end, answer));
                 (changes, Ok(candidate))
             }
             Err(fault) if fault.outcome == Outcome::Unknown => {
                 candidate.state = CandidateState::Unknown;
                 candidate.outcome = Outcome::Unknown;
                 let now = candidate.last_modified;
-                note_end(&mut intent, &fault, now, connection.settle_from(now));
-                (vec![Change::Candidate(candidate), Change::Intent(intent)], Err(fault))
+                note_end(&mut intent, connection, &fault, now);
+                let mut changes = told_fault(origin, candidate.id.as_str(), &fault);
+                changes.extend([Change::Candidate(candidate), Change::Intent(intent)]);
+                (changes, Err(fault))
             }
             Err(fault) => {
                 let mut changes = vec![settled];
+                changes.extend(told_fault(origin, candidate.id.as_str(), &fault));
                 if intent.write.operation() == Operation::CandidatesCreate {
                     candidate.state = CandidateState::Failed;
                     candidate.outcome = Outcome::NotApplied;
@@ -174,7 +213,7 @@ impl Gateway {
     ) -> Result<Assignment, Fault> {
         let resource = assignment_path(&assignment.id);
         let (changes, result) = self.assignment_after(connection, assignment, intent, row);
-        self.0.store.commit(changes).await.map_err(|error| store_lost(&error, &resource))?;
+        self.kept(changes, &resource).await?;
         result
     }
 
@@ -187,9 +226,11 @@ impl Gateway {
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Assignment, Fault>) {
         assignment.last_modified = self.0.environment.now();
-        let settled = Change::Settled(assignment.id.to_string());
+        let (settled, origin) = (Change::Settled(assignment.id.to_string()), intent.origin.clone());
         match row {
             Ok(Applied { value, warnings }) => {
+                // A repeat finds what the first attempt made.
+                let created = intent.attempts > 1 || !already_there(&value);
                 assignment.warnings.extend(warnings);
                 assignment.outcome = Outcome::Applied;
                 if matches!(intent.write, Write::Cancel(_)) {
@@ -202,16 +243,26 @@ impl Gateway {
                     assignment.vendor_ref.extend(vendor_ref);
                     assignment.launch = launch;
                 }
-                (vec![Change::Assignment(assignment.clone()), settled], Ok(assignment))
+                let result = if created { ItemResult::Created } else { ItemResult::Existing };
+                let answer = match &intent.write {
+                    Write::Cancel(_) => Answer::Gone,
+                    _ => Answer::Assignment { created, assignment: Box::new(assignment.clone()) },
+                };
+                let mut changes = told(origin, assignment.id.as_str(), ItemEnd::of(result), answer);
+                changes.extend([Change::Assignment(assignment.clone()), settled]);
+                (changes, Ok(assignment))
             }
             Err(fault) if fault.outcome == Outcome::Unknown => {
                 assignment.state = AssignmentState::Unknown;
                 assignment.outcome = Outcome::Unknown;
                 let now = assignment.last_modified;
-                note_end(&mut intent, &fault, now, connection.settle_from(now));
-                (vec![Change::Assignment(assignment), Change::Intent(intent)], Err(fault))
+                note_end(&mut intent, connection, &fault, now);
+                let mut changes = told_fault(origin, assignment.id.as_str(), &fault);
+                changes.extend([Change::Assignment(assignment), Change::Intent(intent)]);
+                (changes, Err(fault))
             }
             Err(fault) => {
+                let mut changes = told_fault(origin, assignment.id.as_str(), &fault);
                 if intent.write.operation() == Operation::AssignmentsCreate {
                     assignment.state = AssignmentState::Failed;
                     assignment.outcome = Outcome::NotApplied;
@@ -219,18 +270,62 @@ impl Gateway {
                     assignment.state = AssignmentState::Assigned;
                     assignment.outcome = Outcome::Applied;
                 }
-                (vec![Change::Assignment(assignment), settled], Err(fault))
+                changes.extend([Change::Assignment(assignment), settled]);
+                (changes, Err(fault))
             }
         }
     }
 }
 
+/// Whether the vendor said that the booking was there before.
+pub(super) const fn already_there(done: &Done) -> bool {
+    matches!(done, Done::Booked(Booked { already_there: true, .. }))
+}
+
+/// The password the gateway made up for the person, if the write carries one.
+pub(super) const fn own_password(write: &Write) -> Option<&Secret> {
+    match write {
+        Write::Register(Registration { own_password: true, password: Some(password), .. }) => Some(password),
+        _ => None,
+    }
+}
+
+/// Tells the key and the row a write came from that it is done.
+fn told(origin: Origin, record: &str, end: ItemEnd, answer: Answer) -> Vec<Change> {
+    let key = origin.key.map(|key| Change::KeyAnswered(key, answer));
+    let item = origin.item.map(|item| Change::ItemEnded(item, Some(record.to_owned()), end));
+    key.into_iter().chain(item).collect()
+}
+
+/// Tells the key and the row a write came from that it failed, or that it is not known.
+pub(super) fn told_fault(origin: Origin, record: &str, fault: &Fault) -> Vec<Change> {
+    let key = origin.key.map(|key| match fault.outcome {
+        Outcome::Unknown => Change::KeyOpen(key),
+        Outcome::Applied | Outcome::NotApplied => Change::KeyFreed(key),
+    });
+    let end = || ItemEnd::failed(fault.clone());
+    let item = origin.item.map(|item| Change::ItemEnded(item, Some(record.to_owned()), end()));
+    key.into_iter().chain(item).collect()
+}
+
 /// An attempt that ended with an answer or a reset may be settled at once; one that timed out not before its grace is
 /// over, since the vendor may still be at work. The grace counts from the attempt's end: when the intent was written says
 /// little of when it began, for it may have waited behind the other rows of a bulk and for the connection's pace.
-fn note_end(intent: &mut Intent, fault: &Fault, now: Timestamp, after_grace: Timestamp) {
+pub(super) fn note_end(intent: &mut Intent, connection: &Connection, fault: &Fault, now: Timestamp) {
     intent.reason = Some(fault.to_string());
-    intent.settle_from = if fault.lingering { after_grace } else { now };
+    let settle_from = if fault.lingering { connection.settle_from(now) } else { now };
+    rest(intent, connection.repeat_of(&intent.write), settle_from, now);
+}
+
+/// Nobody is sending the write any more; says when the background settles it, with growing pauses.
+pub(super) fn rest(intent: &mut Intent, repeat: Repeat, settle_from: Timestamp, now: Timestamp) {
+    intent.under_way = false;
+    intent.settle_from = settle_from;
+    let doubled = PAUSES.0.saturating_mul(1_u32.checked_shl(intent.attempts.saturating_sub(1)).unwrap_or(u32::MAX));
+    let pause = SignedDuration::try_from(doubled.min(PAUSES.1)).unwrap_or(SignedDuration::ZERO);
+    let over = now.duration_since(intent.opened) > GIVEN_UP;
+    let due = settle_from.max(now.saturating_add(pause).unwrap_or(now));
+    intent.due = if over || repeat == Repeat::Never { None } else { Some(due) };
 }
 
 /// What there is to remark about a change that was made. Until then the remarks of the write before stand, and a change
@@ -240,10 +335,15 @@ fn planned_warnings(connection: &Connection, update: &Update) -> Vec<Warning> {
     planned.map_or_else(|_| Vec::new(), |planned| planned.warnings)
 }
 
-fn path(write: &Write) -> String {
+/// Where the settled state of a write appears.
+pub(super) fn resource_of(write: &Write) -> String {
     match write {
         Write::Register(_) | Write::Update(_) | Write::Hide(_) => candidate_path(&write.record()),
         Write::Assign(_) | Write::Cancel(_) => assignment_path(&write.record()),
+        Write::Enrol(enrolment) => {
+            let operation = enrolment.id.split('/').next().unwrap_or_default();
+            format!("/operations/{operation}")
+        }
     }
 }
 
@@ -256,6 +356,17 @@ async fn deliver(connection: &Connection, writes: &[Write], call: &Call) -> Vec<
         }
         [Write::Cancel(cancellation)] => {
             vec![vendor.cancel(cancellation, call).await.map(|applied| applied.map(|()| Done::Nothing))]
+        }
+        [Write::Enrol(enrolment)] => {
+            let row = vendor.enrol(&enrolment.call, call).await;
+            vec![row.map(|applied| {
+                let mut applied = applied.map(Done::Enrolled);
+                if call.attempt == Attempt::Settling {
+                    let detail = "The call was repeated; a change already made counts as zero.";
+                    applied.warnings.push(Warning::new("counts_lower_bound", detail));
+                }
+                applied
+            })]
         }
         [Write::Register(_), ..] => {
             let registrations: Vec<_> = writes
@@ -285,18 +396,49 @@ mod tests {
     use crate::domain::ids::AssignmentId;
     use crate::domain::vendor::{Cancellation, VendorKey};
 
-    #[test]
-    fn the_grace_of_an_attempt_that_waited_long_counts_from_its_end() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn intent() -> Intent {
         let id = AssignmentId::parse(&format!("asg_{}", "0".repeat(32))).unwrap();
-        let write = Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() });
-        let (tenant, connection) = (String::new(), String::new());
-        let mut intent =
-            Intent { tenant, connection, write, started: at(0), attempts: 1, settle_from: at(30), reason: None };
-        let timed_out = Fault { lingering: true, ..Fault::unknown(Code::VendorTimeout, "x") };
-        note_end(&mut intent, &timed_out, at(100), at(130));
-        assert_eq!(intent.settle_from, at(130));
-        note_end(&mut intent, &Fault::unknown(Code::VendorTimeout, "reset"), at(140), at(170));
-        assert_eq!(intent.settle_from, at(140));
+        Intent {
+            tenant: String::new(),
+            connection: String::new(),
+            write: Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() }),
+            subject: String::new(),
+            origin: Origin::default(),
+            opened: at(0),
+            started: at(0),
+            attempts: 1,
+            under_way: true,
+            settle_from: at(30),
+            due: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn the_background_waits_for_the_grace_and_longer_each_time() {
+        let mut intent = intent();
+        rest(&mut intent, Repeat::Harmless, at(130), at(100));
+        assert_eq!((intent.under_way, intent.settle_from, intent.due), (false, at(130), Some(at(130))));
+        for (attempts, pause) in [(1, 5), (2, 10), (3, 20), (30, 600), (u32::MAX, 600)] {
+            intent.attempts = attempts;
+            rest(&mut intent, Repeat::Harmless, at(100), at(100));
+            assert_eq!((intent.settle_from, intent.due), (at(100), Some(at(100 + pause))));
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_repeated_or_is_too_old_is_left_to_a_person() {
+        let mut intent = intent();
+        rest(&mut intent, Repeat::Never, at(100), at(100));
+        assert_eq!(intent.due, None);
+        let day = 24 * 3600;
+        rest(&mut intent, Repeat::Harmless, at(day), at(day));
+        assert!(intent.due.is_some());
+        rest(&mut intent, Repeat::Harmless, at(day + 1), at(day + 1));
+        assert_eq!(intent.due, None);
     }
 }

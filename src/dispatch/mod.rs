@@ -12,37 +12,54 @@ mod candidates;
 mod catalogue;
 mod connections;
 mod journal;
+mod keys;
+mod lease;
 mod packing;
 mod programs;
+mod runner;
 mod settling;
-mod subjects;
 mod tickets;
+mod turns;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use self::bulk::Board;
 use self::connections::Connection;
-use self::subjects::Subjects;
+use self::keys::Kept;
+use self::lease::Lease;
 use self::tickets::Acceptance;
+use self::turns::{Turn, Turns};
 use crate::domain::capability::Descriptor;
 use crate::domain::environment::Environment;
 use crate::domain::outcome::Warning;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, Call};
-use crate::store::{Store, StoreError};
+use crate::store::{Change, Store, StoreError};
 
 pub use self::assignments::AssignmentQuery;
-pub use self::bulk::{BulkReport, BulkResult, BulkRow};
-pub use self::caller::{Allowed, Caller};
+pub use self::bulk::{
+    BulkEnvelope, BulkRow, OperationView, Received, Reception, Resource, ResultFilter, RowEnd, RowResult,
+};
+pub use self::caller::{Allowed, Caller, RequestKey};
 pub use self::candidates::{CandidateAnswer, Patch};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
-pub use self::programs::{EmployeeKey, EnrolmentOrder};
-pub use self::tickets::{Ticket, Written};
+pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
+pub use self::tickets::{Reply, Ticket, Written};
+
+/// How long the gateway keeps what it does not need any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Operations, from their end on.
+    pub operations: Duration,
+    /// Answers under an `Idempotency-Key`, and made-up passwords, from the request on.
+    pub keys: Duration,
+}
 
 /// The gateway: cheap to clone, shared by all requests.
 #[derive(Clone)]
@@ -50,10 +67,15 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn Store>,
-    connections: BTreeMap<String, Connection>,
+    connections: BTreeMap<String, Arc<Connection>>,
     catalogue: Catalogue,
     environment: Environment,
-    subjects: Subjects,
+    retention: Retention,
+    lease: Lease,
+    turns: Turns,
+    board: Board,
+    // What could not be written down when it happened, because the store was away.
+    loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
     draining: AtomicBool,
 }
@@ -69,20 +91,38 @@ impl Gateway {
         connections: BTreeMap<String, ConnectionSetup>,
         catalogue: Catalogue,
         environment: Environment,
+        retention: Retention,
     ) -> Result<Self, Fault> {
-        let connections =
-            connections.into_iter().map(|(name, setup)| (name.clone(), Connection::new(name, setup))).collect();
+        let lease = Lease::take(&store, &environment).await.before_sending()?;
+        let connections: BTreeMap<String, Arc<Connection>> = connections
+            .into_iter()
+            .map(|(name, setup)| (name.clone(), Arc::new(Connection::new(name, setup))))
+            .collect();
+        for connection in connections.values() {
+            let lease = lease.clone();
+            connection.only_while(move || lease.holds());
+        }
         let gateway = Self(Arc::new(Inner {
+            turns: Turns::new(Arc::clone(&store)),
             store,
             connections,
             catalogue,
             environment,
-            subjects: Subjects::default(),
+            retention,
+            lease,
+            board: Board::default(),
+            loose: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
         }));
         gateway.recover().await?;
+        gateway.run_in_background();
         Ok(gateway)
+    }
+
+    /// Ends when another instance has taken this one for dead: the process must end too.
+    pub async fn lost(&self) {
+        self.0.lease.lost().await;
     }
 
     /// Every kind of vendor there is.
@@ -94,6 +134,9 @@ impl Gateway {
     /// Whether the gateway can work: its store answers and it is not shutting down.
     pub async fn ready(&self) -> Result<(), Fault> {
         self.refuse_when_draining()?;
+        if !self.0.lease.holds() {
+            return Err(Fault::new(Code::StoreUnavailable, "This instance has lost touch with the store it shares."));
+        }
         self.0.store.ping().await.before_sending()
     }
 
@@ -118,17 +161,37 @@ impl Gateway {
         Ok(())
     }
 
-    /// Begins the work in a task of its own.
-    fn begin<T, F, W>(&self, work: F) -> Result<Ticket<T>, Fault>
+    /// Begins the work in a task of its own, once under the caller's key.
+    fn begin<T, F, W>(&self, caller: &Caller, work: F) -> Result<Ticket<T>, Fault>
     where
-        T: Clone + Send + Sync + 'static,
-        F: FnOnce(Self, Acceptance<T>) -> W,
+        T: Kept,
+        F: FnOnce(Self, Caller, Acceptance<T>) -> W + Send + 'static,
         W: Future<Output = Result<Written<T>, Fault>> + Send + 'static,
     {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
-        let work = self.0.tasks.spawn(work(self.clone(), acceptance));
+        let (gateway, caller) = (self.clone(), caller.clone());
+        let work = self.0.tasks.spawn(async move { gateway.once(caller, acceptance, work).await });
         Ok(Ticket::new(accepted, work))
+    }
+
+    /// The turn to write about a subject.
+    async fn turn(&self, subject: &str) -> Result<Turn, Fault> {
+        self.0.turns.turn(subject).await.before_sending()
+    }
+
+    /// Writes changes down that nobody waits for; if the store is away, as soon as it is back.
+    fn later(&self, changes: Vec<Change>) {
+        let gateway = self.clone();
+        self.0.tasks.spawn(async move {
+            if gateway.0.store.commit(changes.clone()).await.is_err() {
+                gateway.keep_loose(changes);
+            }
+        });
+    }
+
+    fn keep_loose(&self, changes: Vec<Change>) {
+        self.0.loose.lock().unwrap_or_else(PoisonError::into_inner).push(changes);
     }
 }
 
@@ -151,8 +214,12 @@ impl<T> BeforeSending<T> for Result<T, StoreError> {
 
 /// The store failed before anything was sent.
 fn store_fault(error: &StoreError) -> Fault {
-    if matches!(error, StoreError::Conflict) {
-        return Fault::new(Code::CandidateConflict, "An identity is not available at this connection.");
+    match error {
+        StoreError::Conflict => {
+            return Fault::new(Code::CandidateConflict, "An identity is not available at this connection.");
+        }
+        StoreError::Withdrawn => return bulk::skipped(),
+        StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Ended => {}
     }
     tracing::error!(%error, "the store failed");
     let wait = Some(Duration::from_secs(1));

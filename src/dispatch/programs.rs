@@ -1,15 +1,20 @@
 //! Programs: enrolling and withdrawing employees, in as many vendor calls as it takes.
 
+use std::time::Duration;
+
 use super::assignments::reference;
+use super::bulk::{enrolments, skipped};
 use super::connections::Connection;
-use super::{BeforeSending as _, Caller, Gateway, call};
+use super::{BeforeSending as _, Caller, Gateway, Ticket, Written};
 use crate::domain::capability::Operation;
-use crate::domain::ids::CandidateId;
-use crate::domain::outcome::Outcome;
+use crate::domain::ids::{CandidateId, OperationId};
+use crate::domain::operation::{BulkOperation, Item, ItemResult, ItemState, OperationKind, OperationState, Row};
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Chunk, Code, Fault, FieldFault};
 use crate::domain::program::{AssessmentScope, Enrolled, Enrolment, EnrolmentCounts, ProgramRef};
 use crate::domain::text::shown;
-use crate::domain::vendor::{Attempt, Call, EnrolmentCall};
+use crate::domain::vendor::{Call, EnrolmentCall};
+use crate::store::Change;
 
 /// How an employee of a program is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,30 +38,111 @@ pub struct EnrolmentOrder {
     pub unregister: Vec<EmployeeKey>,
 }
 
+/// A change of a program's employees under way, or done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Enrolling {
+    /// It goes on; this operation tells how it ends.
+    Accepted(OperationId),
+    /// It is done.
+    Done(Enrolled),
+}
+
 impl Gateway {
-    /// Enrols and withdraws employees of a program. Runs to its end even if the caller hangs up.
-    pub async fn enrol(&self, caller: &Caller, program: &str, order: EnrolmentOrder) -> Result<Enrolled, Fault> {
-        self.refuse_when_draining()?;
-        let (gateway, caller, program) = (self.clone(), caller.clone(), program.to_owned());
-        let work = self.0.tasks.spawn(async move { gateway.enrol_to_the_end(&caller, &program, order).await });
-        work.await.unwrap_or_else(|error| {
-            tracing::error!(panicked = error.is_panic(), "an enrolment's task ended without an answer");
-            Err(Fault::unknown(Code::Internal, "The gateway failed while it was writing."))
+    /// Enrols and withdraws employees of a program: an operation of one row for each vendor call, so that it survives what
+    /// may come in between.
+    pub fn enrol(&self, caller: &Caller, program: &str, order: EnrolmentOrder) -> Result<Ticket<Enrolling>, Fault> {
+        let program = program.to_owned();
+        self.begin(caller, move |gateway, caller, acceptance| async move {
+            let id = match caller.resumed.as_deref().and_then(|record| OperationId::parse(record).ok()) {
+                Some(id) => {
+                    // Unknown calls are settled, those not sent before follow.
+                    gateway.retry_operation(&caller, &id).await?;
+                    id
+                }
+                None => gateway.begin_enrolment(&caller, &program, order).await?,
+            };
+            acceptance.accept(Enrolling::Accepted(id.clone()));
+            let ended = gateway.operation_ended(&caller, &id, Duration::MAX).await?;
+            gateway.enrolled(&ended.operation).await.map(|enrolled| Written::Created(Enrolling::Done(enrolled)))
         })
     }
 
-    async fn enrol_to_the_end(&self, caller: &Caller, program: &str, order: EnrolmentOrder) -> Result<Enrolled, Fault> {
+    /// Plans an enrolment and stores it as an operation; its calls are sent at once, by whoever takes it up.
+    async fn begin_enrolment(
+        &self,
+        caller: &Caller,
+        program: &str,
+        order: EnrolmentOrder,
+    ) -> Result<OperationId, Fault> {
         let entry = self.0.catalogue.programs.get(program);
         let of_entry = entry.map(|entry| entry.connection.as_str());
         let connection = self.chosen(caller, order.connection.as_deref(), of_entry)?;
         let capability = connection.supported(Operation::ProgramsEmployees)?;
         let program_ref = self.program_ref(connection, program)?;
         let enrolment = self.enrolment(caller, connection, order).await?;
-        // Calls about one program run one after the other, so that an earlier answer never overtakes a later one.
-        let _turn = self.0.subjects.turn(&format!("{}\nprogram\n{program_ref:?}", connection.name)).await;
         let calls = in_calls(&program_ref, &enrolment, connection.batch(capability.max_batch));
-        let resource = format!("/programs/{}/employees", program_path(program));
-        self.send_enrolment(connection, &calls, &resource, &call(caller, Attempt::First)).await
+        let mut operation = BulkOperation {
+            id: OperationId::generate(&self.0.environment),
+            tenant: caller.tenant.clone(),
+            client: caller.client.clone(),
+            kind: OperationKind::ProgramEmployees,
+            connection: connection.name.clone(),
+            strict: false,
+            fail_on_errors: Some(1),
+            state: OperationState::Receiving,
+            cancelling: false,
+            total: calls.len() as u64,
+            created: self.0.environment.now(),
+            started: None,
+            finished: None,
+            request_id: caller.request_id.clone(),
+            traceparent: caller.traceparent.clone(),
+        };
+        let id = operation.id.clone();
+        self.0.store.open_operation(&operation).await.before_sending()?;
+        self.0.store.add_items(enrolments::items(&id, calls)).await.before_sending()?;
+        operation.state = OperationState::Queued;
+        let key = caller.origin.key.clone().map(|key| Change::KeyBound(key, id.to_string()));
+        let queued = key.into_iter().chain([Change::Operation(operation)]).collect();
+        self.0.store.commit(queued).await.before_sending()?;
+        self.0.board.wake();
+        Ok(id)
+    }
+
+    /// What became of an enrolment that has ended, all its calls together.
+    async fn enrolled(&self, operation: &BulkOperation) -> Result<Enrolled, Fault> {
+        let calls = self.0.store.items(&operation.id, &[], 0, usize::MAX).await.before_sending()?;
+        let mut counts = EnrolmentCounts::default();
+        let mut warnings: Vec<Warning> = Vec::new();
+        let mut fault = None;
+        for end in calls.iter().filter_map(|call| call.end.as_ref()) {
+            counts = end.counts.map_or(counts, |later| counts.then(later));
+            for warning in &end.warnings {
+                if !warnings.contains(warning) {
+                    warnings.push(warning.clone());
+                }
+            }
+            if let ItemResult::Failed(failed) = &end.result
+                && fault.is_none()
+            {
+                fault = Some(failed.as_ref().clone());
+            }
+        }
+        let cancelled = || calls.iter().any(|call| call.state == ItemState::Skipped).then(skipped);
+        match fault.or_else(cancelled) {
+            None => Ok(Enrolled { counts, warnings }),
+            Some(fault) => Err(partly(fault, &calls, &format!("/operations/{}", operation.id))),
+        }
+    }
+
+    /// Settles in the background what became of a call; the caller holds its program's turn.
+    pub(super) async fn settle_enrolment(
+        &self,
+        connection: &Connection,
+        record: &str,
+        call: &Call,
+    ) -> Result<(), Fault> {
+        self.settle_call(connection, record, call).await
     }
 
     /// The vendor's own name of a program: by the catalogue, else as the vendor spells its ids.
@@ -122,33 +208,10 @@ impl Gateway {
         }
         Ok(ids)
     }
-
-    async fn send_enrolment(
-        &self,
-        connection: &Connection,
-        calls: &[(Chunk, EnrolmentCall)],
-        resource: &str,
-        request: &Call,
-    ) -> Result<Enrolled, Fault> {
-        let mut counts = EnrolmentCounts::default();
-        let mut warnings = Vec::new();
-        for (number, (_, enrolment)) in calls.iter().enumerate() {
-            let row = connection.vendor().enrol(enrolment, request).await;
-            connection.note(row.as_ref().map(|_| ()), self.0.environment.now());
-            match row {
-                Ok(applied) => {
-                    counts = counts.then(applied.value);
-                    warnings.extend(applied.warnings);
-                }
-                Err(fault) => return Err(connection.own(partly(fault, calls, number, resource))),
-            }
-        }
-        Ok(Enrolled { counts, warnings })
-    }
 }
 
 /// The vendor calls an enrolment takes: the lists side by side, so many of each a call.
-fn in_calls(program: &ProgramRef, enrolment: &Enrolment, at_most: usize) -> Vec<(Chunk, EnrolmentCall)> {
+fn in_calls(program: &ProgramRef, enrolment: &Enrolment, at_most: usize) -> Vec<EnrolmentCall> {
     let Enrolment { scope, register, unregister } = enrolment;
     let longest = register.len().max(unregister.len());
     let part = |list: &[String], from: usize| list.iter().skip(from).take(at_most).cloned().collect();
@@ -157,26 +220,18 @@ fn in_calls(program: &ProgramRef, enrolment: &Enrolment, at_most: usize) -> Vec<
         .map(|from| {
             let enrolment =
                 Enrolment { scope: scope.clone(), register: part(register, from), unregister: part(unregister, from) };
-            let chunk = Chunk { from, to: (from + at_most).min(longest), outcome: Outcome::NotApplied };
-            (chunk, EnrolmentCall { program: program.clone(), enrolment })
+            EnrolmentCall { program: program.clone(), enrolment }
         })
         .collect()
 }
 
 /// The fault of one call as the fault of the whole: what was applied before stays applied, what comes after was not sent.
-fn partly(fault: Fault, calls: &[(Chunk, EnrolmentCall)], failed: usize, resource: &str) -> Fault {
+fn partly(fault: Fault, calls: &[Item], resource: &str) -> Fault {
     let mut fault = fault;
     if calls.len() > 1 {
-        fault.chunks = calls.iter().map(|(chunk, _)| *chunk).collect();
-        for (number, chunk) in fault.chunks.iter_mut().enumerate() {
-            chunk.outcome = match number.cmp(&failed) {
-                std::cmp::Ordering::Less => Outcome::Applied,
-                std::cmp::Ordering::Equal => fault.outcome,
-                std::cmp::Ordering::Greater => Outcome::NotApplied,
-            };
-        }
+        fault.chunks = chunks(calls);
     }
-    if failed > 0 {
+    if calls.iter().any(|call| call.state == ItemState::Applied) {
         // Neither "applied" nor "not applied" is true of the whole; the chunks say what is.
         fault.outcome = Outcome::Unknown;
         fault.detail = format!("{} Calls before this one were applied; see chunks.", fault.detail);
@@ -184,6 +239,22 @@ fn partly(fault: Fault, calls: &[(Chunk, EnrolmentCall)], failed: usize, resourc
     if fault.outcome == Outcome::Unknown { fault.at(resource) } else { fault }
 }
 
-fn program_path(program: &str) -> String {
-    percent_encoding::utf8_percent_encode(program, percent_encoding::NON_ALPHANUMERIC).to_string()
+/// What became of each call, with its place in the lists of the request.
+fn chunks(calls: &[Item]) -> Vec<Chunk> {
+    let mut from = 0;
+    let chunk = |call: &Item| {
+        let length = match &call.row {
+            Some(Row::Enrolment(call)) => call.enrolment.register.len().max(call.enrolment.unregister.len()),
+            _ => 0,
+        };
+        let outcome = match call.state {
+            ItemState::Applied => Outcome::Applied,
+            ItemState::Unknown | ItemState::Claimed => Outcome::Unknown,
+            ItemState::NotApplied | ItemState::Skipped | ItemState::Waiting => Outcome::NotApplied,
+        };
+        let chunk = Chunk { from, to: from + length, outcome };
+        from = chunk.to;
+        chunk
+    };
+    calls.iter().map(chunk).collect()
 }

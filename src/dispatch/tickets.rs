@@ -18,6 +18,21 @@ pub enum Written<T> {
     Pending(T),
 }
 
+/// How a write ended, and whether that was so before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply<T> {
+    /// How it ended.
+    pub written: Written<T>,
+    /// Whether this is the answer kept under the request's `Idempotency-Key`.
+    pub replayed: bool,
+}
+
+impl<T> From<Written<T>> for Reply<T> {
+    fn from(written: Written<T>) -> Self {
+        Self { written, replayed: false }
+    }
+}
+
 /// Where the work announces the record as soon as there is one to point to.
 pub(super) struct Acceptance<T>(watch::Sender<Option<T>>);
 
@@ -38,11 +53,11 @@ pub(super) fn acceptance<T>() -> (Acceptance<T>, watch::Receiver<Option<T>>) {
 #[must_use = "a ticket nobody waits for hides how the write ended"]
 pub struct Ticket<T> {
     accepted: watch::Receiver<Option<T>>,
-    work: JoinHandle<Result<Written<T>, Fault>>,
+    work: JoinHandle<Result<Reply<T>, Fault>>,
 }
 
 impl<T: Clone + Send + Sync + 'static> Ticket<T> {
-    pub(super) fn new(accepted: watch::Receiver<Option<T>>, work: JoinHandle<Result<Written<T>, Fault>>) -> Self {
+    pub(super) fn new(accepted: watch::Receiver<Option<T>>, work: JoinHandle<Result<Reply<T>, Fault>>) -> Self {
         Self { accepted, work }
     }
 
@@ -51,7 +66,7 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
     ///
     /// # Errors
     /// The fault that ended the write.
-    pub async fn wait(mut self, patience: Option<Duration>) -> Result<Written<T>, Fault> {
+    pub async fn wait(mut self, patience: Option<Duration>) -> Result<Reply<T>, Fault> {
         let Some(patience) = patience else { return ended(self.work.await) };
         let deadline = tokio::time::sleep(patience);
         tokio::select! {
@@ -67,13 +82,13 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
             }
         };
         match accepted.await {
-            Some(record) => Ok(Written::Pending(record)),
+            Some(record) => Ok(Written::Pending(record).into()),
             None => ended(self.work.await),
         }
     }
 }
 
-fn ended<T>(end: Result<Result<Written<T>, Fault>, tokio::task::JoinError>) -> Result<Written<T>, Fault> {
+fn ended<T>(end: Result<Result<Reply<T>, Fault>, tokio::task::JoinError>) -> Result<Reply<T>, Fault> {
     end.unwrap_or_else(|error| {
         tracing::error!(panicked = error.is_panic(), "a write's task ended without an answer");
         Err(Fault::unknown(Code::Internal, "The gateway failed while it was writing."))

@@ -129,6 +129,14 @@ pub enum AssignmentState {
     Unknown,
 }
 
+impl AssignmentState {
+    /// Whether no write about it is open.
+    #[must_use]
+    pub const fn ended(self) -> bool {
+        !matches!(self, Self::Pending | Self::Unknown)
+    }
+}
+
 /// The way into the assessment. Whoever has the address is let in, so it is a secret in logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {

@@ -348,6 +348,14 @@ pub enum CandidateState {
     Unknown,
 }
 
+impl CandidateState {
+    /// Whether no write about it is open.
+    #[must_use]
+    pub const fn ended(self) -> bool {
+        matches!(self, Self::Registered | Self::Failed)
+    }
+}
+
 /// A candidate as the gateway remembers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {

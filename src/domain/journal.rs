@@ -2,9 +2,16 @@
 //! that the write happened, nor that it did not.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use super::assignment::Assignment;
+use super::candidate::Candidate;
 use super::capability::{Operation, Repeat};
-use super::vendor::{Booking, Cancellation, KnownCandidate, Registration, Update, Vendor};
+use super::ids::OperationId;
+use super::operation::ItemRef;
+use super::program::Enrolled;
+use super::vendor::{Booking, Cancellation, EnrolmentCall, KnownCandidate, Registration, Update, Vendor};
+use crate::secret::Secret;
 
 /// One write at a vendor, with everything needed to send it again.
 #[derive(Debug, Clone)]
@@ -19,6 +26,25 @@ pub enum Write {
     Assign(Booking),
     /// Withdraw a booking.
     Cancel(Cancellation),
+    /// Change a program's employees.
+    Enrol(EnrolmentWrite),
+}
+
+/// One vendor call that changes a program's employees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolmentWrite {
+    /// Names the call: its operation and position, see [`EnrolmentWrite::id_of`].
+    pub id: String,
+    /// The call.
+    pub call: EnrolmentCall,
+}
+
+impl EnrolmentWrite {
+    /// The id of an operation's call.
+    #[must_use]
+    pub fn id_of(at: &ItemRef) -> String {
+        format!("{}/{}", at.operation, at.index)
+    }
 }
 
 impl Write {
@@ -31,6 +57,7 @@ impl Write {
             Self::Hide(_) => Operation::CandidatesDelete,
             Self::Assign(_) => Operation::AssignmentsCreate,
             Self::Cancel(_) => Operation::AssignmentsCancel,
+            Self::Enrol(_) => Operation::ProgramsEmployees,
         }
     }
 
@@ -40,7 +67,7 @@ impl Write {
         match self {
             Self::Register(registration) => vendor.repeat_of_registration(registration),
             Self::Assign(booking) => vendor.repeat_of_booking(booking),
-            Self::Update(_) | Self::Hide(_) | Self::Cancel(_) => {
+            Self::Update(_) | Self::Hide(_) | Self::Cancel(_) | Self::Enrol(_) => {
                 vendor.descriptor().capability(self.operation()).repeat
             }
         }
@@ -55,6 +82,7 @@ impl Write {
             Self::Hide(candidate) => candidate.id.as_str(),
             Self::Assign(booking) => booking.id.as_str(),
             Self::Cancel(cancellation) => cancellation.id.as_str(),
+            Self::Enrol(enrolment) => &enrolment.id,
         }
     }
 }
@@ -68,12 +96,69 @@ pub struct Intent {
     pub connection: String,
     /// What is written.
     pub write: Write,
+    /// What writes it is ordered with: no two of one subject are under way at once.
+    pub subject: String,
+    /// On whose behalf.
+    pub origin: Origin,
+    /// When it was first written down.
+    pub opened: Timestamp,
     /// When the last attempt began.
     pub started: Timestamp,
     /// Attempts so far.
     pub attempts: u32,
+    /// Whether the instance that wrote this is sending it now; if that instance dies, nobody knows what became of it.
+    pub under_way: bool,
     /// Not before this moment may it be settled: an attempt without an answer may still take effect for a while.
     pub settle_from: Timestamp,
+    /// When the background settles it next; `None` where only a person can.
+    pub due: Option<Timestamp>,
     /// Why it is still open, in a sentence, where an attempt has ended without settling it.
     pub reason: Option<String>,
+}
+
+/// On whose behalf a write is made: who is told its outcome besides whoever waits for the answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The `Idempotency-Key` it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyRef>,
+    /// The row of an operation it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<ItemRef>,
+}
+
+/// An `Idempotency-Key` in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRef {
+    /// Tenant, method, path and the caller's key.
+    pub scope: String,
+    /// Which use of it: what an earlier use still has to say about a key that was freed meanwhile is not heard.
+    pub token: String,
+}
+
+/// The answer of a finished write, kept under its `Idempotency-Key`.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// A person, registered or changed now or there before.
+    Candidate {
+        /// Whether it was registered now.
+        created: bool,
+        /// The person.
+        candidate: Box<Candidate>,
+        /// The password the gateway made up.
+        initial_password: Option<Secret>,
+    },
+    /// A booking.
+    Assignment {
+        /// Whether it was made now.
+        created: bool,
+        /// The booking.
+        assignment: Box<Assignment>,
+    },
+    /// Something is erased or withdrawn.
+    Gone,
+    /// A program's employees were changed.
+    Enrolled(Enrolled),
+    /// An operation was accepted; its state is looked up anew.
+    Operation(OperationId),
 }

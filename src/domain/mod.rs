@@ -10,6 +10,7 @@ pub mod capability;
 pub mod environment;
 pub mod ids;
 pub mod journal;
+pub mod operation;
 pub mod outcome;
 pub mod problem;
 pub mod program;

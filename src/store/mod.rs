@@ -1,15 +1,21 @@
-//! What must survive: candidates, assignments and the intents of writes not answered yet, behind one [`Store`] trait.
+//! What must survive: candidates, assignments, the intents of writes not answered yet, operations with their rows, and the
+//! answers kept under an `Idempotency-Key`, behind one [`Store`] trait.
 //!
 //! Every change is one transaction; a call that returned has survived. The store knows no vendor and decides nothing about
 //! outcomes. Everything about a person is sealed before it reaches the disk (`seal`), and found again through keyed blind
 //! indices.
+//!
+//! Several processes may share one store (`PostgreSQL`); each is an *instance*. An instance lives as long as it beats; one
+//! that stopped is ended by another, and from then on nothing it still tries to write is taken ([`StoreError::Ended`]).
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::journal::Intent;
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::journal::{Answer, Intent, KeyRef};
+use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState, Progress};
 
 #[cfg(test)]
 mod conformance;
@@ -32,17 +38,38 @@ pub enum StoreError {
     /// An identity that was to be set is held by another candidate; nothing was written.
     #[error("another candidate holds one of the identities")]
     Conflict,
+    /// A row that was to be claimed is not waiting any more: it was cancelled. Nothing was written.
+    #[error("the row is not waiting any more")]
+    Withdrawn,
+    /// Another instance took this one for dead and has taken its work over; nothing was written.
+    #[error("this instance was taken for dead and its work taken over")]
+    Ended,
+}
+
+/// A new candidate that wants its identities.
+#[derive(Debug, Clone)]
+pub struct Claimant {
+    /// The record.
+    pub candidate: Candidate,
+    /// What it must be the only one to hold at its connection.
+    pub identities: Vec<Identity>,
+    /// Its registration.
+    pub intent: Intent,
+    /// What else is written with it: the row or key it comes from.
+    pub with: Vec<Change>,
 }
 
 /// What happened to the claim of a new candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claim {
-    /// The record, its identities and its intent are written.
+    /// The record, its identities, its intent and all that goes with it are written.
     Claimed,
     /// These candidates of the tenant hold one or more of the identities; nothing was written.
     Held(Vec<Candidate>),
     /// Another tenant holds one of the identities; nothing was written.
     HeldByOthers,
+    /// The row it comes from is not waiting any more; nothing was written.
+    Withdrawn,
 }
 
 /// One change; several in one call are one transaction.
@@ -58,11 +85,36 @@ pub enum Change {
     EraseCandidate(CandidateId),
     /// Writes the assignment over the one with the same id, or as a new one.
     Assignment(Assignment),
-    /// Writes the intent over the one of the same record, or as a new one.
+    /// Writes the intent over the one of the same record, or as a new one. One that is under way belongs to this instance.
     Intent(Intent),
     /// Removes the record's intent: its outcome is known.
     Settled(String),
+    /// The key's write has led to this record: a repeat settles it. Does nothing if the key has another use by now.
+    KeyBound(KeyRef, String),
+    /// The key's write is finished; a repeat gets this answer.
+    KeyAnswered(KeyRef, Answer),
+    /// Nobody is working on the key's write, and what became of it is not known; a repeat goes on with it.
+    KeyOpen(KeyRef),
+    /// Nothing came of the key's write; the key is free. Does nothing if it is answered already.
+    KeyFreed(KeyRef),
+    /// The row's record is this one, and what it is about is remembered under these values, so that a later row about the
+    /// same is known for a repeat. Its password is gone: the intent has it now. [`StoreError::Withdrawn`] unless the row
+    /// is waiting.
+    ItemClaimed(ItemRef, String, Vec<Subject>),
+    /// The row has ended, with this record where it led to one; its password is gone unless it was skipped.
+    ItemEnded(ItemRef, Option<String>, ItemEnd),
+    /// A row that ended without being claimed was about these: remembered as in [`Change::ItemClaimed`].
+    ItemSubjects(ItemRef, Vec<Subject>),
+    /// The row waits again: nothing came of it, and it is to be sent once more.
+    ItemWaiting(ItemRef),
+    /// Writes the operation's state, times and connection.
+    Operation(BulkOperation),
+    /// Somebody asked for the end of an operation that has not ended. Taken back by [`Store::requeue`] only.
+    OperationCancelling(OperationId),
 }
+
+/// What a row is about, so that a second row about the same can be told: a keyed value made by [`Store::subject_of`].
+pub type Subject = [u8; 16];
 
 /// Which assignments are meant.
 #[derive(Debug, Clone, Default)]
@@ -86,21 +138,116 @@ pub struct Page {
     pub after: Option<String>,
 }
 
+/// The use of an `Idempotency-Key` that is asked for.
+#[derive(Debug, Clone)]
+pub struct KeyClaim {
+    /// Whose it is.
+    pub tenant: String,
+    /// Tenant, method, path and the caller's key.
+    pub scope: String,
+    /// SHA-256 of what the request says; kept as a keyed fingerprint only.
+    pub content: [u8; 32],
+    /// When it is asked.
+    pub now: Timestamp,
+    /// When the key is forgotten. One that is forgotten by `now` counts as unused.
+    pub expires: Timestamp,
+}
+
+/// What there is under an `Idempotency-Key`, checked in this order.
+#[derive(Debug, Clone)]
+pub enum KeyTaken {
+    /// It was used for a request that says something else.
+    Different,
+    /// Its write is finished.
+    Answered(Box<Answer>),
+    /// A living instance is working on it.
+    Running,
+    /// It was used, nobody is working on it, and what became of it is not known; it is this instance's now.
+    Open(KeyRef, Option<String>),
+    /// It was free; it is this instance's now.
+    New(KeyRef),
+}
+
+/// What became of an operation whose rows have all arrived.
+#[derive(Debug, Clone)]
+pub enum Accepted {
+    /// It is queued.
+    New,
+    /// The key belongs to this earlier operation; the new one is discarded.
+    Earlier(OperationId),
+    /// The key was used for a request that says something else; the new operation is discarded.
+    Different,
+    /// The key's request is under way; the new operation is discarded.
+    Running,
+}
+
+/// Another instance that shares the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub instance: String,
+    /// How often it has beaten.
+    pub beats: i64,
+}
+
+/// Open writes of one kind that nobody is working on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Their connection.
+    pub connection: String,
+    /// Their operation, as in problems and metrics.
+    pub operation: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// What was removed because its time was over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Operations, with their rows.
+    pub operations: u64,
+    /// Idempotency keys, with their answers.
+    pub keys: u64,
+}
+
 /// What the gateway needs to survive a restart.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Whether the store answers, by a read.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Writes a new candidate with its identities and its intent, unless somebody holds one of the identities.
-    async fn claim(&self, candidate: &Candidate, identities: &[Identity], intent: &Intent)
-    -> Result<Claim, StoreError>;
+    // Instances ------------------------------------------------------------------------------------------------------
+
+    /// Whether other processes may use the store at the same time.
+    fn shared(&self) -> bool;
+
+    /// Says that this instance lives, and tells the others that do not count as ended.
+    async fn beat(&self) -> Result<Vec<Peer>, StoreError>;
+
+    /// Ends another instance, unless it has beaten since; whether it is ended now. What it holds is free from then on.
+    async fn end_instance(&self, peer: &Peer) -> Result<bool, StoreError>;
+
+    /// Takes the turn to write about a subject, unless another living instance has it. Within one instance turns are
+    /// ordered by its own locks; an engine that belongs to one process has nothing to do here.
+    async fn take_turn(&self, subject: &str) -> Result<bool, StoreError>;
+
+    /// Gives turns back. Those of others stay.
+    async fn give_turns(&self, subjects: &[String]) -> Result<(), StoreError>;
+
+    // Records --------------------------------------------------------------------------------------------------------
+
+    /// Writes new candidates, each with its identities, its intent and what goes with it, unless somebody holds one of its
+    /// identities: one answer each, in order. All in one transaction.
+    async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError>;
 
     /// Writes all changes, or none.
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
 
     /// The tenant's candidate with this id.
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError>;
+
+    /// The tenant's candidates with these ids, in any order; those that are gone are left out.
+    async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError>;
 
     /// The tenant's candidates with this identity, at this connection or at all of them.
     async fn candidates(
@@ -112,6 +259,9 @@ pub trait Store: Send + Sync {
 
     /// The tenant's assignment with this id.
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError>;
+
+    /// The tenant's assignments with these ids, in any order.
+    async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError>;
 
     /// The tenant's assignments of this subject at this connection, newest first.
     async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError>;
@@ -127,9 +277,76 @@ pub trait Store: Send + Sync {
         page: &Page,
     ) -> Result<Vec<Assignment>, StoreError>;
 
+    // Intents --------------------------------------------------------------------------------------------------------
+
     /// The open intent of this record.
     async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError>;
 
-    /// Every open intent, oldest first.
-    async fn intents(&self) -> Result<Vec<Intent>, StoreError>;
+    /// The open intents of this subject, oldest first.
+    async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError>;
+
+    /// Open intents that nobody is sending and that are due by now, the longest due first.
+    async fn due_intents(&self, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError>;
+
+    /// Open intents that an instance was sending when it ended, oldest first.
+    async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;
+
+    /// How many open intents nobody is sending.
+    async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError>;
+
+    // Idempotency keys -----------------------------------------------------------------------------------------------
+
+    /// Takes a key, or says why not.
+    async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError>;
+
+    // Operations -----------------------------------------------------------------------------------------------------
+
+    /// Writes a new operation that has no rows yet; its state is `Receiving`, or `Running` where its rows follow at once.
+    async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError>;
+
+    /// Adds rows to an operation.
+    async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError>;
+
+    /// Turns an operation whose rows have all arrived from `Receiving` into the given one, under its key where it has one.
+    async fn accept_operation(&self, operation: &BulkOperation, key: Option<&KeyClaim>)
+    -> Result<Accepted, StoreError>;
+
+    /// Removes an operation with its rows.
+    async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError>;
+
+    /// The tenant's operation with this id.
+    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError>;
+
+    /// A part of the tenant's operations, newest first; those still being received are left out.
+    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError>;
+
+    /// Operations that are queued or running, oldest first.
+    async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError>;
+
+    /// An operation's rows in these states (all if empty) with an index of at least `from`, in order.
+    async fn items(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError>;
+
+    /// What the operation's rows were about so far, with the first row about each.
+    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError>;
+
+    /// Skips every waiting row of an operation; they keep what they ask for.
+    async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError>;
+
+    /// Lets every failed, skipped and unknown row of an ended operation wait again, forgets what those without a record
+    /// were about, and queues the operation. An unknown row keeps its record: it has to be settled first. Does nothing to
+    /// an operation that has not ended.
+    async fn requeue(&self, id: &OperationId) -> Result<(), StoreError>;
+
+    /// What a row about this is remembered by, within its operation.
+    fn subject_of(&self, operation: &OperationId, text: &str) -> Subject;
+
+    /// Removes operations that ended before `finished`, keys that expire before `now`, and what an instance that ended was
+    /// still receiving.
+    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError>;
 }

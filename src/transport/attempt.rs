@@ -56,12 +56,16 @@ impl Broken {
     }
 }
 
+/// Whether a request may leave now.
+pub(super) type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Stands between the body and the wire, and remembers how far the exchange came.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub(super) struct Gate(Arc<Progress>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Progress {
+    permit: Option<Permit>,
     body: AtomicU8,
     status: AtomicU16,
 }
@@ -71,8 +75,16 @@ impl Gate {
     const PASSED: u8 = 1;
     const SHUT: u8 = 2;
 
-    /// Lets the body through, unless the gate was shut before.
+    /// A gate that lets nothing through once the permit is withdrawn.
+    pub(super) fn new(permit: Option<Permit>) -> Self {
+        Self(Arc::new(Progress { permit, ..Progress::default() }))
+    }
+
+    /// Lets the body through, unless the gate was shut before or may not open any more.
     fn pass(&self) -> bool {
+        if self.0.permit.as_ref().is_some_and(|permit| !permit()) {
+            self.shut();
+        }
         self.turn(Self::PASSED)
     }
 

@@ -1,6 +1,6 @@
 //! [`Client`]: sends one request through all layers and gives back the answer, or the fault that ended it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 use url::Url;
 
-use super::attempt::{Broken, Gate, Kind, exchange, root};
+use super::attempt::{Broken, Gate, Kind, Permit, exchange, root};
 use super::breaker::{Breaker, Circuit, Verdict};
 use super::limit::{Busy, Limit};
 use super::message::{Answer, Draft, Request, Sign, Target};
@@ -54,6 +54,7 @@ struct Inner {
     http: reqwest::Client,
     breaker: Breaker,
     limit: Limit,
+    permit: OnceLock<Permit>,
 }
 
 impl Client {
@@ -91,7 +92,8 @@ impl Client {
     /// client it would wait for its own call to end.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        let Inner { name, base_url, settings, secrets, environment, http, breaker: _, limit: _ } = &*self.inner;
+        let Inner { name, base_url, settings, secrets, environment, http, breaker: _, limit: _, permit: _ } =
+            &*self.inner;
         Self::assembled(
             name.clone(),
             base_url.clone(),
@@ -136,6 +138,13 @@ impl Client {
         result.map_err(|fault| self.fault(request.operation, fault))
     }
 
+    /// Lets requests leave only while this says so; asked when the first byte is about to go. Said once, before anything
+    /// is sent.
+    pub fn only_while(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
+        // A second word would come from a second gateway over the same connection; the first stands.
+        drop(self.inner.permit.set(Arc::new(permit)));
+    }
+
     /// Whether calls go out at the moment.
     #[must_use]
     pub fn circuit(&self) -> Circuit {
@@ -178,7 +187,8 @@ impl Client {
     ) -> Self {
         let breaker = Breaker::new(&settings.breaker);
         let limit = Limit::new(settings.max_in_flight, settings.requests_per_second, settings.timeout.0);
-        Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, http, breaker, limit }) }
+        let permit = OnceLock::new();
+        Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, http, breaker, limit, permit }) }
     }
 
     /// Breaker, then concurrency. The breaker stands outside, so that nobody queues for a vendor that fails; and it is
@@ -270,7 +280,12 @@ impl Client {
 
         let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
         *outgoing.headers_mut() = headers;
-        let gate = Gate::default();
+        let permit = self.inner.permit.get();
+        if permit.is_some_and(|permit| !permit()) {
+            let detail = "This instance has lost touch with the store it shares, so it sends nothing.";
+            return Err(Broken::ours(Fault::new(Code::StoreUnavailable, detail).after(Some(SHORTEST_WAIT))));
+        }
+        let gate = Gate::new(permit.cloned());
         let exchange = exchange(http, outgoing, request.body.clone(), settings.max_response_bytes.0, &gate);
         match timeout_at(deadline, exchange).await {
             Ok(ended) => ended,

@@ -112,9 +112,11 @@ impl Running {
         let environment = &process.environment;
         let store = SqliteStore::in_memory(store.keyring, environment.clone());
         let store = store.map_err(|error| Failure::other("the store in memory", error))?;
-        let gateway = Gateway::start(Arc::new(store), parts.connections, parts.catalogue, environment.clone())
-            .await
-            .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
+        let retention = config.store.kept();
+        let gateway =
+            Gateway::start(Arc::new(store), parts.connections, parts.catalogue, environment.clone(), retention)
+                .await
+                .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
         let router = http::router(&face(config, gateway.clone(), process));
         let stop = CancellationToken::new();
         let server = tokio::spawn(http::serve(listener, router, stop.clone().cancelled_owned(), GRACE));

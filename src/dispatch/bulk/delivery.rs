@@ -1,160 +1,54 @@
-//! Sending a bulk's rows: packed into vendor calls, several at once, each row's outcome written down with those of its call.
+//! One call's rows, their intents in the store: sent, split where the vendor refuses the call whole, tried again where
+//! nothing came of it through no fault of the rows, and each row's end written down with those of its call.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use futures_util::StreamExt;
-use futures_util::stream;
-
-use super::Results;
+use super::worker::Work;
 use crate::dispatch::connections::Connection;
-use crate::dispatch::journal::{Done, assignment_path, candidate_path};
+use crate::dispatch::journal::Done;
 use crate::dispatch::packing::packed;
-use crate::dispatch::subjects::Turn;
-use crate::dispatch::{Caller, CandidateAnswer, Gateway, Written, call, store_lost};
-use crate::domain::assignment::{Assignment, AssignmentState};
-use crate::domain::candidate::Candidate;
+use crate::dispatch::turns::Turn;
+use crate::dispatch::{Gateway, call, store_fault};
+use crate::domain::assignment::{Assignment, NewAssignment};
+use crate::domain::candidate::{Candidate, NewCandidate};
 use crate::domain::journal::{Intent, Write};
+use crate::domain::operation::Item;
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, Reach};
-use crate::domain::vendor::{Applied, Attempt, Booked, Packing, Row, Vendor};
-use crate::secret::Secret;
-use crate::store::{Change, StoreError};
+use crate::domain::vendor::{Attempt, Packing, Row, Vendor};
+use crate::store::{Change, StoreError, Subject};
+
+/// Rows that share one vendor call.
+pub(super) enum Planned {
+    People(Vec<Person>),
+    Bookings(Vec<Order>),
+}
+
+/// A row about a person, planned.
+pub(super) struct Person {
+    pub(super) item: Item,
+    pub(super) new: NewCandidate,
+    pub(super) prepared: crate::dispatch::candidates::Prepared,
+    pub(super) subjects: Vec<Subject>,
+}
+
+/// A row about a booking, planned.
+pub(super) struct Order {
+    pub(super) item: Item,
+    pub(super) order: NewAssignment,
+    pub(super) assignment: Assignment,
+    pub(super) intent: Intent,
+    pub(super) subjects: Vec<Subject>,
+}
 
 /// A row whose record and intent are in the store.
 pub(super) struct Ready<R> {
-    pub(super) index: usize,
     pub(super) record: R,
     pub(super) intent: Intent,
-    pub(super) own_password: Option<Secret>,
     // Held until the row's outcome is in the store: whoever has it next must not find the write open still.
     pub(super) turn: Turn,
 }
 
-impl Gateway {
-    /// Sends every row that is ready, packed into calls, several calls at once.
-    pub(super) async fn deliver_all<R: Record>(
-        &self,
-        caller: &Caller,
-        connection: &Connection,
-        ready: Vec<Ready<R>>,
-        failures: &Failures,
-        results: &mut Results<R::Answer>,
-    ) {
-        let packings: Vec<Packing> = ready.iter().map(|row| packing(connection.vendor(), &row.intent.write)).collect();
-        let mut rows: Vec<Option<Ready<R>>> = ready.into_iter().map(Some).collect();
-        let calls: Vec<Vec<Ready<R>>> = packed(&packings, |most| connection.batch(most))
-            .into_iter()
-            .map(|positions| positions.into_iter().filter_map(|position| rows[position].take()).collect())
-            .collect();
-        let mut ended = stream::iter(calls)
-            .map(|rows| self.deliver_call(caller, connection, rows, failures))
-            .buffer_unordered(connection.max_in_flight());
-        while let Some(ends) = ended.next().await {
-            for (index, end) in ends {
-                results[index] = Some(end);
-            }
-        }
-    }
-
-    /// Sends one call's rows; a call refused whole is split and sent again in parts.
-    async fn deliver_call<R: Record>(
-        &self,
-        caller: &Caller,
-        connection: &Connection,
-        rows: Vec<Ready<R>>,
-        failures: &Failures,
-    ) -> Vec<(usize, Result<Written<R::Answer>, Fault>)> {
-        let mut ended = Vec::with_capacity(rows.len());
-        let mut parts = vec![rows];
-        while let Some(mut rows) = parts.pop() {
-            if failures.reached() {
-                ended.extend(self.skip(rows).await);
-                continue;
-            }
-            let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
-            let answers = self.send(connection, &writes, &call(caller, Attempt::First)).await;
-            if rows.len() > 1 && answers.iter().all(refused_whole) {
-                match self.another_attempt(connection, &mut rows).await {
-                    Ok(()) => {
-                        let second = rows.split_off(rows.len() / 2);
-                        parts.extend([second, rows]);
-                    }
-                    Err(error) => ended.extend(rows.iter().map(|row| (row.index, Err(left_open(&error, row))))),
-                }
-                continue;
-            }
-            let ends = self.conclude_all(connection, rows, answers).await;
-            for (_, end) in &ends {
-                failures.add(end);
-            }
-            ended.extend(ends);
-        }
-        ended
-    }
-
-    /// Journals one more attempt of rows that are about to be sent again.
-    async fn another_attempt<R: Record>(
-        &self,
-        connection: &Connection,
-        rows: &mut [Ready<R>],
-    ) -> Result<(), StoreError> {
-        let now = self.0.environment.now();
-        for row in rows.iter_mut() {
-            row.intent.attempts += 1;
-            row.intent.started = now;
-            row.intent.settle_from = connection.settle_from(now);
-        }
-        let changes = rows.iter().map(|row| Change::Intent(row.intent.clone())).collect();
-        self.0.store.commit(changes).await
-    }
-
-    /// Writes down how the rows of one call ended, in one transaction.
-    async fn conclude_all<R: Record>(
-        &self,
-        connection: &Connection,
-        rows: Vec<Ready<R>>,
-        answers: Vec<Row<Done>>,
-    ) -> Vec<(usize, Result<Written<R::Answer>, Fault>)> {
-        let (mut changes, mut ended) = (Vec::new(), Vec::with_capacity(rows.len()));
-        let (mut places, mut turns) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-        for (row, answer) in rows.into_iter().zip(answers) {
-            let Ready { index, record, intent, own_password, turn } = row;
-            let there = matches!(&answer, Ok(Applied { value: Done::Booked(Booked { already_there: true, .. }), .. }));
-            places.push((index, record.path()));
-            turns.push(turn);
-            let (more, end) = record.after(self, connection, intent, answer);
-            changes.extend(more);
-            let end = end.map(|record| R::answer(record, own_password));
-            let end = end.map(|answer| if there { Written::Existing(answer) } else { Written::Created(answer) });
-            ended.push((index, end));
-        }
-        let kept = self.0.store.commit(changes).await;
-        drop(turns);
-        match kept {
-            Ok(()) => ended,
-            Err(error) => {
-                let fault = store_lost(&error, "");
-                places.into_iter().map(|(index, path)| (index, Err(fault.clone().at(path)))).collect()
-            }
-        }
-    }
-
-    /// Takes back rows that are not going to be sent.
-    async fn skip<R: Record>(&self, rows: Vec<Ready<R>>) -> Vec<(usize, Result<Written<R::Answer>, Fault>)> {
-        // The rows keep their turns until they are taken back: nobody may settle them meanwhile.
-        let changes = rows.iter().flat_map(|row| row.record.clone().withdrawn()).collect();
-        match self.0.store.commit(changes).await {
-            Ok(()) => rows.into_iter().map(|row| (row.index, Err(skipped()))).collect(),
-            Err(error) => rows.iter().map(|row| (row.index, Err(left_open(&error, row)))).collect(),
-        }
-    }
-}
-
-/// What bulk needs of a record, besides what every write needs.
+/// What a call needs of a record, besides what every write needs.
 pub(super) trait Record: Clone + Send + Sync + Sized + 'static {
-    type Answer: Clone + Send + Sync + 'static;
-
-    fn path(&self) -> String;
     fn after(
         self,
         gateway: &Gateway,
@@ -162,17 +56,9 @@ pub(super) trait Record: Clone + Send + Sync + Sized + 'static {
         intent: Intent,
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Self, Fault>);
-    fn answer(self, own_password: Option<Secret>) -> Self::Answer;
-    fn withdrawn(self) -> Vec<Change>;
 }
 
 impl Record for Candidate {
-    type Answer = CandidateAnswer;
-
-    fn path(&self) -> String {
-        candidate_path(&self.id)
-    }
-
     fn after(
         self,
         gateway: &Gateway,
@@ -182,23 +68,9 @@ impl Record for Candidate {
     ) -> (Vec<Change>, Result<Self, Fault>) {
         gateway.candidate_after(connection, self, intent, row)
     }
-
-    fn answer(self, own_password: Option<Secret>) -> CandidateAnswer {
-        CandidateAnswer { candidate: self, initial_password: own_password }
-    }
-
-    fn withdrawn(self) -> Vec<Change> {
-        vec![Change::EraseCandidate(self.id)]
-    }
 }
 
 impl Record for Assignment {
-    type Answer = Self;
-
-    fn path(&self) -> String {
-        assignment_path(&self.id)
-    }
-
     fn after(
         self,
         gateway: &Gateway,
@@ -208,51 +80,101 @@ impl Record for Assignment {
     ) -> (Vec<Change>, Result<Self, Fault>) {
         gateway.assignment_after(connection, self, intent, row)
     }
-
-    fn answer(self, _: Option<Secret>) -> Self {
-        self
-    }
-
-    fn withdrawn(self) -> Vec<Change> {
-        let id = self.id.to_string();
-        let failed = Self { state: AssignmentState::Failed, outcome: Outcome::NotApplied, ..self };
-        vec![Change::Assignment(failed), Change::Settled(id)]
-    }
 }
 
-/// Counts failed rows against `failOnErrors`.
-pub(super) struct Failures {
-    most: usize,
-    failed: AtomicUsize,
-}
-
-impl Failures {
-    pub(super) fn new(most: Option<usize>) -> Self {
-        Self { most: most.unwrap_or(usize::MAX), failed: AtomicUsize::new(0) }
-    }
-
-    pub(super) fn reached(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) >= self.most
-    }
-
-    pub(super) fn add<T>(&self, end: &Result<T, Fault>) {
-        if end.is_err() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+impl Work {
+    /// Sends rows that are ready. What cannot be written down is written later; nothing is lost with it.
+    pub(super) async fn send_ready<R: Record>(
+        &self,
+        connection: &Connection,
+        rows: Vec<Ready<R>>,
+    ) -> Result<(), Fault> {
+        let mut parts = vec![(rows, 1)];
+        while let Some((mut rows, tried)) = parts.pop() {
+            let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
+            let answers = self.gateway.send(connection, &writes, &call(&self.caller, Attempt::First)).await;
+            let again = answers.iter().all(|answer| answer.as_ref().is_err_and(of_the_moment));
+            if again && tried < connection.bulk_attempts() && !self.rests() {
+                let wait = answers.iter().filter_map(|answer| answer.as_ref().err()?.retry_after).max();
+                tokio::time::sleep(wait.unwrap_or_else(|| connection.bulk_pause())).await;
+                self.another_attempt(connection, &mut rows).await.map_err(|error| store_fault(&error))?;
+                parts.push((rows, tried + 1));
+            } else if rows.len() > 1 && !again && answers.iter().all(refused_whole) {
+                self.another_attempt(connection, &mut rows).await.map_err(|error| store_fault(&error))?;
+                let second = rows.split_off(rows.len() / 2);
+                parts.extend([(second, tried), (rows, tried)]);
+            } else {
+                self.conclude_all(connection, rows, answers).await?;
+            }
         }
+        Ok(())
     }
 
-    /// Counts what failed before anything was sent, once more from the beginning.
-    pub(super) fn count<A>(&self, results: &Results<A>) {
-        let failed = results.iter().filter(|result| matches!(result, Some(Err(_)))).count();
-        self.failed.store(failed, Ordering::Relaxed);
+    /// Journals one more attempt of rows that are about to be sent again.
+    async fn another_attempt<R>(&self, connection: &Connection, rows: &mut [Ready<R>]) -> Result<(), StoreError> {
+        for row in rows.iter_mut() {
+            row.intent.attempts += 1;
+            self.begun(connection, &mut row.intent);
+        }
+        let changes: Vec<Change> = rows.iter().map(|row| Change::Intent(row.intent.clone())).collect();
+        let kept = self.gateway.0.store.commit(changes).await;
+        if kept.is_err() {
+            // Nothing came of the last attempt and none follows: the rows rest, and the background sends them.
+            let rests = rows.iter().map(|row| {
+                let mut intent = row.intent.clone();
+                let now = self.gateway.0.environment.now();
+                crate::dispatch::journal::rest(&mut intent, connection.repeat_of(&row.intent.write), now, now);
+                Change::Intent(intent)
+            });
+            self.gateway.keep_loose(rests.collect());
+        }
+        kept
     }
+
+    /// The intent's attempt begins now.
+    pub(super) fn begun(&self, connection: &Connection, intent: &mut Intent) {
+        intent.started = self.gateway.0.environment.now();
+        intent.settle_from = connection.settle_from(intent.started);
+        intent.due = Some(intent.settle_from);
+    }
+
+    /// Writes down how the rows of one call ended, in one transaction.
+    async fn conclude_all<R: Record>(
+        &self,
+        connection: &Connection,
+        rows: Vec<Ready<R>>,
+        answers: Vec<Row<Done>>,
+    ) -> Result<(), Fault> {
+        let (mut changes, mut turns, mut failed) = (Vec::new(), Vec::with_capacity(rows.len()), 0);
+        for (row, answer) in rows.into_iter().zip(answers) {
+            let Ready { record, intent, turn } = row;
+            turns.push(turn);
+            let (more, end) = record.after(&self.gateway, connection, intent, answer);
+            changes.extend(more);
+            failed += u64::from(end.is_err());
+        }
+        self.failures.add(failed);
+        let kept = self.gateway.kept(changes, &format!("/operations/{}", self.operation.id)).await;
+        drop(turns);
+        kept
+    }
+}
+
+/// Rows packed into the largest calls the vendor takes safely.
+pub(super) fn in_calls<P>(connection: &Connection, rows: Vec<P>, write: impl Fn(&P) -> &Write) -> Vec<Vec<P>> {
+    let packings: Vec<Packing> = rows.iter().map(|row| packing(connection.vendor(), write(row))).collect();
+    let mut rows: Vec<Option<P>> = rows.into_iter().map(Some).collect();
+    packed(&packings, |most| connection.batch(most))
+        .into_iter()
+        .map(|positions| positions.into_iter().filter_map(|position| rows[position].take()).collect())
+        .collect()
 }
 
 fn packing(vendor: &dyn Vendor, write: &Write) -> Packing {
     match write {
         Write::Register(registration) => vendor.packing_of_registration(registration),
         Write::Assign(booking) => vendor.packing_of_booking(booking),
-        Write::Update(_) | Write::Hide(_) | Write::Cancel(_) => Packing::Alone,
+        Write::Update(_) | Write::Hide(_) | Write::Cancel(_) | Write::Enrol(_) => Packing::Alone,
     }
 }
 
@@ -260,13 +182,11 @@ fn refused_whole(answer: &Row<Done>) -> bool {
     matches!(answer, Err(fault) if fault.reach == Reach::Call && fault.outcome == Outcome::NotApplied)
 }
 
-/// A row whose intent could not be taken back or renewed: nothing of it was applied, but the runner will send it.
-fn left_open<R: Record>(error: &StoreError, row: &Ready<R>) -> Fault {
-    tracing::error!(%error, "a row that was not sent stays open in the store");
-    let detail = "The store failed before the row could be taken back; it was not sent, but still may be.";
-    Fault::unknown(Code::StoreUnavailable, detail).at(row.record.path())
-}
-
-pub(super) fn skipped() -> Fault {
-    Fault::new(Code::Skipped, "The bulk stopped before this row: as many rows failed as failOnErrors allows.")
+/// Whether nothing came of a call because of how things stand at the moment: the rows are in order and worth another try.
+fn of_the_moment(fault: &Fault) -> bool {
+    let moment = matches!(
+        fault.code,
+        Code::ConnectionSaturated | Code::VendorCircuitOpen | Code::VendorRateLimited | Code::VendorUnreachable
+    );
+    moment && fault.outcome == Outcome::NotApplied
 }

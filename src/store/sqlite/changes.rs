@@ -2,11 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::query;
+use super::{keys, operations, query};
 use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::records::{AssignmentRow, CandidateRow, Indexed, IntentRow, Records, RowChange, SealedRow};
+use crate::store::records::{
+    AssignmentRow, CandidateRow, ClaimantRow, Indexed, IntentRow, Records, RowChange, SealedRow,
+};
 use crate::store::seal::Blind;
 
 /// [`crate::store::Claim`] before anything is opened.
@@ -14,16 +16,21 @@ pub(super) enum Claimed {
     Written,
     Held(Vec<SealedRow>),
     HeldByOthers,
+    Withdrawn,
 }
 
-/// Writes the candidate with its identities and its intent, unless somebody holds one of the identities.
-pub(super) fn claim(
-    connection: &Connection,
-    records: &Records,
-    candidate: &CandidateRow,
-    identities: &[Identity],
-    intent: &IntentRow,
-) -> Result<Claimed, StoreError> {
+/// What every change needs to be written.
+pub(super) struct Hand<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) records: &'a Records,
+    pub(super) instance: &'a str,
+}
+
+/// Writes the candidate with its identities, its intent and what goes with it, unless somebody holds one of the identities
+/// or its row is not waiting any more.
+pub(super) fn claim(hand: &Hand<'_>, claimant: &ClaimantRow) -> Result<Claimed, StoreError> {
+    let Hand { connection, records, instance: _ } = hand;
+    let ClaimantRow { candidate, identities, intent, with } = claimant;
     let mut held: Vec<String> = Vec::new();
     for identity in identities {
         for (tenant, holder) in holders(connection, records, &candidate.connection, identity)? {
@@ -38,6 +45,13 @@ pub(super) fn claim(
     if !held.is_empty() {
         return Ok(Claimed::Held(query::candidates_by_id(connection, &candidate.tenant, None, &held)?));
     }
+    // Before anything else is written: only the claim of a row can be refused here.
+    for change in with {
+        match apply(hand, change) {
+            Err(StoreError::Withdrawn) => return Ok(Claimed::Withdrawn),
+            applied => applied?,
+        }
+    }
     insert_candidate(connection, candidate)?;
     for lookup in &candidate.lookups {
         insert_lookup(connection, candidate, lookup)?;
@@ -46,19 +60,34 @@ pub(super) fn claim(
         let indexed = records.identity(&candidate.connection, identity);
         insert_identity(connection, &candidate.connection, &candidate.tenant, &candidate.id, &indexed)?;
     }
-    put_intent(connection, intent)?;
+    put_intent(hand, intent)?;
     Ok(Claimed::Written)
 }
 
 /// Applies one change.
-pub(super) fn apply(connection: &Connection, records: &Records, change: &RowChange) -> Result<(), StoreError> {
+pub(super) fn apply(hand: &Hand<'_>, change: &RowChange) -> Result<(), StoreError> {
+    let Hand { connection, records, instance: _ } = hand;
     match change {
         RowChange::Candidate(candidate) => update_candidate(connection, candidate),
         RowChange::Identities(id, identities) => set_identities(connection, records, id, identities),
         RowChange::EraseCandidate(id) => erase_candidate(connection, id),
         RowChange::Assignment(assignment) => put_assignment(connection, assignment),
-        RowChange::Intent(intent) => put_intent(connection, intent),
+        RowChange::Intent(intent) => put_intent(hand, intent),
         RowChange::Settled(record) => settle(connection, record),
+        RowChange::KeyBound(token, record) => keys::bind(connection, token, record),
+        RowChange::KeyAnswered(token, sealed) => keys::answer(connection, token, sealed),
+        RowChange::KeyOpen(token) => keys::open(connection, token),
+        RowChange::KeyFreed(token) => keys::free(connection, token),
+        RowChange::ItemClaimed(at, record, subjects) => {
+            operations::claim_item(connection, at.operation.as_str(), at.index, record, subjects)
+        }
+        RowChange::ItemEnded(end) => operations::end_item(connection, end),
+        RowChange::ItemSubjects(at, subjects) => {
+            operations::remember_item(connection, at.operation.as_str(), at.index, subjects)
+        }
+        RowChange::ItemWaiting(at) => operations::requeue_item(connection, at.operation.as_str(), at.index),
+        RowChange::Operation(operation) => operations::put(connection, operation),
+        RowChange::OperationCancelling(id) => operations::cancel(connection, id.as_str()),
     }
 }
 
@@ -215,15 +244,40 @@ fn put_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result
 }
 
 /// Written even for a record that is gone: no write leaves without its intent.
-fn put_intent(connection: &Connection, intent: &IntentRow) -> Result<(), StoreError> {
-    let IntentRow { record, tenant, connection: name, operation, started, settle_from, attempts, sealed } = intent;
-    connection
+fn put_intent(hand: &Hand<'_>, intent: &IntentRow) -> Result<(), StoreError> {
+    let IntentRow {
+        record,
+        tenant,
+        connection: name,
+        operation,
+        subject,
+        started,
+        settle_from,
+        due,
+        attempts,
+        under_way,
+        sealed,
+    } = intent;
+    let owner = under_way.then_some(hand.instance);
+    hand.connection
         .prepare_cached(
             "INSERT OR REPLACE INTO intents
-                 (record, tenant, connection, operation, started, settle_from, attempts, sealed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (record, tenant, connection, operation, started, settle_from, attempts, sealed, subject, owner, due)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
-        .execute(params![record, tenant, name, operation, started, settle_from, attempts, sealed])?;
+        .execute(params![
+            record,
+            tenant,
+            name,
+            operation,
+            started,
+            settle_from,
+            attempts,
+            sealed,
+            subject,
+            owner,
+            due
+        ])?;
     Ok(())
 }
 

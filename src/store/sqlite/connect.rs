@@ -16,7 +16,8 @@ use crate::store::records::Records;
 pub(super) const APPLICATION_ID: i64 = 0x6578_6774;
 
 /// One file a version, in order. A released one is never edited.
-pub(super) const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
+pub(super) const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_operations.sql")];
 
 /// How long a statement waits for others that hold the file (a backup).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,6 +121,22 @@ fn check_keys(connection: &mut Connection, records: &Records) -> Result<(), Stor
     Ok(transaction.commit()?)
 }
 
+/// From now on this instance is the one that serves: all earlier ones have ended, however they did.
+pub(super) fn take_over(connection: &mut Connection, instance: &str) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("UPDATE instances SET ended = 1", [])?;
+    // Those nothing points to any more are forgotten.
+    transaction.execute(
+        "DELETE FROM instances WHERE id NOT IN (
+             SELECT owner FROM intents WHERE owner IS NOT NULL
+             UNION SELECT owner FROM idempotency_keys WHERE owner IS NOT NULL
+             UNION SELECT owner FROM operations WHERE owner IS NOT NULL AND state = 'receiving')",
+        [],
+    )?;
+    transaction.execute("INSERT INTO instances (id, ended) VALUES (?1, 0)", [instance])?;
+    Ok(transaction.commit()?)
+}
+
 /// Absolute, because `SQLite` reads a name that begins with `file:` as an address.
 fn location(path: &Path) -> Result<PathBuf, StoreError> {
     std::path::absolute(path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
@@ -144,6 +161,6 @@ fn naming(path: &Path, error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(detail) => StoreError::Unavailable(format!("{}: {detail}", path.display())),
         StoreError::Unreadable(detail) => StoreError::Unreadable(format!("{}: {detail}", path.display())),
-        other @ StoreError::Conflict => other,
+        other @ (StoreError::Conflict | StoreError::Withdrawn | StoreError::Ended) => other,
     }
 }

@@ -7,18 +7,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::records::{Records, SealedRow};
-use super::{AssignmentFilter, Change, Claim, Keyring, Page, Store, StoreError};
+use super::records::{ItemRow, OperationRow, Records, SealedRow, micros};
+use super::{
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Keyring, Page, Peer, Purged, Store,
+    StoreError, Subject, Unsettled,
+};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::environment::Environment;
-use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
+use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress};
 
 mod changes;
 mod connect;
+mod keys;
+mod operations;
 mod owner;
 mod query;
 mod readers;
@@ -26,7 +33,7 @@ mod readers;
 mod tests;
 mod writer;
 
-use changes::Claimed;
+use changes::{Claimed, Hand};
 use owner::Owner;
 use readers::Readers;
 use writer::Writer;
@@ -34,6 +41,7 @@ use writer::Writer;
 /// The store in one `SQLite` file, or in memory. Dropping it waits until everything handed over is committed.
 pub struct SqliteStore {
     records: Arc<Records>,
+    instance: Arc<str>,
     // Before the writer, so closed before it: the last connection to close tidies the write-ahead log away, and only one
     // that may write can.
     readers: Option<Readers>,
@@ -52,8 +60,7 @@ impl SqliteStore {
     pub fn open(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
         let records = Arc::new(Records::new(keyring, environment));
         let connection = connect::writer(path, &records)?;
-        let readers = Some(Readers::open(path)?);
-        Ok(Self { records, readers, writer: Writer::start(connection)?, _owner: None })
+        Self::assembled(records, connection, Some(Readers::open(path)?), None)
     }
 
     /// The store in this file, for the one process that serves from it.
@@ -62,7 +69,11 @@ impl SqliteStore {
     /// As [`SqliteStore::open`], and [`StoreError::Unavailable`] if another process serves from it.
     pub fn open_to_serve(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
         let owner = Owner::of(path)?;
-        Ok(Self { _owner: Some(owner), ..Self::open(path, keyring, environment)? })
+        let records = Arc::new(Records::new(keyring, environment));
+        let mut connection = connect::writer(path, &records)?;
+        let readers = Some(Readers::open(path)?);
+        connect::take_over(&mut connection, records.instance())?;
+        Self::assembled(records, connection, readers, Some(owner))
     }
 
     /// A store that is gone when it is dropped, for demonstrations and tests.
@@ -72,7 +83,26 @@ impl SqliteStore {
     pub fn in_memory(keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
         let records = Arc::new(Records::new(keyring, environment));
         let connection = connect::memory(&records)?;
-        Ok(Self { records, readers: None, writer: Writer::start(connection)?, _owner: None })
+        Self::assembled(records, connection, None, None)
+    }
+
+    fn assembled(
+        records: Arc<Records>,
+        connection: Connection,
+        readers: Option<Readers>,
+        owner: Option<Owner>,
+    ) -> Result<Self, StoreError> {
+        let instance = records.instance().into();
+        Ok(Self { records, instance, readers, writer: Writer::start(connection)?, _owner: owner })
+    }
+
+    /// Writes as a whole, or not at all.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Hand<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (records, instance) = (Arc::clone(&self.records), Arc::clone(&self.instance));
+        self.writer.run(move |connection| work(&Hand { connection, records: &records, instance: &instance })).await
     }
 
     /// A database in memory is seen by its one connection only, so there the writer reads.
@@ -104,32 +134,59 @@ impl Store for SqliteStore {
         self.read(query::ping).await
     }
 
-    async fn claim(
-        &self,
-        candidate: &Candidate,
-        identities: &[Identity],
-        intent: &Intent,
-    ) -> Result<Claim, StoreError> {
-        let candidate = self.records.candidate_row(candidate)?;
-        let intent = self.records.intent_row(intent)?;
-        let (records, identities) = (Arc::clone(&self.records), identities.to_vec());
+    fn shared(&self) -> bool {
+        false
+    }
+
+    async fn beat(&self) -> Result<Vec<Peer>, StoreError> {
+        // The file belongs to one process, which the system itself sees to.
+        self.ping().await.map(|()| Vec::new())
+    }
+
+    async fn end_instance(&self, _peer: &Peer) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn take_turn(&self, _subject: &str) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn give_turns(&self, _subjects: &[String]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError> {
+        let rows = claimants.into_iter().map(|claimant| self.records.claimant(claimant));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let claimed = self
-            .writer
-            .run(move |connection| changes::claim(connection, &records, &candidate, &identities, &intent))
+            .write(move |hand| rows.iter().map(|row| changes::claim(hand, row)).collect::<Result<Vec<_>, _>>())
             .await?;
-        Ok(match claimed {
-            Claimed::Written => Claim::Claimed,
-            Claimed::Held(rows) => Claim::Held(self.open_all(&rows, Records::candidate)?),
-            Claimed::HeldByOthers => Claim::HeldByOthers,
-        })
+        let claims = claimed.into_iter().map(|claimed| {
+            Ok(match claimed {
+                Claimed::Written => Claim::Claimed,
+                Claimed::Held(rows) => Claim::Held(self.open_all(&rows, Records::candidate)?),
+                Claimed::HeldByOthers => Claim::HeldByOthers,
+                Claimed::Withdrawn => Claim::Withdrawn,
+            })
+        });
+        claims.collect()
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let rows = changes.into_iter().map(|change| self.records.change(change)).collect::<Result<Vec<_>, _>>()?;
-        let records = Arc::clone(&self.records);
-        self.writer
-            .run(move |connection| rows.iter().try_for_each(|row| changes::apply(connection, &records, row)))
-            .await
+        let rows = self.records.changes(changes)?;
+        self.write(move |hand| rows.iter().try_for_each(|row| changes::apply(hand, row))).await
+    }
+
+    async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
+        let (tenant, ids) = (tenant.to_owned(), ids.to_vec());
+        let rows = self.read(move |connection| query::candidates_by_id(connection, &tenant, None, &ids)).await?;
+        self.open_all(&rows, Records::candidate)
+    }
+
+    async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
+        let (tenant, ids) = (tenant.to_owned(), ids.to_vec());
+        let rows = self.read(move |connection| query::assignments_by_id(connection, &tenant, &ids)).await?;
+        self.open_all(&rows, Records::assignment)
     }
 
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
@@ -188,9 +245,115 @@ impl Store for SqliteStore {
         row.map(|row| self.records.intent(&row)).transpose()
     }
 
-    async fn intents(&self) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(query::intents).await?;
+    async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
+        let forms = self.records.turn_forms(subject);
+        let rows = self.read(move |connection| query::intents_of(connection, &forms)).await?;
         self.open_all(&rows, Records::intent)
+    }
+
+    async fn due_intents(&self, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        let rows = self.read(move |connection| query::due_intents(connection, micros(now), limit)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        let rows = self.read(move |connection| query::orphans(connection, limit)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
+        self.read(query::unsettled).await
+    }
+
+    async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {
+        let claim = self.records.key_row(claim);
+        self.write(move |hand| keys::take(hand.connection, hand.records, &claim, hand.instance)).await
+    }
+
+    async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError> {
+        let operation = operation.clone();
+        self.write(move |hand| operations::open(hand.connection, &operation, hand.instance)).await
+    }
+
+    async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError> {
+        let rows = items.into_iter().map(|item| self.records.item_row(item)).collect::<Result<Vec<_>, _>>()?;
+        self.write(move |hand| operations::add_items(hand.connection, &rows)).await
+    }
+
+    async fn accept_operation(
+        &self,
+        operation: &BulkOperation,
+        key: Option<&KeyClaim>,
+    ) -> Result<Accepted, StoreError> {
+        let (operation, key) = (operation.clone(), key.map(|claim| self.records.key_row(claim)));
+        self.write(move |hand| {
+            operations::accept(hand.connection, hand.records, &operation, key.as_ref(), hand.instance)
+        })
+        .await
+    }
+
+    async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |hand| operations::discard(hand.connection, &id)).await
+    }
+
+    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError> {
+        let (tenant, id) = (tenant.to_owned(), id.to_string());
+        let found = self.read(move |connection| operations::one(connection, &tenant, &id)).await?;
+        found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
+    }
+
+    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError> {
+        let (tenant, page) = (tenant.to_owned(), page.clone());
+        let found = self.read(move |connection| operations::page(connection, &tenant, &page)).await?;
+        found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
+    }
+
+    async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError> {
+        let rows = self.read(move |connection| operations::unfinished(connection, limit)).await?;
+        rows.into_iter().map(OperationRow::operation).collect()
+    }
+
+    async fn items(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError> {
+        let (text, states) = (id.to_string(), states.to_vec());
+        let rows = self.read(move |connection| operations::items(connection, &text, &states, from, limit)).await?;
+        rows.iter()
+            .map(|row: &ItemRow| self.records.item(ItemRef { operation: id.clone(), index: row.index() }, row))
+            .collect()
+    }
+
+    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError> {
+        let text = id.to_string();
+        let rows = self.read(move |connection| operations::subjects(connection, &text)).await?;
+        Ok(Records::item_subjects(&rows))
+    }
+
+    async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
+        let id = id.to_string();
+        self.write(move |hand| operations::skip_waiting(hand.connection, &id)).await
+    }
+
+    async fn requeue(&self, id: &OperationId) -> Result<(), StoreError> {
+        let id = id.to_string();
+        self.write(move |hand| operations::requeue(hand.connection, &id)).await
+    }
+
+    fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {
+        self.records.item_subject(operation, text)
+    }
+
+    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {
+        self.write(move |hand| {
+            let operations = operations::purge(hand.connection, micros(finished))?;
+            Ok(Purged { operations, keys: keys::purge(hand.connection, micros(now))? })
+        })
+        .await
     }
 }
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::domain::candidate::Identity;
 use crate::store::records::{Records, SealedRow, assignment_state};
 use crate::store::seal::Blind;
-use crate::store::{AssignmentFilter, Page, StoreError};
+use crate::store::{AssignmentFilter, Page, StoreError, Unsettled};
 
 /// Fails if the schema cannot be read.
 pub(super) fn ping(connection: &Connection) -> Result<(), StoreError> {
@@ -88,6 +88,15 @@ pub(super) fn assignment(connection: &Connection, tenant: &str, id: &str) -> Res
     )
 }
 
+pub(super) fn assignments_by_id(
+    connection: &Connection,
+    tenant: &str,
+    ids: &[String],
+) -> Result<Vec<SealedRow>, StoreError> {
+    let found = ids.iter().map(|id| assignment(connection, tenant, id));
+    Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
 /// The tenant's assignments of a subject in any of its forms, newest first.
 pub(super) fn bookings(
     connection: &Connection,
@@ -161,11 +170,50 @@ pub(super) fn intent(connection: &Connection, record: &str) -> Result<Option<Sea
     one(connection, "SELECT record, tenant, connection, sealed FROM intents WHERE record = ?1", [record])
 }
 
-/// Every open intent, oldest first.
-pub(super) fn intents(connection: &Connection) -> Result<Vec<SealedRow>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT record, tenant, connection, sealed FROM intents ORDER BY started, record")?;
-    let rows = statement.query_map([], sealed_row)?;
+/// The open intents of a subject in any of its forms, oldest first.
+pub(super) fn intents_of(connection: &Connection, subject: &[Blind]) -> Result<Vec<SealedRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ?1 ORDER BY started, record",
+    )?;
+    let mut found = Vec::new();
+    for form in subject {
+        for row in statement.query_map([form], sealed_row)? {
+            found.push(row?);
+        }
+    }
+    Ok(found)
+}
+
+/// Open intents nobody is sending that are due, the longest due first.
+pub(super) fn due_intents(connection: &Connection, now: i64, limit: usize) -> Result<Vec<SealedRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE owner IS NULL AND due IS NOT NULL AND due <= ?1 ORDER BY due LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![now, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Open intents that an instance was sending when it ended.
+pub(super) fn orphans(connection: &Connection, limit: usize) -> Result<Vec<SealedRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE owner IS NOT NULL AND owner IN (SELECT id FROM instances WHERE ended = 1)
+         ORDER BY started, record LIMIT ?1",
+    )?;
+    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Open intents nobody is sending, counted.
+pub(super) fn unsettled(connection: &Connection) -> Result<Vec<Unsettled>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT connection, operation, count(*) FROM intents WHERE owner IS NULL GROUP BY connection, operation",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
+        Ok(Unsettled { connection: row.get(0)?, operation: row.get(1)?, count })
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -7,26 +7,32 @@
 //! A record is JSON inside its seal. A member added to a stored type later needs `#[serde(default)]`, or the records of
 //! before can no longer be read; the tests hold the first form of each.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use self::intents::IntentRecord;
 use super::seal::{Blind, KeyId, Keyring, Place, SealError};
-use super::{Change, StoreError};
+use super::{Change, Claimant, StoreError, Subject};
 use crate::domain::assignment::{Assignment, AssignmentState};
-use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
+use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::environment::Environment;
-use crate::domain::ids::CandidateId;
-use crate::domain::journal::{Intent, Write};
-use crate::domain::vendor::{Booking, Cancellation, KnownCandidate, Registration, Update};
-use crate::secret::Secret;
+use crate::domain::ids::{CandidateId, OperationId};
+use crate::domain::journal::Intent;
+use crate::domain::operation::{BulkOperation, ItemRef, ItemState};
 
+mod intents;
+mod items;
+mod keys;
+mod operations;
+mod secrets;
 #[cfg(test)]
 mod tests;
+
+pub(super) use items::{ItemRow, index_column};
+pub(super) use keys::{KeyRow, StoredKey};
+pub(super) use operations::OperationRow;
 
 const CANDIDATES: &str = "candidates";
 const ASSIGNMENTS: &str = "assignments";
@@ -36,6 +42,7 @@ const INTENTS: &str = "intents";
 pub(super) struct Records {
     keyring: Keyring,
     environment: Environment,
+    instance: String,
 }
 
 /// A row of `candidates`, and of `lookups` what finds it.
@@ -77,10 +84,22 @@ pub(super) struct IntentRow {
     pub tenant: String,
     pub connection: String,
     pub operation: &'static str,
+    pub subject: Blind,
     pub started: i64,
     pub settle_from: i64,
+    pub due: Option<i64>,
     pub attempts: u32,
+    /// Whether the instance that writes it is sending it.
+    pub under_way: bool,
     pub sealed: Vec<u8>,
+}
+
+/// A [`Claimant`] ready to be written.
+pub(super) struct ClaimantRow {
+    pub candidate: CandidateRow,
+    pub identities: Vec<Identity>,
+    pub intent: IntentRow,
+    pub with: Vec<RowChange>,
 }
 
 /// A [`Change`] ready to be written: all sealing is done.
@@ -92,6 +111,28 @@ pub(super) enum RowChange {
     Assignment(AssignmentRow),
     Intent(IntentRow),
     Settled(String),
+    /// The token of the key, and the record.
+    KeyBound(String, String),
+    /// The token of the key, and the sealed answer.
+    KeyAnswered(String, Vec<u8>),
+    KeyOpen(String),
+    KeyFreed(String),
+    ItemClaimed(ItemRef, String, Vec<u8>),
+    ItemEnded(ItemEndRow),
+    ItemSubjects(ItemRef, Vec<u8>),
+    ItemWaiting(ItemRef),
+    Operation(BulkOperation),
+    OperationCancelling(OperationId),
+}
+
+/// How a row of an operation ended, ready to be written.
+pub(super) struct ItemEndRow {
+    pub at: ItemRef,
+    pub state: &'static str,
+    pub record: Option<String>,
+    pub end: Vec<u8>,
+    /// Whether its password stays: a row that was skipped can be sent after all.
+    pub keeps_secret: bool,
 }
 
 /// A sealed record as it comes from any of the tables.
@@ -103,13 +144,19 @@ pub(super) struct SealedRow {
 }
 
 impl Records {
-    pub(super) const fn new(keyring: Keyring, environment: Environment) -> Self {
-        Self { keyring, environment }
+    pub(super) fn new(keyring: Keyring, environment: Environment) -> Self {
+        let instance = data_encoding::HEXLOWER.encode(&environment.random::<12>());
+        Self { keyring, environment, instance }
     }
 
     /// The id of the key that is written with, and the present moment: for the engine's list of keys in use.
     pub(super) fn key_in_use(&self) -> (KeyId, i64) {
         (self.keyring.current_id(), micros(self.environment.now()))
+    }
+
+    /// The name of the instance that writes: random, so that no two openings of a store ever share one.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// An error unless records under this key can be read.
@@ -125,6 +172,38 @@ impl Records {
             Change::Assignment(assignment) => RowChange::Assignment(self.assignment_row(&assignment)?),
             Change::Intent(intent) => RowChange::Intent(self.intent_row(&intent)?),
             Change::Settled(record) => RowChange::Settled(record),
+            Change::KeyBound(key, record) => RowChange::KeyBound(key.token, record),
+            Change::KeyAnswered(key, answer) => {
+                let sealed = self.answer(&key, answer)?;
+                RowChange::KeyAnswered(key.token, sealed)
+            }
+            Change::KeyOpen(key) => RowChange::KeyOpen(key.token),
+            Change::KeyFreed(key) => RowChange::KeyFreed(key.token),
+            Change::ItemClaimed(at, record, subjects) => RowChange::ItemClaimed(at, record, subjects.concat()),
+            Change::ItemSubjects(at, subjects) => RowChange::ItemSubjects(at, subjects.concat()),
+            Change::ItemWaiting(at) => RowChange::ItemWaiting(at),
+            Change::ItemEnded(at, record, end) => {
+                let state = end.state();
+                let end = self.item_end(&at, end)?;
+                let keeps_secret = state == ItemState::Skipped;
+                RowChange::ItemEnded(ItemEndRow { at, state: state.as_str(), record, end, keeps_secret })
+            }
+            Change::Operation(operation) => RowChange::Operation(operation),
+            Change::OperationCancelling(id) => RowChange::OperationCancelling(id),
+        })
+    }
+
+    pub(super) fn changes(&self, changes: Vec<Change>) -> Result<Vec<RowChange>, StoreError> {
+        changes.into_iter().map(|change| self.change(change)).collect()
+    }
+
+    pub(super) fn claimant(&self, claimant: Claimant) -> Result<ClaimantRow, StoreError> {
+        let Claimant { candidate, identities, intent, with } = claimant;
+        Ok(ClaimantRow {
+            candidate: self.candidate_row(&candidate)?,
+            identities,
+            intent: self.intent_row(&intent)?,
+            with: self.changes(with)?,
         })
     }
 
@@ -170,9 +249,12 @@ impl Records {
             tenant: intent.tenant.clone(),
             connection: intent.connection.clone(),
             operation: intent.write.operation().as_str(),
+            subject: self.turn(&intent.subject),
             started: micros(intent.started),
             settle_from: micros(intent.settle_from),
+            due: intent.due.map(micros),
             attempts: intent.attempts,
+            under_way: intent.under_way,
             sealed: self.seal(INTENTS, record, &IntentRecord::from(intent.clone()))?,
         })
     }
@@ -218,18 +300,53 @@ impl Records {
         self.keyring.blinds(&connection_scope(connection), SUBJECT, subject)
     }
 
+    /// What a turn, or an intent's subject, is written as.
+    pub(super) fn turn(&self, subject: &str) -> Blind {
+        self.keyring.blind(TURN, SUBJECT, subject)
+    }
+
+    /// An intent's subject in every form it may have.
+    pub(super) fn turn_forms(&self, subject: &str) -> Vec<Blind> {
+        self.keyring.blinds(TURN, SUBJECT, subject)
+    }
+
+    /// What a row of an operation is about. The key of the moment only: after a rotation in the middle of an operation two
+    /// rows about the same are told by the record they lead to.
+    pub(super) fn item_subject(&self, operation: &OperationId, text: &str) -> Subject {
+        let blind = self.keyring.blind(operation.as_str(), SUBJECT, text);
+        let mut subject = Subject::default();
+        subject.copy_from_slice(&blind[..std::mem::size_of::<Subject>()]);
+        subject
+    }
+
+    /// What the stored subjects of an operation's rows say, from each row's position and its values one after the other.
+    pub(super) fn item_subjects(rows: &[(i64, Vec<u8>)]) -> Vec<(Subject, u64)> {
+        rows.iter()
+            .flat_map(|(position, subjects)| {
+                let index = u64::try_from(*position).unwrap_or(0);
+                subjects
+                    .as_chunks::<{ std::mem::size_of::<Subject>() }>()
+                    .0
+                    .iter()
+                    .map(move |subject| (*subject, index))
+            })
+            .collect()
+    }
+
     fn seal(&self, table: &'static str, record: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
         let json = serde_json::to_vec(value).map(Zeroizing::new).map_err(|_| unreadable(table, record))?;
         Ok(self.keyring.seal(&self.environment, Place { table, record }, &json)?)
     }
 
     fn open<T: DeserializeOwned>(&self, table: &'static str, row: &SealedRow) -> Result<T, StoreError> {
-        let json = self
-            .keyring
-            .open(Place { table, record: &row.id }, &row.sealed)
-            .map_err(|error| StoreError::Unreadable(format!("{table} {}: {error}", row.id)))?;
+        let json = self.open_at(table, &row.id, &row.sealed)?;
         // serde_json's own message may quote what it read.
         serde_json::from_slice(&json).map_err(|_| unreadable(table, &row.id))
+    }
+
+    fn open_at(&self, table: &'static str, record: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let opened = self.keyring.open(Place { table, record }, sealed);
+        opened.map_err(|error| StoreError::Unreadable(format!("{table} {record}: {error}")))
     }
 }
 
@@ -260,6 +377,7 @@ const fn candidate_state(state: CandidateState) -> &'static str {
 }
 
 const SUBJECT: &str = "subject";
+const TURN: &str = "turn";
 
 fn tenant_scope(tenant: &str) -> String {
     format!("tenant {tenant}")
@@ -269,7 +387,7 @@ fn connection_scope(connection: &str) -> String {
     format!("connection {connection}")
 }
 
-fn micros(moment: Timestamp) -> i64 {
+pub(super) fn micros(moment: Timestamp) -> i64 {
     moment.as_microsecond()
 }
 
@@ -283,112 +401,4 @@ fn agrees(row: &SealedRow, id: &str, tenant: &str, connection: &str) -> Result<(
         return Ok(());
     }
     Err(StoreError::Unreadable(format!("{}: its columns do not agree with its seal", row.id)))
-}
-
-/// An [`Intent`] as it stands inside its seal.
-#[derive(Serialize, Deserialize)]
-struct IntentRecord {
-    tenant: String,
-    connection: String,
-    write: WriteRecord,
-    started: Timestamp,
-    attempts: u32,
-    settle_from: Timestamp,
-    reason: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum WriteRecord {
-    Register(RegistrationRecord),
-    Update { candidate: KnownRecord, touched: Vec<String> },
-    Hide(KnownRecord),
-    Assign(Booking),
-    Cancel(Cancellation),
-}
-
-#[derive(Serialize, Deserialize)]
-struct RegistrationRecord {
-    id: CandidateId,
-    person: Person,
-    own_user_name: bool,
-    #[serde(serialize_with = "write_secret", deserialize_with = "read_secret")]
-    password: Option<Secret>,
-    own_password: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KnownRecord {
-    id: CandidateId,
-    person: Person,
-    vendor_ref: Map<String, Value>,
-    private: BTreeMap<String, String>,
-}
-
-impl From<Intent> for IntentRecord {
-    fn from(intent: Intent) -> Self {
-        let Intent { tenant, connection, write, started, attempts, settle_from, reason } = intent;
-        Self { tenant, connection, write: write.into(), started, attempts, settle_from, reason }
-    }
-}
-
-impl From<IntentRecord> for Intent {
-    fn from(record: IntentRecord) -> Self {
-        let IntentRecord { tenant, connection, write, started, attempts, settle_from, reason } = record;
-        Self { tenant, connection, write: write.into(), started, attempts, settle_from, reason }
-    }
-}
-
-impl From<Write> for WriteRecord {
-    fn from(write: Write) -> Self {
-        match write {
-            Write::Register(registration) => {
-                let Registration { id, person, own_user_name, password, own_password } = registration;
-                Self::Register(RegistrationRecord { id, person, own_user_name, password, own_password })
-            }
-            Write::Update(Update { candidate, touched }) => Self::Update { candidate: candidate.into(), touched },
-            Write::Hide(candidate) => Self::Hide(candidate.into()),
-            Write::Assign(booking) => Self::Assign(booking),
-            Write::Cancel(cancellation) => Self::Cancel(cancellation),
-        }
-    }
-}
-
-impl From<WriteRecord> for Write {
-    fn from(record: WriteRecord) -> Self {
-        match record {
-            WriteRecord::Register(registration) => {
-                let RegistrationRecord { id, person, own_user_name, password, own_password } = registration;
-                Self::Register(Registration { id, person, own_user_name, password, own_password })
-            }
-            WriteRecord::Update { candidate, touched } => Self::Update(Update { candidate: candidate.into(), touched }),
-            WriteRecord::Hide(candidate) => Self::Hide(candidate.into()),
-            WriteRecord::Assign(booking) => Self::Assign(booking),
-            WriteRecord::Cancel(cancellation) => Self::Cancel(cancellation),
-        }
-    }
-}
-
-impl From<KnownCandidate> for KnownRecord {
-    fn from(candidate: KnownCandidate) -> Self {
-        let KnownCandidate { id, person, vendor_ref, private } = candidate;
-        Self { id, person, vendor_ref, private }
-    }
-}
-
-impl From<KnownRecord> for KnownCandidate {
-    fn from(record: KnownRecord) -> Self {
-        let KnownRecord { id, person, vendor_ref, private } = record;
-        Self { id, person, vendor_ref, private }
-    }
-}
-
-/// A [`Secret`] has no `Serialize` on purpose; inside a seal, and only there, it is written down.
-#[expect(clippy::ref_option, reason = "the signature serde calls")]
-fn write_secret<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
-    secret.as_ref().map(Secret::expose).serialize(serializer)
-}
-
-fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
 }

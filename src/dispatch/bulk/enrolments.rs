@@ -1,0 +1,148 @@
+//! Rows that are vendor calls changing a program's employees: one after the other, each journalled; after one that failed
+//! nothing more is sent.
+
+use std::time::Duration;
+
+use super::worker::Work;
+use crate::dispatch::connections::Connection;
+use crate::dispatch::journal::{Done, note_end, told_fault};
+use crate::dispatch::{BeforeSending as _, Gateway, call};
+use crate::domain::ids::OperationId;
+use crate::domain::journal::{EnrolmentWrite, Intent, Write};
+use crate::domain::operation::{Item, ItemEnd, ItemRef, ItemResult, ItemState, Row};
+use crate::domain::outcome::Outcome;
+use crate::domain::problem::Fault;
+use crate::domain::vendor::{Applied, Attempt, Call, EnrolmentCall};
+use crate::store::{Change, StoreError};
+
+/// Pause between two looks at a call whose grace is not over.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What writes about a program are ordered by.
+pub(in crate::dispatch) fn subject(connection: &Connection, call: &EnrolmentCall) -> String {
+    format!("{}\nprogram\n{:?}", connection.name, call.program)
+}
+
+/// Sends an operation's calls.
+pub(super) async fn send_all(work: &Work, connection: &Connection) -> Result<(), Fault> {
+    let id = &work.operation.id;
+    loop {
+        let states = [ItemState::Waiting, ItemState::Claimed];
+        let next = work.gateway.0.store.items(id, &states, 0, 1).await.before_sending()?.pop();
+        let Some(item) = next.filter(|_| !work.rests()) else { return Ok(()) };
+        let Some(Row::Enrolment(enrolment)) = item.row.clone() else { return Ok(()) };
+        let _place = connection.bulk_place().await;
+        let _turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
+        let sent = match item.record.clone() {
+            Some(record) => work.gateway.settle_call(connection, &record, &call(&work.caller, Attempt::Settling)).await,
+            None => work.send_call(connection, &item, *enrolment).await,
+        };
+        match sent {
+            Ok(()) => {}
+            // Too early to look what became of it.
+            Err(fault) if item.record.is_some() && fault.retry_after.is_some() && fault.outcome != Outcome::Unknown => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            // Neither what failed nor what comes after it is sent again by itself.
+            Err(fault) => {
+                let told = work.gateway.0.store.items(id, &states, item.at.index, 1).await.before_sending()?;
+                if told.iter().any(|now| now.at == item.at) {
+                    let end = ItemEnd::failed(fault);
+                    work.ended(vec![Change::ItemEnded(item.at.clone(), item.record.clone(), end)]).await?;
+                }
+                work.gateway.0.store.skip_waiting(id).await.before_sending()?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Work {
+    /// Sends one call for the first time; what was open about its program before is settled first.
+    async fn send_call(&self, connection: &Connection, item: &Item, enrolment: EnrolmentCall) -> Result<(), Fault> {
+        let gateway = &self.gateway;
+        let subject = subject(connection, &enrolment);
+        for earlier in gateway.0.store.intents_of(&subject).await.before_sending()? {
+            let asked = call(&self.caller, Attempt::Settling);
+            gateway.settle_call(connection, earlier.write.record(), &asked).await.map_err(|fault| {
+                // This call was not sent, whatever is known of the earlier one.
+                let detail = format!("An earlier change of the program is not settled: {}", fault.detail);
+                let unsettled = Fault::new(crate::domain::problem::Code::SubjectUnsettled, detail);
+                connection.own(unsettled.after(fault.retry_after))
+            })?;
+        }
+        let write = Write::Enrol(EnrolmentWrite { id: EnrolmentWrite::id_of(&item.at), call: enrolment });
+        let intent = gateway.intent(&self.caller_of(item), connection, &subject, write);
+        let mut changes = vec![Change::Intent(intent.clone())];
+        changes.extend(gateway.bound(&intent, &[]));
+        match gateway.0.store.commit(changes).await {
+            Err(StoreError::Withdrawn) => return Ok(()),
+            kept => kept.before_sending()?,
+        }
+        let row = gateway.send_one(connection, &intent.write, &call(&self.caller, Attempt::First)).await;
+        gateway.conclude_call(connection, intent, row).await
+    }
+}
+
+impl Gateway {
+    /// Settles the call with this record, if it is open; the caller holds its program's turn.
+    pub(in crate::dispatch) async fn settle_call(
+        &self,
+        connection: &Connection,
+        record: &str,
+        call: &Call,
+    ) -> Result<(), Fault> {
+        let Some(intent) = self.0.store.intent(record).await.before_sending()? else {
+            // Settled before, and its row told.
+            return Ok(());
+        };
+        let resource = crate::dispatch::journal::resource_of(&intent.write);
+        let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
+        self.conclude_call(connection, intent, row).await
+    }
+
+    async fn conclude_call(
+        &self,
+        connection: &Connection,
+        mut intent: Intent,
+        row: crate::domain::vendor::Row<Done>,
+    ) -> Result<(), Fault> {
+        let record = intent.write.record().to_owned();
+        let resource = crate::dispatch::journal::resource_of(&intent.write);
+        let (changes, result) = match row {
+            Ok(Applied { value, warnings }) => {
+                let counts = if let Done::Enrolled(counts) = value { Some(counts) } else { None };
+                let end = ItemEnd { warnings, counts, ..ItemEnd::of(ItemResult::Created) };
+                let told = intent.origin.item.map(|item| Change::ItemEnded(item, Some(record.clone()), end));
+                (told.into_iter().chain([Change::Settled(record)]).collect(), Ok(()))
+            }
+            Err(fault) if fault.outcome == Outcome::Unknown => {
+                note_end(&mut intent, connection, &fault, self.0.environment.now());
+                let mut changes = told_fault(intent.origin.clone(), &record, &fault);
+                changes.push(Change::Intent(intent));
+                (changes, Err(fault))
+            }
+            Err(fault) => {
+                let mut changes = told_fault(intent.origin, &record, &fault);
+                changes.push(Change::Settled(record));
+                (changes, Err(fault))
+            }
+        };
+        self.kept(changes, &resource).await?;
+        result
+    }
+}
+
+/// The rows of an operation that makes these calls.
+pub(in crate::dispatch) fn items(id: &OperationId, calls: Vec<EnrolmentCall>) -> Vec<Item> {
+    let item = |(index, call): (usize, EnrolmentCall)| Item {
+        at: ItemRef { operation: id.clone(), index: index as u64 },
+        item_id: None,
+        state: ItemState::Waiting,
+        record: None,
+        row: Some(Row::Enrolment(Box::new(call))),
+        password_gone: false,
+        end: None,
+    };
+    calls.into_iter().enumerate().map(item).collect()
+}

@@ -1,0 +1,169 @@
+//! Receiving a bulk: its rows go to the store as they arrive, so that its size is bounded by nothing but the contract, and
+//! become an operation when all are there.
+
+use super::BulkRow;
+use crate::dispatch::keys::{in_progress, reused};
+use crate::dispatch::{BeforeSending as _, Caller, Gateway, RequestKey};
+use crate::domain::assignment::{CandidateKey, NewAssignment};
+use crate::domain::capability::Operation;
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState, OperationKind, OperationState, Row};
+use crate::domain::problem::{Code, Fault};
+use crate::store::{Accepted, StoreError};
+
+/// What a bulk says besides its rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BulkEnvelope {
+    /// The connection all rows go to.
+    pub connection: Option<String>,
+    /// Stops sending after this many failed rows.
+    pub fail_on_errors: Option<u64>,
+}
+
+/// A bulk that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The operation.
+    pub id: OperationId,
+    /// Whether it is the one an earlier request under the same `Idempotency-Key` made.
+    pub replayed: bool,
+}
+
+/// A bulk on its way in. Dropped without [`Reception::finish`], nothing of it stays.
+#[must_use = "a bulk that is not finished is discarded"]
+pub struct Reception {
+    gateway: Gateway,
+    caller: Caller,
+    operation: BulkOperation,
+    /// What the first row says about where the bulk goes, should nothing else say it.
+    first: Option<NewAssignment>,
+    kept: bool,
+}
+
+impl Gateway {
+    /// Begins to receive a bulk.
+    ///
+    /// # Errors
+    /// `draining`, `store_unavailable`.
+    pub async fn receive(&self, caller: &Caller, kind: OperationKind, strict: bool) -> Result<Reception, Fault> {
+        self.refuse_when_draining()?;
+        let operation = BulkOperation {
+            id: OperationId::generate(&self.0.environment),
+            tenant: caller.tenant.clone(),
+            client: caller.client.clone(),
+            kind,
+            connection: String::new(),
+            strict,
+            fail_on_errors: None,
+            state: OperationState::Receiving,
+            cancelling: false,
+            total: 0,
+            created: self.0.environment.now(),
+            started: None,
+            finished: None,
+            request_id: caller.request_id.clone(),
+            traceparent: caller.traceparent.clone(),
+        };
+        self.0.store.open_operation(&operation).await.before_sending()?;
+        Ok(Reception { gateway: self.clone(), caller: caller.clone(), operation, first: None, kept: false })
+    }
+
+    /// The connection a bulk means, where the vendor can do what its rows ask for.
+    async fn connection_of_bulk(
+        &self,
+        caller: &Caller,
+        kind: OperationKind,
+        named: Option<&str>,
+        first: Option<&NewAssignment>,
+    ) -> Result<String, Fault> {
+        let connection = match (kind, first) {
+            (OperationKind::Assignments, Some(order)) => self.connection_of_order(caller, named, order).await?,
+            _ => self.chosen(caller, named, None)?,
+        };
+        connection.supported(match kind {
+            OperationKind::Candidates => Operation::CandidatesCreate,
+            OperationKind::Assignments => Operation::AssignmentsCreate,
+            OperationKind::ProgramEmployees => Operation::ProgramsEmployees,
+        })?;
+        Ok(connection.name.clone())
+    }
+}
+
+impl Reception {
+    /// Stores some rows; some hundred at a time is a good measure.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn push(&mut self, rows: Vec<BulkRow>) -> Result<(), Fault> {
+        let mut items = Vec::with_capacity(rows.len());
+        for BulkRow { item_id, row } in rows {
+            let at = ItemRef { operation: self.operation.id.clone(), index: self.operation.total };
+            self.operation.total += 1;
+            let (row, end) = match row {
+                Ok(row) => (Some(row), None),
+                Err(fault) => (None, Some(ItemEnd::failed(fault))),
+            };
+            if let (None, Some(Row::Assignment(order))) = (&self.first, &row) {
+                // The person plays no part in where the bulk goes, unless named by the gateway's own id.
+                let by_id = matches!(order.candidate, CandidateKey::Id(_));
+                let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
+                self.first = Some(NewAssignment { candidate, ..(**order).clone() });
+            }
+            let state = end.as_ref().map_or(ItemState::Waiting, ItemEnd::state);
+            items.push(Item { at, item_id, state, record: None, row, password_gone: false, end });
+        }
+        self.gateway.0.store.add_items(items).await.before_sending()
+    }
+
+    /// Turns the rows into an operation, under the key where there is one; its work begins at once.
+    ///
+    /// # Errors
+    /// What is wrong with the bulk as a whole (`connection_required`, `capability_unsupported`, …), and
+    /// `idempotency_key_reused`; nothing of it stays then.
+    pub async fn finish(mut self, envelope: BulkEnvelope, key: Option<RequestKey>) -> Result<Received, Fault> {
+        let BulkEnvelope { connection, fail_on_errors } = envelope;
+        let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
+        let kind = self.operation.kind;
+        let named = connection.as_deref();
+        self.operation.connection = gateway.connection_of_bulk(&caller, kind, named, self.first.as_ref()).await?;
+        self.operation.fail_on_errors = fail_on_errors;
+        self.operation.state = OperationState::Queued;
+        let claim = key.map(|request| gateway.key_claim(&caller, request));
+        gateway.refuse_when_draining()?;
+        // From here on nothing is taken back: if the store's answer is lost, the operation may be queued all the same.
+        self.kept = true;
+        let accepted = gateway.0.store.accept_operation(&self.operation, claim.as_ref()).await;
+        match accepted {
+            Ok(Accepted::New) => {
+                gateway.0.board.wake();
+                Ok(Received { id: self.operation.id.clone(), replayed: false })
+            }
+            Ok(Accepted::Earlier(id)) => Ok(Received { id, replayed: true }),
+            Ok(Accepted::Different) => Err(reused()),
+            Ok(Accepted::Running) => Err(in_progress()),
+            Err(error) => Err(lost(&error, &self.operation.id)),
+        }
+    }
+}
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let (gateway, id) = (self.gateway.clone(), self.operation.id.clone());
+        // What this instance cannot remove is removed when it has ended.
+        self.gateway.0.tasks.spawn(async move {
+            if let Err(error) = gateway.0.store.discard_operation(&id).await {
+                tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
+            }
+        });
+    }
+}
+
+fn lost(error: &StoreError, id: &OperationId) -> Fault {
+    tracing::error!(%error, "the store failed while a bulk was accepted");
+    let detail = "The store failed while the bulk was accepted; it may be under way.";
+    let wait = Some(std::time::Duration::from_secs(1));
+    Fault::unknown(Code::StoreUnavailable, detail).after(wait).at(format!("/operations/{id}"))
+}

@@ -1,0 +1,312 @@
+//! Sending an operation's rows: whoever has its turn takes the waiting ones in order, a window at a time, and keeps as many
+//! calls under way as the connection lends to operations.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::delivery::Planned;
+use super::{Failures, enrolments};
+use crate::dispatch::connections::Connection;
+use crate::dispatch::turns::Turn;
+use crate::dispatch::{BeforeSending as _, Caller, Gateway, call};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::journal::Origin;
+use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemState, OperationKind, OperationState};
+use crate::domain::outcome::Outcome;
+use crate::domain::problem::{Code, Fault, FieldFault};
+use crate::domain::vendor::Attempt;
+use crate::store::{Change, Subject};
+
+/// Rows looked at in one go, for small calls; two calls' worth for large ones.
+const WINDOW: usize = 512;
+/// Operations one instance works on at once; the others wait their turn.
+const OPERATIONS: usize = 32;
+/// Pause between two looks at rows whose settling is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// An operation at work.
+pub(super) struct Work {
+    pub(super) gateway: Gateway,
+    pub(super) caller: Caller,
+    pub(super) operation: BulkOperation,
+    pub(super) failures: Failures,
+}
+
+/// Begins the operations nobody works on yet.
+pub(super) async fn begin(gateway: &Gateway) -> Result<(), Fault> {
+    let unfinished = gateway.0.store.unfinished_operations(OPERATIONS).await.before_sending()?;
+    for operation in unfinished {
+        if gateway.0.board.works_on(&operation.id) {
+            continue;
+        }
+        let turn = gateway.0.turns.try_turn(&subject(&operation.id)).await.before_sending()?;
+        let Some(turn) = turn else { continue };
+        if gateway.0.board.begin(&operation.id) {
+            gateway.0.tasks.spawn(work(gateway.clone(), operation, turn));
+        }
+    }
+    Ok(())
+}
+
+fn subject(id: &OperationId) -> String {
+    format!("operation {id}")
+}
+
+async fn work(gateway: Gateway, operation: BulkOperation, turn: Turn) {
+    let id = operation.id.clone();
+    // Whatever ends it early, a fault or a panic, the next round of the background looks at it again.
+    let _off_the_board = OffTheBoard(gateway.clone(), id.clone());
+    if let Err(fault) = worked(&gateway, operation).await {
+        tracing::warn!(operation = %id, code = fault.code.as_str(), detail = fault.detail, "an operation rests");
+    }
+    drop(turn);
+}
+
+struct OffTheBoard(Gateway, OperationId);
+
+impl Drop for OffTheBoard {
+    fn drop(&mut self) {
+        self.0.0.board.end(&self.1);
+    }
+}
+
+async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault> {
+    // Read with the turn in hand: another instance may have ended it meanwhile.
+    let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.before_sending()?;
+    let Some((mut operation, progress)) = found.filter(|(operation, _)| !operation.state.ended()) else {
+        return Ok(());
+    };
+    if operation.state == OperationState::Queued {
+        operation.state = OperationState::Running;
+        operation.started = operation.started.or(Some(gateway.0.environment.now()));
+        gateway.0.store.commit(vec![Change::Operation(operation.clone())]).await.before_sending()?;
+    }
+    let failures = Failures::new(operation.fail_on_errors, &progress);
+    let caller = Caller::of_operation(&operation);
+    let work = Arc::new(Work { gateway: gateway.clone(), caller, operation, failures });
+    match gateway.0.connections.get(&work.operation.connection) {
+        None => work.refuse_all().await?,
+        Some(connection) if work.operation.kind == OperationKind::ProgramEmployees => {
+            enrolments::send_all(&work, connection).await?;
+        }
+        Some(connection) => Arc::clone(&work).send_all(Arc::clone(connection)).await?,
+    }
+    if work.rests() {
+        return Ok(());
+    }
+    work.settle_claimed().await?;
+    work.end().await
+}
+
+impl Work {
+    /// Whether the process has to let go of the operation; another goes on with it.
+    pub(super) fn rests(&self) -> bool {
+        self.gateway.refuse_when_draining().is_err() || !self.gateway.0.lease.holds()
+    }
+
+    /// Whoever asked for the operation, for this row.
+    pub(super) fn caller_of(&self, item: &Item) -> Caller {
+        Caller { origin: Origin { key: None, item: Some(item.at.clone()) }, ..self.caller.clone() }
+    }
+
+    /// Writes down how rows ended without a call.
+    pub(super) async fn ended(&self, ends: Vec<Change>) -> Result<(), Fault> {
+        let failed = |change: &&Change| {
+            matches!(change, Change::ItemEnded(_, _, end)
+                if matches!(end.state(), ItemState::NotApplied | ItemState::Unknown))
+        };
+        self.failures.add(ends.iter().filter(failed).count() as u64);
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.gateway.0.store.commit(ends).await.before_sending()
+    }
+
+    async fn send_all(self: Arc<Self>, connection: Arc<Connection>) -> Result<(), Fault> {
+        let seen: HashMap<Subject, u64> =
+            self.gateway.0.store.item_subjects(&self.operation.id).await.before_sending()?.into_iter().collect();
+        let windows = Windows { work: Arc::clone(&self), connection: Arc::clone(&connection), seen, from: 0 };
+        let calls = stream::unfold(windows, |mut windows| async move {
+            let calls = match windows.next().await.transpose()? {
+                Ok(calls) => calls.into_iter().map(Ok).collect(),
+                Err(fault) => vec![Err(fault)],
+            };
+            Some((stream::iter(calls), windows))
+        });
+        let at_once = connection.max_in_flight();
+        let work = Arc::clone(&self);
+        let deliver = move |planned: Result<Planned, Fault>| {
+            let (work, connection) = (Arc::clone(&work), Arc::clone(&connection));
+            async move { work.deliver(&connection, planned?).await }
+        };
+        let mut delivered = std::pin::pin!(calls.flatten().map(deliver).buffer_unordered(at_once));
+        while let Some(ended) = delivered.next().await {
+            ended?;
+        }
+        if self.failures.reached() {
+            self.gateway.0.store.skip_waiting(&self.operation.id).await.before_sending()?;
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
+        let _place = connection.bulk_place().await;
+        if self.rests() || self.failures.reached() {
+            // They still wait in the store.
+            return Ok(());
+        }
+        match planned {
+            Planned::People(rows) => self.register_all(connection, rows).await,
+            Planned::Bookings(rows) => self.book_all(connection, rows).await,
+        }
+    }
+
+    /// Every row fails where its connection has left the configuration.
+    async fn refuse_all(&self) -> Result<(), Fault> {
+        loop {
+            let id = &self.operation.id;
+            let items = self.gateway.0.store.items(id, &[ItemState::Waiting], 0, WINDOW).await.before_sending()?;
+            if items.is_empty() {
+                return Ok(());
+            }
+            let fault = Fault::new(Code::ConnectionNotFound, "The operation's connection is not configured any more.");
+            let ends = items.into_iter().map(|item| Change::ItemEnded(item.at, None, ItemEnd::failed(fault.clone())));
+            self.ended(ends.collect()).await?;
+        }
+    }
+
+    /// Waits for the rows whose answer was lost with an earlier process, until each was settled as far as it can be.
+    async fn settle_claimed(&self) -> Result<(), Fault> {
+        loop {
+            let id = &self.operation.id;
+            let open = self.gateway.0.store.items(id, &[ItemState::Claimed], 0, WINDOW).await.before_sending()?;
+            if open.is_empty() || self.rests() {
+                return Ok(());
+            }
+            let mut ends = Vec::new();
+            for item in open {
+                let record = item.record.clone().unwrap_or_default();
+                if self.gateway.0.store.intent(&record).await.before_sending()?.is_none() {
+                    ends.extend(self.by_record(&item, &record).await?);
+                }
+            }
+            self.ended(ends).await?;
+            // The background settles them; each tells its row how it ended.
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// The end of a row whose record's write has ended without telling it: the record was erased in between.
+    async fn by_record(&self, item: &Item, record: &str) -> Result<Vec<Change>, Fault> {
+        // Looked at again: it may have been told since.
+        let id = &self.operation.id;
+        let now = self.gateway.0.store.items(id, &[ItemState::Claimed], item.at.index, 1).await.before_sending()?;
+        if !now.iter().any(|now| now.at == item.at) {
+            return Ok(Vec::new());
+        }
+        let end = ItemEnd::of(crate::domain::operation::ItemResult::Existing);
+        Ok(vec![Change::ItemEnded(item.at.clone(), Some(record.to_owned()), end)])
+    }
+
+    async fn end(&self) -> Result<(), Fault> {
+        let store = &self.gateway.0.store;
+        let found = store.operation(&self.operation.tenant, &self.operation.id).await.before_sending()?;
+        let Some((mut operation, progress)) = found else { return Ok(()) };
+        if progress.pending > 0 {
+            // Rows that were put back, or asked for again meanwhile: the next round goes on.
+            return Ok(());
+        }
+        operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
+        operation.finished = Some(self.gateway.0.environment.now());
+        store.commit(vec![Change::Operation(operation)]).await.before_sending()
+    }
+}
+
+/// The waiting rows, a window at a time, planned and packed into calls.
+struct Windows {
+    work: Arc<Work>,
+    connection: Arc<Connection>,
+    seen: HashMap<Subject, u64>,
+    from: u64,
+}
+
+impl Windows {
+    /// The calls of the next window; `None` when no row waits any more, or nothing more shall be sent.
+    async fn next(&mut self) -> Result<Option<Vec<Planned>>, Fault> {
+        let (work, connection) = (Arc::clone(&self.work), Arc::clone(&self.connection));
+        let connection = connection.as_ref();
+        if work.rests() || work.failures.reached() {
+            return Ok(None);
+        }
+        let (id, size) = (&work.operation.id, WINDOW.max(2 * connection.largest_batch()));
+        let waiting = work.gateway.0.store.items(id, &[ItemState::Waiting], self.from, size).await.before_sending()?;
+        let Some(last) = waiting.last() else { return Ok(None) };
+        self.from = last.at.index + 1;
+        let mut items = Vec::with_capacity(waiting.len());
+        let mut ends = Vec::new();
+        for item in waiting {
+            match work.settled_first(connection, &item).await? {
+                Some(false) => continue,
+                Some(true) | None => {}
+            }
+            match super::password_gone(&item) {
+                Some(fault) => ends.push(Change::ItemEnded(item.at, None, ItemEnd::failed(fault))),
+                None => items.push(item),
+            }
+        }
+        work.ended(ends).await?;
+        match work.operation.kind {
+            OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await.map(Some),
+            OperationKind::Candidates | OperationKind::ProgramEmployees => {
+                work.plan_people(connection, items, &mut self.seen).await.map(Some)
+            }
+        }
+    }
+}
+
+impl Work {
+    /// Settles what an earlier try of the row left unknown. `None` if there was none, else whether the row may be sent again
+    /// now: its own end was told by the settling.
+    async fn settled_first(&self, connection: &Connection, item: &Item) -> Result<Option<bool>, Fault> {
+        let Some(record) = &item.record else { return Ok(None) };
+        let settled = self.settle_record(connection, record).await;
+        let again = match settled {
+            Ok(applied) => !applied,
+            Err(fault) if fault.outcome == Outcome::NotApplied && fault.code != Code::SubjectUnsettled => true,
+            Err(fault) => {
+                // Too early, or not to be settled: it is as unknown as before.
+                let unknown = Fault { outcome: Outcome::Unknown, ..fault };
+                let end = ItemEnd::failed(unknown);
+                self.ended(vec![Change::ItemEnded(item.at.clone(), Some(record.clone()), end)]).await?;
+                return Ok(Some(false));
+            }
+        };
+        if again {
+            self.gateway.0.store.commit(vec![Change::ItemWaiting(item.at.clone())]).await.before_sending()?;
+        }
+        Ok(Some(again))
+    }
+
+    /// Settles a record's open write; whether it is applied.
+    async fn settle_record(&self, connection: &Connection, record: &str) -> Result<bool, Fault> {
+        let (gateway, tenant) = (&self.gateway, &self.operation.tenant);
+        let asked = call(&self.caller, Attempt::Settling);
+        if let Ok(id) = CandidateId::parse(record) {
+            let Some((_turn, candidate)) = gateway.at_rest(&self.caller, connection, &id).await? else {
+                return Ok(true);
+            };
+            let settled = gateway.settled_candidate(connection, candidate, &asked).await?;
+            return Ok(settled.is_none_or(|settled| settled.candidate.outcome == Outcome::Applied));
+        }
+        let Ok(id) = AssignmentId::parse(record) else {
+            return Err(Fault::of_fields(vec![FieldFault::invalid("", "is no record")]));
+        };
+        let Some(found) = gateway.0.store.assignment(tenant, &id).await.before_sending()? else { return Ok(true) };
+        let _turn = gateway.turn(&found.turn()).await?;
+        let Some(found) = gateway.0.store.assignment(tenant, &id).await.before_sending()? else { return Ok(true) };
+        Ok(gateway.settled_assignment(connection, found, &asked).await?.outcome == Outcome::Applied)
+    }
+}

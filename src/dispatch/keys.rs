@@ -1,0 +1,231 @@
+//! `Idempotency-Key`: a write under a key is done once; its repeat gets the same answer, waits its turn, or goes on with
+//! what is not known yet, and never sends blindly.
+//!
+//! The answer itself is kept by the transaction that writes down the outcome (`journal`), so that a key never says less
+//! than the record. What ends without a vendor call is kept here.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::programs::Enrolling;
+use super::tickets::Acceptance;
+use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Reply, RequestKey, Written, call};
+use crate::domain::assignment::Assignment;
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::journal::{Answer, KeyRef, Origin};
+use crate::domain::outcome::Outcome;
+use crate::domain::problem::{Code, Fault};
+use crate::domain::vendor::Attempt;
+use crate::store::{Change, KeyClaim, KeyTaken};
+
+/// How often a key is looked at again after its open write was settled; more often than this somebody is in a loop.
+const LOOKS: usize = 4;
+
+/// What can be kept under a key.
+pub(super) trait Kept: Clone + Send + Sync + Sized + 'static {
+    /// Whether the answer of a write that was done now is kept by the transaction that wrote down its outcome.
+    const WITH_OUTCOME: bool;
+
+    fn answer(written: &Written<Self>) -> Option<Answer>;
+
+    /// The answer that was kept; `None` if it is one of another kind.
+    fn reply(answer: Answer) -> Option<Written<Self>>;
+}
+
+impl Kept for CandidateAnswer {
+    const WITH_OUTCOME: bool = true;
+
+    fn answer(written: &Written<Self>) -> Option<Answer> {
+        let (created, CandidateAnswer { candidate, initial_password }) = ended(written)?;
+        Some(Answer::Candidate { created, candidate: Box::new(candidate), initial_password })
+    }
+
+    fn reply(answer: Answer) -> Option<Written<Self>> {
+        let Answer::Candidate { created, candidate, initial_password } = answer else { return None };
+        Some(written(created, Self { candidate: *candidate, initial_password }))
+    }
+}
+
+impl Kept for Assignment {
+    const WITH_OUTCOME: bool = true;
+
+    fn answer(written: &Written<Self>) -> Option<Answer> {
+        let (created, assignment) = ended(written)?;
+        Some(Answer::Assignment { created, assignment: Box::new(assignment) })
+    }
+
+    fn reply(answer: Answer) -> Option<Written<Self>> {
+        let Answer::Assignment { created, assignment } = answer else { return None };
+        Some(written(created, *assignment))
+    }
+}
+
+impl Kept for () {
+    const WITH_OUTCOME: bool = false;
+
+    fn answer(written: &Written<Self>) -> Option<Answer> {
+        ended(written).map(|_| Answer::Gone)
+    }
+
+    fn reply(answer: Answer) -> Option<Written<Self>> {
+        matches!(answer, Answer::Gone).then_some(Written::Created(()))
+    }
+}
+
+impl Kept for Enrolling {
+    const WITH_OUTCOME: bool = false;
+
+    fn answer(written: &Written<Self>) -> Option<Answer> {
+        match ended(written)? {
+            (_, Self::Done(enrolled)) => Some(Answer::Enrolled(enrolled)),
+            (_, Self::Accepted(_)) => None,
+        }
+    }
+
+    fn reply(answer: Answer) -> Option<Written<Self>> {
+        let Answer::Enrolled(enrolled) = answer else { return None };
+        Some(Written::Created(Self::Done(enrolled)))
+    }
+}
+
+fn ended<T: Clone>(written: &Written<T>) -> Option<(bool, T)> {
+    match written {
+        Written::Created(value) => Some((true, value.clone())),
+        Written::Existing(value) => Some((false, value.clone())),
+        Written::Pending(_) => None,
+    }
+}
+
+fn written<T>(created: bool, value: T) -> Written<T> {
+    if created { Written::Created(value) } else { Written::Existing(value) }
+}
+
+/// A key in use. Dropped without a word about how its write ended, it is opened for a repeat.
+struct Use {
+    gateway: Gateway,
+    key: Option<KeyRef>,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.gateway.later(vec![Change::KeyOpen(key)]);
+        }
+    }
+}
+
+impl Gateway {
+    /// Does the work under the caller's key, where it has one.
+    pub(super) async fn once<T, W>(
+        &self,
+        caller: Caller,
+        acceptance: Acceptance<T>,
+        work: impl FnOnce(Self, Caller, Acceptance<T>) -> W,
+    ) -> Result<Reply<T>, Fault>
+    where
+        T: Kept,
+        W: Future<Output = Result<Written<T>, Fault>>,
+    {
+        let Some(request) = caller.key.clone() else {
+            return work(self.clone(), caller, acceptance).await.map(Reply::from);
+        };
+        for look in 1..=LOOKS {
+            let (key, record) = match self.0.store.take_key(&self.key_claim(&caller, request.clone())).await {
+                Err(error) => return Err(error).before_sending(),
+                Ok(KeyTaken::Different) => return Err(reused()),
+                Ok(KeyTaken::Running) => return Err(in_progress()),
+                Ok(KeyTaken::Answered(answer)) => {
+                    let written = T::reply(*answer).ok_or_else(reused)?;
+                    return Ok(Reply { written, replayed: true });
+                }
+                Ok(KeyTaken::New(key)) => (key, None),
+                Ok(KeyTaken::Open(key, record)) => (key, record),
+            };
+            let mut usage = Use { gateway: self.clone(), key: Some(key.clone()) };
+            match record {
+                // Its own end says what becomes of the key: answered or free, found at the next look, or open still.
+                Some(record) if look < LOOKS && self.settle_for_repeat(&caller, &record).await? => {
+                    self.release(&mut usage, Change::KeyOpen(key)).await?;
+                }
+                resumed => {
+                    let origin = Origin { key: Some(key.clone()), item: None };
+                    let caller = Caller { origin, resumed, ..caller };
+                    let result = work(self.clone(), caller, acceptance).await;
+                    self.note_end(&mut usage, key, &result).await;
+                    return result.map(Reply::from);
+                }
+            }
+        }
+        Err(in_progress())
+    }
+
+    /// What a key is asked for with, now.
+    pub(super) fn key_claim(&self, caller: &Caller, request: RequestKey) -> KeyClaim {
+        let RequestKey { scope, content } = request;
+        let now = self.0.environment.now();
+        let kept = SignedDuration::try_from(self.0.retention.keys).unwrap_or(SignedDuration::MAX);
+        let expires = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
+        KeyClaim { tenant: caller.tenant.clone(), scope, content, now, expires }
+    }
+
+    /// Settles what the key's write led to. Whether there was anything to settle.
+    async fn settle_for_repeat(&self, caller: &Caller, record: &str) -> Result<bool, Fault> {
+        let asked = call(caller, Attempt::Settling);
+        if OperationId::parse(record).is_ok() {
+            // An enrolment: the work itself finds the operation again and waits for it.
+            return Ok(false);
+        }
+        if let Ok(id) = CandidateId::parse(record) {
+            let _turn = self.turn(id.as_str()).await?;
+            let found = self.0.store.candidate(&caller.tenant, &id).await.before_sending()?;
+            let Some(candidate) = found.filter(|candidate| !candidate.state.ended()) else { return Ok(false) };
+            let connection = self.connection_of(&candidate.connection)?;
+            self.settled_candidate(connection, candidate, &asked).await?;
+            return Ok(true);
+        }
+        let Ok(id) = AssignmentId::parse(record) else { return Ok(false) };
+        let Some(found) = self.0.store.assignment(&caller.tenant, &id).await.before_sending()? else {
+            return Ok(false);
+        };
+        let _turn = self.turn(&found.turn()).await?;
+        let found = self.0.store.assignment(&caller.tenant, &id).await.before_sending()?;
+        let Some(assignment) = found.filter(|assignment| !assignment.state.ended()) else { return Ok(false) };
+        let connection = self.connection_of(&assignment.connection)?;
+        self.settled_assignment(connection, assignment, &asked).await?;
+        Ok(true)
+    }
+
+    async fn note_end<T: Kept>(&self, usage: &mut Use, key: KeyRef, result: &Result<Written<T>, Fault>) {
+        let change = match result {
+            Ok(Written::Created(_)) if T::WITH_OUTCOME => {
+                usage.key = None;
+                return;
+            }
+            Ok(written) => T::answer(written)
+                .map_or_else(|| Change::KeyOpen(key.clone()), |answer| Change::KeyAnswered(key.clone(), answer)),
+            Err(fault) if fault.outcome == Outcome::NotApplied => Change::KeyFreed(key),
+            Err(_) => Change::KeyOpen(key),
+        };
+        // The write has ended, whatever becomes of its key; what could not be kept now is kept later.
+        drop(self.release(usage, change).await);
+    }
+
+    async fn release(&self, usage: &mut Use, change: Change) -> Result<(), Fault> {
+        usage.key = None;
+        let kept = self.0.store.commit(vec![change.clone()]).await;
+        if kept.is_err() {
+            self.later(vec![change]);
+        }
+        kept.before_sending()
+    }
+}
+
+pub(super) fn reused() -> Fault {
+    Fault::new(Code::IdempotencyKeyReused, "The key was used before, for a request that says something else.")
+}
+
+pub(super) fn in_progress() -> Fault {
+    Fault::new(Code::IdempotencyInProgress, "An earlier request with this key is still under way.")
+        .after(Some(Duration::from_secs(1)))
+}

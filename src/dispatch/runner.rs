@@ -1,0 +1,263 @@
+//! What goes on without anybody asking: writes that a dead process left open are taken over, unknown ones settled with
+//! growing pauses, queued operations begun, and what is kept no longer is removed.
+//!
+//! It only schedules. What a repeat means is the vendor's adapter's to say, and how it ended is `journal`'s to write down.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::connections::Connection;
+use super::journal::{rest, told_fault};
+use super::turns::Turn;
+use super::{BeforeSending as _, Gateway};
+use crate::domain::assignment::{Assignment, AssignmentState};
+use crate::domain::candidate::{Candidate, CandidateState};
+use crate::domain::capability::Repeat;
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::journal::{Intent, Write};
+use crate::domain::outcome::Outcome;
+use crate::domain::problem::{Code, Fault};
+use crate::domain::vendor::{Attempt, Call};
+use crate::store::Change;
+
+/// How often it looks.
+const ROUND: Duration = Duration::from_secs(1);
+/// Open writes looked at in one go.
+const AT_ONCE: usize = 256;
+/// How often old things are removed and open writes counted.
+const TIDY: Duration = Duration::from_mins(1);
+const COUNT: Duration = Duration::from_secs(5);
+
+impl Gateway {
+    /// Takes over what processes that have ended left open, before the first caller is served.
+    pub(super) async fn recover(&self) -> Result<(), Fault> {
+        let mut open = 0;
+        loop {
+            let adopted = self.adopt().await?;
+            open += adopted;
+            if adopted == 0 {
+                break;
+            }
+        }
+        if open > 0 {
+            tracing::info!(open, "writes left open by an earlier process are unknown until settled");
+        }
+        Ok(())
+    }
+
+    /// Looks again and again, for as long as the gateway lives: the task holds it weakly.
+    pub(super) fn run_in_background(&self) {
+        let gateway = std::sync::Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let (mut tidied, mut counted) = (None, None);
+            loop {
+                let Some(inner) = gateway.upgrade() else { return };
+                let gateway = Self(inner);
+                gateway.round().await;
+                if due(&mut tidied, TIDY) {
+                    gateway.tidy().await;
+                }
+                if due(&mut counted, COUNT) {
+                    gateway.count().await;
+                }
+                let soon = gateway.0.board.soon();
+                drop(gateway);
+                tokio::select! {
+                    () = tokio::time::sleep(ROUND) => {}
+                    () = soon => {}
+                }
+            }
+        });
+    }
+
+    async fn round(&self) {
+        self.keep_what_was_loose().await;
+        if self.refuse_when_draining().is_err() || !self.0.lease.holds() {
+            return;
+        }
+        let looked = async {
+            while self.adopt().await? > 0 {}
+            self.begin_operations().await?;
+            self.settle_due().await
+        };
+        if let Err(fault) = looked.await {
+            tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "the background cannot go on yet");
+        }
+    }
+
+    /// Writes down what could not be written when it happened.
+    async fn keep_what_was_loose(&self) {
+        let loose = std::mem::take(&mut *self.0.loose.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut rest = loose.into_iter();
+        for changes in rest.by_ref() {
+            if self.0.store.commit(changes.clone()).await.is_err() {
+                self.keep_loose(changes);
+                break;
+            }
+        }
+        rest.for_each(|changes| self.keep_loose(changes));
+    }
+
+    /// Takes over writes that a dead process was sending. Gives back how many.
+    async fn adopt(&self) -> Result<usize, Fault> {
+        let orphans = self.0.store.orphans(AT_ONCE).await.before_sending()?;
+        let (mut changes, mut turns): (Vec<Change>, Vec<Turn>) = (Vec::new(), Vec::new());
+        for intent in orphans {
+            // Whoever has the turn looks at the same intent.
+            let turn = self.0.turns.try_turn(&intent.subject).await.before_sending()?;
+            let Some(turn) = turn else { continue };
+            turns.push(turn);
+            let now = self.0.store.intent(intent.write.record()).await.before_sending()?;
+            let Some(intent) = now.filter(|now| now.under_way && now.started == intent.started) else { continue };
+            changes.extend(self.adopted(intent).await?);
+        }
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        self.0.store.commit(changes).await.before_sending()?;
+        Ok(turns.len())
+    }
+
+    /// A write that was under way when its process ended: unknown, its grace counted from now, since nobody knows when its
+    /// attempt really began.
+    async fn adopted(&self, mut intent: Intent) -> Result<Vec<Change>, Fault> {
+        let now = self.0.environment.now();
+        let mut changes = self.marked_unknown(&intent).await?;
+        intent.reason = Some("The process that was sending it ended.".to_owned());
+        match self.0.connections.get(&intent.connection) {
+            Some(connection) => {
+                let repeat = connection.repeat_of(&intent.write);
+                rest(&mut intent, repeat, connection.settle_from(now), now);
+                // The grace alone, without the pause after an attempt that failed.
+                intent.due = intent.due.map(|_| intent.settle_from);
+                if repeat == Repeat::Never {
+                    changes.extend(told_fault(
+                        intent.origin.clone(),
+                        intent.write.record(),
+                        &by_hand_only(connection, &intent),
+                    ));
+                }
+            }
+            // The connection is not configured any more: only a person can say.
+            None => rest(&mut intent, Repeat::Never, now, now),
+        }
+        changes.push(Change::Intent(intent));
+        Ok(changes)
+    }
+
+    /// The record of a write whose process ended, as unknown.
+    async fn marked_unknown(&self, intent: &Intent) -> Result<Vec<Change>, Fault> {
+        let record = intent.write.record();
+        if let Ok(id) = CandidateId::parse(record) {
+            let candidate = self.0.store.candidate(&intent.tenant, &id).await.before_sending()?;
+            let pending = candidate.filter(|candidate| candidate.state == CandidateState::Pending);
+            let unknown =
+                |candidate| Candidate { state: CandidateState::Unknown, outcome: Outcome::Unknown, ..candidate };
+            return Ok(pending.map(unknown).map(Change::Candidate).into_iter().collect());
+        }
+        let Ok(id) = AssignmentId::parse(record) else { return Ok(Vec::new()) };
+        let assignment = self.0.store.assignment(&intent.tenant, &id).await.before_sending()?;
+        let pending = assignment.filter(|assignment| assignment.state == AssignmentState::Pending);
+        let unknown =
+            |assignment| Assignment { state: AssignmentState::Unknown, outcome: Outcome::Unknown, ..assignment };
+        Ok(pending.map(unknown).map(Change::Assignment).into_iter().collect())
+    }
+
+    /// Settles what is due, every connection by itself and as many at once as an operation's calls may be.
+    async fn settle_due(&self) -> Result<(), Fault> {
+        loop {
+            let due = self.0.store.due_intents(self.0.environment.now(), AT_ONCE).await.before_sending()?;
+            let found = due.len();
+            let mut settling = stream::iter(due)
+                .map(|intent| async move {
+                    let settled = self.settle_in_background(&intent).await;
+                    if let Err(fault) = &settled {
+                        tracing::debug!(
+                            record = intent.write.record(),
+                            connection = intent.connection,
+                            code = fault.code.as_str(),
+                            "a write stays unknown"
+                        );
+                    }
+                    settled.is_ok_and(|settled| settled)
+                })
+                .buffer_unordered(AT_ONCE);
+            let mut settled = 0;
+            while let Some(done) = settling.next().await {
+                settled += usize::from(done);
+            }
+            // What is still due is somebody else's at the moment, or waits for its connection.
+            if found < AT_ONCE || settled == 0 || self.refuse_when_draining().is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Settles one write, unless somebody who holds the turn is about to. Whether it was this one's to settle.
+    async fn settle_in_background(&self, intent: &Intent) -> Result<bool, Fault> {
+        let connection = self.connection_of(&intent.connection)?;
+        let _place = connection.bulk_place().await;
+        let record = intent.write.record();
+        let call = Call { attempt: Attempt::Settling, request_id: format!("settle-{record}"), traceparent: None };
+        let Some(_turn) = self.0.turns.try_turn(&intent.subject).await.before_sending()? else { return Ok(false) };
+        if matches!(intent.write, Write::Enrol(_)) {
+            return self.settle_enrolment(connection, record, &call).await.map(|()| true);
+        }
+        // Read with the turn in hand: it may have been settled before.
+        if let Ok(id) = CandidateId::parse(record) {
+            if let Some(candidate) = self.0.store.candidate(&intent.tenant, &id).await.before_sending()? {
+                self.settled_candidate(connection, candidate, &call).await?;
+                return Ok(true);
+            }
+        } else if let Ok(id) = AssignmentId::parse(record)
+            && let Some(assignment) = self.0.store.assignment(&intent.tenant, &id).await.before_sending()?
+        {
+            self.settled_assignment(connection, assignment, &call).await?;
+            return Ok(true);
+        }
+        // The record is gone, and nobody is left to be told.
+        self.0.store.commit(vec![Change::Settled(record.to_owned())]).await.before_sending()?;
+        Ok(true)
+    }
+
+    async fn tidy(&self) {
+        let now = self.0.environment.now();
+        let kept = SignedDuration::try_from(self.0.retention.operations).unwrap_or(SignedDuration::MAX);
+        let finished = now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
+        match self.0.store.purge(now, finished).await {
+            Ok(purged) if purged.operations + purged.keys > 0 => {
+                tracing::info!(operations = purged.operations, keys = purged.keys, "removed what is kept no longer");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what is kept no longer cannot be removed yet"),
+        }
+    }
+
+    async fn count(&self) {
+        let Ok(unsettled) = self.0.store.unsettled().await else { return };
+        for name in self.0.connections.keys() {
+            let of_connection = unsettled.iter().filter(|open| open.connection == *name);
+            let count: u64 = of_connection.map(|open| open.count).sum();
+            #[expect(clippy::cast_precision_loss, reason = "no store has 2^52 open writes")]
+            metrics::gauge!("examgate_unsettled_writes", "connection" => name.clone()).set(count as f64);
+        }
+    }
+}
+
+fn due(last: &mut Option<Instant>, every: Duration) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= every);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+/// What is said of a write that was cut off and may never be sent again.
+fn by_hand_only(connection: &Connection, intent: &Intent) -> Fault {
+    let detail = "The process that was sending it ended, and sending it again could do it twice. Settle it by hand.";
+    connection.own(Fault::unknown(Code::VendorTimeout, detail).at(super::journal::resource_of(&intent.write)))
+}

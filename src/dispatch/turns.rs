@@ -1,0 +1,163 @@
+//! One writer a subject: writes about one person, one booking or one program run one after the other, in this process and
+//! among all that share the store.
+//!
+//! Within the process a lock decides, first come, first served. Where the store is shared, its holder then takes the turn
+//! in the store too, and gives it back there before the lock is free again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc};
+
+use crate::store::{Store, StoreError};
+
+/// First and longest pause between two looks at a turn that another instance has.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// Pause before turns are given back once more after the store failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// Most turns given back in one call.
+const AT_ONCE: usize = 512;
+
+/// A lock for every subject somebody writes about at the moment.
+pub(super) struct Turns {
+    locks: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
+    store: Arc<dyn Store>,
+    /// Where turns go that have to be given back in the store; none where the store is this process's own.
+    returned: Option<mpsc::UnboundedSender<Held>>,
+}
+
+/// The right to write about a subject, given back when dropped.
+pub(super) struct Turn {
+    held: Option<Held>,
+    returned: Option<mpsc::UnboundedSender<Held>>,
+}
+
+struct Held {
+    subject: String,
+    _lock: OwnedMutexGuard<()>,
+}
+
+impl Turns {
+    /// Turns over this store; has to be called within a runtime.
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        let returned = store.shared().then(|| {
+            let (returned, turns) = mpsc::unbounded_channel();
+            tokio::spawn(give_back(Arc::clone(&store), turns));
+            returned
+        });
+        Self { locks: Mutex::default(), store, returned }
+    }
+
+    /// Waits for the turn.
+    ///
+    /// # Errors
+    /// The store's, where it is shared.
+    pub(super) async fn turn(&self, subject: &str) -> Result<Turn, StoreError> {
+        let lock = self.lock_of(subject).lock_owned().await;
+        if self.returned.is_some() {
+            let mut pause = PAUSES.0;
+            while !self.store.take_turn(subject).await? {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+        Ok(self.held(subject, lock))
+    }
+
+    /// The turn, if nobody has it.
+    ///
+    /// # Errors
+    /// The store's, where it is shared.
+    pub(super) async fn try_turn(&self, subject: &str) -> Result<Option<Turn>, StoreError> {
+        let Ok(lock) = self.lock_of(subject).try_lock_owned() else { return Ok(None) };
+        if self.returned.is_some() && !self.store.take_turn(subject).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.held(subject, lock)))
+    }
+
+    /// The turn of a subject that was made just now, so that no other instance can know of it before its first intent is
+    /// in the store, which then tells them to wait.
+    pub(super) async fn first_turn(&self, subject: &str) -> Turn {
+        let lock = self.lock_of(subject).lock_owned().await;
+        Turn { held: Some(Held { subject: subject.to_owned(), _lock: lock }), returned: None }
+    }
+
+    fn held(&self, subject: &str, lock: OwnedMutexGuard<()>) -> Turn {
+        Turn { held: Some(Held { subject: subject.to_owned(), _lock: lock }), returned: self.returned.clone() }
+    }
+
+    fn lock_of(&self, subject: &str) -> Arc<AsyncMutex<()>> {
+        // A poisoned map is still a map: no code that holds the lock can leave it half changed.
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = locks.get(subject).and_then(Weak::upgrade) {
+            return lock;
+        }
+        // Forgotten subjects are swept when the map is about to grow, so that its size follows the work under way.
+        if locks.len() == locks.capacity() {
+            locks.retain(|_, lock| lock.strong_count() > 0);
+        }
+        let lock = Arc::new(AsyncMutex::new(()));
+        locks.insert(subject.to_owned(), Arc::downgrade(&lock));
+        lock
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let (Some(held), Some(returned)) = (self.held.take(), &self.returned) {
+            // Only a process that is ending has nobody to give it back any more; then its instance ends too.
+            drop(returned.send(held));
+        }
+    }
+}
+
+/// Gives turns back in the store, many at once, and only then frees their locks. Ends with the gateway.
+async fn give_back(store: Arc<dyn Store>, mut turns: mpsc::UnboundedReceiver<Held>) {
+    let mut held = Vec::with_capacity(AT_ONCE);
+    while turns.recv_many(&mut held, AT_ONCE).await > 0 {
+        let subjects: Vec<String> = held.iter().map(|turn| turn.subject.clone()).collect();
+        loop {
+            match store.give_turns(&subjects).await {
+                Ok(()) | Err(StoreError::Ended) => break,
+                Err(error) => {
+                    tracing::warn!(%error, turns = subjects.len(), "turns cannot be given back yet");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+        held.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Keyring, SqliteStore};
+
+    fn turns() -> Turns {
+        let environment = crate::store::conformance::environment();
+        let ring = Keyring::new(&Keyring::generate(&environment), &[]).unwrap();
+        Turns::new(Arc::new(SqliteStore::in_memory(ring, environment).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_for_each_subject() {
+        let turns = turns();
+        let turn = turns.turn("a").await.unwrap();
+        assert!(turns.try_turn("a").await.unwrap().is_none());
+        assert!(turns.try_turn("b").await.unwrap().is_some());
+        drop(turn);
+        assert!(turns.try_turn("a").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn forgotten_subjects_are_swept() {
+        let turns = turns();
+        for number in 0..10_000 {
+            drop(turns.turn(&number.to_string()).await);
+        }
+        assert!(turns.locks.lock().unwrap().capacity() < 100);
+    }
+}

@@ -1,0 +1,179 @@
+//! Intents as they stand inside their seal.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::secrets::{read_secret, write_secret};
+use crate::domain::candidate::Person;
+use crate::domain::ids::CandidateId;
+use crate::domain::journal::{EnrolmentWrite, Intent, Origin, Write};
+use crate::domain::vendor::{Booking, Cancellation, KnownCandidate, Registration, Update};
+use crate::secret::Secret;
+
+/// An [`Intent`] as it stands inside its seal.
+#[derive(Serialize, Deserialize)]
+pub(super) struct IntentRecord {
+    tenant: String,
+    connection: String,
+    write: WriteRecord,
+    #[serde(default)]
+    subject: String,
+    #[serde(default)]
+    origin: Origin,
+    #[serde(default)]
+    opened: Option<Timestamp>,
+    started: Timestamp,
+    attempts: u32,
+    #[serde(default)]
+    under_way: bool,
+    settle_from: Timestamp,
+    #[serde(default)]
+    due: Option<Timestamp>,
+    reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WriteRecord {
+    Register(RegistrationRecord),
+    Update { candidate: KnownRecord, touched: Vec<String> },
+    Hide(KnownRecord),
+    Assign(Booking),
+    Cancel(Cancellation),
+    Enrol(EnrolmentWrite),
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegistrationRecord {
+    id: CandidateId,
+    person: Person,
+    own_user_name: bool,
+    #[serde(serialize_with = "write_secret", deserialize_with = "read_secret")]
+    password: Option<Secret>,
+    own_password: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KnownRecord {
+    id: CandidateId,
+    person: Person,
+    vendor_ref: Map<String, Value>,
+    private: BTreeMap<String, String>,
+}
+
+impl From<Intent> for IntentRecord {
+    fn from(intent: Intent) -> Self {
+        let Intent {
+            tenant,
+            connection,
+            write,
+            subject,
+            origin,
+            opened,
+            started,
+            attempts,
+            under_way,
+            settle_from,
+            due,
+            reason,
+        } = intent;
+        let (write, opened) = (write.into(), Some(opened));
+        Self {
+            tenant,
+            connection,
+            write,
+            subject,
+            origin,
+            opened,
+            started,
+            attempts,
+            under_way,
+            settle_from,
+            due,
+            reason,
+        }
+    }
+}
+
+impl From<IntentRecord> for Intent {
+    fn from(record: IntentRecord) -> Self {
+        let IntentRecord {
+            tenant,
+            connection,
+            write,
+            subject,
+            origin,
+            opened,
+            started,
+            attempts,
+            under_way,
+            settle_from,
+            due,
+            reason,
+        } = record;
+        let (write, opened) = (write.into(), opened.unwrap_or(started));
+        Self {
+            tenant,
+            connection,
+            write,
+            subject,
+            origin,
+            opened,
+            started,
+            attempts,
+            under_way,
+            settle_from,
+            due,
+            reason,
+        }
+    }
+}
+
+impl From<Write> for WriteRecord {
+    fn from(write: Write) -> Self {
+        match write {
+            Write::Register(registration) => {
+                let Registration { id, person, own_user_name, password, own_password } = registration;
+                Self::Register(RegistrationRecord { id, person, own_user_name, password, own_password })
+            }
+            Write::Update(Update { candidate, touched }) => Self::Update { candidate: candidate.into(), touched },
+            Write::Hide(candidate) => Self::Hide(candidate.into()),
+            Write::Assign(booking) => Self::Assign(booking),
+            Write::Cancel(cancellation) => Self::Cancel(cancellation),
+            Write::Enrol(enrolment) => Self::Enrol(enrolment),
+        }
+    }
+}
+
+impl From<WriteRecord> for Write {
+    fn from(record: WriteRecord) -> Self {
+        match record {
+            WriteRecord::Register(registration) => {
+                let RegistrationRecord { id, person, own_user_name, password, own_password } = registration;
+                Self::Register(Registration { id, person, own_user_name, password, own_password })
+            }
+            WriteRecord::Update { candidate, touched } => Self::Update(Update { candidate: candidate.into(), touched }),
+            WriteRecord::Hide(candidate) => Self::Hide(candidate.into()),
+            WriteRecord::Assign(booking) => Self::Assign(booking),
+            WriteRecord::Cancel(cancellation) => Self::Cancel(cancellation),
+            WriteRecord::Enrol(enrolment) => Self::Enrol(enrolment),
+        }
+    }
+}
+
+impl From<KnownCandidate> for KnownRecord {
+    fn from(candidate: KnownCandidate) -> Self {
+        let KnownCandidate { id, person, vendor_ref, private } = candidate;
+        Self { id, person, vendor_ref, private }
+    }
+}
+
+impl From<KnownRecord> for KnownCandidate {
+    fn from(record: KnownRecord) -> Self {
+        let KnownRecord { id, person, vendor_ref, private } = record;
+        Self { id, person, vendor_ref, private }
+    }
+}

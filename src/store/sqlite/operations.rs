@@ -1,0 +1,313 @@
+//! Operations and their rows.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use super::keys;
+use crate::domain::ids::OperationId;
+use crate::domain::journal::Answer;
+use crate::domain::operation::{BulkOperation, ItemState, Progress};
+use crate::store::records::{ItemEndRow, ItemRow, KeyRow, OperationRow, Records, index_column};
+use crate::store::{Accepted, KeyTaken, Page, StoreError};
+
+const COLUMNS: &str = "id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created, \
+                       started, finished, request_id, traceparent";
+
+pub(super) fn open(connection: &Connection, operation: &BulkOperation, instance: &str) -> Result<(), StoreError> {
+    let row = OperationRow::of(operation);
+    connection
+        .prepare_cached(
+            "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,
+                 total, created, started, finished, request_id, traceparent, owner)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        )?
+        .execute(params![
+            row.id,
+            row.tenant,
+            row.client,
+            row.kind,
+            row.connection,
+            row.strict,
+            row.fail_on_errors,
+            row.state,
+            row.cancelling,
+            row.total,
+            row.created,
+            row.started,
+            row.finished,
+            row.request_id,
+            row.traceparent,
+            instance
+        ])?;
+    Ok(())
+}
+
+pub(super) fn cancel(connection: &Connection, id: &str) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE operations SET cancelling = 1 WHERE id = ?1 AND state IN ('queued', 'running')")?
+        .execute([id])?;
+    Ok(())
+}
+
+/// What can change of an operation. A wish to cancel, once there, is taken back by [`requeue`] only.
+pub(super) fn put(connection: &Connection, operation: &BulkOperation) -> Result<(), StoreError> {
+    let row = OperationRow::of(operation);
+    connection
+        .prepare_cached(
+            "UPDATE operations SET connection = ?2, fail_on_errors = ?3, state = ?4, total = ?5, started = ?6,
+                 finished = ?7 WHERE id = ?1",
+        )?
+        .execute(params![
+            row.id,
+            row.connection,
+            row.fail_on_errors,
+            row.state,
+            row.total,
+            row.started,
+            row.finished
+        ])?;
+    Ok(())
+}
+
+pub(super) fn add_items(connection: &Connection, items: &[ItemRow]) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for ItemRow { operation, index, state, record, request, secret, end } in items {
+        statement.execute(params![operation, index, state, record, request, secret, end])?;
+    }
+    Ok(())
+}
+
+/// Queues the operation, unless its key says otherwise.
+pub(super) fn accept(
+    connection: &Connection,
+    records: &Records,
+    operation: &BulkOperation,
+    key: Option<&KeyRow>,
+    instance: &str,
+) -> Result<Accepted, StoreError> {
+    let accepted = match key {
+        None => Accepted::New,
+        Some(claim) => match keys::take(connection, records, claim, instance)? {
+            KeyTaken::Different => Accepted::Different,
+            KeyTaken::Answered(answer) => match *answer {
+                Answer::Operation(id) => Accepted::Earlier(id),
+                _ => Accepted::Different,
+            },
+            KeyTaken::New(key) | KeyTaken::Open(key, _) => {
+                let sealed = records.answer(&key, Answer::Operation(operation.id.clone()))?;
+                keys::answer(connection, &key.token, &sealed)?;
+                Accepted::New
+            }
+            KeyTaken::Running => Accepted::Running,
+        },
+    };
+    match accepted {
+        Accepted::New => put(connection, operation)?,
+        Accepted::Earlier(_) | Accepted::Different | Accepted::Running => discard(connection, &operation.id)?,
+    }
+    Ok(accepted)
+}
+
+/// The rows go with it (`ON DELETE CASCADE`).
+pub(super) fn discard(connection: &Connection, id: &OperationId) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM operations WHERE id = ?1")?.execute([id.as_str()])?;
+    Ok(())
+}
+
+pub(super) fn one(
+    connection: &Connection,
+    tenant: &str,
+    id: &str,
+) -> Result<Option<(OperationRow, Progress)>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM operations WHERE id = ?1 AND tenant = ?2");
+    let row = connection.prepare_cached(&sql)?.query_row([id, tenant], operation_row).optional()?;
+    row.map(|row| with_progress(connection, row)).transpose()
+}
+
+pub(super) fn page(
+    connection: &Connection,
+    tenant: &str,
+    page: &Page,
+) -> Result<Vec<(OperationRow, Progress)>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM operations WHERE tenant = ?1 AND state <> 'receiving' AND (?2 IS NULL OR id < ?2)
+         ORDER BY id DESC LIMIT ?3"
+    );
+    let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows: Vec<OperationRow> =
+        statement.query_map(params![tenant, page.after, limit], operation_row)?.collect::<Result<_, _>>()?;
+    rows.into_iter().map(|row| with_progress(connection, row)).collect()
+}
+
+pub(super) fn unfinished(connection: &Connection, limit: usize) -> Result<Vec<OperationRow>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM operations WHERE state IN ('queued', 'running') ORDER BY id LIMIT ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], operation_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn items(
+    connection: &Connection,
+    id: &str,
+    states: &[ItemState],
+    from: u64,
+    limit: usize,
+) -> Result<Vec<ItemRow>, StoreError> {
+    let mut sql = "SELECT operation, position, state, record, request, secret, ended FROM operation_items
+                   WHERE operation = ? AND position >= ?"
+        .to_owned();
+    let mut values = vec![Value::from(id.to_owned()), Value::from(index_column(from))];
+    if !states.is_empty() {
+        sql.push_str(" AND state IN (");
+        sql.push_str(&vec!["?"; states.len()].join(", "));
+        sql.push(')');
+        values.extend(states.iter().map(|state| Value::from(state.as_str().to_owned())));
+    }
+    sql.push_str(" ORDER BY position LIMIT ?");
+    values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        Ok(ItemRow {
+            operation: row.get(0)?,
+            index: row.get(1)?,
+            state: row.get(2)?,
+            record: row.get(3)?,
+            request: row.get(4)?,
+            secret: row.get(5)?,
+            end: row.get(6)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The stored values, each row's one after the other, with the row's position.
+pub(super) fn subjects(connection: &Connection, id: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, subjects FROM operation_items WHERE operation = ?1 AND subjects IS NOT NULL ORDER BY position",
+    )?;
+    let rows = statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A row that was cancelled meanwhile is not sent.
+pub(super) fn claim_item(
+    connection: &Connection,
+    operation: &str,
+    index: u64,
+    record: &str,
+    subjects: &[u8],
+) -> Result<(), StoreError> {
+    let claimed = connection
+        .prepare_cached(
+            "UPDATE operation_items SET state = 'claimed', record = ?3, subjects = ?4, secret = NULL
+             WHERE operation = ?1 AND position = ?2 AND state = 'waiting'",
+        )?
+        .execute(params![operation, index_column(index), record, subjects])?;
+    if claimed == 0 { Err(StoreError::Withdrawn) } else { Ok(()) }
+}
+
+pub(super) fn end_item(connection: &Connection, end: &ItemEndRow) -> Result<(), StoreError> {
+    let ItemEndRow { at, state, record, end, keeps_secret } = end;
+    connection
+        .prepare_cached(
+            "UPDATE operation_items SET state = ?3, record = coalesce(?4, record), ended = ?5,
+                 secret = CASE WHEN ?6 THEN secret END
+             WHERE operation = ?1 AND position = ?2",
+        )?
+        .execute(params![at.operation.as_str(), index_column(at.index), state, record, end, keeps_secret])?;
+    Ok(())
+}
+
+pub(super) fn remember_item(
+    connection: &Connection,
+    operation: &str,
+    index: u64,
+    subjects: &[u8],
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE operation_items SET subjects = ?3 WHERE operation = ?1 AND position = ?2")?
+        .execute(params![operation, index_column(index), subjects])?;
+    Ok(())
+}
+
+pub(super) fn requeue_item(connection: &Connection, operation: &str, index: u64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE operation_items SET state = 'waiting', record = NULL, ended = NULL
+             WHERE operation = ?1 AND position = ?2",
+        )?
+        .execute(params![operation, index_column(index)])?;
+    Ok(())
+}
+
+pub(super) fn skip_waiting(connection: &Connection, id: &str) -> Result<u64, StoreError> {
+    let skipped = connection
+        .prepare_cached("UPDATE operation_items SET state = 'skipped' WHERE operation = ?1 AND state = 'waiting'")?
+        .execute([id])?;
+    Ok(skipped as u64)
+}
+
+pub(super) fn requeue(connection: &Connection, id: &str) -> Result<(), StoreError> {
+    let queued = connection
+        .prepare_cached(
+            "UPDATE operations SET state = 'queued', cancelling = 0, finished = NULL
+             WHERE id = ?1 AND state IN ('completed', 'cancelled')",
+        )?
+        .execute([id])?;
+    if queued == 0 {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "UPDATE operation_items SET
+                 record = CASE WHEN state = 'unknown' THEN record END,
+                 subjects = CASE WHEN state = 'unknown' THEN subjects END,
+                 state = 'waiting', ended = NULL
+             WHERE operation = ?1 AND state IN ('not_applied', 'skipped', 'unknown')",
+        )?
+        .execute([id])?;
+    Ok(())
+}
+
+/// Removes what ended before, and what nobody receives any more.
+pub(super) fn purge(connection: &Connection, finished: i64) -> Result<u64, StoreError> {
+    let over = connection.prepare_cached("DELETE FROM operations WHERE finished < ?1")?.execute([finished])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM operations WHERE state = 'receiving' AND owner IN (SELECT id FROM instances WHERE ended = 1)",
+        )?
+        .execute([])?;
+    Ok(over as u64)
+}
+
+fn with_progress(connection: &Connection, row: OperationRow) -> Result<(OperationRow, Progress), StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT state, count(*) FROM operation_items WHERE operation = ?1 GROUP BY state")?;
+    let counts = statement.query_map([&row.id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    let progress = row.progress(counts.collect::<Result<Vec<_>, _>>()?);
+    Ok((row, progress))
+}
+
+fn operation_row(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
+    Ok(OperationRow {
+        id: row.get(0)?,
+        tenant: row.get(1)?,
+        client: row.get(2)?,
+        kind: row.get(3)?,
+        connection: row.get(4)?,
+        strict: row.get(5)?,
+        fail_on_errors: row.get(6)?,
+        state: row.get(7)?,
+        cancelling: row.get(8)?,
+        total: row.get(9)?,
+        created: row.get(10)?,
+        started: row.get(11)?,
+        finished: row.get(12)?,
+        request_id: row.get(13)?,
+        traceparent: row.get(14)?,
+    })
+}
