@@ -18,7 +18,7 @@ use crate::domain::journal::{Answer, Intent, KeyRef};
 use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState, Progress};
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod records;
 mod seal;
 mod sqlite;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::candidate::Person;
 use crate::store::conformance::{Maker, environment};
 
 fn records() -> Records {

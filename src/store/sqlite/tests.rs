@@ -46,7 +46,7 @@ async fn everything_survives_a_restart() {
     let store = SqliteStore::open(&path, keys, make.0.clone()).unwrap();
     assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
     assert_eq!(store.assignment(&candidate.tenant, &assignment.id).await.unwrap(), Some(assignment));
-    assert_eq!(store.intents().await.unwrap().len(), 1);
+    assert_eq!(store.intents_of(candidate.id.as_str()).await.unwrap().len(), 1);
     let again = make.candidate(&candidate.tenant, &candidate.connection, candidate.person.clone());
     assert_eq!(make.claim(&store, &again).await, Claim::Held(vec![candidate]));
 }
@@ -82,6 +82,50 @@ async fn what_was_handed_over_is_committed_before_the_store_is_gone() {
     drop(store);
     let store = SqliteStore::open(&path, keys, make.0.clone()).unwrap();
     assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), Some(candidate));
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_was_sending_is_orphaned() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open_to_serve(&path, keys.clone(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    let key = make.key_claim("t", "k", 1);
+    assert!(matches!(store.take_key(&key).await.unwrap(), KeyTaken::New(_)));
+    assert!(store.orphans(10).await.unwrap().is_empty());
+    assert!(matches!(store.take_key(&key).await.unwrap(), KeyTaken::Running));
+    drop(store);
+
+    let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    let orphans = store.orphans(10).await.unwrap();
+    assert_eq!(orphans.iter().map(|intent| intent.write.record()).collect::<Vec<_>>(), [candidate.id.as_str()]);
+    assert!(matches!(store.take_key(&key).await.unwrap(), KeyTaken::Open(_, None)));
+    let adopted = Intent { under_way: false, ..orphans[0].clone() };
+    store.commit(vec![Change::Intent(adopted)]).await.unwrap();
+    assert!(store.orphans(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn intents_of_the_first_version_are_due_at_once() {
+    let (_directory, path) = place();
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(connect::MIGRATIONS[0]).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let records = Records::new(keys.clone(), make.0.clone());
+    let intent = make.registration(&make.candidate("t", "c", make.person()));
+    let row = records.intent_row(&intent).unwrap();
+    connection
+        .execute(
+            "INSERT INTO intents (record, tenant, connection, operation, started, settle_from, attempts, sealed)
+             VALUES (?1, 't', 'c', 'candidates.create', 1, 2, 1, ?2)",
+            rusqlite::params![row.record, row.sealed],
+        )
+        .unwrap();
+    drop(connection);
+    let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    assert_eq!(store.due_intents(make.0.now(), 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -276,7 +320,7 @@ async fn a_full_disk_refuses_and_the_store_works_again() {
     let before = make.claimed(&store).await;
     set_most_pages(&store, 1).await;
     let big = make.candidate("t", "c", Person { photo: Some("x".repeat(1 << 16)), ..make.person() });
-    let claim = store.claim(&big, &Identity::of(&big.person, false), &make.registration(&big)).await;
+    let claim = store.claim(vec![make.claimant(&big, Identity::of(&big.person, false))]).await;
     assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     assert_eq!(store.candidate("t", &big.id).await.unwrap(), None);
     assert_eq!(store.candidate(&before.tenant, &before.id).await.unwrap(), Some(before));
@@ -313,11 +357,10 @@ async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
     let gate = hold_the_writer(&store);
     let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
-    let (first_intent, second_intent) = (make.registration(&one), make.registration(&two));
-    let before = store.claim(&one, &[], &first_intent);
+    let before = store.claim(vec![make.claimant(&one, Vec::new())]);
     // What SQLite does by itself when the disk fails in the middle.
     let lost = store.writer.run(|connection| Ok(connection.execute_batch("ROLLBACK")?));
-    let after = store.claim(&two, &[], &second_intent);
+    let after = store.claim(vec![make.claimant(&two, Vec::new())]);
     let opened = async { drop(gate) };
     let (before, lost, after, ()) = tokio::join!(before, lost, after, opened);
     for result in [before.map(|_| ()), lost, after.map(|_| ())] {
@@ -335,8 +378,7 @@ async fn a_failed_commit_refuses_the_whole_batch() {
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
     let gate = hold_the_writer(&store);
     let candidate = make.candidate("t", "c", make.person());
-    let intent = make.registration(&candidate);
-    let claim = store.claim(&candidate, &[], &intent);
+    let claim = store.claim(vec![make.claimant(&candidate, Vec::new())]);
     // A foreign key that is checked at COMMIT only, so that this is what fails.
     let late = store.writer.run(|connection| {
         connection.execute_batch("PRAGMA defer_foreign_keys = ON")?;

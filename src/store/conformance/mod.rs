@@ -10,16 +10,23 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, json};
 
-use super::{AssignmentFilter, Change, Claim, Page, Store, StoreError};
+use super::{AssignmentFilter, Change, Claim, Claimant, Page, Store, StoreError};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, Name, Person};
 use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::journal::{Intent, Write};
+use crate::domain::journal::{EnrolmentWrite, Intent, Origin, Write};
 use crate::domain::outcome::{Outcome, Warning};
-use crate::domain::vendor::{Booking, Cancellation, KnownCandidate, Registration, Update, VendorKey};
+use crate::domain::program::{AssessmentScope, Enrolment, ProgramRef};
+use crate::domain::vendor::{Booking, Cancellation, EnrolmentCall, KnownCandidate, Registration, Update, VendorKey};
 use crate::secret::Secret;
+
+mod keys;
+mod operations;
+
+pub(crate) use keys::*;
+pub(crate) use operations::*;
 
 /// Makes one test of each behaviour. `$open` takes an [`Environment`] and gives something that owns the store's place and
 /// an `Arc<dyn Store>`.
@@ -54,8 +61,25 @@ macro_rules! conformance {
             assignments_are_filtered,
             bookings_of_a_subject_are_found,
             every_kind_of_intent_comes_back_as_it_was,
-            intents_are_listed_oldest_first,
+            due_intents_are_those_nobody_is_sending,
+            intents_of_a_subject_are_found,
             a_settled_intent_is_gone,
+            claims_of_one_call_stand_for_themselves,
+            records_are_found_by_their_ids,
+            a_key_is_taken_once_and_answered_ever_after,
+            a_key_of_another_content_is_different,
+            a_freed_key_is_new_and_an_open_one_goes_on,
+            an_earlier_use_of_a_key_is_not_heard,
+            a_key_is_forgotten_in_its_time,
+            one_of_many_takes_a_key,
+            rows_come_back_as_they_were,
+            an_operation_is_accepted_under_its_key_once,
+            a_row_is_claimed_only_while_it_waits,
+            rows_end_and_are_counted,
+            a_finished_operation_is_queued_again,
+            operations_are_the_tenants_own_and_listed_newest_first,
+            a_password_goes_with_its_row,
+            what_is_over_is_purged,
         ]);
     };
 }
@@ -119,13 +143,19 @@ impl Maker {
 
     pub(crate) fn intent(&self, tenant: &str, connection: &str, write: Write) -> Intent {
         let started = self.0.now();
+        let subject = write.record().to_owned();
         Intent {
             tenant: tenant.to_owned(),
             connection: connection.to_owned(),
             write,
+            subject,
+            origin: Origin::default(),
+            opened: started,
             started,
             attempts: 1,
+            under_way: true,
             settle_from: started + 30.seconds(),
+            due: Some(started + 30.seconds()),
             reason: Some("the vendor did not answer".to_owned()),
         }
     }
@@ -183,7 +213,14 @@ impl Maker {
     /// Claims the candidate by its external id and user name.
     pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> Claim {
         let identities = Identity::of(&candidate.person, false);
-        store.claim(candidate, &identities, &self.registration(candidate)).await.unwrap()
+        let mut claims = store.claim(vec![self.claimant(candidate, identities)]).await.unwrap();
+        claims.remove(0)
+    }
+
+    /// The candidate with its registration, and nothing that goes with it.
+    pub(crate) fn claimant(&self, candidate: &Candidate, identities: Vec<Identity>) -> Claimant {
+        let intent = self.registration(candidate);
+        Claimant { candidate: candidate.clone(), identities, intent, with: Vec::new() }
     }
 }
 
@@ -312,9 +349,9 @@ pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make:
         assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), std::slice::from_ref(&candidate));
     }
     let other = make.candidate(&candidate.tenant, &candidate.connection, make.person());
-    let intent = make.registration(&other);
-    assert_eq!(store.claim(&other, &[new], &intent).await.unwrap(), Claim::Held(vec![candidate]));
-    assert_eq!(store.claim(&other, &old, &intent).await.unwrap(), Claim::Claimed);
+    let held = store.claim(vec![make.claimant(&other, vec![new])]).await.unwrap();
+    assert_eq!(held, [Claim::Held(vec![candidate])]);
+    assert_eq!(store.claim(vec![make.claimant(&other, old)]).await.unwrap(), [Claim::Claimed]);
 }
 
 pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_written(store: Arc<dyn Store>, make: Maker) {
@@ -469,6 +506,10 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
         candidate: VendorKey("ada@example.org".into()),
         assessment: "fa19e351".into(),
     };
+    let call = EnrolmentCall {
+        program: ProgramRef::External("p".into()),
+        enrolment: Enrolment { scope: AssessmentScope::All, register: vec!["a".into()], unregister: Vec::new() },
+    };
     let update = Update { candidate: known(&CandidateId::generate(&make.0)), touched: vec!["/email".into()] };
     let intents = [
         make.registration(&candidate),
@@ -476,6 +517,7 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
         make.intent(&tenant, &connection, Write::Hide(known(&CandidateId::generate(&make.0)))),
         make.intent(&tenant, &connection, Write::Assign(booking)),
         make.intent(&tenant, &connection, Write::Cancel(cancellation)),
+        make.intent(&tenant, &connection, Write::Enrol(EnrolmentWrite { id: make.name("op"), call })),
     ];
     store.commit(intents.iter().cloned().map(Change::Intent).collect()).await.unwrap();
     for intent in &intents {
@@ -488,16 +530,77 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
     assert!(registration.password.unwrap().matches("correct horse battery"));
 }
 
-pub(crate) async fn intents_are_listed_oldest_first(store: Arc<dyn Store>, make: Maker) {
-    let one = make.claimed(&*store).await;
-    let two = make.claimed(&*store).await;
-    // Tried once more, so begun later than the other.
-    let again = Intent { attempts: 2, ..make.registration(&one) };
-    store.commit(vec![Change::Intent(again)]).await.unwrap();
-    let intents = store.intents().await.unwrap();
-    let ours = |intent: &&Intent| [one.id.as_str(), two.id.as_str()].contains(&intent.write.record());
-    let listed: Vec<_> = intents.iter().filter(ours).map(|intent| (intent.write.record(), intent.attempts)).collect();
-    assert_eq!(listed, [(two.id.as_str(), 1), (one.id.as_str(), 2)]);
+pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store>, make: Maker) {
+    let (one, two, three) = (make.claimed(&*store).await, make.claimed(&*store).await, make.claimed(&*store).await);
+    let due = async |at: Timestamp| {
+        let due = store.due_intents(at, 1_000).await.unwrap();
+        let ours = [&one, &two, &three].map(|candidate| candidate.id.to_string());
+        due.iter()
+            .map(|intent| intent.write.record().to_owned())
+            .filter(|record| ours.contains(record))
+            .collect::<Vec<String>>()
+    };
+    let far = make.0.now() + 1.hours();
+    assert_eq!(due(far).await, Vec::<String>::new(), "all are being sent");
+    let at_rest = |candidate: &Candidate, due: Option<Timestamp>| {
+        Change::Intent(Intent { under_way: false, due, attempts: 2, ..make.registration(candidate) })
+    };
+    let (soon, later) = (make.0.now() + 1.minutes(), make.0.now() + 2.minutes());
+    let changes = vec![at_rest(&one, Some(later)), at_rest(&two, Some(soon)), at_rest(&three, None)];
+    store.commit(changes).await.unwrap();
+    assert_eq!(due(far).await, [two.id.to_string(), one.id.to_string()], "the longest due first");
+    assert_eq!(due(soon).await, [two.id.to_string()]);
+    assert_eq!(due(soon - 1.seconds()).await, Vec::<String>::new());
+    let unsettled = store.unsettled().await.unwrap();
+    let of_three = unsettled.iter().filter(|open| open.connection == three.connection);
+    assert_eq!(
+        of_three.map(|open| (open.operation.as_str(), open.count)).collect::<Vec<_>>(),
+        [("candidates.create", 1)]
+    );
+}
+
+pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
+    let (one, two) = (make.claimed(&*store).await, make.claimed(&*store).await);
+    let subject = make.name("subject");
+    let about = |candidate| Intent { subject: subject.clone(), ..make.registration(candidate) };
+    store.commit(vec![Change::Intent(about(&two)), Change::Intent(about(&one))]).await.unwrap();
+    let found = store.intents_of(&subject).await.unwrap();
+    assert_eq!(
+        found.iter().map(|intent| intent.write.record()).collect::<Vec<_>>(),
+        [two.id.as_str(), one.id.as_str()]
+    );
+    assert!(store.intents_of(&make.name("subject")).await.unwrap().is_empty());
+}
+
+pub(crate) async fn claims_of_one_call_stand_for_themselves(store: Arc<dyn Store>, make: Maker) {
+    let there = make.claimed(&*store).await;
+    let new = || make.candidate(&there.tenant, &there.connection, make.person());
+    let again = make.candidate(&there.tenant, &there.connection, there.person.clone());
+    let stranger = make.candidate(&make.name("tenant"), &there.connection, there.person.clone());
+    let (first, last) = (new(), new());
+    let twin = make.candidate(&there.tenant, &there.connection, first.person.clone());
+    let all = [&first, &again, &stranger, &twin, &last];
+    let claimants = all.map(|candidate| make.claimant(candidate, Identity::of(&candidate.person, false)));
+    let claims = store.claim(claimants.to_vec()).await.unwrap();
+    let held = |by: &Candidate| Claim::Held(vec![by.clone()]);
+    assert_eq!(claims, [Claim::Claimed, held(&there), Claim::HeldByOthers, held(&first), Claim::Claimed]);
+    for refused in [&again, &stranger, &twin] {
+        assert_eq!(store.candidate(&refused.tenant, &refused.id).await.unwrap(), None);
+        assert!(store.intent(refused.id.as_str()).await.unwrap().is_none());
+    }
+}
+
+pub(crate) async fn records_are_found_by_their_ids(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
+    store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    let gone = CandidateId::generate(&make.0).to_string();
+    let found = store.candidates_by_id(&candidate.tenant, &[gone.clone(), candidate.id.to_string()]).await.unwrap();
+    assert_eq!(found, std::slice::from_ref(&candidate));
+    assert_eq!(store.candidates_by_id("stranger", &[candidate.id.to_string()]).await.unwrap(), []);
+    let found = store.assignments_by_id(&candidate.tenant, &[gone, assignment.id.to_string()]).await.unwrap();
+    assert_eq!(found, std::slice::from_ref(&assignment));
+    assert_eq!(store.assignments_by_id("stranger", &[assignment.id.to_string()]).await.unwrap(), []);
 }
 
 pub(crate) async fn a_settled_intent_is_gone(store: Arc<dyn Store>, make: Maker) {
@@ -506,6 +609,6 @@ pub(crate) async fn a_settled_intent_is_gone(store: Arc<dyn Store>, make: Maker)
     let id = registered.id.to_string();
     store.commit(vec![Change::Candidate(registered.clone()), Change::Settled(id.clone())]).await.unwrap();
     assert!(store.intent(&id).await.unwrap().is_none());
-    assert!(store.intents().await.unwrap().iter().all(|intent| intent.write.record() != id));
+    assert!(store.intents_of(&id).await.unwrap().is_empty());
     assert_eq!(store.candidate(&registered.tenant, &registered.id).await.unwrap(), Some(registered));
 }

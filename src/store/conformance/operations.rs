@@ -1,0 +1,280 @@
+//! What every engine must do with operations and their rows.
+
+use std::sync::Arc;
+
+use jiff::ToSpan as _;
+
+use super::Maker;
+use crate::domain::candidate::{Identity, IfCandidateExists, NewCandidate};
+use crate::domain::ids::OperationId;
+use crate::domain::journal::Origin;
+use crate::domain::operation::{
+    BulkOperation, Item, ItemEnd, ItemRef, ItemResult, ItemState, OperationKind, OperationState, Progress, Row,
+};
+use crate::domain::outcome::Warning;
+use crate::domain::problem::{Code, Fault};
+use crate::secret::Secret;
+use crate::store::{Accepted, Change, Claim, Claimant, Page, Store, StoreError};
+
+impl Maker {
+    pub(crate) fn operation(&self, tenant: &str, total: u64) -> BulkOperation {
+        BulkOperation {
+            id: OperationId::generate(&self.0),
+            tenant: tenant.to_owned(),
+            client: "lms".to_owned(),
+            kind: OperationKind::Candidates,
+            connection: "c".to_owned(),
+            strict: true,
+            fail_on_errors: Some(7),
+            state: OperationState::Receiving,
+            cancelling: false,
+            total,
+            created: self.0.now(),
+            started: None,
+            finished: None,
+            request_id: "req".to_owned(),
+            traceparent: Some("00-1-2-01".to_owned()),
+        }
+    }
+
+    pub(crate) fn item(&self, operation: &BulkOperation, index: u64) -> Item {
+        let new = NewCandidate {
+            person: self.person(),
+            password: Some(Secret::new("correct horse")),
+            if_exists: IfCandidateExists::Update,
+        };
+        Item {
+            at: ItemRef { operation: operation.id.clone(), index },
+            item_id: Some(format!("row {index}")),
+            state: ItemState::Waiting,
+            record: None,
+            row: Some(Row::Candidate(Box::new(new))),
+            password_gone: false,
+            end: None,
+        }
+    }
+
+    /// A queued operation of so many waiting rows.
+    pub(crate) async fn queued(&self, store: &dyn Store, tenant: &str, total: u64) -> BulkOperation {
+        let mut operation = self.operation(tenant, total);
+        store.open_operation(&operation).await.unwrap();
+        store.add_items((0..total).map(|index| self.item(&operation, index)).collect()).await.unwrap();
+        operation.state = OperationState::Queued;
+        assert!(matches!(store.accept_operation(&operation, None).await.unwrap(), Accepted::New));
+        operation
+    }
+}
+
+fn at(operation: &BulkOperation, index: u64) -> ItemRef {
+    ItemRef { operation: operation.id.clone(), index }
+}
+
+async fn progress(store: &dyn Store, operation: &BulkOperation) -> Progress {
+    store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap().1
+}
+
+async fn states(store: &dyn Store, operation: &BulkOperation) -> Vec<ItemState> {
+    store.items(&operation.id, &[], 0, 1_000).await.unwrap().iter().map(|item| item.state).collect()
+}
+
+pub(crate) async fn rows_come_back_as_they_were(store: Arc<dyn Store>, make: Maker) {
+    let operation = make.operation(&make.name("tenant"), 3);
+    store.open_operation(&operation).await.unwrap();
+    let mut refused = make.item(&operation, 1);
+    refused.row = None;
+    refused.end = Some(ItemEnd::failed(Fault::new(Code::ValidationFailed, "odd")));
+    refused.state = ItemState::NotApplied;
+    let items = vec![make.item(&operation, 0), refused, make.item(&operation, 2)];
+    store.add_items(items.clone()).await.unwrap();
+    let read = store.items(&operation.id, &[], 0, 10).await.unwrap();
+    // Debug tells every member but the secret ones.
+    assert_eq!(format!("{read:?}"), format!("{items:?}"));
+    let Some(Row::Candidate(new)) = &read[0].row else { panic!("another row") };
+    assert!(new.password.as_ref().unwrap().matches("correct horse"));
+    let part = async |states: &[ItemState], from, limit| -> Vec<u64> {
+        let items = store.items(&operation.id, states, from, limit).await.unwrap();
+        items.iter().map(|item| item.at.index).collect()
+    };
+    assert_eq!(part(&[ItemState::Waiting], 0, 10).await, [0, 2]);
+    assert_eq!(part(&[ItemState::Waiting, ItemState::NotApplied], 1, 10).await, [1, 2]);
+    assert_eq!(part(&[], 0, 2).await, [0, 1]);
+    store.discard_operation(&operation.id).await.unwrap();
+    assert!(store.items(&operation.id, &[], 0, 10).await.unwrap().is_empty());
+    assert!(store.operation(&operation.tenant, &operation.id).await.unwrap().is_none());
+}
+
+pub(crate) async fn an_operation_is_accepted_under_its_key_once(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let bulk = async |content| {
+        let mut operation = make.operation(&tenant, 1);
+        store.open_operation(&operation).await.unwrap();
+        store.add_items(vec![make.item(&operation, 0)]).await.unwrap();
+        operation.state = OperationState::Queued;
+        let key = make.key_claim(&tenant, "k", content);
+        let accepted = store.accept_operation(&operation, Some(&key)).await.unwrap();
+        (operation.id, accepted)
+    };
+    let (first, accepted) = bulk(1).await;
+    assert!(matches!(accepted, Accepted::New));
+    let (second, accepted) = bulk(1).await;
+    assert!(matches!(accepted, Accepted::Earlier(id) if id == first));
+    let (third, accepted) = bulk(2).await;
+    assert!(matches!(accepted, Accepted::Different));
+    for discarded in [second, third] {
+        assert!(store.operation(&tenant, &discarded).await.unwrap().is_none());
+        assert!(store.items(&discarded, &[], 0, 10).await.unwrap().is_empty());
+    }
+    let unfinished = store.unfinished_operations(10_000).await.unwrap();
+    assert_eq!(unfinished.iter().filter(|operation| operation.tenant == tenant).count(), 1);
+}
+
+pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let operation = make.queued(&*store, &tenant, 3).await;
+    let claimant = |index, identity: &str| {
+        let candidate = make.candidate(&tenant, &make.name("connection"), make.person());
+        let mut intent = make.registration(&candidate);
+        intent.origin = Origin { key: None, item: Some(at(&operation, index)) };
+        let record = candidate.id.to_string();
+        let subjects = vec![store.subject_of(&operation.id, identity), store.subject_of(&operation.id, "shared")];
+        let with = vec![Change::ItemClaimed(at(&operation, index), record, subjects)];
+        Claimant { identities: Identity::of(&candidate.person, false), candidate, intent, with }
+    };
+    let (one, two) = (claimant(0, "a"), claimant(1, "b"));
+    assert_eq!(store.claim(vec![one.clone(), two]).await.unwrap(), [Claim::Claimed, Claim::Claimed]);
+    let again = claimant(0, "c");
+    assert_eq!(store.claim(vec![again.clone()]).await.unwrap(), [Claim::Withdrawn]);
+    assert_eq!(store.candidate(&tenant, &again.candidate.id).await.unwrap(), None);
+    let intent = store.intent(one.candidate.id.as_str()).await.unwrap().unwrap();
+    assert_eq!(intent.origin.item, Some(at(&operation, 0)));
+
+    assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
+    let skipped = vec![Change::ItemClaimed(at(&operation, 2), "asg".into(), Vec::new()), Change::Settled("x".into())];
+    assert!(matches!(store.commit(skipped).await, Err(StoreError::Withdrawn)));
+    assert_eq!(states(&*store, &operation).await, [ItemState::Claimed, ItemState::Claimed, ItemState::Skipped]);
+    let (a, b, shared) = ("a", "b", "shared");
+    let expected =
+        [(a, 0), (shared, 0), (b, 1), (shared, 1)].map(|(text, i)| (store.subject_of(&operation.id, text), i));
+    assert_eq!(store.item_subjects(&operation.id).await.unwrap(), expected);
+}
+
+pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker) {
+    let operation = make.queued(&*store, &make.name("tenant"), 6).await;
+    let end = |result| ItemEnd {
+        warnings: vec![Warning::new("existing_differs", "d")],
+        initial_password: Some(Secret::new("made up")),
+        ..ItemEnd::of(result)
+    };
+    let changes = vec![
+        Change::ItemEnded(at(&operation, 0), Some("cand_1".into()), end(ItemResult::Created)),
+        Change::ItemEnded(at(&operation, 1), None, end(ItemResult::Existing)),
+        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::new(Code::ValidationFailed, "x"))),
+        Change::ItemEnded(at(&operation, 3), None, ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"))),
+        Change::ItemEnded(at(&operation, 4), None, ItemEnd::failed(Fault::new(Code::Skipped, "x"))),
+    ];
+    store.commit(changes).await.unwrap();
+    let counted = progress(&*store, &operation).await;
+    assert_eq!(counted, Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 1, pending: 1 });
+    let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
+    let first = items[0].end.as_ref().unwrap();
+    assert_eq!((items[0].record.as_deref(), &first.result), (Some("cand_1"), &ItemResult::Created));
+    assert_eq!(first.warnings.len(), 1);
+    assert!(first.initial_password.as_ref().unwrap().matches("made up"));
+    // Settled later, it counts as what it turned out to be.
+    let settled = Change::ItemEnded(at(&operation, 3), Some("cand_2".into()), ItemEnd::of(ItemResult::Created));
+    store.commit(vec![settled]).await.unwrap();
+    let counted = progress(&*store, &operation).await;
+    assert_eq!(counted, Progress { total: 6, applied: 3, not_applied: 1, unknown: 0, skipped: 1, pending: 1 });
+}
+
+pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, make: Maker) {
+    let mut operation = make.queued(&*store, &make.name("tenant"), 5).await;
+    let unknown = ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"));
+    let changes = vec![
+        Change::ItemClaimed(at(&operation, 0), "cand_0".into(), vec![[1; 16]]),
+        Change::ItemEnded(at(&operation, 0), None, ItemEnd::of(ItemResult::Created)),
+        Change::ItemClaimed(at(&operation, 1), "cand_1".into(), vec![[2; 16]]),
+        Change::ItemEnded(at(&operation, 1), None, unknown),
+        Change::ItemClaimed(at(&operation, 2), "cand_2".into(), vec![[3; 16]]),
+        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::new(Code::GroupNotFound, "x"))),
+        Change::OperationCancelling(operation.id.clone()),
+    ];
+    store.commit(changes).await.unwrap();
+    store.requeue(&operation.id).await.unwrap();
+    use ItemState::{Applied, NotApplied, Unknown, Waiting};
+    assert_eq!(states(&*store, &operation).await, [Applied, Unknown, NotApplied, Waiting, Waiting], "it has not ended");
+
+    store.skip_waiting(&operation.id).await.unwrap();
+    operation.state = OperationState::Cancelled;
+    operation.finished = Some(make.0.now());
+    store.commit(vec![Change::Operation(operation.clone())]).await.unwrap();
+    let (read, _) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
+    assert!(read.cancelling && read.state.ended());
+    // An ended one cannot be cancelled.
+    store.commit(vec![Change::OperationCancelling(operation.id.clone())]).await.unwrap();
+
+    store.requeue(&operation.id).await.unwrap();
+    let (read, _) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
+    assert_eq!((read.state, read.cancelling, read.finished), (OperationState::Queued, false, None));
+    assert_eq!(states(&*store, &operation).await, [Applied, Waiting, Waiting, Waiting, Waiting]);
+    let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
+    let records: Vec<Option<&str>> = items.iter().map(|item| item.record.as_deref()).collect();
+    assert_eq!(records, [Some("cand_0"), Some("cand_1"), None, None, None]);
+    assert_eq!(store.item_subjects(&operation.id).await.unwrap(), [([1; 16], 0), ([2; 16], 1)]);
+    store.commit(vec![Change::ItemWaiting(at(&operation, 1))]).await.unwrap();
+    assert_eq!(store.items(&operation.id, &[Waiting], 1, 1).await.unwrap()[0].record, None);
+}
+
+pub(crate) async fn operations_are_the_tenants_own_and_listed_newest_first(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.insert(0, make.queued(&*store, &tenant, 1).await);
+    }
+    store.open_operation(&make.operation(&tenant, 1)).await.unwrap();
+    let page = async |after: Option<String>| {
+        let page = Page { limit: 2, after };
+        let found = store.operations(&tenant, &page).await.unwrap();
+        found.into_iter().map(|(operation, _)| operation).collect::<Vec<_>>()
+    };
+    let first = page(None).await;
+    assert_eq!(first, all[..2]);
+    assert_eq!(page(Some(first[1].id.to_string())).await, all[2..]);
+    assert!(store.operation("stranger", &all[0].id).await.unwrap().is_none());
+    let stranger = store.operations("stranger", &Page { limit: 10, after: None }).await.unwrap();
+    assert!(stranger.is_empty());
+}
+
+pub(crate) async fn a_password_goes_with_its_row(store: Arc<dyn Store>, make: Maker) {
+    let operation = make.queued(&*store, &make.name("tenant"), 4).await;
+    let changes = vec![
+        Change::ItemClaimed(at(&operation, 0), "cand_0".into(), Vec::new()),
+        Change::ItemEnded(at(&operation, 1), None, ItemEnd::failed(Fault::new(Code::GroupNotFound, "x"))),
+        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::new(Code::Skipped, "x"))),
+    ];
+    store.commit(changes).await.unwrap();
+    let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
+    let gone: Vec<bool> = items.iter().map(|item| item.password_gone).collect();
+    assert_eq!(gone, [true, true, false, false], "what was not sent can be sent after all");
+    for (item, gone) in items.iter().zip(gone) {
+        let Some(Row::Candidate(new)) = &item.row else { panic!("the row stays") };
+        assert_eq!(new.password.is_none(), gone);
+    }
+}
+
+pub(crate) async fn what_is_over_is_purged(store: Arc<dyn Store>, make: Maker) {
+    let tenant = make.name("tenant");
+    let (mut over, running) = (make.queued(&*store, &tenant, 1).await, make.queued(&*store, &tenant, 1).await);
+    over.state = OperationState::Completed;
+    over.finished = Some(make.0.now());
+    store.commit(vec![Change::Operation(over.clone())]).await.unwrap();
+    let claim = make.key_claim(&tenant, "k", 1);
+    store.take_key(&claim).await.unwrap();
+    // Others share the database, so only what is ours is looked at.
+    store.purge(claim.now, over.finished.unwrap()).await.unwrap();
+    assert!(store.operation(&tenant, &over.id).await.unwrap().is_some(), "not before its time");
+    store.purge(claim.expires, over.finished.unwrap() + 1.microseconds()).await.unwrap();
+    assert!(store.operation(&tenant, &over.id).await.unwrap().is_none());
+    assert!(store.items(&over.id, &[], 0, 10).await.unwrap().is_empty());
+    assert!(store.operation(&tenant, &running.id).await.unwrap().is_some());
+}
