@@ -11,6 +11,7 @@ use crate::config::ConfigFault;
 
 mod check;
 mod demo;
+mod import;
 mod key;
 mod logging;
 mod openapi;
@@ -37,6 +38,7 @@ enum Command {
     Sandbox(sandbox::Options),
     Demo(demo::Options),
     Check(check::Options),
+    Import(import::Options),
     Openapi(openapi::Options),
     #[command(subcommand)]
     Key(key::Command),
@@ -81,6 +83,7 @@ pub fn run(process: &Process) -> ExitCode {
         Command::Sandbox(options) => sandbox::run(&options, process),
         Command::Demo(options) => demo::run(&options, process),
         Command::Check(options) => check::run(&options, process),
+        Command::Import(options) => import::run(&options, process),
         Command::Openapi(options) => openapi::run(&options),
         Command::Key(command) => key::run(&command, process),
         Command::Probe(options) => probe::run(&options),

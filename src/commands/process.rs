@@ -97,7 +97,8 @@ impl KeyFiles for Process {
     }
 }
 
-fn new_private_file(path: &Path) -> std::io::Result<File> {
+/// A new file that only its owner may read.
+pub(super) fn new_private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -41,14 +41,14 @@ fn signal(running: &Running, name: &str) {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in [&["serve"][..], &["check"], &["sandbox"], &["openapi"], &["key", "new"], &["probe"]] {
+    for command in [&["serve"][..], &["check"], &["sandbox"], &["import"], &["openapi"], &["key", "new"], &["probe"]] {
         let output = run(&[command, &["--help"]].concat());
         assert_eq!(output.status.code(), Some(0), "{command:?}");
         let help = text(&output.stdout);
         assert!(help.contains("Usage: ") && help.contains("examgate ") && help.contains("Example"), "{help}");
     }
     let help = text(&run(&["--help"]).stdout);
-    for command in ["serve", "check", "sandbox", "openapi", "key"] {
+    for command in ["serve", "check", "sandbox", "import", "openapi", "key"] {
         assert!(help.contains(&format!("\n  {command}")), "{help}");
     }
     assert!(!help.contains("probe"), "{help}");

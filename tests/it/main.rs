@@ -18,6 +18,7 @@ mod conformance;
 mod demo;
 mod hostile;
 mod http;
+mod import;
 mod openapi;
 mod problems;
 mod programs;

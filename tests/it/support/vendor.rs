@@ -76,6 +76,15 @@ pub fn json(status: u16, body: &serde_json::Value) -> Response {
     answer_of(status, "application/json; charset=utf-8", body.to_string())
 }
 
+/// A JSON answer with these headers.
+pub fn json_with(status: u16, headers: &[(&'static str, &str)], body: &serde_json::Value) -> Response {
+    let mut response = json(status, body);
+    for (name, value) in headers {
+        response.headers_mut().insert(*name, value.parse().expect("a header's value"));
+    }
+    response
+}
+
 async fn answer(State(stub): State<Stub>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 64 << 20).await.unwrap_or_default();

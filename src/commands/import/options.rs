@@ -1,0 +1,222 @@
+//! What the person asks for: the command line and the environment, checked as a whole before anything is sent.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
+use url::Url;
+
+use super::super::{Failure, Process};
+use super::result;
+use super::sheet::Sheet;
+use crate::domain::units::Span;
+use crate::secret::{Secret, SecretRef};
+
+const ADDRESS_VARIABLE: &str = "EXAMGATE_URL";
+const KEY_VARIABLE: &str = "EXAMGATE_API_KEY";
+const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
+
+/// Send a spreadsheet (CSV) to a running gateway and write what became of each row beside it.
+#[derive(Args)]
+#[command(after_help = HELP)]
+pub(in crate::commands) struct Options {
+    /// The spreadsheet: CSV in UTF-8, separated by commas, the first line naming the columns
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The connection all rows go to
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    connection: String,
+    /// What a row is
+    #[arg(long, value_enum, default_value = "candidates")]
+    kind: Kind,
+    /// The gateway's address
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The gateway's address, with its base path if it has one [default: $EXAMGATE_URL, then \
+                http://127.0.0.1:8080]"
+    )]
+    url: Option<String>,
+    /// The file that holds the API key
+    #[arg(long, value_name = "FILE", help = "The file that holds the API key [default: the key in $EXAMGATE_API_KEY]")]
+    key_file: Option<String>,
+    /// Stop sending after N failed rows; the rest is skipped
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    fail_on_errors: Option<u32>,
+    /// When the import is over, have the rows that are not applied tried once more
+    #[arg(long)]
+    retry: bool,
+    /// Where the result goes [default: beside FILE, people.csv -> people.result.csv]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How long to go on trying while the gateway does not answer
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = Span::parse)]
+    patience: Span,
+}
+
+const HELP: &str = "\
+Examples:
+  export EXAMGATE_API_KEY=egk_...
+  examgate import people.csv --connection startexam-main
+  examgate import orders.csv --connection startexam-main --kind assignments
+  examgate import people.csv --connection main --url https://exams.example.com/exam-api --key-file key.txt
+
+The columns are the members of the API's request, nested ones with a dot:
+  candidates   externalId,name.givenName,name.familyName,email
+  assignments  candidate.externalId,assessment,validUntil
+
+Running the same command again is safe: the gateway knows the file by its content and answers the same import, whether it \
+is under way or over. A corrected file is a new import. Ctrl-C stops only the looking on; the gateway goes on.
+
+The result has a line for each row: outcome, ids, launch link or initial password, problem. It can hold passwords and links \
+that admit whoever has them, and is readable by its owner only. A cell that a spreadsheet would execute (beginning with = + \
+- @, tab or carriage return) has an apostrophe put before it, initial passwords included: leave it out when you pass one on. \
+An initial password is told once; a later run keeps those that the former result holds.
+
+Exit code: 0 every row is applied; 1 a row failed, was skipped or is unknown, or anything else went wrong; 2 the command \
+line, the file or the key is at fault.";
+
+/// What a row of the spreadsheet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// a person to register
+    Candidates,
+    /// a person to book for an assessment
+    Assignments,
+}
+
+impl Kind {
+    /// The word in paths of the API.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Candidates => "candidates",
+            Self::Assignments => "assignments",
+        }
+    }
+}
+
+/// An import that can begin.
+pub(super) struct Job {
+    pub(super) sheet: Sheet,
+    pub(super) kind: Kind,
+    pub(super) connection: String,
+    pub(super) fail_on_errors: Option<u32>,
+    pub(super) retry: bool,
+    /// The gateway's address; a base path may follow the host.
+    pub(super) address: Url,
+    pub(super) key: Secret,
+    pub(super) output: PathBuf,
+    /// How long the gateway may stay away.
+    pub(super) patience: Duration,
+}
+
+impl Job {
+    /// The import these options ask for.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] with every fault there is.
+    pub(super) fn of(options: &Options, process: &Process) -> Result<Self, Failure> {
+        let Options { file, connection, kind, url, key_file, fail_on_errors, retry, output, patience } = options;
+        let mut faults = Vec::new();
+        let key = key(key_file.as_deref(), process).map_err(|fault| faults.push(fault));
+        let address = address(url.as_deref(), process).map_err(|fault| faults.push(fault));
+        let sheet = Sheet::open(file).map_err(|fault| faults.push(format!("{}: {fault}", file.display())));
+        let output = output.clone().unwrap_or_else(|| beside(file));
+        if let Err(fault) = result::check(&output, file, &process.environment) {
+            faults.push(format!("{}: {fault}", output.display()));
+        }
+        match (sheet, address, key) {
+            (Ok(sheet), Ok(address), Ok(key)) if faults.is_empty() => Ok(Self {
+                sheet,
+                kind: *kind,
+                connection: connection.clone(),
+                fail_on_errors: *fail_on_errors,
+                retry: *retry,
+                address,
+                key,
+                output,
+                patience: patience.0,
+            }),
+            _ => Err(Failure::Usage(faults)),
+        }
+    }
+}
+
+/// `people.csv` -> `people.result.csv`.
+fn beside(file: &Path) -> PathBuf {
+    file.with_extension("result.csv")
+}
+
+fn key(file: Option<&str>, process: &Process) -> Result<Secret, String> {
+    let (place, reference) = match file {
+        Some(path) => (path, SecretRef::File(path.to_owned())),
+        None => (KEY_VARIABLE, SecretRef::Env(KEY_VARIABLE.to_owned())),
+    };
+    let key = reference.resolve(process).map_err(|fault| match file {
+        Some(_) => fault,
+        None => format!("{fault}; set it to the API key, or name a file that holds the key with --key-file"),
+    })?;
+    // It becomes a header: what cannot be one must be told without showing it.
+    if key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(key);
+    }
+    Err(format!("{place}: holds spaces, line breaks or other characters that no API key has"))
+}
+
+fn address(given: Option<&str>, process: &Process) -> Result<Url, String> {
+    let (place, text) = match (given, process.variable(ADDRESS_VARIABLE)) {
+        (Some(text), _) => ("--url", text),
+        (None, Some(value)) => (ADDRESS_VARIABLE, value.to_str().unwrap_or_default()),
+        (None, None) => ("the default address", DEFAULT_ADDRESS),
+    };
+    // The text is not repeated: where it is wrong it may hold a password.
+    let fault = |why: &str| format!("{place}: {why}; expected an address such as https://exams.example.com/exam-api");
+    let url = Url::parse(text).map_err(|error| fault(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(fault("is neither http nor https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(fault("must not hold a user name or a password"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(fault("must not have a query or a fragment"));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_stands_beside_the_sheet() {
+        for (file, result) in [
+            ("people.csv", "people.result.csv"),
+            ("a/b/people.v2.csv", "a/b/people.v2.result.csv"),
+            ("people", "people.result.csv"),
+        ] {
+            assert_eq!(beside(Path::new(file)), Path::new(result));
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_of_a_gateway() {
+        let process = Process::current();
+        for good in ["http://127.0.0.1:8080", "https://exams.example.com/exam-api/", "http://[::1]:1"] {
+            assert!(address(Some(good), &process).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "exams.example.com",
+            "localhost:8080",
+            "ftp://exams.example.com",
+            "https://me:hunter2@exams.example.com",
+            "https://exams.example.com?connection=a",
+            "https://exams.example.com#a",
+        ] {
+            let fault = address(Some(bad), &process).unwrap_err();
+            assert!(fault.starts_with("--url: ") && !fault.contains("hunter2"), "{fault}");
+        }
+    }
+}

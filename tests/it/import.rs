@@ -1,0 +1,448 @@
+//! The command `import`, as the person with a spreadsheet meets it: the program itself against a gateway that answers
+//! whatever a test wants.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::response::Response;
+use http::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::Command;
+
+use crate::support::vendor::{Seen, Stub, json as answer, json_with};
+
+const KEY: &str = "egk_the-key-nobody-may-see";
+const PEOPLE: &str = "externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,bo@example.com\n\
+                      emp-3,Cy,nobody\n";
+
+/// A folder with a spreadsheet.
+struct Desk {
+    folder: TempDir,
+}
+
+impl Desk {
+    fn with(content: impl AsRef<[u8]>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("people.csv"), content).expect("the file can be written");
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn result(&self) -> String {
+        std::fs::read_to_string(self.path("people.result.csv")).expect("a result")
+    }
+
+    fn command(&self, address: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_examgate"));
+        command
+            .args(["import", "people.csv", "--connection", "startexam-main"])
+            .args(more)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("EXAMGATE_API_KEY", KEY)
+            .env("EXAMGATE_URL", address)
+            .env("RUST_LOG", "trace")
+            // Nobody listens there: whoever asked this proxy would get no answer.
+            .env("http_proxy", "http://127.0.0.1:9")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn import(&self, address: &str, more: &[&str]) -> Told {
+        let told = Told::of(&self.command(address, more).output().await.expect("the program runs"));
+        assert!(!told.out.contains(KEY) && !told.err.contains(KEY), "{told:?}");
+        told
+    }
+}
+
+/// What the program said.
+#[derive(Debug)]
+struct Told {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Told {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+/// A gateway that has done these rows as soon as it is asked, two a page.
+fn gateway(items: Vec<Value>) -> impl Fn(&Seen) -> Response + Send + Sync + 'static {
+    move |seen| {
+        assert_eq!(seen.headers["authorization"], format!("Bearer {KEY}"));
+        let path = seen.uri.path();
+        if seen.method == Method::POST && path.ends_with("/bulk") {
+            let place = [("location", "http://elsewhere.example/operations/op_7")];
+            return json_with(202, &place, &operation("queued", &[]));
+        }
+        match path {
+            "/operations/op_7" => answer(200, &operation("completed", &items)),
+            "/operations/op_7/items" => page(&items, seen.uri.query().unwrap_or_default()),
+            _ => answer(404, &problem(404, "not_found")),
+        }
+    }
+}
+
+fn operation(state: &str, items: &[Value]) -> Value {
+    let applied = items.iter().filter(|item| item["outcome"] == "applied").count();
+    json!({ "id": "op_7", "kind": "candidates", "state": state, "createdAt": "2026-11-22T13:42:21.024Z",
+            "progress": { "total": items.len(), "applied": applied, "notApplied": items.len() - applied,
+                          "unknown": 0, "skipped": 0, "pending": 0 } })
+}
+
+fn page(items: &[Value], query: &str) -> Response {
+    let value = |name: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|it| it.1);
+    assert_eq!(value("limit").as_deref(), Some("200"));
+    let from = value("cursor").map_or(0, |cursor| cursor.strip_prefix("c&").expect("the cursor").parse().unwrap());
+    let end = items.len().min(from + 2);
+    let next = (end < items.len()).then(|| format!("c&{end}"));
+    answer(200, &json!({ "items": items[from..end], "nextCursor": next }))
+}
+
+fn problem(status: u16, code: &str) -> Value {
+    json!({ "type": format!("/problems/{code}"), "title": format!("Title of {code}"), "status": status, "code": code,
+            "detail": format!("Detail of {code}"), "origin": "request", "outcome": "not_applied",
+            "retryable": matches!(status, 429 | 503), "instance": "/exchanges/exc_1", "requestId": "r" })
+}
+
+fn applied(index: usize, resource: &Value) -> Value {
+    json!({ "index": index, "status": 201, "outcome": "applied", "resource": resource })
+}
+
+fn all_applied(rows: usize) -> Vec<Value> {
+    (0..rows).map(|index| applied(index, &json!({ "id": format!("cand_{index}"), "warnings": [] }))).collect()
+}
+
+fn posts(stub: &Stub) -> Vec<Seen> {
+    stub.seen().into_iter().filter(|seen| seen.method == Method::POST).collect()
+}
+
+fn key(seen: &Seen) -> String {
+    seen.headers["idempotency-key"].to_str().expect("text").to_owned()
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn every_row_has_its_line_in_the_result() {
+    let invalid = json!({
+        "code": "validation_failed", "detail": "1 member is wrong",
+        "errors": [{ "pointer": "/email", "code": "invalid_field", "detail": "is not an e-mail address" }] });
+    let ignored = json!({ "code": "field_ignored", "pointer": "/group", "detail": "x" });
+    let stub = Stub::start(gateway(vec![
+        applied(
+            0,
+            &json!({ "id": "cand_1", "externalId": "emp-1", "userName": "emp-1-x", "initialPassword": "pass,word1",
+                           "warnings": [ignored] }),
+        ),
+        json!({ "index": 1, "itemId": "row-2", "status": 200, "outcome": "applied",
+                "resource": { "id": "cand_2", "externalId": "=1+1", "userName": "@bo", "warnings": [] } }),
+        json!({ "index": 2, "status": 422, "outcome": "not_applied", "problem": invalid }),
+    ]))
+    .await;
+    let desk = Desk::with(format!("\u{feff}{PEOPLE}"));
+    let told = desk.import(&stub.url(), &["--fail-on-errors", "5"]).await;
+
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.err.ends_with("2 of 3 rows applied\n"), "{told:?}");
+    for line in
+        ["people.csv: 3 rows, op_7", "  applied           2", "  not applied       1", "result: people.result.csv"]
+    {
+        assert!(told.out.lines().any(|told| told == line), "{line}: {told:?}");
+    }
+    assert!(!format!("{told:?}").contains("pass,word1"), "{told:?}");
+    assert_eq!(
+        desk.result(),
+        "\u{feff}row,itemId,outcome,status,id,externalId,userName,initialPassword,problem,detail,errors,warnings\n\
+         1,,applied,201,cand_1,emp-1,emp-1-x,\"pass,word1\",,,,field_ignored\n\
+         2,row-2,applied,200,cand_2,'=1+1,'@bo,,,,,\n\
+         3,,not_applied,422,,,,,validation_failed,1 member is wrong,/email: is not an e-mail address,\n"
+    );
+    assert_eq!(mode(&desk.path("people.result.csv")), 0o600);
+    assert_eq!(std::fs::read_dir(desk.folder.path()).expect("a folder").count(), 2, "nothing else is left");
+
+    let seen = stub.seen();
+    assert_eq!(seen[0].uri, "/candidates/bulk?connection=startexam-main&failOnErrors=5");
+    assert_eq!(seen[0].body, PEOPLE, "the content without the byte order mark");
+    assert_eq!(seen[0].headers["content-length"], PEOPLE.len().to_string());
+    assert_eq!(seen[0].headers["content-type"], "text/csv; charset=utf-8");
+    assert_eq!(seen[0].headers["prefer"], "respond-async");
+    assert_eq!(seen.iter().filter(|seen| seen.uri.path().ends_with("/items")).count(), 2, "two pages");
+}
+
+#[tokio::test]
+async fn bookings_have_their_launch_links() {
+    let launch = json!({ "url": "https://go.example.com/#participant/1", "expiresAt": "2027-01-01T00:00:00Z" });
+    let items = vec![applied(0, &json!({ "id": "asg_1", "launch": launch, "warnings": [] }))];
+    let stub = Stub::start(move |seen| match seen.uri.path().strip_prefix("/exam-api") {
+        // Done before the answer, as a gateway does with few rows where it can.
+        Some("/assignments/bulk") => answer(207, &json!({ "operation": "op_7", "summary": {}, "results": [] })),
+        Some("/operations/op_7") => answer(200, &operation("completed", &items)),
+        Some("/operations/op_7/items") => page(&items, seen.uri.query().unwrap_or_default()),
+        _ => answer(404, &problem(404, "not_found")),
+    })
+    .await;
+    let desk = Desk::with("candidate.externalId,assessment\nemp-1,rust-101\n");
+    std::fs::write(desk.path("key.txt"), format!("{KEY}\n")).expect("the key can be written");
+    let address = format!("{}/exam-api/", stub.url());
+    let more = ["--kind", "assignments", "--url", &address, "--key-file", "key.txt", "--output", "links.csv"];
+    let told = desk.import("http://127.0.0.1:9", &more).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let result = std::fs::read_to_string(desk.path("links.csv")).expect("a result");
+    assert_eq!(
+        result,
+        "row,itemId,outcome,status,id,launchUrl,launchExpiresAt,problem,detail,errors,warnings\n\
+         1,,applied,201,asg_1,https://go.example.com/#participant/1,2027-01-01T00:00:00Z,,,,\n"
+    );
+    assert!(!desk.path("people.result.csv").exists());
+}
+
+#[tokio::test]
+async fn the_same_file_is_the_same_import_and_another_is_another() {
+    let stub = Stub::start(gateway(all_applied(3))).await;
+    let desk = Desk::with(PEOPLE);
+    for _ in 0..2 {
+        let told = desk.import(&stub.url(), &[]).await;
+        assert_eq!(told.code, Some(0), "{told:?}");
+    }
+    std::fs::write(desk.path("people.csv"), PEOPLE.replace("nobody", "cy@example.com"))
+        .expect("the file can be written");
+    assert_eq!(desk.import(&stub.url(), &[]).await.code, Some(0));
+    let keys: Vec<String> = posts(&stub).iter().map(key).collect();
+    assert!(keys[0] == keys[1] && keys[1] != keys[2], "{keys:?}");
+    assert!(keys[0].starts_with("import-"), "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_away_is_asked_again_under_the_same_key() {
+    let asked = AtomicUsize::new(0);
+    let healthy = gateway(all_applied(3));
+    let stub = Stub::start(move |seen| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => json_with(503, &[("retry-after", "0")], &problem(503, "draining")),
+        1 => json_with(429, &[("retry-after", "1")], &problem(429, "rate_limited")),
+        2 => json_with(409, &[("retry-after", "0")], &problem(409, "idempotency_in_progress")),
+        // Whatever stands before a gateway that is being restarted; also while the operation is looked at.
+        3 | 5 => json_with(502, &[("retry-after", "0")], &json!("Bad Gateway")),
+        _ => healthy(seen),
+    })
+    .await;
+    let desk = Desk::with(PEOPLE);
+    let told = desk.import(&stub.url(), &[]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    for word in [
+        "503 draining: Title of draining\n  Detail of draining\ntrying again in 0.5 s",
+        "429 rate_limited",
+        "trying again in 1.0 s",
+    ] {
+        assert!(told.err.contains(word), "{word}: {told:?}");
+    }
+    let posts = posts(&stub);
+    assert_eq!(posts.len(), 5);
+    assert!(posts.iter().all(|seen| key(seen) == key(&posts[0]) && seen.body == PEOPLE));
+}
+
+#[tokio::test]
+async fn a_gateway_that_stays_away_is_given_up() {
+    let desk = Desk::with(PEOPLE);
+    let told = desk.import("http://127.0.0.1:9", &["--patience", "1s"]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.err.contains("http://127.0.0.1:9/: no answer: ") && told.err.contains("\ntrying again in 0.5 s"));
+    assert!(told.err.contains("given up after 1s (--patience); running the same command again is safe"));
+
+    let stub = Stub::start(|_| json_with(503, &[("retry-after", "3600")], &problem(503, "draining"))).await;
+    let told = desk.import(&stub.url(), &[]).await;
+    assert_eq!((told.code, stub.seen().len()), (Some(1), 1), "{told:?}");
+    assert!(told.err.contains("it asks to wait 3600 seconds"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_so_that_a_person_can_act() {
+    let mut refused = problem(422, "validation_failed");
+    refused["errors"] = json!([
+        { "pointer": "?connection", "code": "invalid_field", "detail": "must not be\u{1b}[2J blank" },
+        { "pointer": "/header/2", "code": "unknown_field", "detail": "is no member" }]);
+    let desk = Desk::with(PEOPLE);
+    let stub = Stub::start(move |_| answer(422, &refused)).await;
+    let told = desk.import(&stub.url(), &[]).await;
+    assert_eq!((told.code, stub.seen().len()), (Some(1), 1), "{told:?}");
+    let lines = "422 validation_failed: Title of validation_failed\n  Detail of validation_failed\n  ?connection: must not \
+                 be [2J blank\n  /header/2: is no member\n";
+    assert!(told.err.contains(lines), "{told:?}");
+    assert!(!desk.path("people.result.csv").exists());
+
+    for (status, code, advice) in [
+        (401, "unauthenticated", "EXAMGATE_API_KEY or --key-file"),
+        (403, "connection_forbidden", "403 connection_forbidden"),
+        (422, "idempotency_key_reused", "--fail-on-errors"),
+    ] {
+        stub.answer_with(move |_| answer(status, &problem(status, code)));
+        let told = desk.import(&stub.url(), &[]).await;
+        assert!(told.code == Some(1) && told.err.contains(advice), "{told:?}");
+    }
+    stub.answer_with(|_| crate::support::vendor::answer_of(404, "text/html", "<h1>Not here</h1>"));
+    assert!(desk.import(&stub.url(), &[]).await.err.contains("is the address right? (--url or EXAMGATE_URL)"));
+}
+
+#[tokio::test]
+async fn a_refusal_before_a_long_file_is_sent_is_told_all_the_same() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    // Answers by the headers alone and closes, as the gateway does with a wrong key.
+    let refusing = tokio::spawn(async move {
+        let body = problem(401, "unauthenticated").to_string();
+        let answer = format!(
+            "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: \
+             close\r\n\r\n{body}",
+            body.len()
+        );
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.is_ok_and(|count| count > 2) {
+                line.clear();
+            }
+            drop(stream.write_all(answer.as_bytes()).await);
+        }
+    });
+    let desk = Desk::with(format!("externalId\n{}", "0123456789\n".repeat(1 << 20)));
+    let told = desk.import(&address, &[]).await;
+    assert!(told.code == Some(1) && told.err.contains("401 unauthenticated: Title of unauthenticated"), "{told:?}");
+    refusing.abort();
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let other = Stub::start(gateway(all_applied(3))).await;
+    let place = format!("{}/candidates/bulk", other.url());
+    let stub = Stub::start(move |_| json_with(307, &[("location", &place)], &json!({}))).await;
+    let told = Desk::with(PEOPLE).import(&stub.url(), &[]).await;
+    assert!(told.code == Some(1) && told.err.contains("which is not followed"), "{told:?}");
+    assert!(other.seen().is_empty());
+}
+
+#[tokio::test]
+async fn rows_that_failed_are_tried_again_on_request() {
+    let stub = Stub::start(gateway(all_applied(3))).await;
+    let failed: Vec<Value> = (0..3)
+        .map(|index| json!({ "index": index, "status": 503, "outcome": "not_applied", "problem": { "code": "skipped" } }))
+        .collect();
+    let retried = AtomicUsize::new(0);
+    let (before, after) = (gateway(failed), gateway(all_applied(3)));
+    stub.answer_with(move |seen| {
+        if seen.uri.path() == "/operations/op_7/retry" {
+            retried.fetch_add(1, Ordering::SeqCst);
+            return answer(202, &operation("running", &[]));
+        }
+        if retried.load(Ordering::SeqCst) == 0 { before(seen) } else { after(seen) }
+    });
+    let desk = Desk::with(PEOPLE);
+    let told = desk.import(&stub.url(), &[]).await;
+    assert!(
+        told.code == Some(1) && told.out.contains("skipped           3") && told.out.contains("--retry"),
+        "{told:?}"
+    );
+    let told = desk.import(&stub.url(), &["--retry"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let told = desk.import(&stub.url(), &["--retry"]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let asked = posts(&stub).iter().filter(|seen| seen.uri.path().ends_with("/retry")).count();
+    assert_eq!(asked, 1, "nothing is left to try again");
+}
+
+#[tokio::test]
+async fn an_answer_with_fewer_rows_than_there_are_is_no_success() {
+    let whole = gateway(all_applied(3));
+    let stub = Stub::start(move |seen| match seen.uri.path() {
+        "/operations/op_7" => answer(200, &operation("completed", &all_applied(4))),
+        _ => whole(seen),
+    })
+    .await;
+    let desk = Desk::with(PEOPLE);
+    let told = desk.import(&stub.url(), &[]).await;
+    assert!(told.code == Some(1) && told.err.contains("answered 3 of 4 rows"), "{told:?}");
+    assert_eq!(std::fs::read_dir(desk.folder.path()).expect("a folder").count(), 1, "no result with gaps");
+}
+
+#[tokio::test]
+async fn stopping_stops_only_the_looking_on() {
+    let stub = Stub::start(|seen| match seen.method {
+        Method::POST => answer(202, &operation("queued", &[])),
+        _ => answer(200, &operation("running", &[])),
+    })
+    .await;
+    let desk = Desk::with(PEOPLE);
+    let mut running = desk.command(&stub.url(), &[]).spawn().expect("the program starts");
+    let mut lines = BufReader::new(running.stderr.take().expect("a pipe"));
+    let mut told = String::new();
+    while !told.contains("the gateway has it as op_7") {
+        assert!(lines.read_line(&mut told).await.expect("text") > 0, "{told}");
+    }
+    let id = running.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().await.expect("kill runs").success());
+    let ended = tokio::time::timeout(Duration::from_mins(1), running.wait()).await.expect("it ends");
+    assert_eq!(ended.expect("it ends").code(), Some(1));
+    lines.read_to_string(&mut told).await.expect("text");
+    assert!(
+        told.contains(
+            "the work goes on at the gateway\nthe gateway has the import as op_7; run the same command again"
+        ),
+        "{told}"
+    );
+    assert_eq!(std::fs::read_dir(desk.folder.path()).expect("a folder").count(), 1, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn what_cannot_begin_is_told_before_anything_is_sent() {
+    let stub = Stub::start(gateway(all_applied(3))).await;
+    let told = async |desk: &Desk, more: &[&str], word: &str| {
+        let told = desk.import(&stub.url(), more).await;
+        assert_eq!(told.code, Some(2), "{told:?}");
+        assert!(told.err.contains(word), "{word}: {told:?}");
+    };
+    told(&Desk::with(""), &[], "people.csv: is empty").await;
+    told(&Desk::with("externalId,email\n"), &[], "people.csv: has no row").await;
+    told(&Desk::with("externalId;email\na;b\n"), &[], "separated by semicolons").await;
+    told(&Desk::with(b"name\nJos\xe9\n"), &[], "line 2 is not UTF-8").await;
+
+    let desk = Desk::with(PEOPLE);
+    told(&desk, &["--url", "exams.example.com"], "--url: ").await;
+    told(&desk, &["--url", "ftp://exams.example.com"], "neither http nor https").await;
+    told(&desk, &["--key-file", "nowhere.txt"], "file nowhere.txt cannot be read").await;
+    told(&desk, &["--output", "people.csv"], "is the file to import itself").await;
+    told(&desk, &["--kind", "programs"], "--kind").await;
+    told(&desk, &["--fail-on-errors", "0"], "--fail-on-errors").await;
+    std::fs::write(desk.path("people.result.csv"), "my,own,notes\n").expect("the file can be written");
+    told(&desk, &[], "people.result.csv: exists and is not the result of an import").await;
+    std::fs::remove_file(desk.path("people.csv")).expect("the file can be removed");
+    told(&desk, &[], "people.csv: cannot be read: No such file").await;
+    std::fs::create_dir(desk.path("people.csv")).expect("a folder");
+    told(&desk, &[], "people.csv: is a directory").await;
+
+    let keyless = Desk::with("");
+    let output = keyless.command(&stub.url(), &[]).env_remove("EXAMGATE_API_KEY").output().await.expect("it runs");
+    let both = Told::of(&output);
+    assert!(both.code == Some(2) && both.err.contains("people.csv: is empty"), "{both:?}");
+    assert!(both.err.contains("EXAMGATE_API_KEY is not set") && both.err.contains("--key-file"), "{both:?}");
+    let output = desk.command(&stub.url(), &[]).env("EXAMGATE_API_KEY", "two\nlines").output().await.expect("it runs");
+    let broken = Told::of(&output);
+    assert!(broken.code == Some(2) && !broken.err.contains("lines\n"), "{broken:?}");
+    assert!(stub.seen().is_empty());
+}
