@@ -85,8 +85,17 @@ impl Gateway {
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
     }
 
-    /// The tenant's candidate; `not_found` otherwise.
+    /// The tenant's candidate, with the reason where its last write is still unknown; `not_found` otherwise.
     pub async fn candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
+        let mut candidate = self.own_candidate(caller, id).await?;
+        if candidate.state == CandidateState::Unknown {
+            candidate.warnings.extend(self.unsettled(id.as_str()).await?);
+        }
+        Ok(candidate)
+    }
+
+    /// The tenant's candidate as the store has it.
+    pub(super) async fn own_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
         let candidate = self.0.store.candidate(&caller.tenant, id).await.before_sending()?;
         candidate.filter(|candidate| caller.connections.contains(&candidate.connection)).ok_or_else(|| no_candidate(id))
     }
@@ -119,7 +128,7 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let id = id.clone();
         self.begin(caller, move |gateway, caller, acceptance| async move {
-            let candidate = gateway.candidate(&caller, &id).await?;
+            let candidate = gateway.own_candidate(&caller, &id).await?;
             gateway.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
@@ -156,7 +165,7 @@ impl Gateway {
         let id = id.clone();
         self.begin(caller, move |gateway, caller, _acceptance| async move {
             let _turn = gateway.turn(id.as_str()).await?;
-            let candidate = gateway.candidate(&caller, &id).await?;
+            let candidate = gateway.own_candidate(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;
             let open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
@@ -165,7 +174,7 @@ impl Gateway {
             let candidate = match gateway.conclude_candidate(connection, candidate, intent, row).await {
                 Ok(candidate) => CandidateAnswer { candidate, initial_password },
                 Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
-                Err(_) => gateway.candidate(&caller, &id).await?.into(),
+                Err(_) => gateway.own_candidate(&caller, &id).await?.into(),
             };
             Ok(Written::Existing(candidate))
         })
@@ -416,7 +425,7 @@ impl Gateway {
 
     /// The candidate with the turn to write about it, its earlier write settled.
     async fn settled_with_turn(&self, caller: &Caller, id: &CandidateId) -> Result<(Turn, Candidate), Fault> {
-        let candidate = self.candidate(caller, id).await?;
+        let candidate = self.own_candidate(caller, id).await?;
         let connection = self.0.connections.get(&candidate.connection);
         let (turn, candidate) = match connection {
             Some(connection) => self.at_rest(caller, connection, id).await?.ok_or_else(|| no_candidate(id))?,

@@ -49,8 +49,19 @@ impl Gateway {
         Ok(())
     }
 
-    /// Looks again and again, for as long as the gateway lives: the task holds it weakly.
+    /// Looks again and again, for as long as the gateway lives: the tasks hold it weakly. Each connection has a settler of
+    /// its own, so that a vendor that is slow to answer keeps nobody else waiting.
     pub(super) fn run_in_background(&self) {
+        for name in self.0.connections.keys().cloned() {
+            let gateway = std::sync::Arc::downgrade(&self.0);
+            tokio::spawn(async move {
+                loop {
+                    let Some(inner) = gateway.upgrade() else { return };
+                    Self(inner).settle_due(&name).await;
+                    tokio::time::sleep(ROUND).await;
+                }
+            });
+        }
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let (mut tidied, mut counted) = (None, None);
@@ -81,8 +92,7 @@ impl Gateway {
         }
         let looked = async {
             while self.adopt().await? > 0 {}
-            self.begin_operations().await?;
-            self.settle_due().await
+            self.begin_operations().await
         };
         if let Err(fault) = looked.await {
             tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "the background cannot go on yet");
@@ -167,10 +177,19 @@ impl Gateway {
         Ok(pending.map(unknown).map(Change::Assignment).into_iter().collect())
     }
 
-    /// Settles what is due, every connection by itself and as many at once as an operation's calls may be.
-    async fn settle_due(&self) -> Result<(), Fault> {
+    /// Settles what is due at a connection, as many at once as an operation's calls may be.
+    async fn settle_due(&self, name: &str) {
         loop {
-            let due = self.0.store.due_intents(self.0.environment.now(), AT_ONCE).await.before_sending()?;
+            if self.refuse_when_draining().is_err() || !self.0.lease.holds() {
+                return;
+            }
+            let due = match self.0.store.due_intents(name, self.0.environment.now(), AT_ONCE).await {
+                Ok(due) => due,
+                Err(error) => {
+                    tracing::warn!(%error, connection = name, "open writes cannot be looked at yet");
+                    return;
+                }
+            };
             let found = due.len();
             let mut settling = stream::iter(due)
                 .map(|intent| async move {
@@ -190,9 +209,9 @@ impl Gateway {
             while let Some(done) = settling.next().await {
                 settled += usize::from(done);
             }
-            // What is still due is somebody else's at the moment, or waits for its connection.
-            if found < AT_ONCE || settled == 0 || self.refuse_when_draining().is_err() {
-                return Ok(());
+            // What is still due is somebody else's at the moment.
+            if found < AT_ONCE || settled == 0 {
+                return;
             }
         }
     }

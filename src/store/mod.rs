@@ -285,8 +285,8 @@ pub trait Store: Send + Sync {
     /// The open intents of this subject, oldest first.
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError>;
 
-    /// Open intents that nobody is sending and that are due by now, the longest due first.
-    async fn due_intents(&self, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError>;
+    /// Open intents of a connection that nobody is sending and that are due by now, the longest due first.
+    async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
     /// Open intents that an instance was sending when it ended, oldest first.
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;

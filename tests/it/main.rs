@@ -26,5 +26,6 @@ mod redaction;
 mod requests;
 mod sandbox;
 mod settling;
+mod storm;
 mod support;
 mod wire;

@@ -75,11 +75,16 @@ impl Request {
     }
 
     pub async fn send(self) -> Answer {
-        let response = self.0.send().await.expect("the gateway answers");
+        self.try_send().await.expect("the gateway answers")
+    }
+
+    /// The answer; `None` where the gateway went away before it was whole.
+    pub async fn try_send(self) -> Option<Answer> {
+        let response = self.0.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a whole answer");
+        let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status, headers, body }
+        Some(Answer { status, headers, body })
     }
 }
 
