@@ -10,8 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::connections::Connection;
-use super::journal::{rest, told_fault};
+use super::journal::{resource_of, rest, told_fault};
 use super::turns::Turn;
 use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
@@ -138,22 +137,18 @@ impl Gateway {
         let now = self.0.environment.now();
         let mut changes = self.marked_unknown(&intent).await?;
         intent.reason = Some("The process that was sending it ended.".to_owned());
-        match self.0.connections.get(&intent.connection) {
-            Some(connection) => {
-                let repeat = connection.repeat_of(&intent.write);
-                rest(&mut intent, repeat, connection.settle_from(now), now);
-                // The grace alone, without the pause after an attempt that failed.
-                intent.due = intent.due.map(|_| intent.settle_from);
-                if repeat == Repeat::Never {
-                    changes.extend(told_fault(
-                        intent.origin.clone(),
-                        intent.write.record(),
-                        &by_hand_only(connection, &intent),
-                    ));
-                }
-            }
-            // The connection is not configured any more: only a person can say.
-            None => rest(&mut intent, Repeat::Never, now, now),
+        let connection = self.0.connections.get(&intent.connection);
+        // Where the connection is not configured any more only a person can say.
+        let repeat = connection.map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));
+        rest(&mut intent, repeat, connection.map_or(now, |connection| connection.settle_from(now)), now);
+        // The grace alone, without the pause after an attempt that failed.
+        intent.due = intent.due.map(|_| intent.settle_from);
+        if repeat == Repeat::Never {
+            let detail =
+                "The process that was sending it ended, and sending it again could do it twice. Settle it by hand.";
+            let fault = Fault::unknown(Code::VendorTimeout, detail).at(resource_of(&intent.write));
+            let fault = connection.map_or_else(|| fault.clone(), |connection| connection.own(fault.clone()));
+            changes.extend(told_fault(intent.origin.clone(), intent.write.record(), &fault));
         }
         changes.push(Change::Intent(intent));
         Ok(changes)
@@ -273,10 +268,4 @@ fn due(last: &mut Option<Instant>, every: Duration) -> bool {
         *last = Some(Instant::now());
     }
     due
-}
-
-/// What is said of a write that was cut off and may never be sent again.
-fn by_hand_only(connection: &Connection, intent: &Intent) -> Fault {
-    let detail = "The process that was sending it ended, and sending it again could do it twice. Settle it by hand.";
-    connection.own(Fault::unknown(Code::VendorTimeout, detail).at(super::journal::resource_of(&intent.write)))
 }

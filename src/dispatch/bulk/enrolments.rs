@@ -31,12 +31,14 @@ pub(super) async fn send_all(work: &Work, connection: &Connection) -> Result<(),
         let next = work.gateway.0.store.items(id, &states, 0, 1).await.before_sending()?.pop();
         let Some(item) = next.filter(|_| !work.rests()) else { return Ok(()) };
         let Some(Row::Enrolment(enrolment)) = item.row.clone() else { return Ok(()) };
-        let _place = connection.bulk_place().await;
-        let _turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
+        let place = connection.bulk_place().await;
+        let turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
         let sent = match item.record.clone() {
             Some(record) => work.gateway.settle_call(connection, &record, &call(&work.caller, Attempt::Settling)).await,
             None => work.send_call(connection, &item, *enrolment).await,
         };
+        // Whoever takes over what a dead process was sending needs the turn.
+        drop((turn, place));
         match sent {
             Ok(()) => {}
             // Too early to look what became of it.
