@@ -19,6 +19,7 @@ mod demo;
 mod hostile;
 mod http;
 mod import;
+mod limits;
 mod openapi;
 mod problems;
 mod programs;

@@ -117,8 +117,29 @@ impl Gateway {
         Self::spawn(folder, &[]).await
     }
 
+    /// Starts the program in a folder; no file it writes may grow beyond so many KiB.
+    pub async fn start_with_file_limit(folder: TempDir, kib: u64) -> Self {
+        let mut shell = Command::new("bash");
+        // The signal is ignored, so that a write fails as on a full disk instead of ending the process.
+        let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_examgate")]);
+        Self::run(shell, folder, &[]).await
+    }
+
+    /// What the kernel says of the process's memory (`VmRSS` now, `VmHWM` at most so far), in KiB.
+    pub fn memory_kib(&self, what: &str) -> u64 {
+        let id = self.process.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the kernel tells");
+        let line = status.lines().find(|line| line.starts_with(what)).expect("a line");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
     async fn spawn(folder: TempDir, environment: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
+        Self::run(Command::new(env!("CARGO_BIN_EXE_examgate")), folder, environment).await
+    }
+
+    async fn run(mut program: Command, folder: TempDir, environment: &[(&str, &str)]) -> Self {
+        let mut process = program
             .args(["serve", "--config"])
             .arg(folder.path().join("examgate.toml"))
             .env("RUST_LOG", "debug")
