@@ -24,6 +24,7 @@ mod openapi;
 mod problems;
 mod programs;
 mod redaction;
+mod replicas;
 mod requests;
 mod sandbox;
 mod settling;

@@ -103,13 +103,19 @@ impl Gateway {
     /// Starts the program with these connections and clients, and these environment variables on top.
     pub async fn start_under(connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\nurl = \"sqlite:{0}/store.db\"\n\
-             encryption_key = \"file:{0}/store.key\"\n{clients}\n{connections}\n",
-            folder.path().display()
-        );
-        std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
+        let store =
+            format!("url = \"sqlite:{0}/store.db\"\nencryption_key = \"file:{0}/store.key\"", folder.path().display());
+        configure(&folder, &store, connections, clients);
         Self::spawn(folder, environment).await
+    }
+
+    /// Starts a replica on this PostgreSQL database; all replicas of the tests have the same key.
+    pub async fn replica(url: &str, connections: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = data_encoding::BASE64.encode(&[7; 32]);
+        let store = format!("url = \"{url}\"\nencryption_key = \"plain:{key}\"");
+        configure(&folder, &store, connections, &client("lms", "", "[\"*\"]"));
+        Self::spawn(folder, &[]).await
     }
 
     /// Starts the program in a folder that has a configuration (and perhaps a store) already.
@@ -165,6 +171,19 @@ impl Gateway {
             let _ = writeln!(seen, "{line}");
         };
         Self { address, folder, lines, process }
+    }
+
+    /// Sends the process a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let id = self.process.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await.expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has ended by itself; its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        ended.expect("the process ends").expect("its status").code()
     }
 
     /// Ends the process as a power cut would, and gives back its folder.
@@ -223,6 +242,13 @@ impl Gateway {
     pub async fn patch(&self, path: &str, body: &Value) -> Answer {
         self.request(Method::PATCH, path).json(body).send().await
     }
+}
+
+fn configure(folder: &TempDir, store: &str, connections: &str, clients: &str) {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\n{store}\n{clients}\n{connections}\n"
+    );
+    std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
 }
 
 /// The configuration of one client with all scopes; `tenant` may be empty.
