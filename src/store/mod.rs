@@ -19,10 +19,12 @@ use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState,
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod postgres;
 mod records;
 mod seal;
 mod sqlite;
 
+pub use postgres::PostgresStore;
 pub use seal::{Keyring, SealError};
 pub use sqlite::SqliteStore;
 

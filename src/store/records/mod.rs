@@ -156,6 +156,16 @@ impl Records {
         (self.keyring.current_id(), micros(self.environment.now()))
     }
 
+    /// The ids of the keys that records can be read with.
+    pub(super) fn key_ids(&self) -> Vec<KeyId> {
+        self.keyring.ids()
+    }
+
+    /// A number from 0 to 1 that nobody can foresee, for pauses that are to differ.
+    pub(super) fn chance(&self) -> f64 {
+        f64::from(u32::from_be_bytes(self.environment.random())) / f64::from(u32::MAX)
+    }
+
     /// The name of the instance that writes: random, so that no two openings of a store ever share one.
     pub(super) fn instance(&self) -> &str {
         &self.instance
