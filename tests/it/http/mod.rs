@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use examgate::config::{Auth, ClientSettings, RateLimit, ServerSettings};
-use examgate::dispatch::{Allowed, Catalogue, Gateway};
+use examgate::dispatch::{Allowed, Catalogue, Gateway, Retention};
 use examgate::domain::environment::{Clock, Entropy, Environment};
 use examgate::domain::scope::Scope;
 use examgate::domain::units::{Size, Span};
@@ -57,7 +57,10 @@ pub async fn face() -> Face {
         default_connection: None,
         rate_limit: RateLimit { requests_per_second: if burst > 10 { burst } else { 1 }, burst },
     };
-    let gateway = Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone());
+    let day = Duration::from_hours(24);
+    let retention = Retention { operations: day, keys: day };
+    let gateway =
+        Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone(), retention);
     let gateway = gateway.await.expect("a gateway");
     let clients = [client("all", ALL, Scope::ALL, 100_000), client("few", FEW, &[Scope::CandidatesRead], 2)];
     Face {
