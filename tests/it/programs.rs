@@ -295,7 +295,8 @@ async fn a_late_repeat_never_undoes_a_later_change() {
 async fn an_enrolment_that_was_cut_off_with_its_process_is_finished_by_the_next() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.startexam();
-    let delay = json!({ "name": "delay_after_effect", "operation": "program_employees", "delayMs": 60_000, "times": 1 });
+    let delay =
+        json!({ "name": "delay_after_effect", "operation": "program_employees", "delayMs": 60_000, "times": 1 });
     faults(port, json!({ "faults": [delay] })).await;
     let request = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Prefer", "respond-async");
     let accepted = request.json(&all(&["e1", "e2"], &[])).send().await;

@@ -17,6 +17,7 @@ use serde_json::json;
 use self::fleet::{Fleet, Random};
 use self::rows::{Bulk, Kind};
 use crate::support::gateway::{faults, sandbox};
+use crate::support::postgres::Server;
 
 /// How large a storm is.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,14 @@ async fn killed_at_any_moment_nothing_is_lost_and_nothing_is_done_twice() {
     let sandbox = sandbox().await;
     let fleet = Fleet::on_sqlite(&sandbox).await;
     rage(sandbox, fleet, Measure::or(450, 8)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_killed_in_turn_lose_nothing_and_do_nothing_twice() {
+    let sandbox = sandbox().await;
+    let schema = Server::shared().schema().await;
+    let fleet = Fleet::on_postgres(&sandbox, &schema).await;
+    rage(sandbox, fleet, Measure::or(450, 6)).await;
 }
 
 /// Registers people at all three vendors, then books those of two of them, killing the gateway meanwhile.
