@@ -148,7 +148,7 @@ async fn an_envelope_at_fault_sends_nothing() {
     for body in [
         json!({ "items": [] }),
         json!({}),
-        json!({ "items": people(1001) }),
+        json!({ "items": people(10_001) }),
         json!({ "items": people(1), "odd": 1 }),
         json!({ "items": people(1), "failOnErrors": 0 }),
         json!({ "items": people(1), "failOnErrors": -1 }),

@@ -192,6 +192,24 @@ impl Gateway {
         self.folder
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("a running process")
+    }
+
+    /// Asks the process to end, as a service manager would.
+    pub async fn terminate(&self) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs").success());
+    }
+
+    /// Waits until the process has ended by itself, and gives back its folder.
+    pub async fn gone(mut self) -> TempDir {
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        assert!(ended.expect("it ends").expect("it can be waited for").success());
+        self.folder
+    }
+
     /// Ends the process, and gives back its folder and everything it wrote since it was last asked.
     pub async fn end(mut self) -> (TempDir, String) {
         self.process.kill().await.expect("the process can be killed");
