@@ -84,9 +84,13 @@ impl<'a> Step<'a> {
             Self::Assignment(row) => About::Record(&row.id),
             Self::Intent(row) => About::Record(&row.record),
             Self::Operation(operation) => About::Record(operation.id.as_str()),
-            Self::Erase(text) | Self::Settled(text) | Self::Cancelling(text) => About::Record(text),
-            Self::KeyBound(text, _) | Self::KeyAnswered(text, _) => About::Record(text),
-            Self::KeyOpen(text) | Self::KeyFreed(text) => About::Record(text),
+            Self::Erase(text)
+            | Self::Settled(text)
+            | Self::KeyBound(text, _)
+            | Self::KeyAnswered(text, _)
+            | Self::KeyOpen(text)
+            | Self::KeyFreed(text)
+            | Self::Cancelling(text) => About::Record(text),
             Self::ItemClaimed(at, ..) | Self::ItemSubjects(at, _) | Self::ItemWaiting(at) => About::Item(at),
             Self::ItemEnded(end) => About::Item(&end.at),
         }

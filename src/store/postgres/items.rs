@@ -67,9 +67,10 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
     sqlx::query(
         "UPDATE operation_items AS item SET state = told.state, record = coalesce(told.record, item.record),
              ended = told.ended, secret = CASE WHEN told.keeps_secret THEN item.secret END
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[])
-             AS told (operation, position, state, record, ended, keeps_secret)
-         WHERE item.operation = told.operation AND item.position = told.position",
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::boolean[])
+             AS told (operation, position, state, record, ended, keeps_secret, only_waiting)
+         WHERE item.operation = told.operation AND item.position = told.position
+           AND (NOT told.only_waiting OR item.state = 'waiting')",
     )
     .bind(rows.iter().map(|row| row.at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| index_column(row.at.index)).collect::<Vec<_>>())
@@ -77,6 +78,7 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
     .bind(rows.iter().map(|row| row.record.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.end.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.keeps_secret).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.only_waiting).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

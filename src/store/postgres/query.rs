@@ -26,7 +26,7 @@ pub(super) async fn candidates_by_id(pool: &PgPool, tenant: &str, ids: &[String]
         "SELECT id, tenant, connection, sealed FROM unnest($2::text[]) WITH ORDINALITY AS wanted (id, place)
          JOIN candidates USING (id) WHERE tenant = $1 ORDER BY place",
     );
-    sealed(rows.bind(tenant).bind(ids).fetch_all(pool).await?)
+    sealed(&rows.bind(tenant).bind(ids).fetch_all(pool).await?)
 }
 
 pub(super) async fn candidate(pool: &PgPool, tenant: &str, id: &str) -> Read<Option<SealedRow>> {
@@ -90,7 +90,7 @@ pub(super) async fn assignment(pool: &PgPool, tenant: &str, id: &str) -> Read<Op
 
 pub(super) async fn assignments_by_id(pool: &PgPool, tenant: &str, ids: &[String]) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query("SELECT id, tenant, connection, sealed FROM assignments WHERE id = ANY($2) AND tenant = $1");
-    sealed(rows.bind(tenant).bind(ids).fetch_all(pool).await?)
+    sealed(&rows.bind(tenant).bind(ids).fetch_all(pool).await?)
 }
 
 /// The tenant's assignments of a subject in any of its forms, newest first.
@@ -99,7 +99,7 @@ pub(super) async fn bookings(pool: &PgPool, tenant: &str, at: &str, subject: &[B
         "SELECT id, tenant, connection, sealed FROM assignments
          WHERE connection = $1 AND subject = ANY($2) AND tenant = $3 ORDER BY id DESC",
     );
-    sealed(rows.bind(at).bind(subject).bind(tenant).fetch_all(pool).await?)
+    sealed(&rows.bind(at).bind(subject).bind(tenant).fetch_all(pool).await?)
 }
 
 /// Whether there is an assignment of a subject in any of its forms, whoever's.
@@ -148,7 +148,7 @@ pub(super) async fn assignments(
         None => query,
         Some(id) => query.bind(id.as_str()),
     };
-    sealed(query.fetch_all(pool).await?)
+    sealed(&query.fetch_all(pool).await?)
 }
 
 pub(super) async fn intent(pool: &PgPool, record: &str) -> Read<Option<SealedRow>> {
@@ -161,7 +161,7 @@ pub(super) async fn intents_of(pool: &PgPool, subject: &[Blind]) -> Read<Vec<Sea
     let rows = sqlx::query(
         "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ANY($1) ORDER BY started, record",
     );
-    sealed(rows.bind(subject).fetch_all(pool).await?)
+    sealed(&rows.bind(subject).fetch_all(pool).await?)
 }
 
 /// Open intents nobody is sending that are due, the longest due first.
@@ -170,7 +170,7 @@ pub(super) async fn due_intents(pool: &PgPool, at: &str, now: i64, limit: usize)
         "SELECT record, tenant, connection, sealed FROM intents
          WHERE connection = $1 AND owner IS NULL AND due IS NOT NULL AND due <= $2 ORDER BY due LIMIT $3",
     );
-    sealed(rows.bind(at).bind(now).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+    sealed(&rows.bind(at).bind(now).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
 }
 
 /// Open intents that an instance was sending when it ended.
@@ -179,7 +179,7 @@ pub(super) async fn orphans(pool: &PgPool, limit: usize) -> Read<Vec<SealedRow>>
         "SELECT record, tenant, connection, sealed FROM intents
          WHERE owner IN (SELECT id FROM instances WHERE ended) ORDER BY started, record LIMIT $1",
     );
-    sealed(rows.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+    sealed(&rows.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
 }
 
 /// Open intents nobody is sending, counted.
@@ -194,7 +194,7 @@ pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<Unsettled>> {
     rows.fetch_all(pool).await?.into_iter().map(unsettled).collect()
 }
 
-fn sealed(rows: Vec<PgRow>) -> Read<Vec<SealedRow>> {
+fn sealed(rows: &[PgRow]) -> Read<Vec<SealedRow>> {
     rows.iter().map(sealed_row).collect()
 }
 

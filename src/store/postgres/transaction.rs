@@ -162,21 +162,21 @@ impl Writer {
 
     /// Whether a transaction whose commit was not answered was committed after all.
     async fn looked_up<T>(&self, lane: &Loan, done: T, failed: Failed) -> Result<T, Ended> {
-        let begun = Instant::now();
-        for attempt in 1.. {
-            let looked = tokio::time::timeout(PATIENCE, lane.committed(&self.pool, self.records.instance())).await;
-            match looked {
-                Ok(Ok(true)) => return Ok(done),
-                Ok(Ok(false)) => return Err(Ended::Undone(failed)),
-                Ok(Err(Failed::Store(error))) => return Err(Ended::InDoubt(error)),
-                Ok(Err(Failed::Sql(_))) | Err(_) => {}
+        let looking = async {
+            for attempt in 1.. {
+                match lane.committed(&self.pool, self.records.instance()).await {
+                    Err(Failed::Sql(_)) => self.pause(attempt).await,
+                    looked => return looked,
+                }
             }
-            if begun.elapsed() >= PATIENCE {
-                break;
-            }
-            self.pause(attempt).await;
+            Err(silent().into())
+        };
+        match tokio::time::timeout(PATIENCE, looking).await {
+            Ok(Ok(true)) => Ok(done),
+            Ok(Ok(false)) => Err(Ended::Undone(failed)),
+            Ok(Err(error)) => Err(Ended::InDoubt(error.into())),
+            Err(_) => Err(Ended::InDoubt(failed.into())),
         }
-        Err(Ended::InDoubt(failed.into()))
     }
 
     pub(super) async fn pause(&self, attempt: u32) {

@@ -23,6 +23,7 @@ struct Own {
 
 impl Server {
     /// The server all tests share, each in a schema of its own. Nobody may stop it.
+    #[expect(clippy::disallowed_methods, reason = "the environment of the tests, which have no `main` to hand it over")]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(|| match std::env::var("EXAMGATE_TEST_POSTGRES") {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ROUNDS: usize = 200;
+const ROUNDS: i64 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_instances_registers_a_person() {
@@ -29,8 +29,8 @@ async fn one_of_two_instances_registers_a_person() {
         }
     }
     let mut beside = beside(&url).await;
-    assert_eq!(count(&mut beside, "candidates").await, ROUNDS as i64);
-    assert_eq!(count(&mut beside, "intents").await, ROUNDS as i64);
+    assert_eq!(count(&mut beside, "candidates").await, ROUNDS);
+    assert_eq!(count(&mut beside, "intents").await, ROUNDS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

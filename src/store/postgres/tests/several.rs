@@ -63,6 +63,19 @@ async fn a_transaction_under_way_is_over_before_its_instance_has_ended() {
 }
 
 #[tokio::test]
+async fn a_process_that_was_suspended_in_a_transaction_is_ended_all_the_same() {
+    let pair = Pair::open().await;
+    let Pair { one, two, .. } = &pair;
+    // It has entered its lane, and then nothing more is heard of it.
+    let mut suspended = one.pool.begin().await.unwrap();
+    let entered = sqlx::query("UPDATE lanes SET receipt = 1 WHERE instance = $1 AND lane = 0");
+    entered.bind(one.records.instance()).execute(&mut *suspended).await.unwrap();
+    pair.end_one().await;
+    assert!(suspended.commit().await.is_err());
+    assert_eq!(two.beat().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn an_instance_that_has_beaten_since_is_not_ended() {
     let Pair { one, two, .. } = Pair::open().await;
     let seen = two.beat().await.unwrap();
