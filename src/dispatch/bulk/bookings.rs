@@ -45,7 +45,7 @@ impl Work {
             });
             match planned {
                 Ok(row) => rows.push(row),
-                Err(fault) => ends.push(Change::ItemEnded(item.at, None, ItemEnd::failed(fault))),
+                Err(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
             }
         }
         drop(resolved);
@@ -80,9 +80,9 @@ impl Work {
                     let differs = existing.warnings.iter().filter(|warning| warning.code == "existing_differs");
                     let end = ItemEnd { warnings: differs.cloned().collect(), ..ItemEnd::of(ItemResult::Existing) };
                     ends.push(Change::ItemSubjects(row.item.at.clone(), row.subjects));
-                    ends.push(Change::ItemEnded(row.item.at, Some(existing.id.to_string()), end));
+                    ends.push(Change::ItemEndedUnsent(row.item.at, Some(existing.id.to_string()), end));
                 }
-                Err(fault) => ends.push(Change::ItemEnded(row.item.at, None, ItemEnd::failed(fault))),
+                Err(fault) => ends.push(Change::ItemEndedUnsent(row.item.at, None, ItemEnd::failed(fault))),
             }
         }
         self.ended(ends).await?;

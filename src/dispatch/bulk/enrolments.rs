@@ -40,6 +40,15 @@ pub(super) async fn send_all(work: &Work, connection: &Connection) -> Result<(),
         // Whoever takes over what a dead process was sending needs the turn.
         drop((turn, place));
         match sent {
+            Ok(()) if item.record.is_some() => {
+                // Settled; if nothing came of it, it is sent now.
+                let told =
+                    work.gateway.0.store.items(id, &[ItemState::Waiting], item.at.index, 1).await.before_sending()?;
+                if told.iter().any(|now| now.at == item.at) {
+                    let again = vec![Change::ItemWaiting(item.at.clone())];
+                    work.gateway.0.store.commit(again).await.before_sending()?;
+                }
+            }
             Ok(()) => {}
             // Too early to look what became of it.
             Err(fault) if item.record.is_some() && fault.retry_after.is_some() && fault.outcome != Outcome::Unknown => {

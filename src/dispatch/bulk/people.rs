@@ -28,7 +28,7 @@ impl Work {
             let Some(Row::Candidate(new)) = item.row.clone() else { continue };
             match self.plan_person(connection, &item, *new, seen) {
                 Ok(person) => people.push(person),
-                Err(fault) => ends.push(Change::ItemEnded(item.at, None, ItemEnd::failed(fault))),
+                Err(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
             }
         }
         self.ended(ends).await?;
@@ -101,7 +101,7 @@ impl Work {
             Err(fault) if fault.code == Code::Skipped => return Ok(()),
             Err(fault) => (None, ItemEnd::failed(fault)),
         };
-        let ends = vec![Change::ItemSubjects(item.at.clone(), subjects), Change::ItemEnded(item.at, record, end)];
+        let ends = vec![Change::ItemSubjects(item.at.clone(), subjects), Change::ItemEndedUnsent(item.at, record, end)];
         self.ended(ends).await
     }
 }

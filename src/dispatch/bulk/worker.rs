@@ -115,7 +115,7 @@ impl Work {
     /// Writes down how rows ended without a call.
     pub(super) async fn ended(&self, ends: Vec<Change>) -> Result<(), Fault> {
         let failed = |change: &&Change| {
-            matches!(change, Change::ItemEnded(_, _, end)
+            matches!(change, Change::ItemEnded(_, _, end) | Change::ItemEndedUnsent(_, _, end)
                 if matches!(end.state(), ItemState::NotApplied | ItemState::Unknown))
         };
         self.failures.add(ends.iter().filter(failed).count() as u64);
@@ -173,7 +173,8 @@ impl Work {
                 return Ok(());
             }
             let fault = Fault::new(Code::ConnectionNotFound, "The operation's connection is not configured any more.");
-            let ends = items.into_iter().map(|item| Change::ItemEnded(item.at, None, ItemEnd::failed(fault.clone())));
+            let ends =
+                items.into_iter().map(|item| Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault.clone())));
             self.ended(ends.collect()).await?;
         }
     }
@@ -253,7 +254,7 @@ impl Windows {
                 Some(true) | None => {}
             }
             match super::password_gone(&item) {
-                Some(fault) => ends.push(Change::ItemEnded(item.at, None, ItemEnd::failed(fault))),
+                Some(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
                 None => items.push(item),
             }
         }
@@ -280,7 +281,7 @@ impl Work {
                 // Too early, or not to be settled: it is as unknown as before.
                 let unknown = Fault { outcome: Outcome::Unknown, ..fault };
                 let end = ItemEnd::failed(unknown);
-                self.ended(vec![Change::ItemEnded(item.at.clone(), Some(record.clone()), end)]).await?;
+                self.ended(vec![Change::ItemEndedUnsent(item.at.clone(), Some(record.clone()), end)]).await?;
                 return Ok(Some(false));
             }
         };

@@ -46,6 +46,16 @@ impl Fleet {
         Self { members: vec![Arc::new(RwLock::new(Some(gateway)))], kills: 0 }
     }
 
+    /// Two gateways that share a PostgreSQL database.
+    pub async fn on_postgres(sandbox: &Sandbox, url: &str) -> Self {
+        let connections = connections(sandbox);
+        let mut members = Vec::new();
+        for _ in 0..2 {
+            members.push(Arc::new(RwLock::new(Some(Gateway::replica(url, &connections).await))));
+        }
+        Self { members, kills: 0 }
+    }
+
     /// Sends the bulks and kills the gateways in turn until all have ended and so many kills were made; the operations' ids.
     pub async fn through(&mut self, bulks: &[Bulk], kills: usize, random: &mut Random) -> (usize, Vec<String>) {
         let sending: Vec<_> = bulks

@@ -18,7 +18,6 @@ pub struct Truth {
 
 /// How many rows ended how.
 #[derive(Debug, Default)]
-#[expect(dead_code, reason = "told with its Debug form")]
 pub struct Counts {
     applied: usize,
     not_applied: usize,

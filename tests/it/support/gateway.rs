@@ -103,13 +103,19 @@ impl Gateway {
     /// Starts the program with these connections and clients, and these environment variables on top.
     pub async fn start_under(connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\nurl = \"sqlite:{0}/store.db\"\n\
-             encryption_key = \"file:{0}/store.key\"\n{clients}\n{connections}\n",
-            folder.path().display()
-        );
-        std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
+        let store =
+            format!("url = \"sqlite:{0}/store.db\"\nencryption_key = \"file:{0}/store.key\"", folder.path().display());
+        configure(&folder, &store, connections, clients);
         Self::spawn(folder, environment).await
+    }
+
+    /// Starts a replica on this PostgreSQL database; all replicas of the tests have the same key.
+    pub async fn replica(url: &str, connections: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = data_encoding::BASE64.encode(&[7; 32]);
+        let store = format!("url = \"{url}\"\nencryption_key = \"plain:{key}\"");
+        configure(&folder, &store, connections, &client("lms", "", "[\"*\"]"));
+        Self::spawn(folder, &[]).await
     }
 
     /// Starts the program in a folder that has a configuration (and perhaps a store) already.
@@ -117,8 +123,29 @@ impl Gateway {
         Self::spawn(folder, &[]).await
     }
 
+    /// Starts the program in a folder; no file it writes may grow beyond so many KiB.
+    pub async fn start_with_file_limit(folder: TempDir, kib: u64) -> Self {
+        let mut shell = Command::new("bash");
+        // The signal is ignored, so that a write fails as on a full disk instead of ending the process.
+        let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_examgate")]);
+        Self::run(shell, folder, &[]).await
+    }
+
+    /// What the kernel says of the process's memory (`VmRSS` now, `VmHWM` at most so far), in KiB.
+    pub fn memory_kib(&self, what: &str) -> u64 {
+        let id = self.process.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the kernel tells");
+        let line = status.lines().find(|line| line.starts_with(what)).expect("a line");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
     async fn spawn(folder: TempDir, environment: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
+        Self::run(Command::new(env!("CARGO_BIN_EXE_examgate")), folder, environment).await
+    }
+
+    async fn run(mut program: Command, folder: TempDir, environment: &[(&str, &str)]) -> Self {
+        let mut process = program
             .args(["serve", "--config"])
             .arg(folder.path().join("examgate.toml"))
             .env("RUST_LOG", "debug")
@@ -144,6 +171,19 @@ impl Gateway {
             let _ = writeln!(seen, "{line}");
         };
         Self { address, folder, lines, process }
+    }
+
+    /// Sends the process a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let id = self.process.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await.expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has ended by itself; its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        ended.expect("the process ends").expect("its status").code()
     }
 
     /// Ends the process as a power cut would, and gives back its folder.
@@ -220,6 +260,13 @@ impl Gateway {
     pub async fn patch(&self, path: &str, body: &Value) -> Answer {
         self.request(Method::PATCH, path).json(body).send().await
     }
+}
+
+fn configure(folder: &TempDir, store: &str, connections: &str, clients: &str) {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\n{store}\n{clients}\n{connections}\n"
+    );
+    std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
 }
 
 /// The configuration of one client with all scopes; `tenant` may be empty.
