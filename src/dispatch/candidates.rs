@@ -387,10 +387,12 @@ impl Gateway {
         let patience = Instant::now() + connection.longest_call();
         loop {
             let turn = self.turn(id.as_str()).await?;
+            // The intent first: once it is gone, the record read after it says how the write ended.
+            let under_way = self.under_way(id.as_str()).await?;
             let Some(candidate) = self.0.store.candidate(&caller.tenant, id).await.before_sending()? else {
                 return Ok(None);
             };
-            if candidate.state.ended() || !self.under_way(id.as_str()).await? || Instant::now() >= patience {
+            if candidate.state.ended() || !under_way || Instant::now() >= patience {
                 return Ok(Some((turn, candidate)));
             }
             // A new candidate's first writer holds no turn in the store; its intent says that it is at work.

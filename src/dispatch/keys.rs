@@ -177,10 +177,14 @@ impl Gateway {
             return Ok(false);
         }
         if let Ok(id) = CandidateId::parse(record) {
-            let _turn = self.turn(id.as_str()).await?;
-            let found = self.0.store.candidate(&caller.tenant, &id).await.before_sending()?;
-            let Some(candidate) = found.filter(|candidate| !candidate.state.ended()) else { return Ok(false) };
-            let connection = self.connection_of(&candidate.connection)?;
+            let Some(found) = self.0.store.candidate(&caller.tenant, &id).await.before_sending()? else {
+                return Ok(false);
+            };
+            let connection = self.connection_of(&found.connection)?;
+            let Some((_turn, candidate)) = self.at_rest(caller, connection, &id).await? else { return Ok(false) };
+            if candidate.state.ended() {
+                return Ok(false);
+            }
             self.settled_candidate(connection, candidate, &asked).await?;
             return Ok(true);
         }
