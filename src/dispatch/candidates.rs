@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::bulk::skipped;
 use super::connections::Connection;
 use super::journal::{candidate_path, own_password};
-use super::settling::SettledCandidate;
+use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
@@ -291,7 +291,11 @@ impl Gateway {
         let Some((_turn, candidate)) = self.at_rest(caller, connection, &holder.id).await? else {
             return Ok(None);
         };
-        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
+        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await;
+        let settled = match settled {
+            Err(fault) if caller.origin.item.is_some() => return Err(not_before_it_is_settled(connection, fault)),
+            settled => settled?,
+        };
         let Some(SettledCandidate { candidate, initial_password }) = settled else { return Ok(None) };
         if candidate.state == CandidateState::Failed {
             return Ok(None);

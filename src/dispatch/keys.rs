@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::journal::{assignment_path, candidate_path};
 use super::programs::Enrolling;
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Reply, RequestKey, Written, call};
@@ -169,8 +170,17 @@ impl Gateway {
         KeyClaim { tenant: caller.tenant.clone(), scope, content, now, expires }
     }
 
-    /// Settles what the key's write led to. Whether there was anything to settle.
+    /// Settles what the key's write led to. Whether there was anything to settle. That nothing was sent now, because it is
+    /// too early, say, is no word about what was sent before: as long as it is not settled, the answer is `unknown`.
     async fn settle_for_repeat(&self, caller: &Caller, record: &str) -> Result<bool, Fault> {
+        self.settle_record_of_key(caller, record).await.map_err(|fault| match fault.resource {
+            Some(_) => fault.unproved(),
+            None if record.starts_with(CandidateId::PREFIX) => fault.unproved().at(candidate_path(&record)),
+            None => fault.unproved().at(assignment_path(&record)),
+        })
+    }
+
+    async fn settle_record_of_key(&self, caller: &Caller, record: &str) -> Result<bool, Fault> {
         let asked = call(caller, Attempt::Settling);
         if OperationId::parse(record).is_ok() {
             // An enrolment: the work itself finds the operation again and waits for it.
