@@ -41,7 +41,9 @@ fn path(candidate: &Candidate) -> String {
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    Writing { caller, preferences, patience, body: Body(Registration { connection, new }) }: Writing<Body<NewCandidate>>,
+    Writing { caller, preferences, patience, body: Body(Registration { connection, new }) }: Writing<
+        Body<NewCandidate>,
+    >,
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
     let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;

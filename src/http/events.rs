@@ -54,7 +54,8 @@ pub(super) async fn follow(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let place = place(&app.watchers, "Too many operations are being followed.")?;
-    let watch = Watch { app, caller, id, stopping, next: Some(first), told: String::new(), ended: false, _place: place };
+    let watch =
+        Watch { app, caller, id, stopping, next: Some(first), told: String::new(), ended: false, _place: place };
     let events = stream::unfold(watch, |mut watch| async move {
         let event = watch.event().await?;
         Some((Ok::<_, Infallible>(event), watch))

@@ -108,9 +108,21 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused() {
         let long = "k".repeat(256);
-        for bad in
-            ["", "\"\"", "a b", "\"a b\"", "\"a", "\"", "ä", &long, "\t", r#""a\""#, r#""a\b""#, "\"a\"b\"", "\"a\", \"b\""]
-        {
+        for bad in [
+            "",
+            "\"\"",
+            "a b",
+            "\"a b\"",
+            "\"a",
+            "\"",
+            "ä",
+            &long,
+            "\t",
+            r#""a\""#,
+            r#""a\b""#,
+            "\"a\"b\"",
+            "\"a\", \"b\"",
+        ] {
             assert_eq!(key(bad).unwrap_err().errors[0].pointer, "Idempotency-Key", "{bad}");
         }
         let mut headers = HeaderMap::new();
@@ -122,10 +134,8 @@ mod tests {
     #[test]
     fn a_key_holds_for_one_method_and_path_however_it_is_spelt() {
         let scope = |method: Method, path: &str, value: &'static str| {
-            let headers = HeaderMap::from_iter([(
-                HeaderName::from_static("idempotency-key"),
-                HeaderValue::from_static(value),
-            )]);
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static("idempotency-key"), HeaderValue::from_static(value))]);
             Keyed::of(&headers, &method, path).unwrap().unwrap().saying([0; 32]).scope
         };
         let post = |path: &str| scope(Method::POST, path, "k");

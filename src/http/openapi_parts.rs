@@ -106,9 +106,9 @@ pub(super) fn reads_query(operation: &Operation) -> bool {
 /// Whether the operation has an answer of this media type.
 pub(super) fn answers(operation: &Operation, media_type: &str) -> bool {
     let answers = operation.responses.responses.values();
-    answers.filter_map(|answer| if let RefOr::T(answer) = answer { Some(answer) } else { None }).any(|answer| {
-        answer.content.contains_key(media_type)
-    })
+    answers
+        .filter_map(|answer| if let RefOr::T(answer) = answer { Some(answer) } else { None })
+        .any(|answer| answer.content.contains_key(media_type))
 }
 
 /// Documents the headers a write takes and gives.
@@ -184,7 +184,10 @@ pub(super) fn headers() -> [(&'static str, Header); 6] {
     let seconds =
         HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait before a repeat.")).build();
     [
-        ("IdempotentReplayed", text("`true` where this is the answer to an earlier request with the same `Idempotency-Key`.")),
+        (
+            "IdempotentReplayed",
+            text("`true` where this is the answer to an earlier request with the same `Idempotency-Key`."),
+        ),
         ("Location", text("Address of the resource.")),
         ("PreferenceApplied", text("The preferences that were honoured (RFC 7240).")),
         ("RequestId", text("The request's id: the caller's own if it is fit, else made by the gateway.")),

@@ -43,7 +43,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: 1024, receptions: 64, watchers: 1024, body_allowance: Duration::from_secs(10), body_rate: 64 * 1024 }
+        Self {
+            in_flight: 1024,
+            receptions: 64,
+            watchers: 1024,
+            body_allowance: Duration::from_secs(10),
+            body_rate: 64 * 1024,
+        }
     }
 }
 

@@ -33,7 +33,13 @@ fn person(id: &str) -> Value {
 }
 
 /// Sends the write twice: the second time the answer is the same and nothing reaches the vendor.
-async fn twice(gateway: &Gateway, port: std::net::SocketAddr, method: Method, path: &str, body: Option<&Value>) -> Answer {
+async fn twice(
+    gateway: &Gateway,
+    port: std::net::SocketAddr,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Answer {
     let connection = body.and_then(|body| body["connection"].as_str()).unwrap_or_default();
     let key = format!("{method}:{path}:{connection}");
     let first = keyed(gateway, method.clone(), path, &key, body).await;
@@ -69,7 +75,8 @@ async fn every_write_is_answered_again_as_it_was() {
 
     body["connection"] = json!("thinkexam-main");
     twice(&gateway, think, Method::POST, "/candidates", Some(&body)).await;
-    let order = json!({ "connection": "thinkexam-main", "candidate": { "email": "e1@example.com" }, "assessment": "2415" });
+    let order =
+        json!({ "connection": "thinkexam-main", "candidate": { "email": "e1@example.com" }, "assessment": "2415" });
     let booked = gateway.post("/assignments", &order).await;
     let booking = format!("/assignments/{}", booked.text("/id"));
     assert_eq!(twice(&gateway, think, Method::DELETE, &booking, None).await.status, 204);

@@ -101,11 +101,11 @@ async fn a_caller_waits_as_long_as_it_prefers() {
 #[tokio::test]
 async fn rows_are_found_by_what_became_of_them() {
     let sandbox = sandbox().await;
-    let gateway =
-        Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), "max_in_flight = 1")).await;
+    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), "max_in_flight = 1")).await;
     let refused = json!({ "name": "vendor_error", "code": "1005", "after": 1, "times": 1 });
     faults(sandbox.examtesting(), json!({ "faults": [refused] })).await;
-    let person = |number: usize| json!({ "externalId": format!("e{number}"), "email": format!("e{number}@example.com") });
+    let person =
+        |number: usize| json!({ "externalId": format!("e{number}"), "email": format!("e{number}@example.com") });
     let items: Vec<Value> = (0..4).map(person).chain([json!({ "odd": 1 })]).collect();
     let answer = gateway.post("/candidates/bulk", &json!({ "failOnErrors": 2, "items": items })).await;
     assert_eq!(answer.status, 207, "{answer:?}");
@@ -201,14 +201,19 @@ async fn a_cancelled_operation_skips_its_rest_and_a_retry_sends_only_that() {
 #[tokio::test]
 async fn operations_are_for_their_owner_and_for_who_may() {
     let scopes = "[\"candidates:write\", \"operations:read\"]";
-    let clients = client("lms", "", "[\"*\"]") + &client("rival", "", "[\"*\"]") + &client_with("few", "lms", "[\"*\"]", scopes);
+    let clients =
+        client("lms", "", "[\"*\"]") + &client("rival", "", "[\"*\"]") + &client_with("few", "lms", "[\"*\"]", scopes);
     let (_sandbox, gateway) = slow(0, &clients).await;
     let operation = begun(&gateway, &people(2)).await;
     let path = format!("/operations/{}", operation.text("/id"));
     until_state(&gateway, &path, "completed").await;
-    for (method, end) in
-        [(Method::GET, ""), (Method::GET, "/items"), (Method::GET, "/events"), (Method::POST, "/cancel"), (Method::POST, "/retry")]
-    {
+    for (method, end) in [
+        (Method::GET, ""),
+        (Method::GET, "/items"),
+        (Method::GET, "/events"),
+        (Method::POST, "/cancel"),
+        (Method::POST, "/retry"),
+    ] {
         let path = format!("{path}{end}");
         let foreign = gateway.request_as(&key("rival"), method.clone(), &path).send().await;
         assert_eq!(foreign.problem(), (404, "not_found", "not_applied"), "{end}");

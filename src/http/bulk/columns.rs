@@ -106,7 +106,10 @@ impl Columns {
                 Place::Flag(path) => put(&mut row, path, flag(cell)),
                 Place::Phone(kind) => {
                     let numbers = row.entry("phoneNumbers").or_insert_with(|| json!([]));
-                    numbers.as_array_mut().into_iter().for_each(|list| list.push(json!({ "type": kind, "value": cell })));
+                    numbers
+                        .as_array_mut()
+                        .into_iter()
+                        .for_each(|list| list.push(json!({ "type": kind, "value": cell })));
                 }
             }
         }
@@ -279,8 +282,7 @@ mod tests {
     fn every_wrong_column_is_told() {
         let told = faults(Kind::Candidates, "email,emial,EMAIL,name.first,email,,custom.,candidate.id,phoneNumbers");
         let pointers: Vec<&str> = told.iter().map(|(pointer, _)| pointer.as_str()).collect();
-        let expected =
-            ["/emial", "/EMAIL", "/name/first", "/email", "/", "/custom/", "/candidate/id", "/phoneNumbers"];
+        let expected = ["/emial", "/EMAIL", "/name/first", "/email", "/", "/custom/", "/candidate/id", "/phoneNumbers"];
         assert_eq!(pointers, expected);
         assert_eq!(told[0].1, "unknown column 2 `emial`");
         assert_eq!(told[1].1, "unknown column 3 `EMAIL`; did you mean `email`?");

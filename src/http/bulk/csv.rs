@@ -65,7 +65,9 @@ enum How {
 impl Broken {
     fn in_header(&self) -> String {
         match self.how {
-            How::TooLong => format!("the header is longer than {LONGEST} bytes or has more than {MOST_COLUMNS} columns"),
+            How::TooLong => {
+                format!("the header is longer than {LONGEST} bytes or has more than {MOST_COLUMNS} columns")
+            }
             How::NotText => "the header is not UTF-8".to_owned(),
             How::Unfinished | How::Cells(_) => "the header has a quoted name that does not end".to_owned(),
         }

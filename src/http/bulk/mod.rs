@@ -114,13 +114,7 @@ pub(super) async fn assignments(
     Ok(answered(&app, context, &stopping, bulk, Kind::Assignments).await?)
 }
 
-async fn answered(
-    app: &App,
-    context: Context,
-    stopping: &Stopping,
-    bulk: Bulk,
-    kind: Kind,
-) -> Result<Response, Fault> {
+async fn answered(app: &App, context: Context, stopping: &Stopping, bulk: Bulk, kind: Kind) -> Result<Response, Fault> {
     let (caller, preferences) = (bulk.caller.clone(), bulk.preferences);
     let received = bulk.received(app, kind).await?;
     let patience = preferences.patience_or(USUAL_WAIT, app.server.request_timeout.0);

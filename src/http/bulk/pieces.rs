@@ -68,10 +68,8 @@ pub(super) mod tests {
         places.sort_unstable();
         places.push(bytes.len());
         let mut from = 0;
-        let pieces: Vec<Bytes> = places
-            .into_iter()
-            .map(|to| Bytes::copy_from_slice(&bytes[std::mem::replace(&mut from, to)..to]))
-            .collect();
+        let pieces: Vec<Bytes> =
+            places.into_iter().map(|to| Bytes::copy_from_slice(&bytes[std::mem::replace(&mut from, to)..to])).collect();
         let mut pieces = pieces.into_iter();
         Pieces::new(move || pieces.next())
     }

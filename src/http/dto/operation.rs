@@ -8,9 +8,9 @@ use super::assignment::Assignment;
 use super::bulk::candidate_results_example;
 use super::candidate::Candidate;
 use super::common::{Moment, Outcome, outcome};
+use super::program::Enrolled;
 use crate::dispatch::{OperationView, Resource, ResultFilter, RowEnd, RowResult};
 use crate::domain::operation as domain;
-use crate::domain::program::EnrolmentCounts;
 use crate::http::edge::Context;
 use crate::http::problem::{Problem, status};
 
@@ -204,42 +204,7 @@ pub enum ItemResource {
     /// A booking.
     Assignment(Box<Assignment>),
     /// What the vendor counted.
-    Counters(EnrolmentCounters),
-}
-
-/// What the vendor counted in one call that changed a program's employees.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EnrolmentCounters {
-    /// Employees newly in the program.
-    pub employees_registered: u64,
-    /// Attempts newly granted.
-    pub attempts_registered: u64,
-    /// Employees taken out of the program.
-    pub employees_unregistered: u64,
-    /// Attempts withdrawn.
-    pub attempts_unregistered: u64,
-    /// Employees in the program after the call.
-    pub total_employees_in_program: u64,
-}
-
-impl From<EnrolmentCounts> for EnrolmentCounters {
-    fn from(counts: EnrolmentCounts) -> Self {
-        let EnrolmentCounts {
-            employees_registered,
-            attempts_registered,
-            employees_unregistered,
-            attempts_unregistered,
-            total_employees_in_program,
-        } = counts;
-        Self {
-            employees_registered,
-            attempts_registered,
-            employees_unregistered,
-            attempts_unregistered,
-            total_employees_in_program,
-        }
-    }
+    Enrolled(Enrolled),
 }
 
 impl OperationItem {
@@ -266,7 +231,7 @@ impl ItemResource {
         match resource {
             Resource::Candidate(answer) => Some(Self::Candidate(Box::new(answer.into()))),
             Resource::Assignment(assignment) => Some(Self::Assignment(Box::new(assignment.into()))),
-            Resource::Enrolled(counts) => Some(Self::Counters(counts.into())),
+            Resource::Enrolled(enrolled) => Some(Self::Enrolled(enrolled.into())),
             Resource::Erased => None,
         }
     }
@@ -342,11 +307,13 @@ mod tests {
 
     #[test]
     fn a_row_has_the_status_of_a_single_request() {
+        use crate::domain::program::{self, EnrolmentCounts};
         let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
-        let row = told(RowEnd::Created(Resource::Enrolled(counts)));
+        let enrolled = || Resource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
+        let row = told(RowEnd::Created(enrolled()));
         assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(201)));
         assert_eq!((&row["outcome"], &row["resource"]["employeesRegistered"]), (&json!("applied"), &json!(3)));
-        assert_eq!(told(RowEnd::Existing(Resource::Enrolled(counts)))["status"], 200);
+        assert_eq!(told(RowEnd::Existing(enrolled()))["status"], 200);
         for (fault, status, outcome) in [
             (Fault::new(Code::ValidationFailed, "x"), 422, "not_applied"),
             (Fault::unknown(Code::VendorTimeout, "x"), 504, "unknown"),
