@@ -192,9 +192,7 @@ impl Gateway {
             };
             let connection = self.connection_of(&found.connection)?;
             let Some((_turn, candidate)) = self.at_rest(caller, connection, &id).await? else { return Ok(false) };
-            if candidate.state.ended() {
-                return Ok(false);
-            }
+            // Settled by somebody else meanwhile, it has told the key.
             self.settled_candidate(connection, candidate, &asked).await?;
             return Ok(true);
         }
@@ -204,7 +202,7 @@ impl Gateway {
         };
         let _turn = self.turn(&found.turn()).await?;
         let found = self.0.store.assignment(&caller.tenant, &id).await.before_sending()?;
-        let Some(assignment) = found.filter(|assignment| !assignment.state.ended()) else { return Ok(false) };
+        let Some(assignment) = found else { return Ok(false) };
         let connection = self.connection_of(&assignment.connection)?;
         self.settled_assignment(connection, assignment, &asked).await?;
         Ok(true)
