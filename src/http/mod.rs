@@ -1,8 +1,9 @@
 //! The public face: HTTP in, the gateway's words out. It decides nothing about outcomes; it reads requests strictly,
 //! knows who asks, and answers every failure as a problem.
 //!
-//! A request's way: `edge` (id, log) → `guard` (who, how often, may they) → extractors (`request`, `body`) → the handler of
-//! the resource → `dispatch` → back out, where `edge` writes the problem if there is one.
+//! A request's way: `edge` (id, log) → `guard` (who, how often, may they) → extractors (`request`; `writing` for a write with
+//! its key and body, `bulk` for one of many rows) → the handler of the resource → `dispatch` → back out, where `edge` writes
+//! the problem if there is one.
 
 mod accept;
 mod answer;
