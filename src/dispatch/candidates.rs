@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::bulk::skipped;
 use super::connections::Connection;
 use super::journal::{candidate_path, own_password};
-use super::settling::SettledCandidate;
+use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
@@ -291,7 +291,11 @@ impl Gateway {
         let Some((_turn, candidate)) = self.at_rest(caller, connection, &holder.id).await? else {
             return Ok(None);
         };
-        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
+        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await;
+        let settled = match settled {
+            Err(fault) if caller.origin.item.is_some() => return Err(not_before_it_is_settled(connection, fault)),
+            settled => settled?,
+        };
         let Some(SettledCandidate { candidate, initial_password }) = settled else { return Ok(None) };
         if candidate.state == CandidateState::Failed {
             return Ok(None);
@@ -387,10 +391,12 @@ impl Gateway {
         let patience = Instant::now() + connection.longest_call();
         loop {
             let turn = self.turn(id.as_str()).await?;
+            // The intent first: once it is gone, the record read after it says how the write ended.
+            let under_way = self.under_way(id.as_str()).await?;
             let Some(candidate) = self.0.store.candidate(&caller.tenant, id).await.before_sending()? else {
                 return Ok(None);
             };
-            if candidate.state.ended() || !self.under_way(id.as_str()).await? || Instant::now() >= patience {
+            if candidate.state.ended() || !under_way || Instant::now() >= patience {
                 return Ok(Some((turn, candidate)));
             }
             // A new candidate's first writer holds no turn in the store; its intent says that it is at work.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::journal::{assignment_path, candidate_path};
 use super::programs::Enrolling;
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Reply, RequestKey, Written, call};
@@ -169,18 +170,29 @@ impl Gateway {
         KeyClaim { tenant: caller.tenant.clone(), scope, content, now, expires }
     }
 
-    /// Settles what the key's write led to. Whether there was anything to settle.
+    /// Settles what the key's write led to. Whether there was anything to settle. That nothing was sent now, because it is
+    /// too early, say, is no word about what was sent before: as long as it is not settled, the answer is `unknown`.
     async fn settle_for_repeat(&self, caller: &Caller, record: &str) -> Result<bool, Fault> {
+        self.settle_record_of_key(caller, record).await.map_err(|fault| match fault.resource {
+            Some(_) => fault.unproved(),
+            None if record.starts_with(CandidateId::PREFIX) => fault.unproved().at(candidate_path(&record)),
+            None => fault.unproved().at(assignment_path(&record)),
+        })
+    }
+
+    async fn settle_record_of_key(&self, caller: &Caller, record: &str) -> Result<bool, Fault> {
         let asked = call(caller, Attempt::Settling);
         if OperationId::parse(record).is_ok() {
             // An enrolment: the work itself finds the operation again and waits for it.
             return Ok(false);
         }
         if let Ok(id) = CandidateId::parse(record) {
-            let _turn = self.turn(id.as_str()).await?;
-            let found = self.0.store.candidate(&caller.tenant, &id).await.before_sending()?;
-            let Some(candidate) = found.filter(|candidate| !candidate.state.ended()) else { return Ok(false) };
-            let connection = self.connection_of(&candidate.connection)?;
+            let Some(found) = self.0.store.candidate(&caller.tenant, &id).await.before_sending()? else {
+                return Ok(false);
+            };
+            let connection = self.connection_of(&found.connection)?;
+            let Some((_turn, candidate)) = self.at_rest(caller, connection, &id).await? else { return Ok(false) };
+            // Settled by somebody else meanwhile, it has told the key.
             self.settled_candidate(connection, candidate, &asked).await?;
             return Ok(true);
         }
@@ -190,7 +202,7 @@ impl Gateway {
         };
         let _turn = self.turn(&found.turn()).await?;
         let found = self.0.store.assignment(&caller.tenant, &id).await.before_sending()?;
-        let Some(assignment) = found.filter(|assignment| !assignment.state.ended()) else { return Ok(false) };
+        let Some(assignment) = found else { return Ok(false) };
         let connection = self.connection_of(&assignment.connection)?;
         self.settled_assignment(connection, assignment, &asked).await?;
         Ok(true)

@@ -14,6 +14,8 @@ mod connections;
 mod journal;
 mod keys;
 mod lease;
+#[cfg(test)]
+mod model;
 mod packing;
 mod programs;
 mod runner;

@@ -142,6 +142,17 @@ fn unless_proved(fault: Fault, resource: &str) -> Fault {
     fault.unproved().at(resource)
 }
 
+/// The fault of a row that was not sent because an earlier write about the same is not settled: nobody would tell the row
+/// later what became of the other's write, so it says what is true of itself.
+pub(super) fn not_before_it_is_settled(connection: &Connection, fault: Fault) -> Fault {
+    if fault.outcome != Outcome::Unknown {
+        return fault;
+    }
+    let detail = format!("An earlier write about this is not settled: {}", fault.detail);
+    let unsettled = Fault::new(Code::SubjectUnsettled, detail).after(fault.retry_after);
+    connection.own(Fault { resource: fault.resource, ..unsettled })
+}
+
 /// The row an operator's word stands for.
 pub(super) fn by_hand(outcome: Outcome) -> Result<Row<Done>, Fault> {
     match outcome {

@@ -9,6 +9,7 @@ use super::people::refuse_repeat;
 use super::worker::Work;
 use crate::dispatch::assignments::PreparedBooking;
 use crate::dispatch::connections::Connection;
+use crate::dispatch::settling::not_before_it_is_settled;
 use crate::dispatch::{BeforeSending as _, store_fault};
 use crate::domain::assignment::{Assignment, NewAssignment};
 use crate::domain::operation::{Item, ItemEnd, ItemResult, Row};
@@ -98,7 +99,8 @@ impl Work {
     async fn first_look(&self, connection: &Connection, row: &mut Order) -> Result<Option<Assignment>, Fault> {
         let caller = self.caller_of(&row.item);
         let subject = row.assignment.subject.clone();
-        let earlier = self.gateway.earlier_booking(&caller, connection, &row.order, &subject).await?;
+        let earlier = self.gateway.earlier_booking(&caller, connection, &row.order, &subject).await;
+        let earlier = earlier.map_err(|fault| not_before_it_is_settled(connection, fault))?;
         if earlier.is_none() {
             self.gateway.mark_first_booking(connection, &row.assignment, &mut row.intent).await?;
         }

@@ -6,7 +6,7 @@ use crate::dispatch::connections::Connection;
 use crate::dispatch::journal::Done;
 use crate::dispatch::packing::packed;
 use crate::dispatch::turns::Turn;
-use crate::dispatch::{Gateway, call, store_fault};
+use crate::dispatch::{Gateway, call};
 use crate::domain::assignment::{Assignment, NewAssignment};
 use crate::domain::candidate::{Candidate, NewCandidate};
 use crate::domain::journal::{Intent, Write};
@@ -89,46 +89,41 @@ impl Work {
         connection: &Connection,
         rows: Vec<Ready<R>>,
     ) -> Result<(), Fault> {
-        let mut parts = vec![(rows, 1)];
+        let (mut parts, mut end) = (vec![(rows, 1)], Ok(()));
         while let Some((mut rows, tried)) = parts.pop() {
             let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
             let answers = self.gateway.send(connection, &writes, &call(&self.caller, Attempt::First)).await;
-            let again = answers.iter().all(|answer| answer.as_ref().is_err_and(of_the_moment));
-            if again && tried < connection.bulk_attempts() && !self.rests() {
+            let moment = answers.iter().all(|answer| answer.as_ref().is_err_and(of_the_moment));
+            let again = moment && tried < connection.bulk_attempts() && !self.rests();
+            if again {
                 let wait = answers.iter().filter_map(|answer| answer.as_ref().err()?.retry_after).max();
                 tokio::time::sleep(wait.unwrap_or_else(|| connection.bulk_pause())).await;
-                self.another_attempt(connection, &mut rows).await.map_err(|error| store_fault(&error))?;
-                parts.push((rows, tried + 1));
-            } else if rows.len() > 1 && !again && answers.iter().all(refused_whole) {
-                self.another_attempt(connection, &mut rows).await.map_err(|error| store_fault(&error))?;
-                let second = rows.split_off(rows.len() / 2);
-                parts.extend([(second, tried), (rows, tried)]);
-            } else {
-                self.conclude_all(connection, rows, answers).await?;
             }
+            let split = !moment && rows.len() > 1 && answers.iter().all(refused_whole);
+            if (again || split) && self.another_attempt(connection, &mut rows).await.is_ok() {
+                if split {
+                    let second = rows.split_off(rows.len() / 2);
+                    parts.extend([(second, tried), (rows, tried)]);
+                } else {
+                    parts.push((rows, tried + 1));
+                }
+                continue;
+            }
+            // The other parts go on whatever became of this one: their intents say that they are being sent.
+            end = end.and(self.conclude_all(connection, rows, answers).await);
         }
-        Ok(())
+        end
     }
 
-    /// Journals one more attempt of rows that are about to be sent again.
+    /// Journals one more attempt of rows that are about to be sent again. Where that cannot be kept, they are not: nothing
+    /// came of the last attempt, and that is their end.
     async fn another_attempt<R>(&self, connection: &Connection, rows: &mut [Ready<R>]) -> Result<(), StoreError> {
         for row in rows.iter_mut() {
             row.intent.attempts += 1;
             self.begun(connection, &mut row.intent);
         }
         let changes: Vec<Change> = rows.iter().map(|row| Change::Intent(row.intent.clone())).collect();
-        let kept = self.gateway.0.store.commit(changes).await;
-        if kept.is_err() {
-            // Nothing came of the last attempt and none follows: the rows rest, and the background sends them.
-            let rests = rows.iter().map(|row| {
-                let mut intent = row.intent.clone();
-                let now = self.gateway.0.environment.now();
-                crate::dispatch::journal::rest(&mut intent, connection.repeat_of(&row.intent.write), now, now);
-                Change::Intent(intent)
-            });
-            self.gateway.keep_loose(rests.collect());
-        }
-        kept
+        self.gateway.0.store.commit(changes).await
     }
 
     /// The intent's attempt begins now.

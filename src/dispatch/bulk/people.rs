@@ -76,10 +76,12 @@ impl Work {
             self.send_ready(connection, ready).await?;
         }
         let mut met = stream::iter(known).map(|person| self.meet_one(connection, person)).buffer_unordered(8);
+        // To the end of all of them, as in `Work::send_all`.
+        let mut all = Ok(());
         while let Some(ended) = met.next().await {
-            ended?;
+            all = all.and(ended);
         }
-        Ok(())
+        all
     }
 
     /// A row about a person the gateway has already.

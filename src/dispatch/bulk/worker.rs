@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -33,6 +34,8 @@ pub(super) struct Work {
     pub(super) caller: Caller,
     pub(super) operation: BulkOperation,
     pub(super) failures: Failures,
+    /// Whether the work has met a fault of its own: nothing more is begun, and what is under way goes on to its end.
+    stopped: AtomicBool,
 }
 
 /// Begins the operations nobody works on yet.
@@ -86,7 +89,8 @@ async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault
     }
     let failures = Failures::new(operation.fail_on_errors, &progress);
     let caller = Caller::of_operation(&operation);
-    let work = Arc::new(Work { gateway: gateway.clone(), caller, operation, failures });
+    let stopped = AtomicBool::new(false);
+    let work = Arc::new(Work { gateway: gateway.clone(), caller, operation, failures, stopped });
     match gateway.0.connections.get(&work.operation.connection) {
         None => work.refuse_all().await?,
         Some(connection) if work.operation.kind == OperationKind::ProgramEmployees => {
@@ -143,9 +147,16 @@ impl Work {
             async move { work.deliver(&connection, planned?).await }
         };
         let mut delivered = std::pin::pin!(calls.flatten().map(deliver).buffer_unordered(at_once));
+        // To the end of all of them: a call that is dropped while it is under way leaves an intent that nobody settles as long
+        // as this process lives.
+        let mut met = Ok(());
         while let Some(ended) = delivered.next().await {
-            ended?;
+            if ended.is_err() {
+                self.stopped.store(true, Ordering::Relaxed);
+                met = met.and(ended);
+            }
         }
+        met?;
         if self.failures.reached() {
             self.gateway.0.store.skip_waiting(&self.operation.id).await.before_sending()?;
         }
@@ -154,7 +165,7 @@ impl Work {
 
     async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
         let _place = connection.bulk_place().await;
-        if self.rests() || self.failures.reached() {
+        if self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
             // They still wait in the store.
             return Ok(());
         }
@@ -239,7 +250,7 @@ impl Windows {
     async fn next(&mut self) -> Result<Option<Vec<Planned>>, Fault> {
         let (work, connection) = (Arc::clone(&self.work), Arc::clone(&self.connection));
         let connection = connection.as_ref();
-        if work.rests() || work.failures.reached() {
+        if work.stopped.load(Ordering::Relaxed) || work.rests() || work.failures.reached() {
             return Ok(None);
         }
         let (id, size) = (&work.operation.id, WINDOW.max(2 * connection.largest_batch()));

@@ -1,0 +1,61 @@
+//! Cases that once told of a broken promise, each by what it is about.
+
+use super::exam::{Profile, Reply, Script, When};
+use super::play;
+use super::steps::{Case, Newcomer, Order, Rows, Step, Wish};
+use crate::domain::assignment::IfAssignmentExists;
+use crate::domain::candidate::IfCandidateExists;
+
+fn case(profile: Profile, scripts: Vec<Script>, steps: Vec<Step>) {
+    play(Case { profile, seed: 1, scripts, steps }).unwrap();
+}
+
+fn lost(effect: When, reply: Reply) -> Script {
+    Script { effect, reply, latency: 5 }
+}
+
+fn newcomer(person: u8) -> Newcomer {
+    Newcomer { person, user_name: false, password: false, if_exists: IfCandidateExists::Reuse }
+}
+
+fn order(person: u8, exam: u8) -> Order {
+    Order { person, exam, if_exists: IfAssignmentExists::Reuse, mail: false, by_id: false }
+}
+
+fn bulk(rows: Rows) -> Step {
+    Step::Bulk { rows, fail_on_errors: None, keyed: false, wait: 10 }
+}
+
+#[test]
+fn a_repeat_that_comes_too_early_does_not_say_that_nothing_happened() {
+    let ask = Step::Ask { wish: Wish::Register(newcomer(0)), keyed: true, patience: None };
+    let again = Step::Again { earlier: 0, patience: None };
+    case(Profile::Candidates, vec![lost(When::Late(1), Reply::TimeOut)], vec![ask, again]);
+}
+
+#[test]
+fn a_row_that_was_not_sent_does_not_stay_unknown_for_anothers_sake() {
+    let lost = vec![lost(When::Never, Reply::Reset); 2];
+    let ask = Step::Ask { wish: Wish::Register(newcomer(0)), keyed: false, patience: None };
+    case(Profile::Employees, lost.clone(), vec![ask, bulk(Rows::People(vec![newcomer(0)]))]);
+    let ask = Step::Ask { wish: Wish::Book(order(0, 0)), keyed: false, patience: None };
+    case(Profile::Employees, lost, vec![ask, bulk(Rows::Bookings(vec![order(0, 0)]))]);
+}
+
+#[test]
+fn the_other_parts_of_a_split_call_go_on_when_the_end_of_one_cannot_be_kept() {
+    let refused = lost(When::Never, Reply::Refused { proof: false, rows: None });
+    // The bulk's arrival is three changes, its start, the claims and the second attempt one each.
+    let away = Step::Away { after: 6, changes: 1 };
+    let rows = Rows::People(vec![newcomer(0), newcomer(1)]);
+    case(Profile::Employees, vec![refused], vec![away, bulk(rows)]);
+}
+
+#[test]
+fn calls_under_way_go_on_when_the_end_of_one_cannot_be_kept() {
+    let slow = Script { latency: 3000, ..Script::PLAIN };
+    // The bulk's arrival is three changes, its start and the intents of two calls one each.
+    let away = Step::Away { after: 6, changes: 1 };
+    let rows = Rows::Bookings(vec![order(0, 0), order(0, 1)]);
+    case(Profile::Employees, vec![Script::PLAIN, slow], vec![away, bulk(rows)]);
+}
