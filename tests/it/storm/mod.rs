@@ -56,6 +56,7 @@ async fn two_replicas_killed_in_turn_lose_nothing_and_do_nothing_twice() {
 }
 
 /// Registers people at all three vendors, then books those of two of them, killing the gateway meanwhile.
+#[expect(clippy::print_stdout, reason = "the result of a long storm is read by whoever ran it")]
 async fn rage(sandbox: Sandbox, mut fleet: Fleet, measure: Measure) {
     let began = Instant::now();
     let mut random = Random(measure.seed);
