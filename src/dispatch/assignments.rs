@@ -7,7 +7,7 @@ use serde_json::Map;
 
 use super::candidates::nothing_to_settle;
 use super::connections::Connection;
-use super::journal::{already_there, assignment_path};
+use super::journal::{already_there, assignment_path, bound};
 use super::settling::by_hand;
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
@@ -211,7 +211,7 @@ impl Gateway {
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
         let mut changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(assignment.clone());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
@@ -443,7 +443,7 @@ impl Gateway {
             ..assignment
         };
         let mut changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;

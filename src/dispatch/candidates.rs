@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::bulk::skipped;
 use super::connections::Connection;
-use super::journal::{candidate_path, own_password};
+use super::journal::{bound, candidate_path, own_password};
 use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
@@ -256,17 +256,12 @@ impl Gateway {
     /// What the store is asked for: the record with what is to be told of it.
     pub(super) fn claimant(&self, prepared: &Prepared) -> Claimant {
         let Prepared { candidate, identities, intent, own_password: _ } = prepared;
-        let record = candidate.id.as_str();
-        let key = intent.origin.key.clone().map(|key| Change::KeyBound(key, record.to_owned()));
-        let item = intent.origin.item.clone().map(|item| {
-            let subjects = self.subjects_of(&item, identities);
-            Change::ItemClaimed(item, record.to_owned(), subjects)
-        });
+        let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.subjects_of(item, identities));
         Claimant {
             candidate: candidate.clone(),
             identities: identities.clone(),
             intent: intent.clone(),
-            with: key.into_iter().chain(item).collect(),
+            with: bound(intent, &subjects),
         }
     }
 
@@ -355,7 +350,7 @@ impl Gateway {
             Change::Identities(pending.id.clone(), identities),
             Change::Intent(intent.clone()),
         ];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending().map_err(|fault| connection.own(fault))?;
         acceptance.accept(pending.clone().into());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
@@ -374,7 +369,7 @@ impl Gateway {
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Hide(known(&candidate)));
         let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
         let mut changes = vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
@@ -409,15 +404,6 @@ impl Gateway {
     async fn under_way(&self, record: &str) -> Result<bool, Fault> {
         let intent = self.0.store.intent(record).await.before_sending()?;
         Ok(intent.is_some_and(|intent| intent.under_way))
-    }
-
-    /// What ties an intent to the key and the row it comes from, where it is written with [`Change::Intent`].
-    pub(super) fn bound(&self, intent: &Intent, subjects: &[Subject]) -> Vec<Change> {
-        let record = intent.write.record();
-        let key = intent.origin.key.clone().map(|key| Change::KeyBound(key, record.to_owned()));
-        let item = intent.origin.item.clone();
-        let item = item.map(|item| Change::ItemClaimed(item, record.to_owned(), subjects.to_vec()));
-        key.into_iter().chain(item).collect()
     }
 
     /// What a row about a person is remembered by.

@@ -51,7 +51,8 @@ impl Gateway {
     /// Looks again and again, for as long as the gateway lives: the tasks hold it weakly. Each connection has a settler of
     /// its own, so that a vendor that is slow to answer keeps nobody else waiting.
     pub(super) fn run_in_background(&self) {
-        for name in self.0.connections.keys().cloned() {
+        for name in self.0.connections.keys() {
+            let name = name.clone();
             let gateway = std::sync::Arc::downgrade(&self.0);
             tokio::spawn(async move {
                 loop {

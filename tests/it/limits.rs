@@ -1,5 +1,6 @@
 //! What the machine runs out of: memory under a great bulk, and the disk.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use examgate::sandbox::accounts;
@@ -25,7 +26,7 @@ async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
     let idle = gateway.memory_kib("VmRSS");
     let mut csv = "externalId,name.givenName,name.familyName,email,custom.Department\n".to_owned();
     for number in 0..ROWS {
-        csv.push_str(&format!("e{number},Ada,\"King, the {number}th\",e{number}@example.com,Mathematics\n"));
+        let _ = writeln!(csv, "e{number},Ada,\"King, the {number}th\",e{number}@example.com,Mathematics");
     }
     let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
     let accepted = request.body("text/csv", csv).send().await;

@@ -33,4 +33,5 @@ mod sandbox;
 mod settling;
 mod storm;
 mod support;
+mod truth;
 mod wire;

@@ -238,7 +238,10 @@ async fn a_stopping_gateway_lets_go_of_those_who_wait_and_the_next_one_goes_on()
     let waiting = gateway.request(Method::POST, "/candidates/bulk").header("prefer", "wait=50");
     let waiting = waiting.json(&json!({ "items": [{ "externalId": "last" }] })).send();
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Both are under way. The pause only spares the machine.
+        while gateway.get("/operations").await.body["items"].as_array().map_or(0, Vec::len) < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         gateway.terminate().await;
     };
     let (stream, waited, ()) = tokio::join!(follow, waiting, stop);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::worker::Work;
 use crate::dispatch::connections::Connection;
-use crate::dispatch::journal::{Done, note_end, told_fault};
+use crate::dispatch::journal::{Done, bound, note_end, resource_of, told_fault};
 use crate::dispatch::{BeforeSending as _, Gateway, call};
 use crate::domain::ids::OperationId;
 use crate::domain::journal::{EnrolmentWrite, Intent, Write};
@@ -85,7 +85,7 @@ impl Work {
         let write = Write::Enrol(EnrolmentWrite { id: EnrolmentWrite::id_of(&item.at), call: enrolment });
         let intent = gateway.intent(&self.caller_of(item), connection, &subject, write);
         let mut changes = vec![Change::Intent(intent.clone())];
-        changes.extend(gateway.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         match gateway.0.store.commit(changes).await {
             Err(StoreError::Withdrawn) => return Ok(()),
             kept => kept.before_sending()?,
@@ -107,7 +107,7 @@ impl Gateway {
             // Settled before, and its row told.
             return Ok(());
         };
-        let resource = crate::dispatch::journal::resource_of(&intent.write);
+        let resource = resource_of(&intent.write);
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
         self.conclude_call(connection, intent, row).await
     }
@@ -119,7 +119,7 @@ impl Gateway {
         row: crate::domain::vendor::Row<Done>,
     ) -> Result<(), Fault> {
         let record = intent.write.record().to_owned();
-        let resource = crate::dispatch::journal::resource_of(&intent.write);
+        let resource = resource_of(&intent.write);
         let (changes, result) = match row {
             Ok(Applied { value, warnings }) => {
                 let counts = if let Done::Enrolled(counts) = value { Some(counts) } else { None };

@@ -260,9 +260,8 @@ impl Windows {
         let mut items = Vec::with_capacity(waiting.len());
         let mut ends = Vec::new();
         for item in waiting {
-            match work.settled_first(connection, &item).await? {
-                Some(false) => continue,
-                Some(true) | None => {}
+            if work.settled_first(connection, &item).await? == Some(false) {
+                continue;
             }
             match super::password_gone(&item) {
                 Some(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),

@@ -180,8 +180,7 @@ impl Exam {
             self.profile == Profile::Employees && rows.iter().any(|row| self.sent[*row].truth == Truth::Bad);
         for (index, row) in rows.iter().enumerate() {
             let refused = match script.reply {
-                Reply::Busy => true,
-                Reply::Refused { rows: None, .. } => true,
+                Reply::Busy | Reply::Refused { rows: None, .. } => true,
                 Reply::Refused { rows: Some(mask), .. } => bad_for_all || mask >> (index % 8) & 1 == 1,
                 _ => bad_for_all,
             };

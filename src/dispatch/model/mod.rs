@@ -91,7 +91,7 @@ impl Game {
             }
             Step::Kill { downtime } => self.world.kill(Duration::from_secs(downtime.into())),
             Step::Pass { seconds } => self.pass(Duration::from_secs(seconds.into())),
-            Step::StepBack { seconds } => {
+            Step::ClockBack { seconds } => {
                 self.put_back += i64::from(seconds);
                 self.world.time.step(-i64::from(seconds));
             }

@@ -232,7 +232,9 @@ impl Asked {
                     // Said of this request only, not of the one that went before it under the same key.
                     let of_repeat = fault.code == Code::IdempotencyInProgress
                         || again && fault.code == Code::StoreUnavailable
-                        || again && fault.code == Code::NotFound;
+                        || again && fault.code == Code::NotFound
+                        // The key was free, and another request has it now.
+                        || again && fault.code == Code::IdempotencyKeyReused;
                     if self.done.is_some() && !of_repeat && self.key.is_some() && !store_failed {
                         return Err(format!("{self:?} is done, and now {fault:?}"));
                     }
@@ -343,6 +345,7 @@ fn told_assignment(assignment: &Assignment) -> (Option<String>, String) {
     (Some(assignment.id.to_string()), format!("{assignment:?}"))
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "one of several of this form")]
 fn told_nothing((): &()) -> (Option<String>, String) {
     (None, String::new())
 }

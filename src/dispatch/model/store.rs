@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -17,12 +18,12 @@ use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, Item, ItemState, Progress};
 use crate::store::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Page, Peer, Purged, SqliteStore, Store,
-    StoreError, Subject, Unsettled,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Page, Peer, Purged, Store, StoreError,
+    Subject, Unsettled,
 };
 
 pub(super) struct Proxy {
-    pub(super) inner: SqliteStore,
+    pub(super) inner: Arc<dyn Store>,
     pub(super) fate: Arc<Fate>,
     pub(super) scheduler: Arc<Dice>,
     pub(super) idle: Idle,
@@ -107,8 +108,16 @@ impl Proxy {
 
     async fn others_first(&self) {
         self.fate.alive().await;
-        for _ in 0..self.scheduler.throw() % 3 {
-            tokio::task::yield_now().await;
+        match self.scheduler.throw() % 24 {
+            // A disk that takes its time, so that others do whole calls meanwhile.
+            0 if !self.fate.is_calm() => {
+                tokio::time::sleep(Duration::from_millis(self.scheduler.throw() % 3000)).await;
+            }
+            times => {
+                for _ in 0..times % 3 {
+                    tokio::task::yield_now().await;
+                }
+            }
         }
         self.fate.alive().await;
     }

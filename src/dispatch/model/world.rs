@@ -124,6 +124,7 @@ pub(super) struct Fate {
     died: Notify,
     doom: Mutex<Option<(Death, u32)>>,
     away: Mutex<(u32, u32)>,
+    calm: AtomicBool,
 }
 
 impl Fate {
@@ -158,6 +159,17 @@ impl Fate {
     /// Lets so many changes fail after so many have passed.
     pub(super) fn send_away(&self, after: u32, changes: u32) {
         *self.away.lock().unwrap() = (after, changes);
+    }
+
+    /// From now on the disk is quick and nothing fails.
+    pub(super) fn calm_down(&self) {
+        self.doom(None);
+        self.send_away(0, 0);
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
     }
 
     /// Whether the store is away for this change.
@@ -238,11 +250,9 @@ impl World {
         done
     }
 
-    /// Looks at the store behind the gateway's back.
+    /// Looks at the store behind the gateway's back, where nothing dies and nothing fails.
     pub(super) fn look<T>(&self, work: impl AsyncFnOnce(Arc<dyn Store>) -> T) -> T {
         let process = self.process.as_ref().unwrap();
-        process.fate.doom(None);
-        process.fate.send_away(0, 0);
         process.runtime.block_on(work(Arc::clone(&process.store)))
     }
 
@@ -280,8 +290,9 @@ impl World {
             self.time.begin();
         }
         let store = SqliteStore::open_to_serve(&self.database(), self.ring.clone(), self.environment.clone()).unwrap();
-        let store: Arc<dyn Store> = Arc::new(Proxy {
-            inner: store,
+        let store: Arc<dyn Store> = Arc::new(store);
+        let proxy: Arc<dyn Store> = Arc::new(Proxy {
+            inner: Arc::clone(&store),
             fate: Arc::clone(&fate),
             scheduler: Arc::clone(&self.scheduler),
             idle: Idle::default(),
@@ -292,7 +303,7 @@ impl World {
         let connections = BTreeMap::from([(CONNECTION.to_owned(), ConnectionSetup { connected, settings })]);
         let day = Duration::from_hours(24);
         let (kept, environment) = (Retention { operations: 30 * day, keys: day }, self.environment.clone());
-        let (doomed, serves) = (Arc::clone(&fate), Arc::clone(&store));
+        let (doomed, serves) = (Arc::clone(&fate), proxy);
         let gateway = runtime.block_on(async move {
             tokio::select! {
                 biased;

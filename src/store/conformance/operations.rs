@@ -194,6 +194,7 @@ pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker)
 }
 
 pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, make: Maker) {
+    use ItemState::{Applied, NotApplied, Unknown, Waiting};
     let mut operation = make.queued(&*store, &make.name("tenant"), 5).await;
     let unknown = ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"));
     let changes = vec![
@@ -207,7 +208,6 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     ];
     store.commit(changes).await.unwrap();
     store.requeue(&operation.id).await.unwrap();
-    use ItemState::{Applied, NotApplied, Unknown, Waiting};
     assert_eq!(states(&*store, &operation).await, [Applied, Unknown, NotApplied, Waiting, Waiting], "it has not ended");
 
     store.skip_waiting(&operation.id).await.unwrap();

@@ -47,6 +47,23 @@ pub(super) async fn end(connection: &mut PgConnection, peer: &Peer) -> Result<bo
     Ok(true)
 }
 
+/// Forgets the turns of instances that ended, and those of them that nothing points to any more. None can get anything new.
+pub(super) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM turns WHERE owner IN (SELECT id FROM instances WHERE ended)")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "DELETE FROM instances WHERE ended AND id NOT IN (
+             SELECT owner FROM intents WHERE owner IS NOT NULL
+             UNION SELECT owner FROM idempotency_keys WHERE owner IS NOT NULL
+             UNION SELECT owner FROM operations WHERE state = 'receiving'
+             UNION SELECT owner FROM turns)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// A turn or a key that this instance may have taken without knowing: the answer was lost, and the caller was told so.
 #[derive(Debug, Clone)]
 pub(super) enum Loose {

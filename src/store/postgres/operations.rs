@@ -134,7 +134,7 @@ pub(super) async fn purge(connection: &mut PgConnection, finished: i64) -> Resul
     .execute(connection)
     .await?
     .rows_affected();
-    Ok((over, over == AT_ONCE.unsigned_abs()))
+    Ok((over, over >= AT_ONCE.unsigned_abs()))
 }
 
 /// Removes a part of what nobody receives any more; whether there may be more.
@@ -149,7 +149,7 @@ pub(super) async fn purge_abandoned(connection: &mut PgConnection) -> Result<boo
     .execute(connection)
     .await?
     .rows_affected();
-    Ok(abandoned == AT_ONCE.unsigned_abs())
+    Ok(abandoned >= AT_ONCE.unsigned_abs())
 }
 
 pub(super) async fn one(

@@ -87,7 +87,7 @@ pub(super) async fn enlisted(
             .bind(now)
             .execute(&mut *transaction)
             .await?;
-        forget(&mut transaction).await?;
+        instances::forget(&mut transaction).await?;
         sqlx::query("INSERT INTO instances (id, beats, ended, keys) VALUES ($1, 0, false, $2)")
             .bind(records.instance())
             .bind(records.key_ids())
@@ -97,20 +97,6 @@ pub(super) async fn enlisted(
     }
     transaction.commit().await?;
     Ok(living)
-}
-
-/// Forgets the instances that ended and that nothing points to any more.
-async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "DELETE FROM instances WHERE ended AND id NOT IN (
-             SELECT owner FROM intents WHERE owner IS NOT NULL
-             UNION SELECT owner FROM idempotency_keys WHERE owner IS NOT NULL
-             UNION SELECT owner FROM operations WHERE state = 'receiving'
-             UNION SELECT owner FROM turns)",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

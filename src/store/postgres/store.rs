@@ -273,6 +273,7 @@ impl Store for PostgresStore {
             }
         }
         while self.write(work!(|hand| operations::purge_abandoned(hand.connection))).await? {}
+        self.write(work!(|hand| async { Ok(instances::forget(hand.connection).await?) })).await?;
         Ok(purged)
     }
 }

@@ -56,6 +56,7 @@ async fn two_replicas_killed_in_turn_lose_nothing_and_do_nothing_twice() {
 }
 
 /// Registers people at all three vendors, then books those of two of them, killing the gateway meanwhile.
+#[expect(clippy::print_stdout, reason = "the result of a long storm is read by whoever ran it")]
 async fn rage(sandbox: Sandbox, mut fleet: Fleet, measure: Measure) {
     let began = Instant::now();
     let mut random = Random(measure.seed);
@@ -104,6 +105,14 @@ async fn misbehave(sandbox: &Sandbox) {
     ]);
     for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
         faults(port, json!({ "faults": general })).await;
+    }
+    // And refusals that are about the row: nothing came of it, and that must be told.
+    for (port, refusal) in [
+        (sandbox.startexam(), json!({ "name": "bad_request", "probability": 0.004 })),
+        (sandbox.thinkexam(), json!({ "name": "vendor_error", "code": "3084", "probability": 0.004 })),
+        (sandbox.examtesting(), json!({ "name": "vendor_error", "code": "1005", "probability": 0.01 })),
+    ] {
+        faults(port, json!({ "add": [refusal] })).await;
     }
     faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
 }

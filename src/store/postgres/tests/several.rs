@@ -186,6 +186,20 @@ async fn an_instance_that_left_nothing_behind_is_forgotten() {
 }
 
 #[tokio::test]
+async fn turns_of_an_instance_that_ended_are_forgotten_and_those_of_others_are_not() {
+    let pair = Pair::open().await;
+    let Pair { url, make, one, two, .. } = &pair;
+    assert!(one.take_turn("a").await.unwrap() && two.take_turn("b").await.unwrap());
+    two.purge(make.0.now(), make.0.now()).await.unwrap();
+    let mut beside = beside(url).await;
+    assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (2, 2));
+    pair.end_one().await;
+    two.purge(make.0.now(), make.0.now()).await.unwrap();
+    assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (1, 1));
+    assert!(two.take_turn("b").await.unwrap());
+}
+
+#[tokio::test]
 async fn what_may_be_held_unknowingly_is_given_back_with_a_beat() {
     let Pair { make, one, two, .. } = Pair::open().await;
     // As if the answers to both had been lost.
