@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::exam::{Truth, token};
+use super::exam::Truth;
+use super::names::token;
 use super::play::{caller, callers_key, newcomer, order};
 use super::steps::Rows;
 use super::world::{CONNECTION, World};

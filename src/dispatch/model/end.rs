@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Game;
-use super::exam::{Exam, Profile, Truth, who};
+use super::exam::{Exam, Profile, Truth};
+use super::names::{token, who};
 use super::play::{TENANT, caller, email};
 use super::world::{CONNECTION, World};
 use crate::domain::assignment::{Assignment, AssignmentState, IfAssignmentExists};
@@ -182,7 +183,11 @@ impl Game {
             });
             let own = exam.places.iter().find(|place| place.record == record);
             let wrong = match assignment.state {
-                AssignmentState::Assigned => !live || own.is_some_and(|own| !own.live),
+                AssignmentState::Assigned => {
+                    let needs_own =
+                        exam.profile == Profile::Employees && assignment.order.if_exists != IfAssignmentExists::Reuse;
+                    !live || own.is_some_and(|own| !own.live) || needs_own && own.is_none()
+                }
                 AssignmentState::Cancelled => own.is_some_and(|own| own.live),
                 AssignmentState::Failed => own.is_some(),
                 AssignmentState::Pending => true,
@@ -200,7 +205,7 @@ impl Game {
     }
 
     /// No password is kept once the write it went with has ended.
-    fn no_password_stays(&self) -> Result<(), String> {
+    pub(super) fn no_password_stays(&self) -> Result<(), String> {
         for bulk in &self.bulks {
             let Some(id) = &bulk.id else { continue };
             let items = self.world.look(async |store| store.items(id, &[], 0, usize::MAX).await.unwrap());
@@ -218,9 +223,7 @@ impl Game {
 /// Whether the vendor has done this write.
 fn happened(exam: &Exam, write: &Write) -> bool {
     let same = |other: &Write| {
-        other.record() == write.record()
-            && other.operation() == write.operation()
-            && super::exam::token(other) == super::exam::token(write)
+        other.record() == write.record() && other.operation() == write.operation() && token(other) == token(write)
     };
     exam.sent.iter().any(|sent| matches!(sent.truth, Truth::Done(_)) && same(&sent.write))
 }

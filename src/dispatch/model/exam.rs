@@ -2,12 +2,12 @@
 //!
 //! It outlives every process of the gateway. What must never happen is noted at the moment it happens.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
+use super::names::{content, is_bad, name, subject};
 use crate::domain::assignment::{IfAssignmentExists, Notify};
 use crate::domain::candidate::Person;
 use crate::domain::journal::Write;
-use crate::domain::program::AssessmentScope;
 use crate::domain::vendor::Booking;
 
 /// What kind of vendor it is.
@@ -127,6 +127,8 @@ pub(super) struct Exam {
     pub(super) programs: BTreeMap<String, BTreeSet<String>>,
     pub(super) violations: Vec<String>,
     mails: HashMap<String, u32>,
+    /// Subjects of the calls that the living process waits for.
+    waited_for: HashSet<String>,
     /// The writes about each subject, in the order in which they were first sent.
     order: HashMap<String, Vec<String>>,
 }
@@ -142,6 +144,7 @@ impl Exam {
             programs: BTreeMap::new(),
             violations: Vec::new(),
             mails: HashMap::new(),
+            waited_for: HashSet::new(),
             order: HashMap::new(),
         }
     }
@@ -168,8 +171,8 @@ impl Exam {
             let mails = matches!(write, Write::Assign(booking) if booking.notify == Notify::VendorEmail) && !settling;
             let truth = if is_bad(write) { Truth::Bad } else { Truth::Nothing };
             let write = write.clone();
-            if rows.iter().any(|row: &usize| self.sent[*row].subject == subject) {
-                self.violations.push(format!("{subject} is in one call twice"));
+            if !self.waited_for.insert(subject.clone()) {
+                self.violations.push(format!("two writes about {subject} at once"));
             }
             rows.push(self.sent.len());
             self.sent.push(Sent { write, place, subject, flagged, mails, truth });
@@ -195,6 +198,18 @@ impl Exam {
             }
         }
         (rows, script)
+    }
+
+    /// The process has its answer.
+    pub(super) fn answered(&mut self, rows: &[usize]) {
+        for row in rows {
+            self.waited_for.remove(&self.sent[*row].subject);
+        }
+    }
+
+    /// The process is dead, and waits for nothing any more.
+    pub(super) fn hung_up(&mut self) {
+        self.waited_for.clear();
     }
 
     /// No vendor proves that nothing happened where something did.
@@ -344,56 +359,4 @@ impl Exam {
         };
         key.clone().unwrap_or_default().to_lowercase()
     }
-}
-
-/// The request a write comes from, as far as the vendor is told.
-pub(super) fn token(write: &Write) -> Option<String> {
-    match write {
-        Write::Register(registration) => registration.person.name.formatted.clone(),
-        Write::Update(update) => update.candidate.person.name.formatted.clone(),
-        Write::Assign(booking) => booking.proctoring.parameters.get("token").cloned(),
-        Write::Enrol(enrolment) => match &enrolment.call.enrolment.scope {
-            AssessmentScope::Selected(assessments) => assessments.last().cloned(),
-            AssessmentScope::All => None,
-        },
-        Write::Hide(_) | Write::Cancel(_) => None,
-    }
-}
-
-/// Who the person is, whatever candidate of the gateway's it is.
-pub(super) fn who(person: &Person) -> String {
-    person.email.clone().unwrap_or_default().to_lowercase()
-}
-
-fn content(person: &Person) -> String {
-    person.name.formatted.clone().unwrap_or_default()
-}
-
-/// What writes are ordered by.
-fn subject(write: &Write) -> String {
-    match write {
-        Write::Register(registration) => who(&registration.person),
-        Write::Update(update) => who(&update.candidate.person),
-        Write::Hide(candidate) => who(&candidate.person),
-        Write::Assign(booking) => format!("{} at {}", booking.candidate.0.to_lowercase(), booking.assessment),
-        Write::Cancel(cancellation) => {
-            format!("{} at {}", cancellation.candidate.0.to_lowercase(), cancellation.assessment)
-        }
-        Write::Enrol(enrolment) => format!("{:?}", enrolment.call.program),
-    }
-}
-
-fn name(write: &Write) -> String {
-    let token = token(write).unwrap_or_default();
-    let kind = write.operation().as_str();
-    // A call about a program does not tell the vendor which operation it belongs to.
-    if let Write::Enrol(enrolment) = write {
-        return format!("{kind} {token} {:?}", enrolment.call.enrolment.register);
-    }
-    format!("{kind} {token} {}", write.record())
-}
-
-/// Whether the vendor never accepts this row.
-fn is_bad(write: &Write) -> bool {
-    matches!(write, Write::Register(registration) if who(&registration.person).starts_with("bad"))
 }

@@ -9,6 +9,7 @@ mod bulks;
 mod end;
 mod exam;
 mod found;
+mod names;
 mod play;
 mod steps;
 mod store;
@@ -91,7 +92,7 @@ impl Game {
             }
             Step::Kill { downtime } => self.world.kill(Duration::from_secs(downtime.into())),
             Step::Pass { seconds } => self.pass(Duration::from_secs(seconds.into())),
-            Step::ClockBack { seconds } => {
+            Step::PutBack { seconds } => {
                 self.put_back += i64::from(seconds);
                 self.world.time.step(-i64::from(seconds));
             }
@@ -116,6 +117,7 @@ impl Game {
         self.bulks[at].heard(received, self.store_failed)?;
         let bulk = self.bulks[at].clone();
         self.world.run(async |gateway| bulk.wait(&gateway, wait).await);
+        self.no_password_stays()?;
         bulk.judge(&mut self.world, None)
     }
 
@@ -151,7 +153,7 @@ fn play(case: Case) -> Result<(), String> {
 }
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var_os("PROPTEST_CASES").map_or(100, |_| ProptestConfig::default().cases);
+    let cases = std::env::var_os("PROPTEST_CASES").map_or(80, |_| ProptestConfig::default().cases);
     ProptestConfig { cases, max_shrink_iters: 4000, ..ProptestConfig::default() }
 }
 

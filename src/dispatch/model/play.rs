@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use super::exam::{Profile, Sent, Truth, token};
+use super::exam::{Profile, Sent, Truth};
+use super::names::token;
 use super::steps::{Newcomer, Order, Wish};
 use super::world::{CONNECTION, World};
 use crate::dispatch::{
@@ -293,7 +294,13 @@ impl Asked {
             }
             Action::Book { order, .. } => {
                 let there = done(&|write| matches!(write, Write::Assign(_)) && of_record(write));
-                there && (!created && order.if_exists == IfAssignmentExists::Reuse || done(&mine))
+                // Where one was there before, a booking of its own was asked for all the same.
+                let own = exam.profile == Profile::Candidates
+                    || exam.places.iter().any(|place| Some(place.record.as_str()) == record);
+                match order.if_exists {
+                    IfAssignmentExists::Reuse => there && (!created || done(&mine)),
+                    IfAssignmentExists::CreateNew | IfAssignmentExists::Fail => there && own && done(&mine),
+                }
             }
             Action::Cancel { assignment } => {
                 !exam.places.iter().any(|place| place.live && place.record == assignment.as_str())
@@ -345,7 +352,7 @@ fn told_assignment(assignment: &Assignment) -> (Option<String>, String) {
     (Some(assignment.id.to_string()), format!("{assignment:?}"))
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "one of several of this form")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the others that tell an answer")]
 fn told_nothing((): &()) -> (Option<String>, String) {
     (None, String::new())
 }

@@ -36,7 +36,7 @@ pub(super) enum Step {
     /// So many seconds pass.
     Pass { seconds: u8 },
     /// The clock of the day is put back.
-    ClockBack { seconds: u16 },
+    PutBack { seconds: u16 },
     /// The store fails for some changes.
     Away { after: u8, changes: u8 },
 }
@@ -145,7 +145,7 @@ fn step(profile: Profile) -> impl Strategy<Value = Step> {
         4 => vec((place, 0..8_u32), 1..3).prop_map(Step::Doom),
         1 => (0..40_u8).prop_map(|downtime| Step::Kill { downtime }),
         4 => (0..45_u8).prop_map(|seconds| Step::Pass { seconds }),
-        1 => (1..300_u16).prop_map(|seconds| Step::ClockBack { seconds }),
+        1 => (1..300_u16).prop_map(|seconds| Step::PutBack { seconds }),
         1 => (0..8_u8, 1..4_u8).prop_map(|(after, changes)| Step::Away { after, changes }),
     ]
 }

@@ -105,6 +105,7 @@ impl Fake {
         self.fate.pass(Death::DuringCall).await;
         let mut exam = self.exam.lock().unwrap();
         exam.pass(self.time.passed());
+        exam.answered(&rows);
         let truths: Vec<Truth> = rows.iter().map(|row| exam.sent[*row].truth.clone()).collect();
         let of_call = |fault: Fault| if rows.len() > 1 { fault.of_call() } else { fault };
         let whole = |fault: Fault| vec![Err(of_call(fault)); rows.len()];

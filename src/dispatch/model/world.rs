@@ -260,6 +260,7 @@ impl World {
     pub(super) fn kill(&mut self, downtime: Duration) {
         let Process { gateway, store, fate, runtime } = self.process.take().unwrap();
         fate.dead.store(true, Ordering::SeqCst);
+        self.exam.lock().unwrap().hung_up();
         let left = self.database();
         self.lives += 1;
         for suffix in ["", "-wal"] {
