@@ -1,4 +1,4 @@
-//! Cases that once told of a broken promise, each by what it is about.
+//! Cases with a name: those that once told of a broken promise, and those too rare to wait for.
 
 use super::exam::{Profile, Reply, Script, When};
 use super::play;
@@ -58,4 +58,15 @@ fn calls_under_way_go_on_when_the_end_of_one_cannot_be_kept() {
     let away = Step::Away { after: 6, changes: 1 };
     let rows = Rows::Bookings(vec![order(0, 0), order(0, 1)]);
     case(Profile::Employees, vec![Script::PLAIN, slow], vec![away, bulk(rows)]);
+}
+
+#[test]
+fn another_booking_whose_answer_is_lost_is_not_taken_for_the_one_before() {
+    let another = Order { if_exists: IfAssignmentExists::CreateNew, ..order(0, 0) };
+    let ask = |order| Step::Ask { wish: Wish::Book(order), keyed: true, patience: None };
+    for effect in [When::Now, When::Late(20), When::Never] {
+        let scripts = vec![Script::PLAIN, lost(effect, Reply::TimeOut)];
+        let steps = vec![ask(order(0, 0)), ask(another.clone()), Step::Again { earlier: 1, patience: None }];
+        case(Profile::Employees, scripts, steps);
+    }
 }

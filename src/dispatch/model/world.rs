@@ -244,6 +244,11 @@ impl World {
                 done = tokio::time::timeout(PATIENCE, work(gateway)) => Some(done.expect("an answer in good time")),
             }
         });
+        {
+            // The vendor goes its way, whether anybody asks it or not.
+            let _context = process.runtime.enter();
+            self.exam.lock().unwrap().pass(self.time.passed());
+        }
         if done.is_none() {
             self.kill(Duration::ZERO);
         }
