@@ -89,7 +89,7 @@ async fn rage(sandbox: Sandbox, mut fleet: Fleet, measure: Measure) {
     assert!(fleet.kills > 0, "the bulks ended before anything was killed:\n{report}");
 }
 
-/// Every fault that leaves open what happened, at random; and some that are plain refusals.
+/// Every fault that leaves open what happened, at random, and a vendor that is busy. Refusals come from the rows themselves.
 async fn misbehave(sandbox: &Sandbox) {
     let general = json!([
         { "name": "reset_after_effect", "probability": 0.005 },
@@ -105,14 +105,6 @@ async fn misbehave(sandbox: &Sandbox) {
     ]);
     for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
         faults(port, json!({ "faults": general })).await;
-    }
-    // And refusals that are about the row: nothing came of it, and that must be told.
-    for (port, refusal) in [
-        (sandbox.startexam(), json!({ "name": "bad_request", "probability": 0.004 })),
-        (sandbox.thinkexam(), json!({ "name": "vendor_error", "code": "3084", "probability": 0.004 })),
-        (sandbox.examtesting(), json!({ "name": "vendor_error", "code": "1005", "probability": 0.01 })),
-    ] {
-        faults(port, json!({ "add": [refusal] })).await;
     }
     faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
 }

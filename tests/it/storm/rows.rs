@@ -31,7 +31,7 @@ impl Bulk {
     /// So many rows, each like no other.
     pub fn new(kind: Kind, count: usize) -> Self {
         let row = |number| match kind {
-            Kind::People(_) => person(number),
+            Kind::People(connection) => person(connection, number),
             Kind::Bookings(connection) => booking(connection, number),
         };
         Self {
@@ -62,19 +62,36 @@ pub fn email(number: usize) -> String {
     format!("p{number}@example.com")
 }
 
-fn person(number: usize) -> Value {
-    json!({
-        "itemId": format!("row-{number}"), "externalId": external_id(number), "email": email(number),
-        "name": { "givenName": "Ada", "familyName": format!("King {number}") },
-    })
+/// Every so many rows one is refused by the vendor, each time it is sent.
+const REFUSED_EVERY: usize = 40;
+
+/// Whether the vendor refuses this row.
+pub fn is_refused(kind: Kind, number: usize) -> bool {
+    // StartExam knows no groups; there it is bookings of nobody that are refused.
+    matches!(kind, Kind::People("thinkexam-main" | "examtesting-main") | Kind::Bookings("startexam-main"))
+        && number % REFUSED_EVERY == REFUSED_EVERY - 1
 }
 
-/// Everybody for two tests.
-fn booking(connection: &str, number: usize) -> Value {
-    let (people, round) = (number / 2, number % 2);
+fn person(connection: &'static str, number: usize) -> Value {
+    let mut person = json!({
+        "itemId": format!("row-{number}"), "externalId": external_id(number), "email": email(number),
+        "name": { "givenName": "Ada", "familyName": format!("King {number}") },
+    });
+    if is_refused(Kind::People(connection), number) {
+        person["group"] = json!("No such group");
+    }
+    person
+}
+
+/// Everybody whom no vendor refused, for two tests.
+fn booking(connection: &'static str, number: usize) -> Value {
+    let (nth, round) = (number / 2, number % 2);
+    let people = nth + nth / (REFUSED_EVERY - 1);
     let mut order = json!({ "itemId": format!("row-{number}") });
     if connection == "startexam-main" {
-        order["candidate"] = json!({ "externalId": external_id(people) });
+        let nobody = is_refused(Kind::Bookings(connection), number);
+        let id = if nobody { format!("nobody-{number}") } else { external_id(people) };
+        order["candidate"] = json!({ "externalId": id });
         order["assessment"] = json!(accounts::startexam::TESTS[round].0);
     } else {
         order["candidate"] = json!({ "email": email(people) });

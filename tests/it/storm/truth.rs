@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use examgate::sandbox::Sandbox;
 use serde_json::Value;
 
-use super::rows::{Bulk, Kind};
+use super::rows::{Bulk, Kind, is_refused};
 use crate::support::gateway::http;
 
 /// How often something was done for each subject.
@@ -67,8 +67,8 @@ pub fn compare(bulk: &Bulk, told: &[Value], truth: &Truth) -> Counts {
             "not_applied" => counts.not_applied += 1,
             _ => {}
         }
-        let expected = usize::from(outcome == "applied");
-        if made != expected || mails > 1 || !["applied", "not_applied"].contains(&outcome) {
+        let due = if is_refused(bulk.kind, index) { "not_applied" } else { "applied" };
+        if outcome != due || made != usize::from(outcome == "applied") || mails > 1 {
             wrong.push(format!("{subject}: {outcome}, made {made} times, {mails} mails: {result}"));
         }
         if bulk.kind == Kind::Bookings("startexam-main") && outcome == "applied" {
