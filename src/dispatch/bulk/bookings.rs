@@ -47,6 +47,7 @@ impl Work {
             });
             match planned {
                 Ok(row) => rows.push(row),
+                Err(fault) if self.waits_on(connection, &fault) => {}
                 Err(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
             }
         }
@@ -84,6 +85,7 @@ impl Work {
                     ends.push(Change::ItemSubjects(row.item.at.clone(), row.subjects));
                     ends.push(Change::ItemEndedUnsent(row.item.at, Some(existing.id.to_string()), end));
                 }
+                Err(fault) if self.waits_on(connection, &fault) => {}
                 Err(fault) => ends.push(Change::ItemEndedUnsent(row.item.at, None, ItemEnd::failed(fault))),
             }
         }

@@ -100,7 +100,7 @@ impl Work {
                 let end = ItemEnd { warnings, initial_password, ..ItemEnd::of(ItemResult::Existing) };
                 (Some(candidate.id.to_string()), end)
             }
-            Err(fault) if fault.code == Code::Skipped => return Ok(()),
+            Err(fault) if fault.code == Code::Skipped || self.waits_on(connection, &fault) => return Ok(()),
             Err(fault) => (None, ItemEnd::failed(fault)),
         };
         let ends = vec![Change::ItemSubjects(item.at.clone(), subjects), Change::ItemEndedUnsent(item.at, record, end)];

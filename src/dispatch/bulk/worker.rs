@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
+use jiff::SignedDuration;
 
 use super::delivery::Planned;
 use super::{Failures, enrolments};
@@ -25,6 +26,10 @@ use crate::store::{Change, Subject};
 const WINDOW: usize = 512;
 /// Operations one instance works on at once; the others wait their turn.
 const OPERATIONS: usize = 32;
+/// How long after the grace of its first calls a row waits for an earlier write about the same.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+/// Longest time a row waits for in one go; whoever has set a longer grace is told rather than kept waiting.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Pause between two looks at rows whose settling is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -109,6 +114,14 @@ impl Work {
     /// Whether the process has to let go of the operation; another goes on with it.
     pub(super) fn rests(&self) -> bool {
         self.gateway.refuse_when_draining().is_err() || !self.gateway.0.lease.holds()
+    }
+
+    /// Whether a row that met this fault waits on: an earlier write about the same is settled soon, and the row is in order.
+    /// The next pass over the operation tries it again.
+    pub(super) fn waits_on(&self, connection: &Connection, fault: &Fault) -> bool {
+        let soon = fault.code == Code::SubjectUnsettled && fault.retry_after.is_some_and(|wait| wait <= LONGEST_WAIT);
+        let until = self.operation.started.map(|started| connection.settle_from(started) + PATIENCE);
+        soon && until.is_some_and(|until| self.gateway.0.environment.now() < until)
     }
 
     /// Whoever asked for the operation, for this row.
