@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, Process, runtime, say, settings};
+use super::{Failure, Process, runtime, say, settings, store};
 use crate::config::StoreParts;
 use crate::dispatch::ConnectionSetup;
 use crate::domain::ids::ExchangeId;
 use crate::domain::vendor::{Attempt, Call, Health};
-use crate::store::{SqliteStore, Store as _};
 
 /// Check configuration, store and connections, without side effects at a vendor.
 #[derive(Args)]
@@ -30,7 +29,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let prepared = settings::prepared(options.config.as_deref(), process)?;
     say("configuration: ok")?;
     let faults = runtime()?.block_on(async {
-        let mut faults = store(prepared.store, process).await?;
+        let mut faults = self::store(prepared.store, process).await?;
         for (name, connection) in &prepared.parts.connections {
             faults += self::connection(name, connection, process).await?;
         }
@@ -44,14 +43,14 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
 }
 
 async fn store(parts: StoreParts, process: &Process) -> Result<usize, Failure> {
-    let StoreParts { database, keyring } = parts;
-    let opened = match SqliteStore::open(&database, keyring, process.environment.clone()) {
+    let place = parts.place.clone();
+    let opened = match store::to_look_at(parts, process).await {
         Ok(store) => store.ping().await,
         Err(error) => Err(error),
     };
     match opened {
-        Ok(()) => say(format_args!("store: ok: {}", database.display())).map(|()| 0),
-        Err(error) => say(format_args!("store: fault: {}: {error}", database.display())).map(|()| 1),
+        Ok(()) => say(format_args!("store: ok: {place}")).map(|()| 0),
+        Err(error) => say(format_args!("store: fault: {place}: {error}")).map(|()| 1),
     }
 }
 

@@ -21,6 +21,7 @@ mod sandbox;
 mod serve;
 mod settings;
 mod signals;
+mod store;
 
 pub use process::Process;
 

@@ -11,12 +11,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::Stop;
-use super::{Failure, Process, logging, runtime, say, settings};
-use crate::config::{Config, Prepared, StoreParts};
+use super::{Failure, Process, logging, runtime, say, settings, store};
+use crate::config::{Config, Prepared};
 use crate::dispatch::Gateway;
 use crate::domain::units::Span;
 use crate::http::{self, Face, Limits};
-use crate::store::SqliteStore;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -45,12 +44,13 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
 
 async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     let stop = Stop::listen()?;
-    let Prepared { config, parts, store: StoreParts { database, keyring } } = prepared;
+    let Prepared { config, parts, store } = prepared;
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
     }
-    let store = SqliteStore::open_to_serve(&database, keyring, process.environment.clone())
-        .map_err(|error| Failure::Other(format!("store {}: {error}", database.display())))?;
+    let place = store.place.clone();
+    let store =
+        store::to_serve(store, process).await.map_err(|error| Failure::other(&format!("store {place}"), error))?;
     let public = bound("server.listen", config.server.listen).await?;
     let admin = match config.server.admin_listen {
         Some(address) => Some(bound("server.admin_listen", address).await?),
@@ -58,7 +58,7 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     };
     // Before the first caller: a write an earlier process left open must not be taken for one under way.
     let (environment, retention) = (process.environment.clone(), config.store.kept());
-    let gateway = Gateway::start(Arc::new(store), parts.connections, parts.catalogue, environment, retention)
+    let gateway = Gateway::start(store, parts.connections, parts.catalogue, environment, retention)
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let grace = config.server.shutdown_grace.0;

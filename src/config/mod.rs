@@ -35,7 +35,7 @@ pub use connections::ConnectionConfig;
 pub use fault::{ConfigFault, Place};
 pub use layers::{DEFAULTS, Sources};
 pub use overrides::PREFIX;
-pub use store::{KeyFiles, StoreParts};
+pub use store::{KeyFiles, StoreParts, StorePlace};
 
 /// A configuration that can work, as far as that can be said without reading a secret.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ pub struct RateLimit {
 /// `[store]`: where knowledge is kept.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// `sqlite:PATH` or where that is kept; treated as a secret, since an address may hold a password.
+    /// `sqlite:PATH`, `postgres://…` or where that is kept; treated as a secret, since an address may hold a password.
     pub url: SecretRef,
     /// The key new records are sealed with.
     pub encryption_key: SecretRef,

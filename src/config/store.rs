@@ -1,6 +1,9 @@
 //! Checks `[store]`, reads its keys, and makes the first one.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use url::Url;
 
 use super::fault::Faults;
 use super::{StoreSettings, document};
@@ -11,11 +14,40 @@ use crate::store::{Keyring, SealError};
 /// What the store is opened with.
 #[derive(Clone)]
 pub struct StoreParts {
-    /// The SQLite database.
-    pub database: PathBuf,
+    /// Where it is.
+    pub place: StorePlace,
     /// Its keys.
     pub keyring: Keyring,
 }
+
+/// Where the store is; shown without user and password.
+#[derive(Clone)]
+pub enum StorePlace {
+    /// In this SQLite file, of one process.
+    Sqlite(PathBuf),
+    /// In a PostgreSQL database that several processes may share.
+    Postgres {
+        /// Its address, which may hold a password.
+        url: Secret,
+        /// The address without what nobody needs to see.
+        shown: String,
+    },
+}
+
+impl fmt::Display for StorePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => path.display().fmt(f),
+            Self::Postgres { shown, .. } => f.write_str(shown),
+        }
+    }
+}
+
+/// What an address may say in its query. The rest is refused, since the library would log and ignore it.
+const PARAMETERS: [&str; 8] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "hostaddr", "port", "options"];
+
+/// How a connection may be protected; `allow` is left out, because the library takes it for `disable`.
+const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 /// The files the store's key may be made in.
 pub trait KeyFiles {
@@ -31,7 +63,7 @@ pub trait KeyFiles {
 
 /// The store before its key was made.
 pub(super) struct Plan {
-    database: PathBuf,
+    place: StorePlace,
     key: Key,
     earlier: Vec<Secret>,
 }
@@ -49,7 +81,7 @@ pub(super) fn checked(document: document::Store, faults: &mut Faults<'_>) -> Opt
         }
     }
     if let SecretRef::Plain(text) = &url.0 {
-        database(text, faults)?;
+        place(text, faults)?;
     }
     Some(StoreSettings { url: url.0, encryption_key, decryption_keys, retention, idempotency_retention })
 }
@@ -62,10 +94,10 @@ pub(super) fn plan(
     faults: &mut Faults<'_>,
 ) -> Option<Plan> {
     let url = settings.url.resolve(secrets).map_err(|detail| faults.push(&["store", "url"], detail)).ok();
-    let database = url.and_then(|url| self::database(&url, faults));
+    let place = url.and_then(|url| self::place(&url, faults));
     let key = match &settings.encryption_key {
         SecretRef::File(path) if !files.exists(Path::new(path)) => {
-            database.as_deref().and_then(|database| to_make(path, database, files, faults))
+            place.as_ref().and_then(|place| to_make(path, place, files, faults))
         }
         reference => read_key(reference, secrets, &["store", "encryption_key"], faults).map(Key::Known),
     };
@@ -77,7 +109,7 @@ pub(super) fn plan(
             read_key(reference, secrets, &["store", "decryption_keys", &index.to_string()], faults)
         })
         .collect();
-    Some(Plan { database: database?, key: key?, earlier: keys.into_iter().collect::<Option<_>>()? })
+    Some(Plan { place: place?, key: key?, earlier: keys.into_iter().collect::<Option<_>>()? })
 }
 
 impl Plan {
@@ -88,7 +120,7 @@ impl Plan {
         environment: &Environment,
         faults: &mut Faults<'_>,
     ) -> Option<StoreParts> {
-        let Self { database, key, earlier } = self;
+        let Self { place, key, earlier } = self;
         let key = match key {
             Key::Known(key) => key,
             Key::ToMake(path) => {
@@ -101,7 +133,7 @@ impl Plan {
             }
         };
         match Keyring::new(&key, &earlier) {
-            Ok(keyring) => Some(StoreParts { database, keyring }),
+            Ok(keyring) => Some(StoreParts { place, keyring }),
             Err(error) => {
                 faults.push(&["store", "encryption_key"], error.to_string());
                 None
@@ -110,20 +142,39 @@ impl Plan {
     }
 }
 
-/// The file named by `sqlite:PATH` (`sqlite:///PATH` as well). The address may hold a password and is never repeated.
-fn database(url: &Secret, faults: &mut Faults<'_>) -> Option<PathBuf> {
-    let fault = match url.expose().split_once(':') {
+/// The place named by `sqlite:PATH` (`sqlite:///PATH` as well) or `postgres://…`. The address may hold a password and is
+/// never repeated.
+fn place(url: &Secret, faults: &mut Faults<'_>) -> Option<StorePlace> {
+    let found = match url.expose().split_once(':') {
         Some(("sqlite", rest)) => match rest.strip_prefix("//").unwrap_or(rest) {
-            "" => "must name a file: \"sqlite:examgate.db\"",
-            path if path.contains(":memory:") => "must name a file: what is kept in memory only would not survive",
-            path if path.contains('?') => "takes a path only, no parameters",
-            path => return Some(PathBuf::from(path)),
+            "" => Err("must name a file: \"sqlite:examgate.db\""),
+            path if path.contains(":memory:") => Err("must name a file: what is kept in memory only would not survive"),
+            path if path.contains('?') => Err("takes a path only, no parameters"),
+            path => Ok(StorePlace::Sqlite(PathBuf::from(path))),
         },
-        Some(("postgres" | "postgresql", _)) => "PostgreSQL is not in this version yet; use \"sqlite:PATH\"",
-        _ => "expected \"sqlite:PATH\"",
+        Some(("postgres" | "postgresql", _)) => postgres(url),
+        _ => Err("expected \"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\""),
     };
-    faults.push(&["store", "url"], fault);
-    None
+    found.map_err(|fault| faults.push(&["store", "url"], fault)).ok()
+}
+
+fn postgres(text: &Secret) -> Result<StorePlace, &'static str> {
+    let form = "expected \"postgres://USER:PASSWORD@HOST/DATABASE\"; signs other than letters and digits in user or \
+                password are written as %XX";
+    let url = Url::parse(text.expose()).map_err(|_| form)?;
+    let database = url.path().trim_start_matches('/');
+    let named = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    // An empty host may be a socket's directory in the query.
+    let host = url.host_str().filter(|host| !host.is_empty()).map(str::to_owned).or_else(|| named("host"));
+    let (Some(host), false) = (host, database.is_empty() || database.contains('/')) else { return Err(form) };
+    if url.query_pairs().any(|(key, _)| !PARAMETERS.contains(&&*key)) {
+        return Err("takes no parameters but sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port and options");
+    }
+    if named("sslmode").is_some_and(|mode| !SSL_MODES.contains(&&*mode)) {
+        return Err("sslmode is one of disable, prefer, require, verify-ca and verify-full");
+    }
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Ok(StorePlace::Postgres { url: text.clone(), shown: format!("postgres://{host}{port}/{database}") })
 }
 
 fn read_key(reference: &SecretRef, secrets: &dyn SecretSource, at: &[&str], faults: &mut Faults<'_>) -> Option<Secret> {
@@ -138,14 +189,19 @@ fn read_key(reference: &SecretRef, secrets: &dyn SecretSource, at: &[&str], faul
 }
 
 /// A key is made only together with a new database: beside an old one the file was lost, and a fresh key would hide that.
-fn to_make(path: &str, database: &Path, files: &dyn KeyFiles, faults: &mut Faults<'_>) -> Option<Key> {
-    if files.exists(database) {
-        let detail = format!(
+/// A database that is shared needs one key for all, which none of them can make for itself.
+fn to_make(path: &str, place: &StorePlace, files: &dyn KeyFiles, faults: &mut Faults<'_>) -> Option<Key> {
+    let detail = match place {
+        StorePlace::Sqlite(database) if !files.exists(database) => return Some(Key::ToMake(PathBuf::from(path))),
+        StorePlace::Sqlite(database) => format!(
             "file {path} is missing, but the database {} is there and cannot be read without it; restore the key",
             database.display()
-        );
-        faults.push(&["store", "encryption_key"], detail);
-        return None;
-    }
-    Some(Key::ToMake(PathBuf::from(path)))
+        ),
+        StorePlace::Postgres { .. } => format!(
+            "file {path} is missing, and with PostgreSQL none is made: every process that shares the database needs the \
+             same key; make one with `openssl rand -base64 32` and give it to all"
+        ),
+    };
+    faults.push(&["store", "encryption_key"], detail);
+    None
 }

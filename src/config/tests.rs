@@ -308,8 +308,10 @@ fn values_that_cannot_work_are_refused() {
         ("[auth]\nmode = \"key\"", "auth.mode: expected \"keys\" or \"none\" (did you mean keys?)"),
         ("[auth.jwt]\njwks = \"http://a\"", "auth.jwt.jwks: expected"),
         ("[auth]\nmode = \"none\"\n[server]\nlisten = \"0.0.0.0:1\"", "auth.mode: \"none\" lets everybody"),
-        ("[store]\nurl = \"postgres://u:p@h/d\"", "store.url: PostgreSQL is not in this version yet"),
-        ("[store]\nurl = \"mysql:x\"", "store.url: expected \"sqlite:PATH\""),
+        ("[store]\nurl = \"postgres://u:hush@h\"", "store.url: expected \"postgres://USER:PASSWORD@HOST/DATABASE\""),
+        ("[store]\nurl = \"postgres://u:hush@h/d?sslmod=require\"", "store.url: takes no parameters but sslmode"),
+        ("[store]\nurl = \"postgresql://u:hush@h/d?sslmode=allow\"", "store.url: sslmode is one of disable"),
+        ("[store]\nurl = \"mysql:x\"", "store.url: expected \"sqlite:PATH\" or \"postgres://"),
         ("[store]\nurl = \"sqlite::memory:\"", "store.url: must name a file"),
         ("[store]\nretention = \"0s\"", "store.retention: must be more than 0"),
         ("[connections.x]\nvendor = \"startexm\"", "connections.x.vendor: expected one of"),
@@ -429,13 +431,26 @@ fn the_key_is_made_with_a_new_database_only() {
 
 #[test]
 fn the_store_s_address_may_be_kept_elsewhere() {
-    let bench = bench(&[("STORE", "sqlite:///var/lib/examgate.db\n"), ("ELSEWHERE", "postgres://u:hush@h/d")]);
+    let bench = bench(&[("STORE", "sqlite:///var/lib/examgate.db\n"), ("SHARED", "postgres://u:hush@h:6432/d")]);
     let text = fine("[store]\nurl = \"env:STORE\"\n");
     let prepared = prepared(&text, &bench).unwrap_or_else(|told| panic!("{told:#?}"));
-    assert_eq!(prepared.store.database, Path::new("/var/lib/examgate.db"));
-    let Err(told) = self::prepared(&text.replace("STORE", "ELSEWHERE"), &bench) else { panic!("no fault") };
+    assert!(matches!(&prepared.store.place, StorePlace::Sqlite(path) if path == Path::new("/var/lib/examgate.db")));
+
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let text = fine(&format!("[store]\nurl = \"env:SHARED\"\nencryption_key = \"plain:{key}\"\n"));
+    let prepared = self::prepared(&text, &bench).unwrap_or_else(|told| panic!("{told:#?}"));
     assert!(
-        told[0].contains("store.url: PostgreSQL is not in this version yet") && !told[0].contains("hush"),
-        "{told:#?}"
+        matches!(&prepared.store.place, StorePlace::Postgres { url, .. } if url.matches("postgres://u:hush@h:6432/d"))
     );
+    assert_eq!(prepared.store.place.to_string(), "postgres://h:6432/d");
+}
+
+#[test]
+fn no_key_is_made_for_a_database_that_is_shared() {
+    let bench = bench(&[]);
+    let Err(told) = prepared(&fine("[store]\nurl = \"postgresql://u:hush@h/d\"\n"), &bench) else { panic!("no fault") };
+    assert!(
+        told.len() == 1 && told[0].contains("store.encryption_key: file examgate.key is missing, and with PostgreSQL")
+    );
+    assert!(!told[0].contains("hush"), "{told:#?}");
 }

@@ -7,7 +7,7 @@ use serde_json::Map;
 
 use super::candidates::nothing_to_settle;
 use super::connections::Connection;
-use super::journal::{already_there, assignment_path};
+use super::journal::{already_there, assignment_path, bound};
 use super::settling::by_hand;
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
@@ -86,8 +86,17 @@ impl Gateway {
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
     }
 
-    /// The tenant's assignment; `not_found` otherwise.
+    /// The tenant's assignment, with the reason where its last write is still unknown; `not_found` otherwise.
     pub async fn assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Assignment, Fault> {
+        let mut assignment = self.own_assignment(caller, id).await?;
+        if assignment.state == AssignmentState::Unknown {
+            assignment.warnings.extend(self.unsettled(id.as_str()).await?);
+        }
+        Ok(assignment)
+    }
+
+    /// The tenant's assignment as the store has it.
+    async fn own_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Assignment, Fault> {
         let assignment = self.0.store.assignment(&caller.tenant, id).await.before_sending()?;
         assignment
             .filter(|assignment| caller.connections.contains(&assignment.connection))
@@ -125,12 +134,12 @@ impl Gateway {
     pub fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<()>, Fault> {
         let id = id.clone();
         self.begin(caller, move |gateway, caller, acceptance| async move {
-            let assignment = gateway.assignment(&caller, &id).await?;
+            let assignment = gateway.own_assignment(&caller, &id).await?;
             if assignment.state != AssignmentState::Cancelled {
                 gateway.connection_of(&assignment.connection)?.supported(Operation::AssignmentsCancel)?;
             }
             let _turn = gateway.turn(&assignment.turn()).await?;
-            let assignment = gateway.assignment(&caller, &id).await?;
+            let assignment = gateway.own_assignment(&caller, &id).await?;
             gateway.withdraw(&caller, assignment, &acceptance).await
         })
     }
@@ -145,14 +154,14 @@ impl Gateway {
         let row = by_hand(outcome)?;
         let id = id.clone();
         self.begin(caller, move |gateway, caller, _acceptance| async move {
-            let _turn = gateway.turn(&gateway.assignment(&caller, &id).await?.turn()).await?;
-            let assignment = gateway.assignment(&caller, &id).await?;
+            let _turn = gateway.turn(&gateway.own_assignment(&caller, &id).await?.turn()).await?;
+            let assignment = gateway.own_assignment(&caller, &id).await?;
             let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;
             let open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
             let Some(intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
             let connection = gateway.connection_of(&assignment.connection)?;
             let assignment = match gateway.conclude_assignment(connection, assignment, intent, row).await {
-                Err(fault) if fault.code != Code::StoreUnavailable => gateway.assignment(&caller, &id).await?,
+                Err(fault) if fault.code != Code::StoreUnavailable => gateway.own_assignment(&caller, &id).await?,
                 end => end?,
             };
             Ok(Written::Existing(assignment))
@@ -202,7 +211,7 @@ impl Gateway {
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
         let mut changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(assignment.clone());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
@@ -434,7 +443,7 @@ impl Gateway {
             ..assignment
         };
         let mut changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         acceptance.accept(());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;

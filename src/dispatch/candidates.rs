@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::bulk::skipped;
 use super::connections::Connection;
-use super::journal::{candidate_path, own_password};
+use super::journal::{bound, candidate_path, own_password};
 use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
@@ -85,8 +85,17 @@ impl Gateway {
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
     }
 
-    /// The tenant's candidate; `not_found` otherwise.
+    /// The tenant's candidate, with the reason where its last write is still unknown; `not_found` otherwise.
     pub async fn candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
+        let mut candidate = self.own_candidate(caller, id).await?;
+        if candidate.state == CandidateState::Unknown {
+            candidate.warnings.extend(self.unsettled(id.as_str()).await?);
+        }
+        Ok(candidate)
+    }
+
+    /// The tenant's candidate as the store has it.
+    pub(super) async fn own_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Candidate, Fault> {
         let candidate = self.0.store.candidate(&caller.tenant, id).await.before_sending()?;
         candidate.filter(|candidate| caller.connections.contains(&candidate.connection)).ok_or_else(|| no_candidate(id))
     }
@@ -119,7 +128,7 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let id = id.clone();
         self.begin(caller, move |gateway, caller, acceptance| async move {
-            let candidate = gateway.candidate(&caller, &id).await?;
+            let candidate = gateway.own_candidate(&caller, &id).await?;
             gateway.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
@@ -156,7 +165,7 @@ impl Gateway {
         let id = id.clone();
         self.begin(caller, move |gateway, caller, _acceptance| async move {
             let _turn = gateway.turn(id.as_str()).await?;
-            let candidate = gateway.candidate(&caller, &id).await?;
+            let candidate = gateway.own_candidate(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;
             let open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
@@ -165,7 +174,7 @@ impl Gateway {
             let candidate = match gateway.conclude_candidate(connection, candidate, intent, row).await {
                 Ok(candidate) => CandidateAnswer { candidate, initial_password },
                 Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
-                Err(_) => gateway.candidate(&caller, &id).await?.into(),
+                Err(_) => gateway.own_candidate(&caller, &id).await?.into(),
             };
             Ok(Written::Existing(candidate))
         })
@@ -247,17 +256,12 @@ impl Gateway {
     /// What the store is asked for: the record with what is to be told of it.
     pub(super) fn claimant(&self, prepared: &Prepared) -> Claimant {
         let Prepared { candidate, identities, intent, own_password: _ } = prepared;
-        let record = candidate.id.as_str();
-        let key = intent.origin.key.clone().map(|key| Change::KeyBound(key, record.to_owned()));
-        let item = intent.origin.item.clone().map(|item| {
-            let subjects = self.subjects_of(&item, identities);
-            Change::ItemClaimed(item, record.to_owned(), subjects)
-        });
+        let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.subjects_of(item, identities));
         Claimant {
             candidate: candidate.clone(),
             identities: identities.clone(),
             intent: intent.clone(),
-            with: key.into_iter().chain(item).collect(),
+            with: bound(intent, &subjects),
         }
     }
 
@@ -346,7 +350,7 @@ impl Gateway {
             Change::Identities(pending.id.clone(), identities),
             Change::Intent(intent.clone()),
         ];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending().map_err(|fault| connection.own(fault))?;
         acceptance.accept(pending.clone().into());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
@@ -365,7 +369,7 @@ impl Gateway {
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Hide(known(&candidate)));
         let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
         let mut changes = vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())];
-        changes.extend(self.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         self.0.store.commit(changes).await.before_sending()?;
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
@@ -382,10 +386,12 @@ impl Gateway {
         let patience = Instant::now() + connection.longest_call();
         loop {
             let turn = self.turn(id.as_str()).await?;
+            // The intent first: once it is gone, the record read after it says how the write ended.
+            let under_way = self.under_way(id.as_str()).await?;
             let Some(candidate) = self.0.store.candidate(&caller.tenant, id).await.before_sending()? else {
                 return Ok(None);
             };
-            if candidate.state.ended() || !self.under_way(id.as_str()).await? || Instant::now() >= patience {
+            if candidate.state.ended() || !under_way || Instant::now() >= patience {
                 return Ok(Some((turn, candidate)));
             }
             // A new candidate's first writer holds no turn in the store; its intent says that it is at work.
@@ -400,15 +406,6 @@ impl Gateway {
         Ok(intent.is_some_and(|intent| intent.under_way))
     }
 
-    /// What ties an intent to the key and the row it comes from, where it is written with [`Change::Intent`].
-    pub(super) fn bound(&self, intent: &Intent, subjects: &[Subject]) -> Vec<Change> {
-        let record = intent.write.record();
-        let key = intent.origin.key.clone().map(|key| Change::KeyBound(key, record.to_owned()));
-        let item = intent.origin.item.clone();
-        let item = item.map(|item| Change::ItemClaimed(item, record.to_owned(), subjects.to_vec()));
-        key.into_iter().chain(item).collect()
-    }
-
     /// What a row about a person is remembered by.
     pub(super) fn subjects_of(&self, item: &ItemRef, identities: &[Identity]) -> Vec<Subject> {
         let subject = |identity: &Identity| {
@@ -420,7 +417,7 @@ impl Gateway {
 
     /// The candidate with the turn to write about it, its earlier write settled.
     async fn settled_with_turn(&self, caller: &Caller, id: &CandidateId) -> Result<(Turn, Candidate), Fault> {
-        let candidate = self.candidate(caller, id).await?;
+        let candidate = self.own_candidate(caller, id).await?;
         let connection = self.0.connections.get(&candidate.connection);
         let (turn, candidate) = match connection {
             Some(connection) => self.at_rest(caller, connection, id).await?.ok_or_else(|| no_candidate(id))?,

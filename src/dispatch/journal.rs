@@ -18,7 +18,7 @@ use crate::domain::problem::{Code, Fault};
 use crate::domain::program::EnrolmentCounts;
 use crate::domain::vendor::{Applied, Attempt, Booked, Call, Registered, Registration, Row, Update};
 use crate::secret::Secret;
-use crate::store::Change;
+use crate::store::{Change, Subject};
 
 /// The background's first and longest pause between two attempts at the same write.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
@@ -288,6 +288,15 @@ pub(super) const fn own_password(write: &Write) -> Option<&Secret> {
         Write::Register(Registration { own_password: true, password: Some(password), .. }) => Some(password),
         _ => None,
     }
+}
+
+/// What ties an intent to the key and the row it comes from: written in one transaction with it. The row is then about
+/// these.
+pub(super) fn bound(intent: &Intent, subjects: &[Subject]) -> Vec<Change> {
+    let (record, Origin { key, item }) = (intent.write.record().to_owned(), intent.origin.clone());
+    let key = key.map(|key| Change::KeyBound(key, record.clone()));
+    let item = item.map(|item| Change::ItemClaimed(item, record.clone(), subjects.to_vec()));
+    key.into_iter().chain(item).collect()
 }
 
 /// Tells the key and the row a write came from that it is done.

@@ -187,10 +187,12 @@ impl Gateway {
             return Ok(false);
         }
         if let Ok(id) = CandidateId::parse(record) {
-            let _turn = self.turn(id.as_str()).await?;
-            let found = self.0.store.candidate(&caller.tenant, &id).await.before_sending()?;
-            let Some(candidate) = found.filter(|candidate| !candidate.state.ended()) else { return Ok(false) };
-            let connection = self.connection_of(&candidate.connection)?;
+            let Some(found) = self.0.store.candidate(&caller.tenant, &id).await.before_sending()? else {
+                return Ok(false);
+            };
+            let connection = self.connection_of(&found.connection)?;
+            let Some((_turn, candidate)) = self.at_rest(caller, connection, &id).await? else { return Ok(false) };
+            // Settled by somebody else meanwhile, it has told the key.
             self.settled_candidate(connection, candidate, &asked).await?;
             return Ok(true);
         }
@@ -200,7 +202,7 @@ impl Gateway {
         };
         let _turn = self.turn(&found.turn()).await?;
         let found = self.0.store.assignment(&caller.tenant, &id).await.before_sending()?;
-        let Some(assignment) = found.filter(|assignment| !assignment.state.ended()) else { return Ok(false) };
+        let Some(assignment) = found else { return Ok(false) };
         let connection = self.connection_of(&assignment.connection)?;
         self.settled_assignment(connection, assignment, &asked).await?;
         Ok(true)

@@ -10,8 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::connections::Connection;
-use super::journal::{rest, told_fault};
+use super::journal::{resource_of, rest, told_fault};
 use super::turns::Turn;
 use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
@@ -49,8 +48,20 @@ impl Gateway {
         Ok(())
     }
 
-    /// Looks again and again, for as long as the gateway lives: the task holds it weakly.
+    /// Looks again and again, for as long as the gateway lives: the tasks hold it weakly. Each connection has a settler of
+    /// its own, so that a vendor that is slow to answer keeps nobody else waiting.
     pub(super) fn run_in_background(&self) {
+        for name in self.0.connections.keys() {
+            let name = name.clone();
+            let gateway = std::sync::Arc::downgrade(&self.0);
+            tokio::spawn(async move {
+                loop {
+                    let Some(inner) = gateway.upgrade() else { return };
+                    Self(inner).settle_due(&name).await;
+                    tokio::time::sleep(ROUND).await;
+                }
+            });
+        }
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let (mut tidied, mut counted) = (None, None);
@@ -81,8 +92,7 @@ impl Gateway {
         }
         let looked = async {
             while self.adopt().await? > 0 {}
-            self.begin_operations().await?;
-            self.settle_due().await
+            self.begin_operations().await
         };
         if let Err(fault) = looked.await {
             tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "the background cannot go on yet");
@@ -128,22 +138,18 @@ impl Gateway {
         let now = self.0.environment.now();
         let mut changes = self.marked_unknown(&intent).await?;
         intent.reason = Some("The process that was sending it ended.".to_owned());
-        match self.0.connections.get(&intent.connection) {
-            Some(connection) => {
-                let repeat = connection.repeat_of(&intent.write);
-                rest(&mut intent, repeat, connection.settle_from(now), now);
-                // The grace alone, without the pause after an attempt that failed.
-                intent.due = intent.due.map(|_| intent.settle_from);
-                if repeat == Repeat::Never {
-                    changes.extend(told_fault(
-                        intent.origin.clone(),
-                        intent.write.record(),
-                        &by_hand_only(connection, &intent),
-                    ));
-                }
-            }
-            // The connection is not configured any more: only a person can say.
-            None => rest(&mut intent, Repeat::Never, now, now),
+        let connection = self.0.connections.get(&intent.connection);
+        // Where the connection is not configured any more only a person can say.
+        let repeat = connection.map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));
+        rest(&mut intent, repeat, connection.map_or(now, |connection| connection.settle_from(now)), now);
+        // The grace alone, without the pause after an attempt that failed.
+        intent.due = intent.due.map(|_| intent.settle_from);
+        if repeat == Repeat::Never {
+            let detail =
+                "The process that was sending it ended, and sending it again could do it twice. Settle it by hand.";
+            let fault = Fault::unknown(Code::VendorTimeout, detail).at(resource_of(&intent.write));
+            let fault = connection.map_or_else(|| fault.clone(), |connection| connection.own(fault.clone()));
+            changes.extend(told_fault(intent.origin.clone(), intent.write.record(), &fault));
         }
         changes.push(Change::Intent(intent));
         Ok(changes)
@@ -167,10 +173,19 @@ impl Gateway {
         Ok(pending.map(unknown).map(Change::Assignment).into_iter().collect())
     }
 
-    /// Settles what is due, every connection by itself and as many at once as an operation's calls may be.
-    async fn settle_due(&self) -> Result<(), Fault> {
+    /// Settles what is due at a connection, as many at once as an operation's calls may be.
+    async fn settle_due(&self, name: &str) {
         loop {
-            let due = self.0.store.due_intents(self.0.environment.now(), AT_ONCE).await.before_sending()?;
+            if self.refuse_when_draining().is_err() || !self.0.lease.holds() {
+                return;
+            }
+            let due = match self.0.store.due_intents(name, self.0.environment.now(), AT_ONCE).await {
+                Ok(due) => due,
+                Err(error) => {
+                    tracing::warn!(%error, connection = name, "open writes cannot be looked at yet");
+                    return;
+                }
+            };
             let found = due.len();
             let mut settling = stream::iter(due)
                 .map(|intent| async move {
@@ -190,9 +205,9 @@ impl Gateway {
             while let Some(done) = settling.next().await {
                 settled += usize::from(done);
             }
-            // What is still due is somebody else's at the moment, or waits for its connection.
-            if found < AT_ONCE || settled == 0 || self.refuse_when_draining().is_err() {
-                return Ok(());
+            // What is still due is somebody else's at the moment.
+            if found < AT_ONCE || settled == 0 {
+                return;
             }
         }
     }
@@ -254,10 +269,4 @@ fn due(last: &mut Option<Instant>, every: Duration) -> bool {
         *last = Some(Instant::now());
     }
     due
-}
-
-/// What is said of a write that was cut off and may never be sent again.
-fn by_hand_only(connection: &Connection, intent: &Intent) -> Fault {
-    let detail = "The process that was sending it ended, and sending it again could do it twice. Settle it by hand.";
-    connection.own(Fault::unknown(Code::VendorTimeout, detail).at(super::journal::resource_of(&intent.write)))
 }

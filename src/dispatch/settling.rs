@@ -80,6 +80,19 @@ impl Gateway {
         }
     }
 
+    /// What is to be said of a record whose last write is unknown: why it is, and since when.
+    pub(super) async fn unsettled(&self, record: &str) -> Result<Option<Warning>, Fault> {
+        let intent = self.0.store.intent(record).await.before_sending()?;
+        Ok(intent.map(|intent| {
+            let reason = intent.reason.unwrap_or_else(|| "It is being sent.".to_owned());
+            let next = match intent.due {
+                Some(_) => "The gateway settles it by itself.",
+                None => "Only a person can settle it.",
+            };
+            Warning::new("unsettled", format!("Unknown since {}. {reason} {next}", intent.opened))
+        }))
+    }
+
     async fn open_intent(&self, record: &str, resource: &str) -> Result<Intent, Fault> {
         let intent = self.0.store.intent(record).await.before_sending()?;
         intent.ok_or_else(|| {

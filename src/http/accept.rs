@@ -3,11 +3,23 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
+/// The media type of a stream of events.
+pub(super) const EVENTS: &str = "text/event-stream";
+
 /// Whether `Accept` admits `application/json` or `application/problem+json`; a missing or empty one admits everything.
 pub(super) fn admits_json(headers: &HeaderMap) -> bool {
+    admits_any(headers, &["application/json", "application/problem+json"])
+}
+
+/// Whether `Accept` admits events, or at least the problem there may be instead.
+pub(super) fn admits_events(headers: &HeaderMap) -> bool {
+    admits_any(headers, &[EVENTS, "application/json", "application/problem+json"])
+}
+
+fn admits_any(headers: &HeaderMap, media_types: &[&str]) -> bool {
     let values: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let ranges: Vec<(&str, bool)> = values.iter().flat_map(|value| value.split(',')).filter_map(range).collect();
-    ranges.is_empty() || admits(&ranges, "application/json") || admits(&ranges, "application/problem+json")
+    ranges.is_empty() || media_types.iter().any(|media_type| admits(&ranges, media_type))
 }
 
 /// The range and whether its weight is above zero.
@@ -20,7 +32,8 @@ fn range(text: &str) -> Option<(&str, bool)> {
 
 /// The most specific range that matches decides.
 fn admits(ranges: &[(&str, bool)], media_type: &str) -> bool {
-    [media_type, "application/*", "*/*"]
+    let family = media_type.split('/').next().unwrap_or_default();
+    [media_type, &format!("{family}/*"), "*/*"]
         .into_iter()
         .find_map(|wanted| ranges.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)))
         .is_some_and(|(_, admitted)| *admitted)
@@ -50,6 +63,19 @@ mod tests {
         ] {
             assert!(admitted(value), "{value}");
         }
+    }
+
+    #[test]
+    fn events_are_admitted_where_they_are_the_answer() {
+        let admitted = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]);
+            (admits_events(&headers), admits_json(&headers))
+        };
+        assert_eq!(admitted("text/event-stream"), (true, false));
+        assert_eq!(admitted("text/*"), (true, false));
+        assert_eq!(admitted("text/html, application/json"), (true, true));
+        assert_eq!(admitted("text/html"), (false, false));
+        assert_eq!(admitted("text/event-stream;q=0, text/*"), (false, false));
     }
 
     #[test]

@@ -7,67 +7,70 @@ use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::idempotency::{REPLAYED, TRUE};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::state::App;
-use crate::dispatch::Written;
+use crate::dispatch::{Reply, Written};
 use crate::domain::problem::{Fault, FieldFault};
 
 /// Status, `Location` and body of a write that did not fail. `path` is that of the resource.
-pub(super) fn written<T: Serialize>(
+pub(super) fn written<T, D: Serialize>(
     app: &App,
     preferences: Preferences,
-    written: Written<T>,
-    path: impl Fn(&T) -> String,
+    reply: Reply<T>,
+    document: impl FnOnce(T) -> D,
+    path: impl Fn(&D) -> String,
 ) -> Response {
-    let (status, document) = match written {
-        Written::Created(document) => (StatusCode::CREATED, document),
-        Written::Existing(document) => (StatusCode::OK, document),
-        Written::Pending(document) => (StatusCode::ACCEPTED, document),
+    let Reply { written, replayed } = reply;
+    let (status, record) = match written {
+        Written::Created(record) => (StatusCode::CREATED, record),
+        Written::Existing(record) => (StatusCode::OK, record),
+        Written::Pending(record) => (StatusCode::ACCEPTED, record),
     };
+    let document = document(record);
     let location = (status != StatusCode::OK).then(|| path(&document));
-    let mut response = (status, Json(document)).into_response();
-    if let Some(path) = location {
-        add_location(app, &mut response, &path);
-    }
-    add_applied(preferences, &mut response);
-    response
+    finished(app, preferences, replayed, location.as_deref(), (status, Json(document)).into_response())
 }
 
 /// As [`written`], for a write that ends without a document: `pending` is what is answered when it goes on.
-pub(super) fn gone<T: Serialize>(app: &App, preferences: Preferences, pending: Option<(String, T)>) -> Response {
-    let mut response = match pending {
-        None => StatusCode::NO_CONTENT.into_response(),
-        Some((path, document)) => {
-            let mut response = (StatusCode::ACCEPTED, Json(document)).into_response();
-            add_location(app, &mut response, &path);
-            response
-        }
-    };
-    add_applied(preferences, &mut response);
+pub(super) fn gone<D: Serialize>(
+    app: &App,
+    preferences: Preferences,
+    replayed: bool,
+    pending: Option<(String, D)>,
+) -> Response {
+    match pending {
+        None => finished(app, preferences, replayed, None, StatusCode::NO_CONTENT.into_response()),
+        Some((path, document)) => accepted(app, preferences, replayed, &path, document),
+    }
+}
+
+/// 202: the work goes on, and this is where to look.
+pub(super) fn accepted<D: Serialize>(
+    app: &App,
+    preferences: Preferences,
+    replayed: bool,
+    path: &str,
+    document: D,
+) -> Response {
+    finished(app, preferences, replayed, Some(path), (StatusCode::ACCEPTED, Json(document)).into_response())
+}
+
+/// The answer to a write with the headers that say where to look, what was honoured and whether it is a repeat.
+pub(super) fn finished(
+    app: &App,
+    preferences: Preferences,
+    replayed: bool,
+    location: Option<&str>,
+    mut response: Response,
+) -> Response {
+    let location = location.and_then(|path| HeaderValue::from_str(&app.location(path)).ok());
+    let applied = preferences.applied(response.status() == StatusCode::ACCEPTED);
+    let headers = response.headers_mut();
+    headers.extend(location.map(|location| (LOCATION, location)));
+    headers.extend(applied.map(|applied| (PREFERENCE_APPLIED, applied)));
+    headers.extend(replayed.then_some((REPLAYED, TRUE)));
     response
-}
-
-/// The same write with another document.
-pub(super) fn map_written<T, U>(written: Written<T>, into: impl FnOnce(T) -> U) -> Written<U> {
-    match written {
-        Written::Created(value) => Written::Created(into(value)),
-        Written::Existing(value) => Written::Existing(into(value)),
-        Written::Pending(value) => Written::Pending(into(value)),
-    }
-}
-
-fn add_location(app: &App, response: &mut Response, path: &str) {
-    if let Ok(location) = HeaderValue::from_str(&app.location(path)) {
-        response.headers_mut().insert(LOCATION, location);
-    }
-}
-
-/// Names the preferences that were honoured (RFC 7240 §3).
-pub(super) fn add_applied(preferences: Preferences, response: &mut Response) {
-    let accepted = response.status() == StatusCode::ACCEPTED;
-    if let Some(applied) = preferences.applied(accepted) {
-        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
-    }
 }
 
 /// A part of a list that is at hand as a whole, and the cursor of the next part.
@@ -75,18 +78,31 @@ pub(super) fn add_applied(preferences: Preferences, response: &mut Response) {
 /// # Errors
 /// `validation_failed` for a cursor that this function did not make.
 pub(super) fn part<T>(all: Vec<T>, limit: usize, cursor: Option<&str>) -> Result<(Vec<T>, Option<String>), Fault> {
-    let start = cursor.map_or(Some(0), position).filter(|start| *start <= all.len());
-    let Some(start) = start else {
-        return Err(Fault::of_fields(vec![FieldFault::invalid("?cursor", "is not a cursor of this list")]));
-    };
+    let start = position(cursor)?;
+    let start = usize::try_from(start).ok().filter(|start| *start <= all.len()).ok_or_else(no_cursor)?;
     let end = (start + limit).min(all.len());
-    let next = (end < all.len()).then(|| BASE64URL_NOPAD.encode(format!("at:{end}").as_bytes()));
+    let next = (end < all.len()).then(|| cursor_at(end as u64));
     Ok((all.into_iter().skip(start).take(limit).collect(), next))
 }
 
-fn position(cursor: &str) -> Option<usize> {
-    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?;
-    std::str::from_utf8(&bytes).ok()?.strip_prefix("at:")?.parse().ok()
+/// The cursor of what begins at this position.
+pub(super) fn cursor_at(position: u64) -> String {
+    BASE64URL_NOPAD.encode(format!("at:{position}").as_bytes())
+}
+
+/// The position a cursor stands for; the beginning without one.
+///
+/// # Errors
+/// `validation_failed` for a cursor that [`cursor_at`] did not make.
+pub(super) fn position(cursor: Option<&str>) -> Result<u64, Fault> {
+    let Some(cursor) = cursor else { return Ok(0) };
+    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).unwrap_or_default();
+    let position = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_prefix("at:")?.parse().ok());
+    position.ok_or_else(no_cursor)
+}
+
+fn no_cursor() -> Fault {
+    Fault::of_fields(vec![FieldFault::invalid("?cursor", "is not a cursor of this list")])
 }
 
 #[cfg(test)]

@@ -7,15 +7,17 @@ use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use super::answer::{gone, map_written, written};
-use super::body::Body;
+use super::answer::{gone, written};
+use super::body::{Body, NoBody};
 use super::dto::assignment::{Assignment, AssignmentList, AssignmentState};
 use super::dto::common::Settlement;
 use super::dto::order::{NewAssignment, Order};
+use super::prefer::Preferences;
 use super::problem::Refused;
-use super::request::{Asking, Id, Query, Writing};
+use super::request::{Asking, Id, Query};
 use super::state::App;
-use crate::dispatch::{AssignmentQuery, Written};
+use super::writing::Writing;
+use crate::dispatch::{AssignmentQuery, Reply, Written};
 use crate::domain::assignment as domain;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::problem::Code;
@@ -39,13 +41,11 @@ fn path(assignment: &Assignment) -> String {
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    Writing { caller, preferences, patience }: Writing,
-    Body(Order { connection, order }): Body<NewAssignment>,
+    Writing { caller, preferences, patience, body: Body(Order { connection, order }) }: Writing<Body<NewAssignment>>,
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
     let ticket = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
-    let answer = map_written(ticket.wait(patience).await?, Assignment::from);
-    Ok(written(&app, preferences, answer, path))
+    Ok(written(&app, preferences, ticket.wait(patience).await?, Assignment::from, path))
 }
 
 /// List assignments
@@ -115,11 +115,12 @@ pub(super) async fn read(
 )]
 pub(super) async fn cancel(
     State(app): State<App>,
-    Writing { caller, preferences, patience }: Writing,
     Id(id): Id<AssignmentId>,
+    Writing { caller, preferences, patience, body: NoBody }: Writing<NoBody>,
 ) -> Result<Response, Refused> {
-    let ticket = app.gateway.cancel_assignment(&caller, &id).await?;
-    let pending = match ticket.wait(patience).await? {
+    let ticket = app.gateway.cancel_assignment(&caller, &id)?;
+    let Reply { written, replayed } = ticket.wait(patience).await?;
+    let pending = match written {
         Written::Created(()) | Written::Existing(()) => None,
         Written::Pending(()) => match app.gateway.assignment(&caller, &id).await {
             Ok(assignment) => Some(Assignment::from(assignment)),
@@ -128,7 +129,7 @@ pub(super) async fn cancel(
             Err(fault) => return Err(fault.into()),
         },
     };
-    Ok(gone(&app, preferences, pending.map(|assignment| (path(&assignment), assignment))))
+    Ok(gone(&app, preferences, replayed, pending.map(|assignment| (path(&assignment), assignment))))
 }
 
 /// Settle an assignment by hand
@@ -143,9 +144,9 @@ pub(super) async fn cancel(
 )]
 pub(super) async fn settle(
     State(app): State<App>,
-    Writing { caller, preferences: _, patience: _ }: Writing,
     Id(id): Id<AssignmentId>,
-    Body(outcome): Body<Settlement>,
-) -> Result<Json<Assignment>, Refused> {
-    Ok(Json(app.gateway.settle_assignment(&caller, &id, outcome).await?.into()))
+    Writing { caller, preferences: _, patience: _, body: Body(outcome) }: Writing<Body<Settlement>>,
+) -> Result<Response, Refused> {
+    let reply = app.gateway.settle_assignment(&caller, &id, outcome)?.wait(None).await?;
+    Ok(written(&app, Preferences::default(), reply, Assignment::from, path))
 }

@@ -12,6 +12,7 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::config::{Auth, ClientSettings, RateLimit};
 use crate::dispatch::{Allowed, Caller};
+use crate::domain::journal::Origin;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::scope::Scope;
 
@@ -120,6 +121,9 @@ impl Client {
             default_connection: self.default_connection.clone(),
             request_id,
             traceparent,
+            key: None,
+            origin: Origin::default(),
+            resumed: None,
         }
     }
 }

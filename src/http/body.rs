@@ -10,13 +10,16 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
+use super::canonical::{self, Form, Hash};
 use super::input::{Input, reviewed};
 use super::json::{Refusal, strict};
 use super::problem::Refused;
 use super::request::Asking;
 use super::state::{App, Limits};
+use super::writing::WriteBody;
+use crate::dispatch::Caller;
 use crate::domain::problem::{Code, Fault, FieldFault};
 
 const JSON: &[&str] = &["application/json"];
@@ -24,8 +27,6 @@ const JSON_OR_PATCH: &[&str] = &["application/json", "application/merge-patch+js
 
 /// Most JSON values in the body of a single request; the largest honest one (an enrolment) has about 40,000.
 const MOST_VALUES: usize = 100_000;
-/// Most JSON values in the body of a bulk.
-const MOST_BULK_VALUES: usize = 2_000_000;
 
 /// A checked document.
 pub(super) struct Body<I: Input>(pub(super) I::Checked);
@@ -33,8 +34,8 @@ pub(super) struct Body<I: Input>(pub(super) I::Checked);
 /// A merge patch (RFC 7396) of an object.
 pub(super) struct PatchBody(pub(super) Map<String, Value>);
 
-/// The object of a bulk, not read any further.
-pub(super) struct BulkBody(pub(super) Map<String, Value>);
+/// The body of a write that says everything in its address. What is sent along is not read.
+pub(super) struct NoBody;
 
 impl<I: Input> FromRequest<App> for Body<I>
 where
@@ -45,27 +46,34 @@ where
     async fn from_request(request: Request, app: &App) -> Result<Self, Refused> {
         let (mut parts, body) = request.into_parts();
         let Asking(caller) = Asking::from_request_parts(&mut parts, app).await?;
-        let request = Request::from_parts(parts, body);
-        let tree = tree(request, app.server.body_limit.0, JSON, MOST_VALUES, app.limits).await?;
-        Ok(Self(reviewed::<I>(tree, |rest| I::review(rest, &app.gateway, &caller))?))
+        let (body, ..) = Self::read(Request::from_parts(parts, body), app, &caller).await?;
+        Ok(body)
     }
 }
 
-impl FromRequest<App> for PatchBody {
-    type Rejection = Refused;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, Refused> {
-        let tree = tree(request, app.server.body_limit.0, JSON_OR_PATCH, MOST_VALUES, app.limits).await?;
-        Ok(Self(object(tree)?))
+impl<I: Input> WriteBody for Body<I>
+where
+    I::Checked: Send,
+{
+    async fn read(request: Request, app: &App, caller: &Caller) -> Result<(Self, Form, Hash), Fault> {
+        let tree = tree(request, app.server.body_limit.0, JSON, app.limits).await?;
+        let hash = canonical::hash(&tree);
+        let checked = reviewed::<I>(tree, |rest| I::review(rest, &app.gateway, caller))?;
+        Ok((Self(checked), Form::Json, hash))
     }
 }
 
-impl FromRequest<App> for BulkBody {
-    type Rejection = Refused;
+impl WriteBody for PatchBody {
+    async fn read(request: Request, app: &App, _: &Caller) -> Result<(Self, Form, Hash), Fault> {
+        let tree = tree(request, app.server.body_limit.0, JSON_OR_PATCH, app.limits).await?;
+        let hash = canonical::hash(&tree);
+        Ok((Self(object(tree)?), Form::Json, hash))
+    }
+}
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Refused> {
-        let tree = tree(request, app.server.bulk_body_limit.0, JSON, MOST_BULK_VALUES, app.limits).await?;
-        Ok(Self(object(tree)?))
+impl WriteBody for NoBody {
+    async fn read(_: Request, _: &App, _: &Caller) -> Result<(Self, Form, Hash), Fault> {
+        Ok((Self, Form::Empty, Hash::default()))
     }
 }
 
@@ -76,27 +84,20 @@ fn object(tree: Value) -> Result<Map<String, Value>, Fault> {
     }
 }
 
-async fn tree(
-    request: Request,
-    limit: u64,
-    media_types: &[&str],
-    most_values: usize,
-    limits: Limits,
-) -> Result<Value, Fault> {
-    check_media_type(request.headers(), media_types)?;
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
-    }
-    let bytes = collected(request.into_body(), limit, limits).await?;
-    strict(&bytes, most_values).map_err(|refusal| match refusal {
+async fn tree(request: Request, limit: u64, media_types: &[&str], limits: Limits) -> Result<Value, Fault> {
+    media_type(request.headers(), media_types)?;
+    let bytes = collected(Paced::new(request, limit, limits)?).await?;
+    strict(&bytes, MOST_VALUES).map_err(|refusal| match refusal {
         Refusal::Malformed(detail) => Fault::new(Code::MalformedJson, detail),
         Refusal::TooMany(detail) => Fault::new(Code::PayloadTooLarge, detail),
     })
 }
 
-/// One of these media types, in UTF-8 (RFC 8259 §8.1) and not compressed.
-fn check_media_type(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Fault> {
+/// Which of these media types the body has, in UTF-8 (RFC 8259 §8.1) and not compressed.
+///
+/// # Errors
+/// `unsupported_media_type`.
+pub(super) fn media_type<'a>(headers: &HeaderMap, accepted: &[&'a str]) -> Result<&'a str, Fault> {
     let detail = format!("The body must be {} in UTF-8, not compressed.", accepted.join(" or "));
     let refused = || Fault::new(Code::UnsupportedMediaType, detail.clone());
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -106,32 +107,70 @@ fn check_media_type(headers: &HeaderMap, accepted: &[&str]) -> Result<(), Fault>
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).ok_or_else(refused)?;
     let mut parts = value.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();
-    let known = accepted.iter().any(|known| name.eq_ignore_ascii_case(known));
     let utf8 = parts.filter_map(|part| part.split_once('=')).all(|(parameter, value)| {
         !parameter.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
     });
-    if known && utf8 { Ok(()) } else { Err(refused()) }
+    let known = accepted.iter().find(|known| utf8 && name.eq_ignore_ascii_case(known));
+    known.copied().ok_or_else(refused)
 }
 
-/// The whole body. It may be slow only as long as it keeps up a rate, so that nobody can hold a request open for ever.
-async fn collected(mut body: HttpBody, limit: u64, limits: Limits) -> Result<Bytes, Fault> {
-    let started = Instant::now();
-    let mut bytes = BytesMut::new();
-    loop {
-        let earned = Duration::from_secs(bytes.len() as u64 / u64::from(limits.body_rate.max(1)));
-        let deadline = started + limits.body_allowance + earned;
-        let Ok(frame) = timeout_at(deadline, body.frame()).await else {
-            let detail = "The body did not arrive in time; what came of it was not used.";
-            return Err(Fault::new(Code::MalformedJson, detail));
-        };
-        let Some(frame) = frame else { return Ok(bytes.freeze()) };
-        let frame = frame.map_err(|_| Fault::new(Code::MalformedJson, "The body broke off."))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if (bytes.len() + data.len()) as u64 > limit {
+/// A body as it arrives, within a limit of size. It may be slow only as long as it keeps up a rate, so that nobody can hold
+/// a request open for ever; time counts only while it is waited for, not while what has come is being worked on.
+pub(super) struct Paced {
+    body: HttpBody,
+    limit: u64,
+    limits: Limits,
+    come: u64,
+    waited: Duration,
+}
+
+impl Paced {
+    /// The body of this request.
+    ///
+    /// # Errors
+    /// `payload_too_large` where the request says so itself.
+    pub(super) fn new(request: Request, limit: u64, limits: Limits) -> Result<Self, Fault> {
+        let announced = request.headers().get(CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        bytes.extend_from_slice(&data);
+        Ok(Self { body: request.into_body(), limit, limits, come: 0, waited: Duration::ZERO })
     }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// `payload_too_large`; `malformed_json` for a body that breaks off or is too slow.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let earned = Duration::from_secs(self.come / u64::from(self.limits.body_rate.max(1)));
+            let patience = (self.limits.body_allowance + earned).saturating_sub(self.waited);
+            let started = Instant::now();
+            let frame = timeout(patience, self.body.frame()).await;
+            self.waited += started.elapsed();
+            let Ok(frame) = frame else {
+                let detail = "The body did not arrive in time; what came of it was not used.";
+                return Err(Fault::new(Code::MalformedJson, detail));
+            };
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|_| Fault::new(Code::MalformedJson, "The body broke off."))?;
+            let Ok(data) = frame.into_data() else { continue };
+            self.come += data.len() as u64;
+            if self.come > self.limit {
+                return Err(too_large(self.limit));
+            }
+            return Ok(Some(data));
+        }
+    }
+}
+
+async fn collected(mut body: Paced) -> Result<Bytes, Fault> {
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = body.next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
 }
 
 fn too_large(limit: u64) -> Fault {
@@ -140,19 +179,23 @@ fn too_large(limit: u64) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
 
     use super::*;
 
-    fn checked(name: http::HeaderName, value: &'static str) -> Result<(), Code> {
+    fn checked(name: http::HeaderName, value: &'static str) -> Result<&'static str, Code> {
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
-        check_media_type(&headers, JSON).map_err(|fault| fault.code)
+        media_type(&headers, JSON).map_err(|fault| fault.code)
+    }
+
+    fn paced(body: HttpBody, limit: u64) -> Paced {
+        Paced::new(Request::new(body), limit, Limits::default()).unwrap()
     }
 
     #[test]
     fn only_plain_json_is_read() {
         for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\";x=y"] {
-            assert_eq!(checked(CONTENT_TYPE, good), Ok(()), "{good}");
+            assert_eq!(checked(CONTENT_TYPE, good), Ok("application/json"), "{good}");
         }
         for bad in ["", "text/plain", "application/jsonp", "application/json; charset=latin1", "application/*"] {
             assert_eq!(checked(CONTENT_TYPE, bad), Err(Code::UnsupportedMediaType), "{bad}");
@@ -163,21 +206,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_comes_is_given_up() {
         let body = HttpBody::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let fault = collected(body, 10, Limits::default()).await.unwrap_err();
+        let fault = collected(paced(body, 10)).await.unwrap_err();
         assert_eq!(fault.code, Code::MalformedJson);
         assert!(fault.detail.contains("in time"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_callers_own_time_counts() {
+        let pieces = stream::iter([b"x"; 3]).map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece)));
+        let mut body = paced(HttpBody::from_stream(pieces), 10);
+        for _ in 0..3 {
+            assert_eq!(body.next().await.unwrap().unwrap(), "x");
+            tokio::time::sleep(Duration::from_hours(1)).await;
+        }
+        assert_eq!(body.next().await, Ok(None));
     }
 
     #[tokio::test]
     async fn a_body_without_length_is_bounded_too() {
         let chunks = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 64])));
-        let fault = collected(HttpBody::from_stream(chunks), 1000, Limits::default()).await.unwrap_err();
+        let fault = collected(paced(HttpBody::from_stream(chunks), 1000)).await.unwrap_err();
         assert_eq!(fault.code, Code::PayloadTooLarge);
     }
 
     #[tokio::test]
     async fn a_body_of_just_the_limit_is_read() {
-        assert_eq!(collected(HttpBody::from("12345"), 5, Limits::default()).await.unwrap(), "12345");
-        assert!(collected(HttpBody::from("123456"), 5, Limits::default()).await.is_err());
+        assert_eq!(collected(paced(HttpBody::from("12345"), 5)).await.unwrap(), "12345");
+        assert!(collected(paced(HttpBody::from("123456"), 5)).await.is_err());
     }
 }

@@ -4,15 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{gone, map_written, part, written};
-use super::body::{Body, PatchBody};
+use super::answer::{gone, part, written};
+use super::body::{Body, NoBody, PatchBody};
 use super::dto::candidate::{Candidate, CandidateChanges, CandidateList, CandidateSearch, NewCandidate, Registration};
 use super::dto::common::Settlement;
 use super::patch;
+use super::prefer::Preferences;
 use super::problem::Refused;
-use super::request::{Asking, Id, Query, Writing};
+use super::request::{Asking, Id, Query};
 use super::state::App;
-use crate::dispatch::Written;
+use super::writing::Writing;
+use crate::dispatch::{Reply, Written};
 use crate::domain::candidate::{Identity, limits};
 use crate::domain::ids::CandidateId;
 use crate::domain::problem::Code;
@@ -39,13 +41,13 @@ fn path(candidate: &Candidate) -> String {
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    Writing { caller, preferences, patience }: Writing,
-    Body(Registration { connection, new }): Body<NewCandidate>,
+    Writing { caller, preferences, patience, body: Body(Registration { connection, new }) }: Writing<
+        Body<NewCandidate>,
+    >,
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
     let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
-    let answer = map_written(ticket.wait(patience).await?, Candidate::from);
-    Ok(written(&app, preferences, answer, path))
+    Ok(written(&app, preferences, ticket.wait(patience).await?, Candidate::from, path))
 }
 
 /// Find a candidate by the caller's own id
@@ -125,17 +127,17 @@ pub(super) async fn read(
 )]
 pub(super) async fn update(
     State(app): State<App>,
-    Writing { caller, preferences, patience }: Writing,
     Id(id): Id<CandidateId>,
-    PatchBody(members): PatchBody,
+    Writing { caller, preferences, patience, body: PatchBody(members) }: Writing<PatchBody>,
 ) -> Result<Response, Refused> {
     let change = patch::of(members)?;
-    let ticket = app.gateway.update_candidate(&caller, &id, change, preferences.strict()).await?;
-    let answer = match ticket.wait(patience).await? {
+    let ticket = app.gateway.update_candidate(&caller, &id, change, preferences.strict())?;
+    let Reply { written: answer, replayed } = ticket.wait(patience).await?;
+    let answer = match answer {
         Written::Created(answer) | Written::Existing(answer) => Written::Existing(answer),
         Written::Pending(answer) => Written::Pending(answer),
     };
-    Ok(written(&app, preferences, map_written(answer, Candidate::from), path))
+    Ok(written(&app, preferences, Reply { written: answer, replayed }, Candidate::from, path))
 }
 
 /// Delete a candidate
@@ -151,11 +153,12 @@ pub(super) async fn update(
 )]
 pub(super) async fn delete(
     State(app): State<App>,
-    Writing { caller, preferences, patience }: Writing,
     Id(id): Id<CandidateId>,
+    Writing { caller, preferences, patience, body: NoBody }: Writing<NoBody>,
 ) -> Result<Response, Refused> {
-    let ticket = app.gateway.delete_candidate(&caller, &id).await?;
-    let pending = match ticket.wait(patience).await? {
+    let ticket = app.gateway.delete_candidate(&caller, &id)?;
+    let Reply { written, replayed } = ticket.wait(patience).await?;
+    let pending = match written {
         Written::Created(()) | Written::Existing(()) => None,
         Written::Pending(()) => match app.gateway.candidate(&caller, &id).await {
             Ok(candidate) => Some(Candidate::from(candidate)),
@@ -164,7 +167,7 @@ pub(super) async fn delete(
             Err(fault) => return Err(fault.into()),
         },
     };
-    Ok(gone(&app, preferences, pending.map(|candidate| (path(&candidate), candidate))))
+    Ok(gone(&app, preferences, replayed, pending.map(|candidate| (path(&candidate), candidate))))
 }
 
 /// Settle a candidate by hand
@@ -179,9 +182,9 @@ pub(super) async fn delete(
 )]
 pub(super) async fn settle(
     State(app): State<App>,
-    Writing { caller, preferences: _, patience: _ }: Writing,
     Id(id): Id<CandidateId>,
-    Body(outcome): Body<Settlement>,
-) -> Result<Json<Candidate>, Refused> {
-    Ok(Json(app.gateway.settle_candidate(&caller, &id, outcome).await?.into()))
+    Writing { caller, preferences: _, patience: _, body: Body(outcome) }: Writing<Body<Settlement>>,
+) -> Result<Response, Refused> {
+    let reply = app.gateway.settle_candidate(&caller, &id, outcome)?.wait(None).await?;
+    Ok(written(&app, Preferences::default(), reply, Candidate::from, path))
 }

@@ -8,9 +8,9 @@ use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 
 use super::accept;
 use super::edge::{AskedBy, Context};
-use super::operations;
+use super::openapi_parts;
 use super::problem::Refused;
-use super::state::App;
+use super::state::{App, place};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::scope::Scope;
 
@@ -20,14 +20,25 @@ pub(super) fn guarded(
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<App>,
 ) -> UtoipaMethodRouter<App> {
-    let mut reads_query = false;
-    for operation in paths.paths.values_mut().flat_map(operations::of_item_mut) {
-        operations::protect(operation, scope);
-        operations::add_problems(operation, problems);
-        reads_query |= operations::reads_query(operation);
+    let mut route = Route { scope, reads_query: false, tells_events: false };
+    for operation in paths.paths.values_mut().flat_map(openapi_parts::of_item_mut) {
+        openapi_parts::protect(operation, scope);
+        openapi_parts::add_problems(operation, problems);
+        route.reads_query |= openapi_parts::reads_query(operation);
+        route.tells_events |= openapi_parts::answers(operation, accept::EVENTS);
     }
     (schemas, paths, methods)
-        .map(|methods| methods.route_layer(from_fn(move |request, next| guard(scope, reads_query, request, next))))
+        .map(|methods| methods.route_layer(from_fn(move |request, next| guard(route, request, next))))
+}
+
+/// What the guard has to know of a route; read from its documentation, so that the two agree.
+#[derive(Clone, Copy)]
+struct Route {
+    scope: Scope,
+    /// Whether the handler looks at the query, and refuses what it does not know.
+    reads_query: bool,
+    /// Whether the answer is a stream of events.
+    tells_events: bool,
 }
 
 /// As [`guarded`], for writes, which take headers of their own.
@@ -36,8 +47,9 @@ pub(super) fn guarded_write(
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<App>,
 ) -> UtoipaMethodRouter<App> {
-    paths.paths.values_mut().flat_map(operations::of_item_mut).for_each(operations::add_write_headers);
-    guarded(scope, problems, (schemas, paths, methods))
+    paths.paths.values_mut().flat_map(openapi_parts::of_item_mut).for_each(openapi_parts::add_write_headers);
+    let problems: Vec<&[Code]> = problems.iter().copied().chain([openapi_parts::KEYED]).collect();
+    guarded(scope, &problems, (schemas, paths, methods))
 }
 
 /// A route that needs no credentials.
@@ -45,13 +57,13 @@ pub(super) fn open(
     problems: &[Code],
     (schemas, mut paths, methods): UtoipaMethodRouter<App>,
 ) -> UtoipaMethodRouter<App> {
-    for operation in paths.paths.values_mut().flat_map(operations::of_item_mut) {
-        operations::add_responses(operation, problems.iter().copied().chain([Code::Internal]));
+    for operation in paths.paths.values_mut().flat_map(openapi_parts::of_item_mut) {
+        openapi_parts::add_responses(operation, problems.iter().copied().chain([Code::Internal]));
     }
     (schemas, paths, methods)
 }
 
-async fn guard(scope: Scope, reads_query: bool, mut request: Request, next: Next) -> Response {
+async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     let (Some(app), Some(context)) =
         (request.extensions().get::<App>().cloned(), request.extensions().get::<Context>().cloned())
     else {
@@ -61,7 +73,7 @@ async fn guard(scope: Scope, reads_query: bool, mut request: Request, next: Next
         Ok(client) => client,
         Err(fault) => return Refused::from(fault).into_response(),
     };
-    let admitted = admitted(&app, &request, client, scope, reads_query);
+    let admitted = admitted(&app, &request, client, route);
     let mut response = match admitted {
         Err(fault) => Refused::from(fault).into_response(),
         Ok(_permit) => {
@@ -78,15 +90,17 @@ fn admitted(
     app: &App,
     request: &Request,
     client: &super::auth::Client,
-    scope: Scope,
-    reads_query: bool,
+    route: Route,
 ) -> Result<tokio::sync::OwnedSemaphorePermit, Fault> {
     client.count()?;
-    client.allow(scope)?;
-    if !accept::admits_json(request.headers()) {
+    client.allow(route.scope)?;
+    if route.tells_events && !accept::admits_events(request.headers()) {
+        return Err(Fault::new(Code::NotAcceptable, "This resource answers events (text/event-stream) or JSON only."));
+    }
+    if !route.tells_events && !accept::admits_json(request.headers()) {
         return Err(Fault::new(Code::NotAcceptable, "This resource answers JSON only."));
     }
-    if !reads_query {
+    if !route.reads_query {
         let names = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
         let unknown = |name: &str| FieldFault::new(format!("?{name}"), FieldFault::UNKNOWN, "unknown query parameter");
         let faults: Vec<FieldFault> = names.map(|(name, _)| unknown(&name)).collect();
@@ -94,6 +108,5 @@ fn admitted(
             return Err(Fault::of_fields(faults));
         }
     }
-    let room = app.in_flight.clone().try_acquire_owned();
-    room.map_err(|_| Fault::new(Code::Overloaded, "Too many requests are being served."))
+    place(&app.in_flight, "Too many requests are being served.")
 }

@@ -9,6 +9,9 @@ use serde_json::{Map, Number, Value};
 /// Deepest nesting of arrays and objects.
 pub(super) const DEEPEST: usize = 64;
 
+/// What is wrong with an object that names a member twice.
+pub(super) const TWICE: &str = "an object names a member twice";
+
 /// Why a text is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -33,9 +36,17 @@ pub(super) fn strict(bytes: &[u8], most: usize) -> Result<Value, Refusal> {
     }
 }
 
-struct Strict<'a> {
+/// A value within a larger document that is read part by part.
+pub(super) struct Strict<'a> {
     depth: usize,
     left: &'a mut usize,
+}
+
+impl<'a> Strict<'a> {
+    /// A value this deep in its document. `left` is how many values may still come, and 0 once there were too many.
+    pub(super) fn at(depth: usize, left: &'a mut usize) -> Self {
+        Self { depth, left }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
@@ -100,7 +111,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut members = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if members.contains_key(&name) {
-                return Err(A::Error::custom("an object names a member twice"));
+                return Err(A::Error::custom(TWICE));
             }
             let value = access.next_value_seed(Strict { depth: self.depth + 1, left: self.left })?;
             members.insert(name, value);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Extension;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -15,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::stopping::Stopping;
 use super::stream::Guarded;
 
 /// Connections at once; further ones wait in the kernel's queue.
@@ -30,6 +32,8 @@ const LONGEST_HEADERS: u32 = 64 * 1024;
 /// what is left.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>, grace: Duration) {
     let builder = builder();
+    let stopping = Stopping::default();
+    let router = router.layer(Extension(stopping.clone()));
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -52,6 +56,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
         });
     }
     drop(listener);
+    stopping.begin();
     if timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "requests under way were dropped at the end of the grace");
     }

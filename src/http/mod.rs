@@ -1,8 +1,9 @@
 //! The public face: HTTP in, the gateway's words out. It decides nothing about outcomes; it reads requests strictly,
 //! knows who asks, and answers every failure as a problem.
 //!
-//! A request's way: `edge` (id, log) → `guard` (who, how often, may they) → extractors (`request`, `body`) → the handler of
-//! the resource → `dispatch` → back out, where `edge` writes the problem if there is one.
+//! A request's way: `edge` (id, log) → `guard` (who, how often, may they) → extractors (`request`; `writing` for a write with
+//! its key and body, `bulk` for one of many rows) → the handler of the resource → `dispatch` → back out, where `edge` writes
+//! the problem if there is one.
 
 mod accept;
 mod answer;
@@ -11,17 +12,21 @@ mod auth;
 mod body;
 mod bulk;
 mod candidates;
+mod canonical;
 mod catalogue;
 mod docs;
 mod dto;
 mod edge;
+mod events;
 mod guard;
+mod idempotency;
 mod input;
 mod json;
 mod listen;
 mod meta;
 mod openapi;
 mod openapi_3_0;
+mod openapi_parts;
 mod operations;
 mod patch;
 mod prefer;
@@ -30,7 +35,9 @@ mod programs;
 mod request;
 mod routes;
 mod state;
+mod stopping;
 mod stream;
+mod writing;
 
 pub use listen::serve;
 pub use openapi::{document, printed};

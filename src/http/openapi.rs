@@ -12,16 +12,17 @@ use utoipa::openapi::server::{Server, ServerBuilder};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, Content, OpenApi, OpenApiBuilder, Ref, RefOr};
 
-use super::operations::{API_KEY, BEARER, example_name, example_of, header, headers, of_item_mut, parameters};
+use super::openapi_parts::{API_KEY, BEARER, example_name, example_of, header, headers, of_item_mut, parameters};
 use super::routes;
 use crate::domain::problem::Code;
 
 const DESCRIPTION: &str = include_str!("description.md");
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("Candidates", "People registered at a connection."),
     ("Assignments", "Candidates booked for assessments."),
     ("Programs", "Employees of vendor-side programs."),
+    ("Operations", "Pieces of work with many rows: bulks, and changes of programs."),
     ("Catalogue", "What can be ordered, and what each vendor can do."),
     ("Connections", "The configured accounts at vendors."),
     ("Service", "The gateway itself. Needs no credentials."),

@@ -47,23 +47,24 @@ impl Preferences {
         }
     }
 
-    /// How long the caller waits: never longer than the gateway's own limit.
+    /// How long the caller waits: never longer than the gateway's own limit, and as long as that when nothing is said.
     pub(super) fn patience(self, longest: Duration) -> Duration {
-        match (self.respond_async, self.wait) {
-            (_, Some(seconds)) => Duration::from_secs(u64::from(seconds)).min(longest),
+        self.patience_or(longest, longest)
+    }
+
+    /// How long the caller waits: `usual` when nothing is said, never longer than `longest`.
+    pub(super) fn patience_or(self, usual: Duration, longest: Duration) -> Duration {
+        let wanted = match (self.respond_async, self.wait) {
+            (_, Some(seconds)) => Duration::from_secs(u64::from(seconds)),
             (true, None) => Duration::ZERO,
-            (false, None) => longest,
-        }
+            (false, None) => usual,
+        };
+        wanted.min(longest)
     }
 
     /// Whether members the vendor has no place for are a fault.
     pub(super) fn strict(self) -> bool {
         self.strict.unwrap_or(false)
-    }
-
-    /// What is left of them for work whose end is always waited for.
-    pub(super) fn without_waiting(self) -> Self {
-        Self { wait: None, respond_async: false, ..self }
     }
 
     /// The value of `Preference-Applied`; `accepted` when the answer came before the end of the work.
@@ -121,6 +122,11 @@ mod tests {
         assert_eq!(of(&["wait=0"]).patience(longest), Duration::ZERO);
         assert_eq!(of(&["respond-async"]).patience(longest), Duration::ZERO);
         assert_eq!(of(&["respond-async, wait=2"]).patience(longest), Duration::from_secs(2));
+        let usual = Duration::from_secs(10);
+        assert_eq!(of(&[]).patience_or(usual, longest), usual);
+        assert_eq!(of(&[]).patience_or(usual, Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(of(&["wait=30"]).patience_or(usual, longest), Duration::from_secs(30));
+        assert_eq!(of(&["respond-async"]).patience_or(usual, longest), Duration::ZERO);
     }
 
     #[test]

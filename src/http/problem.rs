@@ -91,7 +91,7 @@ pub(super) fn always_says_when(code: Code) -> bool {
 /// Act on `code`, `outcome` and `retryable`; `title`, `detail` and `message` are for people and may change.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(examples(super::operations::problem_example))]
+#[schema(examples(super::openapi_parts::problem_example))]
 pub struct Problem {
     /// `/problems/<code>`: names the kind of problem; `GET` it for what it means and who must act.
     #[serde(rename = "type")]

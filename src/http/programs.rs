@@ -4,12 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
-use super::answer::add_applied;
+use super::answer::{accepted, finished};
 use super::body::Body;
+use super::dto::operation::Operation;
 use super::dto::program::{Enrolled, Enrolment};
+use super::operations;
 use super::problem::Refused;
-use super::request::{Segment, Writing};
+use super::request::Segment;
 use super::state::App;
+use super::writing::Writing;
+use crate::dispatch::{Enrolling, Reply, Written};
 
 /// Change a program's employees
 ///
@@ -19,16 +23,27 @@ use super::state::App;
     post, path = "/programs/{id}/employees", operation_id = "changeProgramEmployees", tag = "Programs",
     params(("id" = String, Path, description = "A catalogue id (`GET /programs`), the vendor's own id, or `ext:` and the account's own id for the program.", example = "onboarding-2026")),
     request_body(content = Enrolment),
-    responses((status = 200, description = "Everything was applied.", body = Enrolled)),
+    responses(
+        (status = 200, description = "Everything was applied.", body = Enrolled),
+        (status = 202, description = "The change goes on as an operation, whose items are the vendor calls.", body = Operation),
+    ),
 )]
 pub(super) async fn employees(
     State(app): State<App>,
-    Writing { caller, preferences, patience: _ }: Writing,
     Segment(program): Segment,
-    Body(order): Body<Enrolment>,
+    Writing { caller, preferences, patience, body: Body(order) }: Writing<Body<Enrolment>>,
 ) -> Result<Response, Refused> {
-    let enrolled = app.gateway.enrol(&caller, &program, order).await?;
-    let mut response = Json(Enrolled::from(enrolled)).into_response();
-    add_applied(preferences.without_waiting(), &mut response);
-    Ok(response)
+    let ticket = app.gateway.enrol(&caller, &program, order)?;
+    let Reply { written, replayed } = ticket.wait(patience).await?;
+    let (Written::Created(end) | Written::Existing(end) | Written::Pending(end)) = written;
+    match end {
+        Enrolling::Done(enrolled) => {
+            let response = Json(Enrolled::from(enrolled)).into_response();
+            Ok(finished(&app, preferences, replayed, None, response))
+        }
+        Enrolling::Accepted(id) => {
+            let document = Operation::from(app.gateway.operation(&caller, &id).await?);
+            Ok(accepted(&app, preferences, replayed, &operations::path(&document), document))
+        }
+    }
 }

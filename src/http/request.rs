@@ -1,14 +1,11 @@
-//! What a request says outside its body: who asks, path segments, query parameters, and the headers of a write.
+//! What a request says outside its body: who asks, path segments and query parameters.
 
-use std::borrow::Cow;
 use std::str::FromStr;
-use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Path};
+use http::Uri;
 use http::request::Parts;
-use http::{HeaderMap, Uri};
 
-use super::prefer::Preferences;
 use super::problem::Refused;
 use super::state::App;
 use crate::dispatch::Caller;
@@ -52,39 +49,6 @@ impl<T: TryFrom<String>> FromRequestParts<App> for Id<T> {
 
 fn not_found() -> Fault {
     Fault::new(Code::NotFound, "There is no such object.")
-}
-
-/// The headers of a write.
-pub(super) struct Writing {
-    pub(super) caller: Caller,
-    pub(super) preferences: Preferences,
-    pub(super) patience: Option<Duration>,
-}
-
-impl FromRequestParts<App> for Writing {
-    type Rejection = Refused;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refused> {
-        let Asking(caller) = Asking::from_request_parts(parts, app).await?;
-        check_idempotency_key(&parts.headers)?;
-        let preferences = Preferences::of(&parts.headers);
-        let patience = Some(preferences.patience(app.server.request_timeout.0));
-        Ok(Self { caller, preferences, patience })
-    }
-}
-
-/// 1-255 visible ASCII characters, bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header §2.1).
-fn check_idempotency_key(headers: &HeaderMap) -> Result<(), Fault> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let Some(value) = values.next() else { return Ok(()) };
-    let text = value.to_str().unwrap_or_default().trim();
-    let quoted = text.strip_prefix('"').map(|rest| rest.strip_suffix('"').unwrap_or_default());
-    let key = quoted.map_or(Cow::Borrowed(text), |inner| Cow::Owned(inner.replace("\\\"", "\"").replace("\\\\", "\\")));
-    if values.next().is_none() && (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(());
-    }
-    let detail = "must be one key of 1 to 255 visible ASCII characters, bare or in double quotes";
-    Err(Fault::of_fields(vec![FieldFault::invalid("Idempotency-Key", detail)]))
 }
 
 /// The query of a request, taken parameter by parameter; what is left at the end nobody knows.
@@ -164,33 +128,7 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn keys_are_taken_bare_and_quoted() {
-        let check = |value: &str| {
-            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
-            check_idempotency_key(&HeaderMap::from_iter([(http::HeaderName::from_static("idempotency-key"), value)]))
-        };
-        let longest = "k".repeat(255);
-        for good in ["a", "\"a\"", "8e03978e-40d5-43dd-bc93-6894a57f9324", "\"a\\\"b\"", &longest, "#!~"] {
-            assert!(check(good).is_ok(), "{good}");
-        }
-        for bad in ["", "\"\"", "a b", "\"a b\"", "\"a", "ä", &"k".repeat(256), "\t"] {
-            assert_eq!(check(bad).unwrap_err().errors[0].pointer, "Idempotency-Key", "{bad}");
-        }
-        assert!(check_idempotency_key(&HeaderMap::new()).is_ok());
-    }
-
-    #[test]
-    fn two_keys_are_none() {
-        let mut headers = HeaderMap::new();
-        headers.append("idempotency-key", HeaderValue::from_static("a"));
-        headers.append("idempotency-key", HeaderValue::from_static("b"));
-        assert!(check_idempotency_key(&headers).is_err());
-    }
 
     #[test]
     fn every_fault_of_a_query_is_told() {

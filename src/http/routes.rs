@@ -11,17 +11,19 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::guard::{guarded, guarded_write, open};
-use super::operations::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
+use super::openapi_parts::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 use super::problem::Refused;
 use super::state::{App, Face};
-use super::{assignments, bulk, candidates, catalogue, docs, edge, meta, openapi, openapi_3_0, programs};
+use super::{
+    assignments, bulk, candidates, catalogue, docs, edge, events, meta, openapi, openapi_3_0, operations, programs,
+};
 use crate::domain::problem::Code;
 use crate::domain::scope::Scope;
 
 /// Every documented route.
 pub(super) fn api() -> OpenApiRouter<App> {
     let router = OpenApiRouter::with_openapi(openapi::base());
-    let all = [candidate_routes(), assignment_routes(), catalogue_routes(), service_routes()];
+    let all = [candidate_routes(), assignment_routes(), operation_routes(), catalogue_routes(), service_routes()];
     all.into_iter().flatten().fold(router, OpenApiRouter::routes)
 }
 
@@ -49,6 +51,18 @@ fn assignment_routes() -> Vec<UtoipaMethodRouter<App>> {
         guarded_write(AssignmentsWrite, &[WRITE, BOOKING], routes!(assignments::cancel)),
         guarded_write(AssignmentsWrite, &[SETTLE], routes!(assignments::settle)),
         guarded_write(ProgramsWrite, &[CONNECTION, WRITE, ENROLMENT], routes!(programs::employees)),
+    ]
+}
+
+fn operation_routes() -> Vec<UtoipaMethodRouter<App>> {
+    use Scope::{OperationsRead, OperationsWrite};
+    vec![
+        guarded(OperationsRead, &[STORE], routes!(operations::list)),
+        guarded(OperationsRead, &[STORE], routes!(operations::read)),
+        guarded(OperationsRead, &[STORE], routes!(operations::items)),
+        guarded(OperationsRead, &[STORE], routes!(events::follow)),
+        guarded(OperationsWrite, &[STORE], routes!(operations::cancel)),
+        guarded(OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
     ]
 }
 

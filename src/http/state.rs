@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Clients;
 use crate::config::{Auth, ServerSettings};
 use crate::dispatch::Gateway;
 use crate::domain::environment::Environment;
+use crate::domain::problem::{Code, Fault};
 
 /// What the public face is built from.
 #[derive(Clone)]
@@ -30,6 +31,10 @@ pub struct Face {
 pub struct Limits {
     /// Requests served at once; more are answered 503 `overloaded`.
     pub in_flight: usize,
+    /// Bulks received at once, as long as they may be under way; each holds a thread.
+    pub receptions: usize,
+    /// Streams of events at once.
+    pub watchers: usize,
     /// How long a request's body may take before its speed counts.
     pub body_allowance: Duration,
     /// Bytes a second a body must keep up on average after the allowance.
@@ -38,7 +43,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: 1024, body_allowance: Duration::from_secs(10), body_rate: 64 * 1024 }
+        Self {
+            in_flight: 1024,
+            receptions: 64,
+            watchers: 1024,
+            body_allowance: Duration::from_secs(10),
+            body_rate: 64 * 1024,
+        }
     }
 }
 
@@ -53,13 +64,24 @@ pub(super) struct Shared {
     pub(super) environment: Environment,
     pub(super) limits: Limits,
     pub(super) in_flight: Arc<Semaphore>,
+    pub(super) receptions: Arc<Semaphore>,
+    pub(super) watchers: Arc<Semaphore>,
 }
 
 impl App {
     pub(super) fn new(face: &Face) -> Self {
         let Face { gateway, server, auth, environment, limits } = face.clone();
-        let in_flight = Arc::new(Semaphore::new(limits.in_flight));
-        Self(Arc::new(Shared { gateway, server, clients: Clients::new(&auth), environment, limits, in_flight }))
+        let room = |places: usize| Arc::new(Semaphore::new(places));
+        Self(Arc::new(Shared {
+            gateway,
+            server,
+            clients: Clients::new(&auth),
+            environment,
+            in_flight: room(limits.in_flight),
+            receptions: room(limits.receptions),
+            watchers: room(limits.watchers),
+            limits,
+        }))
     }
 
     /// The address of a resource as the caller has to use it.
@@ -69,6 +91,14 @@ impl App {
             None => format!("{}{path}", self.server.base_path),
         }
     }
+}
+
+/// A place in a room that has only so many.
+///
+/// # Errors
+/// `overloaded`, saying what there are too many of.
+pub(super) fn place(room: &Arc<Semaphore>, detail: &str) -> Result<OwnedSemaphorePermit, Fault> {
+    room.clone().try_acquire_owned().map_err(|_| Fault::new(Code::Overloaded, detail))
 }
 
 impl std::ops::Deref for App {

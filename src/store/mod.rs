@@ -19,10 +19,12 @@ use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState,
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod postgres;
 mod records;
 mod seal;
 mod sqlite;
 
+pub use postgres::PostgresStore;
 pub use seal::{Keyring, SealError};
 pub use sqlite::SqliteStore;
 
@@ -103,6 +105,9 @@ pub enum Change {
     ItemClaimed(ItemRef, String, Vec<Subject>),
     /// The row has ended, with this record where it led to one; its password is gone unless it was skipped.
     ItemEnded(ItemRef, Option<String>, ItemEnd),
+    /// The same for a row that was never claimed. Does nothing to one that is not waiting any more: whoever claimed it says
+    /// how it ended.
+    ItemEndedUnsent(ItemRef, Option<String>, ItemEnd),
     /// A row that ended without being claimed was about these: remembered as in [`Change::ItemClaimed`].
     ItemSubjects(ItemRef, Vec<Subject>),
     /// The row waits again: nothing came of it, and it is to be sent once more.
@@ -285,8 +290,8 @@ pub trait Store: Send + Sync {
     /// The open intents of this subject, oldest first.
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError>;
 
-    /// Open intents that nobody is sending and that are due by now, the longest due first.
-    async fn due_intents(&self, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError>;
+    /// Open intents of a connection that nobody is sending and that are due by now, the longest due first.
+    async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
     /// Open intents that an instance was sending when it ended, oldest first.
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;

@@ -156,6 +156,11 @@ impl Keyring {
         self.0.current.id
     }
 
+    /// The ids of all its keys.
+    pub(super) fn ids(&self) -> Vec<KeyId> {
+        self.keys().map(|key| key.id).collect()
+    }
+
     /// An error unless the ring has the key with this id.
     pub(super) fn require(&self, id: &[u8]) -> Result<(), SealError> {
         if self.keys().any(|key| key.id == id) { Ok(()) } else { Err(SealError::UnknownKey(HEXLOWER.encode(id))) }

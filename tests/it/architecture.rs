@@ -10,10 +10,10 @@ const STRATA: [&str; 9] =
 
 /// Libraries a room must not name, and why.
 const FORBIDDEN: [(&str, &[&str]); 4] = [
-    ("domain", &["tokio", "reqwest", "axum", "hyper", "rusqlite", "std::fs", "std::net", "std::env"]),
-    ("transport", &["axum", "rusqlite"]),
-    ("vendors", &["axum", "rusqlite", "reqwest"]),
-    ("http", &["reqwest", "rusqlite", "crate::vendors", "crate::transport", "crate::store"]),
+    ("domain", &["tokio", "reqwest", "axum", "hyper", "rusqlite", "sqlx", "std::fs", "std::net", "std::env"]),
+    ("transport", &["axum", "rusqlite", "sqlx"]),
+    ("vendors", &["axum", "rusqlite", "sqlx", "reqwest"]),
+    ("http", &["reqwest", "rusqlite", "sqlx", "crate::vendors", "crate::transport", "crate::store"]),
 ];
 
 fn sources(below: &Path, found: &mut Vec<PathBuf>) {

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::support::postgres::Server;
+
 const EVERY_KEY: &str = include_str!("../fixtures/every-key.toml");
 /// What must never come out.
 const PLANTED: &str = "hushhushdonttellthis";
@@ -140,4 +142,23 @@ fn the_file_is_found_by_option_variable_or_place() {
     let file = elsewhere.path().join("examgate.toml").display().to_string();
     let output = check(nowhere.path(), &[("EXAMGATE_CONFIG", &file)]);
     assert!(text(&output.stderr).starts_with(&format!("{file}:2: server.listen: ")), "{output:?}");
+}
+
+#[tokio::test]
+async fn check_looks_at_postgresql_and_tells_neither_user_nor_password() {
+    let url = Server::shared().schema().await.replace("examgate@", &format!("examgate:{PLANTED}@"));
+    let folder = folder(&(minimal() + "[store]\nurl = \"env:STORE\"\nencryption_key = \"env:SEAL\"\n"));
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let checked = |url: &str| {
+        let output = check(folder.path(), &[("KEY", "k"), ("SEAL", key), ("STORE", url)]);
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (_, said) = checked(&url);
+    assert!(said.contains("store: ok: postgres://127.0.0.1:") && said.contains("/postgres\n"), "{said}");
+    assert!(!said.contains(PLANTED) && !said.contains("examgate@"), "{said}");
+
+    let (code, said) = checked(&url.replace("/postgres?", "/missing?"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("store: fault: postgres://127.0.0.1:") && said.contains("does not exist"), "{said}");
+    assert!(!said.contains(PLANTED), "{said}");
 }

@@ -446,3 +446,37 @@ async fn what_cannot_begin_is_told_before_anything_is_sent() {
     assert!(broken.code == Some(2) && !broken.err.contains("lines\n"), "{broken:?}");
     assert!(stub.seen().is_empty());
 }
+
+/// The whole way, against the real gateway and the simulators: people, then their bookings, then the same again.
+#[tokio::test]
+async fn a_real_gateway_takes_people_and_bookings_once() {
+    use crate::support::gateway::{Gateway, key, sandbox, sandbox_connections};
+    use crate::support::watch::changes;
+
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let address = format!("http://{}", gateway.address);
+    let import = async |desk: &Desk, more: &[&str]| {
+        let output = desk.command(&address, more).env("EXAMGATE_API_KEY", key("lms")).output().await;
+        Told::of(&output.expect("the program runs"))
+    };
+    let people = Desk::with("externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,nobody\nemp-3,Cy,\n");
+    for _ in 0..2 {
+        let told = import(&people, &[]).await;
+        assert_eq!(told.code, Some(1), "{told:?}");
+        let result = people.result();
+        let outcomes: Vec<&str> = result.lines().skip(1).map(|line| line.split(',').nth(2).unwrap_or("")).collect();
+        assert_eq!(outcomes, ["applied", "not_applied", "applied"], "{result}");
+        assert!(result.contains("/email"), "{result}");
+    }
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["emp-1", "emp-3"]);
+
+    let test = examgate::sandbox::accounts::startexam::TESTS[0].0;
+    let bookings = Desk::with(format!("candidate.externalId,assessment\nemp-1,{test}\nemp-3,{test}\n"));
+    for _ in 0..2 {
+        let told = import(&bookings, &["--kind", "assignments"]).await;
+        assert_eq!(told.code, Some(0), "{told:?}");
+        assert_eq!(bookings.result().matches("#participant/").count(), 2, "{}", bookings.result());
+    }
+    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 2);
+}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, faults, sandbox, startexam, thinkexam};
 use crate::support::vendor::{Stub, answer_of, json as json_answer};
-use crate::support::watch::{bodies, calls};
+use crate::support::watch::{bodies, calls, until_state};
 
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -267,4 +267,70 @@ async fn a_refused_enrolment_changed_nothing_and_a_lost_one_is_unknown() {
     assert!(lost.body["resource"].is_string(), "{lost:?}");
     let again = gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await;
     assert_eq!((again.status, &again.body["totalEmployeesInProgram"]), (200, &json!(1)), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_late_repeat_never_undoes_a_later_change() {
+    for lost in ["reset_before_effect", "reset_after_effect"] {
+        let (sandbox, gateway) = start().await;
+        let port = sandbox.startexam();
+        faults(port, json!({ "faults": [{ "name": lost, "operation": "program_employees", "times": 1 }] })).await;
+        let unclear = gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await;
+        assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+        let operation = unclear.text("/resource").to_owned();
+        let later = gateway.post(&path(PROGRAM), &all(&[], &["e1"])).await;
+        assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(0)), "{lost}: {later:?}");
+        // The first one was settled before the second was sent, and there is nothing left to send.
+        let sent = bodies(port, "program_employees").await;
+        let registers: Vec<usize> =
+            sent.iter().map(|body| body["registerEmployees"].as_array().map_or(0, Vec::len)).collect();
+        assert_eq!(registers, [1, 1, 0], "{lost}");
+        let items = gateway.get(&format!("{operation}/items")).await;
+        assert_eq!(items.text("/items/0/outcome"), "applied", "{items:?}");
+        assert_eq!(gateway.get(&operation).await.text("/state"), "completed");
+    }
+}
+
+#[tokio::test]
+async fn an_enrolment_that_was_cut_off_with_its_process_is_finished_by_the_next() {
+    let (sandbox, gateway) = start().await;
+    let port = sandbox.startexam();
+    let delay =
+        json!({ "name": "delay_after_effect", "operation": "program_employees", "delayMs": 60_000, "times": 1 });
+    faults(port, json!({ "faults": [delay] })).await;
+    let request = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Prefer", "respond-async");
+    let accepted = request.json(&all(&["e1", "e2"], &[])).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let operation = format!("/operations/{}", accepted.text("/id"));
+    until_sent(port).await;
+    let gateway = Gateway::start_in(gateway.kill().await).await;
+    let ended = until_state(&gateway, &operation, "completed").await;
+    assert_eq!(ended.body["progress"]["applied"], 1, "{ended:?}");
+    let items = gateway.get(&format!("{operation}/items")).await;
+    assert_eq!(items.body["items"][0]["resource"]["totalEmployeesInProgram"], 2, "{items:?}");
+    assert!(items.body.to_string().contains("counts_lower_bound"), "{items:?}");
+}
+
+#[tokio::test]
+async fn an_enrolment_under_a_key_is_settled_by_its_repeat_and_answered_alike_ever_after() {
+    let (sandbox, gateway) = start().await;
+    faults(sandbox.startexam(), json!({ "faults": [{ "name": "reset_after_effect", "times": 1 }] })).await;
+    let send = async || {
+        let request = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Idempotency-Key", "enrol-1");
+        request.json(&all(&["e1"], &[])).send().await
+    };
+    assert_eq!(send().await.problem(), (504, "vendor_timeout", "unknown"));
+    let settled = send().await;
+    assert_eq!((settled.status, &settled.body["totalEmployeesInProgram"]), (200, &json!(1)), "{settled:?}");
+    let replayed = send().await;
+    assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
+    assert_eq!((replayed.status, &replayed.body), (200, &settled.body));
+    assert_eq!(bodies(sandbox.startexam(), "program_employees").await.len(), 2);
+}
+
+/// Waits until an enrolment has arrived at the vendor. The pause only spares the machine.
+async fn until_sent(port: std::net::SocketAddr) {
+    while bodies(port, "program_employees").await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::delivery::{Order, Planned, Ready, in_calls};
+use super::delivery::{BookingRow, Planned, Ready, in_calls};
 use super::people::refuse_repeat;
 use super::worker::Work;
 use crate::dispatch::assignments::PreparedBooking;
 use crate::dispatch::connections::Connection;
+use crate::dispatch::journal::bound;
 use crate::dispatch::settling::not_before_it_is_settled;
 use crate::dispatch::{BeforeSending as _, store_fault};
 use crate::domain::assignment::{Assignment, NewAssignment};
@@ -42,11 +43,11 @@ impl Work {
             let planned = prepared.and_then(|PreparedBooking { assignment, intent }| {
                 let subject = self.gateway.0.store.subject_of(&item.at.operation, &assignment.turn());
                 refuse_repeat(seen, &[subject], item.at.index)?;
-                Ok(Order { item: item.clone(), order, assignment, intent, subjects: vec![subject] })
+                Ok(BookingRow { item: item.clone(), order, assignment, intent, subjects: vec![subject] })
             });
             match planned {
                 Ok(row) => rows.push(row),
-                Err(fault) => ends.push(Change::ItemEnded(item.at, None, ItemEnd::failed(fault))),
+                Err(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
             }
         }
         drop(resolved);
@@ -69,7 +70,7 @@ impl Work {
     }
 
     /// Journals a call's bookings and sends those that are new.
-    pub(super) async fn book_all(&self, connection: &Connection, mut rows: Vec<Order>) -> Result<(), Fault> {
+    pub(super) async fn book_all(&self, connection: &Connection, mut rows: Vec<BookingRow>) -> Result<(), Fault> {
         // Turns are taken in one order by everybody who takes several, so that two bulks never wait for each other.
         rows.sort_by_cached_key(|row| row.assignment.turn());
         let (mut open, mut ends) = (Vec::with_capacity(rows.len()), Vec::new());
@@ -81,9 +82,9 @@ impl Work {
                     let differs = existing.warnings.iter().filter(|warning| warning.code == "existing_differs");
                     let end = ItemEnd { warnings: differs.cloned().collect(), ..ItemEnd::of(ItemResult::Existing) };
                     ends.push(Change::ItemSubjects(row.item.at.clone(), row.subjects));
-                    ends.push(Change::ItemEnded(row.item.at, Some(existing.id.to_string()), end));
+                    ends.push(Change::ItemEndedUnsent(row.item.at, Some(existing.id.to_string()), end));
                 }
-                Err(fault) => ends.push(Change::ItemEnded(row.item.at, None, ItemEnd::failed(fault))),
+                Err(fault) => ends.push(Change::ItemEndedUnsent(row.item.at, None, ItemEnd::failed(fault))),
             }
         }
         self.ended(ends).await?;
@@ -96,7 +97,7 @@ impl Work {
     }
 
     /// The booking there is already, where the row is content with it; the caller holds the subject's turn.
-    async fn first_look(&self, connection: &Connection, row: &mut Order) -> Result<Option<Assignment>, Fault> {
+    async fn first_look(&self, connection: &Connection, row: &mut BookingRow) -> Result<Option<Assignment>, Fault> {
         let caller = self.caller_of(&row.item);
         let subject = row.assignment.subject.clone();
         let earlier = self.gateway.earlier_booking(&caller, connection, &row.order, &subject).await;
@@ -111,12 +112,12 @@ impl Work {
     async fn journalled<T>(
         &self,
         connection: &Connection,
-        mut open: Vec<(Order, T)>,
-    ) -> Result<Vec<(Order, T)>, Fault> {
+        mut open: Vec<(BookingRow, T)>,
+    ) -> Result<Vec<(BookingRow, T)>, Fault> {
         for (row, _) in &mut open {
             self.begun(connection, &mut row.intent);
         }
-        let changes: Vec<Change> = open.iter().flat_map(|(row, _)| self.written(row)).collect();
+        let changes: Vec<Change> = open.iter().flat_map(|(row, _)| Self::written(row)).collect();
         match self.gateway.0.store.commit(changes).await {
             Ok(()) => return Ok(open),
             Err(StoreError::Withdrawn) => {}
@@ -124,7 +125,7 @@ impl Work {
         }
         let mut still = Vec::with_capacity(open.len());
         for (row, turn) in open {
-            match self.gateway.0.store.commit(self.written(&row)).await {
+            match self.gateway.0.store.commit(Self::written(&row)).await {
                 Ok(()) => still.push((row, turn)),
                 Err(StoreError::Withdrawn) => {}
                 Err(error) => return Err(error).before_sending(),
@@ -133,9 +134,9 @@ impl Work {
         Ok(still)
     }
 
-    fn written(&self, row: &Order) -> Vec<Change> {
+    fn written(row: &BookingRow) -> Vec<Change> {
         let mut changes = vec![Change::Assignment(row.assignment.clone()), Change::Intent(row.intent.clone())];
-        changes.extend(self.gateway.bound(&row.intent, &row.subjects));
+        changes.extend(bound(&row.intent, &row.subjects));
         changes
     }
 }

@@ -18,12 +18,12 @@ use crate::store::{Change, StoreError, Subject};
 
 /// Rows that share one vendor call.
 pub(super) enum Planned {
-    People(Vec<Person>),
-    Bookings(Vec<Order>),
+    People(Vec<PersonRow>),
+    Bookings(Vec<BookingRow>),
 }
 
 /// A row about a person, planned.
-pub(super) struct Person {
+pub(super) struct PersonRow {
     pub(super) item: Item,
     pub(super) new: NewCandidate,
     pub(super) prepared: crate::dispatch::candidates::Prepared,
@@ -31,7 +31,7 @@ pub(super) struct Person {
 }
 
 /// A row about a booking, planned.
-pub(super) struct Order {
+pub(super) struct BookingRow {
     pub(super) item: Item,
     pub(super) order: NewAssignment,
     pub(super) assignment: Assignment,

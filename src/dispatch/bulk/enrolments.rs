@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::worker::Work;
 use crate::dispatch::connections::Connection;
-use crate::dispatch::journal::{Done, note_end, told_fault};
+use crate::dispatch::journal::{Done, bound, note_end, resource_of, told_fault};
 use crate::dispatch::{BeforeSending as _, Gateway, call};
 use crate::domain::ids::OperationId;
 use crate::domain::journal::{EnrolmentWrite, Intent, Write};
@@ -31,13 +31,24 @@ pub(super) async fn send_all(work: &Work, connection: &Connection) -> Result<(),
         let next = work.gateway.0.store.items(id, &states, 0, 1).await.before_sending()?.pop();
         let Some(item) = next.filter(|_| !work.rests()) else { return Ok(()) };
         let Some(Row::Enrolment(enrolment)) = item.row.clone() else { return Ok(()) };
-        let _place = connection.bulk_place().await;
-        let _turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
+        let place = connection.bulk_place().await;
+        let turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
         let sent = match item.record.clone() {
             Some(record) => work.gateway.settle_call(connection, &record, &call(&work.caller, Attempt::Settling)).await,
             None => work.send_call(connection, &item, *enrolment).await,
         };
+        // Whoever takes over what a dead process was sending needs the turn.
+        drop((turn, place));
         match sent {
+            Ok(()) if item.record.is_some() => {
+                // Settled; if nothing came of it, it is sent now.
+                let told =
+                    work.gateway.0.store.items(id, &[ItemState::Waiting], item.at.index, 1).await.before_sending()?;
+                if told.iter().any(|now| now.at == item.at) {
+                    let again = vec![Change::ItemWaiting(item.at.clone())];
+                    work.gateway.0.store.commit(again).await.before_sending()?;
+                }
+            }
             Ok(()) => {}
             // Too early to look what became of it.
             Err(fault) if item.record.is_some() && fault.retry_after.is_some() && fault.outcome != Outcome::Unknown => {
@@ -74,7 +85,7 @@ impl Work {
         let write = Write::Enrol(EnrolmentWrite { id: EnrolmentWrite::id_of(&item.at), call: enrolment });
         let intent = gateway.intent(&self.caller_of(item), connection, &subject, write);
         let mut changes = vec![Change::Intent(intent.clone())];
-        changes.extend(gateway.bound(&intent, &[]));
+        changes.extend(bound(&intent, &[]));
         match gateway.0.store.commit(changes).await {
             Err(StoreError::Withdrawn) => return Ok(()),
             kept => kept.before_sending()?,
@@ -96,7 +107,7 @@ impl Gateway {
             // Settled before, and its row told.
             return Ok(());
         };
-        let resource = crate::dispatch::journal::resource_of(&intent.write);
+        let resource = resource_of(&intent.write);
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
         self.conclude_call(connection, intent, row).await
     }
@@ -108,7 +119,7 @@ impl Gateway {
         row: crate::domain::vendor::Row<Done>,
     ) -> Result<(), Fault> {
         let record = intent.write.record().to_owned();
-        let resource = crate::dispatch::journal::resource_of(&intent.write);
+        let resource = resource_of(&intent.write);
         let (changes, result) = match row {
             Ok(Applied { value, warnings }) => {
                 let counts = if let Done::Enrolled(counts) = value { Some(counts) } else { None };

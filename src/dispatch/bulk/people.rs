@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::delivery::{Person, Planned, Ready, in_calls};
+use super::delivery::{PersonRow, Planned, Ready, in_calls};
 use super::worker::Work;
 use crate::dispatch::candidates::Prepared;
 use crate::dispatch::connections::Connection;
@@ -28,7 +28,7 @@ impl Work {
             let Some(Row::Candidate(new)) = item.row.clone() else { continue };
             match self.plan_person(connection, &item, *new, seen) {
                 Ok(person) => people.push(person),
-                Err(fault) => ends.push(Change::ItemEnded(item.at, None, ItemEnd::failed(fault))),
+                Err(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
             }
         }
         self.ended(ends).await?;
@@ -42,16 +42,16 @@ impl Work {
         item: &Item,
         new: NewCandidate,
         seen: &mut HashMap<Subject, u64>,
-    ) -> Result<Person, Fault> {
+    ) -> Result<PersonRow, Fault> {
         let caller = self.caller_of(item);
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
         let subjects = self.gateway.subjects_of(&item.at, &prepared.identities);
         refuse_repeat(seen, &subjects, item.at.index)?;
-        Ok(Person { item: item.clone(), new, prepared, subjects })
+        Ok(PersonRow { item: item.clone(), new, prepared, subjects })
     }
 
     /// Claims a call's people and sends those that are new; the others go the way of single requests.
-    pub(super) async fn register_all(&self, connection: &Connection, mut people: Vec<Person>) -> Result<(), Fault> {
+    pub(super) async fn register_all(&self, connection: &Connection, mut people: Vec<PersonRow>) -> Result<(), Fault> {
         let mut turns = Vec::with_capacity(people.len());
         let mut claimants = Vec::with_capacity(people.len());
         for person in &mut people {
@@ -85,8 +85,8 @@ impl Work {
     }
 
     /// A row about a person the gateway has already.
-    async fn meet_one(&self, connection: &Connection, person: Person) -> Result<(), Fault> {
-        let Person { item, new, prepared: _, subjects } = person;
+    async fn meet_one(&self, connection: &Connection, person: PersonRow) -> Result<(), Fault> {
+        let PersonRow { item, new, prepared: _, subjects } = person;
         let caller = self.caller_of(&item);
         let strict = self.operation.strict;
         let result = self.gateway.register(&caller, &connection.name, new, strict, &acceptance().0).await;
@@ -103,7 +103,7 @@ impl Work {
             Err(fault) if fault.code == Code::Skipped => return Ok(()),
             Err(fault) => (None, ItemEnd::failed(fault)),
         };
-        let ends = vec![Change::ItemSubjects(item.at.clone(), subjects), Change::ItemEnded(item.at, record, end)];
+        let ends = vec![Change::ItemSubjects(item.at.clone(), subjects), Change::ItemEndedUnsent(item.at, record, end)];
         self.ended(ends).await
     }
 }

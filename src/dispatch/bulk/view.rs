@@ -16,7 +16,7 @@ use crate::domain::operation::{
     BulkOperation, Item, ItemEnd, ItemResult, ItemState, OperationKind, OperationState, Progress,
 };
 use crate::domain::problem::{Code, Fault, FieldFault};
-use crate::domain::program::EnrolmentCounts;
+use crate::domain::program::Enrolled;
 use crate::store::{Change, Page};
 
 /// First and longest pause between two looks at an operation whose end is waited for. What this instance works on is
@@ -77,7 +77,7 @@ pub enum Resource {
     /// A booking.
     Assignment(Assignment),
     /// A change of a program's employees.
-    Enrolled(EnrolmentCounts),
+    Enrolled(Enrolled),
     /// Something that was erased since.
     Erased,
 }
@@ -238,7 +238,7 @@ fn result(item: Item, resources: &HashMap<String, Resource>, tells_passwords: bo
     let resource = || {
         let found = record.as_ref().and_then(|record| resources.get(record)).cloned();
         match (counts, found) {
-            (Some(counts), _) => Resource::Enrolled(counts),
+            (Some(counts), _) => Resource::Enrolled(Enrolled { counts, warnings: warnings.clone() }),
             (None, Some(Resource::Candidate(mut answer))) => {
                 answer.candidate.warnings.extend(warnings.clone());
                 answer.initial_password = initial_password.clone().filter(|_| tells_passwords);

@@ -119,7 +119,7 @@ impl Work {
     /// Writes down how rows ended without a call.
     pub(super) async fn ended(&self, ends: Vec<Change>) -> Result<(), Fault> {
         let failed = |change: &&Change| {
-            matches!(change, Change::ItemEnded(_, _, end)
+            matches!(change, Change::ItemEnded(_, _, end) | Change::ItemEndedUnsent(_, _, end)
                 if matches!(end.state(), ItemState::NotApplied | ItemState::Unknown))
         };
         self.failures.add(ends.iter().filter(failed).count() as u64);
@@ -184,7 +184,8 @@ impl Work {
                 return Ok(());
             }
             let fault = Fault::new(Code::ConnectionNotFound, "The operation's connection is not configured any more.");
-            let ends = items.into_iter().map(|item| Change::ItemEnded(item.at, None, ItemEnd::failed(fault.clone())));
+            let ends =
+                items.into_iter().map(|item| Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault.clone())));
             self.ended(ends.collect()).await?;
         }
     }
@@ -259,12 +260,11 @@ impl Windows {
         let mut items = Vec::with_capacity(waiting.len());
         let mut ends = Vec::new();
         for item in waiting {
-            match work.settled_first(connection, &item).await? {
-                Some(false) => continue,
-                Some(true) | None => {}
+            if work.settled_first(connection, &item).await? == Some(false) {
+                continue;
             }
             match super::password_gone(&item) {
-                Some(fault) => ends.push(Change::ItemEnded(item.at, None, ItemEnd::failed(fault))),
+                Some(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
                 None => items.push(item),
             }
         }
@@ -291,7 +291,7 @@ impl Work {
                 // Too early, or not to be settled: it is as unknown as before.
                 let unknown = Fault { outcome: Outcome::Unknown, ..fault };
                 let end = ItemEnd::failed(unknown);
-                self.ended(vec![Change::ItemEnded(item.at.clone(), Some(record.clone()), end)]).await?;
+                self.ended(vec![Change::ItemEndedUnsent(item.at.clone(), Some(record.clone()), end)]).await?;
                 return Ok(Some(false));
             }
         };

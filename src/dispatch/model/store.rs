@@ -146,13 +146,13 @@ macro_rules! through {
                 self.looked_for(1, self.inner.unfinished_operations(limit))
             }
 
-            async fn due_intents(&self, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
+            async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
                 self.others_first().await;
                 // None is ever due where none is open.
                 if self.looked_for(2, self.inner.unsettled())?.is_empty() {
                     return Ok(Vec::new());
                 }
-                at_once(self.inner.due_intents(now, limit))
+                at_once(self.inner.due_intents(connection, now, limit))
             }
 
             $(

@@ -203,7 +203,7 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" Request false
         "The body has the wrong media type"
         "This resource does not read bodies of this `Content-Type`."
-        "Send `application/json`.";
+        "Send `application/json`; a bulk may also be `application/x-ndjson` or `text/csv`.";
     ValidationFailed "validation_failed" Request false
         "The request has invalid members"
         "Members are missing, unknown or have wrong values; `errors` names every one. Nothing was sent."

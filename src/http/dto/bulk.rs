@@ -8,25 +8,23 @@ use super::assignment::{Assignment, assignment_example};
 use super::candidate::{Candidate, CandidateItem, candidate_example};
 use super::common::Outcome;
 use super::order::{AssignmentItem, new_assignment_example};
+use crate::domain::operation::Progress;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::text::Faults;
 use crate::http::edge::Context;
 use crate::http::input::Input;
 use crate::http::problem::{Problem, status};
 
-/// Most rows of a bulk in JSON.
-pub(in crate::http) const MOST_ROWS: usize = 1000;
-
 /// What a bulk says besides its rows.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct Envelope {
     connection: Option<String>,
-    fail_on_errors: Option<usize>,
+    fail_on_errors: Option<u64>,
 }
 
 impl Input for Envelope {
-    type Checked = (Option<String>, Option<usize>);
+    type Checked = (Option<String>, Option<u64>);
 
     fn checked(self) -> Result<Self::Checked, Vec<FieldFault>> {
         let Self { connection, fail_on_errors } = self;
@@ -52,9 +50,9 @@ macro_rules! bulk {
             connection: Option<String>,
             /// Stops sending after this many failed rows; the rest is skipped.
             #[schema(minimum = 1)]
-            fail_on_errors: Option<usize>,
+            fail_on_errors: Option<u64>,
             /// The rows.
-            #[schema(min_items = 1, max_items = 1000)]
+            #[schema(min_items = 1, max_items = 10_000)]
             items: Vec<$item>,
         }
 
@@ -63,12 +61,12 @@ macro_rules! bulk {
         #[serde(rename_all = "camelCase")]
         #[schema(examples($report_example))]
         pub struct $report {
-            /// Names the bulk in logs and the audit record.
-            pub operation: String,
+            /// The operation the bulk was.
+            operation: String,
             /// How many rows ended how; every row counts once.
-            pub summary: BulkSummary,
+            summary: BulkSummary,
             /// One entry a row, in the order of the request.
-            pub results: Vec<$result>,
+            results: Vec<$result>,
         }
 
         /// What became of one row.
@@ -76,21 +74,25 @@ macro_rules! bulk {
         #[serde(rename_all = "camelCase")]
         pub struct $result {
             /// Which row, from 0.
-            pub index: usize,
+            index: u64,
             /// The caller's mark for the row.
             #[serde(skip_serializing_if = "Option::is_none")]
-            pub item_id: Option<String>,
+            item_id: Option<String>,
             /// The status a single request would have been answered with.
             #[schema(minimum = 200, maximum = 599)]
-            pub status: u16,
+            status: u16,
             /// What is known of the row.
-            pub outcome: Outcome,
+            outcome: Outcome,
             /// What was made or found.
             #[serde(skip_serializing_if = "Option::is_none")]
-            pub resource: Option<$resource>,
+            resource: Option<$resource>,
+            /// True where what was made or found has been erased since: there is no `resource` any more, and no `problem`.
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            #[schema(required = false)]
+            erased: bool,
             /// Why the row failed; its pointers point into the row.
             #[serde(skip_serializing_if = "Option::is_none")]
-            pub problem: Option<Problem>,
+            problem: Option<Problem>,
         }
     };
 }
@@ -119,15 +121,22 @@ bulk!(
 #[serde(rename_all = "camelCase")]
 pub struct BulkSummary {
     /// All rows.
-    pub total: usize,
+    pub total: u64,
     /// Done, now or before.
-    pub applied: usize,
+    pub applied: u64,
     /// Failed, and nothing happened.
-    pub not_applied: usize,
+    pub not_applied: u64,
     /// Not known.
-    pub unknown: usize,
+    pub unknown: u64,
     /// Not sent, because the bulk stopped before.
-    pub skipped: usize,
+    pub skipped: u64,
+}
+
+impl From<Progress> for BulkSummary {
+    fn from(progress: Progress) -> Self {
+        let Progress { total, applied, not_applied, unknown, skipped, pending: _ } = progress;
+        Self { total, applied, not_applied, unknown, skipped }
+    }
 }
 
 fn candidate_bulk_example() -> Value {
@@ -152,26 +161,35 @@ fn assignment_bulk_example() -> Value {
     json!({ "items": rows.collect::<Vec<_>>() })
 }
 
-fn report_example(resource: &Value, code: Code, error: FieldFault) -> Value {
+fn results_example(resource: &Value, code: Code, error: FieldFault) -> Value {
     let fault = Fault::new(code, format!("{}: {}", error.pointer, error.detail)).about(error);
+    json!([
+        { "index": 0, "itemId": "row-1", "status": 201, "outcome": "applied", "resource": resource },
+        { "index": 1, "itemId": "row-2", "status": status(code).as_u16(), "outcome": "not_applied",
+          "problem": Problem::of(&fault, &Context::example()) },
+    ])
+}
+
+fn report_example(results: &Value) -> Value {
     json!({
         "operation": "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71",
         "summary": { "total": 2, "applied": 1, "notApplied": 1, "unknown": 0, "skipped": 0 },
-        "results": [
-            { "index": 0, "itemId": "row-1", "status": 201, "outcome": "applied", "resource": resource },
-            { "index": 1, "itemId": "row-2", "status": status(code).as_u16(), "outcome": "not_applied",
-              "problem": Problem::of(&fault, &Context::example()) },
-        ],
+        "results": results,
     })
 }
 
-fn candidate_report_example() -> Value {
+/// The example of rows of an operation.
+pub(super) fn candidate_results_example() -> Value {
     let error = FieldFault::invalid("/email", "is not an e-mail address");
-    report_example(&candidate_example(), Code::ValidationFailed, error)
+    results_example(&candidate_example(), Code::ValidationFailed, error)
+}
+
+fn candidate_report_example() -> Value {
+    report_example(&candidate_results_example())
 }
 
 fn assignment_report_example() -> Value {
     let code = Code::InvalidReference;
     let error = FieldFault::new("/candidate/externalId", code.as_str(), "there is no such candidate");
-    report_example(&assignment_example(), code, error)
+    report_example(&results_example(&assignment_example(), code, error))
 }

@@ -531,14 +531,14 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
 }
 
 pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store>, make: Maker) {
-    let (one, two, three) = (make.claimed(&*store).await, make.claimed(&*store).await, make.claimed(&*store).await);
-    let due = async |at: Timestamp| {
-        let due = store.due_intents(at, 1_000).await.unwrap();
-        let ours = [&one, &two, &three].map(|candidate| candidate.id.to_string());
-        due.iter()
-            .map(|intent| intent.write.record().to_owned())
-            .filter(|record| ours.contains(record))
-            .collect::<Vec<String>>()
+    let (tenant, at) = (make.name("tenant"), make.name("connection"));
+    let [one, two, three] = [(); 3].map(|()| make.candidate(&tenant, &at, make.person()));
+    for candidate in [&one, &two, &three] {
+        assert_eq!(make.claim(&*store, candidate).await, Claim::Claimed);
+    }
+    let due = async |now: Timestamp| {
+        let due = store.due_intents(&at, now, 10).await.unwrap();
+        due.iter().map(|intent| intent.write.record().to_owned()).collect::<Vec<_>>()
     };
     let far = make.0.now() + 1.hours();
     assert_eq!(due(far).await, Vec::<String>::new(), "all are being sent");
@@ -551,12 +551,10 @@ pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store
     assert_eq!(due(far).await, [two.id.to_string(), one.id.to_string()], "the longest due first");
     assert_eq!(due(soon).await, [two.id.to_string()]);
     assert_eq!(due(soon - 1.seconds()).await, Vec::<String>::new());
+    assert!(store.due_intents(&make.name("connection"), far, 10).await.unwrap().is_empty());
     let unsettled = store.unsettled().await.unwrap();
-    let of_three = unsettled.iter().filter(|open| open.connection == three.connection);
-    assert_eq!(
-        of_three.map(|open| (open.operation.as_str(), open.count)).collect::<Vec<_>>(),
-        [("candidates.create", 1)]
-    );
+    let here = unsettled.iter().filter(|open| open.connection == at);
+    assert_eq!(here.map(|open| (open.operation.as_str(), open.count)).collect::<Vec<_>>(), [("candidates.create", 3)]);
 }
 
 pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {

@@ -180,14 +180,21 @@ pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker)
     assert_eq!((items[0].record.as_deref(), &first.result), (Some("cand_1"), &ItemResult::Created));
     assert_eq!(first.warnings.len(), 1);
     assert!(first.initial_password.as_ref().unwrap().matches("made up"));
+    // Who never claimed it has nothing to say of it any more.
+    let unsent =
+        |index| Change::ItemEndedUnsent(at(&operation, index), None, ItemEnd::failed(Fault::new(Code::Skipped, "x")));
+    store.commit(vec![unsent(3), unsent(5)]).await.unwrap();
+    let counted = progress(&*store, &operation).await;
+    assert_eq!(counted, Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 2, pending: 0 });
     // Settled later, it counts as what it turned out to be.
     let settled = Change::ItemEnded(at(&operation, 3), Some("cand_2".into()), ItemEnd::of(ItemResult::Created));
     store.commit(vec![settled]).await.unwrap();
     let counted = progress(&*store, &operation).await;
-    assert_eq!(counted, Progress { total: 6, applied: 3, not_applied: 1, unknown: 0, skipped: 1, pending: 1 });
+    assert_eq!(counted, Progress { total: 6, applied: 3, not_applied: 1, unknown: 0, skipped: 2, pending: 0 });
 }
 
 pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, make: Maker) {
+    use ItemState::{Applied, NotApplied, Unknown, Waiting};
     let mut operation = make.queued(&*store, &make.name("tenant"), 5).await;
     let unknown = ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"));
     let changes = vec![
@@ -201,7 +208,6 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     ];
     store.commit(changes).await.unwrap();
     store.requeue(&operation.id).await.unwrap();
-    use ItemState::{Applied, NotApplied, Unknown, Waiting};
     assert_eq!(states(&*store, &operation).await, [Applied, Unknown, NotApplied, Waiting, Waiting], "it has not ended");
 
     store.skip_waiting(&operation.id).await.unwrap();

@@ -20,7 +20,7 @@ use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::journal::Intent;
-use crate::domain::operation::{BulkOperation, ItemRef, ItemState};
+use crate::domain::operation::{BulkOperation, ItemEnd, ItemRef, ItemState};
 
 mod intents;
 mod items;
@@ -133,6 +133,8 @@ pub(super) struct ItemEndRow {
     pub end: Vec<u8>,
     /// Whether its password stays: a row that was skipped can be sent after all.
     pub keeps_secret: bool,
+    /// Whether it ends so only if it waits.
+    pub only_waiting: bool,
 }
 
 /// A sealed record as it comes from any of the tables.
@@ -152,6 +154,16 @@ impl Records {
     /// The id of the key that is written with, and the present moment: for the engine's list of keys in use.
     pub(super) fn key_in_use(&self) -> (KeyId, i64) {
         (self.keyring.current_id(), micros(self.environment.now()))
+    }
+
+    /// The ids of the keys that records can be read with.
+    pub(super) fn key_ids(&self) -> Vec<KeyId> {
+        self.keyring.ids()
+    }
+
+    /// A number from 0 to 1 that nobody can foresee, for pauses that are to differ.
+    pub(super) fn chance(&self) -> f64 {
+        f64::from(u32::from_be_bytes(self.environment.random())) / f64::from(u32::MAX)
     }
 
     /// The name of the instance that writes: random, so that no two openings of a store ever share one.
@@ -182,15 +194,24 @@ impl Records {
             Change::ItemClaimed(at, record, subjects) => RowChange::ItemClaimed(at, record, subjects.concat()),
             Change::ItemSubjects(at, subjects) => RowChange::ItemSubjects(at, subjects.concat()),
             Change::ItemWaiting(at) => RowChange::ItemWaiting(at),
-            Change::ItemEnded(at, record, end) => {
-                let state = end.state();
-                let end = self.item_end(&at, end)?;
-                let keeps_secret = state == ItemState::Skipped;
-                RowChange::ItemEnded(ItemEndRow { at, state: state.as_str(), record, end, keeps_secret })
-            }
+            Change::ItemEnded(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, false)?),
+            Change::ItemEndedUnsent(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, true)?),
             Change::Operation(operation) => RowChange::Operation(operation),
             Change::OperationCancelling(id) => RowChange::OperationCancelling(id),
         })
+    }
+
+    fn item_end_row(
+        &self,
+        at: ItemRef,
+        record: Option<String>,
+        end: ItemEnd,
+        only_waiting: bool,
+    ) -> Result<ItemEndRow, StoreError> {
+        let state = end.state();
+        let end = self.item_end(&at, end)?;
+        let keeps_secret = state == ItemState::Skipped;
+        Ok(ItemEndRow { at, state: state.as_str(), record, end, keeps_secret, only_waiting })
     }
 
     pub(super) fn changes(&self, changes: Vec<Change>) -> Result<Vec<RowChange>, StoreError> {

@@ -251,8 +251,9 @@ impl Store for SqliteStore {
         self.open_all(&rows, Records::intent)
     }
 
-    async fn due_intents(&self, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(move |connection| query::due_intents(connection, micros(now), limit)).await?;
+    async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        let at = connection.to_owned();
+        let rows = self.read(move |connection| query::due_intents(connection, &at, micros(now), limit)).await?;
         self.open_all(&rows, Records::intent)
     }
 

@@ -211,14 +211,22 @@ pub(super) fn claim_item(
 }
 
 pub(super) fn end_item(connection: &Connection, end: &ItemEndRow) -> Result<(), StoreError> {
-    let ItemEndRow { at, state, record, end, keeps_secret } = end;
+    let ItemEndRow { at, state, record, end, keeps_secret, only_waiting } = end;
     connection
         .prepare_cached(
             "UPDATE operation_items SET state = ?3, record = coalesce(?4, record), ended = ?5,
                  secret = CASE WHEN ?6 THEN secret END
-             WHERE operation = ?1 AND position = ?2",
+             WHERE operation = ?1 AND position = ?2 AND (NOT ?7 OR state = 'waiting')",
         )?
-        .execute(params![at.operation.as_str(), index_column(at.index), state, record, end, keeps_secret])?;
+        .execute(params![
+            at.operation.as_str(),
+            index_column(at.index),
+            state,
+            record,
+            end,
+            keeps_secret,
+            only_waiting
+        ])?;
     Ok(())
 }
 

@@ -185,12 +185,17 @@ pub(super) fn intents_of(connection: &Connection, subject: &[Blind]) -> Result<V
 }
 
 /// Open intents nobody is sending that are due, the longest due first.
-pub(super) fn due_intents(connection: &Connection, now: i64, limit: usize) -> Result<Vec<SealedRow>, StoreError> {
+pub(super) fn due_intents(
+    connection: &Connection,
+    at: &str,
+    now: i64,
+    limit: usize,
+) -> Result<Vec<SealedRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT record, tenant, connection, sealed FROM intents
-         WHERE owner IS NULL AND due IS NOT NULL AND due <= ?1 ORDER BY due LIMIT ?2",
+         WHERE connection = ?1 AND owner IS NULL AND due IS NOT NULL AND due <= ?2 ORDER BY due LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![now, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
+    let rows = statement.query_map(params![at, now, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

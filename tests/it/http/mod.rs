@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use examgate::config::{Auth, ClientSettings, RateLimit, ServerSettings};
-use examgate::dispatch::{Allowed, Catalogue, Gateway};
+use examgate::dispatch::{Allowed, Catalogue, Gateway, Retention};
 use examgate::domain::environment::{Clock, Entropy, Environment};
 use examgate::domain::scope::Scope;
 use examgate::domain::units::{Size, Span};
@@ -43,6 +43,9 @@ impl Entropy for Machine {
 const ALL: &str = "key-of-all";
 const FEW: &str = "key-of-few";
 
+/// Longer than any test.
+const KEPT: Retention = Retention { operations: Duration::from_hours(1), keys: Duration::from_hours(1) };
+
 /// A face with small limits.
 pub async fn face() -> Face {
     let environment = Environment { clock: Arc::new(Machine), entropy: Arc::new(Machine) };
@@ -57,7 +60,7 @@ pub async fn face() -> Face {
         default_connection: None,
         rate_limit: RateLimit { requests_per_second: if burst > 10 { burst } else { 1 }, burst },
     };
-    let gateway = Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone());
+    let gateway = Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone(), KEPT);
     let gateway = gateway.await.expect("a gateway");
     let clients = [client("all", ALL, Scope::ALL, 100_000), client("few", FEW, &[Scope::CandidatesRead], 2)];
     Face {

@@ -70,8 +70,10 @@ async fn bodies_must_be_strict_json() {
         let answer = posted(&served, "/candidates", content_type, body).await;
         assert_eq!(answer.problem(), (status, code), "{content_type} {body}");
     }
-    let answer = posted(&served, "/candidates/bulk", "application/x-ndjson", "{}\n").await;
-    assert_eq!(answer.problem(), (415, "unsupported_media_type"));
+    for content_type in ["text/plain", "application/xml", "text/csv; charset=latin1", "application/merge-patch+json"] {
+        let answer = posted(&served, "/candidates/bulk", content_type, "{}\n").await;
+        assert_eq!(answer.problem(), (415, "unsupported_media_type"), "{content_type}");
+    }
 }
 
 #[tokio::test]

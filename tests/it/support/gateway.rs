@@ -75,11 +75,16 @@ impl Request {
     }
 
     pub async fn send(self) -> Answer {
-        let response = self.0.send().await.expect("the gateway answers");
+        self.try_send().await.expect("the gateway answers")
+    }
+
+    /// The answer; `None` where the gateway went away before it was whole.
+    pub async fn try_send(self) -> Option<Answer> {
+        let response = self.0.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.expect("a whole answer");
+        let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status, headers, body }
+        Some(Answer { status, headers, body })
     }
 }
 
@@ -98,13 +103,19 @@ impl Gateway {
     /// Starts the program with these connections and clients, and these environment variables on top.
     pub async fn start_under(connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\nurl = \"sqlite:{0}/store.db\"\n\
-             encryption_key = \"file:{0}/store.key\"\n{clients}\n{connections}\n",
-            folder.path().display()
-        );
-        std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
+        let store =
+            format!("url = \"sqlite:{0}/store.db\"\nencryption_key = \"file:{0}/store.key\"", folder.path().display());
+        configure(&folder, &store, connections, clients);
         Self::spawn(folder, environment).await
+    }
+
+    /// Starts a replica on this PostgreSQL database; all replicas of the tests have the same key.
+    pub async fn replica(url: &str, connections: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = data_encoding::BASE64.encode(&[7; 32]);
+        let store = format!("url = \"{url}\"\nencryption_key = \"plain:{key}\"");
+        configure(&folder, &store, connections, &client("lms", "", "[\"*\"]"));
+        Self::spawn(folder, &[]).await
     }
 
     /// Starts the program in a folder that has a configuration (and perhaps a store) already.
@@ -112,8 +123,29 @@ impl Gateway {
         Self::spawn(folder, &[]).await
     }
 
+    /// Starts the program in a folder; no file it writes may grow beyond so many KiB.
+    pub async fn start_with_file_limit(folder: TempDir, kib: u64) -> Self {
+        let mut shell = Command::new("bash");
+        // The signal is ignored, so that a write fails as on a full disk instead of ending the process.
+        let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_examgate")]);
+        Self::run(shell, folder, &[]).await
+    }
+
+    /// What the kernel says of the process's memory (`VmRSS` now, `VmHWM` at most so far), in KiB.
+    pub fn memory_kib(&self, what: &str) -> u64 {
+        let id = self.process.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the kernel tells");
+        let line = status.lines().find(|line| line.starts_with(what)).expect("a line");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
     async fn spawn(folder: TempDir, environment: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
+        Self::run(Command::new(env!("CARGO_BIN_EXE_examgate")), folder, environment).await
+    }
+
+    async fn run(mut program: Command, folder: TempDir, environment: &[(&str, &str)]) -> Self {
+        let mut process = program
             .args(["serve", "--config"])
             .arg(folder.path().join("examgate.toml"))
             .env("RUST_LOG", "debug")
@@ -141,9 +173,40 @@ impl Gateway {
         Self { address, folder, lines, process }
     }
 
+    /// Sends the process a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let id = self.process.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await.expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has ended by itself; its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        ended.expect("the process ends").expect("its status").code()
+    }
+
     /// Ends the process as a power cut would, and gives back its folder.
     pub async fn kill(mut self) -> TempDir {
         self.process.kill().await.expect("the process can be killed");
+        self.folder
+    }
+
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id().expect("a running process")
+    }
+
+    /// Asks the process to end, as a service manager would.
+    pub async fn terminate(&self) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs").success());
+    }
+
+    /// Waits until the process has ended by itself, and gives back its folder.
+    pub async fn gone(mut self) -> TempDir {
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        assert!(ended.expect("it ends").expect("it can be waited for").success());
         self.folder
     }
 
@@ -197,6 +260,13 @@ impl Gateway {
     pub async fn patch(&self, path: &str, body: &Value) -> Answer {
         self.request(Method::PATCH, path).json(body).send().await
     }
+}
+
+fn configure(folder: &TempDir, store: &str, connections: &str, clients: &str) {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\n{store}\n{clients}\n{connections}\n"
+    );
+    std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
 }
 
 /// The configuration of one client with all scopes; `tenant` may be empty.

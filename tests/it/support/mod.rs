@@ -2,5 +2,6 @@
 //! whatever a test wants.
 
 pub mod gateway;
+pub mod postgres;
 pub mod vendor;
 pub mod watch;

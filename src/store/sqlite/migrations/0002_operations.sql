@@ -10,7 +10,7 @@ ALTER TABLE intents ADD COLUMN subject BLOB;
 ALTER TABLE intents ADD COLUMN owner TEXT;
 ALTER TABLE intents ADD COLUMN due INTEGER;
 UPDATE intents SET due = settle_from;
-CREATE INDEX intents_due ON intents (due) WHERE owner IS NULL AND due IS NOT NULL;
+CREATE INDEX intents_due ON intents (connection, due) WHERE owner IS NULL AND due IS NOT NULL;
 CREATE INDEX intents_owned ON intents (owner) WHERE owner IS NOT NULL;
 CREATE INDEX intents_of_subject ON intents (subject) WHERE subject IS NOT NULL;
 

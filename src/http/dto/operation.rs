@@ -1,0 +1,335 @@
+//! Operations as they are answered: how far they are, and what became of each row.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::assignment::Assignment;
+use super::bulk::candidate_results_example;
+use super::candidate::Candidate;
+use super::common::{Moment, Outcome, outcome};
+use super::program::Enrolled;
+use crate::dispatch::{OperationView, Resource, ResultFilter, RowEnd, RowResult};
+use crate::domain::operation as domain;
+use crate::http::edge::Context;
+use crate::http::problem::{Problem, status};
+
+/// What an operation's rows are.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// People to register.
+    Candidates,
+    /// Bookings to make.
+    Assignments,
+    /// Vendor calls that change a program's employees.
+    ProgramEmployees,
+}
+
+impl From<domain::OperationKind> for OperationKind {
+    fn from(kind: domain::OperationKind) -> Self {
+        match kind {
+            domain::OperationKind::Candidates => Self::Candidates,
+            domain::OperationKind::Assignments => Self::Assignments,
+            domain::OperationKind::ProgramEmployees => Self::ProgramEmployees,
+        }
+    }
+}
+
+/// How far an operation is.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// Nobody works on it yet.
+    Queued,
+    /// Rows are being sent.
+    Running,
+    /// Every row has ended.
+    Completed,
+    /// It was cancelled; what had not been sent was skipped.
+    Cancelled,
+}
+
+impl From<domain::OperationState> for OperationState {
+    fn from(state: domain::OperationState) -> Self {
+        match state {
+            domain::OperationState::Receiving | domain::OperationState::Queued => Self::Queued,
+            domain::OperationState::Running => Self::Running,
+            domain::OperationState::Completed => Self::Completed,
+            domain::OperationState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// How many rows are how far. Every row counts once; reused resources count as applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationProgress {
+    /// All rows.
+    pub total: u64,
+    /// Done, now or before.
+    pub applied: u64,
+    /// Failed, and nothing happened.
+    pub not_applied: u64,
+    /// Not known.
+    pub unknown: u64,
+    /// Not sent, because the operation stopped before.
+    pub skipped: u64,
+    /// Not ended yet.
+    pub pending: u64,
+}
+
+impl From<domain::Progress> for OperationProgress {
+    fn from(progress: domain::Progress) -> Self {
+        let domain::Progress { total, applied, not_applied, unknown, skipped, pending } = progress;
+        Self { total, applied, not_applied, unknown, skipped, pending }
+    }
+}
+
+/// A piece of work with many rows.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(operation_example))]
+pub struct Operation {
+    /// The gateway's identifier.
+    pub id: String,
+    /// What its rows are.
+    pub kind: OperationKind,
+    /// The connection all its rows go to.
+    pub connection: String,
+    /// How far it is.
+    pub state: OperationState,
+    /// Whether somebody has asked for its end; absent where nobody has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub cancelling: bool,
+    /// How many rows are how far.
+    pub progress: OperationProgress,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Moment,
+    /// When the first row was about to be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Moment>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Moment>,
+    /// When its personal data is removed, once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Moment>,
+}
+
+impl From<OperationView> for Operation {
+    fn from(view: OperationView) -> Self {
+        let OperationView { operation, progress, expires } = view;
+        let domain::BulkOperation {
+            id,
+            tenant: _,
+            client: _,
+            kind,
+            connection,
+            strict: _,
+            fail_on_errors: _,
+            state,
+            cancelling,
+            total: _,
+            created,
+            started,
+            finished,
+            request_id: _,
+            traceparent: _,
+        } = operation;
+        Self {
+            id: id.into(),
+            kind: kind.into(),
+            connection,
+            state: state.into(),
+            cancelling,
+            progress: progress.into(),
+            created_at: created.into(),
+            started_at: started.map(Into::into),
+            finished_at: finished.map(Into::into),
+            expires_at: expires.map(Into::into),
+        }
+    }
+}
+
+/// Operations, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(operation_list_example))]
+pub struct OperationList {
+    /// This part of the list.
+    pub items: Vec<Operation>,
+    /// Gives the next part as `cursor`; `null` at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// What became of one row of an operation. Rows that have not ended yet have no entry.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationItem {
+    /// Which row, from 0.
+    pub index: u64,
+    /// The caller's mark for the row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_id: Option<String>,
+    /// The status a single request would have been answered with.
+    #[schema(minimum = 200, maximum = 599)]
+    pub status: u16,
+    /// What is known of the row.
+    pub outcome: Outcome,
+    /// What was made or found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ItemResource>,
+    /// True where what was made or found has been erased since: there is no `resource` any more, and no `problem`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub erased: bool,
+    /// Why the row failed; its pointers point into the row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// What a row led to, by the operation's kind.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ItemResource {
+    /// A person.
+    Candidate(Box<Candidate>),
+    /// A booking.
+    Assignment(Box<Assignment>),
+    /// What the vendor counted.
+    Enrolled(Enrolled),
+}
+
+impl OperationItem {
+    /// The entry of a row, told in this request.
+    pub(in crate::http) fn of(row: RowResult, context: &Context) -> Self {
+        let RowResult { index, item_id, end } = row;
+        let entry = |status: u16, known, resource: Option<ItemResource>, problem: Option<Problem>| {
+            let erased = resource.is_none() && problem.is_none();
+            Self { index, item_id, status, outcome: known, resource, erased, problem }
+        };
+        match end {
+            RowEnd::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
+            RowEnd::Existing(resource) => entry(200, Outcome::Applied, ItemResource::of(resource), None),
+            RowEnd::Failed(fault) => {
+                let status = status(fault.code).as_u16();
+                entry(status, outcome(fault.outcome), None, Some(Problem::of(&fault, context)))
+            }
+        }
+    }
+}
+
+impl ItemResource {
+    fn of(resource: Resource) -> Option<Self> {
+        match resource {
+            Resource::Candidate(answer) => Some(Self::Candidate(Box::new(answer.into()))),
+            Resource::Assignment(assignment) => Some(Self::Assignment(Box::new(assignment.into()))),
+            Resource::Enrolled(enrolled) => Some(Self::Enrolled(enrolled.into())),
+            Resource::Erased => None,
+        }
+    }
+}
+
+/// Rows that have ended, in input order.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(item_list_example))]
+pub struct OperationItemList {
+    /// This part of the list.
+    pub items: Vec<OperationItem>,
+    /// Gives the next part as `cursor`; `null` at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// Which rows are asked for.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemOutcome {
+    /// Done, now or before.
+    Applied,
+    /// Failed or skipped: nothing happened.
+    NotApplied,
+    /// Not known.
+    Unknown,
+    /// Not sent, because the operation stopped before.
+    Skipped,
+}
+
+impl From<ItemOutcome> for ResultFilter {
+    fn from(word: ItemOutcome) -> Self {
+        match word {
+            ItemOutcome::Applied => Self::Applied,
+            ItemOutcome::NotApplied => Self::NotApplied,
+            ItemOutcome::Unknown => Self::Unknown,
+            ItemOutcome::Skipped => Self::Skipped,
+        }
+    }
+}
+
+/// The example of an operation, also in events.
+pub(in crate::http) fn operation_example() -> Value {
+    json!({
+        "id": "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71",
+        "kind": "candidates",
+        "connection": "startexam-main",
+        "state": "running",
+        "progress": { "total": 20_000, "applied": 6998, "notApplied": 2, "unknown": 0, "skipped": 0, "pending": 13_000 },
+        "createdAt": "2026-11-22T09:30:21.024Z",
+        "startedAt": "2026-11-22T09:30:21.310Z",
+    })
+}
+
+fn operation_list_example() -> Value {
+    json!({ "items": [operation_example()], "nextCursor": null })
+}
+
+fn item_list_example() -> Value {
+    json!({ "items": candidate_results_example(), "nextCursor": null })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::problem::{Code, Fault};
+
+    fn told(end: RowEnd) -> Value {
+        let row = RowResult { index: 7, item_id: Some("x".to_owned()), end };
+        serde_json::to_value(OperationItem::of(row, &Context::example())).unwrap()
+    }
+
+    #[test]
+    fn a_row_has_the_status_of_a_single_request() {
+        use crate::domain::program::{self, EnrolmentCounts};
+        let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
+        let enrolled = || Resource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
+        let row = told(RowEnd::Created(enrolled()));
+        assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(201)));
+        assert_eq!((&row["outcome"], &row["resource"]["employeesRegistered"]), (&json!("applied"), &json!(3)));
+        assert_eq!(told(RowEnd::Existing(enrolled()))["status"], 200);
+        for (fault, status, outcome) in [
+            (Fault::new(Code::ValidationFailed, "x"), 422, "not_applied"),
+            (Fault::unknown(Code::VendorTimeout, "x"), 504, "unknown"),
+            (Fault::new(Code::Skipped, "x"), 424, "not_applied"),
+        ] {
+            let row = told(RowEnd::Failed(fault));
+            assert_eq!((&row["status"], &row["outcome"]), (&json!(status), &json!(outcome)));
+            assert_eq!(row["problem"]["status"], status);
+            assert!(row.get("resource").is_none() && row.get("erased").is_none(), "{row}");
+        }
+    }
+
+    #[test]
+    fn what_was_erased_is_said_to_be_gone() {
+        let row = told(RowEnd::Created(Resource::Erased));
+        let expected = json!({ "index": 7, "itemId": "x", "status": 201, "outcome": "applied", "erased": true });
+        assert_eq!(row, expected);
+    }
+}

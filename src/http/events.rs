@@ -1,0 +1,106 @@
+//! `/operations/{id}/events`: how far an operation is, told as it changes (Server-Sent Events).
+//!
+//! Every event has the whole operation, so that one who comes late or again has missed nothing. The stream ends with the
+//! event that shows the operation ended, and when the listener is about to close.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::dto::operation::Operation;
+use super::problem::Refused;
+use super::request::{Asking, Id};
+use super::state::{App, place};
+use super::stopping::Stopping;
+use crate::dispatch::{Caller, OperationView};
+use crate::domain::ids::OperationId;
+
+/// Pause between two looks; the end is told at once.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often something is sent at least, so that nobody on the way takes the silence for an end.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// The id of the last event.
+const LAST: &str = "end";
+
+/// Follow an operation
+///
+/// Server-Sent Events named `progress`, each with the operation as `data`: one at once, one whenever something has changed,
+/// and the last when the operation has ended. A client that comes again with `Last-Event-ID: end`, as browsers do by
+/// themselves, is answered 204 as long as there is nothing more to tell.
+#[utoipa::path(
+    get, path = "/operations/{id}/events", operation_id = "followOperation", tag = "Operations",
+    params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
+    responses(
+        (status = 200, description = "Events until the operation has ended.", content_type = "text/event-stream", body = String, example = json!(example())),
+        (status = 204, description = "The client has seen the end already."),
+    ),
+)]
+pub(super) async fn follow(
+    State(app): State<App>,
+    Asking(caller): Asking,
+    Id(id): Id<OperationId>,
+    stopping: Stopping,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let first = app.gateway.operation(&caller, &id).await?;
+    let seen = headers.get("last-event-id").is_some_and(|last| last == LAST);
+    if seen && first.operation.state.ended() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let place = place(&app.watchers, "Too many operations are being followed.")?;
+    let watch =
+        Watch { app, caller, id, stopping, next: Some(first), told: String::new(), ended: false, _place: place };
+    let events = stream::unfold(watch, |mut watch| async move {
+        let event = watch.event().await?;
+        Some((Ok::<_, Infallible>(event), watch))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
+}
+
+struct Watch {
+    app: App,
+    caller: Caller,
+    id: OperationId,
+    stopping: Stopping,
+    /// What was seen and not told yet.
+    next: Option<OperationView>,
+    /// What was told last.
+    told: String,
+    ended: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Watch {
+    /// The next event; `None` at the end. Where the store fails, the client comes again and learns why.
+    async fn event(&mut self) -> Option<Event> {
+        while !self.ended {
+            let view = if let Some(view) = self.next.take() {
+                view
+            } else {
+                tokio::select! {
+                    view = self.app.gateway.operation_ended(&self.caller, &self.id, PAUSE) => view.ok()?,
+                    () = self.stopping.begun() => return None,
+                }
+            };
+            self.ended = view.operation.state.ended();
+            let document = serde_json::to_string(&Operation::from(view)).ok()?;
+            if document != self.told {
+                self.told.clone_from(&document);
+                let event = Event::default().event("progress").data(document);
+                return Some(if self.ended { event.id(LAST) } else { event });
+            }
+        }
+        None
+    }
+}
+
+fn example() -> String {
+    let operation = super::dto::operation::operation_example();
+    format!("event: progress\ndata: {operation}\n\n")
+}

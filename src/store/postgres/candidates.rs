@@ -1,0 +1,197 @@
+//! Candidates with what finds them and what makes them the same person: the statements that write, many rows at once.
+//!
+//! An identity is written under every key of the ring. A look-up before writing would not do, as it does where one thread
+//! writes: of two replicas that write under different keys each would look before the other has written. So the primary
+//! key decides, and as two rings always share a key that is in use, no two replicas can both win.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::error::Failed;
+use super::transaction::Hand;
+use crate::domain::candidate::Identity;
+use crate::domain::ids::CandidateId;
+use crate::store::StoreError;
+use crate::store::records::{CandidateRow, Records};
+use crate::store::seal::Blind;
+
+/// One form of an identity as it stands in its table, in the order in which all transactions write them, so that no two
+/// wait for each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Form {
+    pub(super) connection: String,
+    pub(super) kind: &'static str,
+    pub(super) blind: Blind,
+}
+
+/// Who holds an identity.
+#[derive(Debug, Clone)]
+pub(super) struct Holder {
+    pub(super) tenant: String,
+    pub(super) candidate: String,
+}
+
+/// Every form of these identities, each once, in the order of the identities.
+pub(super) fn forms(records: &Records, connection: &str, identities: &[Identity]) -> Vec<Form> {
+    let mut seen = HashSet::new();
+    let forms = identities.iter().flat_map(|identity| {
+        let (kind, _) = identity.parts();
+        let blinds = records.identity_forms(connection, identity).into_iter();
+        blinds.map(move |blind| Form { connection: connection.to_owned(), kind, blind })
+    });
+    forms.filter(|form| seen.insert(form.clone())).collect()
+}
+
+/// An identity that somebody wants.
+pub(super) struct Wish<'a> {
+    pub(super) form: &'a Form,
+    pub(super) tenant: &'a str,
+    pub(super) candidate: &'a str,
+}
+
+/// Writes the identities nobody holds; how many each candidate got. Waits for other transactions that are writing one of
+/// them.
+pub(super) async fn take_identities(
+    connection: &mut PgConnection,
+    mut wishes: Vec<Wish<'_>>,
+) -> Result<HashMap<String, usize>, Failed> {
+    wishes.sort_by(|one, other| one.form.cmp(other.form));
+    let taken: Vec<String> = sqlx::query_scalar(
+        "INSERT INTO identities (connection, kind, blind, tenant, candidate_id)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[])
+         ON CONFLICT (connection, kind, blind) DO NOTHING RETURNING candidate_id",
+    )
+    .bind(wishes.iter().map(|wish| wish.form.connection.as_str()).collect::<Vec<_>>())
+    .bind(wishes.iter().map(|wish| wish.form.kind).collect::<Vec<_>>())
+    .bind(wishes.iter().map(|wish| wish.form.blind).collect::<Vec<_>>())
+    .bind(wishes.iter().map(|wish| wish.tenant).collect::<Vec<_>>())
+    .bind(wishes.iter().map(|wish| wish.candidate).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let mut counts = HashMap::new();
+    for candidate in taken {
+        *counts.entry(candidate).or_insert(0) += 1;
+    }
+    Ok(counts)
+}
+
+/// Releases all identities of these candidates.
+pub(super) async fn release_identities(connection: &mut PgConnection, candidates: &[&str]) -> Result<(), Failed> {
+    sqlx::query("DELETE FROM identities WHERE candidate_id = ANY($1)").bind(candidates).execute(connection).await?;
+    Ok(())
+}
+
+/// Who holds each of these identities.
+pub(super) async fn holders(
+    connection: &mut PgConnection,
+    forms: &[&Form],
+) -> Result<HashMap<(String, String, Blind), Holder>, Failed> {
+    let rows = sqlx::query(
+        "SELECT held.connection, held.kind, held.blind, held.tenant, held.candidate_id
+         FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (connection, kind, blind)
+         JOIN identities held USING (connection, kind, blind)",
+    )
+    .bind(forms.iter().map(|form| form.connection.as_str()).collect::<Vec<_>>())
+    .bind(forms.iter().map(|form| form.kind).collect::<Vec<_>>())
+    .bind(forms.iter().map(|form| form.blind).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let holder = |row: PgRow| {
+        let form = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok((form, Holder { tenant: row.try_get(3)?, candidate: row.try_get(4)? }))
+    };
+    Ok(rows.into_iter().map(holder).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Sets the candidate's identities. One that is gone gets none.
+pub(super) async fn set_identities(
+    hand: &mut Hand<'_>,
+    id: &CandidateId,
+    identities: &[Identity],
+) -> Result<(), Failed> {
+    // Locked, so that it is not erased and no other identities are set before these are there.
+    let owner = sqlx::query("SELECT tenant, connection FROM candidates WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(id.as_str())
+        .fetch_optional(&mut *hand.connection)
+        .await?;
+    let Some(owner) = owner else { return Ok(()) };
+    let (tenant, connection): (String, String) = (owner.try_get(0)?, owner.try_get(1)?);
+    release_identities(hand.connection, &[id.as_str()]).await?;
+    let forms = forms(hand.records, &connection, identities);
+    let wishes = forms.iter().map(|form| Wish { form, tenant: &tenant, candidate: id.as_str() }).collect();
+    let taken = take_identities(hand.connection, wishes).await?;
+    if taken.get(id.as_str()).copied().unwrap_or(0) == forms.len() { Ok(()) } else { Err(StoreError::Conflict.into()) }
+}
+
+/// Writes new candidates and what finds them.
+pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
+    sqlx::query(
+        "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[])",
+    )
+    .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.connection.as_str()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.state).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.created).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.modified).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
+    .execute(&mut *connection)
+    .await?;
+    insert_lookups(connection, candidates).await
+}
+
+/// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
+pub(super) async fn update(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
+    let updated: HashSet<String> = sqlx::query_scalar(
+        "UPDATE candidates AS known SET state = told.state, modified = told.modified, sealed = told.sealed
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
+             AS told (id, tenant, state, modified, sealed)
+         WHERE known.id = told.id AND known.tenant = told.tenant RETURNING known.id",
+    )
+    .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.state).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.modified).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .collect();
+    let present: Vec<&CandidateRow> = candidates.iter().copied().filter(|row| updated.contains(&row.id)).collect();
+    let lookups = || present.iter().flat_map(|row| row.lookups.iter().map(|lookup| (row.id.as_str(), lookup)));
+    sqlx::query(
+        "DELETE FROM lookups WHERE candidate_id = ANY($1) AND (candidate_id, kind, blind) NOT IN (
+             SELECT * FROM unnest($2::text[], $3::text[], $4::bytea[]))",
+    )
+    .bind(present.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+    .bind(lookups().map(|(candidate, _)| candidate).collect::<Vec<_>>())
+    .bind(lookups().map(|(_, lookup)| lookup.kind).collect::<Vec<_>>())
+    .bind(lookups().map(|(_, lookup)| lookup.blind).collect::<Vec<_>>())
+    .execute(&mut *connection)
+    .await?;
+    insert_lookups(connection, &present).await
+}
+
+async fn insert_lookups(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
+    let lookups = || candidates.iter().flat_map(|row| row.lookups.iter().map(move |lookup| (row, lookup)));
+    sqlx::query(
+        "INSERT INTO lookups (candidate_id, kind, blind, tenant)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(lookups().map(|(row, _)| row.id.as_str()).collect::<Vec<_>>())
+    .bind(lookups().map(|(_, lookup)| lookup.kind).collect::<Vec<_>>())
+    .bind(lookups().map(|(_, lookup)| lookup.blind).collect::<Vec<_>>())
+    .bind(lookups().map(|(row, _)| row.tenant.as_str()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Identities and look-ups go with the candidate (`ON DELETE CASCADE`).
+pub(super) async fn erase(connection: &mut PgConnection, id: &str) -> Result<(), Failed> {
+    sqlx::query("DELETE FROM candidates WHERE id = $1").bind(id).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! Applies the changes of one commit.
+//!
+//! Changes to different tables do not depend on each other's order, so they are taken table by table, always in the same
+//! order of tables; within one, those that follow each other and are alike go in one statement. A bulk's outcomes are
+//! three statements, and not a few thousand.
+
+use std::collections::HashSet;
+use std::mem::discriminant;
+
+use super::error::Failed;
+use super::transaction::Hand;
+use super::{candidates, items, keys, operations, records};
+use crate::domain::candidate::Identity;
+use crate::domain::ids::CandidateId;
+use crate::domain::operation::{BulkOperation, ItemRef};
+use crate::store::records::{AssignmentRow, CandidateRow, IntentRow, ItemEndRow, RowChange};
+
+/// A change, taken apart where it touches two tables.
+enum Step<'a> {
+    Candidate(&'a CandidateRow),
+    Identities(&'a CandidateId, &'a [Identity]),
+    Erase(&'a str),
+    Assignment(&'a AssignmentRow),
+    Intent(&'a IntentRow),
+    Settled(&'a str),
+    KeyBound(&'a str, &'a str),
+    KeyAnswered(&'a str, &'a [u8]),
+    KeyOpen(&'a str),
+    KeyFreed(&'a str),
+    ItemClaimed(&'a ItemRef, &'a str, &'a [u8]),
+    ItemEnded(&'a ItemEndRow),
+    ItemSubjects(&'a ItemRef, &'a [u8]),
+    ItemWaiting(&'a ItemRef),
+    Operation(&'a BulkOperation),
+    Cancelling(&'a str),
+}
+
+/// What a step is about, within its table.
+#[derive(PartialEq, Eq, Hash)]
+enum About<'a> {
+    Record(&'a str),
+    Item(&'a ItemRef),
+}
+
+impl<'a> Step<'a> {
+    fn of(change: &'a RowChange) -> impl Iterator<Item = Self> {
+        let (step, more) = match change {
+            RowChange::Candidate(row) => (Self::Candidate(row), None),
+            RowChange::Identities(id, identities) => (Self::Identities(id, identities), None),
+            RowChange::EraseCandidate(id) => (Self::Erase(id.as_str()), Some(Self::Settled(id.as_str()))),
+            RowChange::Assignment(row) => (Self::Assignment(row), None),
+            RowChange::Intent(row) => (Self::Intent(row), None),
+            RowChange::Settled(record) => (Self::Settled(record), None),
+            RowChange::KeyBound(token, record) => (Self::KeyBound(token, record), None),
+            RowChange::KeyAnswered(token, sealed) => (Self::KeyAnswered(token, sealed), None),
+            RowChange::KeyOpen(token) => (Self::KeyOpen(token), None),
+            RowChange::KeyFreed(token) => (Self::KeyFreed(token), None),
+            RowChange::ItemClaimed(at, record, subjects) => (Self::ItemClaimed(at, record, subjects), None),
+            RowChange::ItemEnded(end) => (Self::ItemEnded(end), None),
+            RowChange::ItemSubjects(at, subjects) => (Self::ItemSubjects(at, subjects), None),
+            RowChange::ItemWaiting(at) => (Self::ItemWaiting(at), None),
+            RowChange::Operation(operation) => (Self::Operation(operation), None),
+            RowChange::OperationCancelling(id) => (Self::Cancelling(id.as_str()), None),
+        };
+        std::iter::once(step).chain(more)
+    }
+
+    /// The place of its table in the order.
+    fn table(&self) -> u8 {
+        match self {
+            Self::Operation(_) | Self::Cancelling(_) => 0,
+            Self::ItemClaimed(..) | Self::ItemEnded(_) | Self::ItemSubjects(..) | Self::ItemWaiting(_) => 1,
+            Self::KeyBound(..) | Self::KeyAnswered(..) | Self::KeyOpen(_) | Self::KeyFreed(_) => 2,
+            Self::Candidate(_) | Self::Identities(..) | Self::Erase(_) => 3,
+            Self::Assignment(_) => 4,
+            Self::Intent(_) | Self::Settled(_) => 5,
+        }
+    }
+
+    fn about(&self) -> About<'a> {
+        match self {
+            Self::Candidate(row) => About::Record(&row.id),
+            Self::Identities(id, _) => About::Record(id.as_str()),
+            Self::Assignment(row) => About::Record(&row.id),
+            Self::Intent(row) => About::Record(&row.record),
+            Self::Operation(operation) => About::Record(operation.id.as_str()),
+            Self::Erase(text)
+            | Self::Settled(text)
+            | Self::KeyBound(text, _)
+            | Self::KeyAnswered(text, _)
+            | Self::KeyOpen(text)
+            | Self::KeyFreed(text)
+            | Self::Cancelling(text) => About::Record(text),
+            Self::ItemClaimed(at, ..) | Self::ItemSubjects(at, _) | Self::ItemWaiting(at) => About::Item(at),
+            Self::ItemEnded(end) => About::Item(&end.at),
+        }
+    }
+}
+
+/// Applies all changes, or fails.
+pub(super) async fn apply(hand: &mut Hand<'_>, changes: impl Iterator<Item = &RowChange> + Send) -> Result<(), Failed> {
+    let mut steps: Vec<Step<'_>> = changes.flat_map(Step::of).collect();
+    // Stable, so that those to one table stay in their order.
+    steps.sort_by_key(Step::table);
+    for run in runs(&steps) {
+        together(hand, run).await?;
+    }
+    Ok(())
+}
+
+/// Steps that follow each other, are alike, and are each about something else: a statement that is given two rows for
+/// one takes any.
+fn runs<'s, 'a>(steps: &'s [Step<'a>]) -> Vec<&'s [Step<'a>]> {
+    let mut runs = Vec::new();
+    let (mut from, mut seen) = (0, HashSet::new());
+    for (at, step) in steps.iter().enumerate() {
+        let alike = steps.get(from).is_some_and(|first| discriminant(first) == discriminant(step));
+        if !alike || !seen.insert(step.about()) {
+            runs.push(&steps[from..at]);
+            from = at;
+            seen.clear();
+            seen.insert(step.about());
+        }
+    }
+    runs.push(&steps[from..]);
+    runs
+}
+
+/// What each step of a run has to say; all are of the same kind.
+macro_rules! rows {
+    ($run:expr, $step:pat => $row:expr) => {
+        $run.iter()
+            .filter_map(|step| match step {
+                $step => Some($row),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+}
+
+/// One statement where there is one for many; one after the other where that is rare.
+async fn together(hand: &mut Hand<'_>, run: &[Step<'_>]) -> Result<(), Failed> {
+    match run {
+        [] => Ok(()),
+        [Step::Candidate(_), ..] => {
+            candidates::update(hand.connection, &rows!(run, Step::Candidate(row) => *row)).await
+        }
+        [Step::Assignment(_), ..] => {
+            records::put_assignments(hand.connection, &rows!(run, Step::Assignment(row) => *row)).await
+        }
+        [Step::Intent(_), ..] => records::put_intents(hand, &rows!(run, Step::Intent(row) => *row)).await,
+        [Step::Settled(_), ..] => records::settle(hand.connection, &rows!(run, Step::Settled(record) => *record)).await,
+        [Step::ItemClaimed(..), ..] => {
+            let rows = rows!(run, Step::ItemClaimed(at, record, subjects) => (*at, *record, *subjects));
+            items::claim(hand.connection, &rows).await
+        }
+        [Step::ItemEnded(_), ..] => items::end(hand.connection, &rows!(run, Step::ItemEnded(end) => *end)).await,
+        [Step::ItemSubjects(..), ..] => {
+            let rows = rows!(run, Step::ItemSubjects(at, subjects) => (*at, *subjects));
+            items::remember(hand.connection, &rows).await
+        }
+        [Step::ItemWaiting(_), ..] => items::requeue(hand.connection, &rows!(run, Step::ItemWaiting(at) => *at)).await,
+        alone => {
+            for step in alone {
+                one(hand, step).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn one(hand: &mut Hand<'_>, step: &Step<'_>) -> Result<(), Failed> {
+    match step {
+        Step::Identities(id, identities) => candidates::set_identities(hand, id, identities).await,
+        Step::Erase(id) => candidates::erase(hand.connection, id).await,
+        Step::KeyBound(token, record) => keys::bind(hand.connection, token, record).await,
+        Step::KeyAnswered(token, sealed) => keys::answer(hand.connection, token, sealed).await,
+        Step::KeyOpen(token) => keys::open(hand.connection, token).await,
+        Step::KeyFreed(token) => keys::free(hand.connection, token).await,
+        Step::Operation(operation) => operations::put(hand.connection, operation).await,
+        Step::Cancelling(id) => operations::cancel(hand.connection, id).await,
+        // Those that go together.
+        Step::Candidate(_)
+        | Step::Assignment(_)
+        | Step::Intent(_)
+        | Step::Settled(_)
+        | Step::ItemClaimed(..)
+        | Step::ItemEnded(_)
+        | Step::ItemSubjects(..)
+        | Step::ItemWaiting(_) => Ok(()),
+    }
+}

@@ -1,0 +1,181 @@
+//! The rows of operations.
+
+use std::collections::HashSet;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row as _};
+
+use super::error::Failed;
+use crate::domain::operation::{ItemRef, ItemState};
+use crate::store::StoreError;
+use crate::store::records::{ItemEndRow, ItemRow, index_column};
+
+pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Result<(), Failed> {
+    sqlx::query(
+        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])",
+    )
+    .bind(rows.iter().map(|row| row.operation.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.index).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.state.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.record.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.request.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.secret.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.end.as_deref()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Those of the rows that are waiting, locked in order, so that they go on doing so.
+pub(super) async fn waiting(
+    connection: &mut PgConnection,
+    rows: impl Iterator<Item = &ItemRef> + Clone,
+) -> Result<HashSet<(String, u64)>, Failed> {
+    let found = sqlx::query(
+        "SELECT item.operation, item.position
+         FROM unnest($1::text[], $2::bigint[]) AS wanted (operation, position)
+         JOIN operation_items item USING (operation, position)
+         WHERE item.state = 'waiting' ORDER BY item.operation, item.position FOR UPDATE OF item",
+    )
+    .bind(rows.clone().map(|at| at.operation.as_str()).collect::<Vec<_>>())
+    .bind(rows.map(|at| index_column(at.index)).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let place = |row: PgRow| Ok((row.try_get(0)?, u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0)));
+    Ok(found.into_iter().map(place).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Rows that were cancelled meanwhile are not sent: then none of them is claimed.
+pub(super) async fn claim(connection: &mut PgConnection, rows: &[(&ItemRef, &str, &[u8])]) -> Result<(), Failed> {
+    let claimed = sqlx::query(
+        "UPDATE operation_items AS item SET state = 'claimed', record = claim.record, subjects = claim.subjects,
+             secret = NULL
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[]) AS claim (operation, position, record, subjects)
+         WHERE item.operation = claim.operation AND item.position = claim.position AND item.state = 'waiting'",
+    )
+    .bind(rows.iter().map(|(at, ..)| at.operation.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(at, ..)| index_column(at.index)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, record, _)| *record).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(.., subjects)| *subjects).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    if claimed.rows_affected() == rows.len() as u64 { Ok(()) } else { Err(StoreError::Withdrawn.into()) }
+}
+
+pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> Result<(), Failed> {
+    sqlx::query(
+        "UPDATE operation_items AS item SET state = told.state, record = coalesce(told.record, item.record),
+             ended = told.ended, secret = CASE WHEN told.keeps_secret THEN item.secret END
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::boolean[])
+             AS told (operation, position, state, record, ended, keeps_secret, only_waiting)
+         WHERE item.operation = told.operation AND item.position = told.position
+           AND (NOT told.only_waiting OR item.state = 'waiting')",
+    )
+    .bind(rows.iter().map(|row| row.at.operation.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| index_column(row.at.index)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.state).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.record.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.end.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.keeps_secret).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.only_waiting).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemRef, &[u8])]) -> Result<(), Failed> {
+    sqlx::query(
+        "UPDATE operation_items AS item SET subjects = told.subjects
+         FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (operation, position, subjects)
+         WHERE item.operation = told.operation AND item.position = told.position",
+    )
+    .bind(rows.iter().map(|(at, _)| at.operation.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(at, _)| index_column(at.index)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, subjects)| *subjects).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemRef]) -> Result<(), Failed> {
+    sqlx::query(
+        "UPDATE operation_items AS item SET state = 'waiting', record = NULL, ended = NULL
+         FROM unnest($1::text[], $2::bigint[]) AS told (operation, position)
+         WHERE item.operation = told.operation AND item.position = told.position",
+    )
+    .bind(rows.iter().map(|at| at.operation.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|at| index_column(at.index)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str) -> Result<u64, Failed> {
+    let skip = "UPDATE operation_items SET state = 'skipped' WHERE operation = $1 AND state = 'waiting'";
+    Ok(sqlx::query(skip).bind(operation).execute(connection).await?.rows_affected())
+}
+
+pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<(), Failed> {
+    sqlx::query(
+        "UPDATE operation_items SET
+             record = CASE WHEN state = 'unknown' THEN record END,
+             subjects = CASE WHEN state = 'unknown' THEN subjects END,
+             state = 'waiting', ended = NULL
+         WHERE operation = $1 AND state IN ('not_applied', 'skipped', 'unknown')",
+    )
+    .bind(operation)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// An operation's rows in these states (all if empty) from this position on, in order.
+pub(super) async fn list(
+    pool: &PgPool,
+    operation: &str,
+    states: &[ItemState],
+    from: u64,
+    limit: usize,
+) -> Result<Vec<ItemRow>, sqlx::Error> {
+    let query = if states.is_empty() {
+        sqlx::query(
+            "SELECT operation, position, state, record, request, secret, ended FROM operation_items
+             WHERE operation = $1 AND position >= $2 ORDER BY position LIMIT $3",
+        )
+    } else {
+        sqlx::query(
+            "SELECT operation, position, state, record, request, secret, ended FROM operation_items
+             WHERE operation = $1 AND position >= $2 AND state = ANY($4) ORDER BY position LIMIT $3",
+        )
+    };
+    let query = query.bind(operation).bind(index_column(from)).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let query = if states.is_empty() {
+        query
+    } else {
+        query.bind(states.iter().map(|state| state.as_str()).collect::<Vec<_>>())
+    };
+    query.fetch_all(pool).await?.into_iter().map(|row| item_row(&row)).collect()
+}
+
+/// The stored values, each row's one after the other, with the row's position.
+pub(super) async fn subjects(pool: &PgPool, operation: &str) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT position, subjects FROM operation_items WHERE operation = $1 AND subjects IS NOT NULL ORDER BY position",
+    )
+    .bind(operation)
+    .fetch_all(pool)
+    .await
+}
+
+fn item_row(row: &PgRow) -> Result<ItemRow, sqlx::Error> {
+    Ok(ItemRow {
+        operation: row.try_get(0)?,
+        index: row.try_get(1)?,
+        state: row.try_get(2)?,
+        record: row.try_get(3)?,
+        request: row.try_get(4)?,
+        secret: row.try_get(5)?,
+        end: row.try_get(6)?,
+    })
+}

@@ -1,0 +1,132 @@
+//! Idempotency keys.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::error::Failed;
+use super::transaction::Hand;
+use crate::domain::journal::KeyRef;
+use crate::store::KeyTaken;
+use crate::store::records::{KeyRow, StoredKey};
+use crate::store::seal::Blind;
+
+/// Most keys forgotten in one transaction.
+const AT_ONCE: i64 = 5_000;
+
+/// Takes a key, or says why not.
+///
+/// Whoever takes a key holds a lock on every form of it: among replicas that write under different keys of one ring, the
+/// primary key alone would let two of them begin. The lock goes with the transaction; a transaction has one such set of
+/// locks and takes it in order, so no two wait for each other.
+pub(super) async fn take(hand: &mut Hand<'_>, claim: &KeyRow, take: i64) -> Result<KeyTaken, Failed> {
+    sqlx::query("SELECT pg_advisory_xact_lock(form) FROM unnest($1::bigint[]) AS wanted (form)")
+        .bind(locks(&claim.scopes))
+        .execute(&mut *hand.connection)
+        .await?;
+    // The row is locked too: what became of an earlier use may be written by whoever settled it, who has no such lock.
+    let stored = sqlx::query(
+        "SELECT scope, token, fingerprint,
+                owner IS NOT NULL AND owner NOT IN (SELECT id FROM instances WHERE ended), record, sealed
+         FROM idempotency_keys WHERE scope = ANY($1) AND expires > $2 FOR UPDATE",
+    )
+    .bind(&claim.scopes)
+    .bind(claim.now)
+    .fetch_optional(&mut *hand.connection)
+    .await?;
+    let Some(stored) = stored else {
+        return begin(hand, claim, take).await;
+    };
+    let stored = stored_key(&stored)?;
+    let taken = hand.records.key_taken(claim, &stored)?;
+    if let KeyTaken::Open(key, _) = &taken {
+        sqlx::query("UPDATE idempotency_keys SET owner = $2, token = $3, take = $4 WHERE scope = $1")
+            .bind(stored.scope)
+            .bind(hand.instance)
+            .bind(&key.token)
+            .bind(take)
+            .execute(&mut *hand.connection)
+            .await?;
+    }
+    Ok(taken)
+}
+
+/// The first form is the one to write; a forgotten use of the same key makes way.
+async fn begin(hand: &mut Hand<'_>, claim: &KeyRow, take: i64) -> Result<KeyTaken, Failed> {
+    sqlx::query(
+        "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, take, expires)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (scope) DO UPDATE SET tenant = excluded.tenant, token = excluded.token,
+             fingerprint = excluded.fingerprint, owner = excluded.owner, take = excluded.take, record = NULL,
+             sealed = NULL, expires = excluded.expires",
+    )
+    .bind(claim.scopes.first())
+    .bind(&claim.tenant)
+    .bind(&claim.token)
+    .bind(claim.fingerprint)
+    .bind(hand.instance)
+    .bind(take)
+    .bind(claim.expires)
+    .execute(&mut *hand.connection)
+    .await?;
+    Ok(KeyTaken::New(KeyRef { scope: claim.scope.clone(), token: claim.token.clone() }))
+}
+
+/// The names of the locks, in order. Two keys that share one by chance wait for each other and nothing else.
+fn locks(scopes: &[Blind]) -> Vec<i64> {
+    let mut locks: Vec<i64> =
+        scopes.iter().filter_map(|scope| scope.first_chunk().copied().map(i64::from_be_bytes)).collect();
+    locks.sort_unstable();
+    locks
+}
+
+fn stored_key(row: &PgRow) -> Result<StoredKey, sqlx::Error> {
+    Ok(StoredKey {
+        scope: row.try_get(0)?,
+        token: row.try_get(1)?,
+        fingerprint: row.try_get(2)?,
+        running: row.try_get(3)?,
+        record: row.try_get(4)?,
+        answer: row.try_get(5)?,
+    })
+}
+
+pub(super) async fn bind(connection: &mut PgConnection, token: &str, record: &str) -> Result<(), Failed> {
+    let query = sqlx::query("UPDATE idempotency_keys SET record = $2 WHERE token = $1").bind(token).bind(record);
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// The first answer stands.
+pub(super) async fn answer(connection: &mut PgConnection, token: &str, sealed: &[u8]) -> Result<(), Failed> {
+    sqlx::query("UPDATE idempotency_keys SET owner = NULL, sealed = $2 WHERE token = $1 AND sealed IS NULL")
+        .bind(token)
+        .bind(sealed)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn open(connection: &mut PgConnection, token: &str) -> Result<(), Failed> {
+    sqlx::query("UPDATE idempotency_keys SET owner = NULL WHERE token = $1").bind(token).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn free(connection: &mut PgConnection, token: &str) -> Result<(), Failed> {
+    let query = sqlx::query("DELETE FROM idempotency_keys WHERE token = $1 AND sealed IS NULL").bind(token);
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Forgets a part of what has expired; how many, and whether there may be more.
+pub(super) async fn purge(connection: &mut PgConnection, now: i64) -> Result<(u64, bool), Failed> {
+    let over = sqlx::query(
+        "DELETE FROM idempotency_keys WHERE scope IN (
+             SELECT scope FROM idempotency_keys WHERE expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(now)
+    .bind(AT_ONCE)
+    .execute(connection)
+    .await?
+    .rows_affected();
+    Ok((over, over >= AT_ONCE.unsigned_abs()))
+}

@@ -1,0 +1,96 @@
+//! The lanes of this instance: each transaction has one for itself (`migrations/0001_start.sql` says what for).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::connect::{LANES, WAIT};
+use super::error::Failed;
+use crate::store::StoreError;
+
+/// Lanes that are free.
+pub(super) struct Lanes {
+    free: Arc<Mutex<Vec<Lane>>>,
+    places: Arc<Semaphore>,
+}
+
+/// One lane, and the number of its last transaction.
+struct Lane {
+    number: i32,
+    receipt: i64,
+}
+
+/// A lane on loan; it goes back when dropped.
+pub(super) struct Loan {
+    lane: Option<Lane>,
+    free: Arc<Mutex<Vec<Lane>>>,
+    // Last, so given up last: whoever gets the place finds the lane back.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        let free = (0..LANES).map(|number| Lane { number: i32::from(number), receipt: 0 }).collect();
+        Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(usize::from(LANES))) }
+    }
+
+    pub(super) async fn lend(&self) -> Result<Loan, StoreError> {
+        let place = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
+        let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
+        let lane = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Ok(Loan { lane, free: Arc::clone(&self.free), _place: place })
+    }
+}
+
+impl Loan {
+    /// Begins the lane's next transaction, before anything else in it; [`StoreError::Ended`] if the instance has ended.
+    pub(super) async fn enter(&mut self, connection: &mut PgConnection, instance: &str) -> Result<(), Failed> {
+        let lane = self.lane.as_mut().ok_or_else(busy)?;
+        lane.receipt += 1;
+        let entered = sqlx::query("UPDATE lanes SET receipt = $3 WHERE instance = $1 AND lane = $2 AND NOT ended")
+            .bind(instance)
+            .bind(lane.number)
+            .bind(lane.receipt)
+            .execute(connection)
+            .await?;
+        if entered.rows_affected() == 0 { Err(StoreError::Ended.into()) } else { Ok(()) }
+    }
+
+    /// Whether the lane's last transaction was committed. Waits for it where the server is still at it: the transaction
+    /// holds the row.
+    pub(super) async fn committed(&self, pool: &PgPool, instance: &str) -> Result<bool, Failed> {
+        let lane = self.lane.as_ref().ok_or_else(busy)?;
+        let receipt: Option<i64> =
+            sqlx::query_scalar("SELECT receipt FROM lanes WHERE instance = $1 AND lane = $2 FOR UPDATE")
+                .bind(instance)
+                .bind(lane.number)
+                .fetch_optional(pool)
+                .await?;
+        // The row goes only with an instance that has ended and that nothing points to any more.
+        let receipt = receipt.ok_or(StoreError::Ended)?;
+        Ok(receipt == lane.receipt)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).extend(self.lane.take());
+    }
+}
+
+fn busy() -> StoreError {
+    StoreError::Unavailable("too many transactions at the same time".to_owned())
+}
+
+/// The lanes of a new instance.
+pub(super) async fn make(connection: &mut PgConnection, instance: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO lanes (instance, lane, receipt, ended) SELECT $1, lane, 0, false FROM generate_series(0, $2) lane",
+    )
+    .bind(instance)
+    .bind(i32::from(LANES) - 1)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The store in a PostgreSQL database that several processes share.
+//!
+//! Each of them is an instance that lives as long as it beats. A transaction is let in only while its instance counts as
+//! living (`lanes.rs`), so what another instance took over is never written by the first owner as well. What is written is
+//! sealed before it gets here (`records`); this engine never sees a person.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::records::{Records, SealedRow};
+use super::{Claim, Keyring, Store as _, StoreError};
+use crate::domain::environment::Environment;
+use crate::secret::Secret;
+
+mod candidates;
+mod changes;
+mod claims;
+mod connect;
+mod error;
+mod instances;
+mod items;
+mod keys;
+mod lanes;
+mod operations;
+mod query;
+mod records;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use claims::Claimed;
+use connect::PATIENCE;
+use error::{Advice, Failed, advice, silent};
+use instances::{Loose, LooseEnds};
+use transaction::{Hand, Working, Writer};
+
+/// Times a claim is made again because whoever held the identities was erased in the moment between.
+const CLAIMS: usize = 3;
+
+/// The store in a PostgreSQL database.
+pub struct PostgresStore {
+    records: Arc<Records>,
+    pool: PgPool,
+    pulse: PgPool,
+    writer: Arc<Writer>,
+    loose: Arc<LooseEnds>,
+    /// Times a turn or a key was taken.
+    takes: AtomicI64,
+}
+
+impl PostgresStore {
+    /// The store at this address, to look at: every write is refused, as by an instance that has ended. An older schema
+    /// is brought up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the database cannot be reached, its schema belongs to another program or was written
+    /// by a newer version; [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
+    pub async fn open(url: &Secret, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+        let options = connect::options(url)?;
+        let records = Arc::new(Records::new(keyring, environment));
+        let mut connection = connect::first(&options).await?;
+        schema::prepare(&mut connection, &records).await?;
+        let pool = connect::pool(&options);
+        let writer = Arc::new(Writer::new(pool.clone(), Arc::clone(&records)));
+        let (pulse, loose) = (connect::pulse(&options), Arc::default());
+        Ok(Self { records, pool, pulse, writer, loose, takes: AtomicI64::new(0) })
+    }
+
+    /// The store at this address, for a process that serves from it.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`], and [`StoreError::Unavailable`] if the key to write with is new to another process that
+    /// serves from it.
+    pub async fn open_to_serve(url: &Secret, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+        let store = Self::open(url, keyring, environment).await?;
+        let mut connection = connect::first(&connect::options(url)?).await?;
+        schema::enlist(&mut connection, &store.records).await?;
+        Ok(store)
+    }
+
+    /// Writes as a whole, or not at all.
+    async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'a> Fn(Hand<'a>) -> Working<'a, T> + Send + Sync + 'static,
+    {
+        self.writer.run(work).await
+    }
+
+    async fn read<'a, T, R>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
+    where
+        R: Future<Output = Result<T, sqlx::Error>>,
+    {
+        self.asked(&self.pool, PATIENCE, read).await
+    }
+
+    /// Asks, and asks again where the connection was lost: that the server was restarted is not noticed otherwise. For
+    /// what may be done twice.
+    async fn asked<'a, T, R, E>(
+        &self,
+        pool: &'a PgPool,
+        patience: Duration,
+        ask: impl Fn(&'a PgPool) -> R,
+    ) -> Result<T, StoreError>
+    where
+        R: Future<Output = Result<T, E>>,
+        Failed: From<E>,
+    {
+        let asking = async {
+            loop {
+                match ask(pool).await.map_err(Failed::from) {
+                    Err(Failed::Sql(error)) if advice(&error) == Advice::Elsewhere => self.writer.pause(1).await,
+                    done => return done,
+                }
+            }
+        };
+        Ok(tokio::time::timeout(patience, asking).await.map_err(|_| silent())??)
+    }
+
+    fn open_all<T>(
+        &self,
+        rows: &[SealedRow],
+        open: fn(&Records, &SealedRow) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        rows.iter().map(|row| open(&self.records, row)).collect()
+    }
+
+    /// Numbers the times this instance takes a turn or a key, so that one whose answer was lost can be told from the next.
+    fn next_take(&self) -> i64 {
+        self.takes.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Gives back what this instance may hold without knowing, by itself, as soon as the database can be reached.
+    fn tie_up(&self) {
+        let loose: Arc<[Loose]> = self.loose.take().into();
+        if loose.is_empty() {
+            return;
+        }
+        let (writer, ends) = (Arc::clone(&self.writer), Arc::clone(&self.loose));
+        tokio::spawn(async move {
+            let work = Arc::clone(&loose);
+            let tied = writer.run(move |mut hand| {
+                let work = Arc::clone(&work);
+                Box::pin(async move { instances::tie_up(&mut hand, &work).await })
+            });
+            if tied.await.is_err_and(|error| !matches!(error, StoreError::Ended)) {
+                ends.add(loose.iter().cloned());
+            }
+        });
+    }
+
+    /// What was claimed, in the words of the trait; nothing if the holders have gone meanwhile.
+    ///
+    /// Holders are read after the transaction: their records are long, and a process that is suspended while it receives
+    /// them would keep its lane, which no limit of the server ends.
+    async fn claimed(&self, tenant: &str, claimed: Claimed) -> Result<Option<Claim>, StoreError> {
+        Ok(match claimed {
+            Claimed::Written => Some(Claim::Claimed),
+            Claimed::HeldByOthers => Some(Claim::HeldByOthers),
+            Claimed::Withdrawn => Some(Claim::Withdrawn),
+            Claimed::Held(ids) => {
+                let held = self.candidates_by_id(tenant, &ids).await?;
+                (!held.is_empty()).then_some(Claim::Held(held))
+            }
+        })
+    }
+}

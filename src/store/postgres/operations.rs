@@ -1,0 +1,239 @@
+//! Operations; their rows are in `items.rs`.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row as _};
+
+use super::error::Failed;
+use super::transaction::Hand;
+use super::{items, keys};
+use crate::domain::ids::OperationId;
+use crate::domain::journal::Answer;
+use crate::domain::operation::{BulkOperation, Progress};
+use crate::store::records::{KeyRow, OperationRow};
+use crate::store::{Accepted, KeyTaken, Page};
+
+/// Most operations removed in one transaction: each takes its rows with it.
+const AT_ONCE: i64 = 16;
+
+/// Sorts after every id.
+const AFTER_ALL: &str = "~";
+
+pub(super) async fn open(hand: &mut Hand<'_>, operation: &BulkOperation) -> Result<(), Failed> {
+    let row = OperationRow::of(operation);
+    sqlx::query(
+        "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,
+             total, created, started, finished, request_id, traceparent, owner)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+    )
+    .bind(row.id)
+    .bind(row.tenant)
+    .bind(row.client)
+    .bind(row.kind)
+    .bind(row.connection)
+    .bind(row.strict)
+    .bind(row.fail_on_errors)
+    .bind(row.state)
+    .bind(row.cancelling)
+    .bind(row.total)
+    .bind(row.created)
+    .bind(row.started)
+    .bind(row.finished)
+    .bind(row.request_id)
+    .bind(row.traceparent)
+    .bind(hand.instance)
+    .execute(&mut *hand.connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn cancel(connection: &mut PgConnection, id: &str) -> Result<(), Failed> {
+    let cancel = "UPDATE operations SET cancelling = true WHERE id = $1 AND state IN ('queued', 'running')";
+    sqlx::query(cancel).bind(id).execute(connection).await?;
+    Ok(())
+}
+
+/// What can change of an operation. A wish to cancel, once there, is taken back by [`requeue`] only.
+pub(super) async fn put(connection: &mut PgConnection, operation: &BulkOperation) -> Result<(), Failed> {
+    let row = OperationRow::of(operation);
+    sqlx::query(
+        "UPDATE operations SET connection = $2, fail_on_errors = $3, state = $4, total = $5, started = $6,
+             finished = $7 WHERE id = $1",
+    )
+    .bind(row.id)
+    .bind(row.connection)
+    .bind(row.fail_on_errors)
+    .bind(row.state)
+    .bind(row.total)
+    .bind(row.started)
+    .bind(row.finished)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Queues the operation, unless its key says otherwise.
+pub(super) async fn accept(
+    hand: &mut Hand<'_>,
+    operation: &BulkOperation,
+    key: Option<&KeyRow>,
+    take: i64,
+) -> Result<Accepted, Failed> {
+    let accepted = match key {
+        None => Accepted::New,
+        Some(claim) => match keys::take(hand, claim, take).await? {
+            KeyTaken::Different => Accepted::Different,
+            KeyTaken::Answered(answer) => match *answer {
+                Answer::Operation(id) => Accepted::Earlier(id),
+                _ => Accepted::Different,
+            },
+            KeyTaken::New(key) | KeyTaken::Open(key, _) => {
+                let sealed = hand.records.answer(&key, Answer::Operation(operation.id.clone()))?;
+                keys::answer(hand.connection, &key.token, &sealed).await?;
+                Accepted::New
+            }
+            KeyTaken::Running => Accepted::Running,
+        },
+    };
+    match accepted {
+        Accepted::New => put(hand.connection, operation).await?,
+        Accepted::Earlier(_) | Accepted::Different | Accepted::Running => {
+            discard(hand.connection, &operation.id).await?;
+        }
+    }
+    Ok(accepted)
+}
+
+/// The rows go with it (`ON DELETE CASCADE`).
+pub(super) async fn discard(connection: &mut PgConnection, id: &OperationId) -> Result<(), Failed> {
+    sqlx::query("DELETE FROM operations WHERE id = $1").bind(id.as_str()).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn requeue(connection: &mut PgConnection, id: &str) -> Result<(), Failed> {
+    let queued = sqlx::query(
+        "UPDATE operations SET state = 'queued', cancelling = false, finished = NULL
+         WHERE id = $1 AND state IN ('completed', 'cancelled')",
+    )
+    .bind(id)
+    .execute(&mut *connection)
+    .await?;
+    if queued.rows_affected() == 0 { Ok(()) } else { items::requeue_ended(connection, id).await }
+}
+
+/// Removes a part of what ended before; how many, and whether there may be more. What another replica is removing at the
+/// moment is left to it.
+pub(super) async fn purge(connection: &mut PgConnection, finished: i64) -> Result<(u64, bool), Failed> {
+    let over = sqlx::query(
+        "DELETE FROM operations WHERE id IN (
+             SELECT id FROM operations WHERE finished < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(finished)
+    .bind(AT_ONCE)
+    .execute(connection)
+    .await?
+    .rows_affected();
+    Ok((over, over >= AT_ONCE.unsigned_abs()))
+}
+
+/// Removes a part of what nobody receives any more; whether there may be more.
+pub(super) async fn purge_abandoned(connection: &mut PgConnection) -> Result<bool, Failed> {
+    let abandoned = sqlx::query(
+        "DELETE FROM operations WHERE id IN (
+             SELECT id FROM operations
+             WHERE state = 'receiving' AND owner IN (SELECT id FROM instances WHERE ended)
+             LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(AT_ONCE)
+    .execute(connection)
+    .await?
+    .rows_affected();
+    Ok(abandoned >= AT_ONCE.unsigned_abs())
+}
+
+pub(super) async fn one(
+    pool: &PgPool,
+    tenant: &str,
+    id: &str,
+) -> Result<Option<(OperationRow, Progress)>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
+                started, finished, request_id, traceparent
+         FROM operations WHERE id = $1 AND tenant = $2",
+    )
+    .bind(id)
+    .bind(tenant)
+    .fetch_optional(pool)
+    .await?;
+    let rows = row.iter().map(operation_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(with_progress(pool, rows).await?.pop())
+}
+
+pub(super) async fn page(
+    pool: &PgPool,
+    tenant: &str,
+    page: &Page,
+) -> Result<Vec<(OperationRow, Progress)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
+                started, finished, request_id, traceparent
+         FROM operations WHERE tenant = $1 AND state <> 'receiving' AND id < $2 ORDER BY id DESC LIMIT $3",
+    )
+    .bind(tenant)
+    .bind(page.after.as_deref().unwrap_or(AFTER_ALL))
+    .bind(i64::try_from(page.limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    with_progress(pool, rows.iter().map(operation_row).collect::<Result<_, _>>()?).await
+}
+
+pub(super) async fn unfinished(pool: &PgPool, limit: usize) -> Result<Vec<OperationRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
+                started, finished, request_id, traceparent
+         FROM operations WHERE state IN ('queued', 'running') ORDER BY id LIMIT $1",
+    )
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(operation_row).collect()
+}
+
+async fn with_progress(pool: &PgPool, rows: Vec<OperationRow>) -> Result<Vec<(OperationRow, Progress)>, sqlx::Error> {
+    let counts: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT operation, state, count(*) FROM operation_items WHERE operation = ANY($1) GROUP BY operation, state",
+    )
+    .bind(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    let mut by_operation: HashMap<String, Vec<(String, i64)>> = HashMap::new();
+    for (operation, state, count) in counts {
+        by_operation.entry(operation).or_default().push((state, count));
+    }
+    let told = rows.into_iter().map(|row| {
+        let progress = row.progress(by_operation.remove(&row.id).unwrap_or_default());
+        (row, progress)
+    });
+    Ok(told.collect())
+}
+
+fn operation_row(row: &PgRow) -> Result<OperationRow, sqlx::Error> {
+    Ok(OperationRow {
+        id: row.try_get(0)?,
+        tenant: row.try_get(1)?,
+        client: row.try_get(2)?,
+        kind: row.try_get(3)?,
+        connection: row.try_get(4)?,
+        strict: row.try_get(5)?,
+        fail_on_errors: row.try_get(6)?,
+        state: row.try_get(7)?,
+        cancelling: row.try_get(8)?,
+        total: row.try_get(9)?,
+        created: row.try_get(10)?,
+        started: row.try_get(11)?,
+        finished: row.try_get(12)?,
+        request_id: row.try_get(13)?,
+        traceparent: row.try_get(14)?,
+    })
+}

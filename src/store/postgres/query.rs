@@ -1,0 +1,203 @@
+//! The statements that read. They answer sealed rows; nothing is opened here.
+
+use std::collections::BTreeSet;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row as _};
+
+use crate::domain::candidate::Identity;
+use crate::store::records::{Records, SealedRow, assignment_state};
+use crate::store::seal::Blind;
+use crate::store::{AssignmentFilter, Page, Unsettled};
+
+type Read<T> = Result<T, sqlx::Error>;
+
+/// Sorts after every id.
+const AFTER_ALL: &str = "~";
+
+/// Fails if the schema cannot be read.
+pub(super) async fn ping(pool: &PgPool) -> Read<()> {
+    sqlx::query("SELECT count(*) FROM keys").execute(pool).await.map(|_| ())
+}
+
+/// The tenant's candidates with these ids, in the order of the ids.
+pub(super) async fn candidates_by_id(pool: &PgPool, tenant: &str, ids: &[String]) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query(
+        "SELECT id, tenant, connection, sealed FROM unnest($2::text[]) WITH ORDINALITY AS wanted (id, place)
+         JOIN candidates USING (id) WHERE tenant = $1 ORDER BY place",
+    );
+    sealed(&rows.bind(tenant).bind(ids).fetch_all(pool).await?)
+}
+
+pub(super) async fn candidate(pool: &PgPool, tenant: &str, id: &str) -> Read<Option<SealedRow>> {
+    let row = sqlx::query("SELECT id, tenant, connection, sealed FROM candidates WHERE id = $1 AND tenant = $2");
+    row.bind(id).bind(tenant).fetch_optional(pool).await?.as_ref().map(sealed_row).transpose()
+}
+
+/// The tenant's candidates with this identity: as it stands in the record, or as it is claimed.
+pub(super) async fn candidates(
+    pool: &PgPool,
+    records: &Records,
+    tenant: &str,
+    at: Option<&str>,
+    identity: &Identity,
+) -> Read<Vec<SealedRow>> {
+    let (kind, _) = identity.parts();
+    let names = match at {
+        Some(at) => vec![at.to_owned()],
+        None => connections(pool).await?,
+    };
+    let claimed = || {
+        names.iter().flat_map(|name| records.identity_forms(name, identity).into_iter().map(move |form| (name, form)))
+    };
+    let ids: Vec<String> = sqlx::query_scalar(
+        "SELECT candidate_id FROM lookups WHERE tenant = $1 AND kind = $2 AND blind = ANY($3)
+         UNION
+         SELECT candidate_id FROM unnest($4::text[], $5::bytea[]) AS wanted (connection, blind)
+             JOIN identities USING (connection, blind) WHERE kind = $2 AND tenant = $1",
+    )
+    .bind(tenant)
+    .bind(kind)
+    .bind(records.lookup_forms(tenant, identity))
+    .bind(claimed().map(|(name, _)| name.as_str()).collect::<Vec<_>>())
+    .bind(claimed().map(|(_, form)| form).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    let ids: Vec<String> = ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let mut found = candidates_by_id(pool, tenant, &ids).await?;
+    found.retain(|row| at.is_none_or(|at| row.connection == at));
+    Ok(found)
+}
+
+/// Every connection that has identities: one step in the primary key for each, where `DISTINCT` would walk all of it.
+async fn connections(pool: &PgPool) -> Read<Vec<String>> {
+    sqlx::query_scalar(
+        "WITH RECURSIVE step (name) AS (
+             SELECT min(connection) FROM identities
+             UNION ALL
+             SELECT (SELECT min(connection) FROM identities WHERE connection > name) FROM step WHERE name IS NOT NULL
+         )
+         SELECT name FROM step WHERE name IS NOT NULL",
+    )
+    .fetch_all(pool)
+    .await
+}
+
+pub(super) async fn assignment(pool: &PgPool, tenant: &str, id: &str) -> Read<Option<SealedRow>> {
+    let row = sqlx::query("SELECT id, tenant, connection, sealed FROM assignments WHERE id = $1 AND tenant = $2");
+    row.bind(id).bind(tenant).fetch_optional(pool).await?.as_ref().map(sealed_row).transpose()
+}
+
+pub(super) async fn assignments_by_id(pool: &PgPool, tenant: &str, ids: &[String]) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query("SELECT id, tenant, connection, sealed FROM assignments WHERE id = ANY($2) AND tenant = $1");
+    sealed(&rows.bind(tenant).bind(ids).fetch_all(pool).await?)
+}
+
+/// The tenant's assignments of a subject in any of its forms, newest first.
+pub(super) async fn bookings(pool: &PgPool, tenant: &str, at: &str, subject: &[Blind]) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query(
+        "SELECT id, tenant, connection, sealed FROM assignments
+         WHERE connection = $1 AND subject = ANY($2) AND tenant = $3 ORDER BY id DESC",
+    );
+    sealed(&rows.bind(at).bind(subject).bind(tenant).fetch_all(pool).await?)
+}
+
+/// Whether there is an assignment of a subject in any of its forms, whoever's.
+pub(super) async fn subject_known(pool: &PgPool, at: &str, subject: &[Blind]) -> Read<bool> {
+    let known = "SELECT EXISTS (SELECT 1 FROM assignments WHERE connection = $1 AND subject = ANY($2))";
+    sqlx::query_scalar(known).bind(at).bind(subject).fetch_one(pool).await
+}
+
+/// A part of the tenant's assignments, newest first: the ids are in order of creation (UUID version 7).
+///
+/// Two statements, since one plan does not suit both: a candidate has few assignments, a tenant has many.
+pub(super) async fn assignments(
+    pool: &PgPool,
+    tenant: &str,
+    filter: &AssignmentFilter,
+    page: &Page,
+) -> Read<Vec<SealedRow>> {
+    let AssignmentFilter { candidate, assessment, connection, state } = filter;
+    // No text of ours holds a NUL, which the server would refuse as a fault.
+    let texts = [assessment, connection, &page.after];
+    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        return Ok(Vec::new());
+    }
+    let query = match candidate {
+        None => sqlx::query(
+            "SELECT id, tenant, connection, sealed FROM assignments
+             WHERE tenant = $1 AND id < $2 AND ($3::text IS NULL OR assessment_ref = $3 OR assessment = $3)
+               AND ($4::text IS NULL OR connection = $4) AND ($5::text IS NULL OR state = $5)
+             ORDER BY id DESC LIMIT $6",
+        ),
+        Some(_) => sqlx::query(
+            "SELECT id, tenant, connection, sealed FROM assignments
+             WHERE tenant = $1 AND id < $2 AND ($3::text IS NULL OR assessment_ref = $3 OR assessment = $3)
+               AND ($4::text IS NULL OR connection = $4) AND ($5::text IS NULL OR state = $5) AND candidate_id = $7
+             ORDER BY id DESC LIMIT $6",
+        ),
+    };
+    let query = query
+        .bind(tenant)
+        .bind(page.after.as_deref().unwrap_or(AFTER_ALL))
+        .bind(assessment)
+        .bind(connection)
+        .bind(state.map(assignment_state))
+        .bind(i64::try_from(page.limit).unwrap_or(i64::MAX));
+    let query = match candidate {
+        None => query,
+        Some(id) => query.bind(id.as_str()),
+    };
+    sealed(&query.fetch_all(pool).await?)
+}
+
+pub(super) async fn intent(pool: &PgPool, record: &str) -> Read<Option<SealedRow>> {
+    let row = sqlx::query("SELECT record, tenant, connection, sealed FROM intents WHERE record = $1");
+    row.bind(record).fetch_optional(pool).await?.as_ref().map(sealed_row).transpose()
+}
+
+/// The open intents of a subject in any of its forms, oldest first.
+pub(super) async fn intents_of(pool: &PgPool, subject: &[Blind]) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query(
+        "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ANY($1) ORDER BY started, record",
+    );
+    sealed(&rows.bind(subject).fetch_all(pool).await?)
+}
+
+/// Open intents nobody is sending that are due, the longest due first.
+pub(super) async fn due_intents(pool: &PgPool, at: &str, now: i64, limit: usize) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE connection = $1 AND owner IS NULL AND due IS NOT NULL AND due <= $2 ORDER BY due LIMIT $3",
+    );
+    sealed(&rows.bind(at).bind(now).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+}
+
+/// Open intents that an instance was sending when it ended.
+pub(super) async fn orphans(pool: &PgPool, limit: usize) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE owner IN (SELECT id FROM instances WHERE ended) ORDER BY started, record LIMIT $1",
+    );
+    sealed(&rows.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+}
+
+/// Open intents nobody is sending, counted.
+pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<Unsettled>> {
+    let rows = sqlx::query(
+        "SELECT connection, operation, count(*) FROM intents WHERE owner IS NULL GROUP BY connection, operation",
+    );
+    let unsettled = |row: PgRow| {
+        let count = u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0);
+        Ok(Unsettled { connection: row.try_get(0)?, operation: row.try_get(1)?, count })
+    };
+    rows.fetch_all(pool).await?.into_iter().map(unsettled).collect()
+}
+
+fn sealed(rows: &[PgRow]) -> Read<Vec<SealedRow>> {
+    rows.iter().map(sealed_row).collect()
+}
+
+fn sealed_row(row: &PgRow) -> Read<SealedRow> {
+    Ok(SealedRow { id: row.try_get(0)?, tenant: row.try_get(1)?, connection: row.try_get(2)?, sealed: row.try_get(3)? })
+}

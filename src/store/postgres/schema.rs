@@ -1,0 +1,145 @@
+//! The schema: whose it is, which version it has, whether this process has its keys; and the register of instances.
+//!
+//! Nothing is written before it is known to be ours. Everything here runs under one lock, so that processes that start
+//! together do it one after the other.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+
+use super::{instances, lanes};
+use crate::store::records::Records;
+use crate::store::{Peer, StoreError};
+
+/// One file a version, in order. A released one is never edited.
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
+
+/// Names the lock: "exgt" twice.
+const LOCK: i64 = 0x6578_6774_6578_6774;
+
+/// How long a migration, or the wait for another process's, may take.
+const MIGRATING: &str = "10min";
+
+/// How long an instance that lacks a key is watched for a beat before it counts as dead.
+const WATCHED: Duration = Duration::from_secs(8);
+
+/// Brings the schema up to date, and refuses one that is not ours, is newer, or was written under a key that is missing.
+pub(super) async fn prepare(connection: &mut PgConnection, records: &Records) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    lock(&mut transaction).await?;
+    let done = version(&mut transaction).await?;
+    let todo = usize::try_from(done).ok().and_then(|done| MIGRATIONS.get(done..)).ok_or_else(|| {
+        let known = MIGRATIONS.len();
+        let detail = "it was written by a newer examgate";
+        StoreError::Unavailable(format!("{detail} (schema version {done}, this one knows up to {known})"))
+    })?;
+    for migration in todo {
+        sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
+    }
+    if !todo.is_empty() {
+        sqlx::query("UPDATE schema_version SET version = $1")
+            .bind(i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    check_keys(&mut transaction, records).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Registers this instance. A new key is refused as long as an instance without it lives: it could neither read what is
+/// written from now on nor find whom it is about, and would register them again.
+pub(super) async fn enlist(connection: &mut PgConnection, records: &Records) -> Result<(), StoreError> {
+    let lacking = enlisted(connection, records, &[]).await?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    // Most often the process before this one, which nobody has ended yet.
+    tokio::time::sleep(WATCHED).await;
+    if enlisted(connection, records, &lacking).await?.is_empty() {
+        return Ok(());
+    }
+    let detail = "store.encryption_key is new, and another process that serves from this database lacks it";
+    Err(StoreError::Unavailable(format!("{detail}; give it to all of them in store.decryption_keys first")))
+}
+
+/// Registers this instance unless a living one lacks its key; those that do. Of the ones watched, those whose count still
+/// stands are ended.
+pub(super) async fn enlisted(
+    connection: &mut PgConnection,
+    records: &Records,
+    watched: &[Peer],
+) -> Result<Vec<Peer>, StoreError> {
+    let mut transaction = connection.begin().await?;
+    lock(&mut transaction).await?;
+    check_keys(&mut transaction, records).await?;
+    let (key, now) = records.key_in_use();
+    let lacking = sqlx::query("SELECT id, beats FROM instances WHERE NOT ended AND NOT $1 = ANY(keys)").bind(key);
+    let mut living = Vec::new();
+    for row in lacking.fetch_all(&mut *transaction).await? {
+        let peer = Peer { instance: row.try_get(0)?, beats: row.try_get(1)? };
+        if !(watched.contains(&peer) && instances::end(&mut transaction, &peer).await?) {
+            living.push(peer);
+        }
+    }
+    if living.is_empty() {
+        sqlx::query("INSERT INTO keys (id, first_used) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(key)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+        instances::forget(&mut transaction).await?;
+        sqlx::query("INSERT INTO instances (id, beats, ended, keys) VALUES ($1, 0, false, $2)")
+            .bind(records.instance())
+            .bind(records.key_ids())
+            .execute(&mut *transaction)
+            .await?;
+        lanes::make(&mut transaction, records.instance()).await?;
+    }
+    transaction.commit().await?;
+    Ok(living)
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)").bind(MIGRATING).execute(&mut *connection).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(connection).await?;
+    Ok(())
+}
+
+/// The version of the schema the connection is in; makes the register of versions in one that is empty.
+async fn version(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    // What belongs to an extension is not somebody's data.
+    let found = sqlx::query(
+        "SELECT current_schema() IS NOT NULL,
+                count(*) FILTER (WHERE NOT EXISTS (
+                    SELECT 1 FROM pg_depend
+                    WHERE classid = 'pg_class'::regclass AND objid = class.oid AND deptype = 'e')),
+                count(*) FILTER (WHERE relname = 'schema_version' AND EXISTS (
+                    SELECT 1 FROM pg_attribute WHERE attrelid = class.oid AND attname = 'examgate'))
+         FROM pg_class AS class
+         WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+           AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let (schema, objects, ours): (bool, i64, i64) = (found.try_get(0)?, found.try_get(1)?, found.try_get(2)?);
+    if !schema {
+        return Err(StoreError::Unavailable("the connection's search_path names no schema that exists".to_owned()));
+    }
+    if ours > 0 {
+        return Ok(sqlx::query_scalar("SELECT version FROM schema_version").fetch_one(connection).await?);
+    }
+    if objects > 0 {
+        let detail = "this schema belongs to another program; give examgate a database or a schema of its own";
+        return Err(StoreError::Unavailable(detail.to_owned()));
+    }
+    // The column's name is the mark by which the schema is known to be ours; there is one row.
+    let make = "CREATE TABLE schema_version (examgate boolean PRIMARY KEY CHECK (examgate), version bigint NOT NULL)";
+    sqlx::raw_sql(make).execute(&mut *connection).await?;
+    sqlx::raw_sql("INSERT INTO schema_version (examgate, version) VALUES (true, 0)").execute(connection).await?;
+    Ok(0)
+}
+
+async fn check_keys(connection: &mut PgConnection, records: &Records) -> Result<(), StoreError> {
+    let keys: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM keys").fetch_all(connection).await?;
+    keys.iter().try_for_each(|key| records.require_key(key))
+}

@@ -1,0 +1,284 @@
+//! The trait, call by call: seals, hands over to the statements, and opens what they answer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::connect::WAIT;
+use super::instances::Loose;
+use super::{CLAIMS, PostgresStore, changes, claims, instances, items, keys, operations, query};
+use crate::domain::assignment::Assignment;
+use crate::domain::candidate::{Candidate, Identity};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::journal::Intent;
+use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress};
+use crate::store::records::{ItemRow, OperationRow, Records, micros};
+use crate::store::{
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Page, Peer, Purged, Store, StoreError,
+    Subject, Unsettled,
+};
+
+/// Work for a transaction: each attempt gets its own handle on what the work needs, so that nothing is borrowed.
+macro_rules! work {
+    (|$hand:ident $(, $shared:ident)*| $body:expr) => {{
+        $(let $shared = std::sync::Arc::new($shared);)*
+        move |mut $hand: super::Hand<'_>| {
+            $(let $shared = std::sync::Arc::clone(&$shared);)*
+            Box::pin(async move {
+                let $hand = &mut $hand;
+                $body.await
+            })
+        }
+    }};
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read(query::ping).await
+    }
+
+    fn shared(&self) -> bool {
+        true
+    }
+
+    async fn beat(&self) -> Result<Vec<Peer>, StoreError> {
+        let peers = self.asked(&self.pulse, WAIT, |pulse| instances::beat(pulse, self.records.instance())).await?;
+        self.tie_up();
+        Ok(peers)
+    }
+
+    async fn end_instance(&self, peer: &Peer) -> Result<bool, StoreError> {
+        let peer = peer.clone();
+        self.write(work!(|hand, peer| instances::end(hand.connection, &peer))).await
+    }
+
+    async fn take_turn(&self, subject: &str) -> Result<bool, StoreError> {
+        let forms = self.records.turn_forms(subject);
+        let take = self.next_take();
+        let loose = Loose::Turn(forms.clone(), take);
+        let taken = self.write(work!(|hand, forms| instances::take_turn(hand, &forms, take))).await;
+        if taken.as_ref().is_err_and(may_have_happened) {
+            self.loose.add([loose]);
+        }
+        taken
+    }
+
+    async fn give_turns(&self, subjects: &[String]) -> Result<(), StoreError> {
+        let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.turn_forms(subject)).collect();
+        self.write(work!(|hand, forms| instances::give_turns(hand, &forms))).await
+    }
+
+    async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError> {
+        let rows = claimants.into_iter().map(|claimant| self.records.claimant(claimant));
+        let rows = Arc::new(rows.collect::<Result<Vec<_>, _>>()?);
+        let mut claims: Vec<Option<Claim>> = vec![None; rows.len()];
+        for _ in 0..CLAIMS {
+            let open: Vec<usize> = (0..claims.len()).filter(|at| claims[*at].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            let (rows_here, at) = (Arc::clone(&rows), open.clone());
+            let claimed = self.write(work!(|hand, rows_here, at| claims::claim(hand, &rows_here, &at))).await?;
+            for (at, claimed) in open.into_iter().zip(claimed) {
+                claims[at] = self.claimed(&rows[at].candidate.tenant, claimed).await?;
+            }
+        }
+        let busy = || StoreError::Unavailable("the holders of an identity change too fast".to_owned());
+        claims.into_iter().map(|claim| claim.ok_or_else(busy)).collect()
+    }
+
+    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let rows = self.records.changes(changes)?;
+        self.write(work!(|hand, rows| changes::apply(hand, rows.iter()))).await
+    }
+
+    async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
+        let row = self.read(|pool| query::candidate(pool, tenant, id.as_str())).await?;
+        row.map(|row| self.records.candidate(&row)).transpose()
+    }
+
+    async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
+        let rows = self.read(|pool| query::candidates_by_id(pool, tenant, ids)).await?;
+        self.open_all(&rows, Records::candidate)
+    }
+
+    async fn candidates(
+        &self,
+        tenant: &str,
+        connection: Option<&str>,
+        identity: &Identity,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        let rows = self.read(|pool| query::candidates(pool, &self.records, tenant, connection, identity)).await?;
+        self.open_all(&rows, Records::candidate)
+    }
+
+    async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
+        let row = self.read(|pool| query::assignment(pool, tenant, id.as_str())).await?;
+        row.map(|row| self.records.assignment(&row)).transpose()
+    }
+
+    async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
+        let rows = self.read(|pool| query::assignments_by_id(pool, tenant, ids)).await?;
+        self.open_all(&rows, Records::assignment)
+    }
+
+    async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError> {
+        let forms = self.records.subject_forms(connection, subject);
+        let rows = self.read(|pool| query::bookings(pool, tenant, connection, &forms)).await?;
+        self.open_all(&rows, Records::assignment)
+    }
+
+    async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
+        let forms = self.records.subject_forms(connection, subject);
+        self.read(|pool| query::subject_known(pool, connection, &forms)).await
+    }
+
+    async fn assignments(
+        &self,
+        tenant: &str,
+        filter: &AssignmentFilter,
+        page: &Page,
+    ) -> Result<Vec<Assignment>, StoreError> {
+        let rows = self.read(|pool| query::assignments(pool, tenant, filter, page)).await?;
+        self.open_all(&rows, Records::assignment)
+    }
+
+    async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError> {
+        let row = self.read(|pool| query::intent(pool, record)).await?;
+        row.map(|row| self.records.intent(&row)).transpose()
+    }
+
+    async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
+        let forms = self.records.turn_forms(subject);
+        let rows = self.read(|pool| query::intents_of(pool, &forms)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        let rows = self.read(|pool| query::due_intents(pool, connection, micros(now), limit)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        let rows = self.read(|pool| query::orphans(pool, limit)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
+        self.read(query::unsettled).await
+    }
+
+    async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {
+        let claim = self.records.key_row(claim);
+        let take = self.next_take();
+        let loose = Loose::Key(claim.scopes.clone(), take);
+        let taken = self.write(work!(|hand, claim| keys::take(hand, &claim, take))).await;
+        if taken.as_ref().is_err_and(may_have_happened) {
+            self.loose.add([loose]);
+        }
+        taken
+    }
+
+    async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError> {
+        let operation = operation.clone();
+        self.write(work!(|hand, operation| operations::open(hand, &operation))).await
+    }
+
+    async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError> {
+        let rows = items.into_iter().map(|item| self.records.item_row(item)).collect::<Result<Vec<_>, _>>()?;
+        self.write(work!(|hand, rows| items::add(hand.connection, &rows))).await
+    }
+
+    async fn accept_operation(
+        &self,
+        operation: &BulkOperation,
+        key: Option<&KeyClaim>,
+    ) -> Result<Accepted, StoreError> {
+        let (operation, key) = (operation.clone(), key.map(|claim| self.records.key_row(claim)));
+        let take = self.next_take();
+        self.write(work!(|hand, operation, key| operations::accept(hand, &operation, key.as_ref().as_ref(), take)))
+            .await
+    }
+
+    async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(work!(|hand, id| operations::discard(hand.connection, &id))).await
+    }
+
+    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError> {
+        let found = self.read(|pool| operations::one(pool, tenant, id.as_str())).await?;
+        found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
+    }
+
+    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError> {
+        let found = self.read(|pool| operations::page(pool, tenant, page)).await?;
+        found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
+    }
+
+    async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError> {
+        let rows = self.read(|pool| operations::unfinished(pool, limit)).await?;
+        rows.into_iter().map(OperationRow::operation).collect()
+    }
+
+    async fn items(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<Item>, StoreError> {
+        let rows = self.read(|pool| items::list(pool, id.as_str(), states, from, limit)).await?;
+        rows.iter()
+            .map(|row: &ItemRow| self.records.item(ItemRef { operation: id.clone(), index: row.index() }, row))
+            .collect()
+    }
+
+    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError> {
+        let rows = self.read(|pool| items::subjects(pool, id.as_str())).await?;
+        Ok(Records::item_subjects(&rows))
+    }
+
+    async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
+        let id = id.clone();
+        self.write(work!(|hand, id| items::skip_waiting(hand.connection, id.as_str()))).await
+    }
+
+    async fn requeue(&self, id: &OperationId) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str()))).await
+    }
+
+    fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {
+        self.records.item_subject(operation, text)
+    }
+
+    /// In parts, so that no transaction holds its locks for long or runs into the limit of a statement.
+    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {
+        let (now, finished) = (micros(now), micros(finished));
+        let mut purged = Purged::default();
+        loop {
+            let (gone, more) = self.write(work!(|hand| operations::purge(hand.connection, finished))).await?;
+            purged.operations += gone;
+            if !more {
+                break;
+            }
+        }
+        loop {
+            let (gone, more) = self.write(work!(|hand| keys::purge(hand.connection, now))).await?;
+            purged.keys += gone;
+            if !more {
+                break;
+            }
+        }
+        while self.write(work!(|hand| operations::purge_abandoned(hand.connection))).await? {}
+        self.write(work!(|hand| async { Ok(instances::forget(hand.connection).await?) })).await?;
+        Ok(purged)
+    }
+}
+
+/// Whether what failed so may have been done all the same, or may yet be.
+fn may_have_happened(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(_))
+}

@@ -1,0 +1,90 @@
+//! Answers that were lost, and a server that went away.
+
+use super::proxy::{Cut, Proxy};
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_was_lost_is_answered_as_it_went() {
+    let url = Server::shared().schema().await;
+    let proxy = Proxy::to(&url).await;
+    let make = Maker(environment());
+    let store = serving(proxy.url(), &ring(&make.0), &make).await.unwrap();
+    for (round, cut) in [Cut::AfterCommit, Cut::BeforeCommit].into_iter().cycle().take(20).enumerate() {
+        let (subject, scope) = (format!("subject {round}"), round.to_string());
+        proxy.arm(cut);
+        let candidate = make.candidate("t", "c", make.person());
+        assert_eq!(store.claim(vec![claimant(&make, &candidate)]).await.unwrap(), [Claim::Claimed]);
+        assert!(proxy.was_cut());
+        assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), Some(candidate.clone()));
+
+        proxy.arm(cut);
+        assert!(matches!(store.take_key(&key(&make, &scope)).await.unwrap(), KeyTaken::New(_)));
+        assert!(proxy.was_cut());
+        assert!(matches!(store.take_key(&key(&make, &scope)).await.unwrap(), KeyTaken::Running));
+
+        proxy.arm(cut);
+        assert!(store.take_turn(&subject).await.unwrap());
+        assert!(proxy.was_cut());
+
+        proxy.arm(cut);
+        store.commit(vec![Change::Settled(candidate.id.to_string())]).await.unwrap();
+        assert!(proxy.was_cut());
+        assert!(store.intent(candidate.id.as_str()).await.unwrap().is_none());
+    }
+    let mut beside = beside(&url).await;
+    assert_eq!(count(&mut beside, "candidates").await, 20);
+    assert_eq!(count(&mut beside, "idempotency_keys").await, 20);
+    assert!(store.loose.take().is_empty(), "nothing was left in doubt");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_crashes_and_comes_back_is_used_again() {
+    let server = Server::start();
+    let pair = Pair::at(server.schema().await).await;
+    let Pair { make, one, two, .. } = &pair;
+    let before = make.claimed(&**one).await;
+    for _ in 0..3 {
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let writers: Vec<_> = [one, two]
+            .into_iter()
+            .map(|store| {
+                let (store, stop, make) = (Arc::clone(store), Arc::clone(&stop), Maker(make.0.clone()));
+                tokio::spawn(async move {
+                    let mut claimed = Vec::new();
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let candidate = make.candidate("t", "c", make.person());
+                        // What is in flight while the server is away waits for it.
+                        assert_eq!(store.claim(vec![claimant(&make, &candidate)]).await.unwrap(), [Claim::Claimed]);
+                        claimed.push(candidate);
+                    }
+                    claimed
+                })
+            })
+            .collect();
+        tokio::task::block_in_place(|| server.crash_and_restart());
+        assert_eq!(two.candidate(&before.tenant, &before.id).await.unwrap().as_ref(), Some(&before));
+        one.beat().await.unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for writer in writers {
+            for candidate in writer.await.unwrap() {
+                let found = one.candidate("t", &candidate.id).await.unwrap();
+                assert_eq!(found, Some(candidate), "what was acknowledged is there");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn work_whose_caller_hung_up_comes_to_its_end() {
+    let Pair { make, one, two, .. } = Pair::open().await;
+    let candidate = make.candidate("t", "c", make.person());
+    {
+        let claim = one.claim(vec![claimant(&make, &candidate)]);
+        tokio::pin!(claim);
+        // Polled once, so handed over; then nobody waits any more.
+        drop(futures_util::poll!(&mut claim));
+    }
+    while two.candidate("t", &candidate.id).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+}

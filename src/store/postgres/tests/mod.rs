@@ -1,0 +1,123 @@
+//! What only this engine can get wrong, on a real server: several instances, lost answers, restarts.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::*;
+use crate::domain::candidate::{Candidate, Identity};
+use crate::domain::journal::Intent;
+use crate::store::conformance::{Maker, conformance, environment};
+use crate::store::{Change, Claim, Claimant, KeyClaim, KeyTaken, Peer, Store};
+
+mod cut;
+mod opening;
+mod proxy;
+mod races;
+#[path = "../../../../tests/it/support/postgres.rs"]
+mod server;
+mod several;
+
+use server::Server;
+
+/// Runs what a test has to wait for where it cannot.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+}
+
+mod shared_suite {
+    use super::*;
+
+    fn open(environment: &Environment) -> ((), Arc<dyn Store>) {
+        let store = wait(async {
+            let url = Server::shared().schema().await;
+            PostgresStore::open_to_serve(&Secret::new(url), ring(environment), environment.clone()).await.unwrap()
+        });
+        ((), Arc::new(store))
+    }
+
+    conformance!(open);
+}
+
+/// Two instances on one schema, as two replicas would be.
+struct Pair {
+    url: String,
+    make: Maker,
+    keys: Keyring,
+    one: Arc<PostgresStore>,
+    two: Arc<PostgresStore>,
+}
+
+impl Pair {
+    async fn open() -> Self {
+        Self::at(Server::shared().schema().await).await
+    }
+
+    async fn at(url: String) -> Self {
+        let (make, keys) = (Maker(environment()), ring(&environment()));
+        let open = || async { Arc::new(serving(&url, &keys, &make).await.unwrap()) };
+        let (one, two) = (open().await, open().await);
+        Self { url, make, keys, one, two }
+    }
+
+    /// Ends the first instance, as the second sees it.
+    async fn end_one(&self) -> Peer {
+        let peers = self.two.beat().await.unwrap();
+        let [peer] = &peers[..] else { panic!("{peers:?}") };
+        assert!(self.two.end_instance(peer).await.unwrap());
+        peer.clone()
+    }
+}
+
+async fn serving(url: &str, keys: &Keyring, make: &Maker) -> Result<PostgresStore, StoreError> {
+    PostgresStore::open_to_serve(&Secret::new(url), keys.clone(), make.0.clone()).await
+}
+
+fn ring(environment: &Environment) -> Keyring {
+    Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
+}
+
+/// A registration that is under way.
+fn sending(make: &Maker, candidate: &Candidate) -> Intent {
+    Intent { under_way: true, ..make.registration(candidate) }
+}
+
+fn claimant(make: &Maker, candidate: &Candidate) -> Claimant {
+    Claimant {
+        candidate: candidate.clone(),
+        identities: Identity::of(&candidate.person, false),
+        intent: sending(make, candidate),
+        with: Vec::new(),
+    }
+}
+
+fn key(make: &Maker, scope: &str) -> KeyClaim {
+    let now = make.0.now();
+    KeyClaim {
+        tenant: "t".to_owned(),
+        scope: scope.to_owned(),
+        content: [7; 32],
+        now,
+        expires: now + jiff::SignedDuration::from_hours(24),
+    }
+}
+
+/// A connection beside the store.
+async fn beside(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.unwrap()
+}
+
+async fn count(connection: &mut PgConnection, table: &str) -> i64 {
+    let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+/// Waits until so many statements of this schema's other connections wait for a lock.
+async fn until_waiting(connection: &mut PgConnection, statements: i64) {
+    let waiting = "SELECT count(*) FROM pg_locks AS wanted WHERE NOT granted AND pid IN (
+                       SELECT pid FROM pg_locks WHERE relation = 'lanes'::regclass)";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *connection).await.unwrap() < statements {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,223 @@
+//! Opening a database: whose it is, which version, which keys; and that what is in it tells nothing.
+
+use std::process::Command;
+
+use super::*;
+use crate::domain::candidate::Person;
+
+async fn refusal(url: &str) -> StoreError {
+    let environment = environment();
+    match PostgresStore::open_to_serve(&Secret::new(url), ring(&environment), environment).await {
+        Ok(_) => panic!("it was accepted"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_start_together_make_the_schema_once() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let keys = ring(&make.0);
+    let opening = (0..8).map(|_| serving(&url, &keys, &make));
+    let stores: Vec<_> = futures_util::future::join_all(opening).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(stores[0].beat().await.unwrap().len(), 7);
+    let mut beside = beside(&url).await;
+    let version: i64 = sqlx::query_scalar("SELECT version FROM schema_version").fetch_one(&mut beside).await.unwrap();
+    assert_eq!(usize::try_from(version).unwrap(), schema::MIGRATIONS.len());
+}
+
+#[tokio::test]
+async fn a_store_that_is_looked_at_registers_nobody_and_writes_nothing() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let store = PostgresStore::open(&Secret::new(&*url), ring(&make.0), make.0.clone()).await.unwrap();
+    store.ping().await.unwrap();
+    let candidate = make.candidate("t", "c", make.person());
+    assert!(matches!(store.claim(vec![claimant(&make, &candidate)]).await, Err(StoreError::Ended)));
+    let mut beside = beside(&url).await;
+    for table in ["instances", "lanes", "keys", "candidates"] {
+        assert_eq!(count(&mut beside, table).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let pair = Pair::open().await;
+    sqlx::raw_sql("UPDATE schema_version SET version = 99").execute(&mut beside(&pair.url).await).await.unwrap();
+    let error = refusal(&pair.url).await;
+    assert!(error.to_string().contains("newer examgate (schema version 99"), "{error}");
+}
+
+#[tokio::test]
+async fn a_foreign_schema_is_refused_and_left_alone() {
+    for theirs in ["CREATE TABLE theirs (id int)", "CREATE TABLE schema_version (version int)"] {
+        let url = Server::shared().schema().await;
+        let mut beside = beside(&url).await;
+        sqlx::raw_sql(theirs).execute(&mut beside).await.unwrap();
+        let error = refusal(&url).await;
+        assert!(error.to_string().contains("belongs to another program"), "{error}");
+        let tables = "pg_class WHERE relnamespace = current_schema()::regnamespace";
+        assert_eq!(count(&mut beside, tables).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_there_is_told() {
+    let url = Server::shared().schema().await.replace("search_path%3D", "search_path%3Dmissing_");
+    let error = refusal(&url).await;
+    assert!(error.to_string().contains("names no schema"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_key_that_is_missing_is_refused() {
+    let pair = Pair::open().await;
+    let error = refusal(&pair.url).await;
+    assert!(matches!(&error, StoreError::Unreadable(detail) if detail.contains("store.encryption_key")), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_is_new_only_when_no_living_instance_lacks_it() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let running = serving(&url, &Keyring::new(&old, &[]).unwrap(), &make).await.unwrap();
+    let ring = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
+    let records = Records::new(ring, make.0.clone());
+    let mut connection = beside(&url).await;
+    let lacking = schema::enlisted(&mut connection, &records, &[]).await.unwrap();
+    assert_eq!(lacking.len(), 1);
+    assert_eq!(count(&mut connection, "instances").await, 1, "nothing was written");
+    // It beats while it is watched, so it lives.
+    running.beat().await.unwrap();
+    let lacking = schema::enlisted(&mut connection, &records, &lacking).await.unwrap();
+    assert_eq!(lacking.len(), 1);
+    running.beat().await.unwrap();
+    // From here on it is silent.
+    let lacking = schema::enlisted(&mut connection, &records, &[]).await.unwrap();
+    assert_eq!(schema::enlisted(&mut connection, &records, &lacking).await.unwrap(), []);
+    assert!(matches!(running.beat().await, Err(StoreError::Ended)));
+}
+
+#[tokio::test]
+async fn a_rotated_key_still_reads_and_finds() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let both = Keyring::new(&old, std::slice::from_ref(&new)).unwrap();
+    let before = serving(&url, &both, &make).await.unwrap();
+    let mut candidate = make.claimed(&before).await;
+    let Candidate { tenant, connection, .. } = candidate.clone();
+    let early = make.assignment(&tenant, &connection, "s");
+    before.commit(vec![Change::Assignment(early.clone())]).await.unwrap();
+
+    let store = serving(&url, &Keyring::new(&new, std::slice::from_ref(&old)).unwrap(), &make).await.unwrap();
+    let again = make.candidate(&tenant, &connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &again).await, Claim::Held(vec![candidate.clone()]));
+    let stranger = make.candidate("stranger", &connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &stranger).await, Claim::HeldByOthers);
+    let other = make.candidate(&tenant, &connection, make.person());
+    assert_eq!(make.claim(&store, &other).await, Claim::Claimed);
+    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, false));
+    assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
+    assert!(store.subject_known(&connection, "s").await.unwrap());
+    let late = make.assignment(&tenant, &connection, "s");
+    store.commit(vec![Change::Assignment(late.clone())]).await.unwrap();
+    assert_eq!(store.bookings(&tenant, &connection, "s").await.unwrap(), [late, early]);
+    // Written again, it is found under the new key, and once.
+    candidate.person.name.formatted = Some("Ada".into());
+    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    for identity in Identity::of(&candidate.person, true) {
+        assert_eq!(store.candidates(&tenant, None, &identity).await.unwrap(), [candidate.clone()]);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_or_moved_record_is_unreadable() {
+    let Pair { url, make, one, .. } = Pair::open().await;
+    let (first, second) = (make.claimed(&*one).await, make.claimed(&*one).await);
+    let mut beside = beside(&url).await;
+    for tampering in [
+        "UPDATE candidates SET sealed = (SELECT sealed FROM candidates WHERE id = $2) WHERE id = $1",
+        "UPDATE candidates SET sealed = decode(repeat('00', 200), 'hex') WHERE id = $1 AND $2 <> ''",
+        "UPDATE candidates SET tenant = 'thief' WHERE id IN ($1, $2)",
+    ] {
+        let tampering = sqlx::query(tampering).bind(first.id.as_str()).bind(second.id.as_str());
+        tampering.execute(&mut beside).await.unwrap();
+        for tenant in [&*first.tenant, "thief"] {
+            let read = one.candidate(tenant, &first.id).await;
+            assert!(matches!(read, Err(StoreError::Unreadable(_)) | Ok(None)), "{read:?}");
+        }
+    }
+    assert!(matches!(one.candidate("thief", &second.id).await, Err(StoreError::Unreadable(_))));
+}
+
+#[tokio::test]
+async fn commits_wait_for_the_disk_and_nothing_waits_for_ever() {
+    let Pair { one, .. } = Pair::open().await;
+    for (setting, expected) in [
+        ("synchronous_commit", "on"),
+        ("default_transaction_isolation", "read committed"),
+        ("statement_timeout", "10s"),
+        ("idle_in_transaction_session_timeout", "3s"),
+    ] {
+        let query = sqlx::query_scalar::<_, String>("SELECT current_setting($1)").bind(setting);
+        assert_eq!(query.fetch_one(&one.pool).await.unwrap(), expected, "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn no_error_tells_the_password() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    for url in [
+        format!("postgres://planted-user:planted-password@{closed}/db"),
+        "postgres://planted-user:planted-password@127.0.0.1:99999/db".to_owned(),
+        "postgres://planted-user:planted-password@127.0.0.1/db?sslmode=planted".to_owned(),
+    ] {
+        let error = refusal(&url).await;
+        assert!(
+            matches!(error, StoreError::Unavailable(_)) && !format!("{error} {error:?}").contains("planted"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_personal_stands_in_a_dump() {
+    let Pair { url, make, one, .. } = Pair::open().await;
+    let person = Person {
+        external_id: Some("Planted-External-Id".into()),
+        user_name: Some("planted-user".into()),
+        email: Some("planted@example.org".into()),
+        ..make.person()
+    };
+    let mut candidate = make.candidate("planted-tenant", "c", person);
+    assert_eq!(make.claim(&*one, &candidate).await, Claim::Claimed);
+    candidate.person.group = Some("planted-group".into());
+    let mut assignment = make.assignment("planted-tenant", "c", "planted@example.org|rust|");
+    assignment.order.reference = Some("planted-reference".into());
+    one.commit(vec![Change::Candidate(candidate), Change::Assignment(assignment)]).await.unwrap();
+    one.take_key(&key(&make, "planted-scope")).await.unwrap();
+    one.take_turn("planted-subject").await.unwrap();
+
+    let (server, schema) = url.split_once("?options=-csearch_path%3D").unwrap();
+    let dump = Command::new("pg_dump").args(["--inserts", "--schema", schema, server]).output().unwrap();
+    let text = String::from_utf8_lossy(&dump.stdout).to_ascii_lowercase();
+    assert!(text.contains("planted-tenant"), "the search finds what stands in clear: {dump:?}");
+    let hidden = [
+        "planted-external-id",
+        "planted-user",
+        "planted@example.org",
+        "planted-group",
+        "planted-reference",
+        "planted-scope",
+        "planted-subject",
+        "lovelace",
+        "correct horse",
+        "ada@example.org",
+        "go.example.org",
+        "order 7",
+    ];
+    for word in hidden {
+        assert!(!text.contains(word), "{word}");
+        // Bytes are dumped in hexadecimal.
+        assert!(!text.contains(&data_encoding::HEXLOWER.encode(word.as_bytes())), "{word}");
+    }
+}

@@ -1,0 +1,88 @@
+//! A wire between the store and the server that can be cut at the worst moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What happens to the next COMMIT.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(super) enum Cut {
+    /// It arrives and is answered.
+    Never,
+    /// It arrives, and the wire is cut before the answer comes back.
+    AfterCommit,
+    /// The wire is cut before it arrives.
+    BeforeCommit,
+}
+
+/// A wire to a server; cut at most once for each time it is told to.
+pub(super) struct Proxy {
+    url: String,
+    cut: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    /// A wire to the server of this address.
+    pub(super) async fn to(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (before, rest) = url.split_once('@').unwrap();
+        let (server, after) = rest.split_once('/').unwrap();
+        let url = format!("{before}@{}/{after}", listener.local_addr().unwrap());
+        let (server, cut) = (server.to_owned(), Arc::new(AtomicU8::new(Cut::Never as u8)));
+        let armed = Arc::clone(&cut);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(carry(client, server, Arc::clone(&armed)));
+            }
+        });
+        Self { url, cut }
+    }
+
+    /// The address to use instead.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Cuts at the next COMMIT.
+    pub(super) fn arm(&self, cut: Cut) {
+        self.cut.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Whether it has been cut since.
+    pub(super) fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst) == Cut::Never as u8
+    }
+}
+
+async fn carry(client: TcpStream, server: TcpStream, armed: Arc<AtomicU8>) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
+        let message = &bytes[..read];
+        if message.windows(6).any(|part| part == b"COMMIT") {
+            let cut = armed.swap(Cut::Never as u8, Ordering::SeqCst);
+            if cut == Cut::BeforeCommit as u8 {
+                break;
+            }
+            if cut == Cut::AfterCommit as u8 {
+                // No answer gets back from here on.
+                back.abort();
+                drop(back.await);
+                to_server.write_all(message).await.unwrap();
+                // The server closes only after it has done what it was told.
+                to_server.shutdown().await.unwrap();
+                return;
+            }
+        }
+        if to_server.write_all(message).await.is_err() {
+            break;
+        }
+    }
+    back.abort();
+}

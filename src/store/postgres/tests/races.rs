@@ -1,0 +1,120 @@
+//! Two instances that want the same thing at the same moment.
+
+use super::*;
+
+const ROUNDS: i64 = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_instances_registers_a_person() {
+    let Pair { url, make, one, two, .. } = Pair::open().await;
+    for _ in 0..ROUNDS {
+        let person = make.person();
+        let (first, second) = (make.candidate("t", "c", person.clone()), make.candidate("t", "c", person));
+        let stranger = make.candidate("stranger", "c", first.person.clone());
+        let (a, b, other) = tokio::join!(
+            one.claim(vec![claimant(&make, &first)]),
+            two.claim(vec![claimant(&make, &second)]),
+            two.claim(vec![claimant(&make, &stranger)]),
+        );
+        let claims = [(a, first), (b, second), (other, stranger)].map(|(claim, who)| (claim.unwrap().remove(0), who));
+        let winners: Vec<&Candidate> =
+            claims.iter().filter(|(c, _)| *c == Claim::Claimed).map(|(_, who)| who).collect();
+        let [winner] = winners[..] else { panic!("{claims:?}") };
+        for (claim, who) in &claims {
+            if who.id != winner.id {
+                let expected =
+                    if who.tenant == winner.tenant { Claim::Held(vec![winner.clone()]) } else { Claim::HeldByOthers };
+                assert_eq!(*claim, expected);
+            }
+        }
+    }
+    let mut beside = beside(&url).await;
+    assert_eq!(count(&mut beside, "candidates").await, ROUNDS);
+    assert_eq!(count(&mut beside, "intents").await, ROUNDS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_in_opposite_orders_register_everybody_once() {
+    let Pair { url, make, one, two, .. } = Pair::open().await;
+    for _ in 0..10 {
+        let people: Vec<_> = (0..100).map(|_| make.person()).collect();
+        let batch = |people: Vec<_>| -> Vec<Claimant> {
+            people.into_iter().map(|person| claimant(&make, &make.candidate("t", "c", person))).collect()
+        };
+        let (forth, back) = (batch(people.clone()), batch(people.into_iter().rev().collect()));
+        let (forth, back) = tokio::join!(one.claim(forth), two.claim(back));
+        let (forth, mut back) = (forth.unwrap(), back.unwrap());
+        back.reverse();
+        for (a, b) in forth.iter().zip(&back) {
+            let one_won = matches!((a, b), (Claim::Claimed, Claim::Held(_)) | (Claim::Held(_), Claim::Claimed));
+            assert!(one_won, "{a:?} {b:?}");
+        }
+    }
+    assert_eq!(count(&mut beside(&url).await, "candidates").await, 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_instances_begins_the_write_of_a_key() {
+    let Pair { make, one, two, .. } = Pair::open().await;
+    for round in 0..ROUNDS {
+        let claim = key(&make, &round.to_string());
+        let (a, b) = tokio::join!(one.take_key(&claim), two.take_key(&claim));
+        let (a, b) = (a.unwrap(), b.unwrap());
+        let one_began =
+            matches!((&a, &b), (KeyTaken::New(_), KeyTaken::Running) | (KeyTaken::Running, KeyTaken::New(_)));
+        assert!(one_began, "{a:?} {b:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_instances_has_the_turn() {
+    let Pair { one, two, .. } = Pair::open().await;
+    for round in 0..ROUNDS {
+        let subject = round.to_string();
+        let (a, b) = tokio::join!(one.take_turn(&subject), two.take_turn(&subject));
+        assert!(a.unwrap() != b.unwrap());
+    }
+}
+
+/// While a key is being replaced, some replicas write under the old one and some under the new; all have both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_done_twice_while_a_key_is_being_replaced() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let before = Keyring::new(&old, std::slice::from_ref(&new)).unwrap();
+    let after = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
+    let (one, two) = (serving(&url, &before, &make).await.unwrap(), serving(&url, &after, &make).await.unwrap());
+    for round in 0..50 {
+        let (person, scope) = (make.person(), round.to_string());
+        let (first, second) = (make.candidate("t", "c", person.clone()), make.candidate("t", "c", person));
+        let (a, b) = tokio::join!(one.claim(vec![claimant(&make, &first)]), two.claim(vec![claimant(&make, &second)]));
+        let claims = (a.unwrap().remove(0), b.unwrap().remove(0));
+        let one_won = claims == (Claim::Claimed, Claim::Held(vec![first.clone()]))
+            || claims == (Claim::Held(vec![second.clone()]), Claim::Claimed);
+        assert!(one_won, "{claims:?}");
+        let (a, b) = tokio::join!(one.take_turn(&scope), two.take_turn(&scope));
+        assert!(a.unwrap() != b.unwrap());
+        let claim = key(&make, &scope);
+        let (a, b) = tokio::join!(one.take_key(&claim), two.take_key(&claim));
+        let taken = (a.unwrap(), b.unwrap());
+        let one_began = matches!(&taken, (KeyTaken::New(_), KeyTaken::Running) | (KeyTaken::Running, KeyTaken::New(_)));
+        assert!(one_began, "{taken:?}");
+    }
+}
+
+#[tokio::test]
+async fn claimants_of_one_call_that_want_the_same_are_taken_one_after_the_other() {
+    let Pair { make, one, .. } = Pair::open().await;
+    let first = make.candidate("t", "c", make.person());
+    let mut second = make.candidate("t", "c", make.person());
+    second.person.user_name = first.person.external_id.clone();
+    second.person.external_id = first.person.external_id.clone();
+    let third = make.candidate("t", "c", second.person.clone());
+    let mut fourth = make.candidate("t", "c", make.person());
+    fourth.person.user_name = second.person.user_name.clone();
+    let batch = [&first, &second, &third, &fourth].map(|candidate| claimant(&make, candidate));
+    let claims = one.claim(batch.to_vec()).await.unwrap();
+    let held = |by: &Candidate| Claim::Held(vec![by.clone()]);
+    // The second did not get the user name, so the fourth does.
+    assert_eq!(claims, [Claim::Claimed, held(&first), held(&first), Claim::Claimed]);
+}

@@ -1,0 +1,224 @@
+//! Several instances: who lives, who has a turn, and what becomes of the work of one that ended.
+
+use super::*;
+
+#[tokio::test]
+async fn an_instance_that_was_ended_writes_nothing_more() {
+    let pair = Pair::open().await;
+    let Pair { url, make, one, two, .. } = &pair;
+    let before = make.claimed(&**one).await;
+    assert!(one.take_turn("s").await.unwrap());
+    pair.end_one().await;
+
+    let late = make.candidate("t", "c", make.person());
+    let changed = Candidate { private: std::collections::BTreeMap::default(), ..before.clone() };
+    let refusals = [
+        one.claim(vec![claimant(make, &late)]).await.map(|_| ()),
+        one.commit(vec![Change::Candidate(changed), Change::Intent(sending(make, &late))]).await,
+        one.take_turn("other").await.map(|_| ()),
+        one.give_turns(&["s".to_owned()]).await,
+        one.take_key(&key(make, "k")).await.map(|_| ()),
+        one.beat().await.map(|_| ()),
+        one.purge(make.0.now(), make.0.now()).await.map(|_| ()),
+        one.end_instance(
+            &two.beat().await.unwrap().first().cloned().unwrap_or(Peer { instance: "x".into(), beats: 0 }),
+        )
+        .await
+        .map(|_| ()),
+    ];
+    for refusal in refusals {
+        assert!(matches!(refusal, Err(StoreError::Ended)), "{refusal:?}");
+    }
+    assert_eq!(two.candidate("t", &late.id).await.unwrap(), None);
+    assert_eq!(two.candidate(&before.tenant, &before.id).await.unwrap(), Some(before.clone()));
+    assert!(two.intent(late.id.as_str()).await.unwrap().is_none());
+    let mut beside = beside(url).await;
+    assert_eq!((count(&mut beside, "idempotency_keys").await, count(&mut beside, "turns").await), (0, 1));
+    // It may still read.
+    assert_eq!(one.candidate(&before.tenant, &before.id).await.unwrap(), Some(before));
+}
+
+#[tokio::test]
+async fn a_transaction_under_way_is_over_before_its_instance_has_ended() {
+    let pair = Pair::open().await;
+    let Pair { url, make, one, two, .. } = &pair;
+    let mut candidate = make.claimed(&**one).await;
+    let (mut holder, mut watcher) = (beside(url).await, beside(url).await);
+    let mut held = holder.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *held).await.unwrap();
+
+    candidate.person.group = Some("late".into());
+    let (store, change) = (Arc::clone(one), Change::Candidate(candidate.clone()));
+    let writing = tokio::spawn(async move { store.commit(vec![change]).await });
+    until_waiting(&mut watcher, 1).await;
+    let (store, peer) = (Arc::clone(two), two.beat().await.unwrap().remove(0));
+    let ending = tokio::spawn(async move { store.end_instance(&peer).await });
+    until_waiting(&mut watcher, 2).await;
+    assert!(!ending.is_finished());
+
+    held.rollback().await.unwrap();
+    writing.await.unwrap().unwrap();
+    assert!(ending.await.unwrap().unwrap());
+    assert_eq!(two.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
+}
+
+#[tokio::test]
+async fn a_process_that_was_suspended_in_a_transaction_is_ended_all_the_same() {
+    let pair = Pair::open().await;
+    let Pair { one, two, .. } = &pair;
+    // It has entered its lane, and then nothing more is heard of it.
+    let mut suspended = one.pool.begin().await.unwrap();
+    let entered = sqlx::query("UPDATE lanes SET receipt = 1 WHERE instance = $1 AND lane = 0");
+    entered.bind(one.records.instance()).execute(&mut *suspended).await.unwrap();
+    pair.end_one().await;
+    assert!(suspended.commit().await.is_err());
+    assert_eq!(two.beat().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_instance_that_has_beaten_since_is_not_ended() {
+    let Pair { one, two, .. } = Pair::open().await;
+    let seen = two.beat().await.unwrap();
+    assert_eq!(seen.len(), 1);
+    one.beat().await.unwrap();
+    assert!(!two.end_instance(&seen[0]).await.unwrap());
+    let now = two.beat().await.unwrap();
+    assert_eq!((&now[0].instance, now[0].beats), (&seen[0].instance, seen[0].beats + 1));
+    assert!(two.end_instance(&now[0]).await.unwrap());
+    assert!(two.end_instance(&now[0]).await.unwrap(), "it is ended now");
+    assert_eq!(two.beat().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn beats_do_not_wait_for_transactions() {
+    let Pair { url, make, one, .. } = Pair::open().await;
+    let candidate = make.claimed(&*one).await;
+    let (mut holder, mut watcher) = (beside(&url).await, beside(&url).await);
+    let mut held = holder.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *held).await.unwrap();
+    let writing: Vec<_> = (0..connect::LANES)
+        .map(|_| {
+            let (store, change) = (Arc::clone(&one), Change::Candidate(candidate.clone()));
+            tokio::spawn(async move { store.commit(vec![change]).await })
+        })
+        .collect();
+    // Every lane has somebody in it who waits.
+    until_waiting(&mut watcher, i64::from(connect::LANES)).await;
+    one.beat().await.unwrap();
+    assert_eq!(
+        one.candidate(&candidate.tenant, &candidate.id).await.unwrap(),
+        Some(candidate),
+        "and reads do not either"
+    );
+    held.rollback().await.unwrap();
+    for write in writing {
+        write.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_turn_is_one_instance_s_until_it_gives_it_back_or_ends() {
+    let pair = Pair::open().await;
+    let Pair { one, two, .. } = &pair;
+    let subjects = ["a".to_owned(), "b".to_owned()];
+    for subject in &subjects {
+        assert!(one.take_turn(subject).await.unwrap());
+        assert!(one.take_turn(subject).await.unwrap(), "it has it");
+        assert!(!two.take_turn(subject).await.unwrap());
+    }
+    two.give_turns(&subjects).await.unwrap();
+    assert!(!two.take_turn("a").await.unwrap(), "nobody gives back what another has");
+    one.give_turns(&subjects[..1]).await.unwrap();
+    assert!(two.take_turn("a").await.unwrap());
+    assert!(!one.take_turn("a").await.unwrap());
+    assert!(!two.take_turn("b").await.unwrap());
+    pair.end_one().await;
+    assert!(two.take_turn("b").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_an_instance_was_sending_when_it_ended_is_an_orphan() {
+    let pair = Pair::open().await;
+    let Pair { make, one, two, .. } = &pair;
+    let candidate = make.candidate("t", "c", make.person());
+    assert_eq!(one.claim(vec![claimant(make, &candidate)]).await.unwrap(), [Claim::Claimed]);
+    assert!(two.orphans(10).await.unwrap().is_empty());
+    pair.end_one().await;
+    let orphans = two.orphans(10).await.unwrap();
+    assert_eq!(orphans.iter().map(|intent| intent.write.record()).collect::<Vec<_>>(), [candidate.id.as_str()]);
+    // Taken on, it is nobody's any more, or the new owner's.
+    two.commit(vec![Change::Intent(sending(make, &candidate))]).await.unwrap();
+    assert!(two.orphans(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_of_an_instance_that_ended_is_open_with_what_it_led_to() {
+    let pair = Pair::open().await;
+    let Pair { make, one, two, .. } = &pair;
+    let KeyTaken::New(bound) = one.take_key(&key(make, "bound")).await.unwrap() else { panic!("not new") };
+    let KeyTaken::New(_) = one.take_key(&key(make, "bare")).await.unwrap() else { panic!("not new") };
+    one.commit(vec![Change::KeyBound(bound.clone(), "cand_1".to_owned())]).await.unwrap();
+    for scope in ["bound", "bare"] {
+        assert!(matches!(two.take_key(&key(make, scope)).await.unwrap(), KeyTaken::Running));
+    }
+    pair.end_one().await;
+    let taken = two.take_key(&key(make, "bound")).await.unwrap();
+    assert!(matches!(&taken, KeyTaken::Open(key, Some(record)) if *key == bound && record == "cand_1"), "{taken:?}");
+    assert!(matches!(two.take_key(&key(make, "bare")).await.unwrap(), KeyTaken::Open(_, None)));
+    assert!(matches!(two.take_key(&key(make, "bare")).await.unwrap(), KeyTaken::Running), "it is its own now");
+}
+
+#[tokio::test]
+async fn an_instance_that_left_nothing_behind_is_forgotten() {
+    let pair = Pair::open().await;
+    let Pair { url, make, keys, one, .. } = &pair;
+    let candidate = make.candidate("t", "c", make.person());
+    one.claim(vec![claimant(make, &candidate)]).await.unwrap();
+    pair.end_one().await;
+    let mut beside = beside(url).await;
+    serving(url, keys, make).await.unwrap();
+    assert_eq!(count(&mut beside, "instances").await, 3, "its intent points to it");
+    pair.two.commit(vec![Change::Settled(candidate.id.to_string())]).await.unwrap();
+    serving(url, keys, make).await.unwrap();
+    assert_eq!(count(&mut beside, "instances").await, 3);
+    assert_eq!(count(&mut beside, "lanes").await, 3 * i64::from(connect::LANES));
+    assert!(matches!(one.commit(Vec::new()).await, Err(StoreError::Ended)), "forgotten is ended");
+}
+
+#[tokio::test]
+async fn turns_of_an_instance_that_ended_are_forgotten_and_those_of_others_are_not() {
+    let pair = Pair::open().await;
+    let Pair { url, make, one, two, .. } = &pair;
+    assert!(one.take_turn("a").await.unwrap() && two.take_turn("b").await.unwrap());
+    two.purge(make.0.now(), make.0.now()).await.unwrap();
+    let mut beside = beside(url).await;
+    assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (2, 2));
+    pair.end_one().await;
+    two.purge(make.0.now(), make.0.now()).await.unwrap();
+    assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (1, 1));
+    assert!(two.take_turn("b").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_may_be_held_unknowingly_is_given_back_with_a_beat() {
+    let Pair { make, one, two, .. } = Pair::open().await;
+    // As if the answers to both had been lost.
+    assert!(one.take_turn("s").await.unwrap());
+    assert!(matches!(one.take_key(&key(&make, "k")).await.unwrap(), KeyTaken::New(_)));
+    let (forms, scopes) = (one.records.turn_forms("s"), one.records.key_row(&key(&make, "k")).scopes);
+    one.loose.add([Loose::Turn(forms.clone(), 0), Loose::Key(scopes, 1)]);
+    assert!(!two.take_turn("s").await.unwrap());
+    one.beat().await.unwrap();
+    while !two.take_turn("s").await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    let taken = two.take_key(&key(&make, "k")).await.unwrap();
+    assert!(matches!(taken, KeyTaken::Open(_, None)), "{taken:?}");
+
+    // A later take is not given back for an earlier one.
+    assert!(one.take_turn("later").await.unwrap());
+    one.loose.add([Loose::Turn(one.records.turn_forms("later"), 0)]);
+    one.tie_up();
+    one.give_turns(&["something else".to_owned()]).await.unwrap();
+    assert!(!two.take_turn("later").await.unwrap());
+}

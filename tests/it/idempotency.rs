@@ -1,0 +1,233 @@
+//! `Idempotency-Key`: a repeat of a write is answered, not done again.
+
+use examgate::sandbox::{Sandbox, accounts};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{
+    Answer, Gateway, client, examtesting, faults, key, sandbox, sandbox_connections, startexam,
+};
+use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::watch::{calls, changes};
+
+const TEST: &str = accounts::startexam::TESTS[0].0;
+
+async fn start_exam() -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
+    (sandbox, gateway)
+}
+
+async fn keyed(gateway: &Gateway, method: Method, path: &str, key: &str, body: Option<&Value>) -> Answer {
+    let request = gateway.request(method, path).header("idempotency-key", key);
+    let request = if let Some(body) = body { request.json(body) } else { request };
+    request.send().await
+}
+
+fn replayed(answer: &Answer) -> bool {
+    answer.header("idempotent-replayed") == Some("true")
+}
+
+fn person(id: &str) -> Value {
+    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada", "familyName": "King" } })
+}
+
+/// Sends the write twice: the second time the answer is the same and nothing reaches the vendor.
+async fn twice(
+    gateway: &Gateway,
+    port: std::net::SocketAddr,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Answer {
+    let connection = body.and_then(|body| body["connection"].as_str()).unwrap_or_default();
+    let key = format!("{method}:{path}:{connection}");
+    let first = keyed(gateway, method.clone(), path, &key, body).await;
+    assert!((200..300).contains(&first.status) && !replayed(&first), "{method} {path}: {first:?}");
+    let before = calls(port).await;
+    let again = keyed(gateway, method.clone(), path, &key, body).await;
+    assert!(replayed(&again), "{method} {path}: {again:?}");
+    assert_eq!((again.status, &again.body), (first.status, &first.body), "{method} {path}");
+    assert_eq!(again.header("location"), first.header("location"), "{method} {path}");
+    assert_eq!(calls(port).await, before, "{method} {path}");
+    first
+}
+
+#[tokio::test]
+async fn every_write_is_answered_again_as_it_was() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let (start, think) = (sandbox.startexam(), sandbox.thinkexam());
+    let mut body = person("e1");
+    body["connection"] = json!("startexam-main");
+    let candidate = twice(&gateway, start, Method::POST, "/candidates", Some(&body)).await;
+    assert_eq!(candidate.status, 201);
+    let path = format!("/candidates/{}", candidate.text("/id"));
+    let changed = twice(&gateway, start, Method::PATCH, &path, Some(&json!({ "email": "new@example.com" }))).await;
+    assert_eq!(changed.status, 200);
+    let order = json!({ "connection": "startexam-main", "candidate": { "externalId": "e1" }, "assessment": TEST });
+    assert_eq!(twice(&gateway, start, Method::POST, "/assignments", Some(&order)).await.status, 201);
+    let program = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
+    let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": ["e1"] });
+    assert_eq!(twice(&gateway, start, Method::POST, &program, Some(&enrolment)).await.status, 200);
+    assert_eq!(twice(&gateway, start, Method::DELETE, &path, None).await.status, 204);
+    assert_eq!(gateway.get(&path).await.status, 404);
+
+    body["connection"] = json!("thinkexam-main");
+    twice(&gateway, think, Method::POST, "/candidates", Some(&body)).await;
+    let order =
+        json!({ "connection": "thinkexam-main", "candidate": { "email": "e1@example.com" }, "assessment": "2415" });
+    let booked = gateway.post("/assignments", &order).await;
+    let booking = format!("/assignments/{}", booked.text("/id"));
+    assert_eq!(twice(&gateway, think, Method::DELETE, &booking, None).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_hands_word_is_answered_again_as_well() {
+    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+    let gateway = Gateway::start(&connections).await;
+    let unclear = gateway.post("/candidates", &person("e1")).await;
+    let path = format!("{}/settle", unclear.text("/resource"));
+    let word = json!({ "outcome": "applied" });
+    let settled = keyed(&gateway, Method::POST, &path, "s", Some(&word)).await;
+    assert_eq!((settled.status, settled.text("/state")), (200, "registered"), "{settled:?}");
+    let again = keyed(&gateway, Method::POST, &path, "s", Some(&word)).await;
+    assert_eq!((again.status, &again.body, replayed(&again)), (200, &settled.body, true), "{again:?}");
+    assert_eq!(gateway.post(&path, &word).await.problem().0, 422, "without the key there is nothing to settle");
+}
+
+#[tokio::test]
+async fn a_password_the_gateway_made_up_is_in_the_answer_given_again() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), "")).await;
+    let created = twice(&gateway, sandbox.examtesting(), Method::POST, "/candidates", Some(&person("e1"))).await;
+    assert!(created.text("/initialPassword").len() >= 8, "{created:?}");
+}
+
+#[tokio::test]
+async fn the_same_key_for_something_else_is_refused() {
+    let (sandbox, gateway) = start_exam().await;
+    assert_eq!(keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await.status, 201);
+    let other = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
+    assert_eq!(other.problem(), (422, "idempotency_key_reused", "not_applied"));
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await, ["e1"]);
+    // On another path it is another key.
+    let order = json!({ "candidate": { "externalId": "e1" }, "assessment": TEST });
+    let booked = keyed(&gateway, Method::POST, "/assignments", "k", Some(&order)).await;
+    assert_eq!((booked.status, replayed(&booked)), (201, false));
+}
+
+#[tokio::test]
+async fn only_what_a_request_says_counts_not_how() {
+    let (_sandbox, gateway) = start_exam().await;
+    let send = |key: &'static str, body: &'static str| {
+        let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", key);
+        request.body("application/json", body).send()
+    };
+    let first = send("a-key", r#"{"externalId":"e1","name":{"givenName":"1"},"active":true}"#).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    for (key, body) in [
+        ("a-key", "{ \"active\" : true,\n \"name\":{\"givenName\":\"\\u0031\"}, \"externalId\" : \"e1\" }"),
+        ("\"a-key\"", r#"{"externalId":"e1","name":{"givenName":"1"},"active":true}"#),
+    ] {
+        let again = send(key, body).await;
+        assert_eq!((again.status, &again.body, replayed(&again)), (201, &first.body, true), "{key} {body}");
+    }
+    let other = send("a-key", r#"{"externalId":"e1","name":{"givenName":"2"},"active":true}"#).await;
+    assert_eq!(other.problem().1, "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn a_write_that_was_not_applied_leaves_its_key_free() {
+    let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
+    let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
+    let refused = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
+    assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
+    let invalid = keyed(&gateway, Method::POST, "/candidates", "k", Some(&json!({ "odd": 1 }))).await;
+    assert_eq!(invalid.problem(), (422, "validation_failed", "not_applied"));
+    stub.answer_with(|_| json_answer(200, &json!({})));
+    let created = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
+    assert_eq!((created.status, replayed(&created)), (201, false), "{created:?}");
+}
+
+#[tokio::test]
+async fn an_unclear_write_is_settled_by_its_repeat() {
+    let (sandbox, gateway) = start_exam().await;
+    let lost = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
+    faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
+    let unclear = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
+    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+    let settled = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
+    assert_eq!((settled.text("/state"), settled.text("/outcome")), ("registered", "applied"), "{settled:?}");
+    let again = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
+    assert_eq!((again.status, &again.body, replayed(&again)), (settled.status, &settled.body, true), "{again:?}");
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_repeat_that_comes_too_early_is_told_to_wait() {
+    let (sandbox, gateway) = start_exam().await;
+    let slow = json!({ "name": "delay_before_effect", "delayMs": 1500 });
+    faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
+    let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", "k");
+    let first = request.header("prefer", "respond-async").json(&person("e1")).send().await;
+    assert_eq!(first.status, 202, "{first:?}");
+    let early = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
+    assert_eq!(early.problem(), (409, "idempotency_in_progress", "not_applied"));
+    assert!(early.header("retry-after").is_some());
+    let other = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
+    assert_eq!(other.problem(), (422, "idempotency_key_reused", "not_applied"));
+    crate::support::watch::until_state(&gateway, &format!("/candidates/{}", first.text("/id")), "registered").await;
+    let late = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
+    assert_eq!((late.status, replayed(&late)), (201, true), "{late:?}");
+    assert_eq!(calls(sandbox.startexam()).await, 1);
+}
+
+#[tokio::test]
+async fn one_tenants_key_is_nothing_to_another() {
+    let sandbox = sandbox().await;
+    let clients = client("lms", "", "[\"*\"]") + &client("rival", "", "[\"*\"]") + &client("sibling", "lms", "[\"*\"]");
+    let gateway = Gateway::start_with(&startexam(&format!("http://{}", sandbox.startexam()), ""), &clients).await;
+    let send = async |client: &str, id: &str| {
+        let request = gateway.request_as(&key(client), Method::POST, "/candidates").header("idempotency-key", "k");
+        request.json(&person(id)).send().await
+    };
+    assert_eq!(send("lms", "e1").await.status, 201);
+    let rival = send("rival", "e2").await;
+    assert_eq!((rival.status, replayed(&rival)), (201, false), "{rival:?}");
+    let sibling = send("sibling", "e1").await;
+    assert_eq!((sibling.status, replayed(&sibling)), (201, true), "clients of one tenant share their keys");
+}
+
+#[tokio::test]
+async fn a_bulk_sent_again_is_the_same_operation() {
+    let (sandbox, gateway) = start_exam().await;
+    let send = |form: &'static str, query: &'static str, key: &'static str, body: &'static str| {
+        let request = gateway.request(Method::POST, &format!("/candidates/bulk{query}")).header("idempotency-key", key);
+        request.body(form, body).send()
+    };
+    let json_form = "application/json";
+    let first = send(json_form, "", "j", r#"{"failOnErrors":5,"items":[{"externalId":"1"},{"externalId":"2"}]}"#).await;
+    assert_eq!((first.status, replayed(&first)), (207, false), "{first:?}");
+    let same = "{ \"items\": [ {\"externalId\":\"1\"}, {\"externalId\":\"2\"} ],\n\"failOnErrors\": 5 }";
+    let again = send(json_form, "", "\"j\"", same).await;
+    assert_eq!((again.status, &again.body["operation"], replayed(&again)), (207, &first.body["operation"], true));
+    assert_eq!(again.body["results"], first.body["results"]);
+    for other in [
+        r#"{"failOnErrors":5,"items":[{"externalId":"2"},{"externalId":"1"}]}"#,
+        r#"{"failOnErrors":6,"items":[{"externalId":"1"},{"externalId":"2"}]}"#,
+    ] {
+        assert_eq!(send(json_form, "", "j", other).await.problem(), (422, "idempotency_key_reused", "not_applied"));
+    }
+    let table = "externalId\n3\n4\n";
+    let first = send("text/csv", "?failOnErrors=5", "t", table).await;
+    assert_eq!(first.status, 207, "{first:?}");
+    let again = send("text/csv", "?failOnErrors=5", "t", table).await;
+    assert_eq!((&again.body["operation"], replayed(&again)), (&first.body["operation"], true));
+    for (query, body) in [("?failOnErrors=6", table), ("?failOnErrors=5", "externalId\r\n3\r\n4\r\n")] {
+        assert_eq!(send("text/csv", query, "t", body).await.problem().1, "idempotency_key_reused", "{query}");
+    }
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 4);
+    assert_eq!(gateway.get("/operations").await.body["items"].as_array().unwrap().len(), 2, "what was refused is gone");
+}

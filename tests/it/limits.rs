@@ -1,0 +1,127 @@
+//! What the machine runs out of: memory under a great bulk, and the disk.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use examgate::sandbox::accounts;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Gateway, sandbox, sandbox_connections, startexam};
+use crate::support::watch::{changes, until};
+
+/// The contract's greatest bulk.
+const ROWS: usize = 100_000;
+/// What accepting it may cost.
+const GROWTH_KIB: u64 = 64 * 1024;
+
+#[tokio::test]
+async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
+    let sandbox = sandbox().await;
+    // One call a second: next to nothing is sent while the rows arrive.
+    let slow = startexam(&format!("http://{}", sandbox.startexam()), "")
+        .replace("requests_per_second = 0", "requests_per_second = 1");
+    let gateway = Gateway::start(&slow).await;
+    assert_eq!(gateway.get("/operations").await.status, 200);
+    let idle = gateway.memory_kib("VmRSS");
+    let mut csv = "externalId,name.givenName,name.familyName,email,custom.Department\n".to_owned();
+    for number in 0..ROWS {
+        let _ = writeln!(csv, "e{number},Ada,\"King, the {number}th\",e{number}@example.com,Mathematics");
+    }
+    let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = request.body("text/csv", csv).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    assert_eq!(accepted.body["progress"]["total"], ROWS);
+    let peak = gateway.memory_kib("VmHWM");
+    let growth = peak.saturating_sub(idle);
+    println!("idle {idle} KiB, at most {peak} KiB, growth {growth} KiB");
+    assert!(growth < GROWTH_KIB, "idle {idle} KiB, at most {peak} KiB");
+    let operation = format!("/operations/{}", accepted.text("/id"));
+    assert_eq!(gateway.request(Method::POST, &format!("{operation}/cancel")).send().await.status, 202);
+    let ended = until(&gateway, &operation, |answer| answer.text("/state") == "cancelled").await;
+    let count = |name: &str| ended.body["progress"][name].as_u64().unwrap();
+    assert_eq!(count("applied") + count("skipped"), ROWS as u64, "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_every_answer_stays_true() {
+    let sandbox = sandbox().await;
+    let connections = sandbox_connections(&sandbox, "");
+    let folder = Gateway::start(&connections).await.kill().await;
+    // A file that may not grow any more is a full disk to whoever writes to it. 3 MiB: enough to start with.
+    let gateway = Gateway::start_with_file_limit(folder, 3 * 1024).await;
+    let (mut applied, mut refused) = (Vec::new(), 0);
+    for number in 0..4_000 {
+        let answer = gateway.post("/candidates", &person(number)).await;
+        match (answer.status, answer.text("/outcome")) {
+            (201, _) => applied.push(format!("e{number}")),
+            (503, "not_applied" | "unknown") => {
+                assert_eq!(answer.text("/code"), "store_unavailable", "{answer:?}");
+                refused += 1;
+            }
+            _ => panic!("{answer:?}"),
+        }
+        if refused > 20 {
+            break;
+        }
+    }
+    assert!(refused > 20 && !applied.is_empty(), "{} applied, {refused} refused", applied.len());
+    let bulk =
+        gateway.post("/candidates/bulk", &json!({ "connection": "startexam-main", "items": [person(9_999)] })).await;
+    assert_eq!(bulk.problem().0, 503, "{bulk:?}");
+    // With room again the same requests succeed, and nobody was registered twice.
+    let gateway = Gateway::start_in(gateway.kill().await).await;
+    for number in 0..applied.len() + 25 {
+        let patience = tokio::time::Instant::now() + Duration::from_mins(1);
+        loop {
+            let answer = gateway.post("/candidates", &person(number)).await;
+            if [200, 201].contains(&answer.status) {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < patience, "{answer:?}");
+        }
+    }
+    let mut created = changes(sandbox.startexam(), "employees", "created").await;
+    let all = created.len();
+    created.sort();
+    created.dedup();
+    assert_eq!((all, created.len()), (applied.len() + 25, applied.len() + 25));
+}
+
+fn person(number: usize) -> Value {
+    json!({
+        "connection": "startexam-main", "externalId": format!("e{number}"),
+        "name": { "givenName": "Ada", "familyName": "King".repeat(40) },
+    })
+}
+
+#[tokio::test]
+async fn no_launch_link_of_a_new_booking_is_lost_where_the_vendor_leaves_out_those_there_are() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    crate::support::gateway::faults(port, json!({ "switches": { "existing_registration": "left_out" } })).await;
+    for existing in ["unknown", "left_out"] {
+        let more = format!("existing_registration = \"{existing}\"\nmax_in_flight = 16");
+        let gateway = Gateway::start(&startexam(&format!("http://{port}"), &more)).await;
+        let test = accounts::startexam::TESTS[usize::from(existing == "unknown")].0;
+        let people: Vec<Value> = (0..500).map(person).collect();
+        let bulk = json!({ "connection": "startexam-main", "items": people });
+        assert_eq!(gateway.post("/candidates/bulk", &bulk).await.body["summary"]["applied"], 500);
+        // A hundred are booked at the vendor, of which this gateway's record knows nothing.
+        let other = Gateway::start(&startexam(&format!("http://{port}"), &more)).await;
+        let order = |number: usize| json!({ "candidate": { "externalId": format!("e{number}") }, "assessment": test });
+        let early: Vec<Value> = (0..100).map(|number| order(number * 5)).collect();
+        let booked = other.post("/assignments/bulk", &json!({ "items": early })).await;
+        assert_eq!(booked.body["summary"]["applied"], 100, "{booked:?}");
+
+        let all: Vec<Value> = (0..500).map(order).collect();
+        let request = gateway.request(Method::POST, "/assignments/bulk").header("Prefer", "wait=60");
+        let booked = request.json(&json!({ "items": all })).send().await;
+        assert_eq!(booked.body["summary"]["applied"], 500, "{existing}");
+        for (number, row) in booked.body["results"].as_array().unwrap().iter().enumerate() {
+            let there_before = number % 5 == 0;
+            assert_eq!(row["resource"]["launch"]["url"].is_string(), !there_before, "{existing}: {row}");
+            assert_eq!(row["resource"]["warnings"].to_string().contains("launch_unknown"), there_before, "{row}");
+        }
+    }
+}

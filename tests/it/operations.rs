@@ -1,0 +1,256 @@
+//! Operations: a bulk goes on whatever becomes of its caller, tells how far it is, can be ended and can be tried again.
+
+use std::time::{Duration, Instant};
+
+use examgate::sandbox::Sandbox;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Answer, Gateway, client, client_with, examtesting, faults, key, sandbox, startexam};
+use crate::support::watch::{calls, changes, until, until_state};
+
+fn people(count: usize) -> Vec<Value> {
+    (0..count).map(|number| json!({ "itemId": format!("row-{number}"), "externalId": format!("e{number}") })).collect()
+}
+
+/// A StartExam connection that sends one row a call and one call at a time, each as slow as told.
+async fn slow(milliseconds: u64, clients: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let fault = json!({ "name": "delay_before_effect", "delayMs": milliseconds });
+    faults(sandbox.startexam(), json!({ "faults": [fault] })).await;
+    let connections = startexam(&format!("http://{}", sandbox.startexam()), "max_in_flight = 1\nbatch_size = 1");
+    let gateway = Gateway::start_with(&connections, clients).await;
+    (sandbox, gateway)
+}
+
+async fn begun(gateway: &Gateway, items: &[Value]) -> Answer {
+    let request = gateway.request(Method::POST, "/candidates/bulk").header("prefer", "respond-async");
+    let answer = request.json(&json!({ "items": items })).send().await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    answer
+}
+
+fn progress(answer: &Answer, member: &str) -> u64 {
+    let place = if answer.body.get("progress").is_some() { "progress" } else { "summary" };
+    answer.body[place][member].as_u64().unwrap_or_else(|| panic!("no {member}: {answer:?}"))
+}
+
+fn indices(answer: &Answer) -> Vec<u64> {
+    answer.body["items"].as_array().expect("items").iter().map(|row| row["index"].as_u64().expect("index")).collect()
+}
+
+#[tokio::test]
+async fn a_bulk_nobody_waits_for_is_an_operation_to_look_at() {
+    let (sandbox, gateway) = slow(20, &client("lms", "", "[\"*\"]")).await;
+    let accepted = begun(&gateway, &people(5)).await;
+    assert_eq!(accepted.header("preference-applied"), Some("respond-async"));
+    let path = format!("/operations/{}", accepted.text("/id"));
+    assert_eq!(accepted.header("location"), Some(path.as_str()));
+    assert!(["queued", "running"].contains(&accepted.text("/state")), "{accepted:?}");
+    assert_eq!((accepted.text("/kind"), accepted.text("/connection")), ("candidates", "startexam-main"));
+    assert_eq!(progress(&accepted, "total"), 5);
+    for absent in ["finishedAt", "expiresAt", "cancelling"] {
+        assert!(accepted.body.get(absent).is_none(), "{absent}: {accepted:?}");
+    }
+
+    let ended = until_state(&gateway, &path, "completed").await;
+    assert_eq!((progress(&ended, "applied"), progress(&ended, "pending")), (5, 0));
+    for present in ["createdAt", "startedAt", "finishedAt", "expiresAt"] {
+        assert!(ended.text(&format!("/{present}")).ends_with('Z'), "{present}: {ended:?}");
+    }
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 5);
+
+    let first = gateway.get(&format!("{path}/items?limit=2")).await;
+    assert_eq!((first.status, indices(&first)), (200, vec![0, 1]), "{first:?}");
+    let row = &first.body["items"][1];
+    assert_eq!((&row["itemId"], &row["status"], &row["outcome"]), (&json!("row-1"), &json!(201), &json!("applied")));
+    assert_eq!((&row["resource"]["externalId"], &row["resource"]["state"]), (&json!("e1"), &json!("registered")));
+    let next = |answer: &Answer| format!("{path}/items?limit=2&cursor={}", answer.text("/nextCursor"));
+    let second = gateway.get(&next(&first)).await;
+    let third = gateway.get(&next(&second)).await;
+    assert_eq!((indices(&second), indices(&third)), (vec![2, 3], vec![4]));
+    assert_eq!(third.body["nextCursor"], Value::Null);
+
+    let again = begun(&gateway, &people(1)).await;
+    let list = gateway.get("/operations?limit=1").await;
+    assert_eq!(list.text("/items/0/id"), again.text("/id"), "newest first");
+    let rest = gateway.get(&format!("/operations?cursor={}", list.text("/nextCursor"))).await;
+    assert_eq!((rest.text("/items/0/id"), &rest.body["nextCursor"]), (ended.text("/id"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_caller_waits_as_long_as_it_prefers() {
+    let (_sandbox, gateway) = slow(100, &client("lms", "", "[\"*\"]")).await;
+    let post = |preference: &'static str, rows: usize| {
+        let items: Vec<Value> = (0..rows).map(|row| json!({ "externalId": format!("{preference}{row}") })).collect();
+        let request = gateway.request(Method::POST, "/candidates/bulk").header("prefer", preference);
+        request.json(&json!({ "items": items })).send()
+    };
+    let started = Instant::now();
+    let hasty = post("wait=1", 60).await;
+    assert_eq!((hasty.status, hasty.header("preference-applied")), (202, Some("wait=1")), "{hasty:?}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    gateway.post(&format!("/operations/{}/cancel", hasty.text("/id")), &json!({})).await;
+    let patient = post("wait=50", 3).await;
+    assert_eq!((patient.status, patient.header("preference-applied")), (207, Some("wait=50")), "{patient:?}");
+    assert_eq!(progress(&patient, "applied"), 3);
+    assert_eq!(patient.header("content-type"), Some("application/json"));
+    assert_eq!(post("handling=lenient", 1).await.header("preference-applied"), Some("handling=lenient"));
+}
+
+#[tokio::test]
+async fn rows_are_found_by_what_became_of_them() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), "max_in_flight = 1")).await;
+    let refused = json!({ "name": "vendor_error", "code": "1005", "after": 1, "times": 1 });
+    faults(sandbox.examtesting(), json!({ "faults": [refused] })).await;
+    let person =
+        |number: usize| json!({ "externalId": format!("e{number}"), "email": format!("e{number}@example.com") });
+    let items: Vec<Value> = (0..4).map(person).chain([json!({ "odd": 1 })]).collect();
+    let answer = gateway.post("/candidates/bulk", &json!({ "failOnErrors": 2, "items": items })).await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    assert_eq!(["applied", "notApplied", "skipped"].map(|member| progress(&answer, member)), [1, 2, 2], "{answer:?}");
+    let path = format!("/operations/{}/items", answer.text("/operation"));
+    let found = async |outcome: &str| indices(&gateway.get(&format!("{path}?outcome={outcome}")).await);
+    assert_eq!(found("applied").await, [0]);
+    assert_eq!(found("not_applied").await, [1, 2, 3, 4]);
+    assert_eq!(found("skipped").await, [2, 3]);
+    assert_eq!(found("unknown").await, [0; 0]);
+    let skipped = gateway.get(&format!("{path}?outcome=skipped&limit=1")).await;
+    let row = &skipped.body["items"][0];
+    assert_eq!((&row["status"], &row["outcome"]), (&json!(424), &json!("not_applied")));
+    assert_eq!(row["problem"]["code"], "skipped");
+    let rest = gateway.get(&format!("{path}?outcome=skipped&cursor={}", skipped.text("/nextCursor"))).await;
+    assert_eq!((indices(&rest), &rest.body["nextCursor"]), (vec![3], &Value::Null));
+
+    for (query, pointer) in
+        [("outcome=failed", "?outcome"), ("cursor=odd", "?cursor"), ("limit=0", "?limit"), ("state=x", "?state")]
+    {
+        let wrong = gateway.get(&format!("{path}?{query}")).await;
+        assert_eq!(wrong.problem(), (422, "validation_failed", "not_applied"));
+        assert_eq!(wrong.text("/errors/0/pointer"), pointer);
+    }
+}
+
+/// The operations in a stream of events, in order, and the id of the last event.
+fn events(text: &str) -> (Vec<Value>, Option<&str>) {
+    let blocks: Vec<&str> = text.split("\n\n").filter(|block| block.contains("event: progress")).collect();
+    let data = |block: &&str| block.lines().find_map(|line| line.strip_prefix("data: ")).map(serde_json::from_str);
+    let told = blocks.iter().map(|block| data(block).expect("data").expect("JSON")).collect();
+    (told, blocks.last().and_then(|block| block.lines().find_map(|line| line.strip_prefix("id: "))))
+}
+
+#[tokio::test]
+async fn who_follows_an_operation_is_told_until_its_end() {
+    let (_sandbox, gateway) = slow(150, &client("lms", "", "[\"*\"]")).await;
+    let accepted = begun(&gateway, &people(8)).await;
+    let path = format!("/operations/{}/events", accepted.text("/id"));
+    let follow = || gateway.request(Method::GET, &path).header("accept", "text/event-stream");
+    let stream = follow().send().await;
+    assert_eq!((stream.status, stream.header("content-type")), (200, Some("text/event-stream")), "{stream:?}");
+    let (told, last) = events(stream.body.as_str().expect("text"));
+    assert!(told.len() >= 3, "{told:?}");
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "nothing is told twice: {told:?}");
+    let applied: Vec<u64> = told.iter().map(|event| event["progress"]["applied"].as_u64().unwrap()).collect();
+    assert!(applied.is_sorted() && applied.last() == Some(&8), "{applied:?}");
+    assert!(told[..told.len() - 1].iter().all(|event| event["state"] != "completed"));
+    assert_eq!((&told[told.len() - 1]["state"], last), (&json!("completed"), Some("end")));
+    let document = gateway.get(&format!("/operations/{}", accepted.text("/id"))).await;
+    assert_eq!(told[told.len() - 1], document.body, "an event is the operation as it is read");
+
+    // Later it is told once, and a browser that comes again by itself is told to stop.
+    let late = follow().send().await;
+    assert_eq!(events(late.body.as_str().unwrap()).0, [document.body]);
+    assert_eq!(follow().header("last-event-id", "end").send().await.status, 204);
+    for accept in ["application/json", "*/*", "text/*"] {
+        assert_eq!(gateway.request(Method::GET, &path).header("accept", accept).send().await.status, 200, "{accept}");
+    }
+    let wrong = gateway.request(Method::GET, &path).header("accept", "text/html").send().await;
+    assert_eq!(wrong.problem(), (406, "not_acceptable", "not_applied"));
+    let elsewhere = gateway.request(Method::GET, "/vendors").header("accept", "text/event-stream").send().await;
+    assert_eq!(elsewhere.problem(), (406, "not_acceptable", "not_applied"));
+}
+
+#[tokio::test]
+async fn a_cancelled_operation_skips_its_rest_and_a_retry_sends_only_that() {
+    let (sandbox, gateway) = slow(100, &client("lms", "", "[\"*\"]")).await;
+    let accepted = begun(&gateway, &people(12)).await;
+    let path = format!("/operations/{}", accepted.text("/id"));
+    until(&gateway, &path, |answer| progress(answer, "applied") >= 2).await;
+    let cancelled = gateway.post(&format!("{path}/cancel"), &json!({})).await;
+    assert_eq!((cancelled.status, cancelled.header("location")), (202, Some(path.as_str())), "{cancelled:?}");
+    let ended = until_state(&gateway, &path, "cancelled").await;
+    let (applied, skipped) = (progress(&ended, "applied"), progress(&ended, "skipped"));
+    assert!(applied >= 2 && skipped >= 1 && applied + skipped == 12, "{ended:?}");
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len() as u64, applied);
+    let again = gateway.post(&format!("{path}/cancel"), &json!({})).await;
+    assert_eq!((again.status, again.text("/state")), (202, "cancelled"));
+
+    faults(sandbox.startexam(), json!({ "faults": [] })).await;
+    let retried = gateway.post(&format!("{path}/retry"), &json!({})).await;
+    assert_eq!((retried.status, retried.text("/id")), (202, accepted.text("/id")), "{retried:?}");
+    let completed = until_state(&gateway, &path, "completed").await;
+    assert_eq!((progress(&completed, "applied"), progress(&completed, "skipped")), (12, 0));
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 12);
+    assert_eq!(calls(sandbox.startexam()).await, 12, "nobody was sent twice");
+    let nothing = gateway.post(&format!("{path}/retry"), &json!({})).await;
+    assert_eq!((nothing.status, nothing.text("/state")), (202, "completed"));
+    assert_eq!(calls(sandbox.startexam()).await, 12);
+}
+
+#[tokio::test]
+async fn operations_are_for_their_owner_and_for_who_may() {
+    let scopes = "[\"candidates:write\", \"operations:read\"]";
+    let clients =
+        client("lms", "", "[\"*\"]") + &client("rival", "", "[\"*\"]") + &client_with("few", "lms", "[\"*\"]", scopes);
+    let (_sandbox, gateway) = slow(0, &clients).await;
+    let operation = begun(&gateway, &people(2)).await;
+    let path = format!("/operations/{}", operation.text("/id"));
+    until_state(&gateway, &path, "completed").await;
+    for (method, end) in [
+        (Method::GET, ""),
+        (Method::GET, "/items"),
+        (Method::GET, "/events"),
+        (Method::POST, "/cancel"),
+        (Method::POST, "/retry"),
+    ] {
+        let path = format!("{path}{end}");
+        let foreign = gateway.request_as(&key("rival"), method.clone(), &path).send().await;
+        assert_eq!(foreign.problem(), (404, "not_found", "not_applied"), "{end}");
+        let shared = gateway.request_as(&key("few"), method.clone(), &path).send().await;
+        let expected = if method == Method::POST { 403 } else { 200 };
+        assert_eq!(shared.status, expected, "{end}: {shared:?}");
+    }
+    let foreign = gateway.request_as(&key("rival"), Method::GET, "/operations").send().await;
+    assert_eq!(foreign.body, json!({ "items": [], "nextCursor": null }));
+    for malformed in ["/operations/op_1", "/operations/cand_00000000000000000000000000000000", "/operations/%00"] {
+        assert_eq!(gateway.get(malformed).await.problem().0, 404, "{malformed}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_lets_go_of_those_who_wait_and_the_next_one_goes_on() {
+    let (sandbox, gateway) = slow(200, &client("lms", "", "[\"*\"]")).await;
+    let accepted = begun(&gateway, &people(30)).await;
+    let path = format!("/operations/{}", accepted.text("/id"));
+    let events = format!("{path}/events");
+    let follow = gateway.request(Method::GET, &events).send();
+    let waiting = gateway.request(Method::POST, "/candidates/bulk").header("prefer", "wait=50");
+    let waiting = waiting.json(&json!({ "items": [{ "externalId": "last" }] })).send();
+    let stop = async {
+        // Both are under way. The pause only spares the machine.
+        while gateway.get("/operations").await.body["items"].as_array().map_or(0, Vec::len) < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        gateway.terminate().await;
+    };
+    let (stream, waited, ()) = tokio::join!(follow, waiting, stop);
+    assert_eq!((stream.status, waited.status), (200, 202), "{stream:?} {waited:?}");
+    let folder = gateway.gone().await;
+    faults(sandbox.startexam(), json!({ "faults": [] })).await;
+    let gateway = Gateway::start_in(folder).await;
+    let completed = until_state(&gateway, &path, "completed").await;
+    assert_eq!(progress(&completed, "applied"), 30);
+    until_state(&gateway, &format!("/operations/{}", waited.text("/id")), "completed").await;
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 31);
+}

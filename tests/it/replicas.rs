@@ -1,0 +1,155 @@
+//! Several gateways on one PostgreSQL database: they never do a thing twice between them, and take over from each other.
+
+use std::time::Duration;
+
+use examgate::sandbox::Sandbox;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Answer, Gateway, faults, sandbox, sandbox_connections, startexam};
+use crate::support::postgres::Server;
+use crate::support::watch::{bodies, changes, until, until_state};
+
+fn person(id: &str) -> Value {
+    json!({
+        "connection": "startexam-main", "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
+        "email": format!("{id}@example.com"),
+    })
+}
+
+fn people(count: usize) -> Value {
+    json!({ "connection": "startexam-main", "items": (0..count).map(|n| person(&format!("e{n}"))).collect::<Vec<_>>() })
+}
+
+async fn two(sandbox: &Sandbox, url: &str) -> [Gateway; 2] {
+    let connections = sandbox_connections(sandbox, "");
+    [Gateway::replica(url, &connections).await, Gateway::replica(url, &connections).await]
+}
+
+/// Sends the request under the key until it is answered for good.
+async fn insisted(gateway: &Gateway, key: &str, body: &Value) -> Answer {
+    loop {
+        let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", key);
+        let answer = request.json(body).send().await;
+        if answer.text("/code") != "idempotency_in_progress" {
+            return answer;
+        }
+        assert!(answer.header("retry-after").is_some());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_on_the_same_key_there_is_one_effect_and_one_answer() {
+    let sandbox = sandbox().await;
+    let [one, other] = two(&sandbox, &Server::shared().schema().await).await;
+    let delay = json!({ "name": "delay_after_effect", "probability": 0.5, "delayMs": 20 });
+    let lost = json!({ "name": "reset_after_effect", "probability": 0.1 });
+    faults(sandbox.startexam(), json!({ "faults": [delay, lost] })).await;
+    for number in 0..40 {
+        // No identity but the key's: what keeps it single is the key alone.
+        let (key, id) = (format!("key-{number}"), format!("e{number}"));
+        let body = person(&id);
+        let (mine, yours) = tokio::join!(insisted(&one, &key, &body), insisted(&other, &key, &body));
+        let answers = [mine, yours].map(|answer| (answer.status, answer.body));
+        let settled = [insisted(&one, &key, &body).await, insisted(&other, &key, &body).await];
+        for answer in &settled {
+            assert_eq!((answer.status, answer.text("/externalId")), (201, id.as_str()), "{answer:?}");
+            assert_eq!(answer.header("idempotent-replayed"), Some("true"));
+            assert_eq!(answer.body, settled[0].body);
+        }
+        for (status, body) in answers {
+            assert!(status == 504 || body == settled[0].body, "{status} {body}");
+        }
+    }
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_key_two_posts_for_one_person_are_one_registration() {
+    let sandbox = sandbox().await;
+    let [one, other] = two(&sandbox, &Server::shared().schema().await).await;
+    let delay = json!({ "name": "delay_after_effect", "delayMs": 30 });
+    faults(sandbox.startexam(), json!({ "faults": [delay] })).await;
+    for number in 0..20 {
+        let body = person(&format!("e{number}"));
+        let (mine, yours) = tokio::join!(one.post("/candidates", &body), other.post("/candidates", &body));
+        assert_eq!(mine.text("/id"), yours.text("/id"), "{mine:?} {yours:?}");
+        let mut statuses = [mine.status, yours.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 201]);
+    }
+    assert_eq!(bodies(sandbox.startexam(), "employees").await.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_replicas_bulk_is_finished_by_the_other() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let url = Server::shared().schema().await;
+    let connections = startexam(&format!("http://{port}"), "batch_size = 10\nmax_in_flight = 4");
+    let one = Gateway::replica(&url, &connections).await;
+    // From the third call on the vendor keeps its answer to itself for long.
+    let delay = json!({ "name": "delay_after_effect", "after": 2, "times": 3, "delayMs": 60_000 });
+    faults(port, json!({ "faults": [delay] })).await;
+    let request = one.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = request.json(&people(100)).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let operation = format!("/operations/{}", accepted.text("/id"));
+    until(&one, &operation, |answer| answer.body["progress"]["applied"].as_u64() >= Some(20)).await;
+    let other = Gateway::replica(&url, &connections).await;
+    drop(one.kill().await);
+    let ended = until_state(&other, &operation, "completed").await;
+    let settled = until(&other, &operation, |answer| answer.body["progress"]["applied"] == 100).await;
+    assert_eq!(settled.body["progress"]["unknown"], 0, "{ended:?}");
+    assert_eq!(changes(port, "employees", "created").await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stood_still_is_taken_over_and_ends_itself() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let [mut one, other] = two(&sandbox, &Server::shared().schema().await).await;
+    let delay = json!({ "name": "delay_before_effect", "times": 1, "delayMs": 1_000 });
+    faults(port, json!({ "faults": [delay] })).await;
+    let request = one.request(Method::POST, "/candidates").header("Prefer", "respond-async");
+    let accepted = request.json(&person("e1")).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let candidate = format!("/candidates/{}", accepted.text("/id"));
+    one.signal("STOP").await;
+    let settled = until_state(&other, &candidate, "registered").await;
+    assert_eq!(settled.text("/outcome"), "applied");
+    one.signal("CONT").await;
+    assert_eq!(one.ended().await, Some(1), "{}", one.written());
+    assert_eq!(changes(port, "employees", "created").await, ["e1"]);
+    assert_eq!(other.get(&candidate).await.text("/state"), "registered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_crashes_during_a_bulk_loses_nothing() {
+    let server = Server::start();
+    let url = server.schema().await;
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let connections = startexam(&format!("http://{port}"), "batch_size = 1\nmax_in_flight = 8");
+    let gateway = Gateway::replica(&url, &connections).await;
+    let delay = json!({ "name": "delay_after_effect", "delayMs": 10 });
+    faults(port, json!({ "faults": [delay] })).await;
+    let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = request.json(&people(600)).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let operation = format!("/operations/{}", accepted.text("/id"));
+    for crash in 1..4 {
+        let reached = |answer: &Answer| answer.body["progress"]["applied"].as_u64() >= Some(crash * 100);
+        until(&gateway, &operation, reached).await;
+        server.crash_and_restart();
+    }
+    until_state(&gateway, &operation, "completed").await;
+    let ended = until(&gateway, &operation, |answer| answer.body["progress"]["unknown"] == 0).await;
+    assert_eq!(ended.body["progress"]["applied"], 600, "{ended:?}");
+    let mut created = changes(port, "employees", "created").await;
+    created.sort();
+    created.dedup();
+    assert_eq!(created.len(), 600);
+    assert_eq!(changes(port, "employees", "created").await.len(), 600, "nobody twice");
+}

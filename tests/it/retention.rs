@@ -1,0 +1,62 @@
+//! What is over is forgotten in its time.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Answer, Gateway, client, examtesting, sandbox};
+use crate::support::watch::{changes, until};
+
+async fn start(address: &str, variable: &str) -> Gateway {
+    let connections = examtesting(address, "");
+    Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[(variable, "1s")]).await
+}
+
+fn person() -> Value {
+    json!({ "externalId": "e1", "email": "e1@example.com", "name": { "givenName": "Ada" } })
+}
+
+#[tokio::test]
+async fn a_finished_operation_is_forgotten_with_its_rows() {
+    let sandbox = sandbox().await;
+    let gateway = start(&format!("http://{}", sandbox.examtesting()), "EXAMGATE__STORE__RETENTION").await;
+    let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person()] })).await;
+    let operation = format!("/operations/{}", bulk.text("/operation"));
+    until(&gateway, &operation, |answer| answer.status == 404).await;
+    for path in [format!("{operation}/items"), format!("{operation}/events")] {
+        assert_eq!(gateway.get(&path).await.problem(), (404, "not_found", "not_applied"));
+    }
+    assert_eq!(gateway.get("/operations").await.body["items"], json!([]));
+    // The person stays: only what the operation kept is gone.
+    assert_eq!(gateway.get("/candidates?externalId=e1").await.body["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn an_answer_under_a_key_and_a_made_up_password_are_forgotten() {
+    let sandbox = sandbox().await;
+    let port = sandbox.examtesting();
+    let gateway = start(&format!("http://{port}"), "EXAMGATE__STORE__IDEMPOTENCY_RETENTION").await;
+    let send = async || -> Answer {
+        let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
+        request.json(&person()).send().await
+    };
+    let first = send().await;
+    assert_eq!(first.status, 201, "{first:?}");
+    assert!(first.body["initialPassword"].is_string());
+    let mut again = send().await;
+    while again.header("idempotent-replayed") == Some("true") {
+        assert_eq!(again.body, first.body);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        again = send().await;
+    }
+    // A new request, for somebody the gateway has already.
+    assert_eq!((again.status, again.text("/id")), (200, first.text("/id")), "{again:?}");
+    assert!(again.body.get("initialPassword").is_none(), "{again:?}");
+    assert_eq!(changes(port, "add", "created").await.len(), 1);
+
+    let other = json!({ "externalId": "e2", "email": "e2@example.com", "name": { "givenName": "Grace" } });
+    let bulk = gateway.post("/candidates/bulk", &json!({ "items": [other] })).await;
+    let items = format!("/operations/{}/items", bulk.text("/operation"));
+    let told = |answer: &Answer| answer.body["items"][0]["resource"].get("initialPassword").is_some();
+    until(&gateway, &items, |answer| !told(answer)).await;
+    assert_eq!(gateway.get(&items).await.body["items"][0]["outcome"], "applied");
+}

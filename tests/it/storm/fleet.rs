@@ -1,0 +1,192 @@
+//! The gateways a storm kills: one on SQLite, or two that share a PostgreSQL database.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use examgate::sandbox::Sandbox;
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::RwLock;
+
+use super::PATIENCE;
+use super::rows::Bulk;
+use crate::support::gateway::{Answer, Gateway, client, sandbox_connections};
+
+/// What every connection of a storm has: many calls at once, and a grace, since a call that was cut off with its process
+/// may take effect a moment later.
+const SETTINGS: &str = "max_in_flight = 16\nsettle_grace = \"500ms\"\ntimeout = \"10s\"\n";
+
+/// Random numbers that are the same for the same seed (xorshift64*).
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `most`.
+    pub fn below(&mut self, most: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % most.max(1)
+    }
+}
+
+/// The gateways and how often they were killed.
+pub struct Fleet {
+    members: Vec<Member>,
+    pub kills: usize,
+}
+
+type Member = Arc<RwLock<Option<Gateway>>>;
+
+impl Fleet {
+    /// One gateway on SQLite.
+    pub async fn on_sqlite(sandbox: &Sandbox) -> Self {
+        let connections = connections(sandbox);
+        let gateway = Gateway::start_with(&connections, &client("lms", "", "[\"*\"]")).await;
+        Self { members: vec![Arc::new(RwLock::new(Some(gateway)))], kills: 0 }
+    }
+
+    /// Two gateways that share a PostgreSQL database.
+    pub async fn on_postgres(sandbox: &Sandbox, url: &str) -> Self {
+        let connections = connections(sandbox);
+        let mut members = Vec::new();
+        for _ in 0..2 {
+            members.push(Arc::new(RwLock::new(Some(Gateway::replica(url, &connections).await))));
+        }
+        Self { members, kills: 0 }
+    }
+
+    /// Sends the bulks and kills the gateways in turn until all have ended and so many kills were made; the operations' ids.
+    pub async fn through(&mut self, bulks: &[Bulk], kills: usize, random: &mut Random) -> (usize, Vec<String>) {
+        let sending: Vec<_> = bulks
+            .iter()
+            .map(|bulk| {
+                let (members, bulk) = (self.members.clone(), bulk.clone());
+                tokio::spawn(async move {
+                    let operation = accepted(&members, &bulk).await;
+                    ended(&members, &operation).await;
+                    operation
+                })
+            })
+            .collect();
+        let mut made = 0;
+        while made < kills && !sending.iter().all(tokio::task::JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(60 + random.below(500))).await;
+            let member = &self.members[made % self.members.len()];
+            kill_and_restart(member).await;
+            made += 1;
+        }
+        let mut operations = Vec::new();
+        for task in sending {
+            operations.push(task.await.expect("the bulk ends"));
+        }
+        self.kills += made;
+        (made, operations)
+    }
+
+    /// Every row's result once nothing is unknown any more, in the order of the request.
+    pub async fn settled_report(&self, operation: &str, rows: usize) -> Vec<Value> {
+        let began = Instant::now();
+        loop {
+            let told = ask(&self.members, Method::GET, &format!("/operations/{operation}")).await;
+            if told.body["progress"]["unknown"] == 0 && told.body["progress"]["pending"] == 0 {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "never settled: {told:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let (mut results, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/operations/{operation}/items?limit=200{cursor}");
+            let page = ask(&self.members, Method::GET, &path).await;
+            results.extend(page.body["items"].as_array().expect("items").iter().cloned());
+            match page.body["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(results.len(), rows, "every row has its result");
+        results
+    }
+}
+
+fn connections(sandbox: &Sandbox) -> String {
+    let graceful = sandbox_connections(sandbox, "").replace("settle_grace = \"0s\"\n", SETTINGS);
+    // What the simulator does too, so that bookings share calls.
+    graceful.replace("vendor = \"startexam\"\n", "vendor = \"startexam\"\nexisting_registration = \"repeated\"\n")
+}
+
+/// Sends the bulk until a gateway has accepted it; always under the same key, so that it is one operation.
+async fn accepted(members: &[Member], bulk: &Bulk) -> String {
+    let began = Instant::now();
+    loop {
+        let answer = try_ask(members, |gateway| {
+            gateway
+                .request(Method::POST, &bulk.path())
+                .header("Idempotency-Key", &bulk.key)
+                .header("Prefer", "respond-async")
+                .body("application/x-ndjson", bulk.ndjson())
+        })
+        .await;
+        match answer {
+            Some(answer) if answer.status == 202 => return answer.text("/id").to_owned(),
+            Some(answer) if answer.status == 207 => return answer.text("/operation").to_owned(),
+            Some(answer) => assert!(answer.status >= 500 || answer.status == 409, "{answer:?}"),
+            None => {}
+        }
+        assert!(began.elapsed() < PATIENCE, "never accepted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn ended(members: &[Member], operation: &str) {
+    let began = Instant::now();
+    loop {
+        let told = ask(members, Method::GET, &format!("/operations/{operation}")).await;
+        if told.body["state"] == "completed" {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "never ended: {told:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asks until a gateway answers with success.
+async fn ask(members: &[Member], method: Method, path: &str) -> Answer {
+    let began = Instant::now();
+    loop {
+        let answer = try_ask(members, |gateway| gateway.request(method.clone(), path)).await;
+        if let Some(answer) = answer {
+            if answer.status < 300 {
+                return answer;
+            }
+            assert!(answer.status >= 500, "{path}: {answer:?}");
+        }
+        assert!(began.elapsed() < PATIENCE, "{path}: no answer");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Asks the first member that is up; `None` if it went away meanwhile.
+async fn try_ask(members: &[Member], request: impl Fn(&Gateway) -> crate::support::gateway::Request) -> Option<Answer> {
+    for member in members {
+        let request = match member.try_read() {
+            Ok(gateway) => gateway.as_ref().map(&request),
+            Err(_) => None,
+        };
+        if let Some(request) = request
+            && let Some(answer) = request.try_send().await
+        {
+            return Some(answer);
+        }
+    }
+    None
+}
+
+async fn kill_and_restart(member: &Member) {
+    // While it is being killed and restarted nobody holds it; who asked it meanwhile gets no answer, as in life.
+    let gateway = member.write().await.take().expect("it is up");
+    let folder: TempDir = gateway.kill().await;
+    let gateway = Gateway::start_in(folder).await;
+    *member.write().await = Some(gateway);
+}

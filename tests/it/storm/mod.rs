@@ -1,0 +1,127 @@
+//! Storms: bulks over all three vendors while the vendors misbehave and the gateway is killed again and again; afterwards
+//! every row's outcome is compared with what really happened at the vendors.
+//!
+//! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set the
+//! measure, `EXAMGATE_STORM_SEED` the random moments.
+
+mod fleet;
+mod rows;
+mod truth;
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use examgate::sandbox::Sandbox;
+use serde_json::json;
+
+use self::fleet::{Fleet, Random};
+use self::rows::{Bulk, Kind};
+use crate::support::gateway::{faults, sandbox};
+use crate::support::postgres::Server;
+
+/// How large a storm is.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    rows: usize,
+    kills: usize,
+    seed: u64,
+}
+
+impl Measure {
+    /// The measure asked for by the environment, else a short one.
+    fn or(rows: usize, kills: usize) -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let size = |name: &str, short: usize| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
+        Self {
+            rows: size("EXAMGATE_STORM_ROWS", rows),
+            kills: size("EXAMGATE_STORM_KILLS", kills),
+            seed: number("EXAMGATE_STORM_SEED").unwrap_or(1),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_nothing_is_lost_and_nothing_is_done_twice() {
+    let sandbox = sandbox().await;
+    let fleet = Fleet::on_sqlite(&sandbox).await;
+    rage(sandbox, fleet, Measure::or(450, 8)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_killed_in_turn_lose_nothing_and_do_nothing_twice() {
+    let sandbox = sandbox().await;
+    let schema = Server::shared().schema().await;
+    let fleet = Fleet::on_postgres(&sandbox, &schema).await;
+    rage(sandbox, fleet, Measure::or(450, 6)).await;
+}
+
+/// Registers people at all three vendors, then books those of two of them, killing the gateway meanwhile.
+#[expect(clippy::print_stdout, reason = "the result of a long storm is read by whoever ran it")]
+async fn rage(sandbox: Sandbox, mut fleet: Fleet, measure: Measure) {
+    let began = Instant::now();
+    let mut random = Random(measure.seed);
+    misbehave(&sandbox).await;
+    // Three fifths are people, two fifths bookings of people at the two vendors that have bookings.
+    let people = measure.rows * 3 / 5 / 3;
+    let bookings = measure.rows * 2 / 5 / 2;
+    let mut report = String::new();
+    let phases = [
+        [Kind::People("startexam-main"), Kind::People("thinkexam-main"), Kind::People("examtesting-main")].as_slice(),
+        [Kind::Bookings("startexam-main"), Kind::Bookings("thinkexam-main")].as_slice(),
+    ];
+    let mut finished = Vec::new();
+    for (phase, kinds) in phases.into_iter().enumerate() {
+        let count = if phase == 0 { people } else { bookings };
+        let bulks: Vec<Bulk> = kinds.iter().map(|kind| Bulk::new(*kind, count)).collect();
+        let (kills, done) = fleet.through(&bulks, measure.kills / 2, &mut random).await;
+        let _ = writeln!(report, "phase {phase}: {} bulks of {count} rows, {kills} kills", bulks.len());
+        finished.extend(bulks.into_iter().zip(done));
+    }
+    calm(&sandbox).await;
+    for (bulk, operation) in &finished {
+        let told = fleet.settled_report(operation, bulk.rows.len()).await;
+        let truth = truth::of(&sandbox, bulk.kind).await;
+        let counts = truth::compare(bulk, &told, &truth);
+        let _ = writeln!(report, "{:?}: {counts:?}", bulk.kind);
+    }
+    let _ = writeln!(report, "{} kills in all, {:.1} s", fleet.kills, began.elapsed().as_secs_f64());
+    println!("{report}");
+    assert!(fleet.kills > 0, "the bulks ended before anything was killed:\n{report}");
+}
+
+/// Every fault that leaves open what happened, at random; and some that are plain refusals.
+async fn misbehave(sandbox: &Sandbox) {
+    let general = json!([
+        { "name": "reset_after_effect", "probability": 0.005 },
+        { "name": "reset_before_effect", "probability": 0.005 },
+        { "name": "close_after_effect", "probability": 0.005 },
+        { "name": "unavailable", "probability": 0.005, "effect": true },
+        { "name": "server_error", "probability": 0.005, "effect": true },
+        { "name": "rate_limited", "probability": 0.005, "retryAfter": 0 },
+        { "name": "truncated_body", "probability": 0.005 },
+        { "name": "empty_body", "probability": 0.002 },
+        { "name": "delay_after_effect", "probability": 0.01, "delayMs": 30 },
+        { "name": "delay_before_effect", "probability": 0.01, "delayMs": 30 },
+    ]);
+    for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
+        faults(port, json!({ "faults": general })).await;
+    }
+    // And refusals that are about the row: nothing came of it, and that must be told.
+    for (port, refusal) in [
+        (sandbox.startexam(), json!({ "name": "bad_request", "probability": 0.004 })),
+        (sandbox.thinkexam(), json!({ "name": "vendor_error", "code": "3084", "probability": 0.004 })),
+        (sandbox.examtesting(), json!({ "name": "vendor_error", "code": "1005", "probability": 0.01 })),
+    ] {
+        faults(port, json!({ "add": [refusal] })).await;
+    }
+    faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
+}
+
+async fn calm(sandbox: &Sandbox) {
+    for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
+        faults(port, json!({ "faults": [] })).await;
+    }
+}
+
+/// Only a hang comes this far.
+const PATIENCE: Duration = Duration::from_mins(20);

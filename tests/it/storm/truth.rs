@@ -1,0 +1,116 @@
+//! What really happened at the vendors, and whether it is what the gateway says.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use examgate::sandbox::Sandbox;
+use serde_json::Value;
+
+use super::rows::{Bulk, Kind};
+use crate::support::gateway::http;
+
+/// How often something was done for each subject.
+#[derive(Debug, Default)]
+pub struct Truth {
+    created: HashMap<String, usize>,
+    mails: HashMap<String, usize>,
+}
+
+/// How many rows ended how.
+#[derive(Debug, Default)]
+pub struct Counts {
+    applied: usize,
+    not_applied: usize,
+    mails: usize,
+}
+
+/// The effects at the vendor that are of this kind.
+pub async fn of(sandbox: &Sandbox, kind: Kind) -> Truth {
+    let (port, operation) = match kind {
+        Kind::People("startexam-main") => (sandbox.startexam(), "employees"),
+        Kind::People("thinkexam-main") => (sandbox.thinkexam(), "bulkCandidateRegister"),
+        Kind::People(_) => (sandbox.examtesting(), "add"),
+        Kind::Bookings("startexam-main") => (sandbox.startexam(), "employees_participants"),
+        Kind::Bookings(_) => (sandbox.thinkexam(), "assignTest"),
+    };
+    let mut truth = Truth::default();
+    for effect in effects(port).await {
+        if effect["operation"] != operation {
+            continue;
+        }
+        let subject = subject_of(kind, &effect);
+        match effect["change"].as_str() {
+            Some("created") => *truth.created.entry(subject).or_default() += 1,
+            Some("mail_sent") => *truth.mails.entry(subject).or_default() += 1,
+            _ => {}
+        }
+    }
+    truth
+}
+
+/// Holds each row's word against the effects.
+pub fn compare(bulk: &Bulk, told: &[Value], truth: &Truth) -> Counts {
+    let mut counts = Counts::default();
+    let mut wrong = Vec::new();
+    let mut known = 0;
+    for (index, (row, result)) in bulk.rows.iter().zip(told).enumerate() {
+        assert_eq!(result["index"], index);
+        assert_eq!(result["itemId"], row["itemId"]);
+        let subject = subject_of_row(bulk.kind, row);
+        let made = truth.created.get(&subject).copied().unwrap_or(0);
+        let mails = truth.mails.get(&subject).copied().unwrap_or(0);
+        known += made;
+        counts.mails += mails;
+        let outcome = result["outcome"].as_str().unwrap_or_default();
+        match outcome {
+            "applied" => counts.applied += 1,
+            "not_applied" => counts.not_applied += 1,
+            _ => {}
+        }
+        let expected = usize::from(outcome == "applied");
+        if made != expected || mails > 1 || !["applied", "not_applied"].contains(&outcome) {
+            wrong.push(format!("{subject}: {outcome}, made {made} times, {mails} mails: {result}"));
+        }
+        if bulk.kind == Kind::Bookings("startexam-main") && outcome == "applied" {
+            assert!(result["resource"]["launch"]["url"].is_string(), "a launch link is lost: {result}");
+        }
+    }
+    let all: usize = truth.created.values().sum();
+    assert_eq!(all, known, "{:?}: the vendor has more than was asked for", bulk.kind);
+    assert!(
+        wrong.is_empty(),
+        "{:?}: {} rows are not as told:\n{}",
+        bulk.kind,
+        wrong.len(),
+        wrong[..wrong.len().min(10)].join("\n")
+    );
+    counts
+}
+
+fn subject_of_row(kind: Kind, row: &Value) -> String {
+    let text = |pointer: &str| row.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    match kind {
+        Kind::People("startexam-main") => text("/externalId"),
+        Kind::People(_) => text("/email"),
+        Kind::Bookings("startexam-main") => format!("{}/{}", text("/assessment"), text("/candidate/externalId")),
+        Kind::Bookings(_) => format!("{}/{}", text("/candidate/email"), text("/assessment")),
+    }
+}
+
+fn subject_of(kind: Kind, effect: &Value) -> String {
+    let text = |name: &str| effect[name].as_str().unwrap_or_default();
+    match kind {
+        Kind::People("startexam-main") => text("employee").to_owned(),
+        Kind::People(_) => text("email").to_owned(),
+        Kind::Bookings("startexam-main") => format!("{}/{}", text("test"), text("employee")),
+        Kind::Bookings(_) => format!("{}/{}", text("email"), text("testId")),
+    }
+}
+
+async fn effects(port: SocketAddr) -> Vec<Value> {
+    let url = format!("http://{port}/_effects?calls=false&state=false");
+    let response = http().get(url).send().await.expect("the sandbox answers");
+    let told: Value = response.json().await.expect("JSON");
+    assert_eq!(told["effectsDropped"], 0, "the log is too short for this storm");
+    told["effects"].as_array().expect("a list").clone()
+}
