@@ -299,6 +299,10 @@ impl Work {
         let settled = self.settle_record(connection, record).await;
         let again = match settled {
             Ok(applied) => !applied,
+            // Nothing was learned of it: the row waits until the store is back.
+            Err(fault) if fault.code == Code::StoreUnavailable && fault.outcome == Outcome::NotApplied => {
+                return Err(fault);
+            }
             Err(fault) if fault.outcome == Outcome::NotApplied && fault.code != Code::SubjectUnsettled => true,
             Err(fault) => {
                 // Too early, or not to be settled: it is as unknown as before.
