@@ -70,3 +70,17 @@ fn another_booking_whose_answer_is_lost_is_not_taken_for_the_one_before() {
         case(Profile::Employees, scripts, steps);
     }
 }
+
+#[test]
+fn a_row_is_not_sent_again_because_the_store_failed_when_it_was_to_be_settled() {
+    let another = Order { if_exists: IfAssignmentExists::CreateNew, ..order(0, 0) };
+    for after in 0..6 {
+        let steps = vec![
+            bulk(Rows::Bookings(vec![another.clone()])),
+            Step::Away { after, changes: 1 },
+            Step::RetryBulk { earlier: 0 },
+            Step::Pass { seconds: 20 },
+        ];
+        case(Profile::Employees, vec![lost(When::Now, Reply::Reset)], steps);
+    }
+}

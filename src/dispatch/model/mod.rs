@@ -153,7 +153,7 @@ fn play(case: Case) -> Result<(), String> {
 }
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var_os("PROPTEST_CASES").map_or(50, |_| ProptestConfig::default().cases);
+    let cases = std::env::var_os("PROPTEST_CASES").map_or(80, |_| ProptestConfig::default().cases);
     ProptestConfig { cases, max_shrink_iters: 4000, ..ProptestConfig::default() }
 }
 
