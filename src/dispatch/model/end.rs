@@ -83,6 +83,12 @@ impl Game {
         let books = Books::of(&self.world);
         let Some(record) = super::pick(&books.unknown(), which) else { return Ok(()) };
         let Some(intent) = books.intents.iter().find(|intent| intent.write.record() == record) else {
+            // Records are read before intents, and the background goes on meanwhile: looked at again, it has ended.
+            let again = Books::of(&self.world);
+            let has_intent = again.intents.iter().any(|intent| intent.write.record() == record);
+            if has_intent || !again.unknown().contains(&record) {
+                return Ok(());
+            }
             return Err(format!("{record} is open without an intent"));
         };
         let outcome = {
