@@ -31,8 +31,8 @@ impl Bulk {
     /// So many rows, each like no other.
     pub fn new(kind: Kind, count: usize) -> Self {
         let row = |number| match kind {
-            Kind::People(connection) => person(connection, number),
-            Kind::Bookings(connection) => booking(connection, number),
+            Kind::People(connection) => person(connection, number, count),
+            Kind::Bookings(connection) => booking(connection, number, count),
         };
         Self {
             kind,
@@ -62,34 +62,38 @@ pub fn email(number: usize) -> String {
     format!("p{number}@example.com")
 }
 
-/// Every so many rows one is refused by the vendor, each time it is sent.
-const REFUSED_EVERY: usize = 40;
-
-/// Whether the vendor refuses this row.
-pub fn is_refused(kind: Kind, number: usize) -> bool {
-    // StartExam knows no groups; there it is bookings of nobody that are refused.
-    matches!(kind, Kind::People("thinkexam-main" | "examtesting-main") | Kind::Bookings("startexam-main"))
-        && number % REFUSED_EVERY == REFUSED_EVERY - 1
+/// Every so many rows of a bulk of this size one is refused by the vendor, each time it is sent: rarely in a great one, since
+/// each splits the call it is in.
+fn refused_every(count: usize) -> usize {
+    (count / 25).clamp(40, 400)
 }
 
-fn person(connection: &'static str, number: usize) -> Value {
+/// Whether the vendor refuses this row of a bulk of this size.
+pub fn is_refused(kind: Kind, number: usize, count: usize) -> bool {
+    let every = refused_every(count);
+    // StartExam knows no groups; there it is bookings of nobody that are refused.
+    matches!(kind, Kind::People("thinkexam-main" | "examtesting-main") | Kind::Bookings("startexam-main"))
+        && number % every == every - 1
+}
+
+fn person(connection: &'static str, number: usize, count: usize) -> Value {
     let mut person = json!({
         "itemId": format!("row-{number}"), "externalId": external_id(number), "email": email(number),
         "name": { "givenName": "Ada", "familyName": format!("King {number}") },
     });
-    if is_refused(Kind::People(connection), number) {
+    if is_refused(Kind::People(connection), number, count) {
         person["group"] = json!("No such group");
     }
     person
 }
 
 /// Everybody whom no vendor refused, for two tests.
-fn booking(connection: &'static str, number: usize) -> Value {
+fn booking(connection: &'static str, number: usize, count: usize) -> Value {
     let (nth, round) = (number / 2, number % 2);
-    let people = nth + nth / (REFUSED_EVERY - 1);
+    let people = nth + nth / (refused_every(count) - 1);
     let mut order = json!({ "itemId": format!("row-{number}") });
     if connection == "startexam-main" {
-        let nobody = is_refused(Kind::Bookings(connection), number);
+        let nobody = is_refused(Kind::Bookings(connection), number, count);
         let id = if nobody { format!("nobody-{number}") } else { external_id(people) };
         order["candidate"] = json!({ "externalId": id });
         order["assessment"] = json!(accounts::startexam::TESTS[round].0);

@@ -67,7 +67,7 @@ pub fn compare(bulk: &Bulk, told: &[Value], truth: &Truth) -> Counts {
             "not_applied" => counts.not_applied += 1,
             _ => {}
         }
-        let due = if is_refused(bulk.kind, index) { "not_applied" } else { "applied" };
+        let due = if is_refused(bulk.kind, index, bulk.rows.len()) { "not_applied" } else { "applied" };
         if outcome != due || made != usize::from(outcome == "applied") || mails > 1 {
             wrong.push(format!("{subject}: {outcome}, made {made} times, {mails} mails: {result}"));
         }
