@@ -104,7 +104,7 @@ pub struct Intent {
     pub opened: Timestamp,
     /// When the last attempt began.
     pub started: Timestamp,
-    /// Attempts so far.
+    /// Attempts so far of which something may have come.
     pub attempts: u32,
     /// Whether the instance that wrote this is sending it now; if that instance dies, nobody knows what became of it.
     pub under_way: bool,

@@ -116,10 +116,10 @@ impl Work {
     }
 
     /// Journals one more attempt of rows that are about to be sent again. Where that cannot be kept, they are not: nothing
-    /// came of the last attempt, and that is their end.
+    /// came of the last attempt, and that is their end; so it does not count among the attempts either, by which the
+    /// background's pauses grow.
     async fn another_attempt<R>(&self, connection: &Connection, rows: &mut [Ready<R>]) -> Result<(), StoreError> {
         for row in rows.iter_mut() {
-            row.intent.attempts += 1;
             self.begun(connection, &mut row.intent);
         }
         let changes: Vec<Change> = rows.iter().map(|row| Change::Intent(row.intent.clone())).collect();
