@@ -13,7 +13,7 @@ use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Chunk, Code, Fault, FieldFault};
 use crate::domain::program::{AssessmentScope, Enrolled, Enrolment, EnrolmentCounts, ProgramRef};
 use crate::domain::text::shown;
-use crate::domain::vendor::{Call, EnrolmentCall};
+use crate::domain::vendor::EnrolmentCall;
 use crate::store::Change;
 
 /// How an employee of a program is named.
@@ -133,16 +133,6 @@ impl Gateway {
             None => Ok(Enrolled { counts, warnings }),
             Some(fault) => Err(partly(fault, &calls, &format!("/operations/{}", operation.id))),
         }
-    }
-
-    /// Settles in the background what became of a call; the caller holds its program's turn.
-    pub(super) async fn settle_enrolment(
-        &self,
-        connection: &Connection,
-        record: &str,
-        call: &Call,
-    ) -> Result<(), Fault> {
-        self.settle_call(connection, record, call).await
     }
 
     /// The vendor's own name of a program: by the catalogue, else as the vendor spells its ids.

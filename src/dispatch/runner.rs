@@ -220,7 +220,7 @@ impl Gateway {
         let call = Call { attempt: Attempt::Settling, request_id: format!("settle-{record}"), traceparent: None };
         let Some(_turn) = self.0.turns.try_turn(&intent.subject).await.before_sending()? else { return Ok(false) };
         if matches!(intent.write, Write::Enrol(_)) {
-            return self.settle_enrolment(connection, record, &call).await.map(|()| true);
+            return self.settle_call(connection, record, &call).await.map(|()| true);
         }
         // Read with the turn in hand: it may have been settled before.
         if let Ok(id) = CandidateId::parse(record) {
