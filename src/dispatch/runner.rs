@@ -21,6 +21,7 @@ use crate::domain::journal::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Attempt, Call};
+use crate::meter;
 use crate::store::Change;
 
 /// How often it looks.
@@ -257,8 +258,7 @@ impl Gateway {
         for name in self.0.connections.keys() {
             let of_connection = unsettled.iter().filter(|open| open.connection == *name);
             let count: u64 = of_connection.map(|open| open.count).sum();
-            #[expect(clippy::cast_precision_loss, reason = "no store has 2^52 open writes")]
-            metrics::gauge!("examgate_unsettled_writes", "connection" => name.clone()).set(count as f64);
+            meter::unsettled(name, count);
         }
     }
 }

@@ -18,6 +18,7 @@ use super::state::App;
 use crate::domain::environment::Environment;
 use crate::domain::ids::ExchangeId;
 use crate::domain::problem::Code;
+use crate::meter;
 
 /// The header that names a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,9 +80,7 @@ pub(super) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         client,
         "request"
     );
-    let labels = [("method", method.to_string()), ("route", route), ("status", status.to_string())];
-    metrics::counter!("examgate_http_requests_total", &labels).increment(1);
-    metrics::histogram!("examgate_http_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+    meter::request(&method, &route, status, elapsed, elapsed);
     response
 }
 

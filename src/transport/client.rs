@@ -21,6 +21,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
 use crate::domain::text::shown;
 use crate::domain::vendor::Call;
+use crate::meter;
 use crate::secret::{Redactor, Secret};
 
 /// Most of a vendor's text that is kept (contract of the problems).
@@ -107,8 +108,6 @@ impl Client {
     /// Sends the request through all layers, once. May be dropped at any point: places and the probe are given back, and
     /// what became of the request is then for the caller to settle.
     ///
-    /// Measured in `examgate_vendor_call_seconds` {connection, operation, status: `2xx` … `5xx` or a problem code}.
-    ///
     /// # Errors
     /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited` (the
     /// vendor asked for a pause that outlasts the time-out), or what the signer said. Sent, outcome unknown:
@@ -128,13 +127,7 @@ impl Client {
             Ok(answer) => class(answer.status),
             Err(fault) => fault.code.as_str(),
         };
-        metrics::histogram!(
-            "examgate_vendor_call_seconds",
-            "connection" => self.inner.name.connection.clone(),
-            "operation" => request.operation,
-            "status" => status,
-        )
-        .record(began.elapsed());
+        meter::vendor_call(&self.inner.name.connection, request.operation, status, began.elapsed());
         result.map_err(|fault| self.fault(request.operation, fault))
     }
 
