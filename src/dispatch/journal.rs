@@ -92,6 +92,9 @@ impl Gateway {
                 }
             }
         }
+        if let Some(write) = writes.first() {
+            self.count_rows(connection, write.operation(), &rows);
+        }
         rows
     }
 
