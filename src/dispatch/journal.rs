@@ -86,7 +86,7 @@ impl Gateway {
         for (row, write) in rows.iter_mut().zip(writes) {
             connection.note(row.as_ref().map(|_| ()), now);
             if let Err(fault) = row {
-                *fault = connection.own(fault.clone());
+                *fault = Fault { exchange: Some(call.exchange.id().clone()), ..connection.own(fault.clone()) };
                 if fault.outcome == Outcome::Unknown && fault.resource.is_none() {
                     fault.resource = Some(resource_of(write));
                 }
