@@ -44,4 +44,4 @@ pub use openapi::{document, printed};
 pub use openapi_3_0::converted as document_3_0;
 pub use problem::status;
 pub use routes::{admin_router, router};
-pub use state::{Face, Limits};
+pub use state::{Face, Limits, Terms};

@@ -91,10 +91,11 @@ fn service_routes() -> Vec<UtoipaMethodRouter<App>> {
 /// The whole public face, below its base path.
 pub fn router(face: &Face) -> Router {
     let app = App::new(face);
-    let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
+    let terms = face.terms.now();
+    let public_url = terms.server.public_url.as_ref().map(url::Url::as_str);
     let (api, _) = api().split_for_parts();
     let inner = api.merge(docs::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
-    let base = face.server.base_path.trim_end_matches('/');
+    let base = terms.server.base_path.trim_end_matches('/');
     let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
     edged(outer, app)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Clients;
@@ -16,14 +17,42 @@ use crate::domain::problem::{Code, Fault};
 pub struct Face {
     /// The gateway it stands before.
     pub gateway: Gateway,
-    /// Paths, limits and times.
-    pub server: ServerSettings,
-    /// Who may ask.
-    pub auth: Auth,
+    /// On which terms it serves; may change while it does.
+    pub terms: Terms,
     /// Clock and entropy, for request ids.
     pub environment: Environment,
     /// What protects the process from its callers.
     pub limits: Limits,
+}
+
+/// On which terms callers are served: who may ask, and paths, limits and times. Clones share them.
+#[derive(Clone)]
+pub struct Terms(Arc<ArcSwap<Current>>);
+
+/// The terms of a moment.
+pub(super) struct Current {
+    pub(super) server: ServerSettings,
+    pub(super) clients: Clients,
+}
+
+impl Terms {
+    /// The first terms.
+    #[must_use]
+    pub fn new(server: ServerSettings, auth: &Auth) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Current { server, clients: Clients::new(auth) })))
+    }
+
+    /// Puts others in their place, in one step. A client whose rate limit stays keeps what it has used of it. Where the
+    /// routes are (`base_path`) and what their description says (`public_url`) was settled when they were made.
+    pub fn replace(&self, server: ServerSettings, auth: &Auth) {
+        let clients = Clients::after(&self.now().clients, auth);
+        self.0.store(Arc::new(Current { server, clients }));
+    }
+
+    /// The terms as they are at the moment; a request that looks twice keeps them.
+    pub(super) fn now(&self) -> Arc<Current> {
+        self.0.load_full()
+    }
 }
 
 /// What protects the process from its callers, beyond what operators set.
@@ -59,8 +88,7 @@ pub(super) struct App(Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) gateway: Gateway,
-    pub(super) server: ServerSettings,
-    pub(super) clients: Clients,
+    pub(super) terms: Terms,
     pub(super) environment: Environment,
     pub(super) limits: Limits,
     pub(super) in_flight: Arc<Semaphore>,
@@ -70,12 +98,11 @@ pub(super) struct Shared {
 
 impl App {
     pub(super) fn new(face: &Face) -> Self {
-        let Face { gateway, server, auth, environment, limits } = face.clone();
+        let Face { gateway, terms, environment, limits } = face.clone();
         let room = |places: usize| Arc::new(Semaphore::new(places));
         Self(Arc::new(Shared {
             gateway,
-            server,
-            clients: Clients::new(&auth),
+            terms,
             environment,
             in_flight: room(limits.in_flight),
             receptions: room(limits.receptions),
@@ -86,9 +113,10 @@ impl App {
 
     /// The address of a resource as the caller has to use it.
     pub(super) fn location(&self, path: &str) -> String {
-        match &self.server.public_url {
+        let terms = self.terms.now();
+        match &terms.server.public_url {
             Some(url) => format!("{}{path}", url.as_str().trim_end_matches('/')),
-            None => format!("{}{path}", self.server.base_path),
+            None => format!("{}{path}", terms.server.base_path),
         }
     }
 }

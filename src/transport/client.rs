@@ -138,6 +138,12 @@ impl Client {
         drop(self.inner.permit.set(Arc::new(permit)));
     }
 
+    /// Whether both lead to the same address of the same vendor, whatever else is set.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.inner.name.vendor == other.inner.name.vendor && self.inner.base_url == other.inner.base_url
+    }
+
     /// Whether calls go out at the moment.
     #[must_use]
     pub fn circuit(&self) -> Circuit {
