@@ -96,6 +96,7 @@ impl Connection {
         } else {
             withdraw(Arc::clone(&earlier.bulk), before - now);
         }
+        setup.connected.client.take_over(&earlier.connected.client);
         Self::over(name, setup, Arc::clone(&earlier.bulk))
     }
 
@@ -230,7 +231,7 @@ impl Connection {
 
     fn view(&self) -> ConnectionView {
         let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (status, detail) = match self.connected.client.circuit() {
+        let (status, detail) = match self.connected.client.condition().circuit {
             Circuit::Open { until } => {
                 (ConnectionStatus::CircuitOpen, format!("Nothing is sent before {until}: {}", condition.detail))
             }

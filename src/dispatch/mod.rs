@@ -12,6 +12,7 @@ mod candidates;
 mod catalogue;
 mod configured;
 mod connections;
+mod exchanges;
 mod journal;
 mod keys;
 mod lease;
@@ -34,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use self::bulk::Board;
 use self::configured::Configured;
+use self::exchanges::Exchanges;
 use self::keys::Kept;
 use self::lease::Lease;
 use self::tickets::Acceptance;
@@ -54,6 +56,7 @@ pub use self::candidates::{CandidateAnswer, Patch};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::configured::Reconfigured;
 pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
 pub use self::tickets::{Reply, Ticket, Written};
 
@@ -79,6 +82,7 @@ struct Inner {
     board: Board,
     // The connections that have a settler.
     settlers: Mutex<BTreeSet<String>>,
+    exchanges: Exchanges,
     // What could not be written down when it happened, because the store was away.
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
@@ -108,6 +112,7 @@ impl Gateway {
             lease,
             board: Board::default(),
             settlers: Mutex::default(),
+            exchanges: Exchanges::default(),
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
@@ -194,7 +199,7 @@ impl Gateway {
 
 /// A call made for this caller.
 fn call(caller: &Caller, attempt: Attempt) -> Call {
-    Call { attempt, request_id: caller.request_id.clone(), traceparent: caller.traceparent.clone() }
+    Call { attempt, lane: caller.lane, exchange: caller.exchange.clone() }
 }
 
 /// A store's result where nothing has been sent yet, so that its fault may say so.

@@ -17,11 +17,12 @@ use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState};
 use crate::domain::capability::Repeat;
+use crate::domain::exchange::{About, Cause};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
-use crate::domain::vendor::{Attempt, Call};
+use crate::domain::vendor::{Attempt, Call, Lane};
 use crate::meter;
 use crate::store::Change;
 
@@ -230,8 +231,11 @@ impl Gateway {
         let (connection, _place) = self.bulk_place(&intent.connection).await?;
         let connection = connection.as_ref();
         let record = intent.write.record();
-        let call = Call { attempt: Attempt::Settling, request_id: format!("settle-{record}"), traceparent: None };
+        let exchange = self.background_exchange(format!("settle-{record}"), None);
+        let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };
         let Some(_turn) = self.0.turns.try_turn(&intent.subject).await.before_sending()? else { return Ok(false) };
+        let cause = Cause::Settling { resource: resource_of(&intent.write) };
+        self.keep_exchange(&call.exchange, About { tenant: intent.tenant.clone(), cause });
         if matches!(intent.write, Write::Enrol(_)) {
             return self.settle_call(connection, record, &call).await.map(|()| true);
         }
