@@ -22,6 +22,9 @@ use crate::meter;
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How long what still runs on a thread of its own may take at the end.
+const LAST: Duration = Duration::from_secs(5);
+
 /// Run the gateway until SIGTERM or SIGINT.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
@@ -49,7 +52,10 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     };
     let file = options.config.as_deref();
     let prepared = settings::prepared(file, process)?;
-    runtime.block_on(serve(prepared, (file, hangup), process))
+    let served = runtime.block_on(serve(prepared, (file, hangup), process));
+    // A secret's file system that never answers a reload must not keep the process.
+    runtime.shutdown_timeout(LAST);
+    served
 }
 
 async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
@@ -74,14 +80,15 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
-    let reloader = Reloader::new(file, process, gateway.clone(), face.terms.clone(), in_force);
+    let terms = Terms::of(&face);
+    let reloader = Reloader::new(file, process, gateway.clone(), terms.clone(), in_force);
 
     let ended = CancellationToken::new();
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
     announce(&public)?;
     let callers = CancellationToken::new();
     let reloading = tokio::spawn(callers.clone().run_until_cancelled_owned(reloader.run(hangup)));
-    let serving = http::serve(public, http::router(&face), callers.clone().cancelled_owned(), grace);
+    let serving = http::serve(public, http::router_under(&face, &terms), callers.clone().cancelled_owned(), grace);
     let stopping = async {
         let lost = tokio::select! {
             () = stop.asked() => false,
@@ -112,12 +119,7 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
 /// The public face over this gateway.
 pub(super) fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
     let Config { server, auth, .. } = config;
-    Face {
-        gateway,
-        terms: Terms::new(server, &auth),
-        environment: process.environment.clone(),
-        limits: Limits::default(),
-    }
+    Face { gateway, server, auth, environment: process.environment.clone(), limits: Limits::default() }
 }
 
 async fn bound(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

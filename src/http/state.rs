@@ -17,8 +17,10 @@ use crate::domain::problem::{Code, Fault};
 pub struct Face {
     /// The gateway it stands before.
     pub gateway: Gateway,
-    /// On which terms it serves; may change while it does.
-    pub terms: Terms,
+    /// Paths, limits and times.
+    pub server: ServerSettings,
+    /// Who may ask.
+    pub auth: Auth,
     /// Clock and entropy, for request ids.
     pub environment: Environment,
     /// What protects the process from its callers.
@@ -36,10 +38,11 @@ pub(super) struct Current {
 }
 
 impl Terms {
-    /// The first terms.
+    /// The terms a face is built with.
     #[must_use]
-    pub fn new(server: ServerSettings, auth: &Auth) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Current { server, clients: Clients::new(auth) })))
+    pub fn of(face: &Face) -> Self {
+        let current = Current { server: face.server.clone(), clients: Clients::new(&face.auth) };
+        Self(Arc::new(ArcSwap::from_pointee(current)))
     }
 
     /// Puts others in their place, in one step. A client whose rate limit stays keeps what it has used of it. Where the
@@ -97,12 +100,12 @@ pub(super) struct Shared {
 }
 
 impl App {
-    pub(super) fn new(face: &Face) -> Self {
-        let Face { gateway, terms, environment, limits } = face.clone();
+    pub(super) fn new(face: &Face, terms: &Terms) -> Self {
+        let Face { gateway, server: _, auth: _, environment, limits } = face.clone();
         let room = |places: usize| Arc::new(Semaphore::new(places));
         Self(Arc::new(Shared {
             gateway,
-            terms,
+            terms: terms.clone(),
             environment,
             in_flight: room(limits.in_flight),
             receptions: room(limits.receptions),
