@@ -198,6 +198,12 @@ impl Client {
         drop(self.inner.permit.set(Arc::new(permit)));
     }
 
+    /// Whether both lead to the same address of the same vendor, whatever else is set.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.inner.name.vendor == other.inner.name.vendor && self.inner.base_url == other.inner.base_url
+    }
+
     /// What is under way.
     #[must_use]
     pub fn condition(&self) -> Condition {

@@ -57,16 +57,16 @@ list!(ProgramList, Program, program_list_example, "The programs that employees c
 list!(VendorList, Vendor, vendor_list_example, "Every kind of exam vendor there is.");
 list!(ConnectionList, Connection, connection_list_example, "The connections the client may use.");
 
-impl From<&CatalogueEntry> for Assessment {
-    fn from(entry: &CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+impl From<CatalogueEntry> for Assessment {
+    fn from(entry: CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry;
         Self { id, name, connection, reference }
     }
 }
 
-impl From<&CatalogueEntry> for Program {
-    fn from(entry: &CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+impl From<CatalogueEntry> for Program {
+    fn from(entry: CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry;
         Self { id, name, connection, reference }
     }
 }
