@@ -82,3 +82,90 @@ impl How {
             .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", root(&error))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    /// Keeps each connection and answers once the gate is open; tells of each connection, and of each request.
+    async fn vendor(open: watch::Receiver<bool>) -> (SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (told, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                told.send("connection").unwrap();
+                tokio::spawn(answer(stream, open.clone(), told.clone()));
+            }
+        });
+        (address, heard)
+    }
+
+    async fn answer(mut stream: TcpStream, mut open: watch::Receiver<bool>, told: mpsc::UnboundedSender<&'static str>) {
+        let mut buffer = [0; 4096];
+        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+            told.send("request").ok();
+            open.wait_for(|open| *open).await.ok();
+            stream.write_all(ANSWER).await.ok();
+        }
+    }
+
+    fn pool() -> Pool {
+        Pool::new(Duration::from_secs(20), 4).unwrap()
+    }
+
+    fn age(pool: &Pool) {
+        pool.made.lock().unwrap().at -= LIFE;
+    }
+
+    #[tokio::test]
+    async fn connections_are_made_anew_after_a_while_and_not_before() {
+        let (_gate, open) = watch::channel(true);
+        let (address, mut heard) = vendor(open).await;
+        let pool = pool();
+        let mut made = Vec::new();
+        for aged in [false, false, true, false] {
+            if aged {
+                age(&pool);
+            }
+            let response = pool.client().get(format!("http://{address}/")).send().await.unwrap();
+            assert!(response.bytes().await.unwrap().is_empty());
+            made.push(std::iter::from_fn(|| heard.try_recv().ok()).filter(|what| *what == "connection").count());
+        }
+        assert_eq!(made, [1, 0, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_when_connections_are_made_anew_ends_on_its_old_one() {
+        let (gate, open) = watch::channel(false);
+        let (address, mut heard) = vendor(open).await;
+        let pool = pool();
+        let ask = |client: reqwest::Client| {
+            tokio::spawn(async move { client.get(format!("http://{address}/")).send().await.unwrap().status() })
+        };
+        let early = ask(pool.client());
+        assert_eq!((heard.recv().await, heard.recv().await), (Some("connection"), Some("request")));
+        age(&pool);
+        let late = ask(pool.client());
+        assert_eq!((heard.recv().await, heard.recv().await), (Some("connection"), Some("request")));
+        gate.send_replace(true);
+        assert_eq!((early.await.unwrap(), late.await.unwrap()), (http::StatusCode::OK, http::StatusCode::OK));
+        assert!(heard.try_recv().is_err(), "nothing was sent again");
+    }
+
+    #[tokio::test]
+    async fn a_shared_pool_is_as_old_as_the_first() {
+        let pool = pool();
+        age(&pool);
+        assert_eq!(pool.shared().made.lock().unwrap().at, pool.made.lock().unwrap().at);
+    }
+}
