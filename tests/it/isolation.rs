@@ -1,0 +1,131 @@
+//! A vendor that is dead, silent or dripping is a matter of its own connection: the callers of another one notice nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::support::gateway::{Answer, Gateway, examtesting, startexam};
+use crate::support::vendor::{Stub, json as json_answer};
+
+/// Only a hang comes this far.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A vendor that takes every request and never comes to the end of an answer.
+pub struct Endless {
+    pub address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Endless {
+    /// Says nothing at all, or drips: the beginning of an answer, and then a byte now and then.
+    pub async fn start(drips: bool) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let count = Arc::clone(&count);
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    if !matches!(stream.read(&mut buffer).await, Ok(1..)) {
+                        return;
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let head =
+                        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1000000\r\n\r\n".as_slice();
+                    let mut next = if drips { head } else { b"".as_slice() };
+                    while stream.write_all(next).await.is_ok() {
+                        next = if drips { b"." } else { b"" };
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                });
+            }
+        });
+        Self { address, asked }
+    }
+}
+
+fn person(connection: &str, id: &str) -> Value {
+    json!({
+        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
+        "name": { "givenName": "Ada", "familyName": "King" },
+    })
+}
+
+fn posts(gateway: &Arc<Gateway>, connection: &'static str, count: usize) -> JoinSet<Answer> {
+    let mut posts = JoinSet::new();
+    for number in 0..count {
+        let gateway = Arc::clone(gateway);
+        posts.spawn(async move { gateway.post("/candidates", &person(connection, &format!("e{number}"))).await });
+    }
+    posts
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_vendor_that_never_finishes_keeps_nobody_of_another_vendor_waiting() {
+    for drips in [false, true] {
+        let endless = Endless::start(drips).await;
+        let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+        let connections = examtesting(&format!("http://{}", endless.address), "timeout = \"10m\"\nmax_in_flight = 4")
+            + &startexam(&healthy.url(), "max_in_flight = 16");
+        let gateway = Arc::new(Gateway::start(&connections).await);
+        // 4 at the vendor, 64 in the queue, and the rest turned away.
+        let mut stuck = posts(&gateway, "examtesting-main", 100);
+        for _ in 0..32 {
+            let answer = stuck.join_next().await.expect("some are turned away").expect("no panic");
+            assert_eq!(answer.problem(), (503, "connection_saturated", "not_applied"), "{answer:?}");
+            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        }
+        until("the vendor is asked", || endless.asked.load(Ordering::Relaxed) == 4).await;
+
+        for answer in posts(&gateway, "startexam-main", 100).join_all().await {
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+        let items: Vec<Value> = (0..50).map(|number| person("startexam-main", &format!("b{number}"))).collect();
+        let bulk = gateway.post("/candidates/bulk", &json!({ "connection": "startexam-main", "items": items })).await;
+        assert_eq!(bulk.body["summary"]["applied"], 50, "{bulk:?}");
+        assert!(stuck.try_join_next().is_none(), "all of the other vendor's callers still wait");
+        assert_eq!((stuck.len(), endless.asked.load(Ordering::Relaxed)), (68, 4));
+    }
+}
+
+#[tokio::test]
+async fn a_dead_vendors_callers_are_told_so_without_its_being_asked() {
+    let gone = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let dead = gone.local_addr().expect("an address");
+    drop(gone);
+    let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let connections =
+        examtesting(&format!("http://{dead}"), "breaker = { failures = 3, cooldown = \"1h\" }\nmax_in_flight = 4")
+            + &startexam(&healthy.url(), "max_in_flight = 16");
+    let gateway = Arc::new(Gateway::start(&connections).await);
+    for number in 0..3 {
+        let answer = gateway.post("/candidates", &person("examtesting-main", &format!("f{number}"))).await;
+        assert_eq!(answer.problem(), (503, "vendor_unreachable", "not_applied"), "{answer:?}");
+    }
+    let (dead, alive) = (posts(&gateway, "examtesting-main", 200), posts(&gateway, "startexam-main", 100));
+    for answer in alive.join_all().await {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    for answer in dead.join_all().await {
+        assert_eq!(answer.problem(), (503, "vendor_circuit_open", "not_applied"), "{answer:?}");
+        let wait: u64 = answer.header("retry-after").and_then(|wait| wait.parse().ok()).expect("seconds to wait");
+        assert!((3_500..=3_600).contains(&wait), "{answer:?}");
+        assert_eq!(answer.body["instance"].as_str().map(str::is_empty), Some(false), "{answer:?}");
+    }
+}

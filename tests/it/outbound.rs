@@ -1,0 +1,358 @@
+//! What a vendor sees on the wire: how many calls at once, how many a second, in which order, and how often again.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::support::gateway::{Answer, Gateway, client, http, startexam};
+use crate::support::vendor::{Stub, answer_of, json as json_answer};
+
+/// Only a hang comes this far.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A StartExam that takes everybody, answers when its gate lets it, and remembers when whom.
+#[derive(Clone)]
+struct Vendor {
+    address: std::net::SocketAddr,
+    log: Arc<Mutex<Log>>,
+    /// How many calls may be answered so far.
+    gate: Arc<watch::Sender<usize>>,
+    /// How long a call takes once it may.
+    work: Duration,
+    status: Arc<AtomicU16>,
+}
+
+#[derive(Default)]
+struct Log {
+    /// The first employee of each call, in the order of arrival.
+    who: Vec<String>,
+    arrived: Vec<Instant>,
+    answered: Vec<Instant>,
+    open: usize,
+    most_open: usize,
+}
+
+const OPEN: usize = usize::MAX;
+
+impl Vendor {
+    async fn start(allowed: usize, work: Duration) -> Self {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let gate = Arc::new(watch::channel(allowed).0);
+        let vendor = Self { address, log: Arc::default(), gate, work, status: Arc::new(AtomicU16::new(200)) };
+        let router = Router::new().fallback(serve).with_state(vendor.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        vendor
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn allow(&self, calls: usize) {
+        self.gate.send_replace(calls);
+    }
+
+    fn who(&self) -> Vec<String> {
+        self.log().who.clone()
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().expect("no test panicked here")
+    }
+
+    /// Waits until so many calls have arrived.
+    async fn arrivals(&self, count: usize) {
+        until("the calls arrive", || self.log().who.len() >= count).await;
+    }
+}
+
+async fn serve(State(vendor): State<Vendor>, request: Request) -> Response {
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let number = {
+        let mut log = vendor.log();
+        log.arrived.push(Instant::now());
+        log.who.push(body["employees"][0]["id"].as_str().unwrap_or_default().to_owned());
+        log.open += 1;
+        log.most_open = log.most_open.max(log.open);
+        log.who.len()
+    };
+    let mut gate = vendor.gate.subscribe();
+    let _ = gate.wait_for(|allowed| *allowed >= number).await;
+    tokio::time::sleep(vendor.work).await;
+    let mut log = vendor.log();
+    log.open -= 1;
+    log.answered.push(Instant::now());
+    json_answer(vendor.status.load(Ordering::Relaxed), &json!({})).into_response()
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn person(id: &str) -> Value {
+    json!({ "connection": "startexam-main", "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } })
+}
+
+/// A gateway with an admin listener, whose figures a test reads.
+async fn metered(connections: &str) -> (Gateway, std::net::SocketAddr) {
+    let environment = [("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")];
+    let mut gateway = Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await;
+    let operators = gateway.operators().await;
+    (gateway, operators)
+}
+
+/// The sum of a figure over all series with these words in their labels.
+async fn figure(operators: std::net::SocketAddr, name: &str, labels: &[&str]) -> f64 {
+    let text = http().get(format!("http://{operators}/metrics")).send().await.expect("metrics").text().await;
+    let text = text.expect("text");
+    let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    lines
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+fn posts(gateway: &Arc<Gateway>, ids: impl IntoIterator<Item = String>) -> JoinSet<Answer> {
+    let mut posts = JoinSet::new();
+    for id in ids {
+        let gateway = Arc::clone(gateway);
+        posts.spawn(async move { gateway.post("/candidates", &person(&id)).await });
+    }
+    posts
+}
+
+async fn bulk(gateway: &Gateway, name: &str, count: usize) -> String {
+    let items: Vec<Value> = (0..count).map(|number| person(&format!("{name}{number}"))).collect();
+    let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = request.json(&json!({ "items": items })).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    format!("/operations/{}", accepted.text("/id"))
+}
+
+async fn completed(gateway: &Gateway, operation: &str) -> Answer {
+    crate::support::watch::until_state(gateway, operation, "completed").await
+}
+
+/// One row a call, so that a bulk is many calls.
+fn connection(vendor: &Vendor, more: &str) -> String {
+    startexam(&vendor.url(), &format!("batch_size = 1\n{more}"))
+}
+
+#[tokio::test]
+async fn never_more_calls_than_max_in_flight_are_at_the_vendor_whoever_makes_them() {
+    let vendor = Vendor::start(0, Duration::from_millis(1)).await;
+    let gateway = Arc::new(Gateway::start(&connection(&vendor, "max_in_flight = 3")).await);
+    let operation = bulk(&gateway, "row", 30).await;
+    let singles = posts(&gateway, (0..40).map(|number| format!("single{number}")));
+    vendor.arrivals(3).await;
+    vendor.allow(OPEN);
+    for answer in singles.join_all().await {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    assert_eq!(completed(&gateway, &operation).await.body["progress"]["applied"], 30);
+    let log = vendor.log();
+    assert_eq!((log.most_open, log.who.len()), (3, 70));
+}
+
+#[tokio::test]
+async fn never_more_calls_than_the_rate_leave_within_a_second() {
+    const RATE: usize = 20;
+    const AT_ONCE: usize = 2;
+    let vendor = Vendor::start(OPEN, Duration::from_millis(1)).await;
+    let connections =
+        connection(&vendor, "max_in_flight = 2").replace("requests_per_second = 0", "requests_per_second = 20");
+    let gateway = Arc::new(Gateway::start(&connections).await);
+    let began = Instant::now();
+    let operation = bulk(&gateway, "row", 30).await;
+    let singles = posts(&gateway, (0..30).map(|number| format!("single{number}")));
+    for answer in singles.join_all().await {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    completed(&gateway, &operation).await;
+    let log = vendor.log();
+    assert_eq!(log.arrived.len(), 60);
+    // A call may arrive long after it left, never before; so each second is begun by something that was surely later than
+    // what left before it. When the m-th answer was sent, at most m and those at the vendor had left; in the second after
+    // it at most RATE more do. The first of them all left after the beginning.
+    for (answers, sent) in log.answered.iter().enumerate() {
+        let Some(beyond) = log.arrived.get(answers + 1 + AT_ONCE + RATE) else { break };
+        assert!(*beyond - *sent >= Duration::from_secs(1), "after answer {answers}: {:?}", *beyond - *sent);
+    }
+    for seconds in 1..=2_u32 {
+        let beyond = log.arrived[RATE * seconds as usize];
+        assert!(beyond - began >= Duration::from_secs(1) * seconds, "{seconds}: {:?}", beyond - began);
+    }
+}
+
+#[tokio::test]
+async fn a_single_request_goes_before_the_rows_that_wait() {
+    let vendor = Vendor::start(0, Duration::ZERO).await;
+    let (gateway, operators) = metered(&connection(&vendor, "max_in_flight = 1")).await;
+    let gateway = Arc::new(gateway);
+    let operation = bulk(&gateway, "row", 5).await;
+    vendor.arrivals(1).await;
+    let singles = posts(&gateway, ["single0".to_owned(), "single1".to_owned()]);
+    let began = Instant::now();
+    while figure(operators, "examgate_vendor_waiting", &["lane=\"single\""]).await < 2.0 {
+        assert!(began.elapsed() < PATIENCE, "the single requests never wait");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    vendor.allow(OPEN);
+    for answer in singles.join_all().await {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    completed(&gateway, &operation).await;
+    assert_eq!(vendor.who()[..3], ["row0", "single0", "single1"].map(str::to_owned), "{:?}", vendor.who());
+}
+
+#[tokio::test]
+async fn a_stream_of_single_requests_does_not_stop_a_bulk() {
+    let vendor = Vendor::start(OPEN, Duration::from_millis(2)).await;
+    let gateway = Arc::new(Gateway::start(&connection(&vendor, "max_in_flight = 1")).await);
+    let (over, watching) = watch::channel(false);
+    let mut stream = JoinSet::new();
+    for lane in 0..6 {
+        let (gateway, watching) = (Arc::clone(&gateway), watching.clone());
+        stream.spawn(async move {
+            let mut sent = 0;
+            while !*watching.borrow() {
+                let answer = gateway.post("/candidates", &person(&format!("s{lane}-{sent}"))).await;
+                assert_eq!(answer.status, 201, "{answer:?}");
+                sent += 1;
+            }
+        });
+    }
+    vendor.arrivals(10).await;
+    // The stream ends only after it.
+    let operation = bulk(&gateway, "row", 10).await;
+    let told = completed(&gateway, &operation).await;
+    over.send_replace(true);
+    stream.join_all().await;
+    assert_eq!(told.body["progress"]["applied"], 10, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_vendors_retry_after_is_kept_by_every_call_of_the_connection() {
+    for status in [429, 503] {
+        let refused: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let next: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let (told, seen) = (Arc::clone(&refused), Arc::clone(&next));
+        let stub = Stub::start(move |_| {
+            let mut told = told.lock().expect("no test panicked here");
+            if told.is_some() {
+                seen.lock().expect("no test panicked here").get_or_insert_with(Instant::now);
+                return json_answer(200, &json!({}));
+            }
+            *told = Some(Instant::now());
+            let mut response = answer_of(status, "text/plain", "");
+            response.headers_mut().insert("retry-after", "1".parse().expect("a number"));
+            response
+        })
+        .await;
+        let gateway = Arc::new(Gateway::start(&startexam(&stub.url(), "")).await);
+        let answer = gateway.post("/candidates", &person("e0")).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+        let operation = bulk(&gateway, "row", 3).await;
+        for answer in posts(&gateway, (1..8).map(|number| format!("e{number}"))).join_all().await {
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+        completed(&gateway, &operation).await;
+        let (refused, next) = (refused.lock().expect("set").expect("set"), next.lock().expect("set").expect("set"));
+        assert!(next - refused >= Duration::from_secs(1), "{status}: {:?}", next - refused);
+    }
+}
+
+#[tokio::test]
+async fn what_never_left_is_repeated_for_a_fifth_of_the_calls_and_no_more() {
+    const CALLS: u32 = 150;
+    let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let address = gone.local_addr().expect("an address");
+    drop(gone);
+    let more = "breaker = { failures = 0 }\nmax_in_flight = 8";
+    let (gateway, operators) = metered(&startexam(&format!("http://{address}"), more)).await;
+    let gateway = Arc::new(gateway);
+    let began = Instant::now();
+    for answer in posts(&gateway, (0..CALLS).map(|number| format!("e{number}"))).join_all().await {
+        assert!(["vendor_unreachable", "connection_saturated"].contains(&answer.text("/code")), "{answer:?}");
+        assert_eq!(answer.text("/outcome"), "not_applied", "{answer:?}");
+    }
+    let repeated = figure(operators, "examgate_vendor_retries_total", &["result=\"repeated\""]).await;
+    let stopped = figure(operators, "examgate_vendor_retries_total", &["result=\"budget_spent\""]).await;
+    let attempts = figure(operators, "examgate_vendor_attempt_seconds_count", &[]).await;
+    let calls = figure(operators, "examgate_vendor_call_seconds_count", &[]).await;
+    assert!(calls <= f64::from(CALLS) && attempts <= calls + repeated, "{calls} calls, {attempts} attempts");
+    // A fifth of the calls, and the floor of one a second, of which ten seconds' worth may be used at once.
+    let allowed = f64::from(CALLS) * 0.2 + 10.0 + began.elapsed().as_secs_f64();
+    assert!(repeated > 0.0 && repeated <= allowed, "{repeated} repeats, {allowed} allowed");
+    assert!(stopped > 0.0, "nothing was stopped: {repeated} repeats of {calls} calls");
+}
+
+#[tokio::test]
+async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
+    let vendor = Vendor::start(OPEN, Duration::ZERO).await;
+    let more = "breaker = { failures = 2, cooldown = \"200ms\" }\nmax_in_flight = 8\nsettle_grace = \"1h\"";
+    let connections = startexam(&vendor.url(), more).replace("settle_grace = \"0s\"\n", "");
+    let gateway = Arc::new(Gateway::start(&connections).await);
+    vendor.status.store(500, Ordering::Relaxed);
+    for number in 0..2 {
+        let answer = gateway.post("/candidates", &person(&format!("f{number}"))).await;
+        assert_eq!(answer.text("/code"), "vendor_internal_error", "{answer:?}");
+    }
+    vendor.status.store(200, Ordering::Relaxed);
+    vendor.allow(2);
+    let mut callers = JoinSet::new();
+    let began = Instant::now();
+    for number in 0.. {
+        if vendor.who().len() > 2 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody probes");
+        let gateway = Arc::clone(&gateway);
+        callers.spawn(async move { gateway.post("/candidates", &person(&format!("p{number}"))).await });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // While it is on its way, everybody else is told so at once.
+    for answer in posts(&gateway, (0..30).map(|number| format!("w{number}"))).join_all().await {
+        assert_eq!(answer.problem(), (503, "vendor_circuit_open", "not_applied"), "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    assert_eq!(vendor.who().len(), 3, "{:?}", vendor.who());
+    vendor.allow(OPEN);
+    let answers = callers.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1, "{answers:?}");
+    for answer in posts(&gateway, (0..30).map(|number| format!("z{number}"))).join_all().await {
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_callers_mistakes_and_a_busy_vendor_never_open_the_circuit() {
+    for (status, body) in [(400, "{}"), (404, "{}"), (422, "{}"), (429, "")] {
+        let stub = Stub::start(move |_| answer_of(status, "application/json", body)).await;
+        let more = "breaker = { failures = 2, cooldown = \"1h\" }\nsettle_grace = \"1h\"";
+        let connections = startexam(&stub.url(), more).replace("settle_grace = \"0s\"\n", "");
+        let gateway = Gateway::start(&connections).await;
+        for number in 0..10 {
+            let answer = gateway.post("/candidates", &person(&format!("e{number}"))).await;
+            assert!(answer.status >= 400, "{answer:?}");
+            assert_ne!(answer.text("/code"), "vendor_circuit_open", "{status}: {answer:?}");
+        }
+        assert_eq!(stub.seen().len(), 10, "{status}");
+        stub.answer_with(|_| json_answer(200, &json!({})));
+        assert_eq!(gateway.post("/candidates", &person("last")).await.status, 201);
+    }
+}

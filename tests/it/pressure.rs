@@ -1,0 +1,207 @@
+//! Measurements, not assertions about time: what a broken vendor costs another one's callers, and what happens when more is
+//! asked than a vendor's limits let through. `scripts/pressure` runs the long form and prints the figures; the suite runs a
+//! short one, in which only counts and answers are held.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::gateway::{Gateway, client, examtesting, key, startexam};
+use crate::support::vendor::{Stub, json as json_answer};
+
+/// One answer: when it was asked for, how long it took, and what it was.
+struct Sample {
+    took: Duration,
+    status: u16,
+    code: String,
+    retry_after: bool,
+}
+
+/// Sends candidates at a steady pace, whether they are answered or not.
+#[derive(Clone)]
+struct Load {
+    http: reqwest::Client,
+    address: SocketAddr,
+    connection: &'static str,
+    numbers: Arc<AtomicUsize>,
+}
+
+impl Load {
+    fn on(gateway: &Gateway, connection: &'static str) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { http, address: gateway.address, connection, numbers: Arc::default() }
+    }
+
+    async fn one(&self) -> Sample {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let person = json!({
+            "connection": self.connection, "externalId": format!("e{number}"), "email": format!("e{number}@example.com"),
+            "name": { "givenName": "Ada", "familyName": "King" },
+        });
+        let request = self.http.post(format!("http://{}/candidates", self.address)).bearer_auth(key("lms"));
+        let began = Instant::now();
+        let response = request.json(&person).send().await.expect("the gateway answers");
+        let (status, retry_after) = (response.status().as_u16(), response.headers().contains_key("retry-after"));
+        let body: Value = response.json().await.expect("JSON");
+        let code = body["code"].as_str().unwrap_or_default().to_owned();
+        Sample { took: began.elapsed(), status, code, retry_after }
+    }
+
+    /// So many a second for so long.
+    async fn at(&self, rate: u32, lasting: Duration) -> Vec<Sample> {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+        let mut sent = JoinSet::new();
+        for _ in 0..(lasting.as_secs_f64() * f64::from(rate)).round() as usize {
+            ticks.tick().await;
+            let load = self.clone();
+            sent.spawn(async move { load.one().await });
+        }
+        sent.join_all().await
+    }
+
+    /// So many callers that ask again shortly after each answer, until told to stop.
+    fn pressing(&self, callers: usize, stop: &Arc<AtomicBool>) -> JoinSet<usize> {
+        let mut pressing = JoinSet::new();
+        for _ in 0..callers {
+            let (load, stop) = (self.clone(), Arc::clone(stop));
+            pressing.spawn(async move {
+                let mut asked = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    load.one().await;
+                    asked += 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                asked
+            });
+        }
+        pressing
+    }
+}
+
+/// The time that this part of the samples did not exceed.
+fn quantile(samples: &[&Sample], part: f64) -> Duration {
+    let mut took: Vec<Duration> = samples.iter().map(|sample| sample.took).collect();
+    took.sort();
+    let index = ((took.len() as f64 * part).ceil() as usize).clamp(1, took.len().max(1)) - 1;
+    took.get(index).copied().unwrap_or_default()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Seconds of one measurement, if a long one is asked for.
+fn asked_for() -> Option<u64> {
+    std::env::var("EXAMGATE_PRESSURE_SECONDS").ok()?.parse().ok()
+}
+
+/// How the other vendor fails.
+#[derive(Clone, Copy, Debug)]
+enum Failing {
+    Refuses,
+    Silent,
+    Drips,
+}
+
+impl Failing {
+    async fn start(self) -> SocketAddr {
+        match self {
+            Self::Refuses => {
+                let gone = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+                gone.local_addr().expect("an address")
+            }
+            Self::Silent => crate::isolation::Endless::start(false).await.address,
+            Self::Drips => crate::isolation::Endless::start(true).await.address,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figures are read by whoever ran it")]
+async fn a_healthy_vendor_answers_everybody_while_another_one_fails() {
+    let (rounds, lasting, rate) =
+        asked_for().map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
+    for failing in [Failing::Refuses, Failing::Silent, Failing::Drips] {
+        let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+        // Time-outs short enough to come up during a round, so that the breaker takes part.
+        let broken = format!("http://{}", failing.start().await);
+        let connections = startexam(&healthy.url(), "max_in_flight = 16")
+            + &examtesting(&broken, "timeout = \"1s\"\nbreaker = { failures = 5, cooldown = \"1s\" }");
+        let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
+        let (calm_side, broken_side) = (Load::on(&gateway, "startexam-main"), Load::on(&gateway, "examtesting-main"));
+        calm_side.at(rate, Duration::from_millis(300)).await;
+        let (mut calm, mut disturbed, mut pressed) = (Vec::new(), Vec::new(), 0);
+        for round in 0..rounds * 2 {
+            let stop = Arc::new(AtomicBool::new(round % 2 == 0));
+            let pressing = broken_side.pressing(64, &stop);
+            let samples = calm_side.at(rate, lasting).await;
+            stop.store(true, Ordering::Relaxed);
+            assert!(samples.iter().all(|sample| sample.status == 201), "{failing:?}");
+            let p99 = quantile(&samples.iter().collect::<Vec<_>>(), 0.99);
+            if round % 2 == 0 {
+                calm.push(p99)
+            } else {
+                disturbed.push(p99)
+            }
+            pressed += pressing.join_all().await.into_iter().sum::<usize>();
+        }
+        assert!(pressed > 0, "nobody pressed");
+        println!("{failing:?}: p99 calm {calm:?}, disturbed {disturbed:?}, {pressed} requests to the broken one");
+        let (calm, disturbed) = (median(calm), median(disturbed));
+        println!(
+            "{failing:?}: medians of p99: calm {calm:?}, disturbed {disturbed:?}, ratio {:.2}",
+            disturbed.as_secs_f64() / calm.as_secs_f64()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figures are read by whoever ran it")]
+async fn what_is_too_much_for_a_vendors_limits_is_turned_away_and_the_rest_is_served() {
+    const CAPACITY: u32 = 50;
+    // Short: as much as fills the queue of 128 and more.
+    let (lasting, rate) = asked_for()
+        .map_or((Duration::from_secs(1), CAPACITY * 8), |seconds| (Duration::from_secs(seconds * 4), CAPACITY * 3));
+    let stub = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let connections = startexam(&stub.url(), "max_in_flight = 8\ntimeout = \"20s\"")
+        .replace("requests_per_second = 0", &format!("requests_per_second = {CAPACITY}"));
+    let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
+    let load = Load::on(&gateway, "startexam-main");
+    let calm = load.at(CAPACITY / 2, lasting / 2).await;
+    assert!(calm.iter().all(|sample| sample.status == 201));
+    let before = stub.seen().len();
+
+    let began = Instant::now();
+    let samples = load.at(rate, lasting).await;
+    let took = began.elapsed();
+    let (accepted, refused): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| sample.status == 201);
+    for sample in &refused {
+        assert_eq!((sample.status, sample.code.as_str()), (503, "connection_saturated"));
+        assert!(sample.retry_after, "told when to come back");
+    }
+    assert!(!refused.is_empty() && accepted.len() > 100, "{} accepted, {} refused", accepted.len(), refused.len());
+    assert_eq!(stub.seen().len() - before, accepted.len(), "what was refused was not sent");
+    let after = Instant::now();
+    assert_eq!(load.one().await.status, 201);
+
+    let mut report = String::new();
+    let calm: Vec<&Sample> = calm.iter().collect();
+    let _ = writeln!(
+        report,
+        "offered {rate}/s for {lasting:?} to a vendor of {CAPACITY}/s: {} accepted in {took:.1?} ({:.0}/s), {} refused",
+        accepted.len(),
+        accepted.len() as f64 / took.as_secs_f64(),
+        refused.len()
+    );
+    let _ = writeln!(report, "calm: p50 {:?}, p99 {:?}", quantile(&calm, 0.5), quantile(&calm, 0.99));
+    let _ = writeln!(report, "accepted: p50 {:?}, p99 {:?}", quantile(&accepted, 0.5), quantile(&accepted, 0.99));
+    let _ = writeln!(report, "refused: p50 {:?}, p99 {:?}", quantile(&refused, 0.5), quantile(&refused, 0.99));
+    let _ = writeln!(report, "the next one took {:?}", after.elapsed());
+    println!("{report}");
+}
