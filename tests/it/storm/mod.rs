@@ -1,12 +1,18 @@
 //! Storms: bulks over all three vendors while the vendors misbehave and the gateway is killed again and again; afterwards
 //! every row's outcome is compared with what really happened at the vendors.
 //!
+//! A storm of another kind is in `faults`: single callers doing everything under every fault there is.
+//!
 //! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set the
-//! measure, `EXAMGATE_STORM_SEED` the random moments.
+//! measure, `EXAMGATE_STORM_SEED` the random moments. For `scripts/fault-storm` it is `EXAMGATE_STORM_SECONDS`.
 
+mod callers;
+mod faults;
 mod fleet;
+mod ledger;
 mod rows;
 mod truth;
+mod weather;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -16,7 +22,7 @@ use serde_json::json;
 
 use self::fleet::{Fleet, Random};
 use self::rows::{Bulk, Kind};
-use crate::support::gateway::{faults, sandbox};
+use crate::support::gateway::{faults as set_faults, sandbox};
 use crate::support::postgres::Server;
 
 /// How large a storm is.
@@ -104,14 +110,14 @@ async fn misbehave(sandbox: &Sandbox) {
         { "name": "delay_before_effect", "probability": 0.01, "delayMs": 30 },
     ]);
     for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
-        faults(port, json!({ "faults": general })).await;
+        set_faults(port, json!({ "faults": general })).await;
     }
-    faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
+    set_faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
 }
 
 async fn calm(sandbox: &Sandbox) {
     for port in [sandbox.startexam(), sandbox.thinkexam(), sandbox.examtesting()] {
-        faults(port, json!({ "faults": [] })).await;
+        set_faults(port, json!({ "faults": [] })).await;
     }
 }
 

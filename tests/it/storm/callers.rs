@@ -1,0 +1,543 @@
+//! The callers of a fault storm: each does everything the API offers, with people of its own, and keeps what it was told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use examgate::sandbox::accounts;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::fleet::Random;
+use super::ledger::{Booking, Enrolment, Happened, Person, Ports, Word};
+use super::weather::Weather;
+use crate::support::gateway::{Answer, Gateway};
+
+const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting-main"];
+pub const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
+
+/// A caller and all it knows.
+pub struct Caller {
+    number: usize,
+    made: usize,
+    gateway: Arc<Gateway>,
+    weather: Arc<Weather>,
+    random: Random,
+    pub people: Vec<Person>,
+    pub bookings: Vec<Booking>,
+    pub enrolments: Vec<Enrolment>,
+    /// Operations, with whom their rows are about: indices of people or of bookings.
+    pub bulks: Vec<Bulk>,
+    /// Answers by status and code.
+    pub tally: BTreeMap<(u16, String), usize>,
+    pub replays: usize,
+}
+
+/// An operation of a caller.
+pub struct Bulk {
+    path: String,
+    of_people: bool,
+    rows: Vec<usize>,
+}
+
+/// What is sent once.
+struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<&'a Value>,
+    key: Option<&'a str>,
+}
+
+fn post<'a>(path: &'a str, body: &'a Value, key: Option<&'a str>) -> Call<'a> {
+    Call { method: Method::POST, path, body: Some(body), key }
+}
+
+impl Caller {
+    pub fn new(number: usize, gateway: Arc<Gateway>, weather: Arc<Weather>, seed: u64) -> Self {
+        let random = Random((seed << 16) + number as u64 + 1);
+        let (people, bookings, enrolments, bulks) = Default::default();
+        let tally = BTreeMap::new();
+        Self { number, made: 0, gateway, weather, random, people, bookings, enrolments, bulks, tally, replays: 0 }
+    }
+
+    /// One thing at random.
+    pub async fn step(&mut self) {
+        match self.random.below(100) {
+            0..27 => self.register().await,
+            27..31 => self.register_twice_at_once().await,
+            31..41 => self.rename().await,
+            41..44 => self.delete().await,
+            44..64 => self.book().await,
+            64..70 => self.cancel().await,
+            70..76 => self.enrol().await,
+            76..79 => self.register_many().await,
+            79..82 => self.book_many().await,
+            82..84 => self.settle_what_is_settled().await,
+            _ => self.read().await,
+        }
+    }
+
+    /// A person nobody has seen yet, and its registration.
+    fn somebody(&mut self, connection: &'static str) -> Person {
+        self.made += 1;
+        Person { connection, id: format!("c{}n{}", self.number, self.made), ..Person::default() }
+    }
+
+    fn anywhere(&mut self) -> &'static str {
+        CONNECTIONS[self.below(CONNECTIONS.len())]
+    }
+
+    /// The connection at which a caller finds somebody it has registered, or nobody.
+    fn registered(&mut self, wanted: impl Fn(&Person) -> bool) -> Option<usize> {
+        let fit: Vec<usize> = (0..self.people.len())
+            .filter(|index| self.people[*index].is_registered() && wanted(&self.people[*index]))
+            .collect();
+        if fit.is_empty() { None } else { Some(fit[self.below(fit.len())]) }
+    }
+
+    async fn register(&mut self) {
+        let connection = self.anywhere();
+        let mut person = self.somebody(connection);
+        let body = registration(&person);
+        let key = (self.random.below(2) == 0).then(|| format!("key-{}", person.id));
+        let answer = self.ask(post("/candidates", &body, key.as_deref())).await;
+        note(&mut person.words, &mut person.path, &answer);
+        // The same again: what was done is answered as before, what is not known is settled.
+        if let Some(key) = key
+            && self.random.below(2) == 0
+        {
+            let again = self.ask(post("/candidates", &body, Some(&key))).await;
+            if Word::of(&answer) == Word::Applied {
+                assert_eq!((again.status, &again.body), (answer.status, &answer.body), "{again:?}");
+                assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
+                self.replays += 1;
+            }
+            note(&mut person.words, &mut person.path, &again);
+        }
+        self.people.push(person);
+    }
+
+    async fn register_twice_at_once(&mut self) {
+        let connection = self.anywhere();
+        let mut person = self.somebody(connection);
+        let body = registration(&person);
+        let key = (self.random.below(2) == 0).then(|| format!("key-{}", person.id));
+        let call = || send(&self.gateway, post("/candidates", &body, key.as_deref()));
+        let (one, other) = tokio::join!(call(), call());
+        if Word::of(&one) == Word::Applied && Word::of(&other) == Word::Applied {
+            assert_eq!(one.text("/id"), other.text("/id"), "two records of one person");
+        }
+        for answer in [one, other] {
+            self.count(&answer).await;
+            note(&mut person.words, &mut person.path, &answer);
+        }
+        self.people.push(person);
+    }
+
+    async fn rename(&mut self) {
+        let Some(index) = self.registered(|_| true) else { return };
+        self.rename_to_new(index).await;
+    }
+
+    async fn rename_to_new(&mut self, index: usize) {
+        self.made += 1;
+        let name = format!("King {}", self.made);
+        let body = match self.people[index].connection {
+            "thinkexam-main" => json!({ "group": accounts::thinkexam::COURSES[self.below(3)] }),
+            _ => json!({ "name": { "givenName": "Ada", "familyName": name } }),
+        };
+        let path = self.people[index].path.clone().expect("a registered person has a record");
+        let answer = self.ask(Call { method: Method::PATCH, path: &path, body: Some(&body), key: None }).await;
+        self.people[index].names.push((name, Word::of(&answer)));
+    }
+
+    async fn delete(&mut self) {
+        // Whoever is booked or enrolled stays, or what is open about that could not be asked for again.
+        let bound = self.bookings.iter().map(|booking| &booking.person);
+        let bound: Vec<String> =
+            bound.chain(self.enrolments.iter().map(|enrolment| &enrolment.person)).cloned().collect();
+        let fit = |person: &Person| !person.name_is_open() && !bound.contains(&person.id);
+        let Some(index) = self.registered(fit) else { return };
+        self.delete_this(index).await;
+    }
+
+    async fn delete_this(&mut self, index: usize) {
+        let path = self.people[index].path.clone().expect("a registered person has a record");
+        let answer = self.ask(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
+        let gone = answer.status == 404 && !self.people[index].deletions.is_empty();
+        self.people[index].deletions.push(if gone { Word::Applied } else { Word::of(&answer) });
+    }
+
+    /// A booking that was not asked for yet.
+    fn new_booking(&mut self, connection: Option<&str>) -> Option<Booking> {
+        let fit = |person: &Person| {
+            person.connection != "examtesting-main" && connection.is_none_or(|wanted| wanted == person.connection)
+        };
+        let index = self.registered(fit)?;
+        let (connection, person) = (self.people[index].connection, self.people[index].id.clone());
+        let test = match connection {
+            "startexam-main" => accounts::startexam::TESTS[self.below(accounts::startexam::TESTS.len())].0,
+            _ => accounts::thinkexam::TESTS[self.below(accounts::thinkexam::TESTS.len())].0,
+        };
+        if self.bookings.iter().any(|known| known.person == person && known.test == test) {
+            return None;
+        }
+        let mail = connection == "thinkexam-main" && self.random.below(3) == 0;
+        let (words, cancellations) = Default::default();
+        Some(Booking { connection, person, test, mail, path: None, words, cancellations })
+    }
+
+    async fn book(&mut self) {
+        let Some(mut booking) = self.new_booking(None) else { return };
+        let body = order(&booking);
+        let key = (self.random.below(2) == 0).then(|| format!("key-{}-{}", booking.person, booking.test));
+        let answer = self.ask(post("/assignments", &body, key.as_deref())).await;
+        note(&mut booking.words, &mut booking.path, &answer);
+        if self.random.below(3) == 0 {
+            let again = self.ask(post("/assignments", &body, key.as_deref())).await;
+            note(&mut booking.words, &mut booking.path, &again);
+        }
+        self.bookings.push(booking);
+    }
+
+    async fn cancel(&mut self) {
+        let fit: Vec<usize> = (0..self.bookings.len())
+            .filter(|index| self.bookings[*index].connection == "thinkexam-main" && self.bookings[*index].is_booked())
+            .collect();
+        if !fit.is_empty() {
+            let index = fit[self.below(fit.len())];
+            self.cancel_this(index).await;
+        }
+    }
+
+    async fn cancel_this(&mut self, index: usize) {
+        let path = self.bookings[index].path.clone().expect("a booking has a record");
+        let answer = self.ask(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
+        self.bookings[index].cancellations.push(Word::of(&answer));
+    }
+
+    async fn enrol(&mut self) {
+        let here: Vec<String> = self.enrolments.iter().map(|enrolment| enrolment.person.clone()).collect();
+        let fit = |person: &Person| person.connection == "startexam-main" && !here.contains(&person.id);
+        let Some(index) = self.registered(fit) else { return };
+        let person = self.people[index].id.clone();
+        let word = self.enrol_this(&person).await;
+        self.enrolments.push(Enrolment { person, words: vec![word] });
+    }
+
+    async fn enrol_this(&mut self, person: &str) -> Word {
+        let body = json!({ "connection": "startexam-main", "scope": "all", "register": [person] });
+        Word::of(&self.ask(post(&format!("/programs/{PROGRAM}/employees"), &body, None)).await)
+    }
+
+    async fn register_many(&mut self) {
+        let connection = self.anywhere();
+        let count = 3 + self.below(15);
+        let people: Vec<Person> = (0..count).map(|_| self.somebody(connection)).collect();
+        let items: Vec<Value> = people.iter().map(registration).collect();
+        let rows: Vec<usize> = (self.people.len()..self.people.len() + count).collect();
+        self.people.extend(people);
+        self.send_many("/candidates/bulk", connection, items, Bulk { path: String::new(), of_people: true, rows })
+            .await;
+    }
+
+    async fn book_many(&mut self) {
+        let connection = CONNECTIONS[self.below(2)];
+        let first = self.bookings.len();
+        for _ in 0..10 {
+            if let Some(booking) = self.new_booking(Some(connection)) {
+                self.bookings.push(booking);
+            }
+        }
+        let rows: Vec<usize> = (first..self.bookings.len()).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let items = rows.iter().map(|index| order(&self.bookings[*index])).collect();
+        let bulk = Bulk { path: String::new(), of_people: false, rows };
+        self.send_many("/assignments/bulk", connection, items, bulk).await;
+    }
+
+    async fn send_many(&mut self, path: &str, connection: &str, items: Vec<Value>, mut bulk: Bulk) {
+        self.made += 1;
+        let key = format!("bulk-{}-{}", self.number, self.made);
+        let body = json!({ "connection": connection, "items": items });
+        let answer = self.ask(post(path, &body, Some(&key))).await;
+        match answer.status {
+            202 => bulk.path = format!("/operations/{}", answer.text("/id")),
+            207 => {
+                bulk.path = format!("/operations/{}", answer.text("/operation"));
+                assert!(bulk.path.len() > 12, "{answer:?}");
+                self.take(&bulk, answer.body["results"].as_array().expect("results"));
+            }
+            _ => {
+                let word = Word::of(&answer);
+                assert_eq!(word, Word::NotApplied, "a refused bulk was never accepted: {answer:?}");
+                for row in bulk.rows.clone() {
+                    self.words(bulk.of_people, row).push(word);
+                }
+                return;
+            }
+        }
+        if self.random.below(3) == 0 {
+            let again = self.ask(post(path, &body, Some(&key))).await;
+            assert!(again.body.to_string().contains(&bulk.path[12..]), "{again:?} is not {}", bulk.path);
+        }
+        self.bulks.push(bulk);
+    }
+
+    /// Takes over what an operation says of its rows.
+    fn take(&mut self, bulk: &Bulk, results: &[Value]) {
+        assert_eq!(results.len(), bulk.rows.len(), "every row has its result");
+        for (row, result) in bulk.rows.iter().zip(results) {
+            let id = result["resource"]["id"].as_str();
+            let word = Word::named(result["outcome"].as_str().expect("an outcome"));
+            self.words(bulk.of_people, *row).push(word);
+            let (root, path) = if bulk.of_people {
+                ("candidates", &mut self.people[*row].path)
+            } else {
+                ("assignments", &mut self.bookings[*row].path)
+            };
+            if let Some(id) = id {
+                *path = Some(format!("/{root}/{id}"));
+            }
+        }
+    }
+
+    fn words(&mut self, of_people: bool, row: usize) -> &mut Vec<Word> {
+        if of_people { &mut self.people[row].words } else { &mut self.bookings[row].words }
+    }
+
+    /// What is known may not be settled by hand.
+    async fn settle_what_is_settled(&mut self) {
+        let Some(index) = self.registered(|person| !person.name_is_open() && !person.is_open()) else { return };
+        let path = format!("{}/settle", self.people[index].path.as_deref().expect("a record"));
+        let answer = self.ask(post(&path, &json!({ "outcome": "not_applied" }), None)).await;
+        assert_eq!(answer.status, 422, "{answer:?}");
+    }
+
+    async fn read(&mut self) {
+        let Some(index) = self.registered(|_| true) else { return };
+        let (person, settled) = (&self.people[index], !self.people[index].name_is_open());
+        let (path, id) = (person.path.clone().expect("a record"), person.id.clone());
+        let query = format!("/candidates?connection={}&externalId={id}", person.connection);
+        let read = self.ask(Call { method: Method::GET, path: &path, body: None, key: None }).await;
+        assert_eq!((read.status, read.text("/externalId")), (200, id.as_str()), "{read:?}");
+        assert!(!settled || read.text("/state") == "registered", "{read:?}");
+        let found = self.ask(Call { method: Method::GET, path: &query, body: None, key: None }).await;
+        assert!(found.body["items"].to_string().contains(read.text("/id")), "{found:?}");
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        usize::try_from(self.random.below(most as u64)).expect("it is below a usize")
+    }
+
+    async fn ask(&mut self, call: Call<'_>) -> Answer {
+        let answer = send(&self.gateway, call).await;
+        self.count(&answer).await;
+        answer
+    }
+
+    async fn count(&mut self, answer: &Answer) {
+        assert_ne!(answer.status, 500, "{answer:?}");
+        let code = answer.body["code"].as_str().filter(|_| answer.status >= 400).unwrap_or_default().to_owned();
+        if ["vendor_circuit_open", "connection_saturated", "vendor_rate_limited", "overloaded"].contains(&code.as_str())
+        {
+            assert!(answer.header("retry-after").is_some(), "{answer:?}");
+            // Somebody who is told to come back later does not come back at once. Nothing depends on how long it is.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        *self.tally.entry((answer.status, code)).or_default() += 1;
+        self.weather.pass().await;
+    }
+}
+
+/// After the storm: asking again for whatever nobody knows.
+impl Caller {
+    /// Asks for everything that is open until it is known; what only a person can settle is settled as the vendor's own log
+    /// says, and counted.
+    pub async fn clear_up(&mut self, ports: Ports) -> usize {
+        for bulk in std::mem::take(&mut self.bulks) {
+            self.finish(&bulk).await;
+            self.bulks.push(bulk);
+        }
+        for index in 0..self.people.len() {
+            let began = std::time::Instant::now();
+            while self.people[index].is_open() {
+                let body = registration(&self.people[index]);
+                let answer = self.ask_late(post("/candidates", &body, None), began).await;
+                let person = &mut self.people[index];
+                note(&mut person.words, &mut person.path, &answer);
+            }
+            while self.people[index].deletions.is_empty() && self.people[index].name_is_open() {
+                self.rename_to_new(index).await;
+                patience(began).await;
+            }
+            while self.people[index].deletions.last().is_some_and(|word| *word != Word::Applied) {
+                self.delete_this(index).await;
+                patience(began).await;
+            }
+        }
+        for index in 0..self.enrolments.len() {
+            let began = std::time::Instant::now();
+            while self.enrolments[index].words.contains(&Word::Unknown)
+                && self.enrolments[index].words.last() != Some(&Word::Applied)
+            {
+                let person = self.enrolments[index].person.clone();
+                let word = self.enrol_this(&person).await;
+                self.enrolments[index].words.push(word);
+                patience(began).await;
+            }
+        }
+        let mut by_hand = 0;
+        for index in 0..self.bookings.len() {
+            let began = std::time::Instant::now();
+            while self.bookings[index].is_open() && self.bookings[index].cancellations.is_empty() {
+                let body = order(&self.bookings[index]);
+                let answer = self.ask_late(post("/assignments", &body, None), began).await;
+                let booking = &mut self.bookings[index];
+                note(&mut booking.words, &mut booking.path, &answer);
+            }
+            if self.bookings[index].cancellation_is_open() {
+                by_hand += usize::from(self.settle_cancellation(index, ports).await);
+            }
+        }
+        by_hand
+    }
+
+    /// Whether it took a person's word.
+    async fn settle_cancellation(&mut self, index: usize, ports: Ports) -> bool {
+        let path = self.bookings[index].path.clone().expect("a booking has a record");
+        let began = std::time::Instant::now();
+        loop {
+            self.cancel_this(index).await;
+            match self.bookings[index].cancellations.last() {
+                Some(Word::Applied) => return false,
+                Some(Word::Unknown) => break,
+                _ => patience(began).await,
+            }
+        }
+        let read = self.ask(Call { method: Method::GET, path: &path, body: None, key: None }).await;
+        assert_eq!(read.text("/state"), "unknown", "{read:?}");
+        let subject = format!("{}/{}", self.bookings[index].person, self.bookings[index].test);
+        let gone = Happened::at(ports).await.count("thinkexam-main", "unregistered", &subject) > 0;
+        let (outcome, state) = if gone { ("applied", "cancelled") } else { ("not_applied", "assigned") };
+        let settled = self.ask(post(&format!("{path}/settle"), &json!({ "outcome": outcome }), None)).await;
+        assert_eq!((settled.status, settled.text("/state")), (200, state), "{settled:?}");
+        true
+    }
+
+    /// Waits for the operation's end, has its unknown rows settled, and takes its last word over.
+    async fn finish(&mut self, bulk: &Bulk) {
+        let began = std::time::Instant::now();
+        loop {
+            let told = self.ask(Call { method: Method::GET, path: &bulk.path, body: None, key: None }).await;
+            let progress = &told.body["progress"];
+            if progress["pending"] == 0 && progress["unknown"] == 0 {
+                break;
+            }
+            if progress["pending"] == 0 {
+                let retried = self.ask(post(&format!("{}/retry", bulk.path), &json!({}), None)).await;
+                assert!([202, 503].contains(&retried.status), "{retried:?}");
+            }
+            patience(began).await;
+        }
+        let path = format!("{}/items?limit=200", bulk.path);
+        let items = self.ask(Call { method: Method::GET, path: &path, body: None, key: None }).await;
+        // The last word: where it is a refusal, what was unknown before is known now.
+        for row in &bulk.rows {
+            let words = self.words(bulk.of_people, *row);
+            if !words.contains(&Word::Applied) {
+                words.clear();
+            }
+        }
+        self.take(bulk, items.body["items"].as_array().expect("items"));
+    }
+
+    async fn ask_late(&mut self, call: Call<'_>, began: std::time::Instant) -> Answer {
+        let answer = self.ask(call).await;
+        if answer.status >= 400 {
+            patience(began).await;
+        }
+        answer
+    }
+
+    /// Holds every word against what happened, and each record against it; what is wrong.
+    pub async fn untruths(&mut self, happened: &Happened) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for person in &self.people {
+            wrong.extend(person.untruths(happened));
+        }
+        wrong.extend(self.bookings.iter().flat_map(|booking| booking.untruths(happened)));
+        wrong.extend(self.enrolments.iter().flat_map(|enrolment| enrolment.untruths(PROGRAM, happened)));
+        let records: Vec<(String, bool)> = self
+            .people
+            .iter()
+            .filter(|person| person.deletions.is_empty())
+            .map(|person| {
+                let query = format!("/candidates?connection={}&externalId={}", person.connection, person.id);
+                (query, happened.count(person.connection, "created", &person.id) == 1)
+            })
+            .collect();
+        for (query, made) in records {
+            let found = self.ask(Call { method: Method::GET, path: &query, body: None, key: None }).await;
+            let states: Vec<&str> = found.body["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|item| item["state"].as_str())
+                .collect();
+            let known =
+                if made { states.contains(&"registered") } else { states.iter().all(|state| *state == "failed") };
+            if !known {
+                wrong.push(format!("{query}: made {made}, but the record says {states:?}"));
+            }
+        }
+        wrong
+    }
+}
+
+/// Only a hang comes this far. The pause spares the machine; nothing depends on it.
+async fn patience(began: std::time::Instant) {
+    assert!(began.elapsed() < Duration::from_mins(2), "it is never known");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn send(gateway: &Gateway, call: Call<'_>) -> Answer {
+    let mut request = gateway.request(call.method, call.path);
+    if let Some(key) = call.key {
+        request = request.header("Idempotency-Key", key);
+    }
+    if let Some(body) = call.body {
+        request = request.json(body);
+    }
+    request.send().await
+}
+
+fn note(words: &mut Vec<Word>, path: &mut Option<String>, answer: &Answer) {
+    words.push(Word::of(answer));
+    // A refusal may name the record that stands in the way, which is not this one's.
+    if let Some(told) = answer.body["resource"].as_str().filter(|_| Word::of(answer) == Word::Unknown) {
+        *path = Some(told.to_owned());
+    }
+    if let Some(id) = answer.body["id"].as_str().filter(|_| answer.status < 300) {
+        let root = if id.starts_with("cand_") { "candidates" } else { "assignments" };
+        *path = Some(format!("/{root}/{id}"));
+    }
+}
+
+fn registration(person: &Person) -> Value {
+    json!({
+        "connection": person.connection, "externalId": person.id, "email": format!("{}@example.com", person.id),
+        "name": { "givenName": "Ada", "familyName": "King" },
+    })
+}
+
+fn order(booking: &Booking) -> Value {
+    let mut order = json!({ "candidate": { "externalId": booking.person }, "assessment": booking.test });
+    order["connection"] = json!(booking.connection);
+    if booking.mail {
+        order["notify"] = json!("vendor_email");
+    }
+    order
+}
