@@ -8,24 +8,26 @@ use std::time::Duration;
 use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use super::signals::Stop;
+use super::process::raise_most_files;
+use super::signals::{Asked, Stop};
 use super::{Failure, Process, logging, runtime, say, settings, store};
-use crate::config::{Config, Prepared};
+use crate::config::{Config, Prepared, ServerSettings};
 use crate::dispatch::Gateway;
-use crate::domain::units::Span;
-use crate::http::{self, Face, Limits};
+use crate::http::{self, Busy, Ending, Face, Keeping, Limits};
 use crate::meter;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Connections of operators at once.
+const OPERATORS: usize = 64;
 
 /// Run the gateway until SIGTERM or SIGINT.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
-                        examgate serve\n\nThe first SIGTERM or SIGINT takes no new requests and waits for those under \
-                        way (server.shutdown_grace); the second ends the process at once. RUST_LOG sets what is \
+                        examgate serve\n\nSIGTERM: not ready any more, but still serving for server.shutdown_delay, then no \
+                        new requests, and those under way get server.shutdown_grace; SIGINT: the same without the \
+                        delay. A second signal ends the process at once. RUST_LOG sets what is \
                         logged.")]
 pub(super) struct Options {
     /// The configuration file
@@ -45,6 +47,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
 
 async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     let stop = Stop::listen()?;
+    let files = raise_most_files();
     let Prepared { config, parts, store } = prepared;
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
@@ -62,28 +65,22 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     let gateway = Gateway::start(store, parts.connections, parts.catalogue, environment, retention)
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
-    let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
 
-    let ended = CancellationToken::new();
+    let ended = Ending::new(Duration::from_secs(1));
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
     announce(&public)?;
-    let callers = CancellationToken::new();
-    let serving = http::serve(public, http::router(&face), callers.clone().cancelled_owned(), grace);
-    let stopping = async {
-        let lost = tokio::select! {
-            () = stop.asked() => false,
-            // What was this process's is another's now; nothing it still wants to write is taken.
-            () = gateway.lost() => true,
-        };
-        tracing::info!(grace = %Span(grace), "stopping: no new requests, waiting for those under way");
-        callers.cancel();
-        gateway.drain(grace).await;
-        lost
-    };
-    let ((), lost) = tokio::join!(serving, stopping);
+    let keep_alive = face.server.keep_alive.0;
+    let keeping = Keeping { busy: Some(face.busy.clone()), ..Keeping::within(files, keep_alive) };
+    tracing::info!(files, connections = keeping.connections, "room for callers");
+    let callers = Ending::new(face.server.shutdown_grace.0);
+    let serving = http::serve(public, http::router(&face), keeping, callers.clone());
+    let ((), lost) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
+    if !lost {
+        gateway.hand_over().await;
+    }
     // Operators see the end: their listener goes last.
-    ended.cancel();
+    ended.close();
     if let Some(operators) = operators {
         operators.await.map_err(|error| Failure::other("the operators' listener", error))?;
     }
@@ -94,10 +91,35 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Waits for the end and leads to it; whether this instance was taken for dead.
+async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &ServerSettings) -> bool {
+    let asked = tokio::select! {
+        asked = stop.asked() => Some(asked),
+        // What was this process's is another's now; nothing it still wants to write is taken.
+        () = gateway.lost() => None,
+    };
+    if asked == Some(Asked::ByManager) && !server.shutdown_delay.0.is_zero() {
+        tracing::info!(delay = %server.shutdown_delay, "leaving: not ready any more, requests are still taken");
+        gateway.leave();
+        callers.leave();
+        // Being lost ends the waiting only: what then has to be told is told below.
+        tokio::select! {
+            () = tokio::time::sleep(server.shutdown_delay.0) => {}
+            () = gateway.lost() => {}
+        }
+    }
+    let grace = server.shutdown_grace;
+    tracing::info!(%grace, "stopping: no new requests, waiting for those under way");
+    callers.close();
+    gateway.drain(grace.0).await;
+    gateway.is_lost()
+}
+
 /// The public face over this gateway.
 pub(super) fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
     let Config { server, auth, .. } = config;
-    Face { gateway, server, auth, environment: process.environment.clone(), limits: Limits::default() }
+    let (environment, limits, busy) = (process.environment.clone(), Limits::default(), Busy::default());
+    Face { gateway, server, auth, environment, limits, busy }
 }
 
 async fn bound(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -113,11 +135,7 @@ fn announce(listener: &TcpListener) -> Result<(), Failure> {
 }
 
 /// The operators' listener with `/metrics`, in a task of its own.
-fn operators(
-    listener: TcpListener,
-    face: &Face,
-    ended: CancellationToken,
-) -> Result<tokio::task::JoinHandle<()>, Failure> {
+fn operators(listener: TcpListener, face: &Face, ended: Ending) -> Result<tokio::task::JoinHandle<()>, Failure> {
     let address = listener.local_addr().map_err(|error| Failure::other("server.admin_listen", error))?;
     tracing::info!(%address, "ready for operators");
     let metrics = PrometheusBuilder::new()
@@ -125,18 +143,26 @@ fn operators(
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::other("metrics cannot start", error))?;
     meter::describe();
-    let render = metrics.clone();
-    let router = http::admin_router(face, Some(Arc::new(move || render.render())));
-    let kept = upkeep(metrics, ended.clone());
-    let serving = http::serve(listener, router, ended.cancelled_owned(), Duration::from_secs(1));
+    let (render, busy) = (metrics.clone(), face.busy.clone());
+    let told = move || {
+        busy.tell();
+        render.render()
+    };
+    let router = http::admin_router(face, Some(Arc::new(told)));
+    let keeping = Keeping { connections: OPERATORS, keep_alive: face.server.keep_alive.0, busy: None };
+    let serving = http::serve(listener, router, keeping, ended);
     Ok(tokio::spawn(async move {
-        tokio::join!(kept, serving);
+        tokio::select! {
+            () = serving => {}
+            () = upkeep(metrics) => {}
+        }
     }))
 }
 
-async fn upkeep(metrics: PrometheusHandle, ended: CancellationToken) {
+async fn upkeep(metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP);
-    while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+    loop {
+        ticks.tick().await;
         metrics.run_upkeep();
     }
 }

@@ -10,7 +10,7 @@ use super::accept;
 use super::edge::{AskedBy, Context};
 use super::openapi_parts;
 use super::problem::Refused;
-use super::state::{App, place};
+use super::state::{App, Place};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::scope::Scope;
 
@@ -76,7 +76,7 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     let admitted = admitted(&app, &request, client, route);
     let mut response = match admitted {
         Err(fault) => Refused::from(fault).into_response(),
-        Ok(_permit) => {
+        Ok(_place) => {
             let Context { request_id, exchange: _, traceparent } = context;
             request.extensions_mut().insert(client.caller(request_id, traceparent));
             next.run(request).await
@@ -86,12 +86,7 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     response
 }
 
-fn admitted(
-    app: &App,
-    request: &Request,
-    client: &super::auth::Client,
-    route: Route,
-) -> Result<tokio::sync::OwnedSemaphorePermit, Fault> {
+fn admitted(app: &App, request: &Request, client: &super::auth::Client, route: Route) -> Result<Place, Fault> {
     client.count()?;
     client.allow(route.scope)?;
     if route.tells_events && !accept::admits_events(request.headers()) {
@@ -108,5 +103,5 @@ fn admitted(
             return Err(Fault::of_fields(faults));
         }
     }
-    place(&app.in_flight, "Too many requests are being served.")
+    app.places.take(&client.name)
 }

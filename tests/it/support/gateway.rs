@@ -26,7 +26,9 @@ pub fn key(client: &str) -> String {
 pub struct Gateway {
     pub address: SocketAddr,
     pub folder: TempDir,
-    /// Everything the process wrote so far.
+    /// What the process wrote before it was ready.
+    early: String,
+    /// Everything the process wrote since.
     lines: mpsc::UnboundedReceiver<String>,
     process: Child,
 }
@@ -111,11 +113,16 @@ impl Gateway {
 
     /// Starts a replica on this PostgreSQL database; all replicas of the tests have the same key.
     pub async fn replica(url: &str, connections: &str) -> Self {
+        Self::replica_under(url, connections, &[]).await
+    }
+
+    /// As [`replica`](Self::replica), with these environment variables on top.
+    pub async fn replica_under(url: &str, connections: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = data_encoding::BASE64.encode(&[7; 32]);
         let store = format!("url = \"{url}\"\nencryption_key = \"plain:{key}\"");
         configure(&folder, &store, connections, &client("lms", "", "[\"*\"]"));
-        Self::spawn(folder, &[]).await
+        Self::spawn(folder, environment).await
     }
 
     /// Starts the program in a folder that has a configuration (and perhaps a store) already.
@@ -170,7 +177,25 @@ impl Gateway {
             }
             let _ = writeln!(seen, "{line}");
         };
-        Self { address, folder, lines, process }
+        Self { address, folder, early: seen, lines, process }
+    }
+
+    /// Where the operators' listener is, given `admin_listen = "127.0.0.1:0"`.
+    pub async fn operators(&mut self) -> SocketAddr {
+        let mut line = String::new();
+        loop {
+            let found = self.early.lines().chain([line.as_str()]).find(|line| line.contains("ready for operators"));
+            if let Some(found) = found {
+                let (_, address) = found.split_once("\"address\":\"").expect("an address");
+                return address.split('"').next().and_then(|address| address.parse().ok()).expect("an address");
+            }
+            line = self.lines.recv().await.expect("the program tells where its operators' listener is");
+        }
+    }
+
+    /// How many files the process has open, sockets included.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the kernel tells").count()
     }
 
     /// Sends the process a signal, by its name.
@@ -264,7 +289,7 @@ impl Gateway {
 
 fn configure(folder: &TempDir, store: &str, connections: &str, clients: &str) {
     let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\n{store}\n{clients}\n{connections}\n"
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\nshutdown_delay = \"0s\"\n[store]\n{store}\n{clients}\n{connections}\n"
     );
     std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
 }
