@@ -102,16 +102,31 @@ impl Drop for UnderWay {
     }
 }
 
+/// Longest piece handed over at once.
+const LONGEST_PIECE: usize = 16 * 1024;
+
 /// The body of an answer: its request is under way until the last of it was handed over.
+///
+/// In pieces, since hyper takes whatever it is given before it looks whether a caller of HTTP/2 has room for it: a long
+/// answer would count as over, and be kept, while its caller takes nothing of it.
 pub(super) struct Answer {
     body: Body,
+    /// What of the last piece is not handed over yet.
+    rest: Bytes,
     request: UnderWay,
 }
 
 impl Answer {
     pub(super) fn new(body: Body, mut request: UnderWay) -> Self {
         request.offer(true);
-        Self { body, request }
+        Self { body, rest: Bytes::new(), request }
+    }
+
+    /// Keeps what is too long of it back.
+    fn first_of(&mut self, mut data: Bytes) -> Bytes {
+        let first = data.split_to(data.len().min(LONGEST_PIECE));
+        self.rest = data;
+        first
     }
 }
 
@@ -125,7 +140,16 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // More is asked for only when there is room for it on the way to the caller.
         self.request.offer(false);
-        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let frame = if self.rest.is_empty() {
+            Pin::new(&mut self.body).poll_frame(context)
+        } else {
+            let rest = std::mem::take(&mut self.rest);
+            Poll::Ready(Some(Ok(Frame::data(rest))))
+        };
+        let frame = frame.map_ok(|frame| match frame.into_data() {
+            Ok(data) => Frame::data(self.first_of(data)),
+            Err(other) => other,
+        });
         if matches!(frame, Poll::Ready(Some(_))) {
             self.request.offer(true);
         }
@@ -133,11 +157,17 @@ impl http_body::Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
     }
 }
 
@@ -169,6 +199,21 @@ mod tests {
         caller.read_exact(&mut [0; 100]).await.unwrap();
         writing.await.unwrap().unwrap();
         assert!(!cut(&pulse));
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_comes_in_pieces_and_whole() {
+        use http_body_util::BodyExt as _;
+        let long: Bytes = (0..LONGEST_PIECE * 2 + 1).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let mut answer = Answer::new(Body::from(long.clone()), UnderWay::new(Arc::new(Pulse::new()), false));
+        let (mut pieces, mut whole) = (0, Vec::new());
+        while !answer.is_end_stream() {
+            let left = (long.len() - whole.len()) as u64;
+            assert_eq!(answer.size_hint().exact(), Some(left));
+            whole.extend(answer.frame().await.unwrap().unwrap().into_data().unwrap());
+            pieces += 1;
+        }
+        assert_eq!((whole, pieces), (long.to_vec(), 3));
     }
 
     #[tokio::test(start_paused = true)]
