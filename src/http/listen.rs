@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -155,7 +155,8 @@ impl Hall {
             }
         });
         let io = TokioIo::new(Noted::new(stream, Arc::clone(&pulse)));
-        let connection = self.builder.serve_connection(io, service).into_owned();
+        // Boxed: the task would otherwise have room for it twice, as its argument and where it stays.
+        let connection = Box::pin(self.builder.serve_connection(io, service).into_owned());
         let keep_alive = self.house.keep_alive();
         self.connections.spawn(async move {
             tended(connection, &pulse, keep_alive).await;
@@ -177,12 +178,11 @@ fn told_to_leave(mut response: Response<Answer>, pulse: &Pulse, http2: bool) -> 
 type Connection<S> = hyper_util::server::conn::auto::Connection<'static, TokioIo<Noted<TcpStream>>, S, TokioExecutor>;
 
 /// Drives a connection to its end, which comes by itself or when its pulse says so.
-async fn tended<S, F>(connection: Connection<S>, pulse: &Pulse, keep_alive: Duration)
+async fn tended<S, F>(mut connection: Pin<Box<Connection<S>>>, pulse: &Pulse, keep_alive: Duration)
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = F>,
     F: Future<Output = Result<Response<Answer>, Infallible>> + Send + 'static,
 {
-    let mut connection = pin!(connection);
     let mut woken = pin!(pulse.woken.notified());
     let mut heard = false;
     let mut alarm = pin!(sleep_until(Instant::now() + HEADER_TIME));
