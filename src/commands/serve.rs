@@ -143,12 +143,13 @@ fn operators(listener: TcpListener, face: &Face, ended: Ending) -> Result<tokio:
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::other("metrics cannot start", error))?;
     meter::describe();
-    let (render, busy) = (metrics.clone(), face.busy.clone());
-    let told = move || {
+    let (render, busy, gateway) = (metrics.clone(), face.busy.clone(), face.gateway.clone());
+    let page = move || {
         busy.tell();
+        gateway.show_under_way();
         render.render()
     };
-    let router = http::admin_router(face, Some(Arc::new(told)));
+    let router = http::admin_router(face, Some(Arc::new(page)));
     let keeping = Keeping { connections: OPERATORS, keep_alive: face.server.keep_alive.0, busy: None };
     let serving = http::serve(listener, router, keeping, ended);
     Ok(tokio::spawn(async move {

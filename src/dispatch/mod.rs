@@ -11,6 +11,7 @@ mod caller;
 mod candidates;
 mod catalogue;
 mod connections;
+mod exchanges;
 mod journal;
 mod keys;
 mod lease;
@@ -20,6 +21,7 @@ mod packing;
 mod programs;
 mod runner;
 mod settling;
+mod tally;
 mod tickets;
 mod turns;
 
@@ -32,8 +34,10 @@ use tokio_util::task::TaskTracker;
 
 use self::bulk::Board;
 use self::connections::Connection;
+use self::exchanges::Exchanges;
 use self::keys::Kept;
 use self::lease::Lease;
+use self::tally::Codes;
 use self::tickets::Acceptance;
 use self::turns::{Turn, Turns};
 use crate::domain::capability::Descriptor;
@@ -51,6 +55,7 @@ pub use self::caller::{Allowed, Caller, RequestKey};
 pub use self::candidates::{CandidateAnswer, Patch};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
 pub use self::tickets::{Reply, Ticket, Written};
 
@@ -76,6 +81,8 @@ struct Inner {
     lease: Lease,
     turns: Turns,
     board: Board,
+    exchanges: Exchanges,
+    codes: Codes,
     // What could not be written down when it happened, because the store was away.
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
@@ -114,6 +121,8 @@ impl Gateway {
             retention,
             lease,
             board: Board::default(),
+            exchanges: Exchanges::default(),
+            codes: Codes::default(),
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
@@ -225,7 +234,7 @@ fn draining() -> Fault {
 
 /// A call made for this caller.
 fn call(caller: &Caller, attempt: Attempt) -> Call {
-    Call { attempt, request_id: caller.request_id.clone(), traceparent: caller.traceparent.clone() }
+    Call { attempt, lane: caller.lane, exchange: caller.exchange.clone() }
 }
 
 /// A store's result where nothing has been sent yet, so that its fault may say so.

@@ -16,13 +16,14 @@ use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState};
 use crate::domain::capability::Repeat;
+use crate::domain::exchange::{About, Cause};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
-use crate::domain::vendor::{Attempt, Call};
+use crate::domain::vendor::{Attempt, Call, Lane};
 use crate::meter;
-use crate::store::Change;
+use crate::store::{Change, OpenItems};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -221,8 +222,11 @@ impl Gateway {
         let _under_way = self.0.tasks.token();
         self.refuse_when_draining()?;
         let record = intent.write.record();
-        let call = Call { attempt: Attempt::Settling, request_id: format!("settle-{record}"), traceparent: None };
+        let exchange = self.background_exchange(format!("settle-{record}"), None);
+        let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };
         let Some(_turn) = self.0.turns.try_turn(&intent.subject).await.before_sending()? else { return Ok(false) };
+        let cause = Cause::Settling { resource: resource_of(&intent.write) };
+        self.keep_exchange(&call.exchange, About { tenant: intent.tenant.clone(), cause });
         if matches!(intent.write, Write::Enrol(_)) {
             return self.settle_call(connection, record, &call).await.map(|()| true);
         }
@@ -257,6 +261,10 @@ impl Gateway {
     }
 
     async fn count(&self) {
+        if let Ok(OpenItems { waiting, claimed }) = self.0.store.open_items().await {
+            meter::operation_rows("waiting", waiting);
+            meter::operation_rows("claimed", claimed);
+        }
         let Ok(unsettled) = self.0.store.unsettled().await else { return };
         for name in self.0.connections.keys() {
             let of_connection = unsettled.iter().filter(|open| open.connection == *name);

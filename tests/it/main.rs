@@ -18,6 +18,7 @@ mod conformance;
 mod connections;
 mod demo;
 mod draining;
+mod exchanges;
 mod forms;
 mod hostile;
 mod http;

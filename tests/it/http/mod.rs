@@ -1,6 +1,7 @@
 //! The public face on its own, over a gateway without connections: everything a request can get wrong before a vendor is
 //! thought of.
 
+mod compressing;
 mod describing;
 mod protecting;
 mod reading;
