@@ -1,7 +1,7 @@
 //! `serve`: the gateway.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use super::process::raise_most_files;
-use super::signals::{Asked, Stop};
+use super::reload::{InForce, Reloader};
+use super::signals::{Asked, Hangup, Stop};
 use super::{Failure, Process, logging, runtime, say, settings, store};
 use crate::config::{Config, Prepared, ServerSettings};
 use crate::dispatch::Gateway;
-use crate::http::{self, Busy, Ending, Face, Keeping, Limits};
+use crate::http::{self, Busy, Ending, Face, Keeping, Limits, Terms};
 use crate::meter;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
@@ -22,12 +23,16 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Connections of operators at once.
 const OPERATORS: usize = 64;
 
+/// How long what still runs on a thread of its own may take at the end.
+const LAST: Duration = Duration::from_secs(5);
+
 /// Run the gateway until SIGTERM or SIGINT.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
                         examgate serve\n\nSIGTERM: not ready any more, but still serving for server.shutdown_delay, then no \
                         new requests, and those under way get server.shutdown_grace; SIGINT: the same without the \
-                        delay. A second signal ends the process at once. RUST_LOG sets what is \
+                        delay. A second signal ends the process at once. SIGHUP has the \
+                        configuration read again. RUST_LOG sets what is \
                         logged.")]
 pub(super) struct Options {
     /// The configuration file
@@ -41,14 +46,25 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     logging::start(process)?;
-    let prepared = settings::prepared(options.config.as_deref(), process)?;
-    runtime()?.block_on(serve(prepared, process))
+    let runtime = runtime()?;
+    let hangup = {
+        // Before the configuration is read: what changes it meanwhile is then read after the start.
+        let _within = runtime.enter();
+        Hangup::listen()?
+    };
+    let file = options.config.as_deref();
+    let prepared = settings::prepared(file, process)?;
+    let served = runtime.block_on(serve(prepared, (file, hangup), process));
+    // A secret's file system that never answers a reload must not keep the process.
+    runtime.shutdown_timeout(LAST);
+    served
 }
 
-async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
+async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let files = raise_most_files();
     let Prepared { config, parts, store } = prepared;
+    let in_force = InForce::new(&config, &store);
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
     }
@@ -66,6 +82,8 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let face = face(config, gateway.clone(), process);
+    let terms = Terms::of(&face);
+    let reloader = Reloader::new(file, process, gateway.clone(), terms.clone(), in_force);
 
     let ended = Ending::new(Duration::from_secs(1));
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
@@ -74,8 +92,12 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
     let keeping = Keeping { busy: Some(face.busy.clone()), ..Keeping::within(files, keep_alive) };
     tracing::info!(files, connections = keeping.connections, "room for callers");
     let callers = Ending::new(face.server.shutdown_grace.0);
-    let serving = http::serve(public, http::router(&face), keeping, callers.clone());
+    let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
+    let serving = http::serve(public, http::router_under(&face, &terms), keeping, callers.clone());
     let ((), lost) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
+    if let Err(error) = reloading.await {
+        tracing::error!(panicked = error.is_panic(), "the configuration was not read again any more");
+    }
     if !lost {
         gateway.hand_over().await;
     }
@@ -113,6 +135,13 @@ async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &Serve
     callers.close();
     gateway.drain(grace.0).await;
     gateway.is_lost()
+}
+
+async fn until_closed(callers: Ending, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = callers.closed() => {}
+        () = work => {}
+    }
 }
 
 /// The public face over this gateway.

@@ -70,13 +70,14 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     else {
         return Refused::new(Code::Internal, "The request came past the edge.").into_response();
     };
-    let client = match app.clients.recognise(request.headers()) {
+    let terms = app.terms.now();
+    let client = match terms.clients.recognise(request.headers()) {
         Ok(client) => client,
         Err(fault) => return Refused::from(fault).into_response(),
     };
     // From here on somebody may look at it: whoever has not said who they are leaves no trace that could crowd others out.
     app.gateway.keep_exchange(&context.exchange, asked(&request, client));
-    let admitted = admitted(&app, &request, client, route);
+    let admitted = admitted(&app, &request, client, (route, terms.clients.alone()));
     let mut response = match admitted {
         Err(fault) => Refused::from(fault).into_response(),
         Ok(_place) => {
@@ -94,7 +95,12 @@ fn asked(request: &Request, client: &super::auth::Client) -> About {
     About { tenant: client.tenant.clone(), cause }
 }
 
-fn admitted(app: &App, request: &Request, client: &super::auth::Client, route: Route) -> Result<Place, Fault> {
+fn admitted(
+    app: &App,
+    request: &Request,
+    client: &super::auth::Client,
+    (route, alone): (Route, bool),
+) -> Result<Place, Fault> {
     client.count()?;
     client.allow(route.scope)?;
     if route.tells_events && !accept::admits_events(request.headers()) {
@@ -111,5 +117,5 @@ fn admitted(app: &App, request: &Request, client: &super::auth::Client, route: R
             return Err(Fault::of_fields(faults));
         }
     }
-    app.places.take(&client.name)
+    app.places.take(&client.name, alone)
 }

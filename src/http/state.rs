@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Clients;
@@ -53,6 +54,37 @@ impl Busy {
     }
 }
 
+/// On which terms callers are served: who may ask, and paths, limits and times. Clones share them.
+#[derive(Clone)]
+pub struct Terms(Arc<ArcSwap<Current>>);
+
+/// The terms of a moment.
+pub(super) struct Current {
+    pub(super) server: ServerSettings,
+    pub(super) clients: Clients,
+}
+
+impl Terms {
+    /// The terms a face is built with.
+    #[must_use]
+    pub fn of(face: &Face) -> Self {
+        let current = Current { server: face.server.clone(), clients: Clients::new(&face.auth) };
+        Self(Arc::new(ArcSwap::from_pointee(current)))
+    }
+
+    /// Puts others in their place, in one step. A client whose rate limit stays keeps what it has used of it. Where the
+    /// routes are (`base_path`) and what their description says (`public_url`) was settled when they were made.
+    pub fn replace(&self, server: ServerSettings, auth: &Auth) {
+        let clients = Clients::after(&self.now().clients, auth);
+        self.0.store(Arc::new(Current { server, clients }));
+    }
+
+    /// The terms as they are at the moment; a request that looks twice keeps them.
+    pub(super) fn now(&self) -> Arc<Current> {
+        self.0.load_full()
+    }
+}
+
 /// What protects the process from its callers, beyond what operators set.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -87,8 +119,7 @@ pub(super) struct App(Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) gateway: Gateway,
-    pub(super) server: ServerSettings,
-    pub(super) clients: Clients,
+    pub(super) terms: Terms,
     pub(super) environment: Environment,
     pub(super) limits: Limits,
     pub(super) places: Arc<Places>,
@@ -97,16 +128,14 @@ pub(super) struct Shared {
 }
 
 impl App {
-    pub(super) fn new(face: &Face) -> Self {
-        let Face { gateway, server, auth, environment, limits, busy } = face.clone();
+    pub(super) fn new(face: &Face, terms: &Terms) -> Self {
+        let Face { gateway, server: _, auth: _, environment, limits, busy } = face.clone();
         let room = |places: usize| Arc::new(Semaphore::new(places));
-        let alone = matches!(&auth, Auth::None) || matches!(&auth, Auth::Keys(clients) if clients.len() < 2);
         Self(Arc::new(Shared {
             gateway,
-            server,
-            clients: Clients::new(&auth),
+            terms: terms.clone(),
             environment,
-            places: Arc::new(Places::new(limits.in_flight, alone, busy)),
+            places: Arc::new(Places::new(limits.in_flight, busy)),
             receptions: room(limits.receptions),
             watchers: room(limits.watchers),
             limits,
@@ -115,9 +144,10 @@ impl App {
 
     /// The address of a resource as the caller has to use it.
     pub(super) fn location(&self, path: &str) -> String {
-        match &self.server.public_url {
+        let terms = self.terms.now();
+        match &terms.server.public_url {
             Some(url) => format!("{}{path}", url.as_str().trim_end_matches('/')),
-            None => format!("{}{path}", self.server.base_path),
+            None => format!("{}{path}", terms.server.base_path),
         }
     }
 }
@@ -138,7 +168,6 @@ fn overloaded(what: Shed, detail: &str) -> Fault {
 /// The places of requests.
 pub(super) struct Places {
     most: usize,
-    most_each: usize,
     /// Who has how many.
     taken: Mutex<HashMap<String, usize>>,
     busy: Busy,
@@ -151,26 +180,26 @@ pub(super) struct Place {
 }
 
 impl Places {
-    fn new(most: usize, alone: bool, busy: Busy) -> Self {
-        let most_each = if alone { most } else { most - most / 4 };
-        Self { most, most_each, taken: Mutex::default(), busy }
+    fn new(most: usize, busy: Busy) -> Self {
+        Self { most, taken: Mutex::default(), busy }
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a request of this client.
+    /// A place for a request of this client, who may be the only one there is.
     ///
     /// # Errors
     /// `overloaded`.
-    pub(super) fn take(self: &Arc<Self>, client: &str) -> Result<Place, Fault> {
+    pub(super) fn take(self: &Arc<Self>, client: &str, alone: bool) -> Result<Place, Fault> {
         let mut taken = self.taken();
         if taken.values().sum::<usize>() >= self.most {
             return Err(overloaded(Shed::Requests, "Too many requests are being served."));
         }
+        let most_each = if alone { self.most } else { self.most - self.most / 4 };
         let own = taken.entry(client.to_owned()).or_default();
-        if *own >= self.most_each {
+        if *own >= most_each {
             return Err(overloaded(Shed::Requests, "Too many requests of this client are being served."));
         }
         *own += 1;
@@ -203,15 +232,15 @@ mod tests {
 
     #[test]
     fn no_client_gets_all_places_where_there_are_others() {
-        let [several, one] = [false, true].map(|alone| Arc::new(Places::new(4, alone, Busy::default())));
-        let taken: Vec<_> = (0..5).map(|_| several.take("a")).collect();
+        let [several, one] = [0, 1].map(|_| Arc::new(Places::new(4, Busy::default())));
+        let taken: Vec<_> = (0..5).map(|_| several.take("a", false)).collect();
         assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 3);
-        assert!(several.take("b").is_ok());
-        let held = several.take("b");
-        assert!(held.is_ok() && several.take("c").is_err());
+        assert!(several.take("b", false).is_ok());
+        let held = several.take("b", false);
+        assert!(held.is_ok() && several.take("c", false).is_err());
         drop(taken);
-        assert!(several.take("c").is_ok());
-        let all: Vec<_> = (0..5).map(|_| one.take("a")).collect();
+        assert!(several.take("c", false).is_ok());
+        let all: Vec<_> = (0..5).map(|_| one.take("a", true)).collect();
         assert_eq!(all.iter().filter(|taken| taken.is_ok()).count(), 4);
         assert_eq!(one.busy.0.requests.load(Ordering::Relaxed), 4);
         drop(all);

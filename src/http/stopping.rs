@@ -42,7 +42,8 @@ impl Ending {
         self.leaving.cancelled().await;
     }
 
-    pub(super) async fn closed(&self) {
+    /// Ends when [`close`](Self::close) was called.
+    pub async fn closed(&self) {
         self.closing.cancelled().await;
     }
 

@@ -58,7 +58,8 @@ async fn a_short_answer_and_the_headers_alone_are_not() {
 async fn a_request_that_is_compressed_is_refused_and_told_why() {
     let served = served(&face().await).await;
     for (path, kind) in [("/candidates", "application/json"), ("/candidates/bulk", "text/csv")] {
-        let request = served.request(Method::POST, path).header("content-type", kind).header("content-encoding", "gzip");
+        let request =
+            served.request(Method::POST, path).header("content-type", kind).header("content-encoding", "gzip");
         let answer = sent(request.body("\x1f\u{8b}")).await;
         assert_eq!(answer.problem(), (415, "unsupported_media_type"), "{path}");
         assert!(answer.body["detail"].as_str().unwrap().contains("not compressed"), "{answer:?}");

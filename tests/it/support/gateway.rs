@@ -180,19 +180,6 @@ impl Gateway {
         Self { address, folder, early: seen, lines, process }
     }
 
-    /// Where the operators' listener is, given `admin_listen = "127.0.0.1:0"`.
-    pub async fn operators(&mut self) -> SocketAddr {
-        let mut line = String::new();
-        loop {
-            let found = self.early.lines().chain([line.as_str()]).find(|line| line.contains("ready for operators"));
-            if let Some(found) = found {
-                let (_, address) = found.split_once("\"address\":\"").expect("an address");
-                return address.split('"').next().and_then(|address| address.parse().ok()).expect("an address");
-            }
-            line = self.lines.recv().await.expect("the program tells where its operators' listener is");
-        }
-    }
-
     /// How many files the process has open, sockets included.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the kernel tells").count()
@@ -243,6 +230,31 @@ impl Gateway {
             let _ = writeln!(text, "{line}");
         }
         (self.folder, text)
+    }
+
+    /// Where operators reach it, if that is configured.
+    pub async fn operators(&mut self) -> SocketAddr {
+        let ready = "ready for operators";
+        let early = self.early.lines().find(|line| line.contains(ready)).map(str::to_owned);
+        let line = match early {
+            Some(line) => line,
+            None => self.heard(ready).await,
+        };
+        let line: Value = line.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a line of JSON");
+        line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
+    }
+
+    /// Waits until the process writes a line with these words; everything it wrote since it was last asked, up to that line.
+    pub async fn heard(&mut self, words: &str) -> String {
+        let mut text = String::new();
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+            let Ok(Some(line)) = line else { panic!("the program never wrote {words:?}:\n{text}") };
+            let _ = writeln!(text, "{line}");
+            if line.contains(words) {
+                return text;
+            }
+        }
     }
 
     /// Everything the process has written up to now.
