@@ -17,6 +17,7 @@ mod configuration;
 mod conformance;
 mod connections;
 mod demo;
+mod doctor;
 mod draining;
 mod exchanges;
 mod forms;
