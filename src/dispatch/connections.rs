@@ -13,7 +13,7 @@ use crate::domain::journal::Write;
 use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
 use crate::domain::vendor::{Attempt, Health, Vendor};
 use crate::secret::Likeness;
-use crate::transport::{Circuit, ConnectionSettings};
+use crate::transport::{Circuit, Condition, ConnectionSettings};
 use crate::vendors::Connected;
 
 /// One configured connection, ready for use.
@@ -64,14 +64,14 @@ pub(super) struct Connection {
     connected: Connected,
     settings: ConnectionSettings,
     likeness: Likeness,
-    condition: Mutex<Condition>,
+    condition: Mutex<Seen>,
     /// Places for the calls of operations. One fewer than the vendor has, so that a single request never waits for a bulk
     /// to end; handed out first come, first served, so that operations take turns.
     bulk: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
-struct Condition {
+struct Seen {
     status: ConnectionStatus,
     detail: String,
     since: Option<Timestamp>,
@@ -102,7 +102,7 @@ impl Connection {
 
     fn over(name: String, setup: ConnectionSetup, bulk: Arc<Semaphore>) -> Self {
         let ConnectionSetup { connected, settings, likeness } = setup;
-        let condition = Condition {
+        let condition = Seen {
             status: ConnectionStatus::Unchecked,
             detail: "Nothing was called yet.".to_owned(),
             since: None,
@@ -135,6 +135,11 @@ impl Connection {
     /// Pause before such a call is tried again, where nobody said how long.
     pub(super) fn bulk_pause(&self) -> Duration {
         self.settings.retry.max.0
+    }
+
+    /// What is under way at the vendor.
+    pub(super) fn condition(&self) -> Condition {
+        self.connected.client.condition()
     }
 
     pub(super) fn vendor(&self) -> &dyn Vendor {
@@ -222,10 +227,10 @@ impl Connection {
                 _ => (ConnectionStatus::Ok, "The vendor answers.".to_owned()),
             },
         };
-        self.set(Condition { status, detail, since: Some(now) });
+        self.set(Seen { status, detail, since: Some(now) });
     }
 
-    fn set(&self, condition: Condition) {
+    fn set(&self, condition: Seen) {
         *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
     }
 
@@ -267,10 +272,10 @@ impl Gateway {
         let now = self.0.environment.now();
         match health {
             Health::Ok { detail } => {
-                connection.set(Condition { status: ConnectionStatus::Ok, detail, since: Some(now) });
+                connection.set(Seen { status: ConnectionStatus::Ok, detail, since: Some(now) });
             }
             Health::Unchecked { detail } => {
-                connection.set(Condition { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
+                connection.set(Seen { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
             }
             Health::Faulty(fault) => connection.note(Err(&fault), now),
         }

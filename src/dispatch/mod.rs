@@ -12,6 +12,7 @@ mod candidates;
 mod catalogue;
 mod configured;
 mod connections;
+mod doctor;
 mod exchanges;
 mod journal;
 mod keys;
@@ -22,6 +23,7 @@ mod packing;
 mod programs;
 mod runner;
 mod settling;
+mod tally;
 mod tickets;
 mod turns;
 
@@ -38,6 +40,7 @@ use self::configured::Configured;
 use self::exchanges::Exchanges;
 use self::keys::Kept;
 use self::lease::Lease;
+use self::tally::Codes;
 use self::tickets::Acceptance;
 use self::turns::{Turn, Turns};
 use crate::domain::capability::Descriptor;
@@ -56,6 +59,7 @@ pub use self::candidates::{CandidateAnswer, Patch};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::configured::Reconfigured;
 pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::doctor::{Examination, Finding, Step, Verdict, examine};
 pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
 pub use self::tickets::{Reply, Ticket, Written};
@@ -83,6 +87,7 @@ struct Inner {
     // The connections that have a settler.
     settlers: Mutex<BTreeSet<String>>,
     exchanges: Exchanges,
+    codes: Codes,
     // What could not be written down when it happened, because the store was away.
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
@@ -113,6 +118,7 @@ impl Gateway {
             board: Board::default(),
             settlers: Mutex::default(),
             exchanges: Exchanges::default(),
+            codes: Codes::default(),
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),

@@ -24,7 +24,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Attempt, Call, Lane};
 use crate::meter;
-use crate::store::Change;
+use crate::store::{Change, OpenItems};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -271,6 +271,10 @@ impl Gateway {
 
     /// Counts open writes by connection, also where one is gone. What was ever told is told on: a gauge keeps its last value.
     async fn count(&self, told: &mut BTreeSet<String>) {
+        if let Ok(OpenItems { waiting, claimed }) = self.0.store.open_items().await {
+            meter::operation_rows("waiting", waiting);
+            meter::operation_rows("claimed", claimed);
+        }
         let Ok(unsettled) = self.0.store.unsettled().await else { return };
         told.extend(self.configured().connections.keys().cloned());
         told.extend(unsettled.iter().map(|open| open.connection.clone()));

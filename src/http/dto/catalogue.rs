@@ -139,7 +139,7 @@ impl From<crate::domain::capability::Repeat> for VendorRepeat {
 
 impl From<&'static Descriptor> for Vendor {
     fn from(descriptor: &'static Descriptor) -> Self {
-        let Descriptor { kind, name, documentation, by_email: _, capabilities } = descriptor;
+        let Descriptor { kind, name, documentation, by_email: _, clock_tolerance: _, capabilities } = descriptor;
         Self { vendor: kind, name, documentation, operations: capabilities.iter().map(Into::into).collect() }
     }
 }
