@@ -257,7 +257,7 @@ async fn a_call_refused_whole_is_tried_in_parts_with_the_new_credentials() {
         }
         // The first call is answered when the test says so.
         let held = held.lock().expect("no test panicked here").take();
-        held.map(|held| held.recv_timeout(PATIENCE));
+        held.map(|held| tokio::task::block_in_place(|| held.recv_timeout(PATIENCE)));
         json_answer(400, &json!({ "message": "There is something about these employees" }))
     })
     .await;
