@@ -16,6 +16,7 @@ mod commands;
 mod configuration;
 mod conformance;
 mod demo;
+mod doctor;
 mod exchanges;
 mod forms;
 mod hostile;
