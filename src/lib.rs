@@ -1,7 +1,7 @@
 //! examgate: one vendor-neutral REST API in front of several exam vendors, with a true answer about every write.
 //!
 //! The rooms, each naming only those before it:
-//! `secret` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
+//! `secret` < `meter` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
 //! `sandbox` stands apart. See `docs/ARCHITECTURE.md`.
 
 pub mod commands;
@@ -9,6 +9,7 @@ pub mod config;
 pub mod dispatch;
 pub mod domain;
 pub mod http;
+pub mod meter;
 pub mod sandbox;
 pub mod secret;
 pub mod store;

@@ -7,8 +7,9 @@ use clap::Args;
 use super::{Failure, Process, runtime, say, settings, store};
 use crate::config::StoreParts;
 use crate::dispatch::ConnectionSetup;
+use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
-use crate::domain::vendor::{Attempt, Call, Health};
+use crate::domain::vendor::{Attempt, Call, Health, Lane};
 
 /// Check configuration, store and connections, without side effects at a vendor.
 #[derive(Args)]
@@ -55,8 +56,9 @@ async fn store(parts: StoreParts, process: &Process) -> Result<usize, Failure> {
 }
 
 async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> Result<usize, Failure> {
-    let request_id = ExchangeId::generate(&process.environment).as_str().to_owned();
-    let call = Call { attempt: Attempt::First, request_id, traceparent: None };
+    let id = ExchangeId::generate(&process.environment);
+    let exchange = Exchange::new(id.clone(), id.into(), None, process.environment.now());
+    let call = Call { attempt: Attempt::First, lane: Lane::Single, exchange };
     match setup.connected.vendor.check(&call).await {
         Health::Ok { detail } => say(format_args!("connection {name}: ok: {detail}")).map(|()| 0),
         Health::Unchecked { detail } => say(format_args!("connection {name}: unchecked: {detail}")).map(|()| 0),

@@ -16,6 +16,7 @@ use crate::config::{Config, Prepared};
 use crate::dispatch::Gateway;
 use crate::domain::units::Span;
 use crate::http::{self, Face, Limits};
+use crate::meter;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -119,8 +120,11 @@ fn operators(
 ) -> Result<tokio::task::JoinHandle<()>, Failure> {
     let address = listener.local_addr().map_err(|error| Failure::other("server.admin_listen", error))?;
     tracing::info!(%address, "ready for operators");
-    let metrics =
-        PrometheusBuilder::new().install_recorder().map_err(|error| Failure::other("metrics cannot start", error))?;
+    let metrics = PrometheusBuilder::new()
+        .set_buckets(&meter::BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| Failure::other("metrics cannot start", error))?;
+    meter::describe();
     let render = metrics.clone();
     let router = http::admin_router(face, Some(Arc::new(move || render.render())));
     let kept = upkeep(metrics, ended.clone());

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::domain::exchange::Exchange;
 use crate::domain::journal::Origin;
-use crate::domain::operation::BulkOperation;
+use crate::domain::operation::{BulkOperation, OperationKind};
+use crate::domain::vendor::Lane;
 
 /// Who asks: an authenticated client, with what it may use.
 #[derive(Debug, Clone)]
@@ -16,10 +18,10 @@ pub struct Caller {
     pub connections: Allowed,
     /// Used when a request names no connection.
     pub default_connection: Option<String>,
-    /// The request's id, for logs and exchanges.
-    pub request_id: String,
-    /// W3C `traceparent` of the request.
-    pub traceparent: Option<String>,
+    /// The exchange this is part of, with the request's id and trace.
+    pub exchange: Exchange,
+    /// Whether somebody waits for it.
+    pub lane: Lane,
     /// The request's `Idempotency-Key`, where it has one.
     pub key: Option<RequestKey>,
     /// On whose behalf the writes of this request are made; set by the gateway itself.
@@ -39,14 +41,15 @@ pub struct RequestKey {
 
 impl Caller {
     /// Whoever asked for an operation, while its rows are sent.
-    pub(super) fn of_operation(operation: &BulkOperation) -> Self {
+    pub(super) fn of_operation(operation: &BulkOperation, exchange: Exchange) -> Self {
         Self {
             tenant: operation.tenant.clone(),
             client: operation.client.clone(),
             connections: Allowed::Named(BTreeSet::from([operation.connection.clone()])),
             default_connection: Some(operation.connection.clone()),
-            request_id: operation.request_id.clone(),
-            traceparent: operation.traceparent.clone(),
+            exchange,
+            // An enrolment is an operation only so that it survives; its caller waits as with any single write.
+            lane: if operation.kind == OperationKind::ProgramEmployees { Lane::Single } else { Lane::Bulk },
             key: None,
             origin: Origin::default(),
             resumed: None,

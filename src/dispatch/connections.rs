@@ -199,7 +199,7 @@ impl Connection {
 
     fn view(&self) -> ConnectionView {
         let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (status, detail) = match self.connected.client.circuit() {
+        let (status, detail) = match self.connected.client.condition().circuit {
             Circuit::Open { until } => {
                 (ConnectionStatus::CircuitOpen, format!("Nothing is sent before {until}: {}", condition.detail))
             }

@@ -11,6 +11,7 @@ mod caller;
 mod candidates;
 mod catalogue;
 mod connections;
+mod exchanges;
 mod journal;
 mod keys;
 mod lease;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use self::bulk::Board;
 use self::connections::Connection;
+use self::exchanges::Exchanges;
 use self::keys::Kept;
 use self::lease::Lease;
 use self::tickets::Acceptance;
@@ -51,6 +53,7 @@ pub use self::caller::{Allowed, Caller, RequestKey};
 pub use self::candidates::{CandidateAnswer, Patch};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
 pub use self::tickets::{Reply, Ticket, Written};
 
@@ -76,6 +79,7 @@ struct Inner {
     lease: Lease,
     turns: Turns,
     board: Board,
+    exchanges: Exchanges,
     // What could not be written down when it happened, because the store was away.
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
@@ -113,6 +117,7 @@ impl Gateway {
             retention,
             lease,
             board: Board::default(),
+            exchanges: Exchanges::default(),
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
@@ -199,7 +204,7 @@ impl Gateway {
 
 /// A call made for this caller.
 fn call(caller: &Caller, attempt: Attempt) -> Call {
-    Call { attempt, request_id: caller.request_id.clone(), traceparent: caller.traceparent.clone() }
+    Call { attempt, lane: caller.lane, exchange: caller.exchange.clone() }
 }
 
 /// A store's result where nothing has been sent yet, so that its fault may say so.

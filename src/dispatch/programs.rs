@@ -95,11 +95,12 @@ impl Gateway {
             created: self.0.environment.now(),
             started: None,
             finished: None,
-            request_id: caller.request_id.clone(),
-            traceparent: caller.traceparent.clone(),
+            request_id: caller.exchange.request_id().to_owned(),
+            traceparent: caller.exchange.traceparent().map(str::to_owned),
         };
         let id = operation.id.clone();
         self.0.store.open_operation(&operation).await.before_sending()?;
+        caller.exchange.set_operation(id.clone());
         self.0.store.add_items(enrolments::items(&id, calls)).await.before_sending()?;
         operation.state = OperationState::Queued;
         let key = caller.origin.key.clone().map(|key| Change::KeyBound(key, id.to_string()));

@@ -16,11 +16,13 @@ use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState};
 use crate::domain::capability::Repeat;
+use crate::domain::exchange::{About, Cause};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
-use crate::domain::vendor::{Attempt, Call};
+use crate::domain::vendor::{Attempt, Call, Lane};
+use crate::meter;
 use crate::store::Change;
 
 /// How often it looks.
@@ -217,8 +219,11 @@ impl Gateway {
         let connection = self.connection_of(&intent.connection)?;
         let _place = connection.bulk_place().await;
         let record = intent.write.record();
-        let call = Call { attempt: Attempt::Settling, request_id: format!("settle-{record}"), traceparent: None };
+        let exchange = self.background_exchange(format!("settle-{record}"), None);
+        let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };
         let Some(_turn) = self.0.turns.try_turn(&intent.subject).await.before_sending()? else { return Ok(false) };
+        let cause = Cause::Settling { resource: resource_of(&intent.write) };
+        self.keep_exchange(&call.exchange, About { tenant: intent.tenant.clone(), cause });
         if matches!(intent.write, Write::Enrol(_)) {
             return self.settle_call(connection, record, &call).await.map(|()| true);
         }
@@ -257,8 +262,7 @@ impl Gateway {
         for name in self.0.connections.keys() {
             let of_connection = unsettled.iter().filter(|open| open.connection == *name);
             let count: u64 = of_connection.map(|open| open.count).sum();
-            #[expect(clippy::cast_precision_loss, reason = "no store has 2^52 open writes")]
-            metrics::gauge!("examgate_unsettled_writes", "connection" => name.clone()).set(count as f64);
+            meter::unsettled(name, count);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod assignment;
 pub mod candidate;
 pub mod capability;
 pub mod environment;
+pub mod exchange;
 pub mod ids;
 pub mod journal;
 pub mod operation;

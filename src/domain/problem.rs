@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::ExchangeId;
 use super::outcome::Outcome;
 
 mod code;
@@ -140,6 +141,9 @@ pub struct Fault {
     /// What became of each call, where one request took several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<Chunk>,
+    /// The exchange in which the vendor was asked; unset where it is the request's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeId>,
 }
 
 /// A connection with the vendor it leads to.
@@ -168,6 +172,7 @@ impl Fault {
             proof: false,
             lingering: false,
             chunks: Vec::new(),
+            exchange: None,
         }
     }
 

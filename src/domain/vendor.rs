@@ -16,6 +16,7 @@ use super::assignment::{CandidateKey, IfAssignmentExists, Launch, NewAssignment,
 use super::candidate::{NewCandidate, Person};
 use super::capability::{Descriptor, Repeat};
 use super::environment::Environment;
+use super::exchange::Exchange;
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::Warning;
 use super::problem::{Fault, FieldFault};
@@ -32,15 +33,35 @@ pub enum Attempt {
     Settling,
 }
 
+/// Who waits for a call: where calls have to queue, those somebody waits for go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A caller with a single request.
+    Single,
+    /// An operation, or the background.
+    Bulk,
+}
+
+impl Lane {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Single => Self::Bulk,
+            Self::Bulk => Self::Single,
+        }
+    }
+}
+
 /// The circumstances of a call.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Why it is made.
     pub attempt: Attempt,
-    /// The request id, for logs.
-    pub request_id: String,
-    /// W3C `traceparent` to pass on, where the caller sent one.
-    pub traceparent: Option<String>,
+    /// Who waits for it.
+    pub lane: Lane,
+    /// The exchange it belongs to, with the request's id and trace.
+    pub exchange: Exchange,
 }
 
 /// A row the vendor has done.

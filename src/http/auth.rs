@@ -12,9 +12,11 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::config::{Auth, ClientSettings, RateLimit};
 use crate::dispatch::{Allowed, Caller};
+use crate::domain::exchange::Exchange;
 use crate::domain::journal::Origin;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::scope::Scope;
+use crate::domain::vendor::Lane;
 
 /// The header that carries a key besides `Authorization`.
 pub(super) const API_KEY_HEADER: &str = "x-api-key";
@@ -31,7 +33,7 @@ pub(super) struct Clients {
 /// One client.
 pub(super) struct Client {
     pub(super) name: String,
-    tenant: String,
+    pub(super) tenant: String,
     scopes: BTreeSet<Scope>,
     connections: Allowed,
     default_connection: Option<String>,
@@ -113,14 +115,14 @@ impl Client {
     }
 
     /// The client as the gateway sees it.
-    pub(super) fn caller(&self, request_id: String, traceparent: Option<String>) -> Caller {
+    pub(super) fn caller(&self, exchange: Exchange) -> Caller {
         Caller {
             tenant: self.tenant.clone(),
             client: self.name.clone(),
             connections: self.connections.clone(),
             default_connection: self.default_connection.clone(),
-            request_id,
-            traceparent,
+            exchange,
+            lane: Lane::Single,
             key: None,
             origin: Origin::default(),
             resumed: None,

@@ -13,11 +13,13 @@ use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use super::problem::{Refused, rendered};
+use super::problem::{Refused, Told, rendered};
 use super::state::App;
 use crate::domain::environment::Environment;
+use crate::domain::exchange::{Answered, Exchange};
 use crate::domain::ids::ExchangeId;
 use crate::domain::problem::Code;
+use crate::meter;
 
 /// The header that names a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,9 +27,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// What names a request.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
-    pub(super) request_id: String,
-    pub(super) exchange: ExchangeId,
-    pub(super) traceparent: Option<String>,
+    pub(super) exchange: Exchange,
 }
 
 /// Which client a request came from, for the log; in the response's extensions.
@@ -36,17 +36,18 @@ pub(super) struct AskedBy(pub(super) String);
 
 impl Context {
     fn of(headers: &HeaderMap, environment: &Environment) -> Self {
-        let exchange = ExchangeId::generate(environment);
-        let request_id = given_request_id(headers).unwrap_or_else(|| exchange.as_str().replacen("exc_", "req_", 1));
-        Self { request_id, exchange, traceparent: given_traceparent(headers) }
+        let id = ExchangeId::generate(environment);
+        let request_id = given_request_id(headers).unwrap_or_else(|| id.as_str().replacen("exc_", "req_", 1));
+        Self { exchange: Exchange::new(id, request_id, given_traceparent(headers), environment.now()) }
     }
 
     /// A context for examples and tests.
     pub(super) fn example() -> Self {
         const EXCHANGE: &str = "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f";
         #[expect(clippy::expect_used, reason = "a constant of the right form; a unit test parses it")]
-        let exchange = ExchangeId::parse(EXCHANGE).expect("well-formed");
-        Self { request_id: "req_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f".to_owned(), exchange, traceparent: None }
+        let id = ExchangeId::parse(EXCHANGE).expect("well-formed");
+        let request_id = EXCHANGE.replacen("exc_", "req_", 1);
+        Self { exchange: Exchange::new(id, request_id, None, jiff::Timestamp::UNIX_EPOCH) }
     }
 }
 
@@ -65,23 +66,26 @@ pub(super) async fn edge(State(app): State<App>, mut request: Request, next: Nex
         handled.unwrap_or_else(|_| Refused::new(Code::Internal, "The gateway hit a fault of its own.").into_response());
 
     let mut response = rendered(response, &context);
-    add_headers(response.headers_mut(), &context.request_id);
+    let request_id = context.exchange.request_id();
+    add_headers(response.headers_mut(), request_id);
     let client = response.extensions_mut().remove::<AskedBy>().map(|client| client.0);
     let elapsed = started.elapsed();
     let status = response.status().as_u16();
+    let code = response.extensions_mut().remove::<Told>().map(|told| told.0.as_str());
+    context.exchange.set_answer(Answered { status, code, took: elapsed });
     tracing::info!(
         target: "examgate::access",
         %method,
         route,
         status,
+        code,
         millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        request_id = context.request_id,
+        request_id,
         client,
         "request"
     );
-    let labels = [("method", method.to_string()), ("route", route), ("status", status.to_string())];
-    metrics::counter!("examgate_http_requests_total", &labels).increment(1);
-    metrics::histogram!("examgate_http_request_seconds", &labels[..2]).record(elapsed.as_secs_f64());
+    let overhead = elapsed.saturating_sub(context.exchange.vendor_time());
+    meter::request(&method, &route, status, elapsed, overhead);
     response
 }
 
@@ -158,6 +162,6 @@ mod tests {
 
     #[test]
     fn the_example_has_the_form_of_a_real_one() {
-        assert!(given_request_id(&headers("x-request-id", &Context::example().request_id)).is_some());
+        assert!(given_request_id(&headers("x-request-id", Context::example().exchange.request_id())).is_some());
     }
 }

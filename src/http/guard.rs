@@ -1,7 +1,7 @@
 //! What stands before every protected route, in this order and before the body is read: who is asking, how often, whether
 //! they may, whether they can read the answer, and whether there is room.
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
@@ -11,6 +11,7 @@ use super::edge::{AskedBy, Context};
 use super::openapi_parts;
 use super::problem::Refused;
 use super::state::{App, place};
+use crate::domain::exchange::{About, Cause};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::scope::Scope;
 
@@ -73,17 +74,24 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
         Ok(client) => client,
         Err(fault) => return Refused::from(fault).into_response(),
     };
+    // From here on somebody may look at it: whoever has not said who they are leaves no trace that could crowd others out.
+    app.gateway.keep_exchange(&context.exchange, asked(&request, client));
     let admitted = admitted(&app, &request, client, route);
     let mut response = match admitted {
         Err(fault) => Refused::from(fault).into_response(),
         Ok(_permit) => {
-            let Context { request_id, exchange: _, traceparent } = context;
-            request.extensions_mut().insert(client.caller(request_id, traceparent));
+            request.extensions_mut().insert(client.caller(context.exchange));
             next.run(request).await
         }
     };
     response.extensions_mut().insert(AskedBy(client.name.clone()));
     response
+}
+
+fn asked(request: &Request, client: &super::auth::Client) -> About {
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let cause = Cause::Request { client: client.name.clone(), method: request.method().to_string(), route };
+    About { tenant: client.tenant.clone(), cause }
 }
 
 fn admitted(

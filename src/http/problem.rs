@@ -211,6 +211,7 @@ impl Problem {
             proof: _,
             lingering: _,
             chunks,
+            exchange,
         } = fault;
         let named = connection.as_ref().map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
         let asked = (vendor.is_some() || connection.is_some())
@@ -220,13 +221,13 @@ impl Problem {
             title: code.title().to_owned(),
             status: status(*code).as_u16(),
             detail: detail.clone(),
-            instance: format!("/exchanges/{}", context.exchange),
+            instance: format!("/exchanges/{}", exchange.as_ref().unwrap_or(context.exchange.id())),
             code: code.as_str().to_owned(),
             origin: origin(code.origin()),
             retryable: code.retryable(),
             outcome: outcome(*known),
             resource: resource.clone(),
-            request_id: context.request_id.clone(),
+            request_id: context.exchange.request_id().to_owned(),
             vendor: asked,
             errors: errors.iter().take(MOST_ERRORS).map(ProblemField::of).collect(),
             chunks: chunks.iter().map(ProblemChunk::of).collect(),
@@ -294,14 +295,19 @@ impl IntoResponse for Refused {
     }
 }
 
+/// The code of the problem an answer tells, for the log; in the answer's extensions.
+#[derive(Clone, Copy)]
+pub(super) struct Told(pub(super) Code);
+
 /// Writes the document of a refused request; every other answer passes unchanged.
 pub(super) fn rendered(mut response: Response, context: &Context) -> Response {
     let Some(Unrendered(fault)) = response.extensions_mut().remove::<Unrendered>() else { return response };
     if fault.code == Code::Internal {
-        tracing::error!(request_id = context.request_id, detail = fault.detail, "internal fault");
+        tracing::error!(request_id = context.exchange.request_id(), detail = fault.detail, "internal fault");
     }
     let mut problem = axum::Json(Problem::of(&fault, context)).into_response();
     *problem.status_mut() = status(fault.code);
+    problem.extensions_mut().insert(Told(fault.code));
     let headers = problem.headers_mut();
     // What layers above the handler have said (`Allow` above all) stands.
     headers.extend(
@@ -359,13 +365,13 @@ mod tests {
                 "title": "The exam vendor did not answer in time",
                 "status": 504,
                 "detail": "No answer within 20 s.",
-                "instance": format!("/exchanges/{}", context.exchange),
+                "instance": format!("/exchanges/{}", context.exchange.id()),
                 "code": "vendor_timeout",
                 "origin": "vendor",
                 "retryable": true,
                 "outcome": "unknown",
                 "resource": "/candidates/cand_1",
-                "requestId": context.request_id,
+                "requestId": context.exchange.request_id(),
                 "vendor": {
                     "connection": "startexam-main", "vendor": "startexam", "operation": "assignments.create",
                     "httpStatus": null, "code": null, "message": null,

@@ -60,6 +60,15 @@ impl Breaker {
         self.machine().circuit()
     }
 
+    /// Other settings from now on; the circuit stays as it is, unless the breaker is turned off.
+    pub(super) fn set(&self, settings: &BreakerSettings) {
+        let mut machine = self.machine();
+        (machine.failures, machine.cooldown) = (settings.failures, settings.cooldown.0);
+        if settings.failures == 0 {
+            machine.enter(State::Closed { failures: 0 });
+        }
+    }
+
     fn machine(&self) -> MutexGuard<'_, Machine> {
         // Every change is one assignment, so a panic elsewhere cannot leave the machine half changed.
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,36 +1,38 @@
 //! [`Client`]: sends one request through all layers and gives back the answer, or the fault that ended it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
+use tower::retry::budget::Budget as _;
 use tracing::Instrument;
 use url::Url;
 
-use super::attempt::{Broken, Gate, Kind, Permit, exchange, root};
-use super::breaker::{Breaker, Circuit, Verdict};
-use super::limit::{Busy, Limit};
+use super::attempt::{Broken, Gate, Kind, Permit, exchange};
+use super::breaker::Verdict;
+use super::flow::{Condition, Flow};
+use super::limit::Busy;
 use super::message::{Answer, Draft, Request, Sign, Target};
+use super::pool::Pool;
 use super::settings::{ConnectionSettings, RetrySettings};
+use super::shown::{self, Sent};
 use super::status::retry_after;
 use crate::domain::environment::Environment;
+use crate::domain::exchange::VendorCall;
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
-use crate::domain::text::shown;
-use crate::domain::vendor::Call;
+use crate::domain::text;
+use crate::domain::vendor::{Attempt, Call};
+use crate::meter;
 use crate::secret::{Redactor, Secret};
 
 /// Most of a vendor's text that is kept (contract of the problems).
 const SHOWN_CHARACTERS: usize = 300;
 /// Longest time-out that can be meant.
 const LONGEST_TIMEOUT: Duration = Duration::from_hours(24);
-/// Longest wait for a connection, however long an attempt may take.
-const LONGEST_CONNECT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept.
-const IDLE: Duration = Duration::from_secs(20);
 /// Least that a caller is told to wait.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -51,10 +53,27 @@ struct Inner {
     settings: ConnectionSettings,
     secrets: Redactor,
     environment: Environment,
-    http: reqwest::Client,
-    breaker: Breaker,
-    limit: Limit,
+    pool: Pool,
+    flow: Mutex<Arc<Flow>>,
     permit: OnceLock<Permit>,
+}
+
+/// A call on its way through the layers.
+struct Way<'a> {
+    url: Url,
+    request: &'a Request,
+    signer: &'a dyn Sign,
+    call: &'a Call,
+    flow: Arc<Flow>,
+    began: Instant,
+    /// When it has to be on its way: each wait before an attempt ends then.
+    deadline: Instant,
+}
+
+impl Way<'_> {
+    fn sent(&self) -> Sent<'_> {
+        Sent { headers: &self.request.headers, query: self.url.query(), body: &self.request.body }
+    }
 }
 
 impl Client {
@@ -82,8 +101,8 @@ impl Client {
         if !base_url.username().is_empty() || base_url.password().is_some() {
             return Err(ClientError("base_url must not carry credentials".to_owned()));
         }
-        let http = http_client(settings.timeout.0)?;
-        Ok(Self::assembled(name, base_url.clone(), settings.clone(), secrets, environment, http))
+        let pool = Pool::new(settings.timeout.0, settings.max_in_flight)?;
+        Ok(Self::assembled(name, base_url.clone(), settings.clone(), secrets, environment, pool))
     }
 
     /// The same connection with a breaker and limits of its own: for what a signer sends itself.
@@ -92,22 +111,27 @@ impl Client {
     /// client it would wait for its own call to end.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        let Inner { name, base_url, settings, secrets, environment, http, breaker: _, limit: _, permit: _ } =
-            &*self.inner;
+        let Inner { name, base_url, settings, secrets, environment, pool, flow: _, permit: _ } = &*self.inner;
         Self::assembled(
             name.clone(),
             base_url.clone(),
             settings.clone(),
             secrets.clone(),
             environment.clone(),
-            http.clone(),
+            pool.shared(),
         )
+    }
+
+    /// Goes on with what the connection's earlier client has counted (circuit, places, rate), under the settings of this one.
+    /// To be said before this one is used; the earlier one may have calls under way, and they go on counting.
+    pub fn take_over(&self, earlier: &Self) {
+        let flow = earlier.flow();
+        flow.set(&self.inner.settings);
+        *self.inner.flow.lock().unwrap_or_else(PoisonError::into_inner) = flow;
     }
 
     /// Sends the request through all layers, once. May be dropped at any point: places and the probe are given back, and
     /// what became of the request is then for the caller to settle.
-    ///
-    /// Measured in `examgate_vendor_call_seconds` {connection, operation, status: `2xx` … `5xx` or a problem code}.
     ///
     /// # Errors
     /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited` (the
@@ -118,24 +142,23 @@ impl Client {
             "vendor_call",
             connection = self.inner.name.connection,
             operation = request.operation,
-            request_id = call.request_id,
-            traceparent = call.traceparent,
+            request_id = call.exchange.request_id(),
         );
+        let _at_vendor = call.exchange.at_vendor();
         let began = Instant::now();
         let request = traced(request, call);
-        let result = self.guarded(&request, signer).instrument(span).await;
+        let result = self.guarded(&request, signer, call).instrument(span).await;
+        let elapsed = began.elapsed();
         let status = match &result {
             Ok(answer) => class(answer.status),
             Err(fault) => fault.code.as_str(),
         };
-        metrics::histogram!(
-            "examgate_vendor_call_seconds",
-            "connection" => self.inner.name.connection.clone(),
-            "operation" => request.operation,
-            "status" => status,
-        )
-        .record(began.elapsed());
-        result.map_err(|fault| self.fault(request.operation, fault))
+        meter::vendor_call(&self.inner.name.connection, request.operation, status, elapsed);
+        result.map_err(|fault| {
+            let mut fault = self.fault(request.operation, fault);
+            fault.exchange.get_or_insert_with(|| call.exchange.id().clone());
+            fault
+        })
     }
 
     /// Lets requests leave only while this says so; asked when the first byte is about to go. Said once, before anything
@@ -145,16 +168,10 @@ impl Client {
         drop(self.inner.permit.set(Arc::new(permit)));
     }
 
-    /// Whether calls go out at the moment.
+    /// What is under way.
     #[must_use]
-    pub fn circuit(&self) -> Circuit {
-        self.inner.breaker.circuit()
-    }
-
-    /// Calls at the vendor now, or about to leave for it.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.inner.limit.in_flight()
+    pub fn condition(&self) -> Condition {
+        self.flow().condition()
     }
 
     /// A vendor's text made fit to show: configured secrets and these masked, control characters removed, ≤ 300
@@ -162,7 +179,7 @@ impl Client {
     #[must_use]
     pub fn clean<'a>(&self, text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
         // Masked before it is cut, or the end would show the beginning of a secret.
-        shown(&self.inner.secrets.with(secrets).mask(text), SHOWN_CHARACTERS)
+        text::shown(&self.inner.secrets.with(secrets).mask(text), SHOWN_CHARACTERS)
     }
 
     /// The fault with the connection and the operation it is about.
@@ -177,30 +194,47 @@ impl Client {
         self.inner.environment.now()
     }
 
+    fn flow(&self) -> Arc<Flow> {
+        Arc::clone(&self.inner.flow.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn assembled(
         name: ConnectionName,
         base_url: Url,
         settings: ConnectionSettings,
         secrets: Redactor,
         environment: Environment,
-        http: reqwest::Client,
+        pool: Pool,
     ) -> Self {
-        let breaker = Breaker::new(&settings.breaker);
-        let limit = Limit::new(settings.max_in_flight, settings.requests_per_second, settings.timeout.0);
+        let flow = Mutex::new(Arc::new(Flow::new(&settings)));
         let permit = OnceLock::new();
-        Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, http, breaker, limit, permit }) }
+        Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, pool, flow, permit }) }
     }
 
     /// Breaker, then concurrency. The breaker stands outside, so that nobody queues for a vendor that fails; and it is
     /// asked again after the wait, since it may have opened meanwhile.
-    async fn guarded(&self, request: &Request, signer: &dyn Sign) -> Result<Answer, Fault> {
-        let Inner { breaker, limit, environment, .. } = &*self.inner;
+    async fn guarded(&self, request: &Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
+        let Inner { environment, settings, .. } = &*self.inner;
         let url = self.address(&request.target).map_err(|reason| Fault::new(Code::Internal, reason))?;
-        let mut pass = breaker.admit(environment.now()).map_err(circuit_open)?;
-        let _permit = limit.enter().await.map_err(busy)?;
-        pass.renew(environment.now()).map_err(circuit_open)?;
+        let (flow, began) = (self.flow(), Instant::now());
+        let way = Way { url, request, signer, call, flow, began, deadline: began + settings.timeout.0 };
+        way.flow.budget.deposit();
 
-        let result = self.connected(&url, request, signer).await;
+        let admitted = async {
+            let mut pass = way.flow.breaker.admit(environment.now()).map_err(circuit_open)?;
+            let permit = way.flow.limit.enter(call.lane, way.deadline).await.map_err(busy)?;
+            pass.renew(environment.now()).map_err(circuit_open)?;
+            Ok((pass, permit))
+        };
+        let (pass, _permit) = match admitted.await {
+            Ok(admitted) => admitted,
+            Err(fault) => {
+                self.note_unsent(&way, &fault);
+                return Err(fault);
+            }
+        };
+
+        let result = self.connected(&way).await;
         match &result {
             Ok(answer) => pass.record(verdict(answer.status), environment.now()),
             Err(Broken { kind: Kind::Unsent | Kind::Lost, .. }) => pass.record(Verdict::Failing, environment.now()),
@@ -212,55 +246,73 @@ impl Client {
         result.map_err(|broken| broken.fault)
     }
 
-    /// Connect retry: repeats only what never left this machine. Inside the breaker, so that it counts once; outside the
-    /// rate, so that every try is paced.
-    async fn connected(&self, url: &Url, request: &Request, signer: &dyn Sign) -> Result<Answer, Broken> {
-        let retry = &self.inner.settings.retry;
+    /// Connect retry: repeats only what never left this machine, while the connection's allowance and the deadline last.
+    /// Inside the breaker, so that it counts once; outside the rate, so that every try is paced.
+    async fn connected(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+        let Inner { settings, name, environment, .. } = &*self.inner;
         let mut tried = 0;
         loop {
-            let result = self.paced(url, request, signer).await;
+            let result = self.paced(way).await;
             tried += 1;
-            match result {
-                Err(Broken { kind: Kind::Unsent, .. }) if tried < retry.attempts => {
-                    tokio::time::sleep(backoff(retry, tried, self.inner.environment.random())).await;
-                }
-                ended => return ended,
+            let pause = backoff(&settings.retry, tried, environment.random());
+            let again = matches!(result, Err(Broken { kind: Kind::Unsent, .. }))
+                && tried < settings.retry.attempts
+                && Instant::now() + pause < way.deadline;
+            if !again {
+                return result;
             }
+            let allowed = way.flow.budget.withdraw();
+            meter::retry(&name.connection, allowed);
+            if !allowed {
+                return result;
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 
     /// Rate, right before the attempt it is for; and what the vendor's answer says about the rate of the next ones.
-    async fn paced(&self, url: &Url, request: &Request, signer: &dyn Sign) -> Result<Answer, Broken> {
-        let Inner { limit, name, environment, .. } = &*self.inner;
-        limit.turn().await.map_err(|reason| Broken::ours(busy(reason)))?;
+    async fn paced(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+        let Inner { name, environment, .. } = &*self.inner;
+        if let Err(reason) = way.flow.limit.turn(way.call.lane, way.deadline).await {
+            let fault = busy(reason);
+            self.note_unsent(way, &fault);
+            return Err(Broken::ours(fault));
+        }
 
-        let began = Instant::now();
-        let result = self.attempt(url, request, signer).await.map_err(|broken| self.told(request, broken));
+        let (began, started) = (Instant::now(), environment.now());
+        let result = self.attempt(way).await.map_err(|broken| self.told(way.request, broken));
+        let took = began.elapsed();
         let (status, ended) = match &result {
             Ok(answer) => (Some(answer.status), "answered"),
             Err(broken) => (broken.status, broken.fault.code.as_str()),
         };
         tracing::debug!(
             connection = name.connection,
-            operation = request.operation,
+            operation = way.request.operation,
             status = status.map(|status| status.as_u16()),
-            millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             outcome = result.as_ref().err().map(|broken| broken.fault.outcome.as_str()),
             ended,
             "attempt at the vendor"
         );
-        if let Ok(answer) = &result
-            && matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            && let Some(wait) = retry_after(&answer.headers, environment.now())
-        {
-            limit.pause(wait);
+        let label = result.as_ref().map_or(ended, |answer| class(answer.status));
+        meter::vendor_attempt(&name.connection, way.request.operation, label, took);
+        self.note(way, &result, started, took);
+        if let Ok(answer) = &result {
+            way.flow.see_clock(&answer.headers, environment.now());
+            if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+                && let Some(wait) = retry_after(&answer.headers, environment.now())
+            {
+                way.flow.limit.pause(wait);
+            }
         }
         result
     }
 
     /// One attempt within its time-out; signing is innermost, so that each carries a fresh date.
-    async fn attempt(&self, url: &Url, request: &Request, signer: &dyn Sign) -> Result<Answer, Broken> {
-        let Inner { settings, environment, http, .. } = &*self.inner;
+    async fn attempt(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+        let Inner { settings, environment, pool, .. } = &*self.inner;
+        let Way { url, request, signer, .. } = way;
         let deadline = Instant::now() + settings.timeout.0;
 
         let mut headers = request.headers.clone();
@@ -286,10 +338,65 @@ impl Client {
             return Err(Broken::ours(Fault::new(Code::StoreUnavailable, detail).after(Some(SHORTEST_WAIT))));
         }
         let gate = Gate::new(permit.cloned());
-        let exchange = exchange(http, outgoing, request.body.clone(), settings.max_response_bytes.0, &gate);
+        let http = pool.client();
+        let exchange = exchange(&http, outgoing, request.body.clone(), settings.max_response_bytes.0, &gate);
         match timeout_at(deadline, exchange).await {
             Ok(ended) => ended,
             Err(_) => Err(gate.timed_out(settings.timeout)),
+        }
+    }
+
+    /// Keeps what may be shown of an attempt.
+    fn note(&self, way: &Way<'_>, result: &Result<Answer, Broken>, started: Timestamp, took: Duration) {
+        let Inner { secrets, .. } = &*self.inner;
+        let mut call = self.noted(way, started);
+        call.waited = way.began.elapsed().saturating_sub(took);
+        call.took = took;
+        match result {
+            Ok(answer) => {
+                call.status = Some(answer.status.as_u16());
+                call.headers = shown::headers(&answer.headers);
+                call.answer = way.request.shown.of_answer(&way.sent(), answer, secrets);
+            }
+            Err(broken) => {
+                call.status = broken.status.map(|status| status.as_u16());
+                call.ended = broken.fault.code.as_str();
+                call.detail = Some(broken.fault.detail.clone());
+            }
+        }
+        way.call.exchange.add(call);
+    }
+
+    /// Keeps that a call was turned away before it left.
+    fn note_unsent(&self, way: &Way<'_>, fault: &Fault) {
+        let mut call = self.noted(way, self.now());
+        call.waited = way.began.elapsed();
+        call.ended = fault.code.as_str();
+        call.detail = Some(fault.detail.clone());
+        way.call.exchange.add(call);
+    }
+
+    fn noted(&self, way: &Way<'_>, started: Timestamp) -> VendorCall {
+        let Inner { name, secrets, .. } = &*self.inner;
+        let Request { operation, method, shown, .. } = way.request;
+        let mut address = way.url.clone();
+        address.set_query(None);
+        VendorCall {
+            connection: name.connection.clone(),
+            vendor: name.vendor.clone(),
+            operation,
+            settling: way.call.attempt == Attempt::Settling,
+            started,
+            waited: Duration::ZERO,
+            took: Duration::ZERO,
+            method: method.to_string(),
+            address: secrets.mask(address.as_str()),
+            ended: "answered",
+            detail: None,
+            status: None,
+            request: shown.of_request(&way.sent(), secrets),
+            headers: Vec::new(),
+            answer: None,
         }
     }
 
@@ -342,27 +449,10 @@ impl std::fmt::Debug for Client {
 /// The request with the caller's trace, passed on unchanged as by an intermediary that takes no part in it
 /// (W3C Trace Context §4.3).
 fn traced(mut request: Request, call: &Call) -> Request {
-    if let Some(value) = call.traceparent.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+    if let Some(value) = call.exchange.traceparent().and_then(|text| HeaderValue::from_str(text).ok()) {
         request.headers.insert(HeaderName::from_static("traceparent"), value);
     }
     request
-}
-
-fn http_client(timeout: Duration) -> Result<reqwest::Client, ClientError> {
-    reqwest::Client::builder()
-        .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION")))
-        // A redirect followed would carry personal data and a signature to an address nobody configured.
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .http1_only()
-        .tcp_nodelay(true)
-        // A little less than the attempt has, so that of the two the one that proves "not sent" ends first.
-        .connect_timeout((timeout / 10 * 9).min(LONGEST_CONNECT))
-        // Below what vendors keep (IIS: 120 s), or a connection is used in the moment they close it.
-        .pool_idle_timeout(IDLE)
-        .build()
-        .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", root(&error))))
 }
 
 fn verdict(status: StatusCode) -> Verdict {

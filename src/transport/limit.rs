@@ -1,19 +1,25 @@
 //! Rate and concurrency: how many calls may be at the vendor at once, how many may wait for that, and when the next one may
 //! leave.
 //!
-//! Both waits are bounded, since a caller who waits longer than an attempt may take is better told to come back. Waiting
-//! counts for nothing: a call dropped while it waits takes nothing with it.
+//! Both waits have two lanes: a single request, whose caller waits, goes before the calls of operations; but after
+//! [`IN_A_ROW`] of them one of an operation goes, so that single requests cannot stop it altogether. Within a lane it is
+//! first come, first served. Both waits are bounded, since a caller who waits longer than an attempt may take is better told
+//! to come back. Waiting counts for nothing: a call dropped while it waits takes nothing with it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::slots::Slots;
+use crate::domain::vendor::Lane;
 
 /// Longest time a vendor's `Retry-After` stops a connection: beyond it one call tries again, whatever the vendor said.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Single requests that may overtake a waiting call of an operation.
+const IN_A_ROW: u32 = 8;
 
 /// Why a call may not leave now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,243 +32,362 @@ pub(super) enum Busy {
 
 /// The limits of one connection.
 pub(super) struct Limit {
-    size: usize,
-    at_vendor: Semaphore,
-    waiting: AtomicUsize,
-    queue: usize,
-    patience: Duration,
-    // Held while waiting for the slot, which makes the turnstile fair: a tokio mutex is first come, first served.
-    turnstile: Mutex<Slots>,
-    paused_until: StdMutex<Option<Instant>>,
+    state: Mutex<State>,
+    /// The first of each lane waits for its moment with this in hand: a tokio mutex is first come, first served.
+    heads: [AsyncMutex<()>; 2],
+    /// Somebody went, gave up, or the limits changed: whoever waits looks again.
+    changed: Notify,
 }
 
+struct State {
+    /// Most calls at the vendor at once.
+    size: usize,
+    in_flight: usize,
+    /// Who waits for a place, by lane; given up ones are swept out when they are come across.
+    places: [VecDeque<oneshot::Sender<Permit>>; 2],
+    places_order: Order,
+    /// How many wait for their moment, by lane.
+    turns: [usize; 2],
+    turns_order: Order,
+    slots: Slots,
+    paused_until: Option<Instant>,
+}
+
+/// A place at the vendor, given back when dropped.
+pub(super) struct Permit(Option<Arc<Limit>>);
+
 impl Limit {
-    /// `patience` bounds each wait.
-    pub(super) fn new(max_in_flight: usize, requests_per_second: u32, patience: Duration) -> Self {
-        let size = max_in_flight.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            size,
-            at_vendor: Semaphore::new(size),
-            waiting: AtomicUsize::new(0),
-            queue: size.saturating_mul(16).max(64),
-            patience,
-            turnstile: Mutex::new(Slots::new(requests_per_second)),
-            paused_until: StdMutex::new(None),
+    pub(super) fn new(max_in_flight: usize, requests_per_second: u32) -> Self {
+        let state = State {
+            size: max_in_flight.max(1),
+            in_flight: 0,
+            places: [VecDeque::new(), VecDeque::new()],
+            places_order: Order::default(),
+            turns: [0; 2],
+            turns_order: Order::default(),
+            slots: Slots::new(requests_per_second),
+            paused_until: None,
+        };
+        Self { state: Mutex::new(state), heads: [AsyncMutex::new(()), AsyncMutex::new(())], changed: Notify::new() }
+    }
+
+    /// Other limits from now on. What is at the vendor stays there and counts.
+    pub(super) fn set(self: &Arc<Self>, max_in_flight: usize, requests_per_second: u32) {
+        {
+            let mut state = self.state();
+            state.size = max_in_flight.max(1);
+            state.slots.set_rate(requests_per_second);
         }
+        self.hand_out();
+        self.changed.notify_waiters();
     }
 
     /// A place at the vendor, kept until the permit is dropped.
-    pub(super) async fn enter(&self) -> Result<SemaphorePermit<'_>, Busy> {
-        self.paused_beyond(Instant::now() + self.patience)?;
-        if let Ok(permit) = self.at_vendor.try_acquire() {
-            return Ok(permit);
-        }
-        let _place = Place::take(&self.waiting, self.queue).ok_or(Busy::Saturated)?;
-        match timeout(self.patience, self.at_vendor.acquire()).await {
+    pub(super) async fn enter(self: &Arc<Self>, lane: Lane, deadline: Instant) -> Result<Permit, Busy> {
+        let granted = {
+            let mut state = self.state();
+            state.paused_beyond(deadline)?;
+            // Whoever gives a place back hands it on, so a free one means that nobody waits.
+            if state.in_flight < state.size {
+                state.in_flight += 1;
+                return Ok(Permit(Some(Arc::clone(self))));
+            }
+            let most = state.size.saturating_mul(16).max(64);
+            let queue = &mut state.places[lane as usize];
+            if queue.len() >= most {
+                queue.retain(|waiting| !waiting.is_closed());
+            }
+            if queue.len() >= most {
+                return Err(Busy::Saturated);
+            }
+            let (sender, granted) = oneshot::channel();
+            queue.push_back(sender);
+            granted
+        };
+        match timeout_at(deadline, granted).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Busy::Saturated),
         }
     }
 
     /// Waits until the next call may leave: to be asked right before sending.
-    pub(super) async fn turn(&self) -> Result<(), Busy> {
-        let deadline = Instant::now() + self.patience;
-        let mut slots = timeout_at(deadline, self.turnstile.lock()).await.map_err(|_| Busy::Saturated)?;
+    pub(super) async fn turn(&self, lane: Lane, deadline: Instant) -> Result<(), Busy> {
+        let _counted = Counted::new(self, lane);
+        let _first = timeout_at(deadline, self.heads[lane as usize].lock()).await.map_err(|_| Busy::Saturated)?;
         loop {
-            self.paused_beyond(deadline)?;
-            let now = Instant::now();
-            // Looked up anew after every sleep: another call's answer may have brought a longer pause.
-            let at = slots.next(now).max(self.paused_until().unwrap_or(now));
-            if at <= now {
-                slots.take(now);
-                return Ok(());
-            }
-            if at > deadline {
+            // Before the look, so that no change after it is missed.
+            let changed = self.changed.notified();
+            let at = {
+                let mut state = self.state();
+                state.paused_beyond(deadline)?;
+                let now = Instant::now();
+                // Looked up anew each time: another call's answer may have brought a longer pause.
+                let at = state.slots.next(now).max(state.paused_until.unwrap_or(now));
+                if at <= now && state.is_next(lane) {
+                    state.slots.take(now);
+                    let other = state.turns[lane.other() as usize] > 0;
+                    state.turns_order.went(lane, other);
+                    return Ok(());
+                }
+                // Somebody of the other lane goes first: that it went is told.
+                if at <= now { None } else { Some(at) }
+            };
+            if at.is_some_and(|at| at > deadline) {
                 return Err(Busy::Saturated);
             }
-            sleep_until(at).await;
+            tokio::select! {
+                () = sleep_until(at.unwrap_or(deadline)) => {}
+                () = changed => {}
+            }
+            if Instant::now() > deadline {
+                return Err(Busy::Saturated);
+            }
         }
     }
 
     /// Sends nothing for this long (the vendor's `Retry-After`), at most [`LONGEST_PAUSE`]. Never shortens a pause.
     pub(super) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LONGEST_PAUSE);
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = (*paused).max(Some(until));
+        let mut state = self.state();
+        state.paused_until = state.paused_until.max(Some(until));
     }
 
-    /// Calls at the vendor now.
+    /// Calls at the vendor now, or about to leave for it.
     pub(super) fn in_flight(&self) -> usize {
-        self.size - self.at_vendor.available_permits()
+        self.state().in_flight
     }
 
-    fn paused_until(&self) -> Option<Instant> {
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Calls of this lane that wait for a place or for their moment.
+    pub(super) fn waiting(&self, lane: Lane) -> usize {
+        let state = self.state();
+        let places = state.places[lane as usize].iter().filter(|waiting| !waiting.is_closed()).count();
+        places + state.turns[lane as usize]
     }
 
+    /// Gives free places to those who wait, in order.
+    fn hand_out(self: &Arc<Self>) {
+        loop {
+            let next = {
+                let mut state = self.state();
+                if state.in_flight >= state.size {
+                    return;
+                }
+                let Some(next) = state.next_waiting() else { return };
+                state.in_flight += 1;
+                next
+            };
+            // Outside the lock: a permit that nobody takes comes straight back.
+            if let Err(mut refused) = next.send(Permit(Some(Arc::clone(self)))) {
+                refused.0 = None;
+                self.state().in_flight -= 1;
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(limit) = self.0.take() {
+            limit.state().in_flight -= 1;
+            limit.hand_out();
+        }
+    }
+}
+
+impl State {
     fn paused_beyond(&self, deadline: Instant) -> Result<(), Busy> {
-        match self.paused_until() {
+        match self.paused_until {
             Some(until) if until > deadline => Err(Busy::Paused(until.saturating_duration_since(Instant::now()))),
             _ => Ok(()),
         }
     }
-}
 
-/// A place in the queue, given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
+    /// Whoever gets the next place.
+    fn next_waiting(&mut self) -> Option<oneshot::Sender<Permit>> {
+        for queue in &mut self.places {
+            while queue.front().is_some_and(oneshot::Sender::is_closed) {
+                queue.pop_front();
+            }
+        }
+        let [single, bulk] = &self.places;
+        let lane = self.places_order.next(!single.is_empty(), !bulk.is_empty())?;
+        let other = !self.places[lane.other() as usize].is_empty();
+        self.places_order.went(lane, other);
+        self.places[lane as usize].pop_front()
+    }
 
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
-        waiting
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < most).then_some(taken + 1))
-            .ok()
-            .map(|_| Self(waiting))
+    fn is_next(&self, lane: Lane) -> bool {
+        self.turns_order.next(self.turns[0] > 0, self.turns[1] > 0) == Some(lane)
     }
 }
 
-impl Drop for Place<'_> {
+/// Which lane goes next.
+#[derive(Debug, Default)]
+struct Order {
+    /// Single requests that went, one after the other, while a call of an operation waited.
+    overtaken: u32,
+}
+
+impl Order {
+    fn next(&self, single: bool, bulk: bool) -> Option<Lane> {
+        match (single, bulk) {
+            (true, true) if self.overtaken < IN_A_ROW => Some(Lane::Single),
+            (true, false) => Some(Lane::Single),
+            (_, true) => Some(Lane::Bulk),
+            (false, false) => None,
+        }
+    }
+
+    fn went(&mut self, lane: Lane, other_waits: bool) {
+        self.overtaken = if lane == Lane::Single && other_waits { self.overtaken + 1 } else { 0 };
+    }
+}
+
+/// One that waits for its moment; told to the others when it stops waiting, however that ends.
+struct Counted<'a>(&'a Limit, Lane);
+
+impl<'a> Counted<'a> {
+    fn new(limit: &'a Limit, lane: Lane) -> Self {
+        limit.state().turns[lane as usize] += 1;
+        Self(limit, lane)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Evenly spaced moments of sending, and never more than `rate` of them within any second.
-///
-/// Not `governor`, which serves the public face: its cell-rate algorithm spaces the moments as planned, so that a timer
-/// firing late once lets one call too many into the second after it, and a call that gives up keeps its moment.
-#[derive(Debug)]
-struct Slots {
-    rate: usize,
-    planned: Option<Instant>,
-    /// When calls of the last second really left, oldest first.
-    left: VecDeque<Instant>,
-}
-
-impl Slots {
-    const WINDOW: Duration = Duration::from_secs(1);
-    /// How late a timer usually fires; a slot is planned from the one before it when that is no longer ago than this, so
-    /// that lateness does not add up.
-    const GRAIN: Duration = Duration::from_millis(2);
-
-    fn new(rate: u32) -> Self {
-        Self { rate: usize::try_from(rate).unwrap_or(usize::MAX), planned: None, left: VecDeque::new() }
-    }
-
-    /// The first moment at which a call may leave; not after `now` if it may at once.
-    fn next(&self, now: Instant) -> Instant {
-        if self.rate == 0 {
-            return now;
-        }
-        let full = self.left.len().checked_sub(self.rate).and_then(|first| self.left.get(first));
-        let window = full.map_or(now, |first| *first + Self::WINDOW);
-        self.planned.unwrap_or(now).max(window)
-    }
-
-    /// Counts a call that leaves now.
-    fn take(&mut self, now: Instant) {
-        if self.rate == 0 {
-            return;
-        }
-        while self.left.front().is_some_and(|first| *first + Self::WINDOW <= now) {
-            self.left.pop_front();
-        }
-        self.left.push_back(now);
-        let from = self.planned.filter(|planned| *planned + Self::GRAIN >= now).unwrap_or(now);
-        let rate = u32::try_from(self.rate).unwrap_or(u32::MAX);
-        self.planned = Some(from + Self::WINDOW / rate);
+        self.0.state().turns[self.1 as usize] -= 1;
+        self.0.changed.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use futures_util::poll;
 
     use super::*;
 
-    proptest! {
-        #[test]
-        fn never_more_than_the_rate_within_a_second(
-            rate in 1..50_u32,
-            waits in prop::collection::vec((0..400_u64, 0..30_u64), 1..300),
-        ) {
-            let mut slots = Slots::new(rate);
-            let mut now = Instant::now();
-            let mut left: Vec<Instant> = Vec::new();
-            for (idle, late) in waits {
-                now += Duration::from_millis(if idle < 300 { 0 } else { idle });
-                let at = slots.next(now);
-                if at > now {
-                    // A timer never fires early, but late.
-                    now = at + Duration::from_millis(late);
-                    prop_assert!(slots.next(now) <= now);
-                }
-                slots.take(now);
-                left.push(now);
-                prop_assert!(slots.left.len() <= rate as usize + 1);
-            }
-            for (first, after) in left.iter().zip(left.iter().skip(rate as usize)) {
-                prop_assert!(*after - *first >= Slots::WINDOW);
-            }
-        }
+    const SINGLE: Lane = Lane::Single;
+    const BULK: Lane = Lane::Bulk;
+
+    fn limit(max_in_flight: usize, rate: u32) -> Arc<Limit> {
+        Arc::new(Limit::new(max_in_flight, rate))
     }
 
-    #[test]
-    fn calls_are_evenly_spaced_and_lateness_does_not_add_up() {
-        let mut slots = Slots::new(4);
-        let start = Instant::now();
-        let mut now = start;
-        for turn in 0..4_u32 {
-            assert_eq!(slots.next(now).max(now), start + Duration::from_millis(250) * turn);
-            now = start + Duration::from_millis(250) * turn + Duration::from_millis(1);
-            if turn == 0 {
-                now = start;
-            }
-            slots.take(now);
-        }
-    }
-
-    #[test]
-    fn a_rate_of_nothing_is_no_limit() {
-        let mut slots = Slots::new(0);
-        let now = Instant::now();
-        for _ in 0..1_000 {
-            assert_eq!(slots.next(now), now);
-            slots.take(now);
-        }
-        assert!(slots.left.is_empty());
+    fn hour() -> Instant {
+        Instant::now() + Duration::from_hours(1)
     }
 
     #[tokio::test]
     async fn a_full_queue_turns_the_next_away_at_once_and_a_dropped_wait_frees_its_place() {
-        let limit = Limit::new(1, 0, Duration::from_hours(1));
-        let permit = limit.enter().await.unwrap();
-        let mut waits: Vec<_> = (0..64).map(|_| Box::pin(limit.enter())).collect();
+        let limit = limit(1, 0);
+        let permit = limit.enter(SINGLE, hour()).await.unwrap();
+        let mut waits: Vec<_> = (0..64).map(|_| Box::pin(limit.enter(SINGLE, hour()))).collect();
         for wait in &mut waits {
-            assert!(futures_util::poll!(wait).is_pending());
+            assert!(poll!(wait).is_pending());
         }
-        assert_eq!(limit.enter().await.err(), Some(Busy::Saturated));
+        assert_eq!(limit.enter(SINGLE, hour()).await.err(), Some(Busy::Saturated));
+        assert!(poll!(Box::pin(limit.enter(BULK, hour()))).is_pending(), "the other lane has room of its own");
         waits.pop();
-        let mut last = Box::pin(limit.enter());
-        assert!(futures_util::poll!(&mut last).is_pending());
+        let mut last = Box::pin(limit.enter(SINGLE, hour()));
+        assert!(poll!(&mut last).is_pending());
         drop(permit);
-        assert!(futures_util::poll!(&mut last).is_pending(), "first come, first served");
-        assert!(waits.remove(0).await.is_ok());
-        assert_eq!(limit.in_flight(), 1);
-        drop((waits, last));
-        assert_eq!((limit.in_flight(), limit.waiting.load(Ordering::Acquire)), (0, 0));
+        assert!(poll!(&mut last).is_pending(), "first come, first served");
+        let first = waits.remove(0).await;
+        assert!(first.is_ok());
+        assert_eq!((limit.in_flight(), limit.waiting(SINGLE)), (1, 63));
+        drop((waits, last, first));
+        assert_eq!((limit.in_flight(), limit.waiting(SINGLE), limit.waiting(BULK)), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn single_requests_go_first_but_do_not_stop_an_operation() {
+        let limit = limit(1, 0);
+        let mut held = Some(limit.enter(SINGLE, hour()).await.unwrap());
+        let mut bulk = Box::pin(limit.enter(BULK, hour()));
+        assert!(poll!(&mut bulk).is_pending());
+        let mut singles: VecDeque<_> = (0..20).map(|_| Box::pin(limit.enter(SINGLE, hour()))).collect();
+        for single in &mut singles {
+            assert!(poll!(single).is_pending());
+        }
+        for _ in 0..IN_A_ROW {
+            drop(held.take());
+            held = singles.pop_front().unwrap().await.ok();
+            assert!(poll!(&mut bulk).is_pending());
+        }
+        drop(held.take());
+        assert!(bulk.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_request_takes_the_next_moment_of_sending() {
+        let limit = limit(9, 1);
+        limit.turn(BULK, hour()).await.unwrap();
+        let mut bulk: Vec<_> = (0..3).map(|_| Box::pin(limit.turn(BULK, hour()))).collect();
+        for turn in &mut bulk {
+            assert!(poll!(turn).is_pending());
+        }
+        let began = Instant::now();
+        limit.turn(SINGLE, hour()).await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 1, "none of those who waited before it went");
+        for turn in bulk {
+            turn.await.unwrap();
+        }
+        assert_eq!(began.elapsed().as_secs(), 4);
+        assert_eq!((limit.waiting(SINGLE), limit.waiting(BULK)), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_gets_its_moment_among_single_requests_without_end() {
+        let limit = limit(9, 10);
+        let mut bulk = Box::pin(limit.turn(BULK, hour()));
+        assert!(poll!(&mut bulk).is_ready(), "nobody else is there");
+        let mut bulk = std::pin::pin!(limit.turn(BULK, hour()));
+        let mut singles = 0;
+        loop {
+            let single = limit.turn(SINGLE, hour());
+            tokio::select! {
+                biased;
+                _ = &mut bulk => break,
+                _ = single => singles += 1,
+            }
+            assert!(singles <= IN_A_ROW, "overtaken for ever");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_limits_hold_at_once_and_count_what_is_under_way() {
+        let limit = limit(1, 0);
+        let first = limit.enter(SINGLE, hour()).await.unwrap();
+        let mut second = Box::pin(limit.enter(SINGLE, hour()));
+        let mut third = Box::pin(limit.enter(SINGLE, hour()));
+        assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
+        limit.set(2, 0);
+        let second = second.await.unwrap();
+        assert!(poll!(&mut third).is_pending());
+        limit.set(1, 0);
+        drop(first);
+        assert!(poll!(&mut third).is_pending(), "one is still too many");
+        drop(second);
+        assert!(third.await.is_ok());
     }
 
     #[tokio::test]
     async fn a_pause_is_never_shortened_and_has_an_end() {
-        let limit = Limit::new(1, 0, Duration::from_secs(1));
+        let limit = limit(1, 0);
         limit.pause(Duration::from_hours(1));
         limit.pause(Duration::ZERO);
-        for busy in [limit.enter().await.err(), limit.turn().await.err()] {
+        let soon = Instant::now() + Duration::from_secs(1);
+        for busy in [limit.enter(SINGLE, soon).await.err(), limit.turn(SINGLE, soon).await.err()] {
             let Some(Busy::Paused(rest)) = busy else { panic!("{busy:?}") };
             assert!(rest > Duration::from_secs(1) && rest <= LONGEST_PAUSE);
         }
-        let patient = Limit::new(1, 0, Duration::from_hours(1));
+        let patient = self::limit(1, 0);
         patient.pause(Duration::from_millis(20));
-        assert_eq!(patient.turn().await, Ok(()));
+        assert_eq!(patient.turn(SINGLE, hour()).await, Ok(()));
     }
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use url::Url;
 
+use super::shown::Shown;
 use crate::domain::problem::Fault;
 
 /// Where a request goes.
@@ -35,6 +36,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body, serialised once: the bytes that are signed are the bytes that are sent.
     pub body: Bytes,
+    /// What of it and of its answer operators may look at.
+    pub shown: Shown,
 }
 
 /// What a signer sees and may change: the headers of one attempt.

@@ -16,15 +16,21 @@
 mod attempt;
 mod breaker;
 mod client;
+mod flow;
 mod limit;
 mod message;
+mod pool;
 mod settings;
+mod shown;
+mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
 
 pub use breaker::Circuit;
 pub use client::{Client, ClientError};
+pub use flow::Condition;
 pub use message::{Answer, Draft, Request, Sign, Target, Unsigned};
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings};
+pub use shown::Shown;
 pub use status::general_fault;

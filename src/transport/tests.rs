@@ -14,10 +14,12 @@ use url::Url;
 
 use super::*;
 use crate::domain::environment::{Clock, Entropy, Environment};
+use crate::domain::exchange::Exchange;
+use crate::domain::ids::ExchangeId;
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, ConnectionName, Fault};
 use crate::domain::units::{Size, Span};
-use crate::domain::vendor::{Attempt, Call};
+use crate::domain::vendor::{Attempt, Call, Lane};
 use crate::secret::{Redactor, Secret};
 
 /// What the vendor does with the next request, whichever connection brings it.
@@ -161,7 +163,9 @@ fn client(vendor: &Vendor, settings: &ConnectionSettings) -> Client {
 }
 
 fn call() -> Call {
-    Call { attempt: Attempt::First, request_id: "r-1".to_owned(), traceparent: Some("00-abc-def-01".to_owned()) }
+    let id = ExchangeId::parse("exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f").unwrap();
+    let exchange = Exchange::new(id, "r-1".to_owned(), Some("00-abc-def-01".to_owned()), Timestamp::UNIX_EPOCH);
+    Call { attempt: Attempt::First, lane: Lane::Single, exchange }
 }
 
 fn post(body: &'static str) -> Request {
@@ -171,6 +175,7 @@ fn post(body: &'static str) -> Request {
         target: Target::Path("/v1/things".to_owned()),
         headers: HeaderMap::new(),
         body: Bytes::from_static(body.as_bytes()),
+        shown: Shown::NOTHING,
     }
 }
 
@@ -419,7 +424,10 @@ async fn what_is_not_signed_is_not_sent_and_does_not_count_against_the_vendor() 
     let client = client(&vendor, &ConnectionSettings { breaker, ..settings() });
     let fault = client.send(post("{}"), &Refusing, &call()).await.unwrap_err();
     assert_eq!(told(&fault), (Code::VendorTimeout, Outcome::NotApplied, None));
-    assert_eq!((vendor.connections(), client.circuit(), client.in_flight()), (0, Circuit::Closed, 0));
+    assert_eq!(
+        (vendor.connections(), client.condition().circuit, client.condition().in_flight),
+        (0, Circuit::Closed, 0)
+    );
 }
 
 struct Asking(Client);
@@ -456,7 +464,7 @@ async fn an_answer_that_is_too_long_is_not_read() {
                 assert_eq!(told(&fault), (Code::VendorBadResponse, Outcome::Unknown, Some(200)));
             }
         }
-        assert_eq!(client.circuit(), Circuit::Closed);
+        assert_eq!(client.condition().circuit, Circuit::Closed);
     }
 }
 
@@ -471,7 +479,7 @@ async fn retry_after_stops_the_connection() {
         let fault = send(&client).await.unwrap_err();
         assert_eq!(told(&fault), (Code::VendorRateLimited, Outcome::NotApplied, None));
         assert!(fault.retry_after.unwrap() <= Duration::from_mins(1));
-        assert_eq!((vendor.requests().len(), client.in_flight()), (1, 0));
+        assert_eq!((vendor.requests().len(), client.condition().in_flight), (1, 0));
     }
 }
 
@@ -483,7 +491,7 @@ async fn a_failing_vendor_is_left_alone_until_one_probe_succeeds() {
     let clock = held();
     let client = client_at(&vendor.url(""), &ConnectionSettings { breaker, ..settings() }, Arc::clone(&clock));
     send(&client).await.unwrap();
-    assert_eq!(client.circuit(), Circuit::Closed);
+    assert_eq!(client.condition().circuit, Circuit::Closed);
     send(&client).await.unwrap();
     clock.forward(5);
     let fault = send(&client).await.unwrap_err();
@@ -495,7 +503,7 @@ async fn a_failing_vendor_is_left_alone_until_one_probe_succeeds() {
     assert_eq!(vendor.requests().len(), 3);
     clock.forward(15);
     send(&client).await.unwrap();
-    assert_eq!(client.circuit(), Circuit::Closed);
+    assert_eq!(client.condition().circuit, Circuit::Closed);
 }
 
 #[tokio::test]
@@ -515,13 +523,13 @@ async fn a_dropped_call_gives_everything_back() {
         async move { send(&client).await }
     });
     vendor.arrivals.recv().await.unwrap();
-    assert_eq!((client.circuit(), client.in_flight()), (Circuit::HalfOpen, 1));
+    assert_eq!((client.condition().circuit, client.condition().in_flight), (Circuit::HalfOpen, 1));
     assert_eq!(send(&client).await.unwrap_err().code, Code::VendorCircuitOpen);
     probe.abort();
     assert!(probe.await.unwrap_err().is_cancelled());
-    assert_eq!(client.in_flight(), 0);
+    assert_eq!(client.condition().in_flight, 0);
     send(&client).await.unwrap();
-    assert_eq!(client.circuit(), Circuit::Closed);
+    assert_eq!(client.condition().circuit, Circuit::Closed);
 }
 
 #[tokio::test]

@@ -61,10 +61,11 @@ impl Gateway {
             created: self.0.environment.now(),
             started: None,
             finished: None,
-            request_id: caller.request_id.clone(),
-            traceparent: caller.traceparent.clone(),
+            request_id: caller.exchange.request_id().to_owned(),
+            traceparent: caller.exchange.traceparent().map(str::to_owned),
         };
         self.0.store.open_operation(&operation).await.before_sending()?;
+        caller.exchange.set_operation(operation.id.clone());
         Ok(Reception { gateway: self.clone(), caller: caller.clone(), operation, first: None, kept: false })
     }
 

@@ -93,7 +93,7 @@ async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault
         gateway.0.store.commit(vec![Change::Operation(operation.clone())]).await.before_sending()?;
     }
     let failures = Failures::new(operation.fail_on_errors, &progress);
-    let caller = Caller::of_operation(&operation);
+    let caller = Caller::of_operation(&operation, gateway.exchange_of_operation(&operation));
     let stopped = AtomicBool::new(false);
     let work = Arc::new(Work { gateway: gateway.clone(), caller, operation, failures, stopped });
     match gateway.0.connections.get(&work.operation.connection) {

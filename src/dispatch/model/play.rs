@@ -13,10 +13,12 @@ use crate::dispatch::{
 };
 use crate::domain::assignment::{Assignment, CandidateKey, IfAssignmentExists, NewAssignment, Notify, Proctoring};
 use crate::domain::candidate::{CandidateChanges, Identity, IfCandidateExists, Name, NewCandidate, Person};
+use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{Origin, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
+use crate::domain::vendor::Lane;
 use crate::secret::Secret;
 use crate::store::{AssignmentFilter, Page};
 
@@ -63,8 +65,8 @@ pub(super) fn caller(key: Option<(&str, &str)>) -> Caller {
         client: "c".to_owned(),
         connections: Allowed::All,
         default_connection: None,
-        request_id: String::new(),
-        traceparent: None,
+        exchange: Exchange::example(),
+        lane: Lane::Single,
         key: key.map(|(scope, content)| {
             let mut bytes = [0; 32];
             bytes[..content.len().min(32)].copy_from_slice(&content.as_bytes()[..content.len().min(32)]);

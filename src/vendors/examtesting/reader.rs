@@ -9,9 +9,11 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
+use serde_json::Value;
 
 use super::error;
 use super::fields::{Fields, json, labelled, without_tags, xml};
+use crate::transport::Answer;
 
 /// In which form the answer is expected.
 #[derive(Debug, Clone)]
@@ -87,6 +89,17 @@ static CODE_FIELD: LazyLock<Regex> =
 static KNOWN_CODE: LazyLock<Regex> = LazyLock::new(|| fixed(r"\b100[1-8]\b"));
 static CODE_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})\b"));
 static CODE_ALONE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})$"));
+
+/// An answer for operators to look at, whatever its form: what it says, without the student's id.
+pub(super) fn document(answer: &Answer) -> Option<Value> {
+    Some(match Format::Auto.read(&answer.body) {
+        Reading::Success { .. } => serde_json::json!({ "status": "SUCCESS" }),
+        Reading::Refused(Refusal { code, message }) => {
+            serde_json::json!({ "status": "ERROR", "code": code, "message": message })
+        }
+        Reading::Unclear { why, text } => serde_json::json!({ "status": why, "message": text }),
+    })
+}
 
 impl Format {
     /// What the answer says.

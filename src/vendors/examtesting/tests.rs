@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::domain::candidate::{Address, IfCandidateExists, Name, PhoneKind, PhoneNumber};
 use crate::domain::environment::{Clock, Entropy};
+use crate::domain::exchange::Exchange;
 use crate::domain::outcome::Outcome;
 use crate::secret::SecretSource;
 use crate::transport::ConnectionSettings;
@@ -105,7 +106,7 @@ fn is_whole(seen: &[u8]) -> bool {
 }
 
 fn call(attempt: Attempt) -> Call {
-    Call { attempt, request_id: "r".to_owned(), traceparent: None }
+    Call { attempt, lane: crate::domain::vendor::Lane::Single, exchange: Exchange::example() }
 }
 
 fn full() -> Person {

@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 use url::form_urlencoded;
 
+use super::reader;
 use crate::domain::candidate::{Address, Name, Person, PhoneKind};
 use crate::secret::Secret;
-use crate::transport::{Request, Target};
+use crate::transport::{Request, Shown, Target};
 
 /// Where the parameters travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -139,6 +140,13 @@ pub(super) fn refusal(value: &str) -> Option<String> {
     }
 }
 
+/// Neither the student's id nor anything about the person.
+const SHOWN: Shown = Shown {
+    members: &["action", "groupName", "Status", "status", "code", "message"],
+    within: &[],
+    document: reader::document,
+};
+
 /// The request for these parameters, UTF-8 and percent-encoded; `action` is always in the query.
 pub(super) fn request(
     operation: &'static str,
@@ -159,6 +167,7 @@ pub(super) fn request(
         target: Target::Path(["/ManageCandidate.aspx?", &query].concat()),
         headers,
         body: Bytes::from(encoded(in_body)),
+        shown: SHOWN,
     }
 }
 

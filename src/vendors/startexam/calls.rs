@@ -17,7 +17,37 @@ use crate::domain::capability::{Operation, Repeat};
 use crate::domain::outcome::Warning;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Applied, Attempt, Booked, Booking, Call, Vendor};
-use crate::transport::{Answer, Request, Target};
+use crate::transport::{Answer, Request, Shown, Target};
+
+/// No id: an employee's is the caller's word for a person, a participant's opens the exam.
+const SHOWN: Shown = Shown {
+    members: &[
+        "profileId",
+        "status",
+        "center",
+        "validFrom",
+        "validTill",
+        "proctoring",
+        "doNotCreateIfExist",
+        "tests",
+        "programId",
+        "programExternalId",
+        "moduleTestsScope",
+        "moduleTests",
+        "employeesRegistered",
+        "attemptsRegistered",
+        "employeesUnregistered",
+        "attemptsUnregistered",
+        "totalEmployeesInProgram",
+        "message",
+        "Message",
+        "error",
+        "errors",
+        "code",
+    ],
+    within: &["employees"],
+    document: |_| None,
+};
 
 impl StartExam {
     /// Adds or updates employees. The answer's shape is undocumented, so nothing is read from it; only a web page is no
@@ -158,7 +188,7 @@ impl StartExam {
         if method == Method::POST {
             headers.insert(CONTENT_TYPE, JSON);
         }
-        let request = Request { operation, method, target: Target::Path(path.to_owned()), headers, body };
+        let request = Request { operation, method, target: Target::Path(path.to_owned()), headers, body, shown: SHOWN };
         let mut answer = self.client.send(request.clone(), &self.signer, call).await?;
         if error::is_date_refusal(&answer) {
             answer = self.client.send(request, &self.signer, call).await?;

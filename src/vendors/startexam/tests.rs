@@ -12,8 +12,9 @@ use super::{Settings, connect};
 use crate::domain::assignment::{IfAssignmentExists, Notify, Proctoring};
 use crate::domain::candidate::{Name, Person};
 use crate::domain::environment::{Clock, Entropy, Environment};
+use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::vendor::{Attempt, Booking, Call, KnownCandidate, Registration, Vendor, VendorKey};
+use crate::domain::vendor::{Attempt, Booking, Call, KnownCandidate, Lane, Registration, Vendor, VendorKey};
 use crate::secret::{Secret, SecretSource};
 use crate::transport::ConnectionSettings;
 use crate::vendors::{SettingFault, Setup};
@@ -104,7 +105,7 @@ fn fixture(text: &str) -> Value {
 }
 
 fn call(attempt: Attempt) -> Call {
-    Call { attempt, request_id: "test".to_owned(), traceparent: None }
+    Call { attempt, lane: Lane::Single, exchange: Exchange::example() }
 }
 
 fn person(external_id: &str) -> Person {

@@ -20,7 +20,7 @@ use crate::domain::problem::{Code, Fault};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Applied, Attempt, Booked, Booking, Call, Registered, Registration, Row, VendorKey};
 use crate::secret::Secret;
-use crate::transport::{Answer, Request, Target};
+use crate::transport::{Answer, Request, Shown, Target};
 
 const REGISTER: &str = "/api/v1/bulkCandidateRegister";
 const ASSIGN: &str = "/api/v1/assignTest";
@@ -36,6 +36,28 @@ struct Exchanged {
     reply: Reply,
     masks: Vec<Secret>,
 }
+
+/// No id, no token, nothing about the person.
+const SHOWN: Shown = Shown {
+    members: &[
+        "testId",
+        "isMailEnable",
+        "isPasswordSkip",
+        "courseName",
+        "success",
+        "Success",
+        "status",
+        "statusCode",
+        "code",
+        "error",
+        "errors",
+        "errorCode",
+        "msg",
+        "message",
+    ],
+    within: &["data"],
+    document: |_| None,
+};
 
 impl ThinkExam {
     /// Registers people, or enters known ones in another group.
@@ -201,7 +223,7 @@ impl ThinkExam {
 fn request(operation: &'static str, path: &str, body: Bytes) -> Request {
     let json = HeaderValue::from_static("application/json");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json)]);
-    Request { operation, method: Method::POST, target: Target::Path(path.to_owned()), headers, body }
+    Request { operation, method: Method::POST, target: Target::Path(path.to_owned()), headers, body, shown: SHOWN }
 }
 
 /// Rows that would be taken for an earlier one of the same call. The gateway sends no such call; if it ever did, the

@@ -26,7 +26,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::Call;
 use crate::secret::Secret;
-use crate::transport::{Answer, Client, Draft, Request, Sign, Target, Unsigned};
+use crate::transport::{Answer, Client, Draft, Request, Shown, Sign, Target, Unsigned};
 
 const OPERATION: &str = "signature";
 
@@ -224,6 +224,8 @@ impl Recipe {
             target: Target::Url(self.url.clone()),
             headers,
             body: Bytes::from(body),
+            // Key, secret and signature are all there is to it.
+            shown: Shown::NOTHING,
         })
     }
 

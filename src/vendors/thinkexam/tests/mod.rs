@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use super::{Settings, connect};
 use crate::domain::candidate::{IfCandidateExists, Name, NewCandidate, Person};
 use crate::domain::environment::{Clock, Entropy, Environment};
+use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::vendor::{Attempt, Booking, Call, Registration, VendorKey};
+use crate::domain::vendor::{Attempt, Booking, Call, Lane, Registration, VendorKey};
 use crate::secret::{Secret, SecretSource};
 use crate::transport::ConnectionSettings;
 use crate::vendors::{Connected, SettingFault, Setup};
@@ -96,7 +97,7 @@ fn unlimited() -> ConnectionSettings {
 }
 
 fn call(attempt: Attempt) -> Call {
-    Call { attempt, request_id: "req-1".to_owned(), traceparent: None }
+    Call { attempt, lane: Lane::Single, exchange: Exchange::example() }
 }
 
 fn first() -> Call {

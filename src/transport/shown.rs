@@ -1,0 +1,301 @@
+//! What of a vendor call may be kept for operators to look at: only what an adapter's allow-list names.
+//!
+//! Of a JSON document or a form the listed members are kept with their values, everything else is counted and left out. Of
+//! any other text nothing is kept but its length. What is kept is freed of configured secrets, of everything the request
+//! itself said about a person (vendors quote it back in their messages) and of anything like an e-mail address.
+
+use std::sync::LazyLock;
+
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER, SERVER};
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use super::message::Answer;
+use crate::domain::text::shown;
+use crate::secret::{MASK, Redactor};
+
+/// Elements of a list that are kept.
+const FIRST: usize = 3;
+/// Characters of a text that are kept.
+const CHARACTERS: usize = 300;
+/// Levels that are followed.
+const DEPTH: usize = 8;
+/// Bodies longer than this are not looked into.
+const LONGEST: usize = 256 * 1024;
+
+/// An adapter's allow-list.
+#[derive(Clone, Copy)]
+pub struct Shown {
+    /// Members whose values may be kept, wherever they stand. Never a name, an address, a credential, or an id that opens
+    /// something.
+    pub members: &'static [&'static str],
+    /// Members that are only looked into.
+    pub within: &'static [&'static str],
+    /// Turns an answer into a document, where it is not JSON.
+    pub document: fn(&Answer) -> Option<Value>,
+}
+
+impl Shown {
+    /// Nothing of bodies.
+    pub const NOTHING: Self = Self { members: &[], within: &[], document: |_| None };
+
+    /// What may be kept of a request.
+    pub(super) fn of_request(&self, sent: &Sent<'_>, secrets: &Redactor) -> Option<String> {
+        let tree = match sent.tree() {
+            None if sent.body.is_empty() => return None,
+            None => size(sent.body),
+            // It does not quote itself; only its listed members are kept.
+            Some(tree) => self.kept(&tree, &Quoted { secrets, sent: None }, (0, false)),
+        };
+        Some(tree.to_string())
+    }
+
+    /// What may be kept of an answer to this request.
+    pub(super) fn of_answer(&self, sent: &Sent<'_>, answer: &Answer, secrets: &Redactor) -> Option<String> {
+        if answer.body.is_empty() {
+            return None;
+        }
+        let tree = (self.document)(answer).or_else(|| tree(&answer.headers, &answer.body));
+        let quoted = Quoted { secrets, sent: Some(sent) };
+        Some(tree.map_or_else(|| size(&answer.body), |tree| self.kept(&tree, &quoted, (0, false))).to_string())
+    }
+
+    /// `named`: whether a listed member holds it.
+    fn kept(&self, value: &Value, quoted: &Quoted<'_>, (depth, named): (usize, bool)) -> Value {
+        if depth > DEPTH {
+            return Value::from("…");
+        }
+        match value {
+            Value::Object(members) => {
+                let mut kept = Map::new();
+                for (name, value) in members {
+                    let named = self.members.contains(&name.as_str());
+                    if named || self.within.contains(&name.as_str()) {
+                        kept.insert(name.clone(), self.kept(value, quoted, (depth + 1, named)));
+                    }
+                }
+                left_out(&mut kept, members.len());
+                Value::Object(kept)
+            }
+            Value::Array(elements) => {
+                let mut kept: Vec<Value> =
+                    elements.iter().take(FIRST).map(|element| self.kept(element, quoted, (depth + 1, named))).collect();
+                if elements.len() > FIRST {
+                    kept.push(format!("… {} more", elements.len() - FIRST).into());
+                }
+                Value::Array(kept)
+            }
+            Value::String(_) | Value::Number(_) if !named => Value::from("…"),
+            Value::String(text) => quoted.freed(text, self.members).into(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        }
+    }
+}
+
+/// How many members were left out, told under a name no vendor uses.
+fn left_out(kept: &mut Map<String, Value>, all: usize) {
+    let missing = all - kept.len();
+    if missing > 0 {
+        kept.insert("…".to_owned(), format!("{missing} not shown").into());
+    }
+}
+
+fn size(body: &[u8]) -> Value {
+    serde_json::json!({ "bytes": body.len() })
+}
+
+/// The document in a body: JSON, or a form as an object.
+fn tree(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
+    if body.len() > LONGEST {
+        return None;
+    }
+    if headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form")) {
+        return Some(form(body));
+    }
+    serde_json::from_slice(body).ok().filter(|tree: &Value| tree.is_object() || tree.is_array())
+}
+
+fn form(text: &[u8]) -> Value {
+    url::form_urlencoded::parse(text)
+        .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
+        .collect()
+}
+
+/// A request as it went out.
+pub(super) struct Sent<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) query: Option<&'a str>,
+    pub(super) body: &'a [u8],
+}
+
+impl Sent<'_> {
+    /// What it says: its body, or its query where it has none.
+    fn tree(&self) -> Option<Value> {
+        match self.query {
+            Some(query) if self.body.is_empty() => Some(form(query.as_bytes())),
+            None if self.body.is_empty() => None,
+            _ => tree(self.headers, self.body),
+        }
+    }
+}
+
+/// What a vendor may quote back and nobody shall see.
+struct Quoted<'a> {
+    secrets: &'a Redactor,
+    sent: Option<&'a Sent<'a>>,
+}
+
+impl Quoted<'_> {
+    fn freed(&self, text: &str, listed: &[&str]) -> String {
+        let mut text = self.secrets.mask(text);
+        if let Some(sent) = self.sent {
+            let mut said = Vec::new();
+            match sent.tree() {
+                Some(tree) => texts(&tree, listed, &mut said),
+                // Nobody knows what it said, so nothing that may quote it is kept.
+                None if !sent.body.is_empty() => return MASK.to_owned(),
+                None => {}
+            }
+            said.sort_by_key(|text| std::cmp::Reverse(text.len()));
+            for said in said {
+                text = masked(&text, &said);
+            }
+        }
+        shown(&EMAIL.replace_all(&text, MASK), CHARACTERS)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a constant expression; a unit test uses it")]
+static EMAIL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"[^\s@<>()\x22',;:]+@[^\s@<>()\x22',;:]+").expect("a valid expression"));
+
+/// Every text in the tree that is not a listed member's own, in the spellings of a quotation.
+fn texts(tree: &Value, listed: &[&str], found: &mut Vec<String>) {
+    match tree {
+        Value::String(text) => {
+            found.push(text.clone());
+            // A message may quote one part of a name.
+            found.extend(text.split_whitespace().filter(|word| *word != text).map(str::to_owned));
+        }
+        Value::Number(number) => found.push(number.to_string()),
+        Value::Array(elements) => elements.iter().for_each(|element| texts(element, listed, found)),
+        Value::Object(members) => {
+            for (name, value) in members {
+                if !listed.contains(&name.as_str()) || value.is_object() || value.is_array() {
+                    texts(value, listed, found);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// The text without what was said, upper and lower case alike; short words only where they stand alone.
+fn masked(text: &str, said: &str) -> String {
+    if said.chars().count() < 2 {
+        return text.to_owned();
+    }
+    let word = said.chars().count() < 4;
+    let (lower, needle) = (text.to_lowercase(), said.to_lowercase());
+    // Where changing case changes lengths, positions in the two differ: then only the spelling as it is counts.
+    let (lower, needle) = if lower.len() == text.len() { (lower, needle) } else { (text.to_owned(), said.to_owned()) };
+    let (mut freed, mut from) = (String::with_capacity(text.len()), 0);
+    while let Some(at) = lower.get(from..).and_then(|rest| rest.find(&needle)).map(|at| at + from) {
+        let end = at + needle.len();
+        let alone = !lower[..at].chars().next_back().is_some_and(char::is_alphanumeric)
+            && !lower[end..].chars().next().is_some_and(char::is_alphanumeric);
+        let (Some(before), true) = (text.get(from..at), text.is_char_boundary(end)) else { break };
+        freed.push_str(before);
+        freed.push_str(if alone || !word { MASK } else { &text[at..end] });
+        from = end;
+    }
+    freed.push_str(text.get(from..).unwrap_or_default());
+    freed
+}
+
+/// The headers of an answer that tell something about the vendor and nothing about a person.
+pub(super) fn headers(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    const KEPT: [(&str, HeaderName); 5] = [
+        ("date", DATE),
+        ("server", SERVER),
+        ("content-type", CONTENT_TYPE),
+        ("content-length", CONTENT_LENGTH),
+        ("retry-after", RETRY_AFTER),
+    ];
+    let value = |name: &HeaderName| headers.get(name)?.to_str().ok().map(|text| shown(text, 100));
+    KEPT.iter().filter_map(|(name, header)| Some((*name, value(header)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderValue, StatusCode};
+
+    use super::*;
+    use crate::secret::Secret;
+
+    const LIST: Shown = Shown { members: &["message", "status", "testId"], within: &["rows"], document: |_| None };
+
+    fn json() -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+    }
+
+    fn answer(body: &str) -> Answer {
+        Answer { status: StatusCode::OK, headers: json(), body: Bytes::from(body.to_owned()) }
+    }
+
+    fn of_answer(body: &str, said: &str) -> String {
+        let secrets = Redactor::new([&Secret::new("key-of-the-account")]);
+        let sent = Sent { headers: &json(), query: None, body: body.as_bytes() };
+        LIST.of_answer(&sent, &answer(said), &secrets).unwrap()
+    }
+
+    fn of_request(headers: &HeaderMap, query: Option<&str>, body: &str) -> Option<String> {
+        LIST.of_request(&Sent { headers, query, body: body.as_bytes() }, &Redactor::default())
+    }
+
+    #[test]
+    fn only_what_is_listed_is_kept() {
+        let sent = r#"{"testId":"7","email":"ada@example.org","rows":[{"name":"Ada","status":"active"},1,2,3,4]}"#;
+        let kept = of_request(&json(), None, sent).unwrap();
+        assert_eq!(
+            kept,
+            r#"{"rows":[{"status":"active","…":"1 not shown"},"…","…","… 2 more"],"testId":"7","…":"1 not shown"}"#
+        );
+        let form =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))]);
+        let text = "status=True&firstname=Ada";
+        for kept in [of_request(&form, None, text), of_request(&form, Some(text), "")] {
+            assert_eq!(kept.as_deref(), Some(r#"{"status":"True","…":"1 not shown"}"#));
+        }
+        assert_eq!(of_request(&form, None, ""), None);
+    }
+
+    #[test]
+    fn what_a_message_quotes_back_is_masked() {
+        let sent = r#"{"email":"Ada@Example.org","name":"Ada Lovelace","n":12345,"testId":"t-100","short":"Li"}"#;
+        let said = r#"{"message":"ada@example.org (ADA, Lovelace, 12345) may not take t-100; Li is not in Lisbon; key-of-the-account; other@mail.example"}"#;
+        assert_eq!(
+            of_answer(sent, said),
+            r#"{"message":"*** (***, ***, ***) may not take t-100; *** is not in Lisbon; ***; ***"}"#
+        );
+    }
+
+    #[test]
+    fn what_is_no_document_is_not_kept() {
+        assert_eq!(of_answer("{}", "<html>Ada</html>"), r#"{"bytes":16}"#);
+        assert_eq!(of_answer("{}", "\"Ada\""), r#"{"bytes":5}"#);
+        assert_eq!(of_answer("unreadable", r#"{"message":"Ada"}"#), r#"{"message":"***"}"#);
+        let deep = "[".repeat(50) + &"]".repeat(50);
+        assert!(of_answer("{}", &deep).contains('…'));
+        assert_eq!(of_answer("{}", r#"["Ada",1,true]"#), r#"["…","…",true]"#);
+    }
+
+    #[test]
+    fn of_headers_a_few_are_kept() {
+        let mut all = json();
+        all.insert("set-cookie", HeaderValue::from_static("session=1"));
+        assert_eq!(headers(&all), [("content-type", "application/json".to_owned())]);
+    }
+}
