@@ -248,6 +248,7 @@ impl Exchange {
 impl Exchange {
     /// An exchange for tests.
     #[expect(clippy::missing_panics_doc, reason = "a constant of the right form")]
+    #[must_use]
     pub fn example() -> Self {
         let id = ExchangeId::parse("exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f").unwrap();
         Self::new(id, "req_1".to_owned(), None, Timestamp::UNIX_EPOCH)

@@ -18,6 +18,7 @@ mod docs;
 mod dto;
 mod edge;
 mod events;
+mod exchanges;
 mod guard;
 mod idempotency;
 mod input;

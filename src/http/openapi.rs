@@ -18,13 +18,14 @@ use crate::domain::problem::Code;
 
 const DESCRIPTION: &str = include_str!("description.md");
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("Candidates", "People registered at a connection."),
     ("Assignments", "Candidates booked for assessments."),
     ("Programs", "Employees of vendor-side programs."),
     ("Operations", "Pieces of work with many rows: bulks, and changes of programs."),
     ("Catalogue", "What can be ordered, and what each vendor can do."),
     ("Connections", "The configured accounts at vendors."),
+    ("Exchanges", "The last requests, and what the vendors really said."),
     ("Service", "The gateway itself. Needs no credentials."),
 ];
 

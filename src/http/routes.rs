@@ -15,7 +15,8 @@ use super::openapi_parts::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE,
 use super::problem::Refused;
 use super::state::{App, Face};
 use super::{
-    assignments, bulk, candidates, catalogue, docs, edge, events, meta, openapi, openapi_3_0, operations, programs,
+    assignments, bulk, candidates, catalogue, docs, edge, events, exchanges, meta, openapi, openapi_3_0, operations,
+    programs,
 };
 use crate::domain::problem::Code;
 use crate::domain::scope::Scope;
@@ -67,7 +68,7 @@ fn operation_routes() -> Vec<UtoipaMethodRouter<App>> {
 }
 
 fn catalogue_routes() -> Vec<UtoipaMethodRouter<App>> {
-    use Scope::{CatalogueRead, ConnectionsCheck};
+    use Scope::{CatalogueRead, ConnectionsCheck, ExchangesRead};
     let connection: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
     vec![
         guarded(CatalogueRead, &[], routes!(catalogue::assessments)),
@@ -77,6 +78,8 @@ fn catalogue_routes() -> Vec<UtoipaMethodRouter<App>> {
         guarded(CatalogueRead, &[], routes!(catalogue::connections)),
         guarded(CatalogueRead, &[connection], routes!(catalogue::connection)),
         guarded(ConnectionsCheck, &[connection], routes!(catalogue::check)),
+        guarded(ExchangesRead, &[], routes!(exchanges::list)),
+        guarded(ExchangesRead, &[&[Code::NotFound]], routes!(exchanges::read)),
     ]
 }
 

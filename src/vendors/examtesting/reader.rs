@@ -91,14 +91,14 @@ static CODE_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_
 static CODE_ALONE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})$"));
 
 /// An answer for operators to look at, whatever its form: what it says, without the student's id.
-pub(super) fn document(answer: &Answer) -> Option<Value> {
-    Some(match Format::Auto.read(&answer.body) {
+pub(super) fn document(answer: &Answer) -> Value {
+    match Format::Auto.read(&answer.body) {
         Reading::Success { .. } => serde_json::json!({ "status": "SUCCESS" }),
         Reading::Refused(Refusal { code, message }) => {
             serde_json::json!({ "status": "ERROR", "code": code, "message": message })
         }
         Reading::Unclear { why, text } => serde_json::json!({ "status": why, "message": text }),
-    })
+    }
 }
 
 impl Format {

@@ -144,7 +144,7 @@ pub(super) fn refusal(value: &str) -> Option<String> {
 const SHOWN: Shown = Shown {
     members: &["action", "groupName", "Status", "status", "code", "message"],
     within: &[],
-    document: reader::document,
+    document: Some(reader::document),
 };
 
 /// The request for these parameters, UTF-8 and percent-encoded; `action` is always in the query.

@@ -46,7 +46,7 @@ const SHOWN: Shown = Shown {
         "code",
     ],
     within: &["employees"],
-    document: |_| None,
+    document: None,
 };
 
 impl StartExam {

@@ -56,7 +56,7 @@ const SHOWN: Shown = Shown {
         "message",
     ],
     within: &["data"],
-    document: |_| None,
+    document: None,
 };
 
 impl ThinkExam {

@@ -1,0 +1,240 @@
+//! Exchanges: what callers asked lately, and what the vendors really said.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::common::Moment;
+use crate::domain::exchange::{About, Answered, Cause, ExchangeView, VendorCall};
+
+/// One request with the vendor calls it led to. Redacted: of what was sent and answered only members on each vendor's
+/// allow-list are shown, never a name, an address, a credential or a launch link.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(exchange_example))]
+pub struct Exchange {
+    /// Its identifier; `instance` of a problem names it.
+    pub id: String,
+    /// Why there was one.
+    pub cause: ExchangeCause,
+    /// The request's id, as in the logs.
+    pub request_id: String,
+    /// W3C `traceparent` the caller sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Moment,
+    /// The client that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The verb of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The route of the request; never the path, which may name a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// The resource that was settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The operation it began, or whose rows were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Status of the answer, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Code of the problem that was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// From the request's headers to the answer's, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// How much time went by at vendors, waiting for their limits included, in milliseconds; calls at the same time count
+    /// once.
+    pub vendor_ms: u64,
+    /// The vendor calls, oldest first.
+    pub calls: Vec<ExchangeCall>,
+    /// Further calls that are not shown: of many the latest are kept, and those that went wrong.
+    pub calls_left_out: u64,
+}
+
+/// Why there is an exchange.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExchangeCause {
+    /// A client asked.
+    Request,
+    /// An operation went on whose request came to another instance, or before a restart.
+    Operation,
+    /// An unknown write was settled in the background.
+    Settling,
+}
+
+/// One attempt at a vendor, or one that was turned away before it left.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExchangeCall {
+    /// The connection.
+    pub connection: String,
+    /// The kind of vendor.
+    pub vendor: String,
+    /// What was done, in the gateway's word.
+    pub operation: &'static str,
+    /// Whether it was made to learn what became of an earlier one.
+    pub settling: bool,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Moment,
+    /// How long it waited for the connection's limits, in milliseconds.
+    pub waited_ms: u64,
+    /// From its signing to the end of the answer, in milliseconds.
+    pub duration_ms: u64,
+    /// The verb.
+    pub method: String,
+    /// Scheme, host and path; never the query.
+    pub address: String,
+    /// `answered`, or the code of the problem that ended it.
+    pub ended: &'static str,
+    /// What ended it, in a sentence, where it was not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Status of the vendor's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What may be shown of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Value>,
+    /// What may be shown of the answer's headers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<&'static str, String>,
+    /// What may be shown of the answer's body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Value>,
+}
+
+/// The exchanges, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(exchange_list_example))]
+pub struct ExchangeList {
+    /// This part of the list.
+    pub items: Vec<Exchange>,
+    /// Gives the next part as `cursor`; `null` at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+impl From<ExchangeView> for Exchange {
+    fn from(view: ExchangeView) -> Self {
+        let ExchangeView {
+            id,
+            request_id,
+            traceparent,
+            started,
+            about,
+            operation,
+            answer,
+            vendor_time,
+            calls,
+            left_out,
+        } = view;
+        let (cause, client, method, route, resource) = match about.map(|About { tenant: _, cause }| cause) {
+            Some(Cause::Settling { resource }) => (ExchangeCause::Settling, None, None, None, Some(resource)),
+            Some(Cause::Request { client, method, route }) => {
+                (ExchangeCause::Request, Some(client), Some(method), Some(route), None)
+            }
+            Some(Cause::Operation) | None => (ExchangeCause::Operation, None, None, None, None),
+        };
+        let (status, code, took) = match answer {
+            Some(Answered { status, code, took }) => (Some(status), code, Some(millis(took))),
+            None => (None, None, None),
+        };
+        Self {
+            id: id.into(),
+            cause,
+            request_id,
+            traceparent,
+            started_at: started.into(),
+            client,
+            method,
+            route,
+            resource,
+            operation: operation.map(Into::into),
+            status,
+            code,
+            duration_ms: took,
+            vendor_ms: millis(vendor_time),
+            calls: calls.into_iter().map(Into::into).collect(),
+            calls_left_out: left_out,
+        }
+    }
+}
+
+impl From<VendorCall> for ExchangeCall {
+    fn from(call: VendorCall) -> Self {
+        let VendorCall {
+            connection,
+            vendor,
+            operation,
+            settling,
+            started,
+            waited,
+            took,
+            method,
+            address,
+            ended,
+            detail,
+            status,
+            request,
+            headers,
+            answer,
+        } = call;
+        let tree = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
+        Self {
+            connection,
+            vendor,
+            operation,
+            settling,
+            started_at: started.into(),
+            waited_ms: millis(waited),
+            duration_ms: millis(took),
+            method,
+            address,
+            ended,
+            detail,
+            status,
+            request: tree(request),
+            headers: headers.into_iter().collect(),
+            answer: tree(answer),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn exchange_example() -> Value {
+    json!({
+        "id": "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f", "cause": "request",
+        "requestId": "req_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f", "startedAt": "2026-11-25T09:30:21.024Z", "client": "lms",
+        "method": "POST", "route": "/assignments", "status": 422, "code": "invalid_reference", "durationMs": 143,
+        "vendorMs": 139, "callsLeftOut": 0,
+        "calls": [{
+            "connection": "startexam-main", "vendor": "startexam", "operation": "assignments.create", "settling": false,
+            "startedAt": "2026-11-25T09:30:21.027Z", "waitedMs": 0, "durationMs": 139, "method": "POST",
+            "address": "https://api.startexam.com/v2/employees-participants", "ended": "answered", "status": 404,
+            "request": { "center": "mycenter", "doNotCreateIfExist": true, "employees": [{ "…": "1 not shown" }],
+                         "tests": ["fa19e351-36d0-49c0-be92-66d640b17878"] },
+            "headers": { "content-type": "application/json", "date": "Wed, 25 Nov 2026 09:30:21 GMT" },
+            "answer": { "message": "Test not found" },
+        }],
+    })
+}
+
+fn exchange_list_example() -> Value {
+    json!({ "items": [exchange_example()], "nextCursor": null })
+}
