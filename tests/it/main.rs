@@ -16,6 +16,7 @@ mod commands;
 mod configuration;
 mod conformance;
 mod demo;
+mod deployment;
 mod forms;
 mod hostile;
 mod http;
