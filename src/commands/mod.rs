@@ -17,6 +17,7 @@ mod logging;
 mod openapi;
 mod probe;
 mod process;
+mod reload;
 mod sandbox;
 mod serve;
 mod settings;

@@ -1,7 +1,7 @@
 //! `serve`: the gateway.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,22 +10,27 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::Stop;
+use super::reload::{InForce, Reloader};
+use super::signals::{Hangup, Stop};
 use super::{Failure, Process, logging, runtime, say, settings, store};
 use crate::config::{Config, Prepared};
 use crate::dispatch::Gateway;
 use crate::domain::units::Span;
-use crate::http::{self, Face, Limits};
+use crate::http::{self, Face, Limits, Terms};
 use crate::meter;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How long what still runs on a thread of its own may take at the end.
+const LAST: Duration = Duration::from_secs(5);
+
 /// Run the gateway until SIGTERM or SIGINT.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
                         examgate serve\n\nThe first SIGTERM or SIGINT takes no new requests and waits for those under \
-                        way (server.shutdown_grace); the second ends the process at once. RUST_LOG sets what is \
+                        way (server.shutdown_grace); the second ends the process at once. SIGHUP has the \
+                        configuration read again. RUST_LOG sets what is \
                         logged.")]
 pub(super) struct Options {
     /// The configuration file
@@ -39,13 +44,24 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     logging::start(process)?;
-    let prepared = settings::prepared(options.config.as_deref(), process)?;
-    runtime()?.block_on(serve(prepared, process))
+    let runtime = runtime()?;
+    let hangup = {
+        // Before the configuration is read: what changes it meanwhile is then read after the start.
+        let _within = runtime.enter();
+        Hangup::listen()?
+    };
+    let file = options.config.as_deref();
+    let prepared = settings::prepared(file, process)?;
+    let served = runtime.block_on(serve(prepared, (file, hangup), process));
+    // A secret's file system that never answers a reload must not keep the process.
+    runtime.shutdown_timeout(LAST);
+    served
 }
 
-async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
+async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let Prepared { config, parts, store } = prepared;
+    let in_force = InForce::new(&config, &store);
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
     }
@@ -64,12 +80,15 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
+    let terms = Terms::of(&face);
+    let reloader = Reloader::new(file, process, gateway.clone(), terms.clone(), in_force);
 
     let ended = CancellationToken::new();
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
     announce(&public)?;
     let callers = CancellationToken::new();
-    let serving = http::serve(public, http::router(&face), callers.clone().cancelled_owned(), grace);
+    let reloading = tokio::spawn(callers.clone().run_until_cancelled_owned(reloader.run(hangup)));
+    let serving = http::serve(public, http::router_under(&face, &terms), callers.clone().cancelled_owned(), grace);
     let stopping = async {
         let lost = tokio::select! {
             () = stop.asked() => false,
@@ -82,6 +101,9 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         lost
     };
     let ((), lost) = tokio::join!(serving, stopping);
+    if let Err(error) = reloading.await {
+        tracing::error!(panicked = error.is_panic(), "the configuration was not read again any more");
+    }
     // Operators see the end: their listener goes last.
     ended.cancel();
     if let Some(operators) = operators {

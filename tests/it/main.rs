@@ -29,6 +29,7 @@ mod operations;
 mod problems;
 mod programs;
 mod redaction;
+mod reload;
 mod replicas;
 mod requests;
 mod retention;

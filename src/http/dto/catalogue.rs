@@ -57,16 +57,16 @@ list!(ProgramList, Program, program_list_example, "The programs that employees c
 list!(VendorList, Vendor, vendor_list_example, "Every kind of exam vendor there is.");
 list!(ConnectionList, Connection, connection_list_example, "The connections the client may use.");
 
-impl From<&CatalogueEntry> for Assessment {
-    fn from(entry: &CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+impl From<CatalogueEntry> for Assessment {
+    fn from(entry: CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry;
         Self { id, name, connection, reference }
     }
 }
 
-impl From<&CatalogueEntry> for Program {
-    fn from(entry: &CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+impl From<CatalogueEntry> for Program {
+    fn from(entry: CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry;
         Self { id, name, connection, reference }
     }
 }
@@ -139,7 +139,7 @@ impl From<crate::domain::capability::Repeat> for VendorRepeat {
 
 impl From<&'static Descriptor> for Vendor {
     fn from(descriptor: &'static Descriptor) -> Self {
-        let Descriptor { kind, name, documentation, by_email: _, capabilities } = descriptor;
+        let Descriptor { kind, name, documentation, by_email: _, clock_tolerance: _, capabilities } = descriptor;
         Self { vendor: kind, name, documentation, operations: capabilities.iter().map(Into::into).collect() }
     }
 }

@@ -26,6 +26,8 @@ pub fn key(client: &str) -> String {
 pub struct Gateway {
     pub address: SocketAddr,
     pub folder: TempDir,
+    /// What the process wrote before it said where it listens.
+    early: String,
     /// Everything the process wrote so far.
     lines: mpsc::UnboundedReceiver<String>,
     process: Child,
@@ -170,7 +172,7 @@ impl Gateway {
             }
             let _ = writeln!(seen, "{line}");
         };
-        Self { address, folder, lines, process }
+        Self { address, folder, early: seen, lines, process }
     }
 
     /// Sends the process a signal, by its name.
@@ -218,6 +220,31 @@ impl Gateway {
             let _ = writeln!(text, "{line}");
         }
         (self.folder, text)
+    }
+
+    /// Where operators reach it, if that is configured.
+    pub async fn operators(&mut self) -> SocketAddr {
+        let ready = "ready for operators";
+        let early = self.early.lines().find(|line| line.contains(ready)).map(str::to_owned);
+        let line = match early {
+            Some(line) => line,
+            None => self.heard(ready).await,
+        };
+        let line: Value = line.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a line of JSON");
+        line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
+    }
+
+    /// Waits until the process writes a line with these words; everything it wrote since it was last asked, up to that line.
+    pub async fn heard(&mut self, words: &str) -> String {
+        let mut text = String::new();
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+            let Ok(Some(line)) = line else { panic!("the program never wrote {words:?}:\n{text}") };
+            let _ = writeln!(text, "{line}");
+            if line.contains(words) {
+                return text;
+            }
+        }
     }
 
     /// Everything the process has written up to now.
