@@ -145,6 +145,15 @@ fn the_configuration_for_kubernetes_is_accepted_with_the_files_of_its_secret() {
 }
 
 #[test]
+fn image_and_manifests_name_this_version_and_its_compiler() {
+    let image = read("Dockerfile");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(one("(?m)^ARG VERSION=(.+)$", &image), version);
+    assert_eq!(one("newTag: (.+)", &read("deploy/kubernetes/kustomization.yaml")), version);
+    assert_eq!(one("(?m)^FROM rust:([0-9.]+)-", &image), env!("CARGO_PKG_RUST_VERSION"));
+}
+
+#[test]
 fn whoever_stops_a_replica_waits_longer_than_it_needs() {
     let default = read("src/config/default.toml");
     let grace = number(r#"(?m)^shutdown_grace = "([0-9]+)s""#, &default);
