@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::doctor::{Examination, examine};
 use super::lease::Lease;
 use super::{Caller, Gateway, call};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
@@ -43,6 +44,17 @@ pub enum ConnectionStatus {
     Unchecked,
 }
 
+/// Whether calls go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitState {
+    /// They do.
+    Closed,
+    /// Not before the cool-down is over.
+    Open,
+    /// One call probes.
+    HalfOpen,
+}
+
 /// A connection as it is shown: never a secret, never an address with one.
 #[derive(Debug, Clone)]
 pub struct ConnectionView {
@@ -56,6 +68,14 @@ pub struct ConnectionView {
     pub detail: String,
     /// When that was seen.
     pub since: Option<Timestamp>,
+    /// Its circuit breaker.
+    pub circuit: CircuitState,
+    /// Calls at the vendor now.
+    pub in_flight: usize,
+    /// Calls that wait for its limits.
+    pub waiting: usize,
+    /// How far the vendor's clock was ahead by its last answer, in seconds.
+    pub clock_ahead: Option<i64>,
 }
 
 /// A connection at work.
@@ -64,7 +84,7 @@ pub(super) struct Connection {
     connected: Connected,
     settings: ConnectionSettings,
     likeness: Likeness,
-    condition: Mutex<Seen>,
+    seen: Mutex<Seen>,
     /// Places for the calls of operations. One fewer than the vendor has, so that a single request never waits for a bulk
     /// to end; handed out first come, first served, so that operations take turns.
     bulk: Arc<Semaphore>,
@@ -102,12 +122,9 @@ impl Connection {
 
     fn over(name: String, setup: ConnectionSetup, bulk: Arc<Semaphore>) -> Self {
         let ConnectionSetup { connected, settings, likeness } = setup;
-        let condition = Seen {
-            status: ConnectionStatus::Unchecked,
-            detail: "Nothing was called yet.".to_owned(),
-            since: None,
-        };
-        Self { name, connected, settings, likeness, condition: Mutex::new(condition), bulk }
+        let seen =
+            Seen { status: ConnectionStatus::Unchecked, detail: "Nothing was called yet.".to_owned(), since: None };
+        Self { name, connected, settings, likeness, seen: Mutex::new(seen), bulk }
     }
 
     /// Whether it would be made the same from this.
@@ -230,24 +247,31 @@ impl Connection {
         self.set(Seen { status, detail, since: Some(now) });
     }
 
-    fn set(&self, condition: Seen) {
-        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    fn set(&self, seen: Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
     fn view(&self) -> ConnectionView {
-        let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (status, detail) = match self.connected.client.condition().circuit {
+        let Seen { status, detail, since } = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Condition { circuit, in_flight, single_waiting, bulk_waiting, skew } = self.condition();
+        let (circuit, status, detail) = match circuit {
             Circuit::Open { until } => {
-                (ConnectionStatus::CircuitOpen, format!("Nothing is sent before {until}: {}", condition.detail))
+                let detail = format!("Nothing is sent before {until}: {detail}");
+                (CircuitState::Open, ConnectionStatus::CircuitOpen, detail)
             }
-            Circuit::Closed | Circuit::HalfOpen => (condition.status, condition.detail),
+            Circuit::Closed => (CircuitState::Closed, status, detail),
+            Circuit::HalfOpen => (CircuitState::HalfOpen, status, detail),
         };
         ConnectionView {
             name: self.name.clone(),
             descriptor: self.descriptor(),
             status,
             detail,
-            since: condition.since,
+            since,
+            circuit,
+            in_flight,
+            waiting: single_waiting + bulk_waiting,
+            clock_ahead: skew.map(|skew| skew.as_secs()),
         }
     }
 }
@@ -265,21 +289,23 @@ impl Gateway {
         self.configured().named(caller, name).map(|connection| connection.view())
     }
 
-    /// Looks at a connection as far as that has no side effects.
-    pub async fn check_connection(&self, caller: &Caller, name: &str) -> Result<ConnectionView, Fault> {
+    /// Looks at a connection as far as that has no side effects, step by step.
+    pub async fn check_connection(&self, caller: &Caller, name: &str) -> Result<(ConnectionView, Examination), Fault> {
         let connection = self.configured().named(caller, name)?;
-        let health = connection.vendor().check(&call(caller, Attempt::First)).await;
+        let examination = examine(&connection.connected, &call(caller, Attempt::First)).await;
         let now = self.0.environment.now();
-        match health {
-            Health::Ok { detail } => {
-                connection.set(Seen { status: ConnectionStatus::Ok, detail, since: Some(now) });
+        match (examination.fault(), &examination.health) {
+            (Some(fault), _) => connection.note(Err(&fault), now),
+            (None, Some(Health::Ok { detail })) => {
+                connection.set(Seen { status: ConnectionStatus::Ok, detail: detail.clone(), since: Some(now) });
             }
-            Health::Unchecked { detail } => {
+            (None, Some(Health::Unchecked { detail })) => {
+                let detail = format!("The vendor is there. {detail}");
                 connection.set(Seen { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
             }
-            Health::Faulty(fault) => connection.note(Err(&fault), now),
+            (None, _) => {}
         }
-        Ok(connection.view())
+        Ok((connection.view(), examination))
     }
 
     /// The connection a stored record lives at; it may have left the configuration since.

@@ -83,6 +83,14 @@ impl Examination {
         self.findings.iter().filter(|finding| finding.verdict == Verdict::Fault).count()
     }
 
+    /// The finding that matters most: the first fault, or else what the credentials' check found.
+    #[must_use]
+    pub fn summary(&self) -> &Finding {
+        let fault = self.findings.iter().find(|finding| finding.verdict == Verdict::Fault);
+        // There is one finding for every step.
+        fault.unwrap_or(&self.findings[self.findings.len() - 1])
+    }
+
     /// The first fault as one of the gateway's own, if there is any.
     pub(super) fn fault(&self) -> Option<Fault> {
         if let Some(Health::Faulty(fault)) = &self.health {

@@ -58,7 +58,7 @@ pub use self::caller::{Allowed, Caller, RequestKey};
 pub use self::candidates::{CandidateAnswer, Patch};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
 pub use self::configured::Reconfigured;
-pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::connections::{CircuitState, ConnectionSetup, ConnectionStatus, ConnectionView};
 pub use self::doctor::{Examination, Finding, Step, Verdict, examine};
 pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};

@@ -17,6 +17,7 @@ mod configuration;
 mod conformance;
 mod demo;
 mod deployment;
+mod doctor;
 mod exchanges;
 mod forms;
 mod hostile;
