@@ -17,6 +17,7 @@ mod configuration;
 mod conformance;
 mod connections;
 mod demo;
+mod deployment;
 mod doctor;
 mod draining;
 mod exchanges;
