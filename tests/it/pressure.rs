@@ -56,7 +56,7 @@ impl Load {
     async fn at(&self, rate: u32, lasting: Duration) -> Vec<Sample> {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         let mut sent = JoinSet::new();
-        for _ in 0..(lasting.as_secs_f64() * f64::from(rate)).round() as usize {
+        for _ in 0..lasting.as_millis() * u128::from(rate) / 1000 {
             ticks.tick().await;
             let load = self.clone();
             sent.spawn(async move { load.one().await });
@@ -83,17 +83,21 @@ impl Load {
     }
 }
 
-/// The time that this part of the samples did not exceed.
-fn quantile(samples: &[&Sample], part: f64) -> Duration {
+/// The time that so many of a thousand samples did not exceed.
+fn quantile(samples: &[&Sample], per_mille: usize) -> Duration {
     let mut took: Vec<Duration> = samples.iter().map(|sample| sample.took).collect();
     took.sort();
-    let index = ((took.len() as f64 * part).ceil() as usize).clamp(1, took.len().max(1)) - 1;
+    let index = (took.len() * per_mille).div_ceil(1000).max(1) - 1;
     took.get(index).copied().unwrap_or_default()
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
+}
+
+fn per_second(count: usize, took: Duration) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / took.as_secs_f64()
 }
 
 /// Seconds of one measurement, if a long one is asked for.
@@ -143,7 +147,7 @@ async fn a_healthy_vendor_answers_everybody_while_another_one_fails() {
             let samples = calm_side.at(rate, lasting).await;
             stop.store(true, Ordering::Relaxed);
             assert!(samples.iter().all(|sample| sample.status == 201), "{failing:?}");
-            let p99 = quantile(&samples.iter().collect::<Vec<_>>(), 0.99);
+            let p99 = quantile(&samples.iter().collect::<Vec<_>>(), 990);
             if round % 2 == 0 {
                 calm.push(p99)
             } else {
@@ -196,12 +200,12 @@ async fn what_is_too_much_for_a_vendors_limits_is_turned_away_and_the_rest_is_se
         report,
         "offered {rate}/s for {lasting:?} to a vendor of {CAPACITY}/s: {} accepted in {took:.1?} ({:.0}/s), {} refused",
         accepted.len(),
-        accepted.len() as f64 / took.as_secs_f64(),
+        per_second(accepted.len(), took),
         refused.len()
     );
-    let _ = writeln!(report, "calm: p50 {:?}, p99 {:?}", quantile(&calm, 0.5), quantile(&calm, 0.99));
-    let _ = writeln!(report, "accepted: p50 {:?}, p99 {:?}", quantile(&accepted, 0.5), quantile(&accepted, 0.99));
-    let _ = writeln!(report, "refused: p50 {:?}, p99 {:?}", quantile(&refused, 0.5), quantile(&refused, 0.99));
+    let _ = writeln!(report, "calm: p50 {:?}, p99 {:?}", quantile(&calm, 500), quantile(&calm, 990));
+    let _ = writeln!(report, "accepted: p50 {:?}, p99 {:?}", quantile(&accepted, 500), quantile(&accepted, 990));
+    let _ = writeln!(report, "refused: p50 {:?}, p99 {:?}", quantile(&refused, 500), quantile(&refused, 990));
     let _ = writeln!(report, "the next one took {:?}", after.elapsed());
     println!("{report}");
 }

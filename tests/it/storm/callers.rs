@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::fleet::Random;
-use super::ledger::{Booking, Enrolment, Happened, Person, Ports, Word};
+use super::ledger::{Booking, Enrolment, Person, Word};
 use super::weather::Weather;
 use crate::support::gateway::{Answer, Gateway};
 
@@ -35,20 +35,20 @@ pub struct Caller {
 
 /// An operation of a caller.
 pub struct Bulk {
-    path: String,
-    of_people: bool,
-    rows: Vec<usize>,
+    pub path: String,
+    pub of_people: bool,
+    pub rows: Vec<usize>,
 }
 
 /// What is sent once.
-struct Call<'a> {
-    method: Method,
-    path: &'a str,
-    body: Option<&'a Value>,
-    key: Option<&'a str>,
+pub struct Call<'a> {
+    pub method: Method,
+    pub path: &'a str,
+    pub body: Option<&'a Value>,
+    pub key: Option<&'a str>,
 }
 
-fn post<'a>(path: &'a str, body: &'a Value, key: Option<&'a str>) -> Call<'a> {
+pub fn post<'a>(path: &'a str, body: &'a Value, key: Option<&'a str>) -> Call<'a> {
     Call { method: Method::POST, path, body: Some(body), key }
 }
 
@@ -139,7 +139,7 @@ impl Caller {
         self.rename_to_new(index).await;
     }
 
-    async fn rename_to_new(&mut self, index: usize) {
+    pub async fn rename_to_new(&mut self, index: usize) {
         self.made += 1;
         let name = format!("King {}", self.made);
         let body = match self.people[index].connection {
@@ -161,7 +161,7 @@ impl Caller {
         self.delete_this(index).await;
     }
 
-    async fn delete_this(&mut self, index: usize) {
+    pub async fn delete_this(&mut self, index: usize) {
         let path = self.people[index].path.clone().expect("a registered person has a record");
         let answer = self.ask(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
         let gone = answer.status == 404 && !self.people[index].deletions.is_empty();
@@ -210,7 +210,7 @@ impl Caller {
         }
     }
 
-    async fn cancel_this(&mut self, index: usize) {
+    pub async fn cancel_this(&mut self, index: usize) {
         let path = self.bookings[index].path.clone().expect("a booking has a record");
         let answer = self.ask(Call { method: Method::DELETE, path: &path, body: None, key: None }).await;
         self.bookings[index].cancellations.push(Word::of(&answer));
@@ -225,7 +225,7 @@ impl Caller {
         self.enrolments.push(Enrolment { person, words: vec![word] });
     }
 
-    async fn enrol_this(&mut self, person: &str) -> Word {
+    pub async fn enrol_this(&mut self, person: &str) -> Word {
         let body = json!({ "connection": "startexam-main", "scope": "all", "register": [person] });
         Word::of(&self.ask(post(&format!("/programs/{PROGRAM}/employees"), &body, None)).await)
     }
@@ -287,7 +287,7 @@ impl Caller {
     }
 
     /// Takes over what an operation says of its rows.
-    fn take(&mut self, bulk: &Bulk, results: &[Value]) {
+    pub fn take(&mut self, bulk: &Bulk, results: &[Value]) {
         assert_eq!(results.len(), bulk.rows.len(), "every row has its result");
         for (row, result) in bulk.rows.iter().zip(results) {
             let id = result["resource"]["id"].as_str();
@@ -304,7 +304,7 @@ impl Caller {
         }
     }
 
-    fn words(&mut self, of_people: bool, row: usize) -> &mut Vec<Word> {
+    pub fn words(&mut self, of_people: bool, row: usize) -> &mut Vec<Word> {
         if of_people { &mut self.people[row].words } else { &mut self.bookings[row].words }
     }
 
@@ -332,7 +332,7 @@ impl Caller {
         usize::try_from(self.random.below(most as u64)).expect("it is below a usize")
     }
 
-    async fn ask(&mut self, call: Call<'_>) -> Answer {
+    pub async fn ask(&mut self, call: Call<'_>) -> Answer {
         let answer = send(&self.gateway, call).await;
         self.count(&answer).await;
         answer
@@ -352,157 +352,6 @@ impl Caller {
     }
 }
 
-/// After the storm: asking again for whatever nobody knows.
-impl Caller {
-    /// Asks for everything that is open until it is known; what only a person can settle is settled as the vendor's own log
-    /// says, and counted.
-    pub async fn clear_up(&mut self, ports: Ports) -> usize {
-        for bulk in std::mem::take(&mut self.bulks) {
-            self.finish(&bulk).await;
-            self.bulks.push(bulk);
-        }
-        for index in 0..self.people.len() {
-            let began = std::time::Instant::now();
-            while self.people[index].is_open() {
-                let body = registration(&self.people[index]);
-                let answer = self.ask_late(post("/candidates", &body, None), began).await;
-                let person = &mut self.people[index];
-                note(&mut person.words, &mut person.path, &answer);
-            }
-            while self.people[index].deletions.is_empty() && self.people[index].name_is_open() {
-                self.rename_to_new(index).await;
-                patience(began).await;
-            }
-            while self.people[index].deletions.last().is_some_and(|word| *word != Word::Applied) {
-                self.delete_this(index).await;
-                patience(began).await;
-            }
-        }
-        for index in 0..self.enrolments.len() {
-            let began = std::time::Instant::now();
-            while self.enrolments[index].words.contains(&Word::Unknown)
-                && self.enrolments[index].words.last() != Some(&Word::Applied)
-            {
-                let person = self.enrolments[index].person.clone();
-                let word = self.enrol_this(&person).await;
-                self.enrolments[index].words.push(word);
-                patience(began).await;
-            }
-        }
-        let mut by_hand = 0;
-        for index in 0..self.bookings.len() {
-            let began = std::time::Instant::now();
-            while self.bookings[index].is_open() && self.bookings[index].cancellations.is_empty() {
-                let body = order(&self.bookings[index]);
-                let answer = self.ask_late(post("/assignments", &body, None), began).await;
-                let booking = &mut self.bookings[index];
-                note(&mut booking.words, &mut booking.path, &answer);
-            }
-            if self.bookings[index].cancellation_is_open() {
-                by_hand += usize::from(self.settle_cancellation(index, ports).await);
-            }
-        }
-        by_hand
-    }
-
-    /// Whether it took a person's word.
-    async fn settle_cancellation(&mut self, index: usize, ports: Ports) -> bool {
-        let path = self.bookings[index].path.clone().expect("a booking has a record");
-        let began = std::time::Instant::now();
-        loop {
-            self.cancel_this(index).await;
-            match self.bookings[index].cancellations.last() {
-                Some(Word::Applied) => return false,
-                Some(Word::Unknown) => break,
-                _ => patience(began).await,
-            }
-        }
-        let read = self.ask(Call { method: Method::GET, path: &path, body: None, key: None }).await;
-        assert_eq!(read.text("/state"), "unknown", "{read:?}");
-        let subject = format!("{}/{}", self.bookings[index].person, self.bookings[index].test);
-        let gone = Happened::at(ports).await.count("thinkexam-main", "unregistered", &subject) > 0;
-        let (outcome, state) = if gone { ("applied", "cancelled") } else { ("not_applied", "assigned") };
-        let settled = self.ask(post(&format!("{path}/settle"), &json!({ "outcome": outcome }), None)).await;
-        assert_eq!((settled.status, settled.text("/state")), (200, state), "{settled:?}");
-        true
-    }
-
-    /// Waits for the operation's end, has its unknown rows settled, and takes its last word over.
-    async fn finish(&mut self, bulk: &Bulk) {
-        let began = std::time::Instant::now();
-        loop {
-            let told = self.ask(Call { method: Method::GET, path: &bulk.path, body: None, key: None }).await;
-            let progress = &told.body["progress"];
-            if progress["pending"] == 0 && progress["unknown"] == 0 {
-                break;
-            }
-            if progress["pending"] == 0 {
-                let retried = self.ask(post(&format!("{}/retry", bulk.path), &json!({}), None)).await;
-                assert!([202, 503].contains(&retried.status), "{retried:?}");
-            }
-            patience(began).await;
-        }
-        let path = format!("{}/items?limit=200", bulk.path);
-        let items = self.ask(Call { method: Method::GET, path: &path, body: None, key: None }).await;
-        // The last word: where it is a refusal, what was unknown before is known now.
-        for row in &bulk.rows {
-            let words = self.words(bulk.of_people, *row);
-            if !words.contains(&Word::Applied) {
-                words.clear();
-            }
-        }
-        self.take(bulk, items.body["items"].as_array().expect("items"));
-    }
-
-    async fn ask_late(&mut self, call: Call<'_>, began: std::time::Instant) -> Answer {
-        let answer = self.ask(call).await;
-        if answer.status >= 400 {
-            patience(began).await;
-        }
-        answer
-    }
-
-    /// Holds every word against what happened, and each record against it; what is wrong.
-    pub async fn untruths(&mut self, happened: &Happened) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for person in &self.people {
-            wrong.extend(person.untruths(happened));
-        }
-        wrong.extend(self.bookings.iter().flat_map(|booking| booking.untruths(happened)));
-        wrong.extend(self.enrolments.iter().flat_map(|enrolment| enrolment.untruths(PROGRAM, happened)));
-        let records: Vec<(String, bool)> = self
-            .people
-            .iter()
-            .filter(|person| person.deletions.is_empty())
-            .map(|person| {
-                let query = format!("/candidates?connection={}&externalId={}", person.connection, person.id);
-                (query, happened.count(person.connection, "created", &person.id) == 1)
-            })
-            .collect();
-        for (query, made) in records {
-            let found = self.ask(Call { method: Method::GET, path: &query, body: None, key: None }).await;
-            let states: Vec<&str> = found.body["items"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|item| item["state"].as_str())
-                .collect();
-            let known =
-                if made { states.contains(&"registered") } else { states.iter().all(|state| *state == "failed") };
-            if !known {
-                wrong.push(format!("{query}: made {made}, but the record says {states:?}"));
-            }
-        }
-        wrong
-    }
-}
-
-/// Only a hang comes this far. The pause spares the machine; nothing depends on it.
-async fn patience(began: std::time::Instant) {
-    assert!(began.elapsed() < Duration::from_mins(2), "it is never known");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-}
-
 async fn send(gateway: &Gateway, call: Call<'_>) -> Answer {
     let mut request = gateway.request(call.method, call.path);
     if let Some(key) = call.key {
@@ -514,7 +363,7 @@ async fn send(gateway: &Gateway, call: Call<'_>) -> Answer {
     request.send().await
 }
 
-fn note(words: &mut Vec<Word>, path: &mut Option<String>, answer: &Answer) {
+pub fn note(words: &mut Vec<Word>, path: &mut Option<String>, answer: &Answer) {
     words.push(Word::of(answer));
     // A refusal may name the record that stands in the way, which is not this one's.
     if let Some(told) = answer.body["resource"].as_str().filter(|_| Word::of(answer) == Word::Unknown) {
@@ -526,14 +375,14 @@ fn note(words: &mut Vec<Word>, path: &mut Option<String>, answer: &Answer) {
     }
 }
 
-fn registration(person: &Person) -> Value {
+pub fn registration(person: &Person) -> Value {
     json!({
         "connection": person.connection, "externalId": person.id, "email": format!("{}@example.com", person.id),
         "name": { "givenName": "Ada", "familyName": "King" },
     })
 }
 
-fn order(booking: &Booking) -> Value {
+pub fn order(booking: &Booking) -> Value {
     let mut order = json!({ "candidate": { "externalId": booking.person }, "assessment": booking.test });
     order["connection"] = json!(booking.connection);
     if booking.mail {

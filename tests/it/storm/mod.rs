@@ -7,6 +7,7 @@
 //! measure, `EXAMGATE_STORM_SEED` the random moments. For `scripts/fault-storm` it is `EXAMGATE_STORM_SECONDS`.
 
 mod callers;
+mod clearing;
 mod faults;
 mod fleet;
 mod ledger;
