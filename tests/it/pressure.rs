@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Gateway, client, examtesting, key, startexam};
+use crate::support::gateway::{Gateway, client, examtesting, key, sandbox, startexam};
 use crate::support::vendor::{Stub, json as json_answer};
 
 /// One answer: when it was asked for, how long it took, and what it was.
@@ -28,17 +28,19 @@ struct Load {
     http: reqwest::Client,
     address: SocketAddr,
     connection: &'static str,
-    numbers: Arc<AtomicUsize>,
 }
+
+/// Nobody is sent twice.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 impl Load {
     fn on(gateway: &Gateway, connection: &'static str) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { http, address: gateway.address, connection, numbers: Arc::default() }
+        Self { http, address: gateway.address, connection }
     }
 
     async fn one(&self) -> Sample {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let person = json!({
             "connection": self.connection, "externalId": format!("e{number}"), "email": format!("e{number}@example.com"),
             "name": { "givenName": "Ada", "familyName": "King" },
@@ -127,46 +129,54 @@ impl Failing {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the figures are read by whoever ran it")]
 async fn a_healthy_vendor_answers_everybody_while_another_one_fails() {
     let (rounds, lasting, rate) =
         asked_for().map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
     for failing in [Failing::Refuses, Failing::Silent, Failing::Drips] {
         let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
-        // Time-outs short enough to come up during a round, so that the breaker takes part.
-        let broken = format!("http://{}", failing.start().await);
-        let connections = startexam(&healthy.url(), "max_in_flight = 16")
-            + &examtesting(&broken, "timeout = \"1s\"\nbreaker = { failures = 5, cooldown = \"1s\" }");
-        let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
-        let (calm_side, broken_side) = (Load::on(&gateway, "startexam-main"), Load::on(&gateway, "examtesting-main"));
-        calm_side.at(rate, Duration::from_millis(300)).await;
-        let (mut calm, mut disturbed, mut pressed) = (Vec::new(), Vec::new(), 0);
-        for round in 0..rounds * 2 {
-            let stop = Arc::new(AtomicBool::new(round % 2 == 0));
-            let pressing = broken_side.pressing(64, &stop);
-            let samples = calm_side.at(rate, lasting).await;
-            stop.store(true, Ordering::Relaxed);
-            assert!(samples.iter().all(|sample| sample.status == 201), "{failing:?}");
-            let p99 = quantile(&samples.iter().collect::<Vec<_>>(), 990);
-            if round % 2 == 0 {
-                calm.push(p99)
-            } else {
-                disturbed.push(p99)
+        let sandbox = sandbox().await;
+        let well = pair(&healthy, sandbox.examtesting()).await;
+        let broken = pair(&healthy, failing.start().await).await;
+        let mut p99 = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            // Nobody else; as many callers of another vendor that is well; as many of one that is broken. The second tells
+            // what the callers cost, the third what the failing adds.
+            for (arm, gateway, callers) in [(0, &broken, 0), (1, &well, 64), (2, &broken, 64)] {
+                let (healthy_side, other_side) =
+                    (Load::on(gateway, "startexam-main"), Load::on(gateway, "examtesting-main"));
+                let stop = Arc::new(AtomicBool::new(false));
+                let pressing = other_side.pressing(callers, &stop);
+                let samples = healthy_side.at(rate, lasting).await;
+                stop.store(true, Ordering::Relaxed);
+                assert!(samples.iter().all(|sample| sample.status == 201), "{failing:?}");
+                p99[arm].push(quantile(&samples.iter().collect::<Vec<_>>(), 990));
+                let asked: usize = pressing.join_all().await.into_iter().sum();
+                assert!(callers == 0 || asked > 0, "nobody pressed");
             }
-            pressed += pressing.join_all().await.into_iter().sum::<usize>();
         }
-        assert!(pressed > 0, "nobody pressed");
-        println!("{failing:?}: p99 calm {calm:?}, disturbed {disturbed:?}, {pressed} requests to the broken one");
-        let (calm, disturbed) = (median(calm), median(disturbed));
+        println!("{failing:?}: p99 alone, beside a vendor that is well, beside a broken one: {p99:?}");
+        let [alone, well, broken] = p99.map(median);
         println!(
-            "{failing:?}: medians of p99: calm {calm:?}, disturbed {disturbed:?}, ratio {:.2}",
-            disturbed.as_secs_f64() / calm.as_secs_f64()
+            "{failing:?}: medians: alone {alone:?}, well {well:?}, broken {broken:?}; broken / well {:.2}",
+            broken.as_secs_f64() / well.as_secs_f64()
         );
     }
 }
 
+/// A gateway with this healthy vendor and one at this address. The time-out is short enough to come up during a round, so
+/// that the breaker takes part.
+async fn pair(healthy: &Stub, other: SocketAddr) -> Gateway {
+    let connections = startexam(&healthy.url(), "max_in_flight = 16")
+        + &examtesting(
+            &format!("http://{other}"),
+            "max_in_flight = 16\ntimeout = \"1s\"\nbreaker = { failures = 5, cooldown = \"1s\" }",
+        );
+    let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
+    Load::on(&gateway, "startexam-main").at(40, Duration::from_millis(300)).await;
+    gateway
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the figures are read by whoever ran it")]
 async fn what_is_too_much_for_a_vendors_limits_is_turned_away_and_the_rest_is_served() {
     const CAPACITY: u32 = 50;
     // Short: as much as fills the queue of 128 and more.
