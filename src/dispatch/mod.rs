@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::bulk::Board;
@@ -92,7 +93,7 @@ struct Inner {
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
     leaving: AtomicBool,
-    draining: AtomicBool,
+    draining: CancellationToken,
 }
 
 impl Gateway {
@@ -123,7 +124,7 @@ impl Gateway {
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
         }));
         gateway.recover().await?;
         gateway.run_in_background();
@@ -167,7 +168,7 @@ impl Gateway {
     /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
     /// store as an intent without an answer.
     pub async fn drain(&self, grace: Duration) {
-        self.0.draining.store(true, Ordering::SeqCst);
+        self.0.draining.cancel();
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -188,7 +189,7 @@ impl Gateway {
     }
 
     fn refuse_when_draining(&self) -> Result<(), Fault> {
-        if self.0.draining.load(Ordering::SeqCst) { Err(draining()) } else { Ok(()) }
+        if self.0.draining.is_cancelled() { Err(draining()) } else { Ok(()) }
     }
 
     /// Begins the work in a task of its own, once under the caller's key.
