@@ -48,10 +48,7 @@ pub fn describe() {
     describe_gauge!(WAITING, "Calls waiting for the vendor's limits, single requests and rows of operations apart");
     describe_counter!(RETRIES, "Repeats of what never left this machine, and those the budget did not allow");
     describe_gauge!(CIRCUIT, "Circuit breaker: 0 closed, 1 half open, 2 open");
-    describe_counter!(
-        WRITES,
-        "Writes at the vendors by what is known of them; `code` is empty where they were applied"
-    );
+    describe_counter!(WRITES, "Rows of vendor calls by what is known of them; `code` is empty where they were applied");
     describe_counter!(UNMAPPED, "Vendor codes nobody has mapped yet");
     describe_gauge!(UNSETTLED, "Writes whose outcome is not known yet");
     describe_gauge!(ROWS, "Rows of operations that wait or are being sent");
@@ -154,7 +151,7 @@ pub fn circuit(connection: &str, state: Breaker) {
     gauge!(CIRCUIT, "connection" => connection.to_owned()).set(value);
 }
 
-/// A write ended, or its outcome became known: `outcome` and `code` as in the problem, `code` empty without one.
+/// So many rows of one vendor call ended: `outcome` and `code` as in the problem, `code` empty without one.
 pub fn write(
     vendor: &'static str,
     connection: &str,

@@ -125,8 +125,12 @@ fn operators(
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::other("metrics cannot start", error))?;
     meter::describe();
-    let render = metrics.clone();
-    let router = http::admin_router(face, Some(Arc::new(move || render.render())));
+    let (render, gateway) = (metrics.clone(), face.gateway.clone());
+    let page = move || {
+        gateway.show_under_way();
+        render.render()
+    };
+    let router = http::admin_router(face, Some(Arc::new(page)));
     let kept = upkeep(metrics, ended.clone());
     let serving = http::serve(listener, router, ended.cancelled_owned(), Duration::from_secs(1));
     Ok(tokio::spawn(async move {

@@ -11,7 +11,7 @@ use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::journal::Write;
 use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, VendorAnswer};
 use crate::domain::vendor::{Attempt, Health, Vendor};
-use crate::transport::{Circuit, ConnectionSettings};
+use crate::transport::{Circuit, Condition, ConnectionSettings};
 use crate::vendors::Connected;
 
 /// One configured connection, ready for use.
@@ -59,14 +59,14 @@ pub(super) struct Connection {
     pub(super) name: String,
     connected: Connected,
     settings: ConnectionSettings,
-    condition: Mutex<Condition>,
+    condition: Mutex<Seen>,
     /// Places for the calls of operations. One fewer than the vendor has, so that a single request never waits for a bulk
     /// to end; handed out first come, first served, so that operations take turns.
     bulk: Semaphore,
 }
 
 #[derive(Clone)]
-struct Condition {
+struct Seen {
     status: ConnectionStatus,
     detail: String,
     since: Option<Timestamp>,
@@ -75,11 +75,8 @@ struct Condition {
 impl Connection {
     pub(super) fn new(name: String, setup: ConnectionSetup) -> Self {
         let ConnectionSetup { connected, settings } = setup;
-        let condition = Condition {
-            status: ConnectionStatus::Unchecked,
-            detail: "Nothing was called yet.".to_owned(),
-            since: None,
-        };
+        let condition =
+            Seen { status: ConnectionStatus::Unchecked, detail: "Nothing was called yet.".to_owned(), since: None };
         let bulk = Semaphore::new(settings.max_in_flight.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS));
         Self { name, connected, settings, condition: Mutex::new(condition), bulk }
     }
@@ -103,6 +100,11 @@ impl Connection {
     /// Pause before such a call is tried again, where nobody said how long.
     pub(super) fn bulk_pause(&self) -> Duration {
         self.settings.retry.max.0
+    }
+
+    /// What is under way at the vendor.
+    pub(super) fn condition(&self) -> Condition {
+        self.connected.client.condition()
     }
 
     pub(super) fn vendor(&self) -> &dyn Vendor {
@@ -190,10 +192,10 @@ impl Connection {
                 _ => (ConnectionStatus::Ok, "The vendor answers.".to_owned()),
             },
         };
-        self.set(Condition { status, detail, since: Some(now) });
+        self.set(Seen { status, detail, since: Some(now) });
     }
 
-    fn set(&self, condition: Condition) {
+    fn set(&self, condition: Seen) {
         *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
     }
 
@@ -235,10 +237,10 @@ impl Gateway {
         let now = self.0.environment.now();
         match health {
             Health::Ok { detail } => {
-                connection.set(Condition { status: ConnectionStatus::Ok, detail, since: Some(now) });
+                connection.set(Seen { status: ConnectionStatus::Ok, detail, since: Some(now) });
             }
             Health::Unchecked { detail } => {
-                connection.set(Condition { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
+                connection.set(Seen { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
             }
             Health::Faulty(fault) => connection.note(Err(&fault), now),
         }

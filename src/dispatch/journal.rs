@@ -86,11 +86,14 @@ impl Gateway {
         for (row, write) in rows.iter_mut().zip(writes) {
             connection.note(row.as_ref().map(|_| ()), now);
             if let Err(fault) = row {
-                *fault = connection.own(fault.clone());
+                *fault = Fault { exchange: Some(call.exchange.id().clone()), ..connection.own(fault.clone()) };
                 if fault.outcome == Outcome::Unknown && fault.resource.is_none() {
                     fault.resource = Some(resource_of(write));
                 }
             }
+        }
+        if let Some(write) = writes.first() {
+            self.count_rows(connection, write.operation(), &rows);
         }
         rows
     }

@@ -21,6 +21,7 @@ mod packing;
 mod programs;
 mod runner;
 mod settling;
+mod tally;
 mod tickets;
 mod turns;
 
@@ -36,6 +37,7 @@ use self::connections::Connection;
 use self::exchanges::Exchanges;
 use self::keys::Kept;
 use self::lease::Lease;
+use self::tally::Codes;
 use self::tickets::Acceptance;
 use self::turns::{Turn, Turns};
 use crate::domain::capability::Descriptor;
@@ -80,6 +82,7 @@ struct Inner {
     turns: Turns,
     board: Board,
     exchanges: Exchanges,
+    codes: Codes,
     // What could not be written down when it happened, because the store was away.
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
@@ -118,6 +121,7 @@ impl Gateway {
             lease,
             board: Board::default(),
             exchanges: Exchanges::default(),
+            codes: Codes::default(),
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),

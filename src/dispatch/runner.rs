@@ -23,7 +23,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Attempt, Call, Lane};
 use crate::meter;
-use crate::store::Change;
+use crate::store::{Change, OpenItems};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -258,6 +258,10 @@ impl Gateway {
     }
 
     async fn count(&self) {
+        if let Ok(OpenItems { waiting, claimed }) = self.0.store.open_items().await {
+            meter::operation_rows("waiting", waiting);
+            meter::operation_rows("claimed", claimed);
+        }
         let Ok(unsettled) = self.0.store.unsettled().await else { return };
         for name in self.0.connections.keys() {
             let of_connection = unsettled.iter().filter(|open| open.connection == *name);

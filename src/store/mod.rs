@@ -8,6 +8,8 @@
 //! Several processes may share one store (`PostgreSQL`); each is an *instance*. An instance lives as long as it beats; one
 //! that stopped is ended by another, and from then on nothing it still tries to write is taken ([`StoreError::Ended`]).
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -16,6 +18,7 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::{Answer, Intent, KeyRef};
 use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState, Progress};
+use crate::meter;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -195,6 +198,15 @@ pub struct Peer {
     pub beats: i64,
 }
 
+/// Rows of operations that have not ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenItems {
+    /// Nothing was sent for these.
+    pub waiting: u64,
+    /// These are on their way.
+    pub claimed: u64,
+}
+
 /// Open writes of one kind that nobody is working on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsettled {
@@ -299,6 +311,9 @@ pub trait Store: Send + Sync {
     /// How many open intents nobody is sending.
     async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError>;
 
+    /// The rows of operations that wait or are being sent, counted over all operations.
+    async fn open_items(&self) -> Result<OpenItems, StoreError>;
+
     // Idempotency keys -----------------------------------------------------------------------------------------------
 
     /// Takes a key, or says why not.
@@ -354,4 +369,12 @@ pub trait Store: Send + Sync {
     /// Removes operations that ended before `finished`, keys that expire before `now`, and what an instance that ended was
     /// still receiving.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError>;
+}
+
+/// Measures an action of an engine, its waiting included.
+async fn timed<T>(action: &'static str, work: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let done = work.await;
+    meter::store(action, began.elapsed());
+    done
 }

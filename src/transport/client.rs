@@ -154,11 +154,7 @@ impl Client {
             Err(fault) => fault.code.as_str(),
         };
         meter::vendor_call(&self.inner.name.connection, request.operation, status, elapsed);
-        result.map_err(|fault| {
-            let mut fault = self.fault(request.operation, fault);
-            fault.exchange.get_or_insert_with(|| call.exchange.id().clone());
-            fault
-        })
+        result.map_err(|fault| self.fault(request.operation, fault))
     }
 
     /// Lets requests leave only while this says so; asked when the first byte is about to go. Said once, before anything

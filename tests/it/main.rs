@@ -16,6 +16,7 @@ mod commands;
 mod configuration;
 mod conformance;
 mod demo;
+mod exchanges;
 mod forms;
 mod hostile;
 mod http;

@@ -18,8 +18,8 @@ use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, Item, ItemState, Progress};
 use crate::store::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Page, Peer, Purged, Store, StoreError,
-    Subject, Unsettled,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Peer, Purged, Store,
+    StoreError, Subject, Unsettled,
 };
 
 pub(super) struct Proxy {
@@ -183,6 +183,7 @@ through! {
     read intent(record: &str) -> Option<Intent>;
     read intents_of(subject: &str) -> Vec<Intent>;
     read unsettled() -> Vec<Unsettled>;
+    read open_items() -> OpenItems;
     write take_key(claim: &KeyClaim) -> KeyTaken;
     write open_operation(operation: &BulkOperation) -> ();
     write add_items(items: Vec<Item>) -> ();

@@ -96,6 +96,8 @@ pub(crate) async fn rows_come_back_as_they_were(store: Arc<dyn Store>, make: Mak
         items.iter().map(|item| item.at.index).collect()
     };
     assert_eq!(part(&[ItemState::Waiting], 0, 10).await, [0, 2]);
+    // Other tests may use the same database.
+    assert!(store.open_items().await.unwrap().waiting >= 2);
     assert_eq!(part(&[ItemState::Waiting, ItemState::NotApplied], 1, 10).await, [1, 2]);
     assert_eq!(part(&[], 0, 2).await, [0, 1]);
     store.discard_operation(&operation.id).await.unwrap();

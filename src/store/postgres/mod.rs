@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::records::{Records, SealedRow};
-use super::{Claim, Keyring, Store as _, StoreError};
+use super::{Claim, Keyring, Store as _, StoreError, timed};
 use crate::domain::environment::Environment;
 use crate::secret::Secret;
 
@@ -90,14 +90,14 @@ impl PostgresStore {
         T: Send + 'static,
         W: for<'a> Fn(Hand<'a>) -> Working<'a, T> + Send + Sync + 'static,
     {
-        self.writer.run(work).await
+        timed("write", self.writer.run(work)).await
     }
 
     async fn read<'a, T, R>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, sqlx::Error>>,
     {
-        self.asked(&self.pool, PATIENCE, read).await
+        timed("read", self.asked(&self.pool, PATIENCE, read)).await
     }
 
     /// Asks, and asks again where the connection was lost: that the server was restarted is not noticed otherwise. For

@@ -12,7 +12,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::journal::Answer;
 use crate::domain::operation::{BulkOperation, Progress};
 use crate::store::records::{KeyRow, OperationRow};
-use crate::store::{Accepted, KeyTaken, Page};
+use crate::store::{Accepted, KeyTaken, OpenItems, Page};
 
 /// Most operations removed in one transaction: each takes its rows with it.
 const AT_ONCE: i64 = 16;
@@ -198,6 +198,19 @@ pub(super) async fn unfinished(pool: &PgPool, limit: usize) -> Result<Vec<Operat
     .fetch_all(pool)
     .await?;
     rows.iter().map(operation_row).collect()
+}
+
+/// Rows that have not ended, of operations that have not.
+pub(super) async fn open_items(pool: &PgPool) -> Result<OpenItems, sqlx::Error> {
+    let (waiting, claimed): (i64, i64) = sqlx::query_as(
+        "SELECT count(*) FILTER (WHERE i.state = 'waiting'), count(*) FILTER (WHERE i.state = 'claimed')
+         FROM operations o JOIN operation_items i ON i.operation = o.id
+         WHERE o.state IN ('receiving', 'queued', 'running')",
+    )
+    .fetch_one(pool)
+    .await?;
+    let count = |count| u64::try_from(count).unwrap_or(0);
+    Ok(OpenItems { waiting: count(waiting), claimed: count(claimed) })
 }
 
 async fn with_progress(pool: &PgPool, rows: Vec<OperationRow>) -> Result<Vec<(OperationRow, Progress)>, sqlx::Error> {

@@ -15,8 +15,8 @@ use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress};
 use crate::store::records::{ItemRow, OperationRow, Records, micros};
 use crate::store::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Page, Peer, Purged, Store, StoreError,
-    Subject, Unsettled,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Peer, Purged, Store,
+    StoreError, Subject, Unsettled,
 };
 
 /// Work for a transaction: each attempt gets its own handle on what the work needs, so that nothing is borrowed.
@@ -168,6 +168,10 @@ impl Store for PostgresStore {
 
     async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
         self.read(query::unsettled).await
+    }
+
+    async fn open_items(&self) -> Result<OpenItems, StoreError> {
+        self.read(operations::open_items).await
     }
 
     async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {

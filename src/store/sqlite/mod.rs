@@ -12,8 +12,8 @@ use rusqlite::Connection;
 
 use super::records::{ItemRow, OperationRow, Records, SealedRow, micros};
 use super::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Keyring, Page, Peer, Purged, Store,
-    StoreError, Subject, Unsettled,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Keyring, OpenItems, Page, Peer, Purged,
+    Store, StoreError, Subject, Unsettled, timed,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::{Candidate, Identity};
@@ -102,7 +102,11 @@ impl SqliteStore {
         work: impl FnOnce(&Hand<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (records, instance) = (Arc::clone(&self.records), Arc::clone(&self.instance));
-        self.writer.run(move |connection| work(&Hand { connection, records: &records, instance: &instance })).await
+        timed(
+            "write",
+            self.writer.run(move |connection| work(&Hand { connection, records: &records, instance: &instance })),
+        )
+        .await
     }
 
     /// A database in memory is seen by its one connection only, so there the writer reads.
@@ -111,8 +115,8 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            Some(readers) => readers.run(work).await,
-            None => self.writer.run(work).await,
+            Some(readers) => timed("read", readers.run(work)).await,
+            None => timed("read", self.writer.run(work)).await,
         }
     }
 
@@ -264,6 +268,10 @@ impl Store for SqliteStore {
 
     async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
         self.read(query::unsettled).await
+    }
+
+    async fn open_items(&self) -> Result<OpenItems, StoreError> {
+        self.read(operations::open_items).await
     }
 
     async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {

@@ -8,7 +8,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::journal::Answer;
 use crate::domain::operation::{BulkOperation, ItemState, Progress};
 use crate::store::records::{ItemEndRow, ItemRow, KeyRow, OperationRow, Records, index_column};
-use crate::store::{Accepted, KeyTaken, Page, StoreError};
+use crate::store::{Accepted, KeyTaken, OpenItems, Page, StoreError};
 
 const COLUMNS: &str = "id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created, \
                        started, finished, request_id, traceparent";
@@ -148,6 +148,18 @@ pub(super) fn unfinished(connection: &Connection, limit: usize) -> Result<Vec<Op
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], operation_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Rows that have not ended, of operations that have not.
+pub(super) fn open_items(connection: &Connection) -> Result<OpenItems, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FILTER (WHERE i.state = 'waiting'), count(*) FILTER (WHERE i.state = 'claimed')
+         FROM operations o JOIN operation_items i ON i.operation = o.id
+         WHERE o.state IN ('receiving', 'queued', 'running')",
+    )?;
+    let count =
+        |row: &rusqlite::Row<'_>, at| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
+    Ok(statement.query_row([], |row| Ok(OpenItems { waiting: count(row, 0)?, claimed: count(row, 1)? }))?)
 }
 
 pub(super) fn items(
