@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::Stop;
-use super::{Failure, Process, logging, runtime, say, settings, store};
+use super::{Failure, Process, runtime, say, settings, store, telemetry};
 use crate::config::{Config, Prepared};
 use crate::dispatch::Gateway;
 use crate::domain::units::Span;
@@ -20,13 +20,15 @@ use crate::meter;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How long a look-up of a name, which cannot be given up, may keep the process from ending.
+const LEFTOVERS: Duration = Duration::from_secs(1);
 
 /// Run the gateway until SIGTERM or SIGINT.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
                         examgate serve\n\nThe first SIGTERM or SIGINT takes no new requests and waits for those under \
                         way (server.shutdown_grace); the second ends the process at once. RUST_LOG sets what is \
-                        logged.")]
+                        logged. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.")]
 pub(super) struct Options {
     /// The configuration file
     #[arg(
@@ -35,12 +37,20 @@ pub(super) struct Options {
         help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
     )]
     config: Option<PathBuf>,
+    /// How log lines look [default: $EXAMGATE_LOG_FORMAT, then auto]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<telemetry::Format>,
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    logging::start(process)?;
-    let prepared = settings::prepared(options.config.as_deref(), process)?;
-    runtime()?.block_on(serve(prepared, process))
+    let runtime = runtime()?;
+    let telemetry = telemetry::start(options.log_format, process, runtime.handle())?;
+    let ended = settings::prepared(options.config.as_deref(), process)
+        .and_then(|prepared| runtime.block_on(serve(prepared, process)));
+    // The runtime still sends what telemetry has left.
+    telemetry.end();
+    runtime.shutdown_timeout(LEFTOVERS);
+    ended
 }
 
 async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {

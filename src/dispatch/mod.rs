@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use self::bulk::Board;
 use self::connections::Connection;
@@ -46,6 +47,7 @@ use crate::domain::outcome::Warning;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, Call};
 use crate::store::{Change, Store, StoreError};
+use crate::trace;
 
 pub use self::assignments::AssignmentQuery;
 pub use self::bulk::{
@@ -172,8 +174,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// Begins the work in a task of its own, once under the caller's key.
-    fn begin<T, F, W>(&self, caller: &Caller, work: F) -> Result<Ticket<T>, Fault>
+    /// Begins the work in a task of its own, once under the caller's key. `what` names it in traces.
+    fn begin<T, F, W>(&self, caller: &Caller, what: &'static str, work: F) -> Result<Ticket<T>, Fault>
     where
         T: Kept,
         F: FnOnce(Self, Caller, Acceptance<T>) -> W + Send + 'static,
@@ -182,7 +184,8 @@ impl Gateway {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
         let (gateway, caller) = (self.clone(), caller.clone());
-        let work = self.0.tasks.spawn(async move { gateway.once(caller, acceptance, work).await });
+        let work = async move { gateway.once(caller, acceptance, work).await };
+        let work = self.0.tasks.spawn(work.instrument(trace::write(what)));
         Ok(Ticket::new(accepted, work))
     }
 

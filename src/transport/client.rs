@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::Budget as _;
-use tracing::Instrument;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::attempt::{Broken, Gate, Kind, Permit, exchange};
@@ -28,6 +28,7 @@ use crate::domain::text;
 use crate::domain::vendor::{Attempt, Call};
 use crate::meter;
 use crate::secret::{Redactor, Secret};
+use crate::trace;
 
 /// Most of a vendor's text that is kept (contract of the problems).
 const SHOWN_CHARACTERS: usize = 300;
@@ -138,12 +139,7 @@ impl Client {
     /// vendor asked for a pause that outlasts the time-out), or what the signer said. Sent, outcome unknown:
     /// `vendor_timeout`, `vendor_bad_response`. Any complete answer, whatever its status, is an [`Answer`].
     pub async fn send(&self, request: Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
-        let span = tracing::debug_span!(
-            "vendor_call",
-            connection = self.inner.name.connection,
-            operation = request.operation,
-            request_id = call.exchange.request_id(),
-        );
+        let span = trace::call(&self.inner.name.connection, request.operation, call.exchange.request_id());
         let _at_vendor = call.exchange.at_vendor();
         let began = Instant::now();
         let request = traced(request, call);
@@ -248,7 +244,7 @@ impl Client {
         let Inner { settings, name, environment, .. } = &*self.inner;
         let mut tried = 0;
         loop {
-            let result = self.paced(way).await;
+            let result = self.paced(way, tried).await;
             tried += 1;
             let pause = backoff(&settings.retry, tried, environment.random());
             let again = matches!(result, Err(Broken { kind: Kind::Unsent, .. }))
@@ -267,7 +263,7 @@ impl Client {
     }
 
     /// Rate, right before the attempt it is for; and what the vendor's answer says about the rate of the next ones.
-    async fn paced(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+    async fn paced(&self, way: &Way<'_>, repeats: u32) -> Result<Answer, Broken> {
         let Inner { name, environment, .. } = &*self.inner;
         if let Err(reason) = way.flow.limit.turn(way.call.lane, way.deadline).await {
             let fault = busy(reason);
@@ -276,12 +272,16 @@ impl Client {
         }
 
         let (began, started) = (Instant::now(), environment.now());
-        let result = self.attempt(way).await.map_err(|broken| self.told(way.request, broken));
+        let span = self.span(way, repeats);
+        let result = self.attempt(way).instrument(span.clone()).await;
+        let result = result.map_err(|broken| self.told(way.request, broken));
         let took = began.elapsed();
         let (status, ended) = match &result {
             Ok(answer) => (Some(answer.status), "answered"),
             Err(broken) => (broken.status, broken.fault.code.as_str()),
         };
+        let broken = result.as_ref().err().map(|broken| (ended, broken.fault.outcome.as_str()));
+        trace::attempted(&span, status.map(|status| status.as_u16()), broken);
         tracing::debug!(
             connection = name.connection,
             operation = way.request.operation,
@@ -305,6 +305,12 @@ impl Client {
         result
     }
 
+    fn span(&self, way: &Way<'_>, repeats: u32) -> Span {
+        let ConnectionName { connection, vendor } = &self.inner.name;
+        let Request { operation, method, .. } = way.request;
+        trace::attempt(trace::Attempt { connection, vendor, operation, method, url: &way.url, repeats })
+    }
+
     /// One attempt within its time-out; signing is innermost, so that each carries a fresh date.
     async fn attempt(&self, way: &Way<'_>) -> Result<Answer, Broken> {
         let Inner { settings, environment, pool, .. } = &*self.inner;
@@ -312,6 +318,7 @@ impl Client {
         let deadline = Instant::now() + settings.timeout.0;
 
         let mut headers = request.headers.clone();
+        trace::hand_on(&mut headers);
         if !request.body.is_empty() || matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
         }
@@ -443,10 +450,10 @@ impl std::fmt::Debug for Client {
 }
 
 /// The request with the caller's trace, passed on unchanged as by an intermediary that takes no part in it
-/// (W3C Trace Context §4.3).
+/// (W3C Trace Context §4.3). Where the gateway takes part, each attempt puts itself in its place.
 fn traced(mut request: Request, call: &Call) -> Request {
     if let Some(value) = call.exchange.traceparent().and_then(|text| HeaderValue::from_str(text).ok()) {
-        request.headers.insert(HeaderName::from_static("traceparent"), value);
+        request.headers.insert(trace::TRACEPARENT, value);
     }
     request
 }
