@@ -37,8 +37,13 @@ pub(super) struct Options {
         help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
     )]
     config: Option<PathBuf>,
-    /// How log lines look [default: $EXAMGATE_LOG_FORMAT, then auto]
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    /// How log lines look
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        help = "How log lines look [default: $EXAMGATE_LOG_FORMAT, then auto]"
+    )]
     log_format: Option<telemetry::Format>,
 }
 

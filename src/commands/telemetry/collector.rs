@@ -39,11 +39,10 @@ impl Collector {
         if self.failing.swap(failed, Ordering::Relaxed) == failed {
             return;
         }
-        match fault {
-            Some(fault) => {
-                tracing::warn!(fault, "the collector takes no traces; they are dropped, and nothing else is changed");
-            }
-            None => tracing::info!("the collector takes traces again"),
+        if let Some(fault) = fault {
+            tracing::warn!(fault, "the collector takes no traces; they are dropped, and nothing else is changed");
+        } else {
+            tracing::info!("the collector takes traces again");
         }
     }
 }
@@ -52,9 +51,8 @@ impl Collector {
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        let answered = match self.runtime.spawn(sent(client, request)).await {
-            Ok(answered) => answered,
-            Err(_) => return Err("the gateway has ended".into()),
+        let Ok(answered) = self.runtime.spawn(sent(client, request)).await else {
+            return Err("the gateway has ended".into());
         };
         match &answered {
             Ok(answer) if answer.status().is_success() => self.note(None),

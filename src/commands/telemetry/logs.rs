@@ -34,7 +34,7 @@ pub(in crate::commands) enum Format {
 pub(super) fn layer(level: &'static str, asked: Option<Format>, process: &Process) -> Result<Layered, Failure> {
     let wanted = process.variable(LEVELS).map_or(level.into(), |value| value.to_string_lossy());
     let wanted = EnvFilter::try_new(&wanted).map_err(|error| fault(LEVELS, &error))?;
-    let fit = filter_fn(|about| may_be_written(about)).with_max_level_hint(LevelFilter::TRACE);
+    let fit = filter_fn(may_be_written).with_max_level_hint(LevelFilter::TRACE);
     let filter = wanted.and(fit);
     let lines = tracing_subscriber::fmt::layer::<Registry>().with_writer(std::io::stderr);
     Ok(if is_pretty(asked, process)? {
