@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::Budget as _;
@@ -72,8 +72,8 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn sent(&self) -> Sent<'_> {
-        Sent { headers: &self.request.headers, query: self.url.query(), body: &self.request.body }
+    fn sent<'a>(&'a self, headers: &'a HeaderMap) -> Sent<'a> {
+        Sent { headers, query: self.url.query(), body: &self.request.body }
     }
 }
 
@@ -273,7 +273,8 @@ impl Client {
 
         let (began, started) = (Instant::now(), environment.now());
         let span = self.span(way, repeats);
-        let result = self.attempt(way).instrument(span.clone()).await;
+        let mut headers = way.request.headers.clone();
+        let result = self.attempt(way, &mut headers).instrument(span.clone()).await;
         let result = result.map_err(|broken| self.told(way.request, broken));
         let took = began.elapsed();
         let (status, ended) = match &result {
@@ -293,7 +294,7 @@ impl Client {
         );
         let label = result.as_ref().map_or(ended, |answer| class(answer.status));
         meter::vendor_attempt(&name.connection, way.request.operation, label, took);
-        self.note(way, &result, started, took);
+        self.note(way, &headers, &result, started, took);
         if let Ok(answer) = &result {
             way.flow.see_clock(&answer.headers, environment.now());
             if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -311,18 +312,18 @@ impl Client {
         trace::attempt(trace::Attempt { connection, vendor, operation, method, url: &way.url, repeats })
     }
 
-    /// One attempt within its time-out; signing is innermost, so that each carries a fresh date.
-    async fn attempt(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+    /// One attempt within its time-out; signing is innermost, so that each carries a fresh date. `headers` are the
+    /// request's, and afterwards what it was sent with.
+    async fn attempt(&self, way: &Way<'_>, headers: &mut HeaderMap) -> Result<Answer, Broken> {
         let Inner { settings, environment, pool, .. } = &*self.inner;
         let Way { url, request, signer, .. } = way;
         let deadline = Instant::now() + settings.timeout.0;
 
-        let mut headers = request.headers.clone();
-        trace::hand_on(&mut headers);
+        trace::hand_on(headers);
         if !request.body.is_empty() || matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
         }
-        let draft = Draft { method: &request.method, url, headers: &mut headers, body: &request.body };
+        let draft = Draft { method: &request.method, url, headers: &mut *headers, body: &request.body };
         match timeout_at(deadline, signer.sign(draft, environment.now())).await {
             Ok(Ok(())) => {}
             // Whatever became of the signer's own calls, this request was not sent.
@@ -334,7 +335,7 @@ impl Client {
         }
 
         let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
-        *outgoing.headers_mut() = headers;
+        *outgoing.headers_mut() = headers.clone();
         let permit = self.inner.permit.get();
         if permit.is_some_and(|permit| !permit()) {
             let detail = "This instance has lost touch with the store it shares, so it sends nothing.";
@@ -349,17 +350,24 @@ impl Client {
         }
     }
 
-    /// Keeps what may be shown of an attempt.
-    fn note(&self, way: &Way<'_>, result: &Result<Answer, Broken>, started: Timestamp, took: Duration) {
+    /// Keeps what may be shown of an attempt that was sent with these headers.
+    fn note(
+        &self,
+        way: &Way<'_>,
+        headers: &HeaderMap,
+        result: &Result<Answer, Broken>,
+        started: Timestamp,
+        took: Duration,
+    ) {
         let Inner { secrets, .. } = &*self.inner;
-        let mut call = self.noted(way, started);
+        let mut call = self.noted(way, headers, started);
         call.waited = way.began.elapsed().saturating_sub(took);
         call.took = took;
         match result {
             Ok(answer) => {
                 call.status = Some(answer.status.as_u16());
                 call.headers = shown::headers(&answer.headers);
-                call.answer = way.request.shown.of_answer(&way.sent(), answer, secrets);
+                call.answer = way.request.shown.of_answer(&way.sent(headers), answer, secrets);
             }
             Err(broken) => {
                 call.status = broken.status.map(|status| status.as_u16());
@@ -372,14 +380,14 @@ impl Client {
 
     /// Keeps that a call was turned away before it left.
     fn note_unsent(&self, way: &Way<'_>, fault: &Fault) {
-        let mut call = self.noted(way, self.now());
+        let mut call = self.noted(way, &way.request.headers, self.now());
         call.waited = way.began.elapsed();
         call.ended = fault.code.as_str();
         call.detail = Some(fault.detail.clone());
         way.call.exchange.add(call);
     }
 
-    fn noted(&self, way: &Way<'_>, started: Timestamp) -> VendorCall {
+    fn noted(&self, way: &Way<'_>, headers: &HeaderMap, started: Timestamp) -> VendorCall {
         let Inner { name, secrets, .. } = &*self.inner;
         let Request { operation, method, shown, .. } = way.request;
         let mut address = way.url.clone();
@@ -397,7 +405,7 @@ impl Client {
             ended: "answered",
             detail: None,
             status: None,
-            request: shown.of_request(&way.sent(), secrets),
+            request: shown.of_request(&way.sent(headers), secrets),
             headers: Vec::new(),
             answer: None,
         }

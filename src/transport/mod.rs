@@ -20,6 +20,7 @@ mod flow;
 mod limit;
 mod message;
 mod pool;
+mod quoted;
 mod settings;
 mod shown;
 mod slots;

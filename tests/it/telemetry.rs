@@ -222,8 +222,11 @@ async fn each_attempt_is_a_span() {
 #[tokio::test]
 async fn a_collector_that_is_away_changes_nothing_and_is_told_of_once() {
     let vendor = agreeable().await;
-    let silent = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    for address in [closed().await, silent.local_addr().expect("an address").to_string()] {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let silent = listener.local_addr().expect("an address").to_string();
+    for (address, fault) in
+        [(closed().await, "the collector takes no traces"), (silent, "the last traces were not taken in time")]
+    {
         let environment = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://user:SeMark@{address}")),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "60000".to_owned()),
