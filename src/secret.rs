@@ -117,6 +117,32 @@ impl<'de> serde::Deserialize<'de> for SecretRef {
     }
 }
 
+/// What something was made of, secrets included: tells whether it would be made the same again, and nothing else.
+#[derive(Clone, Default)]
+pub struct Likeness(Vec<Secret>);
+
+impl Likeness {
+    /// The likeness of what is made of these parts, in this order.
+    #[must_use]
+    pub fn of(parts: Vec<Secret>) -> Self {
+        Self(parts)
+    }
+
+    /// Whether every part is the same; the time taken depends on lengths only.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let pairs = self.0.iter().zip(&other.0);
+        let equal = pairs.fold(true, |equal, (one, two)| equal & one.matches(two.expose()));
+        equal && self.0.len() == other.0.len()
+    }
+}
+
+impl fmt::Debug for Likeness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Likeness({MASK})")
+    }
+}
+
 /// Masks every secret it knows, in all the spellings a vendor may echo it in.
 #[derive(Clone, Default)]
 pub struct Redactor {
@@ -208,6 +234,17 @@ mod tests {
         let (short, long) = (Secret::new("abcd"), Secret::new("abcd-efgh"));
         assert_eq!(Redactor::new([&short, &long]).mask("x abcd-efgh y abcd"), "x *** y ***");
         assert_eq!(Redactor::new([&short]).with([&long]).mask("abcd-efgh"), "***");
+    }
+
+    #[test]
+    fn a_likeness_differs_with_any_part() {
+        let of = |parts: &[&str]| Likeness::of(parts.iter().map(|part| Secret::new(*part)).collect());
+        let likeness = of(&["table", "secret"]);
+        assert!(likeness.same(&of(&["table", "secret"])));
+        for other in [&["table", "Secret"][..], &["tables", "ecret"], &["table"], &["table", "secret", ""], &[]] {
+            assert!(!likeness.same(&of(other)) && !of(other).same(&likeness), "{other:?}");
+        }
+        assert_eq!(format!("{likeness:?}"), "Likeness(***)");
     }
 
     #[test]

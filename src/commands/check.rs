@@ -6,16 +6,19 @@ use clap::Args;
 
 use super::{Failure, Process, runtime, say, settings, store};
 use crate::config::StoreParts;
-use crate::dispatch::ConnectionSetup;
+use crate::dispatch::{ConnectionSetup, Finding, examine};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
-use crate::domain::vendor::{Attempt, Call, Health, Lane};
+use crate::domain::vendor::{Attempt, Call, Lane};
 
 /// Check configuration, store and connections, without side effects at a vendor.
 #[derive(Args)]
-#[command(after_help = "Example:\n  examgate check --config examgate.toml\n\nOne line for the store and for each \
-                        connection: ok, unchecked (nothing harmless can be called there; no fault) or fault.\nExit \
-                        code: 0 no fault, 1 store or connection at fault, 2 configuration at fault.")]
+#[command(
+    after_help = "Example:\n  examgate check --config examgate.toml\n\nA line for the store and for each connection \
+                        (ok, unchecked or fault), and below it one for each step: address, reachability, tls, clock, \
+                        credentials. Unchecked is no fault: nothing harmless could tell.\nExit code: 0 no fault, 1 store or \
+                        connection at fault, 2 configuration at fault."
+)]
 pub(super) struct Options {
     /// The configuration file
     #[arg(
@@ -59,18 +62,12 @@ async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> R
     let id = ExchangeId::generate(&process.environment);
     let exchange = Exchange::new(id.clone(), id.into(), None, process.environment.now());
     let call = Call { attempt: Attempt::First, lane: Lane::Single, exchange };
-    match setup.connected.vendor.check(&call).await {
-        Health::Ok { detail } => say(format_args!("connection {name}: ok: {detail}")).map(|()| 0),
-        Health::Unchecked { detail } => say(format_args!("connection {name}: unchecked: {detail}")).map(|()| 0),
-        Health::Faulty(fault) => {
-            let code = fault.code;
-            say(format_args!(
-                "connection {name}: fault: {}: {} What to do: {}",
-                code.as_str(),
-                fault.detail,
-                code.action()
-            ))
-            .map(|()| 1)
-        }
+    let examination = examine(&setup.connected, &call).await;
+    let summary = examination.summary();
+    say(format_args!("connection {name}: {}: {}", summary.verdict.as_str(), summary.detail))?;
+    for Finding { step, verdict, detail, advice } in &examination.findings {
+        let advice = advice.as_ref().map(|advice| format!(" What to do: {advice}")).unwrap_or_default();
+        say(format_args!("  {}: {}: {detail}{advice}", step.as_str(), verdict.as_str()))?;
     }
+    Ok(examination.faults())
 }

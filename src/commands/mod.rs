@@ -16,6 +16,7 @@ mod key;
 mod openapi;
 mod probe;
 mod process;
+mod reload;
 mod sandbox;
 mod serve;
 mod settings;

@@ -16,6 +16,7 @@ use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::secret::{Secret, SecretSource};
 
 /// What the program finds when it is started.
+#[derive(Clone)]
 pub struct Process {
     /// The command line, the program's name first.
     pub arguments: Vec<OsString>,

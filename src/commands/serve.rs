@@ -1,33 +1,37 @@
 //! `serve`: the gateway.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::Stop;
+use super::reload::{InForce, Reloader};
+use super::signals::{Hangup, Stop};
 use super::{Failure, Process, runtime, say, settings, store, telemetry};
 use crate::config::{Config, Prepared};
 use crate::dispatch::Gateway;
 use crate::domain::units::Span;
-use crate::http::{self, Face, Limits};
+use crate::http::{self, Face, Limits, Terms};
 use crate::meter;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
-/// How long a look-up of a name, which cannot be given up, may keep the process from ending.
-const LEFTOVERS: Duration = Duration::from_secs(1);
+
+/// How long what still runs on a thread of its own may take at the end.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Run the gateway until SIGTERM or SIGINT.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
                         examgate serve\n\nThe first SIGTERM or SIGINT takes no new requests and waits for those under \
-                        way (server.shutdown_grace); the second ends the process at once. RUST_LOG sets what is \
+                        way (server.shutdown_grace); the second ends the process at once. SIGHUP has the \
+                        configuration read again. RUST_LOG sets what is \
                         logged. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.")]
 pub(super) struct Options {
     /// The configuration file
@@ -50,17 +54,29 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let runtime = runtime()?;
     let telemetry = telemetry::start(options.log_format, process, runtime.handle())?;
-    let ended = settings::prepared(options.config.as_deref(), process)
-        .and_then(|prepared| runtime.block_on(serve(prepared, process)));
+    let served = gateway(options, process, &runtime);
     // The runtime still sends what telemetry has left.
     telemetry.end();
-    runtime.shutdown_timeout(LEFTOVERS);
-    ended
+    // A secret's file system that never answers a reload must not keep the process, nor a look-up of a name.
+    runtime.shutdown_timeout(LAST);
+    served
 }
 
-async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
+fn gateway(options: &Options, process: &Process, runtime: &Runtime) -> Result<(), Failure> {
+    let hangup = {
+        // Before the configuration is read: what changes it meanwhile is then read after the start.
+        let _within = runtime.enter();
+        Hangup::listen()?
+    };
+    let file = options.config.as_deref();
+    let prepared = settings::prepared(file, process)?;
+    runtime.block_on(serve(prepared, (file, hangup), process))
+}
+
+async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let Prepared { config, parts, store } = prepared;
+    let in_force = InForce::new(&config, &store);
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
     }
@@ -79,12 +95,15 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
+    let terms = Terms::of(&face);
+    let reloader = Reloader::new(file, process, gateway.clone(), terms.clone(), in_force);
 
     let ended = CancellationToken::new();
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
     announce(&public)?;
     let callers = CancellationToken::new();
-    let serving = http::serve(public, http::router(&face), callers.clone().cancelled_owned(), grace);
+    let reloading = tokio::spawn(callers.clone().run_until_cancelled_owned(reloader.run(hangup)));
+    let serving = http::serve(public, http::router_under(&face, &terms), callers.clone().cancelled_owned(), grace);
     let stopping = async {
         let lost = tokio::select! {
             () = stop.asked() => false,
@@ -97,6 +116,9 @@ async fn serve(prepared: Prepared, process: &Process) -> Result<(), Failure> {
         lost
     };
     let ((), lost) = tokio::join!(serving, stopping);
+    if let Err(error) = reloading.await {
+        tracing::error!(panicked = error.is_panic(), "the configuration was not read again any more");
+    }
     // Operators see the end: their listener goes last.
     ended.cancel();
     if let Some(operators) = operators {

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once. SIGHUP: the configuration is to be read
+//! again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,7 +13,6 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn listen() -> Result<Self, Failure> {
-        let caught = |kind| signal(kind).map_err(|error| Failure::other("signals cannot be caught", error));
         Ok(Self { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
     }
 
@@ -32,4 +32,23 @@ impl Stop {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// SIGHUP, caught from the moment this exists; until then, and by default, it ends a process. One that came unheard is
+/// remembered, several as one.
+pub(super) struct Hangup(Signal);
+
+impl Hangup {
+    /// Needs a runtime around it.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        caught(SignalKind::hangup()).map(Self)
+    }
+
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+fn caught(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::other("signals cannot be caught", error))
 }

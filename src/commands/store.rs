@@ -8,7 +8,7 @@ use crate::store::{PostgresStore, SqliteStore, Store, StoreError};
 
 /// The store, for a process that serves from it.
 pub(super) async fn to_serve(parts: StoreParts, process: &Process) -> Result<Arc<dyn Store>, StoreError> {
-    let StoreParts { place, keyring } = parts;
+    let StoreParts { place, keyring, likeness: _ } = parts;
     let environment = process.environment.clone();
     Ok(match place {
         StorePlace::Sqlite(path) => Arc::new(SqliteStore::open_to_serve(&path, keyring, environment)?),
@@ -18,7 +18,7 @@ pub(super) async fn to_serve(parts: StoreParts, process: &Process) -> Result<Arc
 
 /// The store, to look at beside a process that may be serving from it.
 pub(super) async fn to_look_at(parts: StoreParts, process: &Process) -> Result<Arc<dyn Store>, StoreError> {
-    let StoreParts { place, keyring } = parts;
+    let StoreParts { place, keyring, likeness: _ } = parts;
     let environment = process.environment.clone();
     Ok(match place {
         StorePlace::Sqlite(path) => Arc::new(SqliteStore::open(&path, keyring, environment)?),

@@ -1,5 +1,6 @@
 //! Checks `[connections.<name>]` and builds the adapters.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -10,7 +11,7 @@ use super::{names, reader, suggest};
 use crate::dispatch::ConnectionSetup;
 use crate::domain::environment::Environment;
 use crate::domain::reading::{ReadFault, ReadFaultKind};
-use crate::secret::SecretSource;
+use crate::secret::{Likeness, Secret, SecretSource};
 use crate::transport::ConnectionSettings;
 use crate::vendors::{DESCRIPTORS, Settings, Setup};
 
@@ -21,6 +22,8 @@ pub struct ConnectionConfig {
     pub settings: ConnectionSettings,
     /// What only this vendor has.
     pub vendor: Settings,
+    /// The table as it was merged, to be compared with a later one.
+    written: Secret,
 }
 
 /// The connection. `None` after a fault.
@@ -28,6 +31,8 @@ pub(super) fn checked(name: &str, value: &Value, places: &Places, faults: &mut F
     let at = ["connections", name];
     names::check(&at, faults);
     let mut own = reader::table(value, &at, faults)?;
+    // Whole, since a secret may stand in it (`plain:`).
+    let written = Secret::new(value.to_string());
     let kind = kind(name, own.remove("vendor"), faults);
     let common: Map<String, Value> = ConnectionSettings::KEYS.iter().filter_map(|key| own.remove_entry(*key)).collect();
     let settings = reader::section::<ConnectionSettings>(&Value::Object(common), &at, places, faults);
@@ -39,7 +44,7 @@ pub(super) fn checked(name: &str, value: &Value, places: &Places, faults: &mut F
     });
     // An adapter is not built from stand-ins: what it said about them would only puzzle.
     let vendor = vendor.filter(|part| part.as_given && fine && base_url)?.value;
-    Some(ConnectionConfig { settings: settings?, vendor })
+    Some(ConnectionConfig { settings: settings?, vendor, written })
 }
 
 /// Builds every adapter that can be built.
@@ -50,11 +55,13 @@ pub(super) fn connect(
     faults: &mut Faults<'_>,
 ) -> BTreeMap<String, ConnectionSetup> {
     let mut built = BTreeMap::new();
-    for (name, ConnectionConfig { settings, vendor }) in connections {
-        let setup = Setup { name, connection: settings, secrets, environment: environment.clone() };
+    for (name, ConnectionConfig { settings, vendor, written }) in connections {
+        let secrets = Remembering { source: secrets, read: RefCell::new(vec![written.clone()]) };
+        let setup = Setup { name, connection: settings, secrets: &secrets, environment: environment.clone() };
         match vendor.clone().connect(&setup) {
             Ok(connected) => {
-                built.insert(name.clone(), ConnectionSetup { connected, settings: settings.clone() });
+                let likeness = Likeness::of(secrets.read.into_inner());
+                built.insert(name.clone(), ConnectionSetup { connected, settings: settings.clone(), likeness });
             }
             Err(found) => {
                 for fault in found {
@@ -65,6 +72,29 @@ pub(super) fn connect(
         }
     }
     built
+}
+
+/// Remembers what it reads: a secret that was replaced behind the same reference makes another connection.
+struct Remembering<'a> {
+    source: &'a dyn SecretSource,
+    read: RefCell<Vec<Secret>>,
+}
+
+impl Remembering<'_> {
+    fn kept(&self, secret: Secret) -> Secret {
+        self.read.borrow_mut().push(secret.clone());
+        secret
+    }
+}
+
+impl SecretSource for Remembering<'_> {
+    fn variable(&self, name: &str) -> Result<Secret, String> {
+        self.source.variable(name).map(|secret| self.kept(secret))
+    }
+
+    fn file(&self, path: &str) -> Result<Secret, String> {
+        self.source.file(path).map(|secret| self.kept(secret))
+    }
 }
 
 fn kind(name: &str, given: Option<Value>, faults: &mut Faults<'_>) -> Option<&'static str> {

@@ -35,7 +35,7 @@ pub use connections::ConnectionConfig;
 pub use fault::{ConfigFault, Place};
 pub use layers::{DEFAULTS, Sources};
 pub use overrides::PREFIX;
-pub use store::{KeyFiles, StoreParts, StorePlace};
+pub use store::{KeyFiles, StoreLikeness, StoreParts, StorePlace};
 
 /// A configuration that can work, as far as that can be said without reading a secret.
 #[derive(Debug, Clone)]
@@ -68,6 +68,16 @@ pub struct Prepared {
     pub parts: Parts,
     /// What the store is opened with.
     pub store: StoreParts,
+}
+
+/// What a gateway that is running can take up of a configuration.
+pub struct Reread {
+    /// The configuration.
+    pub config: Config,
+    /// Connections and catalogue.
+    pub parts: Parts,
+    /// What the store would be opened with; it stays as it is while the gateway runs.
+    pub store: StoreLikeness,
 }
 
 /// The machine as far as a configuration needs it.
@@ -111,7 +121,7 @@ pub enum Auth {
 }
 
 /// `[auth.clients.<name>]`: one client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
     /// The client's name.
     pub name: String,
@@ -181,18 +191,33 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigFault>> {
 /// # Errors
 /// Every fault, those of secrets together with all others.
 pub fn prepare(sources: &Sources, machine: &Machine<'_>) -> Result<Prepared, Vec<ConfigFault>> {
+    let (config, parts, plan) = planned(sources, machine)?;
+    let mut faults = fault::Faults::new(&config.places);
+    match plan.carried_out(machine.files, machine.environment, &mut faults) {
+        Some(store) => Ok(Prepared { config, parts, store }),
+        None => Err(faults.into_sorted()),
+    }
+}
+
+/// As [`prepare`], for a gateway that is running: the store's key is never made.
+///
+/// # Errors
+/// Every fault, those of secrets together with all others.
+pub fn reread(sources: &Sources, machine: &Machine<'_>) -> Result<Reread, Vec<ConfigFault>> {
+    let (config, parts, plan) = planned(sources, machine)?;
+    Ok(Reread { config, parts, store: plan.likeness() })
+}
+
+fn planned(sources: &Sources, machine: &Machine<'_>) -> Result<(Config, Parts, store::Plan), Vec<ConfigFault>> {
     let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
     let mut faults = fault::Faults::new(&layers.places);
     let draft = Draft::read(&layers, &mut faults);
     let parts = connected(&draft.connections, &draft.catalogue, (machine.secrets, machine.environment), &mut faults);
     let plan =
         draft.store.as_ref().and_then(|settings| store::plan(settings, machine.secrets, machine.files, &mut faults));
-    let (true, Some(config), Some(plan)) = (faults.is_empty(), draft.finished(&layers.places), plan) else {
-        return Err(faults.into_sorted());
-    };
-    match plan.carried_out(machine.files, machine.environment, &mut faults) {
-        Some(store) => Ok(Prepared { config, parts, store }),
-        None => Err(faults.into_sorted()),
+    match (faults.is_empty(), draft.finished(&layers.places), plan) {
+        (true, Some(config), Some(plan)) => Ok((config, parts, plan)),
+        _ => Err(faults.into_sorted()),
     }
 }
 

@@ -8,7 +8,7 @@ use url::Url;
 use super::fault::Faults;
 use super::{StoreSettings, document};
 use crate::domain::environment::Environment;
-use crate::secret::{Secret, SecretRef, SecretSource};
+use crate::secret::{Likeness, Secret, SecretRef, SecretSource};
 use crate::store::{Keyring, SealError};
 
 /// What the store is opened with.
@@ -18,6 +18,29 @@ pub struct StoreParts {
     pub place: StorePlace,
     /// Its keys.
     pub keyring: Keyring,
+    /// What it is opened with, to be compared with a later configuration.
+    pub likeness: StoreLikeness,
+}
+
+/// What a store is opened with, key by key of the configuration.
+#[derive(Clone)]
+pub struct StoreLikeness {
+    url: Likeness,
+    encryption_key: Likeness,
+    decryption_keys: Likeness,
+}
+
+impl StoreLikeness {
+    /// The keys whose values differ.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("store.url", self.url.same(&other.url)),
+            ("store.encryption_key", self.encryption_key.same(&other.encryption_key)),
+            ("store.decryption_keys", self.decryption_keys.same(&other.decryption_keys)),
+        ];
+        keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
 }
 
 /// Where the store is; shown without user and password.
@@ -63,6 +86,7 @@ pub trait KeyFiles {
 
 /// The store before its key was made.
 pub(super) struct Plan {
+    url: Secret,
     place: StorePlace,
     key: Key,
     earlier: Vec<Secret>,
@@ -94,7 +118,7 @@ pub(super) fn plan(
     faults: &mut Faults<'_>,
 ) -> Option<Plan> {
     let url = settings.url.resolve(secrets).map_err(|detail| faults.push(&["store", "url"], detail)).ok();
-    let place = url.and_then(|url| self::place(&url, faults));
+    let place = url.as_ref().and_then(|url| self::place(url, faults));
     let key = match &settings.encryption_key {
         SecretRef::File(path) if !files.exists(Path::new(path)) => {
             place.as_ref().and_then(|place| to_make(path, place, files, faults))
@@ -109,10 +133,23 @@ pub(super) fn plan(
             read_key(reference, secrets, &["store", "decryption_keys", &index.to_string()], faults)
         })
         .collect();
-    Some(Plan { place: place?, key: key?, earlier: keys.into_iter().collect::<Option<_>>()? })
+    Some(Plan { url: url?, place: place?, key: key?, earlier: keys.into_iter().collect::<Option<_>>()? })
 }
 
 impl Plan {
+    /// What the store would be opened with. A key that would have to be made is none yet.
+    pub(super) fn likeness(&self) -> StoreLikeness {
+        let key = match &self.key {
+            Key::Known(key) => vec![key.clone()],
+            Key::ToMake(_) => Vec::new(),
+        };
+        StoreLikeness {
+            url: Likeness::of(vec![self.url.clone()]),
+            encryption_key: Likeness::of(key),
+            decryption_keys: Likeness::of(self.earlier.clone()),
+        }
+    }
+
     /// Makes the key where there is none yet.
     pub(super) fn carried_out(
         self,
@@ -120,7 +157,8 @@ impl Plan {
         environment: &Environment,
         faults: &mut Faults<'_>,
     ) -> Option<StoreParts> {
-        let Self { place, key, earlier } = self;
+        let mut likeness = self.likeness();
+        let Self { url: _, place, key, earlier } = self;
         let key = match key {
             Key::Known(key) => key,
             Key::ToMake(path) => {
@@ -129,11 +167,12 @@ impl Plan {
                     faults.push(&["store", "encryption_key"], detail);
                     return None;
                 }
+                likeness.encryption_key = Likeness::of(vec![key.clone()]);
                 key
             }
         };
         match Keyring::new(&key, &earlier) {
-            Ok(keyring) => Some(StoreParts { place, keyring }),
+            Ok(keyring) => Some(StoreParts { place, keyring, likeness }),
             Err(error) => {
                 faults.push(&["store", "encryption_key"], error.to_string());
                 None

@@ -1,11 +1,13 @@
 //! Assignments: one candidate booked for one assessment, once, unless the caller wants another.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Map;
 
 use super::candidates::nothing_to_settle;
+use super::configured::Configured;
 use super::connections::Connection;
 use super::journal::{already_there, assignment_path, bound};
 use super::settling::by_hand;
@@ -61,9 +63,10 @@ impl Gateway {
         order: NewAssignment,
         strict: bool,
     ) -> Result<Ticket<Assignment>, Fault> {
-        let name = self.connection_of_order(caller, connection, &order).await?.name.clone();
+        let configured = self.configured();
+        let connection = self.connection_of_order(&configured, caller, connection, &order).await?;
         self.begin(caller, "assignments.create", move |gateway, caller, acceptance| async move {
-            gateway.book(&caller, &name, order, strict, &acceptance).await
+            gateway.book(&caller, &configured, &connection, order, strict, &acceptance).await
         })
     }
 
@@ -75,14 +78,14 @@ impl Gateway {
         connection: Option<&str>,
         order: &NewAssignment,
     ) -> Vec<FieldFault> {
-        let entry = self.0.catalogue.assessments.get(&order.assessment);
-        let plan =
-            self.chosen(caller, connection, entry.map(|entry| entry.connection.as_str())).and_then(|connection| {
-                connection.supported(Operation::AssignmentsCreate)?;
-                let assessment = self.assessment_ref(connection, &order.assessment, "/assessment")?;
-                let resolved = Resolved { key: VendorKey(String::new()), candidate: None, assessment };
-                self.prepare_booking(caller, connection, order, resolved, self.0.environment.now(), false)
-            });
+        let configured = self.configured();
+        let of_entry = configured.catalogue.assessments.get(&order.assessment).map(|entry| entry.connection.as_str());
+        let plan = configured.chosen(caller, connection, of_entry).and_then(|connection| {
+            connection.supported(Operation::AssignmentsCreate)?;
+            let assessment = configured.assessment_ref(&connection, &order.assessment, "/assessment")?;
+            let resolved = Resolved { key: VendorKey(String::new()), candidate: None, assessment };
+            self.prepare_booking(caller, &connection, order, resolved, self.0.environment.now(), false)
+        });
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
     }
 
@@ -111,7 +114,7 @@ impl Gateway {
     ) -> Result<(Vec<Assignment>, Option<String>), Fault> {
         let AssignmentQuery { candidate, assessment, connection, state, limit, cursor } = query;
         if let Some(name) = connection {
-            self.named(caller, name)?;
+            self.configured().named(caller, name)?;
         }
         let after = cursor.map(|cursor| AssignmentId::parse(cursor).map_err(|_| unknown_cursor())).transpose()?;
         let filter = AssignmentFilter {
@@ -160,7 +163,7 @@ impl Gateway {
             let open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
             let Some(intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
             let connection = gateway.connection_of(&assignment.connection)?;
-            let assignment = match gateway.conclude_assignment(connection, assignment, intent, row).await {
+            let assignment = match gateway.conclude_assignment(&connection, assignment, intent, row).await {
                 Err(fault) if fault.code != Code::StoreUnavailable => gateway.own_assignment(&caller, &id).await?,
                 end => end?,
             };
@@ -171,18 +174,19 @@ impl Gateway {
     /// The connection an order means, where the vendor can book at all.
     pub(super) async fn connection_of_order(
         &self,
+        configured: &Configured,
         caller: &Caller,
         named: Option<&str>,
         order: &NewAssignment,
-    ) -> Result<&Connection, Fault> {
-        let entry = self.0.catalogue.assessments.get(&order.assessment);
-        let connection = match self.chosen(caller, named, entry.map(|entry| entry.connection.as_str())) {
+    ) -> Result<Arc<Connection>, Fault> {
+        let entry = configured.catalogue.assessments.get(&order.assessment);
+        let connection = match configured.chosen(caller, named, entry.map(|entry| entry.connection.as_str())) {
             // Nothing names a connection, but the candidate lives at one.
             Err(fault) if fault.code == Code::ConnectionRequired => match &order.candidate {
                 CandidateKey::Id(id) => {
                     let candidate = self.0.store.candidate(&caller.tenant, id).await.before_sending()?;
                     let Some(candidate) = candidate else { return Err(fault) };
-                    self.named(caller, &candidate.connection)?
+                    configured.named(caller, &candidate.connection)?
                 }
                 CandidateKey::ExternalId(_) | CandidateKey::Email(_) => return Err(fault),
             },
@@ -196,13 +200,13 @@ impl Gateway {
     pub(super) async fn book(
         &self,
         caller: &Caller,
-        connection: &str,
+        configured: &Configured,
+        connection: &Connection,
         order: NewAssignment,
         strict: bool,
         acceptance: &Acceptance<Assignment>,
     ) -> Result<Written<Assignment>, Fault> {
-        let connection = self.named(caller, connection)?;
-        let resolved = self.resolve(caller, connection, &order).await?;
+        let resolved = self.resolve(caller, configured, connection, &order).await?;
         let PreparedBooking { assignment, mut intent } =
             self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
         let _turn = self.turn(&assignment.turn()).await?;
@@ -224,30 +228,16 @@ impl Gateway {
     pub(super) async fn resolve(
         &self,
         caller: &Caller,
+        configured: &Configured,
         connection: &Connection,
         order: &NewAssignment,
     ) -> Result<Resolved, Fault> {
-        let assessment = self.assessment_ref(connection, &order.assessment, "/assessment")?;
+        let assessment = configured.assessment_ref(connection, &order.assessment, "/assessment")?;
         let candidate = self.candidate_of_order(caller, connection, &order.candidate).await?;
         let person: Option<&Person> = candidate.as_ref().map(|candidate| &candidate.person);
         let key = connection.vendor().candidate_key(&order.candidate, person);
         let key = key.map_err(|fault| connection.own(reference(fault)))?;
         Ok(Resolved { key, candidate, assessment })
-    }
-
-    /// The vendor's own id of an assessment: by the catalogue, else as the vendor spells its ids.
-    pub(super) fn assessment_ref(&self, connection: &Connection, text: &str, pointer: &str) -> Result<String, Fault> {
-        if let Some(entry) = self.0.catalogue.assessments.get(text) {
-            if entry.connection == connection.name {
-                return Ok(entry.reference.clone());
-            }
-            let detail = format!("the assessment lives at the connection `{}`", entry.connection);
-            return Err(connection.own(reference(FieldFault::invalid(pointer, detail))));
-        }
-        connection.vendor().assessment_ref(text).ok_or_else(|| {
-            let detail = "is neither in the catalogue nor a possible id at the vendor";
-            connection.own(reference(FieldFault::invalid(pointer, detail)))
-        })
     }
 
     async fn candidate_of_order(
@@ -421,7 +411,7 @@ impl Gateway {
         if assignment.state == AssignmentState::Cancelled {
             return Ok(Written::Existing(()));
         }
-        let connection = self.connection_of(&assignment.connection)?;
+        let connection = &*self.connection_of(&assignment.connection)?;
         let assignment = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await?;
         match assignment.state {
             AssignmentState::Cancelled => return Ok(Written::Existing(())),
@@ -449,6 +439,23 @@ impl Gateway {
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_assignment(connection, pending, intent, row).await?;
         Ok(Written::Created(()))
+    }
+}
+
+impl Configured {
+    /// The vendor's own id of an assessment: by the catalogue, else as the vendor spells its ids.
+    pub(super) fn assessment_ref(&self, connection: &Connection, text: &str, pointer: &str) -> Result<String, Fault> {
+        if let Some(entry) = self.catalogue.assessments.get(text) {
+            if entry.connection == connection.name {
+                return Ok(entry.reference.clone());
+            }
+            let detail = format!("the assessment lives at the connection `{}`", entry.connection);
+            return Err(connection.own(reference(FieldFault::invalid(pointer, detail))));
+        }
+        connection.vendor().assessment_ref(text).ok_or_else(|| {
+            let detail = "is neither in the catalogue nor a possible id at the vendor";
+            connection.own(reference(FieldFault::invalid(pointer, detail)))
+        })
     }
 }
 

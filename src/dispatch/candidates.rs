@@ -67,20 +67,19 @@ impl Gateway {
         new: NewCandidate,
         strict: bool,
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
-        let connection = self.chosen(caller, connection, None)?;
+        let connection = self.configured().chosen(caller, connection, None)?;
         connection.supported(Operation::CandidatesCreate)?;
-        let name = connection.name.clone();
         self.begin(caller, "candidates.create", move |gateway, caller, acceptance| async move {
-            gateway.register(&caller, &name, new, strict, &acceptance).await
+            gateway.register(&caller, &connection, new, strict, &acceptance).await
         })
     }
 
     /// What the vendor would find at fault with a registration; looks nothing up and sends nothing.
     #[must_use]
     pub fn review_candidate(&self, caller: &Caller, connection: Option<&str>, new: NewCandidate) -> Vec<FieldFault> {
-        let plan = self.chosen(caller, connection, None).and_then(|connection| {
+        let plan = self.configured().chosen(caller, connection, None).and_then(|connection| {
             connection.supported(Operation::CandidatesCreate)?;
-            self.prepare(caller, connection, new, false)
+            self.prepare(caller, &connection, new, false)
         });
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
     }
@@ -108,7 +107,7 @@ impl Gateway {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, Fault> {
         if let Some(name) = connection {
-            self.named(caller, name)?;
+            self.configured().named(caller, name)?;
         }
         let found = self.0.store.candidates(&caller.tenant, connection, identity).await.before_sending()?;
         // A candidate the vendor refused has given its identities up; it is still read by its id.
@@ -139,7 +138,7 @@ impl Gateway {
                 ));
             }
             let changes = patch(&candidate).map_err(Fault::of_fields)?;
-            gateway.change(&caller, connection, candidate, changes, strict, &acceptance).await
+            gateway.change(&caller, &connection, candidate, changes, strict, &acceptance).await
         })
     }
 
@@ -171,7 +170,7 @@ impl Gateway {
             let open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
             let Some(intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
             let initial_password = own_password(&intent.write).cloned();
-            let candidate = match gateway.conclude_candidate(connection, candidate, intent, row).await {
+            let candidate = match gateway.conclude_candidate(&connection, candidate, intent, row).await {
                 Ok(candidate) => CandidateAnswer { candidate, initial_password },
                 Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
                 Err(_) => gateway.own_candidate(&caller, &id).await?.into(),
@@ -184,12 +183,11 @@ impl Gateway {
     pub(super) async fn register(
         &self,
         caller: &Caller,
-        connection: &str,
+        connection: &Connection,
         new: NewCandidate,
         strict: bool,
         acceptance: &Acceptance<CandidateAnswer>,
     ) -> Result<Written<CandidateAnswer>, Fault> {
-        let connection = self.named(caller, connection)?;
         for _ in 0..CLAIMS {
             let prepared = self.prepare(caller, connection, new.clone(), strict)?;
             let turn = self.0.turns.first_turn(prepared.candidate.id.as_str()).await;
@@ -360,10 +358,10 @@ impl Gateway {
 
     /// Hides and erases; the caller of this holds the turn.
     async fn remove(&self, caller: &Caller, candidate: Candidate) -> Result<(), Fault> {
-        let hides = self.0.connections.get(&candidate.connection).filter(|connection| {
+        let hides = self.connection_of(&candidate.connection).ok().filter(|connection| {
             connection.supported(Operation::CandidatesDelete).is_ok() && candidate.state == CandidateState::Registered
         });
-        let Some(connection) = hides else {
+        let Some(connection) = hides.as_deref() else {
             return self.0.store.commit(vec![Change::EraseCandidate(candidate.id)]).await.before_sending();
         };
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Hide(known(&candidate)));
@@ -418,17 +416,16 @@ impl Gateway {
     /// The candidate with the turn to write about it, its earlier write settled.
     async fn settled_with_turn(&self, caller: &Caller, id: &CandidateId) -> Result<(Turn, Candidate), Fault> {
         let candidate = self.own_candidate(caller, id).await?;
-        let connection = self.0.connections.get(&candidate.connection);
-        let (turn, candidate) = match connection {
-            Some(connection) => self.at_rest(caller, connection, id).await?.ok_or_else(|| no_candidate(id))?,
+        let connection = self.connection_of(&candidate.connection);
+        let (turn, candidate) = match &connection {
+            Ok(connection) => self.at_rest(caller, connection, id).await?.ok_or_else(|| no_candidate(id))?,
             // It can still be read and erased.
-            None => (self.turn(id.as_str()).await?, candidate),
+            Err(_) => (self.turn(id.as_str()).await?, candidate),
         };
         if candidate.state.ended() {
             return Ok((turn, candidate));
         }
-        let connection = self.connection_of(&candidate.connection)?;
-        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await?;
+        let settled = self.settled_candidate(&*connection?, candidate, &call(caller, Attempt::Settling)).await?;
         let settled = settled.ok_or_else(|| no_candidate(id))?;
         Ok((turn, settled.candidate))
     }

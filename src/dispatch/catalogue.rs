@@ -18,7 +18,7 @@ pub struct CatalogueEntry {
 }
 
 /// The catalogue, by vendor-neutral id.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
     /// What can be assigned.
     pub assessments: BTreeMap<String, CatalogueEntry>,
@@ -29,17 +29,17 @@ pub struct Catalogue {
 impl Gateway {
     /// The assessments the caller may order.
     #[must_use]
-    pub fn assessments(&self, caller: &Caller) -> Vec<&CatalogueEntry> {
-        usable(&self.0.catalogue.assessments, caller)
+    pub fn assessments(&self, caller: &Caller) -> Vec<CatalogueEntry> {
+        usable(&self.configured().catalogue.assessments, caller)
     }
 
     /// The programs the caller may enrol in.
     #[must_use]
-    pub fn programs(&self, caller: &Caller) -> Vec<&CatalogueEntry> {
-        usable(&self.0.catalogue.programs, caller)
+    pub fn programs(&self, caller: &Caller) -> Vec<CatalogueEntry> {
+        usable(&self.configured().catalogue.programs, caller)
     }
 }
 
-fn usable<'a>(entries: &'a BTreeMap<String, CatalogueEntry>, caller: &Caller) -> Vec<&'a CatalogueEntry> {
-    entries.values().filter(|entry| caller.connections.contains(&entry.connection)).collect()
+fn usable(entries: &BTreeMap<String, CatalogueEntry>, caller: &Caller) -> Vec<CatalogueEntry> {
+    entries.values().filter(|entry| caller.connections.contains(&entry.connection)).cloned().collect()
 }

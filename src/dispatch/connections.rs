@@ -4,13 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::doctor::{Examination, examine};
+use super::lease::Lease;
 use super::{Caller, Gateway, call};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::journal::Write;
-use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, VendorAnswer};
+use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
 use crate::domain::vendor::{Attempt, Health, Vendor};
+use crate::secret::Likeness;
 use crate::transport::{Circuit, Condition, ConnectionSettings};
 use crate::vendors::Connected;
 
@@ -20,6 +23,8 @@ pub struct ConnectionSetup {
     pub connected: Connected,
     /// Grace, batch size and the rest.
     pub settings: ConnectionSettings,
+    /// Everything it was made of.
+    pub likeness: Likeness,
 }
 
 /// What is known of a connection's condition.
@@ -39,6 +44,17 @@ pub enum ConnectionStatus {
     Unchecked,
 }
 
+/// Whether calls go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitState {
+    /// They do.
+    Closed,
+    /// Not before the cool-down is over.
+    Open,
+    /// One call probes.
+    HalfOpen,
+}
+
 /// A connection as it is shown: never a secret, never an address with one.
 #[derive(Debug, Clone)]
 pub struct ConnectionView {
@@ -52,6 +68,14 @@ pub struct ConnectionView {
     pub detail: String,
     /// When that was seen.
     pub since: Option<Timestamp>,
+    /// Its circuit breaker.
+    pub circuit: CircuitState,
+    /// Calls at the vendor now.
+    pub in_flight: usize,
+    /// Calls that wait for its limits.
+    pub waiting: usize,
+    /// How far the vendor's clock was ahead by its last answer, in seconds.
+    pub clock_ahead: Option<i64>,
 }
 
 /// A connection at work.
@@ -59,10 +83,11 @@ pub(super) struct Connection {
     pub(super) name: String,
     connected: Connected,
     settings: ConnectionSettings,
-    condition: Mutex<Seen>,
+    likeness: Likeness,
+    seen: Mutex<Seen>,
     /// Places for the calls of operations. One fewer than the vendor has, so that a single request never waits for a bulk
     /// to end; handed out first come, first served, so that operations take turns.
-    bulk: Semaphore,
+    bulk: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -74,22 +99,49 @@ struct Seen {
 
 impl Connection {
     pub(super) fn new(name: String, setup: ConnectionSetup) -> Self {
-        let ConnectionSetup { connected, settings } = setup;
-        let condition =
-            Seen { status: ConnectionStatus::Unchecked, detail: "Nothing was called yet.".to_owned(), since: None };
-        let bulk = Semaphore::new(settings.max_in_flight.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS));
-        Self { name, connected, settings, condition: Mutex::new(condition), bulk }
+        let bulk = Arc::new(Semaphore::new(bulk_places(&setup.settings)));
+        Self::over(name, setup, bulk)
     }
 
-    /// Lets requests leave only while this says so.
-    pub(super) fn only_while(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
-        self.connected.client.only_while(permit);
+    /// The connection that takes the place of one with other settings. Where it leads to the same address of the same vendor
+    /// it goes on with what is known there: calls under way count, and a rate that was used up stays so.
+    pub(super) fn after(earlier: &Self, setup: ConnectionSetup) -> Self {
+        let name = earlier.name.clone();
+        if !setup.connected.client.leads_where(&earlier.connected.client) {
+            return Self::new(name, setup);
+        }
+        let (now, before) = (bulk_places(&setup.settings), bulk_places(&earlier.settings));
+        if now >= before {
+            earlier.bulk.add_permits(now - before);
+        } else {
+            withdraw(Arc::clone(&earlier.bulk), before - now);
+        }
+        setup.connected.client.take_over(&earlier.connected.client);
+        Self::over(name, setup, Arc::clone(&earlier.bulk))
+    }
+
+    fn over(name: String, setup: ConnectionSetup, bulk: Arc<Semaphore>) -> Self {
+        let ConnectionSetup { connected, settings, likeness } = setup;
+        let seen =
+            Seen { status: ConnectionStatus::Unchecked, detail: "Nothing was called yet.".to_owned(), since: None };
+        Self { name, connected, settings, likeness, seen: Mutex::new(seen), bulk }
+    }
+
+    /// Whether it would be made the same from this.
+    pub(super) fn is_made_of(&self, setup: &ConnectionSetup) -> bool {
+        self.likeness.same(&setup.likeness)
+    }
+
+    /// Lets requests leave only while this lease holds.
+    pub(super) fn sends_under(&self, lease: &Lease) {
+        let lease = lease.clone();
+        self.connected.client.only_while(move || lease.holds());
     }
 
     /// A place for a call of an operation.
-    pub(super) async fn bulk_place(&self) -> Option<SemaphorePermit<'_>> {
+    async fn bulk_place(&self) -> Option<OwnedSemaphorePermit> {
         // Never closed, so there is always one in the end.
-        self.bulk.acquire().await.ok()
+        Arc::clone(&self.bulk).acquire_owned().await.ok()
     }
 
     /// How often a call of an operation is tried that nothing came of through no fault of its rows.
@@ -195,24 +247,31 @@ impl Connection {
         self.set(Seen { status, detail, since: Some(now) });
     }
 
-    fn set(&self, condition: Seen) {
-        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    fn set(&self, seen: Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
     fn view(&self) -> ConnectionView {
-        let condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (status, detail) = match self.connected.client.condition().circuit {
+        let Seen { status, detail, since } = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Condition { circuit, in_flight, single_waiting, bulk_waiting, skew } = self.condition();
+        let (circuit, status, detail) = match circuit {
             Circuit::Open { until } => {
-                (ConnectionStatus::CircuitOpen, format!("Nothing is sent before {until}: {}", condition.detail))
+                let detail = format!("Nothing is sent before {until}: {detail}");
+                (CircuitState::Open, ConnectionStatus::CircuitOpen, detail)
             }
-            Circuit::Closed | Circuit::HalfOpen => (condition.status, condition.detail),
+            Circuit::Closed => (CircuitState::Closed, status, detail),
+            Circuit::HalfOpen => (CircuitState::HalfOpen, status, detail),
         };
         ConnectionView {
             name: self.name.clone(),
             descriptor: self.descriptor(),
             status,
             detail,
-            since: condition.since,
+            since,
+            circuit,
+            in_flight,
+            waiting: single_waiting + bulk_waiting,
+            clock_ahead: skew.map(|skew| skew.as_secs()),
         }
     }
 }
@@ -222,67 +281,69 @@ impl Gateway {
     #[must_use]
     pub fn connections(&self, caller: &Caller) -> Vec<ConnectionView> {
         let usable = |connection: &&Arc<Connection>| caller.connections.contains(&connection.name);
-        self.0.connections.values().filter(usable).map(|connection| connection.view()).collect()
+        self.configured().connections.values().filter(usable).map(|connection| connection.view()).collect()
     }
 
     /// One connection; `connection_not_found` or `connection_forbidden` otherwise.
     pub fn connection(&self, caller: &Caller, name: &str) -> Result<ConnectionView, Fault> {
-        self.named(caller, name).map(Connection::view)
+        self.configured().named(caller, name).map(|connection| connection.view())
     }
 
-    /// Looks at a connection as far as that has no side effects.
-    pub async fn check_connection(&self, caller: &Caller, name: &str) -> Result<ConnectionView, Fault> {
-        let connection = self.named(caller, name)?;
-        let health = connection.vendor().check(&call(caller, Attempt::First)).await;
+    /// Looks at a connection as far as that has no side effects, step by step.
+    pub async fn check_connection(&self, caller: &Caller, name: &str) -> Result<(ConnectionView, Examination), Fault> {
+        let connection = self.configured().named(caller, name)?;
+        let examination = examine(&connection.connected, &call(caller, Attempt::First)).await;
         let now = self.0.environment.now();
-        match health {
-            Health::Ok { detail } => {
-                connection.set(Seen { status: ConnectionStatus::Ok, detail, since: Some(now) });
+        match (examination.fault(), &examination.health) {
+            (Some(fault), _) => connection.note(Err(&fault), now),
+            (None, Some(Health::Ok { detail })) => {
+                connection.set(Seen { status: ConnectionStatus::Ok, detail: detail.clone(), since: Some(now) });
             }
-            Health::Unchecked { detail } => {
+            (None, Some(Health::Unchecked { detail })) => {
+                let detail = format!("The vendor is there. {detail}");
                 connection.set(Seen { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
             }
-            Health::Faulty(fault) => connection.note(Err(&fault), now),
+            (None, _) => {}
         }
-        Ok(connection.view())
-    }
-
-    /// The connection with this name, if the caller may use it.
-    pub(super) fn named(&self, caller: &Caller, name: &str) -> Result<&Connection, Fault> {
-        let Some(connection) = self.0.connections.get(name) else {
-            return Err(Fault::new(Code::ConnectionNotFound, format!("There is no connection `{}`.", short(name))));
-        };
-        if caller.connections.contains(name) {
-            return Ok(connection);
-        }
-        Err(Fault::new(Code::ConnectionForbidden, format!("This client may not use the connection `{name}`.")))
-    }
-
-    /// The connection a request means: the one it names, else the one its catalogue entry lives at, else the client's
-    /// default, else the only one there is.
-    pub(super) fn chosen(
-        &self,
-        caller: &Caller,
-        named: Option<&str>,
-        of_entry: Option<&str>,
-    ) -> Result<&Connection, Fault> {
-        if let Some(name) = named.or(of_entry).or(caller.default_connection.as_deref()) {
-            return self.named(caller, name);
-        }
-        let mut usable = self.0.connections.keys().filter(|name| caller.connections.contains(name));
-        match (usable.next(), usable.next()) {
-            (Some(only), None) => self.named(caller, only),
-            _ => Err(Fault::new(Code::ConnectionRequired, "The request names no connection and there are several.")
-                .about(FieldFault::missing("/connection", "is needed: several connections are configured"))),
-        }
+        Ok((connection.view(), examination))
     }
 
     /// The connection a stored record lives at; it may have left the configuration since.
-    pub(super) fn connection_of(&self, name: &str) -> Result<&Connection, Fault> {
-        self.0.connections.get(name).map(Arc::as_ref).ok_or_else(|| {
+    pub(super) fn connection_of(&self, name: &str) -> Result<Arc<Connection>, Fault> {
+        self.configured().connections.get(name).cloned().ok_or_else(|| {
             let detail = format!("The connection `{name}` this record lives at is not configured any more.");
             Fault::new(Code::ConnectionNotFound, detail)
         })
+    }
+
+    /// Whether the connection is configured still, and as it was when it was taken.
+    pub(super) fn is_current(&self, connection: &Connection) -> bool {
+        let configured = self.configured();
+        configured.connections.get(&connection.name).is_some_and(|now| std::ptr::eq(Arc::as_ptr(now), connection))
+    }
+
+    /// What has taken the connection's place since it was taken, if it leads to where it led.
+    pub(super) fn successor(&self, connection: &Connection) -> Option<Arc<Connection>> {
+        let now = self.connection_of(&connection.name).ok()?;
+        let other = !std::ptr::eq(now.as_ref(), connection);
+        (other && now.connected.client.leads_where(&connection.connected.client)).then_some(now)
+    }
+
+    /// A place for a call of an operation, and the connection as it is configured when the place is free.
+    ///
+    /// # Errors
+    /// `connection_not_found`.
+    pub(super) async fn bulk_place(
+        &self,
+        name: &str,
+    ) -> Result<(Arc<Connection>, Option<OwnedSemaphorePermit>), Fault> {
+        loop {
+            let connection = self.connection_of(name)?;
+            let place = connection.bulk_place().await;
+            if self.is_current(&connection) {
+                return Ok((connection, place));
+            }
+        }
     }
 }
 
@@ -291,6 +352,21 @@ pub(super) fn wait_until(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1))
 }
 
-fn short(text: &str) -> String {
+fn bulk_places(settings: &ConnectionSettings) -> usize {
+    settings.max_in_flight.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS)
+}
+
+/// Takes places away as they come free. Whoever asks for one afterwards stands behind this.
+fn withdraw(places: Arc<Semaphore>, count: usize) {
+    // Never more than `u32` can say: a semaphore has fewer.
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    tokio::spawn(async move {
+        if let Ok(taken) = places.acquire_many_owned(count).await {
+            taken.forget();
+        }
+    });
+}
+
+pub(super) fn short(text: &str) -> String {
     crate::domain::text::shown(text, 100)
 }

@@ -165,7 +165,7 @@ impl Gateway {
     pub(super) fn key_claim(&self, caller: &Caller, request: RequestKey) -> KeyClaim {
         let RequestKey { scope, content } = request;
         let now = self.0.environment.now();
-        let kept = SignedDuration::try_from(self.0.retention.keys).unwrap_or(SignedDuration::MAX);
+        let kept = SignedDuration::try_from(self.configured().retention.keys).unwrap_or(SignedDuration::MAX);
         let expires = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
         KeyClaim { tenant: caller.tenant.clone(), scope, content, now, expires }
     }
@@ -191,9 +191,9 @@ impl Gateway {
                 return Ok(false);
             };
             let connection = self.connection_of(&found.connection)?;
-            let Some((_turn, candidate)) = self.at_rest(caller, connection, &id).await? else { return Ok(false) };
+            let Some((_turn, candidate)) = self.at_rest(caller, &connection, &id).await? else { return Ok(false) };
             // Settled by somebody else meanwhile, it has told the key.
-            self.settled_candidate(connection, candidate, &asked).await?;
+            self.settled_candidate(&connection, candidate, &asked).await?;
             return Ok(true);
         }
         let Ok(id) = AssignmentId::parse(record) else { return Ok(false) };
@@ -204,7 +204,7 @@ impl Gateway {
         let found = self.0.store.assignment(&caller.tenant, &id).await.before_sending()?;
         let Some(assignment) = found else { return Ok(false) };
         let connection = self.connection_of(&assignment.connection)?;
-        self.settled_assignment(connection, assignment, &asked).await?;
+        self.settled_assignment(&connection, assignment, &asked).await?;
         Ok(true)
     }
 

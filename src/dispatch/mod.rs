@@ -10,7 +10,9 @@ mod bulk;
 mod caller;
 mod candidates;
 mod catalogue;
+mod configured;
 mod connections;
+mod doctor;
 mod exchanges;
 mod journal;
 mod keys;
@@ -25,16 +27,17 @@ mod tally;
 mod tickets;
 mod turns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use self::bulk::Board;
-use self::connections::Connection;
+use self::configured::Configured;
 use self::exchanges::Exchanges;
 use self::keys::Kept;
 use self::lease::Lease;
@@ -56,13 +59,15 @@ pub use self::bulk::{
 pub use self::caller::{Allowed, Caller, RequestKey};
 pub use self::candidates::{CandidateAnswer, Patch};
 pub use self::catalogue::{Catalogue, CatalogueEntry};
-pub use self::connections::{ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::configured::Reconfigured;
+pub use self::connections::{CircuitState, ConnectionSetup, ConnectionStatus, ConnectionView};
+pub use self::doctor::{Examination, Finding, Step, Verdict, examine};
 pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
 pub use self::tickets::{Reply, Ticket, Written};
 
 /// How long the gateway keeps what it does not need any more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Operations, from their end on.
     pub operations: Duration,
@@ -76,13 +81,13 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn Store>,
-    connections: BTreeMap<String, Arc<Connection>>,
-    catalogue: Catalogue,
+    configured: ArcSwap<Configured>,
     environment: Environment,
-    retention: Retention,
     lease: Lease,
     turns: Turns,
     board: Board,
+    // The connections that have a settler.
+    settlers: Mutex<BTreeSet<String>>,
     exchanges: Exchanges,
     codes: Codes,
     // What could not be written down when it happened, because the store was away.
@@ -105,23 +110,15 @@ impl Gateway {
         retention: Retention,
     ) -> Result<Self, Fault> {
         let lease = Lease::take(&store, &environment).await.before_sending()?;
-        let connections: BTreeMap<String, Arc<Connection>> = connections
-            .into_iter()
-            .map(|(name, setup)| (name.clone(), Arc::new(Connection::new(name, setup))))
-            .collect();
-        for connection in connections.values() {
-            let lease = lease.clone();
-            connection.only_while(move || lease.holds());
-        }
+        let configured = Configured::new(connections, catalogue, retention, &lease);
         let gateway = Self(Arc::new(Inner {
             turns: Turns::new(Arc::clone(&store)),
             store,
-            connections,
-            catalogue,
+            configured: ArcSwap::from_pointee(configured),
             environment,
-            retention,
             lease,
             board: Board::default(),
+            settlers: Mutex::default(),
             exchanges: Exchanges::default(),
             codes: Codes::default(),
             loose: Mutex::default(),

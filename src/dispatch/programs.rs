@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::assignments::reference;
 use super::bulk::{enrolments, skipped};
+use super::configured::Configured;
 use super::connections::Connection;
 use super::exchanges::traceparent;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written};
@@ -75,12 +76,12 @@ impl Gateway {
         program: &str,
         order: EnrolmentOrder,
     ) -> Result<OperationId, Fault> {
-        let entry = self.0.catalogue.programs.get(program);
-        let of_entry = entry.map(|entry| entry.connection.as_str());
-        let connection = self.chosen(caller, order.connection.as_deref(), of_entry)?;
+        let configured = self.configured();
+        let of_entry = configured.catalogue.programs.get(program).map(|entry| entry.connection.as_str());
+        let connection = &*configured.chosen(caller, order.connection.as_deref(), of_entry)?;
         let capability = connection.supported(Operation::ProgramsEmployees)?;
-        let program_ref = self.program_ref(connection, program)?;
-        let enrolment = self.enrolment(caller, connection, order).await?;
+        let program_ref = configured.program_ref(connection, program)?;
+        let enrolment = self.enrolment(&configured, caller, connection, order).await?;
         let calls = in_calls(&program_ref, &enrolment, connection.batch(capability.max_batch));
         let mut operation = BulkOperation {
             id: OperationId::generate(&self.0.environment),
@@ -137,22 +138,9 @@ impl Gateway {
         }
     }
 
-    /// The vendor's own name of a program: by the catalogue, else as the vendor spells its ids.
-    fn program_ref(&self, connection: &Connection, program: &str) -> Result<ProgramRef, Fault> {
-        let text = match self.0.catalogue.programs.get(program) {
-            Some(entry) if entry.connection == connection.name => &entry.reference,
-            Some(_) => "",
-            None => program,
-        };
-        connection.vendor().program_ref(text).ok_or_else(|| {
-            let detail =
-                format!("`{}` is neither in the catalogue nor a possible program at the vendor.", shown(program, 100));
-            connection.own(Fault::new(Code::ProgramNotFound, detail))
-        })
-    }
-
     async fn enrolment(
         &self,
+        configured: &Configured,
         caller: &Caller,
         connection: &Connection,
         order: EnrolmentOrder,
@@ -163,7 +151,7 @@ impl Gateway {
             Some(named) => {
                 let mut references = Vec::with_capacity(named.len());
                 for (index, text) in named.iter().enumerate() {
-                    references.push(self.assessment_ref(connection, text, &format!("/assessments/{index}"))?);
+                    references.push(configured.assessment_ref(connection, text, &format!("/assessments/{index}"))?);
                 }
                 AssessmentScope::Selected(references)
             }
@@ -199,6 +187,22 @@ impl Gateway {
             });
         }
         Ok(ids)
+    }
+}
+
+impl Configured {
+    /// The vendor's own name of a program: by the catalogue, else as the vendor spells its ids.
+    fn program_ref(&self, connection: &Connection, program: &str) -> Result<ProgramRef, Fault> {
+        let text = match self.catalogue.programs.get(program) {
+            Some(entry) if entry.connection == connection.name => &entry.reference,
+            Some(_) => "",
+            None => program,
+        };
+        connection.vendor().program_ref(text).ok_or_else(|| {
+            let detail =
+                format!("`{}` is neither in the catalogue nor a possible program at the vendor.", shown(program, 100));
+            connection.own(Fault::new(Code::ProgramNotFound, detail))
+        })
     }
 }
 

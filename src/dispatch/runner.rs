@@ -3,6 +3,7 @@
 //!
 //! It only schedules. What a repeat means is the vendor's adapter's to say, and how it ended is `journal`'s to write down.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -54,20 +55,11 @@ impl Gateway {
     /// Looks again and again, for as long as the gateway lives: the tasks hold it weakly. Each connection has a settler of
     /// its own, so that a vendor that is slow to answer keeps nobody else waiting.
     pub(super) fn run_in_background(&self) {
-        for name in self.0.connections.keys() {
-            let name = name.clone();
-            let gateway = std::sync::Arc::downgrade(&self.0);
-            tokio::spawn(async move {
-                loop {
-                    let Some(inner) = gateway.upgrade() else { return };
-                    Self(inner).settle_due(&name).await;
-                    tokio::time::sleep(ROUND).await;
-                }
-            });
-        }
+        self.run_settlers();
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let (mut tidied, mut counted) = (None, None);
+            let mut told = BTreeSet::new();
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
                 let gateway = Self(inner);
@@ -76,7 +68,7 @@ impl Gateway {
                     gateway.tidy().await;
                 }
                 if due(&mut counted, COUNT) {
-                    gateway.count().await;
+                    gateway.count(&mut told).await;
                 }
                 let soon = gateway.0.board.soon();
                 drop(gateway);
@@ -86,6 +78,26 @@ impl Gateway {
                 }
             }
         });
+    }
+
+    /// Begins a settler for each connection that has none; it ends when its connection leaves the configuration.
+    pub(super) fn run_settlers(&self) {
+        for name in self.configured().connections.keys().filter(|name| self.takes_settler(name)) {
+            let name = name.clone();
+            let gateway = std::sync::Arc::downgrade(&self.0);
+            tokio::spawn(async move {
+                loop {
+                    let Some(inner) = gateway.upgrade() else { return };
+                    let gateway = Self(inner);
+                    if !gateway.keeps_settler(&name) {
+                        return;
+                    }
+                    gateway.settle_due(&name).await;
+                    drop(gateway);
+                    tokio::time::sleep(ROUND).await;
+                }
+            });
+        }
     }
 
     async fn round(&self) {
@@ -141,10 +153,10 @@ impl Gateway {
         let now = self.0.environment.now();
         let mut changes = self.marked_unknown(&intent).await?;
         intent.reason = Some("The process that was sending it ended.".to_owned());
-        let connection = self.0.connections.get(&intent.connection);
+        let connection = self.connection_of(&intent.connection).ok();
         // Where the connection is not configured any more only a person can say.
-        let repeat = connection.map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));
-        rest(&mut intent, repeat, connection.map_or(now, |connection| connection.settle_from(now)), now);
+        let repeat = connection.as_ref().map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));
+        rest(&mut intent, repeat, connection.as_ref().map_or(now, |connection| connection.settle_from(now)), now);
         // The grace alone, without the pause after an attempt that failed.
         intent.due = intent.due.map(|_| intent.settle_from);
         if repeat == Repeat::Never {
@@ -218,8 +230,8 @@ impl Gateway {
 
     /// Settles one write, unless somebody who holds the turn is about to. Whether it was this one's to settle.
     async fn settle_in_background(&self, intent: &Intent) -> Result<bool, Fault> {
-        let connection = self.connection_of(&intent.connection)?;
-        let _place = connection.bulk_place().await;
+        let (connection, _place) = self.bulk_place(&intent.connection).await?;
+        let connection = connection.as_ref();
         let record = intent.write.record();
         let exchange = self.background_exchange(format!("settle-{record}"), None);
         let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };
@@ -248,7 +260,7 @@ impl Gateway {
 
     async fn tidy(&self) {
         let now = self.0.environment.now();
-        let kept = SignedDuration::try_from(self.0.retention.operations).unwrap_or(SignedDuration::MAX);
+        let kept = SignedDuration::try_from(self.configured().retention.operations).unwrap_or(SignedDuration::MAX);
         let finished = now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
         match self.0.store.purge(now, finished).await {
             Ok(purged) if purged.operations + purged.keys > 0 => {
@@ -259,13 +271,16 @@ impl Gateway {
         }
     }
 
-    async fn count(&self) {
+    /// Counts open writes by connection, also where one is gone. What was ever told is told on: a gauge keeps its last value.
+    async fn count(&self, told: &mut BTreeSet<String>) {
         if let Ok(OpenItems { waiting, claimed }) = self.0.store.open_items().await {
             meter::operation_rows("waiting", waiting);
             meter::operation_rows("claimed", claimed);
         }
         let Ok(unsettled) = self.0.store.unsettled().await else { return };
-        for name in self.0.connections.keys() {
+        told.extend(self.configured().connections.keys().cloned());
+        told.extend(unsettled.iter().map(|open| open.connection.clone()));
+        for name in &*told {
             let of_connection = unsettled.iter().filter(|open| open.connection == *name);
             let count: u64 = of_connection.map(|open| open.count).sum();
             meter::unsettled(name, count);

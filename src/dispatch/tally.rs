@@ -67,7 +67,7 @@ impl Gateway {
 
     /// Sets the figures of what is under way at each connection: asked when they are about to be read.
     pub fn show_under_way(&self) {
-        for connection in self.0.connections.values() {
+        for connection in self.configured().connections.values() {
             let Condition { circuit, in_flight, single_waiting, bulk_waiting, skew: _ } = connection.condition();
             meter::at_vendor(&connection.name, in_flight);
             meter::waiting(&connection.name, single_waiting, bulk_waiting);

@@ -1,6 +1,8 @@
 //! What a vendor can do, as data: shown at `GET /vendors`, walked by the conformance test, and the reason behind every
 //! `capability_unsupported`.
 
+use std::time::Duration;
+
 /// A write the gateway can ask of a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -121,6 +123,8 @@ pub struct Descriptor {
     pub documentation: &'static str,
     /// Whether the vendor knows people by e-mail address, so that two people cannot share one.
     pub by_email: bool,
+    /// How far apart the clocks may be; `None` where the vendor's calls carry no time of ours.
+    pub clock_tolerance: Option<Duration>,
     /// One entry for every [`Operation`].
     pub capabilities: [Capability; Operation::ALL.len()],
 }

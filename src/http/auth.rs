@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -37,17 +38,24 @@ pub(super) struct Client {
     scopes: BTreeSet<Scope>,
     connections: Allowed,
     default_connection: Option<String>,
-    limiter: Option<DefaultDirectRateLimiter>,
+    rate_limit: Option<RateLimit>,
+    limiter: Option<Arc<DefaultDirectRateLimiter>>,
 }
 
 impl Clients {
     pub(super) fn new(auth: &Auth) -> Self {
+        Self::after(&Self { all: Vec::new(), keys: Vec::new(), open: false }, auth)
+    }
+
+    /// Who may ask from now on. A client whose rate limit stays as it was keeps what it has used of it.
+    pub(super) fn after(earlier: &Self, auth: &Auth) -> Self {
         match auth {
             Auth::None => Self { all: vec![Client::everybody()], keys: Vec::new(), open: true },
             Auth::Keys(clients) => {
                 let owners = (0u32..).zip(clients.values());
                 let keys = owners.flat_map(|(index, client)| client.key_sha256.iter().map(move |key| (*key, index)));
-                Self { keys: keys.collect(), all: clients.values().map(Client::new).collect(), open: false }
+                let all = clients.values().map(|client| Client::new(client, earlier)).collect();
+                Self { keys: keys.collect(), all, open: false }
             }
         }
     }
@@ -72,10 +80,12 @@ impl Clients {
 }
 
 impl Client {
-    fn new(settings: &ClientSettings) -> Self {
+    fn new(settings: &ClientSettings, earlier: &Clients) -> Self {
         let ClientSettings { name, tenant, key_sha256: _, scopes, connections, default_connection, rate_limit } =
             settings.clone();
-        Self { name, tenant, scopes, connections, default_connection, limiter: limiter(rate_limit) }
+        let before = earlier.all.iter().find(|client| client.name == name && client.rate_limit == Some(rate_limit));
+        let limiter = before.map_or_else(|| limiter(rate_limit).map(Arc::new), |before| before.limiter.clone());
+        Self { name, tenant, scopes, connections, default_connection, rate_limit: Some(rate_limit), limiter }
     }
 
     fn everybody() -> Self {
@@ -85,6 +95,7 @@ impl Client {
             scopes: Scope::ALL.iter().copied().collect(),
             connections: Allowed::All,
             default_connection: None,
+            rate_limit: None,
             limiter: None,
         }
     }
@@ -154,6 +165,10 @@ mod tests {
     use super::*;
 
     fn clients() -> Clients {
+        Clients::new(&Auth::Keys(configured()))
+    }
+
+    fn configured() -> BTreeMap<String, ClientSettings> {
         let client = |name: &str, keys: &[&str]| ClientSettings {
             name: name.to_owned(),
             tenant: name.to_owned(),
@@ -164,9 +179,20 @@ mod tests {
             rate_limit: RateLimit { requests_per_second: 1, burst: 2 },
         };
         let named = [client("lms", &["old", "new"]), client("hr", &["other"])];
-        Clients::new(&Auth::Keys(
-            named.into_iter().map(|client| (client.name.clone(), client)).collect::<BTreeMap<_, _>>(),
-        ))
+        named.into_iter().map(|client| (client.name.clone(), client)).collect()
+    }
+
+    #[test]
+    fn a_rate_that_was_used_up_stays_so_unless_it_is_changed() {
+        let clients = clients();
+        for client in &clients.all {
+            assert!(client.count().is_ok() && client.count().is_ok() && client.count().is_err(), "{}", client.name);
+        }
+        let mut changed = configured();
+        changed.get_mut("hr").unwrap().rate_limit.burst = 3;
+        let after = Clients::after(&clients, &Auth::Keys(changed));
+        let used_up = |name: &str| after.all.iter().find(|client| client.name == name).unwrap().count().is_err();
+        assert!(used_up("lms") && !used_up("hr"));
     }
 
     fn asked(name: &'static str, value: &'static str) -> Option<String> {

@@ -56,7 +56,7 @@ where
     I::Checked: Send,
 {
     async fn read(request: Request, app: &App, caller: &Caller) -> Result<(Self, Form, Hash), Fault> {
-        let tree = tree(request, app.server.body_limit.0, JSON, app.limits).await?;
+        let tree = tree(request, app.terms.now().server.body_limit.0, JSON, app.limits).await?;
         let hash = canonical::hash(&tree);
         let checked = reviewed::<I>(tree, |rest| I::review(rest, &app.gateway, caller))?;
         Ok((Self(checked), Form::Json, hash))
@@ -65,7 +65,7 @@ where
 
 impl WriteBody for PatchBody {
     async fn read(request: Request, app: &App, _: &Caller) -> Result<(Self, Form, Hash), Fault> {
-        let tree = tree(request, app.server.body_limit.0, JSON_OR_PATCH, app.limits).await?;
+        let tree = tree(request, app.terms.now().server.body_limit.0, JSON_OR_PATCH, app.limits).await?;
         let hash = canonical::hash(&tree);
         Ok((Self(object(tree)?), Form::Json, hash))
     }

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 
 use super::answer::part;
-use super::dto::catalogue::{AssessmentList, Connection, ConnectionList, ProgramList, Vendor, VendorList};
+use super::dto::catalogue::{AssessmentList, ProgramList, Vendor, VendorList};
+use super::dto::connection::{CheckedConnection, Connection, ConnectionList};
 use super::problem::Refused;
 use super::request::{Asking, Query, Segment};
 use super::state::App;
@@ -126,17 +127,17 @@ pub(super) async fn connection(
 
 /// Check a connection
 ///
-/// Looks at the vendor as far as that has no side effects there, and answers the condition found. A bad condition is no
-/// problem of this request: the answer is 200 all the same.
+/// Looks at the vendor step by step, as far as that has no side effects there, and answers what was found with what to do
+/// about it. A fault that is found is no problem of this request: the answer is 200 all the same.
 #[utoipa::path(
     post, path = "/connections/{name}/check", operation_id = "checkConnection", tag = "Connections",
     params(("name" = String, Path, description = "The operator's name for it.", example = "startexam-main")),
-    responses((status = 200, description = "The connection with the condition found.", body = Connection)),
+    responses((status = 200, description = "The connection with what was found.", body = CheckedConnection)),
 )]
 pub(super) async fn check(
     State(app): State<App>,
     Asking(caller): Asking,
     Segment(name): Segment,
-) -> Result<Json<Connection>, Refused> {
+) -> Result<Json<CheckedConnection>, Refused> {
     Ok(Json(app.gateway.check_connection(&caller, &name).await?.into()))
 }

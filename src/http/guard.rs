@@ -70,7 +70,8 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     else {
         return Refused::new(Code::Internal, "The request came past the edge.").into_response();
     };
-    let client = match app.clients.recognise(request.headers()) {
+    let terms = app.terms.now();
+    let client = match terms.clients.recognise(request.headers()) {
         Ok(client) => client,
         Err(fault) => return Refused::from(fault).into_response(),
     };

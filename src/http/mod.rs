@@ -45,5 +45,5 @@ pub use listen::serve;
 pub use openapi::{document, printed};
 pub use openapi_3_0::converted as document_3_0;
 pub use problem::status;
-pub use routes::{admin_router, router};
-pub use state::{Face, Limits};
+pub use routes::{admin_router, router, router_under};
+pub use state::{Face, Limits, Terms};

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::guard::{guarded, guarded_write, open};
 use super::openapi_parts::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 use super::problem::Refused;
-use super::state::{App, Face};
+use super::state::{App, Face, Terms};
 use super::{
     assignments, bulk, candidates, catalogue, docs, edge, events, exchanges, meta, openapi, openapi_3_0, operations,
     programs,
@@ -93,7 +93,12 @@ fn service_routes() -> Vec<UtoipaMethodRouter<App>> {
 
 /// The whole public face, below its base path.
 pub fn router(face: &Face) -> Router {
-    let app = App::new(face);
+    router_under(face, &Terms::of(face))
+}
+
+/// The same, on terms that may change while it serves.
+pub fn router_under(face: &Face, terms: &Terms) -> Router {
+    let app = App::new(face, terms);
     let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
     let (api, _) = api().split_for_parts();
     let inner = api.merge(docs::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
@@ -109,7 +114,7 @@ pub fn admin_router(face: &Face, metrics: Option<std::sync::Arc<dyn Fn() -> Stri
         Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
         None => router,
     };
-    edged(router.method_not_allowed_fallback(wrong_method), App::new(face))
+    edged(router.method_not_allowed_fallback(wrong_method), App::new(face, &Terms::of(face)))
 }
 
 fn edged(router: Router<App>, app: App) -> Router {

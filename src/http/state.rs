@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Clients;
@@ -24,6 +25,37 @@ pub struct Face {
     pub environment: Environment,
     /// What protects the process from its callers.
     pub limits: Limits,
+}
+
+/// On which terms callers are served: who may ask, and paths, limits and times. Clones share them.
+#[derive(Clone)]
+pub struct Terms(Arc<ArcSwap<Current>>);
+
+/// The terms of a moment.
+pub(super) struct Current {
+    pub(super) server: ServerSettings,
+    pub(super) clients: Clients,
+}
+
+impl Terms {
+    /// The terms a face is built with.
+    #[must_use]
+    pub fn of(face: &Face) -> Self {
+        let current = Current { server: face.server.clone(), clients: Clients::new(&face.auth) };
+        Self(Arc::new(ArcSwap::from_pointee(current)))
+    }
+
+    /// Puts others in their place, in one step. A client whose rate limit stays keeps what it has used of it. Where the
+    /// routes are (`base_path`) and what their description says (`public_url`) was settled when they were made.
+    pub fn replace(&self, server: ServerSettings, auth: &Auth) {
+        let clients = Clients::after(&self.now().clients, auth);
+        self.0.store(Arc::new(Current { server, clients }));
+    }
+
+    /// The terms as they are at the moment; a request that looks twice keeps them.
+    pub(super) fn now(&self) -> Arc<Current> {
+        self.0.load_full()
+    }
 }
 
 /// What protects the process from its callers, beyond what operators set.
@@ -59,8 +91,7 @@ pub(super) struct App(Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) gateway: Gateway,
-    pub(super) server: ServerSettings,
-    pub(super) clients: Clients,
+    pub(super) terms: Terms,
     pub(super) environment: Environment,
     pub(super) limits: Limits,
     pub(super) in_flight: Arc<Semaphore>,
@@ -69,13 +100,12 @@ pub(super) struct Shared {
 }
 
 impl App {
-    pub(super) fn new(face: &Face) -> Self {
-        let Face { gateway, server, auth, environment, limits } = face.clone();
+    pub(super) fn new(face: &Face, terms: &Terms) -> Self {
+        let Face { gateway, server: _, auth: _, environment, limits } = face.clone();
         let room = |places: usize| Arc::new(Semaphore::new(places));
         Self(Arc::new(Shared {
             gateway,
-            server,
-            clients: Clients::new(&auth),
+            terms: terms.clone(),
             environment,
             in_flight: room(limits.in_flight),
             receptions: room(limits.receptions),
@@ -86,9 +116,10 @@ impl App {
 
     /// The address of a resource as the caller has to use it.
     pub(super) fn location(&self, path: &str) -> String {
-        match &self.server.public_url {
+        let terms = self.terms.now();
+        match &terms.server.public_url {
             Some(url) => format!("{}{path}", url.as_str().trim_end_matches('/')),
-            None => format!("{}{path}", self.server.base_path),
+            None => format!("{}{path}", terms.server.base_path),
         }
     }
 }

@@ -43,7 +43,7 @@ impl<B: WriteBody> FromRequest<App> for Writing<B> {
         let Asking(mut caller) = Asking::from_request_parts(&mut parts, app).await?;
         let keyed = Keyed::of(&parts.headers, &parts.method, parts.uri.path())?;
         let preferences = Preferences::of(&parts.headers);
-        let patience = Some(preferences.patience(app.server.request_timeout.0));
+        let patience = Some(preferences.patience(app.terms.now().server.request_timeout.0));
         let query = parts.uri.query().map(str::to_owned);
         let (body, form, hash) = B::read(Request::from_parts(parts, body), app, &caller).await?;
         caller.key = keyed.map(|keyed| keyed.saying(content(query.as_deref(), form, &hash)));

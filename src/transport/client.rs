@@ -123,6 +123,40 @@ impl Client {
         )
     }
 
+    /// The same connection with connections of its own, its breaker and limits shared: for a look whether new ones can be
+    /// made.
+    pub(super) fn afresh(&self) -> Result<Self, ClientError> {
+        let Inner { name, base_url, settings, secrets, environment, pool: _, flow: _, permit: _ } = &*self.inner;
+        let pool = Pool::new(settings.timeout.0, settings.max_in_flight)?;
+        let fresh = Self::assembled(
+            name.clone(),
+            base_url.clone(),
+            settings.clone(),
+            secrets.clone(),
+            environment.clone(),
+            pool,
+        );
+        *fresh.inner.flow.lock().unwrap_or_else(PoisonError::into_inner) = self.flow();
+        Ok(fresh)
+    }
+
+    /// One attempt that asks neither breaker nor places, and tells neither how it ended; paced all the same.
+    pub(super) async fn past_the_breaker(
+        &self,
+        request: &Request,
+        signer: &dyn Sign,
+        call: &Call,
+    ) -> Result<Answer, Broken> {
+        let _at_vendor = call.exchange.at_vendor();
+        let internal = |reason| Broken::ours(Fault::new(Code::Internal, reason));
+        let way = self.way(request, signer, call).map_err(internal)?;
+        self.paced(&way, 0).await
+    }
+
+    pub(super) fn base_url(&self) -> &Url {
+        &self.inner.base_url
+    }
+
     /// Goes on with what the connection's earlier client has counted (circuit, places, rate), under the settings of this one.
     /// To be said before this one is used; the earlier one may have calls under way, and they go on counting.
     pub fn take_over(&self, earlier: &Self) {
@@ -158,6 +192,12 @@ impl Client {
     pub fn only_while(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
         // A second word would come from a second gateway over the same connection; the first stands.
         drop(self.inner.permit.set(Arc::new(permit)));
+    }
+
+    /// Whether both lead to the same address of the same vendor, whatever else is set.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.inner.name.vendor == other.inner.name.vendor && self.inner.base_url == other.inner.base_url
     }
 
     /// What is under way.
@@ -203,13 +243,17 @@ impl Client {
         Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, pool, flow, permit }) }
     }
 
+    fn way<'a>(&self, request: &'a Request, signer: &'a dyn Sign, call: &'a Call) -> Result<Way<'a>, String> {
+        let (url, began) = (self.address(&request.target)?, Instant::now());
+        let deadline = began + self.inner.settings.timeout.0;
+        Ok(Way { url, request, signer, call, flow: self.flow(), began, deadline })
+    }
+
     /// Breaker, then concurrency. The breaker stands outside, so that nobody queues for a vendor that fails; and it is
     /// asked again after the wait, since it may have opened meanwhile.
     async fn guarded(&self, request: &Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
-        let Inner { environment, settings, .. } = &*self.inner;
-        let url = self.address(&request.target).map_err(|reason| Fault::new(Code::Internal, reason))?;
-        let (flow, began) = (self.flow(), Instant::now());
-        let way = Way { url, request, signer, call, flow, began, deadline: began + settings.timeout.0 };
+        let Inner { environment, .. } = &*self.inner;
+        let way = self.way(request, signer, call).map_err(|reason| Fault::new(Code::Internal, reason))?;
         way.flow.budget.deposit();
 
         let admitted = async {

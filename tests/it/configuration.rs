@@ -1,8 +1,11 @@
 //! What the program says about a configuration.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
@@ -35,10 +38,31 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
+/// Somebody who answers every question with 404, as a vendor's server may at its root.
+fn somebody() -> SocketAddr {
+    static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut question = [0; 1024];
+                // Whoever only looks whether somebody listens says nothing.
+                if stream.read(&mut question).is_ok_and(|read| read > 0) {
+                    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    stream.write_all(answer).expect("an answer goes out");
+                }
+            }
+        });
+        address
+    });
+    *ADDRESS
+}
+
 fn minimal() -> String {
     format!(
         "[auth.clients.lms]\nkey_sha256 = [\"{HASH}\"]\nscopes = [\"candidates:write\"]\n\
-         [connections.main]\nvendor = \"examtesting\"\ninstitution_id = \"1\"\napi_key = \"env:KEY\"\napi_pass = \"plain:{PLANTED}\"\n"
+         [connections.main]\nvendor = \"examtesting\"\nbase_url = \"http://{}\"\ninstitution_id = \"1\"\napi_key = \"env:KEY\"\napi_pass = \"plain:{PLANTED}\"\n",
+        somebody()
     )
 }
 
@@ -60,10 +84,10 @@ fn all_faults_come_at_once_with_key_and_line() {
     assert_eq!(output.status.code(), Some(2));
     let lines = text(&output.stderr);
     for expected in [
-        "examgate.toml:7: connections.main.api_key: environment variable KEY is not set",
-        "examgate.toml:9: connections.main.timeout: expected a duration such as",
-        "examgate.toml:10: connections.main.base_ulr: there is no such key (did you mean base_url?)",
-        "examgate.toml:12: store.retention: expected a duration such as",
+        "examgate.toml:8: connections.main.api_key: environment variable KEY is not set",
+        "examgate.toml:10: connections.main.timeout: expected a duration such as",
+        "examgate.toml:11: connections.main.base_ulr: there is no such key (did you mean base_url?)",
+        "examgate.toml:13: store.retention: expected a duration such as",
         "environment variable EXAMGATE__SERVER__LISTEN: server.listen: expected an address and a port",
     ] {
         assert!(lines.lines().any(|line| line.starts_with(expected)), "{expected}\n{lines}");
@@ -81,6 +105,7 @@ fn a_configuration_in_order_is_checked_to_the_end() {
         lines.contains("configuration: ok")
             && lines.contains("store: ok")
             && lines.contains("connection main: unchecked: ")
+            && lines.contains("  reachability: ok: ")
     );
     assert!(!lines.contains(PLANTED) && !faults.contains(PLANTED), "{lines}{faults}");
     let again = check(folder.path(), &[("KEY", PLANTED)]);

@@ -181,7 +181,7 @@ async fn loud(connections: &str) -> (Gateway, Collector) {
 
 /// Everything operators are shown while it runs: figures and exchanges.
 async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
-    let admin = gateway.admin().await;
+    let admin = gateway.operators().await;
     let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
     let mut shown = vec![("/metrics", metrics.text().await.expect("text"))];
     let (mut path, mut calls) = ("/exchanges?limit=200".to_owned(), 0);
@@ -397,9 +397,9 @@ async fn vendors_that_quote_the_request_give_nothing_away() {
 const SPELLINGS: [fn(&str) -> String; 6] = [
     |text| text.to_uppercase(),
     |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
-    |text| text.bytes().map(|byte| format!("%{byte:02x}")).collect(),
-    |text| text.chars().map(|c| format!("&#{};", u32::from(c))).collect(),
-    |text| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect(),
+    |text| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat(),
+    |text| text.chars().map(|c| format!("&#{};", u32::from(c))).collect::<Vec<_>>().concat(),
+    |text| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat(),
     |text| data_encoding::BASE64.encode(text.as_bytes()),
 ];
 

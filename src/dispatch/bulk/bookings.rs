@@ -64,7 +64,7 @@ impl Work {
         order: &NewAssignment,
     ) -> Result<PreparedBooking, Fault> {
         let caller = self.caller_of(item);
-        let resolved = self.gateway.resolve(&caller, connection, order).await?;
+        let resolved = self.gateway.resolve(&caller, &self.gateway.configured(), connection, order).await?;
         // All rows were accepted at one moment; the validity that follows from it decides which may share a call.
         let accepted = self.operation.created;
         self.gateway.prepare_booking(&caller, connection, order, resolved, accepted, self.operation.strict)

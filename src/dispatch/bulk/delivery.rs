@@ -1,6 +1,8 @@
 //! One call's rows, their intents in the store: sent, split where the vendor refuses the call whole, tried again where
 //! nothing came of it through no fault of the rows, and each row's end written down with those of its call.
 
+use std::sync::Arc;
+
 use super::worker::Work;
 use crate::dispatch::connections::Connection;
 use crate::dispatch::journal::Done;
@@ -90,7 +92,15 @@ impl Work {
         rows: Vec<Ready<R>>,
     ) -> Result<(), Fault> {
         let (mut parts, mut end) = (vec![(rows, 1)], Ok(()));
+        let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
+            let connection = successor.as_deref().unwrap_or(connection);
+            if let Some(next) = self.gateway.successor(connection) {
+                parts.push((rows, tried));
+                parts = packed_again(&next, parts);
+                successor = Some(next);
+                continue;
+            }
             let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
             let answers = self.gateway.send(connection, &writes, &call(&self.caller, Attempt::First)).await;
             let moment = answers.iter().all(|answer| answer.as_ref().is_err_and(of_the_moment));
@@ -163,6 +173,15 @@ pub(super) fn in_calls<P>(connection: &Connection, rows: Vec<P>, write: impl Fn(
         .into_iter()
         .map(|positions| positions.into_iter().filter_map(|position| rows[position].take()).collect())
         .collect()
+}
+
+/// Parts of calls as another connection takes them, which may be fewer rows at once.
+fn packed_again<R>(connection: &Connection, parts: Vec<(Vec<Ready<R>>, u32)>) -> Vec<(Vec<Ready<R>>, u32)> {
+    let again = |(rows, tried)| {
+        let calls = in_calls(connection, rows, |row: &Ready<R>| &row.intent.write);
+        calls.into_iter().map(move |rows| (rows, tried))
+    };
+    parts.into_iter().flat_map(again).collect()
 }
 
 fn packing(vendor: &dyn Vendor, write: &Write) -> Packing {

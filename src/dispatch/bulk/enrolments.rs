@@ -23,15 +23,17 @@ pub(in crate::dispatch) fn subject(connection: &Connection, call: &EnrolmentCall
     format!("{}\nprogram\n{:?}", connection.name, call.program)
 }
 
-/// Sends an operation's calls.
-pub(super) async fn send_all(work: &Work, connection: &Connection) -> Result<(), Fault> {
+/// Sends an operation's calls, each through the connection as it is configured when its turn has come; none any more when the
+/// connection has left the configuration.
+pub(super) async fn send_all(work: &Work, connection: &str) -> Result<(), Fault> {
     let id = &work.operation.id;
     loop {
         let states = [ItemState::Waiting, ItemState::Claimed];
         let next = work.gateway.0.store.items(id, &states, 0, 1).await.before_sending()?.pop();
         let Some(item) = next.filter(|_| !work.rests()) else { return Ok(()) };
         let Some(Row::Enrolment(enrolment)) = item.row.clone() else { return Ok(()) };
-        let place = connection.bulk_place().await;
+        let Ok((connection, place)) = work.gateway.bulk_place(connection).await else { return Ok(()) };
+        let connection = connection.as_ref();
         let turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
         let sent = match item.record.clone() {
             Some(record) => work.gateway.settle_call(connection, &record, &call(&work.caller, Attempt::Settling)).await,

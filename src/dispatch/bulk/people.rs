@@ -89,7 +89,7 @@ impl Work {
         let PersonRow { item, new, prepared: _, subjects } = person;
         let caller = self.caller_of(&item);
         let strict = self.operation.strict;
-        let result = self.gateway.register(&caller, &connection.name, new, strict, &acceptance().0).await;
+        let result = self.gateway.register(&caller, connection, new, strict, &acceptance().0).await;
         let (record, end) = match result {
             // Told by the write itself.
             Ok(Written::Created(_) | Written::Pending(_)) => return Ok(()),

@@ -78,9 +78,12 @@ impl Gateway {
         named: Option<&str>,
         first: Option<&NewAssignment>,
     ) -> Result<String, Fault> {
+        let configured = self.configured();
         let connection = match (kind, first) {
-            (OperationKind::Assignments, Some(order)) => self.connection_of_order(caller, named, order).await?,
-            _ => self.chosen(caller, named, None)?,
+            (OperationKind::Assignments, Some(order)) => {
+                self.connection_of_order(&configured, caller, named, order).await?
+            }
+            _ => configured.chosen(caller, named, None)?,
         };
         connection.supported(match kind {
             OperationKind::Candidates => Operation::CandidatesCreate,

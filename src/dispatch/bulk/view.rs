@@ -203,7 +203,7 @@ impl Gateway {
 
     /// The operation, unless the caller may not use its connection or its time is over.
     fn viewed(&self, caller: &Caller, (operation, progress): (BulkOperation, Progress)) -> Option<OperationView> {
-        let kept = SignedDuration::try_from(self.0.retention.operations).unwrap_or(SignedDuration::MAX);
+        let kept = SignedDuration::try_from(self.configured().retention.operations).unwrap_or(SignedDuration::MAX);
         let expires = operation.finished.map(|finished| finished.saturating_add(kept).unwrap_or(Timestamp::MAX));
         let over = expires.is_some_and(|expires| expires <= self.0.environment.now());
         (!over && caller.connections.contains(&operation.connection)).then_some(OperationView {
@@ -215,7 +215,7 @@ impl Gateway {
 
     /// Whether the passwords made up for an operation's people are still told.
     fn tells_passwords(&self, operation: &BulkOperation) -> bool {
-        let kept = SignedDuration::try_from(self.0.retention.keys).unwrap_or(SignedDuration::MAX);
+        let kept = SignedDuration::try_from(self.configured().retention.keys).unwrap_or(SignedDuration::MAX);
         let from = operation.finished.unwrap_or(operation.created);
         from.saturating_add(kept).unwrap_or(Timestamp::MAX) > self.0.environment.now()
     }

@@ -104,13 +104,7 @@ async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault
     let caller = Caller::of_operation(&operation, gateway.exchange_of_operation(&operation));
     let stopped = AtomicBool::new(false);
     let work = Arc::new(Work { gateway: gateway.clone(), caller, operation, failures, stopped });
-    match gateway.0.connections.get(&work.operation.connection) {
-        None => work.refuse_all().await?,
-        Some(connection) if work.operation.kind == OperationKind::ProgramEmployees => {
-            enrolments::send_all(&work, connection).await?;
-        }
-        Some(connection) => Arc::clone(&work).send_all(Arc::clone(connection)).await?,
-    }
+    work.send_waiting().await?;
     if work.rests() {
         return Ok(());
     }
@@ -150,6 +144,24 @@ impl Work {
         self.gateway.0.store.commit(ends).await.before_sending()
     }
 
+    /// Sends what waits, through the connection as it is configured. One that changes meanwhile ends a pass: rows that were
+    /// planned for it as it was still wait in the store, and are planned again for it as it is.
+    async fn send_waiting(self: &Arc<Self>) -> Result<(), Fault> {
+        loop {
+            let Ok(connection) = self.gateway.connection_of(&self.operation.connection) else {
+                return self.refuse_all().await;
+            };
+            if self.operation.kind == OperationKind::ProgramEmployees {
+                enrolments::send_all(self, &connection.name).await?;
+            } else {
+                Arc::clone(self).send_all(Arc::clone(&connection)).await?;
+            }
+            if self.rests() || self.gateway.is_current(&connection) {
+                return Ok(());
+            }
+        }
+    }
+
     async fn send_all(self: Arc<Self>, connection: Arc<Connection>) -> Result<(), Fault> {
         let seen: HashMap<Subject, u64> =
             self.gateway.0.store.item_subjects(&self.operation.id).await.before_sending()?.into_iter().collect();
@@ -185,8 +197,10 @@ impl Work {
     }
 
     async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
-        let _place = connection.bulk_place().await;
-        if self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
+        // Looked up by its name, since places may have gone to its successor.
+        let Ok((current, _place)) = self.gateway.bulk_place(&connection.name).await else { return Ok(()) };
+        let planned_for_it = std::ptr::eq(current.as_ref(), connection);
+        if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
             // They still wait in the store.
             return Ok(());
         }
@@ -271,7 +285,8 @@ impl Windows {
     async fn next(&mut self) -> Result<Option<Vec<Planned>>, Fault> {
         let (work, connection) = (Arc::clone(&self.work), Arc::clone(&self.connection));
         let connection = connection.as_ref();
-        if work.stopped.load(Ordering::Relaxed) || work.rests() || work.failures.reached() {
+        let over = work.stopped.load(Ordering::Relaxed) || work.rests() || work.failures.reached();
+        if over || !work.gateway.is_current(connection) {
             return Ok(None);
         }
         let (id, size) = (&work.operation.id, WINDOW.max(2 * connection.largest_batch()));

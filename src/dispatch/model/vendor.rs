@@ -51,6 +51,7 @@ static EMPLOYEES: Descriptor = Descriptor {
     name: "Employees",
     documentation: "",
     by_email: false,
+    clock_tolerance: None,
     capabilities: [
         can(Operation::CandidatesCreate, Repeat::Harmless, BATCH),
         can(Operation::CandidatesUpdate, Repeat::Harmless, 1),
@@ -66,6 +67,7 @@ static CANDIDATES: Descriptor = Descriptor {
     name: "Candidates",
     documentation: "",
     by_email: true,
+    clock_tolerance: None,
     capabilities: [
         can(Operation::CandidatesCreate, Repeat::Harmless, BATCH),
         can(Operation::CandidatesUpdate, Repeat::Harmless, 1),
@@ -81,6 +83,7 @@ static STUDENTS: Descriptor = Descriptor {
     name: "Students",
     documentation: "",
     by_email: false,
+    clock_tolerance: None,
     capabilities: [
         can(Operation::CandidatesCreate, Repeat::ConflictProves, 1),
         can(Operation::CandidatesUpdate, Repeat::Harmless, 1),

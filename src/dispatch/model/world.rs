@@ -24,7 +24,7 @@ use crate::dispatch::{Catalogue, ConnectionSetup, Gateway, Retention};
 use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::domain::problem::ConnectionName;
 use crate::domain::units::Span;
-use crate::secret::Redactor;
+use crate::secret::{Likeness, Redactor};
 use crate::store::{Keyring, SqliteStore, Store};
 use crate::transport::{Client, ConnectionSettings};
 use crate::vendors::Connected;
@@ -306,7 +306,8 @@ impl World {
         let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
         let settings = ConnectionSettings { settle_grace: Span(GRACE), ..ConnectionSettings::default() };
         let connected = Connected { vendor: Arc::new(vendor), client: unused_client() };
-        let connections = BTreeMap::from([(CONNECTION.to_owned(), ConnectionSetup { connected, settings })]);
+        let setup = ConnectionSetup { connected, settings, likeness: Likeness::default() };
+        let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
         let day = Duration::from_hours(24);
         let (kept, environment) = (Retention { operations: 30 * day, keys: day }, self.environment.clone());
         let (doomed, serves) = (Arc::clone(&fate), proxy);

@@ -56,7 +56,7 @@ impl FromRequest<App> for Bulk {
         };
         let said = said(&mut parts, app, form).await?;
         let (query, preferences) = (parts.uri.query().map(str::to_owned), Preferences::of(&parts.headers));
-        let body = Paced::new(Request::from_parts(parts, body), app.server.bulk_body_limit.0, app.limits)?;
+        let body = Paced::new(Request::from_parts(parts, body), app.terms.now().server.bulk_body_limit.0, app.limits)?;
         Ok(Self { caller, preferences, keyed, query, form, said, body })
     }
 }

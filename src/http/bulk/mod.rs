@@ -117,7 +117,7 @@ pub(super) async fn assignments(
 async fn answered(app: &App, context: Context, stopping: &Stopping, bulk: Bulk, kind: Kind) -> Result<Response, Fault> {
     let (caller, preferences) = (bulk.caller.clone(), bulk.preferences);
     let received = bulk.received(app, kind).await?;
-    let patience = preferences.patience_or(USUAL_WAIT, app.server.request_timeout.0);
+    let patience = preferences.patience_or(USUAL_WAIT, app.terms.now().server.request_timeout.0);
     let view = tokio::select! {
         view = app.gateway.operation_ended(&caller, &received.id, patience) => view?,
         // The bulk is safe with the store; its caller need not hold the shutdown up.

@@ -1,13 +1,13 @@
-//! What the gateway says about itself: catalogue, vendors and connections.
+//! What the gateway says about itself: catalogue and vendors.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::common::Moment;
-use crate::dispatch::{CatalogueEntry, ConnectionStatus, ConnectionView};
+use crate::dispatch::CatalogueEntry;
 use crate::domain::capability::{Capability, Descriptor};
 
+/// A list that is at hand as a whole.
 macro_rules! list {
     ($list:ident, $item:ident, $example:ident, $doc:literal) => {
         #[doc = $doc]
@@ -55,18 +55,17 @@ pub struct Program {
 list!(AssessmentList, Assessment, assessment_list_example, "The assessments that can be ordered.");
 list!(ProgramList, Program, program_list_example, "The programs that employees can be enrolled in.");
 list!(VendorList, Vendor, vendor_list_example, "Every kind of exam vendor there is.");
-list!(ConnectionList, Connection, connection_list_example, "The connections the client may use.");
 
-impl From<&CatalogueEntry> for Assessment {
-    fn from(entry: &CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+impl From<CatalogueEntry> for Assessment {
+    fn from(entry: CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry;
         Self { id, name, connection, reference }
     }
 }
 
-impl From<&CatalogueEntry> for Program {
-    fn from(entry: &CatalogueEntry) -> Self {
-        let CatalogueEntry { id, name, connection, reference } = entry.clone();
+impl From<CatalogueEntry> for Program {
+    fn from(entry: CatalogueEntry) -> Self {
+        let CatalogueEntry { id, name, connection, reference } = entry;
         Self { id, name, connection, reference }
     }
 }
@@ -139,7 +138,7 @@ impl From<crate::domain::capability::Repeat> for VendorRepeat {
 
 impl From<&'static Descriptor> for Vendor {
     fn from(descriptor: &'static Descriptor) -> Self {
-        let Descriptor { kind, name, documentation, by_email: _, capabilities } = descriptor;
+        let Descriptor { kind, name, documentation, by_email: _, clock_tolerance: _, capabilities } = descriptor;
         Self { vendor: kind, name, documentation, operations: capabilities.iter().map(Into::into).collect() }
     }
 }
@@ -171,62 +170,6 @@ impl From<&Capability> for VendorOperation {
     }
 }
 
-/// The condition of a connection.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectionCondition {
-    /// The last call was answered.
-    Ok,
-    /// The last calls failed.
-    Degraded,
-    /// Nothing is sent at the moment.
-    CircuitOpen,
-    /// The vendor refuses the credentials.
-    CredentialsInvalid,
-    /// The vendor finds the gateway's clock wrong.
-    ClockSkew,
-    /// Nothing was called yet, or nothing harmless can be.
-    Unchecked,
-}
-
-impl From<ConnectionStatus> for ConnectionCondition {
-    fn from(status: ConnectionStatus) -> Self {
-        match status {
-            ConnectionStatus::Ok => Self::Ok,
-            ConnectionStatus::Degraded => Self::Degraded,
-            ConnectionStatus::CircuitOpen => Self::CircuitOpen,
-            ConnectionStatus::CredentialsInvalid => Self::CredentialsInvalid,
-            ConnectionStatus::ClockSkew => Self::ClockSkew,
-            ConnectionStatus::Unchecked => Self::Unchecked,
-        }
-    }
-}
-
-/// A configured account at a vendor. Its secrets and addresses are never shown.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(examples(connection_example))]
-pub struct Connection {
-    /// The operator's name for it.
-    pub name: String,
-    /// The kind of vendor it leads to.
-    pub vendor: &'static str,
-    /// Its condition.
-    pub status: ConnectionCondition,
-    /// The condition in a sentence, with what to do about it.
-    pub detail: String,
-    /// When that was seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub since: Option<Moment>,
-}
-
-impl From<ConnectionView> for Connection {
-    fn from(view: ConnectionView) -> Self {
-        let ConnectionView { name, descriptor, status, detail, since } = view;
-        Self { name, vendor: descriptor.kind, status: status.into(), detail, since: since.map(Into::into) }
-    }
-}
-
 fn assessment_list_example() -> Value {
     let entry = json!({ "id": "rust-101", "name": "Rust 101", "connection": "startexam-main",
                         "ref": "fa19e351-36d0-49c0-be92-66d640b17878" });
@@ -254,13 +197,4 @@ fn vendor_example() -> Value {
 
 fn vendor_list_example() -> Value {
     json!({ "items": [vendor_example()], "nextCursor": null })
-}
-
-fn connection_example() -> Value {
-    json!({ "name": "startexam-main", "vendor": "startexam", "status": "ok", "detail": "The last call was answered.",
-            "since": "2026-11-22T09:30:21.024Z" })
-}
-
-fn connection_list_example() -> Value {
-    json!({ "items": [connection_example()], "nextCursor": null })
 }

@@ -5,6 +5,7 @@ pub(super) mod bulk;
 pub(super) mod candidate;
 pub(super) mod catalogue;
 pub(super) mod common;
+pub(super) mod connection;
 pub(super) mod exchange;
 pub(super) mod operation;
 pub(super) mod order;

@@ -51,6 +51,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     name: "ExamTesting",
     documentation: "https://www.examtesting.com/api-doc.aspx",
     by_email: false,
+    clock_tolerance: None,
     capabilities: [
         Capability {
             operation: Operation::CandidatesCreate,

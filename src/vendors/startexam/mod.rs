@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     name: "StartExam",
     documentation: "https://api.startexam.com",
     by_email: false,
+    // Vendor page `/Help/Authorization`: a Date older than 15 minutes is refused.
+    clock_tolerance: Some(Duration::from_mins(15)),
     capabilities: [
         Capability {
             required: &["/externalId"],

@@ -60,6 +60,8 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     name: "ThinkExam",
     documentation: "https://support.thinkexam.com/portal/en/kb",
     by_email: true,
+    // What `ts` is and how old it may be is undocumented.
+    clock_tolerance: None,
     capabilities: [
         Capability {
             operation: Operation::CandidatesCreate,

@@ -26,8 +26,8 @@ pub fn key(client: &str) -> String {
 pub struct Gateway {
     pub address: SocketAddr,
     pub folder: TempDir,
-    /// What it wrote before it said where it listens.
-    before: String,
+    /// What the process wrote before it said where it listens.
+    early: String,
     /// Everything the process wrote so far.
     lines: mpsc::UnboundedReceiver<String>,
     process: Child,
@@ -172,7 +172,7 @@ impl Gateway {
             }
             let _ = writeln!(seen, "{line}");
         };
-        Self { address, folder, before: seen, lines, process }
+        Self { address, folder, early: seen, lines, process }
     }
 
     /// Sends the process a signal, by its name.
@@ -212,50 +212,46 @@ impl Gateway {
         self.folder
     }
 
-    /// Ends the process, and gives back its folder and everything it wrote since it was last asked.
-    pub async fn end(mut self) -> (TempDir, String) {
-        self.process.kill().await.expect("the process can be killed");
-        let mut text = self.before;
-        while let Some(line) = self.lines.recv().await {
-            let _ = writeln!(text, "{line}");
-        }
-        (self.folder, text)
-    }
-
     /// Asks the process to end and waits until it has; gives back its folder and everything it wrote since it was last
     /// asked.
     pub async fn finish(mut self) -> (TempDir, String) {
         self.terminate().await;
         assert_eq!(self.ended().await, Some(0), "it ends in order");
-        let mut text = self.before;
+        let mut text = self.early;
         while let Some(line) = self.lines.recv().await {
             let _ = writeln!(text, "{line}");
         }
         (self.folder, text)
     }
 
-    /// Where operators are served, once the log has said so.
-    pub async fn admin(&mut self) -> SocketAddr {
-        loop {
-            if let Some(line) = self.before.lines().find(|line| line.contains("ready for operators")) {
-                let line: Value = serde_json::from_str(line).expect("a line of JSON");
-                return line["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
-            }
-            let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
-            let _ = writeln!(self.before, "{}", line.expect("it says so").expect("it runs"));
-        }
+    /// Where operators reach it, if that is configured.
+    pub async fn operators(&mut self) -> SocketAddr {
+        let ready = "ready for operators";
+        let early = self.early.lines().find(|line| line.contains(ready)).map(str::to_owned);
+        let line = match early {
+            Some(line) => line,
+            None => self.heard(ready).await,
+        };
+        let line: Value = line.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a line of JSON");
+        line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }
 
-    /// Waits for the next line the process writes.
-    pub async fn heard(&mut self) -> String {
-        let before = std::mem::take(&mut self.before);
-        let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
-        format!("{before}{}\n", line.expect("it says something").expect("it runs"))
+    /// Waits until the process writes a line with these words; everything it wrote since it was last asked, up to that line.
+    pub async fn heard(&mut self, words: &str) -> String {
+        let mut text = String::new();
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+            let Ok(Some(line)) = line else { panic!("the program never wrote {words:?}:\n{text}") };
+            let _ = writeln!(text, "{line}");
+            if line.contains(words) {
+                return text;
+            }
+        }
     }
 
     /// Everything the process has written up to now.
     pub fn written(&mut self) -> String {
-        let mut text = std::mem::take(&mut self.before);
+        let mut text = String::new();
         while let Ok(line) = self.lines.try_recv() {
             let _ = writeln!(text, "{line}");
         }

@@ -1,0 +1,155 @@
+//! SIGHUP: file, environment and secrets are read again and, if nothing is at fault, put in the place of what is in force in
+//! one step. A fault leaves everything as it is. No key is made and no store opened for it.
+//!
+//! What only a start can set up is told and stays as it was; the rest is taken up all the same.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::signals::Hangup;
+use super::{Failure, Process, settings};
+use crate::config::{Auth, Config, Reread, ServerSettings, StoreLikeness, StoreParts};
+use crate::dispatch::{Gateway, Reconfigured, Retention};
+use crate::http::Terms;
+use crate::meter;
+
+/// What the process works by at the moment, as far as a new configuration is compared with it.
+pub(super) struct InForce {
+    server: ServerSettings,
+    auth: Auth,
+    retention: Retention,
+    store: StoreLikeness,
+}
+
+impl InForce {
+    pub(super) fn new(config: &Config, store: &StoreParts) -> Self {
+        let (server, auth) = (config.server.clone(), config.auth.clone());
+        Self { server, auth, retention: config.store.kept(), store: store.likeness.clone() }
+    }
+}
+
+/// Reads the configuration again whenever it is asked to, one time after the other.
+pub(super) struct Reloader {
+    file: Option<PathBuf>,
+    process: Process,
+    gateway: Gateway,
+    terms: Terms,
+    in_force: InForce,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        file: Option<&Path>,
+        process: &Process,
+        gateway: Gateway,
+        terms: Terms,
+        in_force: InForce,
+    ) -> Self {
+        Self { file: file.map(Path::to_owned), process: process.clone(), gateway, terms, in_force }
+    }
+
+    pub(super) async fn run(mut self, mut hangup: Hangup) {
+        loop {
+            hangup.next().await;
+            let applied = match self.read().await {
+                Ok(reread) => {
+                    self.apply(reread).await;
+                    true
+                }
+                Err(faults) => {
+                    for fault in &faults {
+                        tracing::error!(%fault, "the configuration is at fault");
+                    }
+                    tracing::error!(faults = faults.len(), "configuration not reloaded: what was in force goes on");
+                    false
+                }
+            };
+            meter::reload(applied);
+        }
+    }
+
+    /// Off the runtime's threads: secrets may lie on a file system that is slow to answer, and setting up TLS takes a moment.
+    async fn read(&self) -> Result<Reread, Vec<String>> {
+        let (file, process) = (self.file.clone(), self.process.clone());
+        let read = tokio::task::spawn_blocking(move || settings::reread(file.as_deref(), &process)).await;
+        read.unwrap_or_else(|error| Err(Failure::other("reading it", error))).map_err(|failure| match failure {
+            Failure::Usage(faults) => faults,
+            Failure::Other(fault) => vec![fault],
+        })
+    }
+
+    async fn apply(&mut self, Reread { config, parts, store }: Reread) {
+        let retention = config.store.kept();
+        let Config { mut server, mut auth, .. } = config;
+        let mut waiting = keep_what_a_start_sets_up(&self.in_force, &mut server, &mut auth);
+        waiting.extend(self.in_force.store.differing(&store));
+        for key in waiting {
+            tracing::warn!(key, "takes a restart to change; what was in force goes on");
+        }
+        let clients = clients_that_differ(&self.in_force.auth, &auth);
+        let limits = limits_that_differ(&self.in_force, &server, retention);
+        // The connections first: a client that may use a new one finds it there.
+        let changed = self.gateway.reconfigure(parts.connections, parts.catalogue, retention).await;
+        self.terms.replace(server.clone(), &auth);
+        let Reconfigured { added, changed, removed, catalogue } = changed;
+        tracing::info!(
+            connections_added = listed(&added),
+            connections_changed = listed(&changed),
+            connections_removed = listed(&removed),
+            clients = listed(&clients),
+            limits = listed(&limits),
+            catalogue = catalogue.then_some("changed"),
+            "configuration reloaded"
+        );
+        self.in_force = InForce { server, auth, retention, store: self.in_force.store.clone() };
+    }
+}
+
+/// Puts back what a running process cannot change, and names the keys that would.
+fn keep_what_a_start_sets_up(in_force: &InForce, server: &mut ServerSettings, auth: &mut Auth) -> Vec<&'static str> {
+    let mut kept = Vec::new();
+    let now = &in_force.server;
+    keep("server.listen", &now.listen, &mut server.listen, &mut kept);
+    keep("server.admin_listen", &now.admin_listen, &mut server.admin_listen, &mut kept);
+    keep("server.base_path", &now.base_path, &mut server.base_path, &mut kept);
+    keep("server.public_url", &now.public_url, &mut server.public_url, &mut kept);
+    keep("server.shutdown_grace", &now.shutdown_grace, &mut server.shutdown_grace, &mut kept);
+    // Whether everybody may be let in was judged by the address in the file, which need not be the one listened on.
+    if matches!(in_force.auth, Auth::None) != matches!(auth, Auth::None) {
+        *auth = in_force.auth.clone();
+        kept.push("auth.mode");
+    }
+    kept
+}
+
+fn keep<T: Clone + PartialEq>(key: &'static str, now: &T, then: &mut T, kept: &mut Vec<&'static str>) {
+    if now != then {
+        then.clone_from(now);
+        kept.push(key);
+    }
+}
+
+/// Names of the clients that are new, gone, or have something else.
+fn clients_that_differ(before: &Auth, after: &Auth) -> Vec<String> {
+    let (Auth::Keys(before), Auth::Keys(after)) = (before, after) else { return Vec::new() };
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
+}
+
+fn limits_that_differ(in_force: &InForce, server: &ServerSettings, retention: Retention) -> Vec<&'static str> {
+    let now = &in_force.server;
+    let keys = [
+        ("server.body_limit", now.body_limit != server.body_limit),
+        ("server.bulk_body_limit", now.bulk_body_limit != server.bulk_body_limit),
+        ("server.request_timeout", now.request_timeout != server.request_timeout),
+        ("store.retention", in_force.retention.operations != retention.operations),
+        ("store.idempotency_retention", in_force.retention.keys != retention.keys),
+    ];
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// Names for a line of the log; nothing where there is none.
+fn listed(names: &[impl AsRef<str>]) -> Option<String> {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}

@@ -1,0 +1,175 @@
+//! What the operator has configured, as far as it may change while the gateway runs: connections, catalogue, retention. It is
+//! replaced as a whole. Whoever looks something up takes it once and keeps it as long as the pieces must fit together;
+//! whoever works for long takes it anew for each call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+use super::connections::{Connection, short};
+use super::lease::Lease;
+use super::{Caller, Catalogue, ConnectionSetup, Gateway, Retention};
+use crate::domain::problem::{Code, Fault, FieldFault};
+use crate::meter;
+
+/// Everything of the configuration that requests look things up in.
+pub(super) struct Configured {
+    pub(super) connections: BTreeMap<String, Arc<Connection>>,
+    pub(super) catalogue: Catalogue,
+    pub(super) retention: Retention,
+}
+
+/// What a new configuration changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconfigured {
+    /// Names of connections that were not there before.
+    pub added: Vec<String>,
+    /// Names of connections with other settings or secrets.
+    pub changed: Vec<String>,
+    /// Names of connections that are gone.
+    pub removed: Vec<String>,
+    /// Whether the catalogue is another.
+    pub catalogue: bool,
+}
+
+impl Configured {
+    pub(super) fn new(
+        connections: BTreeMap<String, ConnectionSetup>,
+        catalogue: Catalogue,
+        retention: Retention,
+        lease: &Lease,
+    ) -> Self {
+        let connected = |(name, setup): (String, ConnectionSetup)| {
+            let connection = Connection::new(name.clone(), setup);
+            connection.sends_under(lease);
+            (name, Arc::new(connection))
+        };
+        Self { connections: connections.into_iter().map(connected).collect(), catalogue, retention }
+    }
+
+    /// What takes the place of this. A connection nothing changed about stays the very same, with its circuit, its limits and
+    /// its condition; one that changed goes on where its predecessor stands.
+    fn succeeded(
+        &self,
+        connections: BTreeMap<String, ConnectionSetup>,
+        catalogue: Catalogue,
+        retention: Retention,
+        lease: &Lease,
+    ) -> (Self, Reconfigured) {
+        let mut told = Reconfigured { catalogue: self.catalogue != catalogue, ..Reconfigured::default() };
+        let gone = self.connections.keys().filter(|name| !connections.contains_key(*name));
+        told.removed = gone.cloned().collect();
+        let mut next = BTreeMap::new();
+        for (name, setup) in connections {
+            let connection = match self.connections.get(&name) {
+                Some(earlier) if earlier.is_made_of(&setup) => Arc::clone(earlier),
+                earlier => {
+                    let of_name = if earlier.is_some() { &mut told.changed } else { &mut told.added };
+                    of_name.push(name.clone());
+                    let connection = match earlier {
+                        Some(earlier) => Connection::after(earlier, setup),
+                        None => Connection::new(name.clone(), setup),
+                    };
+                    connection.sends_under(lease);
+                    Arc::new(connection)
+                }
+            };
+            next.insert(name, connection);
+        }
+        (Self { connections: next, catalogue, retention }, told)
+    }
+
+    /// The connection with this name, if the caller may use it.
+    pub(super) fn named(&self, caller: &Caller, name: &str) -> Result<Arc<Connection>, Fault> {
+        let Some(connection) = self.connections.get(name) else {
+            return Err(Fault::new(Code::ConnectionNotFound, format!("There is no connection `{}`.", short(name))));
+        };
+        if caller.connections.contains(name) {
+            return Ok(Arc::clone(connection));
+        }
+        Err(Fault::new(Code::ConnectionForbidden, format!("This client may not use the connection `{name}`.")))
+    }
+
+    /// The connection a request means: the one it names, else the one its catalogue entry lives at, else the client's
+    /// default, else the only one there is.
+    pub(super) fn chosen(
+        &self,
+        caller: &Caller,
+        named: Option<&str>,
+        of_entry: Option<&str>,
+    ) -> Result<Arc<Connection>, Fault> {
+        if let Some(name) = named.or(of_entry).or(caller.default_connection.as_deref()) {
+            return self.named(caller, name);
+        }
+        let mut usable = self.connections.keys().filter(|name| caller.connections.contains(name));
+        match (usable.next(), usable.next()) {
+            (Some(only), None) => self.named(caller, only),
+            _ => Err(Fault::new(Code::ConnectionRequired, "The request names no connection and there are several.")
+                .about(FieldFault::missing("/connection", "is needed: several connections are configured"))),
+        }
+    }
+}
+
+impl Gateway {
+    /// What is configured at the moment.
+    pub(super) fn configured(&self) -> Arc<Configured> {
+        self.0.configured.load_full()
+    }
+
+    /// Puts another configuration in the place of the present one, in one step. Requests under way end with what they began
+    /// with; operations and settling take the new one for their next call.
+    pub async fn reconfigure(
+        &self,
+        connections: BTreeMap<String, ConnectionSetup>,
+        catalogue: Catalogue,
+        retention: Retention,
+    ) -> Reconfigured {
+        let (next, told) = self.configured().succeeded(connections, catalogue, retention, &self.0.lease);
+        self.0.configured.store(Arc::new(next));
+        self.run_settlers();
+        // Rows that were planned for a connection as it was are planned again.
+        self.0.board.wake();
+        for name in &told.removed {
+            // It would stand there forever as it was last.
+            meter::circuit(name, meter::Breaker::Closed);
+        }
+        self.warn_of_unsettled(&told.removed).await;
+        told
+    }
+
+    /// Whether a settler has to be begun for a connection of this name; whoever asks begins it.
+    pub(super) fn takes_settler(&self, name: &str) -> bool {
+        self.0.settlers.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
+    }
+
+    /// Whether the settler of this name goes on. Asked and answered under one lock, so that a name that comes back has one
+    /// settler, not two and not none.
+    pub(super) fn keeps_settler(&self, name: &str) -> bool {
+        let mut settlers = self.0.settlers.lock().unwrap_or_else(PoisonError::into_inner);
+        let keeps = self.configured().connections.contains_key(name);
+        if !keeps {
+            settlers.remove(name);
+        }
+        keeps
+    }
+
+    /// What was sent to a connection that is gone, and never answered, only a person can settle now.
+    async fn warn_of_unsettled(&self, removed: &[String]) {
+        if removed.is_empty() {
+            return;
+        }
+        let unsettled = match self.0.store.unsettled().await {
+            Ok(unsettled) => unsettled,
+            Err(error) => {
+                tracing::warn!(%error, connections = removed.join(", "), "unsettled writes cannot be counted");
+                return;
+            }
+        };
+        let removed: BTreeSet<&str> = removed.iter().map(String::as_str).collect();
+        for name in removed {
+            let count: u64 = unsettled.iter().filter(|open| open.connection == name).map(|open| open.count).sum();
+            if count > 0 {
+                tracing::warn!(connection = name, count, "a removed connection has writes that nobody settles now");
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The connection doctor: each thing that can be wrong with a connection is told apart, with what to do about it, and
+//! nothing happens at the vendor.
+
+use std::process::Stdio;
+
+use examgate::sandbox::accounts;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Gateway, client, effects, examtesting, faults, sandbox, sandbox_connections, startexam};
+use crate::support::vendor::{Stub, answer_of};
+
+async fn checked(gateway: &Gateway, connection: &str) -> Value {
+    let answer = gateway.post(&format!("/connections/{connection}/check"), &json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.body
+}
+
+/// The results of the steps, in order: address, reachability, tls, clock, credentials.
+fn results(body: &Value) -> Vec<&str> {
+    let steps: Vec<&str> = told(body, "check");
+    assert_eq!(steps, ["address", "reachability", "tls", "clock", "credentials"]);
+    told(body, "result")
+}
+
+fn told<'a>(body: &'a Value, member: &str) -> Vec<&'a str> {
+    let checks = body["checks"].as_array().expect("a list of checks");
+    checks.iter().map(|check| check[member].as_str().unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn every_vendor_in_order_is_said_to_be_so_and_nothing_happens_there() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    for (connection, port, credentials, status) in [
+        ("startexam-main", sandbox.startexam(), "ok", "ok"),
+        ("thinkexam-main", sandbox.thinkexam(), "ok", "ok"),
+        ("examtesting-main", sandbox.examtesting(), "unchecked", "unchecked"),
+    ] {
+        let found = checked(&gateway, connection).await;
+        assert_eq!(results(&found), ["ok", "ok", "unchecked", "ok", credentials], "{found}");
+        assert_eq!((&found["status"], &found["circuit"]), (&json!(status), &json!("closed")));
+        assert_eq!(effects(port).await["effects"], json!([]), "{connection}");
+    }
+    let seen = gateway.get("/connections/startexam-main").await;
+    assert_eq!(seen.body["clockAheadSeconds"], 0, "learned from the answers' Date: {}", seen.body);
+}
+
+#[tokio::test]
+async fn a_vendor_that_is_not_there_is_told_from_one_that_does_not_answer() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let silent = format!("http://{}", silent.local_addr().expect("an address"));
+    let nobody = startexam("http://127.0.0.1:1", "");
+    let unknown = examtesting("http://nowhere.invalid", "allow_http = true");
+    let mute = startexam(&silent, "timeout = \"300ms\"").replace("startexam-main", "mute");
+    let gateway = Gateway::start(&(nobody + &unknown + &mute)).await;
+
+    let found = checked(&gateway, "startexam-main").await;
+    assert_eq!(results(&found), ["ok", "fault", "unchecked", "unchecked", "unchecked"], "{found}");
+    assert_eq!(found["status"], "degraded");
+    let found = checked(&gateway, "examtesting-main").await;
+    assert_eq!(results(&found), ["fault", "unchecked", "unchecked", "unchecked", "unchecked"], "{found}");
+    assert!(told(&found, "advice")[0].contains("base_url"), "{found}");
+    let found = checked(&gateway, "mute").await;
+    assert_eq!(results(&found), ["ok", "ok", "unchecked", "unchecked", "unchecked"], "{found}");
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_in_the_vendors_words() {
+    let sandbox = sandbox().await;
+    let wrong = startexam(&format!("http://{}", sandbox.startexam()), "").replace(accounts::startexam::SECRET, "wrong");
+    let gateway = Gateway::start(&wrong).await;
+    let found = checked(&gateway, "startexam-main").await;
+    assert_eq!(results(&found), ["ok", "ok", "unchecked", "ok", "fault"], "{found}");
+    assert_eq!(found["status"], "credentials_invalid");
+    assert!(!told(&found, "advice")[4].is_empty());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_too_far_off_is_measured() {
+    let vendor = Stub::start(|_| {
+        let mut answer = answer_of(404, "text/plain", String::new());
+        let late = std::time::SystemTime::now() + std::time::Duration::from_secs(1_000);
+        answer.headers_mut().insert("date", httpdate::fmt_http_date(late).parse().expect("a header value"));
+        answer
+    })
+    .await;
+    let other = examtesting(&vendor.url(), "");
+    let gateway = Gateway::start(&(startexam(&vendor.url(), "") + &other)).await;
+    let found = checked(&gateway, "startexam-main").await;
+    assert_eq!(results(&found)[3], "fault", "{found}");
+    let detail = told(&found, "detail")[3].to_owned();
+    assert!(detail.contains("behind") && (detail.contains("1000 s") || detail.contains("999 s")), "{detail}");
+    assert!(told(&found, "advice")[3].contains("NTP"));
+    // Its calls carry no time, so there it is no fault.
+    assert_eq!(results(&checked(&gateway, "examtesting-main").await)[3], "ok");
+}
+
+#[tokio::test]
+async fn an_open_circuit_does_not_keep_the_doctor_away() {
+    let sandbox = sandbox().await;
+    let more = "breaker = { failures = 1, cooldown = \"1h\" }";
+    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
+    faults(sandbox.startexam(), json!({ "faults": [{ "name": "server_error", "times": 1 }] })).await;
+    let person = json!({ "externalId": "1", "email": "a@example.org", "name": { "givenName": "A" } });
+    assert_eq!(gateway.post("/candidates", &person).await.problem().1, "vendor_internal_error");
+    let found = checked(&gateway, "startexam-main").await;
+    assert_eq!(results(&found)[..4], ["ok", "ok", "unchecked", "ok"], "the vendor is back: {found}");
+    assert_eq!((&found["status"], &found["circuit"]), (&json!("circuit_open"), &json!("open")));
+}
+
+#[tokio::test]
+async fn tls_is_examined_where_there_is_some() {
+    // Plain text where TLS is spoken, as behind a wrong port.
+    let vendor = Stub::start(|_| answer_of(200, "text/plain", String::new())).await;
+    let gateway = Gateway::start(&startexam(&format!("https://{}", vendor.address), "")).await;
+    let found = checked(&gateway, "startexam-main").await;
+    let (found_results, details) = (results(&found), told(&found, "detail"));
+    assert_eq!(found_results[..2], ["ok", "ok"]);
+    assert_ne!(found_results[2], "ok", "{details:?}");
+    assert_eq!(found_results[4], "unchecked");
+}
+
+#[tokio::test]
+async fn the_command_tells_the_same_and_its_exit_code_says_so() {
+    let sandbox = sandbox().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = async |connections: &str| {
+        let place = folder.path().display();
+        let store = format!("[store]\nurl = \"sqlite:{place}/s.db\"\nencryption_key = \"file:{place}/s.key\"\n");
+        std::fs::write(folder.path().join("examgate.toml"), store + &client("lms", "", "[\"*\"]") + connections)
+            .expect("a configuration");
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_examgate"))
+            .args(["check", "--config"])
+            .arg(folder.path().join("examgate.toml"))
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("the program runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, text) = run(&sandbox_connections(&sandbox, "")).await;
+    assert_eq!(code, Some(0), "{text}");
+    for line in ["connection startexam-main: ok: ", "connection examtesting-main: unchecked: ", "  clock: ok: "] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let (code, text) = run(&startexam("http://127.0.0.1:1", "")).await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("  reachability: fault: ") && text.contains("What to do: "), "{text}");
+}

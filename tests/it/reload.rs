@@ -1,0 +1,625 @@
+//! SIGHUP: a changed configuration is taken up while the gateway runs, whole or not at all, and no request is lost by it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use examgate::sandbox::{Sandbox, accounts};
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use crate::support::gateway::{
+    Answer, Gateway, client, client_with, examtesting, faults, http, key, sandbox, startexam,
+};
+use crate::support::vendor::{Seen, Stub, answer_of};
+use crate::support::watch::{until, until_state};
+
+const APPLIED: &str = "configuration reloaded";
+const REFUSED: &str = "configuration not reloaded";
+/// What must never come out.
+const PLANTED: &str = "hushhushdonttellthis";
+
+/// A configuration for this folder: connections and whatever else, clients, and more keys of `[server]`.
+fn configuration(folder: &Path, connections: &str, clients: &str, server: &str) -> String {
+    let server = if server.is_empty() { "listen = \"127.0.0.1:0\"\nadmin_listen = \"\"" } else { server };
+    format!(
+        "[server]\n{server}\n[store]\nurl = \"sqlite:{0}/store.db\"\nencryption_key = \"file:{0}/store.key\"\n\
+         {clients}\n{connections}\n",
+        folder.display()
+    )
+}
+
+fn everybody() -> String {
+    client("lms", "", "[\"*\"]")
+}
+
+/// Puts another text in the place of the file, whole at any moment.
+fn write(folder: &Path, name: &str, text: &str) {
+    let beside = folder.join(format!("{name}.new"));
+    std::fs::write(&beside, text).expect("the file can be written");
+    std::fs::rename(beside, folder.join(name)).expect("the file can be replaced");
+}
+
+fn configure(gateway: &Gateway, connections: &str, clients: &str) {
+    let folder = gateway.folder.path();
+    write(folder, "examgate.toml", &configuration(folder, connections, clients, ""));
+}
+
+async fn started(connections: impl FnOnce(&Path) -> String) -> Gateway {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = configuration(folder.path(), &connections(folder.path()), &everybody(), "");
+    write(folder.path(), "examgate.toml", &text);
+    Gateway::start_in(folder).await
+}
+
+/// Has the configuration read again and waits until it is in force; the line that says so.
+async fn reloaded(gateway: &mut Gateway) -> Value {
+    let told = said(gateway, APPLIED).await;
+    let line = told.lines().last().expect("a line");
+    serde_json::from_str(line).expect("a line of JSON")
+}
+
+/// Has the configuration read again; everything that was written up to these words.
+async fn said(gateway: &mut Gateway, words: &str) -> String {
+    drop(gateway.written());
+    gateway.signal("HUP").await;
+    gateway.heard(words).await
+}
+
+fn person(id: &str) -> Value {
+    json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada" } })
+}
+
+/// A connection to this stub whose secret is in the folder.
+fn examtesting_with_file(stub: &Stub, folder: &Path, more: &str) -> String {
+    examtesting(&stub.url(), more).replace(
+        &format!("api_pass = \"plain:{}\"", accounts::examtesting::API_PASS),
+        &format!("api_pass = \"file:{}/pass\"", folder.display()),
+    )
+}
+
+fn pass_of(seen: &Seen) -> String {
+    let mut fields = url::form_urlencoded::parse(&seen.body);
+    fields.find(|(name, _)| name.eq_ignore_ascii_case("apipass")).expect("a password").1.into_owned()
+}
+
+/// An ExamTesting that takes these passwords, and registers everybody who comes with one.
+fn taking(passes: &Arc<Mutex<BTreeSet<String>>>) -> impl Fn(&Seen) -> axum::response::Response + Send + Sync + 'static {
+    let passes = Arc::clone(passes);
+    move |seen| {
+        let known = passes.lock().expect("no test panicked here").contains(&pass_of(seen));
+        let body =
+            if known { "Status=SUCCESS&StudentId=7" } else { "status=ERROR&Reason=1003&error=Invalid Api Credentials" };
+        answer_of(200, "text/plain", body)
+    }
+}
+
+fn passes(names: &[&str]) -> Arc<Mutex<BTreeSet<String>>> {
+    Arc::new(Mutex::new(names.iter().map(|name| (*name).to_owned()).collect()))
+}
+
+/// Callers that register one person after the other until they are told to stop.
+struct Callers {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<u16>>>,
+}
+
+impl Callers {
+    fn start(gateway: &Gateway, count: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let address = gateway.address;
+        let tasks = (0..count).map(|caller| {
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                let mut statuses = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let body = person(&format!("c{caller}-{}", statuses.len()));
+                    let request = http().post(format!("http://{address}/candidates")).bearer_auth(key("lms"));
+                    let answer = request.json(&body).send().await;
+                    statuses.push(answer.map_or(0, |answer| answer.status().as_u16()));
+                }
+                statuses
+            })
+        });
+        let tasks = tasks.collect();
+        Self { stop, tasks }
+    }
+
+    /// The statuses all of them were answered with; 0 for no answer.
+    async fn stop(self) -> Vec<u16> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut statuses = Vec::new();
+        for task in self.tasks {
+            statuses.extend(task.await.expect("no caller panicked"));
+        }
+        statuses
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_are_rotated_twenty_times_in_a_row_without_losing_a_request() {
+    let names: Vec<String> = (0..=20).map(|number| format!("pass-{number:02}")).collect();
+    let accepted = passes(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let stub = Stub::start(taking(&accepted)).await;
+    let mut gateway = started(|folder| {
+        write(folder, "pass", &names[0]);
+        examtesting_with_file(&stub, folder, "")
+    })
+    .await;
+    let callers = Callers::start(&gateway, 4);
+    for name in &names[1..] {
+        write(gateway.folder.path(), "pass", name);
+        let line = reloaded(&mut gateway).await;
+        assert_eq!(line["connections_changed"], "examtesting-main", "{line}");
+        assert_eq!((line.get("clients"), line.get("catalogue")), (None, None), "{line}");
+        // Whoever comes after that line comes with the new secret.
+        let before = stub.seen().len();
+        let last = format!("last-{name}");
+        assert_eq!(gateway.post("/candidates", &person(&last)).await.status, 201);
+        let own = stub.seen().into_iter().skip(before).find(|seen| String::from_utf8_lossy(&seen.body).contains(&last));
+        assert_eq!(pass_of(&own.expect("a call")), *name);
+    }
+    let statuses = callers.stop().await;
+    println!("{} requests while the secret changed 20 times", statuses.len());
+    assert!(statuses.len() >= 20 && statuses.iter().all(|status| *status == 201), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn an_unchanged_configuration_changes_nothing() {
+    let stub = Stub::start(taking(&passes(&["one"]))).await;
+    let mut gateway = started(|folder| {
+        write(folder, "pass", "one\n");
+        examtesting_with_file(&stub, folder, "")
+    })
+    .await;
+    assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
+    let before = gateway.get("/connections/examtesting-main").await;
+    let line = reloaded(&mut gateway).await;
+    for what in ["connections_added", "connections_changed", "connections_removed", "clients", "catalogue", "limits"] {
+        assert_eq!(line.get(what), None, "{line}");
+    }
+    // What is known of its condition as well: it is the very same connection.
+    assert_eq!(gateway.get("/connections/examtesting-main").await.body, before.body);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_put_right_without_a_restart() {
+    let sandbox = sandbox().await;
+    // The same account as the vendor sees it after it has begun to read the secret's text as Base64.
+    let (before, after) = (accounts::startexam::SECRET, "examgate-test-secret-01234567890");
+    let mut gateway = started(|folder| {
+        write(folder, "secret", before);
+        startexam(&format!("http://{}", sandbox.startexam()), "")
+            .replace(&format!("secret = \"plain:{before}\""), &format!("secret = \"file:{}/secret\"", folder.display()))
+    })
+    .await;
+    assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
+    faults(sandbox.startexam(), json!({ "switches": { "secret_encoding": "base64" } })).await;
+    let refused = gateway.post("/candidates", &person("b")).await;
+    assert_eq!(refused.problem(), (424, "connection_credentials_invalid", "not_applied"));
+    write(gateway.folder.path(), "secret", after);
+    let line = reloaded(&mut gateway).await;
+    assert!(!line.to_string().contains(after), "{line}");
+    assert_eq!(gateway.post("/candidates", &person("b")).await.status, 201);
+    assert_eq!(gateway.get("/connections/startexam-main").await.text("/status"), "ok");
+}
+
+async fn begun(gateway: &Gateway, count: usize) -> String {
+    let items: Vec<Value> = (0..count).map(|number| person(&format!("row{number}"))).collect();
+    let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = request.json(&json!({ "items": items })).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    format!("/operations/{}", accepted.text("/id"))
+}
+
+fn applied(answer: &Answer) -> u64 {
+    answer.body["progress"]["applied"].as_u64().expect("a number")
+}
+
+#[tokio::test]
+async fn a_bulk_under_way_goes_on_with_the_new_secret() {
+    let accepted = passes(&["old", "new"]);
+    let stub = Stub::start(taking(&accepted)).await;
+    let mut gateway = started(|folder| {
+        write(folder, "pass", "old");
+        // One call after the other, so that after the first with the new secret none comes with the old one.
+        examtesting_with_file(&stub, folder, "max_in_flight = 1")
+            .replace("requests_per_second = 0", "requests_per_second = 50")
+    })
+    .await;
+    let operation = begun(&gateway, 120).await;
+    until(&gateway, &operation, |told| applied(told) >= 5).await;
+    write(gateway.folder.path(), "pass", "new");
+    reloaded(&mut gateway).await;
+    until(&gateway, &operation, |_| stub.seen().iter().any(|seen| pass_of(seen) == "new")).await;
+    accepted.lock().expect("no test panicked here").remove("old");
+    let ended = until_state(&gateway, &operation, "completed").await;
+    assert_eq!(applied(&ended), 120, "{ended:?}");
+    let seen = stub.seen();
+    assert_eq!(seen.len(), 120, "nobody is sent twice");
+    assert!(seen.iter().any(|seen| pass_of(seen) == "old"), "it was under way");
+}
+
+#[tokio::test]
+async fn a_call_refused_whole_is_tried_in_parts_with_the_new_secret() {
+    let sandbox = sandbox().await;
+    let (before, after) = (accounts::startexam::SECRET, "examgate-test-secret-01234567890");
+    faults(
+        sandbox.startexam(),
+        json!({
+            "switches": { "secret_encoding": "base64" },
+            "faults": [{ "name": "delay_before_effect", "delayMs": 1500, "times": 1 }]
+        }),
+    )
+    .await;
+    let mut gateway = started(|folder| {
+        write(folder, "secret", before);
+        startexam(&format!("http://{}", sandbox.startexam()), "max_in_flight = 1")
+            .replace(&format!("secret = \"plain:{before}\""), &format!("secret = \"file:{}/secret\"", folder.display()))
+    })
+    .await;
+    let operation = begun(&gateway, 100).await;
+    until(&gateway, &operation, |told| told.text("/state") == "running").await;
+    write(gateway.folder.path(), "secret", after);
+    reloaded(&mut gateway).await;
+    let ended = until_state(&gateway, &operation, "completed").await;
+    assert_eq!(applied(&ended), 100, "{ended:?}");
+}
+
+#[tokio::test]
+async fn keys_come_and_go_at_once() {
+    let sandbox = sandbox().await;
+    let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
+    let mut gateway = started(|_| connections.clone()).await;
+    let status = async |gateway: &Gateway, who: &str| {
+        gateway.request_as(&key(who), Method::GET, "/connections").send().await.status
+    };
+    assert_eq!((status(&gateway, "lms").await, status(&gateway, "hr").await), (200, 401));
+
+    configure(&gateway, &connections, &(everybody() + &client("hr", "", "[\"*\"]")));
+    assert_eq!(reloaded(&mut gateway).await["clients"], "hr");
+    assert_eq!((status(&gateway, "lms").await, status(&gateway, "hr").await), (200, 200));
+
+    configure(&gateway, &connections, &client_with("hr", "", "[\"*\"]", "[\"candidates:read\"]"));
+    assert_eq!(reloaded(&mut gateway).await["clients"], "hr, lms");
+    assert_eq!((status(&gateway, "lms").await, status(&gateway, "hr").await), (401, 403));
+}
+
+#[tokio::test]
+async fn the_catalogue_and_a_new_connection_are_there_at_once() {
+    let sandbox = sandbox().await;
+    let exam = examtesting(&format!("http://{}", sandbox.examtesting()), "");
+    let mut gateway = started(|_| exam.clone()).await;
+    let order = json!({ "candidate": { "externalId": "a" }, "assessment": "rust-101" });
+    assert_eq!(gateway.get("/assessments").await.body["items"], json!([]));
+    assert_eq!(gateway.get("/connections/startexam-main").await.problem().1, "connection_not_found");
+
+    let entry = format!(
+        "[assessments.rust-101]\nconnection = \"startexam-main\"\nref = \"{}\"\n[programs.onboarding]\nconnection = \
+         \"startexam-main\"\nref = \"{}\"\n",
+        accounts::startexam::TESTS[0].0,
+        accounts::startexam::PROGRAM_ID
+    );
+    let start = startexam(&format!("http://{}", sandbox.startexam()), "");
+    configure(&gateway, &(exam.clone() + &start + &entry), &everybody());
+    let line = reloaded(&mut gateway).await;
+    assert_eq!((&line["connections_added"], &line["catalogue"]), (&json!("startexam-main"), &json!("changed")));
+    assert_eq!(line.get("connections_changed"), None, "{line}");
+    assert_eq!(gateway.get("/assessments").await.text("/items/0/id"), "rust-101");
+    assert_eq!(gateway.get("/programs").await.text("/items/0/id"), "onboarding");
+    let body = json!({ "connection": "startexam-main", "externalId": "a", "name": { "givenName": "Ada" } });
+    assert_eq!(gateway.post("/candidates", &body).await.status, 201);
+    assert_eq!(gateway.post("/assignments", &order).await.status, 201);
+
+    configure(&gateway, &exam, &everybody());
+    assert_eq!(reloaded(&mut gateway).await["connections_removed"], "startexam-main");
+    assert_eq!(gateway.get("/assessments").await.body["items"], json!([]));
+    assert_eq!(gateway.get("/programs").await.body["items"], json!([]));
+}
+
+/// When calls arrived at the simulator.
+async fn arrivals(sandbox: &Sandbox) -> Vec<Timestamp> {
+    let told = crate::support::gateway::effects(sandbox.examtesting()).await;
+    let calls = told["calls"].as_array().expect("a list of calls").iter();
+    calls.map(|call| call["at"].as_str().and_then(|at| at.parse().ok()).expect("a time")).collect()
+}
+
+#[tokio::test]
+async fn a_rate_holds_on_the_wire_across_reloads() {
+    let sandbox = sandbox().await;
+    let at = |rate: u32, more: &str| {
+        examtesting(&format!("http://{}", sandbox.examtesting()), more)
+            .replace("requests_per_second = 0", &format!("requests_per_second = {rate}"))
+    };
+    let mut gateway = started(|_| at(10, "")).await;
+    let operation = begun(&gateway, 300).await;
+    until(&gateway, &operation, |told| applied(told) >= 1).await;
+    // Each is another connection; if each began anew, each would let a call go at once.
+    for number in 0..20 {
+        configure(&gateway, &at(10, &format!("batch_size = {}", number + 1)), &everybody());
+        assert_eq!(reloaded(&mut gateway).await["connections_changed"], "examtesting-main");
+    }
+    let seen = arrivals(&sandbox).await;
+    let (first, last) = (seen[0], seen[seen.len() - 1]);
+    let millis = usize::try_from(last.duration_since(first).as_millis()).expect("later");
+    println!("{} calls in {millis} ms at 10 a second, 20 reloads between", seen.len());
+    assert!((seen.len() - 1) * 100 <= millis + 200, "{} calls in {millis} ms", seen.len());
+
+    // At 1 a second the rest would take minutes, and the test would give up before.
+    configure(&gateway, &at(1, ""), &everybody());
+    reloaded(&mut gateway).await;
+    configure(&gateway, &at(0, ""), &everybody());
+    reloaded(&mut gateway).await;
+    let ended = until_state(&gateway, &operation, "completed").await;
+    assert_eq!(applied(&ended), 300, "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_open_circuit_stays_open_unless_the_connection_leads_elsewhere() {
+    let sandbox = sandbox().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let of = |address: &str, more: &str| {
+        examtesting(address, &format!("breaker = {{ failures = 1, cooldown = \"1h\" }}\n{more}"))
+    };
+    let dead = format!("http://{free}");
+    let mut gateway = started(|_| of(&dead, "")).await;
+    let status =
+        async |gateway: &Gateway| gateway.get("/connections/examtesting-main").await.text("/status").to_owned();
+    assert_eq!(gateway.post("/candidates", &person("a")).await.problem().1, "vendor_unreachable");
+    assert_eq!(status(&gateway).await, "circuit_open");
+    configure(&gateway, &of(&dead, "max_in_flight = 2"), &everybody());
+    reloaded(&mut gateway).await;
+    assert_eq!(status(&gateway).await, "circuit_open");
+    configure(&gateway, &of(&format!("http://{}", sandbox.examtesting()), ""), &everybody());
+    reloaded(&mut gateway).await;
+    assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
+}
+
+#[tokio::test]
+async fn what_is_at_fault_is_refused_whole_and_everything_goes_on() {
+    let stub = Stub::start(taking(&passes(&["one"]))).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(folder.path(), "pass", "one");
+    let connections = examtesting_with_file(&stub, folder.path(), "");
+    let server = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"";
+    let fine = configuration(folder.path(), &connections, &everybody(), server);
+    write(folder.path(), "examgate.toml", &fine);
+    let mut gateway = Gateway::start_in(folder).await;
+    let operators = gateway.operators().await;
+
+    let new_client = client("hr", "", "[\"*\"]");
+    let broken = [
+        (format!("{fine}{new_client}\n= {PLANTED}"), "is not valid TOML"),
+        (format!("{fine}{new_client}[serber]\nx = \"{PLANTED}\"\n"), "serber: there is no such key"),
+        (fine.replace("/pass\"", "/nowhere\"") + &new_client, "connections.examtesting-main.api_pass: file"),
+        (fine.replace("/store.key", "/other.key") + &new_client, "store.encryption_key: file"),
+    ];
+    for (number, (text, expected)) in broken.iter().enumerate() {
+        write(gateway.folder.path(), "examgate.toml", text);
+        let told = said(&mut gateway, REFUSED).await;
+        assert!(told.contains(expected) && !told.contains(PLANTED), "{expected}\n{told}");
+        assert_eq!(gateway.post("/candidates", &person(&format!("b{number}"))).await.status, 201);
+        let newcomer = gateway.request_as(&key("hr"), Method::GET, "/connections").send().await;
+        assert_eq!(newcomer.status, 401, "nothing of it is taken up");
+    }
+    // A secret that is no text, an empty one, and no file at all.
+    write(gateway.folder.path(), "examgate.toml", &fine);
+    std::fs::write(gateway.folder.path().join("pass"), [0xff, 0xfe]).expect("the file can be written");
+    assert!(said(&mut gateway, REFUSED).await.contains("cannot be read"));
+    write(gateway.folder.path(), "pass", "\n");
+    assert!(said(&mut gateway, REFUSED).await.contains("is empty"));
+    std::fs::remove_file(gateway.folder.path().join("examgate.toml")).expect("the file can be removed");
+    assert!(said(&mut gateway, REFUSED).await.contains("examgate.toml: cannot be read"));
+    assert!(!gateway.folder.path().join("other.key").exists(), "no key is made");
+    assert_eq!(gateway.post("/candidates", &person("c")).await.status, 201);
+
+    write(gateway.folder.path(), "pass", "one");
+    write(gateway.folder.path(), "examgate.toml", &(fine + &new_client));
+    reloaded(&mut gateway).await;
+    let newcomer = gateway.request_as(&key("hr"), Method::GET, "/connections").send().await;
+    assert_eq!(newcomer.status, 200);
+    let metrics = http().get(format!("http://{operators}/metrics")).send().await.expect("metrics").text().await;
+    let metrics = metrics.expect("text");
+    for line in
+        ["examgate_config_reloads_total{result=\"refused\"} 7", "examgate_config_reloads_total{result=\"applied\"} 1"]
+    {
+        assert!(metrics.lines().any(|told| told == line), "{line}\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn what_takes_a_restart_is_told_and_the_rest_is_applied() {
+    let sandbox = sandbox().await;
+    let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
+    let mut gateway = started(|_| connections.clone()).await;
+    let folder = gateway.folder.path().to_owned();
+    let server = "listen = \"127.0.0.2:0\"\nadmin_listen = \"127.0.0.1:0\"\nbase_path = \"/x\"\npublic_url = \
+                  \"https://x.example\"\nshutdown_grace = \"1s\"\nbody_limit = \"1KiB\"";
+    let text = configuration(&folder, &connections, &everybody(), server)
+        .replace("store.db\"", "other.db\"\nretention = \"1d\"")
+        .replace("store.key", "other.key")
+        + "[auth]\nmode = \"none\"\n";
+    write(&folder, "examgate.toml", &text);
+    let told = said(&mut gateway, APPLIED).await;
+    for expected in [
+        "server.listen",
+        "server.admin_listen",
+        "server.base_path",
+        "server.public_url",
+        "server.shutdown_grace",
+        "auth.mode",
+        "store.url",
+        "store.encryption_key",
+    ] {
+        let line = told.lines().find(|line| line.contains(&format!("\"key\":\"{expected}\"")));
+        assert!(line.is_some_and(|line| line.contains("restart")), "{expected}\n{told}");
+    }
+    let line: Value = serde_json::from_str(told.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(line["limits"], "server.body_limit, store.retention", "{line}");
+    for made in ["other.key", "other.db"] {
+        assert!(!folder.join(made).exists(), "{made}");
+    }
+    // Keys are asked for, at the address and the path of before; the new limit holds.
+    assert_eq!(gateway.anonymous(Method::GET, "/connections").send().await.status, 401);
+    assert_eq!(gateway.post("/candidates", &person("a")).await.status, 201);
+    let long = json!({ "externalId": "b", "email": "b@example.com", "custom": { "x": "y".repeat(2_000) } });
+    assert_eq!(gateway.post("/candidates", &long).await.problem().0, 413);
+    // It is told each time, until the restart.
+    assert!(said(&mut gateway, APPLIED).await.contains("\"key\":\"server.listen\""));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_removed_leaves_its_records_and_takes_them_up_when_it_is_back() {
+    let sandbox = sandbox().await;
+    let address = format!("http://{}", sandbox.examtesting());
+    let start = startexam(&format!("http://{}", sandbox.startexam()), "");
+    let both = start.clone() + &examtesting(&address, "");
+    let mut gateway = started(|_| both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"")).await;
+    faults(
+        sandbox.examtesting(),
+        json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60_000, "times": 1 }] }),
+    )
+    .await;
+    let at_exam = |id: &str| {
+        let mut body = person(id);
+        body["connection"] = json!("examtesting-main");
+        body
+    };
+    // Known as unknown: the vendor has not answered within the attempt's time.
+    configure(
+        &gateway,
+        &both.replace("settle_grace = \"0s\"", "settle_grace = \"1h\"\ntimeout = \"1s\""),
+        &everybody(),
+    );
+    reloaded(&mut gateway).await;
+    let lost = gateway.post("/candidates", &at_exam("a")).await;
+    assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
+    let path = lost.text("/resource").to_owned();
+
+    configure(&gateway, &start, &everybody());
+    let told = said(&mut gateway, APPLIED).await;
+    let warned = gateway.heard("nobody settles now").await;
+    assert!(warned.contains("\"count\":1"), "{told}{warned}");
+    assert_eq!(gateway.get(&path).await.text("/state"), "unknown");
+    assert_eq!(gateway.post("/candidates", &at_exam("b")).await.problem().1, "connection_not_found");
+    let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await;
+    assert_eq!(settled.problem().1, "connection_not_found");
+
+    configure(&gateway, &both, &everybody());
+    reloaded(&mut gateway).await;
+    assert_eq!(gateway.post("/candidates", &at_exam("b")).await.status, 201);
+    assert_eq!(gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_rows_of_a_bulk_fail_when_their_connection_is_removed() {
+    let sandbox = sandbox().await;
+    let start = startexam(&format!("http://{}", sandbox.startexam()), "");
+    let slow = examtesting(&format!("http://{}", sandbox.examtesting()), "")
+        .replace("requests_per_second = 0", "requests_per_second = 20");
+    let mut gateway = started(|_| start.clone() + &slow).await;
+    let items: Vec<Value> = (0..200).map(|number| person(&format!("row{number}"))).collect();
+    let request = gateway.request(Method::POST, "/candidates/bulk?connection=examtesting-main");
+    let body = json!({ "connection": "examtesting-main", "items": items });
+    let accepted = request.header("Prefer", "respond-async").json(&body).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let operation = format!("/operations/{}", accepted.text("/id"));
+    until(&gateway, &operation, |told| applied(told) >= 3).await;
+    configure(&gateway, &start, &everybody());
+    reloaded(&mut gateway).await;
+    let ended = until_state(&gateway, &operation, "completed").await;
+    let progress = &ended.body["progress"];
+    let (applied, refused) = (applied(&ended), progress["notApplied"].as_u64().expect("a number"));
+    assert_eq!((applied + refused, refused > 0), (200, true), "{ended:?}");
+    let items = gateway.get(&format!("{operation}/items?outcome=not_applied&limit=1")).await;
+    assert_eq!(items.text("/items/0/problem/code"), "connection_not_found", "{items:?}");
+}
+
+/// The program, reading its configuration from a pipe, so that the test decides when it gets it.
+async fn starting(folder: &TempDir) -> tokio::process::Child {
+    let pipe = folder.path().join("examgate.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().await.expect("mkfifo runs").success());
+    Command::new(env!("CARGO_BIN_EXE_examgate"))
+        .args(["serve", "--config"])
+        .arg(&pipe)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program starts")
+}
+
+/// Opens the pipe for writing, which waits until the program reads it.
+async fn asked_for(pipe: &Path) -> std::fs::File {
+    let pipe = pipe.to_owned();
+    let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(pipe)).await;
+    opened.expect("no panic").expect("the pipe opens")
+}
+
+#[tokio::test]
+async fn a_hangup_during_the_start_is_heard_after_it() {
+    use std::io::Write as _;
+    let sandbox = sandbox().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
+    let mut process = starting(&folder).await;
+    let pipe = folder.path().join("examgate.toml");
+    let mut file = asked_for(&pipe).await;
+    let id = process.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().await.expect("kill runs").success());
+    file.write_all(configuration(folder.path(), &connections, &everybody(), "").as_bytes()).expect("it reads");
+    drop(file);
+
+    let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+    let line = lines.next_line().await.expect("readable").expect("a line");
+    assert!(line.starts_with("examgate listening on "), "{line}");
+    // It comes again for what it was told has changed.
+    let mut file = asked_for(&pipe).await;
+    let more = configuration(folder.path(), &connections, &(everybody() + &client("hr", "", "[\"*\"]")), "");
+    file.write_all(more.as_bytes()).expect("it reads");
+    drop(file);
+    let mut log = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+    let line = loop {
+        let line = log.next_line().await.expect("readable").expect("a line");
+        if line.contains(APPLIED) {
+            break line;
+        }
+    };
+    assert!(line.contains("\"clients\":\"hr\""), "{line}");
+}
+
+#[tokio::test]
+async fn a_hangup_while_it_stops_does_no_harm() {
+    let sandbox = sandbox().await;
+    faults(sandbox.examtesting(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 1500 }] })).await;
+    let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
+    let mut gateway = started(|_| connections.clone()).await;
+    let callers = http().post(format!("http://{}/candidates", gateway.address)).bearer_auth(key("lms"));
+    let waiting = tokio::spawn(callers.json(&person("a")).send());
+    until_called(&sandbox).await;
+    gateway.signal("TERM").await;
+    gateway.heard("stopping").await;
+    configure(&gateway, "", &everybody());
+    gateway.signal("HUP").await;
+    gateway.signal("HUP").await;
+    let answer = waiting.await.expect("no panic").expect("an answer");
+    assert_eq!(answer.status().as_u16(), 201);
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+async fn until_called(sandbox: &Sandbox) {
+    for _ in 0..1_000 {
+        if crate::support::watch::calls(sandbox.examtesting()).await > 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("nobody called");
+}
