@@ -35,6 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use self::bulk::Board;
 use self::configured::Configured;
@@ -50,6 +51,7 @@ use crate::domain::outcome::Warning;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, Call};
 use crate::store::{Change, Store, StoreError};
+use crate::trace;
 
 pub use self::assignments::AssignmentQuery;
 pub use self::bulk::{
@@ -192,8 +194,8 @@ impl Gateway {
         if self.0.draining.is_cancelled() { Err(draining()) } else { Ok(()) }
     }
 
-    /// Begins the work in a task of its own, once under the caller's key.
-    fn begin<T, F, W>(&self, caller: &Caller, work: F) -> Result<Ticket<T>, Fault>
+    /// Begins the work in a task of its own, once under the caller's key. `what` names it in traces.
+    fn begin<T, F, W>(&self, caller: &Caller, what: &'static str, work: F) -> Result<Ticket<T>, Fault>
     where
         T: Kept,
         F: FnOnce(Self, Caller, Acceptance<T>) -> W + Send + 'static,
@@ -202,7 +204,8 @@ impl Gateway {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
         let (gateway, caller) = (self.clone(), caller.clone());
-        let work = self.0.tasks.spawn(async move { gateway.once(caller, acceptance, work).await });
+        let work = async move { gateway.once(caller, acceptance, work).await };
+        let work = self.0.tasks.spawn(work.instrument(trace::write(what)));
         Ok(Ticket::new(accepted, work))
     }
 

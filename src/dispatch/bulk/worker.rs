@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use jiff::SignedDuration;
+use tracing::Instrument as _;
 
 use super::delivery::Planned;
 use super::{Failures, enrolments};
@@ -21,6 +22,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::Attempt;
 use crate::store::{Change, Subject};
+use crate::trace;
 
 /// Rows looked at in one go, for small calls; two calls' worth for large ones.
 const WINDOW: usize = 512;
@@ -53,7 +55,13 @@ pub(super) async fn begin(gateway: &Gateway) -> Result<(), Fault> {
         let turn = gateway.0.turns.try_turn(&subject(&operation.id)).await.before_sending()?;
         let Some(turn) = turn else { continue };
         if gateway.0.board.begin(&operation.id) {
-            gateway.0.tasks.spawn(work(gateway.clone(), operation, turn));
+            let span = trace::operation(
+                operation.id.as_str(),
+                operation.kind.as_str(),
+                &operation.connection,
+                operation.traceparent.as_deref(),
+            );
+            gateway.0.tasks.spawn(work(gateway.clone(), operation, turn).instrument(span));
         }
     }
     Ok(())
