@@ -92,6 +92,7 @@ struct Inner {
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
     leaving: AtomicBool,
+    resting: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -123,6 +124,7 @@ impl Gateway {
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }));
         gateway.recover().await?;
@@ -164,9 +166,17 @@ impl Gateway {
         self.0.leaving.store(true, Ordering::SeqCst);
     }
 
+    /// From now on operations and the settling of open writes end with the calls they have begun. Writes are taken still, since
+    /// their requests may have come before.
+    pub fn rest(&self) {
+        self.leave();
+        self.0.resting.store(true, Ordering::SeqCst);
+    }
+
     /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
     /// store as an intent without an answer.
     pub async fn drain(&self, grace: Duration) {
+        self.rest();
         self.0.draining.store(true, Ordering::SeqCst);
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
@@ -185,6 +195,10 @@ impl Gateway {
         }
         self.keep_what_was_loose().await;
         self.0.lease.give_back(self.0.store.as_ref()).await;
+    }
+
+    fn is_resting(&self) -> bool {
+        self.0.resting.load(Ordering::SeqCst)
     }
 
     fn refuse_when_draining(&self) -> Result<(), Fault> {
