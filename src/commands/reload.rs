@@ -113,6 +113,8 @@ fn keep_what_a_start_sets_up(in_force: &InForce, server: &mut ServerSettings, au
     keep("server.admin_listen", &now.admin_listen, &mut server.admin_listen, &mut kept);
     keep("server.base_path", &now.base_path, &mut server.base_path, &mut kept);
     keep("server.public_url", &now.public_url, &mut server.public_url, &mut kept);
+    keep("server.keep_alive", &now.keep_alive, &mut server.keep_alive, &mut kept);
+    keep("server.shutdown_delay", &now.shutdown_delay, &mut server.shutdown_delay, &mut kept);
     keep("server.shutdown_grace", &now.shutdown_grace, &mut server.shutdown_grace, &mut kept);
     // Whether everybody may be let in was judged by the address in the file, which need not be the one listened on.
     if matches!(in_force.auth, Auth::None) != matches!(auth, Auth::None) {

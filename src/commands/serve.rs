@@ -9,19 +9,20 @@ use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 
+use super::process::raise_most_files;
 use super::reload::{InForce, Reloader};
-use super::signals::{Hangup, Stop};
+use super::signals::{Asked, Hangup, Stop};
 use super::{Failure, Process, runtime, say, settings, store, telemetry};
-use crate::config::{Config, Prepared};
+use crate::config::{Config, Prepared, ServerSettings};
 use crate::dispatch::Gateway;
-use crate::domain::units::Span;
-use crate::http::{self, Face, Limits, Terms};
+use crate::http::{self, Busy, Ending, Face, Keeping, Limits, Terms};
 use crate::meter;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Connections of operators at once.
+const OPERATORS: usize = 64;
 
 /// How long what still runs on a thread of its own may take at the end.
 const LAST: Duration = Duration::from_secs(5);
@@ -29,8 +30,9 @@ const LAST: Duration = Duration::from_secs(5);
 /// Run the gateway until SIGTERM or SIGINT.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  examgate serve --config examgate.toml\n  EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
-                        examgate serve\n\nThe first SIGTERM or SIGINT takes no new requests and waits for those under \
-                        way (server.shutdown_grace); the second ends the process at once. SIGHUP has the \
+                        examgate serve\n\nSIGTERM: not ready any more, but still serving for server.shutdown_delay, then no \
+                        new requests, and those under way get server.shutdown_grace; SIGINT: the same without the \
+                        delay. A second signal ends the process at once. SIGHUP has the \
                         configuration read again. RUST_LOG sets what is \
                         logged. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.")]
 pub(super) struct Options {
@@ -75,6 +77,7 @@ fn gateway(options: &Options, process: &Process, runtime: &Runtime) -> Result<()
 
 async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
     let stop = Stop::listen()?;
+    let files = raise_most_files();
     let Prepared { config, parts, store } = prepared;
     let in_force = InForce::new(&config, &store);
     if config.connections.is_empty() {
@@ -93,34 +96,28 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
     let gateway = Gateway::start(store, parts.connections, parts.catalogue, environment, retention)
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
-    let grace = config.server.shutdown_grace.0;
     let face = face(config, gateway.clone(), process);
     let terms = Terms::of(&face);
     let reloader = Reloader::new(file, process, gateway.clone(), terms.clone(), in_force);
 
-    let ended = CancellationToken::new();
+    let ended = Ending::new(Duration::from_secs(1));
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
     announce(&public)?;
-    let callers = CancellationToken::new();
-    let reloading = tokio::spawn(callers.clone().run_until_cancelled_owned(reloader.run(hangup)));
-    let serving = http::serve(public, http::router_under(&face, &terms), callers.clone().cancelled_owned(), grace);
-    let stopping = async {
-        let lost = tokio::select! {
-            () = stop.asked() => false,
-            // What was this process's is another's now; nothing it still wants to write is taken.
-            () = gateway.lost() => true,
-        };
-        tracing::info!(grace = %Span(grace), "stopping: no new requests, waiting for those under way");
-        callers.cancel();
-        gateway.drain(grace).await;
-        lost
-    };
-    let ((), lost) = tokio::join!(serving, stopping);
+    let keep_alive = face.server.keep_alive.0;
+    let keeping = Keeping { busy: Some(face.busy.clone()), ..Keeping::within(files, keep_alive) };
+    tracing::info!(files, connections = keeping.connections, "room for callers");
+    let callers = Ending::new(face.server.shutdown_grace.0);
+    let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
+    let serving = http::serve(public, http::router_under(&face, &terms), keeping, callers.clone());
+    let ((), lost) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
     if let Err(error) = reloading.await {
         tracing::error!(panicked = error.is_panic(), "the configuration was not read again any more");
     }
+    if !lost {
+        gateway.hand_over().await;
+    }
     // Operators see the end: their listener goes last.
-    ended.cancel();
+    ended.close();
     if let Some(operators) = operators {
         operators.await.map_err(|error| Failure::other("the operators' listener", error))?;
     }
@@ -131,10 +128,42 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
     Ok(())
 }
 
+/// Waits for the end and leads to it; whether this instance was taken for dead.
+async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &ServerSettings) -> bool {
+    let asked = tokio::select! {
+        asked = stop.asked() => Some(asked),
+        // What was this process's is another's now; nothing it still wants to write is taken.
+        () = gateway.lost() => None,
+    };
+    if asked == Some(Asked::ByManager) && !server.shutdown_delay.0.is_zero() {
+        tracing::info!(delay = %server.shutdown_delay, "leaving: not ready any more, requests are still taken");
+        gateway.leave();
+        callers.leave();
+        // Being lost ends the waiting only: what then has to be told is told below.
+        tokio::select! {
+            () = tokio::time::sleep(server.shutdown_delay.0) => {}
+            () = gateway.lost() => {}
+        }
+    }
+    let grace = server.shutdown_grace;
+    tracing::info!(%grace, "stopping: no new requests, waiting for those under way");
+    callers.close();
+    gateway.drain(grace.0).await;
+    gateway.is_lost()
+}
+
+async fn until_closed(callers: Ending, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = callers.closed() => {}
+        () = work => {}
+    }
+}
+
 /// The public face over this gateway.
 pub(super) fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
     let Config { server, auth, .. } = config;
-    Face { gateway, server, auth, environment: process.environment.clone(), limits: Limits::default() }
+    let (environment, limits, busy) = (process.environment.clone(), Limits::default(), Busy::default());
+    Face { gateway, server, auth, environment, limits, busy }
 }
 
 async fn bound(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -150,11 +179,7 @@ fn announce(listener: &TcpListener) -> Result<(), Failure> {
 }
 
 /// The operators' listener with `/metrics`, in a task of its own.
-fn operators(
-    listener: TcpListener,
-    face: &Face,
-    ended: CancellationToken,
-) -> Result<tokio::task::JoinHandle<()>, Failure> {
+fn operators(listener: TcpListener, face: &Face, ended: Ending) -> Result<tokio::task::JoinHandle<()>, Failure> {
     let address = listener.local_addr().map_err(|error| Failure::other("server.admin_listen", error))?;
     tracing::info!(%address, "ready for operators");
     let metrics = PrometheusBuilder::new()
@@ -162,22 +187,27 @@ fn operators(
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::other("metrics cannot start", error))?;
     meter::describe();
-    let (render, gateway) = (metrics.clone(), face.gateway.clone());
+    let (render, busy, gateway) = (metrics.clone(), face.busy.clone(), face.gateway.clone());
     let page = move || {
+        busy.tell();
         gateway.show_under_way();
         render.render()
     };
     let router = http::admin_router(face, Some(Arc::new(page)));
-    let kept = upkeep(metrics, ended.clone());
-    let serving = http::serve(listener, router, ended.cancelled_owned(), Duration::from_secs(1));
+    let keeping = Keeping { connections: OPERATORS, keep_alive: face.server.keep_alive.0, busy: None };
+    let serving = http::serve(listener, router, keeping, ended);
     Ok(tokio::spawn(async move {
-        tokio::join!(kept, serving);
+        tokio::select! {
+            () = serving => {}
+            () = upkeep(metrics) => {}
+        }
     }))
 }
 
-async fn upkeep(metrics: PrometheusHandle, ended: CancellationToken) {
+async fn upkeep(metrics: PrometheusHandle) {
     let mut ticks = tokio::time::interval(UPKEEP);
-    while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+    loop {
+        ticks.tick().await;
         metrics.run_upkeep();
     }
 }

@@ -5,6 +5,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 
+/// Who wants the process to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A service manager (SIGTERM), perhaps with a load balancer that has to notice first.
+    ByManager,
+    /// A person at a terminal (SIGINT), who waits.
+    ByPerson,
+}
+
 /// Both signals, caught from the moment this exists.
 pub(super) struct Stop {
     terminate: Signal,
@@ -16,20 +25,21 @@ impl Stop {
         Ok(Self { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
     }
 
-    /// Waits until a stop is asked for; the next signal ends the process with exit code 1.
-    pub(super) async fn asked(mut self) {
-        self.next().await;
+    /// Waits until a stop is asked for, and by whom; the next signal ends the process with exit code 1.
+    pub(super) async fn asked(mut self) -> Asked {
+        let asked = self.next().await;
         tokio::spawn(async move {
             self.next().await;
             tracing::warn!("second signal: ending at once");
             std::process::exit(1);
         });
+        asked
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::ByManager,
+            _ = self.interrupt.recv() => Asked::ByPerson,
         }
     }
 }

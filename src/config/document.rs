@@ -18,6 +18,8 @@ pub(super) struct Server {
     pub(super) body_limit: Size,
     pub(super) bulk_body_limit: Size,
     pub(super) request_timeout: Span,
+    pub(super) keep_alive: Span,
+    pub(super) shutdown_delay: Span,
     pub(super) shutdown_grace: Span,
     pub(super) allow_insecure: bool,
 }

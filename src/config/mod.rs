@@ -107,7 +107,11 @@ pub struct ServerSettings {
     pub bulk_body_limit: Size,
     /// After this the caller gets 202 as with `Prefer: wait`.
     pub request_timeout: Span,
-    /// How long requests under way may take after a stop was asked for.
+    /// How long a connection may be idle between two requests.
+    pub keep_alive: Span,
+    /// How long requests are still taken after SIGTERM.
+    pub shutdown_delay: Span,
+    /// How long requests under way may take after that.
     pub shutdown_grace: Span,
 }
 

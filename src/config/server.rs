@@ -18,6 +18,8 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
         body_limit,
         bulk_body_limit,
         request_timeout,
+        keep_alive,
+        shutdown_delay,
         shutdown_grace,
         allow_insecure,
     } = document;
@@ -32,6 +34,7 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
         ("body_limit", body_limit.0 == 0),
         ("bulk_body_limit", bulk_body_limit.0 == 0),
         ("request_timeout", request_timeout.0.is_zero()),
+        ("keep_alive", keep_alive.0.is_zero()),
     ] {
         if zero {
             faults.push(&["server", key], "must be more than 0");
@@ -45,6 +48,8 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
         body_limit,
         bulk_body_limit,
         request_timeout,
+        keep_alive,
+        shutdown_delay,
         shutdown_grace,
     };
     Some((settings, allow_insecure))

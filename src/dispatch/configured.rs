@@ -129,8 +129,10 @@ impl Gateway {
         // Rows that were planned for a connection as it was are planned again.
         self.0.board.wake();
         for name in &told.removed {
-            // It would stand there forever as it was last.
+            // They would stand there forever as they were last.
             meter::circuit(name, meter::Breaker::Closed);
+            meter::at_vendor(name, 0);
+            meter::waiting(name, 0, 0);
         }
         self.warn_of_unsettled(&told.removed).await;
         told

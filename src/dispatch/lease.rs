@@ -32,6 +32,8 @@ struct State {
     /// When the last beat that arrived began; `None` where nobody else uses the store.
     beaten: Option<Mutex<Beaten>>,
     lost: CancellationToken,
+    /// Set when the instance has ended by itself.
+    given_back: CancellationToken,
 }
 
 #[derive(Clone, Copy)]
@@ -50,7 +52,12 @@ impl Lease {
         let began = now();
         let peers = store.beat().await?;
         let beaten = store.shared().then(|| Mutex::new(began));
-        let lease = Self(Arc::new(State { environment: environment.clone(), beaten, lost: CancellationToken::new() }));
+        let lease = Self(Arc::new(State {
+            environment: environment.clone(),
+            beaten,
+            lost: CancellationToken::new(),
+            given_back: CancellationToken::new(),
+        }));
         if store.shared() {
             let mut watch = Watch::default();
             watch.dead(peers, Instant::now());
@@ -65,7 +72,8 @@ impl Lease {
         let beaten = *beaten.lock().unwrap_or_else(PoisonError::into_inner);
         let by_day = self.0.environment.now().duration_since(beaten.day);
         let valid = SignedDuration::try_from(VALID).unwrap_or(SignedDuration::ZERO);
-        beaten.at.elapsed() < VALID && by_day < valid && !self.0.lost.is_cancelled()
+        let over = self.0.lost.is_cancelled() || self.0.given_back.is_cancelled();
+        beaten.at.elapsed() < VALID && by_day < valid && !over
     }
 
     /// Ends when another instance has taken this one for dead.
@@ -73,14 +81,36 @@ impl Lease {
         self.0.lost.cancelled().await;
     }
 
+    /// Ends this instance, so that the others need not wait for its death. Nothing may be under way any more.
+    pub(super) async fn give_back(&self, store: &dyn Store) {
+        if !store.shared() {
+            return;
+        }
+        // Before the others may begin: nothing is sent from now on.
+        self.0.given_back.cancel();
+        match store.leave().await {
+            Ok(()) => tracing::info!("handed over to the other instances"),
+            // They find out by themselves, as after a crash.
+            Err(error) => tracing::warn!(%error, "the other instances cannot be told that this one ends"),
+        }
+    }
+
+    /// Whether another instance has taken this one for dead.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.lost.is_cancelled()
+    }
+
     async fn kept_up(self, store: Arc<dyn Store>, mut watch: Watch) {
         let mut ticks = tokio::time::interval(BEAT);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            if self.0.given_back.run_until_cancelled(ticks.tick()).await.is_none() {
+                return;
+            }
             let began = Beaten { at: Instant::now(), day: self.0.environment.now() };
             let peers = match store.beat().await {
                 Ok(peers) => peers,
+                Err(StoreError::Ended) if self.0.given_back.is_cancelled() => return,
                 Err(StoreError::Ended) => {
                     tracing::error!("another instance took this one for dead and has taken its work over; it must end");
                     self.0.lost.cancel();

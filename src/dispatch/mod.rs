@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -93,7 +94,8 @@ struct Inner {
     // What could not be written down when it happened, because the store was away.
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
-    draining: AtomicBool,
+    leaving: AtomicBool,
+    draining: CancellationToken,
 }
 
 impl Gateway {
@@ -123,7 +125,8 @@ impl Gateway {
             codes: Codes::default(),
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
-            draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            draining: CancellationToken::new(),
         }));
         gateway.recover().await?;
         gateway.run_in_background();
@@ -135,6 +138,12 @@ impl Gateway {
         self.0.lease.lost().await;
     }
 
+    /// Whether another instance has taken this one for dead.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.0.lease.is_lost()
+    }
+
     /// Every kind of vendor there is.
     #[must_use]
     pub fn descriptors() -> &'static [&'static Descriptor] {
@@ -143,6 +152,9 @@ impl Gateway {
 
     /// Whether the gateway can work: its store answers and it is not shutting down.
     pub async fn ready(&self) -> Result<(), Fault> {
+        if self.0.leaving.load(Ordering::SeqCst) {
+            return Err(draining());
+        }
         self.refuse_when_draining()?;
         if !self.0.lease.holds() {
             return Err(Fault::new(Code::StoreUnavailable, "This instance has lost touch with the store it shares."));
@@ -150,10 +162,15 @@ impl Gateway {
         self.0.store.ping().await.before_sending()
     }
 
+    /// From now on it is not [`ready`](Self::ready), so that callers go elsewhere; everything is served as before.
+    pub fn leave(&self) {
+        self.0.leaving.store(true, Ordering::SeqCst);
+    }
+
     /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
     /// store as an intent without an answer.
     pub async fn drain(&self, grace: Duration) {
-        self.0.draining.store(true, Ordering::SeqCst);
+        self.0.draining.cancel();
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -163,12 +180,18 @@ impl Gateway {
         }
     }
 
-    fn refuse_when_draining(&self) -> Result<(), Fault> {
-        if self.0.draining.load(Ordering::SeqCst) {
-            let wait = Some(Duration::from_secs(1));
-            return Err(Fault::new(Code::Draining, "This instance is shutting down.").after(wait));
+    /// To be called last: the others go on at once with what was this instance's, unless something of it is still under way.
+    /// Then they wait until it counts as dead, since what it has sent by then is not theirs to judge.
+    pub async fn hand_over(&self) {
+        if !self.0.tasks.is_empty() {
+            return;
         }
-        Ok(())
+        self.keep_what_was_loose().await;
+        self.0.lease.give_back(self.0.store.as_ref()).await;
+    }
+
+    fn refuse_when_draining(&self) -> Result<(), Fault> {
+        if self.0.draining.is_cancelled() { Err(draining()) } else { Ok(()) }
     }
 
     /// Begins the work in a task of its own, once under the caller's key. `what` names it in traces.
@@ -204,6 +227,10 @@ impl Gateway {
     fn keep_loose(&self, changes: Vec<Change>) {
         self.0.loose.lock().unwrap_or_else(PoisonError::into_inner).push(changes);
     }
+}
+
+fn draining() -> Fault {
+    Fault::new(Code::Draining, "This instance is shutting down.").after(Some(Duration::from_secs(1)))
 }
 
 /// A call made for this caller.

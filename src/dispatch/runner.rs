@@ -115,7 +115,7 @@ impl Gateway {
     }
 
     /// Writes down what could not be written when it happened.
-    async fn keep_what_was_loose(&self) {
+    pub(super) async fn keep_what_was_loose(&self) {
         let loose = std::mem::take(&mut *self.0.loose.lock().unwrap_or_else(PoisonError::into_inner));
         let mut rest = loose.into_iter();
         for changes in rest.by_ref() {
@@ -232,6 +232,9 @@ impl Gateway {
     async fn settle_in_background(&self, intent: &Intent) -> Result<bool, Fault> {
         let (connection, _place) = self.bulk_place(&intent.connection).await?;
         let connection = connection.as_ref();
+        // Counted among the work under way, so that the process does not end in the middle of it.
+        let _under_way = self.0.tasks.token();
+        self.refuse_when_draining()?;
         let record = intent.write.record();
         let exchange = self.background_exchange(format!("settle-{record}"), None);
         let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };

@@ -66,13 +66,22 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
     ///
     /// # Errors
     /// The fault that ended the write.
-    pub async fn wait(mut self, patience: Option<Duration>) -> Result<Reply<T>, Fault> {
-        let Some(patience) = patience else { return ended(self.work.await) };
-        let deadline = tokio::time::sleep(patience);
+    pub async fn wait(self, patience: Option<Duration>) -> Result<Reply<T>, Fault> {
+        match patience {
+            Some(patience) => self.wait_until(tokio::time::sleep(patience)).await,
+            None => ended(self.work.await),
+        }
+    }
+
+    /// As [`wait`](Self::wait), until this ends.
+    ///
+    /// # Errors
+    /// The fault that ended the write.
+    pub async fn wait_until(mut self, enough: impl Future<Output = ()>) -> Result<Reply<T>, Fault> {
         tokio::select! {
             biased;
             end = &mut self.work => return ended(end),
-            () = deadline => {}
+            () = enough => {}
         }
         let accepted = async {
             match self.accepted.wait_for(Option::is_some).await {

@@ -45,7 +45,7 @@ pub(super) async fn create(
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
     let ticket = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
-    Ok(written(&app, preferences, ticket.wait(patience).await?, Assignment::from, path))
+    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Assignment::from, path))
 }
 
 /// List assignments
@@ -119,7 +119,7 @@ pub(super) async fn cancel(
     Writing { caller, preferences, patience, body: NoBody }: Writing<NoBody>,
 ) -> Result<Response, Refused> {
     let ticket = app.gateway.cancel_assignment(&caller, &id)?;
-    let Reply { written, replayed } = ticket.wait(patience).await?;
+    let Reply { written, replayed } = ticket.wait_until(patience.over()).await?;
     let pending = match written {
         Written::Created(()) | Written::Existing(()) => None,
         Written::Pending(()) => match app.gateway.assignment(&caller, &id).await {

@@ -60,6 +60,11 @@ impl Clients {
         }
     }
 
+    /// Whether there is only one client.
+    pub(super) fn alone(&self) -> bool {
+        self.all.len() < 2
+    }
+
     /// The client whose credentials the request carries.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub(super) async fn create(
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
     let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
-    Ok(written(&app, preferences, ticket.wait(patience).await?, Candidate::from, path))
+    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Candidate::from, path))
 }
 
 /// Find a candidate by the caller's own id
@@ -132,7 +132,7 @@ pub(super) async fn update(
 ) -> Result<Response, Refused> {
     let change = patch::of(members)?;
     let ticket = app.gateway.update_candidate(&caller, &id, change, preferences.strict())?;
-    let Reply { written: answer, replayed } = ticket.wait(patience).await?;
+    let Reply { written: answer, replayed } = ticket.wait_until(patience.over()).await?;
     let answer = match answer {
         Written::Created(answer) | Written::Existing(answer) => Written::Existing(answer),
         Written::Pending(answer) => Written::Pending(answer),
@@ -157,7 +157,7 @@ pub(super) async fn delete(
     Writing { caller, preferences, patience, body: NoBody }: Writing<NoBody>,
 ) -> Result<Response, Refused> {
     let ticket = app.gateway.delete_candidate(&caller, &id)?;
-    let Reply { written, replayed } = ticket.wait(patience).await?;
+    let Reply { written, replayed } = ticket.wait_until(patience.over()).await?;
     let pending = match written {
         Written::Created(()) | Written::Existing(()) => None,
         Written::Pending(()) => match app.gateway.candidate(&caller, &id).await {

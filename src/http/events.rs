@@ -20,6 +20,7 @@ use super::state::{App, place};
 use super::stopping::Stopping;
 use crate::dispatch::{Caller, OperationView};
 use crate::domain::ids::OperationId;
+use crate::meter::Shed;
 
 /// Pause between two looks; the end is told at once.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -53,7 +54,7 @@ pub(super) async fn follow(
     if seen && first.operation.state.ended() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let place = place(&app.watchers, "Too many operations are being followed.")?;
+    let place = place(&app.watchers, Shed::Watchers, "Too many operations are being followed.")?;
     let watch =
         Watch { app, caller, id, stopping, next: Some(first), told: String::new(), ended: false, _place: place };
     let events = stream::unfold(watch, |mut watch| async move {

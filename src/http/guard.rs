@@ -10,7 +10,7 @@ use super::accept;
 use super::edge::{AskedBy, Context};
 use super::openapi_parts;
 use super::problem::Refused;
-use super::state::{App, place};
+use super::state::{App, Place};
 use crate::domain::exchange::{About, Cause};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::scope::Scope;
@@ -77,10 +77,10 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     };
     // From here on somebody may look at it: whoever has not said who they are leaves no trace that could crowd others out.
     app.gateway.keep_exchange(&context.exchange, asked(&request, client));
-    let admitted = admitted(&app, &request, client, route);
+    let admitted = admitted(&app, &request, client, (route, terms.clients.alone()));
     let mut response = match admitted {
         Err(fault) => Refused::from(fault).into_response(),
-        Ok(_permit) => {
+        Ok(_place) => {
             request.extensions_mut().insert(client.caller(context.exchange));
             next.run(request).await
         }
@@ -99,8 +99,8 @@ fn admitted(
     app: &App,
     request: &Request,
     client: &super::auth::Client,
-    route: Route,
-) -> Result<tokio::sync::OwnedSemaphorePermit, Fault> {
+    (route, alone): (Route, bool),
+) -> Result<Place, Fault> {
     client.count()?;
     client.allow(route.scope)?;
     if route.tells_events && !accept::admits_events(request.headers()) {
@@ -117,5 +117,5 @@ fn admitted(
             return Err(Fault::of_fields(faults));
         }
     }
-    place(&app.in_flight, "Too many requests are being served.")
+    app.places.take(&client.name, alone)
 }

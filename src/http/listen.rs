@@ -1,63 +1,81 @@
 //! The accept loop. `axum::serve` has no time-out for headers, no bound on connections and leaves Nagle's algorithm on, so
 //! that a few slow callers could hold the gateway; this one has all three.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Extension;
+use futures_util::FutureExt as _;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::stopping::Stopping;
-use super::stream::Guarded;
+use super::house::{House, Keeping, Room};
+use super::pulse::{HEADER_TIME, Pulse, Verdict};
+use super::stopping::{Ending, Stopping};
+use super::stream::{Answer, Noted, UnderWay};
 
-/// Connections at once; further ones wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 10_000;
-/// How long a request's headers may take.
-const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Most headers of a request.
 const MOST_HEADERS: usize = 100;
 /// Longest headers of a request, in bytes.
 const LONGEST_HEADERS: u32 = 64 * 1024;
+/// Most of an answer that is kept for a caller of HTTP/2 that does not take it, a request.
+const LONGEST_WAITING: usize = 64 * 1024;
+/// Most connections taken from the kernel's queue when the listener closes: more than it can hold.
+const LAST: usize = 4096;
 
-/// Serves until `shutdown` ends; after that takes no connection, lets requests under way take at most `grace`, and drops
-/// what is left.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>, grace: Duration) {
-    let builder = builder();
+/// Serves until `ending` says so; after that takes no connection, lets requests under way take at most their grace, and
+/// drops what is left.
+pub async fn serve(listener: TcpListener, router: Router, keeping: Keeping, ending: Ending) {
     let stopping = Stopping::default();
     let router = router.layer(Extension(stopping.clone()));
-    let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
+    let house = Arc::new(House::new(keeping));
+    let mut hall = Hall { builder: builder(), router, house, ending: ending.clone(), connections: JoinSet::new() };
+    let mut left = false;
     loop {
-        let (stream, permit) = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(Guarded::new(stream)), service).into_owned();
-        let connection = graceful.watch(connection);
-        connections.spawn(async move {
-            // A caller that went away or was too slow: nothing anybody has to act on.
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "connection ended");
+        tokio::select! {
+            () = ending.closed() => break,
+            () = ending.left(), if !left => {
+                left = true;
+                hall.house.each(Pulse::close_if_announced);
             }
-            drop(permit);
-        });
+            Some(_) = hall.connections.join_next() => {}
+            stream = accept(&listener) => hall.receive(stream),
+        }
+    }
+    // Whoever was let in by the kernel already would otherwise be reset.
+    for stream in (0..LAST).map_while(|_| accept(&listener).now_or_never()) {
+        hall.receive(stream);
     }
     drop(listener);
     stopping.begin();
-    if timeout(grace, graceful.shutdown()).await.is_err() {
+    hall.house.each(Pulse::close);
+    let mut connections = hall.connections;
+    let all = async { while connections.join_next().await.is_some() {} };
+    let hurried = async {
+        sleep(ending.grace() * 3 / 4).await;
+        stopping.hurry();
+        std::future::pending::<()>().await;
+    };
+    let ended = timeout(ending.grace(), async {
+        tokio::select! {
+            () = all => {}
+            () = hurried => {}
+        }
+    });
+    if ended.await.is_err() {
         tracing::warn!(connections = connections.len(), "requests under way were dropped at the end of the grace");
     }
     connections.shutdown().await;
@@ -68,7 +86,8 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        // `Pulse` has times of its own for the headers and for what is idle.
+        .header_read_timeout(None)
         .max_headers(MOST_HEADERS)
         .max_buf_size(LONGEST_HEADERS as usize);
     builder
@@ -76,15 +95,15 @@ fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(LONGEST_HEADERS)
         .max_concurrent_streams(100)
+        .max_send_buf_size(LONGEST_WAITING)
+        // Also bounds headers that drip in: no answer to a ping may come between their frames.
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(HEADER_TIME);
     builder
 }
 
-/// The next connection, as soon as there is room for one.
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so there is always a permit in the end.
-    let permit = room.clone().acquire_owned().await.ok();
+/// The next connection.
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -93,7 +112,7 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, Op
                     tracing::debug!(%error, "connection ended before it began");
                     continue;
                 }
-                return (stream, permit);
+                return stream;
             }
             // Out of file descriptors, most likely: without a pause this would spin until some are closed.
             Err(error) => {
@@ -101,5 +120,95 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, Op
                 sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Where connections are served.
+struct Hall {
+    builder: Builder<TokioExecutor>,
+    router: Router,
+    house: Arc<House>,
+    ending: Ending,
+    connections: JoinSet<()>,
+}
+
+impl Hall {
+    fn receive(&mut self, stream: TcpStream) {
+        let pulse = Arc::new(Pulse::new());
+        match self.house.room(&pulse) {
+            Some(room) => self.serve(stream, pulse, room),
+            None => self.house.refuse(stream),
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream, pulse: Arc<Pulse>, room: Room) {
+        let (served, ending, of_requests) =
+            (TowerToHyperService::new(self.router.clone()), self.ending.clone(), Arc::clone(&pulse));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let http2 = request.version() == Version::HTTP_2;
+            let under_way = UnderWay::new(Arc::clone(&of_requests), http2);
+            let (answer, ending, pulse) = (served.call(request), ending.clone(), Arc::clone(&of_requests));
+            async move {
+                let Ok(response) = answer.await;
+                let response = response.map(|body| Answer::new(body, under_way));
+                Ok::<_, Infallible>(if ending.is_leaving() { told_to_leave(response, &pulse, http2) } else { response })
+            }
+        });
+        let io = TokioIo::new(Noted::new(stream, Arc::clone(&pulse)));
+        // Boxed: the task would otherwise have room for it twice, as its argument and where it stays.
+        let connection = Box::pin(self.builder.serve_connection(io, service).into_owned());
+        let keep_alive = self.house.keep_alive();
+        self.connections.spawn(async move {
+            tended(connection, &pulse, keep_alive).await;
+            drop(room);
+        });
+    }
+}
+
+/// The caller is told not to come again on this connection.
+fn told_to_leave(mut response: Response<Answer>, pulse: &Pulse, http2: bool) -> Response<Answer> {
+    if http2 {
+        pulse.close_if_announced();
+    } else {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+type Connection<S> = hyper_util::server::conn::auto::Connection<'static, TokioIo<Noted<TcpStream>>, S, TokioExecutor>;
+
+/// Drives a connection to its end, which comes by itself or when its pulse says so.
+async fn tended<S, F>(mut connection: Pin<Box<Connection<S>>>, pulse: &Pulse, keep_alive: Duration)
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = F>,
+    F: Future<Output = Result<Response<Answer>, Infallible>> + Send + 'static,
+{
+    let mut woken = pin!(pulse.woken.notified());
+    let mut heard = false;
+    let mut alarm = pin!(sleep_until(Instant::now() + HEADER_TIME));
+    let ended = poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                // A caller that went away or was too slow: nothing anybody has to act on.
+                return Poll::Ready(ended.map_err(|error| error.to_string()));
+            }
+            heard = heard || woken.as_mut().poll(context).is_ready();
+            match pulse.verdict(keep_alive) {
+                Verdict::Close => connection.as_mut().graceful_shutdown(),
+                Verdict::Cut(reason) => return Poll::Ready(Err(reason.to_owned())),
+                Verdict::Wait(until) => {
+                    // Later is told when it rings: it would have to be set with every request otherwise.
+                    if until < alarm.deadline() || alarm.is_elapsed() {
+                        alarm.as_mut().reset(until);
+                    }
+                    if alarm.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    });
+    if let Err(reason) = ended.await {
+        tracing::debug!(reason, "connection ended");
     }
 }

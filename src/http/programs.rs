@@ -34,7 +34,7 @@ pub(super) async fn employees(
     Writing { caller, preferences, patience, body: Body(order) }: Writing<Body<Enrolment>>,
 ) -> Result<Response, Refused> {
     let ticket = app.gateway.enrol(&caller, &program, order)?;
-    let Reply { written, replayed } = ticket.wait(patience).await?;
+    let Reply { written, replayed } = ticket.wait_until(patience.over()).await?;
     let (Written::Created(end) | Written::Existing(end) | Written::Pending(end)) = written;
     match end {
         Enrolling::Done(enrolled) => {

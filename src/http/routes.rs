@@ -7,6 +7,9 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -20,6 +23,9 @@ use super::{
 };
 use crate::domain::problem::Code;
 use crate::domain::scope::Scope;
+
+/// Shortest answer that is compressed, in bytes: about what goes into one packet anyhow.
+const LEAST_COMPRESSED: u16 = 1024;
 
 /// Every documented route.
 pub(super) fn api() -> OpenApiRouter<App> {
@@ -104,7 +110,7 @@ pub fn router_under(face: &Face, terms: &Terms) -> Router {
     let inner = api.merge(docs::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
     let base = face.server.base_path.trim_end_matches('/');
     let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
-    edged(outer, app)
+    edged(outer, app).layer(compression())
 }
 
 /// What operators reach on their own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
@@ -115,6 +121,16 @@ pub fn admin_router(face: &Face, metrics: Option<std::sync::Arc<dyn Fn() -> Stri
         None => router,
     };
     edged(router.method_not_allowed_fallback(wrong_method), App::new(face, &Terms::of(face)))
+}
+
+/// Answers are compressed for whoever takes that, unless they are so short that it gains nothing, or come in events.
+///
+/// The level is the fastest: a long report is mostly repetition, and the time is taken from other callers. That an answer's
+/// length tells something of what is in it (BREACH) needs a page that makes a browser send somebody's key, which it does not
+/// do by itself.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let worth_it = DefaultPredicate::new().and(SizeAbove::new(LEAST_COMPRESSED));
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
 fn edged(router: Router<App>, app: App) -> Router {

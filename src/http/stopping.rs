@@ -1,24 +1,103 @@
-//! That the listener is about to close: answers that have no end of their own, and those that only wait, end then.
+//! How a listener ends: first it says goodbye and goes on serving, then it takes nothing more. Answers that have no end of
+//! their own, and those that only wait, end then.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
+/// The end of a listener, said from outside.
+#[derive(Clone)]
+pub struct Ending {
+    leaving: CancellationToken,
+    closing: CancellationToken,
+    grace: Duration,
+}
+
+impl Ending {
+    /// An end that nobody has asked for yet; requests under way may then take this long.
+    #[must_use]
+    pub fn new(grace: Duration) -> Self {
+        Self { leaving: CancellationToken::new(), closing: CancellationToken::new(), grace }
+    }
+
+    /// From now on callers are told to go elsewhere, and served meanwhile.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// From now on no connection is taken, and none is kept when its requests are answered.
+    pub fn close(&self) {
+        self.leaving.cancel();
+        self.closing.cancel();
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    pub(super) async fn left(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// Ends when [`close`](Self::close) was called.
+    pub async fn closed(&self) {
+        self.closing.cancelled().await;
+    }
+
+    pub(super) fn grace(&self) -> Duration {
+        self.grace
+    }
+}
+
 /// Told to every request of a listener.
 #[derive(Clone, Default)]
-pub(super) struct Stopping(CancellationToken);
+pub(super) struct Stopping {
+    begun: CancellationToken,
+    hurried: CancellationToken,
+}
 
 impl Stopping {
     /// From now on the listener takes no more requests.
     pub(super) fn begin(&self) {
-        self.0.cancel();
+        self.begun.cancel();
+    }
+
+    /// From now on whoever waits for a vendor is answered that the work goes on.
+    pub(super) fn hurry(&self) {
+        self.hurried.cancel();
+    }
+
+    /// Ends when the listener takes no more requests.
+    pub(super) async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// What was told to the request. One that is served by something else than a listener is told nothing.
+    pub(super) fn of(parts: &Parts) -> Self {
+        parts.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+}
+
+/// How long a caller waits for its write: its own time, but not beyond the end of the listener.
+pub(super) struct Patience {
+    time: Duration,
+    stopping: Stopping,
+}
+
+impl Patience {
+    pub(super) fn new(time: Duration, stopping: Stopping) -> Self {
+        Self { time, stopping }
     }
 
     /// Ends when it does.
-    pub(super) async fn begun(&self) {
-        self.0.cancelled().await;
+    pub(super) async fn over(self) {
+        tokio::select! {
+            () = tokio::time::sleep(self.time) => {}
+            () = self.stopping.hurried.cancelled() => {}
+        }
     }
 }
 
@@ -26,7 +105,6 @@ impl<S: Sync> FromRequestParts<S> for Stopping {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        // A router that is served by something else is never told.
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+        Ok(Self::of(parts))
     }
 }

@@ -1,53 +1,35 @@
-//! A connection that does not wait for ever: for its first bytes, nor for a caller that does not read its answer.
-//!
-//! hyper counts the time of headers only once it knows the protocol, and never that of a write.
+//! What goes over a connection, noted in its pulse: bytes that come, writes that stall, and answers that wait for their
+//! caller.
 
-use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
 
-/// Bytes by which the protocol is known (the HTTP/2 preface, RFC 9113 §3.4).
-const OPENING: usize = 24;
-/// How long the first bytes may take.
-const OPENING_TIME: Duration = Duration::from_secs(10);
-/// How long a write may make no progress.
-const STALL_TIME: Duration = Duration::from_secs(15);
+use super::pulse::Pulse;
 
-/// The guarded stream.
-pub(super) struct Guarded<S> {
+/// The stream of a connection.
+pub(super) struct Noted<S> {
     inner: S,
-    read: usize,
-    opening: Pin<Box<Sleep>>,
-    stall: Pin<Box<Sleep>>,
-    stalled: bool,
+    pulse: Arc<Pulse>,
 }
 
-impl<S> Guarded<S> {
-    pub(super) fn new(inner: S) -> Self {
-        let (opening, stall) = (Box::pin(sleep(OPENING_TIME)), Box::pin(sleep(STALL_TIME)));
-        Self { inner, read: 0, opening, stall, stalled: false }
+impl<S> Noted<S> {
+    pub(super) fn new(inner: S, pulse: Arc<Pulse>) -> Self {
+        Self { inner, pulse }
     }
 
-    /// Passes the result of a write on, or gives up when writes have made no progress for too long.
-    fn progress<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.stalled = false;
-            return result;
-        }
-        if !self.stalled {
-            self.stalled = true;
-            self.stall.as_mut().reset(Instant::now() + STALL_TIME);
-        }
-        self.stall.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.pulse.wrote(result.is_ready());
+        result
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -55,28 +37,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(context, buffer);
-        self.read = self.read.saturating_add(buffer.filled().len() - before);
-        if result.is_pending() && self.read < OPENING {
-            return self.opening.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        if buffer.filled().len() > before {
+            self.pulse.heard();
         }
         result
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(context, bytes);
-        self.progress(context, result)
+        self.written(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_flush(context);
-        self.progress(context, result)
+        Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_shutdown(context);
-        self.progress(context, result)
+        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -85,7 +64,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(context, parts);
-        self.progress(context, result)
+        self.written(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -93,37 +72,163 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 }
 
+/// A request under way, until dropped.
+pub(super) struct UnderWay {
+    pulse: Arc<Pulse>,
+    offered: bool,
+}
+
+impl UnderWay {
+    pub(super) fn new(pulse: Arc<Pulse>, http2: bool) -> Self {
+        pulse.asked(http2);
+        Self { pulse, offered: false }
+    }
+
+    /// It is the caller's turn from now on, or the gateway's.
+    fn offer(&mut self, offered: bool) {
+        match (self.offered, offered) {
+            (false, true) => self.pulse.offered(),
+            (true, false) => self.pulse.taken(),
+            _ => {}
+        }
+        self.offered = offered;
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.offer(false);
+        self.pulse.answered();
+    }
+}
+
+/// Longest piece handed over at once.
+const LONGEST_PIECE: usize = 16 * 1024;
+
+/// The body of an answer: its request is under way until the last of it was handed over.
+///
+/// In pieces, since hyper takes whatever it is given before it looks whether a caller of HTTP/2 has room for it: a long
+/// answer would count as over, and be kept, while its caller takes nothing of it.
+pub(super) struct Answer {
+    body: Body,
+    /// What of the last piece is not handed over yet.
+    rest: Bytes,
+    request: UnderWay,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, mut request: UnderWay) -> Self {
+        request.offer(true);
+        Self { body, rest: Bytes::new(), request }
+    }
+
+    /// Keeps what is too long of it back.
+    fn first_of(&mut self, mut data: Bytes) -> Bytes {
+        let first = data.split_to(data.len().min(LONGEST_PIECE));
+        self.rest = data;
+        first
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // More is asked for only when there is room for it on the way to the caller.
+        self.request.offer(false);
+        let frame = if self.rest.is_empty() {
+            Pin::new(&mut self.body).poll_frame(context)
+        } else {
+            let rest = std::mem::take(&mut self.rest);
+            Poll::Ready(Some(Ok(Frame::data(rest))))
+        };
+        let frame = frame.map_ok(|frame| match frame.into_data() {
+            Ok(data) => Frame::data(self.first_of(data)),
+            Err(other) => other,
+        });
+        if matches!(frame, Poll::Ready(Some(_))) {
+            self.request.offer(true);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use std::time::Duration;
 
+    use http_body::Body as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::advance;
+
+    use super::super::pulse::{STALL_TIME, Verdict};
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn silence_at_the_beginning_ends_the_connection() {
-        let (mut caller, ours) = duplex(64);
-        caller.write_all(b"P").await.unwrap();
-        let mut ours = Guarded::new(ours);
-        let mut buffer = [0; 32];
-        assert_eq!(ours.read(&mut buffer).await.unwrap(), 1);
-        assert_eq!(ours.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    fn cut(pulse: &Pulse) -> bool {
+        matches!(pulse.verdict(Duration::from_secs(75)), Verdict::Cut(_))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_later_is_left_to_the_protocol() {
+    async fn a_write_that_makes_no_progress_is_noted_and_one_that_does_is_too() {
         let (mut caller, ours) = duplex(64);
-        caller.write_all(&[b'x'; OPENING]).await.unwrap();
-        let mut ours = Guarded::new(ours);
-        let mut buffer = [0; OPENING];
-        ours.read_exact(&mut buffer).await.unwrap();
-        let waited = tokio::time::timeout(OPENING_TIME * 10, ours.read(&mut buffer)).await;
-        assert!(waited.is_err(), "still open");
+        let pulse = Arc::new(Pulse::new());
+        pulse.asked(false);
+        let mut ours = Noted::new(ours, Arc::clone(&pulse));
+        let writing = tokio::spawn(async move { ours.write_all(&[0; 100]).await });
+        tokio::task::yield_now().await;
+        advance(STALL_TIME).await;
+        assert!(cut(&pulse));
+        caller.read_exact(&mut [0; 100]).await.unwrap();
+        writing.await.unwrap().unwrap();
+        assert!(!cut(&pulse));
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_comes_in_pieces_and_whole() {
+        use http_body_util::BodyExt as _;
+        let long: Bytes = (0..=LONGEST_PIECE * 2).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let mut answer = Answer::new(Body::from(long.clone()), UnderWay::new(Arc::new(Pulse::new()), false));
+        let (mut pieces, mut whole) = (0, Vec::new());
+        while !answer.is_end_stream() {
+            let left = (long.len() - whole.len()) as u64;
+            assert_eq!(answer.size_hint().exact(), Some(left));
+            whole.extend(answer.frame().await.unwrap().unwrap().into_data().unwrap());
+            pieces += 1;
+        }
+        assert_eq!((whole, pieces), (long.to_vec(), 3));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_does_not_read_is_dropped() {
-        let (_caller, ours) = duplex(64);
-        let mut ours = Guarded::new(ours);
-        assert_eq!(ours.write_all(&[0; 1000]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    async fn an_answer_is_the_callers_turn_until_more_is_asked_for() {
+        let pulse = Arc::new(Pulse::new());
+        let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>("a")]);
+        let pieces = futures_util::StreamExt::chain(pieces, futures_util::stream::pending());
+        let mut answer = Answer::new(Body::from_stream(pieces), UnderWay::new(Arc::clone(&pulse), true));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut answer).poll_frame(&mut context).is_ready());
+        advance(STALL_TIME).await;
+        assert!(cut(&pulse), "it was handed over, and nobody asked for more");
+        assert!(Pin::new(&mut answer).poll_frame(&mut context).is_pending());
+        assert!(!cut(&pulse), "the gateway has nothing to say yet");
+        drop(answer);
+        assert!(pulse.idle_since().is_some());
     }
 }

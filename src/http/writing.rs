@@ -2,7 +2,6 @@
 //! `Idempotency-Key` it came with.
 
 use std::future::Future;
-use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
 
@@ -12,6 +11,7 @@ use super::prefer::Preferences;
 use super::problem::Refused;
 use super::request::Asking;
 use super::state::App;
+use super::stopping::{Patience, Stopping};
 use crate::dispatch::Caller;
 use crate::domain::problem::Fault;
 
@@ -21,7 +21,7 @@ pub(super) struct Writing<B> {
     pub(super) caller: Caller,
     pub(super) preferences: Preferences,
     /// How long the caller waits.
-    pub(super) patience: Option<Duration>,
+    pub(super) patience: Patience,
     pub(super) body: B,
 }
 
@@ -43,7 +43,8 @@ impl<B: WriteBody> FromRequest<App> for Writing<B> {
         let Asking(mut caller) = Asking::from_request_parts(&mut parts, app).await?;
         let keyed = Keyed::of(&parts.headers, &parts.method, parts.uri.path())?;
         let preferences = Preferences::of(&parts.headers);
-        let patience = Some(preferences.patience(app.terms.now().server.request_timeout.0));
+        let longest = app.terms.now().server.request_timeout.0;
+        let patience = Patience::new(preferences.patience(longest), Stopping::of(&parts));
         let query = parts.uri.query().map(str::to_owned);
         let (body, form, hash) = B::read(Request::from_parts(parts, body), app, &caller).await?;
         caller.key = keyed.map(|keyed| keyed.saying(content(query.as_deref(), form, &hash)));

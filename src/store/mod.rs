@@ -245,6 +245,10 @@ pub trait Store: Send + Sync {
     /// Ends another instance, unless it has beaten since; whether it is ended now. What it holds is free from then on.
     async fn end_instance(&self, peer: &Peer) -> Result<bool, StoreError>;
 
+    /// Ends this instance itself, for good: what it holds is free from then on, and nothing it still writes is taken. Does
+    /// nothing where the store belongs to one process.
+    async fn leave(&self) -> Result<(), StoreError>;
+
     /// Takes the turn to write about a subject, unless another living instance has it. Within one instance turns are
     /// ordered by its own locks; an engine that belongs to one process has nothing to do here.
     async fn take_turn(&self, subject: &str) -> Result<bool, StoreError>;

@@ -14,7 +14,7 @@ use url::Url;
 use super::attempt::{Broken, Gate, Kind, Permit, exchange};
 use super::breaker::Verdict;
 use super::flow::{Condition, Flow};
-use super::limit::Busy;
+use super::limit::{Busy, LONGEST_PAUSE};
 use super::message::{Answer, Draft, Request, Sign, Target};
 use super::pool::Pool;
 use super::settings::{ConnectionSettings, RetrySettings};
@@ -25,7 +25,7 @@ use crate::domain::exchange::VendorCall;
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
 use crate::domain::text;
-use crate::domain::vendor::{Attempt, Call};
+use crate::domain::vendor::{Attempt, Call, Lane};
 use crate::meter;
 use crate::secret::{Redactor, Secret};
 use crate::trace;
@@ -69,6 +69,8 @@ struct Way<'a> {
     began: Instant,
     /// When it has to be on its way: each wait before an attempt ends then.
     deadline: Instant,
+    /// How long it waited for its place.
+    waited: Duration,
 }
 
 impl Way<'_> {
@@ -245,30 +247,32 @@ impl Client {
 
     fn way<'a>(&self, request: &'a Request, signer: &'a dyn Sign, call: &'a Call) -> Result<Way<'a>, String> {
         let (url, began) = (self.address(&request.target)?, Instant::now());
-        let deadline = began + self.inner.settings.timeout.0;
-        Ok(Way { url, request, signer, call, flow: self.flow(), began, deadline })
+        let patience = match call.lane {
+            Lane::Single => self.inner.settings.timeout.0,
+            // Nobody waits for it: it may stand in line for longer than an attempt takes.
+            Lane::Bulk => self.inner.settings.timeout.0.max(LONGEST_PAUSE),
+        };
+        let flow = self.flow();
+        Ok(Way { url, request, signer, call, flow, began, deadline: began + patience, waited: Duration::ZERO })
     }
 
     /// Breaker, then concurrency. The breaker stands outside, so that nobody queues for a vendor that fails; and it is
     /// asked again after the wait, since it may have opened meanwhile.
     async fn guarded(&self, request: &Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
         let Inner { environment, .. } = &*self.inner;
-        let way = self.way(request, signer, call).map_err(|reason| Fault::new(Code::Internal, reason))?;
+        let mut way = self.way(request, signer, call).map_err(|reason| Fault::new(Code::Internal, reason))?;
         way.flow.budget.deposit();
 
+        let flow = Arc::clone(&way.flow);
         let admitted = async {
-            let mut pass = way.flow.breaker.admit(environment.now()).map_err(circuit_open)?;
-            let permit = way.flow.limit.enter(call.lane, way.deadline).await.map_err(busy)?;
+            let mut pass = flow.breaker.admit(environment.now()).map_err(circuit_open)?;
+            let permit = flow.limit.enter(call.lane, way.deadline).await.map_err(busy)?;
             pass.renew(environment.now()).map_err(circuit_open)?;
             Ok((pass, permit))
         };
-        let (pass, _permit) = match admitted.await {
-            Ok(admitted) => admitted,
-            Err(fault) => {
-                self.note_unsent(&way, &fault);
-                return Err(fault);
-            }
-        };
+        let admitted = admitted.await;
+        way.waited = way.began.elapsed();
+        let (pass, _permit) = admitted.inspect_err(|fault| self.note_unsent(&way, fault))?;
 
         let result = self.connected(&way).await;
         match &result {
@@ -309,6 +313,7 @@ impl Client {
     /// Rate, right before the attempt it is for; and what the vendor's answer says about the rate of the next ones.
     async fn paced(&self, way: &Way<'_>, repeats: u32) -> Result<Answer, Broken> {
         let Inner { name, environment, .. } = &*self.inner;
+        let asked = Instant::now();
         if let Err(reason) = way.flow.limit.turn(way.call.lane, way.deadline).await {
             let fault = busy(reason);
             self.note_unsent(way, &fault);
@@ -338,7 +343,7 @@ impl Client {
         );
         let label = result.as_ref().map_or(ended, |answer| class(answer.status));
         meter::vendor_attempt(&name.connection, way.request.operation, label, took);
-        self.note(way, &headers, &result, started, took);
+        self.note(way, &headers, &result, started, (way.waited + began.duration_since(asked), took));
         if let Ok(answer) = &result {
             way.flow.see_clock(&answer.headers, environment.now());
             if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -401,11 +406,11 @@ impl Client {
         headers: &HeaderMap,
         result: &Result<Answer, Broken>,
         started: Timestamp,
-        took: Duration,
+        (waited, took): (Duration, Duration),
     ) {
         let Inner { secrets, .. } = &*self.inner;
         let mut call = self.noted(way, headers, started);
-        call.waited = way.began.elapsed().saturating_sub(took);
+        call.waited = waited;
         call.took = took;
         match result {
             Ok(answer) => {

@@ -81,7 +81,13 @@ impl Client {
         };
         match fresh.past_the_breaker(&request, &Unsigned, call).await {
             Ok(answer) => Ok(Greeting { status: answer.status.as_u16(), ahead: ahead(&answer.headers, self.now()) }),
-            Err(Broken { fault, .. }) => Err(fault.detail),
+            // Of a connection that was not made only the cause says anything here.
+            Err(Broken { fault, .. }) => {
+                Err(match fault.detail.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')) {
+                    Some((cause, _)) => format!("{cause}."),
+                    None => fault.detail,
+                })
+            }
         }
     }
 }

@@ -15,9 +15,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::support::gateway::{
-    Answer, Gateway, client, client_with, examtesting, faults, http, key, sandbox, startexam,
+    Answer, Gateway, PATIENCE, client, client_with, examtesting, faults, http, key, sandbox, startexam,
 };
-use crate::support::vendor::{Seen, Stub, answer_of};
+use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
 use crate::support::watch::{until, until_state};
 
 const APPLIED: &str = "configuration reloaded";
@@ -246,30 +246,35 @@ async fn a_bulk_under_way_goes_on_with_the_new_secret() {
     assert!(seen.iter().any(|seen| pass_of(seen) == "old"), "it was under way");
 }
 
-#[tokio::test]
-async fn a_call_refused_whole_is_tried_in_parts_with_the_new_secret() {
-    let sandbox = sandbox().await;
-    let (before, after) = (accounts::startexam::SECRET, "examgate-test-secret-01234567890");
-    faults(
-        sandbox.startexam(),
-        json!({
-            "switches": { "secret_encoding": "base64" },
-            "faults": [{ "name": "delay_before_effect", "delayMs": 1500, "times": 1 }]
-        }),
-    )
-    .await;
-    let mut gateway = started(|folder| {
-        write(folder, "secret", before);
-        startexam(&format!("http://{}", sandbox.startexam()), "max_in_flight = 1")
-            .replace(&format!("secret = \"plain:{before}\""), &format!("secret = \"file:{}/secret\"", folder.display()))
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_call_refused_whole_is_tried_in_parts_with_the_new_credentials() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(Some(held));
+    let stub = Stub::start(move |seen| {
+        let credentials = seen.headers["authorization"].to_str().expect("text");
+        if credentials.starts_with("SharedKey 98:") {
+            return json_answer(200, &json!({}));
+        }
+        // The first call is answered when the test says so.
+        let held = held.lock().expect("no test panicked here").take();
+        held.map(|held| tokio::task::block_in_place(|| held.recv_timeout(PATIENCE)));
+        json_answer(400, &json!({ "message": "There is something about these employees" }))
     })
     .await;
+    let of = |account: u64| startexam(&stub.url(), "").replace("account_id = 99", &format!("account_id = {account}"));
+    let mut gateway = started(|_| of(99)).await;
     let operation = begun(&gateway, 100).await;
-    until(&gateway, &operation, |told| told.text("/state") == "running").await;
-    write(gateway.folder.path(), "secret", after);
+    until(&gateway, &operation, |_| !stub.seen().is_empty()).await;
+    configure(&gateway, &of(98), &everybody());
     reloaded(&mut gateway).await;
+    release.send(()).expect("somebody waits");
     let ended = until_state(&gateway, &operation, "completed").await;
     assert_eq!(applied(&ended), 100, "{ended:?}");
+    let with = |account: &str| {
+        let sent = |seen: &&Seen| seen.headers["authorization"].to_str().is_ok_and(|text| text.contains(account));
+        stub.seen().iter().filter(sent).count()
+    };
+    assert_eq!((with(" 99:"), with(" 98:")), (1, 2), "refused once, then each half with the new ones");
 }
 
 #[tokio::test]
@@ -504,8 +509,8 @@ async fn a_connection_that_is_removed_leaves_its_records_and_takes_them_up_when_
 
     configure(&gateway, &start, &everybody());
     let told = said(&mut gateway, APPLIED).await;
-    let warned = gateway.heard("nobody settles now").await;
-    assert!(warned.contains("\"count\":1"), "{told}{warned}");
+    let warned = told.lines().find(|line| line.contains("nobody settles now"));
+    assert!(warned.is_some_and(|line| line.contains("\"count\":1") && line.contains("examtesting-main")), "{told}");
     assert_eq!(gateway.get(&path).await.text("/state"), "unknown");
     assert_eq!(gateway.post("/candidates", &at_exam("b")).await.problem().1, "connection_not_found");
     let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "applied" })).await;
@@ -525,7 +530,7 @@ async fn the_rows_of_a_bulk_fail_when_their_connection_is_removed() {
         .replace("requests_per_second = 0", "requests_per_second = 20");
     let mut gateway = started(|_| start.clone() + &slow).await;
     let items: Vec<Value> = (0..200).map(|number| person(&format!("row{number}"))).collect();
-    let request = gateway.request(Method::POST, "/candidates/bulk?connection=examtesting-main");
+    let request = gateway.request(Method::POST, "/candidates/bulk");
     let body = json!({ "connection": "examtesting-main", "items": items });
     let accepted = request.header("Prefer", "respond-async").json(&body).send().await;
     assert_eq!(accepted.status, 202, "{accepted:?}");

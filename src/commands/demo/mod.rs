@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use self::class::Vendor;
 use self::client::Client;
 use self::journey::{Journey, PLANNED};
 use self::screen::{Closing, Screen};
+use super::process::most_files;
 use super::serve::face;
 use super::signals::Stop;
 use super::{Failure, Process, runtime, telemetry};
 use crate::config::Prepared;
 use crate::dispatch::Gateway;
-use crate::http;
+use crate::http::{self, Ending, Keeping};
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
 use crate::store::SqliteStore;
@@ -60,7 +60,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         let screen = Screen::new(PLANNED, process);
         let shown = tokio::select! {
             biased;
-            () = &mut stop => Err(Failure::Other("stopped before the run was over".to_owned())),
+            _ = &mut stop => Err(Failure::Other("stopped before the run was over".to_owned())),
             shown = show(options, &screen, process) => shown,
         };
         screen.clear();
@@ -99,7 +99,7 @@ struct Running {
     sandbox: Sandbox,
     gateway: Gateway,
     address: SocketAddr,
-    stop: CancellationToken,
+    ending: Ending,
     server: JoinHandle<()>,
 }
 
@@ -117,14 +117,15 @@ impl Running {
             Gateway::start(Arc::new(store), parts.connections, parts.catalogue, environment.clone(), retention)
                 .await
                 .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
+        let keeping = Keeping::within(most_files(), config.server.keep_alive.0);
         let router = http::router(&face(config, gateway.clone(), process));
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(http::serve(listener, router, stop.clone().cancelled_owned(), GRACE));
-        Ok(Self { sandbox, gateway, address, stop, server })
+        let ending = Ending::new(GRACE);
+        let server = tokio::spawn(http::serve(listener, router, keeping, ending.clone()));
+        Ok(Self { sandbox, gateway, address, ending, server })
     }
 
     async fn stop(self) {
-        self.stop.cancel();
+        self.ending.close();
         if let Err(error) = self.server.await {
             tracing::error!(panicked = error.is_panic(), "the server's task ended without a word");
         }

@@ -37,7 +37,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         let operation = OnceCell::new();
         let done = tokio::select! {
             biased;
-            () = &mut stop => Err(stopped(operation.get())),
+            _ = &mut stop => Err(stopped(operation.get())),
             done = import(&job, &screen, &operation, process) => done,
         };
         screen.clear();

@@ -31,7 +31,7 @@ const OPERATIONS: usize = 32;
 /// How long after the grace of its first calls a row waits for an earlier write about the same.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 /// Longest time a row waits for in one go; whoever has set a longer grace is told rather than kept waiting.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Pause between two looks at rows whose settling is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 

@@ -168,6 +168,7 @@ through! {
     read ping() -> ();
     read beat() -> Vec<Peer>;
     write end_instance(peer: &Peer) -> bool;
+    write leave() -> ();
     read take_turn(subject: &str) -> bool;
     read give_turns(subjects: &[String]) -> ();
     write claim(claimants: Vec<Claimant>) -> Vec<Claim>;

@@ -47,6 +47,13 @@ pub(super) async fn end(connection: &mut PgConnection, peer: &Peer) -> Result<bo
     Ok(true)
 }
 
+/// Ends the instance itself, its lanes after it as in [`end`]; may be done twice.
+pub(super) async fn leave(pulse: &PgPool, instance: &str) -> Result<(), Failed> {
+    sqlx::query("UPDATE instances SET ended = true WHERE id = $1").bind(instance).execute(pulse).await?;
+    sqlx::query("UPDATE lanes SET ended = true WHERE instance = $1").bind(instance).execute(pulse).await?;
+    Ok(())
+}
+
 /// Forgets the turns of instances that ended, and those of them that nothing points to any more. None can get anything new.
 pub(super) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM turns WHERE owner IN (SELECT id FROM instances WHERE ended)")

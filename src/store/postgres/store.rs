@@ -54,6 +54,10 @@ impl Store for PostgresStore {
         self.write(work!(|hand, peer| instances::end(hand.connection, &peer))).await
     }
 
+    async fn leave(&self) -> Result<(), StoreError> {
+        self.asked(&self.pulse, WAIT, |pulse| instances::leave(pulse, self.records.instance())).await
+    }
+
     async fn take_turn(&self, subject: &str) -> Result<bool, StoreError> {
         let forms = self.records.turn_forms(subject);
         let take = self.next_take();

@@ -151,6 +151,10 @@ impl Store for SqliteStore {
         Ok(false)
     }
 
+    async fn leave(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn take_turn(&self, _subject: &str) -> Result<bool, StoreError> {
         Ok(true)
     }

@@ -1,6 +1,7 @@
 //! The public face on its own, over a gateway without connections: everything a request can get wrong before a vendor is
 //! thought of.
 
+mod compressing;
 mod describing;
 mod protecting;
 mod reading;
@@ -16,14 +17,13 @@ use examgate::dispatch::{Allowed, Catalogue, Gateway, Retention};
 use examgate::domain::environment::{Clock, Entropy, Environment};
 use examgate::domain::scope::Scope;
 use examgate::domain::units::{Size, Span};
-use examgate::http::{Face, Limits, router, serve};
+use examgate::http::{Busy, Ending, Face, Keeping, Limits, router, serve};
 use examgate::store::{Keyring, SqliteStore};
 use jiff::Timestamp;
 use reqwest::{Method, Response};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 struct Machine;
 
@@ -73,18 +73,30 @@ pub async fn face() -> Face {
             body_limit: Size(1000),
             bulk_body_limit: Size(100_000),
             request_timeout: Span(Duration::from_mins(1)),
+            keep_alive: Span(KEEP_ALIVE),
+            shutdown_delay: Span(Duration::ZERO),
             shutdown_grace: Span(Duration::from_secs(5)),
         },
         auth: Auth::Keys(clients.into_iter().map(|client| (client.name.clone(), client)).collect()),
         environment,
         limits: Limits::default(),
+        busy: Busy::default(),
     }
 }
+
+/// How long connections are kept here.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// A face that listens; it stops when dropped.
 pub struct Served {
     pub address: SocketAddr,
-    _stop: oneshot::Sender<()>,
+    pub ending: Ending,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.ending.close();
+    }
 }
 
 pub async fn served(face: &Face) -> Served {
@@ -92,14 +104,16 @@ pub async fn served(face: &Face) -> Served {
 }
 
 pub async fn listening(router: axum::Router) -> Served {
+    kept(router, Keeping { connections: 100, keep_alive: KEEP_ALIVE, busy: None }).await
+}
+
+/// A router that listens, with so much room.
+pub async fn kept(router: axum::Router, keeping: Keeping) -> Served {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let (stop, stopped) = oneshot::channel::<()>();
-    let shutdown = async {
-        let _ = stopped.await;
-    };
-    tokio::spawn(serve(listener, router, shutdown, Duration::from_secs(5)));
-    Served { address, _stop: stop }
+    let ending = Ending::new(Duration::from_secs(5));
+    tokio::spawn(serve(listener, router, keeping, ending.clone()));
+    Served { address, ending }
 }
 
 /// An answer with its body as JSON (or as text, where it is none).

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use examgate::http::{Ending, Keeping};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 
 use super::{face, sent, served};
 
@@ -60,21 +60,15 @@ async fn a_head_request_has_the_headers_of_a_get_and_no_body() {
 async fn stopping_refuses_new_connections_and_ends() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let shutdown = async {
-        let _ = stopped.await;
-    };
-    let serving = tokio::spawn(examgate::http::serve(
-        listener,
-        examgate::http::router(&face().await),
-        shutdown,
-        Duration::from_secs(30),
-    ));
+    let ending = Ending::new(Duration::from_secs(30));
+    let keeping = Keeping { connections: 100, keep_alive: super::KEEP_ALIVE, busy: None };
+    let router = examgate::http::router(&face().await);
+    let serving = tokio::spawn(examgate::http::serve(listener, router, keeping, ending.clone()));
     // An idle kept-alive connection must not hold the stop up.
     let client = crate::support::gateway::http();
     let answer = sent(client.request(Method::GET, format!("http://{address}/livez"))).await;
     assert_eq!(answer.status, 200);
-    drop(stop);
+    ending.close();
     serving.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }

@@ -26,9 +26,9 @@ pub fn key(client: &str) -> String {
 pub struct Gateway {
     pub address: SocketAddr,
     pub folder: TempDir,
-    /// What the process wrote before it said where it listens.
+    /// What the process wrote before it was ready.
     early: String,
-    /// Everything the process wrote so far.
+    /// Everything the process wrote since.
     lines: mpsc::UnboundedReceiver<String>,
     process: Child,
 }
@@ -113,11 +113,16 @@ impl Gateway {
 
     /// Starts a replica on this PostgreSQL database; all replicas of the tests have the same key.
     pub async fn replica(url: &str, connections: &str) -> Self {
+        Self::replica_under(url, connections, &[]).await
+    }
+
+    /// As [`replica`](Self::replica), with these environment variables on top.
+    pub async fn replica_under(url: &str, connections: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = data_encoding::BASE64.encode(&[7; 32]);
         let store = format!("url = \"{url}\"\nencryption_key = \"plain:{key}\"");
         configure(&folder, &store, connections, &client("lms", "", "[\"*\"]"));
-        Self::spawn(folder, &[]).await
+        Self::spawn(folder, environment).await
     }
 
     /// Starts the program in a folder that has a configuration (and perhaps a store) already.
@@ -173,6 +178,11 @@ impl Gateway {
             let _ = writeln!(seen, "{line}");
         };
         Self { address, folder, early: seen, lines, process }
+    }
+
+    /// How many files the process has open, sockets included.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("the kernel tells").count()
     }
 
     /// Sends the process a signal, by its name.
@@ -293,7 +303,7 @@ impl Gateway {
 
 fn configure(folder: &TempDir, store: &str, connections: &str, clients: &str) {
     let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\n[store]\n{store}\n{clients}\n{connections}\n"
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"\"\nshutdown_delay = \"0s\"\n[store]\n{store}\n{clients}\n{connections}\n"
     );
     std::fs::write(folder.path().join("examgate.toml"), text).expect("the configuration can be written");
 }

@@ -1,0 +1,180 @@
+//! What stands in `deploy/` and the compose file agrees with the program: names of metrics, keys of configurations, times and
+//! sizes. `scripts/check-deploy` asks the tools that read those files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use data_encoding::BASE64;
+use regex::Regex;
+use tempfile::TempDir;
+
+/// Nobody listens there, so that a check of a connection ends at once and reaches nobody.
+const NOBODY: &str = "http://127.0.0.1:1";
+const NO_DATABASE: &str = "postgres://examgate:secret@127.0.0.1:1/examgate";
+
+fn read(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Everything this pattern's first group matches, in order.
+fn all(pattern: &str, text: &str) -> Vec<String> {
+    let pattern = Regex::new(pattern).expect("a pattern");
+    pattern.captures_iter(text).map(|found| found[1].to_owned()).collect()
+}
+
+fn one(pattern: &str, text: &str) -> String {
+    let found = all(pattern, text);
+    assert_eq!(found.len(), 1, "{pattern}: {found:?}");
+    found[0].clone()
+}
+
+fn number(pattern: &str, text: &str) -> u64 {
+    one(pattern, text).parse().expect("a number")
+}
+
+#[test]
+fn dashboard_and_alerts_ask_only_for_figures_the_program_has() {
+    let known: BTreeSet<String> = all("\"(examgate_[a-z_]+)\"", &read("src/meter.rs")).into_iter().collect();
+    assert!(known.contains("examgate_http_requests_total") && known.len() > 10, "{known:?}");
+    let exists = |name: &str| {
+        let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        known.contains(name) || histogram.is_some_and(|name| name.ends_with("_seconds") && known.contains(name))
+    };
+    for file in [
+        "deploy/grafana/examgate.json",
+        "deploy/prometheus/alerts.yml",
+        "deploy/prometheus/alerts_test.yml",
+        "deploy/kubernetes/autoscaling/horizontalpodautoscaler.yaml",
+        "docs/DEPLOYMENT.md",
+    ] {
+        let asked = all(r"\b(examgate_[a-z_]+)", &read(file));
+        assert!(!asked.is_empty(), "{file}");
+        let strange: BTreeSet<_> = asked.iter().filter(|name| !exists(name)).collect();
+        assert!(strange.is_empty(), "{file}: {strange:?}");
+    }
+}
+
+/// `examgate check` of this configuration, with these variables and nothing else.
+fn check(text: &str, variables: &BTreeMap<String, String>) -> Output {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hosts = Regex::new("https?://(sandbox:[0-9]+|thinkexam.example.com)").expect("a pattern");
+    fs::write(folder.path().join("examgate.toml"), &*hosts.replace_all(text, NOBODY)).expect("a configuration");
+    Command::new(env!("CARGO_BIN_EXE_examgate"))
+        .arg("check")
+        .current_dir(folder.path())
+        .env_clear()
+        .env("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__BASE_URL", NOBODY)
+        .envs(variables)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs")
+}
+
+/// The configuration was read without a fault; that nobody is reached from here is none.
+fn accepted(output: &Output) {
+    let (told, faults) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(told.starts_with("configuration: ok\n") && output.status.code() != Some(2), "{told}{faults}");
+}
+
+/// The variables of the compose file whose names match.
+fn compose_variables(names: &str) -> BTreeMap<String, String> {
+    let lines = Regex::new(&format!(r"(?m)^ +({names}): (\S+)$")).expect("a pattern");
+    let text = read("docker-compose.yml");
+    let found: BTreeMap<_, _> =
+        lines.captures_iter(&text).map(|line| (line[1].to_owned(), line[2].to_owned())).collect();
+    assert!(found.len() > 1, "{names}: {found:?}");
+    found
+}
+
+/// A folder with these secret files.
+fn secrets(files: impl IntoIterator<Item = (String, String)>) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, value) in files {
+        fs::write(folder.path().join(name), value).expect("a secret");
+    }
+    folder
+}
+
+#[test]
+fn the_configuration_of_the_compose_file_is_accepted() {
+    accepted(&check(&read("deploy/compose/examgate.toml"), &compose_variables("[A-Z]+_SECRET")));
+}
+
+#[test]
+fn the_configuration_of_the_replicas_in_the_compose_file_is_accepted() {
+    let declared = all(r"file: \./deploy/compose/secrets/([a-z_]+)", &read("docker-compose.yml"));
+    let folder = secrets(declared.into_iter().map(|name| {
+        let value = read(&format!("deploy/compose/secrets/{name}"));
+        let value = if name == "database_url" { NO_DATABASE.to_owned() } else { value };
+        (name, value)
+    }));
+    let mut variables = compose_variables("EXAMGATE__[A-Z_]+");
+    for value in variables.values_mut() {
+        *value = value.replace("/run/secrets", &folder.path().display().to_string());
+    }
+    accepted(&check(&read("deploy/compose/examgate.toml"), &variables));
+}
+
+#[test]
+fn the_database_of_the_compose_file_has_the_password_its_replicas_use() {
+    let address = read("deploy/compose/secrets/database_url");
+    let password = read("deploy/compose/secrets/postgres_password");
+    assert_eq!(one("postgres://examgate:(.+)@postgres/examgate\n$", &address), password.trim_end());
+}
+
+#[test]
+fn the_configuration_for_kubernetes_is_accepted_with_the_files_of_its_secret() {
+    let names = all(
+        r"(?m)^  ([a-z-]+): \S+$",
+        read("deploy/kubernetes/secret.example.yaml").split_once("stringData:").expect("data").1,
+    );
+    let folder = secrets(names.into_iter().map(|name| {
+        let value = match name.as_str() {
+            "store-key" => BASE64.encode(&[7; 32]),
+            "database-url" => NO_DATABASE.to_owned(),
+            _ => "secret".to_owned(),
+        };
+        (name, value)
+    }));
+    let place = one(r"mountPath: (/run/secrets\S*)", &read("deploy/kubernetes/deployment.yaml"));
+    let text = read("deploy/kubernetes/examgate.toml").replace(&place, &folder.path().display().to_string());
+    accepted(&check(&text, &BTreeMap::new()));
+}
+
+#[test]
+fn image_and_manifests_name_this_version_and_its_compiler() {
+    let image = read("Dockerfile");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(one("(?m)^ARG VERSION=(.+)$", &image), version);
+    assert_eq!(one("newTag: (.+)", &read("deploy/kubernetes/kustomization.yaml")), version);
+    assert_eq!(one("(?m)^FROM rust:([0-9.]+)-", &image), env!("CARGO_PKG_RUST_VERSION"));
+}
+
+#[test]
+fn whoever_stops_a_replica_waits_longer_than_it_needs() {
+    let default = read("src/config/default.toml");
+    let grace = number(r#"(?m)^shutdown_grace = "([0-9]+)s""#, &default);
+    let delay = number(r#"(?m)^shutdown_delay = "([0-9]+)s""#, &default);
+    let in_kubernetes = number(r#"(?m)^shutdown_delay = "([0-9]+)s""#, &read("deploy/kubernetes/examgate.toml"));
+    let pod = number("terminationGracePeriodSeconds: ([0-9]+)", &read("deploy/kubernetes/deployment.yaml"));
+    assert!(pod > grace + in_kubernetes, "{pod}");
+    let compose = read("docker-compose.yml");
+    let service = number(r"(?s)x-gateway:.*?stop_grace_period: ([0-9]+)s.*?x-replica:", &compose);
+    assert!(service > grace + delay, "{service}");
+}
+
+#[test]
+fn nginx_has_the_path_the_limits_and_the_times_of_the_gateway_behind_it() {
+    let (nginx, default) = (read("deploy/compose/nginx.conf"), read("src/config/default.toml"));
+    let path = &compose_variables("EXAMGATE__[A-Z_]+")["EXAMGATE__SERVER__BASE_PATH"];
+    assert!(nginx.contains(&format!("location {path}/ {{")), "{path}");
+    let sizes = all("client_max_body_size ([0-9]+)m;", &nginx);
+    let limits = ["body_limit", "bulk_body_limit"].map(|key| one(&format!("(?m)^{key} = \"([0-9]+)MiB\""), &default));
+    assert_eq!(sizes, limits);
+    let longest = number(r#"(?m)^request_timeout = "([0-9]+)s""#, &default);
+    assert!(number("proxy_read_timeout ([0-9]+)s;", &nginx) > longest);
+    assert!(!nginx.lines().any(|line| line.contains("proxy_next_upstream") && line.contains("non_idempotent")));
+}

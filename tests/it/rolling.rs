@@ -1,0 +1,203 @@
+//! Replicas that are restarted in turn under load: no request fails, and nothing is lost or done twice.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use examgate::sandbox::accounts;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::support::gateway::{Gateway, PATIENCE, faults, http, key, sandbox, startexam};
+use crate::support::postgres::Server;
+use crate::support::watch::{bodies, changes, until};
+
+const ROUNDS: usize = 2;
+const ROWS: usize = 3_000;
+const CALLERS: usize = 6;
+
+/// The replicas that are ready, looked at again and again, and which of them is next.
+#[derive(Default)]
+struct Replicas {
+    all: Mutex<Vec<SocketAddr>>,
+    ready: Mutex<Vec<SocketAddr>>,
+    next: AtomicUsize,
+}
+
+impl Replicas {
+    /// Asks each for `/readyz`, as a load balancer does.
+    async fn watched(self: Arc<Self>) {
+        loop {
+            let all = self.all.lock().unwrap().clone();
+            let mut ready = Vec::new();
+            for address in all {
+                let asked = http().get(format!("http://{address}/readyz")).send().await;
+                if asked.is_ok_and(|answer| answer.status() == 200) {
+                    ready.push(address);
+                }
+            }
+            *self.ready.lock().unwrap() = ready;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// One that is ready.
+    async fn any(&self) -> SocketAddr {
+        let began = Instant::now();
+        loop {
+            let chosen = {
+                let ready = self.ready.lock().unwrap();
+                let at = self.next.fetch_add(1, Ordering::Relaxed);
+                (!ready.is_empty()).then(|| ready[at % ready.len()])
+            };
+            if let Some(address) = chosen {
+                return address;
+            }
+            assert!(began.elapsed() < PATIENCE, "no replica is ready");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A balancer of connections: each goes to a replica that is ready. It knows no requests and repeats none; only a connection
+/// that could not be made is tried elsewhere.
+async fn balancer(replicas: Arc<Replicas>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((mut caller, _)) = listener.accept().await {
+            let replicas = Arc::clone(&replicas);
+            open.spawn(async move {
+                let mut replica = loop {
+                    if let Ok(stream) = TcpStream::connect(replicas.any().await).await {
+                        break stream;
+                    }
+                };
+                // However it ends, its caller sees it.
+                drop(copy_bidirectional(&mut caller, &mut replica).await);
+            });
+        }
+    });
+    address
+}
+
+/// How a caller finds a replica.
+#[derive(Clone)]
+enum Way {
+    /// Through the balancer.
+    Balanced(SocketAddr),
+    /// By itself, with connections kept to each.
+    Direct(Arc<Replicas>),
+}
+
+/// Registers, books and reads until told to stop; every answer has to be a success. How many people it registered.
+async fn caller(name: usize, way: Way, over: Arc<AtomicBool>) -> usize {
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+    let ask = async |method: Method, path: &str, body: Option<Value>| {
+        let address = match &way {
+            Way::Balanced(address) => *address,
+            Way::Direct(replicas) => replicas.any().await,
+        };
+        let request = client.request(method.clone(), format!("http://{address}{path}")).bearer_auth(key("lms"));
+        let request = if let Some(body) = &body { request.json(body) } else { request };
+        let answer = request.send().await;
+        let answer = answer.unwrap_or_else(|error| panic!("{method} {path} at {address} failed: {error:?}"));
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_else(|error| panic!("{method} {path}: broke off: {error:?}"));
+        assert!(status.is_success(), "{method} {path} at {address}: {status} {text}");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let mut made = 0;
+    while !over.load(Ordering::Relaxed) {
+        let id = format!("c{name}-{made}");
+        let person = json!({ "externalId": id, "name": { "givenName": "Ada" } });
+        let candidate = ask(Method::POST, "/candidates", Some(person)).await;
+        let order = json!({ "candidate": { "externalId": id }, "assessment": accounts::startexam::TESTS[0].0 });
+        let booked = ask(Method::POST, "/assignments", Some(order)).await;
+        for (path, record) in [("/candidates", &candidate), ("/assignments", &booked)] {
+            ask(Method::GET, &format!("{path}/{}", record["id"].as_str().expect("an id")), None).await;
+        }
+        made += 1;
+    }
+    made
+}
+
+async fn replica(url: &str, connections: &str) -> Gateway {
+    let delay = [("EXAMGATE__SERVER__SHUTDOWN_DELAY", "1s")];
+    Gateway::replica_under(url, connections, &delay).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let url = Server::shared().schema().await;
+    // Both kinds of calls share a connection's places; the vendor takes its time, so that some are always under way.
+    let connections = startexam(&format!("http://{port}"), "batch_size = 5\nmax_in_flight = 8");
+    faults(port, json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
+    let mut gateways = [replica(&url, &connections).await, replica(&url, &connections).await];
+    let replicas = Arc::new(Replicas::default());
+    *replicas.all.lock().unwrap() = gateways.iter().map(|gateway| gateway.address).collect();
+    let watching = tokio::spawn(Arc::clone(&replicas).watched());
+    let balanced = balancer(Arc::clone(&replicas)).await;
+
+    let rows: Vec<Value> = (0..ROWS)
+        .map(|number| json!({ "externalId": format!("row-{number}"), "name": { "givenName": "Grace" } }))
+        .collect();
+    let bulk = gateways[0].request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = bulk.json(&json!({ "connection": "startexam-main", "items": rows })).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let operation = format!("/operations/{}", accepted.text("/id"));
+
+    let over = Arc::new(AtomicBool::new(false));
+    let mut calling = JoinSet::new();
+    for name in 0..CALLERS {
+        let way = if name % 2 == 0 { Way::Balanced(balanced) } else { Way::Direct(Arc::clone(&replicas)) };
+        calling.spawn(caller(name, way, Arc::clone(&over)));
+    }
+    let mut progress = Vec::new();
+    for round in 0..ROUNDS * gateways.len() {
+        let at = round % gateways.len();
+        let began = Instant::now();
+        gateways[at].terminate().await;
+        assert_eq!(gateways[at].ended().await, Some(0), "{}", gateways[at].written());
+        let ended = began.elapsed();
+        gateways[at] = replica(&url, &connections).await;
+        *replicas.all.lock().unwrap() = gateways.iter().map(|gateway| gateway.address).collect();
+        // A restart goes on only when the new one serves.
+        let began = Instant::now();
+        while replicas.ready.lock().unwrap().len() < gateways.len() {
+            assert!(began.elapsed() < PATIENCE, "the new replica is never ready");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let told = gateways[at].get(&operation).await;
+        progress.push((ended, told.body["progress"]["applied"].as_u64().unwrap_or(0)));
+    }
+    // The callers leave room for the rest of the rows.
+    over.store(true, Ordering::Relaxed);
+    let made: usize = calling.join_all().await.into_iter().sum();
+    let ended = until(&gateways[0], &operation, |answer| answer.text("/state") == "completed").await;
+    watching.abort();
+    println!("{made} people registered and booked meanwhile; ends and rows applied by then: {progress:?}");
+    assert_eq!(ended.body["progress"]["applied"], ROWS, "{ended:?}");
+    assert!(progress[0].1 < ROWS as u64 && made > CALLERS, "there was load: {progress:?}, {made}");
+
+    let created = changes(port, "employees", "created").await;
+    assert_eq!(created.len(), ROWS + made);
+    let mut sent: HashMap<String, usize> = HashMap::new();
+    for call in bodies(port, "employees").await {
+        for employee in call["employees"].as_array().expect("employees") {
+            *sent.entry(employee["id"].as_str().expect("an id").to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(sent.len(), ROWS + made);
+    let twice: Vec<_> = sent.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "sent more than once: {twice:?}");
+    assert_eq!(bodies(port, "employees_participants").await.len(), made, "each booking once");
+}
