@@ -8,11 +8,12 @@ use std::time::Duration;
 use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 
 use super::process::raise_most_files;
 use super::reload::{InForce, Reloader};
 use super::signals::{Asked, Hangup, Stop};
-use super::{Failure, Process, logging, runtime, say, settings, store};
+use super::{Failure, Process, runtime, say, settings, store, telemetry};
 use crate::config::{Config, Prepared, ServerSettings};
 use crate::dispatch::Gateway;
 use crate::http::{self, Busy, Ending, Face, Keeping, Limits, Terms};
@@ -33,7 +34,7 @@ const LAST: Duration = Duration::from_secs(5);
                         new requests, and those under way get server.shutdown_grace; SIGINT: the same without the \
                         delay. A second signal ends the process at once. SIGHUP has the \
                         configuration read again. RUST_LOG sets what is \
-                        logged.")]
+                        logged. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.")]
 pub(super) struct Options {
     /// The configuration file
     #[arg(
@@ -42,11 +43,28 @@ pub(super) struct Options {
         help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
     )]
     config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        help = "How log lines look [default: $EXAMGATE_LOG_FORMAT, then auto]"
+    )]
+    log_format: Option<telemetry::Format>,
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    logging::start(process)?;
     let runtime = runtime()?;
+    let telemetry = telemetry::start(options.log_format, process, runtime.handle())?;
+    let served = gateway(options, process, &runtime);
+    // The runtime still sends what telemetry has left.
+    telemetry.end();
+    // A secret's file system that never answers a reload must not keep the process, nor a look-up of a name.
+    runtime.shutdown_timeout(LAST);
+    served
+}
+
+fn gateway(options: &Options, process: &Process, runtime: &Runtime) -> Result<(), Failure> {
     let hangup = {
         // Before the configuration is read: what changes it meanwhile is then read after the start.
         let _within = runtime.enter();
@@ -54,10 +72,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     };
     let file = options.config.as_deref();
     let prepared = settings::prepared(file, process)?;
-    let served = runtime.block_on(serve(prepared, (file, hangup), process));
-    // A secret's file system that never answers a reload must not keep the process.
-    runtime.shutdown_timeout(LAST);
-    served
+    runtime.block_on(serve(prepared, (file, hangup), process))
 }
 
 async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::journal::{resource_of, rest, told_fault};
 use super::turns::Turn;
@@ -23,8 +24,8 @@ use crate::domain::journal::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Attempt, Call, Lane};
-use crate::meter;
 use crate::store::{Change, OpenItems};
+use crate::{meter, trace};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -203,7 +204,8 @@ impl Gateway {
             let found = due.len();
             let mut settling = stream::iter(due)
                 .map(|intent| async move {
-                    let settled = self.settle_in_background(&intent).await;
+                    let span = trace::settling(intent.write.record(), &intent.connection);
+                    let settled = self.settle_in_background(&intent).instrument(span).await;
                     if let Err(fault) = &settled {
                         tracing::debug!(
                             record = intent.write.record(),

@@ -42,5 +42,6 @@ mod settling;
 mod sharing;
 mod storm;
 mod support;
+mod telemetry;
 mod truth;
 mod wire;
