@@ -1,7 +1,7 @@
 //! examgate: one vendor-neutral REST API in front of several exam vendors, with a true answer about every write.
 //!
 //! The rooms, each naming only those before it:
-//! `secret` < `meter` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
+//! `secret` < `meter` < `trace` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
 //! `sandbox` stands apart. See `docs/ARCHITECTURE.md`.
 
 pub mod commands;
@@ -13,5 +13,6 @@ pub mod meter;
 pub mod sandbox;
 pub mod secret;
 pub mod store;
+pub mod trace;
 pub mod transport;
 pub mod vendors;

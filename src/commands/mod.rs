@@ -13,7 +13,6 @@ mod check;
 mod demo;
 mod import;
 mod key;
-mod logging;
 mod openapi;
 mod probe;
 mod process;
@@ -23,6 +22,7 @@ mod serve;
 mod settings;
 mod signals;
 mod store;
+mod telemetry;
 
 pub use process::Process;
 

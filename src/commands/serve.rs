@@ -8,11 +8,13 @@ use std::time::Duration;
 use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 use super::process::raise_most_files;
 use super::reload::{InForce, Reloader};
 use super::signals::{Asked, Hangup, Stop};
-use super::{Failure, Process, logging, runtime, say, settings, store};
+use super::{Failure, Process, runtime, say, settings, store, telemetry};
 use crate::config::{Config, Prepared, ServerSettings};
 use crate::dispatch::Gateway;
 use crate::http::{self, Busy, Ending, Face, Keeping, Limits, Terms};
@@ -33,7 +35,7 @@ const LAST: Duration = Duration::from_secs(5);
                         new requests, and those under way get server.shutdown_grace; SIGINT: the same without the \
                         delay. A second signal ends the process at once. SIGHUP has the \
                         configuration read again. RUST_LOG sets what is \
-                        logged.")]
+                        logged. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.")]
 pub(super) struct Options {
     /// The configuration file
     #[arg(
@@ -42,11 +44,28 @@ pub(super) struct Options {
         help = "The configuration file [default: $EXAMGATE_CONFIG, then ./examgate.toml]"
     )]
     config: Option<PathBuf>,
+    /// How log lines look
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        help = "How log lines look [default: $EXAMGATE_LOG_FORMAT, then auto]"
+    )]
+    log_format: Option<telemetry::Format>,
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    logging::start(process)?;
     let runtime = runtime()?;
+    let telemetry = telemetry::start(options.log_format, process, runtime.handle())?;
+    let served = gateway(options, process, &runtime);
+    // The runtime still sends what telemetry has left.
+    telemetry.end();
+    // A secret's file system that never answers a reload must not keep the process, nor a look-up of a name.
+    runtime.shutdown_timeout(LAST);
+    served
+}
+
+fn gateway(options: &Options, process: &Process, runtime: &Runtime) -> Result<(), Failure> {
     let hangup = {
         // Before the configuration is read: what changes it meanwhile is then read after the start.
         let _within = runtime.enter();
@@ -54,10 +73,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     };
     let file = options.config.as_deref();
     let prepared = settings::prepared(file, process)?;
-    let served = runtime.block_on(serve(prepared, (file, hangup), process));
-    // A secret's file system that never answers a reload must not keep the process.
-    runtime.shutdown_timeout(LAST);
-    served
+    runtime.block_on(serve(prepared, (file, hangup), process))
 }
 
 async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
@@ -94,7 +110,10 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
     let callers = Ending::new(face.server.shutdown_grace.0);
     let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
     let serving = http::serve(public, http::router_under(&face, &terms), keeping, callers.clone());
-    let ((), lost) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
+    let ((), closed) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
+    // Whatever was taken has begun by now. What goes on without its caller has the rest of the grace.
+    gateway.drain(face.server.shutdown_grace.0.saturating_sub(closed.elapsed())).await;
+    let lost = gateway.is_lost();
     if let Err(error) = reloading.await {
         tracing::error!(panicked = error.is_panic(), "the configuration was not read again any more");
     }
@@ -113,8 +132,8 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
     Ok(())
 }
 
-/// Waits for the end and leads to it; whether this instance was taken for dead.
-async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &ServerSettings) -> bool {
+/// Waits for the end and leads to it; when nothing more was taken.
+async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &ServerSettings) -> Instant {
     let asked = tokio::select! {
         asked = stop.asked() => Some(asked),
         // What was this process's is another's now; nothing it still wants to write is taken.
@@ -124,7 +143,6 @@ async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &Serve
         tracing::info!(delay = %server.shutdown_delay, "leaving: not ready any more, requests are still taken");
         gateway.leave();
         callers.leave();
-        // Being lost ends the waiting only: what then has to be told is told below.
         tokio::select! {
             () = tokio::time::sleep(server.shutdown_delay.0) => {}
             () = gateway.lost() => {}
@@ -133,8 +151,8 @@ async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &Serve
     let grace = server.shutdown_grace;
     tracing::info!(%grace, "stopping: no new requests, waiting for those under way");
     callers.close();
-    gateway.drain(grace.0).await;
-    gateway.is_lost()
+    gateway.rest();
+    Instant::now()
 }
 
 async fn until_closed(callers: Ending, work: impl Future<Output = ()>) {

@@ -65,7 +65,7 @@ impl Gateway {
     ) -> Result<Ticket<Assignment>, Fault> {
         let configured = self.configured();
         let connection = self.connection_of_order(&configured, caller, connection, &order).await?;
-        self.begin(caller, move |gateway, caller, acceptance| async move {
+        self.begin(caller, "assignments.create", move |gateway, caller, acceptance| async move {
             gateway.book(&caller, &configured, &connection, order, strict, &acceptance).await
         })
     }
@@ -136,7 +136,7 @@ impl Gateway {
     /// Withdraws a booking; fine when it is withdrawn already.
     pub fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<()>, Fault> {
         let id = id.clone();
-        self.begin(caller, move |gateway, caller, acceptance| async move {
+        self.begin(caller, "assignments.cancel", move |gateway, caller, acceptance| async move {
             let assignment = gateway.own_assignment(&caller, &id).await?;
             if assignment.state != AssignmentState::Cancelled {
                 gateway.connection_of(&assignment.connection)?.supported(Operation::AssignmentsCancel)?;
@@ -156,7 +156,7 @@ impl Gateway {
     ) -> Result<Ticket<Assignment>, Fault> {
         let row = by_hand(outcome)?;
         let id = id.clone();
-        self.begin(caller, move |gateway, caller, _acceptance| async move {
+        self.begin(caller, "assignments.settle", move |gateway, caller, _acceptance| async move {
             let _turn = gateway.turn(&gateway.own_assignment(&caller, &id).await?.turn()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;

@@ -69,7 +69,7 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let connection = self.configured().chosen(caller, connection, None)?;
         connection.supported(Operation::CandidatesCreate)?;
-        self.begin(caller, move |gateway, caller, acceptance| async move {
+        self.begin(caller, "candidates.create", move |gateway, caller, acceptance| async move {
             gateway.register(&caller, &connection, new, strict, &acceptance).await
         })
     }
@@ -126,7 +126,7 @@ impl Gateway {
         strict: bool,
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let id = id.clone();
-        self.begin(caller, move |gateway, caller, acceptance| async move {
+        self.begin(caller, "candidates.update", move |gateway, caller, acceptance| async move {
             let candidate = gateway.own_candidate(&caller, &id).await?;
             gateway.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
@@ -145,7 +145,7 @@ impl Gateway {
     /// Hides the person where the vendor can, and erases the record.
     pub fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
         let id = id.clone();
-        self.begin(caller, move |gateway, caller, acceptance: Acceptance<()>| async move {
+        self.begin(caller, "candidates.delete", move |gateway, caller, acceptance: Acceptance<()>| async move {
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
             acceptance.accept(());
             gateway.remove(&caller, candidate).await.map(Written::Created)
@@ -162,7 +162,7 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let row = super::settling::by_hand(outcome)?;
         let id = id.clone();
-        self.begin(caller, move |gateway, caller, _acceptance| async move {
+        self.begin(caller, "candidates.settle", move |gateway, caller, _acceptance| async move {
             let _turn = gateway.turn(id.as_str()).await?;
             let candidate = gateway.own_candidate(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;

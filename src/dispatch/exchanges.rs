@@ -10,6 +10,7 @@ use crate::domain::exchange::{About, Cause, Exchange, ExchangeView};
 use crate::domain::ids::{ExchangeId, OperationId};
 use crate::domain::operation::BulkOperation;
 use crate::domain::problem::{Code, Fault};
+use crate::trace;
 
 /// Exchanges that are kept.
 const KEPT: usize = 1_000;
@@ -96,6 +97,11 @@ impl Gateway {
         let part = views.by_ref().take(limit).collect();
         (part, views.next().is_some())
     }
+}
+
+/// The trace that what a request began goes on with: the gateway's own, else its caller's.
+pub(super) fn traceparent(exchange: &Exchange) -> Option<String> {
+    trace::here().map(|place| place.traceparent).or_else(|| exchange.traceparent().map(str::to_owned))
 }
 
 impl ExchangeFilter {

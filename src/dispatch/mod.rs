@@ -33,7 +33,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use self::bulk::Board;
 use self::configured::Configured;
@@ -49,6 +51,7 @@ use crate::domain::outcome::Warning;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, Call};
 use crate::store::{Change, Store, StoreError};
+use crate::trace;
 
 pub use self::assignments::AssignmentQuery;
 pub use self::bulk::{
@@ -92,6 +95,7 @@ struct Inner {
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
     leaving: AtomicBool,
+    resting: CancellationToken,
     draining: AtomicBool,
 }
 
@@ -123,6 +127,7 @@ impl Gateway {
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
+            resting: CancellationToken::new(),
             draining: AtomicBool::new(false),
         }));
         gateway.recover().await?;
@@ -164,9 +169,17 @@ impl Gateway {
         self.0.leaving.store(true, Ordering::SeqCst);
     }
 
+    /// From now on operations and the settling of open writes end with the calls they have begun. Writes are taken still, since
+    /// their requests may have come before.
+    pub fn rest(&self) {
+        self.leave();
+        self.0.resting.cancel();
+    }
+
     /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
     /// store as an intent without an answer.
     pub async fn drain(&self, grace: Duration) {
+        self.rest();
         self.0.draining.store(true, Ordering::SeqCst);
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
@@ -187,12 +200,16 @@ impl Gateway {
         self.0.lease.give_back(self.0.store.as_ref()).await;
     }
 
+    fn is_resting(&self) -> bool {
+        self.0.resting.is_cancelled()
+    }
+
     fn refuse_when_draining(&self) -> Result<(), Fault> {
         if self.0.draining.load(Ordering::SeqCst) { Err(draining()) } else { Ok(()) }
     }
 
-    /// Begins the work in a task of its own, once under the caller's key.
-    fn begin<T, F, W>(&self, caller: &Caller, work: F) -> Result<Ticket<T>, Fault>
+    /// Begins the work in a task of its own, once under the caller's key. `what` names it in traces.
+    fn begin<T, F, W>(&self, caller: &Caller, what: &'static str, work: F) -> Result<Ticket<T>, Fault>
     where
         T: Kept,
         F: FnOnce(Self, Caller, Acceptance<T>) -> W + Send + 'static,
@@ -201,7 +218,8 @@ impl Gateway {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
         let (gateway, caller) = (self.clone(), caller.clone());
-        let work = self.0.tasks.spawn(async move { gateway.once(caller, acceptance, work).await });
+        let work = async move { gateway.once(caller, acceptance, work).await };
+        let work = self.0.tasks.spawn(work.instrument(trace::write(what)));
         Ok(Ticket::new(accepted, work))
     }
 

@@ -6,6 +6,7 @@ use super::assignments::reference;
 use super::bulk::{enrolments, skipped};
 use super::configured::Configured;
 use super::connections::Connection;
+use super::exchanges::traceparent;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written};
 use crate::domain::capability::Operation;
 use crate::domain::ids::{CandidateId, OperationId};
@@ -53,7 +54,7 @@ impl Gateway {
     /// may come in between.
     pub fn enrol(&self, caller: &Caller, program: &str, order: EnrolmentOrder) -> Result<Ticket<Enrolling>, Fault> {
         let program = program.to_owned();
-        self.begin(caller, move |gateway, caller, acceptance| async move {
+        self.begin(caller, "programs.employees", move |gateway, caller, acceptance| async move {
             let id = match caller.resumed.as_deref().and_then(|record| OperationId::parse(record).ok()) {
                 Some(id) => {
                     // Unknown calls are settled, those not sent before follow.
@@ -97,7 +98,7 @@ impl Gateway {
             started: None,
             finished: None,
             request_id: caller.exchange.request_id().to_owned(),
-            traceparent: caller.exchange.traceparent().map(str::to_owned),
+            traceparent: traceparent(&caller.exchange),
         };
         let id = operation.id.clone();
         self.0.store.open_operation(&operation).await.before_sending()?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::journal::{resource_of, rest, told_fault};
 use super::turns::Turn;
@@ -23,8 +24,8 @@ use crate::domain::journal::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Attempt, Call, Lane};
-use crate::meter;
 use crate::store::{Change, OpenItems};
+use crate::{meter, trace};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
@@ -101,7 +102,7 @@ impl Gateway {
 
     async fn round(&self) {
         self.keep_what_was_loose().await;
-        if self.refuse_when_draining().is_err() || !self.0.lease.holds() {
+        if self.is_resting() || !self.0.lease.holds() {
             return;
         }
         let looked = async {
@@ -190,7 +191,7 @@ impl Gateway {
     /// Settles what is due at a connection, as many at once as an operation's calls may be.
     async fn settle_due(&self, name: &str) {
         loop {
-            if self.refuse_when_draining().is_err() || !self.0.lease.holds() {
+            if self.is_resting() || !self.0.lease.holds() {
                 return;
             }
             let due = match self.0.store.due_intents(name, self.0.environment.now(), AT_ONCE).await {
@@ -203,7 +204,8 @@ impl Gateway {
             let found = due.len();
             let mut settling = stream::iter(due)
                 .map(|intent| async move {
-                    let settled = self.settle_in_background(&intent).await;
+                    let span = trace::settling(intent.write.record(), &intent.connection);
+                    let settled = self.settle_in_background(&intent).instrument(span).await;
                     if let Err(fault) = &settled {
                         tracing::debug!(
                             record = intent.write.record(),
@@ -232,7 +234,9 @@ impl Gateway {
         let connection = connection.as_ref();
         // Counted among the work under way, so that the process does not end in the middle of it.
         let _under_way = self.0.tasks.token();
-        self.refuse_when_draining()?;
+        if self.is_resting() {
+            return Ok(false);
+        }
         let record = intent.write.record();
         let exchange = self.background_exchange(format!("settle-{record}"), None);
         let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };

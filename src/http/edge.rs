@@ -1,7 +1,5 @@
-//! What happens to every request, whatever it is for: it gets its id, a line in the access log, a measured time, an answer
-//! even when the handler panics, and headers that keep answers out of caches.
-//!
-//! The log names the route, never the path, the query, a body or credentials: personal data can be in all of them.
+//! What happens to every request, whatever it is for: it gets its id, is told of (`access`), gets an answer even when the
+//! handler panics, and headers that keep answers out of caches.
 
 use std::panic::AssertUnwindSafe;
 
@@ -11,15 +9,15 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::time::Instant;
+use tracing::Instrument as _;
 
+use super::access::Access;
 use super::problem::{Refused, Told, rendered};
 use super::state::App;
 use crate::domain::environment::Environment;
-use crate::domain::exchange::{Answered, Exchange};
+use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
 use crate::domain::problem::Code;
-use crate::meter;
 
 /// The header that names a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -53,39 +51,22 @@ impl Context {
 
 /// The middleware around everything else.
 pub(super) async fn edge(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
     let context = Context::of(request.headers(), &app.environment);
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let access = Access::begun(request.method(), route, request.headers(), &context.exchange);
     request.extensions_mut().insert(context.clone());
     request.extensions_mut().insert(app);
 
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let handled = AssertUnwindSafe(next.run(request).instrument(access.span.clone())).catch_unwind().await;
     // What a panic says may contain what the request said, so only its place is told (by the panic hook).
     let response =
         handled.unwrap_or_else(|_| Refused::new(Code::Internal, "The gateway hit a fault of its own.").into_response());
 
     let mut response = rendered(response, &context);
-    let request_id = context.exchange.request_id();
-    add_headers(response.headers_mut(), request_id);
-    let client = response.extensions_mut().remove::<AskedBy>().map(|client| client.0);
-    let elapsed = started.elapsed();
-    let status = response.status().as_u16();
+    add_headers(response.headers_mut(), context.exchange.request_id());
+    let client = response.extensions_mut().remove::<AskedBy>();
     let code = response.extensions_mut().remove::<Told>().map(|told| told.0.as_str());
-    context.exchange.set_answer(Answered { status, code, took: elapsed });
-    tracing::info!(
-        target: "examgate::access",
-        %method,
-        route,
-        status,
-        code,
-        millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        request_id,
-        client,
-        "request"
-    );
-    let overhead = elapsed.saturating_sub(context.exchange.vendor_time());
-    meter::request(&method, &route, status, elapsed, overhead);
+    access.answered(response.status().as_u16(), code, client.as_ref().map(|client| client.0.as_str()));
     response
 }
 

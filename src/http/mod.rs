@@ -6,6 +6,7 @@
 //! the problem if there is one.
 
 mod accept;
+mod access;
 mod answer;
 mod assignments;
 mod auth;

@@ -12,13 +12,14 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::{Answer, Intent, KeyRef};
 use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState, Progress};
-use crate::meter;
+use crate::{meter, trace};
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -375,10 +376,10 @@ pub trait Store: Send + Sync {
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError>;
 }
 
-/// Measures an action of an engine, its waiting included.
+/// Measures and traces an action of an engine, its waiting included.
 async fn timed<T>(action: &'static str, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
-    let done = work.await;
+    let done = work.instrument(trace::store(action)).await;
     meter::store(action, began.elapsed());
     done
 }

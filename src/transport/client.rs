@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::Budget as _;
-use tracing::Instrument;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use super::attempt::{Broken, Gate, Kind, Permit, exchange};
@@ -28,6 +28,7 @@ use crate::domain::text;
 use crate::domain::vendor::{Attempt, Call, Lane};
 use crate::meter;
 use crate::secret::{Redactor, Secret};
+use crate::trace;
 
 /// Most of a vendor's text that is kept (contract of the problems).
 const SHOWN_CHARACTERS: usize = 300;
@@ -73,8 +74,8 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn sent(&self) -> Sent<'_> {
-        Sent { headers: &self.request.headers, query: self.url.query(), body: &self.request.body }
+    fn sent<'a>(&'a self, headers: &'a HeaderMap) -> Sent<'a> {
+        Sent { headers, query: self.url.query(), body: &self.request.body }
     }
 }
 
@@ -151,7 +152,7 @@ impl Client {
         let _at_vendor = call.exchange.at_vendor();
         let internal = |reason| Broken::ours(Fault::new(Code::Internal, reason));
         let way = self.way(request, signer, call).map_err(internal)?;
-        self.paced(&way).await
+        self.paced(&way, 0).await
     }
 
     pub(super) fn base_url(&self) -> &Url {
@@ -174,12 +175,7 @@ impl Client {
     /// vendor asked for a pause that outlasts the time-out), or what the signer said. Sent, outcome unknown:
     /// `vendor_timeout`, `vendor_bad_response`. Any complete answer, whatever its status, is an [`Answer`].
     pub async fn send(&self, request: Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
-        let span = tracing::debug_span!(
-            "vendor_call",
-            connection = self.inner.name.connection,
-            operation = request.operation,
-            request_id = call.exchange.request_id(),
-        );
+        let span = trace::call(&self.inner.name.connection, request.operation, call.exchange.request_id());
         let _at_vendor = call.exchange.at_vendor();
         let began = Instant::now();
         let request = traced(request, call);
@@ -296,7 +292,7 @@ impl Client {
         let Inner { settings, name, environment, .. } = &*self.inner;
         let mut tried = 0;
         loop {
-            let result = self.paced(way).await;
+            let result = self.paced(way, tried).await;
             tried += 1;
             let pause = backoff(&settings.retry, tried, environment.random());
             let again = matches!(result, Err(Broken { kind: Kind::Unsent, .. }))
@@ -315,7 +311,7 @@ impl Client {
     }
 
     /// Rate, right before the attempt it is for; and what the vendor's answer says about the rate of the next ones.
-    async fn paced(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+    async fn paced(&self, way: &Way<'_>, repeats: u32) -> Result<Answer, Broken> {
         let Inner { name, environment, .. } = &*self.inner;
         let asked = Instant::now();
         if let Err(reason) = way.flow.limit.turn(way.call.lane, way.deadline).await {
@@ -325,12 +321,17 @@ impl Client {
         }
 
         let (began, started) = (Instant::now(), environment.now());
-        let result = self.attempt(way).await.map_err(|broken| self.told(way.request, broken));
+        let span = self.span(way, repeats);
+        let mut headers = way.request.headers.clone();
+        let result = self.attempt(way, &mut headers).instrument(span.clone()).await;
+        let result = result.map_err(|broken| self.told(way.request, broken));
         let took = began.elapsed();
         let (status, ended) = match &result {
             Ok(answer) => (Some(answer.status), "answered"),
             Err(broken) => (broken.status, broken.fault.code.as_str()),
         };
+        let broken = result.as_ref().err().map(|broken| (ended, broken.fault.outcome.as_str()));
+        trace::attempted(&span, status.map(|status| status.as_u16()), broken);
         tracing::debug!(
             connection = name.connection,
             operation = way.request.operation,
@@ -342,7 +343,8 @@ impl Client {
         );
         let label = result.as_ref().map_or(ended, |answer| class(answer.status));
         meter::vendor_attempt(&name.connection, way.request.operation, label, took);
-        self.note(way, &result, started, (way.waited + began.duration_since(asked), took));
+        let times = (started, way.waited + began.duration_since(asked), took);
+        self.note(way, &headers, &result, times);
         if let Ok(answer) = &result {
             way.flow.see_clock(&answer.headers, environment.now());
             if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -354,17 +356,24 @@ impl Client {
         result
     }
 
-    /// One attempt within its time-out; signing is innermost, so that each carries a fresh date.
-    async fn attempt(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+    fn span(&self, way: &Way<'_>, repeats: u32) -> Span {
+        let ConnectionName { connection, vendor } = &self.inner.name;
+        let Request { operation, method, .. } = way.request;
+        trace::attempt(trace::Attempt { connection, vendor, operation, method, url: &way.url, repeats })
+    }
+
+    /// One attempt within its time-out; signing is innermost, so that each carries a fresh date. `headers` are the
+    /// request's, and afterwards what it was sent with.
+    async fn attempt(&self, way: &Way<'_>, headers: &mut HeaderMap) -> Result<Answer, Broken> {
         let Inner { settings, environment, pool, .. } = &*self.inner;
         let Way { url, request, signer, .. } = way;
         let deadline = Instant::now() + settings.timeout.0;
 
-        let mut headers = request.headers.clone();
+        trace::hand_on(headers);
         if !request.body.is_empty() || matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
         }
-        let draft = Draft { method: &request.method, url, headers: &mut headers, body: &request.body };
+        let draft = Draft { method: &request.method, url, headers: &mut *headers, body: &request.body };
         match timeout_at(deadline, signer.sign(draft, environment.now())).await {
             Ok(Ok(())) => {}
             // Whatever became of the signer's own calls, this request was not sent.
@@ -376,7 +385,7 @@ impl Client {
         }
 
         let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
-        *outgoing.headers_mut() = headers;
+        *outgoing.headers_mut() = headers.clone();
         let permit = self.inner.permit.get();
         if permit.is_some_and(|permit| !permit()) {
             let detail = "This instance has lost touch with the store it shares, so it sends nothing.";
@@ -391,23 +400,24 @@ impl Client {
         }
     }
 
-    /// Keeps what may be shown of an attempt.
+    /// Keeps what may be shown of an attempt that was sent with these headers; when it began, how long it waited before and
+    /// took then.
     fn note(
         &self,
         way: &Way<'_>,
+        headers: &HeaderMap,
         result: &Result<Answer, Broken>,
-        started: Timestamp,
-        (waited, took): (Duration, Duration),
+        (started, waited, took): (Timestamp, Duration, Duration),
     ) {
         let Inner { secrets, .. } = &*self.inner;
-        let mut call = self.noted(way, started);
+        let mut call = self.noted(way, headers, started);
         call.waited = waited;
         call.took = took;
         match result {
             Ok(answer) => {
                 call.status = Some(answer.status.as_u16());
                 call.headers = shown::headers(&answer.headers);
-                call.answer = way.request.shown.of_answer(&way.sent(), answer, secrets);
+                call.answer = way.request.shown.of_answer(&way.sent(headers), answer, secrets);
             }
             Err(broken) => {
                 call.status = broken.status.map(|status| status.as_u16());
@@ -420,14 +430,14 @@ impl Client {
 
     /// Keeps that a call was turned away before it left.
     fn note_unsent(&self, way: &Way<'_>, fault: &Fault) {
-        let mut call = self.noted(way, self.now());
+        let mut call = self.noted(way, &way.request.headers, self.now());
         call.waited = way.began.elapsed();
         call.ended = fault.code.as_str();
         call.detail = Some(fault.detail.clone());
         way.call.exchange.add(call);
     }
 
-    fn noted(&self, way: &Way<'_>, started: Timestamp) -> VendorCall {
+    fn noted(&self, way: &Way<'_>, headers: &HeaderMap, started: Timestamp) -> VendorCall {
         let Inner { name, secrets, .. } = &*self.inner;
         let Request { operation, method, shown, .. } = way.request;
         let mut address = way.url.clone();
@@ -445,7 +455,7 @@ impl Client {
             ended: "answered",
             detail: None,
             status: None,
-            request: shown.of_request(&way.sent(), secrets),
+            request: shown.of_request(&way.sent(headers), secrets),
             headers: Vec::new(),
             answer: None,
         }
@@ -498,10 +508,10 @@ impl std::fmt::Debug for Client {
 }
 
 /// The request with the caller's trace, passed on unchanged as by an intermediary that takes no part in it
-/// (W3C Trace Context §4.3).
+/// (W3C Trace Context §4.3). Where the gateway takes part, each attempt puts itself in its place.
 fn traced(mut request: Request, call: &Call) -> Request {
     if let Some(value) = call.exchange.traceparent().and_then(|text| HeaderValue::from_str(text).ok()) {
-        request.headers.insert(HeaderName::from_static("traceparent"), value);
+        request.headers.insert(trace::TRACEPARENT, value);
     }
     request
 }

@@ -28,6 +28,7 @@ mod limit;
 mod look;
 mod message;
 mod pool;
+mod quoted;
 mod settings;
 mod shown;
 mod slots;

@@ -1,17 +1,15 @@
 //! What of a vendor call may be kept for operators to look at: only what an adapter's allow-list names.
 //!
 //! Of a JSON document or a form the listed members are kept with their values, everything else is counted and left out. Of
-//! any other text nothing is kept but its length. What is kept is freed of configured secrets, of everything the request
-//! itself said about a person (vendors quote it back in their messages) and of anything like an e-mail address.
-
-use std::sync::LazyLock;
+//! any other text nothing is kept but its length. What is kept is freed of configured secrets, of everything else that the
+//! request and the answer say (vendors quote it in their messages; `quoted`) and of anything like an e-mail address.
 
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER, SERVER};
-use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::message::Answer;
+use super::quoted::Said;
 use crate::domain::text::shown;
 use crate::secret::{MASK, Redactor};
 
@@ -45,8 +43,11 @@ impl Shown {
         let tree = match sent.tree() {
             None if sent.body.is_empty() => return None,
             None => size(sent.body),
-            // It does not quote itself; only its listed members are kept.
-            Some(tree) => self.kept(&tree, &Quoted { secrets, sent: None }, (0, false)),
+            // Its listed members may say again what the others say: a group may be named after a person.
+            Some(tree) => {
+                let said = Said::of([&tree], self.members, sent.headers, false);
+                self.kept(&tree, &Quoted { secrets, said }, (0, false))
+            }
         };
         Some(tree.to_string())
     }
@@ -57,8 +58,13 @@ impl Shown {
             return None;
         }
         let tree = self.document.map(|read| read(answer)).or_else(|| tree(&answer.headers, &answer.body));
-        let quoted = Quoted { secrets, sent: Some(sent) };
-        Some(tree.map_or_else(|| size(&answer.body), |tree| self.kept(&tree, &quoted, (0, false))).to_string())
+        let Some(tree) = tree else { return Some(size(&answer.body).to_string()) };
+        let asked = sent.tree();
+        // Nobody knows what an unreadable request said, so nothing that may quote it is kept.
+        let unreadable = asked.is_none() && !sent.body.is_empty();
+        // The answer may quote itself: a message, the token beside it.
+        let said = Said::of(asked.iter().chain([&tree]), self.members, sent.headers, unreadable);
+        Some(self.kept(&tree, &Quoted { secrets, said }, (0, false)).to_string())
     }
 
     /// `named`: whether a listed member holds it.
@@ -87,7 +93,8 @@ impl Shown {
                 Value::Array(kept)
             }
             Value::String(_) | Value::Number(_) if !named => Value::from("…"),
-            Value::String(text) => quoted.freed(text, self.members).into(),
+            Value::String(text) => quoted.freed(text).into(),
+            Value::Number(number) if quoted.holds(&number.to_string()) => MASK.into(),
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }
     }
@@ -140,78 +147,20 @@ impl Sent<'_> {
     }
 }
 
-/// What a vendor may quote back and nobody shall see.
+/// What nobody shall see of what is kept.
 struct Quoted<'a> {
     secrets: &'a Redactor,
-    sent: Option<&'a Sent<'a>>,
+    said: Said,
 }
 
 impl Quoted<'_> {
-    fn freed(&self, text: &str, listed: &[&str]) -> String {
-        let mut text = self.secrets.mask(text);
-        if let Some(sent) = self.sent {
-            let mut said = Vec::new();
-            match sent.tree() {
-                Some(tree) => texts(&tree, listed, &mut said),
-                // Nobody knows what it said, so nothing that may quote it is kept.
-                None if !sent.body.is_empty() => return MASK.to_owned(),
-                None => {}
-            }
-            said.sort_by_key(|text| std::cmp::Reverse(text.len()));
-            for said in said {
-                text = masked(&text, &said);
-            }
-        }
-        shown(&EMAIL.replace_all(&text, MASK), CHARACTERS)
+    fn freed(&self, text: &str) -> String {
+        shown(&self.said.freed(&self.secrets.mask(text)), CHARACTERS)
     }
-}
 
-#[expect(clippy::expect_used, reason = "a constant expression; a unit test uses it")]
-static EMAIL: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"[^\s@<>()\x22',;:]+@[^\s@<>()\x22',;:]+").expect("a valid expression"));
-
-/// Every text in the tree that is not a listed member's own, in the spellings of a quotation.
-fn texts(tree: &Value, listed: &[&str], found: &mut Vec<String>) {
-    match tree {
-        Value::String(text) => {
-            found.push(text.clone());
-            // A message may quote one part of a name.
-            found.extend(text.split_whitespace().filter(|word| *word != text).map(str::to_owned));
-        }
-        Value::Number(number) => found.push(number.to_string()),
-        Value::Array(elements) => elements.iter().for_each(|element| texts(element, listed, found)),
-        Value::Object(members) => {
-            for (name, value) in members {
-                if !listed.contains(&name.as_str()) || value.is_object() || value.is_array() {
-                    texts(value, listed, found);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) => {}
+    fn holds(&self, text: &str) -> bool {
+        self.freed(text) != text
     }
-}
-
-/// The text without what was said, upper and lower case alike; short words only where they stand alone.
-fn masked(text: &str, said: &str) -> String {
-    if said.chars().count() < 2 {
-        return text.to_owned();
-    }
-    let word = said.chars().count() < 4;
-    let (lower, needle) = (text.to_lowercase(), said.to_lowercase());
-    // Where changing case changes lengths, positions in the two differ: then only the spelling as it is counts.
-    let (lower, needle) = if lower.len() == text.len() { (lower, needle) } else { (text.to_owned(), said.to_owned()) };
-    let (mut freed, mut from) = (String::with_capacity(text.len()), 0);
-    while let Some(at) = lower.get(from..).and_then(|rest| rest.find(&needle)).map(|at| at + from) {
-        let end = at + needle.len();
-        let alone = !lower[..at].chars().next_back().is_some_and(char::is_alphanumeric)
-            && !lower[end..].chars().next().is_some_and(char::is_alphanumeric);
-        let (Some(before), true) = (text.get(from..at), text.is_char_boundary(end)) else { break };
-        freed.push_str(before);
-        freed.push_str(if alone || !word { MASK } else { &text[at..end] });
-        from = end;
-    }
-    freed.push_str(text.get(from..).unwrap_or_default());
-    freed
 }
 
 /// The headers of an answer that tell something about the vendor and nothing about a person.

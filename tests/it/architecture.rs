@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const STRATA: [&str; 10] =
-    ["secret", "meter", "domain", "transport", "vendors", "store", "dispatch", "config", "http", "commands"];
+const STRATA: [&str; 11] =
+    ["secret", "meter", "trace", "domain", "transport", "vendors", "store", "dispatch", "config", "http", "commands"];
 
 /// Libraries a room must not name, and why.
 const FORBIDDEN: [(&str, &[&str]); 4] = [

@@ -45,5 +45,6 @@ mod settling;
 mod sharing;
 mod storm;
 mod support;
+mod telemetry;
 mod truth;
 mod wire;

@@ -254,3 +254,20 @@ async fn a_stopping_gateway_lets_go_of_those_who_wait_and_the_next_one_goes_on()
     until_state(&gateway, &format!("/operations/{}", waited.text("/id")), "completed").await;
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 31);
 }
+
+#[tokio::test]
+async fn rows_that_wait_for_the_vendors_pause_are_handed_on_when_the_process_ends() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
+    // Longer than the process is given for its end: whoever sat it out would end the rows, or leave them in doubt.
+    let pause = json!({ "name": "rate_limited", "times": 1, "retryAfter": 50 });
+    faults(sandbox.startexam(), json!({ "faults": [pause] })).await;
+    let accepted = begun(&gateway, &people(3)).await;
+    let id = accepted.text("/id").to_owned();
+    let refused = |answer: &Answer| answer.body.pointer("/items/0/calls/0/status") == Some(&json!(429));
+    until(&gateway, &format!("/exchanges?operation={id}"), refused).await;
+    gateway.terminate().await;
+    let gateway = Gateway::start_in(gateway.gone().await).await;
+    let ended = until_state(&gateway, &format!("/operations/{id}"), "completed").await;
+    assert_eq!(progress(&ended, "applied"), 3, "{}", ended.body);
+}

@@ -1,9 +1,14 @@
 //! Secrets and personal data are planted, everything is done with them that can be done, and then everything the process
-//! wrote, answered and stored is searched.
+//! wrote, answered and stored is searched: the log at its loudest, spans at a collector, figures, exchanges, files.
+//!
+//! Each of these, put in on purpose, fails a test here: a body or the headers of a vendor call in the log, a path as an
+//! attribute of a span or as the route of the access log and the figures, libraries below `info`, exchanges that are not
+//! freed of what was quoted, of what hides behind escapes, or of the headers a request was signed with.
 
 use std::path::Path;
 use std::process::Stdio;
 
+use axum::response::Response;
 use bytes::Bytes;
 use examgate::sandbox::accounts;
 use http::HeaderMap;
@@ -13,13 +18,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::support::collector::Collector;
 use crate::support::gateway::{
-    Answer, Gateway, client, examtesting, faults, key, sandbox, sandbox_connections, startexam, thinkexam,
+    Answer, Gateway, client, examtesting, faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
 };
 use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
 
 /// In every piece of personal data planted here.
 const PERSONAL: &str = "pdmark";
+/// The digits of every telephone number planted here, and how they are spaced there.
+const DIGITS: &str = "5550174711";
+const PHONE: &str = "555-017-4711";
 /// In every password given by a caller.
 const PASSWORD: &str = "PwMark";
 /// How such a password begins in Base64.
@@ -40,7 +49,7 @@ fn person(connection: &str, number: usize) -> Value {
         "connection": connection, "externalId": format!("id-{PERSONAL}-{number}"), "userName": format!("user{PERSONAL}{number}"),
         "password": format!("{PASSWORD} \"{number}\" &é+/"), "email": format!("{PERSONAL}.{number}@example.com"),
         "name": { "givenName": format!("Given{PERSONAL}"), "familyName": format!("Family{PERSONAL}") },
-        "phoneNumbers": [{ "type": "mobile", "value": format!("+1 {PERSONAL}") }],
+        "phoneNumbers": [{ "type": "mobile", "value": format!("+1 {PHONE}") }, { "type": "work", "value": format!("+1 {PERSONAL}") }],
         "address": { "streetAddress": format!("Street {PERSONAL}"), "locality": format!("City {PERSONAL}") },
         "custom": { "extra1": format!("extra {PERSONAL}") }, "birthDate": "1990-01-02", "gender": "F",
     })
@@ -163,8 +172,60 @@ fn stored(folder: &Path) -> Vec<(String, String)> {
     .collect()
 }
 
-/// Searches everything the process left behind.
-async fn search(gateway: Gateway, answers: &[Answer], secrets: &[&str]) {
+/// A gateway that says all it can say, to everybody who may listen.
+async fn loud(connections: &str) -> (Gateway, Collector) {
+    let collector = Collector::start().await;
+    let endpoint = collector.0.url();
+    let environment = [
+        ("RUST_LOG", "trace"),
+        ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+    ];
+    (Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await, collector)
+}
+
+/// Everything operators are shown while it runs: figures and exchanges.
+async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
+    let admin = gateway.operators().await;
+    let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
+    let mut shown = vec![("/metrics", metrics.text().await.expect("text"))];
+    let (mut path, mut calls) = ("/exchanges?limit=200".to_owned(), 0);
+    loop {
+        let list = gateway.get(&path).await;
+        assert_eq!(list.status, 200, "{list:?}");
+        for item in list.body["items"].as_array().expect("a list") {
+            let one = gateway.get(&format!("/exchanges/{}", item["id"].as_str().expect("an id"))).await;
+            calls += one.body["calls"].as_array().map_or(0, Vec::len);
+            shown.push(("an exchange", one.body.to_string()));
+        }
+        shown.push(("the list of exchanges", list.body.to_string()));
+        let Some(cursor) = list.body["nextCursor"].as_str() else { break };
+        path = format!("/exchanges?limit=200&cursor={cursor}");
+    }
+    assert!(calls >= 10, "there is something to look at: {calls}");
+    shown
+}
+
+/// What a text says behind its escapes.
+fn plainly(text: &str) -> String {
+    let bytes: Vec<u8> = percent_encoding::percent_decode_str(text).collect();
+    let decoded = String::from_utf8_lossy(&bytes).into_owned();
+    let escapes = regex::Regex::new(r"&#(\d+);|\\+u([0-9a-f]{4})").expect("an expression");
+    let decoded = escapes.replace_all(&decoded, |found: &regex::Captures<'_>| {
+        let of = |group: usize, base| found.get(group).and_then(|code| u32::from_str_radix(code.as_str(), base).ok());
+        of(1, 10).or_else(|| of(2, 16)).and_then(char::from_u32).map(String::from).unwrap_or_default()
+    });
+    let tokens = regex::Regex::new("[A-Za-z0-9+/]{8,}").expect("an expression");
+    let hidden = tokens.find_iter(text).filter_map(|token| {
+        let whole = &token.as_str()[..token.len() / 4 * 4];
+        data_encoding::BASE64_NOPAD.decode(whole.as_bytes()).ok()
+    });
+    let hidden: Vec<String> = hidden.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
+    format!("{text}\n{decoded}\n{}", hidden.join("\n"))
+}
+
+/// Searches what was answered.
+fn search_answers(answers: &[Answer], secrets: &[&str]) {
     for answer in answers.iter().filter(|answer| answer.status >= 400) {
         assert_absent("a problem", &answer.body.to_string(), secrets);
         assert_absent("a problem", &answer.body.to_string(), &[PASSWORD]);
@@ -175,13 +236,31 @@ async fn search(gateway: Gateway, answers: &[Answer], secrets: &[&str]) {
     for answer in answers {
         assert_absent("an answer", &answer.body.to_string(), &[secrets, &[PASSWORD]].concat());
     }
-    let (folder, log) = gateway.end().await;
+}
+
+/// Searches everything the process shows operators and leaves behind.
+async fn search((mut gateway, collector): (Gateway, Collector), answers: &[Answer], secrets: &[&str]) {
+    let shown = shown(&mut gateway).await;
+    let (folder, log) = gateway.finish().await;
     let files = stored(folder.path());
     assert!(files.iter().any(|(name, _)| name.ends_with("store.db")), "there is a store to search");
     let generated: Vec<&str> =
         answers.iter().map(|answer| answer.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
     let client_key = key("lms");
-    let private = [secrets, &[PASSWORD, PERSONAL, "KeyMark", &client_key, "go.startexam.com"], &generated].concat();
+    let known = [PASSWORD, PERSONAL, PHONE, DIGITS, "KeyMark", &client_key, "go.startexam.com"];
+    let private = [secrets, &known, &generated].concat();
+    for (what, text) in &shown {
+        assert_absent(what, &plainly(text), &private);
+    }
+    assert!(collector.spans().len() > 20, "there are spans to search");
+    for sent in collector.0.seen() {
+        assert_absent("a trace", &String::from_utf8_lossy(&sent.body), &private);
+        assert_absent("a trace's headers", &format!("{:?}", sent.headers), &private);
+    }
+    for line in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let own = line["target"].as_str().is_some_and(|target| target.split("::").next() == Some("examgate"));
+        assert!(own || !["TRACE", "DEBUG"].contains(&line["level"].as_str().unwrap_or("TRACE")), "a library: {line}");
+    }
     assert_absent("the log", &log, &private);
     assert!(!log.contains("panicked"), "{log}");
     for (name, text) in &files {
@@ -200,8 +279,6 @@ async fn search(gateway: Gateway, answers: &[Answer], secrets: &[&str]) {
     }
 }
 
-const LOUD: [(&str, &str); 1] = [("RUST_LOG", "trace")];
-
 const FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\", phone_mobile = \"Mobile\" }\n\
      link_template = \"https://go.startexam.com/{center}#participant/{id}\"";
 
@@ -211,7 +288,7 @@ async fn nothing_leaks_while_everything_works_and_while_answers_get_lost() {
     let connections =
         sandbox_connections(&sandbox, "timeout = \"1s\"\nbreaker = { failures = 1000, cooldown = \"1s\" }");
     let connections = connections.replacen("timeout", &format!("{FIELDS}\ntimeout"), 1);
-    let mut gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &LOUD).await;
+    let (mut gateway, collector) = loud(&connections).await;
     let mut answers = everything(&gateway, 0).await;
     let created = answers.iter().filter(|answer| answer.status == 201).count();
     assert!(created >= 7, "{created} of {answers:?}");
@@ -244,12 +321,14 @@ async fn nothing_leaks_while_everything_works_and_while_answers_get_lost() {
     ];
     // The links are answered to whoever booked, and stand nowhere else.
     let written = gateway.written();
-    assert!(written.contains("TRACE"), "the process said all it can say");
+    assert!(written.contains("DEBUG"), "the process said all it can say");
     assert_absent("the log", &written, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
     for (name, text) in stored(gateway.folder.path()) {
         assert_absent(&name, &text, &participants);
     }
-    search(gateway, &answers, &secrets).await;
+    search_answers(&answers, &secrets);
+    let secrets = [&secrets[..], &participants].concat();
+    search((gateway, collector), &answers, &secrets).await;
 }
 
 /// The request, headers included, as an unkind vendor would quote it in its error message.
@@ -307,14 +386,72 @@ async fn vendors_that_quote_the_request_give_nothing_away() {
             (_, Some(at)) => text[..at].chars().count().saturating_sub(5),
         })
         .await;
-        let gateway =
-            Gateway::start_under(&planted(&stub.url(), encoding, params_in), &client("lms", "", "[\"*\"]"), &LOUD)
-                .await;
+        let (gateway, collector) = loud(&planted(&stub.url(), encoding, params_in)).await;
         let answers = everything(&gateway, 0).await;
         let quoted = answers.iter().filter(|answer| !answer.text("/vendor/message").is_empty()).count();
         assert!(quoted >= 3, "the vendors' words are kept: {answers:?}");
         let masked = answers.iter().filter(|answer| answer.text("/vendor/message").contains("***")).count();
         assert!(masked >= 3, "what was quoted had secrets in it: {answers:?}");
-        search(gateway, &answers, &[SECRET, HANDED_OUT, PASSWORD_IN_BASE64]).await;
+        let secrets = [SECRET, HANDED_OUT, PASSWORD_IN_BASE64];
+        search_answers(&answers, &secrets);
+        search((gateway, collector), &answers, &secrets).await;
     }
+}
+
+/// How a vendor may spell what it quotes.
+const SPELLINGS: [fn(&str) -> String; 6] = [
+    |text| text.to_uppercase(),
+    |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string(),
+    |text| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat(),
+    |text| text.chars().map(|c| format!("&#{};", u32::from(c))).collect::<Vec<_>>().concat(),
+    |text| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<Vec<_>>().concat(),
+    |text| data_encoding::BASE64.encode(text.as_bytes()),
+];
+
+/// What of a request is about a person, however the vendor takes it.
+fn personal_part(seen: &Seen) -> String {
+    let text = format!("{} {}", seen.uri.query().unwrap_or_default(), String::from_utf8_lossy(&seen.body));
+    let plain: Vec<u8> = percent_encoding::percent_decode_str(&text).collect();
+    let plain = String::from_utf8_lossy(&plain).into_owned();
+    let from = plain.find(PERSONAL).map_or(0, |at| plain[..at].rfind(['"', '=', ' ']).unwrap_or(0));
+    plain[from..].chars().take(60).collect()
+}
+
+/// How a vendor may pack what it quotes.
+const PACKINGS: [fn(&str) -> Response; 4] = [
+    |quoted| answer_of(500, "text/html", format!("<html><title>{quoted}</title><body>{quoted}</body></html>")),
+    |quoted| answer_of(400, "text/plain", format!("ERROR|1004|{quoted}")),
+    |quoted| json_answer(400, &json!({ "message": [quoted], "errors": { (quoted): [quoted] } })),
+    |quoted| {
+        json_answer(
+            200,
+            &json!({ "status": "ERROR", "result": "error", "message": quoted,
+                                       "error": { "code": quoted, "msg": quoted } }),
+        )
+    },
+];
+
+#[tokio::test]
+async fn operators_are_shown_nothing_of_a_person_however_a_vendor_spells_and_packs_it() {
+    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    let patient = "requests_per_second = 0\nbreaker = { failures = 100000, cooldown = \"1s\" }";
+    let connections = planted(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
+    let (gateway, collector) = loud(&connections).await;
+    let (mut answers, mut number) = (Vec::new(), 0);
+    for spelling in SPELLINGS {
+        for packing in PACKINGS {
+            stub.answer_with(move |seen| match seen.uri.path() {
+                "/sim/signature" => json_answer(200, &json!({ "ak": HANDED_OUT, "sgn": HANDED_OUT, "ts": "17" })),
+                _ => packing(&spelling(&personal_part(seen))),
+            });
+            for connection in CONNECTIONS {
+                number += 1;
+                let before = stub.seen().len();
+                let answer = gateway.post("/candidates", &fitting(connection, number)).await;
+                assert!(stub.seen().len() > before, "the vendor was asked: {answer:?}");
+                answers.push(answer);
+            }
+        }
+    }
+    search((gateway, collector), &answers, &[SECRET, HANDED_OUT, PASSWORD_IN_BASE64]).await;
 }

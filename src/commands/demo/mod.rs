@@ -18,7 +18,7 @@ use self::screen::{Closing, Screen};
 use super::process::most_files;
 use super::serve::face;
 use super::signals::Stop;
-use super::{Failure, Process, logging, runtime};
+use super::{Failure, Process, runtime, telemetry};
 use crate::config::Prepared;
 use crate::dispatch::Gateway;
 use crate::http::{self, Ending, Keeping};
@@ -54,7 +54,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    logging::start_at("warn", process)?;
+    telemetry::log_at("warn", process)?;
     runtime()?.block_on(async {
         let mut stop = pin!(Stop::listen()?.asked());
         let screen = Screen::new(PLANNED, process);

@@ -2,8 +2,9 @@
 //! nothing came of it through no fault of the rows, and each row's end written down with those of its call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::worker::Work;
+use super::worker::{LONGEST_WAIT, Work};
 use crate::dispatch::connections::Connection;
 use crate::dispatch::journal::Done;
 use crate::dispatch::packing::packed;
@@ -104,10 +105,14 @@ impl Work {
             let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
             let answers = self.gateway.send(connection, &writes, &call(&self.caller, Attempt::First)).await;
             let moment = answers.iter().all(|answer| answer.as_ref().is_err_and(of_the_moment));
-            let again = moment && tried < connection.bulk_attempts() && !self.rests();
+            let again = moment && tried < connection.bulk_attempts();
             if again {
                 let wait = answers.iter().filter_map(|answer| answer.as_ref().err()?.retry_after).max();
-                tokio::time::sleep(wait.unwrap_or_else(|| connection.bulk_pause())).await;
+                self.pause(wait.unwrap_or_else(|| self.jittered(connection.bulk_pause()))).await;
+                if self.rests() {
+                    end = end.and(self.put_back(connection, rows, answers).await);
+                    continue;
+                }
             }
             let split = !moment && rows.len() > 1 && answers.iter().all(refused_whole);
             if (again || split) && self.another_attempt(connection, &mut rows).await.is_ok() {
@@ -123,6 +128,38 @@ impl Work {
             end = end.and(self.conclude_all(connection, rows, answers).await);
         }
         end
+    }
+
+    /// Between half of it and the whole, so that the calls of several operations do not come back in step.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let share = f64::from(u16::from_be_bytes(self.gateway.0.environment.random())) / f64::from(u16::MAX);
+        pause.mul_f64(0.5 + share / 2.0)
+    }
+
+    /// Waits, but not for longer than the process stays.
+    async fn pause(&self, wait: Duration) {
+        let resting = self.gateway.0.resting.clone();
+        let _ = resting.run_until_cancelled(tokio::time::sleep(wait.min(LONGEST_WAIT))).await;
+    }
+
+    /// Nothing came of the rows, and this process goes: they wait again, for whoever goes on with the operation.
+    async fn put_back<R: Record>(
+        &self,
+        connection: &Connection,
+        rows: Vec<Ready<R>>,
+        answers: Vec<Row<Done>>,
+    ) -> Result<(), Fault> {
+        let (mut changes, mut turns) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for (row, answer) in rows.into_iter().zip(answers) {
+            let Ready { record, intent, turn } = row;
+            turns.push(turn);
+            let item = intent.origin.item.clone();
+            changes.extend(record.after(&self.gateway, connection, intent, answer).0);
+            changes.extend(item.map(Change::ItemWaiting));
+        }
+        let kept = self.gateway.kept(changes, &format!("/operations/{}", self.operation.id)).await;
+        drop(turns);
+        kept
     }
 
     /// Journals one more attempt of rows that are about to be sent again. Where that cannot be kept, they are not: nothing

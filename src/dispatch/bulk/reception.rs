@@ -2,6 +2,7 @@
 //! become an operation when all are there.
 
 use super::BulkRow;
+use crate::dispatch::exchanges::traceparent;
 use crate::dispatch::keys::{in_progress, reused};
 use crate::dispatch::{BeforeSending as _, Caller, Gateway, RequestKey};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
@@ -62,7 +63,7 @@ impl Gateway {
             started: None,
             finished: None,
             request_id: caller.exchange.request_id().to_owned(),
-            traceparent: caller.exchange.traceparent().map(str::to_owned),
+            traceparent: traceparent(&caller.exchange),
         };
         self.0.store.open_operation(&operation).await.before_sending()?;
         caller.exchange.set_operation(operation.id.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use jiff::SignedDuration;
+use tracing::Instrument as _;
 
 use super::delivery::Planned;
 use super::{Failures, enrolments};
@@ -21,6 +22,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::Attempt;
 use crate::store::{Change, Subject};
+use crate::trace;
 
 /// Rows looked at in one go, for small calls; two calls' worth for large ones.
 const WINDOW: usize = 512;
@@ -29,7 +31,7 @@ const OPERATIONS: usize = 32;
 /// How long after the grace of its first calls a row waits for an earlier write about the same.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
 /// Longest time a row waits for in one go; whoever has set a longer grace is told rather than kept waiting.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Pause between two looks at rows whose settling is waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -53,7 +55,13 @@ pub(super) async fn begin(gateway: &Gateway) -> Result<(), Fault> {
         let turn = gateway.0.turns.try_turn(&subject(&operation.id)).await.before_sending()?;
         let Some(turn) = turn else { continue };
         if gateway.0.board.begin(&operation.id) {
-            gateway.0.tasks.spawn(work(gateway.clone(), operation, turn));
+            let span = trace::operation(
+                operation.id.as_str(),
+                operation.kind.as_str(),
+                &operation.connection,
+                operation.traceparent.as_deref(),
+            );
+            gateway.0.tasks.spawn(work(gateway.clone(), operation, turn).instrument(span));
         }
     }
     Ok(())
@@ -107,7 +115,7 @@ async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault
 impl Work {
     /// Whether the process has to let go of the operation; another goes on with it.
     pub(super) fn rests(&self) -> bool {
-        self.gateway.refuse_when_draining().is_err() || !self.gateway.0.lease.holds()
+        self.gateway.is_resting() || !self.gateway.0.lease.holds()
     }
 
     /// Whether a row that met this fault waits on: an earlier write about the same is settled soon, and the row is in order.

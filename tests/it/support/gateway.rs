@@ -222,10 +222,12 @@ impl Gateway {
         self.folder
     }
 
-    /// Ends the process, and gives back its folder and everything it wrote since it was last asked.
-    pub async fn end(mut self) -> (TempDir, String) {
-        self.process.kill().await.expect("the process can be killed");
-        let mut text = String::new();
+    /// Asks the process to end and waits until it has; gives back its folder and everything it wrote since it was last
+    /// asked.
+    pub async fn finish(mut self) -> (TempDir, String) {
+        self.terminate().await;
+        assert_eq!(self.ended().await, Some(0), "it ends in order");
+        let mut text = self.early;
         while let Some(line) = self.lines.recv().await {
             let _ = writeln!(text, "{line}");
         }

@@ -1,6 +1,7 @@
 //! What the behaviour tests stand on: the real program as a process of its own, the sandbox, and a vendor that answers
 //! whatever a test wants.
 
+pub mod collector;
 pub mod gateway;
 pub mod postgres;
 pub mod vendor;

@@ -1,0 +1,99 @@
+//! A collector of traces that keeps what it is sent.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use prost::Message as _;
+
+use super::vendor::{Stub, answer_of};
+
+/// The collector. Everything has arrived once the gateway has ended in order.
+pub struct Collector(pub Stub);
+
+/// A span, its ids in hexadecimal.
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub name: String,
+    pub trace: String,
+    pub id: String,
+    pub parent: String,
+    /// 1 internal, 2 server, 3 client.
+    pub kind: i32,
+    pub attributes: BTreeMap<String, String>,
+    /// 2 is an error.
+    pub status: i32,
+}
+
+impl Span {
+    pub fn attribute(&self, name: &str) -> &str {
+        self.attributes.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        Self(Stub::start(|_| answer_of(200, "application/x-protobuf", "")).await)
+    }
+
+    /// The environment of a gateway that sends its traces here.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![("OTEL_EXPORTER_OTLP_ENDPOINT", self.0.url())]
+    }
+
+    /// The attributes of whoever sent them.
+    pub fn resource(&self) -> BTreeMap<String, String> {
+        let parts = self.requests().into_iter().flat_map(|request| request.resource_spans);
+        parts.filter_map(|part| part.resource).flat_map(|resource| attributes(resource.attributes)).collect()
+    }
+
+    /// Every span so far.
+    pub fn spans(&self) -> Vec<Span> {
+        let parts = self.requests().into_iter().flat_map(|request| request.resource_spans);
+        let spans = parts.flat_map(|part| part.scope_spans).flat_map(|scope| {
+            assert_eq!(scope.scope.map(|scope| scope.name).as_deref(), Some("examgate"));
+            scope.spans
+        });
+        let hex = |bytes: Vec<u8>| data_encoding::HEXLOWER.encode(&bytes);
+        spans
+            .map(|span| {
+                assert!(span.events.is_empty(), "events stay in the log: {span:?}");
+                Span {
+                    name: span.name,
+                    trace: hex(span.trace_id),
+                    id: hex(span.span_id),
+                    parent: hex(span.parent_span_id),
+                    kind: span.kind,
+                    attributes: attributes(span.attributes).collect(),
+                    status: span.status.map_or(0, |status| status.code),
+                }
+            })
+            .collect()
+    }
+
+    /// The one span of this name.
+    pub fn one(&self, name: &str) -> Span {
+        let mut found = self.spans().into_iter().filter(|span| span.name == name);
+        let (first, second) = (found.next(), found.next());
+        assert!(second.is_none(), "{name} is there twice: {first:?} {second:?}");
+        first.unwrap_or_else(|| panic!("no span {name}: {:?}", self.spans()))
+    }
+
+    fn requests(&self) -> Vec<ExportTraceServiceRequest> {
+        let seen = self.0.seen();
+        let read = seen.into_iter().map(|seen| ExportTraceServiceRequest::decode(&*seen.body).expect("protobuf"));
+        read.collect()
+    }
+}
+
+fn attributes(list: Vec<KeyValue>) -> impl Iterator<Item = (String, String)> {
+    list.into_iter().map(|pair| {
+        let text = match pair.value.and_then(|value| value.value) {
+            Some(Value::StringValue(text)) => text,
+            Some(Value::IntValue(number)) => number.to_string(),
+            other => panic!("{}: {other:?}", pair.key),
+        };
+        (pair.key, text)
+    })
+}
