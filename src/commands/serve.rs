@@ -9,6 +9,7 @@ use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 use super::process::raise_most_files;
 use super::reload::{InForce, Reloader};
@@ -109,7 +110,10 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
     let callers = Ending::new(face.server.shutdown_grace.0);
     let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
     let serving = http::serve(public, http::router_under(&face, &terms), keeping, callers.clone());
-    let ((), lost) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
+    let ((), closed) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
+    // Whatever was taken has begun by now. What goes on without its caller has the rest of the grace.
+    gateway.drain(face.server.shutdown_grace.0.saturating_sub(closed.elapsed())).await;
+    let lost = gateway.is_lost();
     if let Err(error) = reloading.await {
         tracing::error!(panicked = error.is_panic(), "the configuration was not read again any more");
     }
@@ -128,8 +132,8 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
     Ok(())
 }
 
-/// Waits for the end and leads to it; whether this instance was taken for dead.
-async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &ServerSettings) -> bool {
+/// Waits for the end and leads to it; when nothing more was taken.
+async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &ServerSettings) -> Instant {
     let asked = tokio::select! {
         asked = stop.asked() => Some(asked),
         // What was this process's is another's now; nothing it still wants to write is taken.
@@ -139,7 +143,6 @@ async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &Serve
         tracing::info!(delay = %server.shutdown_delay, "leaving: not ready any more, requests are still taken");
         gateway.leave();
         callers.leave();
-        // Being lost ends the waiting only: what then has to be told is told below.
         tokio::select! {
             () = tokio::time::sleep(server.shutdown_delay.0) => {}
             () = gateway.lost() => {}
@@ -148,8 +151,8 @@ async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &Serve
     let grace = server.shutdown_grace;
     tracing::info!(%grace, "stopping: no new requests, waiting for those under way");
     callers.close();
-    gateway.drain(grace.0).await;
-    gateway.is_lost()
+    gateway.rest();
+    Instant::now()
 }
 
 async fn until_closed(callers: Ending, work: impl Future<Output = ()>) {

@@ -95,7 +95,8 @@ struct Inner {
     loose: Mutex<Vec<Vec<Change>>>,
     tasks: TaskTracker,
     leaving: AtomicBool,
-    draining: CancellationToken,
+    resting: CancellationToken,
+    draining: AtomicBool,
 }
 
 impl Gateway {
@@ -126,7 +127,8 @@ impl Gateway {
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
-            draining: CancellationToken::new(),
+            resting: CancellationToken::new(),
+            draining: AtomicBool::new(false),
         }));
         gateway.recover().await?;
         gateway.run_in_background();
@@ -167,10 +169,18 @@ impl Gateway {
         self.0.leaving.store(true, Ordering::SeqCst);
     }
 
+    /// From now on operations and the settling of open writes end with the calls they have begun. Writes are taken still, since
+    /// their requests may have come before.
+    pub fn rest(&self) {
+        self.leave();
+        self.0.resting.cancel();
+    }
+
     /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
     /// store as an intent without an answer.
     pub async fn drain(&self, grace: Duration) {
-        self.0.draining.cancel();
+        self.rest();
+        self.0.draining.store(true, Ordering::SeqCst);
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!(
@@ -190,8 +200,12 @@ impl Gateway {
         self.0.lease.give_back(self.0.store.as_ref()).await;
     }
 
+    fn is_resting(&self) -> bool {
+        self.0.resting.is_cancelled()
+    }
+
     fn refuse_when_draining(&self) -> Result<(), Fault> {
-        if self.0.draining.is_cancelled() { Err(draining()) } else { Ok(()) }
+        if self.0.draining.load(Ordering::SeqCst) { Err(draining()) } else { Ok(()) }
     }
 
     /// Begins the work in a task of its own, once under the caller's key. `what` names it in traces.

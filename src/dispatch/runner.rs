@@ -102,7 +102,7 @@ impl Gateway {
 
     async fn round(&self) {
         self.keep_what_was_loose().await;
-        if self.refuse_when_draining().is_err() || !self.0.lease.holds() {
+        if self.is_resting() || !self.0.lease.holds() {
             return;
         }
         let looked = async {
@@ -191,7 +191,7 @@ impl Gateway {
     /// Settles what is due at a connection, as many at once as an operation's calls may be.
     async fn settle_due(&self, name: &str) {
         loop {
-            if self.refuse_when_draining().is_err() || !self.0.lease.holds() {
+            if self.is_resting() || !self.0.lease.holds() {
                 return;
             }
             let due = match self.0.store.due_intents(name, self.0.environment.now(), AT_ONCE).await {
@@ -234,7 +234,9 @@ impl Gateway {
         let connection = connection.as_ref();
         // Counted among the work under way, so that the process does not end in the middle of it.
         let _under_way = self.0.tasks.token();
-        self.refuse_when_draining()?;
+        if self.is_resting() {
+            return Ok(false);
+        }
         let record = intent.write.record();
         let exchange = self.background_exchange(format!("settle-{record}"), None);
         let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };

@@ -152,11 +152,12 @@ fn metrics_page(text: String) -> Response {
 /// The description in both versions, written once.
 fn descriptions(public_url: Option<&str>) -> Router<App> {
     let document = openapi::document(public_url);
-    let newer = openapi::printed(&document).unwrap_or_default();
+    // Shared bytes: a handler is copied for each request, with all it holds.
+    let newer = Bytes::from(openapi::printed(&document).unwrap_or_default());
     let older = serde_json::to_value(&document).map(|document| openapi_3_0::converted(&document).to_string());
     let older = Bytes::from(older.unwrap_or_default());
     Router::new()
-        .route("/openapi.json", get(async move || description(Bytes::from(newer))))
+        .route("/openapi.json", get(async move || description(newer)))
         .route("/openapi-3.0.json", get(async move || description(older)))
 }
 

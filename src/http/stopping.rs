@@ -8,6 +8,8 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::problem::{Code, Fault};
+
 /// The end of a listener, said from outside.
 #[derive(Clone)]
 pub struct Ending {
@@ -68,6 +70,18 @@ impl Stopping {
     /// From now on whoever waits for a vendor is answered that the work goes on.
     pub(super) fn hurry(&self) {
         self.hurried.cancel();
+    }
+
+    /// Refuses a write that came after the listener was closed. One that came before is served: its caller could not know.
+    ///
+    /// # Errors
+    /// `draining`.
+    pub(super) fn refuse_late(&self) -> Result<(), Fault> {
+        if self.begun.is_cancelled() {
+            let wait = Some(Duration::from_secs(1));
+            return Err(Fault::new(Code::Draining, "This instance is shutting down.").after(wait));
+        }
+        Ok(())
     }
 
     /// Ends when the listener takes no more requests.

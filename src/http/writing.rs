@@ -40,11 +40,13 @@ impl<B: WriteBody> FromRequest<App> for Writing<B> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refused> {
         let (mut parts, body) = request.into_parts();
+        let stopping = Stopping::of(&parts);
+        stopping.refuse_late()?;
         let Asking(mut caller) = Asking::from_request_parts(&mut parts, app).await?;
         let keyed = Keyed::of(&parts.headers, &parts.method, parts.uri.path())?;
         let preferences = Preferences::of(&parts.headers);
         let longest = app.terms.now().server.request_timeout.0;
-        let patience = Patience::new(preferences.patience(longest), Stopping::of(&parts));
+        let patience = Patience::new(preferences.patience(longest), stopping);
         let query = parts.uri.query().map(str::to_owned);
         let (body, form, hash) = B::read(Request::from_parts(parts, body), app, &caller).await?;
         caller.key = keyed.map(|keyed| keyed.saying(content(query.as_deref(), form, &hash)));

@@ -343,7 +343,8 @@ impl Client {
         );
         let label = result.as_ref().map_or(ended, |answer| class(answer.status));
         meter::vendor_attempt(&name.connection, way.request.operation, label, took);
-        self.note(way, &headers, &result, started, (way.waited + began.duration_since(asked), took));
+        let times = (started, way.waited + began.duration_since(asked), took);
+        self.note(way, &headers, &result, times);
         if let Ok(answer) = &result {
             way.flow.see_clock(&answer.headers, environment.now());
             if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -399,14 +400,14 @@ impl Client {
         }
     }
 
-    /// Keeps what may be shown of an attempt that was sent with these headers.
+    /// Keeps what may be shown of an attempt that was sent with these headers; when it began, how long it waited before and
+    /// took then.
     fn note(
         &self,
         way: &Way<'_>,
         headers: &HeaderMap,
         result: &Result<Answer, Broken>,
-        started: Timestamp,
-        (waited, took): (Duration, Duration),
+        (started, waited, took): (Timestamp, Duration, Duration),
     ) {
         let Inner { secrets, .. } = &*self.inner;
         let mut call = self.noted(way, headers, started);

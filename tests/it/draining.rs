@@ -133,6 +133,33 @@ async fn what_is_under_way_is_answered_and_what_comes_later_is_refused() {
 }
 
 #[tokio::test]
+async fn a_write_that_had_begun_to_come_is_taken_though_its_end_comes_late() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let mut gateway = started(port, &[]).await;
+    let body = person("e1").to_string();
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let head = format!(
+        "POST /candidates HTTP/1.1\r\nHost: a\r\nX-Api-Key: {}\r\nContent-Type: application/json\r\n\
+         Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        key("lms"),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n", "the gateway reads it");
+    gateway.terminate().await;
+    shut(&gateway).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
+    assert_eq!(changes(port, "employees", "created").await, ["e1"]);
+}
+
+#[tokio::test]
 async fn whoever_only_waits_is_let_go_and_an_operation_rests() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();

@@ -138,8 +138,8 @@ impl Work {
 
     /// Waits, but not for longer than the process stays.
     async fn pause(&self, wait: Duration) {
-        let draining = self.gateway.0.draining.clone();
-        let _ = draining.run_until_cancelled(tokio::time::sleep(wait.min(LONGEST_WAIT))).await;
+        let resting = self.gateway.0.resting.clone();
+        let _ = resting.run_until_cancelled(tokio::time::sleep(wait.min(LONGEST_WAIT))).await;
     }
 
     /// Nothing came of the rows, and this process goes: they wait again, for whoever goes on with the operation.

@@ -115,7 +115,7 @@ async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault
 impl Work {
     /// Whether the process has to let go of the operation; another goes on with it.
     pub(super) fn rests(&self) -> bool {
-        self.gateway.refuse_when_draining().is_err() || !self.gateway.0.lease.holds()
+        self.gateway.is_resting() || !self.gateway.0.lease.holds()
     }
 
     /// Whether a row that met this fault waits on: an earlier write about the same is settled soon, and the row is in order.

@@ -22,6 +22,7 @@ use crate::http::prefer::Preferences;
 use crate::http::problem::Refused;
 use crate::http::request::{Asking, Query};
 use crate::http::state::{App, place};
+use crate::http::stopping::Stopping;
 use crate::meter::Shed;
 
 /// Media types and the forms they stand for.
@@ -48,6 +49,7 @@ impl FromRequest<App> for Bulk {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refused> {
         let (mut parts, body) = request.into_parts();
+        Stopping::of(&parts).refuse_late()?;
         let Asking(caller) = Asking::from_request_parts(&mut parts, app).await?;
         let keyed = Keyed::of(&parts.headers, &parts.method, parts.uri.path())?;
         let form = match media_type(&parts.headers, &TYPES)? {
