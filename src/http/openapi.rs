@@ -265,6 +265,7 @@ fn add_examples(operation: &mut Operation, components: &Components) {
 fn example_in(schema: &RefOr<Schema>) -> Option<Value> {
     match schema {
         RefOr::T(Schema::Object(object)) => object.examples.first().cloned(),
+        RefOr::T(Schema::AllOf(parts)) => parts.examples.first().cloned(),
         _ => None,
     }
 }

@@ -175,6 +175,8 @@ fn nginx_has_the_path_the_limits_and_the_times_of_the_gateway_behind_it() {
     let limits = ["body_limit", "bulk_body_limit"].map(|key| one(&format!("(?m)^{key} = \"([0-9]+)MiB\""), &default));
     assert_eq!(sizes, limits);
     let longest = number(r#"(?m)^request_timeout = "([0-9]+)s""#, &default);
+    let kept = number(r#"(?m)^keep_alive = "([0-9]+)s""#, &default);
+    assert!(number(r"(?m)^ +keepalive_timeout ([0-9]+)s;", &nginx) < kept, "nginx has to be the one that closes");
     assert!(number("proxy_read_timeout ([0-9]+)s;", &nginx) > longest);
     assert!(!nginx.lines().any(|line| line.contains("proxy_next_upstream") && line.contains("non_idempotent")));
 }
