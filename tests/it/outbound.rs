@@ -216,7 +216,9 @@ async fn a_single_request_goes_before_the_rows_that_wait() {
         assert_eq!(answer.status, 201, "{answer:?}");
     }
     completed(&gateway, &operation).await;
-    assert_eq!(vendor.who()[..3], ["row0", "single0", "single1"].map(str::to_owned), "{:?}", vendor.who());
+    let who = vendor.who();
+    // The two were posted at the same moment: either may have come first.
+    assert!(who[0] == "row0" && who[1..3].iter().all(|name| name.starts_with("single")), "{who:?}");
 }
 
 #[tokio::test]

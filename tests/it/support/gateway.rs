@@ -76,6 +76,11 @@ impl Request {
         Self(self.0.header("content-type", content_type).body(body))
     }
 
+    /// Waits for so long instead of the usual time.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self(self.0.timeout(patience))
+    }
+
     pub async fn send(self) -> Answer {
         self.try_send().await.expect("the gateway answers")
     }
