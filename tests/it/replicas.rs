@@ -5,6 +5,7 @@ use std::time::Duration;
 use examgate::sandbox::Sandbox;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::support::gateway::{Answer, Gateway, faults, sandbox, sandbox_connections, startexam};
 use crate::support::postgres::Server;
@@ -152,4 +153,38 @@ async fn a_database_that_crashes_during_a_bulk_loses_nothing() {
     created.dedup();
     assert_eq!(created.len(), 600);
     assert_eq!(changes(port, "employees", "created").await.len(), 600, "nobody twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_could_not_be_sent_for_want_of_the_store_wait_until_it_is_back() {
+    let url = Server::shared().schema().await;
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let gateway = Gateway::replica(&url, &startexam(&format!("http://{port}"), "batch_size = 1")).await;
+    // The rows that are claimed wait for the vendor's pause; when that is over, the instance may not send any more.
+    let pause = json!({ "name": "rate_limited", "times": 1, "retryAfter": 9 });
+    faults(port, json!({ "faults": [pause] })).await;
+    let request = gateway.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = request.json(&people(12)).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    let calls = format!("/exchanges?operation={}", accepted.text("/id"));
+    let one = |wanted: fn(&Value) -> bool| {
+        move |answer: &Answer| {
+            let items = answer.body["items"].as_array().into_iter().flatten();
+            items.filter_map(|item| item["calls"].as_array()).flatten().any(wanted)
+        }
+    };
+    until(&gateway, &calls, one(|call| call["status"] == 429)).await;
+    // Nobody can beat while this is held.
+    let mut connection = PgConnection::connect(&url).await.expect("the server answers");
+    sqlx::raw_sql("BEGIN; LOCK TABLE instances IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut connection)
+        .await
+        .expect("a lock");
+    until(&gateway, &calls, one(|call| call["ended"] == "store_unavailable")).await;
+    sqlx::raw_sql("COMMIT").execute(&mut connection).await.expect("the lock is given back");
+    let operation = format!("/operations/{}", accepted.text("/id"));
+    let ended = until_state(&gateway, &operation, "completed").await;
+    assert_eq!(ended.body["progress"]["applied"], 12, "{ended:?}");
+    assert_eq!(changes(port, "employees", "created").await.len(), 12, "nobody twice");
 }

@@ -115,17 +115,17 @@ impl Work {
                 }
             }
             let split = !moment && rows.len() > 1 && answers.iter().all(refused_whole);
-            if (again || split) && self.another_attempt(connection, &mut rows).await.is_ok() {
-                if split {
-                    let second = rows.split_off(rows.len() / 2);
-                    parts.extend([(second, tried), (rows, tried)]);
-                } else {
-                    parts.push((rows, tried + 1));
-                }
-                continue;
+            // The other parts go on whatever becomes of this one: their intents say that they are being sent.
+            if !again && !split {
+                end = end.and(self.conclude_all(connection, rows, answers).await);
+            } else if self.another_attempt(connection, &mut rows).await.is_err() {
+                end = end.and(self.put_back(connection, rows, answers).await);
+            } else if split {
+                let second = rows.split_off(rows.len() / 2);
+                parts.extend([(second, tried), (rows, tried)]);
+            } else {
+                parts.push((rows, tried + 1));
             }
-            // The other parts go on whatever became of this one: their intents say that they are being sent.
-            end = end.and(self.conclude_all(connection, rows, answers).await);
         }
         end
     }
@@ -142,7 +142,8 @@ impl Work {
         let _ = resting.run_until_cancelled(tokio::time::sleep(wait.min(LONGEST_WAIT))).await;
     }
 
-    /// Nothing came of the rows, and this process goes: they wait again, for whoever goes on with the operation.
+    /// Nothing came of the rows, and this process goes or has lost its store: they wait again, for whoever goes on with the
+    /// operation.
     async fn put_back<R: Record>(
         &self,
         connection: &Connection,
@@ -162,9 +163,8 @@ impl Work {
         kept
     }
 
-    /// Journals one more attempt of rows that are about to be sent again. Where that cannot be kept, they are not: nothing
-    /// came of the last attempt, and that is their end; so it does not count among the attempts either, by which the
-    /// background's pauses grow.
+    /// Journals one more attempt of rows that are about to be sent again. Where that cannot be kept, they are not. Nothing came
+    /// of the last attempt, so it does not count among the attempts either, by which the background's pauses grow.
     async fn another_attempt<R>(&self, connection: &Connection, rows: &mut [Ready<R>]) -> Result<(), StoreError> {
         for row in rows.iter_mut() {
             self.begun(connection, &mut row.intent);
@@ -237,7 +237,12 @@ fn refused_whole(answer: &Row<Done>) -> bool {
 fn of_the_moment(fault: &Fault) -> bool {
     let moment = matches!(
         fault.code,
-        Code::ConnectionSaturated | Code::VendorCircuitOpen | Code::VendorRateLimited | Code::VendorUnreachable
+        Code::ConnectionSaturated
+            | Code::VendorCircuitOpen
+            | Code::VendorRateLimited
+            | Code::VendorUnreachable
+            // This instance had lost touch with the store it shares, so it sent nothing.
+            | Code::StoreUnavailable
     );
     moment && fault.outcome == Outcome::NotApplied
 }
