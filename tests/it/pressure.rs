@@ -107,6 +107,11 @@ fn asked_for() -> Option<u64> {
     std::env::var("EXAMGATE_PRESSURE_SECONDS").ok()?.parse().ok()
 }
 
+/// How many callers the other vendor has; each asks again 100 ms after its answer.
+fn others() -> usize {
+    std::env::var("EXAMGATE_PRESSURE_CALLERS").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
+}
+
 /// How the other vendor fails.
 #[derive(Clone, Copy, Debug)]
 enum Failing {
@@ -141,7 +146,7 @@ async fn a_healthy_vendor_answers_everybody_while_another_one_fails() {
         for _ in 0..rounds {
             // Nobody else; as many callers of another vendor that is well; as many of one that is broken. The second tells
             // what the callers cost, the third what the failing adds.
-            for (arm, gateway, callers) in [(0, &broken, 0), (1, &well, 64), (2, &broken, 64)] {
+            for (arm, gateway, callers) in [(0, &broken, 0), (1, &well, others()), (2, &broken, others())] {
                 let (healthy_side, other_side) =
                     (Load::on(gateway, "startexam-main"), Load::on(gateway, "examtesting-main"));
                 let stop = Arc::new(AtomicBool::new(false));
