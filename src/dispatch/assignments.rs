@@ -10,7 +10,7 @@ use super::candidates::nothing_to_settle;
 use super::configured::Configured;
 use super::connections::Connection;
 use super::journal::{already_there, assignment_path, bound};
-use super::settling::by_hand;
+use super::settling::{by_hand, when_to_ask_again};
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
@@ -302,7 +302,7 @@ impl Gateway {
                 // The booking itself was not sent, whatever is known of the candidate.
                 settled.map_err(|fault| {
                     let detail = format!("The candidate's own write is not settled: {}", fault.detail);
-                    let unsettled = Fault::new(Code::SubjectUnsettled, detail).after(fault.retry_after);
+                    let unsettled = Fault::new(Code::SubjectUnsettled, detail).after(when_to_ask_again(&fault));
                     connection.own(unsettled.at(super::journal::candidate_path(&id)))
                 })?
             }

@@ -20,8 +20,10 @@ use crate::domain::vendor::{Applied, Attempt, Booked, Call, Registered, Registra
 use crate::secret::Secret;
 use crate::store::{Change, Subject};
 
-/// The background's first and longest pause between two attempts at the same write.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(10));
+/// The background's first pause between two attempts at the same write.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// Its longest.
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// What could not be settled for this long is left to a person.
 const GIVEN_UP: SignedDuration = SignedDuration::from_hours(24);
 
@@ -333,8 +335,8 @@ pub(super) fn note_end(intent: &mut Intent, connection: &Connection, fault: &Fau
 pub(super) fn rest(intent: &mut Intent, repeat: Repeat, settle_from: Timestamp, now: Timestamp) {
     intent.under_way = false;
     intent.settle_from = settle_from;
-    let doubled = PAUSES.0.saturating_mul(1_u32.checked_shl(intent.attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    let pause = SignedDuration::try_from(doubled.min(PAUSES.1)).unwrap_or(SignedDuration::ZERO);
+    let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(intent.attempts.saturating_sub(1)).unwrap_or(u32::MAX));
+    let pause = SignedDuration::try_from(doubled.min(LONGEST_PAUSE)).unwrap_or(SignedDuration::ZERO);
     let over = now.duration_since(intent.opened) > GIVEN_UP;
     let due = settle_from.max(now.saturating_add(pause).unwrap_or(now));
     intent.due = if over || repeat == Repeat::Never { None } else { Some(due) };

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::connections::{Connection, wait_until};
-use super::journal::{Done, assignment_path, candidate_path, own_password};
+use super::journal::{Done, FIRST_PAUSE, assignment_path, candidate_path, own_password};
 use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
@@ -149,8 +149,14 @@ pub(super) fn not_before_it_is_settled(connection: &Connection, fault: Fault) ->
         return fault;
     }
     let detail = format!("An earlier write about this is not settled: {}", fault.detail);
-    let unsettled = Fault::new(Code::SubjectUnsettled, detail).after(fault.retry_after);
+    let unsettled = Fault::new(Code::SubjectUnsettled, detail).after(when_to_ask_again(&fault));
     connection.own(Fault { resource: fault.resource, ..unsettled })
+}
+
+/// When it is worth asking again after this end of settling: a try that ended as unknown as before is followed by another in
+/// the background. `None` where only a person can settle it.
+pub(super) fn when_to_ask_again(fault: &Fault) -> Option<Duration> {
+    fault.retry_after.or_else(|| (fault.outcome == Outcome::Unknown).then_some(FIRST_PAUSE))
 }
 
 /// The row an operator's word stands for.
