@@ -117,7 +117,7 @@ fn keep_what_a_start_sets_up(in_force: &InForce, server: &mut ServerSettings, au
     keep("server.shutdown_delay", &now.shutdown_delay, &mut server.shutdown_delay, &mut kept);
     keep("server.shutdown_grace", &now.shutdown_grace, &mut server.shutdown_grace, &mut kept);
     // Whether everybody may be let in was judged by the address in the file, which need not be the one listened on.
-    if matches!(in_force.auth, Auth::None) != matches!(auth, Auth::None) {
+    if in_force.auth.mode() != auth.mode() {
         *auth = in_force.auth.clone();
         kept.push("auth.mode");
     }
@@ -133,7 +133,7 @@ fn keep<T: Clone + PartialEq>(key: &'static str, now: &T, then: &mut T, kept: &m
 
 /// Names of the clients that are new, gone, or have something else.
 fn clients_that_differ(before: &Auth, after: &Auth) -> Vec<String> {
-    let (Auth::Keys(before), Auth::Keys(after)) = (before, after) else { return Vec::new() };
+    let (Some(before), Some(after)) = (before.clients(), after.clients()) else { return Vec::new() };
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }

@@ -1,16 +1,23 @@
 //! Checks `[auth]` and its clients.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::Value;
 use url::Url;
 
 use super::fault::{Faults, Places};
-use super::{Auth, ClientSettings, RateLimit, ServerSettings, document, names, reader, suggest};
+use super::{
+    Auth, ClientSettings, KeySet, KeySource, RateLimit, ServerSettings, TokenSettings, document, names, reader, suggest,
+};
 use crate::dispatch::Allowed;
 use crate::domain::scope::Scope;
-use crate::secret::SecretRef;
+use crate::secret::{SecretRef, SecretSource};
+use crate::transport::is_loopback;
+
+/// Longest `auth.jwt.leeway`.
+const LONGEST_LEEWAY: Duration = Duration::from_mins(5);
 
 /// What the clients are checked against.
 pub(super) struct Surroundings<'a> {
@@ -28,10 +35,11 @@ pub(super) fn checked(
     faults: &mut Faults<'_>,
 ) -> Option<Auth> {
     let document::Auth { mode, clients, jwt } = document;
-    jwt_form(jwt, faults);
-    let clients = self::clients(clients, mode == "keys", surroundings, places, faults);
+    let token = token(jwt, mode == "jwt", faults);
+    let clients = self::clients(clients, &mode, surroundings, places, faults);
     match mode.as_str() {
         "keys" => clients.map(Auth::Keys),
+        "jwt" => Some(Auth::Jwt(clients?, token?)),
         "none" => {
             if let Some((server, false)) = surroundings.server
                 && !server.listen.ip().is_loopback()
@@ -45,43 +53,71 @@ pub(super) fn checked(
             }
             Some(Auth::None)
         }
-        "jwt" => {
-            faults.push(&["auth", "mode"], "\"jwt\" is not in this version yet; use \"keys\"");
-            None
-        }
         other => {
-            let hint = suggest::word(other, ["keys", "none"]);
-            faults.push(&["auth", "mode"], format!("expected \"keys\" or \"none\"{hint}"));
+            let hint = suggest::word(other, ["keys", "jwt", "none"]);
+            faults.push(&["auth", "mode"], format!("expected \"keys\", \"jwt\" or \"none\"{hint}"));
             None
         }
     }
 }
 
-fn jwt_form(document: document::Jwt, faults: &mut Faults<'_>) {
-    // Used by a later version; only the form is looked at.
-    let document::Jwt { issuer, audience, jwks, client_claim } = document;
-    for (key, text) in [("issuer", issuer), ("audience", audience), ("client_claim", client_claim.clone())] {
+/// Whose tokens are taken; the form is looked at in every mode, what must be there only where it is `used`.
+fn token(document: document::Jwt, used: bool, faults: &mut Faults<'_>) -> Option<TokenSettings> {
+    let document::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
+    let mut fine = true;
+    let mut fault = |key: &str, detail: &str| {
+        fine = false;
+        faults.push(&["auth", "jwt", key], detail);
+    };
+    for (key, text) in [("issuer", &issuer), ("audience", &audience), ("client_claim", &client_claim)] {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            faults.push(&["auth", "jwt", key], "must not contain white space or control characters");
+            fault(key, "must not contain white space or control characters");
+        } else if text.is_empty() && (used || key == "client_claim") {
+            fault(key, "must not be empty");
         }
     }
-    let https = Url::parse(&jwks).is_ok_and(|url| url.scheme() == "https");
-    if !jwks.is_empty() && !https && !matches!(SecretRef::parse(&jwks), Ok(SecretRef::File(_))) {
-        faults.push(&["auth", "jwt", "jwks"], "expected \"file:PATH\" or an https address");
+    if leeway.0 > LONGEST_LEEWAY {
+        fault("leeway", "must be at most 5m: a token that has expired would go on being taken");
     }
-    if client_claim.is_empty() {
-        faults.push(&["auth", "jwt", "client_claim"], "must not be empty");
+    let keys = match Url::parse(&jwks) {
+        Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {
+            if url.username().is_empty() && url.password().is_none() {
+                Some(KeySource::Published(url))
+            } else {
+                fault("jwks", "must not contain a user or a password");
+                None
+            }
+        }
+        _ => match SecretRef::parse(&jwks) {
+            Ok(SecretRef::File(path)) => Some(KeySource::File(path, KeySet::default())),
+            _ if jwks.is_empty() && !used => None,
+            _ => {
+                fault("jwks", "expected \"file:PATH\" or an https address");
+                None
+            }
+        },
+    };
+    (fine && used).then_some(())?;
+    Some(TokenSettings { issuer, audience, keys: keys?, client_claim, leeway })
+}
+
+/// Reads an issuer's keys where they are in a file.
+pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, faults: &mut Faults<'_>) {
+    let KeySource::File(path, keys) = &mut token.keys else { return };
+    match secrets.file(path).and_then(|text| KeySet::parse(text.expose().as_bytes())) {
+        Ok(read) => *keys = read,
+        Err(detail) => faults.push(&["auth", "jwt", "jwks"], detail),
     }
 }
 
 fn clients(
     tables: BTreeMap<String, Value>,
-    by_key: bool,
+    mode: &str,
     surroundings: &Surroundings<'_>,
     places: &Places,
     faults: &mut Faults<'_>,
 ) -> Option<BTreeMap<String, ClientSettings>> {
-    if tables.is_empty() && by_key {
+    if tables.is_empty() && mode != "none" {
         faults.push(&["auth", "clients"], "no client is configured, so nobody could ask anything");
         return None;
     }
@@ -95,7 +131,7 @@ fn clients(
             fine = false;
             continue;
         };
-        match client(&name, document, by_key, surroundings, &mut holders, faults) {
+        match client(&name, document, mode == "keys", surroundings, &mut holders, faults) {
             Some(client) => {
                 clients.insert(name, client);
             }

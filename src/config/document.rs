@@ -38,6 +38,7 @@ pub(super) struct Jwt {
     pub(super) audience: String,
     pub(super) jwks: String,
     pub(super) client_claim: String,
+    pub(super) leeway: Span,
 }
 
 #[derive(Deserialize)]

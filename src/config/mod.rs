@@ -20,6 +20,7 @@ mod catalogue;
 mod connections;
 mod document;
 mod fault;
+mod key_set;
 mod layers;
 mod names;
 mod overrides;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use connections::ConnectionConfig;
 pub use fault::{ConfigFault, Place};
+pub use key_set::{KeySet, VerifyingKey};
 pub use layers::{DEFAULTS, Sources};
 pub use overrides::PREFIX;
 pub use store::{KeyFiles, StoreLikeness, StoreParts, StorePlace};
@@ -120,8 +122,55 @@ pub struct ServerSettings {
 pub enum Auth {
     /// By API key.
     Keys(BTreeMap<String, ClientSettings>),
+    /// By a token of an identity provider, which names one of these clients.
+    Jwt(BTreeMap<String, ClientSettings>, TokenSettings),
     /// Not at all: one tenant with all scopes.
     None,
+}
+
+impl Auth {
+    /// The clients by name; none where everybody may ask.
+    #[must_use]
+    pub fn clients(&self) -> Option<&BTreeMap<String, ClientSettings>> {
+        match self {
+            Self::Keys(clients) | Self::Jwt(clients, _) => Some(clients),
+            Self::None => None,
+        }
+    }
+
+    /// The word of `auth.mode`.
+    #[must_use]
+    pub const fn mode(&self) -> &'static str {
+        match self {
+            Self::Keys(_) => "keys",
+            Self::Jwt(..) => "jwt",
+            Self::None => "none",
+        }
+    }
+}
+
+/// `[auth.jwt]`: whose tokens are taken (RFC 7519).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// What `iss` has to be.
+    pub issuer: String,
+    /// What `aud` has to be or contain.
+    pub audience: String,
+    /// Where the keys are that tokens are signed with.
+    pub keys: KeySource,
+    /// The claim that names the client.
+    pub client_claim: String,
+    /// How far the issuer's clock may be from this machine's.
+    pub leeway: Span,
+}
+
+/// Where an issuer's keys are (RFC 7517).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// In a file, read at the start and with every reload.
+    File(String, KeySet),
+    /// Published by the issuer, and asked for again from time to time.
+    Published(Url),
 }
 
 /// `[auth.clients.<name>]`: one client.
@@ -215,7 +264,10 @@ pub fn reread(sources: &Sources, machine: &Machine<'_>) -> Result<Reread, Vec<Co
 fn planned(sources: &Sources, machine: &Machine<'_>) -> Result<(Config, Parts, store::Plan), Vec<ConfigFault>> {
     let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
     let mut faults = fault::Faults::new(&layers.places);
-    let draft = Draft::read(&layers, &mut faults);
+    let mut draft = Draft::read(&layers, &mut faults);
+    if let Some(Auth::Jwt(_, token)) = &mut draft.auth {
+        self::auth::read_keys(token, machine.secrets, &mut faults);
+    }
     let parts = connected(&draft.connections, &draft.catalogue, (machine.secrets, machine.environment), &mut faults);
     let plan =
         draft.store.as_ref().and_then(|settings| store::plan(settings, machine.secrets, machine.files, &mut faults));

@@ -80,7 +80,7 @@ impl Gateway {
     pub fn exchange(&self, caller: &Caller, id: &ExchangeId) -> Result<ExchangeView, Fault> {
         let kept = self.0.exchanges.kept();
         let found = kept.iter().rev().find(|exchange| exchange.id() == id && exchange.belongs_to(&caller.tenant));
-        found.map(Exchange::view).ok_or_else(|| {
+        found.map(Exchange::view).filter(|view| may_see(caller, view)).ok_or_else(|| {
             let detail = format!("There is no such exchange. Each instance keeps its last {KEPT}, until it ends.");
             Fault::new(Code::NotFound, detail)
         })
@@ -93,10 +93,16 @@ impl Gateway {
         let mut found: Vec<Exchange> = self.0.exchanges.kept().iter().filter(mine).cloned().collect();
         // Their ids are in order of time; the ring is in order of recognition, which is nearly the same.
         found.sort_unstable_by(|a, b| b.id().cmp(a.id()));
-        let mut views = found.into_iter().map(|exchange| exchange.view()).filter(|view| filter.admits(view));
+        let views = found.into_iter().map(|exchange| exchange.view());
+        let mut views = views.filter(|view| may_see(caller, view) && filter.admits(view));
         let part = views.by_ref().take(limit).collect();
         (part, views.next().is_some())
     }
+}
+
+/// Whether a caller may use every connection that was called: it sees no more here than in the records themselves.
+fn may_see(caller: &Caller, view: &ExchangeView) -> bool {
+    view.calls.iter().all(|call| caller.connections.contains(&call.connection))
 }
 
 /// The trace that what a request began goes on with: the gateway's own, else its caller's.

@@ -12,7 +12,8 @@ use crate::domain::ids::{ExchangeId, OperationId};
 
 /// List exchanges
 ///
-/// The last requests of the client's tenant with the vendor calls each led to, redacted. Each instance keeps its own, in
+/// The last requests of the client's tenant with the vendor calls each led to, redacted; those with calls at connections the
+/// client may not use are left out. Each instance keeps its own, in
 /// memory; what has to last is in the records, the operations and the logs.
 #[utoipa::path(
     get, path = "/exchanges", operation_id = "listExchanges", tag = "Exchanges",

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 
 use super::accept;
+use super::auth::{Known, Spent};
 use super::edge::{AskedBy, Context};
 use super::openapi_parts;
 use super::problem::Refused;
@@ -25,6 +26,7 @@ pub(super) fn guarded(
     for operation in paths.paths.values_mut().flat_map(openapi_parts::of_item_mut) {
         openapi_parts::protect(operation, scope);
         openapi_parts::add_problems(operation, problems);
+        openapi_parts::add_rate_headers(operation);
         route.reads_query |= openapi_parts::reads_query(operation);
         route.tells_events |= openapi_parts::answers(operation, accept::EVENTS);
     }
@@ -71,13 +73,15 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
         return Refused::new(Code::Internal, "The request came past the edge.").into_response();
     };
     let terms = app.terms.now();
-    let client = match terms.clients.recognise(request.headers()) {
-        Ok(client) => client,
+    let known = match terms.clients.recognise(request.headers()).await {
+        Ok(known) => known,
         Err(fault) => return Refused::from(fault).into_response(),
     };
+    let (client, spent) = (known.client, known.client.count());
     // From here on somebody may look at it: whoever has not said who they are leaves no trace that could crowd others out.
     app.gateway.keep_exchange(&context.exchange, asked(&request, client));
-    let admitted = admitted(&app, &request, client, (route, terms.clients.alone()));
+    let admitted = spent.as_ref().map_or(Ok(()), Spent::admitted);
+    let admitted = admitted.and_then(|()| admitted_to(&app, &request, &known, (route, terms.clients.alone())));
     let mut response = match admitted {
         Err(fault) => Refused::from(fault).into_response(),
         Ok(_place) => {
@@ -85,6 +89,9 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
             next.run(request).await
         }
     };
+    if let Some(spent) = spent {
+        spent.tell(response.headers_mut());
+    }
     response.extensions_mut().insert(AskedBy(client.name.clone()));
     response
 }
@@ -95,14 +102,8 @@ fn asked(request: &Request, client: &super::auth::Client) -> About {
     About { tenant: client.tenant.clone(), cause }
 }
 
-fn admitted(
-    app: &App,
-    request: &Request,
-    client: &super::auth::Client,
-    (route, alone): (Route, bool),
-) -> Result<Place, Fault> {
-    client.count()?;
-    client.allow(route.scope)?;
+fn admitted_to(app: &App, request: &Request, known: &Known<'_>, (route, alone): (Route, bool)) -> Result<Place, Fault> {
+    known.allow(route.scope)?;
     if route.tells_events && !accept::admits_events(request.headers()) {
         return Err(Fault::new(Code::NotAcceptable, "This resource answers events (text/event-stream) or JSON only."));
     }
@@ -117,5 +118,5 @@ fn admitted(
             return Err(Fault::of_fields(faults));
         }
     }
-    app.places.take(&client.name, alone)
+    app.places.take(&known.client.name, alone)
 }

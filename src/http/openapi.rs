@@ -86,7 +86,7 @@ fn operations(paths: Paths<'_>) -> impl Iterator<Item = &mut Operation> {
 fn describe_parts(components: &mut Components) {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An API key: `Authorization: Bearer <key>`."))
+        .description(Some("An API key or, where the operator has an identity provider, its token: `Authorization: Bearer <key or JWT>`."))
         .build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
     let key = ApiKeyValue::with_description("X-Api-Key", "An API key.");

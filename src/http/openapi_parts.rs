@@ -29,6 +29,7 @@ const ALWAYS: &[Code] = &[
     Code::ValidationFailed,
     Code::RateLimited,
     Code::Internal,
+    Code::IssuerUnavailable,
     Code::Overloaded,
 ];
 /// What every operation with a body can answer.
@@ -95,6 +96,21 @@ pub(super) fn protect(operation: &mut Operation, scope: Scope) {
         Some(text) => format!("{text}\n\n{sentence}"),
         None => sentence,
     });
+}
+
+/// Documents what every answer of a protected operation tells of the client's rate, where callers look for it: at successes
+/// and at the refusal.
+pub(super) fn add_rate_headers(operation: &mut Operation) {
+    let refusal = status(Code::RateLimited).as_str().to_owned();
+    for (status, answer) in &mut operation.responses.responses {
+        if let RefOr::T(answer) = answer
+            && (status.starts_with('2') || *status == refusal)
+        {
+            for (name, component) in [("RateLimit", "RateLimit"), ("RateLimit-Policy", "RateLimitPolicy")] {
+                answer.headers.insert(name.to_owned(), header(component));
+            }
+        }
+    }
 }
 
 /// Whether the operation has documented query parameters.
@@ -173,7 +189,7 @@ pub(super) fn header(name: &str) -> RefOr<Header> {
 }
 
 /// The headers answers can have.
-pub(super) fn headers() -> [(&'static str, Header); 6] {
+pub(super) fn headers() -> [(&'static str, Header); 8] {
     let text = |description: &str| {
         HeaderBuilder::new()
             .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
@@ -190,6 +206,17 @@ pub(super) fn headers() -> [(&'static str, Header); 6] {
         ),
         ("Location", text("Address of the resource.")),
         ("PreferenceApplied", text("The preferences that were honoured (RFC 7240).")),
+        (
+            "RateLimit",
+            text(
+                "What is left of the client's rate (draft-ietf-httpapi-ratelimit-headers): `r` requests at once; after `t` \
+                 seconds all of them again, or, where none is left, one. Absent where there is no limit.",
+            ),
+        ),
+        (
+            "RateLimitPolicy",
+            text("The client's rate: at most `q` requests at once, which are there again `w` seconds later."),
+        ),
         ("RequestId", text("The request's id: the caller's own if it is fit, else made by the gateway.")),
         ("RetryAfter", seconds),
         ("WWWAuthenticate", text("`Bearer`.")),

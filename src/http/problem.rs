@@ -60,6 +60,7 @@ pub fn status(code: Code) -> StatusCode {
         }
         Code::ConnectionSaturated
         | Code::Draining
+        | Code::IssuerUnavailable
         | Code::Overloaded
         | Code::StoreUnavailable
         | Code::VendorCircuitOpen
@@ -78,6 +79,7 @@ pub(super) fn always_says_when(code: Code) -> bool {
         Code::RateLimited
             | Code::Overloaded
             | Code::Draining
+            | Code::IssuerUnavailable
             | Code::ConnectionSaturated
             | Code::VendorCircuitOpen
             | Code::VendorRateLimited

@@ -96,6 +96,149 @@ async fn every_route_asks_for_credentials_and_its_scope() {
     );
 }
 
+/// What there is of the first tenant at its connection.
+struct Belongings {
+    candidate: String,
+    assignment: String,
+    operation: String,
+    exchange: String,
+}
+
+impl Belongings {
+    async fn made(gateway: &Gateway) -> Self {
+        let person = json!({ "connection": "startexam-main", "externalId": "a", "email": "ada@example.com" });
+        let candidate = gateway.post("/candidates", &person).await.text("/id").to_owned();
+        let order = json!({ "candidate": { "id": candidate }, "assessment": TEST });
+        let assignment = gateway.post("/assignments", &order).await.text("/id").to_owned();
+        let rows = json!({ "connection": "startexam-main", "items": [{ "externalId": "b" }] });
+        let operation = gateway.post("/candidates/bulk", &rows).await.text("/operation").to_owned();
+        let exchanges = gateway.get(&format!("/exchanges?operation={operation}")).await;
+        let exchange = exchanges.text("/items/0/id").to_owned();
+        let all = Self { candidate, assignment, operation, exchange };
+        assert!(all.ids().iter().all(|id| id.len() > 30), "{:?}", all.ids());
+        all
+    }
+
+    fn ids(&self) -> [&str; 4] {
+        [&self.candidate, &self.assignment, &self.operation, &self.exchange]
+    }
+
+    /// The object a documented path is about; `None` where it is about none of a tenant's.
+    fn object(&self, template: &str) -> Option<&str> {
+        let first = template.split('/').nth(1).unwrap_or_default();
+        template.contains("{id}").then_some(())?;
+        match first {
+            "candidates" => Some(&self.candidate),
+            "assignments" => Some(&self.assignment),
+            "operations" => Some(&self.operation),
+            "exchanges" => Some(&self.exchange),
+            "programs" => None,
+            other => panic!("the test does not know whose {other} are: say it here"),
+        }
+    }
+}
+
+/// A body the route takes, at this connection.
+fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
+    let body = match (method.as_str(), template) {
+        ("POST", "/candidates" | "/candidates/search") => json!({ "connection": connection, "externalId": "a" }),
+        ("POST", "/candidates/bulk") => json!({ "connection": connection, "items": [{ "externalId": "a" }] }),
+        ("PATCH", "/candidates/{id}") => json!({ "email": "eve@example.com" }),
+        ("POST", "/assignments") => {
+            json!({ "connection": connection, "candidate": { "externalId": "a" }, "assessment": TEST })
+        }
+        ("POST", "/assignments/bulk") => {
+            let item = json!({ "candidate": { "externalId": "a" }, "assessment": TEST });
+            json!({ "connection": connection, "items": [item] })
+        }
+        ("POST", "/programs/{id}/employees") => json!({ "connection": connection, "scope": "all", "register": ["a"] }),
+        ("POST", path) if path.ends_with("/settle") => json!({ "outcome": "not_applied" }),
+        ("POST", path) if path.ends_with("/cancel") || path.ends_with("/retry") || path.ends_with("/check") => {
+            return None;
+        }
+        ("POST" | "PATCH" | "PUT", path) => panic!("the test knows no body for {path}: say it here"),
+        _ => return None,
+    };
+    Some(body)
+}
+
+/// Every documented route × { another tenant's object, a connection that is not the client's }; credentials and scopes are
+/// walked through in `every_route_asks_for_credentials_and_its_scope`. A route this knows nothing of fails it.
+#[tokio::test]
+async fn every_route_keeps_tenants_and_connections_apart() {
+    let stub = agreeable().await;
+    let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
+    let clients = client("lms", "", "[\"*\"]")
+        + &client("stranger", "", "[\"*\"]")
+        + &client("narrow", "lms", "[\"startexam-two\"]");
+    let gateway = Gateway::start_with(&(startexam(&stub.url(), "") + &second), &clients).await;
+    let own = Belongings::made(&gateway).await;
+    let before = stub.seen().len();
+    let document = gateway.anonymous(Method::GET, "/openapi.json").send().await.body;
+    let mut seen = std::collections::BTreeSet::new();
+    for (template, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            if !operation["security"].is_array() {
+                continue;
+            }
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+            let what = format!("{method} {template}");
+            let ask = async |who: &str, connection: &str| {
+                let path = template
+                    .replace("{id}", own.object(template).unwrap_or("918ae938-8ea5-4298-b5ac-f8ffd873ceb6"))
+                    .replace("{name}", connection)
+                    .replace("{vendor}", "startexam");
+                let names_connection = operation["parameters"].as_array().into_iter().flatten();
+                let mut named = names_connection
+                    .filter(|parameter| parameter["in"] == "query" && parameter["name"] == "connection");
+                let query = if body(&method, template, connection).is_none() && named.next().is_some() {
+                    let identity = if template == "/candidates" { "&externalId=a" } else { "" };
+                    format!("?connection={connection}{identity}")
+                } else {
+                    String::new()
+                };
+                let request = gateway.request_as(&key(who), method.clone(), &format!("{path}{query}"));
+                match body(&method, template, connection) {
+                    Some(body) => request.json(&body).send().await,
+                    None => request.send().await,
+                }
+            };
+            let forbids = operation["responses"]["403"].to_string().contains("connection_forbidden");
+            // Who may not use the connection does not see what is there; the connection itself is known to exist.
+            let narrow = ask("narrow", "startexam-main").await;
+            let told = if own.object(template).is_some() {
+                "hidden"
+            } else if forbids {
+                "forbidden"
+            } else {
+                "open"
+            };
+            match told {
+                "hidden" => assert_eq!(narrow.problem(), (404, "not_found", "not_applied"), "{what}"),
+                "forbidden" => assert_eq!(narrow.problem(), (403, "connection_forbidden", "not_applied"), "{what}"),
+                _ => assert_eq!(narrow.status, 200, "{what}: {narrow:?}"),
+            }
+            seen.insert(told);
+            // Another tenant's objects do not exist, and nothing tells of them.
+            let harmless = matches!(method, Method::GET) || template.ends_with("/search");
+            if own.object(template).is_some() {
+                let stranger = ask("stranger", "startexam-main").await;
+                assert_eq!(stranger.problem(), (404, "not_found", "not_applied"), "{what}");
+            } else if harmless {
+                for (who, answer) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
+                    let text = answer.body.to_string();
+                    assert!(!own.ids().iter().any(|id| text.contains(id)), "{what} tells {who}: {text}");
+                    assert!(!text.contains("ada@example.com"), "{what} tells {who}: {text}");
+                }
+            }
+        }
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["forbidden", "hidden", "open"]);
+    assert_eq!(stub.seen().len(), before, "nothing was sent for any of it");
+    let candidate = gateway.get(&format!("/candidates/{}", own.candidate)).await;
+    assert_eq!((candidate.status, candidate.text("/email")), (200, "ada@example.com"));
+}
+
 #[tokio::test]
 async fn public_routes_need_no_credentials_and_do_not_mind_wrong_ones() {
     let stub = agreeable().await;

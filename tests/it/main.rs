@@ -27,6 +27,7 @@ mod http;
 mod idempotency;
 mod import;
 mod isolation;
+mod jwt;
 mod limits;
 mod openapi;
 mod operations;

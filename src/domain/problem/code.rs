@@ -148,6 +148,10 @@ codes! {
         "Something referred to does not exist"
         "The candidate, assessment, program or another thing the request refers to is unknown, to the gateway or to the vendor."
         "Correct the reference.";
+    IssuerUnavailable "issuer_unavailable" Gateway true
+        "The token cannot be verified at the moment"
+        "The keys of the token's issuer cannot be had, so whether the token is right is not known. Nothing was sent."
+        "Repeat after `Retry-After`.";
     MalformedJson "malformed_json" Request false
         "The body is not valid JSON"
         "The body could not be read as JSON, or names a member twice."

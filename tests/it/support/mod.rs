@@ -3,6 +3,7 @@
 
 pub mod collector;
 pub mod gateway;
+pub mod issuer;
 pub mod postgres;
 pub mod vendor;
 pub mod watch;

@@ -1,0 +1,279 @@
+//! Who is asking: by API key, compared by hash in constant time, or by a token of an identity provider (`issuer`). Neither is
+//! ever kept, logged or answered.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use sha2::{Digest as _, Sha256};
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+
+use self::issuer::Issuer;
+use self::rate::Rate;
+pub(super) use self::rate::Spent;
+use crate::config::{Auth, ClientSettings};
+use crate::dispatch::{Allowed, Caller};
+use crate::domain::exchange::Exchange;
+use crate::domain::journal::Origin;
+use crate::domain::problem::{Code, Fault};
+use crate::domain::scope::Scope;
+use crate::domain::vendor::Lane;
+
+mod issuer;
+mod rate;
+
+/// The header that carries a key besides `Authorization`.
+pub(super) const API_KEY_HEADER: &str = "x-api-key";
+
+/// Everybody who may ask.
+pub(super) struct Clients {
+    all: Vec<Client>,
+    /// Hash of a key, and whose it is.
+    keys: Vec<([u8; 32], u32)>,
+    by: Credentials,
+}
+
+/// What a request has to carry.
+enum Credentials {
+    /// A key.
+    Key,
+    /// A token of this issuer.
+    Token(Arc<Issuer>),
+    /// Nothing: everybody is the first client.
+    Nothing,
+}
+
+/// A client that has shown who it is.
+pub(super) struct Known<'a> {
+    pub(super) client: &'a Client,
+    /// What its token permits of what the client may do; `None` where it showed no token.
+    granted: Option<BTreeSet<Scope>>,
+}
+
+/// One client.
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) tenant: String,
+    scopes: BTreeSet<Scope>,
+    connections: Allowed,
+    default_connection: Option<String>,
+    rate: Option<Arc<Rate>>,
+}
+
+impl Clients {
+    pub(super) fn new(auth: &Auth) -> Self {
+        Self::after(&Self { all: Vec::new(), keys: Vec::new(), by: Credentials::Nothing }, auth)
+    }
+
+    /// Who may ask from now on. A client whose rate limit stays as it was keeps what it has used of it, and an issuer's keys
+    /// that were asked for are not asked for again.
+    pub(super) fn after(earlier: &Self, auth: &Auth) -> Self {
+        let Some(clients) = auth.clients() else {
+            return Self { all: vec![Client::everybody()], keys: Vec::new(), by: Credentials::Nothing };
+        };
+        let by = match (auth, &earlier.by) {
+            (Auth::Jwt(_, settings), Credentials::Token(issuer)) if issuer.is_of(settings) => {
+                Credentials::Token(Arc::clone(issuer))
+            }
+            (Auth::Jwt(_, settings), _) => Credentials::Token(Issuer::new(settings.clone())),
+            (Auth::Keys(_) | Auth::None, _) => Credentials::Key,
+        };
+        let owners = (0u32..).zip(clients.values());
+        let keys = owners.flat_map(|(index, client)| client.key_sha256.iter().map(move |key| (*key, index)));
+        Self { keys: keys.collect(), all: clients.values().map(|client| Client::new(client, earlier)).collect(), by }
+    }
+
+    /// Whether there is only one client.
+    pub(super) fn alone(&self) -> bool {
+        self.all.len() < 2
+    }
+
+    /// The client whose credentials the request carries.
+    ///
+    /// # Errors
+    /// `unauthenticated`; the sentence does not say whether a part of a key was right. `issuer_unavailable` where a token
+    /// cannot be judged.
+    pub(super) async fn recognise(&self, headers: &HeaderMap) -> Result<Known<'_>, Fault> {
+        let client = match &self.by {
+            Credentials::Key => self.holder(presented_key(headers)),
+            Credentials::Nothing => self.all.first(),
+            Credentials::Token(issuer) => {
+                let token = bearer(headers).ok_or_else(|| unauthenticated("The request carries no token."))?;
+                let bearer = issuer.verified(token).await?;
+                let client = self.all.iter().find(|client| client.name == bearer.client);
+                let client = client.ok_or_else(|| unauthenticated("The token names no client of this gateway."))?;
+                return Ok(Known { client, granted: Some(bearer.scopes) });
+            }
+        };
+        let client = client.ok_or_else(|| unauthenticated("The request carries no valid API key."))?;
+        Ok(Known { client, granted: None })
+    }
+
+    /// Whose key this is. Every hash is compared, whether or not one has matched: the time taken tells nothing.
+    fn holder(&self, key: Option<&[u8]>) -> Option<&Client> {
+        let presented: [u8; 32] = Sha256::digest(key?).into();
+        let mut found = u32::MAX;
+        for (key, owner) in &self.keys {
+            found.conditional_assign(owner, key.ct_eq(&presented));
+        }
+        self.all.get(usize::try_from(found).ok()?)
+    }
+}
+
+fn unauthenticated(detail: &str) -> Fault {
+    Fault::new(Code::Unauthenticated, detail)
+}
+
+impl Known<'_> {
+    /// Checks that the client may do this.
+    ///
+    /// # Errors
+    /// `insufficient_scope`, naming the scope.
+    pub(super) fn allow(&self, scope: Scope) -> Result<(), Fault> {
+        let who = match &self.granted {
+            _ if !self.client.scopes.contains(&scope) => "client",
+            Some(granted) if !granted.contains(&scope) => "token",
+            _ => return Ok(()),
+        };
+        Err(Fault::new(Code::InsufficientScope, format!("The {who} lacks the scope `{}`.", scope.as_str())))
+    }
+}
+
+impl Client {
+    fn new(settings: &ClientSettings, earlier: &Clients) -> Self {
+        let ClientSettings { name, tenant, key_sha256: _, scopes, connections, default_connection, rate_limit } =
+            settings.clone();
+        let before = earlier.all.iter().find(|client| client.name == name).and_then(|before| before.rate.clone());
+        let rate = before.filter(|rate| rate.is_of(rate_limit)).or_else(|| Rate::new(rate_limit).map(Arc::new));
+        Self { name, tenant, scopes, connections, default_connection, rate }
+    }
+
+    fn everybody() -> Self {
+        Self {
+            name: "default".to_owned(),
+            tenant: "default".to_owned(),
+            scopes: Scope::ALL.iter().copied().collect(),
+            connections: Allowed::All,
+            default_connection: None,
+            rate: None,
+        }
+    }
+
+    /// Counts the request against the client's rate; how much of it is spent, where it has one.
+    pub(super) fn count(&self) -> Option<Spent> {
+        self.rate.as_ref().map(|rate| rate.spend())
+    }
+
+    /// The client as the gateway sees it.
+    pub(super) fn caller(&self, exchange: Exchange) -> Caller {
+        Caller {
+            tenant: self.tenant.clone(),
+            client: self.name.clone(),
+            connections: self.connections.clone(),
+            default_connection: self.default_connection.clone(),
+            exchange,
+            lane: Lane::Single,
+            key: None,
+            origin: Origin::default(),
+            resumed: None,
+        }
+    }
+}
+
+/// `Authorization: Bearer <key>`, else `X-Api-Key`.
+fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        return bearer(headers);
+    }
+    headers.get(API_KEY_HEADER).map(|key| key.as_bytes().trim_ascii())
+}
+
+/// `Authorization: Bearer <credentials>` (RFC 6750 §2.1), the scheme's name in any case.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, rest) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::config::RateLimit;
+
+    fn clients() -> Clients {
+        Clients::new(&Auth::Keys(configured()))
+    }
+
+    fn configured() -> BTreeMap<String, ClientSettings> {
+        let client = |name: &str, keys: &[&str]| ClientSettings {
+            name: name.to_owned(),
+            tenant: name.to_owned(),
+            key_sha256: keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect(),
+            scopes: BTreeSet::from([Scope::CandidatesRead]),
+            connections: Allowed::All,
+            default_connection: None,
+            rate_limit: RateLimit { requests_per_second: 1, burst: 2 },
+        };
+        let named = [client("lms", &["old", "new"]), client("hr", &["other"])];
+        named.into_iter().map(|client| (client.name.clone(), client)).collect()
+    }
+
+    #[test]
+    fn a_rate_that_was_used_up_stays_so_unless_it_is_changed() {
+        let clients = clients();
+        for client in &clients.all {
+            let spent: Vec<bool> = (0..3).map(|_| client.count().unwrap().admitted().is_ok()).collect();
+            assert_eq!(spent, [true, true, false], "{}", client.name);
+        }
+        let mut changed = configured();
+        changed.get_mut("hr").unwrap().rate_limit.burst = 3;
+        let after = Clients::after(&clients, &Auth::Keys(changed));
+        let client = |name: &str| after.all.iter().find(|client| client.name == name).unwrap();
+        let used_up = |name: &str| client(name).count().unwrap().admitted().is_err();
+        assert!(used_up("lms") && !used_up("hr"));
+    }
+
+    async fn asked(name: &'static str, value: &'static str) -> Option<String> {
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))]);
+        clients().recognise(&headers).await.ok().map(|known| known.client.name.clone())
+    }
+
+    #[tokio::test]
+    async fn every_live_key_is_recognised_in_either_header() {
+        assert_eq!(asked("authorization", "Bearer old").await.as_deref(), Some("lms"));
+        assert_eq!(asked("authorization", "bearer  new ").await.as_deref(), Some("lms"));
+        assert_eq!(asked("x-api-key", "other").await.as_deref(), Some("hr"));
+    }
+
+    #[tokio::test]
+    async fn everything_else_is_refused() {
+        for value in ["Bearer ", "Bearer", "old", "Basic old", "Bearer olds", "Bearer ol", ""] {
+            assert_eq!(asked("authorization", value).await, None, "{value}");
+        }
+        assert_eq!(asked("x-api-key", "").await, None);
+        assert!(clients().recognise(&HeaderMap::new()).await.is_err());
+    }
+
+    #[test]
+    fn one_clients_rate_is_not_anothers() {
+        let clients = clients();
+        while clients.all[0].count().unwrap().admitted().is_ok() {}
+        assert!(clients.all[1].count().unwrap().admitted().is_ok());
+    }
+
+    #[test]
+    fn what_is_lacking_is_named_whoever_lacks_it() {
+        let clients = clients();
+        let mut known = Known { client: &clients.all[0], granted: None };
+        assert!(known.allow(Scope::CandidatesRead).is_ok());
+        let detail = known.allow(Scope::CandidatesWrite).unwrap_err().detail;
+        assert_eq!(detail, "The client lacks the scope `candidates:write`.");
+        known.granted = Some(BTreeSet::from([Scope::CandidatesWrite]));
+        assert!(known.allow(Scope::CandidatesWrite).is_err(), "a token gives nothing the client does not have");
+        let detail = known.allow(Scope::CandidatesRead).unwrap_err().detail;
+        assert_eq!(detail, "The token lacks the scope `candidates:read`.");
+    }
+}
