@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Failure, Process, runtime, say, settings, store};
-use crate::config::StoreParts;
+use crate::config::{Auth, KeySet, KeySource, StoreParts, TokenSettings};
 use crate::dispatch::{ConnectionSetup, Finding, examine};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
 use crate::domain::vendor::{Attempt, Call, Lane};
+use crate::transport::published;
 
 /// Check configuration, store and connections, without side effects at a vendor.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  examgate check --config examgate.toml\n\nA line for the store and for each connection \
-                        (ok, unchecked or fault), and below it one for each step: address, reachability, tls, clock, \
+    after_help = "Example:\n  examgate check --config examgate.toml\n\nA line for the store, for published token keys and for each \
+                        connection (ok, unchecked or fault), and below that one for each step: address, reachability, tls, clock, \
                         credentials. Unchecked is no fault: nothing harmless could tell.\nExit code: 0 no fault, 1 store or \
                         connection at fault, 2 configuration at fault."
 )]
@@ -34,6 +35,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     say("configuration: ok")?;
     let faults = runtime()?.block_on(async {
         let mut faults = self::store(prepared.store, process).await?;
+        faults += issuer(&prepared.config.auth).await?;
         for (name, connection) in &prepared.parts.connections {
             faults += self::connection(name, connection, process).await?;
         }
@@ -55,6 +57,15 @@ async fn store(parts: StoreParts, process: &Process) -> Result<usize, Failure> {
     match opened {
         Ok(()) => say(format_args!("store: ok: {place}")).map(|()| 0),
         Err(error) => say(format_args!("store: fault: {place}: {error}")).map(|()| 1),
+    }
+}
+
+/// The keys of the tokens' issuer, where it publishes them; those in a file were read with the configuration.
+async fn issuer(auth: &Auth) -> Result<usize, Failure> {
+    let Auth::Jwt(_, TokenSettings { keys: KeySource::Published(url), .. }) = auth else { return Ok(0) };
+    match published(url.clone()).await.and_then(|document| KeySet::parse(&document)) {
+        Ok(_) => say(format_args!("token keys: ok: {url}")).map(|()| 0),
+        Err(error) => say(format_args!("token keys: fault: {url}: {error}")).map(|()| 1),
     }
 }
 

@@ -88,6 +88,7 @@ impl Reloader {
         }
         let clients = clients_that_differ(&self.in_force.auth, &auth);
         let limits = limits_that_differ(&self.in_force, &server, retention);
+        let issuer = matches!((&self.in_force.auth, &auth), (Auth::Jwt(_, now), Auth::Jwt(_, then)) if now != then);
         // The connections first: a client that may use a new one finds it there.
         let changed = self.gateway.reconfigure(parts.connections, parts.catalogue, retention).await;
         self.terms.replace(server.clone(), &auth);
@@ -97,6 +98,7 @@ impl Reloader {
             connections_changed = listed(&changed),
             connections_removed = listed(&removed),
             clients = listed(&clients),
+            issuer = issuer.then_some("changed"),
             limits = listed(&limits),
             catalogue = catalogue.then_some("changed"),
             "configuration reloaded"

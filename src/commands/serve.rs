@@ -17,8 +17,9 @@ use super::signals::{Asked, Hangup, Stop};
 use super::{Failure, Process, runtime, say, settings, store, telemetry};
 use crate::config::{Config, Prepared, ServerSettings};
 use crate::dispatch::Gateway;
-use crate::http::{self, Busy, Ending, Face, Keeping, Limits, Terms};
+use crate::http::{self, AskForKeys, Busy, Ending, Face, Keeping, Limits, Terms};
 use crate::meter;
+use crate::transport::published;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -166,7 +167,8 @@ async fn until_closed(callers: Ending, work: impl Future<Output = ()>) {
 pub(super) fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
     let Config { server, auth, .. } = config;
     let (environment, limits, busy) = (process.environment.clone(), Limits::default(), Busy::default());
-    Face { gateway, server, auth, environment, limits, busy }
+    let ask: AskForKeys = Arc::new(|url| Box::pin(published(url)));
+    Face { gateway, server, auth, environment, limits, busy, ask }
 }
 
 async fn bound(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

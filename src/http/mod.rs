@@ -49,5 +49,5 @@ pub use openapi::{document, printed};
 pub use openapi_3_0::converted as document_3_0;
 pub use problem::status;
 pub use routes::{admin_router, router, router_under};
-pub use state::{Busy, Face, Limits, Terms};
+pub use state::{AskForKeys, Busy, Face, Limits, Terms};
 pub use stopping::Ending;

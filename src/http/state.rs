@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
 
 use super::auth::Clients;
 use crate::config::{Auth, ServerSettings};
@@ -30,7 +32,12 @@ pub struct Face {
     pub limits: Limits,
     /// How much is under way.
     pub busy: Busy,
+    /// How the keys are asked for that an issuer of tokens publishes.
+    pub ask: AskForKeys,
 }
+
+/// Asks for the document at an address; fails with a sentence for the operator.
+pub type AskForKeys = Arc<dyn Fn(Url) -> BoxFuture<'static, Result<Vec<u8>, String>> + Send + Sync>;
 
 /// How much is under way, for the figures; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +75,7 @@ impl Terms {
     /// The terms a face is built with.
     #[must_use]
     pub fn of(face: &Face) -> Self {
-        let current = Current { server: face.server.clone(), clients: Clients::new(&face.auth) };
+        let current = Current { server: face.server.clone(), clients: Clients::new(&face.auth, &face.ask) };
         Self(Arc::new(ArcSwap::from_pointee(current)))
     }
 
@@ -129,7 +136,7 @@ pub(super) struct Shared {
 
 impl App {
     pub(super) fn new(face: &Face, terms: &Terms) -> Self {
-        let Face { gateway, server: _, auth: _, environment, limits, busy } = face.clone();
+        let Face { gateway, server: _, auth: _, environment, limits, busy, ask: _ } = face.clone();
         let room = |places: usize| Arc::new(Semaphore::new(places));
         Self(Arc::new(Shared {
             gateway,

@@ -42,7 +42,7 @@ pub use client::{Client, ClientError};
 pub use flow::Condition;
 pub use look::{Greeting, Look};
 pub use message::{Answer, Draft, Request, Sign, Target, Unsigned};
-pub use published::Published;
+pub use published::published;
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings, is_loopback};
 pub use shown::Shown;
 pub use status::general_fault;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use examgate::sandbox::{Sandbox, accounts};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{
@@ -418,6 +419,27 @@ async fn a_timed_out_write_is_not_sent_again_before_its_grace_is_over() {
     assert_eq!(bulk.text("/results/0/problem/code"), "subject_unsettled");
     assert_eq!(calls(port).await, before, "nothing may be sent while the vendor may still be at work");
     assert_eq!(gateway.get(resource).await.text("/state"), "unknown");
+}
+
+#[tokio::test]
+async fn a_booking_in_a_bulk_waits_until_its_candidate_could_be_settled() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
+    // The registration has no answer, and neither have the first two tries to settle it: one may be the background's.
+    let fault = json!({ "name": "close_after_effect", "operation": "employees", "times": 3 });
+    faults(port, json!({ "faults": [fault] })).await;
+    let unclear = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+    let id = unclear.text("/resource").trim_start_matches("/candidates/");
+    let order = json!({ "candidate": { "id": id }, "assessment": TEST });
+    let alone = gateway.request(Method::POST, "/assignments").json(&order);
+    let rows = json!({ "connection": "startexam-main", "items": [order] });
+    let request = gateway.request(Method::POST, "/assignments/bulk").header("Prefer", "wait=60").json(&rows);
+    let bulk = request.send().await;
+    assert_eq!((bulk.status, bulk.text("/results/0/outcome")), (207, "applied"), "{bulk:?}");
+    assert_eq!(alone.send().await.status, 200);
+    assert_eq!(gateway.get(unclear.text("/resource")).await.text("/state"), "registered");
 }
 
 #[tokio::test]

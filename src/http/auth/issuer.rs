@@ -16,11 +16,11 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::super::state::AskForKeys;
 use super::unauthenticated;
 use crate::config::{KeySet, KeySource, TokenSettings, VerifyingKey};
 use crate::domain::problem::{Code, Fault};
 use crate::domain::scope::Scope;
-use crate::transport::Published;
 
 /// How long published keys are used before they are asked for again.
 const FRESH: Duration = Duration::from_mins(5);
@@ -35,8 +35,7 @@ const LONGEST: usize = 16 * 1024;
 pub(super) struct Issuer {
     settings: TokenSettings,
     known: ArcSwap<Keys>,
-    /// Where the keys are published, unless they were given.
-    published: Option<Published>,
+    ask: AskForKeys,
     /// When they were last asked for; held while they are.
     asked: Mutex<Option<Instant>>,
 }
@@ -58,19 +57,13 @@ pub(super) struct Bearer {
 }
 
 impl Issuer {
-    pub(super) fn new(settings: TokenSettings) -> Arc<Self> {
-        let (set, published) = match &settings.keys {
-            KeySource::File(_, set) => (set.clone(), None),
-            KeySource::Published(url) => match Published::new(url.clone()) {
-                Ok(published) => (KeySet::default(), Some(published)),
-                Err(error) => {
-                    tracing::error!(%error, "the keys of the tokens' issuer cannot be asked for");
-                    (KeySet::default(), None)
-                }
-            },
+    pub(super) fn new(settings: TokenSettings, ask: AskForKeys) -> Arc<Self> {
+        let set = match &settings.keys {
+            KeySource::File(_, set) => set.clone(),
+            KeySource::Published(_) => KeySet::default(),
         };
         let known = ArcSwap::from_pointee(Keys { set, seen: None });
-        Arc::new(Self { settings, known, published, asked: Mutex::new(None) })
+        Arc::new(Self { settings, known, ask, asked: Mutex::new(None) })
     }
 
     /// Whether this is the issuer of these settings.
@@ -119,7 +112,7 @@ impl Issuer {
         let find = |keys: &Keys| keys.set.find(header.kid.as_deref(), header.alg).cloned();
         let unknown = || unauthenticated("The token is signed with no key of its issuer.");
         let keys = self.known.load_full();
-        if self.published.is_none() {
+        if let KeySource::File(..) = self.settings.keys {
             return find(&keys).ok_or_else(unknown);
         }
         let age = keys.seen.map(|seen| seen.elapsed());
@@ -142,13 +135,13 @@ impl Issuer {
 
     /// Asks for the keys, unless that was done a moment ago, by whomever.
     async fn ask(&self) {
-        let Some(published) = &self.published else { return };
+        let KeySource::Published(url) = &self.settings.keys else { return };
         let mut asked = self.asked.lock().await;
         if asked.is_some_and(|at| at.elapsed() < PAUSE) {
             return;
         }
         *asked = Some(Instant::now());
-        match published.fetch().await.and_then(|document| KeySet::parse(&document)) {
+        match (self.ask)(url.clone()).await.and_then(|document| KeySet::parse(&document)) {
             Ok(set) => {
                 let changed = self.known.load().set != set;
                 self.known.store(Arc::new(Keys { set, seen: Some(Instant::now()) }));

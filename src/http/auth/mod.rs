@@ -11,6 +11,7 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use self::issuer::Issuer;
 use self::rate::Rate;
 pub(super) use self::rate::Spent;
+use super::state::AskForKeys;
 use crate::config::{Auth, ClientSettings};
 use crate::dispatch::{Allowed, Caller};
 use crate::domain::exchange::Exchange;
@@ -31,6 +32,7 @@ pub(super) struct Clients {
     /// Hash of a key, and whose it is.
     keys: Vec<([u8; 32], u32)>,
     by: Credentials,
+    ask: AskForKeys,
 }
 
 /// What a request has to carry.
@@ -61,26 +63,29 @@ pub(super) struct Client {
 }
 
 impl Clients {
-    pub(super) fn new(auth: &Auth) -> Self {
-        Self::after(&Self { all: Vec::new(), keys: Vec::new(), by: Credentials::Nothing }, auth)
+    pub(super) fn new(auth: &Auth, ask: &AskForKeys) -> Self {
+        let ask = Arc::clone(ask);
+        Self::after(&Self { all: Vec::new(), keys: Vec::new(), by: Credentials::Nothing, ask }, auth)
     }
 
     /// Who may ask from now on. A client whose rate limit stays as it was keeps what it has used of it, and an issuer's keys
     /// that were asked for are not asked for again.
     pub(super) fn after(earlier: &Self, auth: &Auth) -> Self {
+        let ask = Arc::clone(&earlier.ask);
         let Some(clients) = auth.clients() else {
-            return Self { all: vec![Client::everybody()], keys: Vec::new(), by: Credentials::Nothing };
+            return Self { all: vec![Client::everybody()], keys: Vec::new(), by: Credentials::Nothing, ask };
         };
         let by = match (auth, &earlier.by) {
             (Auth::Jwt(_, settings), Credentials::Token(issuer)) if issuer.is_of(settings) => {
                 Credentials::Token(Arc::clone(issuer))
             }
-            (Auth::Jwt(_, settings), _) => Credentials::Token(Issuer::new(settings.clone())),
+            (Auth::Jwt(_, settings), _) => Credentials::Token(Issuer::new(settings.clone(), Arc::clone(&ask))),
             (Auth::Keys(_) | Auth::None, _) => Credentials::Key,
         };
         let owners = (0u32..).zip(clients.values());
         let keys = owners.flat_map(|(index, client)| client.key_sha256.iter().map(move |key| (*key, index)));
-        Self { keys: keys.collect(), all: clients.values().map(|client| Client::new(client, earlier)).collect(), by }
+        let all = clients.values().map(|client| Client::new(client, earlier)).collect();
+        Self { keys: keys.collect(), all, by, ask }
     }
 
     /// Whether there is only one client.
@@ -204,7 +209,12 @@ mod tests {
     use crate::config::RateLimit;
 
     fn clients() -> Clients {
-        Clients::new(&Auth::Keys(configured()))
+        Clients::new(&Auth::Keys(configured()), &nobody())
+    }
+
+    /// There is no issuer here.
+    fn nobody() -> AskForKeys {
+        Arc::new(|_| Box::pin(async { Err(String::new()) }))
     }
 
     fn configured() -> BTreeMap<String, ClientSettings> {
