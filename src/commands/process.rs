@@ -108,6 +108,16 @@ pub(super) fn new_private_file(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
+/// Keeps the process's memory, with the secrets in it, from being written to disk when it crashes. One byte instead of none:
+/// none holds for files only, one is what the kernel takes for "not to a program either" (`core(5)`, "Piping core dumps to a
+/// program"; `fs/coredump.c`).
+pub(super) fn no_core_dumps() {
+    let most = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(most), maximum: Some(most) }) {
+        tracing::warn!(%error, "the process's memory may be written to disk when it crashes");
+    }
+}
+
 /// How many files the process may have open, sockets included.
 pub(super) fn most_files() -> usize {
     let most = getrlimit(Resource::Nofile).current;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::process::raise_most_files;
+use super::process::{no_core_dumps, raise_most_files};
 use super::reload::{InForce, Reloader};
 use super::signals::{Asked, Hangup, Stop};
 use super::{Failure, Process, runtime, say, settings, store, telemetry};
@@ -58,6 +58,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let runtime = runtime()?;
     let telemetry = telemetry::start(options.log_format, process, runtime.handle())?;
+    no_core_dumps();
     let served = gateway(options, process, &runtime);
     // The runtime still sends what telemetry has left.
     telemetry.end();

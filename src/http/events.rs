@@ -38,7 +38,7 @@ const LAST: &str = "end";
     get, path = "/operations/{id}/events", operation_id = "followOperation", tag = "Operations",
     params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
     responses(
-        (status = 200, description = "Events until the operation has ended.", content_type = "text/event-stream", body = String, example = json!(example())),
+        (status = 200, description = "Events until the operation has ended.", content(("text/event-stream", example = json!(example())))),
         (status = 204, description = "The client has seen the end already."),
     ),
 )]

@@ -455,3 +455,23 @@ async fn operators_are_shown_nothing_of_a_person_however_a_vendor_spells_and_pac
     }
     search((gateway, collector), &answers, &[SECRET, HANDED_OUT, PASSWORD_IN_BASE64]).await;
 }
+
+#[tokio::test]
+async fn a_crash_leaves_no_memory_behind_and_secrets_stand_in_no_argument() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    let about =
+        |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", gateway.id())).expect("the kernel tells");
+    let limits = about("limits");
+    let core: Vec<&str> = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .expect("a line")
+        .split_whitespace()
+        .collect();
+    assert!(core[4..6].iter().all(|most| matches!(*most, "0" | "1")), "{core:?}");
+    let arguments = about("cmdline");
+    for secret in [accounts::startexam::SECRET, accounts::thinkexam::SECRET, accounts::examtesting::API_PASS] {
+        assert!(!arguments.contains(secret), "{arguments:?}");
+    }
+}
