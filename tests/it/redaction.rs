@@ -10,18 +10,21 @@ use std::process::Stdio;
 
 use axum::response::Response;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use examgate::sandbox::accounts;
 use http::HeaderMap;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::net::TcpStream;
 
 use crate::support::collector::Collector;
 use crate::support::gateway::{
     Answer, Gateway, client, examtesting, faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
 };
+use crate::support::postgres::Server;
 use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
 
 /// In every piece of personal data planted here.
@@ -454,6 +457,49 @@ async fn operators_are_shown_nothing_of_a_person_however_a_vendor_spells_and_pac
         }
     }
     search((gateway, collector), &answers, &[SECRET, HANDED_OUT, PASSWORD_IN_BASE64]).await;
+}
+
+/// Every row of every table, as a thief who has the database reads it.
+async fn dumped(url: &str) -> String {
+    let mut connection = PgConnection::connect(url).await.expect("the database");
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select table_name::text from information_schema.tables where table_schema = current_schema()",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("the tables");
+    let mut all = String::new();
+    for table in tables {
+        let query = AssertSqlSafe(format!("select row_to_json(t)::text from \"{table}\" t"));
+        let rows: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut connection).await.expect("the rows");
+        all.extend(rows.iter().map(|row| format!("{table} {row}\n")));
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_stolen_postgresql_database_gives_nobody_away() {
+    let sandbox = sandbox().await;
+    let schema = Server::shared().schema().await;
+    let gateway = Gateway::replica(&schema, &sandbox_connections(&sandbox, "")).await;
+    let answers = everything(&gateway, 0).await;
+    let created: Vec<&str> =
+        answers.iter().filter(|answer| answer.status == 201).map(|answer| answer.text("/id")).collect();
+    assert!(created.len() >= 5, "{answers:?}");
+    let generated: Vec<&str> =
+        answers.iter().map(|answer| answer.text("/initialPassword")).filter(|text| !text.is_empty()).collect();
+    assert!(!generated.is_empty(), "a password was made up");
+    let rows = dumped(&schema).await;
+    assert!(created.iter().any(|id| rows.contains(id)), "there is something to search: {rows}");
+    let client_key = key("lms");
+    let secrets = [accounts::startexam::SECRET, accounts::thinkexam::SECRET, accounts::examtesting::API_PASS];
+    let known = [PASSWORD, PERSONAL, PHONE, DIGITS, &client_key, "Family", "@example.com"];
+    for private in [known.as_slice(), &secrets, &generated].concat() {
+        // A column of bytes is told in hexadecimal digits.
+        for form in [private.to_owned(), HEXLOWER.encode(private.as_bytes())] {
+            assert!(!rows.contains(&form), "the database tells {private}");
+        }
+    }
 }
 
 #[tokio::test]
