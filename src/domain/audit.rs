@@ -215,7 +215,8 @@ mod tests {
             .map(|name| line.text.find(&format!("\"{name}\":")).unwrap())
             .collect();
         assert!(places.is_sorted(), "{}", line.text);
-        let inner = line.text.find("\"counts\":{\"applied\":1,\"notApplied\":2,\"skipped\":3,\"total\":4,\"unknown\":5}");
+        let inner =
+            line.text.find("\"counts\":{\"applied\":1,\"notApplied\":2,\"skipped\":3,\"total\":4,\"unknown\":5}");
         assert!(inner.is_some(), "{}", line.text);
     }
 }

@@ -16,9 +16,11 @@ pub(super) fn append(hand: &Hand<'_>, entry: &Entry) -> Result<(), StoreError> {
         .optional()?;
     let head = head.unwrap_or_else(|| AuditHead { seq: 0, hash: NOTHING.to_owned() });
     let row = hand.records.audit_row(entry, &head)?;
-    connection
-        .prepare_cached("INSERT INTO audit (tenant, seq, sealed) VALUES (?1, ?2, ?3)")?
-        .execute(params![entry.tenant, row.seq, row.sealed])?;
+    connection.prepare_cached("INSERT INTO audit (tenant, seq, sealed) VALUES (?1, ?2, ?3)")?.execute(params![
+        entry.tenant,
+        row.seq,
+        row.sealed
+    ])?;
     connection
         .prepare_cached(
             "INSERT INTO audit_heads (tenant, seq, hash) VALUES (?1, ?2, ?3)
