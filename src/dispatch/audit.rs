@@ -89,7 +89,9 @@ impl Gateway {
             let (entries, writers) = self.0.recorder.next();
             self.append(entries).await;
             // Whoever does not wait any more is not told.
-            writers.into_iter().for_each(|writer| writer.send(()).unwrap_or_default());
+            for writer in writers {
+                writer.send(()).unwrap_or_default();
+            }
         }
     }
 
