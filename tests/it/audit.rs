@@ -430,6 +430,19 @@ async fn the_store_refuses_to_alter_a_line_and_shows_that_it_was_made_to() {
     assert_eq!(rest[0]["seq"], 5, "what comes after can be read still");
 }
 
+#[tokio::test]
+async fn while_the_store_is_away_answers_are_given_and_their_lines_written_later() {
+    let (_sandbox, gateway) = started().await;
+    let mut file = Connection::open(gateway.folder.path().join("store.db")).expect("the store's file");
+    let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("nobody is writing");
+    let refused = gateway.post("/candidates", &json!({})).await;
+    assert_eq!(refused.problem().1, "validation_failed", "{refused:?}");
+    assert_eq!(record(&gateway).await, Vec::<Value>::new());
+    drop(held);
+    let lines = record_with(&gateway, |line| line["requestId"] == refused.text("/requestId")).await;
+    assert_eq!(all_told(&lines), ["answered candidates.create 422 not_applied validation_failed"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_answered_before_a_kill_has_its_line() {
     let (_sandbox, gateway) = started().await;
