@@ -436,11 +436,11 @@ async fn while_the_store_is_away_answers_are_given_and_their_lines_written_later
     let mut file = Connection::open(gateway.folder.path().join("store.db")).expect("the store's file");
     let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("nobody is writing");
     let refused = gateway.post("/candidates", &json!({})).await;
-    assert_eq!(refused.problem().1, "validation_failed", "{refused:?}");
+    assert_eq!(refused.problem().1, "connection_required", "{refused:?}");
     assert_eq!(record(&gateway).await, Vec::<Value>::new());
     drop(held);
     let lines = record_with(&gateway, |line| line["requestId"] == refused.text("/requestId")).await;
-    assert_eq!(all_told(&lines), ["answered candidates.create 422 not_applied validation_failed"]);
+    assert_eq!(all_told(&lines), ["answered candidates.create 422 not_applied connection_required"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
