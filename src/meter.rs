@@ -27,6 +27,7 @@ const UNMAPPED: &str = "examgate_unmapped_vendor_codes_total";
 const UNSETTLED: &str = "examgate_unsettled_writes";
 const ROWS: &str = "examgate_operation_rows";
 const STORE_SECONDS: &str = "examgate_store_seconds";
+const AUDIT_LOST: &str = "examgate_audit_lost_total";
 const RELOADS: &str = "examgate_config_reloads_total";
 
 /// Upper bounds of the histograms' buckets, in seconds: from what the gateway itself needs to what a vendor may take.
@@ -53,7 +54,10 @@ pub fn describe() {
     describe_gauge!(UNSETTLED, "Writes whose outcome is not known yet");
     describe_gauge!(ROWS, "Rows of operations that wait or are being sent");
     describe_histogram!(STORE_SECONDS, Unit::Seconds, "Time of an action in the store");
+    describe_counter!(AUDIT_LOST, "Lines of the audit record that could not be written");
     describe_counter!(RELOADS, "Reloads of the configuration: applied or refused");
+    // From the start on: a counter that appears with its first count shows no increase.
+    counter!(AUDIT_LOST).absolute(0);
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
@@ -189,6 +193,11 @@ pub fn operation_rows(state: &'static str, count: u64) {
 /// An action in the store ended.
 pub fn store(action: &'static str, elapsed: Duration) {
     histogram!(STORE_SECONDS, "action" => action).record(elapsed);
+}
+
+/// So many lines of the audit record could not be written.
+pub fn audit_lost(count: usize) {
+    counter!(AUDIT_LOST).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
 /// The configuration was read again; whether it was applied.

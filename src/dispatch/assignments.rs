@@ -161,7 +161,9 @@ impl Gateway {
             let assignment = gateway.own_assignment(&caller, &id).await?;
             let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;
             let open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
-            let Some(intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            // The request's own line in the audit record says it.
+            intent.reason = None;
             let connection = gateway.connection_of(&assignment.connection)?;
             let assignment = match gateway.conclude_assignment(&connection, assignment, intent, row).await {
                 Err(fault) if fault.code != Code::StoreUnavailable => gateway.own_assignment(&caller, &id).await?,

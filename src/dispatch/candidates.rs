@@ -168,7 +168,9 @@ impl Gateway {
             let connection = gateway.connection_of(&candidate.connection)?;
             let intent = gateway.0.store.intent(id.as_str()).await.before_sending()?;
             let open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
-            let Some(intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            // The request's own line in the audit record says it.
+            intent.reason = None;
             let initial_password = own_password(&intent.write).cloned();
             let candidate = match gateway.conclude_candidate(&connection, candidate, intent, row).await {
                 Ok(candidate) => CandidateAnswer { candidate, initial_password },

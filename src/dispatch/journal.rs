@@ -137,6 +137,19 @@ impl Gateway {
     pub(super) fn candidate_after(
         &self,
         connection: &Connection,
+        candidate: Candidate,
+        intent: Intent,
+        row: Row<Done>,
+    ) -> (Vec<Change>, Result<Candidate, Fault>) {
+        let line = self.settled_line(&intent, &row);
+        let (mut changes, result) = self.candidate_changes(connection, candidate, intent, row);
+        changes.extend(line);
+        (changes, result)
+    }
+
+    fn candidate_changes(
+        &self,
+        connection: &Connection,
         mut candidate: Candidate,
         mut intent: Intent,
         row: Row<Done>,
@@ -224,6 +237,19 @@ impl Gateway {
 
     /// The changes that write down how an assignment's write ended, and the answer.
     pub(super) fn assignment_after(
+        &self,
+        connection: &Connection,
+        assignment: Assignment,
+        intent: Intent,
+        row: Row<Done>,
+    ) -> (Vec<Change>, Result<Assignment, Fault>) {
+        let line = self.settled_line(&intent, &row);
+        let (mut changes, result) = self.assignment_changes(connection, assignment, intent, row);
+        changes.extend(line);
+        (changes, result)
+    }
+
+    fn assignment_changes(
         &self,
         connection: &Connection,
         mut assignment: Assignment,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::audit::Told;
 use super::journal::{assignment_path, candidate_path};
 use super::programs::Enrolling;
 use super::tickets::Acceptance;
@@ -30,6 +31,9 @@ pub(super) trait Kept: Clone + Send + Sync + Sized + 'static {
 
     fn answer(written: &Written<Self>) -> Option<Answer>;
 
+    /// What the audit record says of its end; `None` where it goes on as an operation.
+    fn told(written: &Written<Self>) -> Option<Told>;
+
     /// The answer that was kept; `None` if it is one of another kind.
     fn reply(answer: Answer) -> Option<Written<Self>>;
 }
@@ -40,6 +44,15 @@ impl Kept for CandidateAnswer {
     fn answer(written: &Written<Self>) -> Option<Answer> {
         let (created, CandidateAnswer { candidate, initial_password }) = ended(written)?;
         Some(Answer::Candidate { created, candidate: Box::new(candidate), initial_password })
+    }
+
+    fn told(written: &Written<Self>) -> Option<Told> {
+        let candidate = &value(written).candidate;
+        Some(Told {
+            object: Some(candidate_path(&candidate.id)),
+            connection: Some(candidate.connection.clone()),
+            outcome: candidate.outcome,
+        })
     }
 
     fn reply(answer: Answer) -> Option<Written<Self>> {
@@ -56,6 +69,15 @@ impl Kept for Assignment {
         Some(Answer::Assignment { created, assignment: Box::new(assignment) })
     }
 
+    fn told(written: &Written<Self>) -> Option<Told> {
+        let assignment = value(written);
+        Some(Told {
+            object: Some(assignment_path(&assignment.id)),
+            connection: Some(assignment.connection.clone()),
+            outcome: assignment.outcome,
+        })
+    }
+
     fn reply(answer: Answer) -> Option<Written<Self>> {
         let Answer::Assignment { created, assignment } = answer else { return None };
         Some(written(created, *assignment))
@@ -67,6 +89,10 @@ impl Kept for () {
 
     fn answer(written: &Written<Self>) -> Option<Answer> {
         ended(written).map(|_| Answer::Gone)
+    }
+
+    fn told(_written: &Written<Self>) -> Option<Told> {
+        Some(Told { object: None, connection: None, outcome: Outcome::Applied })
     }
 
     fn reply(answer: Answer) -> Option<Written<Self>> {
@@ -84,10 +110,19 @@ impl Kept for Enrolling {
         }
     }
 
+    fn told(_written: &Written<Self>) -> Option<Told> {
+        None
+    }
+
     fn reply(answer: Answer) -> Option<Written<Self>> {
         let Answer::Enrolled(enrolled) = answer else { return None };
         Some(Written::Created(Self::Done(enrolled)))
     }
+}
+
+fn value<T>(written: &Written<T>) -> &T {
+    let (Written::Created(value) | Written::Existing(value) | Written::Pending(value)) = written;
+    value
 }
 
 fn ended<T: Clone>(written: &Written<T>) -> Option<(bool, T)> {

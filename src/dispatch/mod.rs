@@ -6,6 +6,7 @@
 //! one subject run one after the other.
 
 mod assignments;
+mod audit;
 mod bulk;
 mod caller;
 mod candidates;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use self::audit::Recorder;
 use self::bulk::Board;
 use self::configured::Configured;
 use self::exchanges::Exchanges;
@@ -90,6 +92,7 @@ struct Inner {
     // The connections that have a settler.
     settlers: Mutex<BTreeSet<String>>,
     exchanges: Exchanges,
+    recorder: Recorder,
     codes: Codes,
     // What could not be written down when it happened, because the store was away.
     loose: Mutex<Vec<Vec<Change>>>,
@@ -123,6 +126,7 @@ impl Gateway {
             board: Board::default(),
             settlers: Mutex::default(),
             exchanges: Exchanges::default(),
+            recorder: Recorder::default(),
             codes: Codes::default(),
             loose: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -197,6 +201,8 @@ impl Gateway {
             return;
         }
         self.keep_what_was_loose().await;
+        self.write_late_lines().await;
+        self.give_late_lines_up();
         self.0.lease.give_back(self.0.store.as_ref()).await;
     }
 
@@ -217,10 +223,11 @@ impl Gateway {
     {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
-        let (gateway, caller) = (self.clone(), caller.clone());
+        let (gateway, caller, asked) = (self.clone(), caller.clone(), caller.clone());
         let work = async move { gateway.once(caller, acceptance, work).await };
         let work = self.0.tasks.spawn(work.instrument(trace::write(what)));
-        Ok(Ticket::new(accepted, work))
+        let gateway = self.clone();
+        Ok(Ticket::new(accepted, work, Box::new(move |work| gateway.record_end(&asked, what, work))))
     }
 
     /// The turn to write about a subject.

@@ -102,6 +102,7 @@ impl Gateway {
 
     async fn round(&self) {
         self.keep_what_was_loose().await;
+        self.write_late_lines().await;
         if self.is_resting() || !self.0.lease.holds() {
             return;
         }

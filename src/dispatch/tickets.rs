@@ -53,12 +53,19 @@ pub(super) fn acceptance<T>() -> (Acceptance<T>, watch::Receiver<Option<T>>) {
 #[must_use = "a ticket nobody waits for hides how the write ended"]
 pub struct Ticket<T> {
     accepted: watch::Receiver<Option<T>>,
-    work: JoinHandle<Result<Reply<T>, Fault>>,
+    /// Until its end is told to whoever waits.
+    work: Option<Work<T>>,
+    left: Option<Left<T>>,
 }
 
+type Work<T> = JoinHandle<Result<Reply<T>, Fault>>;
+
+/// What is done with work whose end nobody waits for.
+type Left<T> = Box<dyn FnOnce(Work<T>) + Send>;
+
 impl<T: Clone + Send + Sync + 'static> Ticket<T> {
-    pub(super) fn new(accepted: watch::Receiver<Option<T>>, work: JoinHandle<Result<Reply<T>, Fault>>) -> Self {
-        Self { accepted, work }
+    pub(super) fn new(accepted: watch::Receiver<Option<T>>, work: Work<T>, left: Left<T>) -> Self {
+        Self { accepted, work: Some(work), left: Some(left) }
     }
 
     /// Waits for the end, at most this long; after that the record as it was accepted is answered as
@@ -66,10 +73,10 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
     ///
     /// # Errors
     /// The fault that ended the write.
-    pub async fn wait(self, patience: Option<Duration>) -> Result<Reply<T>, Fault> {
+    pub async fn wait(mut self, patience: Option<Duration>) -> Result<Reply<T>, Fault> {
         match patience {
             Some(patience) => self.wait_until(tokio::time::sleep(patience)).await,
-            None => ended(self.work.await),
+            None => self.end().await,
         }
     }
 
@@ -80,7 +87,7 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
     pub async fn wait_until(mut self, enough: impl Future<Output = ()>) -> Result<Reply<T>, Fault> {
         tokio::select! {
             biased;
-            end = &mut self.work => return ended(end),
+            end = self.end() => return end,
             () = enough => {}
         }
         let accepted = async {
@@ -92,12 +99,31 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
         };
         match accepted.await {
             Some(record) => Ok(Written::Pending(record).into()),
-            None => ended(self.work.await),
+            None => self.end().await,
+        }
+    }
+
+    /// The end, once. Whoever stops waiting for it leaves the work as it was.
+    async fn end(&mut self) -> Result<Reply<T>, Fault> {
+        let Some(work) = &mut self.work else {
+            return Err(Fault::unknown(Code::Internal, "A write's end was asked for twice."));
+        };
+        let end = ended(work.await);
+        self.work = None;
+        end
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        let outlived = tokio::runtime::Handle::try_current().is_ok();
+        if let (Some(work), Some(left), true) = (self.work.take(), self.left.take(), outlived) {
+            left(work);
         }
     }
 }
 
-fn ended<T>(end: Result<Result<Reply<T>, Fault>, tokio::task::JoinError>) -> Result<Reply<T>, Fault> {
+pub(super) fn ended<T>(end: Result<Result<Reply<T>, Fault>, tokio::task::JoinError>) -> Result<Reply<T>, Fault> {
     end.unwrap_or_else(|error| {
         tracing::error!(panicked = error.is_panic(), "a write's task ended without an answer");
         Err(Fault::unknown(Code::Internal, "The gateway failed while it was writing."))

@@ -5,6 +5,7 @@
 //! here is valid; whoever builds one learns every fault of the input at once.
 
 pub mod assignment;
+pub mod audit;
 pub mod candidate;
 pub mod capability;
 pub mod environment;

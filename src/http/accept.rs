@@ -6,6 +6,9 @@ use http::header::ACCEPT;
 /// The media type of a stream of events.
 pub(super) const EVENTS: &str = "text/event-stream";
 
+/// The media type of JSON, a document a line.
+pub(super) const LINES: &str = "application/x-ndjson";
+
 /// Whether `Accept` admits `application/json` or `application/problem+json`; a missing or empty one admits everything.
 pub(super) fn admits_json(headers: &HeaderMap) -> bool {
     admits_any(headers, &["application/json", "application/problem+json"])
@@ -14,6 +17,18 @@ pub(super) fn admits_json(headers: &HeaderMap) -> bool {
 /// Whether `Accept` admits events, or at least the problem there may be instead.
 pub(super) fn admits_events(headers: &HeaderMap) -> bool {
     admits_any(headers, &[EVENTS, "application/json", "application/problem+json"])
+}
+
+/// Whether `Accept` admits lines, or JSON.
+pub(super) fn admits_lines(headers: &HeaderMap) -> bool {
+    admits_any(headers, &[LINES, "application/json", "application/problem+json"])
+}
+
+/// Whether `Accept` asks for lines by their name: whoever takes anything gets JSON.
+pub(super) fn asks_for_lines(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let named = |(name, admitted): (&str, bool)| admitted && name.eq_ignore_ascii_case(LINES);
+    values.flat_map(|value| value.split(',')).filter_map(range).any(named)
 }
 
 fn admits_any(headers: &HeaderMap, media_types: &[&str]) -> bool {
@@ -76,6 +91,19 @@ mod tests {
         assert_eq!(admitted("text/html, application/json"), (true, true));
         assert_eq!(admitted("text/html"), (false, false));
         assert_eq!(admitted("text/event-stream;q=0, text/*"), (false, false));
+    }
+
+    #[test]
+    fn lines_are_given_to_whoever_names_them() {
+        let asked = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]);
+            (admits_lines(&headers), asks_for_lines(&headers))
+        };
+        assert_eq!(asked("application/x-ndjson"), (true, true));
+        assert_eq!(asked("application/json;q=0.5, Application/X-NDJSON"), (true, true));
+        assert_eq!(asked("*/*"), (true, false));
+        assert_eq!(asked("application/x-ndjson;q=0, */*"), (true, false));
+        assert_eq!(asked("text/csv"), (false, false));
     }
 
     #[test]

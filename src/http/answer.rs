@@ -7,19 +7,19 @@ use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::audit::{Noted, Resource};
 use super::idempotency::{REPLAYED, TRUE};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::state::App;
 use crate::dispatch::{Reply, Written};
 use crate::domain::problem::{Fault, FieldFault};
 
-/// Status, `Location` and body of a write that did not fail. `path` is that of the resource.
-pub(super) fn written<T, D: Serialize>(
+/// Status, `Location` and body of a write that did not fail.
+pub(super) fn written<T, D: Serialize + Resource>(
     app: &App,
     preferences: Preferences,
     reply: Reply<T>,
     document: impl FnOnce(T) -> D,
-    path: impl Fn(&D) -> String,
 ) -> Response {
     let Reply { written, replayed } = reply;
     let (status, record) = match written {
@@ -28,32 +28,35 @@ pub(super) fn written<T, D: Serialize>(
         Written::Pending(record) => (StatusCode::ACCEPTED, record),
     };
     let document = document(record);
-    let location = (status != StatusCode::OK).then(|| path(&document));
-    finished(app, preferences, replayed, location.as_deref(), (status, Json(document)).into_response())
+    let (path, noted) = (document.path(), Noted::of(&document, status));
+    let location = (status != StatusCode::OK).then_some(path.as_str());
+    let response = finished(app, preferences, replayed, location, (status, Json(document)).into_response());
+    noted.on(response)
 }
 
 /// As [`written`], for a write that ends without a document: `pending` is what is answered when it goes on.
-pub(super) fn gone<D: Serialize>(
+pub(super) fn gone<D: Serialize + Resource>(
     app: &App,
     preferences: Preferences,
     replayed: bool,
-    pending: Option<(String, D)>,
+    pending: Option<D>,
 ) -> Response {
     match pending {
-        None => finished(app, preferences, replayed, None, StatusCode::NO_CONTENT.into_response()),
-        Some((path, document)) => accepted(app, preferences, replayed, &path, document),
+        None => Noted::applied().on(finished(app, preferences, replayed, None, StatusCode::NO_CONTENT.into_response())),
+        Some(document) => accepted(app, preferences, replayed, document),
     }
 }
 
 /// 202: the work goes on, and this is where to look.
-pub(super) fn accepted<D: Serialize>(
+pub(super) fn accepted<D: Serialize + Resource>(
     app: &App,
     preferences: Preferences,
     replayed: bool,
-    path: &str,
     document: D,
 ) -> Response {
-    finished(app, preferences, replayed, Some(path), (StatusCode::ACCEPTED, Json(document)).into_response())
+    let (path, noted) = (document.path(), Noted::of(&document, StatusCode::ACCEPTED));
+    let response = (StatusCode::ACCEPTED, Json(document)).into_response();
+    noted.on(finished(app, preferences, replayed, Some(&path), response))
 }
 
 /// The answer to a write with the headers that say where to look, what was honoured and whether it is a repeat.

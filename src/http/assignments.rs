@@ -22,10 +22,6 @@ use crate::domain::assignment as domain;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::problem::Code;
 
-fn path(assignment: &Assignment) -> String {
-    format!("/assignments/{}", assignment.id)
-}
-
 /// Book a candidate for an assessment
 ///
 /// A booking the gateway already knows (same candidate, assessment and centre) is answered with 200 instead of being made
@@ -45,7 +41,7 @@ pub(super) async fn create(
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
     let ticket = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
-    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Assignment::from, path))
+    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Assignment::from))
 }
 
 /// List assignments
@@ -129,7 +125,7 @@ pub(super) async fn cancel(
             Err(fault) => return Err(fault.into()),
         },
     };
-    Ok(gone(&app, preferences, replayed, pending.map(|assignment| (path(&assignment), assignment))))
+    Ok(gone(&app, preferences, replayed, pending))
 }
 
 /// Settle an assignment by hand
@@ -148,5 +144,5 @@ pub(super) async fn settle(
     Writing { caller, preferences: _, patience: _, body: Body(outcome) }: Writing<Body<Settlement>>,
 ) -> Result<Response, Refused> {
     let reply = app.gateway.settle_assignment(&caller, &id, outcome)?.wait(None).await?;
-    Ok(written(&app, Preferences::default(), reply, Assignment::from, path))
+    Ok(written(&app, Preferences::default(), reply, Assignment::from))
 }

@@ -19,10 +19,6 @@ use crate::domain::candidate::{Identity, limits};
 use crate::domain::ids::CandidateId;
 use crate::domain::problem::Code;
 
-fn path(candidate: &Candidate) -> String {
-    format!("/candidates/{}", candidate.id)
-}
-
 /// Register a candidate
 ///
 /// Registers a person at a connection. A person the gateway already has there (same `externalId`, same `userName`, or the
@@ -47,7 +43,7 @@ pub(super) async fn create(
 ) -> Result<Response, Refused> {
     let strict = preferences.strict();
     let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
-    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Candidate::from, path))
+    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Candidate::from))
 }
 
 /// Find a candidate by the caller's own id
@@ -137,7 +133,7 @@ pub(super) async fn update(
         Written::Created(answer) | Written::Existing(answer) => Written::Existing(answer),
         Written::Pending(answer) => Written::Pending(answer),
     };
-    Ok(written(&app, preferences, Reply { written: answer, replayed }, Candidate::from, path))
+    Ok(written(&app, preferences, Reply { written: answer, replayed }, Candidate::from))
 }
 
 /// Delete a candidate
@@ -167,7 +163,7 @@ pub(super) async fn delete(
             Err(fault) => return Err(fault.into()),
         },
     };
-    Ok(gone(&app, preferences, replayed, pending.map(|candidate| (path(&candidate), candidate))))
+    Ok(gone(&app, preferences, replayed, pending))
 }
 
 /// Settle a candidate by hand
@@ -186,5 +182,5 @@ pub(super) async fn settle(
     Writing { caller, preferences: _, patience: _, body: Body(outcome) }: Writing<Body<Settlement>>,
 ) -> Result<Response, Refused> {
     let reply = app.gateway.settle_candidate(&caller, &id, outcome)?.wait(None).await?;
-    Ok(written(&app, Preferences::default(), reply, Candidate::from, path))
+    Ok(written(&app, Preferences::default(), reply, Candidate::from))
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 
 use super::accept;
+use super::audit::{Record, worth_a_line};
 use super::auth::{Known, Spent};
 use super::edge::{AskedBy, Context};
 use super::openapi_parts;
@@ -16,19 +17,38 @@ use crate::domain::exchange::{About, Cause};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::scope::Scope;
 
-/// Protects the routes and says so in their documentation: the scope, and every problem they can answer.
-pub(super) fn guarded(
+/// Protects a route that only reads, and says so in its documentation: the scope, and every problem it can answer.
+pub(super) fn guarded(scope: Scope, problems: &[&[Code]], routes: UtoipaMethodRouter<App>) -> UtoipaMethodRouter<App> {
+    guarded_as(None, scope, problems, routes)
+}
+
+/// As [`guarded`], for what changes something or makes a vendor be asked: the audit record names it by this word.
+pub(super) fn guarded_action(
+    action: &'static str,
+    scope: Scope,
+    problems: &[&[Code]],
+    routes: UtoipaMethodRouter<App>,
+) -> UtoipaMethodRouter<App> {
+    guarded_as(Some(action), scope, problems, routes)
+}
+
+fn guarded_as(
+    action: Option<&'static str>,
     scope: Scope,
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<App>,
 ) -> UtoipaMethodRouter<App> {
-    let mut route = Route { scope, reads_query: false, tells_events: false };
+    let mut route = Route { scope, action, reads_query: false, answers: Answers::Json };
     for operation in paths.paths.values_mut().flat_map(openapi_parts::of_item_mut) {
         openapi_parts::protect(operation, scope);
         openapi_parts::add_problems(operation, problems);
         openapi_parts::add_rate_headers(operation);
         route.reads_query |= openapi_parts::reads_query(operation);
-        route.tells_events |= openapi_parts::answers(operation, accept::EVENTS);
+        if openapi_parts::answers(operation, accept::EVENTS) {
+            route.answers = Answers::Events;
+        } else if openapi_parts::answers(operation, accept::LINES) {
+            route.answers = Answers::Lines;
+        }
     }
     (schemas, paths, methods)
         .map(|methods| methods.route_layer(from_fn(move |request, next| guard(route, request, next))))
@@ -40,19 +60,33 @@ struct Route {
     scope: Scope,
     /// Whether the handler looks at the query, and refuses what it does not know.
     reads_query: bool,
-    /// Whether the answer is a stream of events.
-    tells_events: bool,
+    /// The audit record's word for it, where it has lines there.
+    action: Option<&'static str>,
+    /// What it can answer.
+    answers: Answers,
 }
 
-/// As [`guarded`], for writes, which take headers of their own.
+/// What a route can answer besides a problem.
+#[derive(Clone, Copy)]
+enum Answers {
+    /// JSON only.
+    Json,
+    /// JSON, or a document a line.
+    Lines,
+    /// A stream of events.
+    Events,
+}
+
+/// As [`guarded_action`], for writes, which take headers of their own.
 pub(super) fn guarded_write(
+    action: &'static str,
     scope: Scope,
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<App>,
 ) -> UtoipaMethodRouter<App> {
     paths.paths.values_mut().flat_map(openapi_parts::of_item_mut).for_each(openapi_parts::add_write_headers);
     let problems: Vec<&[Code]> = problems.iter().copied().chain([openapi_parts::KEYED]).collect();
-    guarded(scope, &problems, (schemas, paths, methods))
+    guarded_action(action, scope, &problems, (schemas, paths, methods))
 }
 
 /// A route that needs no credentials.
@@ -82,6 +116,9 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     app.gateway.keep_exchange(&context.exchange, asked(&request, client));
     let admitted = spent.as_ref().map_or(Ok(()), Spent::admitted);
     let admitted = admitted.and_then(|()| admitted_to(&app, &request, &known, (route, terms.clients.alone())));
+    let recorded = admitted.as_ref().err().is_none_or(worth_a_line);
+    let record =
+        route.action.filter(|_| recorded).map(|action| Record::begun(&app, client, action, &request, &context));
     let mut response = match admitted {
         Err(fault) => Refused::from(fault).into_response(),
         Ok(_place) => {
@@ -91,6 +128,10 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     };
     if let Some(spent) = spent {
         spent.tell(response.headers_mut());
+    }
+    // Written before it is answered: what a caller was told has its line, whenever the process dies.
+    if let Some(writing) = record.map(|record| record.answered(&response)) {
+        writing.await;
     }
     response.extensions_mut().insert(AskedBy(client.name.clone()));
     response
@@ -104,11 +145,19 @@ fn asked(request: &Request, client: &super::auth::Client) -> About {
 
 fn admitted_to(app: &App, request: &Request, known: &Known<'_>, (route, alone): (Route, bool)) -> Result<Place, Fault> {
     known.allow(route.scope)?;
-    if route.tells_events && !accept::admits_events(request.headers()) {
-        return Err(Fault::new(Code::NotAcceptable, "This resource answers events (text/event-stream) or JSON only."));
-    }
-    if !route.tells_events && !accept::admits_json(request.headers()) {
-        return Err(Fault::new(Code::NotAcceptable, "This resource answers JSON only."));
+    let (admitted, detail) = match route.answers {
+        Answers::Json => (accept::admits_json(request.headers()), "This resource answers JSON only."),
+        Answers::Lines => {
+            let detail = "This resource answers JSON or lines (application/x-ndjson) only.";
+            (accept::admits_lines(request.headers()), detail)
+        }
+        Answers::Events => {
+            let detail = "This resource answers events (text/event-stream) or JSON only.";
+            (accept::admits_events(request.headers()), detail)
+        }
+    };
+    if !admitted {
+        return Err(Fault::new(Code::NotAcceptable, detail));
     }
     if !route.reads_query {
         let names = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());

@@ -9,6 +9,7 @@ mod accept;
 mod access;
 mod answer;
 mod assignments;
+mod audit;
 mod auth;
 mod body;
 mod bulk;

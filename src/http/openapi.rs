@@ -18,7 +18,7 @@ use crate::domain::problem::Code;
 
 const DESCRIPTION: &str = include_str!("description.md");
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("Candidates", "People registered at a connection."),
     ("Assignments", "Candidates booked for assessments."),
     ("Programs", "Employees of vendor-side programs."),
@@ -26,6 +26,7 @@ const TAGS: [(&str, &str); 8] = [
     ("Catalogue", "What can be ordered, and what each vendor can do."),
     ("Connections", "The configured accounts at vendors."),
     ("Exchanges", "The last requests, and what the vendors really said."),
+    ("Audit", "Who asked for what, and what came of it."),
     ("Service", "The gateway itself. Needs no credentials."),
 ];
 

@@ -16,11 +16,6 @@ use super::request::{Asking, Id, Query};
 use super::state::App;
 use crate::domain::ids::OperationId;
 
-/// Where an operation is.
-pub(super) fn path(operation: &Operation) -> String {
-    format!("/operations/{}", operation.id)
-}
-
 /// List operations
 #[utoipa::path(
     get, path = "/operations", operation_id = "listOperations", tag = "Operations",
@@ -106,7 +101,7 @@ pub(super) async fn cancel(
     Id(id): Id<OperationId>,
 ) -> Result<Response, Refused> {
     let document = Operation::from(app.gateway.cancel_operation(&caller, &id).await?);
-    Ok(accepted(&app, Preferences::default(), false, &path(&document), document))
+    Ok(accepted(&app, Preferences::default(), false, document))
 }
 
 /// Retry an operation
@@ -123,5 +118,5 @@ pub(super) async fn retry(
     Id(id): Id<OperationId>,
 ) -> Result<Response, Refused> {
     let document = Operation::from(app.gateway.retry_operation(&caller, &id).await?);
-    Ok(accepted(&app, Preferences::default(), false, &path(&document), document))
+    Ok(accepted(&app, Preferences::default(), false, document))
 }

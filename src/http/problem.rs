@@ -297,6 +297,11 @@ impl IntoResponse for Refused {
     }
 }
 
+/// The fault an answer tells, before it is rendered.
+pub(super) fn fault_of(response: &Response) -> Option<&Fault> {
+    response.extensions().get::<Unrendered>().map(|unrendered| &*unrendered.0)
+}
+
 /// The code of the problem an answer tells, for the log; in the answer's extensions.
 #[derive(Clone, Copy)]
 pub(super) struct Told(pub(super) Code);

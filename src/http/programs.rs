@@ -5,10 +5,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
 use super::answer::{accepted, finished};
+use super::audit::Noted;
 use super::body::Body;
 use super::dto::operation::Operation;
 use super::dto::program::{Enrolled, Enrolment};
-use super::operations;
 use super::problem::Refused;
 use super::request::Segment;
 use super::state::App;
@@ -39,11 +39,11 @@ pub(super) async fn employees(
     match end {
         Enrolling::Done(enrolled) => {
             let response = Json(Enrolled::from(enrolled)).into_response();
-            Ok(finished(&app, preferences, replayed, None, response))
+            Ok(Noted::applied().on(finished(&app, preferences, replayed, None, response)))
         }
         Enrolling::Accepted(id) => {
             let document = Operation::from(app.gateway.operation(&caller, &id).await?);
-            Ok(accepted(&app, preferences, replayed, &operations::path(&document), document))
+            Ok(accepted(&app, preferences, replayed, document))
         }
     }
 }

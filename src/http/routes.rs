@@ -13,13 +13,13 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove}
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
-use super::guard::{guarded, guarded_write, open};
+use super::guard::{guarded, guarded_action, guarded_write, open};
 use super::openapi_parts::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 use super::problem::Refused;
 use super::state::{App, Face, Terms};
 use super::{
-    assignments, bulk, candidates, catalogue, docs, edge, events, exchanges, meta, openapi, openapi_3_0, operations,
-    programs,
+    assignments, audit, bulk, candidates, catalogue, docs, edge, events, exchanges, meta, openapi, openapi_3_0,
+    operations, programs,
 };
 use crate::domain::problem::Code;
 use crate::domain::scope::Scope;
@@ -37,27 +37,37 @@ pub(super) fn api() -> OpenApiRouter<App> {
 fn candidate_routes() -> Vec<UtoipaMethodRouter<App>> {
     use Scope::{CandidatesRead, CandidatesWrite};
     vec![
-        guarded_write(CandidatesWrite, &[CONNECTION, WRITE, PEOPLE], routes!(candidates::create)),
+        guarded_write("candidates.create", CandidatesWrite, &[CONNECTION, WRITE, PEOPLE], routes!(candidates::create)),
         guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::find)),
         guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::search)),
-        guarded_write(CandidatesWrite, &[CONNECTION, BULK], routes!(bulk::candidates)),
+        guarded_write("candidates.bulk", CandidatesWrite, &[CONNECTION, BULK], routes!(bulk::candidates)),
         guarded(CandidatesRead, &[STORE], routes!(candidates::read)),
-        guarded_write(CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::update)),
-        guarded_write(CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::delete)),
-        guarded_write(CandidatesWrite, &[SETTLE], routes!(candidates::settle)),
+        guarded_write("candidates.update", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::update)),
+        guarded_write("candidates.delete", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::delete)),
+        guarded_write("candidates.settle", CandidatesWrite, &[SETTLE], routes!(candidates::settle)),
     ]
 }
 
 fn assignment_routes() -> Vec<UtoipaMethodRouter<App>> {
     use Scope::{AssignmentsRead, AssignmentsWrite, ProgramsWrite};
     vec![
-        guarded_write(AssignmentsWrite, &[CONNECTION, WRITE, BOOKING], routes!(assignments::create)),
+        guarded_write(
+            "assignments.create",
+            AssignmentsWrite,
+            &[CONNECTION, WRITE, BOOKING],
+            routes!(assignments::create),
+        ),
         guarded(AssignmentsRead, &[CONNECTION, STORE], routes!(assignments::list)),
-        guarded_write(AssignmentsWrite, &[CONNECTION, BULK], routes!(bulk::assignments)),
+        guarded_write("assignments.bulk", AssignmentsWrite, &[CONNECTION, BULK], routes!(bulk::assignments)),
         guarded(AssignmentsRead, &[STORE], routes!(assignments::read)),
-        guarded_write(AssignmentsWrite, &[WRITE, BOOKING], routes!(assignments::cancel)),
-        guarded_write(AssignmentsWrite, &[SETTLE], routes!(assignments::settle)),
-        guarded_write(ProgramsWrite, &[CONNECTION, WRITE, ENROLMENT], routes!(programs::employees)),
+        guarded_write("assignments.cancel", AssignmentsWrite, &[WRITE, BOOKING], routes!(assignments::cancel)),
+        guarded_write("assignments.settle", AssignmentsWrite, &[SETTLE], routes!(assignments::settle)),
+        guarded_write(
+            "programs.employees",
+            ProgramsWrite,
+            &[CONNECTION, WRITE, ENROLMENT],
+            routes!(programs::employees),
+        ),
     ]
 }
 
@@ -68,13 +78,13 @@ fn operation_routes() -> Vec<UtoipaMethodRouter<App>> {
         guarded(OperationsRead, &[STORE], routes!(operations::read)),
         guarded(OperationsRead, &[STORE], routes!(operations::items)),
         guarded(OperationsRead, &[STORE], routes!(events::follow)),
-        guarded(OperationsWrite, &[STORE], routes!(operations::cancel)),
-        guarded(OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
+        guarded_action("operations.cancel", OperationsWrite, &[STORE], routes!(operations::cancel)),
+        guarded_action("operations.retry", OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
     ]
 }
 
 fn catalogue_routes() -> Vec<UtoipaMethodRouter<App>> {
-    use Scope::{CatalogueRead, ConnectionsCheck, ExchangesRead};
+    use Scope::{AuditRead, CatalogueRead, ConnectionsCheck, ExchangesRead};
     let connection: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
     vec![
         guarded(CatalogueRead, &[], routes!(catalogue::assessments)),
@@ -83,9 +93,10 @@ fn catalogue_routes() -> Vec<UtoipaMethodRouter<App>> {
         guarded(CatalogueRead, &[], routes!(catalogue::vendor)),
         guarded(CatalogueRead, &[], routes!(catalogue::connections)),
         guarded(CatalogueRead, &[connection], routes!(catalogue::connection)),
-        guarded(ConnectionsCheck, &[connection], routes!(catalogue::check)),
+        guarded_action("connections.check", ConnectionsCheck, &[connection], routes!(catalogue::check)),
         guarded(ExchangesRead, &[], routes!(exchanges::list)),
         guarded(ExchangesRead, &[&[Code::NotFound]], routes!(exchanges::read)),
+        guarded(AuditRead, &[STORE], routes!(audit::read)),
     ]
 }
 

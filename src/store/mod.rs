@@ -1,5 +1,5 @@
-//! What must survive: candidates, assignments, the intents of writes not answered yet, operations with their rows, and the
-//! answers kept under an `Idempotency-Key`, behind one [`Store`] trait.
+//! What must survive: candidates, assignments, the intents of writes not answered yet, operations with their rows, the
+//! answers kept under an `Idempotency-Key` and the audit record, behind one [`Store`] trait.
 //!
 //! Every change is one transaction; a call that returned has survived. The store knows no vendor and decides nothing about
 //! outcomes. Everything about a person is sealed before it reaches the disk (`seal`), and found again through keyed blind
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 
 use crate::domain::assignment::{Assignment, AssignmentState};
+use crate::domain::audit::{Entry, Line};
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::{Answer, Intent, KeyRef};
@@ -120,6 +121,8 @@ pub enum Change {
     Operation(BulkOperation),
     /// Somebody asked for the end of an operation that has not ended. Taken back by [`Store::requeue`] only.
     OperationCancelling(OperationId),
+    /// Appends a line to its tenant's audit record. There is no change that alters or removes one.
+    Audit(Entry),
 }
 
 /// What a row is about, so that a second row about the same can be told: a keyed value made by [`Store::subject_of`].
@@ -370,6 +373,9 @@ pub trait Store: Send + Sync {
 
     /// What a row about this is remembered by, within its operation.
     fn subject_of(&self, operation: &OperationId, text: &str) -> Subject;
+
+    /// The tenant's lines of the audit record after the one with this number, in order.
+    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError>;
 
     /// Removes operations that ended before `finished`, keys that expire before `now`, and what an instance that ended was
     /// still receiving.

@@ -10,6 +10,7 @@
 mod access;
 mod architecture;
 mod assignments;
+mod audit;
 mod bulk;
 mod candidates;
 mod commands;

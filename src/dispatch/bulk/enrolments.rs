@@ -122,7 +122,8 @@ impl Gateway {
     ) -> Result<(), Fault> {
         let record = intent.write.record().to_owned();
         let resource = resource_of(&intent.write);
-        let (changes, result) = match row {
+        let line = self.settled_line(&intent, &row);
+        let (mut changes, result): (Vec<Change>, _) = match row {
             Ok(Applied { value, warnings }) => {
                 let counts = if let Done::Enrolled(counts) = value { Some(counts) } else { None };
                 let end = ItemEnd { warnings, counts, ..ItemEnd::of(ItemResult::Created) };
@@ -141,6 +142,7 @@ impl Gateway {
                 (changes, Err(fault))
             }
         };
+        changes.extend(line);
         self.kept(changes, &resource).await?;
         result
     }

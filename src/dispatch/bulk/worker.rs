@@ -268,7 +268,8 @@ impl Work {
         }
         operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
         operation.finished = Some(self.gateway.0.environment.now());
-        store.commit(vec![Change::Operation(operation)]).await.before_sending()
+        let line = self.gateway.operation_line(&self.caller, &operation, &progress);
+        store.commit(vec![Change::Operation(operation), line]).await.before_sending()
     }
 }
 

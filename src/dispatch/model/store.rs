@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::world::{Death, Dice, Fate};
 use crate::domain::assignment::Assignment;
+use crate::domain::audit::Line;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
@@ -196,5 +197,6 @@ through! {
     read item_subjects(id: &OperationId) -> Vec<(Subject, u64)>;
     write skip_waiting(id: &OperationId) -> u64;
     write requeue(id: &OperationId) -> ();
+    read audit(tenant: &str, after: u64, limit: usize) -> Vec<Line>;
     read purge(now: Timestamp, finished: Timestamp) -> Purged;
 }

@@ -8,10 +8,10 @@ use axum::response::Response;
 use self::intake::Bulk;
 use self::rows::Kind;
 use super::answer::{accepted, finished};
+use super::audit::Noted;
 use super::dto::bulk::{AssignmentBulk, AssignmentBulkReport, CandidateBulk, CandidateBulkReport};
 use super::dto::operation::Operation;
 use super::edge::Context;
-use super::operations;
 use super::problem::Refused;
 use super::state::App;
 use super::stopping::Stopping;
@@ -124,9 +124,10 @@ async fn answered(app: &App, context: Context, stopping: &Stopping, bulk: Bulk, 
         () = stopping.begun() => app.gateway.operation(&caller, &received.id).await?,
     };
     if view.operation.state.ended() {
+        let noted = Noted::operation(&view);
         let response = report::response(app, context, caller, view).await?;
-        return Ok(finished(app, preferences, received.replayed, None, response));
+        return Ok(noted.on(finished(app, preferences, received.replayed, None, response)));
     }
     let document = Operation::from(view);
-    Ok(accepted(app, preferences, received.replayed, &operations::path(&document), document))
+    Ok(accepted(app, preferences, received.replayed, document))
 }

@@ -10,7 +10,7 @@ use crate::domain::problem::FieldFault;
 use crate::http::input::{Input, word};
 
 /// What is known of a write at the vendor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The vendor has done it.

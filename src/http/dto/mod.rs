@@ -1,6 +1,7 @@
 //! The documents of the API, apart from the domain's types: what is renamed there cannot change the API by accident.
 
 pub(super) mod assignment;
+pub(super) mod audit;
 pub(super) mod bulk;
 pub(super) mod candidate;
 pub(super) mod catalogue;

@@ -22,9 +22,11 @@ use crate::domain::program::{AssessmentScope, Enrolment, ProgramRef};
 use crate::domain::vendor::{Booking, Cancellation, EnrolmentCall, KnownCandidate, Registration, Update, VendorKey};
 use crate::secret::Secret;
 
+mod audit;
 mod keys;
 mod operations;
 
+pub(crate) use audit::*;
 pub(crate) use keys::*;
 pub(crate) use operations::*;
 
@@ -80,6 +82,9 @@ macro_rules! conformance {
             operations_are_the_tenants_own_and_listed_newest_first,
             a_password_goes_with_its_row,
             what_is_over_is_purged,
+            lines_are_a_chain_of_their_tenant,
+            many_at_once_append_to_one_chain,
+            a_line_stands_or_falls_with_its_transaction,
         ]);
     };
 }

@@ -9,7 +9,8 @@ use std::mem::discriminant;
 
 use super::error::Failed;
 use super::transaction::Hand;
-use super::{candidates, items, keys, operations, records};
+use super::{audit, candidates, items, keys, operations, records};
+use crate::domain::audit::Entry;
 use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::domain::operation::{BulkOperation, ItemRef};
@@ -33,6 +34,7 @@ enum Step<'a> {
     ItemWaiting(&'a ItemRef),
     Operation(&'a BulkOperation),
     Cancelling(&'a str),
+    Audit(&'a Entry),
 }
 
 /// What a step is about, within its table.
@@ -40,6 +42,8 @@ enum Step<'a> {
 enum About<'a> {
     Record(&'a str),
     Item(&'a ItemRef),
+    /// A line is about itself alone: there are as many as there are.
+    Line(*const Entry),
 }
 
 impl<'a> Step<'a> {
@@ -61,6 +65,7 @@ impl<'a> Step<'a> {
             RowChange::ItemWaiting(at) => (Self::ItemWaiting(at), None),
             RowChange::Operation(operation) => (Self::Operation(operation), None),
             RowChange::OperationCancelling(id) => (Self::Cancelling(id.as_str()), None),
+            RowChange::Audit(entry) => (Self::Audit(entry), None),
         };
         std::iter::once(step).chain(more)
     }
@@ -74,6 +79,8 @@ impl<'a> Step<'a> {
             Self::Candidate(_) | Self::Identities(..) | Self::Erase(_) => 3,
             Self::Assignment(_) => 4,
             Self::Intent(_) | Self::Settled(_) => 5,
+            // Last, since all of a tenant's writers want the end of its chain.
+            Self::Audit(_) => 6,
         }
     }
 
@@ -93,6 +100,7 @@ impl<'a> Step<'a> {
             | Self::Cancelling(text) => About::Record(text),
             Self::ItemClaimed(at, ..) | Self::ItemSubjects(at, _) | Self::ItemWaiting(at) => About::Item(at),
             Self::ItemEnded(end) => About::Item(&end.at),
+            Self::Audit(entry) => About::Line(std::ptr::from_ref(*entry)),
         }
     }
 }
@@ -159,6 +167,7 @@ async fn together(hand: &mut Hand<'_>, run: &[Step<'_>]) -> Result<(), Failed> {
             let rows = rows!(run, Step::ItemSubjects(at, subjects) => (*at, *subjects));
             items::remember(hand.connection, &rows).await
         }
+        [Step::Audit(_), ..] => audit::append(hand, &rows!(run, Step::Audit(entry) => *entry)).await,
         [Step::ItemWaiting(_), ..] => items::requeue(hand.connection, &rows!(run, Step::ItemWaiting(at) => *at)).await,
         alone => {
             for step in alone {
@@ -187,6 +196,7 @@ async fn one(hand: &mut Hand<'_>, step: &Step<'_>) -> Result<(), Failed> {
         | Step::ItemClaimed(..)
         | Step::ItemEnded(_)
         | Step::ItemSubjects(..)
-        | Step::ItemWaiting(_) => Ok(()),
+        | Step::ItemWaiting(_)
+        | Step::Audit(_) => Ok(()),
     }
 }

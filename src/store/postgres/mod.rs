@@ -16,6 +16,7 @@ use super::{Claim, Keyring, Store as _, StoreError, timed};
 use crate::domain::environment::Environment;
 use crate::secret::Secret;
 
+mod audit;
 mod candidates;
 mod changes;
 mod claims;

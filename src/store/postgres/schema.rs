@@ -12,7 +12,8 @@ use crate::store::records::Records;
 use crate::store::{Peer, StoreError};
 
 /// One file a version, in order. A released one is never edited.
-pub(super) const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_start.sql")];
+pub(super) const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_audit.sql")];
 
 /// Names the lock: "exgt" twice.
 const LOCK: i64 = 0x6578_6774_6578_6774;

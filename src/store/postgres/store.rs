@@ -7,8 +7,9 @@ use jiff::Timestamp;
 
 use super::connect::WAIT;
 use super::instances::Loose;
-use super::{CLAIMS, PostgresStore, changes, claims, instances, items, keys, operations, query};
+use super::{CLAIMS, PostgresStore, audit, changes, claims, instances, items, keys, operations, query};
 use crate::domain::assignment::Assignment;
+use crate::domain::audit::Line;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
@@ -260,6 +261,12 @@ impl Store for PostgresStore {
 
     fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {
         self.records.item_subject(operation, text)
+    }
+
+    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let rows = self.read(|pool| audit::after(pool, tenant, after, limit)).await?;
+        rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
     }
 
     /// In parts, so that no transaction holds its locks for long or runs into the limit of a statement.

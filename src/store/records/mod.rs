@@ -16,12 +16,14 @@ use self::intents::IntentRecord;
 use super::seal::{Blind, KeyId, Keyring, Place, SealError};
 use super::{Change, Claimant, StoreError, Subject};
 use crate::domain::assignment::{Assignment, AssignmentState};
+use crate::domain::audit::Entry;
 use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, ItemEnd, ItemRef, ItemState};
 
+mod audit;
 mod intents;
 mod items;
 mod keys;
@@ -30,6 +32,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
+pub(super) use audit::AuditHead;
 pub(super) use items::{ItemRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use operations::OperationRow;
@@ -123,6 +126,8 @@ pub(super) enum RowChange {
     ItemWaiting(ItemRef),
     Operation(BulkOperation),
     OperationCancelling(OperationId),
+    /// Sealed by the engine, which knows its place in the chain.
+    Audit(Entry),
 }
 
 /// How a row of an operation ended, ready to be written.
@@ -198,6 +203,7 @@ impl Records {
             Change::ItemEndedUnsent(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, true)?),
             Change::Operation(operation) => RowChange::Operation(operation),
             Change::OperationCancelling(id) => RowChange::OperationCancelling(id),
+            Change::Audit(entry) => RowChange::Audit(entry),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{keys, operations, query};
+use super::{audit, keys, operations, query};
 use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
@@ -88,6 +88,7 @@ pub(super) fn apply(hand: &Hand<'_>, change: &RowChange) -> Result<(), StoreErro
         RowChange::ItemWaiting(at) => operations::requeue_item(connection, at.operation.as_str(), at.index),
         RowChange::Operation(operation) => operations::put(connection, operation),
         RowChange::OperationCancelling(id) => operations::cancel(connection, id.as_str()),
+        RowChange::Audit(entry) => audit::append(hand, entry),
     }
 }
 

@@ -16,8 +16,11 @@ use crate::store::records::Records;
 pub(super) const APPLICATION_ID: i64 = 0x6578_6774;
 
 /// One file a version, in order. A released one is never edited.
-pub(super) const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_operations.sql")];
+pub(super) const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_operations.sql"),
+    include_str!("migrations/0003_audit.sql"),
+];
 
 /// How long a statement waits for others that hold the file (a backup).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -16,12 +16,14 @@ use super::{
     Store, StoreError, Subject, Unsettled, timed,
 };
 use crate::domain::assignment::Assignment;
+use crate::domain::audit::Line;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress};
 
+mod audit;
 mod changes;
 mod connect;
 mod keys;
@@ -359,6 +361,12 @@ impl Store for SqliteStore {
 
     fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {
         self.records.item_subject(operation, text)
+    }
+
+    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError> {
+        let (name, after) = (tenant.to_owned(), i64::try_from(after).unwrap_or(i64::MAX));
+        let rows = self.read(move |connection| audit::after(connection, &name, after, limit)).await?;
+        rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
     }
 
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {

@@ -1,0 +1,76 @@
+//! What every engine must do with the audit record.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Maker;
+use crate::domain::audit::{Entry, Line, NOTHING};
+use crate::domain::candidate::Identity;
+use crate::store::{Change, Store, StoreError};
+
+/// The request's ids of the lines, which have to be a chain from its beginning.
+fn ids(lines: &[Line]) -> Vec<String> {
+    let mut previous = NOTHING.to_owned();
+    lines
+        .iter()
+        .zip(1..)
+        .map(|(line, seq)| {
+            let told: Value = serde_json::from_str(&line.text).unwrap();
+            assert_eq!((line.seq, &told["seq"], &told["previous"]), (seq, &seq.into(), &previous.clone().into()));
+            told["hash"].as_str().unwrap().clone_into(&mut previous);
+            told["requestId"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+fn line(tenant: &str, id: &str) -> Change {
+    Change::Audit(Entry::example(tenant, id))
+}
+
+pub(crate) async fn lines_are_a_chain_of_their_tenant(store: Arc<dyn Store>, make: Maker) {
+    let (one, other) = (make.name("tenant"), make.name("tenant"));
+    assert_eq!(store.audit(&one, 0, 10).await.unwrap(), []);
+    store.commit(vec![line(&one, "a"), line(&other, "x"), line(&one, "b")]).await.unwrap();
+    store.commit(vec![line(&one, "c")]).await.unwrap();
+    let lines = store.audit(&one, 0, 10).await.unwrap();
+    assert_eq!(ids(&lines), ["a", "b", "c"]);
+    assert_eq!(ids(&store.audit(&other, 0, 10).await.unwrap()), ["x"]);
+    assert_eq!(store.audit(&one, 1, 1).await.unwrap(), lines[1..2]);
+    assert_eq!(store.audit(&one, u64::MAX, 1).await.unwrap(), []);
+}
+
+pub(crate) async fn many_at_once_append_to_one_chain(store: Arc<dyn Store>, make: Maker) {
+    let (one, other) = (make.name("tenant"), make.name("tenant"));
+    let writing: Vec<_> = (0..40)
+        .map(|number| {
+            let (store, id) = (Arc::clone(&store), format!("{number:02}"));
+            // In both orders, so that two who wait for each other would show.
+            let mut lines = vec![line(&one, &id), line(&other, &id)];
+            if number % 2 == 0 {
+                lines.reverse();
+            }
+            tokio::spawn(async move { store.commit(lines).await })
+        })
+        .collect();
+    for write in writing {
+        write.await.unwrap().unwrap();
+    }
+    for tenant in [one, other] {
+        let mut seen = ids(&store.audit(&tenant, 0, 100).await.unwrap());
+        seen.sort_unstable();
+        assert_eq!(seen, (0..40).map(|number| format!("{number:02}")).collect::<Vec<_>>());
+    }
+}
+
+pub(crate) async fn a_line_stands_or_falls_with_its_transaction(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, holder) = (make.name("tenant"), make.claimed(&*store).await);
+    let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
+    make.claim(&*store, &candidate).await;
+    store.commit(vec![line(&tenant, "a"), Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
+    let taken = Identity::of(&holder.person, false);
+    let refused = store.commit(vec![line(&tenant, "b"), Change::Identities(candidate.id.clone(), taken)]).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+    store.commit(vec![line(&tenant, "c")]).await.unwrap();
+    assert_eq!(ids(&store.audit(&tenant, 0, 10).await.unwrap()), ["a", "c"]);
+}

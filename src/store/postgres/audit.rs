@@ -1,0 +1,67 @@
+//! The audit record.
+
+use sqlx::{PgPool, Row as _};
+
+use super::error::Failed;
+use super::transaction::Hand;
+use crate::domain::audit::{Entry, NOTHING};
+use crate::store::records::AuditHead;
+
+/// Appends lines, each to its tenant's chain. Holds the end of each chain until the transaction is over; the chains are
+/// taken in order, so no two transactions wait for each other.
+pub(super) async fn append(hand: &mut Hand<'_>, entries: &[&Entry]) -> Result<(), Failed> {
+    let mut tenants: Vec<&str> = entries.iter().map(|entry| entry.tenant.as_str()).collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    for tenant in tenants {
+        let own: Vec<&Entry> = entries.iter().copied().filter(|entry| entry.tenant == tenant).collect();
+        append_to(hand, tenant, &own).await?;
+    }
+    Ok(())
+}
+
+async fn append_to(hand: &mut Hand<'_>, tenant: &str, entries: &[&Entry]) -> Result<(), Failed> {
+    // An update that changes nothing: the row is made where there is none, and locked in any case.
+    let row = sqlx::query(
+        "INSERT INTO audit_heads AS head (tenant, seq, hash) VALUES ($1, 0, $2)
+         ON CONFLICT (tenant) DO UPDATE SET seq = head.seq RETURNING seq, hash",
+    )
+    .bind(tenant)
+    .bind(NOTHING)
+    .fetch_one(&mut *hand.connection)
+    .await?;
+    let mut head = AuditHead { seq: row.try_get(0)?, hash: row.try_get(1)? };
+    let (mut numbers, mut seals) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+    for entry in entries {
+        let row = hand.records.audit_row(entry, &head)?;
+        numbers.push(row.seq);
+        seals.push(row.sealed);
+        head = AuditHead { seq: row.seq, hash: row.hash };
+    }
+    sqlx::query(
+        "WITH lines AS (
+             INSERT INTO audit (tenant, seq, sealed) SELECT $1, seq, sealed
+             FROM unnest($2::bigint[], $3::bytea[]) AS new (seq, sealed))
+         UPDATE audit_heads SET seq = $4, hash = $5 WHERE tenant = $1",
+    )
+    .bind(tenant)
+    .bind(numbers)
+    .bind(seals)
+    .bind(head.seq)
+    .bind(head.hash)
+    .execute(&mut *hand.connection)
+    .await?;
+    Ok(())
+}
+
+/// Numbers and seals of the tenant's lines after this one, in order.
+pub(super) async fn after(
+    pool: &PgPool,
+    tenant: &str,
+    seq: i64,
+    limit: usize,
+) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
+    let rows = sqlx::query("SELECT seq, sealed FROM audit WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $3");
+    let rows = rows.bind(tenant).bind(seq).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}

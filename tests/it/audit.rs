@@ -1,0 +1,495 @@
+//! `/audit`: who asked for what about whom, with which outcome; a chain that shows what is missing.
+//!
+//! The chain is verified here by nothing but what the documentation says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use examgate::sandbox::{Sandbox, accounts};
+use futures_util::future::join_all;
+use reqwest::Method;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::gateway::{
+    Answer, Gateway, client, client_with, faults, key, sandbox, sandbox_connections, startexam,
+};
+use crate::support::postgres::Server;
+use crate::support::vendor::{Stub, answer_of};
+use crate::support::watch::{until, until_state};
+
+/// In every piece of personal data planted here.
+const PERSONAL: &str = "pdmark";
+const LINES: &str = "application/x-ndjson";
+
+fn person(id: &str) -> Value {
+    json!({
+        "connection": "startexam-main", "externalId": id, "name": { "givenName": format!("Given{PERSONAL}"), "familyName": "King" },
+        "email": format!("{PERSONAL}.{id}@example.com"),
+    })
+}
+
+/// The record as it is exported.
+async fn exported(gateway: &Gateway, client: &str, path: &str) -> String {
+    let answer = gateway.request_as(&key(client), Method::GET, path).header("accept", LINES).send().await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some(LINES)), "{answer:?}");
+    match answer.body {
+        Value::String(text) => text,
+        // A single line is a document too.
+        document => format!("{document}\n"),
+    }
+}
+
+fn parsed(export: &str) -> Vec<Value> {
+    export.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// What `docs/OPERATIONS.md` says: each line's hash is SHA-256 over the line without it, as compact JSON with sorted members;
+/// each names the one before, and they are numbered without a gap. The hash of the last one.
+fn verified(lines: &[Value]) -> Result<String, String> {
+    let mut previous = "0".repeat(64);
+    for (at, line) in lines.iter().enumerate() {
+        let mut members: BTreeMap<String, Value> = serde_json::from_value(line.clone()).map_err(|e| e.to_string())?;
+        let hash = members.remove("hash").ok_or("no hash")?;
+        if members["previous"] != *previous || members["seq"] != at + 1 {
+            return Err(format!("line {} does not follow line {at}", members["seq"]));
+        }
+        let canonical = serde_json::to_string(&members).map_err(|error| error.to_string())?;
+        previous = HEXLOWER.encode(&Sha256::digest(canonical.as_bytes()));
+        if hash != *previous {
+            return Err(format!("line {} was altered", members["seq"]));
+        }
+    }
+    Ok(previous)
+}
+
+/// The tenant's whole record, with its chain verified.
+async fn record(gateway: &Gateway) -> Vec<Value> {
+    let lines = parsed(&exported(gateway, "lms", "/audit").await);
+    verified(&lines).expect("an unbroken chain");
+    lines
+}
+
+/// The record once it has a line like this.
+async fn record_with(gateway: &Gateway, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+    until(gateway, "/audit?limit=200", |answer| answer.body["items"].as_array().unwrap().iter().any(&wanted)).await;
+    record(gateway).await
+}
+
+/// Event, action, status, outcome and code of a line, for short comparisons.
+fn told(line: &Value) -> String {
+    let word = |name: &str| match &line[name] {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    ["event", "action", "status", "outcome", "code"].map(word).join(" ")
+}
+
+fn all_told(lines: &[Value]) -> Vec<String> {
+    lines.iter().map(told).collect()
+}
+
+async fn started() -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    (sandbox, gateway)
+}
+
+#[tokio::test]
+async fn every_write_has_a_line_with_who_what_and_the_outcome() {
+    let sandbox = sandbox().await;
+    let clients = [client("lms", "acme", "[\"*\"]"), client("hr", "acme", "[\"*\"]")].concat();
+    let gateway = Gateway::start_with(&sandbox_connections(&sandbox, ""), &clients).await;
+    let made = gateway.request(Method::POST, "/candidates").header("x-request-id", "r-1").json(&person("e1"));
+    let made = made.send().await;
+    let candidate = format!("/candidates/{}", made.text("/id"));
+    assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 200);
+    let change = json!({ "name": { "givenName": "Grace" } });
+    assert_eq!(gateway.patch(&candidate, &change).await.status, 200);
+    let order = json!({ "candidate": { "externalId": "e1" }, "assessment": accounts::startexam::TESTS[0].0,
+        "connection": "startexam-main" });
+    let booked = gateway.request_as(&key("hr"), Method::POST, "/assignments").json(&order).send().await;
+    let assignment = format!("/assignments/{}", booked.text("/id"));
+    assert_eq!(gateway.delete(&assignment).await.problem().1, "capability_unsupported");
+    assert_eq!(gateway.post("/connections/startexam-main/check", &json!({})).await.status, 200);
+    assert_eq!(gateway.delete(&candidate).await.status, 204);
+    // Reads have none.
+    assert_eq!(gateway.post("/candidates/search", &json!({ "externalId": "e1" })).await.status, 200);
+
+    let lines = record(&gateway).await;
+    assert_eq!(
+        all_told(&lines),
+        [
+            "answered candidates.create 201 applied -",
+            "answered candidates.create 200 applied -",
+            "answered candidates.update 200 applied -",
+            "answered assignments.create 201 applied -",
+            "answered assignments.cancel 422 not_applied capability_unsupported",
+            "answered connections.check 200 - -",
+            "answered candidates.delete 204 applied -",
+        ]
+    );
+    let objects: Vec<&str> = lines.iter().map(|line| line["object"].as_str().expect("an object")).collect();
+    let check = "/connections/startexam-main";
+    assert_eq!(objects, [&candidate, &candidate, &candidate, &assignment, &assignment, check, &candidate]);
+    assert!(lines.iter().all(|line| line["tenant"] == "acme" && line["exchange"].as_str().is_some()));
+    let clients: Vec<&Value> = lines.iter().map(|line| &line["client"]).collect();
+    assert_eq!(clients, ["lms", "lms", "lms", "hr", "lms", "lms", "lms"]);
+    assert!(lines.iter().all(|line| line["connection"] == "startexam-main"), "{lines:#?}");
+    assert_eq!((&lines[0]["requestId"], &lines[0]["replayed"]), (&json!("r-1"), &json!(false)));
+}
+
+#[tokio::test]
+async fn who_tried_what_in_vain_is_recorded_and_nothing_of_what_they_sent() {
+    let sandbox = sandbox().await;
+    let clients = client("lms", "", "[\"*\"]")
+        + &client_with("reader", "lms", "[\"*\"]", "[\"candidates:read\", \"audit:read\"]");
+    let gateway = Gateway::start_with(&sandbox_connections(&sandbox, ""), &clients).await;
+    let strange = json!({ "externalId": "e1", PERSONAL: PERSONAL });
+    assert_eq!(gateway.post("/candidates", &strange).await.problem().1, "validation_failed");
+    let forbidden = gateway.request_as(&key("reader"), Method::POST, "/candidates").json(&person("e2")).send().await;
+    assert_eq!(forbidden.problem().1, "insufficient_scope");
+    // A caller may put anything where an id belongs.
+    for path in [format!("/candidates/{PERSONAL}@example.com"), format!("/candidates/cand_{}", "0".repeat(32))] {
+        assert_eq!(gateway.delete(&path).await.problem().1, "not_found");
+    }
+    let enrol = json!({ "register": [PERSONAL], "scope": "all", "connection": "startexam-main" });
+    let program = format!("/programs/{PERSONAL}/employees");
+    assert_eq!(gateway.post(&program, &enrol).await.problem().1, "program_not_found");
+    let nowhere = format!("/connections/{PERSONAL}/check");
+    assert_eq!(gateway.post(&nowhere, &json!({})).await.problem().1, "connection_not_found");
+    let nobody = gateway.anonymous(Method::POST, "/candidates").json(&person("e3")).send().await;
+    assert_eq!(nobody.problem().1, "unauthenticated");
+    let text = gateway.request(Method::POST, "/candidates").body("text/plain", PERSONAL).send().await;
+    assert_eq!(text.problem().1, "unsupported_media_type");
+
+    let lines = record(&gateway).await;
+    assert_eq!(
+        all_told(&lines),
+        [
+            "answered candidates.create 422 not_applied validation_failed",
+            "answered candidates.create 403 not_applied insufficient_scope",
+            "answered candidates.delete 404 not_applied not_found",
+            "answered candidates.delete 404 not_applied not_found",
+            "answered programs.employees 404 not_applied program_not_found",
+            "answered connections.check 404 not_applied connection_not_found",
+            "answered candidates.create 415 not_applied unsupported_media_type",
+        ]
+    );
+    assert_eq!(lines[1]["client"], "reader");
+    assert_eq!(lines[3]["object"], format!("/candidates/cand_{}", "0".repeat(32)));
+    assert!(!json!(lines).to_string().contains(PERSONAL), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_write_that_was_unknown_has_a_second_line_when_it_is_known() {
+    let (sandbox, gateway) = started().await;
+    let lost = json!({ "name": "reset_after_effect", "times": 1 });
+    faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
+    let unclear = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+    let resource = unclear.text("/resource").to_owned();
+    until_state(&gateway, &resource, "registered").await;
+    let lines = record(&gateway).await;
+    let wanted = ["answered candidates.create 504 unknown vendor_timeout", "settled candidates.create - applied -"];
+    assert_eq!(all_told(&lines), wanted);
+    assert!(lines.iter().all(|line| line["object"] == *resource && line["connection"] == "startexam-main"));
+    assert_eq!((&lines[0]["client"], &lines[1]["client"]), (&json!("lms"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_hands_word_is_the_line_of_whoever_gave_it() {
+    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    // The grace keeps the runner away.
+    let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+    let gateway = Gateway::start(&connections).await;
+    let unclear = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!(unclear.problem(), (502, "vendor_internal_error", "unknown"));
+    let path = format!("{}/settle", unclear.text("/resource"));
+    assert_eq!(gateway.post(&path, &json!({ "outcome": "not_applied" })).await.status, 200);
+    let lines = record(&gateway).await;
+    let settled = "answered candidates.settle 200 not_applied -";
+    assert_eq!(all_told(&lines), ["answered candidates.create 502 unknown vendor_internal_error", settled]);
+    assert_eq!(lines[1]["client"], "lms");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_repeated_under_its_key_is_said_to_be_one() {
+    let (_sandbox, gateway) = started().await;
+    for _ in 0..2 {
+        let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", "k1");
+        assert_eq!(request.json(&person("e1")).send().await.status, 201);
+    }
+    let lines = record(&gateway).await;
+    let replayed: Vec<&Value> = lines.iter().map(|line| &line["replayed"]).collect();
+    assert_eq!(replayed, [&json!(false), &json!(true)]);
+    assert_eq!((&lines[1]["outcome"], &lines[1]["object"]), (&json!("applied"), &lines[0]["object"]));
+}
+
+#[tokio::test]
+async fn what_was_only_accepted_has_a_second_line_when_it_ends() {
+    let (_sandbox, gateway) = started().await;
+    let request = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async");
+    assert_eq!(request.json(&person("e1")).send().await.status, 202);
+    let lines = record_with(&gateway, |line| line["event"] == "ended").await;
+    assert_eq!(all_told(&lines), ["answered candidates.create 202 - -", "ended candidates.create - applied -"]);
+    assert_eq!((&lines[0]["object"], &lines[0]["exchange"]), (&lines[1]["object"], &lines[1]["exchange"]));
+    assert_eq!(lines[1]["client"], "lms");
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_is_recorded_and_so_is_what_came_of_it() {
+    let (sandbox, gateway) = started().await;
+    let slow = json!({ "name": "delay_after_effect", "delayMs": 500, "times": 1 });
+    faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
+    let body = person("e1").to_string();
+    let mut caller = tokio::net::TcpStream::connect(gateway.address).await.expect("it listens");
+    let head = format!(
+        "POST /candidates HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        key("lms"),
+        body.len()
+    );
+    caller.write_all(head.as_bytes()).await.expect("it is taken");
+    // Gone once the write is on its way.
+    until(&gateway, "/candidates?externalId=e1", |answer| answer.body["items"][0].is_object()).await;
+    drop(caller);
+    let lines = record_with(&gateway, |line| line["event"] == "ended").await;
+    assert_eq!(all_told(&lines), ["caller_gone candidates.create - - -", "ended candidates.create - applied -"]);
+}
+
+#[tokio::test]
+async fn a_bulk_has_a_line_for_its_request_and_one_with_its_counts_at_its_end() {
+    let (_sandbox, gateway) = started().await;
+    let mut items: Vec<Value> = (0..3).map(|number| person(&format!("e{number}"))).collect();
+    items[1] = json!({ "externalId": "" });
+    let bulk = json!({ "connection": "startexam-main", "items": items });
+    let answer = gateway.post("/candidates/bulk", &bulk).await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    let lines = record(&gateway).await;
+    assert_eq!(all_told(&lines), ["ended candidates.bulk - - -", "answered candidates.bulk 207 - -"]);
+    let counts = json!({ "applied": 2, "notApplied": 1, "skipped": 0, "total": 3, "unknown": 0 });
+    assert_eq!(lines[0]["counts"], counts);
+    assert_eq!(lines[0]["object"], lines[1]["object"]);
+    let operation = lines[0]["object"].as_str().expect("an operation").to_owned();
+    assert_eq!(gateway.post(&format!("{operation}/cancel"), &json!({})).await.status, 202);
+    assert_eq!(gateway.post(&format!("{operation}/retry"), &json!({})).await.status, 202);
+    let lines = record(&gateway).await;
+    let later = ["answered operations.cancel 202 - -", "answered operations.retry 202 - -"];
+    assert_eq!(all_told(&lines[2..]), later);
+    assert!(lines.iter().all(|line| line["object"] == *operation));
+    assert!(!json!(lines).to_string().contains(PERSONAL));
+}
+
+#[tokio::test]
+async fn an_enrolment_names_the_program_and_nobody_in_it() {
+    let (_sandbox, gateway) = started().await;
+    let person = person(&format!("emp-{PERSONAL}"));
+    assert_eq!(gateway.post("/candidates", &person).await.status, 201);
+    let enrol = json!({ "connection": "startexam-main", "scope": "all", "register": [format!("emp-{PERSONAL}")] });
+    let path = format!("/programs/{}", accounts::startexam::PROGRAM_ID);
+    let answer = gateway.post(&format!("{path}/employees"), &enrol).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let lines = record(&gateway).await;
+    let wanted = ["ended programs.employees - - -", "answered programs.employees 200 applied -"];
+    assert_eq!(all_told(&lines[1..]), wanted);
+    assert_eq!(lines[2]["object"], *path);
+    assert!(!json!(lines).to_string().contains(PERSONAL));
+}
+
+#[tokio::test]
+async fn the_record_is_the_tenants_own_and_needs_its_scope() {
+    let sandbox = sandbox().await;
+    let clients = [
+        client("lms", "", "[\"*\"]"),
+        client("other", "", "[\"*\"]"),
+        client_with("blind", "lms", "[\"*\"]", "[\"candidates:write\"]"),
+    ]
+    .concat();
+    let gateway = Gateway::start_with(&sandbox_connections(&sandbox, ""), &clients).await;
+    assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
+    assert_eq!(exported(&gateway, "other", "/audit").await, "");
+    let theirs = gateway.request_as(&key("other"), Method::POST, "/candidates").json(&person("e2")).send().await;
+    assert_eq!(theirs.status, 201);
+    // Each has a chain of its own, which can be verified without the other's lines.
+    for name in ["lms", "other"] {
+        let lines = parsed(&exported(&gateway, name, "/audit").await);
+        assert_eq!((lines.len(), &lines[0]["client"]), (1, &json!(name)));
+        verified(&lines).expect("an unbroken chain");
+    }
+    let blind = gateway.request_as(&key("blind"), Method::GET, "/audit").send().await;
+    assert_eq!(blind.problem().1, "insufficient_scope");
+}
+
+#[tokio::test]
+async fn a_long_record_is_read_in_parts_and_exported_whole() {
+    const COUNT: usize = 1_100;
+    let (_sandbox, gateway) = started().await;
+    let strange = json!({ "strange": 1 });
+    for _ in 0..COUNT / 100 {
+        join_all((0..100).map(|_| gateway.post("/candidates", &strange))).await;
+    }
+    let lines = record(&gateway).await;
+    assert_eq!(lines.len(), COUNT);
+    let (mut read, mut path) = (Vec::new(), "/audit?limit=200".to_owned());
+    loop {
+        let part: Answer = gateway.get(&path).await;
+        read.extend(part.body["items"].as_array().expect("items").clone());
+        match part.body["nextCursor"].as_str() {
+            Some(cursor) => path = format!("/audit?limit=200&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(read, lines, "the same lines, in the same order");
+    verified(&read).expect("no member is left out");
+    assert_eq!(parsed(&exported(&gateway, "lms", "/audit?after=1098").await), lines[1098..]);
+    assert_eq!(exported(&gateway, "lms", "/audit?after=1100").await, "");
+    for (path, pointer) in [("/audit?after=x", "?after"), ("/audit?limit=0", "?limit"), ("/audit?cursor=x", "?cursor")]
+    {
+        let refused = gateway.get(path).await;
+        assert_eq!((refused.problem().1, refused.text("/errors/0/pointer")), ("validation_failed", pointer));
+    }
+    let both = gateway.request(Method::GET, "/audit?limit=5").header("accept", LINES).send().await;
+    assert_eq!(both.problem().1, "validation_failed");
+    let table = gateway.request(Method::GET, "/audit").header("accept", "text/csv").send().await;
+    assert_eq!(table.problem().1, "not_acceptable");
+}
+
+#[tokio::test]
+async fn a_line_that_is_missing_or_altered_shows_in_the_export() {
+    let (_sandbox, gateway) = started().await;
+    for _ in 0..4 {
+        gateway.post("/candidates", &json!({})).await;
+    }
+    let lines = record(&gateway).await;
+    let altered = |change: &dyn Fn(&mut Vec<Value>)| {
+        let mut lines = lines.clone();
+        change(&mut lines);
+        verified(&lines)
+    };
+    for at in 0..lines.len() - 1 {
+        assert!(altered(&|lines| drop(lines.remove(at))).is_err());
+        assert!(altered(&|lines| lines.swap(at, at + 1)).is_err());
+    }
+    for name in lines[1].as_object().expect("an object").keys() {
+        assert!(altered(&|lines| lines[1][name] = json!("x")).is_err(), "{name}");
+    }
+    // The end cut off shows only to whoever has the last hash of before.
+    let last = verified(&lines).expect("whole");
+    assert_ne!(altered(&|lines| drop(lines.pop())).expect("nothing before it is touched"), last);
+}
+
+/// Does this to the store's file while nobody serves from it.
+async fn tampered(gateway: Gateway, statements: &str) -> Gateway {
+    let folder = gateway.kill().await;
+    let file = Connection::open(folder.path().join("store.db")).expect("the store's file");
+    file.execute_batch(statements).expect("it can be done");
+    drop(file);
+    Gateway::start_in(folder).await
+}
+
+#[tokio::test]
+async fn the_store_refuses_to_alter_a_line_and_shows_that_it_was_made_to() {
+    let (_sandbox, gateway) = started().await;
+    for _ in 0..4 {
+        gateway.post("/candidates", &json!({})).await;
+    }
+    let folder = gateway.kill().await;
+    let file = Connection::open(folder.path().join("store.db")).expect("the store's file");
+    for refused in [
+        "DELETE FROM audit WHERE seq = 2",
+        "UPDATE audit SET sealed = x'00' WHERE seq = 2",
+        "DELETE FROM audit_heads",
+        "UPDATE audit_heads SET seq = 2",
+    ] {
+        let error = file.execute_batch(refused).expect_err("the record is append-only").to_string();
+        assert!(error.contains("append-only"), "{refused}: {error}");
+    }
+    drop(file);
+    let gateway = Gateway::start_in(folder).await;
+
+    // Whoever writes to the file can drop the triggers, yet not make lines.
+    let gateway = tampered(gateway, "DROP TRIGGER audit_lines_stay; DELETE FROM audit WHERE seq = 2").await;
+    let lines = parsed(&exported(&gateway, "lms", "/audit").await);
+    assert_eq!((lines.len(), verified(&lines)), (3, Err("line 3 does not follow line 1".to_owned())));
+    // The end cut off shows as soon as there is a next line.
+    let gateway = tampered(gateway, "DELETE FROM audit WHERE seq = 4").await;
+    gateway.post("/candidates", &json!({})).await;
+    let after = parsed(&exported(&gateway, "lms", "/audit?after=2").await);
+    assert_eq!(after.iter().map(|line| line["seq"].as_u64()).collect::<Vec<_>>(), [Some(3), Some(5)]);
+    assert_ne!(after[1]["previous"], after[0]["hash"]);
+    let swapped = "DROP TRIGGER audit_lines_stand;
+        UPDATE audit SET sealed = (SELECT sealed FROM audit WHERE seq = 1) WHERE seq = 3";
+    let gateway = tampered(gateway, swapped).await;
+    assert_eq!(gateway.get("/audit").await.problem().1, "store_unavailable");
+    let rest = parsed(&exported(&gateway, "lms", "/audit?after=3").await);
+    assert_eq!(rest[0]["seq"], 5, "what comes after can be read still");
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_answers_are_given_and_their_lines_written_later() {
+    let (_sandbox, gateway) = started().await;
+    let mut file = Connection::open(gateway.folder.path().join("store.db")).expect("the store's file");
+    let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("nobody is writing");
+    let refused = gateway.post("/candidates", &json!({})).await;
+    assert_eq!(refused.problem().1, "connection_required", "{refused:?}");
+    assert_eq!(record(&gateway).await, Vec::<Value>::new());
+    drop(held);
+    let lines = record_with(&gateway, |line| line["requestId"] == refused.text("/requestId")).await;
+    assert_eq!(all_told(&lines), ["answered candidates.create 422 not_applied connection_required"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_answered_before_a_kill_has_its_line() {
+    let (_sandbox, gateway) = started().await;
+    let write = |number: usize| {
+        let request = gateway.request(Method::POST, "/candidates").header("x-request-id", &format!("r-{number}"));
+        request.json(&person(&format!("e{number}"))).try_send()
+    };
+    let writes: Vec<_> = (0..60).map(write).collect();
+    let mut answered = BTreeSet::new();
+    let request_id = |answer: Option<Answer>| Some(answer?.header("x-request-id")?.to_owned());
+    let mut running: Vec<_> = writes.into_iter().map(tokio::spawn).collect();
+    // In the middle of it.
+    for write in running.drain(..20) {
+        answered.extend(request_id(write.await.expect("no panic")));
+    }
+    let folder = gateway.kill().await;
+    for write in running {
+        answered.extend(request_id(write.await.expect("no panic")));
+    }
+    let gateway = Gateway::start_in(folder).await;
+    let lines = record(&gateway).await;
+    let recorded: BTreeSet<&str> = lines.iter().filter_map(|line| line["requestId"].as_str()).collect();
+    assert!(answered.len() >= 20);
+    for answer in answered {
+        assert!(recorded.contains(&*answer), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_write_one_chain_between_them() {
+    let sandbox = sandbox().await;
+    let url = Server::shared().schema().await;
+    let connections = sandbox_connections(&sandbox, "");
+    let [one, other] = [Gateway::replica(&url, &connections).await, Gateway::replica(&url, &connections).await];
+    let writes = (0..60).map(|number| {
+        let gateway = if number % 2 == 0 { &one } else { &other };
+        let body = if number % 3 == 0 { json!({}) } else { person(&format!("e{number}")) };
+        async move { gateway.post("/candidates", &body).await.status }
+    });
+    let answers = tokio::time::timeout(Duration::from_mins(1), join_all(writes)).await.expect("they are answered");
+    let lines = record(&one).await;
+    assert_eq!(lines, record(&other).await);
+    assert_eq!(lines.len(), 60);
+    for status in [201, 422] {
+        let told = lines.iter().filter(|line| line["status"] == status).count();
+        assert_eq!(told, answers.iter().filter(|answer| **answer == status).count(), "{status}");
+    }
+    let ids: BTreeSet<&str> = lines.iter().filter_map(|line| line["requestId"].as_str()).collect();
+    assert_eq!(ids.len(), 60, "each once");
+}
