@@ -230,6 +230,11 @@ async fn every_route_keeps_tenants_and_connections_apart() {
             if own.object(template).is_some() {
                 let stranger = ask("stranger", "startexam-main").await;
                 assert_eq!(stranger.problem(), (404, "not_found", "not_applied"), "{what}");
+            } else if template == "/audit" {
+                // The tenant's whole record, or the chain could not be followed: what a stranger tried is in its own.
+                let lines = ask("stranger", "startexam-main").await.body["items"].clone();
+                let lines = lines.as_array().expect("lines");
+                assert!(!lines.is_empty() && lines.iter().all(|line| line["client"] == "stranger"), "{lines:?}");
             } else if harmless {
                 for (who, answer) in [("stranger", ask("stranger", "startexam-main").await), ("narrow", narrow)] {
                     let text = answer.body.to_string();
