@@ -206,6 +206,10 @@ async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
         path = format!("/exchanges?limit=200&cursor={cursor}");
     }
     assert!(calls >= 10, "there is something to look at: {calls}");
+    let audit = gateway.request(Method::GET, "/audit").header("accept", "application/x-ndjson").send().await;
+    let lines = audit.body.as_str().expect("lines");
+    assert!(lines.lines().count() >= 10, "there is something to look at: {lines}");
+    shown.push(("the audit record", lines.to_owned()));
     shown
 }
 
