@@ -1,7 +1,7 @@
 //! The audit record: the line about each write a client asks for, and `/audit`, where it is read.
 //!
 //! A line must never hold anything of a person. Of a request's path it names what the gateway made (`/candidates/cand_…`),
-//! and other names only where they turned out to mean something.
+//! and other names only where they have the form of one and turned out to mean something.
 
 use std::io;
 
@@ -250,9 +250,14 @@ fn named(request: &Request) -> Option<Named> {
         "candidates" => CandidateId::parse(id).is_ok(),
         "assignments" => AssignmentId::parse(id).is_ok(),
         "operations" => OperationId::parse(id).is_ok(),
-        _ => return Some(Named::Other(path)),
+        // An e-mail address put in the wrong place is none of these.
+        _ => return id.bytes().all(is_plain).then_some(Named::Other(path)),
     };
     own.then_some(Named::Own(path))
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._:-".contains(&byte)
 }
 
 /// Read the audit record

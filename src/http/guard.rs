@@ -119,11 +119,11 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     let recorded = admitted.as_ref().err().is_none_or(worth_a_line);
     let record =
         route.action.filter(|_| recorded).map(|action| Record::begun(&app, client, action, &request, &context));
-    let mut response = match admitted {
-        Err(fault) => Refused::from(fault).into_response(),
-        Ok(_place) => {
+    let (mut response, place) = match admitted {
+        Err(fault) => (Refused::from(fault).into_response(), None),
+        Ok(place) => {
             request.extensions_mut().insert(client.caller(context.exchange));
-            next.run(request).await
+            (next.run(request).await, Some(place))
         }
     };
     if let Some(spent) = spent {
@@ -133,6 +133,8 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     if let Some(writing) = record.map(|record| record.answered(&response)) {
         writing.await;
     }
+    // Not before: a store that is slow must not let more in than there is room for.
+    drop(place);
     response.extensions_mut().insert(AskedBy(client.name.clone()));
     response
 }

@@ -294,9 +294,13 @@ async fn an_enrolment_names_the_program_and_nobody_in_it() {
     let path = format!("/programs/{}", accounts::startexam::PROGRAM_ID);
     let answer = gateway.post(&format!("{path}/employees"), &enrol).await;
     assert_eq!(answer.status, 200, "{answer:?}");
+    // What a program's id may be is the vendor's affair; what is no id is not recorded.
+    let odd = gateway.post(&format!("/programs/ext:{PERSONAL}@example.com/employees"), &enrol).await;
+    assert_eq!(odd.problem().0, 422, "{odd:?}");
     let lines = record(&gateway).await;
     let wanted = ["ended programs.employees - - -", "answered programs.employees 200 applied -"];
-    assert_eq!(all_told(&lines[1..]), wanted);
+    assert_eq!(all_told(&lines[1..3]), wanted);
+    assert_eq!((lines.len(), &lines[4]["status"]), (5, &json!(422)));
     assert_eq!(lines[2]["object"], *path);
     assert!(!json!(lines).to_string().contains(PERSONAL));
 }
