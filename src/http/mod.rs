@@ -41,6 +41,7 @@ mod routes;
 mod state;
 mod stopping;
 mod stream;
+mod tls;
 mod writing;
 
 pub use house::Keeping;
@@ -51,3 +52,4 @@ pub use problem::status;
 pub use routes::{admin_router, router, router_under};
 pub use state::{Busy, Face, Limits, Terms};
 pub use stopping::Ending;
+pub use tls::Tls;

@@ -35,6 +35,7 @@ mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use breaker::Circuit;
 pub use client::{Client, ClientError};
@@ -44,3 +45,4 @@ pub use message::{Answer, Draft, Request, Sign, Target, Unsigned};
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings};
 pub use shown::Shown;
 pub use status::general_fault;
+pub use trust::Authorities;

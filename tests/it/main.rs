@@ -46,5 +46,6 @@ mod sharing;
 mod storm;
 mod support;
 mod telemetry;
+mod tls;
 mod truth;
 mod wire;

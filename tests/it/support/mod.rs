@@ -4,5 +4,6 @@
 pub mod collector;
 pub mod gateway;
 pub mod postgres;
+pub mod tls;
 pub mod vendor;
 pub mod watch;
