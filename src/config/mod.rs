@@ -20,6 +20,8 @@ mod catalogue;
 mod connections;
 mod document;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod layers;
 mod names;
 mod overrides;

@@ -20,6 +20,8 @@ mod dto;
 mod edge;
 mod events;
 mod exchanges;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod guard;
 mod house;
 mod idempotency;

@@ -61,7 +61,7 @@ pub(super) struct Refusal {
 }
 
 /// Longest id taken for one.
-const LONGEST_ID: usize = 100;
+pub(super) const LONGEST_ID: usize = 100;
 
 pub(super) const CONTRADICTION: &str = "it says different things at once";
 const NOT_IN_FORM: &str = "it does not have the form set for this connection";
