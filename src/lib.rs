@@ -2,12 +2,14 @@
 //!
 //! The rooms, each naming only those before it:
 //! `secret` < `meter` < `trace` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
-//! `sandbox` stands apart. See `docs/ARCHITECTURE.md`.
+//! `sandbox` stands apart, and `fuzzing` is there for the fuzzer only. See `docs/ARCHITECTURE.md`.
 
 pub mod commands;
 pub mod config;
 pub mod dispatch;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod meter;
 pub mod sandbox;

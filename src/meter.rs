@@ -15,6 +15,7 @@ const REQUEST_SECONDS: &str = "examgate_http_request_seconds";
 const OVERHEAD_SECONDS: &str = "examgate_gateway_overhead_seconds";
 const IN_FLIGHT: &str = "examgate_http_in_flight";
 const CONNECTIONS: &str = "examgate_http_connections";
+const HANDSHAKES_FAILED: &str = "examgate_tls_handshakes_failed_total";
 const SHED: &str = "examgate_http_shed_total";
 const CALL_SECONDS: &str = "examgate_vendor_call_seconds";
 const ATTEMPT_SECONDS: &str = "examgate_vendor_attempt_seconds";
@@ -42,6 +43,7 @@ pub fn describe() {
     describe_histogram!(OVERHEAD_SECONDS, Unit::Seconds, "Time of a request that was not spent at a vendor");
     describe_gauge!(IN_FLIGHT, "Requests of callers being served");
     describe_gauge!(CONNECTIONS, "Open connections of callers");
+    describe_counter!(HANDSHAKES_FAILED, "Connections of callers that ended before TLS was agreed on");
     describe_counter!(SHED, "Requests and connections refused as `overloaded`, by what there were too many of");
     describe_histogram!(CALL_SECONDS, Unit::Seconds, "Time of a vendor call, its waiting included");
     describe_histogram!(ATTEMPT_SECONDS, Unit::Seconds, "Time of one attempt at the vendor, signing included");
@@ -81,6 +83,11 @@ pub fn requests_in_flight(count: usize) {
 /// Open connections of callers.
 pub fn connections(count: usize) {
     gauge!(CONNECTIONS).set(float(count));
+}
+
+/// A connection ended before TLS was agreed on.
+pub fn handshake_failed() {
+    counter!(HANDSHAKES_FAILED).increment(1);
 }
 
 /// What there were too many of when a request or a connection was refused.

@@ -117,6 +117,18 @@ impl<'de> serde::Deserialize<'de> for SecretRef {
     }
 }
 
+/// Reads a key that may be `""`, which is no reference; for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// As [`SecretRef::parse`].
+pub fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SecretRef>, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    SecretRef::parse(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 /// What something was made of, secrets included: tells whether it would be made the same again, and nothing else.
 #[derive(Clone, Default)]
 pub struct Likeness(Vec<Secret>);

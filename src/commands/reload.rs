@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::signals::Hangup;
 use super::{Failure, Process, settings};
-use crate::config::{Auth, Config, Reread, ServerSettings, StoreLikeness, StoreParts};
+use crate::config::{Auth, Config, Identity, Reread, ServerSettings, StoreLikeness, StoreParts};
 use crate::dispatch::{Gateway, Reconfigured, Retention};
-use crate::http::Terms;
+use crate::http::{Terms, Tls};
 use crate::meter;
 
 /// What the process works by at the moment, as far as a new configuration is compared with it.
@@ -19,12 +20,13 @@ pub(super) struct InForce {
     auth: Auth,
     retention: Retention,
     store: StoreLikeness,
+    identity: Option<Identity>,
 }
 
 impl InForce {
-    pub(super) fn new(config: &Config, store: &StoreParts) -> Self {
+    pub(super) fn new(config: &Config, store: &StoreParts, identity: Option<Identity>) -> Self {
         let (server, auth) = (config.server.clone(), config.auth.clone());
-        Self { server, auth, retention: config.store.kept(), store: store.likeness.clone() }
+        Self { server, auth, retention: config.store.kept(), store: store.likeness.clone(), identity }
     }
 }
 
@@ -34,6 +36,7 @@ pub(super) struct Reloader {
     process: Process,
     gateway: Gateway,
     terms: Terms,
+    tls: Option<Tls>,
     in_force: InForce,
 }
 
@@ -42,10 +45,10 @@ impl Reloader {
         file: Option<&Path>,
         process: &Process,
         gateway: Gateway,
-        terms: Terms,
+        (terms, tls): (Terms, Option<Tls>),
         in_force: InForce,
     ) -> Self {
-        Self { file: file.map(Path::to_owned), process: process.clone(), gateway, terms, in_force }
+        Self { file: file.map(Path::to_owned), process: process.clone(), gateway, terms, tls, in_force }
     }
 
     pub(super) async fn run(mut self, mut hangup: Hangup) {
@@ -78,7 +81,7 @@ impl Reloader {
         })
     }
 
-    async fn apply(&mut self, Reread { config, parts, store }: Reread) {
+    async fn apply(&mut self, Reread { config, parts, store, identity }: Reread) {
         let retention = config.store.kept();
         let Config { mut server, mut auth, .. } = config;
         let mut waiting = keep_what_a_start_sets_up(&self.in_force, &mut server, &mut auth);
@@ -89,6 +92,7 @@ impl Reloader {
         let clients = clients_that_differ(&self.in_force.auth, &auth);
         let limits = limits_that_differ(&self.in_force, &server, retention);
         let issuer = matches!((&self.in_force.auth, &auth), (Auth::Jwt(_, now), Auth::Jwt(_, then)) if now != then);
+        let (identity, renewed) = self.shown(identity);
         // The connections first: a client that may use a new one finds it there.
         let changed = self.gateway.reconfigure(parts.connections, parts.catalogue, retention).await;
         self.terms.replace(server.clone(), &auth);
@@ -101,9 +105,22 @@ impl Reloader {
             issuer = issuer.then_some("changed"),
             limits = listed(&limits),
             catalogue = catalogue.then_some("changed"),
+            certificate = renewed.then_some("changed"),
             "configuration reloaded"
         );
-        self.in_force = InForce { server, auth, retention, store: self.in_force.store.clone() };
+        self.in_force = InForce { server, auth, retention, store: self.in_force.store.clone(), identity };
+    }
+
+    /// Shows callers the new certificate; what is in force after that, and whether it is another one.
+    fn shown(&self, new: Option<Identity>) -> (Option<Identity>, bool) {
+        let (Some(tls), Some(before), Some(new)) = (&self.tls, &self.in_force.identity, new) else {
+            return (self.in_force.identity.clone(), false);
+        };
+        let renewed = !new.same(before);
+        if renewed {
+            tls.replace(Arc::clone(&new.server));
+        }
+        (Some(new), renewed)
     }
 }
 
@@ -118,6 +135,11 @@ fn keep_what_a_start_sets_up(in_force: &InForce, server: &mut ServerSettings, au
     keep("server.keep_alive", &now.keep_alive, &mut server.keep_alive, &mut kept);
     keep("server.shutdown_delay", &now.shutdown_delay, &mut server.shutdown_delay, &mut kept);
     keep("server.shutdown_grace", &now.shutdown_grace, &mut server.shutdown_grace, &mut kept);
+    // Callers speak one or the other; which of them is also part of every address they know.
+    if now.tls.is_some() != server.tls.is_some() {
+        server.tls.clone_from(&now.tls);
+        kept.push("server.tls");
+    }
     // Whether everybody may be let in was judged by the address in the file, which need not be the one listened on.
     if in_force.auth.mode() != auth.mode() {
         *auth = in_force.auth.clone();

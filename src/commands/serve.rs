@@ -17,7 +17,7 @@ use super::signals::{Asked, Hangup, Stop};
 use super::{Failure, Process, runtime, say, settings, store, telemetry};
 use crate::config::{Config, Prepared, ServerSettings};
 use crate::dispatch::Gateway;
-use crate::http::{self, AskForKeys, Busy, Ending, Face, Keeping, Limits, Terms};
+use crate::http::{self, AskForKeys, Busy, Ending, Face, Keeping, Limits, Terms, Tls};
 use crate::meter;
 use crate::transport::published;
 
@@ -81,11 +81,12 @@ fn gateway(options: &Options, process: &Process, runtime: &Runtime) -> Result<()
 async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let files = raise_most_files();
-    let Prepared { config, parts, store } = prepared;
-    let in_force = InForce::new(&config, &store);
+    let Prepared { config, parts, store, identity } = prepared;
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
     }
+    let tls = identity.as_ref().map(|identity| Tls::new(Arc::clone(&identity.server)));
+    let in_force = InForce::new(&config, &store, identity);
     let place = store.place.clone();
     let store =
         store::to_serve(store, process).await.map_err(|error| Failure::other(&format!("store {place}"), error))?;
@@ -101,13 +102,13 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let face = face(config, gateway.clone(), process);
     let terms = Terms::of(&face);
-    let reloader = Reloader::new(file, process, gateway.clone(), terms.clone(), in_force);
+    let reloader = Reloader::new(file, process, gateway.clone(), (terms.clone(), tls.clone()), in_force);
 
     let ended = Ending::new(Duration::from_secs(1));
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
-    announce(&public)?;
+    announce(&public, if tls.is_some() { "https" } else { "http" })?;
     let keep_alive = face.server.keep_alive.0;
-    let keeping = Keeping { busy: Some(face.busy.clone()), ..Keeping::within(files, keep_alive) };
+    let keeping = Keeping { busy: Some(face.busy.clone()), tls, ..Keeping::within(files, keep_alive) };
     tracing::info!(files, connections = keeping.connections, "room for callers");
     let callers = Ending::new(face.server.shutdown_grace.0);
     let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
@@ -178,10 +179,10 @@ async fn bound(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|error| Failure::Other(format!("{key}: cannot listen on {address}: {error}")))
 }
 
-fn announce(listener: &TcpListener) -> Result<(), Failure> {
+fn announce(listener: &TcpListener, scheme: &str) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|error| Failure::other("server.listen", error))?;
     tracing::info!(%address, "ready for callers");
-    say(format_args!("examgate listening on http://{address}"))
+    say(format_args!("examgate listening on {scheme}://{address}"))
 }
 
 /// The operators' listener with `/metrics`, in a task of its own.
@@ -200,7 +201,7 @@ fn operators(listener: TcpListener, face: &Face, ended: Ending) -> Result<tokio:
         render.render()
     };
     let router = http::admin_router(face, Some(Arc::new(page)));
-    let keeping = Keeping { connections: OPERATORS, keep_alive: face.server.keep_alive.0, busy: None };
+    let keeping = Keeping { connections: OPERATORS, keep_alive: face.server.keep_alive.0, busy: None, tls: None };
     let serving = http::serve(listener, router, keeping, ended);
     Ok(tokio::spawn(async move {
         tokio::select! {

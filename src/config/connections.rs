@@ -12,7 +12,7 @@ use crate::dispatch::ConnectionSetup;
 use crate::domain::environment::Environment;
 use crate::domain::reading::{ReadFault, ReadFaultKind};
 use crate::secret::{Likeness, Secret, SecretSource};
-use crate::transport::ConnectionSettings;
+use crate::transport::{Authorities, ConnectionSettings};
 use crate::vendors::{DESCRIPTORS, Settings, Setup};
 
 /// `[connections.<name>]`: one account at a vendor.
@@ -57,11 +57,21 @@ pub(super) fn connect(
     let mut built = BTreeMap::new();
     for (name, ConnectionConfig { settings, vendor, written }) in connections {
         let secrets = Remembering { source: secrets, read: RefCell::new(vec![written.clone()]) };
-        let setup = Setup { name, connection: settings, secrets: &secrets, environment: environment.clone() };
+        let mut settings = settings.clone();
+        if let Some(ca) = &settings.ca {
+            match ca.resolve(&secrets).and_then(|pem| Authorities::read(pem.expose())) {
+                Ok(authorities) => settings.authorities = authorities,
+                Err(detail) => {
+                    faults.push(&["connections", name, "ca"], detail);
+                    continue;
+                }
+            }
+        }
+        let setup = Setup { name, connection: &settings, secrets: &secrets, environment: environment.clone() };
         match vendor.clone().connect(&setup) {
             Ok(connected) => {
                 let likeness = Likeness::of(secrets.read.into_inner());
-                built.insert(name.clone(), ConnectionSetup { connected, settings: settings.clone(), likeness });
+                built.insert(name.clone(), ConnectionSetup { connected, settings, likeness });
             }
             Err(found) => {
                 for fault in found {

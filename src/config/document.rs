@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::domain::units::{Size, Span};
-use crate::secret::SecretRef;
+use crate::secret::{self, SecretRef};
 
 #[derive(Deserialize)]
 pub(super) struct Server {
@@ -22,6 +22,15 @@ pub(super) struct Server {
     pub(super) shutdown_delay: Span,
     pub(super) shutdown_grace: Span,
     pub(super) allow_insecure: bool,
+    pub(super) tls: Tls,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Tls {
+    #[serde(deserialize_with = "secret::optional")]
+    pub(super) certificate: Option<SecretRef>,
+    #[serde(deserialize_with = "secret::optional")]
+    pub(super) key: Option<SecretRef>,
 }
 
 #[derive(Deserialize)]

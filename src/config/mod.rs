@@ -20,6 +20,8 @@ mod catalogue;
 mod connections;
 mod document;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod key_set;
 mod layers;
 mod names;
@@ -28,6 +30,7 @@ mod reader;
 mod server;
 mod store;
 mod suggest;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,7 @@ pub use key_set::{KeySet, VerifyingKey};
 pub use layers::{DEFAULTS, Sources};
 pub use overrides::PREFIX;
 pub use store::{KeyFiles, StoreLikeness, StoreParts, StorePlace};
+pub use tls::Identity;
 
 /// A configuration that can work, as far as that can be said without reading a secret.
 #[derive(Debug, Clone)]
@@ -70,6 +74,8 @@ pub struct Prepared {
     pub parts: Parts,
     /// What the store is opened with.
     pub store: StoreParts,
+    /// What callers are shown over TLS; `None`: plain HTTP.
+    pub identity: Option<Identity>,
 }
 
 /// What a gateway that is running can take up of a configuration.
@@ -80,6 +86,8 @@ pub struct Reread {
     pub parts: Parts,
     /// What the store would be opened with; it stays as it is while the gateway runs.
     pub store: StoreLikeness,
+    /// What callers are shown over TLS.
+    pub identity: Option<Identity>,
 }
 
 /// The machine as far as a configuration needs it.
@@ -115,6 +123,17 @@ pub struct ServerSettings {
     pub shutdown_delay: Span,
     /// How long requests under way may take after that.
     pub shutdown_grace: Span,
+    /// `[server.tls]`; `None`: plain HTTP.
+    pub tls: Option<TlsSettings>,
+}
+
+/// `[server.tls]`: where certificate and key are kept.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    /// The certificate and those it is signed with.
+    pub certificate: SecretRef,
+    /// Its private key.
+    pub key: SecretRef,
 }
 
 /// `[auth]`: how callers are recognised.
@@ -244,10 +263,10 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigFault>> {
 /// # Errors
 /// Every fault, those of secrets together with all others.
 pub fn prepare(sources: &Sources, machine: &Machine<'_>) -> Result<Prepared, Vec<ConfigFault>> {
-    let (config, parts, plan) = planned(sources, machine)?;
+    let Planned { config, parts, store, identity } = planned(sources, machine)?;
     let mut faults = fault::Faults::new(&config.places);
-    match plan.carried_out(machine.files, machine.environment, &mut faults) {
-        Some(store) => Ok(Prepared { config, parts, store }),
+    match store.carried_out(machine.files, machine.environment, &mut faults) {
+        Some(store) => Ok(Prepared { config, parts, store, identity }),
         None => Err(faults.into_sorted()),
     }
 }
@@ -257,11 +276,19 @@ pub fn prepare(sources: &Sources, machine: &Machine<'_>) -> Result<Prepared, Vec
 /// # Errors
 /// Every fault, those of secrets together with all others.
 pub fn reread(sources: &Sources, machine: &Machine<'_>) -> Result<Reread, Vec<ConfigFault>> {
-    let (config, parts, plan) = planned(sources, machine)?;
-    Ok(Reread { config, parts, store: plan.likeness() })
+    let Planned { config, parts, store, identity } = planned(sources, machine)?;
+    Ok(Reread { config, parts, store: store.likeness(), identity })
 }
 
-fn planned(sources: &Sources, machine: &Machine<'_>) -> Result<(Config, Parts, store::Plan), Vec<ConfigFault>> {
+/// Everything that can be made without changing the machine.
+struct Planned {
+    config: Config,
+    parts: Parts,
+    store: store::Plan,
+    identity: Option<Identity>,
+}
+
+fn planned(sources: &Sources, machine: &Machine<'_>) -> Result<Planned, Vec<ConfigFault>> {
     let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
     let mut faults = fault::Faults::new(&layers.places);
     let mut draft = Draft::read(&layers, &mut faults);
@@ -269,10 +296,12 @@ fn planned(sources: &Sources, machine: &Machine<'_>) -> Result<(Config, Parts, s
         self::auth::read_keys(token, machine.secrets, &mut faults);
     }
     let parts = connected(&draft.connections, &draft.catalogue, (machine.secrets, machine.environment), &mut faults);
-    let plan =
+    let store =
         draft.store.as_ref().and_then(|settings| store::plan(settings, machine.secrets, machine.files, &mut faults));
-    match (faults.is_empty(), draft.finished(&layers.places), plan) {
-        (true, Some(config), Some(plan)) => Ok((config, parts, plan)),
+    let tls = draft.server.as_ref().and_then(|(server, _)| server.tls.as_ref());
+    let identity = tls.and_then(|settings| tls::identity(settings, machine.secrets, &mut faults));
+    match (faults.is_empty(), draft.finished(&layers.places), store) {
+        (true, Some(config), Some(store)) => Ok(Planned { config, parts, store, identity }),
         _ => Err(faults.into_sorted()),
     }
 }

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use url::Url;
 
-use super::ServerSettings;
-use super::document;
 use super::fault::Faults;
+use super::{ServerSettings, TlsSettings, document};
 
 /// The settings and whether `auth.mode = "none"` is permitted with them. `None` after a fault.
 pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Option<(ServerSettings, bool)> {
@@ -22,6 +21,7 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
         shutdown_delay,
         shutdown_grace,
         allow_insecure,
+        tls,
     } = document;
     let listen = noted("listen", address(&listen), faults);
     let admin_listen = match admin_listen.as_str() {
@@ -30,6 +30,7 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
     };
     let base_path = noted("base_path", mounted(&base_path), faults);
     let public_url = noted("public_url", public(&public_url), faults);
+    let tls = tls_settings(tls).map_err(|(key, detail)| faults.push(&["server", "tls", key], detail)).ok();
     for (key, zero) in [
         ("body_limit", body_limit.0 == 0),
         ("bulk_body_limit", bulk_body_limit.0 == 0),
@@ -51,8 +52,18 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
         keep_alive,
         shutdown_delay,
         shutdown_grace,
+        tls: tls?,
     };
     Some((settings, allow_insecure))
+}
+
+fn tls_settings(document: document::Tls) -> Result<Option<TlsSettings>, (&'static str, &'static str)> {
+    match (document.certificate, document.key) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsSettings { certificate, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(("key", "is missing: a certificate needs its private key")),
+        (None, Some(_)) => Err(("certificate", "is missing: a key alone is no use")),
+    }
 }
 
 fn noted<T>(key: &str, result: Result<T, String>, faults: &mut Faults<'_>) -> Option<T> {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::problem::{MEDIA_TYPE, status};
 use super::pulse::Pulse;
 use super::state::Busy;
+use super::tls::Tls;
 use crate::domain::problem::Code;
 use crate::meter::{self, Shed};
 
@@ -37,6 +38,8 @@ pub struct Keeping {
     pub keep_alive: Duration,
     /// Where they are counted, if anybody wants to know.
     pub busy: Option<Busy>,
+    /// What callers are shown over TLS; `None`: plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl Keeping {
@@ -44,7 +47,7 @@ impl Keeping {
     #[must_use]
     pub fn within(files: usize, keep_alive: Duration) -> Self {
         let connections = files.saturating_sub(RESERVE).max(files / 2).min(MOST_CONNECTIONS);
-        Self { connections, keep_alive, busy: None }
+        Self { connections, keep_alive, busy: None, tls: None }
     }
 }
 
@@ -120,7 +123,11 @@ impl House {
         self.rooms().taken.values().for_each(|pulse| tell(pulse));
     }
 
-    /// Answers a connection for which there is no room, in a task of its own.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.keeping.tls.as_ref()
+    }
+
+    /// Answers a connection for which there is no room, in a task of its own; over TLS it is closed without a word.
     pub(super) fn refuse(&self, stream: TcpStream) {
         meter::shed(Shed::Connections);
         let mut rooms = self.rooms();
@@ -129,6 +136,10 @@ impl House {
             tracing::warn!(most = self.keeping.connections, "connections are refused: there are too many");
         }
         drop(rooms);
+        if self.keeping.tls.is_some() {
+            // The words would come after a handshake, which costs more than anything else here.
+            return;
+        }
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let refusal = Arc::clone(&self.refusal);
         tokio::spawn(async move {
@@ -207,7 +218,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_idle_longest_make_room() {
-        let keeping = Keeping { connections: 2, keep_alive: Duration::from_secs(75), busy: None };
+        let keeping = Keeping { connections: 2, keep_alive: Duration::from_secs(75), busy: None, tls: None };
         let house = Arc::new(House::new(keeping));
         let [first, second] = [0, 1].map(|_| Arc::new(Pulse::new()));
         let kept = house.room(&first).unwrap();

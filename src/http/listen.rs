@@ -21,11 +21,14 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::Accept;
 
 use super::house::{House, Keeping, Room};
 use super::pulse::{HEADER_TIME, Pulse, Verdict};
 use super::stopping::{Ending, Stopping};
-use super::stream::{Answer, Noted, UnderWay};
+use super::stream::{Answer, Flowing, Heard, UnderWay};
+use super::tls::Line;
+use crate::meter;
 
 /// Most headers of a request.
 const MOST_HEADERS: usize = 100;
@@ -154,13 +157,27 @@ impl Hall {
                 Ok::<_, Infallible>(if ending.is_leaving() { told_to_leave(response, &pulse, http2) } else { response })
             }
         });
-        let io = TokioIo::new(Noted::new(stream, Arc::clone(&pulse)));
-        // Boxed: the task would otherwise have room for it twice, as its argument and where it stays.
-        let connection = Box::pin(self.builder.serve_connection(io, service).into_owned());
-        let keep_alive = self.house.keep_alive();
+        let (builder, keep_alive) = (self.builder.clone(), self.house.keep_alive());
+        let stream = Flowing::new(stream, Arc::clone(&pulse));
+        let tls = self.house.tls().cloned();
         self.connections.spawn(async move {
-            tended(connection, &pulse, keep_alive).await;
-            drop(room);
+            let _room = room;
+            let line = match tls {
+                None => Line::Plain(stream),
+                Some(tls) => match shaken(Box::pin(tls.accept(stream)), &pulse, keep_alive).await {
+                    Some(line) => line,
+                    None => return,
+                },
+            };
+            let io = TokioIo::new(Heard::new(line, Arc::clone(&pulse)));
+            // Boxed: the task would otherwise have room for it twice, as its argument and where it stays.
+            let connection = Box::pin(builder.serve_connection(io, service).into_owned());
+            let close = |connection: &mut Pin<Box<Connection<_>>>| connection.as_mut().graceful_shutdown();
+            let ended = tended(connection, close, &pulse, keep_alive).await;
+            if let Err(reason) = ended.and_then(|ended| ended.map_err(|error| error.to_string())) {
+                // A caller that went away or was too slow: nothing anybody has to act on.
+                tracing::debug!(reason, "connection ended");
+            }
         });
     }
 }
@@ -175,26 +192,40 @@ fn told_to_leave(mut response: Response<Answer>, pulse: &Pulse, http2: bool) -> 
     response
 }
 
-type Connection<S> = hyper_util::server::conn::auto::Connection<'static, TokioIo<Noted<TcpStream>>, S, TokioExecutor>;
+type Connection<S> = hyper_util::server::conn::auto::Connection<'static, TokioIo<Heard<Line>>, S, TokioExecutor>;
 
-/// Drives a connection to its end, which comes by itself or when its pulse says so.
-async fn tended<S, F>(mut connection: Pin<Box<Connection<S>>>, pulse: &Pulse, keep_alive: Duration)
-where
-    S: hyper::service::Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future = F>,
-    F: Future<Output = Result<Response<Answer>, Infallible>> + Send + 'static,
-{
+/// The connection once TLS is agreed on; `None` where it was not. Its time is a part of what the first request has.
+async fn shaken(handshake: Pin<Box<Accept<Flowing<TcpStream>>>>, pulse: &Pulse, keep_alive: Duration) -> Option<Line> {
+    let ended = tended(handshake, |_| {}, pulse, keep_alive).await;
+    let reason = match ended {
+        Ok(Ok(stream)) => return Some(Line::Tls(Box::new(stream))),
+        Ok(Err(error)) => error.to_string(),
+        Err(reason) => reason,
+    };
+    meter::handshake_failed();
+    tracing::debug!(reason, "TLS was not agreed on");
+    None
+}
+
+/// Drives a connection, or its beginning, to an end, which comes by itself or when its pulse says so. Whoever has to go is
+/// told by `close`, if there is time for it.
+async fn tended<C: Future + Unpin>(
+    mut connection: C,
+    close: impl Fn(&mut C),
+    pulse: &Pulse,
+    keep_alive: Duration,
+) -> Result<C::Output, String> {
     let mut woken = pin!(pulse.woken.notified());
     let mut heard = false;
     let mut alarm = pin!(sleep_until(Instant::now() + HEADER_TIME));
-    let ended = poll_fn(|context| {
+    poll_fn(|context| {
         loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                // A caller that went away or was too slow: nothing anybody has to act on.
-                return Poll::Ready(ended.map_err(|error| error.to_string()));
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
+                return Poll::Ready(Ok(ended));
             }
             heard = heard || woken.as_mut().poll(context).is_ready();
             match pulse.verdict(keep_alive) {
-                Verdict::Close => connection.as_mut().graceful_shutdown(),
+                Verdict::Close => close(&mut connection),
                 Verdict::Cut(reason) => return Poll::Ready(Err(reason.to_owned())),
                 Verdict::Wait(until) => {
                     // Later is told when it rings: it would have to be set with every request otherwise.
@@ -207,8 +238,6 @@ where
                 }
             }
         }
-    });
-    if let Err(reason) = ended.await {
-        tracing::debug!(reason, "connection ended");
-    }
+    })
+    .await
 }

@@ -21,6 +21,8 @@ mod dto;
 mod edge;
 mod events;
 mod exchanges;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod guard;
 mod house;
 mod idempotency;
@@ -42,6 +44,7 @@ mod routes;
 mod state;
 mod stopping;
 mod stream;
+mod tls;
 mod writing;
 
 pub use house::Keeping;
@@ -52,3 +55,4 @@ pub use problem::status;
 pub use routes::{admin_router, router, router_under};
 pub use state::{AskForKeys, Busy, Face, Limits, Terms};
 pub use stopping::Ending;
+pub use tls::Tls;

@@ -12,24 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pulse::Pulse;
 
-/// The stream of a connection.
-pub(super) struct Noted<S> {
+/// The stream of a connection as HTTP sees it: notes the bytes that come. What TLS says to itself is none of them.
+pub(super) struct Heard<S> {
     inner: S,
     pulse: Arc<Pulse>,
 }
 
-impl<S> Noted<S> {
+impl<S> Heard<S> {
     pub(super) fn new(inner: S, pulse: Arc<Pulse>) -> Self {
         Self { inner, pulse }
     }
-
-    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.pulse.wrote(result.is_ready());
-        result
-    }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -44,7 +39,61 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// The stream of a connection as the network sees it: notes writes that stall. TLS takes much before it lets a caller know
+/// that nothing of it goes out.
+pub(super) struct Flowing<S> {
+    inner: S,
+    pulse: Arc<Pulse>,
+}
+
+impl<S> Flowing<S> {
+    pub(super) fn new(inner: S, pulse: Arc<Pulse>) -> Self {
+        Self { inner, pulse }
+    }
+
+    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.pulse.wrote(result.is_ready());
+        result
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Flowing<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Flowing<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.written(result)
@@ -191,7 +240,7 @@ mod tests {
         let (mut caller, ours) = duplex(64);
         let pulse = Arc::new(Pulse::new());
         pulse.asked(false);
-        let mut ours = Noted::new(ours, Arc::clone(&pulse));
+        let mut ours = Flowing::new(ours, Arc::clone(&pulse));
         let writing = tokio::spawn(async move { ours.write_all(&[0; 100]).await });
         tokio::task::yield_now().await;
         advance(STALL_TIME).await;

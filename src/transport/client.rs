@@ -104,7 +104,7 @@ impl Client {
         if !base_url.username().is_empty() || base_url.password().is_some() {
             return Err(ClientError("base_url must not carry credentials".to_owned()));
         }
-        let pool = Pool::new(settings.timeout.0, settings.max_in_flight)?;
+        let pool = Pool::new(settings)?;
         Ok(Self::assembled(name, base_url.clone(), settings.clone(), secrets, environment, pool))
     }
 
@@ -129,7 +129,7 @@ impl Client {
     /// made.
     pub(super) fn afresh(&self) -> Result<Self, ClientError> {
         let Inner { name, base_url, settings, secrets, environment, pool: _, flow: _, permit: _ } = &*self.inner;
-        let pool = Pool::new(settings.timeout.0, settings.max_in_flight)?;
+        let pool = Pool::new(settings)?;
         let fresh = Self::assembled(
             name.clone(),
             base_url.clone(),

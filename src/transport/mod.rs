@@ -36,6 +36,7 @@ mod slots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use breaker::Circuit;
 pub use client::{Client, ClientError};
@@ -46,3 +47,4 @@ pub use published::published;
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings, is_loopback};
 pub use shown::Shown;
 pub use status::general_fault;
+pub use trust::Authorities;

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 use super::attempt::root;
 use super::client::ClientError;
+use super::settings::ConnectionSettings;
+use super::trust::Authorities;
 
 /// How long an idle connection is kept: below what vendors keep (IIS: 120 s), or one would be used in the moment they close
 /// it.
@@ -25,10 +27,11 @@ pub(super) struct Pool {
     how: How,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct How {
     timeout: Duration,
     max_in_flight: usize,
+    authorities: Authorities,
 }
 
 struct Made {
@@ -37,9 +40,13 @@ struct Made {
 }
 
 impl Pool {
-    /// A pool for attempts of at most this long, with as many idle connections as there may be calls.
-    pub(super) fn new(timeout: Duration, max_in_flight: usize) -> Result<Self, ClientError> {
-        let how = How { timeout, max_in_flight };
+    /// A pool for attempts of at most `timeout`, with as many idle connections as there may be calls.
+    pub(super) fn new(settings: &ConnectionSettings) -> Result<Self, ClientError> {
+        let how = How {
+            timeout: settings.timeout.0,
+            max_in_flight: settings.max_in_flight,
+            authorities: settings.authorities.clone(),
+        };
         Ok(Self { made: Mutex::new(Made { client: how.make()?, at: Instant::now() }), how })
     }
 
@@ -60,12 +67,12 @@ impl Pool {
     /// The same connections and their age, for another client.
     pub(super) fn shared(&self) -> Self {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { made: Mutex::new(Made { client: made.client.clone(), at: made.at }), how: self.how }
+        Self { made: Mutex::new(Made { client: made.client.clone(), at: made.at }), how: self.how.clone() }
     }
 }
 
 impl How {
-    fn make(self) -> Result<reqwest::Client, ClientError> {
+    fn make(&self) -> Result<reqwest::Client, ClientError> {
         reqwest::Client::builder()
             .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION")))
             // A redirect followed would carry personal data and a signature to an address nobody configured.
@@ -78,6 +85,8 @@ impl How {
             .connect_timeout((self.timeout / 10 * 9).min(LONGEST_CONNECT))
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(self.max_in_flight)
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            .tls_certs_merge(self.authorities.certificates())
             .build()
             .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", root(&error))))
     }
@@ -120,7 +129,7 @@ mod tests {
     }
 
     fn pool() -> Pool {
-        Pool::new(Duration::from_secs(20), 4).unwrap()
+        Pool::new(&ConnectionSettings::default()).unwrap()
     }
 
     fn age(pool: &Pool) {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
+use super::trust::Authorities;
 use crate::domain::units::{Size, Span};
+use crate::secret::{self, SecretRef};
 
 /// The settings every connection has besides its vendor's own (contract of the configuration: `[connections.<name>]`).
 #[derive(Debug, Clone, Deserialize)]
@@ -29,6 +31,12 @@ pub struct ConnectionSettings {
     pub allow_http: bool,
     /// Longest answer that is read.
     pub max_response_bytes: Size,
+    /// Where certificates are kept that are trusted besides the platform's roots, in PEM; `None`: no others.
+    #[serde(deserialize_with = "secret::optional")]
+    pub ca: Option<SecretRef>,
+    /// What was read from there; whoever reads the references puts it here.
+    #[serde(skip)]
+    pub authorities: Authorities,
 }
 
 /// Repeating a connection attempt: full jitter between 0 and `min(max, base · 2ⁿ)`.
@@ -65,6 +73,7 @@ impl ConnectionSettings {
         "breaker",
         "allow_http",
         "max_response_bytes",
+        "ca",
     ];
 
     /// Whether this address may be called: `https`, or `http` to this machine, or `http` expressly allowed.
@@ -112,6 +121,8 @@ impl Default for ConnectionSettings {
             breaker: BreakerSettings::default(),
             allow_http: false,
             max_response_bytes: Size(4 << 20),
+            ca: None,
+            authorities: Authorities::default(),
         }
     }
 }

@@ -106,7 +106,9 @@ async fn headers_that_drip_in_end_the_connection_however_they_began() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     let keep_alive = Duration::from_millis(300);
-    let served = kept(examgate::http::router(&face().await), Keeping { connections: 10, keep_alive, busy: None }).await;
+    let served =
+        kept(examgate::http::router(&face().await), Keeping { connections: 10, keep_alive, busy: None, tls: None })
+            .await;
     let mut stream = connected(served.address).await;
     for _ in 0..3 {
         assert!(asked(&mut stream, LIVEZ).await.starts_with("HTTP/1.1 200"), "it stays open between requests");
@@ -172,7 +174,7 @@ async fn a_flood_of_requests_taken_back_ends_the_connection() {
 async fn one_too_many_is_told_at_once_and_served_when_there_is_room() {
     let served = kept(
         examgate::http::router(&face().await),
-        Keeping { connections: 4, keep_alive: Duration::from_mins(10), busy: None },
+        Keeping { connections: 4, keep_alive: Duration::from_mins(10), busy: None, tls: None },
     )
     .await;
     // Their requests are on their way: none of them makes room.

@@ -48,5 +48,6 @@ mod sharing;
 mod storm;
 mod support;
 mod telemetry;
+mod tls;
 mod truth;
 mod wire;

@@ -108,7 +108,7 @@ impl Running {
         let listener = setup::listen(port).await?;
         let address = listener.local_addr().map_err(|error| Failure::other("no address", error))?;
         let sandbox = setup::sandbox(process).await?;
-        let Prepared { config, parts, store } = setup::prepared(address, &sandbox, key, process)?;
+        let Prepared { config, parts, store, identity: _ } = setup::prepared(address, &sandbox, key, process)?;
         let environment = &process.environment;
         let store = SqliteStore::in_memory(store.keyring, environment.clone());
         let store = store.map_err(|error| Failure::other("the store in memory", error))?;

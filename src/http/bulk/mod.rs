@@ -19,6 +19,8 @@ use crate::domain::problem::Fault;
 
 mod columns;
 mod csv;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzed;
 mod intake;
 mod json;
 mod lines;

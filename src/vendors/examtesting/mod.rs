@@ -7,6 +7,8 @@
 
 mod error;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod plan;
 mod reader;
 mod settings;

@@ -61,7 +61,7 @@ pub(super) struct Refusal {
 }
 
 /// Longest id taken for one.
-const LONGEST_ID: usize = 100;
+pub(super) const LONGEST_ID: usize = 100;
 
 pub(super) const CONTRADICTION: &str = "it says different things at once";
 const NOT_IN_FORM: &str = "it does not have the form set for this connection";
@@ -69,9 +69,11 @@ const NO_STATUS: &str = "it says neither SUCCESS nor ERROR";
 
 static MARKUP: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)<!DOCTYPE|<html"));
 static TITLE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?is)<title[^>]*>(.*?)</title"));
-static STATUS_FIELD: LazyLock<Regex> = LazyLock::new(|| fixed(r#"(?i)\bstatus["']?[\s:=|,]+["']?(SUCCESS|ERROR)\b"#));
-static SUCCESS_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*SUCCESS\b"));
-static SUCCESS_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bSUCCESS\b"));
+// `-u`: in any case of ASCII; Unicode's small letters of `S` are two, and a word with the other one is none of these.
+static STATUS_FIELD: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r#"(?i)\bstatus["']?[\s:=|,]+["']?((?-u:SUCCESS|ERROR))\b"#));
+static SUCCESS_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*(?-u:SUCCESS)\b"));
+static SUCCESS_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\b(?-u:SUCCESS)\b"));
 static ERROR_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*ERROR\b"));
 static ERROR_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR\b"));
 // A success may carry the field `error` with nothing in it.
@@ -80,8 +82,9 @@ static ID_LABEL: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bStudentId\b"))
 static ID_FIELD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\bStudentId(?:["'\s]*(?:=>|[:=|,>])["'\s]*|\s+)([^\s&|,;:=<>"'{}\[\]\pC]+)"#));
 // Without a label only what has a digit in it is taken for an id: `SUCCESS Student added` has none.
-static ID_AFTER_WORD: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r#"(?i)\bSUCCESS\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#));
+static ID_AFTER_WORD: LazyLock<Regex> = LazyLock::new(|| {
+    fixed(r#"(?i)\b(?-u:SUCCESS)\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#)
+});
 static CODE_AFTER_ERROR: LazyLock<Regex> =
     LazyLock::new(|| fixed(r"(?i)\bERROR[\s:_|,=(\[#-]*(?:code|no)?[\s:.=#-]*(\d{4})\b"));
 static CODE_FIELD: LazyLock<Regex> =
@@ -375,6 +378,13 @@ mod tests {
     fn formats() -> [Format; 6] {
         let expression = fixed("(?s)(?<status>SUCCESS|ERROR)(?<id>.)?(?<code>.)?(?<msg>.*)");
         [Format::Auto, Format::Pipe, Format::Kv, Format::Json, Format::Xml, Format::Regex(expression)]
+    }
+
+    #[test]
+    fn a_word_that_only_folds_to_the_right_one_is_none() {
+        for text in ["Status=\u{17f}UCCESS", "\u{17f}ucce\u{17f}\u{17f}|12345", "SUCCE\u{17f}S 12345"] {
+            assert!(matches!(Format::Auto.read(text.as_bytes()), Reading::Unclear { .. }), "{text}");
+        }
     }
 
     proptest! {

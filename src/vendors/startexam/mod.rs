@@ -34,6 +34,8 @@ use crate::transport::Client;
 
 mod calls;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod plan;
 mod settings;
 mod sign;

@@ -12,6 +12,8 @@
 mod calls;
 mod check;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod plan;
 mod settings;
 mod sign;

@@ -206,7 +206,8 @@ pub(super) fn places(rows: &[Option<&str>], items: &[Item]) -> Vec<Option<usize>
     let in_order = rows.len() == items.len()
         && rows.iter().zip(items).all(|(row, item)| match (row, &item.enrollment_no) {
             (Some(wanted), Some(_)) => number(item, wanted),
-            _ => true,
+            (None, Some(_)) => !rows.iter().flatten().any(|other| number(item, other)),
+            (_, None) => true,
         });
     rows.iter()
         .enumerate()

@@ -76,6 +76,7 @@ pub async fn face() -> Face {
             keep_alive: Span(KEEP_ALIVE),
             shutdown_delay: Span(Duration::ZERO),
             shutdown_grace: Span(Duration::from_secs(5)),
+            tls: None,
         },
         auth: Auth::Keys(clients.into_iter().map(|client| (client.name.clone(), client)).collect()),
         environment,
@@ -105,7 +106,7 @@ pub async fn served(face: &Face) -> Served {
 }
 
 pub async fn listening(router: axum::Router) -> Served {
-    kept(router, Keeping { connections: 100, keep_alive: KEEP_ALIVE, busy: None }).await
+    kept(router, Keeping { connections: 100, keep_alive: KEEP_ALIVE, busy: None, tls: None }).await
 }
 
 /// A router that listens, with so much room.

@@ -61,7 +61,7 @@ async fn stopping_refuses_new_connections_and_ends() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let ending = Ending::new(Duration::from_secs(30));
-    let keeping = Keeping { connections: 100, keep_alive: super::KEEP_ALIVE, busy: None };
+    let keeping = Keeping { connections: 100, keep_alive: super::KEEP_ALIVE, busy: None, tls: None };
     let router = examgate::http::router(&face().await);
     let serving = tokio::spawn(examgate::http::serve(listener, router, keeping, ending.clone()));
     // An idle kept-alive connection must not hold the stop up.

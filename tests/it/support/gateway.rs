@@ -177,7 +177,8 @@ impl Gateway {
         let address = loop {
             let line = tokio::time::timeout(PATIENCE, lines.recv()).await;
             let Ok(Some(line)) = line else { panic!("the program did not say where it listens:\n{seen}") };
-            if let Some((_, address)) = line.split_once("examgate listening on http://") {
+            if let Some((_, url)) = line.split_once("examgate listening on ") {
+                let (_, address) = url.split_once("://").expect("an address with its scheme");
                 break address.trim().parse().expect("an address");
             }
             let _ = writeln!(seen, "{line}");

@@ -5,5 +5,6 @@ pub mod collector;
 pub mod gateway;
 pub mod issuer;
 pub mod postgres;
+pub mod tls;
 pub mod vendor;
 pub mod watch;

@@ -76,6 +76,17 @@ async fn a_number_given_by_the_vendor_is_taken_only_where_none_was_sent() {
 }
 
 #[tokio::test]
+async fn an_item_with_the_number_of_one_row_is_not_given_to_another_by_its_position() {
+    let body = json!({ "result": "success", "responseArray": [
+        { "result": "success", "data": { "studentId": "2" } },
+        { "result": "success", "data": { "studentId": "1", "enrollmentNo": "E-1" } },
+    ] });
+    let rows = [numbered(&["E-1"]).remove(0), registration(None, "ada@example.com")];
+    let results = registered(ok(&body), &rows).await;
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [Ok("1"), AMBIGUOUS]);
+}
+
+#[tokio::test]
 async fn one_number_twice_is_ambiguous() {
     let mut body = fixture!("register_success");
     body["responseArray"][1]["data"]["enrollmentNo"] = json!("E-1");

@@ -1,0 +1,101 @@
+//! Reads the certificate and the key of `[server.tls]` and makes of them what the listener shows its callers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{Error, ServerConfig};
+
+use super::TlsSettings;
+use super::fault::Faults;
+use crate::secret::{Likeness, Secret, SecretRef, SecretSource};
+
+/// What the listener can speak, the one it would rather speak first (RFC 7301).
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Who the gateway is to its callers over TLS.
+#[derive(Clone)]
+pub struct Identity {
+    /// With certificate, key, versions and protocols.
+    pub server: Arc<ServerConfig>,
+    likeness: Likeness,
+}
+
+impl Identity {
+    /// Whether certificate and key are the same.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.likeness.same(&other.likeness)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+/// The identity. `None` after a fault.
+pub(super) fn identity(
+    settings: &TlsSettings,
+    secrets: &dyn SecretSource,
+    faults: &mut Faults<'_>,
+) -> Option<Identity> {
+    let certificate = read("certificate", &settings.certificate, secrets, faults, chain);
+    let key = read("key", &settings.key, secrets, faults, private_key);
+    let ((certificate, chain), (key, private_key)) = (certificate?, key?);
+    match server(chain, private_key) {
+        Ok(server) => Some(Identity { server: Arc::new(server), likeness: Likeness::of(vec![certificate, key]) }),
+        Err((name, detail)) => {
+            faults.push(&["server", "tls", name], detail);
+            None
+        }
+    }
+}
+
+fn read<T>(
+    name: &str,
+    reference: &SecretRef,
+    secrets: &dyn SecretSource,
+    faults: &mut Faults<'_>,
+    parse: impl Fn(&str) -> Result<T, &'static str>,
+) -> Option<(Secret, T)> {
+    let read = reference.resolve(secrets).and_then(|text| match parse(text.expose()) {
+        Ok(parsed) => Ok((text, parsed)),
+        Err(detail) => Err(detail.to_owned()),
+    });
+    read.map_err(|detail| faults.push(&["server", "tls", name], detail)).ok()
+}
+
+fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let chain = chain.map_err(|_| "holds a PEM block that cannot be read")?;
+    if chain.is_empty() {
+        return Err("holds no certificate; expected PEM, `-----BEGIN CERTIFICATE-----`");
+    }
+    Ok(chain)
+}
+
+fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, &'static str> {
+    // The parser's error is left out: it may quote a line, and the lines are the key.
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| "holds no private key; expected PEM without a passphrase, `-----BEGIN PRIVATE KEY-----`")
+}
+
+fn server(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, (&'static str, &'static str)> {
+    let built = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
+    let mut server = built.map_err(|error| match error {
+        Error::InconsistentKeys(_) => ("key", "does not belong to the certificate"),
+        Error::InvalidCertificate(_) => ("certificate", "holds a certificate that cannot be read"),
+        _ => ("key", "is of a kind that cannot be used; ECDSA P-256 and P-384, Ed25519 and RSA can"),
+    })?;
+    server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(server)
+}
