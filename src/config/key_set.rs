@@ -69,15 +69,16 @@ impl KeySet {
         Ok(set)
     }
 
-    /// The key for a token that is signed with this algorithm and names this key. One that names none can only be meant for
-    /// the single key of its algorithm.
+    /// The key for a token that is signed with this algorithm and names this key. Where either side has no name, only the
+    /// single key of the algorithm can be meant.
     #[must_use]
     pub fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerifyingKey> {
         let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
-        match id {
-            Some(id) => fitting.find(|key| key.id.as_deref() == Some(id)),
-            None => fitting.next().filter(|_| fitting.next().is_none()),
-        }
+        let named = id.and_then(|id| fitting.clone().find(|key| key.id.as_deref() == Some(id)));
+        named.or_else(|| {
+            let single = fitting.next().filter(|_| fitting.next().is_none())?;
+            (id.is_none() || single.id.is_none()).then_some(single)
+        })
     }
 }
 
@@ -92,7 +93,7 @@ impl VerifyingKey {
                 Algorithm::EdDSA
             }
             AlgorithmParameters::OctetKey(_) => return Err("is symmetric"),
-            _ => return Err("is on a curve that is not taken"),
+            _ => return Err("is of a kind or on a curve that is not taken"),
         };
         let common = &jwk.common;
         let said = match common.key_algorithm {
@@ -123,5 +124,64 @@ fn rsa(parameters: &RSAKeyParameters) -> Result<Algorithm, &'static str> {
         Ok(Algorithm::RS256)
     } else {
         Err("has a modulus of less than 2048 or more than 8192 bits")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The x and y of RFC 7517's example of an elliptic curve key (appendix A.1).
+    fn p256(id: Option<&str>) -> Value {
+        json!({ "kty": "EC", "crv": "P-256", "kid": id, "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM" })
+    }
+
+    fn parsed(keys: &[Value]) -> Result<KeySet, String> {
+        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_token_means_the_key_it_names_or_the_only_one() {
+        let found = |keys: &[Value], id| parsed(keys).unwrap().find(id, Algorithm::ES256).map(|key| key.id.clone());
+        let named = Some("a".to_owned());
+        assert_eq!(found(&[p256(Some("a")), p256(Some("b"))], Some("a")), Some(named.clone()));
+        assert_eq!(found(&[p256(Some("a")), p256(Some("b"))], Some("c")), None);
+        assert_eq!(found(&[p256(Some("a")), p256(Some("b"))], None), None);
+        assert_eq!(found(&[p256(Some("a"))], Some("b")), None);
+        assert_eq!(found(&[p256(Some("a"))], None), Some(named));
+        assert_eq!(found(&[p256(None)], Some("b")), Some(None));
+        assert_eq!(found(&[p256(None), p256(None)], Some("b")), None);
+        assert!(parsed(&[p256(None)]).unwrap().find(None, Algorithm::RS256).is_none());
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_are_passed_over_and_told_where_none_is_left() {
+        let with = |member: &str, value: &str| {
+            let mut key = p256(Some("a"));
+            key[member] = json!(value);
+            key
+        };
+        let short = json!({ "kty": "RSA", "e": "AQAB", "n": BASE64URL_NOPAD.encode(&[0xff; 128]) });
+        for (key, why) in [
+            (json!({ "kty": "oct", "k": "AAAA" }), "is symmetric"),
+            (short, "has a modulus of less than 2048"),
+            (with("crv", "P-384"), "is of a kind or on a curve that is not taken"),
+            (with("alg", "ES384"), "is for another algorithm"),
+            (with("alg", "RS256"), "is for another algorithm"),
+            (with("use", "enc"), "is not for signatures"),
+            (with("x", "AAAA="), "has parameters that cannot be read"),
+            (json!({ "kty": "AKP" }), "is of a kind or on a curve that is not taken"),
+            (json!(7), "is of a kind that is not known"),
+        ] {
+            let told = parsed(std::slice::from_ref(&key)).unwrap_err();
+            assert!(told.contains("has no key") && told.contains(&format!("key 0 {why}")), "{key}: {told}");
+            assert!(parsed(&[key, p256(None)]).is_ok());
+        }
+        for document in ["", "[]", "{}", "{\"keys\":{}}", "{\"keys\":[]}"] {
+            assert!(KeySet::parse(document.as_bytes()).is_err(), "{document}");
+        }
     }
 }
