@@ -178,22 +178,7 @@ impl Gateway {
     }
 
     fn entry_of(&self, caller: &Caller) -> Entry {
-        Entry {
-            time: self.0.environment.now(),
-            tenant: caller.tenant.clone(),
-            client: Some(caller.client.clone()),
-            event: Event::Answered,
-            action: "",
-            object: None,
-            connection: None,
-            status: None,
-            outcome: None,
-            code: None,
-            replayed: false,
-            counts: None,
-            request_id: Some(caller.exchange.request_id().to_owned()),
-            exchange: Some(caller.exchange.id().to_string()),
-        }
+        Entry::about(&caller.exchange, &caller.tenant, &caller.client, self.0.environment.now())
     }
 
     /// The line about an operation that has ended.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::exchange::Exchange;
 use super::outcome::Outcome;
 
 /// What the first line of a tenant names as the one before it.
@@ -75,6 +76,29 @@ pub struct Entry {
     pub request_id: Option<String>,
     /// The id of its exchange.
     pub exchange: Option<String>,
+}
+
+impl Entry {
+    /// A line about a request of this client, of which nothing is known yet but that it came.
+    #[must_use]
+    pub fn about(exchange: &Exchange, tenant: &str, client: &str, time: Timestamp) -> Self {
+        Self {
+            time,
+            tenant: tenant.to_owned(),
+            client: Some(client.to_owned()),
+            event: Event::Answered,
+            action: "",
+            object: None,
+            connection: None,
+            status: None,
+            outcome: None,
+            code: None,
+            replayed: false,
+            counts: None,
+            request_id: Some(exchange.request_id().to_owned()),
+            exchange: Some(exchange.id().to_string()),
+        }
+    }
 }
 
 /// A line in its place.

@@ -163,22 +163,8 @@ impl Record {
         context: &Context,
     ) -> Self {
         let exchange = context.exchange.clone();
-        let line = Entry {
-            time: app.environment.now(),
-            tenant: client.tenant.clone(),
-            client: Some(client.name.clone()),
-            event: Event::CallerGone,
-            action,
-            object: None,
-            connection: None,
-            status: None,
-            outcome: None,
-            code: None,
-            replayed: false,
-            counts: None,
-            request_id: Some(exchange.request_id().to_owned()),
-            exchange: Some(exchange.id().to_string()),
-        };
+        let about = Entry::about(&exchange, &client.tenant, &client.name, app.environment.now());
+        let line = Entry { event: Event::CallerGone, action, ..about };
         Self { app: app.clone(), exchange, line: Some(line), path: named(request) }
     }
 

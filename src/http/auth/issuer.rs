@@ -118,7 +118,8 @@ impl Issuer {
         let age = keys.seen.map(|seen| seen.elapsed());
         let found = age.filter(|age| *age < BELIEVED).and_then(|age| Some((find(&keys)?, age)));
         if let Some((key, age)) = found {
-            if age >= FRESH {
+            // One asks; the others need not wait in line for what it learns.
+            if age >= FRESH && self.asked.try_lock().is_ok_and(|asked| may_ask(*asked)) {
                 let issuer = Arc::clone(self);
                 tokio::spawn(async move { issuer.ask().await });
             }
@@ -137,7 +138,7 @@ impl Issuer {
     async fn ask(&self) {
         let KeySource::Published(url) = &self.settings.keys else { return };
         let mut asked = self.asked.lock().await;
-        if asked.is_some_and(|at| at.elapsed() < PAUSE) {
+        if !may_ask(*asked) {
             return;
         }
         *asked = Some(Instant::now());
@@ -152,6 +153,11 @@ impl Issuer {
             Err(error) => tracing::error!(error, "the keys of the tokens' issuer cannot be had"),
         }
     }
+}
+
+/// Whether the last question is long enough ago.
+fn may_ask(asked: Option<Instant>) -> bool {
+    asked.is_none_or(|at| at.elapsed() >= PAUSE)
 }
 
 /// What may be told of a token that is not believed: nothing before its signature is right.
