@@ -271,7 +271,9 @@ pub(super) async fn read(
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, Refused> {
-    let after = query.parsed("after", "the number of a line", |text| text.parse::<u64>().ok()).unwrap_or(0);
+    // Described as int64, so a number past it is no number of a line.
+    let number = |text: &str| text.parse::<u64>().ok().filter(|seq| i64::try_from(*seq).is_ok());
+    let after = query.parsed("after", "the number of a line", number).unwrap_or(0);
     if accept::asks_for_lines(&headers) {
         for name in ["limit", "cursor"] {
             if query.text(name).is_some() {

@@ -352,7 +352,9 @@ async fn a_long_record_is_read_in_parts_and_exported_whole() {
     verified(&read).expect("no member is left out");
     assert_eq!(parsed(&exported(&gateway, "lms", "/audit?after=1098").await), lines[1098..]);
     assert_eq!(exported(&gateway, "lms", "/audit?after=1100").await, "");
-    for (path, pointer) in [("/audit?after=x", "?after"), ("/audit?limit=0", "?limit"), ("/audit?cursor=x", "?cursor")]
+    let past = "/audit?after=9223372036854775808";
+    for (path, pointer) in
+        [("/audit?after=x", "?after"), (past, "?after"), ("/audit?limit=0", "?limit"), ("/audit?cursor=x", "?cursor")]
     {
         let refused = gateway.get(path).await;
         assert_eq!((refused.problem().1, refused.text("/errors/0/pointer")), ("validation_failed", pointer));
