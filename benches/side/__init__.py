@@ -1,0 +1,1 @@
+"""The parts of benches/run: what is measured, against what, and how it is told (docs/PERFORMANCE.md)."""
