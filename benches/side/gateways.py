@@ -181,6 +181,7 @@ admin_listen = "127.0.0.1:0"
 key_sha256 = ["{hashlib.sha256(KEY.encode()).hexdigest()}"]
 scopes = ["candidates:write", "candidates:read", "assignments:write", "assignments:read", "operations:read"]
 connections = ["*"]
+rate_limit = {{ requests_per_second = 1000000, burst = 1000000 }}
 [store]
 url = "{store}"
 encryption_key = "file:{place}/examgate.key"

@@ -3,6 +3,7 @@
 import atexit
 import glob
 import http.client
+import json
 import os
 import pathlib
 import platform
@@ -230,9 +231,9 @@ def conditions(binary):
                        "from importlib.metadata import version as v;print(', '.join(n+' '+v(n) for n in "
                        "('fastapi','uvicorn','uvloop','httptools','pydantic','httpx','aiohttp')))")
     lock = (ROOT / "benches/peers/bare/Cargo.lock").read_text()
-    crates = ", ".join(f"{name} {re.search(chr(34) + name + chr(34) + r'\nversion = .([0-9.]+)', lock).group(1)}"
-                       for name in ("axum", "reqwest", "hyper", "tokio"))
-    node = __import__("json").loads((ROOT / "benches/peers/fastify/package.json").read_text())["dependencies"]
+    found = dict(re.findall(r'name = "([^"]+)"\nversion = "([^"]+)"', lock))
+    crates = ", ".join(f"{name} {found[name]}" for name in ("axum", "reqwest", "hyper", "tokio"))
+    node = json.loads((ROOT / "benches/peers/fastify/package.json").read_text())["dependencies"]
     return {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "processor": cpu.group(1) if cpu else platform.processor() or platform.machine(),
