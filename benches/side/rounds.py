@@ -27,13 +27,13 @@ def saturation(gateway, prefix, options, keyed=False, ids=""):
     saturate(gateway, f"{prefix}-warm", options.warm_up, keyed, ids)
     if gateway.child is None:
         result = saturate(gateway, prefix, options.seconds, keyed, ids)
-        return {"rate": result["requests"] / result["seconds"], "p50": result["p50"], "p99": result["p99"]}
+        return {"rate": result["requests"] / result["seconds"], "requests": result["requests"], "p50": result["p50"], "p99": result["p99"]}
     before = gateway.child.cpu()
     with Peak(gateway.child) as peak:
         result = saturate(gateway, prefix, options.seconds, keyed, ids)
     cpu = gateway.child.cpu() - before
     return {
-        "rate": result["requests"] / result["seconds"], "p50": result["p50"], "p99": result["p99"],
+        "rate": result["requests"] / result["seconds"], "requests": result["requests"], "p50": result["p50"], "p99": result["p99"],
         "cpuPer1000": 1000 * cpu / result["requests"], "busy": cpu / result["seconds"], "loaded": peak.value,
     }
 
@@ -77,6 +77,9 @@ def single(gateway, number, base, options):
         result["keyed"] = saturation(gateway, f"{prefix}-k", options, keyed=True)
         if gateway.durable:
             result["plain"] = saturation(gateway, f"{prefix}-p", options)
+        answered = sum(result[kind]["requests"] for kind in ("keyed", "plain") if kind in result)
+        if vendor.stats()["calls"] < answered:
+            raise Fault(f"{gateway.name}: {answered} writes were answered, the vendor saw {vendor.stats()['calls']}")
         if gateway.child:
             result["fixed"] = rates(gateway, vendor, f"{prefix}-f", result["keyed"]["rate"], options, (300, 2000), keyed=True)
         vendor.stats()
