@@ -152,6 +152,7 @@ def conditions(result):
     quick = " **This is a smoke run of one short round, not a measurement.**" if options["quick"] else ""
     lines = [f"{of['date']}, commit {of['commit']}, {options['rounds']} rounds of {options['seconds']} s.{quick}", "",
              f"* {of['processor']}, {of['cores']} cores ({pins}), {of['memory']}, Linux {of['kernel']}, stores on {of['disk']}",
+             f"* fdatasync of 4 KiB, p50 and p99 in ms: before {of.get('sync')}, after {of.get('syncAfter')}",
              f"* load average before {of['load']:.2f}, after {of.get('loadAfter', 0):.2f}"]
     return "\n".join(lines + [f"* {name}: {version}" for name, version in of["versions"].items()])
 
