@@ -171,6 +171,10 @@ fn unescaped(text: &str) -> Option<String> {
 
 /// Letters and digits, in lower case.
 fn squeezed(text: &str) -> String {
+    if text.is_ascii() {
+        let kept = text.bytes().filter(u8::is_ascii_alphanumeric);
+        return kept.map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+    }
     text.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
 }
 
@@ -183,6 +187,10 @@ fn from_base64(token: &str) -> String {
 
 /// The text without what was said, upper and lower case alike; short words only where they stand alone.
 fn without(text: String, said: &str) -> String {
+    // What is longer is not in it; only of ASCII can that be told without changing the case first.
+    if said.len() > text.len() && said.is_ascii() && text.is_ascii() {
+        return text;
+    }
     let length = said.chars().count();
     // Scripts without spaces have short names that never stand alone.
     let (least, word) = if said.is_ascii() { (2, length < 4) } else { (1, false) };

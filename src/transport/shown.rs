@@ -4,6 +4,8 @@
 //! any other text nothing is kept but its length. What is kept is freed of configured secrets, of everything else that the
 //! request and the answer say (vendors quote it in their messages; `quoted`) and of anything like an e-mail address.
 
+use std::cell::LazyCell;
+
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER, SERVER};
 use serde_json::{Map, Value};
@@ -45,7 +47,7 @@ impl Shown {
             None => size(sent.body),
             // Its listed members may say again what the others say: a group may be named after a person.
             Some(tree) => {
-                let said = Said::of([&tree], self.members, sent.headers, false);
+                let said = LazyCell::new(|| Said::of([&tree], self.members, sent.headers, false));
                 self.kept(&tree, &Quoted { secrets, said }, (0, false))
             }
         };
@@ -59,16 +61,18 @@ impl Shown {
         }
         let tree = self.document.map(|read| read(answer)).or_else(|| tree(&answer.headers, &answer.body));
         let Some(tree) = tree else { return Some(size(&answer.body).to_string()) };
-        let asked = sent.tree();
-        // Nobody knows what an unreadable request said, so nothing that may quote it is kept.
-        let unreadable = asked.is_none() && !sent.body.is_empty();
-        // The answer may quote itself: a message, the token beside it.
-        let said = Said::of(asked.iter().chain([&tree]), self.members, sent.headers, unreadable);
+        let said = LazyCell::new(|| {
+            let asked = sent.tree();
+            // Nobody knows what an unreadable request said, so nothing that may quote it is kept.
+            let unreadable = asked.is_none() && !sent.body.is_empty();
+            // The answer may quote itself: a message, the token beside it.
+            Said::of(asked.iter().chain([&tree]), self.members, sent.headers, unreadable)
+        });
         Some(self.kept(&tree, &Quoted { secrets, said }, (0, false)).to_string())
     }
 
     /// `named`: whether a listed member holds it.
-    fn kept(&self, value: &Value, quoted: &Quoted<'_>, (depth, named): (usize, bool)) -> Value {
+    fn kept<F: FnOnce() -> Said>(&self, value: &Value, quoted: &Quoted<'_, F>, (depth, named): (usize, bool)) -> Value {
         if depth > DEPTH {
             return Value::from("…");
         }
@@ -147,13 +151,13 @@ impl Sent<'_> {
     }
 }
 
-/// What nobody shall see of what is kept.
-struct Quoted<'a> {
+/// What nobody shall see of what is kept. Most answers keep no text, so what was said is gathered for the first one only.
+struct Quoted<'a, F> {
     secrets: &'a Redactor,
-    said: Said,
+    said: LazyCell<Said, F>,
 }
 
-impl Quoted<'_> {
+impl<F: FnOnce() -> Said> Quoted<'_, F> {
     fn freed(&self, text: &str) -> String {
         shown(&self.said.freed(&self.secrets.mask(text)), CHARACTERS)
     }
