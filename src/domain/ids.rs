@@ -92,7 +92,8 @@ id!(
     "exc_"
 );
 
-fn fresh(environment: &Environment) -> Uuid {
+/// A UUID (version 7) of this moment: later ones are greater.
+pub(crate) fn fresh(environment: &Environment) -> Uuid {
     let millis = u64::try_from(environment.now().as_millisecond()).unwrap_or(0);
     Builder::from_unix_timestamp_millis(millis, &environment.random()).into_uuid()
 }

@@ -6,7 +6,7 @@ use super::secrets::{read_secret, write_secret};
 use super::{Records, unreadable};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
-use crate::domain::ids::OperationId;
+use crate::domain::ids::{OperationId, fresh};
 use crate::domain::journal::{Answer, KeyRef};
 use crate::domain::program::Enrolled;
 use crate::secret::Secret;
@@ -64,7 +64,8 @@ impl Records {
             scopes: self.keyring.blinds(&super::tenant_scope(tenant), "idempotency key", scope),
             scope: scope.clone(),
             tenant: tenant.clone(),
-            token: data_encoding::HEXLOWER.encode(&self.environment.random::<16>()),
+            // Later ones are greater, so that an index of them grows at its end.
+            token: fresh(&self.environment).simple().to_string(),
             content: *content,
             fingerprint: self.keyring.fingerprint(content),
             now: super::micros(*now),

@@ -16,14 +16,15 @@ use crate::store::records::Records;
 pub(super) const APPLICATION_ID: i64 = 0x6578_6774;
 
 /// One file a version, in order. A released one is never edited.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_operations.sql"),
     include_str!("migrations/0003_audit.sql"),
+    include_str!("migrations/0004_keys.sql"),
 ];
 
 /// How long a statement waits for others that hold the file (a backup).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Prepared statements a connection keeps: more than there are, since the default of 16 is fewer.
 const STATEMENTS: usize = 64;
@@ -37,12 +38,13 @@ pub(super) fn writer(path: &Path, records: &Records) -> Result<Connection, Store
     opened.and_then(|connection| prepare(connection, records)).map_err(|error| naming(&path, error))
 }
 
-/// A connection that only reads; the file is one that [`writer`] has opened before.
-pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
+/// A connection that only reads; the file is one that [`writer`] has opened before. It waits for those who hold the file for
+/// as long as this.
+pub(super) fn reader(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
     let path = location(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(&path, flags).map_err(|error| naming(&path, error.into()))?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
@@ -74,6 +76,8 @@ fn refuse_foreign(connection: &Connection) -> Result<(), StoreError> {
 /// FULL: a commit that was acknowledged has been fsynced; NORMAL would lose the last ones with the power.
 /// Small and frequent checkpoints: with the default of 1,000 pages and more, single commits take ten milliseconds.
 /// Erased records are overwritten, not only unlinked.
+/// What a savepoint may have to take back stays in memory: each job of a group has one, and past 64 KiB `SQLite` would keep
+/// the pages of all of them in a temporary file (<https://www.sqlite.org/tempfiles.html#statement_journal_files>).
 fn tune(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
@@ -83,6 +87,7 @@ fn tune(connection: &Connection) -> Result<(), StoreError> {
          PRAGMA wal_autocheckpoint = 400;
          PRAGMA journal_size_limit = 8388608;
          PRAGMA secure_delete = ON;
+         PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -16384;",
     )?;
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;

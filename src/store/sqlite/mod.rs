@@ -122,6 +122,17 @@ impl SqliteStore {
         }
     }
 
+    /// As [`Self::read`], for one record by its key.
+    async fn read_one<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match &self.readers {
+            Some(readers) => timed("read", readers.run_near(work)).await,
+            None => timed("read", self.writer.run(work)).await,
+        }
+    }
+
     fn open_all<T>(
         &self,
         rows: &[SealedRow],
@@ -201,7 +212,7 @@ impl Store for SqliteStore {
 
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_string());
-        let row = self.read(move |connection| query::candidate(connection, &tenant, &id)).await?;
+        let row = self.read_one(move |connection| query::candidate(connection, &tenant, &id)).await?;
         row.map(|row| self.records.candidate(&row)).transpose()
     }
 
@@ -221,7 +232,7 @@ impl Store for SqliteStore {
 
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_string());
-        let row = self.read(move |connection| query::assignment(connection, &tenant, &id)).await?;
+        let row = self.read_one(move |connection| query::assignment(connection, &tenant, &id)).await?;
         row.map(|row| self.records.assignment(&row)).transpose()
     }
 
@@ -251,7 +262,7 @@ impl Store for SqliteStore {
 
     async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError> {
         let record = record.to_owned();
-        let row = self.read(move |connection| query::intent(connection, &record)).await?;
+        let row = self.read_one(move |connection| query::intent(connection, &record)).await?;
         row.map(|row| self.records.intent(&row)).transpose()
     }
 
@@ -314,7 +325,7 @@ impl Store for SqliteStore {
 
     async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_string());
-        let found = self.read(move |connection| operations::one(connection, &tenant, &id)).await?;
+        let found = self.read_one(move |connection| operations::one(connection, &tenant, &id)).await?;
         found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
@@ -16,6 +17,8 @@ const READERS: usize = 4;
 pub(super) struct Readers {
     free: Arc<Mutex<Vec<Connection>>>,
     places: Arc<Semaphore>,
+    /// For reads of single records, which wait for nobody.
+    near: Mutex<Connection>,
 }
 
 /// A connection on loan; it goes back even if the read panics.
@@ -26,8 +29,24 @@ struct Loan {
 
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let free = (0..READERS).map(|_| connect::reader(path)).collect::<Result<_, _>>()?;
-        Ok(Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(READERS)) })
+        let free = (0..READERS).map(|_| connect::reader(path, connect::BUSY_TIMEOUT)).collect::<Result<_, _>>()?;
+        let near = Mutex::new(connect::reader(path, Duration::ZERO)?);
+        Ok(Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(READERS)), near })
+    }
+
+    /// Runs a read of one record by its key, at once and on this thread: handing it to another one takes several times as
+    /// long as the read. It is handed over all the same while somebody else reads here, or where it does not succeed at once
+    /// (a backup may hold the file).
+    pub(super) async fn run_near<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if let Ok(connection) = self.near.try_lock()
+            && let Ok(found) = work(&connection)
+        {
+            return Ok(found);
+        }
+        self.run(work).await
     }
 
     /// Runs the read on a thread that may block.

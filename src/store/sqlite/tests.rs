@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::candidate::{Candidate, Person};
+use crate::domain::journal::{Answer, KeyRef};
 use crate::secret::Secret;
 use crate::store::conformance::{Maker, conformance, environment};
 
@@ -126,6 +127,39 @@ async fn intents_of_the_first_version_are_due_at_once() {
     drop(connection);
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
     assert_eq!(store.due_intents("c", make.0.now(), 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn keys_of_an_earlier_version_are_still_known() {
+    let (_directory, path) = place();
+    let connection = Connection::open(&path).unwrap();
+    for migration in &connect::MIGRATIONS[..3] {
+        connection.execute_batch(migration).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 3).unwrap();
+    connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let records = Records::new(keys.clone(), make.0.clone());
+    let (answered, open) = (make.key_claim("t", "answered", 1), make.key_claim("t", "open", 1));
+    for (claim, is_answered) in [(&answered, true), (&open, false)] {
+        let row = records.key_row(claim);
+        let key = KeyRef { scope: row.scope.clone(), token: row.token.clone() };
+        let sealed = is_answered.then(|| records.answer(&key, Answer::Gone).unwrap());
+        connection
+            .execute(
+                "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, record, sealed, expires)
+                 VALUES (?1, ?2, ?3, ?4, NULL, NULL, ?5, ?6)",
+                rusqlite::params![row.scopes[0], row.tenant, row.token, row.fingerprint, sealed, row.expires],
+            )
+            .unwrap();
+    }
+    drop(connection);
+    let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    assert!(
+        matches!(store.take_key(&answered).await.unwrap(), KeyTaken::Answered(answer) if matches!(*answer, Answer::Gone))
+    );
+    assert!(matches!(store.take_key(&open).await.unwrap(), KeyTaken::Open(_, None)));
+    assert!(matches!(store.take_key(&make.key_claim("t", "other", 1)).await.unwrap(), KeyTaken::New(_)));
 }
 
 #[tokio::test]
