@@ -60,8 +60,11 @@ def rates(gateway, vendor, prefix, saturated, options, wanted, keyed=False, ids=
             continue
         through = fixed(gateway.address, f"{prefix}-{name}", rate, options, keyed, ids)
         direct = fixed(vendor.address, f"{prefix}-{name}-direct", rate, options, keyed, direct_ids)
-        answer[name] = {**through, "directP50": direct["p50"], "directP99": direct["p99"], "kept": kept(through),
-                        "addedP50": through["p50"] - direct["p50"], "addedP99": through["p99"] - direct["p99"]}
+        answer[name] = {**through, "directP50": direct["p50"], "directP99": direct["p99"],
+                        "kept": kept(through) and kept(direct)}
+        # Where the load could not keep its rate, latency tells of the load: such figures stay in the result alone.
+        if answer[name]["kept"]:
+            answer[name] |= {"addedP50": through["p50"] - direct["p50"], "addedP99": through["p99"] - direct["p99"]}
     return answer
 
 
