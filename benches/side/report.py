@@ -150,7 +150,8 @@ def conditions(result):
     of, options = result["conditions"], result["options"]
     pins = "vendor, load and PostgreSQL on one core, the gateway on the other" if of["pinned"] else "one core for all"
     quick = " **This is a smoke run of one short round, not a measurement.**" if options["quick"] else ""
-    lines = [f"{of['date']}, commit {of['commit']}, {options['rounds']} rounds of {options['seconds']} s.{quick}", "",
+    rounds = f"{options['rounds']} rounds" if options["rounds"] > 1 else "one round, so without spread,"
+    lines = [f"{of['date']}, commit {of['commit']}, {rounds} of {options['seconds']} s.{quick}", "",
              f"* {of['processor']}, {of['cores']} cores ({pins}), {of['memory']}, Linux {of['kernel']}, stores on {of['disk']}",
              f"* fdatasync of 4 KiB, p50 and p99 in ms: before {of.get('sync')}, after {of.get('syncAfter')}",
              f"* load average before {of['load']:.2f}, after {of.get('loadAfter', 0):.2f}"]

@@ -1,5 +1,6 @@
 """Single writes and reads: every gateway in turn, in every round in another order."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -54,12 +55,11 @@ def rates(gateway, vendor, prefix, saturated, options, wanted, keyed=False, ids=
     """Latency at fixed rates; right after it the same rate without a gateway, which is what is taken off."""
     answer = {}
     half = saturated / 2
-    direct_ids = ids
     for name, rate in [*((str(rate), rate) for rate in wanted), ("half", round(half))]:
         if rate > 0.8 * saturated:
             continue
         through = fixed(gateway.address, f"{prefix}-{name}", rate, options, keyed, ids)
-        direct = fixed(vendor.address, f"{prefix}-{name}-direct", rate, options, keyed, direct_ids)
+        direct = fixed(vendor.address, f"{prefix}-{name}-direct", rate, options, keyed, ids)
         answer[name] = {**through, "directP50": direct["p50"], "directP99": direct["p99"],
                         "kept": kept(through) and kept(direct)}
         # Where the load could not keep its rate, latency tells of the load: such figures stay in the result alone.
@@ -68,10 +68,23 @@ def rates(gateway, vendor, prefix, saturated, options, wanted, keyed=False, ids=
     return answer
 
 
-def single(gateway, number, base, options):
-    """One gateway's writes of one round."""
+@contextlib.contextmanager
+def vendor_and_place(gateway, base):
+    """A fresh vendor and a fresh place for a gateway; both, and the gateway, are gone afterwards."""
     vendor, place = Vendor(), fresh(base, gateway.name)
     try:
+        yield vendor, place
+        # Once more, for what it refused since it was last asked.
+        vendor.stats()
+    finally:
+        gateway.end()
+        vendor.end()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def single(gateway, number, base, options):
+    """One gateway's writes of one round."""
+    with vendor_and_place(gateway, base) as (vendor, place):
         result = {"start": gateway.start(vendor, place)}
         if gateway.child:
             time.sleep(1)
@@ -81,22 +94,17 @@ def single(gateway, number, base, options):
         if gateway.durable:
             result["plain"] = saturation(gateway, f"{prefix}-p", options)
         answered = sum(result[kind]["requests"] for kind in ("keyed", "plain") if kind in result)
-        if vendor.stats()["calls"] < answered:
-            raise Fault(f"{gateway.name}: {answered} writes were answered, the vendor saw {vendor.stats()['calls']}")
+        seen = vendor.stats()["calls"]
+        if seen < answered:
+            raise Fault(f"{gateway.name}: {answered} writes were answered, the vendor saw {seen}")
         if gateway.child:
             result["fixed"] = rates(gateway, vendor, f"{prefix}-f", result["keyed"]["rate"], options, (300, 2000), keyed=True)
-        vendor.stats()
         return result
-    finally:
-        gateway.end()
-        vendor.end()
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def reads(gateway, number, base, options):
     """One gateway's readings of one round; examgate with traces on."""
-    vendor, place = Vendor(), fresh(base, gateway.name)
-    try:
+    with vendor_and_place(gateway, base) as (vendor, place):
         gateway.start(vendor, place, traces=True)
         ids = place / "ids"
         ids.write_text("\n".join(gateway.ids(200)) + "\n")
@@ -104,12 +112,7 @@ def reads(gateway, number, base, options):
         result = {"reads": saturation(gateway, prefix, options, ids=str(ids))}
         if gateway.child:
             result["fixed"] = rates(gateway, vendor, prefix, result["reads"]["rate"], options, (2000,), ids=str(ids))
-        vendor.stats()
         return result
-    finally:
-        gateway.end()
-        vendor.end()
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def all_rounds(kind, gateways, base, options, chance):
