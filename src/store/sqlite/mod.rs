@@ -101,7 +101,7 @@ impl SqliteStore {
     /// Writes as a whole, or not at all.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Hand<'_>) -> Result<T, StoreError> + Send + 'static,
+        mut work: impl FnMut(&Hand<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (records, instance) = (Arc::clone(&self.records), Arc::clone(&self.instance));
         timed(
@@ -114,7 +114,7 @@ impl SqliteStore {
     /// A database in memory is seen by its one connection only, so there the writer reads.
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.readers {
             Some(readers) => timed("read", readers.run(work)).await,

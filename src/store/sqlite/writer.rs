@@ -14,22 +14,44 @@ const BATCH: usize = 256;
 /// Jobs that may wait; whoever comes after waits for a place.
 const QUEUE: usize = 1024;
 
-/// Runs inside the transaction; an error in place of the connection says that there is none.
-type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
+/// One caller's work.
+trait Job: Send {
+    /// Does it inside the transaction; whether its changes are to be kept. It may be done again, after a rollback.
+    fn run(&mut self, connection: &Connection) -> bool;
 
-/// A job that has run and waits for the commit.
-struct Ran {
-    /// Whether its changes are to be kept.
-    keep: bool,
-    answer: Answer,
+    /// Tells the caller; with a sentence if the transaction was lost.
+    fn answer(self: Box<Self>, lost: Option<&str>);
 }
 
-/// Tells the caller; with a sentence if the transaction was lost.
-type Answer = Box<dyn FnOnce(Option<&str>)>;
+struct Work<T, F> {
+    work: F,
+    /// Of the last run.
+    result: Option<Result<T, StoreError>>,
+    caller: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Work<T, F>
+where
+    T: Send,
+    F: FnMut(&Connection) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.result.insert((self.work)(connection)).is_ok()
+    }
+
+    fn answer(self: Box<Self>, lost: Option<&str>) {
+        // What a lost transaction refused it may have refused for what was lost with it.
+        let Self { work: _, result, caller } = *self;
+        let lost = lost.map(|detail| StoreError::Unavailable(detail.to_owned()));
+        let result = lost.map_or_else(|| result.unwrap_or_else(|| Err(ended())), Err);
+        // A caller who hung up is not told.
+        drop(caller.send(result));
+    }
+}
 
 /// Handle of the thread; dropping it commits what was handed over and ends the thread.
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,24 +70,11 @@ impl Writer {
     /// Once handed over the work is done even if nobody waits for it any more.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let result = connection.and_then(work);
-            let keep = result.is_ok();
-            let answer = move |lost: Option<&str>| {
-                let result = match lost {
-                    Some(detail) => result.and_then(|_| Err(StoreError::Unavailable(detail.to_owned()))),
-                    None => result,
-                };
-                // A caller who hung up is not told.
-                drop(answer.send(result));
-            };
-            Ran { keep, answer: Box::new(answer) }
-        });
+        let (caller, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
-        jobs.send(job).await.map_err(|_| ended())?;
+        jobs.send(Box::new(Work { work, result: None, caller })).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 
@@ -89,53 +98,75 @@ fn ended() -> StoreError {
     StoreError::Unavailable("the thread that writes has ended".to_owned())
 }
 
-fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Job>) {
+fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
-        commit_together(connection, batch.drain(..));
+        gather(&mut waiting, &mut batch);
+        let lost = commit_together(connection, &mut batch).err();
+        for job in batch.drain(..) {
+            job.answer(lost.as_deref());
+        }
     }
 }
 
-/// Each job in a savepoint, so that a refused one takes back its own changes only.
-///
-/// A full disk or an I/O error may make `SQLite` roll back the whole transaction by itself
-/// (<https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction>). What then ran outside of it
-/// would be committed at once and alone; so the rest of the batch is not run, and all of it is refused.
-fn commit_together(connection: &Connection, jobs: impl Iterator<Item = Job>) {
-    let mut lost = command(connection, "BEGIN IMMEDIATE").err();
-    let mut answers = Vec::with_capacity(BATCH);
-    for job in jobs {
-        let ran = match &lost {
-            Some(detail) => job(Err(StoreError::Unavailable(detail.clone()))),
-            None => run_one(connection, job, &mut lost),
-        };
-        answers.push(ran.answer);
+/// Lets whoever shares this core go on first, for as long as that brings more jobs: woken by the first one, this thread would
+/// otherwise commit each by itself while the others are about to be handed over. Where nobody waits for the core it is only
+/// a look.
+fn gather(waiting: &mut mpsc::Receiver<Box<dyn Job>>, batch: &mut Vec<Box<dyn Job>>) {
+    let mut before = 0;
+    while before < batch.len() {
+        before = batch.len();
+        std::thread::yield_now();
+        while batch.len() < BATCH
+            && let Ok(job) = waiting.try_recv()
+        {
+            batch.push(job);
+        }
     }
-    if lost.is_none() {
-        lost = command(connection, "COMMIT").err();
-    }
-    if lost.is_some() && !connection.is_autocommit() {
+}
+
+/// All jobs in one transaction. The sentence says why nothing of it was kept.
+fn commit_together(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
+    command(connection, "BEGIN IMMEDIATE")?;
+    let done = run_together(connection, jobs).and_then(|()| command(connection, "COMMIT"));
+    if done.is_err() && !connection.is_autocommit() {
         // If even this fails, the next BEGIN does too, and says so.
         drop(command(connection, "ROLLBACK"));
     }
-    for answer in answers {
-        answer(lost.as_deref());
-    }
+    done
 }
 
-fn run_one(connection: &Connection, job: Job, lost: &mut Option<String>) -> Ran {
-    if let Err(detail) = command(connection, "SAVEPOINT job") {
-        *lost = Some(detail.clone());
-        return job(Err(StoreError::Unavailable(detail)));
+/// Nearly all jobs succeed, so they are run without savepoints, each of which costs copies of the pages it touches. When one
+/// is refused, all is taken back and done again with them.
+fn run_together(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
+    if jobs.iter_mut().all(|job| job.run(connection)) {
+        return Ok(());
     }
-    let ran = job(Ok(connection));
+    still_open(connection)?;
+    command(connection, "ROLLBACK")?;
+    command(connection, "BEGIN IMMEDIATE")?;
+    jobs.iter_mut().try_for_each(|job| run_apart(connection, job.as_mut()))
+}
+
+/// In a savepoint, so that a refused job takes back its own changes only.
+fn run_apart(connection: &Connection, job: &mut dyn Job) -> Result<(), String> {
+    command(connection, "SAVEPOINT job")?;
+    let keep = job.run(connection);
+    still_open(connection)?;
+    if !keep {
+        command(connection, "ROLLBACK TO job")?;
+    }
+    command(connection, "RELEASE job")
+}
+
+/// A full disk or an I/O error may make `SQLite` roll back the whole transaction by itself
+/// (<https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction>). What then ran outside of it
+/// would be committed at once and alone; so the rest of the batch is not run, and all of it is refused.
+fn still_open(connection: &Connection) -> Result<(), String> {
     if connection.is_autocommit() {
-        *lost = Some("the transaction was rolled back: the disk is full or fails".to_owned());
-        return ran;
+        return Err("the transaction was rolled back: the disk is full or fails".to_owned());
     }
-    let undone = if ran.keep { Ok(()) } else { command(connection, "ROLLBACK TO job") };
-    *lost = undone.and_then(|()| command(connection, "RELEASE job")).err();
-    ran
+    Ok(())
 }
 
 fn command(connection: &Connection, sql: &str) -> Result<(), String> {
