@@ -24,6 +24,7 @@ mod attempt;
 mod breaker;
 mod client;
 mod flow;
+mod glance;
 mod limit;
 mod look;
 mod message;

@@ -16,13 +16,13 @@ use crate::secret::MASK;
 use crate::trace::{TRACEPARENT, TRACESTATE};
 
 /// Longer texts are not looked through, and so not shown.
-const LONGEST: usize = 4_000;
+pub(super) const LONGEST: usize = 4_000;
 /// Letters and digits of a word that is found behind escapes and spacing; shorter ones would be found everywhere.
-const HIDDEN: usize = 4;
+pub(super) const HIDDEN: usize = 4;
 /// The last digits of a telephone number that tell it, whatever stands before them.
-const DIGITS: usize = 7;
+pub(super) const DIGITS: usize = 7;
 /// Headers that say nothing about a person and nothing secret.
-const HARMLESS: [HeaderName; 8] =
+pub(super) const HARMLESS: [HeaderName; 8] =
     [ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, USER_AGENT, TRACEPARENT, TRACESTATE];
 
 /// Everything that was said and that nobody shall see.
@@ -179,7 +179,7 @@ fn squeezed(text: &str) -> String {
 }
 
 /// What a token says in Base64, as far as its last whole group.
-fn from_base64(token: &str) -> String {
+pub(super) fn from_base64(token: &str) -> String {
     let token = token.replace('-', "+").replace('_', "/");
     let whole = &token[..token.len() / 4 * 4];
     BASE64_NOPAD.decode(whole.as_bytes()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()

@@ -4,12 +4,13 @@
 //! any other text nothing is kept but its length. What is kept is freed of configured secrets, of everything else that the
 //! request and the answer say (vendors quote it in their messages; `quoted`) and of anything like an e-mail address.
 
-use std::cell::LazyCell;
+use std::cell::OnceCell;
 
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER, SERVER};
 use serde_json::{Map, Value};
 
+use super::glance::Pairs;
 use super::message::Answer;
 use super::quoted::Said;
 use crate::domain::text::shown;
@@ -47,8 +48,8 @@ impl Shown {
             None => size(sent.body),
             // Its listed members may say again what the others say: a group may be named after a person.
             Some(tree) => {
-                let said = LazyCell::new(|| Said::of([&tree], self.members, sent.headers, false));
-                self.kept(&tree, &Quoted { secrets, said }, (0, false))
+                let quoted = Quoted::new(secrets, self.members, sent.headers, &tree, None);
+                self.kept(&tree, &quoted, (0, false))
             }
         };
         Some(tree.to_string())
@@ -61,18 +62,12 @@ impl Shown {
         }
         let tree = self.document.map(|read| read(answer)).or_else(|| tree(&answer.headers, &answer.body));
         let Some(tree) = tree else { return Some(size(&answer.body).to_string()) };
-        let said = LazyCell::new(|| {
-            let asked = sent.tree();
-            // Nobody knows what an unreadable request said, so nothing that may quote it is kept.
-            let unreadable = asked.is_none() && !sent.body.is_empty();
-            // The answer may quote itself: a message, the token beside it.
-            Said::of(asked.iter().chain([&tree]), self.members, sent.headers, unreadable)
-        });
-        Some(self.kept(&tree, &Quoted { secrets, said }, (0, false)).to_string())
+        let quoted = Quoted::new(secrets, self.members, sent.headers, &tree, Some(sent));
+        Some(self.kept(&tree, &quoted, (0, false)).to_string())
     }
 
     /// `named`: whether a listed member holds it.
-    fn kept<F: FnOnce() -> Said>(&self, value: &Value, quoted: &Quoted<'_, F>, (depth, named): (usize, bool)) -> Value {
+    fn kept(&self, value: &Value, quoted: &Quoted<'_>, (depth, named): (usize, bool)) -> Value {
         if depth > DEPTH {
             return Value::from("…");
         }
@@ -151,19 +146,66 @@ impl Sent<'_> {
     }
 }
 
-/// What nobody shall see of what is kept. Most answers keep no text, so what was said is gathered for the first one only.
-struct Quoted<'a, F> {
+/// What nobody shall see of what is kept.
+struct Quoted<'a> {
     secrets: &'a Redactor,
-    said: LazyCell<Said, F>,
+    listed: &'a [&'a str],
+    headers: &'a HeaderMap,
+    /// The document that is kept.
+    own: &'a Value,
+    /// The request it answers.
+    sent: Option<&'a Sent<'a>>,
+    // Read and gathered for the first text that asks for it; most calls keep none.
+    asked: OnceCell<Option<Value>>,
+    said: OnceCell<Said>,
 }
 
-impl<F: FnOnce() -> Said> Quoted<'_, F> {
+impl<'a> Quoted<'a> {
+    fn new(
+        secrets: &'a Redactor,
+        listed: &'a [&'a str],
+        headers: &'a HeaderMap,
+        own: &'a Value,
+        sent: Option<&'a Sent<'a>>,
+    ) -> Self {
+        Self { secrets, listed, headers, own, sent, asked: OnceCell::new(), said: OnceCell::new() }
+    }
+
     fn freed(&self, text: &str) -> String {
-        shown(&self.said.freed(&self.secrets.mask(text)), CHARACTERS)
+        let masked = self.secrets.mask(text);
+        let freed = if self.says_nothing(&masked) { masked } else { self.said().freed(&masked) };
+        shown(&freed, CHARACTERS)
     }
 
     fn holds(&self, text: &str) -> bool {
         self.freed(text) != text
+    }
+
+    fn says_nothing(&self, text: &str) -> bool {
+        let silent = |pairs: Pairs| {
+            !self.unreadable()
+                && !pairs.may_hold_header(self.headers)
+                && self.documents().all(|tree| !pairs.may_hold_tree(tree, self.listed))
+        };
+        Pairs::of(text).is_some_and(silent)
+    }
+
+    fn said(&self) -> &Said {
+        self.said.get_or_init(|| Said::of(self.documents(), self.listed, self.headers, self.unreadable()))
+    }
+
+    /// What was asked, and what is kept: an answer may quote itself, the token beside a message.
+    fn documents(&self) -> impl Iterator<Item = &Value> {
+        self.asked().into_iter().chain([self.own])
+    }
+
+    fn asked(&self) -> Option<&Value> {
+        self.asked.get_or_init(|| self.sent.and_then(Sent::tree)).as_ref()
+    }
+
+    /// Nobody knows what an unreadable request said, so nothing that may quote it is kept.
+    fn unreadable(&self) -> bool {
+        self.sent.is_some_and(|sent| !sent.body.is_empty()) && self.asked().is_none()
     }
 }
 

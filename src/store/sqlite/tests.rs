@@ -464,7 +464,7 @@ fn refusal(path: &Path) -> StoreError {
 
 async fn run_sql(store: &SqliteStore, sql: &'static str, values: &[&str]) {
     let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-    let work = move |connection: &Connection| Ok(connection.execute(sql, rusqlite::params_from_iter(values))?);
+    let work = move |connection: &Connection| Ok(connection.execute(sql, rusqlite::params_from_iter(values.iter()))?);
     assert_eq!(store.writer.run(work).await.unwrap(), 1);
 }
 

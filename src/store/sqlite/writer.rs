@@ -139,13 +139,16 @@ fn commit_together(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result
 /// Nearly all jobs succeed, so they are run without savepoints, each of which costs copies of the pages it touches. When one
 /// is refused, all is taken back and done again with them.
 fn run_together(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
-    if jobs.iter_mut().all(|job| job.run(connection)) {
-        return Ok(());
+    for job in &mut *jobs {
+        let keep = job.run(connection);
+        still_open(connection)?;
+        if !keep {
+            command(connection, "ROLLBACK")?;
+            command(connection, "BEGIN IMMEDIATE")?;
+            return jobs.iter_mut().try_for_each(|job| run_apart(connection, job.as_mut()));
+        }
     }
-    still_open(connection)?;
-    command(connection, "ROLLBACK")?;
-    command(connection, "BEGIN IMMEDIATE")?;
-    jobs.iter_mut().try_for_each(|job| run_apart(connection, job.as_mut()))
+    Ok(())
 }
 
 /// In a savepoint, so that a refused job takes back its own changes only.
