@@ -1,5 +1,7 @@
 //! Operations and their rows.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
@@ -74,8 +76,17 @@ pub(super) fn add_items(connection: &Connection, items: &[ItemRow]) -> Result<()
         "INSERT INTO operation_items (operation, position, state, record, request, secret, ended)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
+    let mut added: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for ItemRow { operation, index, state, record, request, secret, end } in items {
         statement.execute(params![operation, index, state, record, request, secret, end])?;
+        *added.entry((operation, state)).or_default() += 1;
+    }
+    let mut counted = connection.prepare_cached(
+        "INSERT INTO operation_counts (operation, state, items) VALUES (?1, ?2, ?3)
+         ON CONFLICT (operation, state) DO UPDATE SET items = items + excluded.items",
+    )?;
+    for ((operation, state), items) in added {
+        counted.execute(params![operation, state, items])?;
     }
     Ok(())
 }
@@ -153,8 +164,9 @@ pub(super) fn unfinished(connection: &Connection, limit: usize) -> Result<Vec<Op
 /// Rows that have not ended, of operations that have not.
 pub(super) fn open_items(connection: &Connection) -> Result<OpenItems, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT count(*) FILTER (WHERE i.state = 'waiting'), count(*) FILTER (WHERE i.state = 'claimed')
-         FROM operations o JOIN operation_items i ON i.operation = o.id
+        "SELECT coalesce(sum(items) FILTER (WHERE c.state = 'waiting'), 0),
+                coalesce(sum(items) FILTER (WHERE c.state = 'claimed'), 0)
+         FROM operations o JOIN operation_counts c ON c.operation = o.id
          WHERE o.state IN ('receiving', 'queued', 'running')",
     )?;
     let count =
@@ -305,8 +317,7 @@ pub(super) fn purge(connection: &Connection, finished: i64) -> Result<u64, Store
 }
 
 fn with_progress(connection: &Connection, row: OperationRow) -> Result<(OperationRow, Progress), StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT state, count(*) FROM operation_items WHERE operation = ?1 GROUP BY state")?;
+    let mut statement = connection.prepare_cached("SELECT state, items FROM operation_counts WHERE operation = ?1")?;
     let counts = statement.query_map([&row.id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
     let progress = row.progress(counts.collect::<Result<Vec<_>, _>>()?);
     Ok((row, progress))

@@ -180,6 +180,31 @@ async fn keys_and_lines_of_an_earlier_version_are_still_known() {
 }
 
 #[tokio::test]
+async fn rows_of_an_earlier_version_are_counted() {
+    let (_directory, path) = place();
+    let connection = Connection::open(&path).unwrap();
+    for migration in &connect::MIGRATIONS[..5] {
+        connection.execute_batch(migration).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 5).unwrap();
+    connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let operation = make.operation("t", 4);
+    operations::open(&connection, &operation, "i").unwrap();
+    for (position, state) in ["waiting", "applied", "waiting", "claimed"].into_iter().enumerate() {
+        let values = rusqlite::params![operation.id.as_str(), i64::try_from(position).unwrap(), state];
+        let sql = "INSERT INTO operation_items (operation, position, state, request) VALUES (?1, ?2, ?3, x'00')";
+        connection.execute(sql, values).unwrap();
+    }
+    drop(connection);
+    let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    assert_eq!(store.open_items().await.unwrap(), OpenItems { waiting: 2, claimed: 1 });
+    assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
+    let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
+    assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
+}
+
+#[tokio::test]
 async fn an_answer_goes_with_its_key() {
     let make = Maker(environment());
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
