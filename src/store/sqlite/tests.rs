@@ -3,12 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jiff::ToSpan as _;
 use tempfile::TempDir;
 
-use super::super::records::AuditHead;
 use super::*;
-use crate::domain::audit::{Entry, NOTHING};
 use crate::domain::candidate::{Candidate, Person};
 use crate::domain::journal::{Answer, KeyRef};
 use crate::secret::Secret;
@@ -133,7 +130,7 @@ async fn intents_of_the_first_version_are_due_at_once() {
 }
 
 #[tokio::test]
-async fn keys_and_lines_of_an_earlier_version_are_still_known() {
+async fn keys_of_an_earlier_version_are_still_known() {
     let (_directory, path) = place();
     let connection = Connection::open(&path).unwrap();
     for migration in &connect::MIGRATIONS[..3] {
@@ -156,12 +153,6 @@ async fn keys_and_lines_of_an_earlier_version_are_still_known() {
             )
             .unwrap();
     }
-    let entry = |id: &str| Entry::example("t", id);
-    let row = records.audit_row(&entry("before"), &AuditHead { seq: 0, hash: NOTHING.to_owned() }).unwrap();
-    let values = rusqlite::params!["t", row.seq, row.sealed];
-    connection.execute("INSERT INTO audit (tenant, seq, sealed) VALUES (?1, ?2, ?3)", values).unwrap();
-    let values = rusqlite::params!["t", row.seq, row.hash];
-    connection.execute("INSERT INTO audit_heads (tenant, seq, hash) VALUES (?1, ?2, ?3)", values).unwrap();
     drop(connection);
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
     assert!(
@@ -169,24 +160,16 @@ async fn keys_and_lines_of_an_earlier_version_are_still_known() {
     );
     assert!(matches!(store.take_key(&open).await.unwrap(), KeyTaken::Open(_, None)));
     assert!(matches!(store.take_key(&make.key_claim("t", "other", 1)).await.unwrap(), KeyTaken::New(_)));
-    store.commit(vec![Change::Audit(entry("after"))]).await.unwrap();
-    let lines = store.audit("t", 0, 10).await.unwrap();
-    assert_eq!(lines.iter().map(|line| line.seq).collect::<Vec<_>>(), [1, 2]);
-    assert!(lines[1].text.contains(&format!("\"previous\":\"{}\"", row.hash)));
-    for sql in ["DELETE FROM audit", "UPDATE audit SET seq = seq + 1"] {
-        let refused = store.writer.run(move |connection| Ok(connection.execute(sql, [])?)).await;
-        assert!(matches!(refused, Err(StoreError::Unavailable(why)) if why.contains("append-only")));
-    }
 }
 
 #[tokio::test]
 async fn rows_of_an_earlier_version_are_counted() {
     let (_directory, path) = place();
     let connection = Connection::open(&path).unwrap();
-    for migration in &connect::MIGRATIONS[..5] {
+    for migration in &connect::MIGRATIONS[..4] {
         connection.execute_batch(migration).unwrap();
     }
-    connection.pragma_update(None, "user_version", 5).unwrap();
+    connection.pragma_update(None, "user_version", 4).unwrap();
     connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let operation = make.operation("t", 4);
@@ -202,32 +185,6 @@ async fn rows_of_an_earlier_version_are_counted() {
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
     let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
     assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
-}
-
-#[tokio::test]
-async fn an_answer_goes_with_its_key() {
-    let make = Maker(environment());
-    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
-    let answers = async || {
-        let count = |connection: &Connection| {
-            Ok(connection.query_row("SELECT count(*) FROM idempotency_answers", [], |row| row.get::<_, i64>(0))?)
-        };
-        store.read(count).await.unwrap()
-    };
-    let first = make.key_claim("t", "once", 1);
-    let answered = async |claim: &KeyClaim| {
-        let KeyTaken::New(key) = store.take_key(claim).await.unwrap() else { panic!() };
-        // A second answer is not kept beside the first.
-        store.commit(vec![Change::KeyAnswered(key.clone(), Answer::Gone)]).await.unwrap();
-        store.commit(vec![Change::KeyAnswered(key.clone(), Answer::Gone), Change::KeyFreed(key)]).await.unwrap();
-    };
-    answered(&first).await;
-    assert_eq!(answers().await, 1);
-    let again = KeyClaim { now: first.expires, expires: first.expires + 1.hours(), ..first.clone() };
-    answered(&again).await;
-    assert_eq!(answers().await, 1, "the forgotten one has made way");
-    store.purge(again.expires, first.now).await.unwrap();
-    assert_eq!(answers().await, 0);
 }
 
 #[tokio::test]
