@@ -9,16 +9,17 @@ use tokio::time::Instant;
 use super::bulk::skipped;
 use super::connections::Connection;
 use super::journal::{bound, candidate_path, own_password};
+use super::keys::Use;
 use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
-use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Reply, Ticket, Written, call, hold_to_strict};
 use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
 };
 use crate::domain::capability::Operation;
 use crate::domain::ids::CandidateId;
-use crate::domain::journal::{Intent, Write};
+use crate::domain::journal::{Intent, Origin, Write};
 use crate::domain::operation::ItemRef;
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault, FieldFault};
@@ -69,8 +70,14 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let connection = self.configured().chosen(caller, connection, None)?;
         connection.supported(Operation::CandidatesCreate)?;
-        self.begin(caller, "candidates.create", move |gateway, caller, acceptance| async move {
-            gateway.register(&caller, &connection, new, strict, &acceptance).await
+        self.begin_as(caller, "candidates.create", move |gateway, caller, acceptance| async move {
+            if let Some(end) = gateway.register_at_once(&caller, &connection, &new, strict, &acceptance).await {
+                return end.map(Reply::from);
+            }
+            let work = |gateway: Self, caller, acceptance| async move {
+                gateway.register(&caller, &connection, new, strict, &acceptance).await
+            };
+            gateway.once(caller, acceptance, work).await
         })
     }
 
@@ -181,6 +188,51 @@ impl Gateway {
         })
     }
 
+    /// The short way of a registration under a key: of a person nobody knows, under a key nobody has used, both written in
+    /// one transaction. `None`: it is not that simple, and nothing was done.
+    async fn register_at_once(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        new: &NewCandidate,
+        strict: bool,
+        acceptance: &Acceptance<CandidateAnswer>,
+    ) -> Option<Result<Written<CandidateAnswer>, Fault>> {
+        let claim = self.key_claim(caller, caller.key.clone()?);
+        let key = claim.key();
+        let origin = Origin { key: Some(key.clone()), item: None };
+        let caller = Caller { origin, ..caller.clone() };
+        let prepared = self.prepare(&caller, connection, new.clone(), strict).ok()?;
+        let _turn = self.0.turns.first_turn(prepared.candidate.id.as_str()).await;
+        let mut usage = Use::new(self, key.clone());
+        let claimant = Claimant { with: Vec::new(), ..self.claimant(&prepared) };
+        let end = match self.0.store.claim_under_key(claimant, &claim).await.before_sending() {
+            Ok(true) => self.send_registration(&caller, connection, prepared, acceptance).await,
+            Ok(false) => {
+                usage.forget();
+                return None;
+            }
+            Err(fault) => Err(fault),
+        };
+        self.note_end(&mut usage, key, &end).await;
+        Some(end)
+    }
+
+    /// Sends a registration that is written down, and writes down how it ended.
+    async fn send_registration(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        prepared: Prepared,
+        acceptance: &Acceptance<CandidateAnswer>,
+    ) -> Result<Written<CandidateAnswer>, Fault> {
+        let Prepared { candidate, identities: _, intent, own_password } = prepared;
+        acceptance.accept(candidate.clone().into());
+        let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
+        let candidate = self.conclude_candidate(connection, candidate, intent, row).await?;
+        Ok(Written::Created(CandidateAnswer { candidate, initial_password: own_password }))
+    }
+
     /// The whole way of a registration, from the plan to the answer.
     pub(super) async fn register(
         &self,
@@ -194,15 +246,9 @@ impl Gateway {
             let prepared = self.prepare(caller, connection, new.clone(), strict)?;
             let turn = self.0.turns.first_turn(prepared.candidate.id.as_str()).await;
             let claimant = self.claimant(&prepared);
-            let Prepared { candidate, identities: _, intent, own_password } = prepared;
             match self.0.store.claim(vec![claimant]).await.before_sending()?.pop() {
                 None | Some(Claim::Withdrawn) => return Err(skipped()),
-                Some(Claim::Claimed) => {
-                    acceptance.accept(candidate.clone().into());
-                    let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
-                    let candidate = self.conclude_candidate(connection, candidate, intent, row).await?;
-                    return Ok(Written::Created(CandidateAnswer { candidate, initial_password: own_password }));
-                }
+                Some(Claim::Claimed) => return self.send_registration(caller, connection, prepared, acceptance).await,
                 Some(Claim::HeldByOthers) => {
                     return Err(connection.own(conflict("An identity is not available at this connection.")));
                 }

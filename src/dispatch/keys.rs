@@ -14,7 +14,7 @@ use super::programs::Enrolling;
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Reply, RequestKey, Written, call};
 use crate::domain::assignment::Assignment;
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId, fresh};
 use crate::domain::journal::{Answer, KeyRef, Origin};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
@@ -138,9 +138,20 @@ fn written<T>(created: bool, value: T) -> Written<T> {
 }
 
 /// A key in use. Dropped without a word about how its write ended, it is opened for a repeat.
-struct Use {
+pub(super) struct Use {
     gateway: Gateway,
     key: Option<KeyRef>,
+}
+
+impl Use {
+    pub(super) fn new(gateway: &Gateway, key: KeyRef) -> Self {
+        Self { gateway: gateway.clone(), key: Some(key) }
+    }
+
+    /// Nothing was begun under it.
+    pub(super) fn forget(mut self) {
+        self.key = None;
+    }
 }
 
 impl Drop for Use {
@@ -178,7 +189,7 @@ impl Gateway {
                 Ok(KeyTaken::New(key)) => (key, None),
                 Ok(KeyTaken::Open(key, record)) => (key, record),
             };
-            let mut usage = Use { gateway: self.clone(), key: Some(key.clone()) };
+            let mut usage = Use::new(self, key.clone());
             match record {
                 // Its own end says what becomes of the key: answered or free, found at the next look, or open still.
                 Some(record) if look < LOOKS && self.settle_for_repeat(&caller, &record).await? => {
@@ -202,7 +213,9 @@ impl Gateway {
         let now = self.0.environment.now();
         let kept = SignedDuration::try_from(self.configured().retention.keys).unwrap_or(SignedDuration::MAX);
         let expires = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
-        KeyClaim { tenant: caller.tenant.clone(), scope, content, now, expires }
+        // Later tokens are greater, so that an index of them grows at its end.
+        let token = fresh(&self.0.environment).simple().to_string();
+        KeyClaim { tenant: caller.tenant.clone(), token, scope, content, now, expires }
     }
 
     /// Settles what the key's write led to. Whether there was anything to settle. That nothing was sent now, because it is
@@ -243,7 +256,7 @@ impl Gateway {
         Ok(true)
     }
 
-    async fn note_end<T: Kept>(&self, usage: &mut Use, key: KeyRef, result: &Result<Written<T>, Fault>) {
+    pub(super) async fn note_end<T: Kept>(&self, usage: &mut Use, key: KeyRef, result: &Result<Written<T>, Fault>) {
         let change = match result {
             Ok(Written::Created(_)) if T::WITH_OUTCOME => {
                 usage.key = None;

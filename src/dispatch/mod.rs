@@ -221,10 +221,22 @@ impl Gateway {
         F: FnOnce(Self, Caller, Acceptance<T>) -> W + Send + 'static,
         W: Future<Output = Result<Written<T>, Fault>> + Send + 'static,
     {
+        self.begin_as(caller, what, move |gateway, caller, acceptance| async move {
+            gateway.once(caller, acceptance, work).await
+        })
+    }
+
+    /// As [`Self::begin`], for work that sees to the caller's key by itself.
+    fn begin_as<T, F, W>(&self, caller: &Caller, what: &'static str, work: F) -> Result<Ticket<T>, Fault>
+    where
+        T: Kept,
+        F: FnOnce(Self, Caller, Acceptance<T>) -> W + Send + 'static,
+        W: Future<Output = Result<Reply<T>, Fault>> + Send + 'static,
+    {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
-        let (gateway, caller, asked) = (self.clone(), caller.clone(), caller.clone());
-        let work = async move { gateway.once(caller, acceptance, work).await };
+        let (gateway, asked) = (self.clone(), caller.clone());
+        let work = work(gateway, caller.clone(), acceptance);
         let work = self.0.tasks.spawn(work.instrument(trace::write(what)));
         let gateway = self.clone();
         Ok(Ticket::new(accepted, work, Box::new(move |work| gateway.record_end(&asked, what, work))))

@@ -155,6 +155,8 @@ pub struct Page {
 pub struct KeyClaim {
     /// Whose it is.
     pub tenant: String,
+    /// Names this use of the key, should it become one.
+    pub token: String,
     /// Tenant, method, path and the caller's key.
     pub scope: String,
     /// SHA-256 of what the request says; kept as a keyed fingerprint only.
@@ -163,6 +165,14 @@ pub struct KeyClaim {
     pub now: Timestamp,
     /// When the key is forgotten. One that is forgotten by `now` counts as unused.
     pub expires: Timestamp,
+}
+
+impl KeyClaim {
+    /// The use that is asked for.
+    #[must_use]
+    pub fn key(&self) -> KeyRef {
+        KeyRef { scope: self.scope.clone(), token: self.token.clone() }
+    }
 }
 
 /// What there is under an `Idempotency-Key`, checked in this order.
@@ -323,6 +333,13 @@ pub trait Store: Send + Sync {
     async fn open_items(&self) -> Result<OpenItems, StoreError>;
 
     // Idempotency keys -----------------------------------------------------------------------------------------------
+
+    /// Takes a key for a new candidate and writes it, its intent bound to the key: what [`Store::take_key`] and
+    /// [`Store::claim`] do, in one transaction. Whether that was done; otherwise nothing was written, because the key or an
+    /// identity is in use, or because the engine knows no such short way.
+    async fn claim_under_key(&self, _claimant: Claimant, _key: &KeyClaim) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 
     /// Takes a key, or says why not.
     async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError>;

@@ -187,6 +187,7 @@ through! {
     read unsettled() -> Vec<Unsettled>;
     read open_items() -> OpenItems;
     write take_key(claim: &KeyClaim) -> KeyTaken;
+    write claim_under_key(claimant: Claimant, key: &KeyClaim) -> bool;
     write open_operation(operation: &BulkOperation) -> ();
     write add_items(items: Vec<Item>) -> ();
     write accept_operation(operation: &BulkOperation, key: Option<&KeyClaim>) -> Accepted;

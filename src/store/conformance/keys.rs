@@ -14,7 +14,19 @@ impl Maker {
     pub(crate) fn key_claim(&self, tenant: &str, scope: &str, content: u8) -> KeyClaim {
         let now = self.0.now();
         let expires = now + 1.hours();
-        KeyClaim { tenant: tenant.to_owned(), scope: scope.to_owned(), content: [content; 32], now, expires }
+        KeyClaim {
+            tenant: tenant.to_owned(),
+            token: self.name("token"),
+            scope: scope.to_owned(),
+            content: [content; 32],
+            now,
+            expires,
+        }
+    }
+
+    /// The same key, asked for again.
+    pub(crate) fn anew(&self, claim: &KeyClaim) -> KeyClaim {
+        KeyClaim { token: self.name("token"), ..claim.clone() }
     }
 }
 
@@ -69,33 +81,33 @@ pub(crate) async fn a_key_of_another_content_is_different(store: Arc<dyn Store>,
 
 pub(crate) async fn a_freed_key_is_new_and_an_open_one_goes_on(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
-    let first = new_key(&*store, &claim).await;
+    let first = new_key(&*store, &make.anew(&claim)).await;
     store.commit(vec![Change::KeyFreed(first.clone())]).await.unwrap();
-    let second = new_key(&*store, &claim).await;
+    let second = new_key(&*store, &make.anew(&claim)).await;
     assert_ne!(first.token, second.token);
 
     store.commit(vec![Change::KeyOpen(second)]).await.unwrap();
-    let taken = store.take_key(&claim).await.unwrap();
+    let taken = store.take_key(&make.anew(&claim)).await.unwrap();
     let KeyTaken::Open(third, None) = taken else { panic!("{taken:?}") };
-    assert!(matches!(store.take_key(&claim).await.unwrap(), KeyTaken::Running), "it is somebody's again");
+    assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Running), "it is somebody's again");
 
     // What the record's write still has to say is heard.
     store
         .commit(vec![Change::KeyBound(third.clone(), "cand_1".to_owned()), Change::KeyOpen(third.clone())])
         .await
         .unwrap();
-    let taken = store.take_key(&claim).await.unwrap();
+    let taken = store.take_key(&make.anew(&claim)).await.unwrap();
     let KeyTaken::Open(fourth, Some(record)) = taken else { panic!("{taken:?}") };
     assert_eq!((fourth.token, record.as_str()), (third.token.clone(), "cand_1"));
     store.commit(vec![Change::KeyAnswered(third, Answer::Gone)]).await.unwrap();
-    assert!(matches!(store.take_key(&claim).await.unwrap(), KeyTaken::Answered(_)));
+    assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Answered(_)));
 }
 
 pub(crate) async fn an_earlier_use_of_a_key_is_not_heard(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
-    let early = new_key(&*store, &claim).await;
+    let early = new_key(&*store, &make.anew(&claim)).await;
     store.commit(vec![Change::KeyFreed(early.clone())]).await.unwrap();
-    let late = new_key(&*store, &claim).await;
+    let late = new_key(&*store, &make.anew(&claim)).await;
     for word in [
         Change::KeyAnswered(early.clone(), Answer::Gone),
         Change::KeyFreed(early.clone()),
@@ -103,10 +115,10 @@ pub(crate) async fn an_earlier_use_of_a_key_is_not_heard(store: Arc<dyn Store>, 
         Change::KeyBound(early, "cand_1".to_owned()),
     ] {
         store.commit(vec![word]).await.unwrap();
-        assert!(matches!(store.take_key(&claim).await.unwrap(), KeyTaken::Running));
+        assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Running));
     }
     store.commit(vec![Change::KeyOpen(late)]).await.unwrap();
-    assert!(matches!(store.take_key(&claim).await.unwrap(), KeyTaken::Open(_, None)));
+    assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Open(_, None)));
 }
 
 pub(crate) async fn a_key_is_forgotten_in_its_time(store: Arc<dyn Store>, make: Maker) {

@@ -6,7 +6,7 @@ use super::secrets::{read_secret, write_secret};
 use super::{Records, unreadable};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
-use crate::domain::ids::{OperationId, fresh};
+use crate::domain::ids::OperationId;
 use crate::domain::journal::{Answer, KeyRef};
 use crate::domain::program::Enrolled;
 use crate::secret::Secret;
@@ -59,13 +59,12 @@ enum AnswerRecord {
 
 impl Records {
     pub(in crate::store) fn key_row(&self, claim: &KeyClaim) -> KeyRow {
-        let KeyClaim { tenant, scope, content, now, expires } = claim;
+        let KeyClaim { tenant, token, scope, content, now, expires } = claim;
         KeyRow {
             scopes: self.keyring.blinds(&super::tenant_scope(tenant), "idempotency key", scope),
             scope: scope.clone(),
             tenant: tenant.clone(),
-            // Later ones are greater, so that an index of them grows at its end.
-            token: fresh(&self.environment).simple().to_string(),
+            token: token.clone(),
             content: *content,
             fingerprint: self.keyring.fingerprint(content),
             now: super::micros(*now),

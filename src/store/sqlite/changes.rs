@@ -7,7 +7,7 @@ use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::records::{
-    AssignmentRow, CandidateRow, ClaimantRow, Indexed, IntentRow, Records, RowChange, SealedRow,
+    AssignmentRow, CandidateRow, ClaimantRow, Indexed, IntentRow, KeyRow, Records, RowChange, SealedRow,
 };
 use crate::store::seal::Blind;
 
@@ -62,6 +62,15 @@ pub(super) fn claim(hand: &Hand<'_>, claimant: &ClaimantRow) -> Result<Claimed, 
     }
     put_intent(hand, intent)?;
     Ok(Claimed::Written)
+}
+
+/// Writes the candidate as [`claim`] does, and the key it comes under, unless either is in use.
+pub(super) fn claim_under_key(hand: &Hand<'_>, claimant: &ClaimantRow, key: &KeyRow) -> Result<bool, StoreError> {
+    if keys::is_used(hand.connection, key)? || !matches!(claim(hand, claimant)?, Claimed::Written) {
+        return Ok(false);
+    }
+    keys::begin(hand.connection, key, hand.instance, Some(&claimant.candidate.id))?;
+    Ok(true)
 }
 
 /// Applies one change.

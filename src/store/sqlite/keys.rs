@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::journal::KeyRef;
 use crate::store::records::{KeyRow, Records, StoredKey};
+use crate::store::seal::Blind;
 use crate::store::{KeyTaken, StoreError};
 
 /// Takes a key, or says why not.
@@ -14,24 +15,7 @@ pub(super) fn take(
     instance: &str,
 ) -> Result<KeyTaken, StoreError> {
     for scope in &claim.scopes {
-        let stored = connection
-            .prepare_cached(
-                "SELECT scope, token, fingerprint,
-                        owner IS NOT NULL AND owner NOT IN (SELECT id FROM instances WHERE ended = 1), record, sealed
-                 FROM idempotency_keys WHERE scope = ?1 AND expires > ?2",
-            )?
-            .query_row(params![scope, claim.now], |row| {
-                Ok(StoredKey {
-                    scope: row.get(0)?,
-                    token: row.get(1)?,
-                    fingerprint: row.get(2)?,
-                    running: row.get(3)?,
-                    record: row.get(4)?,
-                    answer: row.get(5)?,
-                })
-            })
-            .optional()?;
-        let Some(stored) = stored else { continue };
+        let Some(stored) = stored(connection, scope, claim.now)? else { continue };
         let taken = records.key_taken(claim, &stored)?;
         if let KeyTaken::Open(key, _) = &taken {
             connection
@@ -40,15 +24,58 @@ pub(super) fn take(
         }
         return Ok(taken);
     }
-    // The first form is the one to write; a forgotten use of the same key makes way.
-    let scope = claim.scopes.first();
+    begin(connection, claim, instance, None)?;
+    Ok(KeyTaken::New(KeyRef { scope: claim.scope.clone(), token: claim.token.clone() }))
+}
+
+/// Whether the key was used before, and is not forgotten yet.
+pub(super) fn is_used(connection: &Connection, claim: &KeyRow) -> Result<bool, StoreError> {
+    for scope in &claim.scopes {
+        if stored(connection, scope, claim.now)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The first use of a key, and the record where it has led to one already. The first form is the one to write; a forgotten
+/// use of the same key makes way.
+pub(super) fn begin(
+    connection: &Connection,
+    claim: &KeyRow,
+    instance: &str,
+    record: Option<&str>,
+) -> Result<(), StoreError> {
+    let KeyRow { scopes, tenant, token, fingerprint, expires, .. } = claim;
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO idempotency_keys (scope, tenant, token, fingerprint, owner, expires)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO idempotency_keys (scope, tenant, token, fingerprint, owner, record, expires)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![scope, claim.tenant, claim.token, claim.fingerprint, instance, claim.expires])?;
-    Ok(KeyTaken::New(KeyRef { scope: claim.scope.clone(), token: claim.token.clone() }))
+        .execute(params![scopes.first(), tenant, token, fingerprint, instance, record, expires])?;
+    Ok(())
+}
+
+/// The use of a key that is not forgotten, under one form of its scope.
+fn stored(connection: &Connection, scope: &Blind, now: i64) -> Result<Option<StoredKey>, StoreError> {
+    let stored = connection
+        .prepare_cached(
+            "SELECT scope, token, fingerprint,
+                    owner IS NOT NULL AND owner NOT IN (SELECT id FROM instances WHERE ended = 1), record, sealed
+             FROM idempotency_keys WHERE scope = ?1 AND expires > ?2",
+        )?
+        .query_row(params![scope, now], |row| {
+            Ok(StoredKey {
+                scope: row.get(0)?,
+                token: row.get(1)?,
+                fingerprint: row.get(2)?,
+                running: row.get(3)?,
+                record: row.get(4)?,
+                answer: row.get(5)?,
+            })
+        })
+        .optional()?;
+    Ok(stored)
 }
 
 pub(super) fn bind(connection: &Connection, token: &str, record: &str) -> Result<(), StoreError> {

@@ -193,6 +193,11 @@ impl Store for SqliteStore {
         claims.collect()
     }
 
+    async fn claim_under_key(&self, claimant: Claimant, key: &KeyClaim) -> Result<bool, StoreError> {
+        let (row, key) = (self.records.claimant(claimant)?, self.records.key_row(key));
+        self.write(move |hand| changes::claim_under_key(hand, &row, &key)).await
+    }
+
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let rows = self.records.changes(changes)?;
         self.write(move |hand| rows.iter().try_for_each(|row| changes::apply(hand, row))).await

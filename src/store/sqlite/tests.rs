@@ -163,6 +163,30 @@ async fn keys_of_an_earlier_version_are_still_known() {
 }
 
 #[tokio::test]
+async fn a_claim_under_a_key_writes_both_or_neither() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let claimant = |candidate: &Candidate| make.claimant(candidate, Identity::of(&candidate.person, false));
+    let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
+    let key = make.key_claim("t", "k", 1);
+    assert!(store.claim_under_key(claimant(&one), &key).await.unwrap());
+    assert_eq!(store.candidate("t", &one.id).await.unwrap(), Some(one.clone()));
+    assert!(matches!(store.take_key(&make.anew(&key)).await.unwrap(), KeyTaken::Running));
+
+    assert!(!store.claim_under_key(claimant(&two), &make.anew(&key)).await.unwrap(), "the key is in use");
+    assert_eq!(store.candidate("t", &two.id).await.unwrap(), None);
+    let free = make.key_claim("t", "free", 1);
+    let again = make.candidate("t", "c", one.person.clone());
+    assert!(!store.claim_under_key(claimant(&again), &free).await.unwrap(), "the identity is in use");
+    assert_eq!(store.candidate("t", &again.id).await.unwrap(), None);
+    assert!(matches!(store.take_key(&make.anew(&free)).await.unwrap(), KeyTaken::New(_)));
+
+    store.commit(vec![Change::KeyOpen(key.key())]).await.unwrap();
+    let KeyTaken::Open(open, record) = store.take_key(&make.anew(&key)).await.unwrap() else { panic!() };
+    assert_eq!((open, record.as_deref()), (key.key(), Some(one.id.as_str())));
+}
+
+#[tokio::test]
 async fn rows_of_an_earlier_version_are_counted() {
     let (_directory, path) = place();
     let connection = Connection::open(&path).unwrap();

@@ -96,6 +96,7 @@ fn key(make: &Maker, scope: &str) -> KeyClaim {
     let now = make.0.now();
     KeyClaim {
         tenant: "t".to_owned(),
+        token: make.name("token"),
         scope: scope.to_owned(),
         content: [7; 32],
         now,
