@@ -97,6 +97,9 @@ struct Seen {
     since: Option<Timestamp>,
 }
 
+/// A place for a call of an operation, given back when it is dropped.
+pub(super) type BulkPlace = Option<OwnedSemaphorePermit>;
+
 impl Connection {
     pub(super) fn new(name: String, setup: ConnectionSetup) -> Self {
         let bulk = Arc::new(Semaphore::new(bulk_places(&setup.settings)));
@@ -139,7 +142,7 @@ impl Connection {
     }
 
     /// A place for a call of an operation.
-    async fn bulk_place(&self) -> Option<OwnedSemaphorePermit> {
+    async fn bulk_place(&self) -> BulkPlace {
         // Never closed, so there is always one in the end.
         Arc::clone(&self.bulk).acquire_owned().await.ok()
     }
@@ -333,10 +336,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `connection_not_found`.
-    pub(super) async fn bulk_place(
-        &self,
-        name: &str,
-    ) -> Result<(Arc<Connection>, Option<OwnedSemaphorePermit>), Fault> {
+    pub(super) async fn bulk_place(&self, name: &str) -> Result<(Arc<Connection>, BulkPlace), Fault> {
         loop {
             let connection = self.connection_of(name)?;
             let place = connection.bulk_place().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::worker::{LONGEST_WAIT, Work};
-use crate::dispatch::connections::Connection;
+use crate::dispatch::connections::{BulkPlace, Connection};
 use crate::dispatch::journal::Done;
 use crate::dispatch::packing::packed;
 use crate::dispatch::turns::Turn;
@@ -86,12 +86,15 @@ impl Record for Assignment {
 }
 
 impl Work {
-    /// Sends rows that are ready. What cannot be written down is written later; nothing is lost with it.
+    /// Sends rows that are ready. What cannot be written down is written later; nothing is lost with it. The place is given
+    /// up when nothing is to be sent any more: while the ends are written down, the next call is on its way.
     pub(super) async fn send_ready<R: Record>(
         &self,
         connection: &Connection,
         rows: Vec<Ready<R>>,
+        place: BulkPlace,
     ) -> Result<(), Fault> {
+        let mut place = Some(place);
         let (mut parts, mut end) = (vec![(rows, 1)], Ok(()));
         let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
@@ -117,6 +120,7 @@ impl Work {
             let split = !moment && rows.len() > 1 && answers.iter().all(refused_whole);
             // The other parts go on whatever becomes of this one: their intents say that they are being sent.
             if !again && !split {
+                place.take_if(|_| parts.is_empty());
                 end = end.and(self.conclude_all(connection, rows, answers).await);
             } else if self.another_attempt(connection, &mut rows).await.is_err() {
                 end = end.and(self.put_back(connection, rows, answers).await);

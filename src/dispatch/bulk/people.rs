@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::delivery::{PersonRow, Planned, Ready, in_calls};
 use super::worker::Work;
 use crate::dispatch::candidates::Prepared;
-use crate::dispatch::connections::Connection;
+use crate::dispatch::connections::{BulkPlace, Connection};
 use crate::dispatch::tickets::acceptance;
 use crate::dispatch::{BeforeSending as _, CandidateAnswer, Written};
 use crate::domain::candidate::NewCandidate;
@@ -51,7 +51,12 @@ impl Work {
     }
 
     /// Claims a call's people and sends those that are new; the others go the way of single requests.
-    pub(super) async fn register_all(&self, connection: &Connection, mut people: Vec<PersonRow>) -> Result<(), Fault> {
+    pub(super) async fn register_all(
+        &self,
+        connection: &Connection,
+        mut people: Vec<PersonRow>,
+        place: BulkPlace,
+    ) -> Result<(), Fault> {
         let mut turns = Vec::with_capacity(people.len());
         let mut claimants = Vec::with_capacity(people.len());
         for person in &mut people {
@@ -72,8 +77,10 @@ impl Work {
                 Claim::Withdrawn => {}
             }
         }
+        // Those that are known may need calls of their own, so then the place is kept to the end.
+        let (place, _kept) = if known.is_empty() { (place, None) } else { (None, place) };
         if !ready.is_empty() {
-            self.send_ready(connection, ready).await?;
+            self.send_ready(connection, ready, place).await?;
         }
         let mut met = stream::iter(known).map(|person| self.meet_one(connection, person)).buffer_unordered(8);
         // To the end of all of them, as in `Work::send_all`.

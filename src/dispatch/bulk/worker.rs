@@ -26,6 +26,8 @@ use crate::trace;
 
 /// Rows looked at in one go, for small calls; two calls' worth for large ones.
 const WINDOW: usize = 512;
+/// Calls that are planned ahead of those the connection has a place for.
+const AHEAD: usize = 2;
 /// Operations one instance works on at once; the others wait their turn.
 const OPERATIONS: usize = 32;
 /// How long after the grace of its first calls a row waits for an earlier write about the same.
@@ -173,7 +175,8 @@ impl Work {
             };
             Some((stream::iter(calls), windows))
         });
-        let at_once = connection.max_in_flight();
+        // Those beyond wait for a place, planned: while calls are at the vendor, the next ones are made ready.
+        let at_once = connection.max_in_flight() + AHEAD;
         let work = Arc::clone(&self);
         let deliver = move |planned: Result<Planned, Fault>| {
             let (work, connection) = (Arc::clone(&work), Arc::clone(&connection));
@@ -198,15 +201,15 @@ impl Work {
 
     async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
         // Looked up by its name, since places may have gone to its successor.
-        let Ok((current, _place)) = self.gateway.bulk_place(&connection.name).await else { return Ok(()) };
+        let Ok((current, place)) = self.gateway.bulk_place(&connection.name).await else { return Ok(()) };
         let planned_for_it = std::ptr::eq(current.as_ref(), connection);
         if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
             // They still wait in the store.
             return Ok(());
         }
         match planned {
-            Planned::People(rows) => self.register_all(connection, rows).await,
-            Planned::Bookings(rows) => self.book_all(connection, rows).await,
+            Planned::People(rows) => self.register_all(connection, rows, place).await,
+            Planned::Bookings(rows) => self.book_all(connection, rows, place).await,
         }
     }
 

@@ -122,7 +122,7 @@ impl SqliteStore {
         }
     }
 
-    /// As [`Self::read`], for one record by its key.
+    /// As [`Self::read`], for what is found by its key: one record, or the few that share a value.
     async fn read_one<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -230,7 +230,7 @@ impl Store for SqliteStore {
         let records = Arc::clone(&self.records);
         let (tenant, at, identity) = (tenant.to_owned(), connection.map(str::to_owned), identity.clone());
         let rows = self
-            .read(move |connection| query::candidates(connection, &records, &tenant, at.as_deref(), &identity))
+            .read_one(move |connection| query::candidates(connection, &records, &tenant, at.as_deref(), &identity))
             .await?;
         self.open_all(&rows, Records::candidate)
     }
@@ -244,14 +244,14 @@ impl Store for SqliteStore {
     async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError> {
         let forms = self.records.subject_forms(connection, subject);
         let (tenant, at) = (tenant.to_owned(), connection.to_owned());
-        let rows = self.read(move |connection| query::bookings(connection, &tenant, &at, &forms)).await?;
+        let rows = self.read_one(move |connection| query::bookings(connection, &tenant, &at, &forms)).await?;
         self.open_all(&rows, Records::assignment)
     }
 
     async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
         let forms = self.records.subject_forms(connection, subject);
         let at = connection.to_owned();
-        self.read(move |connection| query::subject_known(connection, &at, &forms)).await
+        self.read_one(move |connection| query::subject_known(connection, &at, &forms)).await
     }
 
     async fn assignments(
@@ -273,7 +273,7 @@ impl Store for SqliteStore {
 
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
         let forms = self.records.turn_forms(subject);
-        let rows = self.read(move |connection| query::intents_of(connection, &forms)).await?;
+        let rows = self.read_one(move |connection| query::intents_of(connection, &forms)).await?;
         self.open_all(&rows, Records::intent)
     }
 

@@ -34,13 +34,15 @@ impl Readers {
         Ok(Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(READERS)), near })
     }
 
-    /// Runs a read of one record by its key, at once and on this thread: handing it to another one takes several times as
+    /// Runs a read of what is found by its key, at once and on this thread: handing it to another one takes several times as
     /// long as the read. It is handed over all the same while somebody else reads here, or where it does not succeed at once
     /// (a backup may hold the file).
     pub(super) async fn run_near<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        // Whoever reads one after the other gives way to others from time to time.
+        tokio::task::consume_budget().await;
         if let Ok(connection) = self.near.try_lock()
             && let Ok(found) = work(&connection)
         {

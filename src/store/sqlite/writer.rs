@@ -23,14 +23,14 @@ trait Job: Send {
     fn answer(self: Box<Self>, lost: Option<&str>);
 }
 
-struct Work<T, F> {
+struct Asked<T, F> {
     work: F,
     /// Of the last run.
     result: Option<Result<T, StoreError>>,
     caller: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Work<T, F>
+impl<T, F> Job for Asked<T, F>
 where
     T: Send,
     F: FnMut(&Connection) -> Result<T, StoreError> + Send,
@@ -74,7 +74,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (caller, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
-        jobs.send(Box::new(Work { work, result: None, caller })).await.map_err(|_| ended())?;
+        jobs.send(Box::new(Asked { work, result: None, caller })).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 
