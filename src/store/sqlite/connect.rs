@@ -50,6 +50,15 @@ pub(super) fn reader(path: &Path, patience: Duration) -> Result<Connection, Stor
     Ok(connection)
 }
 
+/// A connection for bringing the write-ahead log into a file that [`writer`] has opened before.
+pub(super) fn checkpointer(path: &Path) -> Result<Connection, StoreError> {
+    let path = location(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(&path, flags).map_err(|error| naming(&path, error.into()))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = 0;")?;
+    Ok(connection)
+}
+
 /// A database that lives as long as its one connection.
 pub(super) fn memory(records: &Records) -> Result<Connection, StoreError> {
     prepare(Connection::open_in_memory()?, records)
@@ -75,7 +84,7 @@ fn refuse_foreign(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// FULL: a commit that was acknowledged has been fsynced; NORMAL would lose the last ones with the power.
-/// Small and frequent checkpoints: with the default of 1,000 pages and more, single commits take ten milliseconds.
+/// The log keeps its size when it begins anew ([`super::checkpoints`]): written over, it is synchronised without its inode.
 /// Erased records are overwritten, not only unlinked.
 /// What a savepoint may have to take back stays in memory: each job of a group has one, and past 64 KiB `SQLite` would keep
 /// the pages of all of them in a temporary file (<https://www.sqlite.org/tempfiles.html#statement_journal_files>).
@@ -85,8 +94,7 @@ fn tune(connection: &Connection) -> Result<(), StoreError> {
          PRAGMA synchronous = FULL;
          PRAGMA fullfsync = ON;
          PRAGMA foreign_keys = ON;
-         PRAGMA wal_autocheckpoint = 400;
-         PRAGMA journal_size_limit = 8388608;
+         PRAGMA journal_size_limit = 25165824;
          PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
          PRAGMA cache_size = -16384;",

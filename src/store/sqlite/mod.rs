@@ -25,6 +25,7 @@ use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress
 
 mod audit;
 mod changes;
+mod checkpoints;
 mod connect;
 mod keys;
 mod operations;
@@ -36,6 +37,7 @@ mod tests;
 mod writer;
 
 use changes::{Claimed, Hand};
+use checkpoints::Checkpoints;
 use owner::Owner;
 use readers::Readers;
 use writer::Writer;
@@ -47,9 +49,22 @@ pub struct SqliteStore {
     // Before the writer, so closed before it: the last connection to close tidies the write-ahead log away, and only one
     // that may write can.
     readers: Option<Readers>,
+    _checkpoints: Option<Checkpoints>,
     writer: Writer,
     // Last: another process may go on only after the writer has ended.
     _owner: Option<Owner>,
+}
+
+/// What works on a file beside its writer.
+struct Aside {
+    readers: Readers,
+    checkpoints: Checkpoints,
+}
+
+impl Aside {
+    fn of(path: &Path, writer: &mut Connection) -> Result<Self, StoreError> {
+        Ok(Self { readers: Readers::open(path)?, checkpoints: Checkpoints::start(path, writer)? })
+    }
 }
 
 impl SqliteStore {
@@ -61,8 +76,9 @@ impl SqliteStore {
     /// version; [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
     pub fn open(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
         let records = Arc::new(Records::new(keyring, environment));
-        let connection = connect::writer(path, &records)?;
-        Self::assembled(records, connection, Some(Readers::open(path)?), None)
+        let mut connection = connect::writer(path, &records)?;
+        let aside = Aside::of(path, &mut connection)?;
+        Self::assembled(records, connection, Some(aside), None)
     }
 
     /// The store in this file, for the one process that serves from it.
@@ -73,9 +89,9 @@ impl SqliteStore {
         let owner = Owner::of(path)?;
         let records = Arc::new(Records::new(keyring, environment));
         let mut connection = connect::writer(path, &records)?;
-        let readers = Some(Readers::open(path)?);
+        let aside = Aside::of(path, &mut connection)?;
         connect::take_over(&mut connection, records.instance())?;
-        Self::assembled(records, connection, readers, Some(owner))
+        Self::assembled(records, connection, Some(aside), Some(owner))
     }
 
     /// A store that is gone when it is dropped, for demonstrations and tests.
@@ -91,11 +107,13 @@ impl SqliteStore {
     fn assembled(
         records: Arc<Records>,
         connection: Connection,
-        readers: Option<Readers>,
+        aside: Option<Aside>,
         owner: Option<Owner>,
     ) -> Result<Self, StoreError> {
         let instance = records.instance().into();
-        Ok(Self { records, instance, readers, writer: Writer::start(connection)?, _owner: owner })
+        let (readers, checkpoints) = aside.map(|Aside { readers, checkpoints }| (readers, checkpoints)).unzip();
+        let writer = Writer::start(connection)?;
+        Ok(Self { records, instance, readers, writer, _checkpoints: checkpoints, _owner: owner })
     }
 
     /// Writes as a whole, or not at all.

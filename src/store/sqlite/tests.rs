@@ -388,11 +388,11 @@ async fn the_file_is_written_durably() {
         .writer
         .run(|connection| {
             let value = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-            Ok((value("synchronous")?, value("foreign_keys")?, value("wal_autocheckpoint")?, value("secure_delete")?))
+            Ok((value("synchronous")?, value("foreign_keys")?, value("secure_delete")?))
         })
         .await
         .unwrap();
-    assert_eq!(settings, (2, 1, 400, 1));
+    assert_eq!(settings, (2, 1, 1));
 }
 
 #[tokio::test]

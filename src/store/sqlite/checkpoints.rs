@@ -1,0 +1,90 @@
+//! Brings what is in the write-ahead log into the file, on a thread and a connection of its own: the writer goes on meanwhile,
+//! and no commit waits for the pages of those before it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ErrorCode};
+
+use super::connect;
+use crate::store::StoreError;
+
+/// Pages of the log that are brought in at once.
+const ENOUGH: i32 = 400;
+
+/// Pages of the log after which the writer brings in the rest itself, so that it can begin the log anew; while others always
+/// come, it never could. By then nearly all are in. A commit of this size has to fit into `journal_size_limit`.
+const MOST: i32 = 4_000;
+
+/// Handle of the thread; dropping it ends the thread.
+pub(super) struct Checkpoints {
+    words: SyncSender<Word>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told.
+enum Word {
+    Look,
+    End,
+}
+
+impl Checkpoints {
+    /// Takes over from `SQLite`'s own checkpoints after each commit of this connection.
+    pub(super) fn start(path: &Path, writer: &mut Connection) -> Result<Self, StoreError> {
+        let connection = connect::checkpointer(path)?;
+        // How many pages of the log, from its beginning, are in the file.
+        let brought = Arc::new(AtomicI32::new(0));
+        let (words, told) = sync_channel(1);
+        let (wake, known) = (words.clone(), Arc::clone(&brought));
+        writer.wal_hook(Some(move |log: &mut Wal, pages: i32| {
+            if pages < known.load(Ordering::Relaxed) {
+                // It has begun anew.
+                known.store(0, Ordering::Relaxed);
+            }
+            if pages >= MOST {
+                // An error here would be told as one of the commit, which has happened; whoever comes next tries again.
+                log.checkpoint().unwrap_or_else(|error| tell(&error));
+            } else if pages - known.load(Ordering::Relaxed) >= ENOUGH {
+                // A full channel says that the thread looks again anyhow.
+                wake.try_send(Word::Look).unwrap_or_default();
+            }
+            Ok(())
+        }))?;
+        let thread = Builder::new()
+            .name("store-log".to_owned())
+            .spawn(move || serve(&connection, &told, &brought))
+            .map_err(|error| StoreError::Unavailable(format!("no thread for checkpoints: {error}")))?;
+        Ok(Self { words, thread: Some(thread) })
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        // A thread that panicked has told so, and takes no word; the log is brought in when the file is closed or opened next.
+        drop(self.words.send(Word::End));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn serve(connection: &Connection, words: &Receiver<Word>, brought: &AtomicI32) {
+    while matches!(words.recv(), Ok(Word::Look)) {
+        // Passive: it waits for nobody, and nobody for it (<https://www.sqlite.org/c3ref/wal_checkpoint_v2.html>).
+        match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2)) {
+            Ok(pages) => brought.store(pages, Ordering::Relaxed),
+            Err(error) => tell(&error),
+        }
+    }
+}
+
+fn tell(error: &rusqlite::Error) {
+    // Somebody else brings it in, a backup or the writer.
+    if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
+        tracing::warn!(%error, "the write-ahead log could not be brought into the file; it will be tried again");
+    }
+}
