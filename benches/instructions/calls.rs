@@ -1,0 +1,67 @@
+//! Workloads of a vendor's adapter alone: a registration is written in the vendor's form, signed, sent over a connection
+//! that is open, and its answer read. No router, no store.
+
+use examgate::config::Prepared;
+use examgate::domain::candidate::{IfCandidateExists, Name, NewCandidate, Person};
+use examgate::domain::exchange::Exchange;
+use examgate::domain::ids::{CandidateId, ExchangeId};
+use examgate::domain::vendor::{Attempt, Call, Lane, Registration, Vendor};
+
+use crate::gateway::prepared;
+use crate::{Failure, Times, begins, ends};
+
+const WARM_UP: usize = 20;
+const COUNTED: usize = 100;
+
+/// A signed call to StartExam.
+pub async fn call_startexam() -> Result<Times, Failure> {
+    called("startexam-main").await
+}
+
+/// A call to ExamTesting, whose answer takes more to understand.
+pub async fn call_examtesting() -> Result<Times, Failure> {
+    called("examtesting-main").await
+}
+
+async fn called(connection: &str) -> Result<Times, Failure> {
+    let folder = tempfile::tempdir()?;
+    let (Prepared { mut parts, .. }, process) = prepared(folder.path()).await?;
+    let setup = parts.connections.remove(connection).ok_or("the connection is configured")?;
+    let (vendor, environment) = (setup.connected.vendor, process.environment);
+    let mut rows = Vec::new();
+    for number in 0..WARM_UP + COUNTED {
+        let planned = vendor.plan_registration(&CandidateId::generate(&environment), person(number), &environment);
+        let planned = planned.map_err(|faults| format!("{faults:?}"))?;
+        let id = ExchangeId::generate(&environment);
+        let exchange = Exchange::new(id, format!("request-{number}"), None, environment.now());
+        rows.push((planned.write, Call { attempt: Attempt::First, lane: Lane::Single, exchange }));
+    }
+    let counted = rows.split_off(WARM_UP);
+    for (row, call) in &rows {
+        register(vendor.as_ref(), row, call).await?;
+    }
+    begins();
+    for (row, call) in &counted {
+        register(vendor.as_ref(), row, call).await?;
+    }
+    ends();
+    Ok(COUNTED)
+}
+
+async fn register(vendor: &dyn Vendor, row: &Registration, call: &Call) -> Result<(), Failure> {
+    for row in vendor.register(std::slice::from_ref(row), call).await {
+        row.map_err(|fault| fault.detail)?;
+    }
+    Ok(())
+}
+
+fn person(number: usize) -> NewCandidate {
+    let name = Name { given_name: Some("Ines".to_owned()), family_name: Some("Costa".to_owned()), formatted: None };
+    let person = Person {
+        external_id: Some(format!("emp-{number:06}")),
+        name,
+        email: Some(format!("ines.costa.{number:06}@example.com")),
+        ..Person::default()
+    };
+    NewCandidate { person, password: None, if_exists: IfCandidateExists::default() }
+}
