@@ -12,7 +12,7 @@ use super::connections::Connection;
 use super::journal::{already_there, assignment_path, bound};
 use super::settling::{by_hand, when_to_ask_again};
 use super::tickets::Acceptance;
-use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, call, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Kept, Ticket, Written, call, hold_to_strict};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::Operation;
@@ -222,8 +222,12 @@ impl Gateway {
         acceptance.accept(assignment.clone());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         let there = row.as_ref().is_ok_and(|done| already_there(&done.value));
-        let assignment = self.conclude_assignment(connection, assignment, intent, row).await?;
-        Ok(if there { Written::Existing(assignment) } else { Written::Created(assignment) })
+        let resource = assignment_path(&assignment.id);
+        let (changes, end) = self.assignment_after(connection, assignment, intent, row);
+        let end = end.map(|end| if there { Written::Existing(end) } else { Written::Created(end) });
+        let told = end.as_ref().ok().filter(|_| !there).and_then(Kept::told);
+        self.kept_and_told(changes, &resource, (caller, told)).await?;
+        end
     }
 
     /// Looks up what an order names: the assessment, and the candidate with its earlier write settled.

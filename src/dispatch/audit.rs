@@ -156,9 +156,13 @@ impl Gateway {
         work: JoinHandle<Result<Reply<T>, Fault>>,
     ) {
         let entry = Entry { action, event: Event::Ended, ..self.entry_of(caller) };
+        let line = caller.line.clone();
         let tasks = self.0.tasks.clone();
         tasks.spawn(async move {
             let end = ended(work.await);
+            if line.is_some_and(|line| line.is_told()) {
+                return;
+            }
             let told = match &end {
                 Ok(reply) => T::told(&reply.written),
                 Err(fault) => Some(Told {
@@ -175,6 +179,14 @@ impl Gateway {
             let entry = Entry { time, object, connection, code, outcome: Some(outcome), replayed, ..entry };
             self.written(entry).await;
         });
+    }
+
+    /// The line about the answer to a write that was done now, to stand in the transaction of its outcome. Where several
+    /// processes share the store it has a transaction of its own ([`Gateway::written`]).
+    pub(super) fn line_of_answer(&self, caller: &Caller, told: Told) -> Option<Entry> {
+        let line = caller.line.as_ref().filter(|_| !self.0.store.shared())?.take_for_outcome()?;
+        let Told { object, connection, outcome } = told;
+        Some(Entry { time: self.0.environment.now(), object, connection, outcome: Some(outcome), ..line })
     }
 
     fn entry_of(&self, caller: &Caller) -> Entry {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::AnswerLine;
 use crate::domain::exchange::Exchange;
 use crate::domain::journal::Origin;
 use crate::domain::operation::{BulkOperation, OperationKind};
@@ -28,6 +29,8 @@ pub struct Caller {
     pub origin: Origin,
     /// What an earlier use of the key led to, where it has to be gone on with; set by the gateway itself.
     pub resumed: Option<String>,
+    /// The audit record's line about the answer, where there is to be one.
+    pub line: Option<AnswerLine>,
 }
 
 /// An `Idempotency-Key` with what the request under it says.
@@ -53,6 +56,7 @@ impl Caller {
             key: None,
             origin: Origin::default(),
             resumed: None,
+            line: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::bulk::skipped;
 use super::connections::Connection;
 use super::journal::{bound, candidate_path, own_password};
-use super::keys::Use;
+use super::keys::{Kept, Use};
 use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
@@ -229,8 +229,12 @@ impl Gateway {
         let Prepared { candidate, identities: _, intent, own_password } = prepared;
         acceptance.accept(candidate.clone().into());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
-        let candidate = self.conclude_candidate(connection, candidate, intent, row).await?;
-        Ok(Written::Created(CandidateAnswer { candidate, initial_password: own_password }))
+        let resource = candidate_path(&candidate.id);
+        let (changes, end) = self.candidate_after(connection, candidate, intent, row);
+        let end = end.map(|candidate| Written::Created(CandidateAnswer { candidate, initial_password: own_password }));
+        let told = end.as_ref().ok().and_then(Kept::told);
+        self.kept_and_told(changes, &resource, (caller, told)).await?;
+        end
     }
 
     /// The whole way of a registration, from the plan to the answer.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::audit::Told;
 use super::connections::Connection;
 use super::{Caller, Gateway, store_lost};
 use crate::domain::assignment::{Assignment, AssignmentState};
@@ -111,6 +112,26 @@ impl Gateway {
     pub(super) async fn kept(&self, changes: Vec<Change>, resource: &str) -> Result<(), Fault> {
         let kept = self.0.store.commit(changes.clone()).await;
         kept.map_err(|error| {
+            self.keep_loose(changes);
+            store_lost(&error, resource)
+        })
+    }
+
+    /// As [`Self::kept`], with the line about the answer that tells of it, where there is one to be written.
+    pub(super) async fn kept_and_told(
+        &self,
+        changes: Vec<Change>,
+        resource: &str,
+        (caller, told): (&Caller, Option<Told>),
+    ) -> Result<(), Fault> {
+        let Some((line, entry)) = caller.line.as_ref().zip(told.and_then(|told| self.line_of_answer(caller, told)))
+        else {
+            return self.kept(changes, resource).await;
+        };
+        let all = changes.iter().cloned().chain([Change::Audit(entry.clone())]).collect();
+        self.0.store.commit(all).await.map_err(|error| {
+            // What will be answered is another thing now.
+            line.give_back(entry);
             self.keep_loose(changes);
             store_lost(&error, resource)
         })

@@ -5,6 +5,7 @@
 //! the store, the answer. The work runs in a task of its own, so that a caller who hangs up changes nothing; writes about
 //! one subject run one after the other.
 
+mod answer_line;
 mod assignments;
 mod audit;
 mod bulk;
@@ -55,6 +56,7 @@ use crate::domain::vendor::{Attempt, Call};
 use crate::store::{Change, Store, StoreError};
 use crate::trace;
 
+pub use self::answer_line::AnswerLine;
 pub use self::assignments::AssignmentQuery;
 pub use self::bulk::{
     BulkEnvelope, BulkRow, OperationView, Received, Reception, Resource, ResultFilter, RowEnd, RowResult,
@@ -235,11 +237,11 @@ impl Gateway {
     {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
-        let (gateway, asked) = (self.clone(), caller.clone());
+        let (gateway, asked, line) = (self.clone(), caller.clone(), caller.line.clone());
         let work = work(gateway, caller.clone(), acceptance);
         let work = self.0.tasks.spawn(work.instrument(trace::write(what)));
         let gateway = self.clone();
-        Ok(Ticket::new(accepted, work, Box::new(move |work| gateway.record_end(&asked, what, work))))
+        Ok(Ticket::new(accepted, work, line, Box::new(move |work| gateway.record_end(&asked, what, work))))
     }
 
     /// The turn to write about a subject.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::AnswerLine;
 use crate::domain::problem::{Code, Fault};
 
 /// How a write ended that did not fail.
@@ -56,6 +57,7 @@ pub struct Ticket<T> {
     /// Until its end is told to whoever waits.
     work: Option<Work<T>>,
     left: Option<Left<T>>,
+    line: Option<AnswerLine>,
 }
 
 type Work<T> = JoinHandle<Result<Reply<T>, Fault>>;
@@ -64,8 +66,13 @@ type Work<T> = JoinHandle<Result<Reply<T>, Fault>>;
 type Left<T> = Box<dyn FnOnce(Work<T>) + Send>;
 
 impl<T: Clone + Send + Sync + 'static> Ticket<T> {
-    pub(super) fn new(accepted: watch::Receiver<Option<T>>, work: Work<T>, left: Left<T>) -> Self {
-        Self { accepted, work: Some(work), left: Some(left) }
+    pub(super) fn new(
+        accepted: watch::Receiver<Option<T>>,
+        work: Work<T>,
+        line: Option<AnswerLine>,
+        left: Left<T>,
+    ) -> Self {
+        Self { accepted, work: Some(work), left: Some(left), line }
     }
 
     /// Waits for the end, at most this long; after that the record as it was accepted is answered as
@@ -98,6 +105,8 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
             }
         };
         match accepted.await {
+            // Its line says how it ended, so that is what is answered.
+            Some(_) if self.line.as_ref().is_some_and(|line| !line.leave_to_face()) => self.end().await,
             Some(record) => Ok(Written::Pending(record).into()),
             None => self.end().await,
         }

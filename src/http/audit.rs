@@ -27,7 +27,7 @@ use super::idempotency::REPLAYED;
 use super::problem::{Refused, fault_of};
 use super::request::{Asking, Query};
 use super::state::App;
-use crate::dispatch::{Caller, OperationView};
+use crate::dispatch::{AnswerLine, Caller, OperationView};
 use crate::domain::audit::{Entry, Event, Line};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
@@ -142,7 +142,7 @@ pub(super) fn worth_a_line(fault: &Fault) -> bool {
 pub(super) struct Record {
     app: App,
     exchange: Exchange,
-    line: Option<Entry>,
+    line: AnswerLine,
     path: Option<Named>,
 }
 
@@ -158,18 +158,24 @@ impl Record {
     pub(super) fn begun(
         app: &App,
         client: &Client,
-        action: &'static str,
+        (action, creates): (&'static str, bool),
         request: &Request,
         context: &Context,
     ) -> Self {
         let exchange = context.exchange.clone();
         let about = Entry::about(&exchange, &client.tenant, &client.name, app.environment.now());
         let line = Entry { event: Event::CallerGone, action, ..about };
-        Self { app: app.clone(), exchange, line: Some(line), path: named(request) }
+        let status = creates.then_some(StatusCode::CREATED.as_u16());
+        Self { app: app.clone(), exchange, line: AnswerLine::new(line, status), path: named(request) }
     }
 
-    /// The line about this answer is being written; to be waited for before it is given.
-    pub(super) fn answered(mut self, response: &Response) -> impl Future<Output = ()> + use<> {
+    /// The line, for whoever writes down the outcome it tells.
+    pub(super) fn line(&self) -> AnswerLine {
+        self.line.clone()
+    }
+
+    /// The line about this answer is being written, unless it was with the outcome; to be waited for before it is given.
+    pub(super) fn answered(self, response: &Response) -> impl Future<Output = ()> + use<> {
         let line = self.line.take().map(|line| self.of_answer(line, response));
         let writing = line.map(|line| self.app.gateway.record(line));
         async move {

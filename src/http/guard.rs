@@ -13,6 +13,7 @@ use super::edge::{AskedBy, Context};
 use super::openapi_parts;
 use super::problem::Refused;
 use super::state::{App, Place};
+use crate::dispatch::Caller;
 use crate::domain::exchange::{About, Cause};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::scope::Scope;
@@ -38,12 +39,13 @@ fn guarded_as(
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<App>,
 ) -> UtoipaMethodRouter<App> {
-    let mut route = Route { scope, action, reads_query: false, answers: Answers::Json };
+    let mut route = Route { scope, action, reads_query: false, answers: Answers::Json, creates: false };
     for operation in paths.paths.values_mut().flat_map(openapi_parts::of_item_mut) {
         openapi_parts::protect(operation, scope);
         openapi_parts::add_problems(operation, problems);
         openapi_parts::add_rate_headers(operation);
         route.reads_query |= openapi_parts::reads_query(operation);
+        route.creates |= operation.responses.responses.contains_key("201");
         if openapi_parts::answers(operation, accept::EVENTS) {
             route.answers = Answers::Events;
         } else if openapi_parts::answers(operation, accept::LINES) {
@@ -64,6 +66,8 @@ struct Route {
     action: Option<&'static str>,
     /// What it can answer.
     answers: Answers,
+    /// Whether it tells of what is new with 201.
+    creates: bool,
 }
 
 /// What a route can answer besides a problem.
@@ -117,12 +121,15 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     let admitted = spent.as_ref().map_or(Ok(()), Spent::admitted);
     let admitted = admitted.and_then(|()| admitted_to(&app, &request, &known, (route, terms.clients.alone())));
     let recorded = admitted.as_ref().err().is_none_or(worth_a_line);
-    let record =
-        route.action.filter(|_| recorded).map(|action| Record::begun(&app, client, action, &request, &context));
+    let record = route
+        .action
+        .filter(|_| recorded)
+        .map(|action| Record::begun(&app, client, (action, route.creates), &request, &context));
     let (mut response, place) = match admitted {
         Err(fault) => (Refused::from(fault).into_response(), None),
         Ok(place) => {
-            request.extensions_mut().insert(client.caller(context.exchange));
+            let line = record.as_ref().map(Record::line);
+            request.extensions_mut().insert(Caller { line, ..client.caller(context.exchange) });
             (next.run(request).await, Some(place))
         }
     };

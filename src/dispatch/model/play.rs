@@ -75,6 +75,7 @@ pub(super) fn caller(key: Option<(&str, &str)>) -> Caller {
         }),
         origin: Origin::default(),
         resumed: None,
+        line: None,
     }
 }
 

@@ -181,6 +181,7 @@ impl Client {
             key: None,
             origin: Origin::default(),
             resumed: None,
+            line: None,
         }
     }
 }
