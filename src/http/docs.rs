@@ -1,11 +1,14 @@
 //! Swagger UI at `/docs`, from assets inside the program. Every address in it is relative and no other host is ever asked,
 //! so that it works offline, below any path and behind a proxy that strips one.
 
-use std::sync::Arc;
+use std::io::Read as _;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY};
 use http::{HeaderName, HeaderValue, StatusCode};
 use utoipa_swagger_ui::Config;
@@ -29,6 +32,16 @@ const ASSETS: [&str; 7] = [
     "favicon-16x16.png",
     "favicon-32x32.png",
 ];
+
+/// The parts, as they are served. They lie compressed in the program, where they would else take 3 MB more, and are unpacked
+/// all together when the page is first asked for: a reader who is slow must not hold a copy.
+static PARTS: LazyLock<Vec<Part>> = LazyLock::new(|| ASSETS.into_iter().filter_map(unpacked).collect());
+
+struct Part {
+    name: &'static str,
+    content_type: String,
+    bytes: Bytes,
+}
 
 /// The badge of `validatorUrl` would send the document's address to a foreign host. The server chosen at first is the one
 /// the page came from: requests to the public address, where that is another, would be against the page's own policy. The
@@ -65,10 +78,19 @@ fn asset(name: &str) -> Result<Response, Refused> {
     if name == "swagger-initializer.js" {
         return Ok((headers("text/javascript; charset=utf-8"), INITIALIZER).into_response());
     }
-    let known = ASSETS.contains(&name);
-    let file = utoipa_swagger_ui::serve(name, Arc::new(Config::from("../openapi.json"))).ok().flatten();
-    let file = file.filter(|_| known).ok_or_else(missing)?;
-    Ok((headers(&file.content_type), file.bytes.into_owned()).into_response())
+    let part = PARTS.iter().find(|part| part.name == name).ok_or_else(missing)?;
+    Ok((headers(&part.content_type), part.bytes.clone()).into_response())
+}
+
+fn unpacked(name: &'static str) -> Option<Part> {
+    let file = utoipa_swagger_ui::serve(name, Arc::new(Config::from("../openapi.json"))).ok().flatten()?;
+    let mut bytes = Vec::new();
+    if file.gzpipped {
+        GzDecoder::new(&*file.bytes).read_to_end(&mut bytes).ok()?;
+    } else {
+        bytes.extend_from_slice(&file.bytes);
+    }
+    Some(Part { name, content_type: file.content_type, bytes: bytes.into() })
 }
 
 fn headers(content_type: &str) -> [(HeaderName, HeaderValue); 4] {

@@ -34,7 +34,7 @@ const TAGS: [(&str, &str); 9] = [
 /// relative to the document too, which holds below any path and behind any proxy.
 #[must_use]
 pub fn document(public_url: Option<&str>) -> OpenApi {
-    let mut document = routes::api().into_openapi();
+    let mut document = routes::described();
     document.servers = Some(servers(public_url));
     let components = document.components.get_or_insert_default();
     describe_parts(components);

@@ -2,6 +2,7 @@
 //! source.
 
 use serde_json::{Map, Value, json};
+use utoipa::openapi::OpenApi;
 
 /// Keywords of JSON Schema 2020-12 that 3.0 does not know and that have no counterpart there.
 const UNKNOWN_KEYWORDS: [&str; 12] = [
@@ -18,6 +19,14 @@ const UNKNOWN_KEYWORDS: [&str; 12] = [
     "unevaluatedProperties",
     "contentMediaType",
 ];
+
+/// The document in OpenAPI 3.0.3, as it is served: in one line.
+///
+/// # Errors
+/// When it cannot be serialised, which would be a fault of this program.
+pub(super) fn printed(document: &OpenApi) -> Result<String, serde_json::Error> {
+    Ok(converted(&serde_json::to_value(document)?).to_string())
+}
 
 /// The document in OpenAPI 3.0.3.
 #[must_use]

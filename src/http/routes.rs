@@ -1,5 +1,7 @@
 //! The one list of routes: what is served, who may call it, and what it can answer.
 
+use std::sync::{Arc, OnceLock};
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
@@ -10,6 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
@@ -27,84 +30,108 @@ use crate::domain::scope::Scope;
 /// Shortest answer that is compressed, in bytes: about what goes into one packet anyhow.
 const LEAST_COMPRESSED: u16 = 1024;
 
-/// Every documented route.
-pub(super) fn api() -> OpenApiRouter<App> {
-    let router = OpenApiRouter::with_openapi(openapi::base());
-    let all = [candidate_routes(), assignment_routes(), operation_routes(), catalogue_routes(), service_routes()];
-    all.into_iter().flatten().fold(router, OpenApiRouter::routes)
+/// Makes a route with what is to be said of it. One at a time: the schemas of all of them take megabytes.
+type Entry = fn() -> UtoipaMethodRouter<App>;
+
+/// Every route, described.
+pub(super) fn described() -> OpenApi {
+    each().fold(OpenApiRouter::with_openapi(openapi::base()), OpenApiRouter::routes).into_openapi()
 }
 
-fn candidate_routes() -> Vec<UtoipaMethodRouter<App>> {
+/// Every described route, to be served.
+fn served() -> Router<App> {
+    each().fold(Router::new(), |router, (_, paths, methods)| {
+        paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
+    })
+}
+
+fn each() -> impl Iterator<Item = UtoipaMethodRouter<App>> {
+    let groups = [candidate_routes(), assignment_routes(), operation_routes(), catalogue_routes(), service_routes()];
+    groups.into_iter().flatten().map(|entry| entry())
+}
+
+fn candidate_routes() -> &'static [Entry] {
     use Scope::{CandidatesRead, CandidatesWrite};
-    vec![
-        guarded_write("candidates.create", CandidatesWrite, &[CONNECTION, WRITE, PEOPLE], routes!(candidates::create)),
-        guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::find)),
-        guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::search)),
-        guarded_write("candidates.bulk", CandidatesWrite, &[CONNECTION, BULK], routes!(bulk::candidates)),
-        guarded(CandidatesRead, &[STORE], routes!(candidates::read)),
-        guarded_write("candidates.update", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::update)),
-        guarded_write("candidates.delete", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::delete)),
-        guarded_write("candidates.settle", CandidatesWrite, &[SETTLE], routes!(candidates::settle)),
+    &[
+        || {
+            guarded_write(
+                "candidates.create",
+                CandidatesWrite,
+                &[CONNECTION, WRITE, PEOPLE],
+                routes!(candidates::create),
+            )
+        },
+        || guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::find)),
+        || guarded(CandidatesRead, &[CONNECTION, STORE], routes!(candidates::search)),
+        || guarded_write("candidates.bulk", CandidatesWrite, &[CONNECTION, BULK], routes!(bulk::candidates)),
+        || guarded(CandidatesRead, &[STORE], routes!(candidates::read)),
+        || guarded_write("candidates.update", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::update)),
+        || guarded_write("candidates.delete", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::delete)),
+        || guarded_write("candidates.settle", CandidatesWrite, &[SETTLE], routes!(candidates::settle)),
     ]
 }
 
-fn assignment_routes() -> Vec<UtoipaMethodRouter<App>> {
+fn assignment_routes() -> &'static [Entry] {
     use Scope::{AssignmentsRead, AssignmentsWrite, ProgramsWrite};
-    vec![
-        guarded_write(
-            "assignments.create",
-            AssignmentsWrite,
-            &[CONNECTION, WRITE, BOOKING],
-            routes!(assignments::create),
-        ),
-        guarded(AssignmentsRead, &[CONNECTION, STORE], routes!(assignments::list)),
-        guarded_write("assignments.bulk", AssignmentsWrite, &[CONNECTION, BULK], routes!(bulk::assignments)),
-        guarded(AssignmentsRead, &[STORE], routes!(assignments::read)),
-        guarded_write("assignments.cancel", AssignmentsWrite, &[WRITE, BOOKING], routes!(assignments::cancel)),
-        guarded_write("assignments.settle", AssignmentsWrite, &[SETTLE], routes!(assignments::settle)),
-        guarded_write(
-            "programs.employees",
-            ProgramsWrite,
-            &[CONNECTION, WRITE, ENROLMENT],
-            routes!(programs::employees),
-        ),
+    &[
+        || {
+            guarded_write(
+                "assignments.create",
+                AssignmentsWrite,
+                &[CONNECTION, WRITE, BOOKING],
+                routes!(assignments::create),
+            )
+        },
+        || guarded(AssignmentsRead, &[CONNECTION, STORE], routes!(assignments::list)),
+        || guarded_write("assignments.bulk", AssignmentsWrite, &[CONNECTION, BULK], routes!(bulk::assignments)),
+        || guarded(AssignmentsRead, &[STORE], routes!(assignments::read)),
+        || guarded_write("assignments.cancel", AssignmentsWrite, &[WRITE, BOOKING], routes!(assignments::cancel)),
+        || guarded_write("assignments.settle", AssignmentsWrite, &[SETTLE], routes!(assignments::settle)),
+        || {
+            guarded_write(
+                "programs.employees",
+                ProgramsWrite,
+                &[CONNECTION, WRITE, ENROLMENT],
+                routes!(programs::employees),
+            )
+        },
     ]
 }
 
-fn operation_routes() -> Vec<UtoipaMethodRouter<App>> {
+fn operation_routes() -> &'static [Entry] {
     use Scope::{OperationsRead, OperationsWrite};
-    vec![
-        guarded(OperationsRead, &[STORE], routes!(operations::list)),
-        guarded(OperationsRead, &[STORE], routes!(operations::read)),
-        guarded(OperationsRead, &[STORE], routes!(operations::items)),
-        guarded(OperationsRead, &[STORE], routes!(events::follow)),
-        guarded_action("operations.cancel", OperationsWrite, &[STORE], routes!(operations::cancel)),
-        guarded_action("operations.retry", OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
+    &[
+        || guarded(OperationsRead, &[STORE], routes!(operations::list)),
+        || guarded(OperationsRead, &[STORE], routes!(operations::read)),
+        || guarded(OperationsRead, &[STORE], routes!(operations::items)),
+        || guarded(OperationsRead, &[STORE], routes!(events::follow)),
+        || guarded_action("operations.cancel", OperationsWrite, &[STORE], routes!(operations::cancel)),
+        || guarded_action("operations.retry", OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
     ]
 }
 
-fn catalogue_routes() -> Vec<UtoipaMethodRouter<App>> {
+fn catalogue_routes() -> &'static [Entry] {
+    const NAMED: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
     use Scope::{AuditRead, CatalogueRead, ConnectionsCheck, ExchangesRead};
-    let connection: &[Code] = &[Code::ConnectionForbidden, Code::ConnectionNotFound];
-    vec![
-        guarded(CatalogueRead, &[], routes!(catalogue::assessments)),
-        guarded(CatalogueRead, &[], routes!(catalogue::programs)),
-        guarded(CatalogueRead, &[], routes!(catalogue::vendors)),
-        guarded(CatalogueRead, &[], routes!(catalogue::vendor)),
-        guarded(CatalogueRead, &[], routes!(catalogue::connections)),
-        guarded(CatalogueRead, &[connection], routes!(catalogue::connection)),
-        guarded_action("connections.check", ConnectionsCheck, &[connection], routes!(catalogue::check)),
-        guarded(ExchangesRead, &[], routes!(exchanges::list)),
-        guarded(ExchangesRead, &[&[Code::NotFound]], routes!(exchanges::read)),
-        guarded(AuditRead, &[STORE], routes!(audit::read)),
+    &[
+        || guarded(CatalogueRead, &[], routes!(catalogue::assessments)),
+        || guarded(CatalogueRead, &[], routes!(catalogue::programs)),
+        || guarded(CatalogueRead, &[], routes!(catalogue::vendors)),
+        || guarded(CatalogueRead, &[], routes!(catalogue::vendor)),
+        || guarded(CatalogueRead, &[], routes!(catalogue::connections)),
+        || guarded(CatalogueRead, &[NAMED], routes!(catalogue::connection)),
+        || guarded_action("connections.check", ConnectionsCheck, &[NAMED], routes!(catalogue::check)),
+        || guarded(ExchangesRead, &[], routes!(exchanges::list)),
+        || guarded(ExchangesRead, &[&[Code::NotFound]], routes!(exchanges::read)),
+        || guarded(AuditRead, &[STORE], routes!(audit::read)),
     ]
 }
 
-fn service_routes() -> Vec<UtoipaMethodRouter<App>> {
-    vec![
-        open(&[], routes!(meta::livez)),
-        open(&[Code::StoreUnavailable, Code::Draining], routes!(meta::readyz)),
-        open(&[Code::NotFound], routes!(meta::problem)),
+fn service_routes() -> &'static [Entry] {
+    &[
+        || open(&[], routes!(meta::livez)),
+        || open(&[Code::StoreUnavailable, Code::Draining], routes!(meta::readyz)),
+        || open(&[Code::NotFound], routes!(meta::problem)),
     ]
 }
 
@@ -117,15 +144,15 @@ pub fn router(face: &Face) -> Router {
 pub fn router_under(face: &Face, terms: &Terms) -> Router {
     let app = App::new(face, terms);
     let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
-    let (api, _) = api().split_for_parts();
-    let inner = api.merge(docs::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
+    let inner =
+        served().merge(docs::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
     let base = face.server.base_path.trim_end_matches('/');
     let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
     edged(outer, app).layer(compression())
 }
 
 /// What operators reach on their own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
-pub fn admin_router(face: &Face, metrics: Option<std::sync::Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
+pub fn admin_router(face: &Face, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
     let router = Router::new().route("/livez", get(meta::livez)).route("/readyz", get(meta::readyz));
     let router = match metrics {
         Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
@@ -160,16 +187,21 @@ fn metrics_page(text: String) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// The description in both versions, written once.
+/// The description in both versions. Each is made when it is first asked for, and kept: most processes are never asked, and
+/// making it takes many times the memory of its text.
 fn descriptions(public_url: Option<&str>) -> Router<App> {
-    let document = openapi::document(public_url);
-    // Shared bytes: a handler is copied for each request, with all it holds.
-    let newer = Bytes::from(openapi::printed(&document).unwrap_or_default());
-    let older = serde_json::to_value(&document).map(|document| openapi_3_0::converted(&document).to_string());
-    let older = Bytes::from(older.unwrap_or_default());
+    let public_url: Option<Arc<str>> = public_url.map(Arc::from);
+    let made = |print: fn(&OpenApi) -> Option<String>| {
+        let (kept, public_url) = (Arc::new(OnceLock::new()), public_url.clone());
+        // Shared bytes: a handler is copied for each request, with all it holds.
+        get(async move || {
+            let text = || print(&openapi::document(public_url.as_deref())).map_or_else(Bytes::new, Bytes::from);
+            description(kept.get_or_init(text).clone())
+        })
+    };
     Router::new()
-        .route("/openapi.json", get(async move || description(newer)))
-        .route("/openapi-3.0.json", get(async move || description(older)))
+        .route("/openapi.json", made(|document| openapi::printed(document).ok()))
+        .route("/openapi-3.0.json", made(|document| openapi_3_0::printed(document).ok()))
 }
 
 fn description(bytes: Bytes) -> Response {
