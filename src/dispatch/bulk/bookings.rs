@@ -28,7 +28,7 @@ impl Work {
         items: Vec<Item>,
         seen: &mut HashMap<Subject, u64>,
     ) -> Result<Vec<Planned>, Fault> {
-        let orders = items.into_iter().filter_map(|item| match item.row.clone() {
+        let orders = items.into_iter().filter_map(|mut item| match item.row.take() {
             Some(Row::Assignment(order)) => Some((item, *order)),
             _ => None,
         });

@@ -25,6 +25,16 @@ pub(super) enum Planned {
     Bookings(Vec<BookingRow>),
 }
 
+impl Planned {
+    /// How many.
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::People(rows) => rows.len(),
+            Self::Bookings(rows) => rows.len(),
+        }
+    }
+}
+
 /// A row about a person, planned.
 pub(super) struct PersonRow {
     pub(super) item: Item,

@@ -24,11 +24,12 @@ impl Work {
         seen: &mut HashMap<Subject, u64>,
     ) -> Result<Vec<Planned>, Fault> {
         let (mut people, mut ends) = (Vec::with_capacity(items.len()), Vec::new());
-        for item in items {
-            let Some(Row::Candidate(new)) = item.row.clone() else { continue };
-            match self.plan_person(connection, &item, *new, seen) {
+        for mut item in items {
+            let Some(Row::Candidate(new)) = item.row.take() else { continue };
+            let at = item.at.clone();
+            match self.plan_person(connection, item, *new, seen) {
                 Ok(person) => people.push(person),
-                Err(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
+                Err(fault) => ends.push(Change::ItemEndedUnsent(at, None, ItemEnd::failed(fault))),
             }
         }
         self.ended(ends).await?;
@@ -39,15 +40,15 @@ impl Work {
     fn plan_person(
         &self,
         connection: &Connection,
-        item: &Item,
+        item: Item,
         new: NewCandidate,
         seen: &mut HashMap<Subject, u64>,
     ) -> Result<PersonRow, Fault> {
-        let caller = self.caller_of(item);
+        let caller = self.caller_of(&item);
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
         let subjects = self.gateway.subjects_of(&item.at, &prepared.identities);
         refuse_repeat(seen, &subjects, item.at.index)?;
-        Ok(PersonRow { item: item.clone(), new, prepared, subjects })
+        Ok(PersonRow { item, new, prepared, subjects })
     }
 
     /// Claims a call's people and sends those that are new; the others go the way of single requests.

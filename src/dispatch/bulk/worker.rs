@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use jiff::SignedDuration;
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use super::delivery::Planned;
@@ -26,6 +27,8 @@ use crate::trace;
 
 /// Rows looked at in one go, for small calls; two calls' worth for large ones.
 const WINDOW: usize = 512;
+/// Rows that are under way at once, where the vendor's calls take many: each is held in memory, with its person and its intent.
+const ROWS: usize = 2_000;
 /// Calls that are planned ahead of those the connection has a place for.
 const AHEAD: usize = 2;
 /// Operations one instance works on at once; the others wait their turn.
@@ -177,12 +180,25 @@ impl Work {
         });
         // Those beyond wait for a place, planned: while calls are at the vendor, the next ones are made ready.
         let at_once = connection.max_in_flight() + AHEAD;
-        let work = Arc::clone(&self);
-        let deliver = move |planned: Result<Planned, Fault>| {
-            let (work, connection) = (Arc::clone(&work), Arc::clone(&connection));
-            async move { work.deliver(&connection, planned?).await }
+        let room = Arc::new(Semaphore::new(ROWS));
+        let roomy = move |planned: Result<Planned, Fault>| {
+            let room = Arc::clone(&room);
+            async move {
+                let rows = planned.as_ref().map_or(0, Planned::rows).min(ROWS);
+                // Never closed, so there is room in the end.
+                let held = room.acquire_many_owned(u32::try_from(rows).unwrap_or(u32::MAX)).await.ok();
+                planned.map(|planned| (planned, held))
+            }
         };
-        let mut delivered = std::pin::pin!(calls.flatten().map(deliver).buffer_unordered(at_once));
+        let work = Arc::clone(&self);
+        let deliver = move |planned: Result<(Planned, _), Fault>| {
+            let (work, connection) = (Arc::clone(&work), Arc::clone(&connection));
+            async move {
+                let (planned, _room) = planned?;
+                work.deliver(&connection, planned).await
+            }
+        };
+        let mut delivered = std::pin::pin!(calls.flatten().then(roomy).map(deliver).buffer_unordered(at_once));
         // To the end of all of them: a call that is dropped while it is under way leaves an intent that nobody settles as long
         // as this process lives.
         let mut met = Ok(());
