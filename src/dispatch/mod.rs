@@ -238,7 +238,8 @@ impl Gateway {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = tickets::acceptance();
         let (gateway, asked, line) = (self.clone(), caller.clone(), caller.line.clone());
-        let work = work(gateway, caller.clone(), acceptance);
+        // Of many kilobytes: it would be copied at each step on its way into the task.
+        let work = Box::pin(work(gateway, caller.clone(), acceptance));
         let work = self.0.tasks.spawn(work.instrument(trace::write(what)));
         let gateway = self.clone();
         Ok(Ticket::new(accepted, work, line, Box::new(move |work| gateway.record_end(&asked, what, work))))

@@ -13,8 +13,8 @@ use rusqlite::{Connection, ErrorCode};
 use super::connect;
 use crate::store::StoreError;
 
-/// Pages of the log that are brought in at once.
-const ENOUGH: i32 = 400;
+/// Pages of the log that are brought in at once: what was written several times is brought in once.
+const ENOUGH: i32 = 2_000;
 
 /// Pages of the log after which the writer brings in the rest itself, so that it can begin the log anew; while others always
 /// come, it never could. By then nearly all are in. A commit of this size has to fit into `journal_size_limit`.
