@@ -241,6 +241,41 @@ async fn what_was_only_accepted_has_a_second_line_when_it_ends() {
     assert_eq!(lines[1]["client"], "lms");
 }
 
+/// Whether the line stands with the outcome or with the answer, it is there once and says what the caller was told.
+#[tokio::test]
+async fn each_of_many_answers_is_what_its_one_line_says() {
+    let (_sandbox, gateway) = started().await;
+    let asked = (0..48).map(|number| {
+        let (gateway, id) = (&gateway, format!("r-{number}"));
+        async move {
+            let request = gateway.request(Method::POST, "/candidates").header("x-request-id", &id);
+            let request = match number % 4 {
+                0 => request.header("prefer", "wait=0"),
+                // Two of them are about one person, so that only one is new.
+                1 => request.header("idempotency-key", &id).json(&person("shared")),
+                2 => request.header("idempotency-key", &id),
+                _ => request,
+            };
+            let request = if number % 4 == 1 { request } else { request.json(&person(&id)) };
+            (id, request.send().await.status)
+        }
+    });
+    let answered: BTreeMap<String, u16> = join_all(asked).await.into_iter().collect();
+    let late = answered.values().filter(|status| **status == 202).count();
+    assert!(late > 0 && answered.values().filter(|status| **status == 201).count() > 24, "{answered:?}");
+    let ends = |lines: &[Value]| lines.iter().filter(|line| line["event"] == "ended").count();
+    until(&gateway, "/audit?limit=200", |answer| ends(answer.body["items"].as_array().unwrap()) == late).await;
+    let lines = record(&gateway).await;
+    let told = lines.iter().filter(|line| line["event"] == "answered");
+    let told: Vec<(String, u64)> =
+        told.map(|line| (line["requestId"].as_str().unwrap().to_owned(), line["status"].as_u64().unwrap())).collect();
+    assert_eq!((told.len(), lines.len()), (answered.len(), answered.len() + late));
+    assert_eq!(
+        told.into_iter().collect::<BTreeMap<_, _>>(),
+        answered.into_iter().map(|(id, s)| (id, s.into())).collect()
+    );
+}
+
 #[tokio::test]
 async fn a_caller_who_hangs_up_is_recorded_and_so_is_what_came_of_it() {
     let (sandbox, gateway) = started().await;
