@@ -77,7 +77,8 @@ impl Gateway {
             let work = |gateway: Self, caller, acceptance| async move {
                 gateway.register(&caller, &connection, new, strict, &acceptance).await
             };
-            gateway.once(caller, acceptance, work).await
+            // Apart, or its many kilobytes would be part of the short way's future.
+            Box::pin(gateway.once(caller, acceptance, work)).await
         })
     }
 
