@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
@@ -13,8 +14,12 @@ use rusqlite::{Connection, ErrorCode};
 use super::connect;
 use crate::store::StoreError;
 
-/// Pages of the log that are brought in at once: what was written several times is brought in once.
-const ENOUGH: i32 = 2_000;
+/// Pages of the log that are worth it.
+const ENOUGH: i32 = 100;
+
+/// Least time between two looks. Few pages are brought in at once where little is written, so that a commit beside it is not
+/// kept waiting by the disk; and many where much is, so that a page that was written several times is brought in once.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Pages of the log after which the writer brings in the rest itself, so that it can begin the log anew; while others always
 /// come, it never could. By then nearly all are in. A commit of this size has to fit into `journal_size_limit`.
@@ -79,6 +84,7 @@ fn serve(connection: &Connection, words: &Receiver<Word>, brought: &AtomicI32) {
             Ok(pages) => brought.store(pages, Ordering::Relaxed),
             Err(error) => tell(&error),
         }
+        std::thread::sleep(PAUSE);
     }
 }
 
