@@ -109,10 +109,7 @@ async fn what_an_earlier_process_was_sending_is_orphaned() {
 #[tokio::test]
 async fn intents_of_the_first_version_are_due_at_once() {
     let (_directory, path) = place();
-    let connection = Connection::open(&path).unwrap();
-    connection.execute_batch(connect::MIGRATIONS[0]).unwrap();
-    connection.pragma_update(None, "user_version", 1).unwrap();
-    connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
+    let connection = of_version(&path, 1);
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let records = Records::new(keys.clone(), make.0.clone());
     let intent = make.registration(&make.candidate("t", "c", make.person()));
@@ -132,12 +129,7 @@ async fn intents_of_the_first_version_are_due_at_once() {
 #[tokio::test]
 async fn keys_of_an_earlier_version_are_still_known() {
     let (_directory, path) = place();
-    let connection = Connection::open(&path).unwrap();
-    for migration in &connect::MIGRATIONS[..3] {
-        connection.execute_batch(migration).unwrap();
-    }
-    connection.pragma_update(None, "user_version", 3).unwrap();
-    connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
+    let connection = of_version(&path, 3);
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let records = Records::new(keys.clone(), make.0.clone());
     let (answered, open) = (make.key_claim("t", "answered", 1), make.key_claim("t", "open", 1));
@@ -189,12 +181,7 @@ async fn a_claim_under_a_key_writes_both_or_neither() {
 #[tokio::test]
 async fn rows_of_an_earlier_version_are_counted() {
     let (_directory, path) = place();
-    let connection = Connection::open(&path).unwrap();
-    for migration in &connect::MIGRATIONS[..4] {
-        connection.execute_batch(migration).unwrap();
-    }
-    connection.pragma_update(None, "user_version", 4).unwrap();
-    connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
+    let connection = of_version(&path, 4);
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let operation = make.operation("t", 4);
     operations::open(&connection, &operation, "i").unwrap();
@@ -492,6 +479,17 @@ fn place() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("examgate.db");
     (directory, path)
+}
+
+/// A database as an earlier version left it.
+fn of_version(path: &Path, version: usize) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    for migration in &connect::MIGRATIONS[..version] {
+        connection.execute_batch(migration).unwrap();
+    }
+    connection.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
+    connection.pragma_update(None, "application_id", connect::APPLICATION_ID).unwrap();
+    connection
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
