@@ -117,9 +117,13 @@ impl Lines {
 
 impl<R: BufRead> Records<R> {
     fn new(input: R) -> Self {
+        let mut core = Reader::new();
+        // Whoever hands in the input leaves one byte order mark out. The reader would leave out another, if it came in one
+        // piece with the first record; it looks no more once it has read something.
+        let _nothing = core.read_record(b"\n", &mut [0], &mut [0]);
         Self {
             input,
-            core: Reader::new(),
+            core,
             text: vec![0; 4096],
             ends: vec![0; MOST_COLUMNS + 1],
             cells: None,
@@ -269,6 +273,18 @@ mod tests {
         assert_eq!(new.person.external_id.as_deref(), Some("a,b"));
         assert_eq!(new.person.name.formatted.as_deref(), Some("Jane \"J\" Doe"));
         assert_eq!(new.person.custom["Note"], "ä");
+    }
+
+    #[test]
+    fn a_second_byte_order_mark_is_text_however_it_arrives() {
+        let text = b"\xef\xbb\xbf\xef\xbb\xbfitemId,group\na,1\n";
+        for places in [&[][..], &[4], &[1, 2, 3, 4, 5]] {
+            let (_, mut rows) = kept(Kind::Candidates, 10, None);
+            let Err(Stop::Fault(fault)) = read(cut(text, places).without_mark(), &mut rows) else {
+                panic!("{places:?}")
+            };
+            assert_eq!(fault.errors[0].pointer, "/\u{feff}itemId", "{places:?}");
+        }
     }
 
     #[test]
