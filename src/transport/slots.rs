@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Evenly spaced moments of sending, and never more than `rate` of them within any second.
+/// Evenly spaced moments of sending, and never more than `rate` of them within any [`Slots::WINDOW`].
 ///
 /// Not `governor`, which serves the public face: its cell-rate algorithm spaces the moments as planned, so that a timer
 /// firing late once lets one call too many into the second after it, and a call that gives up keeps its moment.
@@ -18,7 +18,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    const WINDOW: Duration = Duration::from_secs(1);
+    /// A second, and a hundredth of one: a vendor counts what arrives, and of two calls the later one may be sooner there.
+    const WINDOW: Duration = Duration::from_millis(1010);
     /// How late a timer usually fires; a slot is planned from the one before it when that is no longer ago than this, so
     /// that lateness does not add up.
     const GRAIN: Duration = Duration::from_millis(2);
@@ -96,14 +97,29 @@ mod tests {
         let mut slots = Slots::new(4);
         let start = Instant::now();
         let mut now = start;
-        for turn in 0..4_u32 {
-            assert_eq!(slots.next(now).max(now), start + Duration::from_millis(250) * turn);
-            now = start + Duration::from_millis(250) * turn + Duration::from_millis(1);
+        for turn in 0..4 {
+            let moment = start + Slots::WINDOW / 4 * turn;
+            assert_eq!(slots.next(now).max(now), moment);
+            now = moment + Duration::from_millis(1);
             if turn == 0 {
                 now = start;
             }
             slots.take(now);
         }
+    }
+
+    #[test]
+    fn a_call_that_overtakes_another_by_a_little_keeps_to_the_rate_where_it_arrives() {
+        let mut slots = Slots::new(50);
+        let first = Instant::now();
+        let mut now = first;
+        for _ in 0..50 {
+            now = slots.next(now).max(now);
+            slots.take(now);
+        }
+        // The first took ten milliseconds to arrive, the one after the fiftieth none.
+        let arrived = first + Duration::from_millis(10);
+        assert!(slots.next(now) >= arrived + Duration::from_secs(1));
     }
 
     #[test]
