@@ -85,9 +85,17 @@ pub(super) struct Connection {
     settings: ConnectionSettings,
     likeness: Likeness,
     seen: Mutex<Seen>,
-    /// Places for the calls of operations. One fewer than the vendor has, so that a single request never waits for a bulk
-    /// to end; handed out first come, first served, so that operations take turns.
-    bulk: Arc<Semaphore>,
+    lent: Lent,
+}
+
+/// What a connection lends to operations, first come, first served, so that operations take turns.
+#[derive(Clone)]
+struct Lent {
+    /// Places for calls at the vendor. One fewer than it has, so that a single request never waits for a bulk to end.
+    calls: Arc<Semaphore>,
+    /// Places for calls that are begun: at the vendor, or journalled and waiting for a place there, so that one that comes
+    /// free is taken at once. A quarter more only: after a crash, each row that is begun has to be settled.
+    begun: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -97,13 +105,13 @@ struct Seen {
     since: Option<Timestamp>,
 }
 
-/// A place for a call of an operation, given back when it is dropped.
+/// A place for a call of an operation, at the vendor or among those begun; given back when it is dropped.
 pub(super) type BulkPlace = Option<OwnedSemaphorePermit>;
 
 impl Connection {
     pub(super) fn new(name: String, setup: ConnectionSetup) -> Self {
-        let bulk = Arc::new(Semaphore::new(bulk_places(&setup.settings)));
-        Self::over(name, setup, bulk)
+        let lent = Lent::new(&setup.settings);
+        Self::over(name, setup, lent)
     }
 
     /// The connection that takes the place of one with other settings. Where it leads to the same address of the same vendor
@@ -113,21 +121,16 @@ impl Connection {
         if !setup.connected.client.leads_where(&earlier.connected.client) {
             return Self::new(name, setup);
         }
-        let (now, before) = (bulk_places(&setup.settings), bulk_places(&earlier.settings));
-        if now >= before {
-            earlier.bulk.add_permits(now - before);
-        } else {
-            withdraw(Arc::clone(&earlier.bulk), before - now);
-        }
+        earlier.lent.resize(&earlier.settings, &setup.settings);
         setup.connected.client.take_over(&earlier.connected.client);
-        Self::over(name, setup, Arc::clone(&earlier.bulk))
+        Self::over(name, setup, earlier.lent.clone())
     }
 
-    fn over(name: String, setup: ConnectionSetup, bulk: Arc<Semaphore>) -> Self {
+    fn over(name: String, setup: ConnectionSetup, lent: Lent) -> Self {
         let ConnectionSetup { connected, settings, likeness } = setup;
         let seen =
             Seen { status: ConnectionStatus::Unchecked, detail: "Nothing was called yet.".to_owned(), since: None };
-        Self { name, connected, settings, likeness, seen: Mutex::new(seen), bulk }
+        Self { name, connected, settings, likeness, seen: Mutex::new(seen), lent }
     }
 
     /// Whether it would be made the same from this.
@@ -141,10 +144,9 @@ impl Connection {
         self.connected.client.only_while(move || lease.holds());
     }
 
-    /// A place for a call of an operation.
-    async fn bulk_place(&self) -> BulkPlace {
-        // Never closed, so there is always one in the end.
-        Arc::clone(&self.bulk).acquire_owned().await.ok()
+    /// A place for a call of an operation at the vendor.
+    pub(super) async fn bulk_place(&self) -> BulkPlace {
+        place(&self.lent.calls).await
     }
 
     /// How often a call of an operation is tried that nothing came of through no fault of its rows.
@@ -337,9 +339,25 @@ impl Gateway {
     /// # Errors
     /// `connection_not_found`.
     pub(super) async fn bulk_place(&self, name: &str) -> Result<(Arc<Connection>, BulkPlace), Fault> {
+        self.place_of(name, |lent| &lent.calls).await
+    }
+
+    /// Leave to begin a call of an operation, which then waits for its place, and the connection as [`Self::bulk_place`] has it.
+    ///
+    /// # Errors
+    /// `connection_not_found`.
+    pub(super) async fn bulk_beginning(&self, name: &str) -> Result<(Arc<Connection>, BulkPlace), Fault> {
+        self.place_of(name, |lent| &lent.begun).await
+    }
+
+    async fn place_of(
+        &self,
+        name: &str,
+        among: impl Fn(&Lent) -> &Arc<Semaphore>,
+    ) -> Result<(Arc<Connection>, BulkPlace), Fault> {
         loop {
             let connection = self.connection_of(name)?;
-            let place = connection.bulk_place().await;
+            let place = place(among(&connection.lent)).await;
             if self.is_current(&connection) {
                 return Ok((connection, place));
             }
@@ -347,13 +365,38 @@ impl Gateway {
     }
 }
 
+impl Lent {
+    fn new(settings: &ConnectionSettings) -> Self {
+        let (calls, begun) = Self::sizes(settings);
+        Self { calls: Arc::new(Semaphore::new(calls)), begun: Arc::new(Semaphore::new(begun)) }
+    }
+
+    fn sizes(settings: &ConnectionSettings) -> (usize, usize) {
+        // A quarter more of it still has to be possible.
+        let calls = settings.max_in_flight.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS / 2);
+        (calls, calls + calls.div_ceil(4))
+    }
+
+    fn resize(&self, from: &ConnectionSettings, to: &ConnectionSettings) {
+        let ((calls, begun), (calls_now, begun_now)) = (Self::sizes(from), Self::sizes(to));
+        for (places, before, now) in [(&self.calls, calls, calls_now), (&self.begun, begun, begun_now)] {
+            if now >= before {
+                places.add_permits(now - before);
+            } else {
+                withdraw(Arc::clone(places), before - now);
+            }
+        }
+    }
+}
+
+async fn place(among: &Arc<Semaphore>) -> BulkPlace {
+    // Never closed, so there is always one in the end.
+    Arc::clone(among).acquire_owned().await.ok()
+}
+
 /// Time from now to then, at least a second.
 pub(super) fn wait_until(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1))
-}
-
-fn bulk_places(settings: &ConnectionSettings) -> usize {
-    settings.max_in_flight.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// Takes places away as they come free. Whoever asks for one afterwards stands behind this.

@@ -75,7 +75,7 @@ impl Work {
         &self,
         connection: &Connection,
         mut rows: Vec<BookingRow>,
-        place: BulkPlace,
+        begun: BulkPlace,
     ) -> Result<(), Fault> {
         // Turns are taken in one order by everybody who takes several, so that two bulks never wait for each other.
         rows.sort_by_cached_key(|row| row.assignment.turn());
@@ -100,7 +100,7 @@ impl Work {
         for (row, turn) in self.journalled(connection, open).await? {
             ready.push(Ready { record: row.assignment, intent: row.intent, turn });
         }
-        if ready.is_empty() { Ok(()) } else { self.send_ready(connection, ready, place).await }
+        if ready.is_empty() { Ok(()) } else { self.send_ready(connection, ready, begun).await }
     }
 
     /// The booking there is already, where the row is content with it; the caller holds the subject's turn.

@@ -96,19 +96,20 @@ impl Record for Assignment {
 }
 
 impl Work {
-    /// Sends rows that are ready. What cannot be written down is written later; nothing is lost with it. The place is given
-    /// up when nothing is to be sent any more: while the ends are written down, the next call is on its way.
+    /// Sends rows that are ready, each call when it has a place at the vendor. What cannot be written down is written later;
+    /// nothing is lost with it. When nothing is to be sent any more the next call may begin, while the ends are written down.
     pub(super) async fn send_ready<R: Record>(
         &self,
         connection: &Connection,
         rows: Vec<Ready<R>>,
-        place: BulkPlace,
+        begun: BulkPlace,
     ) -> Result<(), Fault> {
-        let mut place = Some(place);
+        let mut begun = Some(begun);
         let (mut parts, mut end) = (vec![(rows, 1)], Ok(()));
         let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
             let connection = successor.as_deref().unwrap_or(connection);
+            let place = connection.bulk_place().await;
             if let Some(next) = self.gateway.successor(connection) {
                 parts.push((rows, tried));
                 parts = packed_again(&next, parts);
@@ -117,6 +118,7 @@ impl Work {
             }
             let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
             let answers = self.gateway.send(connection, &writes, &call(&self.caller, Attempt::First)).await;
+            drop(place);
             let moment = answers.iter().all(|answer| answer.as_ref().is_err_and(of_the_moment));
             let again = moment && tried < connection.bulk_attempts();
             if again {
@@ -130,7 +132,7 @@ impl Work {
             let split = !moment && rows.len() > 1 && answers.iter().all(refused_whole);
             // The other parts go on whatever becomes of this one: their intents say that they are being sent.
             if !again && !split {
-                place.take_if(|_| parts.is_empty());
+                begun.take_if(|_| parts.is_empty());
                 end = end.and(self.conclude_all(connection, rows, answers).await);
             } else if self.another_attempt(connection, &mut rows).await.is_err() {
                 end = end.and(self.put_back(connection, rows, answers).await);

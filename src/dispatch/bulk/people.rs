@@ -56,7 +56,7 @@ impl Work {
         &self,
         connection: &Connection,
         mut people: Vec<PersonRow>,
-        place: BulkPlace,
+        begun: BulkPlace,
     ) -> Result<(), Fault> {
         let mut turns = Vec::with_capacity(people.len());
         let mut claimants = Vec::with_capacity(people.len());
@@ -78,10 +78,10 @@ impl Work {
                 Claim::Withdrawn => {}
             }
         }
-        // Those that are known may need calls of their own, so then the place is kept to the end.
-        let (place, _kept) = if known.is_empty() { (place, None) } else { (None, place) };
+        // Those that are known may need calls of their own, which then count to the end.
+        let (begun, _kept) = if known.is_empty() { (begun, None) } else { (None, begun) };
         if !ready.is_empty() {
-            self.send_ready(connection, ready, place).await?;
+            self.send_ready(connection, ready, begun).await?;
         }
         let mut met = stream::iter(known).map(|person| self.meet_one(connection, person)).buffer_unordered(8);
         // To the end of all of them, as in `Work::send_all`.

@@ -29,7 +29,7 @@ use crate::trace;
 const WINDOW: usize = 512;
 /// Rows that are under way at once, where the vendor's calls take many: each is held in memory, with its person and its intent.
 const ROWS: usize = 2_000;
-/// Calls that are planned ahead of those the connection has a place for.
+/// Calls that are planned ahead at the least.
 const AHEAD: usize = 2;
 /// Operations one instance works on at once; the others wait their turn.
 const OPERATIONS: usize = 32;
@@ -178,8 +178,9 @@ impl Work {
             };
             Some((stream::iter(calls), windows))
         });
-        // Those beyond wait for a place, planned: while calls are at the vendor, the next ones are made ready.
-        let at_once = connection.max_in_flight() + AHEAD;
+        // As many again as can be at the vendor: while those are there, the next ones are planned, and the last ones written
+        // down.
+        let at_once = 2 * connection.max_in_flight() + AHEAD;
         let room = Arc::new(Semaphore::new(ROWS));
         let roomy = move |planned: Result<Planned, Fault>| {
             let room = Arc::clone(&room);
@@ -217,15 +218,15 @@ impl Work {
 
     async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
         // Looked up by its name, since places may have gone to its successor.
-        let Ok((current, place)) = self.gateway.bulk_place(&connection.name).await else { return Ok(()) };
+        let Ok((current, begun)) = self.gateway.bulk_beginning(&connection.name).await else { return Ok(()) };
         let planned_for_it = std::ptr::eq(current.as_ref(), connection);
         if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
             // They still wait in the store.
             return Ok(());
         }
         match planned {
-            Planned::People(rows) => self.register_all(connection, rows, place).await,
-            Planned::Bookings(rows) => self.book_all(connection, rows, place).await,
+            Planned::People(rows) => self.register_all(connection, rows, begun).await,
+            Planned::Bookings(rows) => self.book_all(connection, rows, begun).await,
         }
     }
 
