@@ -354,8 +354,16 @@ pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make:
         assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), std::slice::from_ref(&candidate));
     }
     let other = make.candidate(&candidate.tenant, &candidate.connection, make.person());
-    let held = store.claim(vec![make.claimant(&other, vec![new])]).await.unwrap();
-    assert_eq!(held, [Claim::Held(vec![candidate])]);
+    let held = store.claim(vec![make.claimant(&other, vec![new.clone()])]).await.unwrap();
+    assert_eq!(held, [Claim::Held(vec![candidate.clone()])]);
+    // Released although the record still says so: found by that, and not by what it never said.
+    store.commit(vec![Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
+    for at in [None, Some(candidate.connection.as_str())] {
+        for said in &old {
+            assert_eq!(store.candidates(&candidate.tenant, at, said).await.unwrap(), std::slice::from_ref(&candidate));
+        }
+        assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), []);
+    }
     assert_eq!(store.claim(vec![make.claimant(&other, old)]).await.unwrap(), [Claim::Claimed]);
 }
 

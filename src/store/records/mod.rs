@@ -48,7 +48,7 @@ pub(super) struct Records {
     instance: String,
 }
 
-/// A row of `candidates`, and of `lookups` what finds it.
+/// A row of `candidates`, and what finds it as it is.
 pub(super) struct CandidateRow {
     pub id: String,
     pub tenant: String,
@@ -57,7 +57,15 @@ pub(super) struct CandidateRow {
     pub created: i64,
     pub modified: i64,
     pub sealed: Vec<u8>,
-    pub lookups: Vec<Indexed>,
+    pub lookups: Vec<Lookup>,
+}
+
+/// A row of `lookups`.
+pub(super) struct Lookup {
+    /// What it stands for.
+    pub identity: Identity,
+    pub kind: &'static str,
+    pub blind: Blind,
 }
 
 /// An index value ready to be written.
@@ -235,13 +243,6 @@ impl Records {
     }
 
     pub(super) fn candidate_row(&self, candidate: &Candidate) -> Result<CandidateRow, StoreError> {
-        let lookups = Identity::of(&candidate.person, true)
-            .iter()
-            .map(|identity| {
-                let (kind, text) = identity.parts();
-                Indexed { kind, blind: self.keyring.blind(&tenant_scope(&candidate.tenant), kind, text) }
-            })
-            .collect();
         Ok(CandidateRow {
             id: candidate.id.to_string(),
             tenant: candidate.tenant.clone(),
@@ -250,8 +251,18 @@ impl Records {
             created: micros(candidate.created),
             modified: micros(candidate.last_modified),
             sealed: self.seal(CANDIDATES, candidate.id.as_str(), candidate)?,
-            lookups,
+            lookups: self.lookups(candidate),
         })
+    }
+
+    /// What finds the candidate as it stands in its record.
+    pub(super) fn lookups(&self, candidate: &Candidate) -> Vec<Lookup> {
+        let scope = tenant_scope(&candidate.tenant);
+        let lookup = |identity: Identity| {
+            let (kind, text) = identity.parts();
+            Lookup { kind, blind: self.keyring.blind(&scope, kind, text), identity }
+        };
+        Identity::of(&candidate.person, true).into_iter().map(lookup).collect()
     }
 
     pub(super) fn assignment_row(&self, assignment: &Assignment) -> Result<AssignmentRow, StoreError> {

@@ -7,7 +7,7 @@ use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::records::{
-    AssignmentRow, CandidateRow, ClaimantRow, Indexed, IntentRow, KeyRow, Records, RowChange, SealedRow,
+    AssignmentRow, CandidateRow, ClaimantRow, Indexed, IntentRow, KeyRow, Lookup, Records, RowChange, SealedRow,
 };
 use crate::store::seal::Blind;
 
@@ -24,6 +24,14 @@ pub(super) struct Hand<'a> {
     pub(super) connection: &'a Connection,
     pub(super) records: &'a Records,
     pub(super) instance: &'a str,
+}
+
+/// Whose an index entry is.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    id: &'a str,
+    tenant: &'a str,
+    connection: &'a str,
 }
 
 /// Writes the candidate with its identities, its intent and what goes with it, unless somebody holds one of the identities
@@ -53,12 +61,13 @@ pub(super) fn claim(hand: &Hand<'_>, claimant: &ClaimantRow) -> Result<Claimed, 
         }
     }
     insert_candidate(connection, candidate)?;
-    for lookup in &candidate.lookups {
-        insert_lookup(connection, candidate, lookup)?;
+    let owner = Owner { id: &candidate.id, tenant: &candidate.tenant, connection: &candidate.connection };
+    for lookup in candidate.lookups.iter().filter(|lookup| !identities.contains(&lookup.identity)) {
+        insert_lookup(connection, owner, lookup)?;
     }
     for identity in identities {
         let indexed = records.identity(&candidate.connection, identity);
-        insert_identity(connection, &candidate.connection, &candidate.tenant, &candidate.id, &indexed)?;
+        insert_identity(connection, owner, &indexed)?;
     }
     put_intent(hand, intent)?;
     Ok(Claimed::Written)
@@ -77,7 +86,7 @@ pub(super) fn claim_under_key(hand: &Hand<'_>, claimant: &ClaimantRow, key: &Key
 pub(super) fn apply(hand: &Hand<'_>, change: &RowChange) -> Result<(), StoreError> {
     let Hand { connection, records, instance: _ } = hand;
     match change {
-        RowChange::Candidate(candidate) => update_candidate(connection, candidate),
+        RowChange::Candidate(candidate) => update_candidate(connection, records, candidate),
         RowChange::Identities(id, identities) => set_identities(connection, records, id, identities),
         RowChange::EraseCandidate(id) => erase_candidate(connection, id),
         RowChange::Assignment(assignment) => put_assignment(connection, assignment),
@@ -113,40 +122,51 @@ fn insert_candidate(connection: &Connection, candidate: &CandidateRow) -> Result
 }
 
 /// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
-fn update_candidate(connection: &Connection, candidate: &CandidateRow) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: _, state, created: _, modified, sealed, lookups } = candidate;
+fn update_candidate(connection: &Connection, records: &Records, candidate: &CandidateRow) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, lookups } = candidate;
     let updated = connection
         .prepare_cached("UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5 WHERE id = ?1 AND tenant = ?2")?
         .execute(params![id, tenant, state, modified, sealed])?;
-    if updated == 0 {
-        return Ok(());
+    if updated == 0 { Ok(()) } else { index(connection, records, Owner { id, tenant, connection: name }, lookups) }
+}
+
+/// Makes the candidate found by what its record says. What it holds as an identity needs no look-up of its own: whoever looks
+/// for it looks among the identities as well, and each entry is a page to be written.
+fn index(connection: &Connection, records: &Records, owner: Owner<'_>, lookups: &[Lookup]) -> Result<(), StoreError> {
+    let Owner { id, tenant: _, connection: name } = owner;
+    let (mut held, mut present) = (Vec::new(), Vec::new());
+    let mut entries = connection.prepare_cached(
+        "SELECT 1, blind, kind FROM identities WHERE candidate_id = ?1
+         UNION ALL SELECT 0, blind, kind FROM lookups WHERE candidate_id = ?1",
+    )?;
+    let mut rows = entries.query([id])?;
+    while let Some(row) = rows.next()? {
+        let (is_identity, blind): (bool, Blind) = (row.get(0)?, row.get(1)?);
+        if is_identity { held.push(blind) } else { present.push((blind, row.get::<_, String>(2)?)) }
     }
-    let present = present_lookups(connection, id)?;
-    for (kind, blind) in &present {
-        if !lookups.iter().any(|wanted| wanted.kind == kind && wanted.blind == *blind) {
+    let is_held = |lookup: &Lookup| {
+        !held.is_empty() && records.identity_forms(name, &lookup.identity).iter().any(|form| held.contains(form))
+    };
+    let wanted: Vec<&Lookup> = lookups.iter().filter(|lookup| !is_held(lookup)).collect();
+    for (blind, kind) in &present {
+        if !wanted.iter().any(|wanted| wanted.kind == kind && wanted.blind == *blind) {
             connection
                 .prepare_cached("DELETE FROM lookups WHERE candidate_id = ?1 AND kind = ?2 AND blind = ?3")?
                 .execute(params![id, kind, blind])?;
         }
     }
-    for wanted in lookups {
-        if !present.iter().any(|(kind, blind)| wanted.kind == kind && wanted.blind == *blind) {
-            insert_lookup(connection, candidate, wanted)?;
+    for wanted in wanted {
+        if !present.iter().any(|(blind, kind)| wanted.kind == kind && wanted.blind == *blind) {
+            insert_lookup(connection, owner, wanted)?;
         }
     }
     Ok(())
 }
 
-fn present_lookups(connection: &Connection, candidate: &str) -> Result<Vec<(String, Blind)>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT kind, blind FROM lookups WHERE candidate_id = ?1")?;
-    let rows = statement.query_map([candidate], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn insert_lookup(connection: &Connection, candidate: &CandidateRow, lookup: &Indexed) -> Result<(), StoreError> {
+fn insert_lookup(connection: &Connection, owner: Owner<'_>, lookup: &Lookup) -> Result<(), StoreError> {
     connection
         .prepare_cached("INSERT INTO lookups (candidate_id, kind, blind, tenant) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![candidate.id, lookup.kind, lookup.blind, candidate.tenant])?;
+        .execute(params![owner.id, lookup.kind, lookup.blind, owner.tenant])?;
     Ok(())
 }
 
@@ -157,20 +177,22 @@ fn set_identities(
     id: &CandidateId,
     identities: &[Identity],
 ) -> Result<(), StoreError> {
-    let owner = connection
-        .prepare_cached("SELECT tenant, connection FROM candidates WHERE id = ?1")?
-        .query_row([id.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+    let stored = connection
+        .prepare_cached("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1")?
+        .query_row([id.as_str()], query::sealed_row)
         .optional()?;
-    let Some((tenant, name)) = owner else { return Ok(()) };
+    let Some(stored) = stored else { return Ok(()) };
+    let owner = Owner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
     connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
     for identity in identities {
         // The primary key alone would not see one that was written under an earlier key.
-        if !holders(connection, records, &name, identity)?.is_empty() {
+        if !holders(connection, records, owner.connection, identity)?.is_empty() {
             return Err(StoreError::Conflict);
         }
-        insert_identity(connection, &name, &tenant, id.as_str(), &records.identity(&name, identity))?;
+        insert_identity(connection, owner, &records.identity(owner.connection, identity))?;
     }
-    Ok(())
+    // What is not held any more may stand in the record still.
+    index(connection, records, owner, &records.lookups(&records.candidate(&stored)?))
 }
 
 /// Tenant and candidate of everybody who holds the identity at the connection, under any key.
@@ -192,18 +214,12 @@ fn holders(
     Ok(holders)
 }
 
-fn insert_identity(
-    connection: &Connection,
-    name: &str,
-    tenant: &str,
-    candidate: &str,
-    identity: &Indexed,
-) -> Result<(), StoreError> {
+fn insert_identity(connection: &Connection, owner: Owner<'_>, identity: &Indexed) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![name, identity.kind, identity.blind, tenant, candidate])?;
+        .execute(params![owner.connection, identity.kind, identity.blind, owner.tenant, owner.id])?;
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub(super) fn candidates_by_id(
     Ok(found)
 }
 
-/// The ids of the tenant's candidates with this identity: as it stands in the record, or as it is claimed.
+/// The tenant's candidates with this identity: as it stands in the record, or as it is claimed, for which it has no look-up.
 pub(super) fn candidates(
     connection: &Connection,
     records: &Records,
@@ -226,6 +226,6 @@ fn one(connection: &Connection, sql: &str, keys: impl rusqlite::Params) -> Resul
     Ok(connection.prepare_cached(sql)?.query_row(keys, sealed_row).optional()?)
 }
 
-fn sealed_row(row: &Row<'_>) -> rusqlite::Result<SealedRow> {
+pub(super) fn sealed_row(row: &Row<'_>) -> rusqlite::Result<SealedRow> {
     Ok(SealedRow { id: row.get(0)?, tenant: row.get(1)?, connection: row.get(2)?, sealed: row.get(3)? })
 }

@@ -315,9 +315,37 @@ async fn an_erased_candidate_leaves_no_row() {
     let count = "SELECT (SELECT count(*) FROM candidates) + (SELECT count(*) FROM identities)
                       + (SELECT count(*) FROM lookups) + (SELECT count(*) FROM intents)";
     let rows = || store.read(move |connection| Ok(connection.query_row(count, [], |row| row.get::<_, i64>(0))?));
-    assert_eq!(rows().await.unwrap(), 1 + 1 + 2 + 1);
+    assert_eq!(rows().await.unwrap(), 1 + 1 + 1 + 1);
     store.commit(vec![Change::EraseCandidate(candidate.id)]).await.unwrap();
     assert_eq!(rows().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_held_as_an_identity_has_no_look_up_besides() {
+    let make = Maker(environment());
+    let (_directory, path) = place();
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let store = SqliteStore::open(&path, Keyring::new(&old, &[]).unwrap(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    drop(store);
+    // The identity stays under the key it was claimed under.
+    let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
+    let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
+    let kinds = || {
+        store.read(move |connection| {
+            let mut statement = connection.prepare("SELECT kind FROM lookups ORDER BY kind")?;
+            let kinds = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            Ok(kinds)
+        })
+    };
+    assert_eq!(kinds().await.unwrap(), ["email"]);
+    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    assert_eq!(kinds().await.unwrap(), ["email"]);
+    store.commit(vec![Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
+    assert_eq!(kinds().await.unwrap(), ["email", "externalId"]);
+    let all = Identity::of(&candidate.person, true);
+    store.commit(vec![Change::Identities(candidate.id.clone(), all)]).await.unwrap();
+    assert_eq!(kinds().await.unwrap(), [] as [&str; 0]);
 }
 
 #[tokio::test]
