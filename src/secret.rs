@@ -5,6 +5,7 @@
 //! search for it finds every place a secret leaves.
 
 use std::fmt;
+use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -159,7 +160,7 @@ impl fmt::Debug for Likeness {
 #[derive(Clone, Default)]
 pub struct Redactor {
     // Longest first, so that a secret which contains another is masked whole.
-    needles: Vec<Secret>,
+    needles: Arc<[Secret]>,
 }
 
 impl Redactor {
@@ -173,18 +174,21 @@ impl Redactor {
     /// The same redactor knowing these secrets as well, for one call (a candidate's password, a fresh token).
     #[must_use]
     pub fn with<'a>(&self, more: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let long_enough = more.into_iter().filter(|secret| secret.expose().chars().count() >= 4);
-        let mut needles: Vec<Secret> = self.needles.iter().cloned().chain(long_enough.flat_map(spellings)).collect();
+        let mut more = more.into_iter().filter(|secret| secret.expose().chars().count() >= 4).peekable();
+        if more.peek().is_none() {
+            return self.clone();
+        }
+        let mut needles: Vec<Secret> = self.needles.iter().cloned().chain(more.flat_map(spellings)).collect();
         needles.sort_by(|a, b| (b.0.len(), &b.0).cmp(&(a.0.len(), &a.0)));
         needles.dedup_by(|a, b| a.0 == b.0);
-        Self { needles }
+        Self { needles: needles.into() }
     }
 
     /// The text with every known secret replaced by [`MASK`].
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
         let mut masked = text.to_owned();
-        for needle in &self.needles {
+        for needle in &*self.needles {
             if masked.contains(needle.expose()) {
                 masked = masked.replace(needle.expose(), MASK);
             }

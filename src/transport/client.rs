@@ -75,7 +75,7 @@ struct Way<'a> {
 
 impl Way<'_> {
     fn sent<'a>(&'a self, headers: &'a HeaderMap) -> Sent<'a> {
-        Sent { headers, query: self.url.query(), body: &self.request.body }
+        Sent::new(headers, self.url.query(), &self.request.body)
     }
 }
 
@@ -410,14 +410,15 @@ impl Client {
         (started, waited, took): (Timestamp, Duration, Duration),
     ) {
         let Inner { secrets, .. } = &*self.inner;
-        let mut call = self.noted(way, headers, started);
+        let sent = way.sent(headers);
+        let mut call = self.noted(way, &sent, started);
         call.waited = waited;
         call.took = took;
         match result {
             Ok(answer) => {
                 call.status = Some(answer.status.as_u16());
                 call.headers = shown::headers(&answer.headers);
-                call.answer = way.request.shown.of_answer(&way.sent(headers), answer, secrets);
+                call.answer = way.request.shown.of_answer(&sent, answer, secrets);
             }
             Err(broken) => {
                 call.status = broken.status.map(|status| status.as_u16());
@@ -430,14 +431,14 @@ impl Client {
 
     /// Keeps that a call was turned away before it left.
     fn note_unsent(&self, way: &Way<'_>, fault: &Fault) {
-        let mut call = self.noted(way, &way.request.headers, self.now());
+        let mut call = self.noted(way, &way.sent(&way.request.headers), self.now());
         call.waited = way.began.elapsed();
         call.ended = fault.code.as_str();
         call.detail = Some(fault.detail.clone());
         way.call.exchange.add(call);
     }
 
-    fn noted(&self, way: &Way<'_>, headers: &HeaderMap, started: Timestamp) -> VendorCall {
+    fn noted(&self, way: &Way<'_>, sent: &Sent<'_>, started: Timestamp) -> VendorCall {
         let Inner { name, secrets, .. } = &*self.inner;
         let Request { operation, method, shown, .. } = way.request;
         let mut address = way.url.clone();
@@ -455,7 +456,7 @@ impl Client {
             ended: "answered",
             detail: None,
             status: None,
-            request: shown.of_request(&way.sent(headers), secrets),
+            request: shown.of_request(sent, secrets),
             headers: Vec::new(),
             answer: None,
         }

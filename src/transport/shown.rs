@@ -47,10 +47,7 @@ impl Shown {
             None if sent.body.is_empty() => return None,
             None => size(sent.body),
             // Its listed members may say again what the others say: a group may be named after a person.
-            Some(tree) => {
-                let quoted = Quoted::new(secrets, self.members, sent.headers, &tree, None);
-                self.kept(&tree, &quoted, (0, false))
-            }
+            Some(tree) => self.kept(tree, &Quoted::new(secrets, self.members, sent.headers, tree, None), (0, false)),
         };
         Some(tree.to_string())
     }
@@ -130,19 +127,25 @@ fn form(text: &[u8]) -> Value {
 
 /// A request as it went out.
 pub(super) struct Sent<'a> {
-    pub(super) headers: &'a HeaderMap,
-    pub(super) query: Option<&'a str>,
-    pub(super) body: &'a [u8],
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    body: &'a [u8],
+    tree: OnceCell<Option<Value>>,
 }
 
-impl Sent<'_> {
+impl<'a> Sent<'a> {
+    pub(super) const fn new(headers: &'a HeaderMap, query: Option<&'a str>, body: &'a [u8]) -> Self {
+        Self { headers, query, body, tree: OnceCell::new() }
+    }
+
     /// What it says: its body, or its query where it has none.
-    fn tree(&self) -> Option<Value> {
-        match self.query {
+    fn tree(&self) -> Option<&Value> {
+        let read = || match self.query {
             Some(query) if self.body.is_empty() => Some(form(query.as_bytes())),
             None if self.body.is_empty() => None,
             _ => tree(self.headers, self.body),
-        }
+        };
+        self.tree.get_or_init(read).as_ref()
     }
 }
 
@@ -155,8 +158,7 @@ struct Quoted<'a> {
     own: &'a Value,
     /// The request it answers.
     sent: Option<&'a Sent<'a>>,
-    // Read and gathered for the first text that asks for it; most calls keep none.
-    asked: OnceCell<Option<Value>>,
+    // Gathered for the first text that asks for it; most calls keep none.
     said: OnceCell<Said>,
 }
 
@@ -168,7 +170,7 @@ impl<'a> Quoted<'a> {
         own: &'a Value,
         sent: Option<&'a Sent<'a>>,
     ) -> Self {
-        Self { secrets, listed, headers, own, sent, asked: OnceCell::new(), said: OnceCell::new() }
+        Self { secrets, listed, headers, own, sent, said: OnceCell::new() }
     }
 
     fn freed(&self, text: &str) -> String {
@@ -200,7 +202,7 @@ impl<'a> Quoted<'a> {
     }
 
     fn asked(&self) -> Option<&Value> {
-        self.asked.get_or_init(|| self.sent.and_then(Sent::tree)).as_ref()
+        self.sent.and_then(Sent::tree)
     }
 
     /// Nobody knows what an unreadable request said, so nothing that may quote it is kept.
@@ -242,12 +244,11 @@ mod tests {
 
     fn of_answer(body: &str, said: &str) -> String {
         let secrets = Redactor::new([&Secret::new("key-of-the-account")]);
-        let sent = Sent { headers: &json(), query: None, body: body.as_bytes() };
-        LIST.of_answer(&sent, &answer(said), &secrets).unwrap()
+        LIST.of_answer(&Sent::new(&json(), None, body.as_bytes()), &answer(said), &secrets).unwrap()
     }
 
     fn of_request(headers: &HeaderMap, query: Option<&str>, body: &str) -> Option<String> {
-        LIST.of_request(&Sent { headers, query, body: body.as_bytes() }, &Redactor::default())
+        LIST.of_request(&Sent::new(headers, query, body.as_bytes()), &Redactor::default())
     }
 
     #[test]
