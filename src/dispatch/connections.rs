@@ -105,8 +105,16 @@ struct Seen {
     since: Option<Timestamp>,
 }
 
-/// A place for a call of an operation, at the vendor or among those begun; given back when it is dropped.
+/// A place for a call of an operation at the vendor, given back when it is dropped.
 pub(super) type BulkPlace = Option<OwnedSemaphorePermit>;
+
+/// Leave to begin a call of an operation, given back when it is dropped.
+pub(super) enum Begun {
+    /// Journalled ahead: it waits for its place at the vendor when it is about to be sent.
+    Ahead(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>),
+    /// With its place at the vendor.
+    Placed(#[expect(dead_code, reason = "held")] BulkPlace),
+}
 
 impl Connection {
     pub(super) fn new(name: String, setup: ConnectionSetup) -> Self {
@@ -144,9 +152,9 @@ impl Connection {
         self.connected.client.only_while(move || lease.holds());
     }
 
-    /// A place for a call of an operation at the vendor.
-    pub(super) async fn bulk_place(&self) -> BulkPlace {
-        place(&self.lent.calls).await
+    /// The place at the vendor that a call which was begun lacks still.
+    pub(super) async fn place_for(&self, begun: Option<&Begun>) -> BulkPlace {
+        if matches!(begun, Some(Begun::Placed(_))) { None } else { place(&self.lent.calls).await }
     }
 
     /// How often a call of an operation is tried that nothing came of through no fault of its rows.
@@ -342,12 +350,18 @@ impl Gateway {
         self.place_of(name, |lent| &lent.calls).await
     }
 
-    /// Leave to begin a call of an operation, which then waits for its place, and the connection as [`Self::bulk_place`] has it.
+    /// Leave to begin a call of an operation, and the connection as [`Self::bulk_place`] has it. Ahead of its place at the
+    /// vendor only where nothing may still keep it from being sent.
     ///
     /// # Errors
     /// `connection_not_found`.
-    pub(super) async fn bulk_beginning(&self, name: &str) -> Result<(Arc<Connection>, BulkPlace), Fault> {
-        self.place_of(name, |lent| &lent.begun).await
+    pub(super) async fn begin_call(&self, name: &str, ahead: bool) -> Result<(Arc<Connection>, Begun), Fault> {
+        if ahead {
+            let (connection, begun) = self.place_of(name, |lent| &lent.begun).await?;
+            return Ok((connection, Begun::Ahead(begun)));
+        }
+        let (connection, place) = self.bulk_place(name).await?;
+        Ok((connection, Begun::Placed(place)))
     }
 
     async fn place_of(

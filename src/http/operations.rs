@@ -89,7 +89,7 @@ fn outcome(text: &str) -> Option<ItemOutcome> {
 
 /// Cancel an operation
 ///
-/// What was not sent is skipped; what is on its way ends as it ends. One that has ended stays as it is.
+/// What was not begun is skipped; what is on its way ends as it ends. One that has ended stays as it is.
 #[utoipa::path(
     post, path = "/operations/{id}/cancel", operation_id = "cancelOperation", tag = "Operations",
     params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),

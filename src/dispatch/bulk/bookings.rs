@@ -8,7 +8,7 @@ use super::delivery::{BookingRow, Planned, Ready, in_calls};
 use super::people::refuse_repeat;
 use super::worker::Work;
 use crate::dispatch::assignments::PreparedBooking;
-use crate::dispatch::connections::{BulkPlace, Connection};
+use crate::dispatch::connections::{Begun, Connection};
 use crate::dispatch::journal::bound;
 use crate::dispatch::settling::not_before_it_is_settled;
 use crate::dispatch::{BeforeSending as _, store_fault};
@@ -75,7 +75,7 @@ impl Work {
         &self,
         connection: &Connection,
         mut rows: Vec<BookingRow>,
-        begun: BulkPlace,
+        begun: Begun,
     ) -> Result<(), Fault> {
         // Turns are taken in one order by everybody who takes several, so that two bulks never wait for each other.
         rows.sort_by_cached_key(|row| row.assignment.turn());
@@ -100,7 +100,7 @@ impl Work {
         for (row, turn) in self.journalled(connection, open).await? {
             ready.push(Ready { record: row.assignment, intent: row.intent, turn });
         }
-        if ready.is_empty() { Ok(()) } else { self.send_ready(connection, ready, begun).await }
+        if ready.is_empty() { Ok(()) } else { self.send_ready(connection, ready, &mut Some(begun), false).await }
     }
 
     /// The booking there is already, where the row is content with it; the caller holds the subject's turn.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::worker::{LONGEST_WAIT, Work};
-use crate::dispatch::connections::{BulkPlace, Connection};
+use crate::dispatch::connections::{Begun, Connection};
 use crate::dispatch::journal::Done;
 use crate::dispatch::packing::packed;
 use crate::dispatch::turns::Turn;
@@ -97,19 +97,20 @@ impl Record for Assignment {
 
 impl Work {
     /// Sends rows that are ready, each call when it has a place at the vendor. What cannot be written down is written later;
-    /// nothing is lost with it. When nothing is to be sent any more the next call may begin, while the ends are written down.
+    /// nothing is lost with it. When nothing is to be sent any more the next call may begin, while the ends are written down;
+    /// unless more comes of this one.
     pub(super) async fn send_ready<R: Record>(
         &self,
         connection: &Connection,
         rows: Vec<Ready<R>>,
-        begun: BulkPlace,
+        begun: &mut Option<Begun>,
+        more: bool,
     ) -> Result<(), Fault> {
-        let mut begun = Some(begun);
         let (mut parts, mut end) = (vec![(rows, 1)], Ok(()));
         let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
             let connection = successor.as_deref().unwrap_or(connection);
-            let place = connection.bulk_place().await;
+            let place = connection.place_for(begun.as_ref()).await;
             if let Some(next) = self.gateway.successor(connection) {
                 parts.push((rows, tried));
                 parts = packed_again(&next, parts);
@@ -132,7 +133,7 @@ impl Work {
             let split = !moment && rows.len() > 1 && answers.iter().all(refused_whole);
             // The other parts go on whatever becomes of this one: their intents say that they are being sent.
             if !again && !split {
-                begun.take_if(|_| parts.is_empty());
+                begun.take_if(|_| !more && parts.is_empty());
                 end = end.and(self.conclude_all(connection, rows, answers).await);
             } else if self.another_attempt(connection, &mut rows).await.is_err() {
                 end = end.and(self.put_back(connection, rows, answers).await);

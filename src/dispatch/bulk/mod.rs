@@ -82,6 +82,11 @@ impl Failures {
         Self { most: most.unwrap_or(u64::MAX), failed }
     }
 
+    /// Whether a failure may keep the rows after it from being sent.
+    fn count(&self) -> bool {
+        self.most != u64::MAX
+    }
+
     fn reached(&self) -> bool {
         self.failed.load(Ordering::Relaxed) >= self.most
     }

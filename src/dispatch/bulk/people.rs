@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::delivery::{PersonRow, Planned, Ready, in_calls};
 use super::worker::Work;
 use crate::dispatch::candidates::Prepared;
-use crate::dispatch::connections::{BulkPlace, Connection};
+use crate::dispatch::connections::{Begun, Connection};
 use crate::dispatch::tickets::acceptance;
 use crate::dispatch::{BeforeSending as _, CandidateAnswer, Written};
 use crate::domain::candidate::NewCandidate;
@@ -56,7 +56,7 @@ impl Work {
         &self,
         connection: &Connection,
         mut people: Vec<PersonRow>,
-        begun: BulkPlace,
+        begun: Begun,
     ) -> Result<(), Fault> {
         let mut turns = Vec::with_capacity(people.len());
         let mut claimants = Vec::with_capacity(people.len());
@@ -79,9 +79,9 @@ impl Work {
             }
         }
         // Those that are known may need calls of their own, which then count to the end.
-        let (begun, _kept) = if known.is_empty() { (begun, None) } else { (None, begun) };
+        let mut begun = Some(begun);
         if !ready.is_empty() {
-            self.send_ready(connection, ready, begun).await?;
+            self.send_ready(connection, ready, &mut begun, !known.is_empty()).await?;
         }
         let mut met = stream::iter(known).map(|person| self.meet_one(connection, person)).buffer_unordered(8);
         // To the end of all of them, as in `Work::send_all`.

@@ -175,7 +175,7 @@ impl Gateway {
         Ok(items.into_iter().map(|item| result(item, &resources, told)).collect())
     }
 
-    /// Ends an operation: what was not sent is skipped, what is under way goes on to its end.
+    /// Ends an operation: what was not begun is skipped, what is under way goes on to its end.
     pub async fn cancel_operation(&self, caller: &Caller, id: &OperationId) -> Result<OperationView, Fault> {
         let view = self.operation(caller, id).await?;
         if view.operation.state.ended() {

@@ -218,7 +218,8 @@ impl Work {
 
     async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
         // Looked up by its name, since places may have gone to its successor.
-        let Ok((current, begun)) = self.gateway.bulk_beginning(&connection.name).await else { return Ok(()) };
+        let ahead = !self.failures.count();
+        let Ok((current, begun)) = self.gateway.begin_call(&connection.name, ahead).await else { return Ok(()) };
         let planned_for_it = std::ptr::eq(current.as_ref(), connection);
         if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
             // They still wait in the store.
