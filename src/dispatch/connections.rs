@@ -109,11 +109,11 @@ struct Seen {
 pub(super) type BulkPlace = Option<OwnedSemaphorePermit>;
 
 /// Leave to begin a call of an operation, given back when it is dropped.
-pub(super) enum Begun {
-    /// Journalled ahead: it waits for its place at the vendor when it is about to be sent.
-    Ahead(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>),
-    /// With its place at the vendor.
-    Placed(#[expect(dead_code, reason = "held")] BulkPlace),
+pub(super) struct Begun {
+    /// Among the calls begun, or at the vendor.
+    _place: Option<OwnedSemaphorePermit>,
+    /// Whether it is journalled first, and waits for its place at the vendor when it is about to be sent.
+    ahead: bool,
 }
 
 impl Connection {
@@ -154,7 +154,7 @@ impl Connection {
 
     /// The place at the vendor that a call which was begun lacks still.
     pub(super) async fn place_for(&self, begun: Option<&Begun>) -> BulkPlace {
-        if matches!(begun, Some(Begun::Placed(_))) { None } else { place(&self.lent.calls).await }
+        if begun.is_none_or(|begun| begun.ahead) { place(&self.lent.calls).await } else { None }
     }
 
     /// How often a call of an operation is tried that nothing came of through no fault of its rows.
@@ -356,12 +356,8 @@ impl Gateway {
     /// # Errors
     /// `connection_not_found`.
     pub(super) async fn begin_call(&self, name: &str, ahead: bool) -> Result<(Arc<Connection>, Begun), Fault> {
-        if ahead {
-            let (connection, begun) = self.place_of(name, |lent| &lent.begun).await?;
-            return Ok((connection, Begun::Ahead(begun)));
-        }
-        let (connection, place) = self.bulk_place(name).await?;
-        Ok((connection, Begun::Placed(place)))
+        let (connection, place) = self.place_of(name, |lent| if ahead { &lent.begun } else { &lent.calls }).await?;
+        Ok((connection, Begun { _place: place, ahead }))
     }
 
     async fn place_of(

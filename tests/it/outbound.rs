@@ -198,6 +198,30 @@ async fn never_more_calls_than_the_rate_leave_within_a_second() {
     }
 }
 
+/// A row that is journalled before it has its place is begun when it is sent, not before.
+#[tokio::test]
+async fn the_grace_of_a_row_counts_from_when_it_was_sent() {
+    const GRACE: Duration = Duration::from_secs(3);
+    let vendor = Vendor::start(0, Duration::ZERO).await;
+    let connections =
+        connection(&vendor, "max_in_flight = 2").replace("settle_grace = \"0s\"", "settle_grace = \"3s\"");
+    let gateway = Gateway::start(&connections).await;
+    let operation = bulk(&gateway, "row", 2).await;
+    // The second waits, journalled, for most of a grace that would count from then.
+    vendor.arrivals(1).await;
+    tokio::time::sleep(GRACE * 2 / 3).await;
+    vendor.allow(1);
+    vendor.arrivals(2).await;
+    let folder = gateway.kill().await;
+    vendor.allow(OPEN);
+    let gateway = Gateway::start_in(folder).await;
+    assert_eq!(completed(&gateway, &operation).await.body["progress"]["applied"], 2);
+    let log = vendor.log();
+    assert_eq!(log.who, ["row0", "row1", "row1"]);
+    let settled_after = log.arrived[2] - log.arrived[1];
+    assert!(settled_after >= GRACE * 2 / 3, "{settled_after:?}");
+}
+
 #[tokio::test]
 async fn a_single_request_goes_before_the_rows_that_wait() {
     let vendor = Vendor::start(0, Duration::ZERO).await;
