@@ -198,9 +198,9 @@ async fn never_more_calls_than_the_rate_leave_within_a_second() {
     }
 }
 
-/// A row that is journalled before it has its place is begun when it is sent, not before.
+/// A row is journalled before it has its place, which may be long before it is sent.
 #[tokio::test]
-async fn the_grace_of_a_row_counts_from_when_it_was_sent() {
+async fn the_grace_of_a_row_does_not_count_from_when_it_was_journalled() {
     const GRACE: Duration = Duration::from_secs(3);
     let vendor = Vendor::start(0, Duration::ZERO).await;
     let connections =

@@ -4,14 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::worker::{LONGEST_WAIT, Work};
 use crate::dispatch::connections::{Begun, Connection};
 use crate::dispatch::journal::Done;
 use crate::dispatch::packing::packed;
 use crate::dispatch::turns::Turn;
-use crate::dispatch::{BeforeSending as _, Gateway, call};
+use crate::dispatch::{Gateway, call};
 use crate::domain::assignment::{Assignment, NewAssignment};
 use crate::domain::candidate::{Candidate, NewCandidate};
 use crate::domain::journal::{Intent, Write};
@@ -20,9 +18,6 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, Reach};
 use crate::domain::vendor::{Attempt, Packing, Row, Vendor};
 use crate::store::{Change, StoreError, Subject};
-
-/// How long rows may wait for their place until their attempt is journalled anew: little beside any grace.
-const STALE: Duration = Duration::from_millis(500);
 
 /// Rows that share one vendor call.
 pub(super) enum Planned {
@@ -115,17 +110,11 @@ impl Work {
         let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
             let connection = successor.as_deref().unwrap_or(connection);
-            let asked = Instant::now();
             let place = connection.place_for(begun.as_ref()).await;
             if let Some(next) = self.gateway.successor(connection) {
                 parts.push((rows, tried));
                 parts = packed_again(&next, parts);
                 successor = Some(next);
-                continue;
-            }
-            if let Err(fault) = self.may_leave(connection, &mut rows, asked.elapsed()).await {
-                let unsent = rows.iter().map(|_| Err(fault.clone())).collect();
-                end = end.and(self.put_back(connection, rows, unsent).await);
                 continue;
             }
             let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
@@ -156,17 +145,6 @@ impl Work {
             }
         }
         end
-    }
-
-    /// Whether rows may be sent that waited for so long for their place. Their attempt begins now, not when they were
-    /// journalled: when it may be settled counts from then.
-    async fn may_leave<R>(
-        &self,
-        connection: &Connection,
-        rows: &mut [Ready<R>],
-        waited: Duration,
-    ) -> Result<(), Fault> {
-        if waited < STALE { Ok(()) } else { self.another_attempt(connection, rows).await.before_sending() }
     }
 
     /// Between half of it and the whole, so that the calls of several operations do not come back in step.
