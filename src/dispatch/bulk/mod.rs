@@ -83,7 +83,7 @@ impl Failures {
     }
 
     /// Whether a failure may keep the rows after it from being sent.
-    fn count(&self) -> bool {
+    fn may_stop(&self) -> bool {
         self.most != u64::MAX
     }
 

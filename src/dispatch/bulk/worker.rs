@@ -217,8 +217,8 @@ impl Work {
     }
 
     async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
+        let ahead = !self.failures.may_stop();
         // Looked up by its name, since places may have gone to its successor.
-        let ahead = !self.failures.count();
         let Ok((current, begun)) = self.gateway.begin_call(&connection.name, ahead).await else { return Ok(()) };
         let planned_for_it = std::ptr::eq(current.as_ref(), connection);
         if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
