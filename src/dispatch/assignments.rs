@@ -10,9 +10,9 @@ use super::candidates::nothing_to_settle;
 use super::configured::Configured;
 use super::connections::Connection;
 use super::journal::{already_there, assignment_path, bound};
-use super::settling::{by_hand, when_to_ask_again};
+use super::settling::{by_hand, not_before_it_is_settled, when_to_ask_again};
 use super::tickets::Acceptance;
-use super::{BeforeSending as _, Caller, Gateway, Kept, Ticket, Written, call, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Kept, Ticket, Written, call, doubt_at, hold_to_strict};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::Operation;
@@ -165,10 +165,7 @@ impl Gateway {
             // The request's own line in the audit record says it.
             intent.reason = None;
             let connection = gateway.connection_of(&assignment.connection)?;
-            let assignment = match gateway.conclude_assignment(&connection, assignment, intent, row).await {
-                Err(fault) if fault.code != Code::StoreUnavailable => gateway.own_assignment(&caller, &id).await?,
-                end => end?,
-            };
+            let (assignment, _) = gateway.concluded_assignment(&connection, assignment, intent, row).await?;
             Ok(Written::Existing(assignment))
         })
     }
@@ -218,11 +215,11 @@ impl Gateway {
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
         let mut changes = vec![Change::Assignment(assignment.clone()), Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
-        self.0.store.commit(changes).await.before_sending()?;
-        acceptance.accept(assignment.clone());
+        let resource = assignment_path(&assignment.id);
+        self.commit_intents(changes).await.before_sending().map_err(|fault| doubt_at(fault, &resource))?;
+        acceptance.accept(assignment.clone(), resource.clone());
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         let there = row.as_ref().is_ok_and(|done| already_there(&done.value));
-        let resource = assignment_path(&assignment.id);
         let (changes, end) = self.assignment_after(connection, assignment, intent, row);
         let end = end.map(|end| if there { Written::Existing(end) } else { Written::Created(end) });
         let told = end.as_ref().ok().filter(|_| !there).and_then(Kept::told);
@@ -378,7 +375,11 @@ impl Gateway {
         let earlier = store.bookings(&caller.tenant, &connection.name, subject).await.before_sending()?;
         let mut live = None;
         for assignment in earlier {
-            let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await?;
+            let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
+            // An order that asks for no more than the open booking did shares its fate; any other one was not sent.
+            let shares = order.if_exists == IfAssignmentExists::Reuse;
+            let settled =
+                settled.map_err(|fault| if shares { fault } else { not_before_it_is_settled(connection, fault) })?;
             if settled.state == AssignmentState::Assigned && live.is_none() {
                 live = Some(settled);
             }
@@ -418,7 +419,9 @@ impl Gateway {
             return Ok(Written::Existing(()));
         }
         let connection = &*self.connection_of(&assignment.connection)?;
-        let assignment = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await?;
+        let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
+        // The withdrawal itself was not sent, whatever became of the write before it.
+        let assignment = settled.map_err(|fault| not_before_it_is_settled(connection, fault))?;
         match assignment.state {
             AssignmentState::Cancelled => return Ok(Written::Existing(())),
             AssignmentState::Assigned => {}
@@ -440,8 +443,9 @@ impl Gateway {
         };
         let mut changes = vec![Change::Assignment(pending.clone()), Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
-        self.0.store.commit(changes).await.before_sending()?;
-        acceptance.accept(());
+        let resource = assignment_path(&pending.id);
+        self.commit_intents(changes).await.before_sending().map_err(|fault| doubt_at(fault, &resource))?;
+        acceptance.accept((), resource);
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_assignment(connection, pending, intent, row).await?;
         Ok(Written::Created(()))

@@ -13,7 +13,7 @@ use super::keys::{Kept, Use};
 use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
-use super::{BeforeSending as _, Caller, Gateway, Reply, Ticket, Written, call, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Reply, Ticket, Written, call, doubt_at, hold_to_strict};
 use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
 };
@@ -155,7 +155,7 @@ impl Gateway {
         let id = id.clone();
         self.begin(caller, "candidates.delete", move |gateway, caller, acceptance: Acceptance<()>| async move {
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
-            acceptance.accept(());
+            acceptance.accept((), candidate_path(&id));
             gateway.remove(&caller, candidate).await.map(Written::Created)
         })
     }
@@ -180,12 +180,13 @@ impl Gateway {
             // The request's own line in the audit record says it.
             intent.reason = None;
             let initial_password = own_password(&intent.write).cloned();
-            let candidate = match gateway.conclude_candidate(&connection, candidate, intent, row).await {
-                Ok(candidate) => CandidateAnswer { candidate, initial_password },
-                Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
-                Err(_) => gateway.own_candidate(&caller, &id).await?.into(),
-            };
-            Ok(Written::Existing(candidate))
+            let gone = CandidateAnswer::from(candidate.clone());
+            let concluded = gateway.concluded_candidate(&connection, candidate, intent, row).await?;
+            Ok(Written::Existing(match concluded {
+                (Some(candidate), Ok(())) => CandidateAnswer { candidate, initial_password },
+                (Some(candidate), Err(_)) => candidate.into(),
+                (None, _) => gone,
+            }))
         })
     }
 
@@ -207,14 +208,17 @@ impl Gateway {
         let _turn = self.0.turns.first_turn(prepared.candidate.id.as_str()).await;
         let mut usage = Use::new(self, key.clone());
         let claimant = Claimant { with: Vec::new(), ..self.claimant(&prepared) };
-        let end = match self.0.store.claim_under_key(claimant, &claim).await.before_sending() {
+        let claimed = self.0.store.claim_under_key(claimant, &claim).await;
+        self.note_doubt(&claimed, [&prepared.intent]);
+        let end = match claimed.before_sending() {
             Ok(true) => self.send_registration(&caller, connection, prepared, acceptance).await,
             Ok(false) => {
                 usage.forget();
                 return None;
             }
-            Err(fault) => Err(fault),
+            Err(fault) => Err(doubt_at(fault, &candidate_path(&prepared.candidate.id))),
         };
+        let end = end.map_err(|fault| acceptance.unless_accepted(fault));
         self.note_end(&mut usage, key, &end).await;
         Some(end)
     }
@@ -228,9 +232,9 @@ impl Gateway {
         acceptance: &Acceptance<CandidateAnswer>,
     ) -> Result<Written<CandidateAnswer>, Fault> {
         let Prepared { candidate, identities: _, intent, own_password } = prepared;
-        acceptance.accept(candidate.clone().into());
-        let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         let resource = candidate_path(&candidate.id);
+        acceptance.accept(candidate.clone().into(), resource.clone());
+        let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         let (changes, end) = self.candidate_after(connection, candidate, intent, row);
         let end = end.map(|candidate| Written::Created(CandidateAnswer { candidate, initial_password: own_password }));
         let told = end.as_ref().ok().and_then(Kept::told);
@@ -251,12 +255,17 @@ impl Gateway {
             let prepared = self.prepare(caller, connection, new.clone(), strict)?;
             let turn = self.0.turns.first_turn(prepared.candidate.id.as_str()).await;
             let claimant = self.claimant(&prepared);
-            match self.0.store.claim(vec![claimant]).await.before_sending()?.pop() {
+            let claimed = self.0.store.claim(vec![claimant]).await;
+            self.note_doubt(&claimed, [&prepared.intent]);
+            let resource = candidate_path(&prepared.candidate.id);
+            let claimed = claimed.before_sending().map_err(|fault| doubt_at(fault, &resource))?.pop();
+            match claimed {
                 None | Some(Claim::Withdrawn) => return Err(skipped()),
                 Some(Claim::Claimed) => return self.send_registration(caller, connection, prepared, acceptance).await,
                 Some(Claim::HeldByOthers) => {
                     return Err(connection.own(conflict("An identity is not available at this connection.")));
                 }
+                Some(Claim::Failed(error)) => return Err(error).before_sending(),
                 Some(Claim::Held(holders)) => {
                     drop(turn);
                     if let Some(end) = self.meet(caller, connection, &holders, &new, strict, acceptance).await? {
@@ -332,14 +341,16 @@ impl Gateway {
         // Only what is under way may be answered before its end: whether a known candidate is what was asked for is not
         // decided yet, and `fail` would have to be taken back.
         if holder.state == CandidateState::Pending && new.if_exists == IfCandidateExists::Reuse {
-            acceptance.accept(holder.clone().into());
+            acceptance.accept(holder.clone().into(), candidate_path(&holder.id));
         }
         let Some((_turn, candidate)) = self.at_rest(caller, connection, &holder.id).await? else {
             return Ok(None);
         };
         let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await;
+        // A request that asks for no more than the open write did shares its fate; any other one was not sent.
+        let shares = new.if_exists == IfCandidateExists::Reuse && caller.origin.item.is_none();
         let settled = match settled {
-            Err(fault) if caller.origin.item.is_some() => return Err(not_before_it_is_settled(connection, fault)),
+            Err(fault) if !shares => return Err(not_before_it_is_settled(connection, fault)),
             settled => settled?,
         };
         let Some(SettledCandidate { candidate, initial_password }) = settled else { return Ok(None) };
@@ -402,8 +413,10 @@ impl Gateway {
             Change::Intent(intent.clone()),
         ];
         changes.extend(bound(&intent, &[]));
-        self.0.store.commit(changes).await.before_sending().map_err(|fault| connection.own(fault))?;
-        acceptance.accept(pending.clone().into());
+        let resource = candidate_path(&pending.id);
+        let committed = self.commit_intents(changes).await.before_sending();
+        committed.map_err(|fault| connection.own(doubt_at(fault, &resource)))?;
+        acceptance.accept(pending.clone().into(), resource);
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         let candidate = self.conclude_candidate(connection, pending, intent, row).await?;
         Ok(Written::Existing(candidate.into()))
@@ -415,13 +428,16 @@ impl Gateway {
             connection.supported(Operation::CandidatesDelete).is_ok() && candidate.state == CandidateState::Registered
         });
         let Some(connection) = hides.as_deref() else {
-            return self.0.store.commit(vec![Change::EraseCandidate(candidate.id)]).await.before_sending();
+            let resource = candidate_path(&candidate.id);
+            let erased = self.0.store.commit(vec![Change::EraseCandidate(candidate.id)]).await.before_sending();
+            return erased.map_err(|fault| doubt_at(fault, &resource));
         };
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Hide(known(&candidate)));
         let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
         let mut changes = vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
-        self.0.store.commit(changes).await.before_sending()?;
+        let committed = self.commit_intents(changes).await.before_sending();
+        committed.map_err(|fault| doubt_at(fault, &candidate_path(&pending.id)))?;
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
     }
@@ -478,7 +494,10 @@ impl Gateway {
         if candidate.state.ended() {
             return Ok((turn, candidate));
         }
-        let settled = self.settled_candidate(&*connection?, candidate, &call(caller, Attempt::Settling)).await?;
+        let connection = &*connection?;
+        let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await;
+        // The request itself was not sent, whatever became of the write before it.
+        let settled = settled.map_err(|fault| not_before_it_is_settled(connection, fault))?;
         let settled = settled.ok_or_else(|| no_candidate(id))?;
         Ok((turn, settled.candidate))
     }

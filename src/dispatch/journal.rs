@@ -51,6 +51,11 @@ pub(super) fn assignment_path(id: &impl std::fmt::Display) -> String {
     format!("/assignments/{id}")
 }
 
+/// Where an operation's progress appears.
+pub(super) fn operation_path(id: &impl std::fmt::Display) -> String {
+    format!("/operations/{id}")
+}
+
 impl Gateway {
     /// An intent for a write about this subject that is about to be sent for the first time.
     pub(super) fn intent(&self, caller: &Caller, connection: &Connection, subject: &str, write: Write) -> Intent {
@@ -112,7 +117,7 @@ impl Gateway {
     pub(super) async fn kept(&self, changes: Vec<Change>, resource: &str) -> Result<(), Fault> {
         let kept = self.0.store.commit(changes.clone()).await;
         kept.map_err(|error| {
-            self.keep_loose(changes);
+            self.0.pending.push(changes);
             store_lost(&error, resource)
         })
     }
@@ -132,7 +137,7 @@ impl Gateway {
         self.0.store.commit(all).await.map_err(|error| {
             // What will be answered is another thing now.
             line.give_back(entry);
-            self.keep_loose(changes);
+            self.0.pending.push(changes);
             store_lost(&error, resource)
         })
     }
@@ -154,6 +159,27 @@ impl Gateway {
         result
     }
 
+    /// Writes down how a candidate's write ended; gives back the record as it is then (`None` once it is erased), and the end.
+    ///
+    /// # Errors
+    /// `store_unavailable` with outcome `unknown` when it could not be kept.
+    pub(super) async fn concluded_candidate(
+        &self,
+        connection: &Connection,
+        candidate: Candidate,
+        intent: Intent,
+        row: Row<Done>,
+    ) -> Result<(Option<Candidate>, Result<(), Fault>), Fault> {
+        let resource = candidate_path(&candidate.id);
+        let (changes, result) = self.candidate_after(connection, candidate, intent, row);
+        let record = changes.iter().find_map(|change| match change {
+            Change::Candidate(candidate) => Some(candidate.clone()),
+            _ => None,
+        });
+        self.kept(changes, &resource).await?;
+        Ok((record, result.map(|_| ())))
+    }
+
     /// The changes that write down how a candidate's write ended, and the answer.
     pub(super) fn candidate_after(
         &self,
@@ -162,10 +188,9 @@ impl Gateway {
         intent: Intent,
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Candidate, Fault>) {
-        let line = self.settled_line(&intent, &row);
-        let (mut changes, result) = self.candidate_changes(connection, candidate, intent, row);
-        changes.extend(line);
-        (changes, result)
+        let (held, line) = (attempt_held(&intent), self.settled_line(&intent, &row));
+        let (changes, result) = self.candidate_changes(connection, candidate, intent, row);
+        (held.into_iter().chain(changes).chain(line).collect(), result)
     }
 
     fn candidate_changes(
@@ -256,6 +281,27 @@ impl Gateway {
         result
     }
 
+    /// Writes down how an assignment's write ended; gives back the record as it is then, and the end.
+    ///
+    /// # Errors
+    /// `store_unavailable` with outcome `unknown` when it could not be kept.
+    pub(super) async fn concluded_assignment(
+        &self,
+        connection: &Connection,
+        assignment: Assignment,
+        intent: Intent,
+        row: Row<Done>,
+    ) -> Result<(Assignment, Result<(), Fault>), Fault> {
+        let resource = assignment_path(&assignment.id);
+        let (changes, result) = self.assignment_after(connection, assignment.clone(), intent, row);
+        let record = changes.iter().find_map(|change| match change {
+            Change::Assignment(assignment) => Some(assignment.clone()),
+            _ => None,
+        });
+        self.kept(changes, &resource).await?;
+        Ok((record.unwrap_or(assignment), result.map(|_| ())))
+    }
+
     /// The changes that write down how an assignment's write ended, and the answer.
     pub(super) fn assignment_after(
         &self,
@@ -264,10 +310,9 @@ impl Gateway {
         intent: Intent,
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Assignment, Fault>) {
-        let line = self.settled_line(&intent, &row);
-        let (mut changes, result) = self.assignment_changes(connection, assignment, intent, row);
-        changes.extend(line);
-        (changes, result)
+        let (held, line) = (attempt_held(&intent), self.settled_line(&intent, &row));
+        let (changes, result) = self.assignment_changes(connection, assignment, intent, row);
+        (held.into_iter().chain(changes).chain(line).collect(), result)
     }
 
     fn assignment_changes(
@@ -327,6 +372,11 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Holds what concludes an attempt to that attempt; an intent that is at rest is concluded by hand.
+pub(super) fn attempt_held(intent: &Intent) -> Option<Change> {
+    intent.under_way.then(|| Change::AttemptHeld(intent.write.record().to_owned(), intent.started))
 }
 
 /// Whether the vendor said that the booking was there before.
@@ -403,7 +453,7 @@ pub(super) fn resource_of(write: &Write) -> String {
         Write::Assign(_) | Write::Cancel(_) => assignment_path(&write.record()),
         Write::Enrol(enrolment) => {
             let operation = enrolment.id.split('/').next().unwrap_or_default();
-            format!("/operations/{operation}")
+            operation_path(&operation)
         }
     }
 }

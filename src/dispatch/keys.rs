@@ -175,7 +175,8 @@ impl Gateway {
         W: Future<Output = Result<Written<T>, Fault>>,
     {
         let Some(request) = caller.key.clone() else {
-            return work(self.clone(), caller, acceptance).await.map(Reply::from);
+            let end = work(self.clone(), caller, acceptance.clone()).await;
+            return end.map(Reply::from).map_err(|fault| acceptance.unless_accepted(fault));
         };
         for look in 1..=LOOKS {
             let (key, record) = match self.0.store.take_key(&self.key_claim(&caller, request.clone())).await {
@@ -198,7 +199,8 @@ impl Gateway {
                 resumed => {
                     let origin = Origin { key: Some(key.clone()), item: None };
                     let caller = Caller { origin, resumed, ..caller };
-                    let result = work(self.clone(), caller, acceptance).await;
+                    let result = work(self.clone(), caller, acceptance.clone()).await;
+                    let result = result.map_err(|fault| acceptance.unless_accepted(fault));
                     self.note_end(&mut usage, key, &result).await;
                     return result.map(Reply::from);
                 }

@@ -21,6 +21,7 @@ mod keys;
 mod lease;
 #[cfg(test)]
 mod model;
+mod orphans;
 mod packing;
 mod programs;
 mod runner;
@@ -31,10 +32,11 @@ mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -45,12 +47,13 @@ use self::configured::Configured;
 use self::exchanges::Exchanges;
 use self::keys::Kept;
 use self::lease::Lease;
+use self::orphans::{PendingOutcomes, UnsentAttempts};
 use self::tally::Codes;
 use self::tickets::Acceptance;
 use self::turns::{Turn, Turns};
 use crate::domain::capability::Descriptor;
 use crate::domain::environment::Environment;
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, Call};
 use crate::store::{Change, Store, StoreError};
@@ -96,8 +99,8 @@ struct Inner {
     exchanges: Exchanges,
     recorder: Recorder,
     codes: Codes,
-    // What could not be written down when it happened, because the store was away.
-    loose: Mutex<Vec<Vec<Change>>>,
+    pending: PendingOutcomes,
+    unsent: UnsentAttempts,
     tasks: TaskTracker,
     leaving: AtomicBool,
     resting: CancellationToken,
@@ -130,7 +133,8 @@ impl Gateway {
             exchanges: Exchanges::default(),
             recorder: Recorder::default(),
             codes: Codes::default(),
-            loose: Mutex::default(),
+            pending: PendingOutcomes::default(),
+            unsent: UnsentAttempts::default(),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
             resting: CancellationToken::new(),
@@ -202,7 +206,7 @@ impl Gateway {
         if !self.0.tasks.is_empty() {
             return;
         }
-        self.keep_what_was_loose().await;
+        self.write_pending_outcomes().await;
         self.write_late_lines().await;
         self.give_late_lines_up();
         self.0.lease.give_back(self.0.store.as_ref()).await;
@@ -245,6 +249,11 @@ impl Gateway {
         Ok(Ticket::new(accepted, work, line, Box::new(move |work| gateway.record_end(&asked, what, work))))
     }
 
+    /// The present moment by the steady clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.environment.now()
+    }
+
     /// The turn to write about a subject.
     async fn turn(&self, subject: &str) -> Result<Turn, Fault> {
         self.0.turns.turn(subject).await.before_sending()
@@ -255,13 +264,9 @@ impl Gateway {
         let gateway = self.clone();
         self.0.tasks.spawn(async move {
             if gateway.0.store.commit(changes.clone()).await.is_err() {
-                gateway.keep_loose(changes);
+                gateway.0.pending.push(changes);
             }
         });
-    }
-
-    fn keep_loose(&self, changes: Vec<Change>) {
-        self.0.loose.lock().unwrap_or_else(PoisonError::into_inner).push(changes);
     }
 }
 
@@ -274,30 +279,55 @@ fn call(caller: &Caller, attempt: Attempt) -> Call {
     Call { attempt, lane: caller.lane, exchange: caller.exchange.clone() }
 }
 
-/// A store's result where nothing has been sent yet, so that its fault may say so.
+/// A store's result, with what its failure says of the write. There is no third way to make a fault of one.
 trait BeforeSending<T> {
-    /// The value, or the fault of a write that was not sent.
+    /// Returns the value, or the fault of a write that was not accepted yet: nothing was sent and nothing will be, unless the
+    /// commit that would have accepted it is in doubt.
     fn before_sending(self) -> Result<T, Fault>;
+
+    /// Returns the value, or the fault of a write that was accepted and whose outcome appears at `resource`: a store that
+    /// fails then says nothing about it.
+    fn after_acceptance(self, resource: &str) -> Result<T, Fault>;
 }
 
 impl<T> BeforeSending<T> for Result<T, StoreError> {
     fn before_sending(self) -> Result<T, Fault> {
         self.map_err(|error| store_fault(&error))
     }
+
+    fn after_acceptance(self, resource: &str) -> Result<T, Fault> {
+        self.map_err(|error| accepted_unread(&error, resource))
+    }
 }
 
-/// The store failed before anything was sent.
+/// The store failed before the write was accepted, or in the commit that would have accepted it.
 fn store_fault(error: &StoreError) -> Fault {
-    match error {
-        StoreError::Conflict => {
-            return Fault::new(Code::CandidateConflict, "An identity is not available at this connection.");
-        }
-        StoreError::Withdrawn => return bulk::skipped(),
-        StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Ended => {}
-    }
-    tracing::error!(%error, "the store failed");
     let wait = Some(Duration::from_secs(1));
-    Fault::new(Code::StoreUnavailable, "The store cannot be reached; nothing was sent.").after(wait)
+    match error {
+        StoreError::Conflict => Fault::new(Code::CandidateConflict, "An identity is not available at this connection."),
+        StoreError::Withdrawn => bulk::skipped(),
+        StoreError::InDoubt(_) | StoreError::Superseded => {
+            tracing::error!(%error, "the store failed");
+            let detail = "The store did not confirm the change. The gateway finds out by itself what became of it.";
+            Fault::unknown(Code::StoreUnavailable, detail).after(wait)
+        }
+        StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Ended => {
+            tracing::error!(%error, "the store failed");
+            Fault::new(Code::StoreUnavailable, "The store cannot be reached; nothing was sent.").after(wait)
+        }
+    }
+}
+
+/// The fault of a commit with the resource where its outcome appears, should the commit be in doubt.
+fn doubt_at(fault: Fault, resource: &str) -> Fault {
+    if fault.outcome == Outcome::Unknown && fault.resource.is_none() { fault.at(resource) } else { fault }
+}
+
+/// The store failed after the write was accepted: the work goes on, or is taken up again when the store is back.
+fn accepted_unread(error: &StoreError, resource: &str) -> Fault {
+    tracing::error!(%error, resource, "the store failed after a write was accepted");
+    let detail = "The request was accepted, but the store cannot be read; its outcome appears at `resource`.";
+    Fault::unknown(Code::StoreUnavailable, detail).after(Some(Duration::from_secs(1))).at(resource)
 }
 
 /// The store failed after the vendor was called: what the vendor did could not be kept.

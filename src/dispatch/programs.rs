@@ -7,7 +7,8 @@ use super::bulk::{enrolments, skipped};
 use super::configured::Configured;
 use super::connections::Connection;
 use super::exchanges::traceparent;
-use super::{BeforeSending as _, Caller, Gateway, Ticket, Written};
+use super::journal::operation_path;
+use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, doubt_at};
 use crate::domain::capability::Operation;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::operation::{BulkOperation, Item, ItemResult, ItemState, OperationKind, OperationState, Row};
@@ -57,13 +58,15 @@ impl Gateway {
         self.begin(caller, "programs.employees", move |gateway, caller, acceptance| async move {
             let id = match caller.resumed.as_deref().and_then(|record| OperationId::parse(record).ok()) {
                 Some(id) => {
+                    // It was accepted by an earlier request.
+                    acceptance.accept(Enrolling::Accepted(id.clone()), operation_path(&id));
                     // Unknown calls are settled, those not sent before follow.
                     gateway.retry_operation(&caller, &id).await?;
                     id
                 }
                 None => gateway.begin_enrolment(&caller, &program, order).await?,
             };
-            acceptance.accept(Enrolling::Accepted(id.clone()));
+            acceptance.accept(Enrolling::Accepted(id.clone()), operation_path(&id));
             let ended = gateway.operation_ended(&caller, &id, Duration::MAX).await?;
             gateway.enrolled(&ended.operation).await.map(|enrolled| Written::Created(Enrolling::Done(enrolled)))
         })
@@ -107,14 +110,16 @@ impl Gateway {
         operation.state = OperationState::Queued;
         let key = caller.origin.key.clone().map(|key| Change::KeyBound(key, id.to_string()));
         let queued = key.into_iter().chain([Change::Operation(operation)]).collect();
-        self.0.store.commit(queued).await.before_sending()?;
+        let committed = self.0.store.commit(queued).await.before_sending();
+        committed.map_err(|fault| doubt_at(fault, &operation_path(&id)))?;
         self.0.board.wake();
         Ok(id)
     }
 
     /// What became of an enrolment that has ended, all its calls together.
     async fn enrolled(&self, operation: &BulkOperation) -> Result<Enrolled, Fault> {
-        let calls = self.0.store.items(&operation.id, &[], 0, usize::MAX).await.before_sending()?;
+        let resource = operation_path(&operation.id);
+        let calls = self.0.store.items(&operation.id, &[], 0, usize::MAX).await.after_acceptance(&resource)?;
         let mut counts = EnrolmentCounts::default();
         let mut warnings: Vec<Warning> = Vec::new();
         let mut fault = None;
@@ -134,7 +139,7 @@ impl Gateway {
         let cancelled = || calls.iter().any(|call| call.state == ItemState::Skipped).then(skipped);
         match fault.or_else(cancelled) {
             None => Ok(Enrolled { counts, warnings }),
-            Some(fault) => Err(partly(fault, &calls, &format!("/operations/{}", operation.id))),
+            Some(fault) => Err(partly(fault, &calls, &resource)),
         }
     }
 

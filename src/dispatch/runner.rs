@@ -4,7 +4,6 @@
 //! It only schedules. What a repeat means is the vendor's adapter's to say, and how it ended is `journal`'s to write down.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -59,7 +58,7 @@ impl Gateway {
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let (mut tidied, mut counted) = (None, None);
-            let mut told = BTreeSet::new();
+            let (mut told, mut searched) = (BTreeSet::new(), String::new());
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
                 let gateway = Self(inner);
@@ -69,6 +68,7 @@ impl Gateway {
                 }
                 if due(&mut counted, COUNT) {
                     gateway.count(&mut told).await;
+                    gateway.search_orphans(&mut searched).await;
                 }
                 let soon = gateway.0.board.soon();
                 drop(gateway);
@@ -101,13 +101,14 @@ impl Gateway {
     }
 
     async fn round(&self) {
-        self.keep_what_was_loose().await;
+        self.write_pending_outcomes().await;
         self.write_late_lines().await;
         if self.is_resting() || !self.0.lease.holds() {
             return;
         }
         let looked = async {
             while self.adopt().await? > 0 {}
+            self.take_up_doubts().await?;
             self.begin_operations().await
         };
         if let Err(fault) = looked.await {
@@ -115,17 +116,14 @@ impl Gateway {
         }
     }
 
-    /// Writes down what could not be written when it happened.
-    pub(super) async fn keep_what_was_loose(&self) {
-        let loose = std::mem::take(&mut *self.0.loose.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut rest = loose.into_iter();
-        for changes in rest.by_ref() {
-            if self.0.store.commit(changes.clone()).await.is_err() {
-                self.keep_loose(changes);
-                break;
-            }
+    /// Searches for own intents without a task.
+    async fn search_orphans(&self, searched: &mut String) {
+        if self.is_resting() || !self.0.lease.holds() {
+            return;
         }
-        rest.for_each(|changes| self.keep_loose(changes));
+        if let Err(fault) = self.take_up_orphans(searched).await {
+            tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "orphaned writes cannot be taken up yet");
+        }
     }
 
     /// Takes over writes that a dead process was sending. Gives back how many.
@@ -150,7 +148,7 @@ impl Gateway {
 
     /// A write that was under way when its process ended: unknown, its grace counted from now, since nobody knows when its
     /// attempt really began.
-    async fn adopted(&self, mut intent: Intent) -> Result<Vec<Change>, Fault> {
+    pub(super) async fn adopted(&self, mut intent: Intent) -> Result<Vec<Change>, Fault> {
         let now = self.0.environment.now();
         let mut changes = self.marked_unknown(&intent).await?;
         intent.reason = Some("The process that was sending it ended.".to_owned());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::connections::{Connection, wait_until};
 use super::journal::{Done, FIRST_PAUSE, assignment_path, candidate_path, own_password};
-use super::{BeforeSending as _, Gateway};
+use super::{BeforeSending as _, Gateway, doubt_at};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
 use crate::domain::capability::Repeat;
@@ -45,13 +45,12 @@ impl Gateway {
         let intent = self.open_intent(candidate.id.as_str(), &resource).await?;
         let own_password = own_password(&intent.write).cloned();
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
-        let (tenant, id) = (candidate.tenant.clone(), candidate.id.clone());
-        let initial_password = match self.conclude_candidate(connection, candidate, intent, row).await {
-            Ok(_) => own_password,
+        let (candidate, end) = self.concluded_candidate(connection, candidate, intent, row).await?;
+        let initial_password = match end {
+            Ok(()) => own_password,
             Err(fault) if fault.outcome == Outcome::Unknown => return Err(fault),
             Err(_) => None,
         };
-        let candidate = self.0.store.candidate(&tenant, &id).await.before_sending()?;
         Ok(candidate.map(|candidate| SettledCandidate { candidate, initial_password }))
     }
 
@@ -71,12 +70,10 @@ impl Gateway {
         let resource = assignment_path(&assignment.id);
         let intent = self.open_intent(assignment.id.as_str(), &resource).await?;
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
-        match self.conclude_assignment(connection, assignment.clone(), intent, row).await {
-            Err(fault) if fault.outcome == Outcome::NotApplied => {
-                let now = self.0.store.assignment(&assignment.tenant, &assignment.id).await.before_sending()?;
-                Ok(now.unwrap_or(assignment))
-            }
-            end => end,
+        let (assignment, end) = self.concluded_assignment(connection, assignment, intent, row).await?;
+        match end {
+            Err(fault) if fault.outcome == Outcome::Unknown => Err(fault),
+            Ok(()) | Err(_) => Ok(assignment),
         }
     }
 
@@ -127,7 +124,9 @@ impl Gateway {
         intent.started = now;
         intent.under_way = true;
         intent.settle_from = connection.settle_from(now);
-        self.0.store.commit(vec![Change::Intent(intent.clone())]).await.before_sending()?;
+        // In doubt, it is found by the search for orphans: an earlier attempt may have done it.
+        let committed = self.0.store.commit(vec![Change::Intent(intent.clone())]).await.before_sending();
+        committed.map_err(|fault| connection.own(doubt_at(fault, resource)))?;
         let call = Call { attempt: Attempt::Settling, ..call.clone() };
         let row = self.send_one(connection, &intent.write, &call).await;
         Ok((intent, row.map_err(|fault| unless_proved(fault, resource))))

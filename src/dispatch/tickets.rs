@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::AnswerLine;
+use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 
 /// How a write ended that did not fail.
@@ -34,18 +35,49 @@ impl<T> From<Written<T>> for Reply<T> {
     }
 }
 
+/// What a caller may be answered with before the end of a write.
+#[derive(Debug, Clone)]
+pub(super) struct Receipt<T> {
+    record: T,
+    /// Where its outcome appears.
+    resource: String,
+}
+
 /// Where the work announces the record as soon as there is one to point to.
-pub(super) struct Acceptance<T>(watch::Sender<Option<T>>);
+pub(super) struct Acceptance<T>(watch::Sender<Option<Receipt<T>>>);
+
+impl<T> Clone for Acceptance<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<T> Acceptance<T> {
-    /// From now on the caller may be answered with this record.
-    pub(super) fn accept(&self, record: T) {
-        self.0.send_replace(Some(record));
+    /// From now on the caller may be answered with this record, whose outcome appears at `resource`.
+    pub(super) fn accept(&self, record: T, resource: String) {
+        self.0.send_replace(Some(Receipt { record, resource }));
+    }
+
+    /// Keeps a fault from saying more than is known. Once a write is accepted only a vendor's call, which names its exchange,
+    /// proves that nothing came of it: a store that cannot be read any more does not, nor does a defect of our own.
+    pub(super) fn unless_accepted(&self, fault: Fault) -> Fault {
+        let of_ours =
+            matches!(fault.code, Code::StoreUnavailable | Code::Internal | Code::Draining) && fault.exchange.is_none();
+        if fault.outcome != Outcome::NotApplied || !of_ours {
+            return fault;
+        }
+        match self.0.borrow().as_ref() {
+            Some(receipt) => {
+                let detail = format!("The request was accepted; its outcome appears at {}.", receipt.resource);
+                Fault { detail, ..fault.unproved().at(receipt.resource.clone()) }
+            }
+            None => fault,
+        }
     }
 }
 
 /// Both ends of an acceptance.
-pub(super) fn acceptance<T>() -> (Acceptance<T>, watch::Receiver<Option<T>>) {
+pub(super) fn acceptance<T>() -> (Acceptance<T>, watch::Receiver<Option<Receipt<T>>>) {
     let (sender, receiver) = watch::channel(None);
     (Acceptance(sender), receiver)
 }
@@ -53,7 +85,7 @@ pub(super) fn acceptance<T>() -> (Acceptance<T>, watch::Receiver<Option<T>>) {
 /// A write under way: it goes on whether or not anybody waits for it.
 #[must_use = "a ticket nobody waits for hides how the write ended"]
 pub struct Ticket<T> {
-    accepted: watch::Receiver<Option<T>>,
+    accepted: watch::Receiver<Option<Receipt<T>>>,
     /// Until its end is told to whoever waits.
     work: Option<Work<T>>,
     left: Option<Left<T>>,
@@ -67,7 +99,7 @@ type Left<T> = Box<dyn FnOnce(Work<T>) + Send>;
 
 impl<T: Clone + Send + Sync + 'static> Ticket<T> {
     pub(super) fn new(
-        accepted: watch::Receiver<Option<T>>,
+        accepted: watch::Receiver<Option<Receipt<T>>>,
         work: Work<T>,
         line: Option<AnswerLine>,
         left: Left<T>,
@@ -99,7 +131,7 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
         }
         let accepted = async {
             match self.accepted.wait_for(Option::is_some).await {
-                Ok(record) => record.clone(),
+                Ok(receipt) => receipt.as_ref().map(|receipt| receipt.record.clone()),
                 // The work ended without accepting anything; its end says why.
                 Err(_) => None,
             }

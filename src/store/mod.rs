@@ -34,11 +34,14 @@ pub use seal::{Keyring, SealError};
 pub use sqlite::SqliteStore;
 
 /// The store cannot do its work; what was asked did not happen, unless it says otherwise.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database refused, is gone, or its disk is full.
+    /// The database refused, is gone, or its disk is full. Nothing was written.
     #[error("the store cannot be reached: {0}")]
     Unavailable(String),
+    /// The commit was handed over and its answer lost: all of it may have been written, or nothing.
+    #[error("the answer to a commit was lost: {0}")]
+    InDoubt(String),
     /// A record cannot be read: another key sealed it, or it was damaged.
     #[error("a record of the store cannot be read: {0}")]
     Unreadable(String),
@@ -48,6 +51,9 @@ pub enum StoreError {
     /// A row that was to be claimed is not waiting any more: it was cancelled. Nothing was written.
     #[error("the row is not waiting any more")]
     Withdrawn,
+    /// The attempt that was to be concluded is not this instance's any more, or was concluded before; nothing was written.
+    #[error("the attempt was concluded or taken over before")]
+    Superseded,
     /// Another instance took this one for dead and has taken its work over; nothing was written.
     #[error("this instance was taken for dead and its work taken over")]
     Ended,
@@ -77,6 +83,8 @@ pub enum Claim {
     HeldByOthers,
     /// The row it comes from is not waiting any more; nothing was written.
     Withdrawn,
+    /// What became of it is not known by itself, while others of the same call are written: the store failed in between.
+    Failed(StoreError),
 }
 
 /// One change; several in one call are one transaction.
@@ -96,6 +104,9 @@ pub enum Change {
     Intent(Intent),
     /// Removes the record's intent: its outcome is known.
     Settled(String),
+    /// [`StoreError::Superseded`] unless this instance is sending the record's intent, in the attempt that began then. It goes
+    /// with everything that concludes an attempt, so that what is written late never undoes what was written since.
+    AttemptHeld(String, Timestamp),
     /// The key's write has led to this record: a repeat settles it. Does nothing if the key has another use by now.
     KeyBound(KeyRef, String),
     /// The key's write is finished; a repeat gets this answer.
@@ -272,7 +283,8 @@ pub trait Store: Send + Sync {
     // Records --------------------------------------------------------------------------------------------------------
 
     /// Writes new candidates, each with its identities, its intent and what goes with it, unless somebody holds one of its
-    /// identities: one answer each, in order. All in one transaction.
+    /// identities: one answer each, in order. All in one transaction; once something was written, a failure is told claim by
+    /// claim ([`Claim::Failed`]).
     async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError>;
 
     /// Writes all changes, or none.
@@ -325,6 +337,10 @@ pub trait Store: Send + Sync {
 
     /// Open intents that an instance was sending when it ended, oldest first.
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;
+
+    /// Open intents that this instance is sending, by record, after this one: a page of the search for those whose task is
+    /// gone.
+    async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
     /// How many open intents nobody is sending.
     async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError>;

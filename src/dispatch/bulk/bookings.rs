@@ -125,16 +125,21 @@ impl Work {
             self.begun(connection, &mut row.intent);
         }
         let changes: Vec<Change> = open.iter().flat_map(|(row, _)| Self::written(row)).collect();
-        match self.gateway.0.store.commit(changes).await {
+        match self.gateway.commit_intents(changes).await {
             Ok(()) => return Ok(open),
             Err(StoreError::Withdrawn) => {}
             Err(error) => return Err(store_fault(&error)),
         }
         let mut still = Vec::with_capacity(open.len());
         for (row, turn) in open {
-            match self.gateway.0.store.commit(Self::written(&row)).await {
+            match self.gateway.commit_intents(Self::written(&row)).await {
                 Ok(()) => still.push((row, turn)),
                 Err(StoreError::Withdrawn) => {}
+                // Those written before are sent; the others wait still, or are found by the search for orphans.
+                Err(error) if !still.is_empty() => {
+                    tracing::warn!(%error, "some rows of a call could not be recorded yet");
+                    break;
+                }
                 Err(error) => return Err(error).before_sending(),
             }
         }

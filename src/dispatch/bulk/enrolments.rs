@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::worker::Work;
 use crate::dispatch::connections::Connection;
-use crate::dispatch::journal::{Done, bound, note_end, resource_of, told_fault};
+use crate::dispatch::journal::{Done, attempt_held, bound, note_end, resource_of, told_fault};
 use crate::dispatch::{BeforeSending as _, Gateway, call};
 use crate::domain::ids::OperationId;
 use crate::domain::journal::{EnrolmentWrite, Intent, Write};
@@ -88,7 +88,7 @@ impl Work {
         let intent = gateway.intent(&self.caller_of(item), connection, &subject, write);
         let mut changes = vec![Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
-        match gateway.0.store.commit(changes).await {
+        match gateway.commit_intents(changes).await {
             Err(StoreError::Withdrawn) => return Ok(()),
             kept => kept.before_sending()?,
         }
@@ -117,13 +117,26 @@ impl Gateway {
     async fn conclude_call(
         &self,
         connection: &Connection,
-        mut intent: Intent,
+        intent: Intent,
         row: crate::domain::vendor::Row<Done>,
     ) -> Result<(), Fault> {
-        let record = intent.write.record().to_owned();
         let resource = resource_of(&intent.write);
+        let (changes, result) = self.call_after(connection, intent, row);
+        self.kept(changes, &resource).await?;
+        result
+    }
+
+    /// The changes that write down how a call ended, and the answer.
+    pub(in crate::dispatch) fn call_after(
+        &self,
+        connection: &Connection,
+        mut intent: Intent,
+        row: crate::domain::vendor::Row<Done>,
+    ) -> (Vec<Change>, Result<(), Fault>) {
+        let record = intent.write.record().to_owned();
+        let held = attempt_held(&intent);
         let line = self.settled_line(&intent, &row);
-        let (mut changes, result): (Vec<Change>, _) = match row {
+        let (changes, result): (Vec<Change>, _) = match row {
             Ok(Applied { value, warnings }) => {
                 let counts = if let Done::Enrolled(counts) = value { Some(counts) } else { None };
                 let end = ItemEnd { warnings, counts, ..ItemEnd::of(ItemResult::Created) };
@@ -142,9 +155,7 @@ impl Gateway {
                 (changes, Err(fault))
             }
         };
-        changes.extend(line);
-        self.kept(changes, &resource).await?;
-        result
+        (held.into_iter().chain(changes).chain(line).collect(), result)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::dispatch::{BeforeSending as _, CandidateAnswer, Written};
 use crate::domain::candidate::NewCandidate;
 use crate::domain::operation::{Item, ItemEnd, ItemResult, Row};
 use crate::domain::problem::{Code, Fault};
-use crate::store::{Change, Claim, Subject};
+use crate::store::{Change, Claim, StoreError, Subject};
 
 impl Work {
     /// Plans rows and packs them; those at fault end here.
@@ -65,7 +65,10 @@ impl Work {
             turns.push(self.gateway.0.turns.first_turn(person.prepared.candidate.id.as_str()).await);
             claimants.push(self.gateway.claimant(&person.prepared));
         }
-        let claims = self.gateway.0.store.claim(claimants).await.before_sending()?;
+        let claims = self.gateway.0.store.claim(claimants).await;
+        self.gateway.note_doubt(&claims, people.iter().map(|person| &person.prepared.intent));
+        let claims = claims.before_sending()?;
+        let mut all = Ok(());
         let (mut ready, mut known) = (Vec::with_capacity(people.len()), Vec::new());
         for ((person, turn), claim) in people.into_iter().zip(turns).zip(claims) {
             match claim {
@@ -76,16 +79,21 @@ impl Work {
                 Claim::Held(_) | Claim::HeldByOthers => known.push(person),
                 // Cancelled meanwhile.
                 Claim::Withdrawn => {}
+                // Those claimed are sent all the same.
+                Claim::Failed(error) => {
+                    let failed: Result<(), StoreError> = Err(error);
+                    self.gateway.note_doubt(&failed, [&person.prepared.intent]);
+                    all = all.and(failed.before_sending());
+                }
             }
         }
         // Those that are known may need calls of their own, which then count to the end.
         let mut begun = Some(begun);
         if !ready.is_empty() {
-            self.send_ready(connection, ready, &mut begun, !known.is_empty()).await?;
+            all = all.and(self.send_ready(connection, ready, &mut begun, !known.is_empty()).await);
         }
         let mut met = stream::iter(known).map(|person| self.meet_one(connection, person)).buffer_unordered(8);
         // To the end of all of them, as in `Work::send_all`.
-        let mut all = Ok(());
         while let Some(ended) = met.next().await {
             all = all.and(ended);
         }

@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::skipped;
-use crate::dispatch::{BeforeSending as _, Caller, CandidateAnswer, Gateway};
+use crate::dispatch::journal::operation_path;
+use crate::dispatch::{BeforeSending as _, Caller, CandidateAnswer, Gateway, doubt_at};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
 use crate::domain::ids::OperationId;
@@ -105,6 +106,13 @@ impl Gateway {
             .ok_or_else(|| Fault::new(Code::NotFound, format!("There is no operation {id}.")))
     }
 
+    /// As [`Self::operation`], of one that was accepted: a store that cannot be read says nothing about it.
+    async fn accepted_operation(&self, caller: &Caller, id: &OperationId) -> Result<OperationView, Fault> {
+        self.operation(caller, id).await.map_err(|fault| {
+            if fault.code == Code::StoreUnavailable { fault.unproved().at(operation_path(id)) } else { fault }
+        })
+    }
+
     /// A part of the tenant's operations, newest first, and the cursor of the next part.
     pub async fn operations(
         &self,
@@ -134,7 +142,7 @@ impl Gateway {
         let mut pause = LOOKS.0;
         loop {
             let changed = self.0.board.changed.notified();
-            let view = self.operation(caller, id).await?;
+            let view = self.accepted_operation(caller, id).await?;
             let left = deadline.map_or(LOOKS.1, |deadline| deadline.saturating_duration_since(Instant::now()));
             if view.operation.state.ended() || left.is_zero() {
                 return Ok(view);
@@ -181,12 +189,13 @@ impl Gateway {
         if view.operation.state.ended() {
             return Ok(view);
         }
-        let store = &self.0.store;
-        store.commit(vec![Change::OperationCancelling(id.clone())]).await.before_sending()?;
+        let (store, resource) = (&self.0.store, operation_path(id));
+        let cancelling = store.commit(vec![Change::OperationCancelling(id.clone())]).await.before_sending();
+        cancelling.map_err(|fault| doubt_at(fault, &resource))?;
         // Its worker finds nothing more to send, and a row it has in hand cannot be claimed any more.
-        store.skip_waiting(id).await.before_sending()?;
+        store.skip_waiting(id).await.after_acceptance(&resource)?;
         self.0.board.wake();
-        self.operation(caller, id).await
+        self.accepted_operation(caller, id).await
     }
 
     /// Sends an operation's failed and skipped rows again, its unknown ones once they are settled; applied ones never.
@@ -195,10 +204,11 @@ impl Gateway {
         let view = self.operation(caller, id).await?;
         let Progress { not_applied, unknown, skipped, .. } = view.progress;
         if not_applied + unknown + skipped > 0 {
-            self.0.store.requeue(id).await.before_sending()?;
+            let requeued = self.0.store.requeue(id).await.before_sending();
+            requeued.map_err(|fault| doubt_at(fault, &operation_path(id)))?;
             self.0.board.wake();
         }
-        self.operation(caller, id).await
+        self.accepted_operation(caller, id).await
     }
 
     /// The operation, unless the caller may not use its connection or its time is over.

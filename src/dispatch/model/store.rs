@@ -184,6 +184,7 @@ through! {
     read assignments(tenant: &str, filter: &AssignmentFilter, page: &Page) -> Vec<Assignment>;
     read intent(record: &str) -> Option<Intent>;
     read intents_of(subject: &str) -> Vec<Intent>;
+    read own_intents(after: &str, limit: usize) -> Vec<Intent>;
     read unsettled() -> Vec<Unsettled>;
     read open_items() -> OpenItems;
     write take_key(claim: &KeyClaim) -> KeyTaken;

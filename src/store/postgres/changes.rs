@@ -24,6 +24,7 @@ enum Step<'a> {
     Assignment(&'a AssignmentRow),
     Intent(&'a IntentRow),
     Settled(&'a str),
+    AttemptHeld(&'a str, i64),
     KeyBound(&'a str, &'a str),
     KeyAnswered(&'a str, &'a [u8]),
     KeyOpen(&'a str),
@@ -55,6 +56,7 @@ impl<'a> Step<'a> {
             RowChange::Assignment(row) => (Self::Assignment(row), None),
             RowChange::Intent(row) => (Self::Intent(row), None),
             RowChange::Settled(record) => (Self::Settled(record), None),
+            RowChange::AttemptHeld(record, started) => (Self::AttemptHeld(record, *started), None),
             RowChange::KeyBound(token, record) => (Self::KeyBound(token, record), None),
             RowChange::KeyAnswered(token, sealed) => (Self::KeyAnswered(token, sealed), None),
             RowChange::KeyOpen(token) => (Self::KeyOpen(token), None),
@@ -78,9 +80,11 @@ impl<'a> Step<'a> {
             Self::KeyBound(..) | Self::KeyAnswered(..) | Self::KeyOpen(_) | Self::KeyFreed(_) => 2,
             Self::Candidate(_) | Self::Identities(..) | Self::Erase(_) => 3,
             Self::Assignment(_) => 4,
-            Self::Intent(_) | Self::Settled(_) => 5,
+            // Before the intents are changed, with which they share the table.
+            Self::AttemptHeld(..) => 5,
+            Self::Intent(_) | Self::Settled(_) => 6,
             // Last, since all of a tenant's writers want the end of its chain.
-            Self::Audit(_) => 6,
+            Self::Audit(_) => 7,
         }
     }
 
@@ -93,6 +97,7 @@ impl<'a> Step<'a> {
             Self::Operation(operation) => About::Record(operation.id.as_str()),
             Self::Erase(text)
             | Self::Settled(text)
+            | Self::AttemptHeld(text, _)
             | Self::KeyBound(text, _)
             | Self::KeyAnswered(text, _)
             | Self::KeyOpen(text)
@@ -158,6 +163,9 @@ async fn together(hand: &mut Hand<'_>, run: &[Step<'_>]) -> Result<(), Failed> {
         }
         [Step::Intent(_), ..] => records::put_intents(hand, &rows!(run, Step::Intent(row) => *row)).await,
         [Step::Settled(_), ..] => records::settle(hand.connection, &rows!(run, Step::Settled(record) => *record)).await,
+        [Step::AttemptHeld(..), ..] => {
+            records::hold_attempts(hand, &rows!(run, Step::AttemptHeld(record, started) => (*record, *started))).await
+        }
         [Step::ItemClaimed(..), ..] => {
             let rows = rows!(run, Step::ItemClaimed(at, record, subjects) => (*at, *record, *subjects));
             items::claim(hand.connection, &rows).await
@@ -193,6 +201,7 @@ async fn one(hand: &mut Hand<'_>, step: &Step<'_>) -> Result<(), Failed> {
         | Step::Assignment(_)
         | Step::Intent(_)
         | Step::Settled(_)
+        | Step::AttemptHeld(..)
         | Step::ItemClaimed(..)
         | Step::ItemEnded(_)
         | Step::ItemSubjects(..)

@@ -160,15 +160,16 @@ impl PostgresStore {
     ///
     /// Holders are read after the transaction: their records are long, and a process that is suspended while it receives
     /// them would keep its lane, which no limit of the server ends.
-    async fn claimed(&self, tenant: &str, claimed: Claimed) -> Result<Option<Claim>, StoreError> {
-        Ok(match claimed {
+    async fn claimed(&self, tenant: &str, claimed: Claimed) -> Option<Claim> {
+        match claimed {
             Claimed::Written => Some(Claim::Claimed),
             Claimed::HeldByOthers => Some(Claim::HeldByOthers),
             Claimed::Withdrawn => Some(Claim::Withdrawn),
-            Claimed::Held(ids) => {
-                let held = self.candidates_by_id(tenant, &ids).await?;
-                (!held.is_empty()).then_some(Claim::Held(held))
-            }
-        })
+            // The others of the call may be written, so a read that fails is this claim's own failure.
+            Claimed::Held(ids) => match self.candidates_by_id(tenant, &ids).await {
+                Ok(held) => (!held.is_empty()).then_some(Claim::Held(held)),
+                Err(error) => Some(Claim::Failed(error)),
+            },
+        }
     }
 }

@@ -182,6 +182,15 @@ pub(super) async fn orphans(pool: &PgPool, limit: usize) -> Read<Vec<SealedRow>>
     sealed(&rows.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
 }
 
+/// Open intents that this instance is sending, by record, after this one.
+pub(super) async fn own_intents(pool: &PgPool, instance: &str, after: &str, limit: usize) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE owner = $1 AND record > $2 ORDER BY record LIMIT $3",
+    );
+    sealed(&rows.bind(instance).bind(after).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+}
+
 /// Open intents nobody is sending, counted.
 pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<Unsettled>> {
     let rows = sqlx::query(

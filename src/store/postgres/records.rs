@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 
 use super::error::Failed;
 use super::transaction::Hand;
+use crate::store::StoreError;
 use crate::store::records::{AssignmentRow, IntentRow};
 
 /// Another tenant's record is never written over.
@@ -60,6 +61,21 @@ pub(super) async fn put_intents(hand: &mut Hand<'_>, rows: &[&IntentRow]) -> Res
     .execute(&mut *hand.connection)
     .await?;
     Ok(())
+}
+
+/// Refuses what concludes attempts that this instance is not making any more. The intents are locked until the end of the
+/// transaction.
+pub(super) async fn hold_attempts(hand: &mut Hand<'_>, attempts: &[(&str, i64)]) -> Result<(), Failed> {
+    let held = sqlx::query(
+        "SELECT 1 FROM intents JOIN unnest($1::text[], $2::bigint[]) AS wanted (record, started) USING (record, started)
+         WHERE owner = $3 ORDER BY record FOR UPDATE OF intents",
+    )
+    .bind(attempts.iter().map(|(record, _)| *record).collect::<Vec<_>>())
+    .bind(attempts.iter().map(|(_, started)| *started).collect::<Vec<_>>())
+    .bind(hand.instance)
+    .fetch_all(&mut *hand.connection)
+    .await?;
+    if held.len() == attempts.len() { Ok(()) } else { Err(StoreError::Superseded.into()) }
 }
 
 /// Removes the intents of these records.

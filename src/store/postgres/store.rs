@@ -67,7 +67,7 @@ impl Store for PostgresStore {
         if taken.as_ref().is_err_and(may_have_happened) {
             self.loose.add([loose]);
         }
-        taken
+        taken.map_err(for_sure)
     }
 
     async fn give_turns(&self, subjects: &[String]) -> Result<(), StoreError> {
@@ -85,13 +85,23 @@ impl Store for PostgresStore {
                 break;
             }
             let (rows_here, at) = (Arc::clone(&rows), open.clone());
-            let claimed = self.write(work!(|hand, rows_here, at| claims::claim(hand, &rows_here, &at))).await?;
+            let claimed = match self.write(work!(|hand, rows_here, at| claims::claim(hand, &rows_here, &at))).await {
+                Ok(claimed) => claimed,
+                Err(error) if open.len() == claims.len() => return Err(error),
+                Err(error) => {
+                    // Those written before stay claimed, whatever becomes of the others.
+                    for at in open {
+                        claims[at] = Some(Claim::Failed(error.clone()));
+                    }
+                    break;
+                }
+            };
             for (at, claimed) in open.into_iter().zip(claimed) {
-                claims[at] = self.claimed(&rows[at].candidate.tenant, claimed).await?;
+                claims[at] = self.claimed(&rows[at].candidate.tenant, claimed).await;
             }
         }
-        let busy = || StoreError::Unavailable("the holders of an identity change too fast".to_owned());
-        claims.into_iter().map(|claim| claim.ok_or_else(busy)).collect()
+        let busy = || Claim::Failed(StoreError::Unavailable("the holders of an identity change too fast".to_owned()));
+        Ok(claims.into_iter().map(|claim| claim.unwrap_or_else(busy)).collect())
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -171,6 +181,11 @@ impl Store for PostgresStore {
         self.open_all(&rows, Records::intent)
     }
 
+    async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        let rows = self.read(|pool| query::own_intents(pool, self.records.instance(), after, limit)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
     async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
         self.read(query::unsettled).await
     }
@@ -187,7 +202,7 @@ impl Store for PostgresStore {
         if taken.as_ref().is_err_and(may_have_happened) {
             self.loose.add([loose]);
         }
-        taken
+        taken.map_err(for_sure)
     }
 
     async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError> {
@@ -295,5 +310,13 @@ impl Store for PostgresStore {
 
 /// Whether what failed so may have been done all the same, or may yet be.
 fn may_have_happened(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(_))
+    matches!(error, StoreError::Unavailable(_) | StoreError::InDoubt(_))
+}
+
+/// What is given back by itself where it was taken after all ([`Loose`]) has no effect: taking it has failed, for sure.
+fn for_sure(error: StoreError) -> StoreError {
+    match error {
+        StoreError::InDoubt(detail) => StoreError::Unavailable(detail),
+        other => other,
+    }
 }

@@ -57,7 +57,7 @@ enum Ended {
     /// It was not committed.
     Undone(Failed),
     /// Nobody knows whether it was.
-    InDoubt(StoreError),
+    InDoubt(String),
 }
 
 impl Writer {
@@ -75,7 +75,7 @@ impl Writer {
     {
         let writer = Arc::clone(self);
         let running = tokio::spawn(async move { writer.run_here(&work).await });
-        running.await.map_err(|_| StoreError::Unavailable("a transaction was broken off".to_owned()))?
+        running.await.map_err(|_| StoreError::InDoubt("a transaction was broken off".to_owned()))?
     }
 
     async fn run_here<T, W>(&self, work: &W) -> Result<T, StoreError>
@@ -87,7 +87,7 @@ impl Writer {
         for attempt in 1.. {
             let failed = match self.attempt(&mut lane, work).await {
                 Ok(done) => return Ok(done),
-                Err(Ended::InDoubt(error)) => return Err(error),
+                Err(Ended::InDoubt(detail)) => return Err(StoreError::InDoubt(detail)),
                 Err(Ended::Undone(failed)) => failed,
             };
             let Failed::Sql(error) = &failed else { return Err(failed.into()) };
@@ -174,8 +174,8 @@ impl Writer {
         match tokio::time::timeout(PATIENCE, looking).await {
             Ok(Ok(true)) => Ok(done),
             Ok(Ok(false)) => Err(Ended::Undone(failed)),
-            Ok(Err(error)) => Err(Ended::InDoubt(error.into())),
-            Err(_) => Err(Ended::InDoubt(failed.into())),
+            Ok(Err(error)) => Err(Ended::InDoubt(StoreError::from(error).to_string())),
+            Err(_) => Err(Ended::InDoubt(StoreError::from(failed).to_string())),
         }
     }
 
@@ -188,7 +188,7 @@ impl Writer {
 /// Whether the connection is in order after this: the server has answered, and goes on answering.
 fn clean(failed: &Failed) -> bool {
     match failed {
-        Failed::Store(StoreError::Unavailable(_)) => false,
+        Failed::Store(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => false,
         Failed::Store(_) => true,
         Failed::Sql(error) => matches!(error, sqlx::Error::Database(_)) && advice(error) != Advice::Elsewhere,
     }

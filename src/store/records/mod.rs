@@ -122,6 +122,8 @@ pub(super) enum RowChange {
     Assignment(AssignmentRow),
     Intent(IntentRow),
     Settled(String),
+    /// The record, and when the attempt began.
+    AttemptHeld(String, i64),
     /// The token of the key, and the record.
     KeyBound(String, String),
     /// The token of the key, and the sealed answer.
@@ -209,6 +211,7 @@ impl Records {
             Change::ItemWaiting(at) => RowChange::ItemWaiting(at),
             Change::ItemEnded(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, false)?),
             Change::ItemEndedUnsent(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, true)?),
+            Change::AttemptHeld(record, started) => RowChange::AttemptHeld(record, micros(started)),
             Change::Operation(operation) => RowChange::Operation(operation),
             Change::OperationCancelling(id) => RowChange::OperationCancelling(id),
             Change::Audit(entry) => RowChange::Audit(entry),

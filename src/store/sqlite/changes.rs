@@ -92,6 +92,7 @@ pub(super) fn apply(hand: &Hand<'_>, change: &RowChange) -> Result<(), StoreErro
         RowChange::Assignment(assignment) => put_assignment(connection, assignment),
         RowChange::Intent(intent) => put_intent(hand, intent),
         RowChange::Settled(record) => settle(connection, record),
+        RowChange::AttemptHeld(record, started) => hold_attempt(hand, record, *started),
         RowChange::KeyBound(token, record) => keys::bind(connection, token, record),
         RowChange::KeyAnswered(token, sealed) => keys::answer(connection, token, sealed),
         RowChange::KeyOpen(token) => keys::open(connection, token),
@@ -305,6 +306,15 @@ fn put_intent(hand: &Hand<'_>, intent: &IntentRow) -> Result<(), StoreError> {
             due
         ])?;
     Ok(())
+}
+
+/// Refuses what concludes an attempt that this instance is not making any more.
+fn hold_attempt(hand: &Hand<'_>, record: &str, started: i64) -> Result<(), StoreError> {
+    let held = hand
+        .connection
+        .prepare_cached("SELECT 1 FROM intents WHERE record = ?1 AND owner = ?2 AND started = ?3")?
+        .exists(params![record, hand.instance, started])?;
+    if held { Ok(()) } else { Err(StoreError::Superseded) }
 }
 
 fn settle(connection: &Connection, record: &str) -> Result<(), StoreError> {

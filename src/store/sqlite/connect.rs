@@ -178,6 +178,6 @@ fn naming(path: &Path, error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(detail) => StoreError::Unavailable(format!("{}: {detail}", path.display())),
         StoreError::Unreadable(detail) => StoreError::Unreadable(format!("{}: {detail}", path.display())),
-        other @ (StoreError::Conflict | StoreError::Withdrawn | StoreError::Ended) => other,
+        other => other,
     }
 }

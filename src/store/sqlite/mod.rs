@@ -200,15 +200,13 @@ impl Store for SqliteStore {
         let claimed = self
             .write(move |hand| rows.iter().map(|row| changes::claim(hand, row)).collect::<Result<Vec<_>, _>>())
             .await?;
-        let claims = claimed.into_iter().map(|claimed| {
-            Ok(match claimed {
-                Claimed::Written => Claim::Claimed,
-                Claimed::Held(rows) => Claim::Held(self.open_all(&rows, Records::candidate)?),
-                Claimed::HeldByOthers => Claim::HeldByOthers,
-                Claimed::Withdrawn => Claim::Withdrawn,
-            })
+        let claims = claimed.into_iter().map(|claimed| match claimed {
+            Claimed::Written => Claim::Claimed,
+            Claimed::Held(rows) => self.open_all(&rows, Records::candidate).map_or_else(Claim::Failed, Claim::Held),
+            Claimed::HeldByOthers => Claim::HeldByOthers,
+            Claimed::Withdrawn => Claim::Withdrawn,
         });
-        claims.collect()
+        Ok(claims.collect())
     }
 
     async fn claim_under_key(&self, claimant: Claimant, key: &KeyClaim) -> Result<bool, StoreError> {
@@ -303,6 +301,12 @@ impl Store for SqliteStore {
 
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
         let rows = self.read(move |connection| query::orphans(connection, limit)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError> {
+        let (instance, after) = (Arc::clone(&self.instance), after.to_owned());
+        let rows = self.read(move |connection| query::own_intents(connection, &instance, &after, limit)).await?;
         self.open_all(&rows, Records::intent)
     }
 

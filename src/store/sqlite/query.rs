@@ -210,6 +210,21 @@ pub(super) fn orphans(connection: &Connection, limit: usize) -> Result<Vec<Seale
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Open intents that this instance is sending, by record, after this one.
+pub(super) fn own_intents(
+    connection: &Connection,
+    instance: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<SealedRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE owner = ?1 AND record > ?2 ORDER BY record LIMIT ?3",
+    )?;
+    let rows = statement.query_map(params![instance, after, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// Open intents nobody is sending, counted.
 pub(super) fn unsettled(connection: &Connection) -> Result<Vec<Unsettled>, StoreError> {
     let mut statement = connection.prepare_cached(

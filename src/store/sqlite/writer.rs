@@ -3,7 +3,7 @@
 
 use std::thread::{Builder, JoinHandle};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::StoreError;
@@ -19,8 +19,8 @@ trait Job: Send {
     /// Does it inside the transaction; whether its changes are to be kept. It may be done again, after a rollback.
     fn run(&mut self, connection: &Connection) -> bool;
 
-    /// Tells the caller; with a sentence if the transaction was lost.
-    fn answer(self: Box<Self>, lost: Option<&str>);
+    /// Tells the caller; with the reason if the transaction was lost.
+    fn answer(self: Box<Self>, lost: Option<&StoreError>);
 }
 
 struct Asked<T, F> {
@@ -39,11 +39,10 @@ where
         self.result.insert((self.work)(connection)).is_ok()
     }
 
-    fn answer(self: Box<Self>, lost: Option<&str>) {
+    fn answer(self: Box<Self>, lost: Option<&StoreError>) {
         // What a lost transaction refused it may have refused for what was lost with it.
         let Self { work: _, result, caller } = *self;
-        let lost = lost.map(|detail| StoreError::Unavailable(detail.to_owned()));
-        let result = lost.map_or_else(|| result.unwrap_or_else(|| Err(ended())), Err);
+        let result = lost.map_or_else(|| result.unwrap_or_else(|| Err(ended())), |lost| Err(lost.clone()));
         // A caller who hung up is not told.
         drop(caller.send(result));
     }
@@ -75,7 +74,8 @@ impl Writer {
         let (caller, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
         jobs.send(Box::new(Asked { work, result: None, caller })).await.map_err(|_| ended())?;
-        answered.await.map_err(|_| ended())?
+        // The thread ended in the middle of it.
+        answered.await.map_err(|_| StoreError::InDoubt("the thread that writes has ended".to_owned()))?
     }
 
     /// Whether writes can still be handed over.
@@ -104,7 +104,7 @@ fn serve(connection: &Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
         gather(&mut waiting, &mut batch);
         let lost = commit_together(connection, &mut batch).err();
         for job in batch.drain(..) {
-            job.answer(lost.as_deref());
+            job.answer(lost.as_ref());
         }
     }
 }
@@ -125,10 +125,11 @@ fn gather(waiting: &mut mpsc::Receiver<Box<dyn Job>>, batch: &mut Vec<Box<dyn Jo
     }
 }
 
-/// All jobs in one transaction. The sentence says why nothing of it was kept.
-fn commit_together(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), String> {
-    command(connection, "BEGIN IMMEDIATE")?;
-    let done = run_together(connection, jobs).and_then(|()| command(connection, "COMMIT"));
+/// All jobs in one transaction. The error says why nothing of it was kept, or why that is not known.
+fn commit_together(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    command(connection, "BEGIN IMMEDIATE").map_err(StoreError::Unavailable)?;
+    let run = run_together(connection, jobs).map_err(StoreError::Unavailable);
+    let done = run.and_then(|()| commit(connection));
     if done.is_err() && !connection.is_autocommit() {
         // If even this fails, the next BEGIN does too, and says so.
         drop(command(connection, "ROLLBACK"));
@@ -170,6 +171,17 @@ fn still_open(connection: &Connection) -> Result<(), String> {
         return Err("the transaction was rolled back: the disk is full or fails".to_owned());
     }
     Ok(())
+}
+
+/// An I/O error at the end of a commit leaves it in doubt: its pages may be in the log, valid, and come back when the
+/// database is opened next, unless something was committed over them since. A full disk does not: the page that would
+/// have made it valid is not there.
+fn commit(connection: &Connection) -> Result<(), StoreError> {
+    let run = || connection.prepare_cached("COMMIT")?.execute([]);
+    run().map(|_| ()).map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure) => StoreError::InDoubt(error.to_string()),
+        _ => StoreError::Unavailable(error.to_string()),
+    })
 }
 
 fn command(connection: &Connection, sql: &str) -> Result<(), String> {
