@@ -209,7 +209,7 @@ impl Gateway {
         let PreparedBooking { assignment, mut intent } =
             self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
         let _turn = self.turn(&assignment.turn()).await?;
-        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment.subject).await? {
+        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment).await? {
             return Ok(Written::Existing(existing));
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
@@ -363,16 +363,30 @@ impl Gateway {
         Ok(PreparedBooking { assignment, intent })
     }
 
+    /// Refuses a write about this booking where another tenant has registered the person, and settles what others have
+    /// open about the same; the caller holds the subject's turn.
+    async fn clear_of_others(
+        &self,
+        caller: &Caller,
+        connection: &Connection,
+        assignment: &Assignment,
+    ) -> Result<(), Fault> {
+        self.refuse_people_of_others(caller, connection, [assignment.vendor_key.as_str()]).await?;
+        let open = self.0.store.intents_of(&assignment.turn()).await.before_sending()?;
+        self.settle_writes_of_others(caller, connection, open).await
+    }
+
     /// The booking there is already, where the order is content with it; the caller holds the subject's turn.
     pub(super) async fn earlier_booking(
         &self,
         caller: &Caller,
         connection: &Connection,
         order: &NewAssignment,
-        subject: &str,
+        wanted: &Assignment,
     ) -> Result<Option<Assignment>, Fault> {
+        self.clear_of_others(caller, connection, wanted).await?;
         let store = &self.0.store;
-        let earlier = store.bookings(&caller.tenant, &connection.name, subject).await.before_sending()?;
+        let earlier = store.bookings(&caller.tenant, &connection.name, &wanted.subject).await.before_sending()?;
         let mut live = None;
         for assignment in earlier {
             let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
@@ -419,6 +433,7 @@ impl Gateway {
             return Ok(Written::Existing(()));
         }
         let connection = &*self.connection_of(&assignment.connection)?;
+        self.clear_of_others(caller, connection, &assignment).await?;
         let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
         // The withdrawal itself was not sent, whatever became of the write before it.
         let assignment = settled.map_err(|fault| not_before_it_is_settled(connection, fault))?;

@@ -9,9 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::doctor::{Examination, examine};
 use super::lease::Lease;
 use super::{Caller, Gateway, call};
+use crate::domain::candidate::Identity;
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::journal::Write;
 use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
+use crate::domain::text::folded;
 use crate::domain::vendor::{Attempt, Health, Vendor};
 use crate::secret::Likeness;
 use crate::transport::{Circuit, Condition, ConnectionSettings};
@@ -230,6 +232,11 @@ impl Connection {
         let detail = format!("{} has no {}. {}", descriptor.name, operation.as_str(), capability.note);
         let asked = VendorAnswer { operation: operation.as_str().to_owned(), ..VendorAnswer::default() };
         Err(self.own(Fault::new(Code::CapabilityUnsupported, detail.trim_end()).said(asked)))
+    }
+
+    /// The identity by which the vendor knows a person under this key.
+    pub(super) fn identity_of_key(&self, key: &str) -> Identity {
+        if self.descriptor().by_email { Identity::Email(folded(key)) } else { Identity::ExternalId(key.to_owned()) }
     }
 
     /// The fault with the connection it is about.

@@ -27,6 +27,7 @@ mod programs;
 mod runner;
 mod settling;
 mod tally;
+mod tenants;
 mod tickets;
 mod turns;
 

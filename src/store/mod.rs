@@ -304,6 +304,10 @@ pub trait Store: Send + Sync {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError>;
 
+    /// Whether a candidate of another tenant holds one of these identities at the connection.
+    async fn held_by_others(&self, tenant: &str, connection: &str, identities: &[Identity])
+    -> Result<bool, StoreError>;
+
     /// The tenant's assignment with this id.
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError>;
 

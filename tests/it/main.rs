@@ -48,6 +48,7 @@ mod sharing;
 mod storm;
 mod support;
 mod telemetry;
+mod tenants;
 mod tls;
 mod truth;
 mod wire;

@@ -253,7 +253,7 @@ async fn a_later_write_settles_the_earlier_one_first() {
 #[tokio::test]
 async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
     for (vendor, launch) in [("repeated", true), ("left_out", false), ("null", false)] {
-        let (sandbox, gateway) = start_exam("").await;
+        let (sandbox, gateway) = start_exam("bookings_only_here = true").await;
         let port = sandbox.startexam();
         faults(port, json!({ "switches": { "existing_registration": vendor } })).await;
         for (number, if_exists) in ["reuse", "create_new", "fail"].into_iter().enumerate() {
@@ -273,6 +273,23 @@ async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
             assert_eq!(sent.last().unwrap()["doNotCreateIfExist"], true, "{what}");
         }
         assert_eq!(changes(port, "employees_participants", "created").await.len(), 3, "{vendor}");
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_booking_made_elsewhere_settles_no_new_one() {
+    let (sandbox, gateway) = start_exam("").await;
+    let port = sandbox.startexam();
+    for (number, if_exists) in ["create_new", "fail"].into_iter().enumerate() {
+        let id = format!("e{number}");
+        assert_eq!(gateway.post("/candidates", &person(&id)).await.status, 201);
+        lose(port, "employees_participants", &[]).await;
+        let body = with(order(&id, TEST), "ifExists", json!(if_exists));
+        let resource = assert_unknown(&gateway, &gateway.post("/assignments", &body).await).await;
+        let before = calls(port).await;
+        let again = gateway.post("/assignments", &body).await;
+        assert_eq!((again.status, again.text("/code")), (409, "subject_unsettled"), "{again:?}");
+        assert_eq!((gateway.get(&resource).await.text("/state"), calls(port).await), ("unknown", before));
     }
 }
 

@@ -106,8 +106,7 @@ impl Work {
     /// The booking there is already, where the row is content with it; the caller holds the subject's turn.
     async fn first_look(&self, connection: &Connection, row: &mut BookingRow) -> Result<Option<Assignment>, Fault> {
         let caller = self.caller_of(&row.item);
-        let subject = row.assignment.subject.clone();
-        let earlier = self.gateway.earlier_booking(&caller, connection, &row.order, &subject).await;
+        let earlier = self.gateway.earlier_booking(&caller, connection, &row.order, &row.assignment).await;
         let earlier = earlier.map_err(|fault| not_before_it_is_settled(connection, fault))?;
         if earlier.is_none() {
             self.gateway.mark_first_booking(connection, &row.assignment, &mut row.intent).await?;

@@ -177,6 +177,7 @@ through! {
     read candidate(tenant: &str, id: &CandidateId) -> Option<Candidate>;
     read candidates_by_id(tenant: &str, ids: &[String]) -> Vec<Candidate>;
     read candidates(tenant: &str, connection: Option<&str>, identity: &Identity) -> Vec<Candidate>;
+    read held_by_others(tenant: &str, connection: &str, identities: &[Identity]) -> bool;
     read assignment(tenant: &str, id: &AssignmentId) -> Option<Assignment>;
     read assignments_by_id(tenant: &str, ids: &[String]) -> Vec<Assignment>;
     read bookings(tenant: &str, connection: &str, subject: &str) -> Vec<Assignment>;

@@ -50,6 +50,7 @@ macro_rules! conformance {
             a_held_identity_is_answered_and_nothing_is_written,
             an_identity_of_another_tenant_is_held_by_others,
             identities_of_other_connections_are_free,
+            who_else_holds_an_identity_is_known,
             one_of_many_parallel_claims_wins,
             many_parallel_claims_of_different_people_all_win,
             an_acknowledged_write_is_seen_at_once,
@@ -276,6 +277,22 @@ pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<d
     let mine = make.candidate(&own.tenant, &theirs.connection, person);
     assert_eq!(make.claim(&*store, &mine).await, Claim::HeldByOthers);
     assert_eq!(store.candidate(&mine.tenant, &mine.id).await.unwrap(), None);
+}
+
+pub(crate) async fn who_else_holds_an_identity_is_known(store: Arc<dyn Store>, make: Maker) {
+    let theirs = make.claimed(&*store).await;
+    let Candidate { tenant, connection, person, .. } = &theirs;
+    let held = Identity::of(person, false);
+    let free = Identity::ExternalId(make.name("free"));
+    let other = make.name("tenant");
+    let both = [free.clone(), held[0].clone()];
+    assert!(store.held_by_others(&other, connection, &both).await.unwrap());
+    assert!(!store.held_by_others(tenant, connection, &both).await.unwrap(), "its own");
+    assert!(!store.held_by_others(&other, &make.name("connection"), &both).await.unwrap(), "elsewhere");
+    assert!(!store.held_by_others(&other, connection, &[free]).await.unwrap());
+    assert!(!store.held_by_others(&other, connection, &[]).await.unwrap());
+    store.commit(vec![Change::Identities(theirs.id.clone(), Vec::new())]).await.unwrap();
+    assert!(!store.held_by_others(&other, connection, &both).await.unwrap(), "given up");
 }
 
 pub(crate) async fn identities_of_other_connections_are_free(store: Arc<dyn Store>, make: Maker) {

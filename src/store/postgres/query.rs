@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row as _};
 
+use super::candidates::Form;
 use crate::domain::candidate::Identity;
 use crate::store::records::{Records, SealedRow, assignment_state};
 use crate::store::seal::Blind;
@@ -80,6 +81,21 @@ async fn connections(pool: &PgPool) -> Read<Vec<String>> {
          SELECT name FROM step WHERE name IS NOT NULL",
     )
     .fetch_all(pool)
+    .await
+}
+
+/// Whether a candidate of another tenant holds one of these identities.
+pub(super) async fn held_by_others(pool: &PgPool, tenant: &str, forms: &[Form]) -> Read<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT 1 FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (connection, kind, blind)
+             JOIN identities USING (connection, kind, blind) WHERE tenant <> $4)",
+    )
+    .bind(forms.iter().map(|form| form.connection.as_str()).collect::<Vec<_>>())
+    .bind(forms.iter().map(|form| form.kind).collect::<Vec<_>>())
+    .bind(forms.iter().map(|form| form.blind).collect::<Vec<_>>())
+    .bind(tenant)
+    .fetch_one(pool)
     .await
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::connect::WAIT;
 use super::instances::Loose;
-use super::{CLAIMS, PostgresStore, audit, changes, claims, instances, items, keys, operations, query};
+use super::{CLAIMS, PostgresStore, audit, candidates, changes, claims, instances, items, keys, operations, query};
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::Line;
 use crate::domain::candidate::{Candidate, Identity};
@@ -127,6 +127,16 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Candidate>, StoreError> {
         let rows = self.read(|pool| query::candidates(pool, &self.records, tenant, connection, identity)).await?;
         self.open_all(&rows, Records::candidate)
+    }
+
+    async fn held_by_others(
+        &self,
+        tenant: &str,
+        connection: &str,
+        identities: &[Identity],
+    ) -> Result<bool, StoreError> {
+        let forms = candidates::forms(&self.records, connection, identities);
+        self.read(|pool| query::held_by_others(pool, tenant, &forms)).await
     }
 
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {

@@ -42,6 +42,9 @@ use owner::Owner;
 use readers::Readers;
 use writer::Writer;
 
+/// Identities looked up as quickly as one record is.
+const FEW: usize = 16;
+
 /// The store in one `SQLite` file, or in memory. Dropping it waits until everything handed over is committed.
 pub struct SqliteStore {
     records: Arc<Records>,
@@ -249,6 +252,20 @@ impl Store for SqliteStore {
             .read_one(move |connection| query::candidates(connection, &records, &tenant, at.as_deref(), &identity))
             .await?;
         self.open_all(&rows, Records::candidate)
+    }
+
+    async fn held_by_others(
+        &self,
+        tenant: &str,
+        connection: &str,
+        identities: &[Identity],
+    ) -> Result<bool, StoreError> {
+        let records = Arc::clone(&self.records);
+        let (tenant, at, identities) = (tenant.to_owned(), connection.to_owned(), identities.to_vec());
+        let few = identities.len() <= FEW;
+        let held =
+            move |connection: &Connection| query::held_by_others(connection, &records, &tenant, &at, &identities);
+        if few { self.read_one(held).await } else { self.read(held).await }
     }
 
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {

@@ -80,6 +80,28 @@ fn connections(connection: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(names.collect::<Result<_, _>>()?)
 }
 
+/// Whether a candidate of another tenant holds one of these identities at the connection, under any key.
+pub(super) fn held_by_others(
+    connection: &Connection,
+    records: &Records,
+    tenant: &str,
+    at: &str,
+    identities: &[Identity],
+) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3 AND tenant <> ?4",
+    )?;
+    for identity in identities {
+        let (kind, _) = identity.parts();
+        for form in records.identity_forms(at, identity) {
+            if statement.exists(params![at, kind, form, tenant])? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 pub(super) fn assignment(connection: &Connection, tenant: &str, id: &str) -> Result<Option<SealedRow>, StoreError> {
     one(
         connection,

@@ -82,7 +82,8 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
             per_item_outcome: true,
             note: "No mail and no passwords. Rows with ifExists reuse share a call only where the connection says what \
                    StartExam answers for a registration there is (existing_registration). An unclear create_new or \
-                   fail is repeated only if an earlier booking can be ruled out.",
+                   fail is repeated only if the connection says that nobody else books there (bookings_only_here) and \
+                   the gateway knows of no earlier booking.",
             ..writes(Operation::AssignmentsCreate)
         },
         Capability::unsupported(Operation::AssignmentsCancel, "StartExam documents no way to withdraw a registration."),
@@ -131,6 +132,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         fields: account.fields,
         link: account.link,
         existing: account.existing,
+        bookings_only_here: account.bookings_only_here,
         batch,
     };
     Ok(Connected { vendor: Arc::new(adapter), client })
@@ -144,6 +146,7 @@ struct StartExam {
     fields: ProfileFields,
     link: settings::LinkTemplate,
     existing: ExistingRegistration,
+    bookings_only_here: bool,
     batch: usize,
 }
 
@@ -224,8 +227,10 @@ impl Vendor for StartExam {
     }
 
     fn repeat_of_booking(&self, booking: &Booking) -> Repeat {
-        // With the flag a repeat finds any earlier registration for the same centre and test, not only ours.
-        if booking.if_exists == IfAssignmentExists::Reuse || booking.first_booking {
+        // With the flag a repeat finds any earlier registration for the same centre and test, not only ours: the gateway's
+        // record rules one out only where nobody else books.
+        let only_ours = booking.first_booking && self.bookings_only_here;
+        if booking.if_exists == IfAssignmentExists::Reuse || only_ours {
             Repeat::HarmlessWithFlag
         } else {
             Repeat::Never

@@ -42,6 +42,9 @@ pub struct Settings {
     /// What the vendor answers for an employee skipped by `doNotCreateIfExist`.
     #[serde(default)]
     pub existing_registration: ExistingRegistration,
+    /// Whether all bookings at this account are made by this gateway, so that one it does not know of does not exist.
+    #[serde(default)]
+    pub bookings_only_here: bool,
 }
 
 /// How the secret's text becomes the key. The vendor's sentence about it could not be read; both public clients use the
@@ -133,6 +136,7 @@ pub(super) struct Account {
     pub(super) fields: ProfileFields,
     pub(super) link: LinkTemplate,
     pub(super) existing: ExistingRegistration,
+    pub(super) bookings_only_here: bool,
 }
 
 impl Settings {
@@ -179,6 +183,7 @@ impl Settings {
             fields: self.profile_fields,
             link,
             existing: self.existing_registration,
+            bookings_only_here: self.bookings_only_here,
         })
     }
 }

@@ -107,7 +107,10 @@ async fn gateway(connections: &str) -> Gateway {
     let connections = connections
         .replace("settle_grace = \"0s\"\n", SETTINGS)
         // What the simulators do, so that bookings share calls and changes are taken.
-        .replace("vendor = \"startexam\"\n", "vendor = \"startexam\"\nexisting_registration = \"repeated\"\n")
+        .replace(
+            "vendor = \"startexam\"\n",
+            "vendor = \"startexam\"\nexisting_registration = \"repeated\"\nbookings_only_here = true\n",
+        )
         .replace("vendor = \"examtesting\"\n", "vendor = \"examtesting\"\nupdate_enabled = true\n");
     Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "info")]).await
 }

@@ -113,7 +113,10 @@ impl Fleet {
 fn connections(sandbox: &Sandbox) -> String {
     let graceful = sandbox_connections(sandbox, "").replace("settle_grace = \"0s\"\n", SETTINGS);
     // What the simulator does too, so that bookings share calls.
-    graceful.replace("vendor = \"startexam\"\n", "vendor = \"startexam\"\nexisting_registration = \"repeated\"\n")
+    graceful.replace(
+        "vendor = \"startexam\"\n",
+        "vendor = \"startexam\"\nexisting_registration = \"repeated\"\nbookings_only_here = true\n",
+    )
 }
 
 /// Sends the bulk until a gateway has accepted it; always under the same key, so that it is one operation.

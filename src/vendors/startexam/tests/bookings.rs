@@ -103,7 +103,7 @@ async fn every_answer_is_read_by_flag_attempt_and_setting() {
         ("unknown", Attempt::First, CreateNew, 1, json!(["7"]), vec![bad]),
     ];
     for (existing, attempt, if_exists, count, ids, expected) in cases {
-        let settings = json!({ "existing_registration": existing });
+        let settings = json!({ "existing_registration": existing, "bookings_only_here": true });
         let (vendor, server) = connected(settings, vec![answer(&ids)]).await;
         let rows: Vec<Booking> = (0..count).map(|row| booking(&row.to_string(), if_exists)).collect();
         let done: Vec<String> = vendor.assign(&rows, &call(attempt)).await.into_iter().map(came_to).collect();
@@ -189,16 +189,18 @@ fn only_rows_with_everything_in_common_are_packed() {
 
 #[test]
 fn a_repeat_is_harmless_only_with_the_flag() {
-    let vendor = unconnected(&json!({}));
-    for (if_exists, first_booking, expected) in [
-        (Reuse, false, Repeat::HarmlessWithFlag),
-        (CreateNew, true, Repeat::HarmlessWithFlag),
-        (Fail, true, Repeat::HarmlessWithFlag),
-        (CreateNew, false, Repeat::Never),
-        (Fail, false, Repeat::Never),
+    let (shared, only_here) = (json!({}), json!({ "bookings_only_here": true }));
+    for (settings, if_exists, first_booking, expected) in [
+        (&shared, Reuse, false, Repeat::HarmlessWithFlag),
+        (&shared, CreateNew, true, Repeat::Never),
+        (&shared, Fail, true, Repeat::Never),
+        (&only_here, CreateNew, true, Repeat::HarmlessWithFlag),
+        (&only_here, Fail, true, Repeat::HarmlessWithFlag),
+        (&only_here, CreateNew, false, Repeat::Never),
+        (&only_here, Fail, false, Repeat::Never),
     ] {
         let row = Booking { first_booking, ..booking("1", if_exists) };
-        assert_eq!(vendor.repeat_of_booking(&row), expected);
+        assert_eq!(unconnected(settings).repeat_of_booking(&row), expected, "{settings} {row:?}");
     }
 }
 
