@@ -1,21 +1,23 @@
-//! `check`: validates the configuration, opens the store, looks at every connection.
+//! `check`: validates the configuration, looks at the store and at every connection. It changes nothing anywhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{Failure, Process, runtime, say, settings, store};
-use crate::config::{Auth, KeySet, KeySource, StoreParts, TokenSettings};
+use crate::config::{Auth, KeySet, KeySource, KeyView, StorePlace, StoreView, TokenSettings};
 use crate::dispatch::{ConnectionSetup, Finding, examine};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
 use crate::domain::vendor::{Attempt, Call, Lane};
+use crate::store::{Inspection, SchemaChange, StoreError};
 use crate::transport::published;
 
-/// Check configuration, store and connections, without side effects at a vendor.
+/// Check configuration, store and connections; nothing is changed, neither here nor at a vendor.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  examgate check --config examgate.toml\n\nA line for the store, for published token keys and for each \
+    after_help = "Example:\n  examgate check --config examgate.toml\n\nA line for the store, with what serve would change there (make a \
+                        database or a key, migrate the schema, register a key), for published token keys and for each \
                         connection (ok, unchecked or fault), and below that one for each step: address, reachability, tls, clock, \
                         credentials. Unchecked is no fault: nothing harmless could tell.\nExit code: 0 no fault, 1 store or \
                         connection at fault, 2 configuration at fault."
@@ -31,12 +33,12 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let prepared = settings::prepared(options.config.as_deref(), process)?;
+    let inspected = settings::inspected(options.config.as_deref(), process)?;
     say("configuration: ok")?;
     let faults = runtime()?.block_on(async {
-        let mut faults = self::store(prepared.store, process).await?;
-        faults += issuer(&prepared.config.auth).await?;
-        for (name, connection) in &prepared.parts.connections {
+        let mut faults = self::store(&inspected.store).await?;
+        faults += issuer(&inspected.config.auth).await?;
+        for (name, connection) in &inspected.parts.connections {
             faults += self::connection(name, connection, process).await?;
         }
         Ok::<usize, Failure>(faults)
@@ -48,16 +50,42 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     }
 }
 
-async fn store(parts: StoreParts, process: &Process) -> Result<usize, Failure> {
-    let place = parts.place.clone();
-    let opened = match store::to_look_at(parts, process).await {
-        Ok(store) => store.ping().await,
-        Err(error) => Err(error),
+async fn store(StoreView { place, keys }: &StoreView) -> Result<usize, Failure> {
+    let changes = match keys {
+        KeyView::Known(keyring) => store::inspect(place, keyring).await.map(|inspection| changes(&inspection)),
+        KeyView::ToMake(key) => first_start(place, key),
     };
-    match opened {
-        Ok(()) => say(format_args!("store: ok: {place}")).map(|()| 0),
+    match changes {
+        Ok(changes) if changes.is_empty() => say(format_args!("store: ok: {place}")).map(|()| 0),
+        Ok(changes) => say(format_args!("store: ok: {place}: serve would {}", changes.join(" and "))).map(|()| 0),
         Err(error) => say(format_args!("store: fault: {place}: {error}")).map(|()| 1),
     }
+}
+
+/// What `serve` would change, each as "serve would …".
+fn changes(Inspection { schema, registers_key }: &Inspection) -> Vec<String> {
+    let schema = match schema {
+        SchemaChange::None => None,
+        SchemaChange::Create => Some("create the schema".to_owned()),
+        SchemaChange::Migrate { from, to } => Some(format!("migrate the schema {from} → {to}")),
+    };
+    let key = registers_key.then(|| "register a new encryption key".to_owned());
+    schema.into_iter().chain(key).collect()
+}
+
+/// What the very first start would make; a key is made only together with a new database.
+fn first_start(place: &StorePlace, key: &Path) -> Result<Vec<String>, StoreError> {
+    let database = match place {
+        StorePlace::Sqlite(path) => Some(path.as_path()),
+        StorePlace::Postgres { .. } => None,
+    };
+    for path in database.into_iter().chain([key]) {
+        let absolute = std::path::absolute(path).ok();
+        if !absolute.as_deref().and_then(Path::parent).is_some_and(Path::is_dir) {
+            return Err(StoreError::Unavailable(format!("{}: its directory does not exist", path.display())));
+        }
+    }
+    Ok(vec!["create the database".to_owned(), format!("create its key in {}", key.display())])
 }
 
 /// The keys of the tokens' issuer, where it publishes them; those in a file were read with the configuration.

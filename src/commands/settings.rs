@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, Process};
-use crate::config::{self, Machine, Prepared, Reread, Sources};
+use crate::config::{self, Inspected, Machine, Prepared, Reread, Sources};
 
 const VARIABLE: &str = "EXAMGATE_CONFIG";
 const DEFAULT: &str = "examgate.toml";
@@ -13,6 +13,16 @@ pub(super) fn prepared(file: Option<&Path>, process: &Process) -> Result<Prepare
     let sources = sources(file, process)?;
     let machine = Machine { secrets: process, files: process, environment: &process.environment };
     Ok(config::prepare(&sources, &machine)?)
+}
+
+/// The configuration of this process, to be looked at: nothing is made.
+///
+/// # Errors
+/// One line for each fault.
+pub(super) fn inspected(file: Option<&Path>, process: &Process) -> Result<Inspected, Failure> {
+    let sources = sources(file, process)?;
+    let machine = Machine { secrets: process, files: process, environment: &process.environment };
+    Ok(config::inspect(&sources, &machine)?)
 }
 
 /// The same sources once more, for a gateway that is running: file and secrets may have changed since.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Process;
 use crate::config::{StoreParts, StorePlace};
-use crate::store::{PostgresStore, SqliteStore, Store, StoreError};
+use crate::store::{Inspection, Keyring, PostgresStore, SqliteStore, Store, StoreError};
 
 /// The store, for a process that serves from it.
 pub(super) async fn to_serve(parts: StoreParts, process: &Process) -> Result<Arc<dyn Store>, StoreError> {
@@ -16,12 +16,10 @@ pub(super) async fn to_serve(parts: StoreParts, process: &Process) -> Result<Arc
     })
 }
 
-/// The store, to look at beside a process that may be serving from it.
-pub(super) async fn to_look_at(parts: StoreParts, process: &Process) -> Result<Arc<dyn Store>, StoreError> {
-    let StoreParts { place, keyring, likeness: _ } = parts;
-    let environment = process.environment.clone();
-    Ok(match place {
-        StorePlace::Sqlite(path) => Arc::new(SqliteStore::open(&path, keyring, environment)?),
-        StorePlace::Postgres { url, .. } => Arc::new(PostgresStore::open(&url, keyring, environment).await?),
-    })
+/// What opening the store to serve from it would change; nothing is changed, and a process may be serving from it.
+pub(super) async fn inspect(place: &StorePlace, keyring: &Keyring) -> Result<Inspection, StoreError> {
+    match place {
+        StorePlace::Sqlite(path) => SqliteStore::inspect(path, keyring),
+        StorePlace::Postgres { url, .. } => PostgresStore::inspect(url, keyring).await,
+    }
 }

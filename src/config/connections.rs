@@ -2,18 +2,28 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::fault::{Faults, Places};
-use super::{names, reader, suggest};
+use super::{bounds, names, reader, suggest};
 use crate::dispatch::ConnectionSetup;
 use crate::domain::environment::Environment;
 use crate::domain::reading::{ReadFault, ReadFaultKind};
 use crate::secret::{Likeness, Secret, SecretSource};
 use crate::transport::{Authorities, ConnectionSettings};
 use crate::vendors::{DESCRIPTORS, Settings, Setup};
+
+/// Longest `timeout` of one attempt.
+const MAX_TIMEOUT: Duration = Duration::from_mins(10);
+/// Longest `settle_grace`: well below the 24 hours after which an unknown write is left to a person.
+const MAX_SETTLE_GRACE: Duration = Duration::from_hours(12);
+/// Longest `retry.base` and longest `retry.max`.
+const MAX_PAUSE: Duration = Duration::from_mins(10);
+/// Longest `breaker.cooldown`.
+const MAX_COOLDOWN: Duration = Duration::from_hours(1);
 
 /// `[connections.<name>]`: one account at a vendor.
 #[derive(Debug, Clone)]
@@ -123,15 +133,21 @@ fn kind(name: &str, given: Option<Value>, faults: &mut Faults<'_>) -> Option<&'s
 }
 
 fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) -> bool {
-    let too_small = [
-        (&["timeout"][..], settings.timeout.0.is_zero(), "must be more than 0"),
-        (&["max_in_flight"], settings.max_in_flight == 0, "must be at least 1"),
-        (&["retry", "attempts"], settings.retry.attempts == 0, "must be at least 1; 1 is no repeat"),
-        (&["max_response_bytes"], settings.max_response_bytes.0 == 0, "must be more than 0"),
+    let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, max_response_bytes, .. } = settings;
+    let at_least = |enough: bool, detail: &str| (!enough).then(|| detail.to_owned());
+    let found = [
+        (&["timeout"][..], bounds::more_than_zero(*timeout, MAX_TIMEOUT)),
+        (&["settle_grace"], bounds::at_most(*settle_grace, MAX_SETTLE_GRACE)),
+        (&["max_in_flight"], at_least(*max_in_flight > 0, "must be at least 1")),
+        (&["retry", "attempts"], at_least(retry.attempts > 0, "must be at least 1; 1 is no repeat")),
+        (&["retry", "base"], bounds::at_most(retry.base, MAX_PAUSE)),
+        (&["retry", "max"], bounds::at_most(retry.max, MAX_PAUSE)),
+        (&["breaker", "cooldown"], bounds::at_most(breaker.cooldown, MAX_COOLDOWN)),
+        (&["max_response_bytes"], at_least(max_response_bytes.0 > 0, "must be more than 0")),
     ];
     let mut fine = true;
-    for (key, at_fault, detail) in too_small {
-        if at_fault {
+    for (key, fault) in found {
+        if let Some(detail) = fault {
             fine = false;
             let path: Vec<&str> = ["connections", name].iter().chain(key).copied().collect();
             faults.push(&path, detail);

@@ -16,6 +16,7 @@ use crate::domain::units::{Size, Span};
 use crate::secret::{SecretRef, SecretSource};
 
 mod auth;
+mod bounds;
 mod catalogue;
 mod connections;
 mod document;
@@ -40,7 +41,7 @@ pub use fault::{ConfigFault, Place};
 pub use key_set::{KeySet, VerifyingKey};
 pub use layers::{DEFAULTS, Sources};
 pub use overrides::PREFIX;
-pub use store::{KeyFiles, StoreLikeness, StoreParts, StorePlace};
+pub use store::{KeyFiles, KeyView, StoreLikeness, StoreParts, StorePlace, StoreView};
 pub use tls::Identity;
 
 /// A configuration that can work, as far as that can be said without reading a secret.
@@ -76,6 +77,16 @@ pub struct Prepared {
     pub store: StoreParts,
     /// What callers are shown over TLS; `None`: plain HTTP.
     pub identity: Option<Identity>,
+}
+
+/// Everything a gateway would be made of, to be looked at.
+pub struct Inspected {
+    /// The configuration.
+    pub config: Config,
+    /// Connections and catalogue.
+    pub parts: Parts,
+    /// The store as it would be opened.
+    pub store: StoreView,
 }
 
 /// What a gateway that is running can take up of a configuration.
@@ -267,6 +278,19 @@ pub fn prepare(sources: &Sources, machine: &Machine<'_>) -> Result<Prepared, Vec
     let mut faults = fault::Faults::new(&config.places);
     match store.carried_out(machine.files, machine.environment, &mut faults) {
         Some(store) => Ok(Prepared { config, parts, store, identity }),
+        None => Err(faults.into_sorted()),
+    }
+}
+
+/// As [`prepare`], to be looked at: nothing is made.
+///
+/// # Errors
+/// Every fault, those of secrets together with all others.
+pub fn inspect(sources: &Sources, machine: &Machine<'_>) -> Result<Inspected, Vec<ConfigFault>> {
+    let Planned { config, parts, store, identity: _ } = planned(sources, machine)?;
+    let mut faults = fault::Faults::new(&config.places);
+    match store.view(&mut faults) {
+        Some(store) => Ok(Inspected { config, parts, store }),
         None => Err(faults.into_sorted()),
     }
 }

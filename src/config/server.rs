@@ -1,11 +1,19 @@
 //! Checks `[server]`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use url::Url;
 
 use super::fault::Faults;
-use super::{ServerSettings, TlsSettings, document};
+use super::{ServerSettings, TlsSettings, bounds, document};
+
+/// Longest `server.request_timeout`.
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_hours(1);
+/// Longest `server.keep_alive`.
+const MAX_KEEP_ALIVE: Duration = Duration::from_hours(24);
+/// Longest `server.shutdown_delay` and longest `server.shutdown_grace`.
+const MAX_SHUTDOWN: Duration = Duration::from_hours(24);
 
 /// The settings and whether `auth.mode = "none"` is permitted with them. `None` after a fault.
 pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Option<(ServerSettings, bool)> {
@@ -31,14 +39,19 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
     let base_path = noted("base_path", mounted(&base_path), faults);
     let public_url = noted("public_url", public(&public_url), faults);
     let tls = tls_settings(tls).map_err(|(key, detail)| faults.push(&["server", "tls", key], detail)).ok();
-    for (key, zero) in [
-        ("body_limit", body_limit.0 == 0),
-        ("bulk_body_limit", bulk_body_limit.0 == 0),
-        ("request_timeout", request_timeout.0.is_zero()),
-        ("keep_alive", keep_alive.0.is_zero()),
-    ] {
-        if zero {
+    for (key, limit) in [("body_limit", body_limit), ("bulk_body_limit", bulk_body_limit)] {
+        if limit.0 == 0 {
             faults.push(&["server", key], "must be more than 0");
+        }
+    }
+    for (key, fault) in [
+        ("request_timeout", bounds::more_than_zero(request_timeout, MAX_REQUEST_TIMEOUT)),
+        ("keep_alive", bounds::more_than_zero(keep_alive, MAX_KEEP_ALIVE)),
+        ("shutdown_delay", bounds::at_most(shutdown_delay, MAX_SHUTDOWN)),
+        ("shutdown_grace", bounds::at_most(shutdown_grace, MAX_SHUTDOWN)),
+    ] {
+        if let Some(detail) = fault {
+            faults.push(&["server", key], detail);
         }
     }
     let settings = ServerSettings {

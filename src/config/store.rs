@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use super::fault::Faults;
-use super::{StoreSettings, document};
+use super::{StoreSettings, bounds, document};
 use crate::domain::environment::Environment;
+use crate::domain::units::Span;
 use crate::secret::{Likeness, Secret, SecretRef, SecretSource};
 use crate::store::{Keyring, SealError};
 
@@ -84,6 +85,22 @@ pub trait KeyFiles {
     fn create(&self, path: &Path, content: &Secret) -> Result<(), String>;
 }
 
+/// The store to be looked at; nothing is made for it.
+pub struct StoreView {
+    /// Where it is.
+    pub place: StorePlace,
+    /// Its keys.
+    pub keys: KeyView,
+}
+
+/// A store's keys before it is opened.
+pub enum KeyView {
+    /// They are there.
+    Known(Keyring),
+    /// The first one would be made in this file.
+    ToMake(PathBuf),
+}
+
 /// The store before its key was made.
 pub(super) struct Plan {
     url: Secret,
@@ -100,9 +117,13 @@ enum Key {
 pub(super) fn checked(document: document::Store, faults: &mut Faults<'_>) -> Option<StoreSettings> {
     let document::Store { url, encryption_key, decryption_keys, retention, idempotency_retention } = document;
     for (key, span) in [("retention", retention), ("idempotency_retention", idempotency_retention)] {
-        if span.0.is_zero() {
-            faults.push(&["store", key], "must be more than 0");
+        if let Some(detail) = bounds::more_than_zero(span, Span::MAX.0) {
+            faults.push(&["store", key], detail);
         }
+    }
+    if retention < idempotency_retention {
+        // A repeat under the key of a bulk is answered from its operation.
+        faults.push(&["store", "retention"], "must not be shorter than store.idempotency_retention");
     }
     if let SecretRef::Plain(text) = &url.0 {
         place(text, faults)?;
@@ -150,6 +171,16 @@ impl Plan {
         }
     }
 
+    /// The store to be looked at.
+    pub(super) fn view(self, faults: &mut Faults<'_>) -> Option<StoreView> {
+        let Self { url: _, place, key, earlier } = self;
+        let keys = match key {
+            Key::Known(key) => KeyView::Known(keyring(&key, &earlier, faults)?),
+            Key::ToMake(path) => KeyView::ToMake(path),
+        };
+        Some(StoreView { place, keys })
+    }
+
     /// Makes the key where there is none yet.
     pub(super) fn carried_out(
         self,
@@ -171,14 +202,12 @@ impl Plan {
                 key
             }
         };
-        match Keyring::new(&key, &earlier) {
-            Ok(keyring) => Some(StoreParts { place, keyring, likeness }),
-            Err(error) => {
-                faults.push(&["store", "encryption_key"], error.to_string());
-                None
-            }
-        }
+        Some(StoreParts { place, keyring: keyring(&key, &earlier, faults)?, likeness })
     }
+}
+
+fn keyring(key: &Secret, earlier: &[Secret], faults: &mut Faults<'_>) -> Option<Keyring> {
+    Keyring::new(key, earlier).map_err(|error| faults.push(&["store", "encryption_key"], error.to_string())).ok()
 }
 
 /// The place named by `sqlite:PATH` (`sqlite:///PATH` as well) or `postgres://…`. The address may hold a password and is

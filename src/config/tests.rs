@@ -315,6 +315,13 @@ fn values_that_cannot_work_are_refused() {
         ("[store]\nurl = \"mysql:x\"", "store.url: expected \"sqlite:PATH\" or \"postgres://"),
         ("[store]\nurl = \"sqlite::memory:\"", "store.url: must name a file"),
         ("[store]\nretention = \"0s\"", "store.retention: must be more than 0"),
+        ("[store]\nretention = \"3s\"", "store.retention: must not be shorter than store.idempotency_retention"),
+        ("[store]\nretention = \"3000000d\"", "store.retention: must be at most 3650d"),
+        ("[store]\nidempotency_retention = \"31d\"", "store.retention: must not be shorter than"),
+        ("[server]\nrequest_timeout = \"2h\"", "server.request_timeout: must be at most 1h"),
+        ("[server]\nkeep_alive = \"2d\"", "server.keep_alive: must be at most 1d"),
+        ("[server]\nshutdown_delay = \"2d\"", "server.shutdown_delay: must be at most 1d"),
+        ("[server]\nshutdown_grace = \"2d\"", "server.shutdown_grace: must be at most 1d"),
         ("[connections.x]\nvendor = \"startexm\"", "connections.x.vendor: expected one of"),
         (
             "[connections.\"a b\"]\nvendor = \"examtesting\"\ninstitution_id = \"1\"\napi_key = \"env:A\"\napi_pass = \"env:B\"",
@@ -344,6 +351,12 @@ fn connection_settings_that_cannot_work_are_refused() {
         ("base_url = \"example.com\"", "base_url: expected an absolute address"),
         ("time_out = \"1s\"", "time_out: there is no such key (did you mean timeout?)"),
         ("settle_grace = \"1\"", "settle_grace: expected a duration"),
+        ("settle_grace = \"3000000d\"", "settle_grace: must be at most 3650d"),
+        ("settle_grace = \"13h\"", "settle_grace: must be at most 12h"),
+        ("timeout = \"11m\"", "timeout: must be at most 10m"),
+        ("retry = { base = \"1h\" }", "retry.base: must be at most 10m"),
+        ("retry = { max = \"1h\" }", "retry.max: must be at most 10m"),
+        ("breaker = { cooldown = \"2h\" }", "breaker.cooldown: must be at most 1h"),
     ] {
         let told = fault(&(client("") + &startexam(more)));
         assert!(told.contains(&format!("connections.startexam-main.{expected}")), "{more}\n{told}");

@@ -20,14 +20,21 @@ const SPAN_FORM: &str = "a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" 
 const SIZE_FORM: &str = "a size such as \"512KiB\" or \"8MiB\"";
 
 impl Span {
+    /// The longest duration a configuration may hold: ten years. Added to any time of day it stays within what a timestamp
+    /// can say, so that no arithmetic with configured durations overflows.
+    pub const MAX: Self = Self(Duration::from_hours(3_650 * 24));
+
     /// The duration in this text.
     ///
     /// # Errors
     /// A sentence saying what is accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        scaled(text, &SPAN_UNITS)
-            .map(|millis| Self(Duration::from_millis(millis)))
-            .ok_or_else(|| format!("expected {SPAN_FORM}"))
+        let span = match scaled(text, &SPAN_UNITS) {
+            Scaled::Value(millis) => Some(Self(Duration::from_millis(millis))),
+            Scaled::TooLarge => None,
+            Scaled::Malformed => return Err(format!("expected {SPAN_FORM}")),
+        };
+        span.filter(|span| *span <= Self::MAX).ok_or_else(|| format!("must be at most {}", Self::MAX))
     }
 }
 
@@ -37,7 +44,10 @@ impl Size {
     /// # Errors
     /// A sentence saying what is accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        scaled(text, &SIZE_UNITS).map(Self).ok_or_else(|| format!("expected {SIZE_FORM}"))
+        match scaled(text, &SIZE_UNITS) {
+            Scaled::Value(bytes) => Ok(Self(bytes)),
+            Scaled::TooLarge | Scaled::Malformed => Err(format!("expected {SIZE_FORM}")),
+        }
     }
 }
 
@@ -96,11 +106,21 @@ impl<T> de::Visitor<'_> for Text<T> {
     }
 }
 
-fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+/// A number with its unit, in the smallest unit.
+enum Scaled {
+    Value(u64),
+    TooLarge,
+    Malformed,
+}
+
+fn scaled(text: &str, units: &[(&str, u64)]) -> Scaled {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit).filter(|_| digits > 0) else {
+        return Scaled::Malformed;
+    };
+    let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor));
+    value.map_or(Scaled::TooLarge, Scaled::Value)
 }
 
 fn write_scaled(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
@@ -134,6 +154,14 @@ mod tests {
         }
         for text in ["", "8", "8MB", "8 MiB", "-1B"] {
             assert!(Size::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_durations_that_could_overflow_a_timestamp() {
+        assert_eq!(Span::parse("3650d"), Ok(Span::MAX));
+        for text in ["3651d", "87601h", "3000000d", "99999999999999999999d"] {
+            assert_eq!(Span::parse(text), Err("must be at most 3650d".to_owned()), "{text}");
         }
     }
 }

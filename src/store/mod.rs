@@ -24,11 +24,13 @@ use crate::{meter, trace};
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod inspection;
 mod postgres;
 mod records;
 mod seal;
 mod sqlite;
 
+pub use inspection::{Inspection, SchemaChange};
 pub use postgres::PostgresStore;
 pub use seal::{Keyring, SealError};
 pub use sqlite::SqliteStore;

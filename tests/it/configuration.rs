@@ -1,7 +1,7 @@
 //! What the program says about a configuration.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -32,6 +32,35 @@ fn check(folder: &Path, variables: &[(&str, &str)]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("the program runs")
+}
+
+/// Has `examgate serve` start in this folder, and ends it in order.
+fn serve(folder: &Path, variables: &[(&str, &str)]) {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_examgate"))
+        .arg("serve")
+        .current_dir(folder)
+        .env_clear()
+        .envs([("EXAMGATE__SERVER__LISTEN", "127.0.0.1:0"), ("EXAMGATE__SERVER__ADMIN_LISTEN", "")])
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("examgate listening on "), "{line}");
+    let stopped = Command::new("kill").args(["-INT", &process.id().to_string()]).status().expect("kill runs");
+    assert!(stopped.success() && process.wait().expect("it ends").success());
+}
+
+/// The names of what is in this folder.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+    names.sort();
+    names
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -108,8 +137,53 @@ fn a_configuration_in_order_is_checked_to_the_end() {
             && lines.contains("  reachability: ok: ")
     );
     assert!(!lines.contains(PLANTED) && !faults.contains(PLANTED), "{lines}{faults}");
-    let again = check(folder.path(), &[("KEY", PLANTED)]);
-    assert_eq!(again.status.code(), Some(0), "the key that was made opens the store again");
+    assert_eq!(files(folder.path()), ["examgate.toml"]);
+    let changes = "store: ok: examgate.db: serve would create the database and create its key in examgate.key\n";
+    assert!(lines.contains(changes), "{lines}");
+}
+
+#[test]
+fn a_check_changes_no_file_of_a_store() {
+    let folder = folder(&minimal());
+    serve(folder.path(), &[("KEY", "aaaa")]);
+    let database = folder.path().join("examgate.db");
+    let checked = |variables: &[(&str, &str)]| {
+        let before = (fs::read(&database).expect("a database"), files(folder.path()));
+        let output = check(folder.path(), &[&[("KEY", "aaaa")], variables].concat());
+        assert!((fs::read(&database).expect("a database"), files(folder.path())) == before, "it is as it was");
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, told) = checked(&[]);
+    assert!(code == Some(0) && told.contains("store: ok: examgate.db\n"), "{told}");
+
+    let (code, told) = checked(&[
+        ("EXAMGATE__STORE__ENCRYPTION_KEY", "plain:CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk="),
+        ("EXAMGATE__STORE__DECRYPTION_KEYS", "[\"file:examgate.key\"]"),
+    ]);
+    let change = "store: ok: examgate.db: serve would register a new encryption key\n";
+    assert!(code == Some(0) && told.contains(change), "{told}");
+
+    let latest: i64 = {
+        let connection = rusqlite::Connection::open(&database).expect("a database");
+        let latest = connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
+        connection.pragma_update(None, "user_version", 4).expect("an older version");
+        latest
+    };
+    let (code, told) = checked(&[]);
+    let change = format!("store: ok: examgate.db: serve would migrate the schema 4 → {latest}\n");
+    assert!(code == Some(0) && told.contains(&change), "{told}");
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_a_fault() {
+    let folder = folder(&minimal());
+    for (url, key) in [("sqlite:missing/a.db", "file:a.key"), ("sqlite:a.db", "file:missing/a.key")] {
+        let store = [("EXAMGATE__STORE__URL", url), ("EXAMGATE__STORE__ENCRYPTION_KEY", key)];
+        let output = check(folder.path(), &[&[("KEY", "aaaa")], &store[..]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stdout).contains("its directory does not exist"), "{output:?}");
+    }
+    assert_eq!(files(folder.path()), ["examgate.toml"]);
 }
 
 #[cfg(unix)]
@@ -117,7 +191,7 @@ fn a_configuration_in_order_is_checked_to_the_end() {
 fn the_key_that_is_made_is_the_owner_s_alone_and_not_made_twice() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = folder(&minimal());
-    assert_eq!(check(folder.path(), &[("KEY", "aaaa")]).status.code(), Some(0));
+    serve(folder.path(), &[("KEY", "aaaa")]);
     let key = folder.path().join("examgate.key");
     assert_eq!(fs::metadata(&key).expect("a key").permissions().mode() & 0o777, 0o600);
     fs::remove_file(&key).expect("the key can be lost");
@@ -130,7 +204,7 @@ fn the_key_that_is_made_is_the_owner_s_alone_and_not_made_twice() {
 #[test]
 fn the_wrong_key_is_a_fault_of_the_store() {
     let folder = folder(&minimal());
-    assert_eq!(check(folder.path(), &[("KEY", "aaaa")]).status.code(), Some(0));
+    serve(folder.path(), &[("KEY", "aaaa")]);
     fs::write(folder.path().join("examgate.key"), data_encoding::BASE64.encode(&[9; 32])).expect("another key");
     let output = check(folder.path(), &[("KEY", "aaaa")]);
     assert_eq!(output.status.code(), Some(1));
@@ -149,7 +223,7 @@ fn the_environment_comes_on_top() {
     ];
     let output = check(folder.path(), &variables);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(store.exists());
+    assert!(text(&output.stdout).contains(&format!("store: ok: {}: ", store.display())), "{output:?}");
 }
 
 #[test]
@@ -179,7 +253,10 @@ async fn check_looks_at_postgresql_and_tells_neither_user_nor_password() {
         (output.status.code(), text(&output.stdout) + &text(&output.stderr))
     };
     let (_, said) = checked(&url);
-    assert!(said.contains("store: ok: postgres://127.0.0.1:") && said.contains("/postgres\n"), "{said}");
+    assert!(
+        said.contains("store: ok: postgres://127.0.0.1:") && said.contains("/postgres: serve would create the schema"),
+        "{said}"
+    );
     assert!(!said.contains(PLANTED) && !said.contains("examgate@"), "{said}");
 
     let (code, said) = checked(&url.replace("/postgres?", "/missing?"));

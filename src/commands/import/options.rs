@@ -51,8 +51,16 @@ pub(in crate::commands) struct Options {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// How long to go on trying while the gateway does not answer
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = Span::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = patience)]
     patience: Span,
+}
+
+/// Longest `--patience`.
+const MAX_PATIENCE: Span = Span(Duration::from_hours(24 * 7));
+
+fn patience(text: &str) -> Result<Span, String> {
+    let span = Span::parse(text)?;
+    if span <= MAX_PATIENCE { Ok(span) } else { Err(format!("must be at most {MAX_PATIENCE}")) }
 }
 
 const HELP: &str = "\

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use csv::{ReaderBuilder, StringRecord, Writer};
+use csv::{QuoteStyle, ReaderBuilder, StringRecord, Writer, WriterBuilder};
 use data_encoding::HEXLOWER;
 
 use super::super::process::new_private_file;
@@ -84,7 +84,7 @@ impl<'a> ResultFile<'a> {
         if marked {
             file.write_all(MARK)?;
         }
-        let mut writer = Writer::from_writer(file);
+        let mut writer = WriterBuilder::new().quote_style(QuoteStyle::Always).from_writer(file);
         writer.write_record(HEAD.iter().chain(kind.columns()).chain(&TAIL))?;
         Ok(Self { output, kind, writer, temporary, former, counts: Progress::default(), next: 0 })
     }
@@ -162,12 +162,26 @@ const PASSWORD_PLACE: usize = HEAD.len() + 2;
 
 /// The cell, with an apostrophe before what a spreadsheet program would take for a formula
 /// (<https://owasp.org/www-community/attacks/CSV_Injection>).
+///
+/// Where lists are separated by semicolons, a program may split the cell in spite of its quotation marks, since they do not
+/// stand beside semicolons. So the text after each separator that is in use anywhere is looked at as a cell of its own.
 fn guarded(cell: &str) -> Cow<'_, str> {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        Cow::Owned(format!("'{cell}"))
-    } else {
-        Cow::Borrowed(cell)
+    let mut guarded = String::new();
+    let mut copied = 0;
+    let mut at_start = true;
+    for (place, sign) in cell.char_indices() {
+        if (at_start && ['=', '+', '-', '@'].contains(&sign)) || (place == 0 && ['\t', '\r', '\n'].contains(&sign)) {
+            guarded.push_str(&cell[copied..place]);
+            guarded.push('\'');
+            copied = place;
+        }
+        at_start = [';', '|', '\t', '\r', '\n'].contains(&sign) || (at_start && [' ', '"'].contains(&sign));
     }
+    if copied == 0 && guarded.is_empty() {
+        return Cow::Borrowed(cell);
+    }
+    guarded.push_str(&cell[copied..]);
+    Cow::Owned(guarded)
 }
 
 fn is_result(path: &Path) -> io::Result<bool> {
@@ -259,6 +273,11 @@ mod tests {
         std::fs::read_to_string(folder.path().join("people.result.csv")).unwrap()
     }
 
+    /// The table with every cell in quotation marks.
+    fn quoted(table: &str) -> String {
+        table.lines().fold(String::new(), |text, line| text + "\"" + &line.replace(',', "\",\"") + "\"\n")
+    }
+
     fn names(folder: &TempDir) -> Vec<String> {
         let entries = std::fs::read_dir(folder.path()).unwrap();
         let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -275,8 +294,21 @@ mod tests {
         for cell in ["=1+1", "+1", "-1", "@a", "\ta", "\ra"] {
             assert_eq!(guarded(cell), format!("'{cell}"));
         }
-        for cell in ["", "a=1", "'=1", "cand_1", "https://a.example/?a=-1"] {
+        for cell in ["", "a=1", "'=1", "cand_1", "https://a.example/?a=-1", "a; b", "/a: b; /c: d"] {
             assert_eq!(guarded(cell), cell);
+        }
+    }
+
+    #[test]
+    fn what_a_spreadsheet_would_split_is_guarded_in_each_part() {
+        for (cell, safe) in [
+            ("a;=1+1;", "a;'=1+1;"),
+            ("a; =1+1", "a; '=1+1"),
+            ("=1;-2\n@x", "'=1;'-2\n'@x"),
+            ("a\";\"=1", "a\";\"'=1"),
+            ("a|+1\t+2", "a|'+1\t'+2"),
+        ] {
+            assert_eq!(guarded(cell), safe);
         }
     }
 
@@ -306,12 +338,14 @@ mod tests {
         assert_eq!([total, applied, not_applied, unknown, skipped], [5, 1, 1, 2, 1]);
         assert_eq!(
             text(&folder),
-            "row,itemId,outcome,status,id,launchUrl,launchExpiresAt,problem,detail,errors,warnings\n\
-             1,'=x,applied,201,asg_1,https://a.example/#1,2027-01-01T00:00:00Z,,,,field_ignored; odd\n\
-             2,,not_applied,422,,,,validation_failed,d,/a: b; /c: d,\n\
-             3,,not_applied,424,,,,skipped,d,/a: b; /c: d,\n\
-             5,,unknown,504,asg_5,,,vendor_timeout,,,\n\
-             6,,a word of tomorrow,,,,,,,,\n"
+            quoted(
+                "row,itemId,outcome,status,id,launchUrl,launchExpiresAt,problem,detail,errors,warnings\n\
+                 1,'=x,applied,201,asg_1,https://a.example/#1,2027-01-01T00:00:00Z,,,,field_ignored; odd\n\
+                 2,,not_applied,422,,,,validation_failed,d,/a: b; /c: d,\n\
+                 3,,not_applied,424,,,,skipped,d,/a: b; /c: d,\n\
+                 5,,unknown,504,asg_5,,,vendor_timeout,,,\n\
+                 6,,a word of tomorrow,,,,,,,,\n"
+            )
         );
         assert_eq!(names(&folder), ["people.result.csv"]);
     }
@@ -334,7 +368,10 @@ mod tests {
         written(&folder, Kind::Candidates, &first).unwrap();
         let kept = written(&folder, Kind::Candidates, &[applied(0, "cand_1", None), applied(1, "cand_2", Some("new"))]);
         assert_eq!(kept.unwrap().kept, None);
-        assert!(text(&folder).contains("cand_1,,,'-secret-1,") && text(&folder).contains("cand_2,,,new,"));
+        assert!(
+            text(&folder).contains(quoted("cand_1,,,'-secret-1").trim_end())
+                && text(&folder).contains(quoted("cand_2,,,new").trim_end())
+        );
 
         let kept = written(&folder, Kind::Candidates, &[applied(0, "cand_3", None)]).unwrap().kept.unwrap();
         assert_eq!(names(&folder), ["people.result.1.csv", "people.result.csv"]);

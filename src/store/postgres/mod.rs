@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::records::{Records, SealedRow};
-use super::{Claim, Keyring, Store as _, StoreError, timed};
+use super::{Claim, Inspection, Keyring, Store as _, StoreError, timed};
 use crate::domain::environment::Environment;
 use crate::secret::Secret;
 
@@ -44,6 +44,9 @@ use transaction::{Hand, Working, Writer};
 /// Times a claim is made again because whoever held the identities was erased in the moment between.
 const CLAIMS: usize = 3;
 
+/// How long an inspection may take: the time an instance is watched for a beat, and some for a slow server.
+const INSPECTION: Duration = Duration::from_secs(30);
+
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
     records: Arc<Records>,
@@ -56,33 +59,32 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// The store at this address, to look at: every write is refused, as by an instance that has ended. An older schema
-    /// is brought up to date.
+    /// Finds what opening the store at this address would change, without changing anything.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open_to_serve`], as far as that can be said without writing.
+    pub async fn inspect(url: &Secret, keyring: &Keyring) -> Result<Inspection, StoreError> {
+        let mut connection = connect::first(&connect::options(url)?).await?;
+        let inspecting = schema::inspect(&mut connection, keyring);
+        tokio::time::timeout(INSPECTION, inspecting).await.map_err(|_| silent())?
+    }
+
+    /// The store at this address, for a process that serves from it. An older schema is brought up to date.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the database cannot be reached, its schema belongs to another program or was written
-    /// by a newer version; [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
-    pub async fn open(url: &Secret, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+    /// by a newer version, or the key to write with is new to another process that serves from it;
+    /// [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
+    pub async fn open_to_serve(url: &Secret, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
         let options = connect::options(url)?;
         let records = Arc::new(Records::new(keyring, environment));
         let mut connection = connect::first(&options).await?;
         schema::prepare(&mut connection, &records).await?;
+        schema::enlist(&mut connection, &records).await?;
         let pool = connect::pool(&options);
         let writer = Arc::new(Writer::new(pool.clone(), Arc::clone(&records)));
         let (pulse, loose) = (connect::pulse(&options), Arc::default());
         Ok(Self { records, pool, pulse, writer, loose, takes: AtomicI64::new(0) })
-    }
-
-    /// The store at this address, for a process that serves from it.
-    ///
-    /// # Errors
-    /// As [`PostgresStore::open`], and [`StoreError::Unavailable`] if the key to write with is new to another process that
-    /// serves from it.
-    pub async fn open_to_serve(url: &Secret, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
-        let store = Self::open(url, keyring, environment).await?;
-        let mut connection = connect::first(&connect::options(url)?).await?;
-        schema::enlist(&mut connection, &store.records).await?;
-        Ok(store)
     }
 
     /// Writes as a whole, or not at all.

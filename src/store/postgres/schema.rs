@@ -9,7 +9,8 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{instances, lanes};
 use crate::store::records::Records;
-use crate::store::{Peer, StoreError};
+use crate::store::seal::KeyId;
+use crate::store::{Inspection, Keyring, Peer, SchemaChange, StoreError};
 
 /// One file a version, in order. A released one is never edited.
 pub(super) const MIGRATIONS: [&str; 2] =
@@ -28,12 +29,11 @@ const WATCHED: Duration = Duration::from_secs(8);
 pub(super) async fn prepare(connection: &mut PgConnection, records: &Records) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
-    let done = version(&mut transaction).await?;
-    let todo = usize::try_from(done).ok().and_then(|done| MIGRATIONS.get(done..)).ok_or_else(|| {
-        let known = MIGRATIONS.len();
-        let detail = "it was written by a newer examgate";
-        StoreError::Unavailable(format!("{detail} (schema version {done}, this one knows up to {known})"))
-    })?;
+    let done = match version(&mut transaction).await? {
+        Some(done) => done,
+        None => register(&mut transaction).await?,
+    };
+    let todo = missing(done)?;
     for migration in todo {
         sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
     }
@@ -45,6 +45,53 @@ pub(super) async fn prepare(connection: &mut PgConnection, records: &Records) ->
     }
     check_keys(&mut transaction, records).await?;
     Ok(transaction.commit().await?)
+}
+
+/// The migrations that a schema of this version lacks.
+fn missing(version: i64) -> Result<&'static [&'static str], StoreError> {
+    usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)).ok_or_else(|| {
+        let known = MIGRATIONS.len();
+        let detail = "it was written by a newer examgate";
+        StoreError::Unavailable(format!("{detail} (schema version {version}, this one knows up to {known})"))
+    })
+}
+
+/// Finds what [`prepare`] and [`enlist`] would change or refuse, without changing anything.
+pub(super) async fn inspect(connection: &mut PgConnection, keyring: &Keyring) -> Result<Inspection, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+    let version = version(&mut transaction).await?.unwrap_or(0);
+    missing(version)?;
+    let schema = SchemaChange::between(version, MIGRATIONS.len());
+    if schema == SchemaChange::Create {
+        return Ok(Inspection { schema, registers_key: true });
+    }
+    let keys: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM keys").fetch_all(&mut *transaction).await?;
+    keys.iter().try_for_each(|key| keyring.require(key))?;
+    let watched = lacking(&mut transaction, keyring.current_id()).await?;
+    transaction.rollback().await?;
+    if !watched.is_empty() {
+        tokio::time::sleep(WATCHED).await;
+        let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+        let living = lacking(&mut transaction, keyring.current_id()).await?;
+        transaction.rollback().await?;
+        if living.iter().any(|peer| !watched.contains(peer)) {
+            return Err(new_key());
+        }
+    }
+    let registers_key = keys.iter().all(|key| *key != keyring.current_id());
+    Ok(Inspection { schema, registers_key })
+}
+
+/// The instances that count as living and lack this key.
+async fn lacking(connection: &mut PgConnection, key: KeyId) -> Result<Vec<Peer>, StoreError> {
+    let lacking = sqlx::query("SELECT id, beats FROM instances WHERE NOT ended AND NOT $1 = ANY(keys)").bind(key);
+    let rows = lacking.fetch_all(connection).await?;
+    rows.into_iter().map(|row| Ok(Peer { instance: row.try_get(0)?, beats: row.try_get(1)? })).collect()
+}
+
+fn new_key() -> StoreError {
+    let detail = "store.encryption_key is new, and another process that serves from this database lacks it";
+    StoreError::Unavailable(format!("{detail}; give it to all of them in store.decryption_keys first"))
 }
 
 /// Registers this instance. A new key is refused as long as an instance without it lives: it could neither read what is
@@ -59,8 +106,7 @@ pub(super) async fn enlist(connection: &mut PgConnection, records: &Records) -> 
     if enlisted(connection, records, &lacking).await?.is_empty() {
         return Ok(());
     }
-    let detail = "store.encryption_key is new, and another process that serves from this database lacks it";
-    Err(StoreError::Unavailable(format!("{detail}; give it to all of them in store.decryption_keys first")))
+    Err(new_key())
 }
 
 /// Registers this instance unless a living one lacks its key; those that do. Of the ones watched, those whose count still
@@ -74,10 +120,8 @@ pub(super) async fn enlisted(
     lock(&mut transaction).await?;
     check_keys(&mut transaction, records).await?;
     let (key, now) = records.key_in_use();
-    let lacking = sqlx::query("SELECT id, beats FROM instances WHERE NOT ended AND NOT $1 = ANY(keys)").bind(key);
     let mut living = Vec::new();
-    for row in lacking.fetch_all(&mut *transaction).await? {
-        let peer = Peer { instance: row.try_get(0)?, beats: row.try_get(1)? };
+    for peer in lacking(&mut transaction, key).await? {
         if !(watched.contains(&peer) && instances::end(&mut transaction, &peer).await?) {
             living.push(peer);
         }
@@ -106,8 +150,8 @@ async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// The version of the schema the connection is in; makes the register of versions in one that is empty.
-async fn version(connection: &mut PgConnection) -> Result<i64, StoreError> {
+/// The version of the schema the connection is in; `None` for one that is empty.
+async fn version(connection: &mut PgConnection) -> Result<Option<i64>, StoreError> {
     // What belongs to an extension is not somebody's data.
     let found = sqlx::query(
         "SELECT current_schema() IS NOT NULL,
@@ -127,12 +171,17 @@ async fn version(connection: &mut PgConnection) -> Result<i64, StoreError> {
         return Err(StoreError::Unavailable("the connection's search_path names no schema that exists".to_owned()));
     }
     if ours > 0 {
-        return Ok(sqlx::query_scalar("SELECT version FROM schema_version").fetch_one(connection).await?);
+        return Ok(Some(sqlx::query_scalar("SELECT version FROM schema_version").fetch_one(connection).await?));
     }
     if objects > 0 {
         let detail = "this schema belongs to another program; give examgate a database or a schema of its own";
         return Err(StoreError::Unavailable(detail.to_owned()));
     }
+    Ok(None)
+}
+
+/// Makes the register of versions in a schema that is empty; the version it then has.
+async fn register(connection: &mut PgConnection) -> Result<i64, StoreError> {
     // The column's name is the mark by which the schema is known to be ours; there is one row.
     let make = "CREATE TABLE schema_version (examgate boolean PRIMARY KEY CHECK (examgate), version bigint NOT NULL)";
     sqlx::raw_sql(make).execute(&mut *connection).await?;

@@ -30,21 +30,45 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements a connection keeps: more than there are, since the default of 16 is fewer.
 const STATEMENTS: usize = 64;
 
-/// The connection that writes, its schema up to date.
-pub(super) fn writer(path: &Path, records: &Records) -> Result<Connection, StoreError> {
+/// Makes the file if there is none, and finds its one name: without symbolic links, so that whatever lies beside it (its
+/// lock, its log) is the same for all who open it.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     let path = location(path)?;
     create_private(&path)?;
+    canonical(&path)
+}
+
+/// The one name of a file that exists.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] also where it has several, by hard links: `SQLite` keeps its log beside the name it was given,
+/// and two logs of one database destroy it (<https://www.sqlite.org/howtocorrupt.html#_multiple_links_to_the_same_file>).
+pub(super) fn canonical(path: &Path) -> Result<PathBuf, StoreError> {
+    let unusable = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+    let path = path.canonicalize().map_err(unusable)?;
+    #[cfg(unix)]
+    {
+        let names = std::os::unix::fs::MetadataExt::nlink(&path.metadata().map_err(unusable)?);
+        if names > 1 {
+            let detail = "the file has several names (hard links), and each would have a log of its own; keep one";
+            return Err(StoreError::Unavailable(format!("{}: {detail}", path.display())));
+        }
+    }
+    Ok(path)
+}
+
+/// The connection that writes to a file that was [`resolve`]d, its schema up to date.
+pub(super) fn writer(path: &Path, records: &Records) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let opened = Connection::open_with_flags(&path, flags).map_err(StoreError::from);
-    opened.and_then(|connection| prepare(connection, records)).map_err(|error| naming(&path, error))
+    let opened = Connection::open_with_flags(path, flags).map_err(StoreError::from);
+    opened.and_then(|connection| prepare(connection, records)).map_err(|error| naming(path, error))
 }
 
 /// A connection that only reads; the file is one that [`writer`] has opened before. It waits for those who hold the file for
 /// as long as this.
 pub(super) fn reader(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
-    let path = location(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(&path, flags).map_err(|error| naming(&path, error.into()))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| naming(path, error.into()))?;
     connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
@@ -52,9 +76,8 @@ pub(super) fn reader(path: &Path, patience: Duration) -> Result<Connection, Stor
 
 /// A connection for bringing the write-ahead log into a file that [`writer`] has opened before.
 pub(super) fn checkpointer(path: &Path) -> Result<Connection, StoreError> {
-    let path = location(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(&path, flags).map_err(|error| naming(&path, error.into()))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| naming(path, error.into()))?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = 0;")?;
     Ok(connection)
 }
@@ -74,7 +97,7 @@ fn prepare(mut connection: Connection, records: &Records) -> Result<Connection, 
     Ok(connection)
 }
 
-fn refuse_foreign(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn refuse_foreign(connection: &Connection) -> Result<(), StoreError> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application == APPLICATION_ID || (application == 0 && objects == 0) {
@@ -107,14 +130,20 @@ fn tune(connection: &Connection) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(format!("the file system allows no write-ahead log (journal mode is {mode})")))
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+/// The version of the schema, 0 where there is none, and the migrations it lacks.
+pub(super) fn version(connection: &Connection) -> Result<(i64, &'static [&'static str]), StoreError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let todo = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)).ok_or_else(|| {
         let known = MIGRATIONS.len();
         let detail = "it was written by a newer examgate";
         StoreError::Unavailable(format!("{detail} (schema version {version}, this one knows up to {known})"))
     })?;
+    Ok((version, todo))
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (_, todo) = version(&transaction)?;
     for migration in todo {
         transaction.execute_batch(migration)?;
     }
@@ -155,7 +184,7 @@ pub(super) fn take_over(connection: &mut Connection, instance: &str) -> Result<(
 }
 
 /// Absolute, because `SQLite` reads a name that begins with `file:` as an address.
-fn location(path: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn location(path: &Path) -> Result<PathBuf, StoreError> {
     std::path::absolute(path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
 }
 
@@ -174,7 +203,7 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(format!("{}: {detail}", path.display())))
 }
 
-fn naming(path: &Path, error: StoreError) -> StoreError {
+pub(super) fn naming(path: &Path, error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(detail) => StoreError::Unavailable(format!("{}: {detail}", path.display())),
         StoreError::Unreadable(detail) => StoreError::Unreadable(format!("{}: {detail}", path.display())),

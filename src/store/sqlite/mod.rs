@@ -12,8 +12,8 @@ use rusqlite::Connection;
 
 use super::records::{ItemRow, OperationRow, Records, SealedRow, micros};
 use super::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, Keyring, OpenItems, Page, Peer, Purged,
-    Store, StoreError, Subject, Unsettled, timed,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, Inspection, KeyClaim, KeyTaken, Keyring, OpenItems, Page,
+    Peer, Purged, Store, StoreError, Subject, Unsettled, timed,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::Line;
@@ -27,6 +27,7 @@ mod audit;
 mod changes;
 mod checkpoints;
 mod connect;
+mod inspect;
 mod keys;
 mod operations;
 mod owner;
@@ -71,28 +72,36 @@ impl Aside {
 }
 
 impl SqliteStore {
-    /// The store in this file. A missing file is made, readable by its owner only; a missing directory is not. An older
-    /// schema is brought up to date.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if the file cannot be used, belongs to another program or was written by a newer
-    /// version; [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
-    pub fn open(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+    /// The store in this file, whoever serves from it.
+    #[cfg(test)]
+    pub(crate) fn open(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+        let path = connect::resolve(path)?;
         let records = Arc::new(Records::new(keyring, environment));
-        let mut connection = connect::writer(path, &records)?;
-        let aside = Aside::of(path, &mut connection)?;
+        let mut connection = connect::writer(&path, &records)?;
+        let aside = Aside::of(&path, &mut connection)?;
         Self::assembled(records, connection, Some(aside), None)
     }
 
-    /// The store in this file, for the one process that serves from it.
+    /// Finds what opening this file would change, without changing anything. It may be done while a process serves from it.
     ///
     /// # Errors
-    /// As [`SqliteStore::open`], and [`StoreError::Unavailable`] if another process serves from it.
+    /// As [`SqliteStore::open_to_serve`], as far as that can be said without writing.
+    pub fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, StoreError> {
+        inspect::inspect(path, keyring)
+    }
+
+    /// The store in this file, for the one process that serves from it. A missing file is made, readable by its owner only;
+    /// a missing directory is not. An older schema is brought up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the file cannot be used, belongs to another program, was written by a newer version
+    /// or is served from by another process; [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
     pub fn open_to_serve(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
-        let owner = Owner::of(path)?;
+        let path = connect::resolve(path)?;
+        let owner = Owner::of(&path)?;
         let records = Arc::new(Records::new(keyring, environment));
-        let mut connection = connect::writer(path, &records)?;
-        let aside = Aside::of(path, &mut connection)?;
+        let mut connection = connect::writer(&path, &records)?;
+        let aside = Aside::of(&path, &mut connection)?;
         connect::take_over(&mut connection, records.instance())?;
         Self::assembled(records, connection, Some(aside), Some(owner))
     }

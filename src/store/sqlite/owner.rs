@@ -11,8 +11,8 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Takes the right, by a lock on an empty file beside the database (`<name>.lock`). The database's own locks are held
-    /// for moments only, and a person may look at it or copy it meanwhile.
+    /// Takes the right, by a lock on an empty file beside the database (`<name>.lock`), whose path has no symbolic links. The
+    /// database's own locks are held for moments only, and a person may look at it or copy it meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if another process has it, or the file cannot be made.

@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::candidate::{Candidate, Person};
 use crate::domain::journal::{Answer, KeyRef};
 use crate::secret::Secret;
+use crate::store::SchemaChange;
 use crate::store::conformance::{Maker, conformance, environment};
 
 mod on_disk {
@@ -379,6 +380,58 @@ fn a_missing_directory_is_named_and_not_made() {
     let error = refusal(&directory.path().join("missing").join("examgate.db"));
     assert!(error.to_string().contains("directory does not exist"), "{error}");
     assert!(!directory.path().join("missing").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn one_process_serves_from_a_file_under_whichever_name() {
+    let (directory, path) = place();
+    let environment = environment();
+    let keys = ring(&environment);
+    let serve = |path: &Path| SqliteStore::open_to_serve(path, keys.clone(), environment.clone());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (link, linked_folder) = (elsewhere.path().join("link.db"), elsewhere.path().join("folder"));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    std::os::unix::fs::symlink(directory.path(), &linked_folder).unwrap();
+    let serving = serve(&path).unwrap();
+    for other in [&link, &linked_folder.join("examgate.db"), &directory.path().join("./examgate.db")] {
+        let error = serve(other).err().unwrap();
+        assert!(error.to_string().contains("another process is serving"), "{}: {error}", other.display());
+    }
+    drop(serving);
+    drop(serve(&link).unwrap());
+
+    // A second name of the file itself would have a log of its own.
+    let second = directory.path().join("second.db");
+    fs::hard_link(&path, &second).unwrap();
+    for name in [&path, &second] {
+        let error = serve(name).err().unwrap();
+        assert!(error.to_string().contains("several names (hard links)"), "{error}");
+        assert!(SqliteStore::inspect(name, &keys).is_err());
+    }
+    fs::remove_file(&second).unwrap();
+    drop(serve(&path).unwrap());
+}
+
+#[tokio::test]
+async fn an_inspection_beside_a_serving_process_changes_nothing() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let keys = Keyring::new(&old, &[]).unwrap();
+    let serving = SqliteStore::open_to_serve(&path, keys.clone(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&serving).await;
+    let inspected = SqliteStore::inspect(&path, &keys).unwrap();
+    assert_eq!(inspected, Inspection { schema: SchemaChange::None, registers_key: false });
+    let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
+    let inspected = SqliteStore::inspect(&path, &rotated).unwrap();
+    assert_eq!(inspected, Inspection { schema: SchemaChange::None, registers_key: true });
+    let strange = SqliteStore::inspect(&path, &Keyring::new(&new, &[]).unwrap());
+    assert!(matches!(strange, Err(StoreError::Unreadable(_))), "{strange:?}");
+    drop(serving);
+    // The old key is still all it takes.
+    let serving = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
+    assert_eq!(serving.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
 }
 
 #[cfg(unix)]

@@ -13,6 +13,7 @@ use super::settings::{KeyEncoding, Mode, PasswordEncoding, Settings, SignatureSe
 use super::sign::{Formula, MacSettings, Triple};
 use super::source::Recipe;
 use super::template::Template;
+use crate::domain::units::Span;
 use crate::secret::{Redactor, Secret, SecretRef};
 use crate::vendors::{SettingFault, Setup};
 
@@ -35,6 +36,9 @@ pub(super) enum Signature {
 
 /// The body sent to a signature service when none is configured. The service is undocumented; this is our proposal.
 const DEFAULT_BODY: &str = r#"{"apiKey":"{api_key}","secret":"{secret}"}"#;
+
+/// Longest `signature.ttl`.
+const MAX_TTL: Duration = Duration::from_hours(24);
 
 impl Settings {
     /// The settings with secrets read.
@@ -206,6 +210,9 @@ impl Check<'_> {
         let sgn_pointer = self.pointer("signature.sgn_pointer", settings.sgn_pointer, "/sgn");
         let ts_pointer = self.pointer("signature.ts_pointer", settings.ts_pointer, "/ts");
         let ttl = settings.ttl.map_or(Duration::from_mins(1), |ttl| ttl.0);
+        if ttl > MAX_TTL {
+            self.fault("signature.ttl", format!("must be at most {}", Span(MAX_TTL)));
+        }
         Some(Recipe {
             url: url?,
             method: method?,

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::*;
 use crate::domain::candidate::Person;
+use crate::store::SchemaChange;
 
 async fn refusal(url: &str) -> StoreError {
     let environment = environment();
@@ -26,16 +27,50 @@ async fn processes_that_start_together_make_the_schema_once() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_looked_at_registers_nobody_and_writes_nothing() {
+async fn an_inspection_says_what_opening_would_change_and_changes_nothing() {
     let (url, make) = (Server::shared().schema().await, Maker(environment()));
-    let store = PostgresStore::open(&Secret::new(&*url), ring(&make.0), make.0.clone()).await.unwrap();
-    store.ping().await.unwrap();
-    let candidate = make.candidate("t", "c", make.person());
-    assert!(matches!(store.claim(vec![claimant(&make, &candidate)]).await, Err(StoreError::Ended)));
+    let (secret, keys) = (Secret::new(&*url), ring(&make.0));
+    let found = PostgresStore::inspect(&secret, &keys).await.unwrap();
+    assert_eq!(found, Inspection { schema: SchemaChange::Create, registers_key: true });
     let mut beside = beside(&url).await;
-    for table in ["instances", "lanes", "keys", "candidates"] {
-        assert_eq!(count(&mut beside, table).await, 0, "{table}");
+    let objects = "pg_class WHERE relnamespace = current_schema()::regnamespace";
+    assert_eq!(count(&mut beside, objects).await, 0);
+
+    let store = serving(&url, &keys, &make).await.unwrap();
+    let before = count(&mut beside, objects).await;
+    let found = PostgresStore::inspect(&secret, &keys).await.unwrap();
+    assert_eq!(found, Inspection { schema: SchemaChange::None, registers_key: false });
+    sqlx::raw_sql("UPDATE schema_version SET version = 1").execute(&mut beside).await.unwrap();
+    let found = PostgresStore::inspect(&secret, &keys).await.unwrap();
+    let latest = i64::try_from(schema::MIGRATIONS.len()).unwrap();
+    assert_eq!(found.schema, SchemaChange::Migrate { from: 1, to: latest });
+    let version: i64 = sqlx::query_scalar("SELECT version FROM schema_version").fetch_one(&mut beside).await.unwrap();
+    assert_eq!(version, 1);
+
+    let strange = PostgresStore::inspect(&secret, &ring(&make.0)).await;
+    assert!(matches!(strange, Err(StoreError::Unreadable(_))), "{strange:?}");
+    for (table, rows) in [("instances", 1), ("keys", 1), ("candidates", 0)] {
+        assert_eq!(count(&mut beside, table).await, rows, "{table}");
     }
+    assert_eq!(count(&mut beside, objects).await, before);
+    drop(store);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inspection_refuses_a_new_key_that_a_living_instance_lacks() {
+    let (url, make) = (Server::shared().schema().await, Maker(environment()));
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let store = serving(&url, &Keyring::new(&old, &[]).unwrap(), &make).await.unwrap();
+    let rotated = Keyring::new(&new, &[old]).unwrap();
+    let secret = Secret::new(&*url);
+    let inspecting = tokio::spawn(async move { PostgresStore::inspect(&secret, &rotated).await });
+    while !inspecting.is_finished() {
+        store.beat().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let error = inspecting.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("store.encryption_key is new"), "{error}");
+    assert_eq!(count(&mut beside(&url).await, "keys").await, 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,79 @@
+//! Looking at a database file beside a process that may be serving from it, without changing anything.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use rusqlite::{Connection, OpenFlags};
+
+use super::connect;
+use crate::store::{Inspection, Keyring, SchemaChange, StoreError};
+
+/// What stands for itself in a `file:` address.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+
+/// Finds what opening the file would change.
+///
+/// # Errors
+/// What opening it would fail with, as far as that can be said without writing.
+pub(super) fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, StoreError> {
+    let path = connect::location(path)?;
+    let unusable = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return match path.parent().map(Path::is_dir) {
+                Some(true) => Ok(Inspection { schema: SchemaChange::Create, registers_key: true }),
+                _ => Err(StoreError::Unavailable(format!("{}: its directory does not exist", path.display()))),
+            };
+        }
+        found => found.map_err(unusable)?,
+    };
+    let path = connect::canonical(&path)?;
+    // Before `SQLite` has it open: closing any descriptor of a file gives up all locks the process has on it.
+    drop(OpenOptions::new().write(true).open(&path).map_err(unusable)?);
+    if !has_log(&path) {
+        let found = look(immutable(&path), keyring).map_err(|error| connect::naming(&path, error));
+        // A process that began to serve meanwhile may have changed the file while it was read.
+        if !has_log(&path) {
+            return found;
+        }
+    }
+    look(connect::reader(&path, connect::BUSY_TIMEOUT), keyring).map_err(|error| connect::naming(&path, error))
+}
+
+/// Whether there is a write-ahead log, which is there as long as a process serves, and after one that was killed.
+fn has_log(path: &Path) -> bool {
+    let mut log = OsString::from(path);
+    log.push("-wal");
+    Path::new(&log).exists()
+}
+
+/// A connection to a file that nobody writes to. Any other would make the files of a log beside it, and leave them there.
+fn immutable(path: &Path) -> Result<Connection, StoreError> {
+    let address = format!("file:{}?immutable=1", percent_encode(path.as_os_str().as_encoded_bytes(), PLAIN));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE
+        | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(address, flags)?)
+}
+
+fn look(connection: Result<Connection, StoreError>, keyring: &Keyring) -> Result<Inspection, StoreError> {
+    let connection = connection?;
+    connect::refuse_foreign(&connection)?;
+    let (version, _) = connect::version(&connection)?;
+    let schema = SchemaChange::between(version, connect::MIGRATIONS.len());
+    let mut registers_key = true;
+    if schema != SchemaChange::Create {
+        let mut statement = connection.prepare("SELECT id FROM keys")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: Vec<u8> = row.get(0)?;
+            keyring.require(&id)?;
+            registers_key &= id != keyring.current_id();
+        }
+    }
+    Ok(Inspection { schema, registers_key })
+}
