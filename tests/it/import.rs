@@ -475,7 +475,8 @@ async fn a_real_gateway_takes_people_and_bookings_once() {
         let told = import(&people, &[]).await;
         assert_eq!(told.code, Some(1), "{told:?}");
         let result = people.result();
-        let outcomes: Vec<&str> = result.lines().skip(1).map(|line| line.split(',').nth(2).unwrap_or("")).collect();
+        let outcomes: Vec<&str> =
+            result.lines().skip(1).map(|line| line.split(',').nth(2).unwrap_or("").trim_matches('"')).collect();
         assert_eq!(outcomes, ["applied", "not_applied", "applied"], "{result}");
         assert!(result.contains("/email"), "{result}");
     }

@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 use crate::support::gateway::{Answer, Gateway, client, examtesting, sandbox};
 use crate::support::watch::{changes, until};
 
-async fn start(address: &str, variable: &str) -> Gateway {
+const OPERATIONS: &str = "EXAMGATE__STORE__RETENTION";
+const KEYS: &str = "EXAMGATE__STORE__IDEMPOTENCY_RETENTION";
+
+async fn start(address: &str, short: &[&str]) -> Gateway {
     let connections = examtesting(address, "");
-    Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[(variable, "1s")]).await
+    let environment: Vec<(&str, &str)> = short.iter().map(|variable| (*variable, "1s")).collect();
+    Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &environment).await
 }
 
 fn person() -> Value {
@@ -18,7 +22,7 @@ fn person() -> Value {
 #[tokio::test]
 async fn a_finished_operation_is_forgotten_with_its_rows() {
     let sandbox = sandbox().await;
-    let gateway = start(&format!("http://{}", sandbox.examtesting()), "EXAMGATE__STORE__RETENTION").await;
+    let gateway = start(&format!("http://{}", sandbox.examtesting()), &[OPERATIONS, KEYS]).await;
     let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person()] })).await;
     let operation = format!("/operations/{}", bulk.text("/operation"));
     until(&gateway, &operation, |answer| answer.status == 404).await;
@@ -34,7 +38,7 @@ async fn a_finished_operation_is_forgotten_with_its_rows() {
 async fn an_answer_under_a_key_and_a_made_up_password_are_forgotten() {
     let sandbox = sandbox().await;
     let port = sandbox.examtesting();
-    let gateway = start(&format!("http://{port}"), "EXAMGATE__STORE__IDEMPOTENCY_RETENTION").await;
+    let gateway = start(&format!("http://{port}"), &[KEYS]).await;
     let send = async || -> Answer {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
         request.json(&person()).send().await

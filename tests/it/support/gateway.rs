@@ -123,10 +123,15 @@ impl Gateway {
 
     /// As [`replica`](Self::replica), with these environment variables on top.
     pub async fn replica_under(url: &str, connections: &str, environment: &[(&str, &str)]) -> Self {
+        Self::replica_with(url, connections, &client("lms", "", "[\"*\"]"), environment).await
+    }
+
+    /// As [`replica_under`](Self::replica_under), for these clients, which may be of several tenants.
+    pub async fn replica_with(url: &str, connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let key = data_encoding::BASE64.encode(&[7; 32]);
         let store = format!("url = \"{url}\"\nencryption_key = \"plain:{key}\"");
-        configure(&folder, &store, connections, &client("lms", "", "[\"*\"]"));
+        configure(&folder, &store, connections, clients);
         Self::spawn(folder, environment).await
     }
 

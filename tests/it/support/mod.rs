@@ -4,7 +4,9 @@
 pub mod collector;
 pub mod gateway;
 pub mod issuer;
+pub mod machine;
 pub mod postgres;
+pub mod relay;
 pub mod tls;
 pub mod vendor;
 pub mod watch;

@@ -35,6 +35,15 @@ pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<Str
         .collect()
 }
 
+/// Waits until something was created that is about this, as the operation's effects name it.
+pub async fn until_effect(port: SocketAddr, operation: &str, about: &str) {
+    let started = tokio::time::Instant::now();
+    while !changes(port, operation, "created").await.iter().any(|subject| subject.contains(about)) {
+        assert!(started.elapsed() < PATIENCE, "{operation} never made {about}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Reads the resource until it is in this state.
 pub async fn until_state(gateway: &Gateway, path: &str, state: &str) -> Answer {
     until(gateway, path, |answer| answer.text("/state") == state).await

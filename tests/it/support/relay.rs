@@ -1,0 +1,263 @@
+//! A wire between a gateway and its PostgreSQL server that a test can cut, hold up, or cut at the commit of a transaction
+//! it chooses.
+//!
+//! It reads as much of the protocol as it takes to see what a transaction writes and when its COMMIT passes
+//! (<https://www.postgresql.org/docs/current/protocol-message-formats.html>). There must be no TLS on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::gateway::PATIENCE;
+
+/// Requests for encryption, which come before the start-up message.
+const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
+
+/// How the wire is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Everything passes.
+    Up,
+    /// Every connection is cut, and new ones are cut at once.
+    Away,
+    /// Connections stay, and nothing passes.
+    Silent,
+}
+
+/// The moment at which a chosen transaction's wire is cut, and all others with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The server has committed; its answer is lost.
+    AnswerLost,
+    /// The server has committed and the gateway knows; nothing passes any more.
+    Answered,
+}
+
+struct Trap {
+    moment: Moment,
+    chosen: Box<dyn Fn(&str) -> bool + Send>,
+}
+
+struct Control {
+    state: watch::Sender<State>,
+    delay: watch::Sender<Duration>,
+    sprung: watch::Sender<usize>,
+    trap: Mutex<Option<Trap>>,
+}
+
+/// A relay to a server. It ends with the test's runtime.
+pub struct Relay {
+    url: String,
+    control: Arc<Control>,
+}
+
+impl Relay {
+    /// A relay to the server of this address.
+    pub async fn to(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (user, rest) = url.split_once('@').expect("an address with a user");
+        let (server, database) = rest.split_once('/').expect("an address with a database");
+        let url = format!("{user}@{}/{database}", listener.local_addr().expect("an address"));
+        let control = Arc::new(Control {
+            state: watch::Sender::new(State::Up),
+            delay: watch::Sender::new(Duration::ZERO),
+            sprung: watch::Sender::new(0),
+            trap: Mutex::new(None),
+        });
+        let (server, shared) = (server.to_owned(), Arc::clone(&control));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, control) = (server.clone(), Arc::clone(&shared));
+                tokio::spawn(async move {
+                    if let Ok(server) = TcpStream::connect(server).await {
+                        // However it ends, both sides see a closed connection.
+                        Wire::new(client, server, control).carry().await.ok();
+                    }
+                });
+            }
+        });
+        Self { url, control }
+    }
+
+    /// The address to use instead of the server's.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Cuts every connection, and those that come, until the wire is mended.
+    pub fn cut(&self) {
+        self.control.state.send_replace(State::Away);
+    }
+
+    /// Keeps every connection and lets nothing pass until the wire is mended.
+    pub fn silence(&self) {
+        self.control.state.send_replace(State::Silent);
+    }
+
+    /// Lets everything pass again.
+    pub fn mend(&self) {
+        self.control.state.send_replace(State::Up);
+    }
+
+    /// Holds up every message of a gateway for so long.
+    pub fn delay(&self, delay: Duration) {
+        self.control.delay.send_replace(delay);
+    }
+
+    /// Cuts the wire, until it is mended, at the next commit of a transaction whose statements (their text, one after the
+    /// other) are chosen.
+    pub fn cut_at_commit(&self, moment: Moment, chosen: impl Fn(&str) -> bool + Send + 'static) {
+        let trap = Trap { moment, chosen: Box::new(chosen) };
+        *self.control.trap.lock().expect("no test panicked here") = Some(trap);
+    }
+
+    /// How many chosen commits the wire was cut at so far.
+    pub fn cuts(&self) -> usize {
+        *self.control.sprung.borrow()
+    }
+
+    /// Waits until the wire was cut at so many chosen commits.
+    pub async fn until_cut(&self, times: usize) {
+        assert!(self.is_cut_within(times, PATIENCE).await, "no such transaction is committed");
+    }
+
+    /// Whether, within this time, the wire was cut at so many chosen commits; if not, it will not be.
+    pub async fn is_cut_within(&self, times: usize, patience: Duration) -> bool {
+        let mut sprung = self.control.sprung.subscribe();
+        let waiting = sprung.wait_for(|seen| *seen >= times);
+        if tokio::time::timeout(patience, waiting).await.is_ok() {
+            return true;
+        }
+        self.control.trap.lock().expect("no test panicked here").take();
+        self.cuts() >= times
+    }
+}
+
+/// One connection.
+struct Wire {
+    client: TcpStream,
+    server: TcpStream,
+    control: Arc<Control>,
+    state: watch::Receiver<State>,
+    /// Whether the start-up message has passed; those before have no type.
+    started: bool,
+    /// Prepared statements by their names.
+    statements: HashMap<Bytes, String>,
+    /// What the transaction under way has asked for.
+    transaction: String,
+}
+
+impl Wire {
+    fn new(client: TcpStream, server: TcpStream, control: Arc<Control>) -> Self {
+        let state = control.state.subscribe();
+        let (statements, transaction) = Default::default();
+        Self { client, server, control, state, started: false, statements, transaction }
+    }
+
+    async fn carry(mut self) -> std::io::Result<()> {
+        let (mut asked, mut answered) = (BytesMut::new(), BytesMut::new());
+        loop {
+            let state = *self.state.borrow_and_update();
+            match state {
+                State::Away => return Ok(()),
+                State::Silent => {
+                    self.state.changed().await.ok();
+                    continue;
+                }
+                State::Up => {}
+            }
+            tokio::select! {
+                biased;
+                _ = self.state.changed() => {}
+                read = self.server.read_buf(&mut answered) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    self.client.write_all_buf(&mut answered).await?;
+                }
+                read = self.client.read_buf(&mut asked) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    let delay = *self.control.delay.borrow();
+                    if !delay.is_zero() {
+                        tokio::time::sleep(delay).await;
+                    }
+                    while let Some(message) = self.next(&mut asked) {
+                        let cut = self.cut_at(&message);
+                        self.server.write_all(&message).await?;
+                        if let Some(moment) = cut {
+                            return self.cut(moment).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the server commit, and cuts all connections.
+    async fn cut(mut self, moment: Moment) -> std::io::Result<()> {
+        let mut answer = BytesMut::new();
+        // "Ready for query", and no transaction any more.
+        while !answer.ends_with(b"Z\0\0\0\x05I") {
+            if self.server.read_buf(&mut answer).await? == 0 {
+                break;
+            }
+        }
+        self.control.state.send_replace(State::Away);
+        if moment == Moment::Answered {
+            self.client.write_all(&answer).await?;
+        }
+        self.control.sprung.send_modify(|times| *times += 1);
+        Ok(())
+    }
+
+    /// The next whole message.
+    fn next(&mut self, bytes: &mut BytesMut) -> Option<Bytes> {
+        let head = usize::from(self.started);
+        let length = bytes.get(head..head + 4)?;
+        let length = head + usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
+        if bytes.len() < length {
+            return None;
+        }
+        let message = bytes.split_to(length).freeze();
+        if !self.started {
+            let code = message.get(4..8).map(|mut code| code.get_u32());
+            self.started = !code.is_some_and(|code| ENCRYPTION.contains(&code));
+        }
+        Some(message)
+    }
+
+    /// Follows what a transaction asks for; the moment to cut at, if this is a chosen COMMIT.
+    fn cut_at(&mut self, message: &Bytes) -> Option<Moment> {
+        let body = message.slice(5.min(message.len())..);
+        let mut texts = body.split(|byte| *byte == 0).map(|text| body.slice_ref(text));
+        match message.first()? {
+            b'P' => {
+                let (name, statement) = (texts.next()?, texts.next()?);
+                self.statements.insert(name, String::from_utf8_lossy(&statement).into_owned());
+            }
+            b'B' => {
+                let (_portal, name) = (texts.next()?, texts.next()?);
+                self.transaction += self.statements.get(&name)?;
+                self.transaction.push('\n');
+            }
+            b'Q' => match &*texts.next()? {
+                statement if statement.starts_with(b"BEGIN") => self.transaction.clear(),
+                b"COMMIT" => {
+                    let mut trap = self.control.trap.lock().expect("no test panicked here");
+                    let chosen = trap.take_if(|trap| (trap.chosen)(&self.transaction))?;
+                    return Some(chosen.moment);
+                }
+                statement => self.transaction.push_str(&String::from_utf8_lossy(statement)),
+            },
+            _ => {}
+        }
+        None
+    }
+}
