@@ -208,6 +208,11 @@ impl Connection {
             .unwrap_or(1)
     }
 
+    /// How long after an attempt without a complete answer the vendor may still act.
+    pub(super) fn settle_grace(&self) -> Duration {
+        self.settings.settle_grace.0
+    }
+
     /// Not before this moment may an attempt begun now be settled, unless it ends with an answer.
     pub(super) fn settle_from(&self, started: Timestamp) -> Timestamp {
         let grace = SignedDuration::try_from(self.settings.settle_grace.0).unwrap_or(SignedDuration::MAX);
@@ -409,11 +414,6 @@ impl Lent {
 async fn place(among: &Arc<Semaphore>) -> BulkPlace {
     // Never closed, so there is always one in the end.
     Arc::clone(among).acquire_owned().await.ok()
-}
-
-/// Time from now to then, at least a second.
-pub(super) fn wait_until(now: Timestamp, then: Timestamp) -> Duration {
-    Duration::try_from(then.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1))
 }
 
 /// Takes places away as they come free. Whoever asks for one afterwards stands behind this.

@@ -24,9 +24,10 @@ use crate::store::{Change, Subject};
 /// The background's first pause between two attempts at the same write.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Its longest.
-const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-/// What could not be settled for this long is left to a person.
-const GIVEN_UP: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// What is still unknown after the background has rested for so long between its attempts is left to a person. Time in which
+/// nothing was tried does not count, whatever the clocks say.
+const GIVEN_UP: Duration = Duration::from_hours(24);
 
 /// What a vendor answered, whatever the write was.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +60,7 @@ pub(super) fn operation_path(id: &impl std::fmt::Display) -> String {
 impl Gateway {
     /// An intent for a write about this subject that is about to be sent for the first time.
     pub(super) fn intent(&self, caller: &Caller, connection: &Connection, subject: &str, write: Write) -> Intent {
-        let started = self.0.environment.now();
+        let started = self.now();
         let settle_from = connection.settle_from(started);
         Intent {
             tenant: caller.tenant.clone(),
@@ -71,7 +72,9 @@ impl Gateway {
             started,
             attempts: 1,
             under_way: true,
+            lingering: true,
             settle_from,
+            rested: Duration::ZERO,
             due: Some(settle_from),
             reason: None,
         }
@@ -142,6 +145,26 @@ impl Gateway {
         })
     }
 
+    /// Notes in the intent how its attempt ended. One that ended with a complete answer may be settled at once; any other not
+    /// before its grace is over, since the vendor may still be at work. The grace counts from the attempt's end.
+    pub(super) fn note_attempt_end(&self, intent: &mut Intent, connection: &Connection, fault: &Fault) {
+        let now = self.now();
+        intent.reason = Some(fault.to_string());
+        intent.lingering = fault.lingering;
+        let settle_from = if fault.lingering { connection.settle_from(now) } else { now };
+        if fault.lingering {
+            self.0.graces.begin(intent);
+        }
+        rest(intent, connection.repeat_of(&intent.write), settle_from, now);
+    }
+
+    /// Forgets the grace of a write that is not unknown any more.
+    pub(super) fn end_grace(&self, intent: &Intent, row: &Row<Done>) {
+        if !row.as_ref().is_err_and(|fault| fault.outcome == Outcome::Unknown) {
+            self.0.graces.end(intent.write.record());
+        }
+    }
+
     /// Writes down how a candidate's write ended.
     ///
     /// # Errors
@@ -189,6 +212,7 @@ impl Gateway {
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Candidate, Fault>) {
         let (held, line) = (attempt_held(&intent), self.settled_line(&intent, &row));
+        self.end_grace(&intent, &row);
         let (changes, result) = self.candidate_changes(connection, candidate, intent, row);
         (held.into_iter().chain(changes).chain(line).collect(), result)
     }
@@ -238,8 +262,7 @@ impl Gateway {
             Err(fault) if fault.outcome == Outcome::Unknown => {
                 candidate.state = CandidateState::Unknown;
                 candidate.outcome = Outcome::Unknown;
-                let now = candidate.last_modified;
-                note_end(&mut intent, connection, &fault, now);
+                self.note_attempt_end(&mut intent, connection, &fault);
                 let mut changes = told_fault(origin, candidate.id.as_str(), &fault);
                 changes.extend([Change::Candidate(candidate), Change::Intent(intent)]);
                 (changes, Err(fault))
@@ -311,6 +334,7 @@ impl Gateway {
         row: Row<Done>,
     ) -> (Vec<Change>, Result<Assignment, Fault>) {
         let (held, line) = (attempt_held(&intent), self.settled_line(&intent, &row));
+        self.end_grace(&intent, &row);
         let (changes, result) = self.assignment_changes(connection, assignment, intent, row);
         (held.into_iter().chain(changes).chain(line).collect(), result)
     }
@@ -352,8 +376,7 @@ impl Gateway {
             Err(fault) if fault.outcome == Outcome::Unknown => {
                 assignment.state = AssignmentState::Unknown;
                 assignment.outcome = Outcome::Unknown;
-                let now = assignment.last_modified;
-                note_end(&mut intent, connection, &fault, now);
+                self.note_attempt_end(&mut intent, connection, &fault);
                 let mut changes = told_fault(origin, assignment.id.as_str(), &fault);
                 changes.extend([Change::Assignment(assignment), Change::Intent(intent)]);
                 (changes, Err(fault))
@@ -419,24 +442,26 @@ pub(super) fn told_fault(origin: Origin, record: &str, fault: &Fault) -> Vec<Cha
     key.into_iter().chain(item).collect()
 }
 
-/// An attempt that ended with an answer or a reset may be settled at once; one that timed out not before its grace is
-/// over, since the vendor may still be at work. The grace counts from the attempt's end: when the intent was written says
-/// little of when it began, for it may have waited behind the other rows of a bulk and for the connection's pace.
-pub(super) fn note_end(intent: &mut Intent, connection: &Connection, fault: &Fault, now: Timestamp) {
-    intent.reason = Some(fault.to_string());
-    let settle_from = if fault.lingering { connection.settle_from(now) } else { now };
-    rest(intent, connection.repeat_of(&intent.write), settle_from, now);
-}
-
-/// Nobody is sending the write any more; says when the background settles it, with growing pauses.
+/// No task is sending the write any more: schedules the background's next attempt, with growing pauses. `settle_from` is
+/// when the grace of the last attempt is over.
 pub(super) fn rest(intent: &mut Intent, repeat: Repeat, settle_from: Timestamp, now: Timestamp) {
     intent.under_way = false;
     intent.settle_from = settle_from;
     let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(intent.attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    let pause = SignedDuration::try_from(doubled.min(LONGEST_PAUSE)).unwrap_or(SignedDuration::ZERO);
-    let over = now.duration_since(intent.opened) > GIVEN_UP;
-    let due = settle_from.max(now.saturating_add(pause).unwrap_or(now));
-    intent.due = if over || repeat == Repeat::Never { None } else { Some(due) };
+    let pause = doubled.min(LONGEST_PAUSE);
+    if intent.rested >= GIVEN_UP || repeat == Repeat::Never {
+        intent.due = None;
+        return;
+    }
+    intent.rested = intent.rested.saturating_add(pause);
+    let rested = SignedDuration::try_from(pause).ok().and_then(|pause| now.checked_add(pause).ok());
+    intent.due = Some(settle_from.max(rested.unwrap_or(now)));
+}
+
+/// Takes back what is left of the pause that a request does not wait for.
+pub(super) fn cut_rest_short(intent: &mut Intent, now: Timestamp) {
+    let left = intent.due.and_then(|due| Duration::try_from(due.duration_since(now)).ok()).unwrap_or_default();
+    intent.rested = intent.rested.saturating_sub(left.min(LONGEST_PAUSE));
 }
 
 /// What there is to remark about a change that was made. Until then the remarks of the write before stand, and a change
@@ -523,7 +548,9 @@ mod tests {
             started: at(0),
             attempts: 1,
             under_way: true,
+            lingering: true,
             settle_from: at(30),
+            rested: Duration::ZERO,
             due: None,
             reason: None,
         }
@@ -536,6 +563,7 @@ mod tests {
         assert_eq!((intent.under_way, intent.settle_from, intent.due), (false, at(130), Some(at(130))));
         for (attempts, pause) in [(1, 5), (2, 10), (3, 20), (30, 600), (u32::MAX, 600)] {
             intent.attempts = attempts;
+            intent.rested = Duration::ZERO;
             rest(&mut intent, Repeat::Harmless, at(100), at(100));
             assert_eq!((intent.settle_from, intent.due), (at(100), Some(at(100 + pause))));
         }
@@ -546,10 +574,26 @@ mod tests {
         let mut intent = intent();
         rest(&mut intent, Repeat::Never, at(100), at(100));
         assert_eq!(intent.due, None);
-        let day = 24 * 3600;
-        rest(&mut intent, Repeat::Harmless, at(day), at(day));
+        // However long nothing was tried, it is tried.
+        let year = 365 * 24 * 3600;
+        rest(&mut intent, Repeat::Harmless, at(year), at(year));
         assert!(intent.due.is_some());
-        rest(&mut intent, Repeat::Harmless, at(day + 1), at(day + 1));
-        assert_eq!(intent.due, None);
+        let (mut now, mut attempts) = (at(0), 0);
+        while let Some(due) = intent.due {
+            (intent.attempts, now, attempts) = (intent.attempts + 1, due, attempts + 1);
+            rest(&mut intent, Repeat::Harmless, now, now);
+        }
+        assert_eq!((attempts, now.duration_since(at(year)).as_hours()), (149, 24));
+    }
+
+    #[test]
+    fn what_requests_try_in_between_does_not_count_as_rest() {
+        let mut intent = intent();
+        for second in 0..10_000 {
+            cut_rest_short(&mut intent, at(second));
+            rest(&mut intent, Repeat::Harmless, at(second), at(second));
+            intent.attempts += 1;
+        }
+        assert!(intent.due.is_some() && intent.rested < Duration::from_secs(11_000), "{:?}", intent.rested);
     }
 }

@@ -212,7 +212,7 @@ impl Gateway {
     /// What a key is asked for with, now.
     pub(super) fn key_claim(&self, caller: &Caller, request: RequestKey) -> KeyClaim {
         let RequestKey { scope, content } = request;
-        let now = self.0.environment.now();
+        let now = self.now();
         let kept = SignedDuration::try_from(self.configured().retention.keys).unwrap_or(SignedDuration::MAX);
         let expires = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
         // Later tokens are greater, so that an index of them grows at its end.

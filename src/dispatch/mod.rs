@@ -16,6 +16,7 @@ mod configured;
 mod connections;
 mod doctor;
 mod exchanges;
+mod grace;
 mod journal;
 mod keys;
 mod lease;
@@ -26,6 +27,7 @@ mod packing;
 mod programs;
 mod runner;
 mod settling;
+mod steady_clock;
 mod tally;
 mod tenants;
 mod tickets;
@@ -46,9 +48,11 @@ use self::audit::Recorder;
 use self::bulk::Board;
 use self::configured::Configured;
 use self::exchanges::Exchanges;
+use self::grace::Graces;
 use self::keys::Kept;
 use self::lease::Lease;
 use self::orphans::{PendingOutcomes, UnsentAttempts};
+use self::steady_clock::SteadyClock;
 use self::tally::Codes;
 use self::tickets::Acceptance;
 use self::turns::{Turn, Turns};
@@ -102,6 +106,8 @@ struct Inner {
     codes: Codes,
     pending: PendingOutcomes,
     unsent: UnsentAttempts,
+    graces: Graces,
+    steady: SteadyClock,
     tasks: TaskTracker,
     leaving: AtomicBool,
     resting: CancellationToken,
@@ -123,6 +129,8 @@ impl Gateway {
     ) -> Result<Self, Fault> {
         let lease = Lease::take(&store, &environment).await.before_sending()?;
         let configured = Configured::new(connections, catalogue, retention, &lease);
+        let seen = store.remembered_time().await.before_sending()?;
+        let steady = SteadyClock::start(&environment, seen);
         let gateway = Self(Arc::new(Inner {
             turns: Turns::new(Arc::clone(&store)),
             store,
@@ -136,6 +144,8 @@ impl Gateway {
             codes: Codes::default(),
             pending: PendingOutcomes::default(),
             unsent: UnsentAttempts::default(),
+            graces: Graces::default(),
+            steady,
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
             resting: CancellationToken::new(),
@@ -250,9 +260,10 @@ impl Gateway {
         Ok(Ticket::new(accepted, work, line, Box::new(move |work| gateway.record_end(&asked, what, work))))
     }
 
-    /// The present moment by the steady clock.
+    /// Returns the present moment by the steady clock, which no step of the wall clock moves. What a vendor or a person is
+    /// told by the day (a window, a signature, a line of the log) goes by the wall clock.
     pub(super) fn now(&self) -> Timestamp {
-        self.0.environment.now()
+        self.0.steady.now()
     }
 
     /// The turn to write about a subject.

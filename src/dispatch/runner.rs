@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::journal::{resource_of, rest, told_fault};
+use super::journal::{LONGEST_PAUSE, resource_of, rest, told_fault};
 use super::turns::Turn;
 use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
@@ -149,7 +149,9 @@ impl Gateway {
     /// A write that was under way when its process ended: unknown, its grace counted from now, since nobody knows when its
     /// attempt really began.
     pub(super) async fn adopted(&self, mut intent: Intent) -> Result<Vec<Change>, Fault> {
-        let now = self.0.environment.now();
+        let now = self.now();
+        intent.lingering = true;
+        self.0.graces.begin(&intent);
         let mut changes = self.marked_unknown(&intent).await?;
         intent.reason = Some("The process that was sending it ended.".to_owned());
         let connection = self.connection_of(&intent.connection).ok();
@@ -193,7 +195,11 @@ impl Gateway {
             if self.is_resting() || !self.0.lease.holds() {
                 return;
             }
-            let due = match self.0.store.due_intents(name, self.0.environment.now(), AT_ONCE).await {
+            let now = self.now();
+            let grace = self.connection_of(name).map_or(Duration::ZERO, |connection| connection.settle_grace());
+            let farthest = SignedDuration::try_from(LONGEST_PAUSE.saturating_add(grace)).unwrap_or(SignedDuration::MAX);
+            let horizon = now.saturating_add(farthest).unwrap_or(Timestamp::MAX);
+            let due = match self.0.store.due_intents(name, now, horizon, AT_ONCE).await {
                 Ok(due) => due,
                 Err(error) => {
                     tracing::warn!(%error, connection = name, "open writes cannot be looked at yet");
@@ -263,7 +269,11 @@ impl Gateway {
     }
 
     async fn tidy(&self) {
-        let now = self.0.environment.now();
+        let now = self.now();
+        self.0.graces.tidy();
+        if let Err(error) = self.0.store.remember_time(now).await {
+            tracing::warn!(%error, "the time of the store's last use cannot be remembered yet");
+        }
         let kept = SignedDuration::try_from(self.configured().retention.operations).unwrap_or(SignedDuration::MAX);
         let finished = now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
         match self.0.store.purge(now, finished).await {

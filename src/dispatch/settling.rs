@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::connections::{Connection, wait_until};
-use super::journal::{Done, FIRST_PAUSE, assignment_path, candidate_path, own_password};
+use super::connections::Connection;
+use super::journal::{Done, FIRST_PAUSE, assignment_path, candidate_path, cut_rest_short, own_password};
 use super::{BeforeSending as _, Gateway, doubt_at};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
@@ -105,24 +105,26 @@ impl Gateway {
         resource: &str,
         call: &Call,
     ) -> Result<(Intent, Row<Done>), Fault> {
-        let now = self.0.environment.now();
+        let now = self.now();
         if intent.under_way {
             let detail = "An earlier write about this is being sent by another instance.";
             let wait = Some(Duration::from_secs(1));
             return Err(connection.own(Fault::new(Code::SubjectUnsettled, detail).after(wait).at(resource)));
         }
-        if now < intent.settle_from {
+        if let Some(left) = self.0.graces.left(&intent, connection.settle_grace()) {
             let detail = "An earlier write was sent and not answered; the vendor may still be at work on it.";
-            let wait = Some(wait_until(now, intent.settle_from));
+            let wait = Some(left.max(Duration::from_secs(1)));
             return Err(connection.own(Fault::new(Code::SubjectUnsettled, detail).after(wait).at(resource)));
         }
         if connection.repeat_of(&intent.write) == Repeat::Never {
             let detail = "An earlier write was sent and not answered, and sending it again could do it twice. Settle it by hand.";
             return Err(connection.own(Fault::new(Code::SubjectUnsettled, detail).at(resource)));
         }
+        cut_rest_short(&mut intent, now);
         intent.attempts += 1;
         intent.started = now;
         intent.under_way = true;
+        intent.lingering = true;
         intent.settle_from = connection.settle_from(now);
         // In doubt, it is found by the search for orphans: an earlier attempt may have done it.
         let committed = self.0.store.commit(vec![Change::Intent(intent.clone())]).await.before_sending();

@@ -1,6 +1,8 @@
 //! What is written down before a vendor is called: the intent. As long as it stands without an answer, nobody may say
 //! that the write happened, nor that it did not.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -108,8 +110,12 @@ pub struct Intent {
     pub attempts: u32,
     /// Whether the instance that wrote this is sending it now; if that instance dies, nobody knows what became of it.
     pub under_way: bool,
-    /// Not before this moment may it be settled: an attempt without an answer may still take effect for a while.
+    /// Whether the last attempt ended without a complete answer, so that it may still take effect for a while.
+    pub lingering: bool,
+    /// When that while is over, by the clock of the process that saw the attempt end.
     pub settle_from: Timestamp,
+    /// How long the background has rested between its attempts, all pauses together.
+    pub rested: Duration,
     /// When the background settles it next; `None` where only a person can.
     pub due: Option<Timestamp>,
     /// Why it is still open, in a sentence, where an attempt has ended without settling it.

@@ -338,8 +338,15 @@ pub trait Store: Send + Sync {
     /// The open intents of this subject, oldest first.
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError>;
 
-    /// Open intents of a connection that nobody is sending and that are due by now, the longest due first.
-    async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError>;
+    /// Open intents of a connection that nobody is sending and that are due by now, the longest due first. One that is due
+    /// only after `horizon` is due as well: nothing is put off for so long, so a clock was wrong when it was.
+    async fn due_intents(
+        &self,
+        connection: &str,
+        now: Timestamp,
+        horizon: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Intent>, StoreError>;
 
     /// Open intents that an instance was sending when it ended, oldest first.
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;
@@ -415,6 +422,12 @@ pub trait Store: Send + Sync {
 
     /// The tenant's lines of the audit record after the one with this number, in order.
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError>;
+
+    /// Remembers that the store is in use at this moment.
+    async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// The latest moment at which the store is remembered to have been in use.
+    async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Removes operations that ended before `finished`, keys that expire before `now`, and what an instance that ended was
     /// still receiving.

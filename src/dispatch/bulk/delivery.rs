@@ -192,7 +192,7 @@ impl Work {
 
     /// The intent's attempt begins now.
     pub(super) fn begun(&self, connection: &Connection, intent: &mut Intent) {
-        intent.started = self.gateway.0.environment.now();
+        intent.started = self.gateway.now();
         intent.settle_from = connection.settle_from(intent.started);
         intent.due = Some(intent.settle_from);
     }

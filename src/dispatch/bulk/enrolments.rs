@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::worker::Work;
 use crate::dispatch::connections::Connection;
-use crate::dispatch::journal::{Done, attempt_held, bound, note_end, resource_of, told_fault};
+use crate::dispatch::journal::{Done, attempt_held, bound, resource_of, told_fault};
 use crate::dispatch::{BeforeSending as _, Gateway, call};
 use crate::domain::ids::OperationId;
 use crate::domain::journal::{EnrolmentWrite, Intent, Write};
@@ -135,6 +135,7 @@ impl Gateway {
     ) -> (Vec<Change>, Result<(), Fault>) {
         let record = intent.write.record().to_owned();
         let held = attempt_held(&intent);
+        self.end_grace(&intent, &row);
         let line = self.settled_line(&intent, &row);
         let (changes, result): (Vec<Change>, _) = match row {
             Ok(Applied { value, warnings }) => {
@@ -144,7 +145,7 @@ impl Gateway {
                 (told.into_iter().chain([Change::Settled(record)]).collect(), Ok(()))
             }
             Err(fault) if fault.outcome == Outcome::Unknown => {
-                note_end(&mut intent, connection, &fault, self.0.environment.now());
+                self.note_attempt_end(&mut intent, connection, &fault);
                 let mut changes = told_fault(intent.origin.clone(), &record, &fault);
                 changes.push(Change::Intent(intent));
                 (changes, Err(fault))

@@ -215,7 +215,7 @@ impl Gateway {
     fn viewed(&self, caller: &Caller, (operation, progress): (BulkOperation, Progress)) -> Option<OperationView> {
         let kept = SignedDuration::try_from(self.configured().retention.operations).unwrap_or(SignedDuration::MAX);
         let expires = operation.finished.map(|finished| finished.saturating_add(kept).unwrap_or(Timestamp::MAX));
-        let over = expires.is_some_and(|expires| expires <= self.0.environment.now());
+        let over = expires.is_some_and(|expires| expires <= self.now());
         (!over && caller.connections.contains(&operation.connection)).then_some(OperationView {
             operation,
             progress,
@@ -227,7 +227,7 @@ impl Gateway {
     fn tells_passwords(&self, operation: &BulkOperation) -> bool {
         let kept = SignedDuration::try_from(self.configured().retention.keys).unwrap_or(SignedDuration::MAX);
         let from = operation.finished.unwrap_or(operation.created);
-        from.saturating_add(kept).unwrap_or(Timestamp::MAX) > self.0.environment.now()
+        from.saturating_add(kept).unwrap_or(Timestamp::MAX) > self.now()
     }
 }
 

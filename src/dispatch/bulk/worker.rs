@@ -102,7 +102,7 @@ async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault
     };
     if operation.state == OperationState::Queued {
         operation.state = OperationState::Running;
-        operation.started = operation.started.or(Some(gateway.0.environment.now()));
+        operation.started = operation.started.or(Some(gateway.now()));
         gateway.0.store.commit(vec![Change::Operation(operation.clone())]).await.before_sending()?;
     }
     let failures = Failures::new(operation.fail_on_errors, &progress);
@@ -128,7 +128,7 @@ impl Work {
     pub(super) fn waits_on(&self, connection: &Connection, fault: &Fault) -> bool {
         let soon = fault.code == Code::SubjectUnsettled && fault.retry_after.is_some_and(|wait| wait <= LONGEST_WAIT);
         let until = self.operation.started.map(|started| connection.settle_from(started) + PATIENCE);
-        soon && until.is_some_and(|until| self.gateway.0.environment.now() < until)
+        soon && until.is_some_and(|until| self.gateway.now() < until)
     }
 
     /// Whoever asked for the operation, for this row.
@@ -288,7 +288,7 @@ impl Work {
             return Ok(());
         }
         operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
-        operation.finished = Some(self.gateway.0.environment.now());
+        operation.finished = Some(self.gateway.now());
         let line = self.gateway.operation_line(&self.caller, &operation, &progress);
         store.commit(vec![Change::Operation(operation), line]).await.before_sending()
     }

@@ -147,13 +147,19 @@ macro_rules! through {
                 self.looked_for(1, self.inner.unfinished_operations(limit))
             }
 
-            async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
+            async fn due_intents(
+                &self,
+                connection: &str,
+                now: Timestamp,
+                horizon: Timestamp,
+                limit: usize,
+            ) -> Result<Vec<Intent>, StoreError> {
                 self.others_first().await;
                 // None is ever due where none is open.
                 if self.looked_for(2, self.inner.unsettled())?.is_empty() {
                     return Ok(Vec::new());
                 }
-                at_once(self.inner.due_intents(connection, now, limit))
+                at_once(self.inner.due_intents(connection, now, horizon, limit))
             }
 
             $(
@@ -201,5 +207,7 @@ through! {
     write skip_waiting(id: &OperationId) -> u64;
     write requeue(id: &OperationId) -> ();
     read audit(tenant: &str, after: u64, limit: usize) -> Vec<Line>;
+    read remember_time(now: Timestamp) -> ();
+    read remembered_time() -> Option<Timestamp>;
     read purge(now: Timestamp, finished: Timestamp) -> Purged;
 }

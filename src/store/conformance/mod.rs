@@ -65,6 +65,8 @@ macro_rules! conformance {
             bookings_of_a_subject_are_found,
             every_kind_of_intent_comes_back_as_it_was,
             due_intents_are_those_nobody_is_sending,
+            an_outcome_is_written_for_its_own_attempt_only,
+            the_time_of_the_last_use_is_remembered,
             intents_of_a_subject_are_found,
             a_settled_intent_is_gone,
             claims_of_one_call_stand_for_themselves,
@@ -160,7 +162,9 @@ impl Maker {
             started,
             attempts: 1,
             under_way: true,
+            lingering: true,
             settle_from: started + 30.seconds(),
+            rested: std::time::Duration::ZERO,
             due: Some(started + 30.seconds()),
             reason: Some("the vendor did not answer".to_owned()),
         }
@@ -567,7 +571,7 @@ pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store
         assert_eq!(make.claim(&*store, candidate).await, Claim::Claimed);
     }
     let due = async |now: Timestamp| {
-        let due = store.due_intents(&at, now, 10).await.unwrap();
+        let due = store.due_intents(&at, now, Timestamp::MAX, 10).await.unwrap();
         due.iter().map(|intent| intent.write.record().to_owned()).collect::<Vec<_>>()
     };
     let far = make.0.now() + 1.hours();
@@ -581,10 +585,47 @@ pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store
     assert_eq!(due(far).await, [two.id.to_string(), one.id.to_string()], "the longest due first");
     assert_eq!(due(soon).await, [two.id.to_string()]);
     assert_eq!(due(soon - 1.seconds()).await, Vec::<String>::new());
-    assert!(store.due_intents(&make.name("connection"), far, 10).await.unwrap().is_empty());
+    let beyond = store.due_intents(&at, soon - 1.seconds(), soon, 10).await.unwrap();
+    assert_eq!(beyond.len(), 1, "one put off beyond what is possible is due");
+    assert!(store.due_intents(&make.name("connection"), far, Timestamp::MAX, 10).await.unwrap().is_empty());
     let unsettled = store.unsettled().await.unwrap();
     let here = unsettled.iter().filter(|open| open.connection == at);
     assert_eq!(here.map(|open| (open.operation.as_str(), open.count)).collect::<Vec<_>>(), [("candidates.create", 3)]);
+}
+
+pub(crate) async fn an_outcome_is_written_for_its_own_attempt_only(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let id = candidate.id.to_string();
+    let first = store.intent(&id).await.unwrap().unwrap();
+    let own = store.own_intents("", 1000).await.unwrap();
+    assert!(own.iter().any(|intent| intent.write.record() == id), "this instance is sending it");
+    let after = store.own_intents(&id, 1000).await.unwrap();
+    assert!(!after.iter().any(|intent| intent.write.record() == id));
+    let registered = Candidate { state: CandidateState::Registered, ..candidate.clone() };
+    let concluded = |attempt: &Intent| {
+        let held = Change::AttemptHeld(id.clone(), attempt.started);
+        vec![held, Change::Candidate(registered.clone()), Change::Settled(id.clone())]
+    };
+    let second = Intent { started: first.started + 1.minutes(), attempts: 2, ..first.clone() };
+    store.commit(vec![Change::Intent(second.clone())]).await.unwrap();
+    let late = store.commit(concluded(&first)).await;
+    assert!(matches!(late, Err(StoreError::Superseded)), "{late:?}");
+    assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().unwrap().state, candidate.state);
+    let resting = Intent { under_way: false, ..second.clone() };
+    store.commit(vec![Change::Intent(resting)]).await.unwrap();
+    assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "it is sent by none");
+    store.commit(vec![Change::Intent(second.clone())]).await.unwrap();
+    store.commit(concluded(&second)).await.unwrap();
+    assert!(store.intent(&id).await.unwrap().is_none());
+    assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "it was concluded before");
+}
+
+pub(crate) async fn the_time_of_the_last_use_is_remembered(store: Arc<dyn Store>, make: Maker) {
+    let (now, later) = (make.0.now(), make.0.now() + 1.hours());
+    for moment in [later, now] {
+        store.remember_time(moment).await.unwrap();
+        assert!(store.remembered_time().await.unwrap().is_some());
+    }
 }
 
 pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row as _};
 
@@ -181,12 +182,24 @@ pub(super) async fn intents_of(pool: &PgPool, subject: &[Blind]) -> Read<Vec<Sea
 }
 
 /// Open intents nobody is sending that are due, the longest due first.
-pub(super) async fn due_intents(pool: &PgPool, at: &str, now: i64, limit: usize) -> Read<Vec<SealedRow>> {
+pub(super) async fn due_intents(
+    pool: &PgPool,
+    at: &str,
+    (now, horizon): (i64, i64),
+    limit: usize,
+) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "SELECT record, tenant, connection, sealed FROM intents
-         WHERE connection = $1 AND owner IS NULL AND due IS NOT NULL AND due <= $2 ORDER BY due LIMIT $3",
+         WHERE connection = $1 AND owner IS NULL AND due IS NOT NULL AND (due <= $2 OR due > $3) ORDER BY due LIMIT $4",
     );
-    sealed(&rows.bind(at).bind(now).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+    let rows = rows.bind(at).bind(now).bind(horizon).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    sealed(&rows.fetch_all(pool).await?)
+}
+
+/// The latest moment at which the database is remembered to have been in use.
+pub(super) async fn remembered_time(pool: &PgPool) -> Read<Option<Timestamp>> {
+    let seen: Option<i64> = sqlx::query_scalar("SELECT seen FROM clock").fetch_optional(pool).await?;
+    Ok(seen.and_then(|seen| Timestamp::from_microsecond(seen).ok()))
 }
 
 /// Open intents that an instance was sending when it ended.

@@ -13,8 +13,11 @@ use crate::store::seal::KeyId;
 use crate::store::{Inspection, Keyring, Peer, SchemaChange, StoreError};
 
 /// One file a version, in order. A released one is never edited.
-pub(super) const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_start.sql"), include_str!("migrations/0002_audit.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_audit.sql"),
+    include_str!("migrations/0003_clock.sql"),
+];
 
 /// Names the lock: "exgt" twice.
 const LOCK: i64 = 0x6578_6774_6578_6774;

@@ -181,8 +181,15 @@ impl Store for PostgresStore {
         self.open_all(&rows, Records::intent)
     }
 
-    async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(|pool| query::due_intents(pool, connection, micros(now), limit)).await?;
+    async fn due_intents(
+        &self,
+        connection: &str,
+        now: Timestamp,
+        horizon: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Intent>, StoreError> {
+        let times = (micros(now), micros(horizon));
+        let rows = self.read(|pool| query::due_intents(pool, connection, times, limit)).await?;
         self.open_all(&rows, Records::intent)
     }
 
@@ -292,6 +299,21 @@ impl Store for PostgresStore {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let rows = self.read(|pool| audit::after(pool, tenant, after, limit)).await?;
         rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
+    }
+
+    async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
+        let now = micros(now);
+        self.write(work!(|hand| async {
+            let sql =
+                "INSERT INTO clock (one, seen) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET seen = excluded.seen";
+            sqlx::query(sql).bind(now).execute(&mut *hand.connection).await?;
+            Ok(())
+        }))
+        .await
+    }
+
+    async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(query::remembered_time).await
     }
 
     /// In parts, so that no transaction holds its locks for long or runs into the limit of a statement.

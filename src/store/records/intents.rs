@@ -1,6 +1,7 @@
 //! Intents as they stand inside their seal.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,12 @@ pub(super) struct IntentRecord {
     attempts: u32,
     #[serde(default)]
     under_way: bool,
+    #[serde(default = "lingering")]
+    lingering: bool,
     settle_from: Timestamp,
+    /// In seconds.
+    #[serde(default)]
+    rested: u64,
     #[serde(default)]
     due: Option<Timestamp>,
     reason: Option<String>,
@@ -64,6 +70,11 @@ struct KnownRecord {
     private: BTreeMap<String, String>,
 }
 
+/// Nothing is known of attempts that an earlier version made.
+const fn lingering() -> bool {
+    true
+}
+
 impl From<Intent> for IntentRecord {
     fn from(intent: Intent) -> Self {
         let Intent {
@@ -76,11 +87,13 @@ impl From<Intent> for IntentRecord {
             started,
             attempts,
             under_way,
+            lingering,
             settle_from,
+            rested,
             due,
             reason,
         } = intent;
-        let (write, opened) = (write.into(), Some(opened));
+        let (write, opened, rested) = (write.into(), Some(opened), rested.as_secs());
         Self {
             tenant,
             connection,
@@ -91,7 +104,9 @@ impl From<Intent> for IntentRecord {
             started,
             attempts,
             under_way,
+            lingering,
             settle_from,
+            rested,
             due,
             reason,
         }
@@ -110,11 +125,13 @@ impl From<IntentRecord> for Intent {
             started,
             attempts,
             under_way,
+            lingering,
             settle_from,
+            rested,
             due,
             reason,
         } = record;
-        let (write, opened) = (write.into(), opened.unwrap_or(started));
+        let (write, opened, rested) = (write.into(), opened.unwrap_or(started), Duration::from_secs(rested));
         Self {
             tenant,
             connection,
@@ -125,7 +142,9 @@ impl From<IntentRecord> for Intent {
             started,
             attempts,
             under_way,
+            lingering,
             settle_from,
+            rested,
             due,
             reason,
         }

@@ -16,12 +16,13 @@ use crate::store::records::Records;
 pub(super) const APPLICATION_ID: i64 = 0x6578_6774;
 
 /// One file a version, in order. A released one is never edited.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_operations.sql"),
     include_str!("migrations/0003_audit.sql"),
     include_str!("migrations/0004_keys.sql"),
     include_str!("migrations/0005_counts.sql"),
+    include_str!("migrations/0006_clock.sql"),
 ];
 
 /// How long a statement waits for others that hold the file (a backup).

@@ -319,9 +319,15 @@ impl Store for SqliteStore {
         self.open_all(&rows, Records::intent)
     }
 
-    async fn due_intents(&self, connection: &str, now: Timestamp, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let at = connection.to_owned();
-        let rows = self.read(move |connection| query::due_intents(connection, &at, micros(now), limit)).await?;
+    async fn due_intents(
+        &self,
+        connection: &str,
+        now: Timestamp,
+        horizon: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Intent>, StoreError> {
+        let (at, now, horizon) = (connection.to_owned(), micros(now), micros(horizon));
+        let rows = self.read(move |connection| query::due_intents(connection, &at, (now, horizon), limit)).await?;
         self.open_all(&rows, Records::intent)
     }
 
@@ -431,6 +437,20 @@ impl Store for SqliteStore {
         let (name, after) = (tenant.to_owned(), i64::try_from(after).unwrap_or(i64::MAX));
         let rows = self.read(move |connection| audit::after(connection, &name, after, limit)).await?;
         rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
+    }
+
+    async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |hand| {
+            let sql =
+                "INSERT INTO clock (one, seen) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET seen = excluded.seen";
+            hand.connection.prepare_cached(sql)?.execute([micros(now)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(query::remembered_time).await
     }
 
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {

@@ -1,5 +1,6 @@
 //! The statements that read. They answer sealed rows; nothing is opened here.
 
+use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
@@ -210,15 +211,22 @@ pub(super) fn intents_of(connection: &Connection, subject: &[Blind]) -> Result<V
 pub(super) fn due_intents(
     connection: &Connection,
     at: &str,
-    now: i64,
+    (now, horizon): (i64, i64),
     limit: usize,
 ) -> Result<Vec<SealedRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT record, tenant, connection, sealed FROM intents
-         WHERE connection = ?1 AND owner IS NULL AND due IS NOT NULL AND due <= ?2 ORDER BY due LIMIT ?3",
+         WHERE connection = ?1 AND owner IS NULL AND due IS NOT NULL AND (due <= ?2 OR due > ?3) ORDER BY due LIMIT ?4",
     )?;
-    let rows = statement.query_map(params![at, now, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
+    let rows = statement.query_map(params![at, now, horizon, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The latest moment at which the database is remembered to have been in use.
+pub(super) fn remembered_time(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
+    let seen =
+        connection.prepare_cached("SELECT seen FROM clock")?.query_row([], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(seen.and_then(|seen| Timestamp::from_microsecond(seen).ok()))
 }
 
 /// Open intents that an instance was sending when it ended.

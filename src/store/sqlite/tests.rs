@@ -124,7 +124,7 @@ async fn intents_of_the_first_version_are_due_at_once() {
         .unwrap();
     drop(connection);
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
-    assert_eq!(store.due_intents("c", make.0.now(), 10).await.unwrap().len(), 1);
+    assert_eq!(store.due_intents("c", make.0.now(), Timestamp::MAX, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,6 @@
+-- The latest moment (microseconds since 1970) at which a process served from this database: a wall clock that is far from it
+-- at the next start is not believed at once.
+CREATE TABLE clock (
+    one INTEGER PRIMARY KEY NOT NULL CHECK (one = 1),
+    seen INTEGER NOT NULL
+) STRICT;
