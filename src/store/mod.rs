@@ -61,6 +61,16 @@ pub enum StoreError {
     Ended,
 }
 
+impl StoreError {
+    /// The error of what has no effect, should it have been done after all: it has failed, for sure.
+    fn without_effect(self) -> Self {
+        match self {
+            Self::InDoubt(detail) => Self::Unavailable(detail),
+            other => other,
+        }
+    }
+}
+
 /// A new candidate that wants its identities.
 #[derive(Debug, Clone)]
 pub struct Claimant {

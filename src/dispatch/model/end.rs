@@ -117,15 +117,12 @@ impl Game {
         self.world.dooms.clear();
         self.world.process.as_ref().unwrap().fate.calm_down();
         self.world.exam.lock().unwrap().scripts.clear();
-        // Until nothing can happen at the vendor any more; from then on the day may pass in great steps.
-        self.pass(Duration::from_secs(40));
-        let mut day = self.put_back + 700;
-        for _ in 0..4 {
-            self.world.time.step(day);
-            day = 700;
-            self.pass(Duration::from_secs(3));
+        // Until nothing can happen at the vendor any more, and the longest pause of the background is over.
+        for seconds in [40, 700, 40, 40] {
+            self.pass(Duration::from_secs(seconds));
         }
         self.holds()?;
+        self.no_orphans()?;
         self.ended(false)?;
         // What only a person can say is said now.
         for _ in 0..3 {
@@ -208,6 +205,12 @@ impl Game {
             }
         }
         everything_is_known(&exam, &books)
+    }
+
+    /// No intent of the living process is without a task that will end it.
+    fn no_orphans(&self) -> Result<(), String> {
+        let own = self.world.look(async |store| store.own_intents("", 1000).await.unwrap());
+        own.first().map_or(Ok(()), |intent| Err(format!("no task is going to end {intent:?}")))
     }
 
     /// No password is kept once the write it went with has ended.

@@ -25,7 +25,7 @@ use self::bulks::Bulk;
 use self::exam::Profile;
 use self::play::{Action, Asked};
 use self::steps::{Case, Step, cases};
-use self::world::World;
+use self::world::{Failure, World};
 
 /// A case as it is played.
 struct Game {
@@ -34,15 +34,13 @@ struct Game {
     bulks: Vec<Bulk>,
     /// Whether the store was away at any time: what could not be kept then is told anew.
     store_failed: bool,
-    /// Seconds by which the clock of the day was put back.
-    put_back: i64,
     profile: Profile,
 }
 
 impl Game {
     fn new(case: &Case) -> Self {
         let world = World::new(case.profile, case.seed, case.scripts.clone());
-        Self { world, asked: Vec::new(), bulks: Vec::new(), store_failed: false, put_back: 0, profile: case.profile }
+        Self { world, asked: Vec::new(), bulks: Vec::new(), store_failed: false, profile: case.profile }
     }
 
     fn step(&mut self, step: Step) -> Result<(), String> {
@@ -93,16 +91,20 @@ impl Game {
             }
             Step::Kill { downtime } => self.world.kill(Duration::from_secs(downtime.into())),
             Step::Pass { seconds } => self.pass(Duration::from_secs(seconds.into())),
-            Step::PutBack { seconds } => {
-                self.put_back += i64::from(seconds);
-                self.world.time.step(-i64::from(seconds));
-            }
-            Step::Away { after, changes } => {
+            Step::StepClock { seconds } => self.world.time.step(seconds),
+            Step::Away { after, changes } => self.fail_store(after, changes, Failure::Refused),
+            Step::Doubt { after, changes, done } => self.fail_store(after, changes, Failure::InDoubt { done }),
+            Step::Unread { after, reads } => {
                 self.store_failed = true;
-                self.world.process.as_ref().unwrap().fate.send_away(after.into(), changes.into());
+                self.world.process.as_ref().unwrap().fate.fail_reads(after.into(), reads.into());
             }
         }
         self.holds()
+    }
+
+    fn fail_store(&mut self, after: u8, changes: u8, failure: Failure) {
+        self.store_failed = true;
+        self.world.process.as_ref().unwrap().fate.fail_changes(after.into(), changes.into(), failure);
     }
 
     fn ask(&mut self, at: usize, patience: Option<u16>) -> Result<(), String> {

@@ -35,10 +35,14 @@ pub(super) enum Step {
     Kill { downtime: u8 },
     /// So many seconds pass.
     Pass { seconds: u8 },
-    /// The clock of the day is put back.
-    PutBack { seconds: u16 },
+    /// The wall clock steps.
+    StepClock { seconds: i64 },
     /// The store fails for some changes.
     Away { after: u8, changes: u8 },
+    /// The answers to some commits are lost; they were done, or not.
+    Doubt { after: u8, changes: u8, done: bool },
+    /// The store fails for some reads.
+    Unread { after: u8, reads: u8 },
 }
 
 /// What a caller wants.
@@ -145,8 +149,11 @@ fn step(profile: Profile) -> impl Strategy<Value = Step> {
         4 => vec((place, 0..8_u32), 1..3).prop_map(Step::Doom),
         1 => (0..40_u8).prop_map(|downtime| Step::Kill { downtime }),
         4 => (0..45_u8).prop_map(|seconds| Step::Pass { seconds }),
-        1 => (1..300_u16).prop_map(|seconds| Step::PutBack { seconds }),
+        1 => prop_oneof![-300..300_i64, Just(25 * 3600), Just(-25 * 3600), Just(40 * 86_400)]
+            .prop_map(|seconds| Step::StepClock { seconds }),
         1 => (0..8_u8, 1..4_u8).prop_map(|(after, changes)| Step::Away { after, changes }),
+        1 => (0..8_u8, 1..3_u8, any::<bool>()).prop_map(|(after, changes, done)| Step::Doubt { after, changes, done }),
+        1 => (0..20_u8, 1..8_u8).prop_map(|(after, reads)| Step::Unread { after, reads }),
     ]
 }
 

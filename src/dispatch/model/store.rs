@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::world::{Death, Dice, Fate};
+use super::world::{Death, Dice, Failure, Fate};
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::Line;
 use crate::domain::candidate::{Candidate, Identity};
@@ -79,19 +79,40 @@ fn at_once<T>(call: impl Future<Output = T>) -> T {
 impl Proxy {
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
+        if self.fate.read_fails() {
+            return Err(StoreError::Unavailable("it is away".to_owned()));
+        }
         at_once(call)
     }
 
-    async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// As [`Self::write`], for what has no effect where its answer is lost.
+    async fn take<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
         self.fate.pass(Death::BeforeCommit).await;
-        if self.fate.is_away() {
+        if self.fate.failure().is_some() {
             return Err(StoreError::Unavailable("it is away".to_owned()));
         }
         let end = at_once(call);
         self.idle.wrote();
         self.fate.pass(Death::AfterCommit).await;
         end
+    }
+
+    async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.others_first().await;
+        self.fate.pass(Death::BeforeCommit).await;
+        let failure = self.fate.failure();
+        if matches!(failure, Some(Failure::Refused)) {
+            return Err(StoreError::Unavailable("it is away".to_owned()));
+        }
+        let in_doubt = || Err(StoreError::InDoubt("its answer is lost".to_owned()));
+        if matches!(failure, Some(Failure::InDoubt { done: false })) {
+            return in_doubt();
+        }
+        let end = at_once(call);
+        self.idle.wrote();
+        self.fate.pass(Death::AfterCommit).await;
+        if failure.is_some() && end.is_ok() { in_doubt() } else { end }
     }
 
     fn looked_for<T>(
@@ -194,12 +215,12 @@ through! {
     read own_intents(after: &str, limit: usize) -> Vec<Intent>;
     read unsettled() -> Vec<Unsettled>;
     read open_items() -> OpenItems;
-    write take_key(claim: &KeyClaim) -> KeyTaken;
+    take take_key(claim: &KeyClaim) -> KeyTaken;
     write claim_under_key(claimant: Claimant, key: &KeyClaim) -> bool;
-    write open_operation(operation: &BulkOperation) -> ();
-    write add_items(items: Vec<Item>) -> ();
+    take open_operation(operation: &BulkOperation) -> ();
+    take add_items(items: Vec<Item>) -> ();
     write accept_operation(operation: &BulkOperation, key: Option<&KeyClaim>) -> Accepted;
-    write discard_operation(id: &OperationId) -> ();
+    take discard_operation(id: &OperationId) -> ();
     read operation(tenant: &str, id: &OperationId) -> Option<(BulkOperation, Progress)>;
     read operations(tenant: &str, page: &Page) -> Vec<(BulkOperation, Progress)>;
     read items(id: &OperationId, states: &[ItemState], from: u64, limit: usize) -> Vec<Item>;

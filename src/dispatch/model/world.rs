@@ -117,13 +117,47 @@ impl Entropy for Dice {
     }
 }
 
+/// How a change fails.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Failure {
+    /// It is refused, and not done.
+    #[default]
+    Refused,
+    /// Its answer is lost.
+    InDoubt { done: bool },
+}
+
+/// So many calls pass, and then so many fail.
+#[derive(Default)]
+struct Countdown {
+    pass: u32,
+    fail: u32,
+}
+
+impl Countdown {
+    /// Whether this call fails.
+    fn fails(&mut self) -> bool {
+        if self.fail == 0 {
+            return false;
+        }
+        if self.pass > 0 {
+            self.pass -= 1;
+            return false;
+        }
+        self.fail -= 1;
+        true
+    }
+}
+
 /// What becomes of one process, and when its store is away.
 #[derive(Default)]
 pub(super) struct Fate {
     dead: AtomicBool,
     died: Notify,
     doom: Mutex<Option<(Death, u32)>>,
-    away: Mutex<(u32, u32)>,
+    changes: Mutex<Countdown>,
+    failure: Mutex<Failure>,
+    reads: Mutex<Countdown>,
     calm: AtomicBool,
 }
 
@@ -157,14 +191,21 @@ impl Fate {
     }
 
     /// Lets so many changes fail after so many have passed.
-    pub(super) fn send_away(&self, after: u32, changes: u32) {
-        *self.away.lock().unwrap() = (after, changes);
+    pub(super) fn fail_changes(&self, pass: u32, fail: u32, failure: Failure) {
+        *self.changes.lock().unwrap() = Countdown { pass, fail };
+        *self.failure.lock().unwrap() = failure;
+    }
+
+    /// Lets so many reads fail after so many have passed.
+    pub(super) fn fail_reads(&self, pass: u32, fail: u32) {
+        *self.reads.lock().unwrap() = Countdown { pass, fail };
     }
 
     /// From now on the disk is quick and nothing fails.
     pub(super) fn calm_down(&self) {
         self.doom(None);
-        self.send_away(0, 0);
+        self.fail_changes(0, 0, Failure::Refused);
+        self.fail_reads(0, 0);
         self.calm.store(true, Ordering::Relaxed);
     }
 
@@ -172,20 +213,14 @@ impl Fate {
         self.calm.load(Ordering::Relaxed)
     }
 
-    /// Whether the store is away for this change.
-    pub(super) fn is_away(&self) -> bool {
-        let mut away = self.away.lock().unwrap();
-        match &mut *away {
-            (0, 0) => false,
-            (0, left) => {
-                *left -= 1;
-                true
-            }
-            (after, _) => {
-                *after -= 1;
-                false
-            }
-        }
+    /// How this change fails, if it does.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.changes.lock().unwrap().fails().then(|| *self.failure.lock().unwrap())
+    }
+
+    /// Whether this read fails.
+    pub(super) fn read_fails(&self) -> bool {
+        self.reads.lock().unwrap().fails()
     }
 }
 

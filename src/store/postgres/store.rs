@@ -67,7 +67,8 @@ impl Store for PostgresStore {
         if taken.as_ref().is_err_and(may_have_happened) {
             self.loose.add([loose]);
         }
-        taken.map_err(for_sure)
+        // It is given back by itself where it was taken after all.
+        taken.map_err(StoreError::without_effect)
     }
 
     async fn give_turns(&self, subjects: &[String]) -> Result<(), StoreError> {
@@ -219,7 +220,8 @@ impl Store for PostgresStore {
         if taken.as_ref().is_err_and(may_have_happened) {
             self.loose.add([loose]);
         }
-        taken.map_err(for_sure)
+        // It is given back by itself where it was taken after all.
+        taken.map_err(StoreError::without_effect)
     }
 
     async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError> {
@@ -343,12 +345,4 @@ impl Store for PostgresStore {
 /// Whether what failed so may have been done all the same, or may yet be.
 fn may_have_happened(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable(_) | StoreError::InDoubt(_))
-}
-
-/// What is given back by itself where it was taken after all ([`Loose`]) has no effect: taking it has failed, for sure.
-fn for_sure(error: StoreError) -> StoreError {
-    match error {
-        StoreError::InDoubt(detail) => StoreError::Unavailable(detail),
-        other => other,
-    }
 }

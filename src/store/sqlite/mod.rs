@@ -352,7 +352,9 @@ impl Store for SqliteStore {
 
     async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {
         let claim = self.records.key_row(claim);
-        self.write(move |hand| keys::take(hand.connection, hand.records, &claim, hand.instance)).await
+        let taken = self.write(move |hand| keys::take(hand.connection, hand.records, &claim, hand.instance)).await;
+        // Only the next process can find it taken, and then by one that has ended.
+        taken.map_err(StoreError::without_effect)
     }
 
     async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError> {
