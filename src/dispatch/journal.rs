@@ -583,7 +583,7 @@ mod tests {
             (intent.attempts, now, attempts) = (intent.attempts + 1, due, attempts + 1);
             rest(&mut intent, Repeat::Harmless, now, now);
         }
-        assert_eq!((attempts, now.duration_since(at(year)).as_hours()), (149, 24));
+        assert_eq!((attempts, now.duration_since(at(year)).as_hours()), (150, 24));
     }
 
     #[test]

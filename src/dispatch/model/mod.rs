@@ -91,7 +91,7 @@ impl Game {
             }
             Step::Kill { downtime } => self.world.kill(Duration::from_secs(downtime.into())),
             Step::Pass { seconds } => self.pass(Duration::from_secs(seconds.into())),
-            Step::StepClock { seconds } => self.world.time.step(seconds),
+            Step::Clock { step } => self.world.time.step(step),
             Step::Away { after, changes } => self.fail_store(after, changes, Failure::Refused),
             Step::Doubt { after, changes, done } => self.fail_store(after, changes, Failure::InDoubt { done }),
             Step::Unread { after, reads } => {

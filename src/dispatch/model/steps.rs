@@ -36,7 +36,7 @@ pub(super) enum Step {
     /// So many seconds pass.
     Pass { seconds: u8 },
     /// The wall clock steps.
-    StepClock { seconds: i64 },
+    Clock { step: i64 },
     /// The store fails for some changes.
     Away { after: u8, changes: u8 },
     /// The answers to some commits are lost; they were done, or not.
@@ -150,7 +150,7 @@ fn step(profile: Profile) -> impl Strategy<Value = Step> {
         1 => (0..40_u8).prop_map(|downtime| Step::Kill { downtime }),
         4 => (0..45_u8).prop_map(|seconds| Step::Pass { seconds }),
         1 => prop_oneof![-300..300_i64, Just(25 * 3600), Just(-25 * 3600), Just(40 * 86_400)]
-            .prop_map(|seconds| Step::StepClock { seconds }),
+            .prop_map(|step| Step::Clock { step }),
         1 => (0..8_u8, 1..4_u8).prop_map(|(after, changes)| Step::Away { after, changes }),
         1 => (0..8_u8, 1..3_u8, any::<bool>()).prop_map(|(after, changes, done)| Step::Doubt { after, changes, done }),
         1 => (0..20_u8, 1..8_u8).prop_map(|(after, reads)| Step::Unread { after, reads }),
