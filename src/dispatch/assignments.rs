@@ -434,9 +434,16 @@ impl Gateway {
         }
         let connection = &*self.connection_of(&assignment.connection)?;
         self.clear_of_others(caller, connection, &assignment).await?;
+        let open = if assignment.state.ended() {
+            None
+        } else {
+            self.0.store.intent(assignment.id.as_str()).await.before_sending()?
+        };
+        // A withdrawal that meets one that is open shares its fate; one that meets a booking was not sent.
+        let shares = open.is_some_and(|open| matches!(open.write, Write::Cancel(_)));
         let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
-        // The withdrawal itself was not sent, whatever became of the write before it.
-        let assignment = settled.map_err(|fault| not_before_it_is_settled(connection, fault))?;
+        let assignment =
+            settled.map_err(|fault| if shares { fault } else { not_before_it_is_settled(connection, fault) })?;
         match assignment.state {
             AssignmentState::Cancelled => return Ok(Written::Existing(())),
             AssignmentState::Assigned => {}

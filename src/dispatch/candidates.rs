@@ -137,7 +137,7 @@ impl Gateway {
         self.begin(caller, "candidates.update", move |gateway, caller, acceptance| async move {
             let candidate = gateway.own_candidate(&caller, &id).await?;
             gateway.connection_of(&candidate.connection)?.supported(Operation::CandidatesUpdate)?;
-            let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
+            let (_turn, candidate) = gateway.settled_with_turn(&caller, &id, |_| false).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             if candidate.state == CandidateState::Failed {
                 return Err(Fault::new(
@@ -154,7 +154,8 @@ impl Gateway {
     pub fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
         let id = id.clone();
         self.begin(caller, "candidates.delete", move |gateway, caller, acceptance: Acceptance<()>| async move {
-            let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
+            let hides = |open: &Write| matches!(open, Write::Hide(_));
+            let (_turn, candidate) = gateway.settled_with_turn(&caller, &id, hides).await?;
             acceptance.accept((), candidate_path(&id));
             gateway.remove(&caller, candidate).await.map(Written::Created)
         })
@@ -482,8 +483,14 @@ impl Gateway {
         identities.iter().map(subject).collect()
     }
 
-    /// The candidate with the turn to write about it, its earlier write settled.
-    async fn settled_with_turn(&self, caller: &Caller, id: &CandidateId) -> Result<(Turn, Candidate), Fault> {
+    /// The candidate with the turn to write about it, its earlier write settled. A request that asks for no more than that
+    /// write did shares its fate, should it stay unknown; any other one was not sent.
+    async fn settled_with_turn(
+        &self,
+        caller: &Caller,
+        id: &CandidateId,
+        shares: fn(&Write) -> bool,
+    ) -> Result<(Turn, Candidate), Fault> {
         let candidate = self.own_candidate(caller, id).await?;
         let connection = self.connection_of(&candidate.connection);
         let (turn, candidate) = match &connection {
@@ -495,9 +502,10 @@ impl Gateway {
             return Ok((turn, candidate));
         }
         let connection = &*connection?;
+        let shares = self.0.store.intent(id.as_str()).await.before_sending()?.is_some_and(|open| shares(&open.write));
         let settled = self.settled_candidate(connection, candidate, &call(caller, Attempt::Settling)).await;
-        // The request itself was not sent, whatever became of the write before it.
-        let settled = settled.map_err(|fault| not_before_it_is_settled(connection, fault))?;
+        let settled =
+            settled.map_err(|fault| if shares { fault } else { not_before_it_is_settled(connection, fault) })?;
         let settled = settled.ok_or_else(|| no_candidate(id))?;
         Ok((turn, settled.candidate))
     }
