@@ -53,7 +53,7 @@ impl AnswerLine {
     }
 
     /// From now on it is the face's; `false` where it is written, and the outcome is there to be told.
-    pub(super) fn leave_to_face(&self) -> bool {
+    pub fn leave_to_face(&self) -> bool {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Taken) {
             State::Open(entry) => *state = State::OfFace(entry),

@@ -12,7 +12,7 @@ use super::connections::Connection;
 use super::journal::{already_there, assignment_path, bound};
 use super::settling::{by_hand, not_before_it_is_settled, when_to_ask_again};
 use super::tickets::Acceptance;
-use super::{BeforeSending as _, Caller, Gateway, Kept, Ticket, Written, call, doubt_at, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Kept, Removal, Ticket, Written, call, doubt_at, hold_to_strict};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::Operation;
@@ -134,7 +134,7 @@ impl Gateway {
     }
 
     /// Withdraws a booking; fine when it is withdrawn already.
-    pub fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<()>, Fault> {
+    pub fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<Removal<Assignment>>, Fault> {
         let id = id.clone();
         self.begin(caller, "assignments.cancel", move |gateway, caller, acceptance| async move {
             let assignment = gateway.own_assignment(&caller, &id).await?;
@@ -344,7 +344,7 @@ impl Gateway {
             candidate_id: candidate.map(|candidate| candidate.id),
             vendor_key: booking.candidate.0.clone(),
             assessment_ref: booking.assessment.clone(),
-            subject: subject(&booking, connection.descriptor().by_email),
+            subject: subject(&booking, connection.descriptor().by_email()),
             order: NewAssignment {
                 valid_from: booking.valid_from,
                 valid_until: booking.valid_until,
@@ -427,10 +427,10 @@ impl Gateway {
         &self,
         caller: &Caller,
         assignment: Assignment,
-        acceptance: &Acceptance<()>,
-    ) -> Result<Written<()>, Fault> {
+        acceptance: &Acceptance<Removal<Assignment>>,
+    ) -> Result<Written<Removal<Assignment>>, Fault> {
         if assignment.state == AssignmentState::Cancelled {
-            return Ok(Written::Existing(()));
+            return Ok(Written::Existing(Removal::Done));
         }
         let connection = &*self.connection_of(&assignment.connection)?;
         self.clear_of_others(caller, connection, &assignment).await?;
@@ -438,7 +438,7 @@ impl Gateway {
         // The withdrawal itself was not sent, whatever became of the write before it.
         let assignment = settled.map_err(|fault| not_before_it_is_settled(connection, fault))?;
         match assignment.state {
-            AssignmentState::Cancelled => return Ok(Written::Existing(())),
+            AssignmentState::Cancelled => return Ok(Written::Existing(Removal::Done)),
             AssignmentState::Assigned => {}
             AssignmentState::Failed | AssignmentState::Pending | AssignmentState::Unknown => {
                 return Err(Fault::new(Code::NotFound, "The vendor has no such booking: it was refused."));
@@ -460,10 +460,10 @@ impl Gateway {
         changes.extend(bound(&intent, &[]));
         let resource = assignment_path(&pending.id);
         self.commit_intents(changes).await.before_sending().map_err(|fault| doubt_at(fault, &resource))?;
-        acceptance.accept((), resource);
+        acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_assignment(connection, pending, intent, row).await?;
-        Ok(Written::Created(()))
+        Ok(Written::Created(Removal::Done))
     }
 }
 

@@ -13,7 +13,7 @@ use super::keys::{Kept, Use};
 use super::settling::{SettledCandidate, not_before_it_is_settled};
 use super::tickets::Acceptance;
 use super::turns::Turn;
-use super::{BeforeSending as _, Caller, Gateway, Reply, Ticket, Written, call, doubt_at, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Removal, Reply, Ticket, Written, call, doubt_at, hold_to_strict};
 use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
 };
@@ -151,12 +151,11 @@ impl Gateway {
     }
 
     /// Hides the person where the vendor can, and erases the record.
-    pub fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
+    pub fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<Removal<Candidate>>, Fault> {
         let id = id.clone();
-        self.begin(caller, "candidates.delete", move |gateway, caller, acceptance: Acceptance<()>| async move {
+        self.begin(caller, "candidates.delete", move |gateway, caller, acceptance| async move {
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id).await?;
-            acceptance.accept((), candidate_path(&id));
-            gateway.remove(&caller, candidate).await.map(Written::Created)
+            gateway.remove(&caller, candidate, &acceptance).await.map(|()| Written::Created(Removal::Done))
         })
     }
 
@@ -293,7 +292,7 @@ impl Gateway {
             planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
         let now = environment.now();
-        let identities = Identity::of(&registration.person, connection.descriptor().by_email);
+        let identities = Identity::of(&registration.person, connection.descriptor().identities);
         let candidate = Candidate {
             id,
             tenant: caller.tenant.clone(),
@@ -395,9 +394,9 @@ impl Gateway {
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
         self.refuse_identities_of_others(caller, connection, &candidate, &update).await?;
         // Old and new identities are held until it is known which of them are the person's.
-        let by_email = connection.descriptor().by_email;
-        let mut identities = Identity::of(&candidate.person, by_email);
-        identities.extend(Identity::of(&update.candidate.person, by_email));
+        let kinds = connection.descriptor().identities;
+        let mut identities = Identity::of(&candidate.person, kinds);
+        identities.extend(Identity::of(&update.candidate.person, kinds));
         identities.sort();
         identities.dedup();
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Update(update));
@@ -423,7 +422,12 @@ impl Gateway {
     }
 
     /// Hides and erases; the caller of this holds the turn.
-    async fn remove(&self, caller: &Caller, candidate: Candidate) -> Result<(), Fault> {
+    async fn remove(
+        &self,
+        caller: &Caller,
+        candidate: Candidate,
+        acceptance: &Acceptance<Removal<Candidate>>,
+    ) -> Result<(), Fault> {
         let hides = self.connection_of(&candidate.connection).ok().filter(|connection| {
             connection.supported(Operation::CandidatesDelete).is_ok() && candidate.state == CandidateState::Registered
         });
@@ -436,8 +440,10 @@ impl Gateway {
         let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
         let mut changes = vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
+        let resource = candidate_path(&pending.id);
         let committed = self.commit_intents(changes).await.before_sending();
-        committed.map_err(|fault| doubt_at(fault, &candidate_path(&pending.id)))?;
+        committed.map_err(|fault| doubt_at(fault, &resource))?;
+        acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
     }
@@ -510,9 +516,9 @@ impl Gateway {
         candidate: &Candidate,
         update: &Update,
     ) -> Result<(), Fault> {
-        let by_email = connection.descriptor().by_email;
-        let present = Identity::of(&candidate.person, by_email);
-        for identity in Identity::of(&update.candidate.person, by_email) {
+        let kinds = connection.descriptor().identities;
+        let present = Identity::of(&candidate.person, kinds);
+        for identity in Identity::of(&update.candidate.person, kinds) {
             if present.contains(&identity) {
                 continue;
             }
@@ -552,7 +558,7 @@ fn conflict(detail: &str) -> Fault {
 /// Where people are known by their e-mail address, one address with two of the caller's ids is two people.
 fn refuse_other_external_id(connection: &Connection, present: &Person, given: &Person) -> Result<(), Fault> {
     let (Some(present), Some(given)) = (&present.external_id, &given.external_id) else { return Ok(()) };
-    if connection.descriptor().by_email && present != given {
+    if connection.descriptor().by_email() && present != given {
         return Err(connection.own(conflict("A candidate with this e-mail address has another externalId.")));
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::domain::operation::{ItemEnd, ItemResult};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault};
 use crate::domain::program::EnrolmentCounts;
-use crate::domain::vendor::{Applied, Attempt, Booked, Call, Registered, Registration, Row, Update};
+use crate::domain::vendor::{Applied, Booked, Call, Registered, Registration, Row, Update};
 use crate::secret::Secret;
 use crate::store::{Change, Subject};
 
@@ -243,7 +243,7 @@ impl Gateway {
                 }
                 if let Write::Update(update) = intent.write {
                     candidate.person = update.candidate.person;
-                    let identities = Identity::of(&candidate.person, connection.descriptor().by_email);
+                    let identities = Identity::of(&candidate.person, connection.descriptor().identities);
                     changes.push(Change::Identities(candidate.id.clone(), identities));
                     changes.push(Change::Candidate(candidate.clone()));
                 } else if matches!(intent.write, Write::Hide(_)) {
@@ -278,7 +278,7 @@ impl Gateway {
                 } else {
                     candidate.state = CandidateState::Registered;
                     candidate.outcome = Outcome::Applied;
-                    let identities = Identity::of(&candidate.person, connection.descriptor().by_email);
+                    let identities = Identity::of(&candidate.person, connection.descriptor().identities);
                     changes.push(Change::Identities(candidate.id.clone(), identities));
                 }
                 changes.push(Change::Candidate(candidate));
@@ -495,14 +495,7 @@ async fn deliver(connection: &Connection, writes: &[Write], call: &Call) -> Vec<
         }
         [Write::Enrol(enrolment)] => {
             let row = vendor.enrol(&enrolment.call, call).await;
-            vec![row.map(|applied| {
-                let mut applied = applied.map(Done::Enrolled);
-                if call.attempt == Attempt::Settling {
-                    let detail = "The call was repeated; a change already made counts as zero.";
-                    applied.warnings.push(Warning::new("counts_lower_bound", detail));
-                }
-                applied
-            })]
+            vec![row.map(|applied| applied.map(Done::Enrolled))]
         }
         [Write::Register(_), ..] => {
             let registrations: Vec<_> = writes

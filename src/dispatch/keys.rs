@@ -12,7 +12,7 @@ use super::audit::Told;
 use super::journal::{assignment_path, candidate_path};
 use super::programs::Enrolling;
 use super::tickets::Acceptance;
-use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Reply, RequestKey, Written, call};
+use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Removal, Reply, RequestKey, Written, call};
 use crate::domain::assignment::Assignment;
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId, fresh};
 use crate::domain::journal::{Answer, KeyRef, Origin};
@@ -84,7 +84,7 @@ impl Kept for Assignment {
     }
 }
 
-impl Kept for () {
+impl<T: Clone + Send + Sync + 'static> Kept for Removal<T> {
     const WITH_OUTCOME: bool = false;
 
     fn answer(written: &Written<Self>) -> Option<Answer> {
@@ -96,7 +96,7 @@ impl Kept for () {
     }
 
     fn reply(answer: Answer) -> Option<Written<Self>> {
-        matches!(answer, Answer::Gone).then_some(Written::Created(()))
+        matches!(answer, Answer::Gone).then_some(Written::Created(Self::Done))
     }
 }
 
@@ -106,7 +106,7 @@ impl Kept for Enrolling {
     fn answer(written: &Written<Self>) -> Option<Answer> {
         match ended(written)? {
             (_, Self::Done(enrolled)) => Some(Answer::Enrolled(enrolled)),
-            (_, Self::Accepted(_)) => None,
+            (_, Self::Accepted(..)) => None,
         }
     }
 

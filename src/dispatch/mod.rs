@@ -77,7 +77,7 @@ pub use self::connections::{CircuitState, ConnectionSetup, ConnectionStatus, Con
 pub use self::doctor::{Examination, Finding, Step, Verdict, examine};
 pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
-pub use self::tickets::{Reply, Ticket, Written};
+pub use self::tickets::{Removal, Reply, Ticket, Written};
 
 /// How long the gateway keeps what it does not need any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

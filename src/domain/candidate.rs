@@ -390,27 +390,55 @@ pub enum Identity {
     ExternalId(String),
     /// The sign-in name, compared without case.
     UserName(String),
-    /// The e-mail address, compared without case; only where the vendor knows people by it.
+    /// The e-mail address, compared without case.
     Email(String),
 }
 
-impl Identity {
-    /// The identities of a person; e-mail counts only where the vendor knows people by it.
+/// The kinds of [`Identity`]. A vendor declares which of them it knows people by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// The caller's own id.
+    ExternalId,
+    /// The sign-in name.
+    UserName,
+    /// The e-mail address.
+    Email,
+}
+
+impl IdentityKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::ExternalId, Self::UserName, Self::Email];
+
+    /// The member of a candidate that holds it.
     #[must_use]
-    pub fn of(person: &Person, by_email: bool) -> Vec<Self> {
-        let external_id = person.external_id.clone().map(Self::ExternalId);
-        let user_name = person.user_name.as_deref().map(|name| Self::UserName(folded(name)));
-        let email = person.email.as_deref().filter(|_| by_email).map(|email| Self::Email(folded(email)));
-        [external_id, user_name, email].into_iter().flatten().collect()
+    pub const fn member(self) -> &'static str {
+        match self {
+            Self::ExternalId => "externalId",
+            Self::UserName => "userName",
+            Self::Email => "email",
+        }
+    }
+}
+
+impl Identity {
+    /// Lists the identities of a person that are of these kinds.
+    #[must_use]
+    pub fn of(person: &Person, kinds: &[IdentityKind]) -> Vec<Self> {
+        let identity = |kind: &IdentityKind| match kind {
+            IdentityKind::ExternalId => person.external_id.clone().map(Self::ExternalId),
+            IdentityKind::UserName => person.user_name.as_deref().map(|name| Self::UserName(folded(name))),
+            IdentityKind::Email => person.email.as_deref().map(|email| Self::Email(folded(email))),
+        };
+        kinds.iter().filter_map(identity).collect()
     }
 
     /// Kind and value, as the store keeps them.
     #[must_use]
     pub fn parts(&self) -> (&'static str, &str) {
         match self {
-            Self::ExternalId(value) => ("externalId", value),
-            Self::UserName(value) => ("userName", value),
-            Self::Email(value) => ("email", value),
+            Self::ExternalId(value) => (IdentityKind::ExternalId.member(), value),
+            Self::UserName(value) => (IdentityKind::UserName.member(), value),
+            Self::Email(value) => (IdentityKind::Email.member(), value),
         }
     }
 }

@@ -23,6 +23,7 @@ mod deployment;
 mod doctor;
 mod draining;
 mod exchanges;
+mod existing;
 mod forms;
 mod hostile;
 mod http;

@@ -216,8 +216,11 @@ impl OperationItem {
             Self { index, item_id, status, outcome: known, resource, erased, problem }
         };
         match end {
+            // A change of a program's employees makes nothing that has an address.
+            RowEnd::Created(resource @ Resource::Enrolled(_)) | RowEnd::Existing(resource) => {
+                entry(200, Outcome::Applied, ItemResource::of(resource), None)
+            }
             RowEnd::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
-            RowEnd::Existing(resource) => entry(200, Outcome::Applied, ItemResource::of(resource), None),
             RowEnd::Failed(fault) => {
                 let status = status(fault.code).as_u16();
                 entry(status, outcome(fault.outcome), None, Some(Problem::of(&fault, context)))
@@ -311,7 +314,7 @@ mod tests {
         let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
         let enrolled = || Resource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
         let row = told(RowEnd::Created(enrolled()));
-        assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(201)));
+        assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(200)));
         assert_eq!((&row["outcome"], &row["resource"]["employeesRegistered"]), (&json!("applied"), &json!(3)));
         assert_eq!(told(RowEnd::Existing(enrolled()))["status"], 200);
         for (fault, status, outcome) in [

@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 use super::{AssignmentFilter, Change, Claim, Claimant, Page, Store, StoreError};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
-use crate::domain::candidate::{Candidate, CandidateState, Identity, Name, Person};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
 use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{EnrolmentWrite, Intent, Origin, Write};
@@ -25,6 +25,9 @@ use crate::secret::Secret;
 mod audit;
 mod keys;
 mod operations;
+
+/// The identities of a person at a vendor that does not know people by e-mail address.
+pub(crate) const BY_NAME: &[IdentityKind] = &[IdentityKind::ExternalId, IdentityKind::UserName];
 
 pub(crate) use audit::*;
 pub(crate) use keys::*;
@@ -222,7 +225,7 @@ impl Maker {
 
     /// Claims the candidate by its external id and user name.
     pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> Claim {
-        let identities = Identity::of(&candidate.person, false);
+        let identities = Identity::of(&candidate.person, BY_NAME);
         let mut claims = store.claim(vec![self.claimant(candidate, identities)]).await.unwrap();
         claims.remove(0)
     }
@@ -242,7 +245,7 @@ pub(crate) async fn a_claim_writes_candidate_identities_and_intent(store: Arc<dy
     let candidate = make.claimed(&*store).await;
     let Candidate { tenant, connection, id, person, .. } = &candidate;
     assert_eq!(store.candidate(tenant, id).await.unwrap().as_ref(), Some(&candidate));
-    for identity in Identity::of(person, true) {
+    for identity in Identity::of(person, IdentityKind::ALL) {
         for at in [Some(connection.as_str()), None] {
             assert_eq!(
                 store.candidates(tenant, at, &identity).await.unwrap(),
@@ -368,7 +371,7 @@ pub(crate) async fn changed_candidates_are_found_as_they_are_now(store: Arc<dyn 
 
 pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make: Maker) {
     let candidate = make.claimed(&*store).await;
-    let (old, new) = (Identity::of(&candidate.person, false), Identity::UserName("ada".into()));
+    let (old, new) = (Identity::of(&candidate.person, BY_NAME), Identity::UserName("ada".into()));
     // Held although the record does not say so yet: found all the same.
     store.commit(vec![Change::Identities(candidate.id.clone(), vec![new.clone()])]).await.unwrap();
     for at in [None, Some(candidate.connection.as_str())] {
@@ -392,7 +395,7 @@ pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_writte
     let holder = make.claimed(&*store).await;
     let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
     make.claim(&*store, &candidate).await;
-    let (taken, own) = (Identity::of(&holder.person, false), Identity::of(&candidate.person, false));
+    let (taken, own) = (Identity::of(&holder.person, BY_NAME), Identity::of(&candidate.person, BY_NAME));
     let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
     let failed = Candidate { state: CandidateState::Failed, ..candidate.clone() };
     let changes = vec![
@@ -414,13 +417,13 @@ pub(crate) async fn an_erased_candidate_is_gone_and_stays_gone(store: Arc<dyn St
     store.commit(vec![Change::EraseCandidate(id.clone())]).await.unwrap();
     let late = vec![
         Change::Candidate(candidate.clone()),
-        Change::Identities(id.clone(), Identity::of(person, true)),
+        Change::Identities(id.clone(), Identity::of(person, IdentityKind::ALL)),
         Change::Settled(id.to_string()),
     ];
     store.commit(late).await.unwrap();
     assert_eq!(store.candidate(tenant, id).await.unwrap(), None);
     assert!(store.intent(id.as_str()).await.unwrap().is_none());
-    for identity in Identity::of(person, true) {
+    for identity in Identity::of(person, IdentityKind::ALL) {
         assert_eq!(store.candidates(tenant, None, &identity).await.unwrap(), []);
     }
     let again = make.candidate(tenant, &candidate.connection, person.clone());
@@ -431,7 +434,7 @@ pub(crate) async fn candidates_are_the_tenants_own(store: Arc<dyn Store>, make: 
     let candidate = make.claimed(&*store).await;
     let stranger = make.name("tenant");
     assert_eq!(store.candidate(&stranger, &candidate.id).await.unwrap(), None);
-    for identity in Identity::of(&candidate.person, true) {
+    for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
         assert_eq!(store.candidates(&stranger, None, &identity).await.unwrap(), []);
         let at = Some(candidate.connection.as_str());
         assert_eq!(store.candidates(&stranger, at, &identity).await.unwrap(), []);
@@ -649,7 +652,7 @@ pub(crate) async fn claims_of_one_call_stand_for_themselves(store: Arc<dyn Store
     let (first, last) = (new(), new());
     let twin = make.candidate(&there.tenant, &there.connection, first.person.clone());
     let all = [&first, &again, &stranger, &twin, &last];
-    let claimants = all.map(|candidate| make.claimant(candidate, Identity::of(&candidate.person, false)));
+    let claimants = all.map(|candidate| make.claimant(candidate, Identity::of(&candidate.person, BY_NAME)));
     let claims = store.claim(claimants.to_vec()).await.unwrap();
     let held = |by: &Candidate| Claim::Held(vec![by.clone()]);
     assert_eq!(claims, [Claim::Claimed, held(&there), Claim::HeldByOthers, held(&first), Claim::Claimed]);

@@ -17,7 +17,7 @@ use super::seal::{Blind, KeyId, Keyring, Place, SealError};
 use super::{Change, Claimant, StoreError, Subject};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::audit::Entry;
-use crate::domain::candidate::{Candidate, CandidateState, Identity};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::journal::Intent;
@@ -265,7 +265,7 @@ impl Records {
             let (kind, text) = identity.parts();
             Lookup { kind, blind: self.keyring.blind(&scope, kind, text), identity }
         };
-        Identity::of(&candidate.person, true).into_iter().map(lookup).collect()
+        Identity::of(&candidate.person, IdentityKind::ALL).into_iter().map(lookup).collect()
     }
 
     pub(super) fn assignment_row(&self, assignment: &Assignment) -> Result<AssignmentRow, StoreError> {

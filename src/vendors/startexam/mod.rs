@@ -18,7 +18,7 @@ use serde_json::Map;
 use self::calls::{flagged, misuse};
 use super::{Connected, SettingFault, Setup};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
-use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
@@ -53,7 +53,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     kind: "startexam",
     name: "StartExam",
     documentation: "https://api.startexam.com",
-    by_email: false,
+    identities: &[IdentityKind::ExternalId],
     // Vendor page `/Help/Authorization`: a Date older than 15 minutes is refused.
     clock_tolerance: Some(Duration::from_mins(15)),
     capabilities: [
