@@ -10,7 +10,7 @@ use super::candidates::nothing_to_settle;
 use super::configured::Configured;
 use super::connections::Connection;
 use super::journal::{already_there, assignment_path, bound};
-use super::settling::{by_hand, not_before_it_is_settled, when_to_ask_again};
+use super::settling::{by_hand, not_before_it_is_settled, when_to_ask_again, with_reason};
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, Gateway, Kept, Removal, Ticket, Written, call, doubt_at, hold_to_strict};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
@@ -164,6 +164,7 @@ impl Gateway {
             let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
             // The request's own line in the audit record says it.
             intent.reason = None;
+            let row = with_reason(row, assignment.problem.as_deref());
             let connection = gateway.connection_of(&assignment.connection)?;
             let (assignment, _) = gateway.concluded_assignment(&connection, assignment, intent, row).await?;
             Ok(Written::Existing(assignment))
@@ -209,7 +210,7 @@ impl Gateway {
         let PreparedBooking { assignment, mut intent } =
             self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
         let _turn = self.turn(&assignment.turn()).await?;
-        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment).await? {
+        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment, &mut intent).await? {
             return Ok(Written::Existing(existing));
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
@@ -337,6 +338,10 @@ impl Gateway {
         let Planned { write: booking, warnings } =
             planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
+        if is_over(booking.valid_until, self.0.environment.now().max(accepted)) {
+            let fault = FieldFault::invalid("/validUntil", "is over already");
+            return Err(connection.own(Fault::of_fields(vec![fault])));
+        }
         let assignment = Assignment {
             id,
             tenant: caller.tenant.clone(),
@@ -355,6 +360,7 @@ impl Gateway {
             outcome: Outcome::Unknown,
             vendor_ref: Map::new(),
             launch: None,
+            problem: None,
             warnings,
             created: accepted,
             last_modified: accepted,
@@ -376,30 +382,46 @@ impl Gateway {
         self.settle_writes_of_others(caller, connection, open).await
     }
 
-    /// The booking there is already, where the order is content with it; the caller holds the subject's turn.
+    /// The booking there is already, where the order is content with it; the caller holds the subject's turn. Where that one
+    /// is over and the connection books again, the intent becomes one that makes another.
     pub(super) async fn earlier_booking(
         &self,
         caller: &Caller,
         connection: &Connection,
         order: &NewAssignment,
         wanted: &Assignment,
+        intent: &mut Intent,
     ) -> Result<Option<Assignment>, Fault> {
         self.clear_of_others(caller, connection, wanted).await?;
         let store = &self.0.store;
         let earlier = store.bookings(&caller.tenant, &connection.name, &wanted.subject).await.before_sending()?;
-        let mut live = None;
+        let now = self.0.environment.now();
+        let over = |assignment: &Assignment| is_over(assignment.order.valid_until, now);
+        let mut live: Option<Assignment> = None;
         for assignment in earlier {
             let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
             // An order that asks for no more than the open booking did shares its fate; any other one was not sent.
             let shares = order.if_exists == IfAssignmentExists::Reuse;
             let settled =
                 settled.map_err(|fault| if shares { fault } else { not_before_it_is_settled(connection, fault) })?;
-            if settled.state == AssignmentState::Assigned && live.is_none() {
+            let better = live.as_ref().is_none_or(|known| over(known) && !over(&settled));
+            if settled.state == AssignmentState::Assigned && better {
                 live = Some(settled);
             }
         }
         match (order.if_exists, live) {
-            (IfAssignmentExists::Reuse, Some(live)) => Ok(Some(differing(live, order))),
+            (IfAssignmentExists::Reuse, Some(live)) if over(&live) && connection.vendor().rebooks_expired() => {
+                if let Write::Assign(booking) = &mut intent.write {
+                    booking.if_exists = IfAssignmentExists::CreateNew;
+                }
+                Ok(None)
+            }
+            (IfAssignmentExists::Reuse, Some(live)) => {
+                let window_over = over(&live).then(window_over);
+                let mut live = differing(live, order);
+                live.warnings.extend(window_over);
+                Ok(Some(live))
+            }
             (IfAssignmentExists::Fail, Some(live)) => {
                 let detail = format!("The gateway knows this assignment as {}.", live.id);
                 let fault = Fault::new(Code::AssignmentAlreadyExists, detail).at(assignment_path(&live.id));
@@ -453,6 +475,7 @@ impl Gateway {
         let pending = Assignment {
             state: AssignmentState::Pending,
             outcome: Outcome::Unknown,
+            problem: None,
             last_modified: intent.started,
             ..assignment
         };
@@ -503,6 +526,16 @@ fn unknown_cursor() -> Fault {
     Fault::of_fields(vec![FieldFault::invalid("?cursor", "is not a cursor this list has given")])
 }
 
+/// Whether a window is over at this moment; one without an end never is.
+fn is_over(until: Option<Timestamp>, now: Timestamp) -> bool {
+    until.is_some_and(|until| until <= now)
+}
+
+fn window_over() -> Warning {
+    let detail = "The booking's window is over, so nobody is let in; book again with ifExists create_new.";
+    Warning::new(Warning::WINDOW_OVER, detail)
+}
+
 /// The booking as it is answered when the order differs: told, not changed.
 fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
     let there = &live.order;
@@ -512,9 +545,10 @@ fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
         ("/notify", there.notify != order.notify),
         ("/passwordless", there.passwordless != order.passwordless),
         ("/proctoring", there.proctoring != order.proctoring),
+        ("/reference", order.reference.is_some() && there.reference != order.reference),
     ];
     let detail = "The assignment was there before with another value; nothing was changed (see ifExists).";
     let warnings = differences.iter().filter(|(_, differs)| *differs);
-    live.warnings.extend(warnings.map(|(pointer, _)| Warning::at("existing_differs", pointer, detail)));
+    live.warnings.extend(warnings.map(|(pointer, _)| Warning::at(Warning::EXISTING_DIFFERS, pointer, detail)));
     live
 }

@@ -10,7 +10,7 @@ use super::bulk::skipped;
 use super::connections::Connection;
 use super::journal::{bound, candidate_path, own_password};
 use super::keys::{Kept, Use};
-use super::settling::{SettledCandidate, not_before_it_is_settled};
+use super::settling::{SettledCandidate, not_before_it_is_settled, with_reason};
 use super::tickets::Acceptance;
 use super::turns::Turn;
 use super::{BeforeSending as _, Caller, Gateway, Removal, Reply, Ticket, Written, call, doubt_at, hold_to_strict};
@@ -179,6 +179,7 @@ impl Gateway {
             // The request's own line in the audit record says it.
             intent.reason = None;
             let initial_password = own_password(&intent.write).cloned();
+            let row = with_reason(row, candidate.problem.as_deref());
             let gone = CandidateAnswer::from(candidate.clone());
             let concluded = gateway.concluded_candidate(&connection, candidate, intent, row).await?;
             Ok(Written::Existing(match concluded {
@@ -302,6 +303,7 @@ impl Gateway {
             outcome: Outcome::Unknown,
             vendor_ref: Map::new(),
             private: BTreeMap::new(),
+            problem: None,
             warnings,
             created: now,
             last_modified: now,
@@ -352,24 +354,32 @@ impl Gateway {
             Err(fault) if !shares => return Err(not_before_it_is_settled(connection, fault)),
             settled => settled?,
         };
-        let Some(SettledCandidate { candidate, initial_password }) = settled else { return Ok(None) };
+        let Some(SettledCandidate { candidate, password, initial_password }) = settled else { return Ok(None) };
         if candidate.state == CandidateState::Failed {
             return Ok(None);
         }
         refuse_other_external_id(connection, &candidate.person, &new.person)?;
         let (person, touched) = candidate.person.overlaid(&new.person);
+        // A password never goes to a person the vendor knows.
+        let ignored = new.password.as_ref().filter(|new| !password.is_some_and(|sent| sent.matches(new.expose())));
+        let ignored = ignored.map(|_| password_ignored());
         match new.if_exists {
             IfCandidateExists::Fail => {
                 let detail = format!("The gateway knows this candidate as {}.", candidate.id);
                 Err(connection.own(Fault::new(Code::CandidateAlreadyExists, detail).at(candidate_path(&candidate.id))))
             }
             IfCandidateExists::Reuse => {
-                let answer = CandidateAnswer { candidate: differing(candidate, &touched), initial_password };
-                Ok(Some(Written::Existing(answer)))
+                let mut candidate = differing(candidate, &touched);
+                candidate.warnings.extend(ignored);
+                Ok(Some(Written::Existing(CandidateAnswer { candidate, initial_password })))
             }
             IfCandidateExists::Update => {
                 let changes = CandidateChanges { person, touched };
-                self.change(caller, connection, candidate, changes, strict, acceptance).await.map(Some)
+                let written = self.change(caller, connection, candidate, changes, strict, acceptance).await?;
+                Ok(Some(written.map(|mut answer| {
+                    answer.candidate.warnings.extend(ignored);
+                    answer
+                })))
             }
         }
     }
@@ -386,6 +396,9 @@ impl Gateway {
     ) -> Result<Written<CandidateAnswer>, Fault> {
         let CandidateChanges { person, touched } = changes;
         if touched.is_empty() {
+            let mut candidate = candidate;
+            let detail = "The candidate is as it was asked for already; nothing was sent.";
+            candidate.warnings.push(Warning::new(Warning::UNCHANGED, detail));
             return Ok(Written::Existing(candidate.into()));
         }
         connection.supported(Operation::CandidatesUpdate)?;
@@ -403,6 +416,7 @@ impl Gateway {
         let pending = Candidate {
             state: CandidateState::Pending,
             outcome: Outcome::Unknown,
+            problem: None,
             last_modified: intent.started,
             ..candidate
         };
@@ -437,7 +451,8 @@ impl Gateway {
             return erased.map_err(|fault| doubt_at(fault, &resource));
         };
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Hide(known(&candidate)));
-        let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
+        let pending =
+            Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, problem: None, ..candidate };
         let mut changes = vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
         let resource = candidate_path(&pending.id);
@@ -564,9 +579,14 @@ fn refuse_other_external_id(connection: &Connection, present: &Person, given: &P
     Ok(())
 }
 
+fn password_ignored() -> Warning {
+    let detail = "The candidate was there before; this password was not sent and is not kept.";
+    Warning::at(Warning::PASSWORD_IGNORED, "/password", detail)
+}
+
 /// The candidate as it is answered when some of the members given differ: told, not changed.
 fn differing(mut candidate: Candidate, touched: &[String]) -> Candidate {
     let detail = "The candidate was there before with another value; nothing was changed (see ifExists).";
-    candidate.warnings.extend(touched.iter().map(|pointer| Warning::at("existing_differs", pointer, detail)));
+    candidate.warnings.extend(touched.iter().map(|pointer| Warning::at(Warning::EXISTING_DIFFERS, pointer, detail)));
     candidate
 }

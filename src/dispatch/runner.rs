@@ -149,12 +149,17 @@ impl Gateway {
     /// A write that was under way when its process ended: unknown, its grace counted from now, since nobody knows when its
     /// attempt really began.
     pub(super) async fn adopted(&self, mut intent: Intent) -> Result<Vec<Change>, Fault> {
+        const REASON: &str = "The process that was sending it ended.";
         let now = self.now();
         intent.lingering = true;
         self.0.graces.begin(&intent);
-        let mut changes = self.marked_unknown(&intent).await?;
-        intent.reason = Some("The process that was sending it ended.".to_owned());
         let connection = self.connection_of(&intent.connection).ok();
+        let fault = |detail: &str| {
+            let fault = Fault::unknown(Code::VendorTimeout, detail).at(resource_of(&intent.write));
+            connection.as_ref().map_or_else(|| fault.clone(), |connection| connection.own(fault.clone()))
+        };
+        let mut changes = self.marked_unknown(&intent, fault(REASON)).await?;
+        intent.reason = Some(REASON.to_owned());
         // Where the connection is not configured any more only a person can say.
         let repeat = connection.as_ref().map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));
         rest(&mut intent, repeat, connection.as_ref().map_or(now, |connection| connection.settle_from(now)), now);
@@ -172,20 +177,19 @@ impl Gateway {
     }
 
     /// The record of a write whose process ended, as unknown.
-    async fn marked_unknown(&self, intent: &Intent) -> Result<Vec<Change>, Fault> {
+    async fn marked_unknown(&self, intent: &Intent, why: Fault) -> Result<Vec<Change>, Fault> {
+        let (outcome, problem) = (Outcome::Unknown, Some(Box::new(why)));
         let record = intent.write.record();
         if let Ok(id) = CandidateId::parse(record) {
             let candidate = self.0.store.candidate(&intent.tenant, &id).await.before_sending()?;
             let pending = candidate.filter(|candidate| candidate.state == CandidateState::Pending);
-            let unknown =
-                |candidate| Candidate { state: CandidateState::Unknown, outcome: Outcome::Unknown, ..candidate };
+            let unknown = |candidate| Candidate { state: CandidateState::Unknown, outcome, problem, ..candidate };
             return Ok(pending.map(unknown).map(Change::Candidate).into_iter().collect());
         }
         let Ok(id) = AssignmentId::parse(record) else { return Ok(Vec::new()) };
         let assignment = self.0.store.assignment(&intent.tenant, &id).await.before_sending()?;
         let pending = assignment.filter(|assignment| assignment.state == AssignmentState::Pending);
-        let unknown =
-            |assignment| Assignment { state: AssignmentState::Unknown, outcome: Outcome::Unknown, ..assignment };
+        let unknown = |assignment| Assignment { state: AssignmentState::Unknown, outcome, problem, ..assignment };
         Ok(pending.map(unknown).map(Change::Assignment).into_iter().collect())
     }
 

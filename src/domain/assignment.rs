@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::{Outcome, Warning};
-use super::problem::FieldFault;
+use super::problem::{Fault, FieldFault};
 use super::text::{Faults, pointer_token};
 
 /// The candidate an assignment is for, as the caller names it: exactly one way.
@@ -173,6 +173,9 @@ pub struct Assignment {
     pub vendor_ref: Map<String, Value>,
     /// The way in, where known.
     pub launch: Option<Launch>,
+    /// Why the last write failed or is unknown; kept until the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Box<Fault>>,
     /// What the caller should know.
     pub warnings: Vec<Warning>,
     /// When the record was made.

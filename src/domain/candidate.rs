@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::ids::CandidateId;
 use super::outcome::{Outcome, Warning};
-use super::problem::FieldFault;
+use super::problem::{Fault, FieldFault};
 use super::text::{Faults, folded, pointer_token};
 use crate::secret::Secret;
 
@@ -375,6 +375,9 @@ pub struct Candidate {
     pub vendor_ref: Map<String, Value>,
     /// What the adapter keeps for later and nobody is shown (a sign-in token for launch links).
     pub private: BTreeMap<String, String>,
+    /// Why the last write failed or is unknown; kept until the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Box<Fault>>,
     /// What the caller should know.
     pub warnings: Vec<Warning>,
     /// When the record was made.

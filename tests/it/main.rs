@@ -7,6 +7,7 @@
     reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
 )]
 
+mod accepted;
 mod access;
 mod architecture;
 mod assignments;

@@ -255,6 +255,10 @@ impl Vendor for Fake {
         if finds_it || booking.first_booking { Repeat::HarmlessWithFlag } else { Repeat::Never }
     }
 
+    fn rebooks_expired(&self) -> bool {
+        false
+    }
+
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
         let answers = self.call(rows.iter().cloned().map(Write::Register).collect(), call).await;
         let settling = call.attempt == Attempt::Settling;

@@ -13,6 +13,7 @@ use crate::domain::candidate as domain;
 use crate::domain::problem::FieldFault;
 use crate::domain::text::{Faults, folded};
 use crate::http::input::{Input, PasswordText, word};
+use crate::http::problem::LastProblem;
 use crate::secret::Secret;
 
 with_person! {
@@ -347,6 +348,10 @@ pub struct Candidate {
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = BTreeMap<String, Value>, read_only)]
     pub vendor_ref: Map<String, Value>,
+    /// Why the last write failed or is unknown; kept until the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only)]
+    pub problem: Option<LastProblem>,
     /// What to know about the last write.
     #[schema(read_only)]
     pub warnings: Vec<Warning>,
@@ -366,6 +371,7 @@ impl From<domain::Candidate> for Candidate {
             outcome: known,
             vendor_ref,
             private: _,
+            problem,
             warnings,
             created,
             last_modified,
@@ -404,6 +410,7 @@ impl From<domain::Candidate> for Candidate {
             photo,
             custom,
             vendor_ref,
+            problem: problem.as_deref().map(Into::into),
             warnings: warnings.into_iter().map(Into::into).collect(),
             meta: Meta::of(created, last_modified),
         }

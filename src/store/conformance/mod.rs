@@ -146,6 +146,7 @@ impl Maker {
             outcome: Outcome::Unknown,
             vendor_ref: Map::from_iter([("id".to_owned(), json!("v-1"))]),
             private: BTreeMap::from([("token".to_owned(), "t-1".to_owned())]),
+            problem: None,
             warnings: vec![Warning::field_ignored("/photo")],
             created: now,
             last_modified: now,
@@ -210,6 +211,7 @@ impl Maker {
             outcome: Outcome::Applied,
             vendor_ref: Map::new(),
             launch: Some(Launch { url: "https://go.example.org/#1".into(), expires_at: None }),
+            problem: None,
             warnings: Vec::new(),
             created: now,
             last_modified: now,
@@ -289,7 +291,7 @@ pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<d
 pub(crate) async fn who_else_holds_an_identity_is_known(store: Arc<dyn Store>, make: Maker) {
     let theirs = make.claimed(&*store).await;
     let Candidate { tenant, connection, person, .. } = &theirs;
-    let held = Identity::of(person, false);
+    let held = Identity::of(person, BY_NAME);
     let free = Identity::ExternalId(make.name("free"));
     let other = make.name("tenant");
     let both = [free.clone(), held[0].clone()];

@@ -196,6 +196,10 @@ impl Vendor for ExamTesting {
         Repeat::Never
     }
 
+    fn rebooks_expired(&self) -> bool {
+        false
+    }
+
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
         let mut results = Vec::with_capacity(rows.len());
         for row in rows {

@@ -133,6 +133,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         link: account.link,
         existing: account.existing,
         bookings_only_here: account.bookings_only_here,
+        rebook_expired: account.rebook_expired,
         batch,
     };
     Ok(Connected { vendor: Arc::new(adapter), client })
@@ -147,6 +148,7 @@ struct StartExam {
     link: settings::LinkTemplate,
     existing: ExistingRegistration,
     bookings_only_here: bool,
+    rebook_expired: bool,
     batch: usize,
 }
 
@@ -235,6 +237,10 @@ impl Vendor for StartExam {
         } else {
             Repeat::Never
         }
+    }
+
+    fn rebooks_expired(&self) -> bool {
+        self.rebook_expired
     }
 
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {

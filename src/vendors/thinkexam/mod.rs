@@ -215,6 +215,10 @@ impl Vendor for ThinkExam {
         Repeat::HarmlessWithFlag
     }
 
+    fn rebooks_expired(&self) -> bool {
+        false
+    }
+
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
         if rows.is_empty() {
             return Vec::new();
