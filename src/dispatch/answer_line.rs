@@ -52,8 +52,13 @@ impl AnswerLine {
         }
     }
 
+    /// Leaves the line to the face from the beginning: what is answered does not depend on the outcome.
+    pub fn tell_acceptance(&self) {
+        self.leave_to_face();
+    }
+
     /// From now on it is the face's; `false` where it is written, and the outcome is there to be told.
-    pub fn leave_to_face(&self) -> bool {
+    pub(super) fn leave_to_face(&self) -> bool {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Taken) {
             State::Open(entry) => *state = State::OfFace(entry),

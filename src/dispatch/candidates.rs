@@ -70,6 +70,7 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let connection = self.configured().chosen(caller, connection, None)?;
         connection.supported(Operation::CandidatesCreate)?;
+        let caller = &self.with_password_key(caller, &connection, &new);
         self.begin_as(caller, "candidates.create", move |gateway, caller, acceptance| async move {
             if let Some(end) = gateway.register_at_once(&caller, &connection, &new, strict, &acceptance).await {
                 return end.map(Reply::from);
@@ -90,6 +91,26 @@ impl Gateway {
             self.prepare(caller, &connection, new, false)
         });
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
+    }
+
+    /// Returns the password the gateway made up for a candidate that was registered without an `Idempotency-Key`, as long as
+    /// answers are kept under keys.
+    ///
+    /// # Errors
+    /// `not_found`; `subject_unsettled` while the registration has not ended.
+    pub async fn initial_password(&self, caller: &Caller, id: &CandidateId) -> Result<Secret, Fault> {
+        let candidate = self.own_candidate(caller, id).await?;
+        if !candidate.state.ended() {
+            let fault = Fault::new(Code::SubjectUnsettled, "The candidate's last write has not ended yet.");
+            return Err(fault.at(candidate_path(id)));
+        }
+        let kept = match candidate.password_key {
+            Some(scope) => self.password_under(caller, scope).await?,
+            None => None,
+        };
+        let none = "No password that the gateway made up is kept for this candidate; a request with an Idempotency-Key is \
+                    repeated to learn it, a row of an operation tells it.";
+        kept.ok_or_else(|| Fault::new(Code::NotFound, none))
     }
 
     /// The tenant's candidate, with the reason where its last write is still unknown; `not_found` otherwise.
@@ -293,6 +314,8 @@ impl Gateway {
             planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
         let now = environment.now();
+        let own_key = caller.origin.key.as_ref().filter(|key| registration.own_password && key.is_of_password());
+        let password_key = own_key.map(|key| key.scope.clone());
         let identities = Identity::of(&registration.person, connection.descriptor().identities);
         let candidate = Candidate {
             id,
@@ -303,6 +326,7 @@ impl Gateway {
             outcome: Outcome::Unknown,
             vendor_ref: Map::new(),
             private: BTreeMap::new(),
+            password_key,
             problem: None,
             warnings,
             created: now,

@@ -9,20 +9,26 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::audit::Told;
+use super::connections::Connection;
 use super::journal::{assignment_path, candidate_path};
 use super::programs::Enrolling;
 use super::tickets::Acceptance;
 use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Removal, Reply, RequestKey, Written, call};
 use crate::domain::assignment::Assignment;
+use crate::domain::candidate::NewCandidate;
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId, fresh};
 use crate::domain::journal::{Answer, KeyRef, Origin};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::Attempt;
+use crate::secret::Secret;
 use crate::store::{Change, KeyClaim, KeyTaken};
 
 /// How often a key is looked at again after its open write was settled; more often than this somebody is in a loop.
 const LOOKS: usize = 4;
+
+/// What a request says whose key is the gateway's own: nothing that could differ.
+const OF_PASSWORD: [u8; 32] = [0; 32];
 
 /// What can be kept under a key.
 pub(super) trait Kept: Clone + Send + Sync + Sized + 'static {
@@ -209,6 +215,40 @@ impl Gateway {
         Err(in_progress())
     }
 
+    /// Gives a registration without a key one of the gateway's own where a password would be made up, so that the password is
+    /// kept with the answer: its caller may be answered before the end, or not at all.
+    pub(super) fn with_password_key(&self, caller: &Caller, connection: &Connection, new: &NewCandidate) -> Caller {
+        let mut caller = caller.clone();
+        if caller.key.is_none() && new.password.is_none() {
+            let planned = self.prepare(&caller, connection, new.clone(), false);
+            if planned.is_ok_and(|planned| planned.own_password.is_some()) {
+                let scope = format!("{}{}", KeyRef::OF_PASSWORD, fresh(&self.0.environment).simple());
+                caller.key = Some(RequestKey { scope, content: OF_PASSWORD });
+            }
+        }
+        caller
+    }
+
+    /// The password kept under a key of the gateway's own; `None` once it is forgotten.
+    pub(super) async fn password_under(&self, caller: &Caller, scope: String) -> Result<Option<Secret>, Fault> {
+        let claim = self.key_claim(caller, RequestKey { scope, content: OF_PASSWORD });
+        Ok(match self.0.store.take_key(&claim).await.before_sending()? {
+            KeyTaken::Answered(answer) => match *answer {
+                Answer::Candidate { initial_password, .. } => initial_password,
+                _ => None,
+            },
+            KeyTaken::New(key) => {
+                self.later(vec![Change::KeyFreed(key)]);
+                None
+            }
+            KeyTaken::Open(key, _) => {
+                self.later(vec![Change::KeyOpen(key)]);
+                None
+            }
+            KeyTaken::Running | KeyTaken::Different => None,
+        })
+    }
+
     /// What a key is asked for with, now.
     pub(super) fn key_claim(&self, caller: &Caller, request: RequestKey) -> KeyClaim {
         let RequestKey { scope, content } = request;
@@ -264,6 +304,8 @@ impl Gateway {
                 usage.key = None;
                 return;
             }
+            // Nothing was made up for this request, and nobody else knows the key.
+            Ok(Written::Existing(_)) if key.is_of_password() => Change::KeyFreed(key),
             Ok(written) => T::answer(written)
                 .map_or_else(|| Change::KeyOpen(key.clone()), |answer| Change::KeyAnswered(key.clone(), answer)),
             Err(fault) if fault.outcome == Outcome::NotApplied => Change::KeyFreed(key),

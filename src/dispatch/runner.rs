@@ -154,11 +154,9 @@ impl Gateway {
         intent.lingering = true;
         self.0.graces.begin(&intent);
         let connection = self.connection_of(&intent.connection).ok();
-        let fault = |detail: &str| {
-            let fault = Fault::unknown(Code::VendorTimeout, detail).at(resource_of(&intent.write));
-            connection.as_ref().map_or_else(|| fault.clone(), |connection| connection.own(fault.clone()))
-        };
-        let mut changes = self.marked_unknown(&intent, fault(REASON)).await?;
+        let why = Fault::unknown(Code::VendorTimeout, REASON).at(resource_of(&intent.write));
+        let why = connection.as_ref().map_or_else(|| why.clone(), |connection| connection.own(why.clone()));
+        let mut changes = self.marked_unknown(&intent, why).await?;
         intent.reason = Some(REASON.to_owned());
         // Where the connection is not configured any more only a person can say.
         let repeat = connection.as_ref().map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));

@@ -6,9 +6,7 @@
 use std::time::Duration;
 
 use super::connections::Connection;
-use super::journal::{
-    Done, FIRST_PAUSE, assignment_path, candidate_path, cut_rest_short, own_password, sent_password,
-};
+use super::journal::{Done, FIRST_PAUSE, assignment_path, candidate_path, cut_rest_short, own_password, sent_password};
 use super::{BeforeSending as _, Gateway, doubt_at};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;

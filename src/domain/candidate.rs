@@ -375,6 +375,9 @@ pub struct Candidate {
     pub vendor_ref: Map<String, Value>,
     /// What the adapter keeps for later and nobody is shown (a sign-in token for launch links).
     pub private: BTreeMap<String, String>,
+    /// The scope of the key under which the password is kept that the gateway made up for a request without a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_key: Option<String>,
     /// Why the last write failed or is unknown; kept until the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Box<Fault>>,

@@ -6,7 +6,9 @@ use axum::response::Response;
 
 use super::answer::{gone, part, written};
 use super::body::{Body, NoBody, PatchBody};
-use super::dto::candidate::{Candidate, CandidateChanges, CandidateList, CandidateSearch, NewCandidate, Registration};
+use super::dto::candidate::{
+    Candidate, CandidateChanges, CandidateList, CandidateSearch, InitialPassword, NewCandidate, Registration,
+};
 use super::dto::common::Settlement;
 use super::patch;
 use super::prefer::Preferences;
@@ -169,6 +171,25 @@ pub(super) async fn delete(
         Removal::Done => None,
     };
     Ok(gone(&app, preferences, replayed, pending))
+}
+
+/// Read the password made up for a candidate
+///
+/// Where the gateway made a password up for a registration without an `Idempotency-Key`, it is kept as long as answers are
+/// kept under keys, for a caller that was answered before the end or not at all. Under a key, the repeat of the request
+/// answers it; for a row of a bulk, its result.
+#[utoipa::path(
+    post, path = "/candidates/{id}/initial-password", operation_id = "readInitialPassword", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    responses((status = 200, description = "The password.", body = InitialPassword)),
+)]
+pub(super) async fn initial_password(
+    State(app): State<App>,
+    Asking(caller): Asking,
+    Id(id): Id<CandidateId>,
+) -> Result<Json<InitialPassword>, Refused> {
+    let password = app.gateway.initial_password(&caller, &id).await?;
+    Ok(Json(InitialPassword { initial_password: password.expose().to_owned() }))
 }
 
 /// Settle a candidate by hand

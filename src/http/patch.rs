@@ -154,6 +154,7 @@ mod tests {
             outcome: Outcome::Applied,
             vendor_ref: Map::new(),
             private: BTreeMap::new(),
+            password_key: None,
             problem: None,
             warnings: Vec::new(),
             created: Timestamp::UNIX_EPOCH,

@@ -478,6 +478,11 @@ mod tests {
             let (parts, _) = answered(Fault::new(Code::Overloaded, "x").after(wait)).await;
             assert_eq!(parts.headers[RETRY_AFTER], header, "{wait:?}");
         }
+        let (parts, body) = answered(Fault::unknown(Code::StoreUnavailable, "x").at("/operations/op_1")).await;
+        assert_eq!(
+            (&parts.headers[RETRY_AFTER], &body["resource"]),
+            (&"1".parse().unwrap(), &json!("/operations/op_1"))
+        );
         let (parts, _) = answered(Fault::unknown(Code::VendorUnavailable, "x")).await;
         assert!(!parts.headers.contains_key(RETRY_AFTER), "only where somebody said so");
     }

@@ -50,7 +50,7 @@ impl<B: WriteBody> FromRequest<App> for Writing<B> {
         let query = parts.uri.query().map(str::to_owned);
         if let Some(line) = caller.line.as_ref().filter(|_| patience.is_none()) {
             // The answer says that the write was accepted, so its line cannot be part of the outcome's transaction.
-            line.leave_to_face();
+            line.tell_acceptance();
         }
         let (body, form, hash) = B::read(Request::from_parts(parts, body), app, &caller).await?;
         caller.key = keyed.map(|keyed| keyed.saying(content(query.as_deref(), form, &hash)));

@@ -4,8 +4,8 @@ use examgate::sandbox::{Sandbox, accounts};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, faults, sandbox, startexam, thinkexam};
-use crate::support::watch::{until, until_state};
+use crate::support::gateway::{Answer, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
+use crate::support::watch::{bodies, until, until_state};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
@@ -169,7 +169,7 @@ async fn a_record_says_why_its_last_write_is_unknown() {
     .await;
     let booking = hastily(&gateway, Method::POST, "/assignments", Some(&order("e1", "create_new"))).await;
     let path = path_of(&booking);
-    while crate::support::watch::bodies(port, "employees_participants").await.len() < 2 {
+    while bodies(port, "employees_participants").await.len() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let gateway = Gateway::start_in(gateway.kill().await).await;
@@ -195,4 +195,48 @@ async fn items_of_a_program_have_the_status_of_the_single_request() {
     let warnings = items.body["items"][0]["resource"]["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 1, "{items:?}");
     assert_eq!(warnings[0]["code"], "counts_lower_bound");
+}
+
+#[tokio::test]
+async fn a_password_made_up_for_a_request_without_a_key_is_not_lost() {
+    let sandbox = sandbox().await;
+    let port = sandbox.examtesting();
+    let connections = examtesting(&format!("http://{port}"), "");
+    let clients = client("lms", "", "[\"*\"]") + &client("other", "", "[\"*\"]");
+    let gateway = Gateway::start_with(&connections, &clients).await;
+    let asked = async |path: &str| gateway.request(Method::POST, &format!("{path}/initial-password")).send().await;
+    let sent = async |id: &str| {
+        let calls = bodies(port, "add").await;
+        let call = calls.iter().find(|call| call["email"] == format!("{id}@example.com")).expect("a call");
+        call["password"].as_str().expect("a password").to_owned()
+    };
+    // Answered before the end, and not at all.
+    let accepted = hastily(&gateway, Method::POST, "/candidates", Some(&person("e1"))).await;
+    assert_eq!((accepted.status, accepted.body.get("initialPassword")), (202, None), "{accepted:?}");
+    let first = path_of(&accepted);
+    until_state(&gateway, &first, "registered").await;
+    fault(port, json!({ "name": "reset_after_effect", "times": 1 })).await;
+    let lost = gateway.post("/candidates", &person("e2")).await;
+    assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
+    let second = lost.text("/resource").to_owned();
+    until_state(&gateway, &second, "registered").await;
+    for (path, id) in [(&first, "e1"), (&second, "e2")] {
+        for _ in 0..2 {
+            let told = asked(path).await;
+            assert_eq!((told.status, told.text("/initialPassword")), (200, &*sent(id).await), "{told:?}");
+        }
+        assert_eq!(gateway.get(path).await.body.get("initialPassword"), None);
+        let other = gateway.request_as(&key("other"), Method::POST, &format!("{path}/initial-password")).send().await;
+        assert_eq!(other.problem().1, "not_found");
+    }
+    // Only what the gateway made up, and only as long as the candidate is there.
+    let mut given = person("e3");
+    given["password"] = json!("a-s3cret-of-mine");
+    let given = gateway.post("/candidates", &given).await;
+    assert_eq!((given.status, asked(&path_of(&given)).await.status), (201, 404), "{given:?}");
+    let again = gateway.post("/candidates", &person("e1")).await;
+    assert_eq!((again.status, again.body.get("initialPassword")), (200, None), "{again:?}");
+    assert_eq!(asked(&first).await.status, 200);
+    assert_eq!(gateway.delete(&first).await.status, 204);
+    assert_eq!(asked(&first).await.status, 404);
 }

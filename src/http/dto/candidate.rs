@@ -310,7 +310,8 @@ pub struct Candidate {
     /// The name to sign in with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_name: Option<String>,
-    /// The password the gateway made up. Only in the answer to the registration.
+    /// The password the gateway made up. Only in the answer to the registration, and at
+    /// `POST /candidates/{id}/initial-password`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub initial_password: Option<String>,
@@ -371,6 +372,7 @@ impl From<domain::Candidate> for Candidate {
             outcome: known,
             vendor_ref,
             private: _,
+            password_key: _,
             problem,
             warnings,
             created,
@@ -423,6 +425,16 @@ impl From<CandidateAnswer> for Candidate {
         let initial_password = initial_password.map(|password| password.expose().to_owned());
         Self { initial_password, ..candidate.into() }
     }
+}
+
+/// A password that the gateway made up.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({ "initialPassword": "m4de-up-w0rds" })))]
+pub struct InitialPassword {
+    /// The password to sign in with.
+    #[schema(format = Password)]
+    pub initial_password: String,
 }
 
 /// Candidates.

@@ -146,6 +146,7 @@ impl Maker {
             outcome: Outcome::Unknown,
             vendor_ref: Map::from_iter([("id".to_owned(), json!("v-1"))]),
             private: BTreeMap::from([("token".to_owned(), "t-1".to_owned())]),
+            password_key: None,
             problem: None,
             warnings: vec![Warning::field_ignored("/photo")],
             created: now,
