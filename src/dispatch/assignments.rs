@@ -1,6 +1,6 @@
 //! Assignments: one candidate booked for one assessment, once, unless the caller wants another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use serde_json::Map;
 use super::candidates::nothing_to_settle;
 use super::configured::Configured;
 use super::connections::Connection;
+use super::erasure::erased;
 use super::journal::{already_there, assignment_path, bound};
 use super::settling::{by_hand, not_before_it_is_settled, when_to_ask_again, with_reason};
 use super::tickets::Acceptance;
@@ -22,7 +23,7 @@ use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Attempt, Booking, Cancellation, Planned, VendorKey};
-use crate::store::{AssignmentFilter, Change, Page};
+use crate::store::{AssignmentFilter, Change, OfCandidate, Page};
 
 /// A booking with everything that has to be written before the vendor is called.
 pub(super) struct PreparedBooking {
@@ -117,9 +118,13 @@ impl Gateway {
             self.configured().named(caller, name)?;
         }
         let after = cursor.map(|cursor| AssignmentId::parse(cursor).map_err(|_| unknown_cursor())).transpose()?;
+        let candidate = match candidate {
+            Some(id) => Some(OfCandidate { id: id.clone(), known_as: self.known_as(&caller.tenant, id).await? }),
+            None => None,
+        };
         let filter = AssignmentFilter {
-            candidate: candidate.cloned(),
-            assessment: assessment.map(str::to_owned),
+            candidate,
+            assessment: assessment.map_or_else(Vec::new, |text| self.forms_of_assessment(connection, text)),
             connection: connection.map(str::to_owned),
             state,
         };
@@ -131,6 +136,27 @@ impl Gateway {
         let next = items.last().filter(|_| more).map(|last| last.id.to_string());
         items.retain(|assignment| caller.connections.contains(&assignment.connection));
         Ok((items, next))
+    }
+
+    /// The connection and the identity by which its vendor knows the candidate.
+    async fn known_as(&self, tenant: &str, id: &CandidateId) -> Result<Option<(String, Identity)>, Fault> {
+        let candidate = self.0.store.candidate(tenant, id).await.before_sending()?;
+        // One the vendor refused has given its identities up.
+        let Some(candidate) = candidate.filter(|candidate| candidate.state != CandidateState::Failed) else {
+            return Ok(None);
+        };
+        let Ok(connection) = self.connection_of(&candidate.connection) else { return Ok(None) };
+        let key = connection.vendor().candidate_key(&CandidateKey::Id(id.clone()), Some(&candidate.person));
+        Ok(key.ok().map(|key| (candidate.connection, connection.identity_of_key(&key.0))))
+    }
+
+    /// An assessment as a caller asks for it, in every form in which it may be on record: as it is, and as the vendors (or
+    /// the one of this connection) spell their ids.
+    fn forms_of_assessment(&self, connection: Option<&str>, text: &str) -> Vec<String> {
+        let configured = self.configured();
+        let asked = configured.connections.iter().filter(|(name, _)| connection.is_none_or(|asked| asked == *name));
+        let forms = asked.filter_map(|(_, connection)| connection.vendor().assessment_ref(text));
+        forms.chain([text.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Withdraws a booking; fine when it is withdrawn already.
@@ -348,6 +374,7 @@ impl Gateway {
             connection: connection.name.clone(),
             candidate_id: candidate.map(|candidate| candidate.id),
             vendor_key: booking.candidate.0.clone(),
+            identity: Some(connection.identity_of_key(&booking.candidate.0)),
             assessment_ref: booking.assessment.clone(),
             subject: subject(&booking, connection.descriptor().by_email()),
             order: NewAssignment {
@@ -399,13 +426,18 @@ impl Gateway {
         let over = |assignment: &Assignment| is_over(assignment.order.valid_until, now);
         let mut live: Option<Assignment> = None;
         for assignment in earlier {
+            let (id, open) = (assignment.id.clone(), !assignment.state.ended());
             let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
             // An order that asks for no more than the open booking did shares its fate; any other one was not sent.
             let shares = order.if_exists == IfAssignmentExists::Reuse;
-            let settled =
+            let mut settled =
                 settled.map_err(|fault| if shares { fault } else { not_before_it_is_settled(connection, fault) })?;
+            if open {
+                // As it is kept: its person may have been erased while it was open.
+                settled = store.assignment(&caller.tenant, &id).await.before_sending()?.unwrap_or(settled);
+            }
             let better = live.as_ref().is_none_or(|known| over(known) && !over(&settled));
-            if settled.state == AssignmentState::Assigned && better {
+            if settled.state == AssignmentState::Assigned && !settled.is_erased() && better {
                 live = Some(settled);
             }
         }
@@ -453,6 +485,9 @@ impl Gateway {
     ) -> Result<Written<Removal<Assignment>>, Fault> {
         if assignment.state == AssignmentState::Cancelled {
             return Ok(Written::Existing(Removal::Done));
+        }
+        if assignment.is_erased() {
+            return Err(erased());
         }
         let connection = &*self.connection_of(&assignment.connection)?;
         self.clear_of_others(caller, connection, &assignment).await?;

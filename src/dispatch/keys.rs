@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::audit::Told;
+use super::configured::forbidden;
 use super::connections::Connection;
 use super::journal::{assignment_path, candidate_path};
 use super::programs::Enrolling;
@@ -37,6 +38,9 @@ pub(super) trait Kept: Clone + Send + Sync + Sized + 'static {
 
     fn answer(written: &Written<Self>) -> Option<Answer>;
 
+    /// The connection it belongs to, where it says so.
+    fn connection(written: &Written<Self>) -> Option<&str>;
+
     /// What the audit record says of its end; `None` where it goes on as an operation.
     fn told(written: &Written<Self>) -> Option<Told>;
 
@@ -50,6 +54,10 @@ impl Kept for CandidateAnswer {
     fn answer(written: &Written<Self>) -> Option<Answer> {
         let (created, CandidateAnswer { candidate, initial_password }) = ended(written)?;
         Some(Answer::Candidate { created, candidate: Box::new(candidate), initial_password })
+    }
+
+    fn connection(written: &Written<Self>) -> Option<&str> {
+        Some(&value(written).candidate.connection)
     }
 
     fn told(written: &Written<Self>) -> Option<Told> {
@@ -75,6 +83,10 @@ impl Kept for Assignment {
         Some(Answer::Assignment { created, assignment: Box::new(assignment) })
     }
 
+    fn connection(written: &Written<Self>) -> Option<&str> {
+        Some(&value(written).connection)
+    }
+
     fn told(written: &Written<Self>) -> Option<Told> {
         let assignment = value(written);
         Some(Told {
@@ -97,6 +109,10 @@ impl<T: Clone + Send + Sync + 'static> Kept for Removal<T> {
         ended(written).map(|_| Answer::Gone)
     }
 
+    fn connection(_written: &Written<Self>) -> Option<&str> {
+        None
+    }
+
     fn told(_written: &Written<Self>) -> Option<Told> {
         Some(Told { object: None, connection: None, outcome: Outcome::Applied })
     }
@@ -114,6 +130,10 @@ impl Kept for Enrolling {
             (_, Self::Done(enrolled)) => Some(Answer::Enrolled(enrolled)),
             (_, Self::Accepted(..)) => None,
         }
+    }
+
+    fn connection(_written: &Written<Self>) -> Option<&str> {
+        None
     }
 
     fn told(_written: &Written<Self>) -> Option<Told> {
@@ -190,13 +210,18 @@ impl Gateway {
                 Ok(KeyTaken::Different) => return Err(reused()),
                 Ok(KeyTaken::Running) => return Err(in_progress()),
                 Ok(KeyTaken::Answered(answer)) => {
-                    let written = T::reply(*answer).ok_or_else(reused)?;
+                    let answer = self.without_erased(&caller.tenant, *answer).await?;
+                    let written = T::reply(answer).ok_or_else(reused)?;
+                    refuse_forbidden(&caller, T::connection(&written))?;
                     return Ok(Reply { written, replayed: true });
                 }
                 Ok(KeyTaken::New(key)) => (key, None),
                 Ok(KeyTaken::Open(key, record)) => (key, record),
             };
             let mut usage = Use::new(self, key.clone());
+            if let Some(record) = &record {
+                refuse_forbidden(&caller, self.connection_of_record(&caller, record).await?.as_deref())?;
+            }
             match record {
                 // Its own end says what becomes of the key: answered or free, found at the next look, or open still.
                 Some(record) if look < LOOKS && self.settle_for_repeat(&caller, &record).await? => {
@@ -247,6 +272,22 @@ impl Gateway {
             }
             KeyTaken::Running | KeyTaken::Different => None,
         })
+    }
+
+    /// The connection of what a key's write has led to.
+    async fn connection_of_record(&self, caller: &Caller, record: &str) -> Result<Option<String>, Fault> {
+        let (store, tenant) = (&self.0.store, &caller.tenant);
+        if let Ok(id) = CandidateId::parse(record) {
+            let found = store.candidate(tenant, &id).await.before_sending()?;
+            return Ok(found.map(|candidate| candidate.connection));
+        }
+        if let Ok(id) = AssignmentId::parse(record) {
+            let found = store.assignment(tenant, &id).await.before_sending()?;
+            return Ok(found.map(|assignment| assignment.connection));
+        }
+        let Ok(id) = OperationId::parse(record) else { return Ok(None) };
+        let found = store.operation(tenant, &id).await.before_sending()?;
+        Ok(found.map(|(operation, _)| operation.connection))
     }
 
     /// What a key is asked for with, now.
@@ -322,6 +363,14 @@ impl Gateway {
             self.later(vec![change]);
         }
         kept.before_sending()
+    }
+}
+
+/// Clients of one tenant share its keys, but not what is at a connection that only some of them may use.
+fn refuse_forbidden(caller: &Caller, connection: Option<&str>) -> Result<(), Fault> {
+    match connection.filter(|name| !caller.connections.contains(name)) {
+        Some(name) => Err(forbidden(name)),
+        None => Ok(()),
     }
 }
 

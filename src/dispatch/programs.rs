@@ -88,8 +88,7 @@ impl Gateway {
         let capability = connection.supported(Operation::ProgramsEmployees)?;
         let program_ref = configured.program_ref(connection, program)?;
         let enrolment = self.enrolment(&configured, caller, connection, order).await?;
-        let people = enrolment.register.iter().chain(&enrolment.unregister);
-        self.refuse_people_of_others(caller, connection, people.map(String::as_str)).await?;
+        self.refuse_people_of_others(caller, connection, enrolment.employees()).await?;
         let calls = in_calls(&program_ref, &enrolment, connection.batch(capability.max_batch));
         let mut operation = BulkOperation {
             id: OperationId::generate(&self.0.environment),

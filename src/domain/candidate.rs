@@ -389,8 +389,19 @@ pub struct Candidate {
     pub last_modified: Timestamp,
 }
 
+impl Candidate {
+    /// The record without the person, who was erased.
+    #[must_use]
+    pub fn without_person(self) -> Self {
+        let (vendor_ref, private) = (Map::new(), BTreeMap::new());
+        let (password_key, problem) = (None, None);
+        Self { person: Person::default(), vendor_ref, private, password_key, problem, warnings: Vec::new(), ..self }
+    }
+}
+
 /// By which a person is recognised within a tenant and connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// The caller's own id, compared exactly.
     ExternalId(String),

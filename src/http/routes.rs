@@ -115,6 +115,7 @@ fn operation_routes() -> &'static [Entry] {
         || guarded(OperationsRead, &[STORE], routes!(events::follow)),
         || guarded_action("operations.cancel", OperationsWrite, &[STORE], routes!(operations::cancel)),
         || guarded_action("operations.retry", OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
+        || guarded_action("operations.settle", OperationsWrite, &[SETTLE], routes!(operations::settle)),
     ]
 }
 

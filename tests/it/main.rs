@@ -23,6 +23,7 @@ mod demo;
 mod deployment;
 mod doctor;
 mod draining;
+mod erasure;
 mod exchanges;
 mod existing;
 mod forms;

@@ -20,7 +20,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::Lane;
 use crate::secret::Secret;
-use crate::store::{AssignmentFilter, Page};
+use crate::store::{AssignmentFilter, OfCandidate, Page};
 
 pub(super) const TENANT: &str = "t";
 
@@ -139,8 +139,8 @@ impl Action {
             }
             Wish::Cancel { person, exam } => {
                 let filter = AssignmentFilter {
-                    candidate: candidate(person),
-                    assessment: Some(format!("exam-{exam}")),
+                    candidate: candidate(person).map(|id| OfCandidate { id, known_as: None }),
+                    assessment: vec![format!("exam-{exam}")],
                     ..AssignmentFilter::default()
                 };
                 let page = Page { limit: 1, after: None };

@@ -198,6 +198,7 @@ impl From<domain::Assignment> for Assignment {
             candidate_id,
             order,
             vendor_key: _,
+            identity: _,
             assessment_ref: _,
             subject: _,
             state,

@@ -7,11 +7,14 @@ use utoipa::ToSchema;
 use super::assignment::Assignment;
 use super::bulk::candidate_results_example;
 use super::candidate::Candidate;
-use super::common::{Moment, Outcome, outcome};
+use super::common::{Moment, Outcome, SettledOutcome, outcome};
 use super::program::Enrolled;
-use crate::dispatch::{OperationView, Resource, ResultFilter, RowEnd, RowResult};
+use crate::dispatch::{self, OperationView, Resource, ResultFilter, RowEnd, RowResult};
 use crate::domain::operation as domain;
+use crate::domain::problem::FieldFault;
+use crate::domain::text::Faults;
 use crate::http::edge::Context;
+use crate::http::input::{Input, word};
 use crate::http::problem::{Problem, status};
 
 /// What an operation's rows are.
@@ -167,6 +170,37 @@ pub struct OperationList {
     /// Gives the next part as `cursor`; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
+}
+
+/// A person's word on what really happened to an operation's unknown rows at the vendor.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({ "outcome": "not_applied", "items": [0] })))]
+pub struct OperationSettlement {
+    /// What really happened.
+    #[serde(default, deserialize_with = "word")]
+    #[schema(required = true, nullable = false)]
+    outcome: Option<SettledOutcome>,
+    /// The rows meant, by their `index`; all whose outcome is unknown when absent.
+    #[schema(min_items = 1, max_items = 100_000)]
+    items: Option<Vec<u64>>,
+}
+
+impl Input for OperationSettlement {
+    type Checked = dispatch::OperationSettlement;
+
+    fn checked(self) -> Result<dispatch::OperationSettlement, Vec<FieldFault>> {
+        let Self { outcome, items } = self;
+        let mut faults = Faults::new();
+        if outcome.is_none() {
+            faults.push(FieldFault::missing("/outcome", "is missing"));
+        }
+        if items.as_ref().is_some_and(Vec::is_empty) {
+            faults.push(FieldFault::invalid("/items", "must name a row, or be left out"));
+        }
+        let outcome = outcome.map_or(crate::domain::outcome::Outcome::Unknown, SettledOutcome::outcome);
+        faults.or(dispatch::OperationSettlement { outcome, items })
+    }
 }
 
 /// What became of one row of an operation. Rows that have not ended yet have no entry.

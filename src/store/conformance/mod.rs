@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, json};
 
-use super::{AssignmentFilter, Change, Claim, Claimant, Page, Store, StoreError};
+use super::{AssignmentFilter, Change, Claim, Claimant, OfCandidate, Page, Store, StoreError};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
@@ -65,12 +65,16 @@ macro_rules! conformance {
             assignments_are_the_tenants_own,
             assignments_are_listed_newest_first_in_parts,
             assignments_are_filtered,
+            a_booking_made_before_its_person_is_known_is_theirs,
+            an_erased_candidate_leaves_its_assignments_without_the_person,
+            what_is_written_late_of_an_erased_person_s_assignment_is_without_them,
             bookings_of_a_subject_are_found,
             every_kind_of_intent_comes_back_as_it_was,
             due_intents_are_those_nobody_is_sending,
             an_outcome_is_written_for_its_own_attempt_only,
             the_time_of_the_last_use_is_remembered,
             intents_of_a_subject_are_found,
+            open_enrolments_of_a_connection_are_found,
             a_settled_intent_is_gone,
             claims_of_one_call_stand_for_themselves,
             records_are_found_by_their_ids,
@@ -206,6 +210,7 @@ impl Maker {
                 reference: Some("order 7".into()),
             },
             vendor_key: "ada@example.org".into(),
+            identity: None,
             assessment_ref: "fa19e351".into(),
             subject: subject.to_owned(),
             state: AssignmentState::Assigned,
@@ -477,8 +482,10 @@ pub(crate) async fn assignments_are_listed_newest_first_in_parts(store: Arc<dyn 
 }
 
 pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker) {
-    let (tenant, here, there) = (make.name("tenant"), make.name("connection"), make.name("connection"));
-    let candidate = CandidateId::generate(&make.0);
+    let known = make.claimed(&*store).await;
+    let (tenant, here, there) = (known.tenant.clone(), known.connection.clone(), make.name("connection"));
+    let candidate = known.id.clone();
+    let of_candidate = Some(OfCandidate { id: candidate.clone(), known_as: None });
     let mut first = make.assignment(&tenant, &here, "s");
     first.candidate_id = Some(candidate.clone());
     let mut second = make.assignment(&tenant, &there, "s");
@@ -489,17 +496,94 @@ pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker)
     let any = AssignmentFilter::default;
     let cases = [
         (any(), vec![&second, &first]),
-        (AssignmentFilter { candidate: Some(candidate.clone()), ..any() }, vec![&first]),
-        (AssignmentFilter { assessment: Some("rust-101".into()), ..any() }, vec![&first]),
-        (AssignmentFilter { assessment: Some("other-ref".into()), ..any() }, vec![&second]),
+        (AssignmentFilter { candidate: of_candidate.clone(), ..any() }, vec![&first]),
+        (AssignmentFilter { assessment: vec!["unheard-of".into(), "rust-101".into()], ..any() }, vec![&first]),
+        (AssignmentFilter { assessment: vec!["other-ref".into()], ..any() }, vec![&second]),
         (AssignmentFilter { connection: Some(there.clone()), ..any() }, vec![&second]),
         (AssignmentFilter { state: Some(AssignmentState::Cancelled), ..any() }, vec![&second]),
-        (AssignmentFilter { candidate: Some(candidate), connection: Some(there), ..any() }, vec![]),
+        (AssignmentFilter { candidate: of_candidate, connection: Some(there), ..any() }, vec![]),
     ];
     for (filter, expected) in cases {
         let found = store.assignments(&tenant, &filter, &Page { limit: 10, after: None }).await.unwrap();
         assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{filter:?}");
     }
+}
+
+/// What a tenant's assignments of a candidate are, who is known by an external id.
+async fn assignments_of(store: &dyn Store, candidate: &Candidate) -> Vec<Assignment> {
+    let identity = candidate.person.external_id.clone().map(Identity::ExternalId);
+    let known_as = identity.map(|identity| (candidate.connection.clone(), identity));
+    let of = OfCandidate { id: candidate.id.clone(), known_as };
+    let filter = AssignmentFilter { candidate: Some(of), ..AssignmentFilter::default() };
+    store.assignments(&candidate.tenant, &filter, &Page { limit: 10, after: None }).await.unwrap()
+}
+
+/// A booking by external id, of a candidate nobody knows yet.
+fn unlinked(make: &Maker, candidate: &Candidate) -> Assignment {
+    let id = candidate.person.external_id.clone().unwrap();
+    let booked = make.assignment(&candidate.tenant, &candidate.connection, &format!("{id}|rust|"));
+    Assignment { vendor_key: id.clone(), identity: Some(Identity::ExternalId(id)), ..booked }
+}
+
+pub(crate) async fn a_booking_made_before_its_person_is_known_is_theirs(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let booked = unlinked(&make, &candidate);
+    let elsewhere = Assignment { connection: make.name("connection"), ..unlinked(&make, &candidate) };
+    let of_other = Assignment { tenant: make.name("tenant"), ..unlinked(&make, &candidate) };
+    let by_email =
+        Assignment { identity: candidate.person.email.clone().map(Identity::Email), ..unlinked(&make, &candidate) };
+    for assignment in [&booked, &elsewhere, &of_other, &by_email] {
+        store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    }
+    assert_eq!(assignments_of(&*store, &candidate).await, [booked]);
+}
+
+pub(crate) async fn an_erased_candidate_leaves_its_assignments_without_the_person(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let by_id = Assignment {
+        candidate_id: Some(candidate.id.clone()),
+        ..make.assignment(&candidate.tenant, &candidate.connection, "s")
+    };
+    let (before, open) = (unlinked(&make, &candidate), unlinked(&make, &candidate));
+    let open = Assignment { state: AssignmentState::Unknown, ..open };
+    let of_other = Assignment { tenant: make.name("tenant"), ..unlinked(&make, &candidate) };
+    for assignment in [&by_id, &before, &open, &of_other] {
+        store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    }
+    store.commit(vec![Change::EraseCandidate(candidate.id.clone())]).await.unwrap();
+    for assignment in [&by_id, &before] {
+        let read = store.assignment(&assignment.tenant, &assignment.id).await.unwrap().unwrap();
+        assert_eq!(read, assignment.clone().without_person(&candidate.id));
+        let text = serde_json::to_string(&read).unwrap();
+        assert!(!text.contains("ada@") && !text.contains("Ext-"), "{text}");
+        assert!(store.subject_known(&assignment.connection, &assignment.subject).await.unwrap(), "still known");
+    }
+    let read = store.assignment(&open.tenant, &open.id).await.unwrap().unwrap();
+    assert_eq!((&read.vendor_key, &read.subject), (&open.vendor_key, &open.subject), "needed to settle it");
+    assert_eq!(read.order.candidate, CandidateKey::Id(candidate.id.clone()));
+    let others = store.assignment(&of_other.tenant, &of_other.id).await.unwrap();
+    assert_eq!(others, Some(of_other), "another tenant's own");
+}
+
+pub(crate) async fn what_is_written_late_of_an_erased_person_s_assignment_is_without_them(
+    store: Arc<dyn Store>,
+    make: Maker,
+) {
+    let candidate = make.claimed(&*store).await;
+    let booked = Assignment {
+        candidate_id: Some(candidate.id.clone()),
+        ..make.assignment(&candidate.tenant, &candidate.connection, "s")
+    };
+    let pending = Assignment { state: AssignmentState::Pending, ..booked.clone() };
+    store.commit(vec![Change::Assignment(pending)]).await.unwrap();
+    store.commit(vec![Change::EraseCandidate(candidate.id.clone())]).await.unwrap();
+    let gone = store.half_erased(None, usize::MAX).await.unwrap();
+    assert!(gone.contains(&candidate.id), "its assignment is open still");
+    store.commit(vec![Change::Assignment(booked.clone())]).await.unwrap();
+    let read = store.assignment(&booked.tenant, &booked.id).await.unwrap();
+    assert_eq!(read, Some(booked.clone().without_person(&candidate.id)));
+    assert!(store.subject_known(&booked.connection, &booked.subject).await.unwrap());
+    assert!(!store.half_erased(None, usize::MAX).await.unwrap().contains(&candidate.id));
 }
 
 pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
@@ -632,6 +716,31 @@ pub(crate) async fn the_time_of_the_last_use_is_remembered(store: Arc<dyn Store>
         store.remember_time(moment).await.unwrap();
         assert!(store.remembered_time().await.unwrap().is_some());
     }
+}
+
+pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection) = (make.name("tenant"), make.name("connection"));
+    let enrol = |connection: &str| {
+        let enrolment =
+            Enrolment { scope: AssessmentScope::All, register: vec!["e1".into()], unregister: vec!["e2".into()] };
+        let call = EnrolmentCall { program: ProgramRef::External("onboarding".into()), enrolment };
+        let write = Write::Enrol(EnrolmentWrite { id: make.name("op"), call });
+        make.intent(&tenant, connection, write)
+    };
+    let (first, second, elsewhere) = (enrol(&connection), enrol(&connection), enrol(&make.name("connection")));
+    // As earlier versions named the subject, a rendering of the program: it makes no difference.
+    let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")"), ..second };
+    for intent in [&first, &second, &elsewhere] {
+        store.commit(vec![Change::Intent(intent.clone())]).await.unwrap();
+    }
+    make.claim(&*store, &make.candidate(&tenant, &connection, make.person())).await;
+    let found = async |connection: &str| {
+        let found = store.enrolment_intents(connection).await.unwrap();
+        found.iter().map(|intent| intent.write.record().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&connection).await, [first.write.record(), second.write.record()]);
+    store.commit(vec![Change::Settled(first.write.record().to_owned())]).await.unwrap();
+    assert_eq!(found(&connection).await, [second.write.record()]);
 }
 
 pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {

@@ -231,7 +231,7 @@ async fn nothing_personal_stands_in_a_dump() {
     assignment.order.reference = Some("planted-reference".into());
     one.commit(vec![Change::Candidate(candidate), Change::Assignment(assignment)]).await.unwrap();
     one.take_key(&key(&make, "planted-scope")).await.unwrap();
-    one.take_turn("planted-subject").await.unwrap();
+    one.take_turns(&["planted-subject"]).await.unwrap();
 
     let (server, schema) = url.split_once("?options=-csearch_path%3D").unwrap();
     let dump = Command::new("pg_dump").args(["--inserts", "--schema", schema, server]).output().unwrap();
