@@ -52,6 +52,11 @@ impl AnswerLine {
         }
     }
 
+    /// Leaves the line to the face from the beginning: what is answered does not depend on the outcome.
+    pub fn tell_acceptance(&self) {
+        self.leave_to_face();
+    }
+
     /// From now on it is the face's; `false` where it is written, and the outcome is there to be told.
     pub(super) fn leave_to_face(&self) -> bool {
         let mut state = self.state();

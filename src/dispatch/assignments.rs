@@ -1,6 +1,6 @@
 //! Assignments: one candidate booked for one assessment, once, unless the caller wants another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,10 +9,11 @@ use serde_json::Map;
 use super::candidates::nothing_to_settle;
 use super::configured::Configured;
 use super::connections::Connection;
+use super::erasure::erased;
 use super::journal::{already_there, assignment_path, bound};
-use super::settling::{by_hand, not_before_it_is_settled, when_to_ask_again};
+use super::settling::{by_hand, not_before_it_is_settled, when_to_ask_again, with_reason};
 use super::tickets::Acceptance;
-use super::{BeforeSending as _, Caller, Gateway, Kept, Ticket, Written, call, doubt_at, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Kept, Removal, Ticket, Written, call, doubt_at, hold_to_strict};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::Operation;
@@ -22,7 +23,7 @@ use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Attempt, Booking, Cancellation, Planned, VendorKey};
-use crate::store::{AssignmentFilter, Change, Page};
+use crate::store::{AssignmentFilter, Change, OfCandidate, Page};
 
 /// A booking with everything that has to be written before the vendor is called.
 pub(super) struct PreparedBooking {
@@ -117,9 +118,13 @@ impl Gateway {
             self.configured().named(caller, name)?;
         }
         let after = cursor.map(|cursor| AssignmentId::parse(cursor).map_err(|_| unknown_cursor())).transpose()?;
+        let candidate = match candidate {
+            Some(id) => Some(OfCandidate { id: id.clone(), known_as: self.known_as(&caller.tenant, id).await? }),
+            None => None,
+        };
         let filter = AssignmentFilter {
-            candidate: candidate.cloned(),
-            assessment: assessment.map(str::to_owned),
+            candidate,
+            assessment: assessment.map_or_else(Vec::new, |text| self.forms_of_assessment(connection, text)),
             connection: connection.map(str::to_owned),
             state,
         };
@@ -133,8 +138,29 @@ impl Gateway {
         Ok((items, next))
     }
 
+    /// The connection and the identity by which its vendor knows the candidate.
+    async fn known_as(&self, tenant: &str, id: &CandidateId) -> Result<Option<(String, Identity)>, Fault> {
+        let candidate = self.0.store.candidate(tenant, id).await.before_sending()?;
+        // One the vendor refused has given its identities up.
+        let Some(candidate) = candidate.filter(|candidate| candidate.state != CandidateState::Failed) else {
+            return Ok(None);
+        };
+        let Ok(connection) = self.connection_of(&candidate.connection) else { return Ok(None) };
+        let key = connection.vendor().candidate_key(&CandidateKey::Id(id.clone()), Some(&candidate.person));
+        Ok(key.ok().map(|key| (candidate.connection, connection.identity_of_key(&key.0))))
+    }
+
+    /// An assessment as a caller asks for it, in every form in which it may be on record: as it is, and as the vendors (or
+    /// the one of this connection) spell their ids.
+    fn forms_of_assessment(&self, connection: Option<&str>, text: &str) -> Vec<String> {
+        let configured = self.configured();
+        let asked = configured.connections.iter().filter(|(name, _)| connection.is_none_or(|asked| asked == *name));
+        let forms = asked.filter_map(|(_, connection)| connection.vendor().assessment_ref(text));
+        forms.chain([text.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Withdraws a booking; fine when it is withdrawn already.
-    pub fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<()>, Fault> {
+    pub fn cancel_assignment(&self, caller: &Caller, id: &AssignmentId) -> Result<Ticket<Removal<Assignment>>, Fault> {
         let id = id.clone();
         self.begin(caller, "assignments.cancel", move |gateway, caller, acceptance| async move {
             let assignment = gateway.own_assignment(&caller, &id).await?;
@@ -164,6 +190,7 @@ impl Gateway {
             let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
             // The request's own line in the audit record says it.
             intent.reason = None;
+            let row = with_reason(row, assignment.problem.as_deref());
             let connection = gateway.connection_of(&assignment.connection)?;
             let (assignment, _) = gateway.concluded_assignment(&connection, assignment, intent, row).await?;
             Ok(Written::Existing(assignment))
@@ -209,7 +236,7 @@ impl Gateway {
         let PreparedBooking { assignment, mut intent } =
             self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
         let _turn = self.turn(&assignment.turn()).await?;
-        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment).await? {
+        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment, &mut intent).await? {
             return Ok(Written::Existing(existing));
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
@@ -337,14 +364,19 @@ impl Gateway {
         let Planned { write: booking, warnings } =
             planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
+        if is_over(booking.valid_until, self.0.environment.now().max(accepted)) {
+            let fault = FieldFault::invalid("/validUntil", "is over already");
+            return Err(connection.own(Fault::of_fields(vec![fault])));
+        }
         let assignment = Assignment {
             id,
             tenant: caller.tenant.clone(),
             connection: connection.name.clone(),
             candidate_id: candidate.map(|candidate| candidate.id),
             vendor_key: booking.candidate.0.clone(),
+            identity: Some(connection.identity_of_key(&booking.candidate.0)),
             assessment_ref: booking.assessment.clone(),
-            subject: subject(&booking, connection.descriptor().by_email),
+            subject: subject(&booking, connection.descriptor().by_email()),
             order: NewAssignment {
                 valid_from: booking.valid_from,
                 valid_until: booking.valid_until,
@@ -355,6 +387,7 @@ impl Gateway {
             outcome: Outcome::Unknown,
             vendor_ref: Map::new(),
             launch: None,
+            problem: None,
             warnings,
             created: accepted,
             last_modified: accepted,
@@ -376,30 +409,51 @@ impl Gateway {
         self.settle_writes_of_others(caller, connection, open).await
     }
 
-    /// The booking there is already, where the order is content with it; the caller holds the subject's turn.
+    /// The booking there is already, where the order is content with it; the caller holds the subject's turn. Where that one
+    /// is over and the connection books again, the intent becomes one that makes another.
     pub(super) async fn earlier_booking(
         &self,
         caller: &Caller,
         connection: &Connection,
         order: &NewAssignment,
         wanted: &Assignment,
+        intent: &mut Intent,
     ) -> Result<Option<Assignment>, Fault> {
         self.clear_of_others(caller, connection, wanted).await?;
         let store = &self.0.store;
         let earlier = store.bookings(&caller.tenant, &connection.name, &wanted.subject).await.before_sending()?;
-        let mut live = None;
+        let now = self.0.environment.now();
+        let over = |assignment: &Assignment| is_over(assignment.order.valid_until, now);
+        let mut live: Option<Assignment> = None;
         for assignment in earlier {
+            let (id, open) = (assignment.id.clone(), !assignment.state.ended());
             let settled = self.settled_assignment(connection, assignment, &call(caller, Attempt::Settling)).await;
             // An order that asks for no more than the open booking did shares its fate; any other one was not sent.
             let shares = order.if_exists == IfAssignmentExists::Reuse;
-            let settled =
+            let mut settled =
                 settled.map_err(|fault| if shares { fault } else { not_before_it_is_settled(connection, fault) })?;
-            if settled.state == AssignmentState::Assigned && live.is_none() {
+            if open {
+                // As it is kept: its person may have been erased while it was open.
+                settled = store.assignment(&caller.tenant, &id).await.before_sending()?.unwrap_or(settled);
+            }
+            let better = live.as_ref().is_none_or(|known| over(known) && !over(&settled));
+            if settled.state == AssignmentState::Assigned && !settled.is_erased() && better {
                 live = Some(settled);
             }
         }
         match (order.if_exists, live) {
-            (IfAssignmentExists::Reuse, Some(live)) => Ok(Some(differing(live, order))),
+            (IfAssignmentExists::Reuse, Some(live)) if over(&live) && connection.vendor().rebooks_expired() => {
+                if let Write::Assign(booking) = &mut intent.write {
+                    booking.if_exists = IfAssignmentExists::CreateNew;
+                }
+                Ok(None)
+            }
+            (IfAssignmentExists::Reuse, Some(live)) => {
+                let window_over = over(&live).then(window_over);
+                let mut live = differing(live, order);
+                live.warnings.extend(window_over);
+                Ok(Some(live))
+            }
             (IfAssignmentExists::Fail, Some(live)) => {
                 let detail = format!("The gateway knows this assignment as {}.", live.id);
                 let fault = Fault::new(Code::AssignmentAlreadyExists, detail).at(assignment_path(&live.id));
@@ -427,10 +481,13 @@ impl Gateway {
         &self,
         caller: &Caller,
         assignment: Assignment,
-        acceptance: &Acceptance<()>,
-    ) -> Result<Written<()>, Fault> {
+        acceptance: &Acceptance<Removal<Assignment>>,
+    ) -> Result<Written<Removal<Assignment>>, Fault> {
         if assignment.state == AssignmentState::Cancelled {
-            return Ok(Written::Existing(()));
+            return Ok(Written::Existing(Removal::Done));
+        }
+        if assignment.is_erased() {
+            return Err(erased());
         }
         let connection = &*self.connection_of(&assignment.connection)?;
         self.clear_of_others(caller, connection, &assignment).await?;
@@ -445,7 +502,7 @@ impl Gateway {
         let assignment =
             settled.map_err(|fault| if shares { fault } else { not_before_it_is_settled(connection, fault) })?;
         match assignment.state {
-            AssignmentState::Cancelled => return Ok(Written::Existing(())),
+            AssignmentState::Cancelled => return Ok(Written::Existing(Removal::Done)),
             AssignmentState::Assigned => {}
             AssignmentState::Failed | AssignmentState::Pending | AssignmentState::Unknown => {
                 return Err(Fault::new(Code::NotFound, "The vendor has no such booking: it was refused."));
@@ -460,6 +517,7 @@ impl Gateway {
         let pending = Assignment {
             state: AssignmentState::Pending,
             outcome: Outcome::Unknown,
+            problem: None,
             last_modified: intent.started,
             ..assignment
         };
@@ -467,10 +525,10 @@ impl Gateway {
         changes.extend(bound(&intent, &[]));
         let resource = assignment_path(&pending.id);
         self.commit_intents(changes).await.before_sending().map_err(|fault| doubt_at(fault, &resource))?;
-        acceptance.accept((), resource);
+        acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_assignment(connection, pending, intent, row).await?;
-        Ok(Written::Created(()))
+        Ok(Written::Created(Removal::Done))
     }
 }
 
@@ -510,6 +568,16 @@ fn unknown_cursor() -> Fault {
     Fault::of_fields(vec![FieldFault::invalid("?cursor", "is not a cursor this list has given")])
 }
 
+/// Whether a window is over at this moment; one without an end never is.
+fn is_over(until: Option<Timestamp>, now: Timestamp) -> bool {
+    until.is_some_and(|until| until <= now)
+}
+
+fn window_over() -> Warning {
+    let detail = "The booking's window is over, so nobody is let in; book again with ifExists create_new.";
+    Warning::new(Warning::WINDOW_OVER, detail)
+}
+
 /// The booking as it is answered when the order differs: told, not changed.
 fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
     let there = &live.order;
@@ -519,9 +587,10 @@ fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
         ("/notify", there.notify != order.notify),
         ("/passwordless", there.passwordless != order.passwordless),
         ("/proctoring", there.proctoring != order.proctoring),
+        ("/reference", order.reference.is_some() && there.reference != order.reference),
     ];
     let detail = "The assignment was there before with another value; nothing was changed (see ifExists).";
     let warnings = differences.iter().filter(|(_, differs)| *differs);
-    live.warnings.extend(warnings.map(|(pointer, _)| Warning::at("existing_differs", pointer, detail)));
+    live.warnings.extend(warnings.map(|(pointer, _)| Warning::at(Warning::EXISTING_DIFFERS, pointer, detail)));
     live
 }

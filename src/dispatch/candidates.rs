@@ -10,10 +10,10 @@ use super::bulk::skipped;
 use super::connections::Connection;
 use super::journal::{bound, candidate_path, own_password};
 use super::keys::{Kept, Use};
-use super::settling::{SettledCandidate, not_before_it_is_settled};
+use super::settling::{SettledCandidate, not_before_it_is_settled, with_reason};
 use super::tickets::Acceptance;
 use super::turns::Turn;
-use super::{BeforeSending as _, Caller, Gateway, Reply, Ticket, Written, call, doubt_at, hold_to_strict};
+use super::{BeforeSending as _, Caller, Gateway, Removal, Reply, Ticket, Written, call, doubt_at, hold_to_strict};
 use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
 };
@@ -70,6 +70,7 @@ impl Gateway {
     ) -> Result<Ticket<CandidateAnswer>, Fault> {
         let connection = self.configured().chosen(caller, connection, None)?;
         connection.supported(Operation::CandidatesCreate)?;
+        let caller = &self.with_password_key(caller, &connection, &new);
         self.begin_as(caller, "candidates.create", move |gateway, caller, acceptance| async move {
             if let Some(end) = gateway.register_at_once(&caller, &connection, &new, strict, &acceptance).await {
                 return end.map(Reply::from);
@@ -90,6 +91,26 @@ impl Gateway {
             self.prepare(caller, &connection, new, false)
         });
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
+    }
+
+    /// Returns the password the gateway made up for a candidate that was registered without an `Idempotency-Key`, as long as
+    /// answers are kept under keys.
+    ///
+    /// # Errors
+    /// `not_found`; `subject_unsettled` while the registration has not ended.
+    pub async fn initial_password(&self, caller: &Caller, id: &CandidateId) -> Result<Secret, Fault> {
+        let candidate = self.own_candidate(caller, id).await?;
+        if !candidate.state.ended() {
+            let fault = Fault::new(Code::SubjectUnsettled, "The candidate's last write has not ended yet.");
+            return Err(fault.at(candidate_path(id)));
+        }
+        let kept = match candidate.password_key {
+            Some(scope) => self.password_under(caller, scope).await?,
+            None => None,
+        };
+        let none = "No password that the gateway made up is kept for this candidate; a request with an Idempotency-Key is \
+                    repeated to learn it, a row of an operation tells it.";
+        kept.ok_or_else(|| Fault::new(Code::NotFound, none))
     }
 
     /// The tenant's candidate, with the reason where its last write is still unknown; `not_found` otherwise.
@@ -151,13 +172,12 @@ impl Gateway {
     }
 
     /// Hides the person where the vendor can, and erases the record.
-    pub fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<()>, Fault> {
+    pub fn delete_candidate(&self, caller: &Caller, id: &CandidateId) -> Result<Ticket<Removal<Candidate>>, Fault> {
         let id = id.clone();
-        self.begin(caller, "candidates.delete", move |gateway, caller, acceptance: Acceptance<()>| async move {
+        self.begin(caller, "candidates.delete", move |gateway, caller, acceptance| async move {
             let hides = |open: &Write| matches!(open, Write::Hide(_));
             let (_turn, candidate) = gateway.settled_with_turn(&caller, &id, hides).await?;
-            acceptance.accept((), candidate_path(&id));
-            gateway.remove(&caller, candidate).await.map(Written::Created)
+            gateway.remove(&caller, candidate, &acceptance).await.map(|()| Written::Created(Removal::Done))
         })
     }
 
@@ -181,6 +201,7 @@ impl Gateway {
             // The request's own line in the audit record says it.
             intent.reason = None;
             let initial_password = own_password(&intent.write).cloned();
+            let row = with_reason(row, candidate.problem.as_deref());
             let gone = CandidateAnswer::from(candidate.clone());
             let concluded = gateway.concluded_candidate(&connection, candidate, intent, row).await?;
             Ok(Written::Existing(match concluded {
@@ -294,7 +315,9 @@ impl Gateway {
             planned.map_err(|faults| connection.own(Fault::of_fields(faults)))?;
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
         let now = environment.now();
-        let identities = Identity::of(&registration.person, connection.descriptor().by_email);
+        let own_key = caller.origin.key.as_ref().filter(|key| registration.own_password && key.is_of_password());
+        let password_key = own_key.map(|key| key.scope.clone());
+        let identities = Identity::of(&registration.person, connection.descriptor().identities);
         let candidate = Candidate {
             id,
             tenant: caller.tenant.clone(),
@@ -304,6 +327,8 @@ impl Gateway {
             outcome: Outcome::Unknown,
             vendor_ref: Map::new(),
             private: BTreeMap::new(),
+            password_key,
+            problem: None,
             warnings,
             created: now,
             last_modified: now,
@@ -354,24 +379,32 @@ impl Gateway {
             Err(fault) if !shares => return Err(not_before_it_is_settled(connection, fault)),
             settled => settled?,
         };
-        let Some(SettledCandidate { candidate, initial_password }) = settled else { return Ok(None) };
+        let Some(SettledCandidate { candidate, password, initial_password }) = settled else { return Ok(None) };
         if candidate.state == CandidateState::Failed {
             return Ok(None);
         }
         refuse_other_external_id(connection, &candidate.person, &new.person)?;
         let (person, touched) = candidate.person.overlaid(&new.person);
+        // A password never goes to a person the vendor knows.
+        let ignored = new.password.as_ref().filter(|new| !password.is_some_and(|sent| sent.matches(new.expose())));
+        let ignored = ignored.map(|_| password_ignored());
         match new.if_exists {
             IfCandidateExists::Fail => {
                 let detail = format!("The gateway knows this candidate as {}.", candidate.id);
                 Err(connection.own(Fault::new(Code::CandidateAlreadyExists, detail).at(candidate_path(&candidate.id))))
             }
             IfCandidateExists::Reuse => {
-                let answer = CandidateAnswer { candidate: differing(candidate, &touched), initial_password };
-                Ok(Some(Written::Existing(answer)))
+                let mut candidate = differing(candidate, &touched);
+                candidate.warnings.extend(ignored);
+                Ok(Some(Written::Existing(CandidateAnswer { candidate, initial_password })))
             }
             IfCandidateExists::Update => {
                 let changes = CandidateChanges { person, touched };
-                self.change(caller, connection, candidate, changes, strict, acceptance).await.map(Some)
+                let written = self.change(caller, connection, candidate, changes, strict, acceptance).await?;
+                Ok(Some(written.map(|mut answer| {
+                    answer.candidate.warnings.extend(ignored);
+                    answer
+                })))
             }
         }
     }
@@ -388,6 +421,9 @@ impl Gateway {
     ) -> Result<Written<CandidateAnswer>, Fault> {
         let CandidateChanges { person, touched } = changes;
         if touched.is_empty() {
+            let mut candidate = candidate;
+            let detail = "The candidate is as it was asked for already; nothing was sent.";
+            candidate.warnings.push(Warning::new(Warning::UNCHANGED, detail));
             return Ok(Written::Existing(candidate.into()));
         }
         connection.supported(Operation::CandidatesUpdate)?;
@@ -396,15 +432,16 @@ impl Gateway {
         hold_to_strict(strict, &warnings).map_err(|fault| connection.own(fault))?;
         self.refuse_identities_of_others(caller, connection, &candidate, &update).await?;
         // Old and new identities are held until it is known which of them are the person's.
-        let by_email = connection.descriptor().by_email;
-        let mut identities = Identity::of(&candidate.person, by_email);
-        identities.extend(Identity::of(&update.candidate.person, by_email));
+        let kinds = connection.descriptor().identities;
+        let mut identities = Identity::of(&candidate.person, kinds);
+        identities.extend(Identity::of(&update.candidate.person, kinds));
         identities.sort();
         identities.dedup();
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Update(update));
         let pending = Candidate {
             state: CandidateState::Pending,
             outcome: Outcome::Unknown,
+            problem: None,
             last_modified: intent.started,
             ..candidate
         };
@@ -424,7 +461,12 @@ impl Gateway {
     }
 
     /// Hides and erases; the caller of this holds the turn.
-    async fn remove(&self, caller: &Caller, candidate: Candidate) -> Result<(), Fault> {
+    async fn remove(
+        &self,
+        caller: &Caller,
+        candidate: Candidate,
+        acceptance: &Acceptance<Removal<Candidate>>,
+    ) -> Result<(), Fault> {
         let hides = self.connection_of(&candidate.connection).ok().filter(|connection| {
             connection.supported(Operation::CandidatesDelete).is_ok() && candidate.state == CandidateState::Registered
         });
@@ -434,11 +476,14 @@ impl Gateway {
             return erased.map_err(|fault| doubt_at(fault, &resource));
         };
         let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Hide(known(&candidate)));
-        let pending = Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, ..candidate };
+        let pending =
+            Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, problem: None, ..candidate };
         let mut changes = vec![Change::Candidate(pending.clone()), Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
+        let resource = candidate_path(&pending.id);
         let committed = self.commit_intents(changes).await.before_sending();
-        committed.map_err(|fault| doubt_at(fault, &candidate_path(&pending.id)))?;
+        committed.map_err(|fault| doubt_at(fault, &resource))?;
+        acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
         let row = self.send_one(connection, &intent.write, &call(caller, Attempt::First)).await;
         self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
     }
@@ -518,9 +563,9 @@ impl Gateway {
         candidate: &Candidate,
         update: &Update,
     ) -> Result<(), Fault> {
-        let by_email = connection.descriptor().by_email;
-        let present = Identity::of(&candidate.person, by_email);
-        for identity in Identity::of(&update.candidate.person, by_email) {
+        let kinds = connection.descriptor().identities;
+        let present = Identity::of(&candidate.person, kinds);
+        for identity in Identity::of(&update.candidate.person, kinds) {
             if present.contains(&identity) {
                 continue;
             }
@@ -560,15 +605,20 @@ fn conflict(detail: &str) -> Fault {
 /// Where people are known by their e-mail address, one address with two of the caller's ids is two people.
 fn refuse_other_external_id(connection: &Connection, present: &Person, given: &Person) -> Result<(), Fault> {
     let (Some(present), Some(given)) = (&present.external_id, &given.external_id) else { return Ok(()) };
-    if connection.descriptor().by_email && present != given {
+    if connection.descriptor().by_email() && present != given {
         return Err(connection.own(conflict("A candidate with this e-mail address has another externalId.")));
     }
     Ok(())
 }
 
+fn password_ignored() -> Warning {
+    let detail = "The candidate was there before; this password was not sent and is not kept.";
+    Warning::at(Warning::PASSWORD_IGNORED, "/password", detail)
+}
+
 /// The candidate as it is answered when some of the members given differ: told, not changed.
 fn differing(mut candidate: Candidate, touched: &[String]) -> Candidate {
     let detail = "The candidate was there before with another value; nothing was changed (see ifExists).";
-    candidate.warnings.extend(touched.iter().map(|pointer| Warning::at("existing_differs", pointer, detail)));
+    candidate.warnings.extend(touched.iter().map(|pointer| Warning::at(Warning::EXISTING_DIFFERS, pointer, detail)));
     candidate
 }

@@ -86,7 +86,7 @@ impl Configured {
         if caller.connections.contains(name) {
             return Ok(Arc::clone(connection));
         }
-        Err(Fault::new(Code::ConnectionForbidden, format!("This client may not use the connection `{name}`.")))
+        Err(forbidden(name))
     }
 
     /// The connection a request means: the one it names, else the one its catalogue entry lives at, else the client's
@@ -174,4 +174,9 @@ impl Gateway {
             }
         }
     }
+}
+
+/// The fault of a client that may not use a connection.
+pub(super) fn forbidden(name: &str) -> Fault {
+    Fault::new(Code::ConnectionForbidden, format!("This client may not use the connection `{name}`."))
 }

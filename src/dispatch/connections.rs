@@ -241,7 +241,7 @@ impl Connection {
 
     /// The identity by which the vendor knows a person under this key.
     pub(super) fn identity_of_key(&self, key: &str) -> Identity {
-        if self.descriptor().by_email { Identity::Email(folded(key)) } else { Identity::ExternalId(key.to_owned()) }
+        if self.descriptor().by_email() { Identity::Email(folded(key)) } else { Identity::ExternalId(key.to_owned()) }
     }
 
     /// The fault with the connection it is about.

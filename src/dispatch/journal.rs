@@ -17,7 +17,7 @@ use crate::domain::operation::{ItemEnd, ItemResult};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault};
 use crate::domain::program::EnrolmentCounts;
-use crate::domain::vendor::{Applied, Attempt, Booked, Call, Registered, Registration, Row, Update};
+use crate::domain::vendor::{Applied, Booked, Call, Registered, Registration, Row, Update};
 use crate::secret::Secret;
 use crate::store::{Change, Subject};
 
@@ -237,13 +237,14 @@ impl Gateway {
                 candidate.warnings.extend(warnings);
                 candidate.state = CandidateState::Registered;
                 candidate.outcome = Outcome::Applied;
+                candidate.problem = None;
                 if let Done::Registered(Registered { vendor_ref, private }) = value {
                     candidate.vendor_ref.extend(vendor_ref);
                     candidate.private.extend(private);
                 }
                 if let Write::Update(update) = intent.write {
                     candidate.person = update.candidate.person;
-                    let identities = Identity::of(&candidate.person, connection.descriptor().by_email);
+                    let identities = Identity::of(&candidate.person, connection.descriptor().identities);
                     changes.push(Change::Identities(candidate.id.clone(), identities));
                     changes.push(Change::Candidate(candidate.clone()));
                 } else if matches!(intent.write, Write::Hide(_)) {
@@ -260,6 +261,7 @@ impl Gateway {
                 (changes, Ok(candidate))
             }
             Err(fault) if fault.outcome == Outcome::Unknown => {
+                candidate.problem = Some(Box::new(fault.clone()));
                 candidate.state = CandidateState::Unknown;
                 candidate.outcome = Outcome::Unknown;
                 self.note_attempt_end(&mut intent, connection, &fault);
@@ -268,6 +270,7 @@ impl Gateway {
                 (changes, Err(fault))
             }
             Err(fault) => {
+                candidate.problem = Some(Box::new(fault.clone()));
                 let mut changes = vec![settled];
                 changes.extend(told_fault(origin, candidate.id.as_str(), &fault));
                 if intent.write.operation() == Operation::CandidatesCreate {
@@ -278,7 +281,7 @@ impl Gateway {
                 } else {
                     candidate.state = CandidateState::Registered;
                     candidate.outcome = Outcome::Applied;
-                    let identities = Identity::of(&candidate.person, connection.descriptor().by_email);
+                    let identities = Identity::of(&candidate.person, connection.descriptor().identities);
                     changes.push(Change::Identities(candidate.id.clone(), identities));
                 }
                 changes.push(Change::Candidate(candidate));
@@ -354,6 +357,7 @@ impl Gateway {
                 let created = intent.attempts > 1 || !already_there(&value);
                 assignment.warnings.extend(warnings);
                 assignment.outcome = Outcome::Applied;
+                assignment.problem = None;
                 if matches!(intent.write, Write::Cancel(_)) {
                     assignment.state = AssignmentState::Cancelled;
                     assignment.launch = None;
@@ -374,6 +378,7 @@ impl Gateway {
                 (changes, Ok(assignment))
             }
             Err(fault) if fault.outcome == Outcome::Unknown => {
+                assignment.problem = Some(Box::new(fault.clone()));
                 assignment.state = AssignmentState::Unknown;
                 assignment.outcome = Outcome::Unknown;
                 self.note_attempt_end(&mut intent, connection, &fault);
@@ -382,6 +387,7 @@ impl Gateway {
                 (changes, Err(fault))
             }
             Err(fault) => {
+                assignment.problem = Some(Box::new(fault.clone()));
                 let mut changes = told_fault(origin, assignment.id.as_str(), &fault);
                 if intent.write.operation() == Operation::AssignmentsCreate {
                     assignment.state = AssignmentState::Failed;
@@ -405,6 +411,14 @@ pub(super) fn attempt_held(intent: &Intent) -> Option<Change> {
 /// Whether the vendor said that the booking was there before.
 pub(super) const fn already_there(done: &Done) -> bool {
     matches!(done, Done::Booked(Booked { already_there: true, .. }))
+}
+
+/// Returns the password that the write sets, if it sets one.
+pub(super) const fn sent_password(write: &Write) -> Option<&Secret> {
+    match write {
+        Write::Register(Registration { password: Some(password), .. }) => Some(password),
+        _ => None,
+    }
 }
 
 /// The password the gateway made up for the person, if the write carries one.
@@ -495,14 +509,7 @@ async fn deliver(connection: &Connection, writes: &[Write], call: &Call) -> Vec<
         }
         [Write::Enrol(enrolment)] => {
             let row = vendor.enrol(&enrolment.call, call).await;
-            vec![row.map(|applied| {
-                let mut applied = applied.map(Done::Enrolled);
-                if call.attempt == Attempt::Settling {
-                    let detail = "The call was repeated; a change already made counts as zero.";
-                    applied.warnings.push(Warning::new("counts_lower_bound", detail));
-                }
-                applied
-            })]
+            vec![row.map(|applied| applied.map(Done::Enrolled))]
         }
         [Write::Register(_), ..] => {
             let registrations: Vec<_> = writes

@@ -9,20 +9,27 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::audit::Told;
+use super::configured::forbidden;
+use super::connections::Connection;
 use super::journal::{assignment_path, candidate_path};
 use super::programs::Enrolling;
 use super::tickets::Acceptance;
-use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Reply, RequestKey, Written, call};
+use super::{BeforeSending as _, Caller, CandidateAnswer, Gateway, Removal, Reply, RequestKey, Written, call};
 use crate::domain::assignment::Assignment;
+use crate::domain::candidate::NewCandidate;
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId, fresh};
 use crate::domain::journal::{Answer, KeyRef, Origin};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::Attempt;
+use crate::secret::Secret;
 use crate::store::{Change, KeyClaim, KeyTaken};
 
 /// How often a key is looked at again after its open write was settled; more often than this somebody is in a loop.
 const LOOKS: usize = 4;
+
+/// What a request says whose key is the gateway's own: nothing that could differ.
+const OF_PASSWORD: [u8; 32] = [0; 32];
 
 /// What can be kept under a key.
 pub(super) trait Kept: Clone + Send + Sync + Sized + 'static {
@@ -30,6 +37,9 @@ pub(super) trait Kept: Clone + Send + Sync + Sized + 'static {
     const WITH_OUTCOME: bool;
 
     fn answer(written: &Written<Self>) -> Option<Answer>;
+
+    /// The connection it belongs to, where it says so.
+    fn connection(written: &Written<Self>) -> Option<&str>;
 
     /// What the audit record says of its end; `None` where it goes on as an operation.
     fn told(written: &Written<Self>) -> Option<Told>;
@@ -44,6 +54,10 @@ impl Kept for CandidateAnswer {
     fn answer(written: &Written<Self>) -> Option<Answer> {
         let (created, CandidateAnswer { candidate, initial_password }) = ended(written)?;
         Some(Answer::Candidate { created, candidate: Box::new(candidate), initial_password })
+    }
+
+    fn connection(written: &Written<Self>) -> Option<&str> {
+        Some(&value(written).candidate.connection)
     }
 
     fn told(written: &Written<Self>) -> Option<Told> {
@@ -69,6 +83,10 @@ impl Kept for Assignment {
         Some(Answer::Assignment { created, assignment: Box::new(assignment) })
     }
 
+    fn connection(written: &Written<Self>) -> Option<&str> {
+        Some(&value(written).connection)
+    }
+
     fn told(written: &Written<Self>) -> Option<Told> {
         let assignment = value(written);
         Some(Told {
@@ -84,11 +102,15 @@ impl Kept for Assignment {
     }
 }
 
-impl Kept for () {
+impl<T: Clone + Send + Sync + 'static> Kept for Removal<T> {
     const WITH_OUTCOME: bool = false;
 
     fn answer(written: &Written<Self>) -> Option<Answer> {
         ended(written).map(|_| Answer::Gone)
+    }
+
+    fn connection(_written: &Written<Self>) -> Option<&str> {
+        None
     }
 
     fn told(_written: &Written<Self>) -> Option<Told> {
@@ -96,7 +118,7 @@ impl Kept for () {
     }
 
     fn reply(answer: Answer) -> Option<Written<Self>> {
-        matches!(answer, Answer::Gone).then_some(Written::Created(()))
+        matches!(answer, Answer::Gone).then_some(Written::Created(Self::Done))
     }
 }
 
@@ -106,8 +128,12 @@ impl Kept for Enrolling {
     fn answer(written: &Written<Self>) -> Option<Answer> {
         match ended(written)? {
             (_, Self::Done(enrolled)) => Some(Answer::Enrolled(enrolled)),
-            (_, Self::Accepted(_)) => None,
+            (_, Self::Accepted(..)) => None,
         }
+    }
+
+    fn connection(_written: &Written<Self>) -> Option<&str> {
+        None
     }
 
     fn told(_written: &Written<Self>) -> Option<Told> {
@@ -184,13 +210,18 @@ impl Gateway {
                 Ok(KeyTaken::Different) => return Err(reused()),
                 Ok(KeyTaken::Running) => return Err(in_progress()),
                 Ok(KeyTaken::Answered(answer)) => {
-                    let written = T::reply(*answer).ok_or_else(reused)?;
+                    let answer = self.without_erased(&caller.tenant, *answer).await?;
+                    let written = T::reply(answer).ok_or_else(reused)?;
+                    refuse_forbidden(&caller, T::connection(&written))?;
                     return Ok(Reply { written, replayed: true });
                 }
                 Ok(KeyTaken::New(key)) => (key, None),
                 Ok(KeyTaken::Open(key, record)) => (key, record),
             };
             let mut usage = Use::new(self, key.clone());
+            if let Some(record) = &record {
+                refuse_forbidden(&caller, self.connection_of_record(&caller, record).await?.as_deref())?;
+            }
             match record {
                 // Its own end says what becomes of the key: answered or free, found at the next look, or open still.
                 Some(record) if look < LOOKS && self.settle_for_repeat(&caller, &record).await? => {
@@ -207,6 +238,56 @@ impl Gateway {
             }
         }
         Err(in_progress())
+    }
+
+    /// Gives a registration without a key one of the gateway's own where a password would be made up, so that the password is
+    /// kept with the answer: its caller may be answered before the end, or not at all.
+    pub(super) fn with_password_key(&self, caller: &Caller, connection: &Connection, new: &NewCandidate) -> Caller {
+        let mut caller = caller.clone();
+        if caller.key.is_none() && new.password.is_none() {
+            let planned = self.prepare(&caller, connection, new.clone(), false);
+            if planned.is_ok_and(|planned| planned.own_password.is_some()) {
+                let scope = format!("{}{}", KeyRef::OF_PASSWORD, fresh(&self.0.environment).simple());
+                caller.key = Some(RequestKey { scope, content: OF_PASSWORD });
+            }
+        }
+        caller
+    }
+
+    /// The password kept under a key of the gateway's own; `None` once it is forgotten.
+    pub(super) async fn password_under(&self, caller: &Caller, scope: String) -> Result<Option<Secret>, Fault> {
+        let claim = self.key_claim(caller, RequestKey { scope, content: OF_PASSWORD });
+        Ok(match self.0.store.take_key(&claim).await.before_sending()? {
+            KeyTaken::Answered(answer) => match *answer {
+                Answer::Candidate { initial_password, .. } => initial_password,
+                _ => None,
+            },
+            KeyTaken::New(key) => {
+                self.later(vec![Change::KeyFreed(key)]);
+                None
+            }
+            KeyTaken::Open(key, _) => {
+                self.later(vec![Change::KeyOpen(key)]);
+                None
+            }
+            KeyTaken::Running | KeyTaken::Different => None,
+        })
+    }
+
+    /// The connection of what a key's write has led to.
+    async fn connection_of_record(&self, caller: &Caller, record: &str) -> Result<Option<String>, Fault> {
+        let (store, tenant) = (&self.0.store, &caller.tenant);
+        if let Ok(id) = CandidateId::parse(record) {
+            let found = store.candidate(tenant, &id).await.before_sending()?;
+            return Ok(found.map(|candidate| candidate.connection));
+        }
+        if let Ok(id) = AssignmentId::parse(record) {
+            let found = store.assignment(tenant, &id).await.before_sending()?;
+            return Ok(found.map(|assignment| assignment.connection));
+        }
+        let Ok(id) = OperationId::parse(record) else { return Ok(None) };
+        let found = store.operation(tenant, &id).await.before_sending()?;
+        Ok(found.map(|(operation, _)| operation.connection))
     }
 
     /// What a key is asked for with, now.
@@ -264,6 +345,8 @@ impl Gateway {
                 usage.key = None;
                 return;
             }
+            // Nothing was made up for this request, and nobody else knows the key.
+            Ok(Written::Existing(_)) if key.is_of_password() => Change::KeyFreed(key),
             Ok(written) => T::answer(written)
                 .map_or_else(|| Change::KeyOpen(key.clone()), |answer| Change::KeyAnswered(key.clone(), answer)),
             Err(fault) if fault.outcome == Outcome::NotApplied => Change::KeyFreed(key),
@@ -280,6 +363,14 @@ impl Gateway {
             self.later(vec![change]);
         }
         kept.before_sending()
+    }
+}
+
+/// Clients of one tenant share its keys, but not what is at a connection that only some of them may use.
+fn refuse_forbidden(caller: &Caller, connection: Option<&str>) -> Result<(), Fault> {
+    match connection.filter(|name| !caller.connections.contains(name)) {
+        Some(name) => Err(forbidden(name)),
+        None => Ok(()),
     }
 }
 

@@ -15,6 +15,7 @@ mod catalogue;
 mod configured;
 mod connections;
 mod doctor;
+mod erasure;
 mod exchanges;
 mod grace;
 mod journal;
@@ -58,6 +59,7 @@ use self::tickets::Acceptance;
 use self::turns::{Turn, Turns};
 use crate::domain::capability::Descriptor;
 use crate::domain::environment::Environment;
+use crate::domain::journal::Intent;
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, Call};
@@ -67,7 +69,8 @@ use crate::trace;
 pub use self::answer_line::AnswerLine;
 pub use self::assignments::AssignmentQuery;
 pub use self::bulk::{
-    BulkEnvelope, BulkRow, OperationView, Received, Reception, Resource, ResultFilter, RowEnd, RowResult,
+    BulkEnvelope, BulkRow, OperationSettlement, OperationView, Received, Reception, Resource, ResultFilter, RowEnd,
+    RowResult,
 };
 pub use self::caller::{Allowed, Caller, RequestKey};
 pub use self::candidates::{CandidateAnswer, Patch};
@@ -77,7 +80,7 @@ pub use self::connections::{CircuitState, ConnectionSetup, ConnectionStatus, Con
 pub use self::doctor::{Examination, Finding, Step, Verdict, examine};
 pub use self::exchanges::ExchangeFilter;
 pub use self::programs::{EmployeeKey, Enrolling, EnrolmentOrder};
-pub use self::tickets::{Reply, Ticket, Written};
+pub use self::tickets::{Removal, Reply, Ticket, Written};
 
 /// How long the gateway keeps what it does not need any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,6 +272,16 @@ impl Gateway {
     /// The turn to write about a subject.
     async fn turn(&self, subject: &str) -> Result<Turn, Fault> {
         self.0.turns.turn(subject).await.before_sending()
+    }
+
+    /// The turns a write needs.
+    async fn turns_of(&self, intent: &Intent) -> Result<Vec<Turn>, Fault> {
+        self.0.turns.all(&turns::subjects_of(intent)).await.before_sending()
+    }
+
+    /// The turns a write needs, if nobody has one of them.
+    async fn try_turns_of(&self, intent: &Intent) -> Result<Option<Vec<Turn>>, Fault> {
+        self.0.turns.try_all(&turns::subjects_of(intent)).await.before_sending()
     }
 
     /// Writes changes down that nobody waits for; if the store is away, as soon as it is back.

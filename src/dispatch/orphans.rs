@@ -159,7 +159,7 @@ impl Gateway {
     /// Takes one intent up, unless a task is at it.
     async fn take_up(&self, intent: Intent) -> Result<(), Fault> {
         let record = intent.write.record().to_owned();
-        let Some(_turn) = self.0.turns.try_turn(&intent.subject).await.before_sending()? else { return Ok(()) };
+        let Some(_turns) = self.try_turns_of(&intent).await? else { return Ok(()) };
         // Read with the lock in hand: its task may have ended it since.
         let now = self.0.store.intent(&record).await.before_sending()?;
         let is_orphan = |now: &Intent| now.under_way && now.started == intent.started;

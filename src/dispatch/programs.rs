@@ -8,7 +8,7 @@ use super::configured::Configured;
 use super::connections::Connection;
 use super::exchanges::traceparent;
 use super::journal::operation_path;
-use super::{BeforeSending as _, Caller, Gateway, Ticket, Written, doubt_at};
+use super::{BeforeSending as _, Caller, Gateway, OperationView, Ticket, Written, doubt_at};
 use crate::domain::capability::Operation;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::operation::{BulkOperation, Item, ItemResult, ItemState, OperationKind, OperationState, Row};
@@ -44,8 +44,8 @@ pub struct EnrolmentOrder {
 /// A change of a program's employees under way, or done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Enrolling {
-    /// It goes on; this operation tells how it ends.
-    Accepted(OperationId),
+    /// It goes on; this operation tells how it ends. As it was accepted, where that was now.
+    Accepted(OperationId, Option<Box<OperationView>>),
     /// It is done.
     Done(Enrolled),
 }
@@ -56,17 +56,20 @@ impl Gateway {
     pub fn enrol(&self, caller: &Caller, program: &str, order: EnrolmentOrder) -> Result<Ticket<Enrolling>, Fault> {
         let program = program.to_owned();
         self.begin(caller, "programs.employees", move |gateway, caller, acceptance| async move {
+            let accepted = |view: OperationView| {
+                let id = view.operation.id.clone();
+                acceptance.accept(Enrolling::Accepted(id.clone(), Some(Box::new(view))), operation_path(&id));
+                id
+            };
             let id = match caller.resumed.as_deref().and_then(|record| OperationId::parse(record).ok()) {
                 Some(id) => {
                     // It was accepted by an earlier request.
-                    acceptance.accept(Enrolling::Accepted(id.clone()), operation_path(&id));
+                    acceptance.accept(Enrolling::Accepted(id.clone(), None), operation_path(&id));
                     // Unknown calls are settled, those not sent before follow.
-                    gateway.retry_operation(&caller, &id).await?;
-                    id
+                    accepted(gateway.retry_operation(&caller, &id).await?)
                 }
-                None => gateway.begin_enrolment(&caller, &program, order).await?,
+                None => accepted(OperationView::queued(gateway.begin_enrolment(&caller, &program, order).await?)),
             };
-            acceptance.accept(Enrolling::Accepted(id.clone()), operation_path(&id));
             let ended = gateway.operation_ended(&caller, &id, Duration::MAX).await?;
             gateway.enrolled(&ended.operation).await.map(|enrolled| Written::Created(Enrolling::Done(enrolled)))
         })
@@ -78,15 +81,14 @@ impl Gateway {
         caller: &Caller,
         program: &str,
         order: EnrolmentOrder,
-    ) -> Result<OperationId, Fault> {
+    ) -> Result<BulkOperation, Fault> {
         let configured = self.configured();
         let of_entry = configured.catalogue.programs.get(program).map(|entry| entry.connection.as_str());
         let connection = &*configured.chosen(caller, order.connection.as_deref(), of_entry)?;
         let capability = connection.supported(Operation::ProgramsEmployees)?;
         let program_ref = configured.program_ref(connection, program)?;
         let enrolment = self.enrolment(&configured, caller, connection, order).await?;
-        let people = enrolment.register.iter().chain(&enrolment.unregister);
-        self.refuse_people_of_others(caller, connection, people.map(String::as_str)).await?;
+        self.refuse_people_of_others(caller, connection, enrolment.employees()).await?;
         let calls = in_calls(&program_ref, &enrolment, connection.batch(capability.max_batch));
         let mut operation = BulkOperation {
             id: OperationId::generate(&self.0.environment),
@@ -111,11 +113,11 @@ impl Gateway {
         self.0.store.add_items(enrolments::items(&id, calls)).await.before_sending()?;
         operation.state = OperationState::Queued;
         let key = caller.origin.key.clone().map(|key| Change::KeyBound(key, id.to_string()));
-        let queued = key.into_iter().chain([Change::Operation(operation)]).collect();
+        let queued = key.into_iter().chain([Change::Operation(operation.clone())]).collect();
         let committed = self.0.store.commit(queued).await.before_sending();
         committed.map_err(|fault| doubt_at(fault, &operation_path(&id)))?;
         self.0.board.wake();
-        Ok(id)
+        Ok(operation)
     }
 
     /// What became of an enrolment that has ended, all its calls together.

@@ -57,7 +57,7 @@ impl Gateway {
         self.run_settlers();
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            let (mut tidied, mut counted) = (None, None);
+            let (mut tidied, mut counted, mut erased) = (None, None, false);
             let (mut told, mut searched) = (BTreeSet::new(), String::new());
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
@@ -65,6 +65,7 @@ impl Gateway {
                 gateway.round().await;
                 if due(&mut tidied, TIDY) {
                     gateway.tidy().await;
+                    erased = erased || gateway.finish_erasures().await;
                 }
                 if due(&mut counted, COUNT) {
                     gateway.count(&mut told).await;
@@ -129,12 +130,11 @@ impl Gateway {
     /// Takes over writes that a dead process was sending. Gives back how many.
     async fn adopt(&self) -> Result<usize, Fault> {
         let orphans = self.0.store.orphans(AT_ONCE).await.before_sending()?;
-        let (mut changes, mut turns): (Vec<Change>, Vec<Turn>) = (Vec::new(), Vec::new());
+        let (mut changes, mut turns): (Vec<Change>, Vec<Vec<Turn>>) = (Vec::new(), Vec::new());
         for intent in orphans {
             // Whoever has the turn looks at the same intent.
-            let turn = self.0.turns.try_turn(&intent.subject).await.before_sending()?;
-            let Some(turn) = turn else { continue };
-            turns.push(turn);
+            let Some(taken) = self.try_turns_of(&intent).await? else { continue };
+            turns.push(taken);
             let now = self.0.store.intent(intent.write.record()).await.before_sending()?;
             let Some(intent) = now.filter(|now| now.under_way && now.started == intent.started) else { continue };
             changes.extend(self.adopted(intent).await?);
@@ -149,12 +149,15 @@ impl Gateway {
     /// A write that was under way when its process ended: unknown, its grace counted from now, since nobody knows when its
     /// attempt really began.
     pub(super) async fn adopted(&self, mut intent: Intent) -> Result<Vec<Change>, Fault> {
+        const REASON: &str = "The process that was sending it ended.";
         let now = self.now();
         intent.lingering = true;
         self.0.graces.begin(&intent);
-        let mut changes = self.marked_unknown(&intent).await?;
-        intent.reason = Some("The process that was sending it ended.".to_owned());
         let connection = self.connection_of(&intent.connection).ok();
+        let why = Fault::unknown(Code::VendorTimeout, REASON).at(resource_of(&intent.write));
+        let why = connection.as_ref().map_or_else(|| why.clone(), |connection| connection.own(why.clone()));
+        let mut changes = self.marked_unknown(&intent, why).await?;
+        intent.reason = Some(REASON.to_owned());
         // Where the connection is not configured any more only a person can say.
         let repeat = connection.as_ref().map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));
         rest(&mut intent, repeat, connection.as_ref().map_or(now, |connection| connection.settle_from(now)), now);
@@ -172,20 +175,19 @@ impl Gateway {
     }
 
     /// The record of a write whose process ended, as unknown.
-    async fn marked_unknown(&self, intent: &Intent) -> Result<Vec<Change>, Fault> {
+    async fn marked_unknown(&self, intent: &Intent, why: Fault) -> Result<Vec<Change>, Fault> {
+        let (outcome, problem) = (Outcome::Unknown, Some(Box::new(why)));
         let record = intent.write.record();
         if let Ok(id) = CandidateId::parse(record) {
             let candidate = self.0.store.candidate(&intent.tenant, &id).await.before_sending()?;
             let pending = candidate.filter(|candidate| candidate.state == CandidateState::Pending);
-            let unknown =
-                |candidate| Candidate { state: CandidateState::Unknown, outcome: Outcome::Unknown, ..candidate };
+            let unknown = |candidate| Candidate { state: CandidateState::Unknown, outcome, problem, ..candidate };
             return Ok(pending.map(unknown).map(Change::Candidate).into_iter().collect());
         }
         let Ok(id) = AssignmentId::parse(record) else { return Ok(Vec::new()) };
         let assignment = self.0.store.assignment(&intent.tenant, &id).await.before_sending()?;
         let pending = assignment.filter(|assignment| assignment.state == AssignmentState::Pending);
-        let unknown =
-            |assignment| Assignment { state: AssignmentState::Unknown, outcome: Outcome::Unknown, ..assignment };
+        let unknown = |assignment| Assignment { state: AssignmentState::Unknown, outcome, problem, ..assignment };
         Ok(pending.map(unknown).map(Change::Assignment).into_iter().collect())
     }
 
@@ -245,11 +247,11 @@ impl Gateway {
         let record = intent.write.record();
         let exchange = self.background_exchange(format!("settle-{record}"), None);
         let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };
-        let Some(_turn) = self.0.turns.try_turn(&intent.subject).await.before_sending()? else { return Ok(false) };
+        let Some(_turns) = self.try_turns_of(intent).await? else { return Ok(false) };
         let cause = Cause::Settling { resource: resource_of(&intent.write) };
         self.keep_exchange(&call.exchange, About { tenant: intent.tenant.clone(), cause });
         if matches!(intent.write, Write::Enrol(_)) {
-            return self.settle_call(connection, record, &call).await.map(|()| true);
+            return self.settle_call(connection, record, &call).await.map(|_| true);
         }
         // Read with the turn in hand: it may have been settled before.
         if let Ok(id) = CandidateId::parse(record) {

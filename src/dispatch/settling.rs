@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::connections::Connection;
-use super::journal::{Done, FIRST_PAUSE, assignment_path, candidate_path, cut_rest_short, own_password};
+use super::journal::{Done, FIRST_PAUSE, assignment_path, candidate_path, cut_rest_short, own_password, sent_password};
 use super::{BeforeSending as _, Gateway, doubt_at};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
@@ -22,6 +22,8 @@ use crate::store::Change;
 pub(super) struct SettledCandidate {
     /// The record as it is now.
     pub(super) candidate: Candidate,
+    /// The password that was sent with a registration that was settled as applied.
+    pub(super) password: Option<Secret>,
     /// The password the gateway made up at a registration that was settled as applied, to be told now.
     pub(super) initial_password: Option<Secret>,
 }
@@ -39,19 +41,19 @@ impl Gateway {
         call: &Call,
     ) -> Result<Option<SettledCandidate>, Fault> {
         if candidate.state.ended() {
-            return Ok(Some(SettledCandidate { candidate, initial_password: None }));
+            return Ok(Some(SettledCandidate { candidate, password: None, initial_password: None }));
         }
         let resource = candidate_path(&candidate.id);
         let intent = self.open_intent(candidate.id.as_str(), &resource).await?;
-        let own_password = own_password(&intent.write).cloned();
+        let (sent, own_password) = (sent_password(&intent.write).cloned(), own_password(&intent.write).cloned());
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
         let (candidate, end) = self.concluded_candidate(connection, candidate, intent, row).await?;
-        let initial_password = match end {
-            Ok(()) => own_password,
+        let (password, initial_password) = match end {
+            Ok(()) => (sent, own_password),
             Err(fault) if fault.outcome == Outcome::Unknown => return Err(fault),
-            Err(_) => None,
+            Err(_) => (None, None),
         };
-        Ok(candidate.map(|candidate| SettledCandidate { candidate, initial_password }))
+        Ok(candidate.map(|candidate| SettledCandidate { candidate, password, initial_password }))
     }
 
     /// Settles the assignment's open write, if it has one; the caller holds its subject's turn.
@@ -158,6 +160,20 @@ pub(super) fn not_before_it_is_settled(connection: &Connection, fault: Fault) ->
 /// the background. `None` where only a person can settle it.
 pub(super) fn when_to_ask_again(fault: &Fault) -> Option<Duration> {
     fault.retry_after.or_else(|| (fault.outcome == Outcome::Unknown).then_some(FIRST_PAUSE))
+}
+
+/// Adds to an operator's word that a write was not done what is on record about it, so that the reason is kept.
+pub(super) fn with_reason(row: Row<Done>, problem: Option<&Fault>) -> Row<Done> {
+    row.map_err(|said| match problem {
+        Some(problem) => Fault {
+            outcome: said.outcome,
+            detail: format!("{} Before that: {}", said.detail, problem.detail),
+            resource: None,
+            retry_after: None,
+            ..problem.clone()
+        },
+        None => said,
+    })
 }
 
 /// The row an operator's word stands for.

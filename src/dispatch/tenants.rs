@@ -60,7 +60,7 @@ impl Gateway {
         let cause = Cause::Settling { resource: resource_of(&intent.write) };
         self.keep_exchange(&call.exchange, About { tenant: intent.tenant.clone(), cause });
         match &intent.write {
-            Write::Enrol(_) => self.settle_call(connection, record, &call).await,
+            Write::Enrol(_) => self.settle_call(connection, record, &call).await.map(|_| ()),
             Write::Assign(_) | Write::Cancel(_) => {
                 let Ok(id) = AssignmentId::parse(record) else { return Ok(()) };
                 // Read under the lock: it may have been settled before.

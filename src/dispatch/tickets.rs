@@ -20,6 +20,26 @@ pub enum Written<T> {
     Pending(T),
 }
 
+impl<T> Written<T> {
+    /// Changes what was written, not how.
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Written<U> {
+        match self {
+            Self::Created(value) => Written::Created(change(value)),
+            Self::Existing(value) => Written::Existing(change(value)),
+            Self::Pending(value) => Written::Pending(change(value)),
+        }
+    }
+}
+
+/// A removal under way, or done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Removal<T> {
+    /// It goes on; this is the record until it ends.
+    Pending(Box<T>),
+    /// The record is erased or withdrawn.
+    Done,
+}
+
 /// How a write ended, and whether that was so before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply<T> {
@@ -119,6 +139,18 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
         }
     }
 
+    /// Waits until the write is accepted, and answers the record as it was then, however the write has ended since. What
+    /// ends without being accepted is answered with its end.
+    ///
+    /// # Errors
+    /// The fault that ended the write before it was accepted.
+    pub async fn accepted(mut self) -> Result<Reply<T>, Fault> {
+        match self.acceptance().await {
+            Some(record) => Ok(Written::Pending(record).into()),
+            None => self.end().await,
+        }
+    }
+
     /// As [`wait`](Self::wait), until this ends.
     ///
     /// # Errors
@@ -129,19 +161,17 @@ impl<T: Clone + Send + Sync + 'static> Ticket<T> {
             end = self.end() => return end,
             () = enough => {}
         }
-        let accepted = async {
-            match self.accepted.wait_for(Option::is_some).await {
-                Ok(receipt) => receipt.as_ref().map(|receipt| receipt.record.clone()),
-                // The work ended without accepting anything; its end says why.
-                Err(_) => None,
-            }
-        };
-        match accepted.await {
+        match self.acceptance().await {
             // Its line says how it ended, so that is what is answered.
             Some(_) if self.line.as_ref().is_some_and(|line| !line.leave_to_face()) => self.end().await,
             Some(record) => Ok(Written::Pending(record).into()),
             None => self.end().await,
         }
+    }
+
+    /// The record as it was accepted; `None` where the work ended without accepting anything, and its end says why.
+    async fn acceptance(&mut self) -> Option<T> {
+        self.accepted.wait_for(Option::is_some).await.ok()?.as_ref().map(|receipt| receipt.record.clone())
     }
 
     /// The end, once. Whoever stops waiting for it leaves the work as it was.

@@ -4,12 +4,14 @@
 //! Within the process a lock decides, first come, first served. Where the store is shared, its holder then takes the turn
 //! in the store too, and gives it back there before the lock is free again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc};
 
+use crate::domain::journal::{Intent, Write};
+use crate::domain::vendor::EnrolmentCall;
 use crate::store::{Store, StoreError};
 
 /// First and longest pause between two looks at a turn that another instance has.
@@ -25,6 +27,20 @@ pub(super) struct Turns {
     store: Arc<dyn Store>,
     /// Where turns go that have to be given back in the store; none where the store is this process's own.
     returned: Option<mpsc::UnboundedSender<Held>>,
+}
+
+/// What a write is ordered by: a change of a program's employees by each of them, since one program may have two names at the
+/// vendor that nobody can tell apart; any other by its one subject.
+pub(super) fn subjects_of(intent: &Intent) -> BTreeSet<String> {
+    match &intent.write {
+        Write::Enrol(enrolment) => employees(&intent.connection, &enrolment.call),
+        _ => BTreeSet::from([intent.subject.clone()]),
+    }
+}
+
+/// What writes about the employees of a call are ordered by.
+pub(super) fn employees(connection: &str, call: &EnrolmentCall) -> BTreeSet<String> {
+    call.enrolment.employees().map(|id| format!("{connection}\nemployee\n{id}")).collect()
 }
 
 /// The right to write about a subject, given back when dropped.
@@ -55,14 +71,49 @@ impl Turns {
     /// The store's, where it is shared.
     pub(super) async fn turn(&self, subject: &str) -> Result<Turn, StoreError> {
         let lock = self.lock_of(subject).lock_owned().await;
+        self.wait_in_store(&[subject]).await?;
+        Ok(self.held(subject, lock))
+    }
+
+    /// Waits for the turns of several subjects. None is held in the store while another is waited for there, and in the
+    /// process they are taken in one order, so that two that want the same never wait for each other.
+    ///
+    /// # Errors
+    /// The store's, where it is shared.
+    pub(super) async fn all(&self, subjects: &BTreeSet<String>) -> Result<Vec<Turn>, StoreError> {
+        let mut locks = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            locks.push(self.lock_of(subject).lock_owned().await);
+        }
+        self.wait_in_store(&names(subjects)).await?;
+        Ok(subjects.iter().zip(locks).map(|(subject, lock)| self.held(subject, lock)).collect())
+    }
+
+    /// The turns of several subjects, if nobody has one of them.
+    ///
+    /// # Errors
+    /// The store's, where it is shared.
+    pub(super) async fn try_all(&self, subjects: &BTreeSet<String>) -> Result<Option<Vec<Turn>>, StoreError> {
+        let mut locks = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            let Ok(lock) = self.lock_of(subject).try_lock_owned() else { return Ok(None) };
+            locks.push(lock);
+        }
+        if self.returned.is_some() && !self.store.take_turns(&names(subjects)).await? {
+            return Ok(None);
+        }
+        Ok(Some(subjects.iter().zip(locks).map(|(subject, lock)| self.held(subject, lock)).collect()))
+    }
+
+    async fn wait_in_store(&self, subjects: &[&str]) -> Result<(), StoreError> {
         if self.returned.is_some() {
             let mut pause = PAUSES.0;
-            while !self.store.take_turn(subject).await? {
+            while !self.store.take_turns(subjects).await? {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
         }
-        Ok(self.held(subject, lock))
+        Ok(())
     }
 
     /// The turn, if nobody has it.
@@ -71,7 +122,7 @@ impl Turns {
     /// The store's, where it is shared.
     pub(super) async fn try_turn(&self, subject: &str) -> Result<Option<Turn>, StoreError> {
         let Ok(lock) = self.lock_of(subject).try_lock_owned() else { return Ok(None) };
-        if self.returned.is_some() && !self.store.take_turn(subject).await? {
+        if self.returned.is_some() && !self.store.take_turns(&[subject]).await? {
             return Ok(None);
         }
         Ok(Some(self.held(subject, lock)))
@@ -113,6 +164,10 @@ impl Drop for Turn {
     }
 }
 
+fn names(subjects: &BTreeSet<String>) -> Vec<&str> {
+    subjects.iter().map(String::as_str).collect()
+}
+
 /// Gives turns back in the store, many at once, and only then frees their locks. Ends with the gateway.
 async fn give_back(store: Arc<dyn Store>, mut turns: mpsc::UnboundedReceiver<Held>) {
     let mut held = Vec::with_capacity(AT_ONCE);
@@ -150,6 +205,17 @@ mod tests {
         assert!(turns.try_turn("b").await.unwrap().is_some());
         drop(turn);
         assert!(turns.try_turn("a").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn several_subjects_are_taken_all_or_none() {
+        let turns = turns();
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let both = turns.all(&set(&["a", "b"])).await.unwrap();
+        assert!(turns.try_all(&set(&["b", "c"])).await.unwrap().is_none());
+        assert!(turns.try_turn("c").await.unwrap().is_some(), "none was kept");
+        drop(both);
+        assert_eq!(turns.try_all(&set(&["b", "c"])).await.unwrap().map(|taken| taken.len()), Some(2));
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::candidate::Identity;
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::{Outcome, Warning};
-use super::problem::FieldFault;
+use super::problem::{Fault, FieldFault};
 use super::text::{Faults, pointer_token};
 
 /// The candidate an assignment is for, as the caller names it: exactly one way.
@@ -159,8 +160,11 @@ pub struct Assignment {
     pub candidate_id: Option<CandidateId>,
     /// The order as it was accepted; `candidate` as the vendor is told.
     pub order: NewAssignment,
-    /// How the vendor is told who the candidate is.
+    /// How the vendor is told who the candidate is. Empty once the person was erased.
     pub vendor_key: String,
+    /// The identity that key is, where it was kept when the record was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// The vendor's own id of the assessment.
     pub assessment_ref: String,
     /// What makes two bookings the same one: candidate, assessment and centre at the vendor.
@@ -173,6 +177,9 @@ pub struct Assignment {
     pub vendor_ref: Map<String, Value>,
     /// The way in, where known.
     pub launch: Option<Launch>,
+    /// Why the last write failed or is unknown; kept until the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Box<Fault>>,
     /// What the caller should know.
     pub warnings: Vec<Warning>,
     /// When the record was made.
@@ -186,5 +193,28 @@ impl Assignment {
     #[must_use]
     pub fn turn(&self) -> String {
         format!("{}\n{}", self.connection, self.subject)
+    }
+
+    /// Whether the person it was about was erased, so that nothing can be asked of the vendor about it any more.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.vendor_key.is_empty()
+    }
+
+    /// The record without the person, who was erased as this candidate. While a write about it is open it keeps what is
+    /// needed to settle that.
+    #[must_use]
+    pub fn without_person(mut self, id: &CandidateId) -> Self {
+        self.order.candidate = CandidateKey::Id(id.clone());
+        self.order.proctoring.parameters.clear();
+        self.launch = None;
+        self.problem = None;
+        self.identity = None;
+        self.candidate_id = Some(id.clone()).filter(|_| !self.state.ended());
+        if self.state.ended() {
+            self.vendor_key.clear();
+            self.subject.clear();
+        }
+        self
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::ids::CandidateId;
 use super::outcome::{Outcome, Warning};
-use super::problem::FieldFault;
+use super::problem::{Fault, FieldFault};
 use super::text::{Faults, folded, pointer_token};
 use crate::secret::Secret;
 
@@ -375,6 +375,12 @@ pub struct Candidate {
     pub vendor_ref: Map<String, Value>,
     /// What the adapter keeps for later and nobody is shown (a sign-in token for launch links).
     pub private: BTreeMap<String, String>,
+    /// The scope of the key under which the password is kept that the gateway made up for a request without a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_key: Option<String>,
+    /// Why the last write failed or is unknown; kept until the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Box<Fault>>,
     /// What the caller should know.
     pub warnings: Vec<Warning>,
     /// When the record was made.
@@ -383,34 +389,73 @@ pub struct Candidate {
     pub last_modified: Timestamp,
 }
 
+impl Candidate {
+    /// The record without the person, who was erased.
+    #[must_use]
+    pub fn without_person(self) -> Self {
+        let (vendor_ref, private) = (Map::new(), BTreeMap::new());
+        let (password_key, problem) = (None, None);
+        Self { person: Person::default(), vendor_ref, private, password_key, problem, warnings: Vec::new(), ..self }
+    }
+}
+
 /// By which a person is recognised within a tenant and connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// The caller's own id, compared exactly.
     ExternalId(String),
     /// The sign-in name, compared without case.
     UserName(String),
-    /// The e-mail address, compared without case; only where the vendor knows people by it.
+    /// The e-mail address, compared without case.
     Email(String),
 }
 
-impl Identity {
-    /// The identities of a person; e-mail counts only where the vendor knows people by it.
+/// The kinds of [`Identity`]. A vendor declares which of them it knows people by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// The caller's own id.
+    ExternalId,
+    /// The sign-in name.
+    UserName,
+    /// The e-mail address.
+    Email,
+}
+
+impl IdentityKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::ExternalId, Self::UserName, Self::Email];
+
+    /// The member of a candidate that holds it.
     #[must_use]
-    pub fn of(person: &Person, by_email: bool) -> Vec<Self> {
-        let external_id = person.external_id.clone().map(Self::ExternalId);
-        let user_name = person.user_name.as_deref().map(|name| Self::UserName(folded(name)));
-        let email = person.email.as_deref().filter(|_| by_email).map(|email| Self::Email(folded(email)));
-        [external_id, user_name, email].into_iter().flatten().collect()
+    pub const fn member(self) -> &'static str {
+        match self {
+            Self::ExternalId => "externalId",
+            Self::UserName => "userName",
+            Self::Email => "email",
+        }
+    }
+}
+
+impl Identity {
+    /// Lists the identities of a person that are of these kinds.
+    #[must_use]
+    pub fn of(person: &Person, kinds: &[IdentityKind]) -> Vec<Self> {
+        let identity = |kind: &IdentityKind| match kind {
+            IdentityKind::ExternalId => person.external_id.clone().map(Self::ExternalId),
+            IdentityKind::UserName => person.user_name.as_deref().map(|name| Self::UserName(folded(name))),
+            IdentityKind::Email => person.email.as_deref().map(|email| Self::Email(folded(email))),
+        };
+        kinds.iter().filter_map(identity).collect()
     }
 
     /// Kind and value, as the store keeps them.
     #[must_use]
     pub fn parts(&self) -> (&'static str, &str) {
         match self {
-            Self::ExternalId(value) => ("externalId", value),
-            Self::UserName(value) => ("userName", value),
-            Self::Email(value) => ("email", value),
+            Self::ExternalId(value) => (IdentityKind::ExternalId.member(), value),
+            Self::UserName(value) => (IdentityKind::UserName.member(), value),
+            Self::Email(value) => (IdentityKind::Email.member(), value),
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::candidate::IdentityKind;
+
 /// A write the gateway can ask of a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -121,8 +123,8 @@ pub struct Descriptor {
     pub name: &'static str,
     /// Where the vendor describes its interface.
     pub documentation: &'static str,
-    /// Whether the vendor knows people by e-mail address, so that two people cannot share one.
-    pub by_email: bool,
+    /// By what the vendor knows people. Two people cannot share one of these, and nothing else tells who is meant.
+    pub identities: &'static [IdentityKind],
     /// How far apart the clocks may be; `None` where the vendor's calls carry no time of ours.
     pub clock_tolerance: Option<Duration>,
     /// One entry for every [`Operation`].
@@ -130,6 +132,12 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Whether the vendor knows people by e-mail address.
+    #[must_use]
+    pub fn by_email(&self) -> bool {
+        self.identities.contains(&IdentityKind::Email)
+    }
+
     /// What the vendor declares about this operation.
     #[must_use]
     pub fn capability(&self, operation: Operation) -> &Capability {

@@ -142,6 +142,18 @@ pub struct KeyRef {
     pub token: String,
 }
 
+impl KeyRef {
+    /// What the scope of a key begins with that the gateway gives a request itself. No caller's key can: its scope begins
+    /// with a method.
+    pub const OF_PASSWORD: &'static str = "initial password\n";
+
+    /// Whether the gateway gave it to a request without one, to keep the password it makes up.
+    #[must_use]
+    pub fn is_of_password(&self) -> bool {
+        self.scope.starts_with(Self::OF_PASSWORD)
+    }
+}
+
 /// The answer of a finished write, kept under its `Idempotency-Key`.
 #[derive(Debug, Clone)]
 pub enum Answer {

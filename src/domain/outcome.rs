@@ -57,6 +57,22 @@ impl Warning {
         Self::at(Self::FIELD_IGNORED, pointer, "The vendor has no place for this member; the gateway keeps it.")
     }
 
+    /// Code of a member that has another value in the record that is answered.
+    pub const EXISTING_DIFFERS: &'static str = "existing_differs";
+    /// Code of a password that was not sent, since the vendor knows the person already.
+    pub const PASSWORD_IGNORED: &'static str = "password_ignored";
+    /// Code of a change that changes nothing, so that nothing was sent.
+    pub const UNCHANGED: &'static str = "unchanged";
+    /// Code of a booking that is answered although it cannot be taken any more.
+    pub const WINDOW_OVER: &'static str = "window_over";
+
+    /// Whether the warning is about one request, so that the record does not have it.
+    #[must_use]
+    pub fn is_of_request(&self) -> bool {
+        [Self::EXISTING_DIFFERS, Self::PASSWORD_IGNORED, Self::UNCHANGED, Self::WINDOW_OVER]
+            .contains(&self.code.as_str())
+    }
+
     /// Code of [`Warning::field_ignored`], the one warning that `Prefer: handling=strict` turns into a refusal.
     pub const FIELD_IGNORED: &'static str = "field_ignored";
 }

@@ -79,6 +79,20 @@ impl Enrolment {
     }
 }
 
+impl Enrolment {
+    /// Everybody it is about.
+    pub fn employees(&self) -> impl Iterator<Item = &str> {
+        self.register.iter().chain(&self.unregister).map(String::as_str)
+    }
+
+    /// Whether it is about somebody the other is about.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let here: HashSet<&str> = self.employees().collect();
+        other.employees().any(|id| here.contains(id))
+    }
+}
+
 fn repeats(faults: &mut Faults, pointer: &str, list: &[String]) {
     let mut seen = HashSet::new();
     for (index, id) in list.iter().enumerate() {

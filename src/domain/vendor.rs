@@ -308,6 +308,9 @@ pub trait Vendor: Send + Sync {
     /// How an unclear booking is settled.
     fn repeat_of_booking(&self, booking: &Booking) -> Repeat;
 
+    /// Whether an order that is content with an existing booking books again where that one's window is over.
+    fn rebooks_expired(&self) -> bool;
+
     /// Registers people in one vendor call: one result a row, in order.
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>>;
 

@@ -12,6 +12,7 @@ use super::idempotency::{REPLAYED, TRUE};
 use super::prefer::{PREFERENCE_APPLIED, Preferences};
 use super::state::App;
 use crate::dispatch::{Reply, Written};
+use crate::domain::ids::OperationId;
 use crate::domain::problem::{Fault, FieldFault};
 
 /// Status, `Location` and body of a write that did not fail.
@@ -57,6 +58,12 @@ pub(super) fn accepted<D: Serialize + Resource>(
     let (path, noted) = (document.path(), Noted::of(&document, StatusCode::ACCEPTED));
     let response = (StatusCode::ACCEPTED, Json(document)).into_response();
     noted.on(finished(app, preferences, replayed, Some(&path), response))
+}
+
+/// Turns the fault of a read for an answer into what is true of the operation, which was accepted before.
+pub(super) fn after_acceptance(fault: Fault, id: &OperationId) -> Fault {
+    let detail = "The operation was accepted before; how far it is cannot be looked up at the moment.";
+    Fault { detail: detail.to_owned(), ..fault.unproved() }.at(format!("/operations/{id}"))
 }
 
 /// The answer to a write with the headers that say where to look, what was honoured and whether it is a repeat.

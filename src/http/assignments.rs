@@ -17,10 +17,9 @@ use super::problem::Refused;
 use super::request::{Asking, Id, Query};
 use super::state::App;
 use super::writing::Writing;
-use crate::dispatch::{AssignmentQuery, Reply, Written};
+use crate::dispatch::{AssignmentQuery, Removal, Reply, Written};
 use crate::domain::assignment as domain;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::problem::Code;
 
 /// Book a candidate for an assessment
 ///
@@ -28,6 +27,9 @@ use crate::domain::problem::Code;
 /// again, unless `ifExists` says otherwise.
 #[utoipa::path(
     post, path = "/assignments", operation_id = "createAssignment", tag = "Assignments",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false, example = "startexam-main"),
+    ),
     request_body(content = NewAssignment),
     responses(
         (status = 201, description = "The vendor has booked the candidate.", body = Assignment),
@@ -37,11 +39,13 @@ use crate::domain::problem::Code;
 )]
 pub(super) async fn create(
     State(app): State<App>,
+    query: Query,
     Writing { caller, preferences, patience, body: Body(Order { connection, order }) }: Writing<Body<NewAssignment>>,
 ) -> Result<Response, Refused> {
+    let connection = query.connection(connection)?;
     let strict = preferences.strict();
     let ticket = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
-    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Assignment::from))
+    Ok(written(&app, preferences, patience.wait(ticket).await?, Assignment::from))
 }
 
 /// List assignments
@@ -115,15 +119,11 @@ pub(super) async fn cancel(
     Writing { caller, preferences, patience, body: NoBody }: Writing<NoBody>,
 ) -> Result<Response, Refused> {
     let ticket = app.gateway.cancel_assignment(&caller, &id)?;
-    let Reply { written, replayed } = ticket.wait_until(patience.over()).await?;
-    let pending = match written {
-        Written::Created(()) | Written::Existing(()) => None,
-        Written::Pending(()) => match app.gateway.assignment(&caller, &id).await {
-            Ok(assignment) => Some(Assignment::from(assignment)),
-            // It ended between the two looks.
-            Err(fault) if fault.code == Code::NotFound => None,
-            Err(fault) => return Err(fault.into()),
-        },
+    let Reply { written, replayed } = patience.wait(ticket).await?;
+    let (Written::Created(removal) | Written::Existing(removal) | Written::Pending(removal)) = written;
+    let pending = match removal {
+        Removal::Pending(record) => Some(Assignment::from(*record)),
+        Removal::Done => None,
     };
     Ok(gone(&app, preferences, replayed, pending))
 }

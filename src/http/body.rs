@@ -16,7 +16,7 @@ use super::canonical::{self, Form, Hash};
 use super::input::{Input, reviewed};
 use super::json::{Refusal, strict};
 use super::problem::Refused;
-use super::request::Asking;
+use super::request::{Asking, Query};
 use super::state::{App, Limits};
 use super::writing::WriteBody;
 use crate::dispatch::Caller;
@@ -56,9 +56,12 @@ where
     I::Checked: Send,
 {
     async fn read(request: Request, app: &App, caller: &Caller) -> Result<(Self, Form, Hash), Fault> {
+        // A review by another vendor than the one meant would tell faults that are none.
+        let named = Query::of(request.uri()).text("connection");
+        let caller = Caller { default_connection: named.or(caller.default_connection.clone()), ..caller.clone() };
         let tree = tree(request, app.terms.now().server.body_limit.0, JSON, app.limits).await?;
         let hash = canonical::hash(&tree);
-        let checked = reviewed::<I>(tree, |rest| I::review(rest, &app.gateway, caller))?;
+        let checked = reviewed::<I>(tree, |rest| I::review(rest, &app.gateway, &caller))?;
         Ok((Self(checked), Form::Json, hash))
     }
 }

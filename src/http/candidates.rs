@@ -6,7 +6,9 @@ use axum::response::Response;
 
 use super::answer::{gone, part, written};
 use super::body::{Body, NoBody, PatchBody};
-use super::dto::candidate::{Candidate, CandidateChanges, CandidateList, CandidateSearch, NewCandidate, Registration};
+use super::dto::candidate::{
+    Candidate, CandidateChanges, CandidateList, CandidateSearch, InitialPassword, NewCandidate, Registration,
+};
 use super::dto::common::Settlement;
 use super::patch;
 use super::prefer::Preferences;
@@ -14,10 +16,9 @@ use super::problem::Refused;
 use super::request::{Asking, Id, Query};
 use super::state::App;
 use super::writing::Writing;
-use crate::dispatch::{Reply, Written};
+use crate::dispatch::{Removal, Reply, Written};
 use crate::domain::candidate::{Identity, limits};
 use crate::domain::ids::CandidateId;
-use crate::domain::problem::Code;
 
 /// Register a candidate
 ///
@@ -28,6 +29,9 @@ use crate::domain::problem::Code;
 /// are a fault.
 #[utoipa::path(
     post, path = "/candidates", operation_id = "createCandidate", tag = "Candidates",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false, example = "startexam-main"),
+    ),
     request_body(content = NewCandidate),
     responses(
         (status = 201, description = "The vendor has registered the person.", body = Candidate),
@@ -37,13 +41,15 @@ use crate::domain::problem::Code;
 )]
 pub(super) async fn create(
     State(app): State<App>,
+    query: Query,
     Writing { caller, preferences, patience, body: Body(Registration { connection, new }) }: Writing<
         Body<NewCandidate>,
     >,
 ) -> Result<Response, Refused> {
+    let connection = query.connection(connection)?;
     let strict = preferences.strict();
     let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
-    Ok(written(&app, preferences, ticket.wait_until(patience.over()).await?, Candidate::from))
+    Ok(written(&app, preferences, patience.wait(ticket).await?, Candidate::from))
 }
 
 /// Find a candidate by the caller's own id
@@ -82,14 +88,19 @@ pub(super) async fn find(
 /// Takes the identity in the body, so that no personal data stands in an address. Reads only.
 #[utoipa::path(
     post, path = "/candidates/search", operation_id = "searchCandidates", tag = "Candidates",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false, example = "startexam-main"),
+    ),
     request_body(content = CandidateSearch),
     responses((status = 200, description = "The candidates found.", body = CandidateList)),
 )]
 pub(super) async fn search(
     State(app): State<App>,
     Asking(caller): Asking,
+    query: Query,
     Body((connection, identity)): Body<CandidateSearch>,
 ) -> Result<Json<CandidateList>, Refused> {
+    let connection = query.connection(connection)?;
     let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
     Ok(Json(CandidateList { items: found.into_iter().map(Into::into).collect(), next_cursor: None }))
 }
@@ -128,7 +139,7 @@ pub(super) async fn update(
 ) -> Result<Response, Refused> {
     let change = patch::of(members)?;
     let ticket = app.gateway.update_candidate(&caller, &id, change, preferences.strict())?;
-    let Reply { written: answer, replayed } = ticket.wait_until(patience.over()).await?;
+    let Reply { written: answer, replayed } = patience.wait(ticket).await?;
     let answer = match answer {
         Written::Created(answer) | Written::Existing(answer) => Written::Existing(answer),
         Written::Pending(answer) => Written::Pending(answer),
@@ -153,17 +164,32 @@ pub(super) async fn delete(
     Writing { caller, preferences, patience, body: NoBody }: Writing<NoBody>,
 ) -> Result<Response, Refused> {
     let ticket = app.gateway.delete_candidate(&caller, &id)?;
-    let Reply { written, replayed } = ticket.wait_until(patience.over()).await?;
-    let pending = match written {
-        Written::Created(()) | Written::Existing(()) => None,
-        Written::Pending(()) => match app.gateway.candidate(&caller, &id).await {
-            Ok(candidate) => Some(Candidate::from(candidate)),
-            // It ended between the two looks.
-            Err(fault) if fault.code == Code::NotFound => None,
-            Err(fault) => return Err(fault.into()),
-        },
+    let Reply { written, replayed } = patience.wait(ticket).await?;
+    let (Written::Created(removal) | Written::Existing(removal) | Written::Pending(removal)) = written;
+    let pending = match removal {
+        Removal::Pending(record) => Some(Candidate::from(*record)),
+        Removal::Done => None,
     };
     Ok(gone(&app, preferences, replayed, pending))
+}
+
+/// Read the password made up for a candidate
+///
+/// Where the gateway made a password up for a registration without an `Idempotency-Key`, it is kept as long as answers are
+/// kept under keys, for a caller that was answered before the end or not at all. Under a key, the repeat of the request
+/// answers it; for a row of a bulk, its result.
+#[utoipa::path(
+    post, path = "/candidates/{id}/initial-password", operation_id = "readInitialPassword", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    responses((status = 200, description = "The password.", body = InitialPassword)),
+)]
+pub(super) async fn initial_password(
+    State(app): State<App>,
+    Asking(caller): Asking,
+    Id(id): Id<CandidateId>,
+) -> Result<Json<InitialPassword>, Refused> {
+    let password = app.gateway.initial_password(&caller, &id).await?;
+    Ok(Json(InitialPassword { initial_password: password.expose().to_owned() }))
 }
 
 /// Settle a candidate by hand

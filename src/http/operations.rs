@@ -2,13 +2,17 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use super::answer::{accepted, cursor_at, position};
-use super::dto::operation::{ItemOutcome, Operation, OperationItem, OperationItemList, OperationList};
+use super::audit::Noted;
+use super::body::Body;
+use super::dto::operation::{
+    ItemOutcome, Operation, OperationItem, OperationItemList, OperationList, OperationSettlement,
+};
 use super::edge::Context;
 use super::prefer::Preferences;
 use super::problem::Refused;
@@ -119,4 +123,26 @@ pub(super) async fn retry(
 ) -> Result<Response, Refused> {
     let document = Operation::from(app.gateway.retry_operation(&caller, &id).await?);
     Ok(accepted(&app, Preferences::default(), false, document))
+}
+
+/// Settle an operation by hand
+///
+/// A person's word on calls of an enrolment that the gateway could not settle itself, such as one that the vendor refuses
+/// whenever it is repeated. Look at the vendor first: what is said here is believed. Rows of a bulk are settled at
+/// `/candidates/{id}/settle` and `/assignments/{id}/settle`.
+#[utoipa::path(
+    post, path = "/operations/{id}/settle", operation_id = "settleOperation", tag = "Operations",
+    params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
+    request_body(content = OperationSettlement),
+    responses((status = 200, description = "The operation as it is now known.", body = Operation)),
+)]
+pub(super) async fn settle(
+    State(app): State<App>,
+    Asking(caller): Asking,
+    Id(id): Id<OperationId>,
+    Body(settlement): Body<OperationSettlement>,
+) -> Result<Response, Refused> {
+    let view = app.gateway.settle_operation(&caller, &id, settlement).await?;
+    let noted = Noted::operation(&view);
+    Ok(noted.on(Json(Operation::from(view)).into_response()))
 }

@@ -25,7 +25,7 @@ const CHANGEABLE: [&str; 11] = [
 ];
 
 /// Members of a candidate that stay as they are.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 12] = [
     "id",
     "connection",
     "state",
@@ -35,6 +35,7 @@ const FIXED: [&str; 11] = [
     "password",
     "ifExists",
     "vendorRef",
+    "problem",
     "warnings",
     "meta",
 ];
@@ -153,6 +154,8 @@ mod tests {
             outcome: Outcome::Applied,
             vendor_ref: Map::new(),
             private: BTreeMap::new(),
+            password_key: None,
+            problem: None,
             warnings: Vec::new(),
             created: Timestamp::UNIX_EPOCH,
             last_modified: Timestamp::UNIX_EPOCH,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::dto::common::{Outcome, outcome};
 use super::edge::Context;
-use crate::domain::problem::{Chunk, Code, Fault, FieldFault, Origin, VendorAnswer};
+use crate::domain::problem::{Chunk, Code, ConnectionName, Fault, FieldFault, Origin, VendorAnswer};
 
 /// The media type of every answer that is not a success.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -84,6 +84,7 @@ pub(super) fn always_says_when(code: Code) -> bool {
             | Code::VendorCircuitOpen
             | Code::VendorRateLimited
             | Code::IdempotencyInProgress
+            | Code::StoreUnavailable
             | Code::SubjectUnsettled
     )
 }
@@ -215,9 +216,6 @@ impl Problem {
             chunks,
             exchange,
         } = fault;
-        let named = connection.as_ref().map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
-        let asked = (vendor.is_some() || connection.is_some())
-            .then(|| ProblemVendor::of(named, vendor.clone().unwrap_or_default()));
         Self {
             kind: format!("/problems/{}", code.as_str()),
             title: code.title().to_owned(),
@@ -230,14 +228,88 @@ impl Problem {
             outcome: outcome(*known),
             resource: resource.clone(),
             request_id: context.exchange.request_id().to_owned(),
-            vendor: asked,
+            vendor: ProblemVendor::asked(connection.as_ref(), vendor.clone()),
             errors: errors.iter().take(MOST_ERRORS).map(ProblemField::of).collect(),
             chunks: chunks.iter().map(ProblemChunk::of).collect(),
         }
     }
 }
 
+/// Why the last write to a record failed or is unknown. It is kept until the next write.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastProblem {
+    /// `/problems/<code>`: names the kind of problem; `GET` it for what it means and who must act.
+    #[serde(rename = "type")]
+    #[schema(format = "uri-reference")]
+    pub kind: String,
+    /// The problem's kind in one sentence, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status the write was answered with, or would have been.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// The exchange in which the vendor was asked, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uri-reference")]
+    pub instance: Option<String>,
+    /// The word to act on. New ones may come.
+    pub code: String,
+    /// Who must act.
+    pub origin: ProblemOrigin,
+    /// Whether the same request can succeed later without anybody changing anything.
+    pub retryable: bool,
+    /// What is known of the write.
+    pub outcome: Outcome,
+    /// What the vendor said, where a vendor was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<ProblemVendor>,
+    /// Every member at fault, at most 200.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemField>,
+}
+
+impl From<&Fault> for LastProblem {
+    fn from(fault: &Fault) -> Self {
+        let Fault {
+            code,
+            outcome: known,
+            detail,
+            errors,
+            retry_after: _,
+            vendor,
+            connection,
+            resource: _,
+            reach: _,
+            proof: _,
+            lingering: _,
+            chunks: _,
+            exchange,
+        } = fault;
+        Self {
+            kind: format!("/problems/{}", code.as_str()),
+            title: code.title().to_owned(),
+            status: status(*code).as_u16(),
+            detail: detail.clone(),
+            instance: exchange.as_ref().map(|exchange| format!("/exchanges/{exchange}")),
+            code: code.as_str().to_owned(),
+            origin: origin(code.origin()),
+            retryable: code.retryable(),
+            outcome: outcome(*known),
+            vendor: ProblemVendor::asked(connection.as_ref(), vendor.clone()),
+            errors: errors.iter().take(MOST_ERRORS).map(ProblemField::of).collect(),
+        }
+    }
+}
+
 impl ProblemVendor {
+    /// Describes the vendor a fault is about, where it is about one.
+    fn asked(connection: Option<&ConnectionName>, answer: Option<VendorAnswer>) -> Option<Self> {
+        let named = connection.map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
+        (answer.is_some() || connection.is_some()).then(|| Self::of(named, answer.unwrap_or_default()))
+    }
+
     fn of((connection, vendor): (Option<String>, Option<String>), answer: VendorAnswer) -> Self {
         let VendorAnswer { operation, http_status, code, message } = answer;
         let operation = Some(operation).filter(|operation| !operation.is_empty());
@@ -345,7 +417,6 @@ mod tests {
 
     use super::*;
     use crate::domain::outcome;
-    use crate::domain::problem::ConnectionName;
 
     async fn answered(fault: Fault) -> (http::response::Parts, Value) {
         let context = Context::example();
@@ -407,6 +478,11 @@ mod tests {
             let (parts, _) = answered(Fault::new(Code::Overloaded, "x").after(wait)).await;
             assert_eq!(parts.headers[RETRY_AFTER], header, "{wait:?}");
         }
+        let (parts, body) = answered(Fault::unknown(Code::StoreUnavailable, "x").at("/operations/op_1")).await;
+        assert_eq!(
+            (&parts.headers[RETRY_AFTER], &body["resource"]),
+            (&"1".parse().unwrap(), &json!("/operations/op_1"))
+        );
         let (parts, _) = answered(Fault::unknown(Code::VendorUnavailable, "x")).await;
         assert!(!parts.headers.contains_key(RETRY_AFTER), "only where somebody said so");
     }

@@ -66,7 +66,7 @@ impl FromRequestParts<App> for Query {
 }
 
 impl Query {
-    fn of(uri: &Uri) -> Self {
+    pub(super) fn of(uri: &Uri) -> Self {
         let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         Self { left: pairs.into_owned().collect(), faults: Vec::new() }
     }
@@ -106,6 +106,19 @@ impl Query {
     pub(super) fn page(&mut self) -> (usize, Option<String>) {
         let limit = |text: &str| usize::from_str(text).ok().filter(|limit| (1..=200).contains(limit));
         (self.parsed("limit", "a number from 1 to 200", limit).unwrap_or(50), self.text("cursor"))
+    }
+
+    /// Ends the reading with the connection of a request that may name it here and in its body.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish), also where the two differ.
+    pub(super) fn connection(mut self, in_body: Option<String>) -> Result<Option<String>, Fault> {
+        let named = self.text("connection");
+        if in_body.as_ref().is_some_and(|body| named.as_ref().is_some_and(|named| named != body)) {
+            self.fault("connection", "differs from the body's own");
+        }
+        self.finish()?;
+        Ok(named.or(in_body))
     }
 
     /// Ends the reading.

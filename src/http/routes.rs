@@ -67,6 +67,14 @@ fn candidate_routes() -> &'static [Entry] {
         || guarded(CandidatesRead, &[STORE], routes!(candidates::read)),
         || guarded_write("candidates.update", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::update)),
         || guarded_write("candidates.delete", CandidatesWrite, &[WRITE, PEOPLE], routes!(candidates::delete)),
+        || {
+            guarded_action(
+                "candidates.initial_password",
+                CandidatesWrite,
+                &[STORE, &[Code::SubjectUnsettled]],
+                routes!(candidates::initial_password),
+            )
+        },
         || guarded_write("candidates.settle", CandidatesWrite, &[SETTLE], routes!(candidates::settle)),
     ]
 }
@@ -107,6 +115,7 @@ fn operation_routes() -> &'static [Entry] {
         || guarded(OperationsRead, &[STORE], routes!(events::follow)),
         || guarded_action("operations.cancel", OperationsWrite, &[STORE], routes!(operations::cancel)),
         || guarded_action("operations.retry", OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
+        || guarded_action("operations.settle", OperationsWrite, &[SETTLE], routes!(operations::settle)),
     ]
 }
 

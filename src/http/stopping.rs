@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
+use crate::dispatch::{Reply, Ticket};
 use crate::domain::problem::{Code, Fault};
 
 /// The end of a listener, said from outside.
@@ -106,8 +107,25 @@ impl Patience {
         Self { time, stopping }
     }
 
+    /// Whether the caller waits for nothing but that its write is accepted.
+    pub(super) fn is_none(&self) -> bool {
+        self.time.is_zero()
+    }
+
+    /// Waits for the write as long as the caller does.
+    ///
+    /// # Errors
+    /// The fault that ended the write.
+    pub(super) async fn wait<T>(self, ticket: Ticket<T>) -> Result<Reply<T>, Fault>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        // However quick the vendor is: what is answered must not depend on a race.
+        if self.is_none() { ticket.accepted().await } else { ticket.wait_until(self.over()).await }
+    }
+
     /// Ends when it does.
-    pub(super) async fn over(self) {
+    async fn over(self) {
         tokio::select! {
             () = tokio::time::sleep(self.time) => {}
             () = self.stopping.hurried.cancelled() => {}

@@ -48,6 +48,10 @@ impl<B: WriteBody> FromRequest<App> for Writing<B> {
         let longest = app.terms.now().server.request_timeout.0;
         let patience = Patience::new(preferences.patience(longest), stopping);
         let query = parts.uri.query().map(str::to_owned);
+        if let Some(line) = caller.line.as_ref().filter(|_| patience.is_none()) {
+            // The answer says that the write was accepted, so its line cannot be part of the outcome's transaction.
+            line.tell_acceptance();
+        }
         let (body, form, hash) = B::read(Request::from_parts(parts, body), app, &caller).await?;
         caller.key = keyed.map(|keyed| keyed.saying(content(query.as_deref(), form, &hash)));
         Ok(Self { caller, preferences, patience, body })

@@ -108,9 +108,9 @@ pub enum Change {
     /// Sets the candidate's identities to these: all others of it are released. [`StoreError::Conflict`] if another
     /// candidate, of any tenant, holds one of them; nothing happens if the candidate was erased.
     Identities(CandidateId, Vec<Identity>),
-    /// Removes the candidate, its identities and its intent.
+    /// Removes the candidate, its identities and its intent; its assignments stay, without the person.
     EraseCandidate(CandidateId),
-    /// Writes the assignment over the one with the same id, or as a new one.
+    /// Writes the assignment over the one with the same id, or as a new one; without the person if its candidate is gone.
     Assignment(Assignment),
     /// Writes the intent over the one of the same record, or as a new one. One that is under way belongs to this instance.
     Intent(Intent),
@@ -151,13 +151,23 @@ pub enum Change {
 /// What a row is about, so that a second row about the same can be told: a keyed value made by [`Store::subject_of`].
 pub type Subject = [u8; 16];
 
+/// A candidate whose assignments are meant.
+#[derive(Debug, Clone)]
+pub struct OfCandidate {
+    /// The candidate.
+    pub id: CandidateId,
+    /// The connection and the identity by which the vendor knows them: bookings made before they were registered name no
+    /// candidate.
+    pub known_as: Option<(String, Identity)>,
+}
+
 /// Which assignments are meant.
 #[derive(Debug, Clone, Default)]
 pub struct AssignmentFilter {
     /// Of this candidate.
-    pub candidate: Option<CandidateId>,
-    /// Of this assessment, by the vendor's own id or as the caller named it.
-    pub assessment: Option<String>,
+    pub candidate: Option<OfCandidate>,
+    /// Of this assessment, by the vendor's own id or as the caller named it, in any of these forms; of all if empty.
+    pub assessment: Vec<String>,
     /// At this connection.
     pub connection: Option<String>,
     /// In this state.
@@ -285,9 +295,9 @@ pub trait Store: Send + Sync {
     /// nothing where the store belongs to one process.
     async fn leave(&self) -> Result<(), StoreError>;
 
-    /// Takes the turn to write about a subject, unless another living instance has it. Within one instance turns are
-    /// ordered by its own locks; an engine that belongs to one process has nothing to do here.
-    async fn take_turn(&self, subject: &str) -> Result<bool, StoreError>;
+    /// Takes the turns to write about these subjects: all of them, or none where another living instance has one. Within one
+    /// instance turns are ordered by its own locks; an engine that belongs to one process has nothing to do here.
+    async fn take_turns(&self, subjects: &[&str]) -> Result<bool, StoreError>;
 
     /// Gives turns back. Those of others stay.
     async fn give_turns(&self, subjects: &[String]) -> Result<(), StoreError>;
@@ -340,6 +350,10 @@ pub trait Store: Send + Sync {
         page: &Page,
     ) -> Result<Vec<Assignment>, StoreError>;
 
+    /// Candidates after this one that are gone while assignments still name them: erased before their assignments were freed
+    /// of the person with them. In the order of their ids.
+    async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError>;
+
     // Intents --------------------------------------------------------------------------------------------------------
 
     /// The open intent of this record.
@@ -347,6 +361,9 @@ pub trait Store: Send + Sync {
 
     /// The open intents of this subject, oldest first.
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError>;
+
+    /// The open intents of a connection that change a program's employees, oldest first.
+    async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError>;
 
     /// Open intents of a connection that nobody is sending and that are due by now, the longest due first. One that is due
     /// only after `horizon` is due as well: nothing is put off for so long, so a clock was wrong when it was.

@@ -449,3 +449,22 @@ async fn assignments_are_listed_newest_first_by_filter_and_in_parts() {
     let elsewhere = gateway.get("/assignments?connection=nowhere").await;
     assert_eq!(elsewhere.problem(), (404, "connection_not_found", "not_applied"));
 }
+
+#[tokio::test]
+async fn an_assessment_is_found_however_its_id_is_spelt() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
+    assert_eq!(gateway.post("/candidates", &json!({ "externalId": "e1" })).await.status, 201);
+    let test = accounts::startexam::TESTS[0].0;
+    let order = json!({ "candidate": { "externalId": "e1" }, "assessment": test.to_uppercase() });
+    let booked = gateway.post("/assignments", &order).await;
+    assert_eq!(booked.status, 201, "{booked:?}");
+    for spelt in [test.to_owned(), test.to_uppercase()] {
+        for more in ["", "&connection=startexam-main"] {
+            let found = gateway.get(&format!("/assignments?assessment={spelt}{more}")).await;
+            assert_eq!(found.text("/items/0/id"), booked.text("/id"), "{spelt}{more}: {found:?}");
+        }
+    }
+    let other = gateway.get(&format!("/assignments?assessment={}", accounts::startexam::TESTS[1].0)).await;
+    assert_eq!(other.body["items"], json!([]));
+}

@@ -232,7 +232,10 @@ async fn an_answer_that_is_repeated_under_its_key_is_said_to_be_one() {
 
 #[tokio::test]
 async fn what_was_only_accepted_has_a_second_line_when_it_ends() {
-    let (_sandbox, gateway) = started().await;
+    let (sandbox, gateway) = started().await;
+    // Long enough for the line about the answer to come first.
+    let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 500 }] });
+    faults(sandbox.startexam(), delay).await;
     let request = gateway.request(Method::POST, "/candidates").header("prefer", "respond-async");
     assert_eq!(request.json(&person("e1")).send().await.status, 202);
     let lines = record_with(&gateway, |line| line["event"] == "ended").await;

@@ -231,3 +231,29 @@ async fn a_bulk_sent_again_is_the_same_operation() {
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 4);
     assert_eq!(gateway.get("/operations").await.body["items"].as_array().unwrap().len(), 2, "what was refused is gone");
 }
+
+#[tokio::test]
+async fn a_kept_answer_is_told_only_to_those_who_may_use_its_connection() {
+    let sandbox = sandbox().await;
+    let first = startexam(&format!("http://{}", sandbox.startexam()), "");
+    let second = first.replace("startexam-main", "startexam-two");
+    let narrow = client("narrow", "lms", "[\"startexam-two\"]") + "default_connection = \"startexam-two\"\n";
+    let wide = client("lms", "", "[\"*\"]") + "default_connection = \"startexam-main\"\n";
+    let gateway = Gateway::start_with(&(first + &second), &(wide + &narrow)).await;
+    let post = async |who: &str, key: &str, body: &Value| {
+        let request = gateway.request_as(&crate::support::gateway::key(who), Method::POST, "/candidates");
+        request.header("Idempotency-Key", key).json(body).send().await
+    };
+    let body = json!({ "externalId": "e1", "name": { "givenName": "Ada" } });
+    assert_eq!(post("lms", "k1", &body).await.status, 201);
+    assert_eq!(post("narrow", "k1", &body).await.problem(), (403, "connection_forbidden", "not_applied"));
+    assert_eq!(post("lms", "k1", &body).await.header("idempotent-replayed"), Some("true"));
+
+    // Nor is what became of an unknown one.
+    let lost = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
+    faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
+    let body = json!({ "externalId": "e2", "name": { "givenName": "Ada" } });
+    assert_eq!(post("lms", "k2", &body).await.text("/outcome"), "unknown");
+    assert_eq!(post("narrow", "k2", &body).await.problem(), (403, "connection_forbidden", "not_applied"));
+    assert_eq!(post("lms", "k2", &body).await.status, 201);
+}

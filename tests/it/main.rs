@@ -7,6 +7,7 @@
     reason = "a test that cannot go on says so; the process's own clock and environment are what is tested"
 )]
 
+mod accepted;
 mod access;
 mod architecture;
 mod assignments;
@@ -22,7 +23,9 @@ mod demo;
 mod deployment;
 mod doctor;
 mod draining;
+mod erasure;
 mod exchanges;
+mod existing;
 mod forms;
 mod hostile;
 mod http;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, faults, sandbox, startexam, thinkexam};
 use crate::support::vendor::{Stub, answer_of, json as json_answer};
-use crate::support::watch::{bodies, calls, until_state};
+use crate::support::watch::{bodies, calls, until_state, warnings};
 
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -289,6 +289,124 @@ async fn a_late_repeat_never_undoes_a_later_change() {
         assert_eq!(items.text("/items/0/outcome"), "applied", "{items:?}");
         assert_eq!(gateway.get(&operation).await.text("/state"), "completed");
     }
+}
+
+#[tokio::test]
+async fn a_program_named_in_two_ways_is_ordered_as_one() {
+    let own = format!("ext:{}", accounts::startexam::PROGRAM_EXTERNAL_ID);
+    for (first, then) in [(PROGRAM, own.as_str()), (&own, PROGRAM)] {
+        let (sandbox, gateway) = start().await;
+        let port = sandbox.startexam();
+        let lost = json!({ "name": "reset_before_effect", "operation": "program_employees", "times": 1 });
+        faults(port, json!({ "faults": [lost] })).await;
+        let unclear = gateway.post(&path(first), &all(&["e1"], &[])).await;
+        assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+        let later = gateway.post(&path(then), &all(&[], &["e1"])).await;
+        assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(0)), "{later:?}");
+        let sent = bodies(port, "program_employees").await;
+        let registers: Vec<usize> =
+            sent.iter().map(|body| body["registerEmployees"].as_array().map_or(0, Vec::len)).collect();
+        assert_eq!(registers, [1, 1, 0], "the first is settled before the second is sent");
+    }
+}
+
+/// A vendor that fails whenever it is asked about `ghost`.
+async fn haunted() -> (Stub, Gateway) {
+    let (stub, gateway) = counting(None).await;
+    stub.answer_with(|seen| {
+        let asked = seen.json().to_string();
+        if asked.contains("ghost") { answer_of(500, "application/json", "{}") } else { json_answer(200, &counts()) }
+    });
+    (stub, gateway)
+}
+
+fn counts() -> Value {
+    json!({
+        "employeesRegistered": 1, "attemptsRegistered": 1, "employeesUnregistered": 0, "attemptsUnregistered": 0,
+        "totalEmployeesInProgram": 1,
+    })
+}
+
+#[tokio::test]
+async fn one_lost_call_holds_back_its_own_employees_only_until_it_is_settled_by_hand() {
+    let (stub, gateway) = haunted().await;
+    let unclear = gateway.post(&path(PROGRAM), &all(&["ghost"], &[])).await;
+    assert_eq!(unclear.problem(), (502, "vendor_internal_error", "unknown"));
+    let operation = unclear.text("/resource").to_owned();
+    assert_eq!(gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await.status, 200, "others go on");
+
+    let held = gateway.post(&path("ext:other"), &all(&["e2"], &["ghost"])).await;
+    assert_eq!(held.problem(), (409, "subject_unsettled", "not_applied"), "{held:?}");
+    assert_eq!(held.text("/resource"), operation, "what is unsettled: {held:?}");
+    let said = json!({ "outcome": "not_applied", "items": [0] });
+    let settled = gateway.post(&format!("{operation}/settle"), &said).await;
+    assert_eq!((settled.status, &settled.body["progress"]["notApplied"]), (200, &json!(1)), "{settled:?}");
+    assert_eq!(gateway.get(&format!("{operation}/items")).await.text("/items/0/outcome"), "not_applied");
+    let line = gateway.get("/audit?limit=200").await;
+    let lines = line.body["items"].as_array().expect("lines");
+    let line = lines.iter().find(|line| line["action"] == "operations.settle").expect("a line");
+    assert_eq!((&line["status"], &line["object"]), (&json!(200), &json!(operation)), "{line}");
+
+    stub.answer_with(|_| json_answer(200, &counts()));
+    let before = stub.seen().len();
+    assert_eq!(gateway.post(&path(PROGRAM), &all(&["e2"], &["ghost"])).await.status, 200, "the next goes on");
+    assert_eq!(stub.seen().len(), before + 1, "and nothing of the first is sent again");
+}
+
+#[tokio::test]
+async fn an_enrolment_settled_by_hand_as_applied_is_answered_by_its_repeat() {
+    let (stub, gateway) = haunted().await;
+    let send = async || {
+        let request = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Idempotency-Key", "enrol-1");
+        request.json(&all(&["ghost"], &[])).send().await
+    };
+    let operation = send().await.text("/resource").to_owned();
+    let settled = gateway.post(&format!("{operation}/settle"), &json!({ "outcome": "applied" })).await;
+    assert_eq!((settled.status, &settled.body["progress"]["applied"]), (200, &json!(1)), "{settled:?}");
+    let before = stub.seen().len();
+    let repeated = send().await;
+    assert_eq!((repeated.status, repeated.text("/outcome")), (200, "applied"), "{repeated:?}");
+    let codes: Vec<String> = warnings(&repeated).into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, ["settled_by_hand", "counts_lower_bound"], "{repeated:?}");
+    assert_eq!(stub.seen().len(), before, "nothing is sent again");
+}
+
+#[tokio::test]
+async fn only_unknown_calls_of_enrolments_are_settled_by_hand() {
+    let (_stub, gateway) = haunted().await;
+    let done = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Prefer", "respond-async");
+    let done = format!("/operations/{}", done.json(&all(&["e1"], &[])).send().await.text("/id"));
+    until_state(&gateway, &done, "completed").await;
+    let unknown = gateway.post(&path(PROGRAM), &all(&["ghost"], &[])).await.text("/resource").to_owned();
+    let bulk = json!({ "items": [{ "externalId": "e9" }] });
+    let bulk = format!("/operations/{}", gateway.post("/candidates/bulk", &bulk).await.text("/operation"));
+    for (operation, body, pointer) in [
+        (&done, json!({ "outcome": "applied" }), "/outcome"),
+        (&unknown, json!({ "outcome": "applied", "items": [1] }), "/items/0"),
+        (&unknown, json!({ "outcome": "applied", "items": [] }), "/items"),
+        (&unknown, json!({ "outcome": "unknown" }), "/outcome"),
+        (&unknown, json!({}), "/outcome"),
+        (&bulk, json!({ "outcome": "applied" }), "/outcome"),
+    ] {
+        let refused = gateway.post(&format!("{operation}/settle"), &body).await;
+        assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{body}: {refused:?}");
+        assert_eq!(refused.text("/errors/0/pointer"), pointer, "{body}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_request_goes_on_where_settling_proves_that_nothing_was_done() {
+    let (sandbox, gateway) = start().await;
+    let port = sandbox.startexam();
+    let lost = json!({ "name": "reset_before_effect", "operation": "program_employees", "times": 1 });
+    faults(port, json!({ "faults": [lost] })).await;
+    let unclear = gateway.post(&path(PROGRAM), &all(&["e1", "nobody"], &[])).await;
+    assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
+    // The vendor's 404 about `nobody` proves it.
+    let later = gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await;
+    assert_eq!((later.status, &later.body["totalEmployeesInProgram"]), (200, &json!(1)), "{later:?}");
+    let items = gateway.get(&format!("{}/items", unclear.text("/resource"))).await;
+    assert_eq!(items.text("/items/0/outcome"), "not_applied", "{items:?}");
 }
 
 #[tokio::test]

@@ -99,6 +99,17 @@ async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
         assert_eq!(told.text("/results/0/problem/code"), "candidate_conflict", "{told:?}");
         assert!(!told.body.to_string().contains("participant"), "{told:?}");
     }
+    // What is another's by its id does not exist.
+    let candidate = get(&gateway, "a", "/candidates?connection=startexam-main&externalId=emp-1").await;
+    let id = candidate.text("/items/0/id");
+    let order = json!({ "connection": "startexam-main", "candidate": { "id": id }, "assessment": TEST });
+    let by_candidate = post(&gateway, "b", "/assignments", &order).await;
+    assert_eq!(by_candidate.problem(), (422, "invalid_reference", "not_applied"), "{by_candidate:?}");
+    let body = json!({ "connection": "startexam-main", "scope": "all", "unregister": [{ "id": id }] });
+    let by_candidate = post(&gateway, "b", &path(), &body).await;
+    assert_eq!(by_candidate.problem(), (422, "invalid_reference", "not_applied"), "{by_candidate:?}");
+    let withdrawn = delete(&gateway, "b", &format!("/assignments/{}", booked.text("/id"))).await;
+    assert_eq!(withdrawn.problem(), (404, "not_found", "not_applied"), "{withdrawn:?}");
     for body in [enrolment(&["emp-1"], &[]), enrolment(&[], &["emp-1"]), enrolment(&["emp-2"], &["emp-1"])] {
         assert_conflict(&post(&gateway, "b", &path(), &body).await, &body.to_string());
     }

@@ -76,9 +76,13 @@ async fn startexam_receives_its_published_requests() {
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(answer.body["vendorRef"]["id"], "830507");
 
+    // The published window is over; a later one stands in for it.
+    let (from, until) = ("2044-05-03T00:00:00Z", "2044-06-03T00:00:00Z");
+    let mut booked = participants["request"].clone();
+    (booked["validFrom"], booked["validTill"]) = (json!(from), json!(until));
     let order = |id: &str| {
-        json!({ "candidate": { "externalId": id }, "assessment": participants["request"]["tests"][0],
-                "validFrom": "2024-05-03T00:00:00Z", "validUntil": "2024-06-03T00:00:00Z", "ifExists": "create_new",
+        json!({ "candidate": { "externalId": id }, "assessment": booked["tests"][0],
+                "validFrom": from, "validUntil": until, "ifExists": "create_new",
                 "proctoring": { "enabled": true, "parameters": { "AuxiliaryCamera": "true", "Type": "Offline" } } })
     };
     let answer = gateway.post("/assignments/bulk", &json!({ "items": [order("830507"), order("830508")] })).await;
@@ -101,7 +105,7 @@ async fn startexam_receives_its_published_requests() {
     external["programExternalId"] = json!("our-own-id");
     let expected = [
         ("/v1/employees", &employees["request"]),
-        ("/v2/employees-participants", &participants["request"]),
+        ("/v2/employees-participants", &booked),
         ("/v1/program/employees", wanted),
         ("/v1/program/employees", &external),
     ];

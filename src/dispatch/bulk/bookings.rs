@@ -85,7 +85,7 @@ impl Work {
             match self.first_look(connection, &mut row).await {
                 Ok(None) => open.push((row, turn)),
                 Ok(Some(existing)) => {
-                    let differs = existing.warnings.iter().filter(|warning| warning.code == "existing_differs");
+                    let differs = existing.warnings.iter().filter(|warning| warning.is_of_request());
                     let end = ItemEnd { warnings: differs.cloned().collect(), ..ItemEnd::of(ItemResult::Existing) };
                     ends.push(Change::ItemSubjects(row.item.at.clone(), row.subjects));
                     ends.push(Change::ItemEndedUnsent(row.item.at, Some(existing.id.to_string()), end));
@@ -100,13 +100,21 @@ impl Work {
         for (row, turn) in self.journalled(connection, open).await? {
             ready.push(Ready { record: row.assignment, intent: row.intent, turn });
         }
-        if ready.is_empty() { Ok(()) } else { self.send_ready(connection, ready, &mut Some(begun), false).await }
+        // A row that books again what is over goes in another call than those that are content with what there is.
+        let mut calls = in_calls(connection, ready, |row| &row.intent.write).into_iter().peekable();
+        let (mut begun, mut all) = (Some(begun), Ok(()));
+        while let Some(rows) = calls.next() {
+            let more = calls.peek().is_some();
+            all = all.and(self.send_ready(connection, rows, &mut begun, more).await);
+        }
+        all
     }
 
     /// The booking there is already, where the row is content with it; the caller holds the subject's turn.
     async fn first_look(&self, connection: &Connection, row: &mut BookingRow) -> Result<Option<Assignment>, Fault> {
         let caller = self.caller_of(&row.item);
-        let earlier = self.gateway.earlier_booking(&caller, connection, &row.order, &row.assignment).await;
+        let earlier =
+            self.gateway.earlier_booking(&caller, connection, &row.order, &row.assignment, &mut row.intent).await;
         let earlier = earlier.map_err(|fault| not_before_it_is_settled(connection, fault))?;
         if earlier.is_none() {
             self.gateway.mark_first_booking(connection, &row.assignment, &mut row.intent).await?;

@@ -1,26 +1,31 @@
 //! Rows that are vendor calls changing a program's employees: one after the other, each journalled; after one that failed
 //! nothing more is sent.
+//!
+//! Calls are ordered by employee over all programs of a connection, since the vendor's id of a program and the account's own
+//! (`ext:`) cannot be told to be the same one.
 
 use std::time::Duration;
 
 use super::worker::Work;
 use crate::dispatch::connections::Connection;
 use crate::dispatch::journal::{Done, attempt_held, bound, resource_of, told_fault};
-use crate::dispatch::{BeforeSending as _, Gateway, call};
+use crate::dispatch::settling::not_before_it_is_settled;
+use crate::dispatch::{BeforeSending as _, Gateway, call, turns};
 use crate::domain::ids::OperationId;
 use crate::domain::journal::{EnrolmentWrite, Intent, Write};
 use crate::domain::operation::{Item, ItemEnd, ItemRef, ItemResult, ItemState, Row};
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::problem::Fault;
+use crate::domain::program::EnrolmentCounts;
 use crate::domain::vendor::{Applied, Attempt, Call, EnrolmentCall};
 use crate::store::{Change, StoreError};
 
 /// Pause between two looks at a call whose grace is not over.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What writes about a program are ordered by.
-pub(in crate::dispatch) fn subject(connection: &Connection, call: &EnrolmentCall) -> String {
-    format!("{}\nprogram\n{:?}", connection.name, call.program)
+/// What is written as an enrolment's subject. Its turns are those of its employees, and open ones are found by connection.
+fn subject(connection: &Connection) -> String {
+    format!("{}\nprograms", connection.name)
 }
 
 /// Sends an operation's calls, each through the connection as it is configured when its turn has come; none any more when the
@@ -34,13 +39,18 @@ pub(super) async fn send_all(work: &Work, connection: &str) -> Result<(), Fault>
         let Some(Row::Enrolment(enrolment)) = item.row.clone() else { return Ok(()) };
         let Ok((connection, place)) = work.gateway.bulk_place(connection).await else { return Ok(()) };
         let connection = connection.as_ref();
-        let turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
+        let employees = turns::employees(&connection.name, &enrolment);
+        let turns = work.gateway.0.turns.all(&employees).await.before_sending()?;
         let sent = match item.record.clone() {
-            Some(record) => work.gateway.settle_call(connection, &record, &call(&work.caller, Attempt::Settling)).await,
+            Some(record) => {
+                let asked = call(&work.caller, Attempt::Settling);
+                let settled = work.gateway.settle_call(connection, &record, &asked).await;
+                settled.and_then(|refused| refused.map_or(Ok(()), Err))
+            }
             None => work.send_call(connection, &item, *enrolment).await,
         };
-        // Whoever takes over what a dead process was sending needs the turn.
-        drop((turn, place));
+        // Whoever takes over what a dead process was sending needs the turns.
+        drop((turns, place));
         match sent {
             Ok(()) if item.record.is_some() => {
                 // Settled; if nothing came of it, it is sent now.
@@ -71,21 +81,23 @@ pub(super) async fn send_all(work: &Work, connection: &str) -> Result<(), Fault>
 }
 
 impl Work {
-    /// Sends one call for the first time; what was open about its program before is settled first.
+    /// Sends one call for the first time; what was open about its employees before is settled first. The caller holds their
+    /// turns.
     async fn send_call(&self, connection: &Connection, item: &Item, enrolment: EnrolmentCall) -> Result<(), Fault> {
         let gateway = &self.gateway;
-        let subject = subject(connection, &enrolment);
-        for earlier in gateway.0.store.intents_of(&subject).await.before_sending()? {
+        gateway.refuse_people_of_others(&self.caller, connection, enrolment.enrolment.employees()).await?;
+        let mut open = gateway.0.store.enrolment_intents(&connection.name).await.before_sending()?;
+        open.retain(|intent| about_the_same(&intent.write, &enrolment));
+        let (own, of_others): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|intent| intent.tenant == self.caller.tenant);
+        gateway.settle_writes_of_others(&self.caller, connection, of_others).await?;
+        for earlier in own {
             let asked = call(&self.caller, Attempt::Settling);
-            gateway.settle_call(connection, earlier.write.record(), &asked).await.map_err(|fault| {
-                // This call was not sent, whatever is known of the earlier one.
-                let detail = format!("An earlier change of the program is not settled: {}", fault.detail);
-                let unsettled = Fault::new(crate::domain::problem::Code::SubjectUnsettled, detail);
-                connection.own(unsettled.after(fault.retry_after))
-            })?;
+            let settled = gateway.settle_call(connection, earlier.write.record(), &asked).await;
+            settled.map_err(|fault| not_before_it_is_settled(connection, fault))?;
         }
         let write = Write::Enrol(EnrolmentWrite { id: EnrolmentWrite::id_of(&item.at), call: enrolment });
-        let intent = gateway.intent(&self.caller_of(item), connection, &subject, write);
+        let intent = gateway.intent(&self.caller_of(item), connection, &subject(connection), write);
         let mut changes = vec![Change::Intent(intent.clone())];
         changes.extend(bound(&intent, &[]));
         match gateway.commit_intents(changes).await {
@@ -97,24 +109,37 @@ impl Work {
     }
 }
 
+/// Whether an open write changes employees of this call too.
+fn about_the_same(write: &Write, call: &EnrolmentCall) -> bool {
+    matches!(write, Write::Enrol(open) if open.call.enrolment.overlaps(&call.enrolment))
+}
+
 impl Gateway {
-    /// Settles the call with this record, if it is open; the caller holds its program's turn.
+    /// Settles the call with this record, if it is open; the caller holds its employees' turns. The fault that proved that
+    /// nothing came of it, if that is how it ended.
+    ///
+    /// # Errors
+    /// As [`Gateway::settled_candidate`]: it stays open.
     pub(in crate::dispatch) async fn settle_call(
         &self,
         connection: &Connection,
         record: &str,
         call: &Call,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<Fault>, Fault> {
         let Some(intent) = self.0.store.intent(record).await.before_sending()? else {
             // Settled before, and its row told.
-            return Ok(());
+            return Ok(None);
         };
         let resource = resource_of(&intent.write);
         let (intent, row) = self.attempt_again(connection, intent, &resource, call).await?;
-        self.conclude_call(connection, intent, row).await
+        match self.conclude_call(connection, intent, row).await {
+            Err(fault) if fault.outcome == Outcome::Unknown => Err(fault),
+            end => Ok(end.err()),
+        }
     }
 
-    async fn conclude_call(
+    /// Writes down how a call ended.
+    pub(in crate::dispatch) async fn conclude_call(
         &self,
         connection: &Connection,
         intent: Intent,
@@ -138,9 +163,15 @@ impl Gateway {
         self.end_grace(&intent, &row);
         let line = self.settled_line(&intent, &row);
         let (changes, result): (Vec<Change>, _) = match row {
-            Ok(Applied { value, warnings }) => {
-                let counts = if let Done::Enrolled(counts) = value { Some(counts) } else { None };
-                let end = ItemEnd { warnings, counts, ..ItemEnd::of(ItemResult::Created) };
+            Ok(Applied { value, mut warnings }) => {
+                let counts = if let Done::Enrolled(counts) = value {
+                    counts
+                } else {
+                    let detail = "The call was settled by hand; what it changed is not counted.";
+                    warnings.push(Warning::new("counts_lower_bound", detail));
+                    EnrolmentCounts::default()
+                };
+                let end = ItemEnd { warnings, counts: Some(counts), ..ItemEnd::of(ItemResult::Created) };
                 let told = intent.origin.item.map(|item| Change::ItemEnded(item, Some(record.clone()), end));
                 (told.into_iter().chain([Change::Settled(record)]).collect(), Ok(()))
             }

@@ -22,10 +22,12 @@ mod delivery;
 pub(super) mod enrolments;
 mod people;
 mod reception;
+mod settlement;
 mod view;
 mod worker;
 
 pub use reception::{BulkEnvelope, Received, Reception};
+pub use settlement::OperationSettlement;
 pub use view::{OperationView, Resource, ResultFilter, RowEnd, RowResult};
 
 /// One row of a bulk: the caller's mark for it, and what was read, or why it could not be.

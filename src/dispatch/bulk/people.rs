@@ -111,8 +111,7 @@ impl Work {
             Ok(Written::Created(_) | Written::Pending(_)) => return Ok(()),
             Ok(Written::Existing(CandidateAnswer { candidate, initial_password })) => {
                 // What the record does not say of itself: that the row differs from it.
-                let warnings =
-                    candidate.warnings.iter().filter(|warning| warning.code == "existing_differs").cloned().collect();
+                let warnings = candidate.warnings.iter().filter(|warning| warning.is_of_request()).cloned().collect();
                 let end = ItemEnd { warnings, initial_password, ..ItemEnd::of(ItemResult::Existing) };
                 (Some(candidate.id.to_string()), end)
             }

@@ -1,7 +1,7 @@
 //! Receiving a bulk: its rows go to the store as they arrive, so that its size is bounded by nothing but the contract, and
 //! become an operation when all are there.
 
-use super::BulkRow;
+use super::{BulkRow, OperationView};
 use crate::dispatch::exchanges::traceparent;
 use crate::dispatch::keys::{in_progress, reused};
 use crate::dispatch::{BeforeSending as _, Caller, Gateway, RequestKey};
@@ -23,11 +23,22 @@ pub struct BulkEnvelope {
 
 /// A bulk that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
-    /// The operation.
-    pub id: OperationId,
-    /// Whether it is the one an earlier request under the same `Idempotency-Key` made.
-    pub replayed: bool,
+pub enum Received {
+    /// It is a new operation, as it was accepted.
+    New(Box<OperationView>),
+    /// It is the operation that an earlier request under the same `Idempotency-Key` made.
+    Earlier(OperationId),
+}
+
+impl Received {
+    /// The operation's identifier.
+    #[must_use]
+    pub fn id(&self) -> &OperationId {
+        match self {
+            Self::New(view) => &view.operation.id,
+            Self::Earlier(id) => id,
+        }
+    }
 }
 
 /// A bulk on its way in. Dropped without [`Reception::finish`], nothing of it stays.
@@ -38,6 +49,8 @@ pub struct Reception {
     operation: BulkOperation,
     /// What the first row says about where the bulk goes, should nothing else say it.
     first: Option<NewAssignment>,
+    /// How many rows ended when they were read.
+    refused: u64,
     kept: bool,
 }
 
@@ -67,7 +80,7 @@ impl Gateway {
         };
         self.0.store.open_operation(&operation).await.before_sending()?;
         caller.exchange.set_operation(operation.id.clone());
-        Ok(Reception { gateway: self.clone(), caller: caller.clone(), operation, first: None, kept: false })
+        Ok(Reception { gateway: self.clone(), caller: caller.clone(), operation, first: None, refused: 0, kept: false })
     }
 
     /// The connection a bulk means, where the vendor can do what its rows ask for.
@@ -114,6 +127,7 @@ impl Reception {
                 let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
                 self.first = Some(NewAssignment { candidate, ..(**order).clone() });
             }
+            self.refused += u64::from(end.is_some());
             let state = end.as_ref().map_or(ItemState::Waiting, ItemEnd::state);
             items.push(Item { at, item_id, state, record: None, row, password_gone: false, end });
         }
@@ -141,9 +155,12 @@ impl Reception {
         match accepted {
             Ok(Accepted::New) => {
                 gateway.0.board.wake();
-                Ok(Received { id: self.operation.id.clone(), replayed: false })
+                let mut view = OperationView::queued(self.operation.clone());
+                view.progress.not_applied = self.refused;
+                view.progress.pending -= self.refused;
+                Ok(Received::New(Box::new(view)))
             }
-            Ok(Accepted::Earlier(id)) => Ok(Received { id, replayed: true }),
+            Ok(Accepted::Earlier(id)) => Ok(Received::Earlier(id)),
             Ok(Accepted::Different) => Err(reused()),
             Ok(Accepted::Running) => Err(in_progress()),
             Err(error) => Err(lost(&error, &self.operation.id)),

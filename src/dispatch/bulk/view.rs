@@ -25,7 +25,7 @@ use crate::store::{Change, Page};
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// An operation and how far it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationView {
     /// The operation.
     pub operation: BulkOperation,
@@ -33,6 +33,14 @@ pub struct OperationView {
     pub progress: Progress,
     /// When it is forgotten; known once it has ended.
     pub expires: Option<Timestamp>,
+}
+
+impl OperationView {
+    /// Describes an operation that was queued just now.
+    pub(in crate::dispatch) fn queued(operation: BulkOperation) -> Self {
+        let progress = Progress { total: operation.total, pending: operation.total, ..Progress::default() };
+        Self { operation, progress, expires: None }
+    }
 }
 
 /// Which rows are meant, by what became of them.

@@ -71,9 +71,10 @@ impl Bulk {
     /// Takes in what the sender was told.
     pub(super) fn heard(&mut self, received: Result<Received, Fault>, store_failed: bool) -> Result<(), String> {
         match received {
-            Ok(Received { id, replayed }) => {
-                let same = self.id.as_ref().is_none_or(|known| *known == id && replayed);
-                self.id = Some(id);
+            Ok(received) => {
+                let replayed = matches!(received, Received::Earlier(_));
+                let same = self.id.as_ref().is_none_or(|known| known == received.id() && replayed);
+                self.id = Some(received.id().clone());
                 if same { Ok(()) } else { Err(format!("{self:?} became another operation")) }
             }
             Err(_) if store_failed => Ok(()),

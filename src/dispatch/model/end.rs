@@ -186,6 +186,8 @@ impl Game {
             });
             let own = exam.places.iter().find(|place| place.record == record);
             let wrong = match assignment.state {
+                // As it was when its person was erased: nobody can ask about it any more.
+                _ if assignment.is_erased() => false,
                 AssignmentState::Assigned => {
                     let needs_own =
                         exam.profile == Profile::Employees && assignment.order.if_exists != IfAssignmentExists::Reuse;

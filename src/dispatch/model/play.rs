@@ -8,8 +8,8 @@ use super::names::token;
 use super::steps::{Newcomer, Order, Wish};
 use super::world::{CONNECTION, World};
 use crate::dispatch::{
-    Allowed, Caller, CandidateAnswer, EmployeeKey, Enrolling, EnrolmentOrder, Gateway, Reply, RequestKey, Ticket,
-    Written,
+    Allowed, Caller, CandidateAnswer, EmployeeKey, Enrolling, EnrolmentOrder, Gateway, Removal, Reply, RequestKey,
+    Ticket, Written,
 };
 use crate::domain::assignment::{Assignment, CandidateKey, IfAssignmentExists, NewAssignment, Notify, Proctoring};
 use crate::domain::candidate::{CandidateChanges, Identity, IfCandidateExists, Name, NewCandidate, Person};
@@ -20,7 +20,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::Lane;
 use crate::secret::Secret;
-use crate::store::{AssignmentFilter, Page};
+use crate::store::{AssignmentFilter, OfCandidate, Page};
 
 pub(super) const TENANT: &str = "t";
 
@@ -139,8 +139,8 @@ impl Action {
             }
             Wish::Cancel { person, exam } => {
                 let filter = AssignmentFilter {
-                    candidate: candidate(person),
-                    assessment: Some(format!("exam-{exam}")),
+                    candidate: candidate(person).map(|id| OfCandidate { id, known_as: None }),
+                    assessment: vec![format!("exam-{exam}")],
                     ..AssignmentFilter::default()
                 };
                 let page = Page { limit: 1, after: None };
@@ -186,7 +186,7 @@ impl Asked {
                 said(gateway.update_candidate(&caller, candidate, patch, false), patience, told_candidate).await
             }
             Action::Delete { candidate } => {
-                said(gateway.delete_candidate(&caller, candidate), patience, told_nothing).await
+                said(gateway.delete_candidate(&caller, candidate), patience, told_removal).await
             }
             Action::Book { order: wanted, candidate } => {
                 let order = order(wanted, candidate.clone(), &token);
@@ -194,7 +194,7 @@ impl Asked {
                 said(ticket, patience, told_assignment).await
             }
             Action::Cancel { assignment } => {
-                said(gateway.cancel_assignment(&caller, assignment), patience, told_nothing).await
+                said(gateway.cancel_assignment(&caller, assignment), patience, told_removal).await
             }
             Action::Enrol { program, register, unregister } => {
                 let members = |list: &[u8]| list.iter().map(|id| EmployeeKey::ExternalId(format!("e{id}"))).collect();
@@ -356,8 +356,7 @@ fn told_assignment(assignment: &Assignment) -> (Option<String>, String) {
     (Some(assignment.id.to_string()), format!("{assignment:?}"))
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the others that tell an answer")]
-fn told_nothing((): &()) -> (Option<String>, String) {
+fn told_removal<T>(_: &Removal<T>) -> (Option<String>, String) {
     (None, String::new())
 }
 

@@ -197,7 +197,7 @@ through! {
     read beat() -> Vec<Peer>;
     write end_instance(peer: &Peer) -> bool;
     write leave() -> ();
-    read take_turn(subject: &str) -> bool;
+    read take_turns(subjects: &[&str]) -> bool;
     read give_turns(subjects: &[String]) -> ();
     write claim(claimants: Vec<Claimant>) -> Vec<Claim>;
     write commit(changes: Vec<Change>) -> ();
@@ -210,9 +210,11 @@ through! {
     read bookings(tenant: &str, connection: &str, subject: &str) -> Vec<Assignment>;
     read subject_known(connection: &str, subject: &str) -> bool;
     read assignments(tenant: &str, filter: &AssignmentFilter, page: &Page) -> Vec<Assignment>;
+    read half_erased(after: Option<&CandidateId>, limit: usize) -> Vec<CandidateId>;
     read intent(record: &str) -> Option<Intent>;
     read intents_of(subject: &str) -> Vec<Intent>;
     read own_intents(after: &str, limit: usize) -> Vec<Intent>;
+    read enrolment_intents(connection: &str) -> Vec<Intent>;
     read unsettled() -> Vec<Unsettled>;
     read open_items() -> OpenItems;
     take take_key(claim: &KeyClaim) -> KeyTaken;

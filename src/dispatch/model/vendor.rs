@@ -12,7 +12,7 @@ use serde_json::Map;
 use super::exam::{Exam, Profile, Reply, Truth};
 use super::world::{Death, Fate, Time};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
-use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
@@ -50,7 +50,7 @@ static EMPLOYEES: Descriptor = Descriptor {
     kind: "employees",
     name: "Employees",
     documentation: "",
-    by_email: false,
+    identities: &[IdentityKind::ExternalId],
     clock_tolerance: None,
     capabilities: [
         can(Operation::CandidatesCreate, Repeat::Harmless, BATCH),
@@ -66,7 +66,7 @@ static CANDIDATES: Descriptor = Descriptor {
     kind: "candidates",
     name: "Candidates",
     documentation: "",
-    by_email: true,
+    identities: &[IdentityKind::ExternalId, IdentityKind::Email],
     clock_tolerance: None,
     capabilities: [
         can(Operation::CandidatesCreate, Repeat::Harmless, BATCH),
@@ -82,7 +82,7 @@ static STUDENTS: Descriptor = Descriptor {
     kind: "students",
     name: "Students",
     documentation: "",
-    by_email: false,
+    identities: &[IdentityKind::ExternalId, IdentityKind::UserName],
     clock_tolerance: None,
     capabilities: [
         can(Operation::CandidatesCreate, Repeat::ConflictProves, 1),
@@ -253,6 +253,10 @@ impl Vendor for Fake {
     fn repeat_of_booking(&self, booking: &Booking) -> Repeat {
         let finds_it = self.profile() == Profile::Candidates || booking.if_exists == IfAssignmentExists::Reuse;
         if finds_it || booking.first_booking { Repeat::HarmlessWithFlag } else { Repeat::Never }
+    }
+
+    fn rebooks_expired(&self) -> bool {
+        false
     }
 
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {

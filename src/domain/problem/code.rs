@@ -194,7 +194,7 @@ codes! {
         "Retry the operation, or send the row again.";
     StoreUnavailable "store_unavailable" Gateway true
         "The gateway's store cannot be reached"
-        "Without its store the gateway cannot keep its promises, so it does not write."
+        "Without its store the gateway cannot keep its promises, so it begins no write. With outcome `unknown` a write was accepted, or may have been, before the store failed."
         "Repeat later. With outcome `unknown`, look at `resource` first.";
     SubjectUnsettled "subject_unsettled" Request true
         "An earlier write is not settled yet"

@@ -7,14 +7,17 @@ use axum::response::Response;
 
 use self::intake::Bulk;
 use self::rows::Kind;
-use super::answer::{accepted, finished};
+use super::answer::{accepted, after_acceptance, finished};
 use super::audit::Noted;
 use super::dto::bulk::{AssignmentBulk, AssignmentBulkReport, CandidateBulk, CandidateBulkReport};
 use super::dto::operation::Operation;
 use super::edge::Context;
+use super::prefer::Preferences;
 use super::problem::Refused;
 use super::state::App;
 use super::stopping::Stopping;
+use crate::dispatch::{Caller, Received};
+use crate::domain::ids::OperationId;
 use crate::domain::problem::Fault;
 
 mod columns;
@@ -120,16 +123,46 @@ async fn answered(app: &App, context: Context, stopping: &Stopping, bulk: Bulk, 
     let (caller, preferences) = (bulk.caller.clone(), bulk.preferences);
     let received = bulk.received(app, kind).await?;
     let patience = preferences.patience_or(USUAL_WAIT, app.terms.now().server.request_timeout.0);
+    match received {
+        // However quick the vendor is: what is answered must not depend on a race.
+        Received::New(view) if patience.is_zero() => Ok(accepted(app, preferences, false, Operation::from(*view))),
+        Received::New(view) => {
+            let id = &view.operation.id;
+            match ended(app, context, caller, (stopping, patience), preferences, id, false).await {
+                Ok(response) => Ok(response),
+                // It goes on all the same, and its address is known.
+                Err(_) => Ok(accepted(app, preferences, false, Operation::from(*view))),
+            }
+        }
+        Received::Earlier(id) => {
+            let end = ended(app, context, caller, (stopping, patience), preferences, &id, true).await;
+            end.map_err(|fault| after_acceptance(fault, &id))
+        }
+    }
+}
+
+/// Waits for the end of an operation as long as the caller does, and answers how far it is then.
+///
+/// # Errors
+/// Those of looking it up; the operation goes on.
+async fn ended(
+    app: &App,
+    context: Context,
+    caller: Caller,
+    (stopping, patience): (&Stopping, Duration),
+    preferences: Preferences,
+    id: &OperationId,
+    replayed: bool,
+) -> Result<Response, Fault> {
     let view = tokio::select! {
-        view = app.gateway.operation_ended(&caller, &received.id, patience) => view?,
+        view = app.gateway.operation_ended(&caller, id, patience) => view?,
         // The bulk is safe with the store; its caller need not hold the shutdown up.
-        () = stopping.begun() => app.gateway.operation(&caller, &received.id).await?,
+        () = stopping.begun() => app.gateway.operation(&caller, id).await?,
     };
     if view.operation.state.ended() {
         let noted = Noted::operation(&view);
         let response = report::response(app, context, caller, view).await?;
-        return Ok(noted.on(finished(app, preferences, received.replayed, None, response)));
+        return Ok(noted.on(finished(app, preferences, replayed, None, response)));
     }
-    let document = Operation::from(view);
-    Ok(accepted(app, preferences, received.replayed, document))
+    Ok(accepted(app, preferences, replayed, Operation::from(view)))
 }

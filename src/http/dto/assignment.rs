@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::common::{Meta, Outcome, Warning, outcome};
 use crate::domain::assignment as domain;
 use crate::domain::ids::CandidateId;
+use crate::http::problem::LastProblem;
 
 /// Who tells the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -176,6 +177,10 @@ pub struct Assignment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub launch: Option<Launch>,
+    /// Why the last write failed or is unknown; kept until the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only)]
+    pub problem: Option<LastProblem>,
     /// What to know about the last write.
     #[schema(read_only)]
     pub warnings: Vec<Warning>,
@@ -193,12 +198,14 @@ impl From<domain::Assignment> for Assignment {
             candidate_id,
             order,
             vendor_key: _,
+            identity: _,
             assessment_ref: _,
             subject: _,
             state,
             outcome: known,
             vendor_ref,
             launch,
+            problem,
             warnings,
             created,
             last_modified,
@@ -231,6 +238,7 @@ impl From<domain::Assignment> for Assignment {
             reference,
             vendor_ref,
             launch: launch.map(|domain::Launch { url, expires_at }| Launch { url, expires_at }),
+            problem: problem.as_deref().map(Into::into),
             warnings: warnings.into_iter().map(Into::into).collect(),
             meta: Meta::of(created, last_modified),
         }

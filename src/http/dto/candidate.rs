@@ -13,6 +13,7 @@ use crate::domain::candidate as domain;
 use crate::domain::problem::FieldFault;
 use crate::domain::text::{Faults, folded};
 use crate::http::input::{Input, PasswordText, word};
+use crate::http::problem::LastProblem;
 use crate::secret::Secret;
 
 with_person! {
@@ -309,7 +310,8 @@ pub struct Candidate {
     /// The name to sign in with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_name: Option<String>,
-    /// The password the gateway made up. Only in the answer to the registration.
+    /// The password the gateway made up. Only in the answer to the registration, and at
+    /// `POST /candidates/{id}/initial-password`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub initial_password: Option<String>,
@@ -347,6 +349,10 @@ pub struct Candidate {
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = BTreeMap<String, Value>, read_only)]
     pub vendor_ref: Map<String, Value>,
+    /// Why the last write failed or is unknown; kept until the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(read_only)]
+    pub problem: Option<LastProblem>,
     /// What to know about the last write.
     #[schema(read_only)]
     pub warnings: Vec<Warning>,
@@ -366,6 +372,8 @@ impl From<domain::Candidate> for Candidate {
             outcome: known,
             vendor_ref,
             private: _,
+            password_key: _,
+            problem,
             warnings,
             created,
             last_modified,
@@ -404,6 +412,7 @@ impl From<domain::Candidate> for Candidate {
             photo,
             custom,
             vendor_ref,
+            problem: problem.as_deref().map(Into::into),
             warnings: warnings.into_iter().map(Into::into).collect(),
             meta: Meta::of(created, last_modified),
         }
@@ -416,6 +425,16 @@ impl From<CandidateAnswer> for Candidate {
         let initial_password = initial_password.map(|password| password.expose().to_owned());
         Self { initial_password, ..candidate.into() }
     }
+}
+
+/// A password that the gateway made up.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({ "initialPassword": "m4de-up-w0rds" })))]
+pub struct InitialPassword {
+    /// The password to sign in with.
+    #[schema(format = Password)]
+    pub initial_password: String,
 }
 
 /// Candidates.

@@ -82,6 +82,8 @@ pub struct Vendor {
     /// Where the vendor describes its interface.
     #[schema(format = "uri")]
     pub documentation: &'static str,
+    /// The members by which the vendor knows people: a person with the same value in one of them is the same person.
+    pub identities: Vec<&'static str>,
     /// One entry for every operation of the gateway.
     pub operations: Vec<VendorOperation>,
 }
@@ -138,8 +140,15 @@ impl From<crate::domain::capability::Repeat> for VendorRepeat {
 
 impl From<&'static Descriptor> for Vendor {
     fn from(descriptor: &'static Descriptor) -> Self {
-        let Descriptor { kind, name, documentation, by_email: _, clock_tolerance: _, capabilities } = descriptor;
-        Self { vendor: kind, name, documentation, operations: capabilities.iter().map(Into::into).collect() }
+        let Descriptor { kind, name, documentation, identities, clock_tolerance: _, capabilities } = descriptor;
+        let identities = identities.iter().map(|kind| kind.member()).collect();
+        Self {
+            vendor: kind,
+            name,
+            documentation,
+            identities,
+            operations: capabilities.iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -187,6 +196,7 @@ fn vendor_example() -> Value {
         "vendor": "startexam",
         "name": "StartExam",
         "documentation": "https://docs.startexam.com/",
+        "identities": ["externalId"],
         "operations": [{
             "operation": "candidates.create", "supported": true, "required": ["/externalId"], "ignored": ["/userName"],
             "maxBatch": 500, "repeat": "harmless", "perItemOutcome": false, "readBack": false,

@@ -106,16 +106,23 @@ pub enum SettledOutcome {
     NotApplied,
 }
 
+impl SettledOutcome {
+    /// The same for the gateway.
+    pub(super) const fn outcome(self) -> outcome::Outcome {
+        match self {
+            Self::Applied => outcome::Outcome::Applied,
+            Self::NotApplied => outcome::Outcome::NotApplied,
+        }
+    }
+}
+
 impl Input for Settlement {
     type Checked = outcome::Outcome;
 
     fn checked(self) -> Result<outcome::Outcome, Vec<FieldFault>> {
         let Self { outcome } = self;
-        match outcome {
-            Some(SettledOutcome::Applied) => Ok(outcome::Outcome::Applied),
-            Some(SettledOutcome::NotApplied) => Ok(outcome::Outcome::NotApplied),
-            None => Err(vec![FieldFault::missing("/outcome", "is missing")]),
-        }
+        let missing = || vec![FieldFault::missing("/outcome", "is missing")];
+        outcome.map(SettledOutcome::outcome).ok_or_else(missing)
     }
 }
 

@@ -7,11 +7,14 @@ use utoipa::ToSchema;
 use super::assignment::Assignment;
 use super::bulk::candidate_results_example;
 use super::candidate::Candidate;
-use super::common::{Moment, Outcome, outcome};
+use super::common::{Moment, Outcome, SettledOutcome, outcome};
 use super::program::Enrolled;
-use crate::dispatch::{OperationView, Resource, ResultFilter, RowEnd, RowResult};
+use crate::dispatch::{self, OperationView, Resource, ResultFilter, RowEnd, RowResult};
 use crate::domain::operation as domain;
+use crate::domain::problem::FieldFault;
+use crate::domain::text::Faults;
 use crate::http::edge::Context;
+use crate::http::input::{Input, word};
 use crate::http::problem::{Problem, status};
 
 /// What an operation's rows are.
@@ -169,6 +172,37 @@ pub struct OperationList {
     pub next_cursor: Option<String>,
 }
 
+/// A person's word on what really happened to an operation's unknown rows at the vendor.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(examples(json!({ "outcome": "not_applied", "items": [0] })))]
+pub struct OperationSettlement {
+    /// What really happened.
+    #[serde(default, deserialize_with = "word")]
+    #[schema(required = true, nullable = false)]
+    outcome: Option<SettledOutcome>,
+    /// The rows meant, by their `index`; all whose outcome is unknown when absent.
+    #[schema(min_items = 1, max_items = 100_000)]
+    items: Option<Vec<u64>>,
+}
+
+impl Input for OperationSettlement {
+    type Checked = dispatch::OperationSettlement;
+
+    fn checked(self) -> Result<dispatch::OperationSettlement, Vec<FieldFault>> {
+        let Self { outcome, items } = self;
+        let mut faults = Faults::new();
+        if outcome.is_none() {
+            faults.push(FieldFault::missing("/outcome", "is missing"));
+        }
+        if items.as_ref().is_some_and(Vec::is_empty) {
+            faults.push(FieldFault::invalid("/items", "must name a row, or be left out"));
+        }
+        let outcome = outcome.map_or(crate::domain::outcome::Outcome::Unknown, SettledOutcome::outcome);
+        faults.or(dispatch::OperationSettlement { outcome, items })
+    }
+}
+
 /// What became of one row of an operation. Rows that have not ended yet have no entry.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -216,8 +250,11 @@ impl OperationItem {
             Self { index, item_id, status, outcome: known, resource, erased, problem }
         };
         match end {
+            // A change of a program's employees makes nothing that has an address.
+            RowEnd::Created(resource @ Resource::Enrolled(_)) | RowEnd::Existing(resource) => {
+                entry(200, Outcome::Applied, ItemResource::of(resource), None)
+            }
             RowEnd::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
-            RowEnd::Existing(resource) => entry(200, Outcome::Applied, ItemResource::of(resource), None),
             RowEnd::Failed(fault) => {
                 let status = status(fault.code).as_u16();
                 entry(status, outcome(fault.outcome), None, Some(Problem::of(&fault, context)))
@@ -311,7 +348,7 @@ mod tests {
         let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
         let enrolled = || Resource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
         let row = told(RowEnd::Created(enrolled()));
-        assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(201)));
+        assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(200)));
         assert_eq!((&row["outcome"], &row["resource"]["employeesRegistered"]), (&json!("applied"), &json!(3)));
         assert_eq!(told(RowEnd::Existing(enrolled()))["status"], 200);
         for (fault, status, outcome) in [

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Maker;
+use super::{BY_NAME, Maker};
 use crate::domain::audit::{Entry, Line, NOTHING};
 use crate::domain::candidate::Identity;
 use crate::store::{Change, Store, StoreError};
@@ -68,7 +68,7 @@ pub(crate) async fn a_line_stands_or_falls_with_its_transaction(store: Arc<dyn S
     let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
     make.claim(&*store, &candidate).await;
     store.commit(vec![line(&tenant, "a"), Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
-    let taken = Identity::of(&holder.person, false);
+    let taken = Identity::of(&holder.person, BY_NAME);
     let refused = store.commit(vec![line(&tenant, "b"), Change::Identities(candidate.id.clone(), taken)]).await;
     assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
     store.commit(vec![line(&tenant, "c")]).await.unwrap();

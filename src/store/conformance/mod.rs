@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, json};
 
-use super::{AssignmentFilter, Change, Claim, Claimant, Page, Store, StoreError};
+use super::{AssignmentFilter, Change, Claim, Claimant, OfCandidate, Page, Store, StoreError};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
-use crate::domain::candidate::{Candidate, CandidateState, Identity, Name, Person};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
 use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{EnrolmentWrite, Intent, Origin, Write};
@@ -25,6 +25,9 @@ use crate::secret::Secret;
 mod audit;
 mod keys;
 mod operations;
+
+/// The identities of a person at a vendor that does not know people by e-mail address.
+pub(crate) const BY_NAME: &[IdentityKind] = &[IdentityKind::ExternalId, IdentityKind::UserName];
 
 pub(crate) use audit::*;
 pub(crate) use keys::*;
@@ -62,12 +65,16 @@ macro_rules! conformance {
             assignments_are_the_tenants_own,
             assignments_are_listed_newest_first_in_parts,
             assignments_are_filtered,
+            a_booking_made_before_its_person_is_known_is_theirs,
+            an_erased_candidate_leaves_its_assignments_without_the_person,
+            what_is_written_late_of_an_erased_person_s_assignment_is_without_them,
             bookings_of_a_subject_are_found,
             every_kind_of_intent_comes_back_as_it_was,
             due_intents_are_those_nobody_is_sending,
             an_outcome_is_written_for_its_own_attempt_only,
             the_time_of_the_last_use_is_remembered,
             intents_of_a_subject_are_found,
+            open_enrolments_of_a_connection_are_found,
             a_settled_intent_is_gone,
             claims_of_one_call_stand_for_themselves,
             records_are_found_by_their_ids,
@@ -143,6 +150,8 @@ impl Maker {
             outcome: Outcome::Unknown,
             vendor_ref: Map::from_iter([("id".to_owned(), json!("v-1"))]),
             private: BTreeMap::from([("token".to_owned(), "t-1".to_owned())]),
+            password_key: None,
+            problem: None,
             warnings: vec![Warning::field_ignored("/photo")],
             created: now,
             last_modified: now,
@@ -201,12 +210,14 @@ impl Maker {
                 reference: Some("order 7".into()),
             },
             vendor_key: "ada@example.org".into(),
+            identity: None,
             assessment_ref: "fa19e351".into(),
             subject: subject.to_owned(),
             state: AssignmentState::Assigned,
             outcome: Outcome::Applied,
             vendor_ref: Map::new(),
             launch: Some(Launch { url: "https://go.example.org/#1".into(), expires_at: None }),
+            problem: None,
             warnings: Vec::new(),
             created: now,
             last_modified: now,
@@ -222,7 +233,7 @@ impl Maker {
 
     /// Claims the candidate by its external id and user name.
     pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> Claim {
-        let identities = Identity::of(&candidate.person, false);
+        let identities = Identity::of(&candidate.person, BY_NAME);
         let mut claims = store.claim(vec![self.claimant(candidate, identities)]).await.unwrap();
         claims.remove(0)
     }
@@ -242,7 +253,7 @@ pub(crate) async fn a_claim_writes_candidate_identities_and_intent(store: Arc<dy
     let candidate = make.claimed(&*store).await;
     let Candidate { tenant, connection, id, person, .. } = &candidate;
     assert_eq!(store.candidate(tenant, id).await.unwrap().as_ref(), Some(&candidate));
-    for identity in Identity::of(person, true) {
+    for identity in Identity::of(person, IdentityKind::ALL) {
         for at in [Some(connection.as_str()), None] {
             assert_eq!(
                 store.candidates(tenant, at, &identity).await.unwrap(),
@@ -286,7 +297,7 @@ pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<d
 pub(crate) async fn who_else_holds_an_identity_is_known(store: Arc<dyn Store>, make: Maker) {
     let theirs = make.claimed(&*store).await;
     let Candidate { tenant, connection, person, .. } = &theirs;
-    let held = Identity::of(person, false);
+    let held = Identity::of(person, BY_NAME);
     let free = Identity::ExternalId(make.name("free"));
     let other = make.name("tenant");
     let both = [free.clone(), held[0].clone()];
@@ -368,7 +379,7 @@ pub(crate) async fn changed_candidates_are_found_as_they_are_now(store: Arc<dyn 
 
 pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make: Maker) {
     let candidate = make.claimed(&*store).await;
-    let (old, new) = (Identity::of(&candidate.person, false), Identity::UserName("ada".into()));
+    let (old, new) = (Identity::of(&candidate.person, BY_NAME), Identity::UserName("ada".into()));
     // Held although the record does not say so yet: found all the same.
     store.commit(vec![Change::Identities(candidate.id.clone(), vec![new.clone()])]).await.unwrap();
     for at in [None, Some(candidate.connection.as_str())] {
@@ -392,7 +403,7 @@ pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_writte
     let holder = make.claimed(&*store).await;
     let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
     make.claim(&*store, &candidate).await;
-    let (taken, own) = (Identity::of(&holder.person, false), Identity::of(&candidate.person, false));
+    let (taken, own) = (Identity::of(&holder.person, BY_NAME), Identity::of(&candidate.person, BY_NAME));
     let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
     let failed = Candidate { state: CandidateState::Failed, ..candidate.clone() };
     let changes = vec![
@@ -414,13 +425,13 @@ pub(crate) async fn an_erased_candidate_is_gone_and_stays_gone(store: Arc<dyn St
     store.commit(vec![Change::EraseCandidate(id.clone())]).await.unwrap();
     let late = vec![
         Change::Candidate(candidate.clone()),
-        Change::Identities(id.clone(), Identity::of(person, true)),
+        Change::Identities(id.clone(), Identity::of(person, IdentityKind::ALL)),
         Change::Settled(id.to_string()),
     ];
     store.commit(late).await.unwrap();
     assert_eq!(store.candidate(tenant, id).await.unwrap(), None);
     assert!(store.intent(id.as_str()).await.unwrap().is_none());
-    for identity in Identity::of(person, true) {
+    for identity in Identity::of(person, IdentityKind::ALL) {
         assert_eq!(store.candidates(tenant, None, &identity).await.unwrap(), []);
     }
     let again = make.candidate(tenant, &candidate.connection, person.clone());
@@ -431,7 +442,7 @@ pub(crate) async fn candidates_are_the_tenants_own(store: Arc<dyn Store>, make: 
     let candidate = make.claimed(&*store).await;
     let stranger = make.name("tenant");
     assert_eq!(store.candidate(&stranger, &candidate.id).await.unwrap(), None);
-    for identity in Identity::of(&candidate.person, true) {
+    for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
         assert_eq!(store.candidates(&stranger, None, &identity).await.unwrap(), []);
         let at = Some(candidate.connection.as_str());
         assert_eq!(store.candidates(&stranger, at, &identity).await.unwrap(), []);
@@ -471,8 +482,10 @@ pub(crate) async fn assignments_are_listed_newest_first_in_parts(store: Arc<dyn 
 }
 
 pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker) {
-    let (tenant, here, there) = (make.name("tenant"), make.name("connection"), make.name("connection"));
-    let candidate = CandidateId::generate(&make.0);
+    let known = make.claimed(&*store).await;
+    let (tenant, here, there) = (known.tenant.clone(), known.connection.clone(), make.name("connection"));
+    let candidate = known.id.clone();
+    let of_candidate = Some(OfCandidate { id: candidate.clone(), known_as: None });
     let mut first = make.assignment(&tenant, &here, "s");
     first.candidate_id = Some(candidate.clone());
     let mut second = make.assignment(&tenant, &there, "s");
@@ -483,17 +496,94 @@ pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker)
     let any = AssignmentFilter::default;
     let cases = [
         (any(), vec![&second, &first]),
-        (AssignmentFilter { candidate: Some(candidate.clone()), ..any() }, vec![&first]),
-        (AssignmentFilter { assessment: Some("rust-101".into()), ..any() }, vec![&first]),
-        (AssignmentFilter { assessment: Some("other-ref".into()), ..any() }, vec![&second]),
+        (AssignmentFilter { candidate: of_candidate.clone(), ..any() }, vec![&first]),
+        (AssignmentFilter { assessment: vec!["unheard-of".into(), "rust-101".into()], ..any() }, vec![&first]),
+        (AssignmentFilter { assessment: vec!["other-ref".into()], ..any() }, vec![&second]),
         (AssignmentFilter { connection: Some(there.clone()), ..any() }, vec![&second]),
         (AssignmentFilter { state: Some(AssignmentState::Cancelled), ..any() }, vec![&second]),
-        (AssignmentFilter { candidate: Some(candidate), connection: Some(there), ..any() }, vec![]),
+        (AssignmentFilter { candidate: of_candidate, connection: Some(there), ..any() }, vec![]),
     ];
     for (filter, expected) in cases {
         let found = store.assignments(&tenant, &filter, &Page { limit: 10, after: None }).await.unwrap();
         assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{filter:?}");
     }
+}
+
+/// What a tenant's assignments of a candidate are, who is known by an external id.
+async fn assignments_of(store: &dyn Store, candidate: &Candidate) -> Vec<Assignment> {
+    let identity = candidate.person.external_id.clone().map(Identity::ExternalId);
+    let known_as = identity.map(|identity| (candidate.connection.clone(), identity));
+    let of = OfCandidate { id: candidate.id.clone(), known_as };
+    let filter = AssignmentFilter { candidate: Some(of), ..AssignmentFilter::default() };
+    store.assignments(&candidate.tenant, &filter, &Page { limit: 10, after: None }).await.unwrap()
+}
+
+/// A booking by external id, of a candidate nobody knows yet.
+fn unlinked(make: &Maker, candidate: &Candidate) -> Assignment {
+    let id = candidate.person.external_id.clone().unwrap();
+    let booked = make.assignment(&candidate.tenant, &candidate.connection, &format!("{id}|rust|"));
+    Assignment { vendor_key: id.clone(), identity: Some(Identity::ExternalId(id)), ..booked }
+}
+
+pub(crate) async fn a_booking_made_before_its_person_is_known_is_theirs(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let booked = unlinked(&make, &candidate);
+    let elsewhere = Assignment { connection: make.name("connection"), ..unlinked(&make, &candidate) };
+    let of_other = Assignment { tenant: make.name("tenant"), ..unlinked(&make, &candidate) };
+    let by_email =
+        Assignment { identity: candidate.person.email.clone().map(Identity::Email), ..unlinked(&make, &candidate) };
+    for assignment in [&booked, &elsewhere, &of_other, &by_email] {
+        store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    }
+    assert_eq!(assignments_of(&*store, &candidate).await, [booked]);
+}
+
+pub(crate) async fn an_erased_candidate_leaves_its_assignments_without_the_person(store: Arc<dyn Store>, make: Maker) {
+    let candidate = make.claimed(&*store).await;
+    let by_id = Assignment {
+        candidate_id: Some(candidate.id.clone()),
+        ..make.assignment(&candidate.tenant, &candidate.connection, "s")
+    };
+    let (before, open) = (unlinked(&make, &candidate), unlinked(&make, &candidate));
+    let open = Assignment { state: AssignmentState::Unknown, ..open };
+    let of_other = Assignment { tenant: make.name("tenant"), ..unlinked(&make, &candidate) };
+    for assignment in [&by_id, &before, &open, &of_other] {
+        store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    }
+    store.commit(vec![Change::EraseCandidate(candidate.id.clone())]).await.unwrap();
+    for assignment in [&by_id, &before] {
+        let read = store.assignment(&assignment.tenant, &assignment.id).await.unwrap().unwrap();
+        assert_eq!(read, assignment.clone().without_person(&candidate.id));
+        let text = serde_json::to_string(&read).unwrap();
+        assert!(!text.contains("ada@") && !text.contains("Ext-"), "{text}");
+        assert!(store.subject_known(&assignment.connection, &assignment.subject).await.unwrap(), "still known");
+    }
+    let read = store.assignment(&open.tenant, &open.id).await.unwrap().unwrap();
+    assert_eq!((&read.vendor_key, &read.subject), (&open.vendor_key, &open.subject), "needed to settle it");
+    assert_eq!(read.order.candidate, CandidateKey::Id(candidate.id.clone()));
+    let others = store.assignment(&of_other.tenant, &of_other.id).await.unwrap();
+    assert_eq!(others, Some(of_other), "another tenant's own");
+}
+
+pub(crate) async fn what_is_written_late_of_an_erased_person_s_assignment_is_without_them(
+    store: Arc<dyn Store>,
+    make: Maker,
+) {
+    let candidate = make.claimed(&*store).await;
+    let booked = Assignment {
+        candidate_id: Some(candidate.id.clone()),
+        ..make.assignment(&candidate.tenant, &candidate.connection, "s")
+    };
+    let pending = Assignment { state: AssignmentState::Pending, ..booked.clone() };
+    store.commit(vec![Change::Assignment(pending)]).await.unwrap();
+    store.commit(vec![Change::EraseCandidate(candidate.id.clone())]).await.unwrap();
+    let gone = store.half_erased(None, usize::MAX).await.unwrap();
+    assert!(gone.contains(&candidate.id), "its assignment is open still");
+    store.commit(vec![Change::Assignment(booked.clone())]).await.unwrap();
+    let read = store.assignment(&booked.tenant, &booked.id).await.unwrap();
+    assert_eq!(read, Some(booked.clone().without_person(&candidate.id)));
+    assert!(store.subject_known(&booked.connection, &booked.subject).await.unwrap());
+    assert!(!store.half_erased(None, usize::MAX).await.unwrap().contains(&candidate.id));
 }
 
 pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
@@ -628,6 +718,31 @@ pub(crate) async fn the_time_of_the_last_use_is_remembered(store: Arc<dyn Store>
     }
 }
 
+pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, connection) = (make.name("tenant"), make.name("connection"));
+    let enrol = |connection: &str| {
+        let enrolment =
+            Enrolment { scope: AssessmentScope::All, register: vec!["e1".into()], unregister: vec!["e2".into()] };
+        let call = EnrolmentCall { program: ProgramRef::External("onboarding".into()), enrolment };
+        let write = Write::Enrol(EnrolmentWrite { id: make.name("op"), call });
+        make.intent(&tenant, connection, write)
+    };
+    let (first, second, elsewhere) = (enrol(&connection), enrol(&connection), enrol(&make.name("connection")));
+    // As earlier versions named the subject, a rendering of the program: it makes no difference.
+    let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")"), ..second };
+    for intent in [&first, &second, &elsewhere] {
+        store.commit(vec![Change::Intent(intent.clone())]).await.unwrap();
+    }
+    make.claim(&*store, &make.candidate(&tenant, &connection, make.person())).await;
+    let found = async |connection: &str| {
+        let found = store.enrolment_intents(connection).await.unwrap();
+        found.iter().map(|intent| intent.write.record().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&connection).await, [first.write.record(), second.write.record()]);
+    store.commit(vec![Change::Settled(first.write.record().to_owned())]).await.unwrap();
+    assert_eq!(found(&connection).await, [second.write.record()]);
+}
+
 pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
     let (one, two) = (make.claimed(&*store).await, make.claimed(&*store).await);
     let subject = make.name("subject");
@@ -649,7 +764,7 @@ pub(crate) async fn claims_of_one_call_stand_for_themselves(store: Arc<dyn Store
     let (first, last) = (new(), new());
     let twin = make.candidate(&there.tenant, &there.connection, first.person.clone());
     let all = [&first, &again, &stranger, &twin, &last];
-    let claimants = all.map(|candidate| make.claimant(candidate, Identity::of(&candidate.person, false)));
+    let claimants = all.map(|candidate| make.claimant(candidate, Identity::of(&candidate.person, BY_NAME)));
     let claims = store.claim(claimants.to_vec()).await.unwrap();
     let held = |by: &Candidate| Claim::Held(vec![by.clone()]);
     assert_eq!(claims, [Claim::Claimed, held(&there), Claim::HeldByOthers, held(&first), Claim::Claimed]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::ToSpan as _;
 
-use super::Maker;
+use super::{BY_NAME, Maker};
 use crate::domain::candidate::{Identity, IfCandidateExists, NewCandidate};
 use crate::domain::ids::OperationId;
 use crate::domain::journal::Origin;
@@ -140,7 +140,7 @@ pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, 
         let record = candidate.id.to_string();
         let subjects = vec![store.subject_of(&operation.id, identity), store.subject_of(&operation.id, "shared")];
         let with = vec![Change::ItemClaimed(at(&operation, index), record, subjects)];
-        Claimant { identities: Identity::of(&candidate.person, false), candidate, intent, with }
+        Claimant { identities: Identity::of(&candidate.person, BY_NAME), candidate, intent, with }
     };
     let (one, two) = (claimant(0, "a"), claimant(1, "b"));
     assert_eq!(store.claim(vec![one.clone(), two]).await.unwrap(), [Claim::Claimed, Claim::Claimed]);

@@ -189,9 +189,3 @@ async fn insert_lookups(connection: &mut PgConnection, candidates: &[&CandidateR
     .await?;
     Ok(())
 }
-
-/// Identities and look-ups go with the candidate (`ON DELETE CASCADE`).
-pub(super) async fn erase(connection: &mut PgConnection, id: &str) -> Result<(), Failed> {
-    sqlx::query("DELETE FROM candidates WHERE id = $1").bind(id).execute(connection).await?;
-    Ok(())
-}

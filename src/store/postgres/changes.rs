@@ -20,7 +20,7 @@ use crate::store::records::{AssignmentRow, CandidateRow, IntentRow, ItemEndRow, 
 enum Step<'a> {
     Candidate(&'a CandidateRow),
     Identities(&'a CandidateId, &'a [Identity]),
-    Erase(&'a str),
+    Erase(&'a CandidateId),
     Assignment(&'a AssignmentRow),
     Intent(&'a IntentRow),
     Settled(&'a str),
@@ -52,7 +52,7 @@ impl<'a> Step<'a> {
         let (step, more) = match change {
             RowChange::Candidate(row) => (Self::Candidate(row), None),
             RowChange::Identities(id, identities) => (Self::Identities(id, identities), None),
-            RowChange::EraseCandidate(id) => (Self::Erase(id.as_str()), Some(Self::Settled(id.as_str()))),
+            RowChange::EraseCandidate(id) => (Self::Erase(id), Some(Self::Settled(id.as_str()))),
             RowChange::Assignment(row) => (Self::Assignment(row), None),
             RowChange::Intent(row) => (Self::Intent(row), None),
             RowChange::Settled(record) => (Self::Settled(record), None),
@@ -91,12 +91,11 @@ impl<'a> Step<'a> {
     fn about(&self) -> About<'a> {
         match self {
             Self::Candidate(row) => About::Record(&row.id),
-            Self::Identities(id, _) => About::Record(id.as_str()),
+            Self::Identities(id, _) | Self::Erase(id) => About::Record(id.as_str()),
             Self::Assignment(row) => About::Record(&row.id),
             Self::Intent(row) => About::Record(&row.record),
             Self::Operation(operation) => About::Record(operation.id.as_str()),
-            Self::Erase(text)
-            | Self::Settled(text)
+            Self::Settled(text)
             | Self::AttemptHeld(text, _)
             | Self::KeyBound(text, _)
             | Self::KeyAnswered(text, _)
@@ -158,9 +157,7 @@ async fn together(hand: &mut Hand<'_>, run: &[Step<'_>]) -> Result<(), Failed> {
         [Step::Candidate(_), ..] => {
             candidates::update(hand.connection, &rows!(run, Step::Candidate(row) => *row)).await
         }
-        [Step::Assignment(_), ..] => {
-            records::put_assignments(hand.connection, &rows!(run, Step::Assignment(row) => *row)).await
-        }
+        [Step::Assignment(_), ..] => records::put_assignments(hand, &rows!(run, Step::Assignment(row) => *row)).await,
         [Step::Intent(_), ..] => records::put_intents(hand, &rows!(run, Step::Intent(row) => *row)).await,
         [Step::Settled(_), ..] => records::settle(hand.connection, &rows!(run, Step::Settled(record) => *record)).await,
         [Step::AttemptHeld(..), ..] => {
@@ -189,7 +186,7 @@ async fn together(hand: &mut Hand<'_>, run: &[Step<'_>]) -> Result<(), Failed> {
 async fn one(hand: &mut Hand<'_>, step: &Step<'_>) -> Result<(), Failed> {
     match step {
         Step::Identities(id, identities) => candidates::set_identities(hand, id, identities).await,
-        Step::Erase(id) => candidates::erase(hand.connection, id).await,
+        Step::Erase(id) => records::erase_person(hand, id).await,
         Step::KeyBound(token, record) => keys::bind(hand.connection, token, record).await,
         Step::KeyAnswered(token, sealed) => keys::answer(hand.connection, token, sealed).await,
         Step::KeyOpen(token) => keys::open(hand.connection, token).await,

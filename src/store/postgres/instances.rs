@@ -116,14 +116,14 @@ pub(super) async fn tie_up(hand: &mut Hand<'_>, loose: &[Loose]) -> Result<(), F
     Ok(())
 }
 
-/// Takes the turn in all its forms, or none of them.
+/// Takes the turns in all their forms, or none of them.
 ///
 /// All forms, because while a key is being replaced two replicas write under different ones; each has the other's in its
 /// ring, so that the primary key decides between them. In order, so that two of them do not wait for each other.
 ///
 /// Only an owner that is known to have ended loses its turn. One that this statement cannot see yet may have begun to live
 /// after the statement did.
-pub(super) async fn take_turn(hand: &mut Hand<'_>, forms: &[Blind], take: i64) -> Result<bool, Failed> {
+pub(super) async fn take_turns(hand: &mut Hand<'_>, forms: &[Blind], take: i64) -> Result<bool, Failed> {
     let mut sorted = forms.to_vec();
     sorted.sort_unstable();
     let taken = sqlx::query(

@@ -132,25 +132,29 @@ pub(super) async fn assignments(
     pool: &PgPool,
     tenant: &str,
     filter: &AssignmentFilter,
+    unlinked: &[Blind],
     page: &Page,
 ) -> Read<Vec<SealedRow>> {
     let AssignmentFilter { candidate, assessment, connection, state } = filter;
     // No text of ours holds a NUL, which the server would refuse as a fault.
-    let texts = [assessment, connection, &page.after];
-    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+    let texts = [connection, &page.after];
+    if texts.into_iter().flatten().chain(assessment).any(|text| text.contains('\0')) {
         return Ok(Vec::new());
     }
     let query = match candidate {
         None => sqlx::query(
             "SELECT id, tenant, connection, sealed FROM assignments
-             WHERE tenant = $1 AND id < $2 AND ($3::text IS NULL OR assessment_ref = $3 OR assessment = $3)
+             WHERE tenant = $1 AND id < $2 AND ($3::text[] = '{}' OR assessment_ref = ANY($3) OR assessment = ANY($3))
                AND ($4::text IS NULL OR connection = $4) AND ($5::text IS NULL OR state = $5)
              ORDER BY id DESC LIMIT $6",
         ),
         Some(_) => sqlx::query(
             "SELECT id, tenant, connection, sealed FROM assignments
-             WHERE tenant = $1 AND id < $2 AND ($3::text IS NULL OR assessment_ref = $3 OR assessment = $3)
-               AND ($4::text IS NULL OR connection = $4) AND ($5::text IS NULL OR state = $5) AND candidate_id = $7
+             WHERE tenant = $1 AND id < $2 AND ($3::text[] = '{}' OR assessment_ref = ANY($3) OR assessment = ANY($3))
+               AND ($4::text IS NULL OR connection = $4) AND ($5::text IS NULL OR state = $5)
+               AND id IN (
+                   SELECT id FROM assignments WHERE candidate_id = $7
+                   UNION SELECT id FROM assignments WHERE connection = $8 AND person IS NOT NULL AND person = ANY($9))
              ORDER BY id DESC LIMIT $6",
         ),
     };
@@ -163,9 +167,22 @@ pub(super) async fn assignments(
         .bind(i64::try_from(page.limit).unwrap_or(i64::MAX));
     let query = match candidate {
         None => query,
-        Some(id) => query.bind(id.as_str()),
+        Some(of) => {
+            let at = of.known_as.as_ref().map(|(connection, _)| connection.as_str());
+            query.bind(of.id.as_str()).bind(at).bind(unlinked)
+        }
     };
     sealed(&query.fetch_all(pool).await?)
+}
+
+/// Candidates that are gone while assignments name them.
+pub(super) async fn half_erased(pool: &PgPool, after: &str, limit: usize) -> Read<Vec<String>> {
+    let gone = sqlx::query_scalar(
+        "SELECT DISTINCT candidate_id FROM assignments AS booked
+         WHERE candidate_id > $1 AND NOT EXISTS (SELECT 1 FROM candidates WHERE id = booked.candidate_id)
+         ORDER BY candidate_id LIMIT $2",
+    );
+    gone.bind(after).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await
 }
 
 pub(super) async fn intent(pool: &PgPool, record: &str) -> Read<Option<SealedRow>> {
@@ -179,6 +196,15 @@ pub(super) async fn intents_of(pool: &PgPool, subject: &[Blind]) -> Read<Vec<Sea
         "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ANY($1) ORDER BY started, record",
     );
     sealed(&rows.bind(subject).fetch_all(pool).await?)
+}
+
+/// The open intents of a connection that change a program's employees, oldest first; for which there is an index.
+pub(super) async fn enrolment_intents(pool: &PgPool, at: &str) -> Read<Vec<SealedRow>> {
+    let rows = sqlx::query(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE connection = $1 AND operation = 'programs.employees' ORDER BY started, record",
+    );
+    sealed(&rows.bind(at).fetch_all(pool).await?)
 }
 
 /// Open intents nobody is sending that are due, the longest due first.
@@ -236,6 +262,6 @@ fn sealed(rows: &[PgRow]) -> Read<Vec<SealedRow>> {
     rows.iter().map(sealed_row).collect()
 }
 
-fn sealed_row(row: &PgRow) -> Read<SealedRow> {
+pub(super) fn sealed_row(row: &PgRow) -> Read<SealedRow> {
     Ok(SealedRow { id: row.try_get(0)?, tenant: row.try_get(1)?, connection: row.try_get(2)?, sealed: row.try_get(3)? })
 }

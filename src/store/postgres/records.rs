@@ -1,21 +1,86 @@
 //! Assignments and intents: the statements that write, many rows at once.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 
 use super::error::Failed;
+use super::query::sealed_row;
 use super::transaction::Hand;
+use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::records::{AssignmentRow, IntentRow};
 
-/// Another tenant's record is never written over.
-pub(super) async fn put_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow]) -> Result<(), Failed> {
+/// A candidate that is gone takes its person out of what is written about its assignments later. One that is there stays
+/// until this is committed.
+pub(super) async fn put_assignments(hand: &mut Hand<'_>, rows: &[&AssignmentRow]) -> Result<(), Failed> {
+    let named: Vec<&str> = rows.iter().filter_map(|row| row.candidate_id.as_deref()).collect();
+    if named.is_empty() {
+        return write_assignments(hand.connection, rows).await;
+    }
+    let living: HashSet<String> =
+        sqlx::query_scalar::<_, String>("SELECT id FROM candidates WHERE id = ANY($1) ORDER BY id FOR KEY SHARE")
+            .bind(&named)
+            .fetch_all(&mut *hand.connection)
+            .await?
+            .into_iter()
+            .collect();
+    let gone = |id: &CandidateId| !living.contains(id.as_str());
+    let mut erased = Vec::new();
+    for row in rows {
+        if let Some(id) = row.record.candidate_id.as_ref().filter(|id| gone(id)) {
+            erased.push(hand.records.erased_row(row, id)?);
+        }
+    }
+    let mut written: Vec<&AssignmentRow> = rows.to_vec();
+    written.retain(|row| !row.record.candidate_id.as_ref().is_some_and(gone));
+    written.extend(&erased);
+    write_assignments(hand.connection, &written).await
+}
+
+/// Removes the candidate, and the person from its assignments.
+pub(super) async fn erase_person(hand: &mut Hand<'_>, id: &CandidateId) -> Result<(), Failed> {
+    let stored = sqlx::query("DELETE FROM candidates WHERE id = $1 RETURNING id, tenant, connection, sealed")
+        .bind(id.as_str())
+        .fetch_optional(&mut *hand.connection)
+        .await?;
+    let stored = stored.as_ref().map(sealed_row).transpose()?;
+    let candidate = stored.map(|stored| hand.records.candidate(&stored)).transpose()?;
+    let rows = sqlx::query(
+        "SELECT id, tenant, connection, sealed FROM assignments
+         WHERE candidate_id = $1
+            OR (connection = $2 AND tenant = $3 AND person IS NOT NULL AND person = ANY($4))
+         ORDER BY id FOR UPDATE",
+    )
+    .bind(id.as_str())
+    .bind(candidate.as_ref().map(|candidate| candidate.connection.as_str()))
+    .bind(candidate.as_ref().map(|candidate| candidate.tenant.as_str()))
+    .bind(candidate.as_ref().map_or_else(Vec::new, |candidate| hand.records.person_forms(candidate)))
+    .fetch_all(&mut *hand.connection)
+    .await?;
+    for row in rows {
+        let assignment = hand.records.assignment(&sealed_row(&row)?)?;
+        let erased = hand.records.assignment_row(assignment.without_person(id))?;
+        sqlx::query("UPDATE assignments SET candidate_id = $2, person = $3, sealed = $4 WHERE id = $1")
+            .bind(&erased.id)
+            .bind(&erased.candidate_id)
+            .bind(erased.person)
+            .bind(&erased.sealed)
+            .execute(&mut *hand.connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Another tenant's record is never written over. Its subject stays as it was: an erased one does not say it any more.
+async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow]) -> Result<(), Failed> {
     sqlx::query(
         "INSERT INTO assignments
-             (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed)
+             (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[],
-             $8::text[], $9::bigint[], $10::bytea[])
+             $8::text[], $9::bigint[], $10::bytea[], $11::bytea[])
          ON CONFLICT (id) DO UPDATE SET
-             connection = excluded.connection, candidate_id = excluded.candidate_id, subject = excluded.subject,
+             connection = excluded.connection, candidate_id = excluded.candidate_id, person = excluded.person,
              assessment_ref = excluded.assessment_ref, assessment = excluded.assessment,
              state = excluded.state, created = excluded.created, sealed = excluded.sealed
          WHERE assignments.tenant = excluded.tenant",
@@ -30,6 +95,7 @@ pub(super) async fn put_assignments(connection: &mut PgConnection, rows: &[&Assi
     .bind(rows.iter().map(|row| row.state).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.created).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.person).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -59,11 +59,11 @@ impl Store for PostgresStore {
         self.asked(&self.pulse, WAIT, |pulse| instances::leave(pulse, self.records.instance())).await
     }
 
-    async fn take_turn(&self, subject: &str) -> Result<bool, StoreError> {
-        let forms = self.records.turn_forms(subject);
+    async fn take_turns(&self, subjects: &[&str]) -> Result<bool, StoreError> {
+        let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.turn_forms(subject)).collect();
         let take = self.next_take();
         let loose = Loose::Turn(forms.clone(), take);
-        let taken = self.write(work!(|hand, forms| instances::take_turn(hand, &forms, take))).await;
+        let taken = self.write(work!(|hand, forms| instances::take_turns(hand, &forms, take))).await;
         if taken.as_ref().is_err_and(may_have_happened) {
             self.loose.add([loose]);
         }
@@ -167,8 +167,15 @@ impl Store for PostgresStore {
         filter: &AssignmentFilter,
         page: &Page,
     ) -> Result<Vec<Assignment>, StoreError> {
-        let rows = self.read(|pool| query::assignments(pool, tenant, filter, page)).await?;
+        let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
+        let rows = self.read(|pool| query::assignments(pool, tenant, filter, &unlinked, page)).await?;
         self.open_all(&rows, Records::assignment)
+    }
+
+    async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError> {
+        let after = after.map_or("", CandidateId::as_str);
+        let ids = self.read(|pool| query::half_erased(pool, after, limit)).await?;
+        Ok(ids.iter().filter_map(|id| CandidateId::parse(id).ok()).collect())
     }
 
     async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError> {
@@ -179,6 +186,11 @@ impl Store for PostgresStore {
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
         let forms = self.records.turn_forms(subject);
         let rows = self.read(|pool| query::intents_of(pool, &forms)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError> {
+        let rows = self.read(|pool| query::enrolment_intents(pool, connection)).await?;
         self.open_all(&rows, Records::intent)
     }
 

@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 
 use self::intents::IntentRecord;
 use super::seal::{Blind, KeyId, Keyring, Place, SealError};
-use super::{Change, Claimant, StoreError, Subject};
+use super::{Change, Claimant, OfCandidate, StoreError, Subject};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::audit::Entry;
-use crate::domain::candidate::{Candidate, CandidateState, Identity};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::journal::Intent;
@@ -77,11 +77,15 @@ pub(super) struct Indexed {
 
 /// A row of `assignments`.
 pub(super) struct AssignmentRow {
+    /// The record, for the case that its person turns out to be erased.
+    pub record: Assignment,
     pub id: String,
     pub tenant: String,
     pub connection: String,
     pub candidate_id: Option<String>,
     pub subject: Blind,
+    /// Who it is for, where no candidate is known.
+    pub person: Option<Blind>,
     pub assessment_ref: String,
     pub assessment: String,
     pub state: &'static str,
@@ -119,7 +123,7 @@ pub(super) enum RowChange {
     /// Indexed by the engine, which knows the candidate's connection.
     Identities(CandidateId, Vec<Identity>),
     EraseCandidate(CandidateId),
-    Assignment(AssignmentRow),
+    Assignment(Box<AssignmentRow>),
     Intent(IntentRow),
     Settled(String),
     /// The record, and when the attempt began.
@@ -196,7 +200,7 @@ impl Records {
             Change::Candidate(candidate) => RowChange::Candidate(self.candidate_row(&candidate)?),
             Change::Identities(id, identities) => RowChange::Identities(id, identities),
             Change::EraseCandidate(id) => RowChange::EraseCandidate(id),
-            Change::Assignment(assignment) => RowChange::Assignment(self.assignment_row(&assignment)?),
+            Change::Assignment(assignment) => RowChange::Assignment(Box::new(self.assignment_row(assignment)?)),
             Change::Intent(intent) => RowChange::Intent(self.intent_row(&intent)?),
             Change::Settled(record) => RowChange::Settled(record),
             Change::KeyBound(key, record) => RowChange::KeyBound(key.token, record),
@@ -265,11 +269,13 @@ impl Records {
             let (kind, text) = identity.parts();
             Lookup { kind, blind: self.keyring.blind(&scope, kind, text), identity }
         };
-        Identity::of(&candidate.person, true).into_iter().map(lookup).collect()
+        Identity::of(&candidate.person, IdentityKind::ALL).into_iter().map(lookup).collect()
     }
 
-    pub(super) fn assignment_row(&self, assignment: &Assignment) -> Result<AssignmentRow, StoreError> {
+    pub(super) fn assignment_row(&self, assignment: Assignment) -> Result<AssignmentRow, StoreError> {
+        let unlinked = assignment.identity.as_ref().filter(|_| assignment.candidate_id.is_none());
         Ok(AssignmentRow {
+            person: unlinked.map(|identity| self.identity(&assignment.connection, identity).blind),
             id: assignment.id.to_string(),
             tenant: assignment.tenant.clone(),
             connection: assignment.connection.clone(),
@@ -279,8 +285,27 @@ impl Records {
             assessment: assignment.order.assessment.clone(),
             state: assignment_state(assignment.state),
             created: micros(assignment.created),
-            sealed: self.seal(ASSIGNMENTS, assignment.id.as_str(), assignment)?,
+            sealed: self.seal(ASSIGNMENTS, assignment.id.as_str(), &assignment)?,
+            record: assignment,
         })
+    }
+
+    /// The row without its person, who was erased as this candidate. Its subject stays known.
+    pub(super) fn erased_row(&self, row: &AssignmentRow, id: &CandidateId) -> Result<AssignmentRow, StoreError> {
+        let erased = self.assignment_row(row.record.clone().without_person(id))?;
+        Ok(AssignmentRow { subject: row.subject, ..erased })
+    }
+
+    /// Every form in which assignments without a candidate name this person at their connection.
+    pub(super) fn person_forms(&self, candidate: &Candidate) -> Vec<Blind> {
+        let identities = Identity::of(&candidate.person, IdentityKind::ALL);
+        identities.iter().flat_map(|identity| self.identity_forms(&candidate.connection, identity)).collect()
+    }
+
+    /// Every form in which assignments name whoever is known so, and no candidate.
+    pub(super) fn unlinked_forms(&self, of: Option<&OfCandidate>) -> Vec<Blind> {
+        let known_as = of.and_then(|of| of.known_as.as_ref());
+        known_as.map_or_else(Vec::new, |(connection, identity)| self.identity_forms(connection, identity))
     }
 
     pub(super) fn intent_row(&self, intent: &Intent) -> Result<IntentRow, StoreError> {

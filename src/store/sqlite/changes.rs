@@ -88,8 +88,8 @@ pub(super) fn apply(hand: &Hand<'_>, change: &RowChange) -> Result<(), StoreErro
     match change {
         RowChange::Candidate(candidate) => update_candidate(connection, records, candidate),
         RowChange::Identities(id, identities) => set_identities(connection, records, id, identities),
-        RowChange::EraseCandidate(id) => erase_candidate(connection, id),
-        RowChange::Assignment(assignment) => put_assignment(connection, assignment),
+        RowChange::EraseCandidate(id) => erase_candidate(hand, id),
+        RowChange::Assignment(assignment) => put_assignment(hand, assignment),
         RowChange::Intent(intent) => put_intent(hand, intent),
         RowChange::Settled(record) => settle(connection, record),
         RowChange::AttemptHeld(record, started) => hold_attempt(hand, record, *started),
@@ -225,19 +225,49 @@ fn insert_identity(connection: &Connection, owner: Owner<'_>, identity: &Indexed
 }
 
 /// Identities and look-ups go with the candidate (`ON DELETE CASCADE`).
-fn erase_candidate(connection: &Connection, id: &CandidateId) -> Result<(), StoreError> {
+fn erase_candidate(hand: &Hand<'_>, id: &CandidateId) -> Result<(), StoreError> {
+    let Hand { connection, records, instance: _ } = hand;
+    let stored = connection
+        .prepare_cached("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1")?
+        .query_row([id.as_str()], query::sealed_row)
+        .optional()?;
+    let candidate = stored.map(|stored| records.candidate(&stored)).transpose()?;
+    let forms = candidate.as_ref().map(|candidate| records.person_forms(candidate));
+    let unlinked = candidate
+        .as_ref()
+        .zip(forms.as_ref())
+        .map(|(candidate, forms)| (candidate.connection.as_str(), candidate.tenant.as_str(), forms.as_slice()));
+    for stored in query::assignments_of(connection, id.as_str(), unlinked)? {
+        let erased = records.assignment_row(records.assignment(&stored)?.without_person(id))?;
+        connection
+            .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?
+            .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
+    }
     connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
     settle(connection, id.as_str())
 }
 
-/// Another tenant's record is never written over.
-fn put_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result<(), StoreError> {
+/// A candidate that is gone takes its person out of what is written about its assignments later.
+fn put_assignment(hand: &Hand<'_>, assignment: &AssignmentRow) -> Result<(), StoreError> {
+    let Hand { connection, records, instance: _ } = hand;
+    if let Some(id) = &assignment.record.candidate_id
+        && !connection.prepare_cached("SELECT 1 FROM candidates WHERE id = ?1")?.exists([id.as_str()])?
+    {
+        return write_assignment(connection, &records.erased_row(assignment, id)?);
+    }
+    write_assignment(connection, assignment)
+}
+
+/// Another tenant's record is never written over. Its subject stays as it was: an erased one does not say it any more.
+fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result<(), StoreError> {
     let AssignmentRow {
+        record: _,
         id,
         tenant,
         connection: name,
         candidate_id,
         subject,
+        person,
         assessment_ref,
         assessment,
         state,
@@ -247,10 +277,10 @@ fn put_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result
     connection
         .prepare_cached(
             "INSERT INTO assignments
-                 (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (id) DO UPDATE SET
-                 connection = excluded.connection, candidate_id = excluded.candidate_id, subject = excluded.subject,
+                 connection = excluded.connection, candidate_id = excluded.candidate_id, person = excluded.person,
                  assessment_ref = excluded.assessment_ref, assessment = excluded.assessment,
                  state = excluded.state, created = excluded.created, sealed = excluded.sealed
              WHERE tenant = excluded.tenant",
@@ -265,7 +295,8 @@ fn put_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result
             assessment,
             state,
             created,
-            sealed
+            sealed,
+            person
         ])?;
     Ok(())
 }

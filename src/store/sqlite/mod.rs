@@ -198,7 +198,7 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn take_turn(&self, _subject: &str) -> Result<bool, StoreError> {
+    async fn take_turns(&self, _subjects: &[&str]) -> Result<bool, StoreError> {
         Ok(true)
     }
 
@@ -302,9 +302,17 @@ impl Store for SqliteStore {
         filter: &AssignmentFilter,
         page: &Page,
     ) -> Result<Vec<Assignment>, StoreError> {
+        let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
         let (tenant, filter, page) = (tenant.to_owned(), filter.clone(), page.clone());
-        let rows = self.read(move |connection| query::assignments(connection, &tenant, &filter, &page)).await?;
+        let rows =
+            self.read(move |connection| query::assignments(connection, &tenant, &filter, &unlinked, &page)).await?;
         self.open_all(&rows, Records::assignment)
+    }
+
+    async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError> {
+        let after = after.map_or_else(String::new, ToString::to_string);
+        let ids = self.read(move |connection| query::half_erased(connection, &after, limit)).await?;
+        Ok(ids.iter().filter_map(|id| CandidateId::parse(id).ok()).collect())
     }
 
     async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError> {
@@ -316,6 +324,12 @@ impl Store for SqliteStore {
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
         let forms = self.records.turn_forms(subject);
         let rows = self.read_one(move |connection| query::intents_of(connection, &forms)).await?;
+        self.open_all(&rows, Records::intent)
+    }
+
+    async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError> {
+        let at = connection.to_owned();
+        let rows = self.read_one(move |connection| query::enrolment_intents(connection, &at)).await?;
         self.open_all(&rows, Records::intent)
     }
 

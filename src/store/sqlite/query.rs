@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::domain::candidate::Identity;
 use crate::store::records::{Records, SealedRow, assignment_state};
 use crate::store::seal::Blind;
-use crate::store::{AssignmentFilter, Page, StoreError, Unsettled};
+use crate::store::{AssignmentFilter, OfCandidate, Page, StoreError, Unsettled};
 
 /// Fails if the schema cannot be read.
 pub(super) fn ping(connection: &Connection) -> Result<(), StoreError> {
@@ -158,20 +158,23 @@ pub(super) fn assignments(
     connection: &Connection,
     tenant: &str,
     filter: &AssignmentFilter,
+    unlinked: &[Blind],
     page: &Page,
 ) -> Result<Vec<SealedRow>, StoreError> {
     let AssignmentFilter { candidate, assessment, connection: at, state } = filter;
-    let mut sql = "SELECT id, tenant, connection, sealed FROM assignments WHERE tenant = ?".to_owned();
-    let mut values = vec![Value::from(tenant.to_owned())];
+    let (mut sql, mut values) = match candidate {
+        None => ("SELECT id, tenant, connection, sealed FROM assignments WHERE tenant = ?".to_owned(), Vec::new()),
+        Some(of) => of_candidate(of, unlinked),
+    };
+    values.push(Value::from(tenant.to_owned()));
     let mut narrow = |clause: &str, texts: &[&str]| {
         sql.push_str(clause);
         values.extend(texts.iter().map(|text| Value::from((*text).to_owned())));
     };
-    if let Some(id) = candidate {
-        narrow(" AND candidate_id = ?", &[id.as_str()]);
-    }
-    if let Some(text) = assessment {
-        narrow(" AND (assessment_ref = ? OR assessment = ?)", &[text, text]);
+    if !assessment.is_empty() {
+        let forms = marks(assessment.len());
+        let twice: Vec<&str> = assessment.iter().chain(assessment).map(String::as_str).collect();
+        narrow(&format!(" AND (assessment_ref IN ({forms}) OR assessment IN ({forms}))"), &twice);
     }
     if let Some(name) = at {
         narrow(" AND connection = ?", &[name]);
@@ -187,6 +190,64 @@ pub(super) fn assignments(
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), sealed_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The beginning of a query for a candidate's assignments. A cross join keeps its order: by the few ids that are found, and
+/// not through all of the tenant's.
+fn of_candidate(of: &OfCandidate, unlinked: &[Blind]) -> (String, Vec<Value>) {
+    let mut values = vec![Value::from(of.id.to_string())];
+    let mut found = "SELECT id FROM assignments WHERE candidate_id = ?".to_owned();
+    if let Some((at, _)) = of.known_as.as_ref().filter(|_| !unlinked.is_empty()) {
+        let forms = marks(unlinked.len());
+        found.push_str(" UNION SELECT id FROM assignments WHERE connection = ? AND person IN (");
+        found.push_str(&forms);
+        found.push(')');
+        values.push(Value::from(at.clone()));
+        values.extend(unlinked.iter().map(|form| Value::from(form.to_vec())));
+    }
+    let sql = format!(
+        "SELECT id, tenant, connection, sealed FROM ({found}) AS found CROSS JOIN assignments USING (id) WHERE tenant = ?"
+    );
+    (sql, values)
+}
+
+/// So many parameters.
+fn marks(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// The assignments of a candidate, whoever's: those that name it, and those that name one of these at its connection.
+pub(super) fn assignments_of(
+    connection: &Connection,
+    id: &str,
+    unlinked: Option<(&str, &str, &[Blind])>,
+) -> Result<Vec<SealedRow>, StoreError> {
+    let mut by_id =
+        connection.prepare_cached("SELECT id, tenant, connection, sealed FROM assignments WHERE candidate_id = ?1")?;
+    let mut found = by_id.query_map([id], sealed_row)?.collect::<Result<Vec<_>, _>>()?;
+    let mut by_person = connection.prepare_cached(
+        "SELECT id, tenant, connection, sealed FROM assignments WHERE connection = ?1 AND person = ?2 AND tenant = ?3",
+    )?;
+    if let Some((at, tenant, forms)) = unlinked {
+        for form in forms {
+            for row in by_person.query_map(params![at, form, tenant], sealed_row)? {
+                found.push(row?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Candidates that are gone while assignments name them.
+pub(super) fn half_erased(connection: &Connection, after: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT candidate_id FROM assignments AS booked
+         WHERE candidate_id IS NOT NULL AND candidate_id > ?1
+           AND NOT EXISTS (SELECT 1 FROM candidates WHERE id = booked.candidate_id)
+         ORDER BY candidate_id LIMIT ?2",
+    )?;
+    let ids = statement.query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn intent(connection: &Connection, record: &str) -> Result<Option<SealedRow>, StoreError> {
@@ -205,6 +266,16 @@ pub(super) fn intents_of(connection: &Connection, subject: &[Blind]) -> Result<V
         }
     }
     Ok(found)
+}
+
+/// The open intents of a connection that change a program's employees, oldest first; for which there is an index.
+pub(super) fn enrolment_intents(connection: &Connection, at: &str) -> Result<Vec<SealedRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT record, tenant, connection, sealed FROM intents
+         WHERE connection = ?1 AND operation = 'programs.employees' ORDER BY started, record",
+    )?;
+    let rows = statement.query_map([at], sealed_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Open intents nobody is sending that are due, the longest due first.

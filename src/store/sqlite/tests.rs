@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::candidate::{Candidate, Person};
+use crate::domain::candidate::{Candidate, IdentityKind, Person};
 use crate::domain::journal::{Answer, KeyRef};
 use crate::secret::Secret;
 use crate::store::SchemaChange;
+use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
 
 mod on_disk {
@@ -159,7 +160,7 @@ async fn keys_of_an_earlier_version_are_still_known() {
 async fn a_claim_under_a_key_writes_both_or_neither() {
     let make = Maker(environment());
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
-    let claimant = |candidate: &Candidate| make.claimant(candidate, Identity::of(&candidate.person, false));
+    let claimant = |candidate: &Candidate| make.claimant(candidate, Identity::of(&candidate.person, BY_NAME));
     let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
     let key = make.key_claim("t", "k", 1);
     assert!(store.claim_under_key(claimant(&one), &key).await.unwrap());
@@ -251,7 +252,7 @@ async fn a_rotated_key_still_reads_and_finds() {
     assert_eq!(make.claim(&store, &stranger).await, Claim::HeldByOthers);
     let other = make.candidate(&tenant, &connection, make.person());
     make.claim(&store, &other).await;
-    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, false));
+    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
     assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
 
     assert!(store.subject_known(&connection, "s").await.unwrap());
@@ -262,7 +263,7 @@ async fn a_rotated_key_still_reads_and_finds() {
     // Written again, it is found under the new key, and once.
     candidate.person.name.formatted = Some("Ada".into());
     store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
-    for identity in Identity::of(&candidate.person, true) {
+    for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
         assert_eq!(store.candidates(&tenant, None, &identity).await.unwrap(), [candidate.clone()]);
     }
     drop(store);
@@ -344,7 +345,7 @@ async fn what_is_held_as_an_identity_has_no_look_up_besides() {
     assert_eq!(kinds().await.unwrap(), ["email"]);
     store.commit(vec![Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
     assert_eq!(kinds().await.unwrap(), ["email", "externalId"]);
-    let all = Identity::of(&candidate.person, true);
+    let all = Identity::of(&candidate.person, IdentityKind::ALL);
     store.commit(vec![Change::Identities(candidate.id.clone(), all)]).await.unwrap();
     assert_eq!(kinds().await.unwrap(), [] as [&str; 0]);
 }
@@ -471,7 +472,7 @@ async fn a_full_disk_refuses_and_the_store_works_again() {
     let before = make.claimed(&store).await;
     set_most_pages(&store, 1).await;
     let big = make.candidate("t", "c", Person { photo: Some("x".repeat(1 << 16)), ..make.person() });
-    let claim = store.claim(vec![make.claimant(&big, Identity::of(&big.person, false))]).await;
+    let claim = store.claim(vec![make.claimant(&big, Identity::of(&big.person, BY_NAME))]).await;
     assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     assert_eq!(store.candidate("t", &big.id).await.unwrap(), None);
     assert_eq!(store.candidate(&before.tenant, &before.id).await.unwrap(), Some(before));

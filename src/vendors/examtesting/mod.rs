@@ -33,7 +33,7 @@ pub use self::wire::ParamsIn;
 use self::wire::{Action, Parameter};
 use super::{Connected, SettingFault, Setup};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
-use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
@@ -52,7 +52,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     kind: "examtesting",
     name: "ExamTesting",
     documentation: "https://www.examtesting.com/api-doc.aspx",
-    by_email: false,
+    identities: &[IdentityKind::ExternalId, IdentityKind::UserName],
     clock_tolerance: None,
     capabilities: [
         Capability {
@@ -194,6 +194,10 @@ impl Vendor for ExamTesting {
 
     fn repeat_of_booking(&self, _booking: &Booking) -> Repeat {
         Repeat::Never
+    }
+
+    fn rebooks_expired(&self) -> bool {
+        false
     }
 
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {

@@ -18,7 +18,7 @@ use serde_json::Map;
 use self::calls::{flagged, misuse};
 use super::{Connected, SettingFault, Setup};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
-use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
@@ -53,7 +53,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     kind: "startexam",
     name: "StartExam",
     documentation: "https://api.startexam.com",
-    by_email: false,
+    identities: &[IdentityKind::ExternalId],
     // Vendor page `/Help/Authorization`: a Date older than 15 minutes is refused.
     clock_tolerance: Some(Duration::from_mins(15)),
     capabilities: [
@@ -133,6 +133,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         link: account.link,
         existing: account.existing,
         bookings_only_here: account.bookings_only_here,
+        rebook_expired: account.rebook_expired,
         batch,
     };
     Ok(Connected { vendor: Arc::new(adapter), client })
@@ -147,6 +148,7 @@ struct StartExam {
     link: settings::LinkTemplate,
     existing: ExistingRegistration,
     bookings_only_here: bool,
+    rebook_expired: bool,
     batch: usize,
 }
 
@@ -235,6 +237,10 @@ impl Vendor for StartExam {
         } else {
             Repeat::Never
         }
+    }
+
+    fn rebooks_expired(&self) -> bool {
+        self.rebook_expired
     }
 
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {

@@ -45,6 +45,9 @@ pub struct Settings {
     /// Whether all bookings at this account are made by this gateway, so that one it does not know of does not exist.
     #[serde(default)]
     pub bookings_only_here: bool,
+    /// Whether an order with `ifExists: reuse` books again where the booking there is has a window that is over.
+    #[serde(default)]
+    pub rebook_expired: bool,
 }
 
 /// How the secret's text becomes the key. The vendor's sentence about it could not be read; both public clients use the
@@ -137,6 +140,7 @@ pub(super) struct Account {
     pub(super) link: LinkTemplate,
     pub(super) existing: ExistingRegistration,
     pub(super) bookings_only_here: bool,
+    pub(super) rebook_expired: bool,
 }
 
 impl Settings {
@@ -184,6 +188,7 @@ impl Settings {
             link,
             existing: self.existing_registration,
             bookings_only_here: self.bookings_only_here,
+            rebook_expired: self.rebook_expired,
         })
     }
 }

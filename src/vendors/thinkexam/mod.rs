@@ -38,7 +38,7 @@ pub use self::template::Template;
 use self::wire::DeassignBody;
 use super::{Connected, SettingFault, Setup};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
-use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
@@ -61,7 +61,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     kind: "thinkexam",
     name: "ThinkExam",
     documentation: "https://support.thinkexam.com/portal/en/kb",
-    by_email: true,
+    identities: &[IdentityKind::ExternalId, IdentityKind::Email],
     // What `ts` is and how old it may be is undocumented.
     clock_tolerance: None,
     capabilities: [
@@ -213,6 +213,10 @@ impl Vendor for ThinkExam {
 
     fn repeat_of_booking(&self, _booking: &Booking) -> Repeat {
         Repeat::HarmlessWithFlag
+    }
+
+    fn rebooks_expired(&self) -> bool {
+        false
     }
 
     async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {

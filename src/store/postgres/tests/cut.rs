@@ -23,7 +23,7 @@ async fn a_commit_whose_answer_was_lost_is_answered_as_it_went() {
         assert!(matches!(store.take_key(&key(&make, &scope)).await.unwrap(), KeyTaken::Running));
 
         proxy.arm(cut);
-        assert!(store.take_turn(&subject).await.unwrap());
+        assert!(store.take_turns(&[subject.as_str()]).await.unwrap());
         assert!(proxy.was_cut());
 
         proxy.arm(cut);

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use super::*;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::journal::Intent;
+use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
 use crate::store::{Change, Claim, Claimant, KeyClaim, KeyTaken, Peer, Store};
 
@@ -86,7 +87,7 @@ fn sending(make: &Maker, candidate: &Candidate) -> Intent {
 fn claimant(make: &Maker, candidate: &Candidate) -> Claimant {
     Claimant {
         candidate: candidate.clone(),
-        identities: Identity::of(&candidate.person, false),
+        identities: Identity::of(&candidate.person, BY_NAME),
         intent: sending(make, candidate),
         with: Vec::new(),
     }

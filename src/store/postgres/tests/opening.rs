@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use super::*;
-use crate::domain::candidate::Person;
+use crate::domain::candidate::{IdentityKind, Person};
 use crate::store::SchemaChange;
+use crate::store::conformance::BY_NAME;
 
 async fn refusal(url: &str) -> StoreError {
     let environment = environment();
@@ -148,7 +149,7 @@ async fn a_rotated_key_still_reads_and_finds() {
     assert_eq!(make.claim(&store, &stranger).await, Claim::HeldByOthers);
     let other = make.candidate(&tenant, &connection, make.person());
     assert_eq!(make.claim(&store, &other).await, Claim::Claimed);
-    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, false));
+    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
     assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
     assert!(store.subject_known(&connection, "s").await.unwrap());
     let late = make.assignment(&tenant, &connection, "s");
@@ -157,7 +158,7 @@ async fn a_rotated_key_still_reads_and_finds() {
     // Written again, it is found under the new key, and once.
     candidate.person.name.formatted = Some("Ada".into());
     store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
-    for identity in Identity::of(&candidate.person, true) {
+    for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
         assert_eq!(store.candidates(&tenant, None, &identity).await.unwrap(), [candidate.clone()]);
     }
 }
@@ -230,7 +231,7 @@ async fn nothing_personal_stands_in_a_dump() {
     assignment.order.reference = Some("planted-reference".into());
     one.commit(vec![Change::Candidate(candidate), Change::Assignment(assignment)]).await.unwrap();
     one.take_key(&key(&make, "planted-scope")).await.unwrap();
-    one.take_turn("planted-subject").await.unwrap();
+    one.take_turns(&["planted-subject"]).await.unwrap();
 
     let (server, schema) = url.split_once("?options=-csearch_path%3D").unwrap();
     let dump = Command::new("pg_dump").args(["--inserts", "--schema", schema, server]).output().unwrap();

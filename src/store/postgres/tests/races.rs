@@ -71,7 +71,8 @@ async fn one_of_two_instances_has_the_turn() {
     let Pair { one, two, .. } = Pair::open().await;
     for round in 0..ROUNDS {
         let subject = round.to_string();
-        let (a, b) = tokio::join!(one.take_turn(&subject), two.take_turn(&subject));
+        let wanted = [subject.as_str()];
+        let (a, b) = tokio::join!(one.take_turns(&wanted), two.take_turns(&wanted));
         assert!(a.unwrap() != b.unwrap());
     }
 }
@@ -92,7 +93,8 @@ async fn nothing_is_done_twice_while_a_key_is_being_replaced() {
         let one_won = claims == (Claim::Claimed, Claim::Held(vec![first.clone()]))
             || claims == (Claim::Held(vec![second.clone()]), Claim::Claimed);
         assert!(one_won, "{claims:?}");
-        let (a, b) = tokio::join!(one.take_turn(&scope), two.take_turn(&scope));
+        let wanted = [scope.as_str()];
+        let (a, b) = tokio::join!(one.take_turns(&wanted), two.take_turns(&wanted));
         assert!(a.unwrap() != b.unwrap());
         let claim = key(&make, &scope);
         let (a, b) = tokio::join!(one.take_key(&claim), two.take_key(&claim));

@@ -7,7 +7,7 @@ async fn an_instance_that_was_ended_writes_nothing_more() {
     let pair = Pair::open().await;
     let Pair { url, make, one, two, .. } = &pair;
     let before = make.claimed(&**one).await;
-    assert!(one.take_turn("s").await.unwrap());
+    assert!(one.take_turns(&["s"]).await.unwrap());
     pair.end_one().await;
 
     let late = make.candidate("t", "c", make.person());
@@ -15,7 +15,7 @@ async fn an_instance_that_was_ended_writes_nothing_more() {
     let refusals = [
         one.claim(vec![claimant(make, &late)]).await.map(|_| ()),
         one.commit(vec![Change::Candidate(changed), Change::Intent(sending(make, &late))]).await,
-        one.take_turn("other").await.map(|_| ()),
+        one.take_turns(&["other"]).await.map(|_| ()),
         one.give_turns(&["s".to_owned()]).await,
         one.take_key(&key(make, "k")).await.map(|_| ()),
         one.beat().await.map(|_| ()),
@@ -122,18 +122,20 @@ async fn a_turn_is_one_instance_s_until_it_gives_it_back_or_ends() {
     let Pair { one, two, .. } = &pair;
     let subjects = ["a".to_owned(), "b".to_owned()];
     for subject in &subjects {
-        assert!(one.take_turn(subject).await.unwrap());
-        assert!(one.take_turn(subject).await.unwrap(), "it has it");
-        assert!(!two.take_turn(subject).await.unwrap());
+        assert!(one.take_turns(&[subject.as_str()]).await.unwrap());
+        assert!(one.take_turns(&[subject.as_str()]).await.unwrap(), "it has it");
+        assert!(!two.take_turns(&[subject.as_str()]).await.unwrap());
     }
     two.give_turns(&subjects).await.unwrap();
-    assert!(!two.take_turn("a").await.unwrap(), "nobody gives back what another has");
+    assert!(!two.take_turns(&["a"]).await.unwrap(), "nobody gives back what another has");
+    assert!(!two.take_turns(&["c", "a"]).await.unwrap(), "all or none");
+    assert!(one.take_turns(&["c"]).await.unwrap(), "none was kept");
     one.give_turns(&subjects[..1]).await.unwrap();
-    assert!(two.take_turn("a").await.unwrap());
-    assert!(!one.take_turn("a").await.unwrap());
-    assert!(!two.take_turn("b").await.unwrap());
+    assert!(two.take_turns(&["a"]).await.unwrap());
+    assert!(!one.take_turns(&["a"]).await.unwrap());
+    assert!(!two.take_turns(&["b"]).await.unwrap());
     pair.end_one().await;
-    assert!(two.take_turn("b").await.unwrap());
+    assert!(two.take_turns(&["b"]).await.unwrap());
 }
 
 #[tokio::test]
@@ -189,36 +191,36 @@ async fn an_instance_that_left_nothing_behind_is_forgotten() {
 async fn turns_of_an_instance_that_ended_are_forgotten_and_those_of_others_are_not() {
     let pair = Pair::open().await;
     let Pair { url, make, one, two, .. } = &pair;
-    assert!(one.take_turn("a").await.unwrap() && two.take_turn("b").await.unwrap());
+    assert!(one.take_turns(&["a"]).await.unwrap() && two.take_turns(&["b"]).await.unwrap());
     two.purge(make.0.now(), make.0.now()).await.unwrap();
     let mut beside = beside(url).await;
     assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (2, 2));
     pair.end_one().await;
     two.purge(make.0.now(), make.0.now()).await.unwrap();
     assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (1, 1));
-    assert!(two.take_turn("b").await.unwrap());
+    assert!(two.take_turns(&["b"]).await.unwrap());
 }
 
 #[tokio::test]
 async fn what_may_be_held_unknowingly_is_given_back_with_a_beat() {
     let Pair { make, one, two, .. } = Pair::open().await;
     // As if the answers to both had been lost.
-    assert!(one.take_turn("s").await.unwrap());
+    assert!(one.take_turns(&["s"]).await.unwrap());
     assert!(matches!(one.take_key(&key(&make, "k")).await.unwrap(), KeyTaken::New(_)));
     let (forms, scopes) = (one.records.turn_forms("s"), one.records.key_row(&key(&make, "k")).scopes);
     one.loose.add([Loose::Turn(forms.clone(), 0), Loose::Key(scopes, 1)]);
-    assert!(!two.take_turn("s").await.unwrap());
+    assert!(!two.take_turns(&["s"]).await.unwrap());
     one.beat().await.unwrap();
-    while !two.take_turn("s").await.unwrap() {
+    while !two.take_turns(&["s"]).await.unwrap() {
         tokio::task::yield_now().await;
     }
     let taken = two.take_key(&key(&make, "k")).await.unwrap();
     assert!(matches!(taken, KeyTaken::Open(_, None)), "{taken:?}");
 
     // A later take is not given back for an earlier one.
-    assert!(one.take_turn("later").await.unwrap());
+    assert!(one.take_turns(&["later"]).await.unwrap());
     one.loose.add([Loose::Turn(one.records.turn_forms("later"), 0)]);
     one.tie_up();
     one.give_turns(&["something else".to_owned()]).await.unwrap();
-    assert!(!two.take_turn("later").await.unwrap());
+    assert!(!two.take_turns(&["later"]).await.unwrap());
 }

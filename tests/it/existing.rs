@@ -1,0 +1,225 @@
+//! Requests about what the gateway has already: who is recognised, what is answered instead of being done again, and what
+//! the caller is told about the difference.
+
+use examgate::sandbox::{Sandbox, accounts};
+use examgate::vendors::DESCRIPTORS;
+use serde_json::{Value, json};
+
+use crate::support::gateway::{Gateway, PATIENCE, effects, sandbox, sandbox_connections, startexam};
+use crate::support::watch::{calls, changes, warnings};
+
+async fn gateway() -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
+    (sandbox, gateway)
+}
+
+fn person(connection: &str, id: &str, more: &Value) -> Value {
+    let mut body = json!({
+        "connection": connection, "externalId": id, "name": { "givenName": "Ada", "familyName": "King" },
+        "email": format!("{id}@example.com"), "group": match connection {
+            "thinkexam-main" => accounts::thinkexam::COURSES[0],
+            "examtesting-main" => "Group A",
+            _ => "any",
+        },
+    });
+    if connection == "startexam-main" {
+        body.as_object_mut().unwrap().remove("group");
+    }
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+#[tokio::test]
+async fn only_what_the_vendor_knows_people_by_identifies_anybody() {
+    let (_sandbox, gateway) = gateway().await;
+    for (connection, vendor) in
+        [("startexam-main", "startexam"), ("thinkexam-main", "thinkexam"), ("examtesting-main", "examtesting")]
+    {
+        let shown = gateway.get(&format!("/vendors/{vendor}")).await;
+        let by_name = shown.body["identities"].as_array().unwrap().contains(&json!("userName"));
+        assert_eq!(by_name, vendor == "examtesting", "{shown:?}");
+        let named = json!({ "userName": "ada" });
+        let first = gateway.post("/candidates", &person(connection, "e1", &named)).await;
+        assert_eq!(first.status, 201, "{first:?}");
+        let second = gateway.post("/candidates", &person(connection, "e2", &named)).await;
+        let same = second.text("/id") == first.text("/id");
+        assert_eq!((second.status, same), if by_name { (200, true) } else { (201, false) }, "{connection} {second:?}");
+    }
+}
+
+#[test]
+fn a_vendor_knows_nobody_by_a_member_it_has_no_place_for() {
+    use examgate::domain::capability::Operation;
+    for vendor in DESCRIPTORS {
+        let ignored = vendor.capability(Operation::CandidatesCreate).ignored;
+        for kind in vendor.identities {
+            assert!(!ignored.contains(&format!("/{}", kind.member()).as_str()), "{} {kind:?}", vendor.kind);
+        }
+    }
+}
+
+const TEST: &str = accounts::startexam::TESTS[0].0;
+
+fn named(list: &[(String, String)], code: &str) -> Vec<String> {
+    list.iter().filter(|(found, _)| found == code).map(|(_, pointer)| pointer.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_password_for_a_known_person_is_said_to_be_ignored() {
+    let (sandbox, gateway) = gateway().await;
+    for connection in ["startexam-main", "thinkexam-main", "examtesting-main"] {
+        let first =
+            gateway.post("/candidates", &person(connection, "e1", &json!({ "password": "first-s3cret" }))).await;
+        assert_eq!((first.status, named(&warnings(&first), "password_ignored").len()), (201, 0), "{first:?}");
+        for if_exists in ["reuse", "update"] {
+            let more = json!({ "password": "other-s3cret", "ifExists": if_exists });
+            let again = gateway.post("/candidates", &person(connection, "e1", &more)).await;
+            assert_eq!(again.status, 200, "{again:?}");
+            assert_eq!(
+                named(&warnings(&again), "password_ignored"),
+                ["/password"],
+                "{connection} {if_exists} {again:?}"
+            );
+        }
+        let without = gateway.post("/candidates", &person(connection, "e1", &json!({}))).await;
+        assert_eq!(named(&warnings(&without), "password_ignored").len(), 0, "{without:?}");
+    }
+    let told = effects(sandbox.thinkexam()).await;
+    assert!(!told.to_string().contains("other-s3cret"));
+    let rows = json!({ "connection": "startexam-main", "items": [{ "externalId": "e1", "password": "x" }] });
+    let bulk = gateway.post("/candidates/bulk", &rows).await;
+    assert_eq!(bulk.text("/results/0/resource/warnings/0/code"), "password_ignored", "{bulk:?}");
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_sends_nothing_and_says_so() {
+    let (sandbox, gateway) = gateway().await;
+    let body = person("startexam-main", "e1", &json!({ "ifExists": "update" }));
+    assert_eq!(gateway.post("/candidates", &body).await.status, 201);
+    let before = calls(sandbox.startexam()).await;
+    let again = gateway.post("/candidates", &body).await;
+    assert_eq!((again.status, again.text("/outcome")), (200, "applied"), "{again:?}");
+    assert_eq!(warnings(&again), [("unchanged".to_owned(), String::new())]);
+    assert_eq!(calls(sandbox.startexam()).await, before);
+    let changed = person("startexam-main", "e1", &json!({ "ifExists": "update", "email": "new@example.com" }));
+    let changed = gateway.post("/candidates", &changed).await;
+    assert_eq!((changed.status, warnings(&changed).len()), (200, 0), "{changed:?}");
+    assert_eq!(warnings(&gateway.get(&format!("/candidates/{}", again.text("/id"))).await).len(), 0);
+}
+
+#[tokio::test]
+async fn a_reused_booking_says_that_its_reference_differs() {
+    let (_sandbox, gateway) = gateway().await;
+    assert_eq!(gateway.post("/candidates", &person("startexam-main", "e1", &json!({}))).await.status, 201);
+    let order = |reference: Value| {
+        let mut order =
+            json!({ "connection": "startexam-main", "candidate": { "externalId": "e1" }, "assessment": TEST });
+        if !reference.is_null() {
+            order["reference"] = reference;
+        }
+        order
+    };
+    assert_eq!(gateway.post("/assignments", &order(json!("order-1"))).await.status, 201);
+    for (reference, differs) in [(json!("order-1"), 0), (json!("order-2"), 1), (Value::Null, 0)] {
+        let again = gateway.post("/assignments", &order(reference)).await;
+        assert_eq!((again.status, again.text("/reference")), (200, "order-1"), "{again:?}");
+        assert_eq!(named(&warnings(&again), "existing_differs"), vec!["/reference"; differs], "{again:?}");
+    }
+}
+
+fn in_seconds(seconds: i64) -> String {
+    let time = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    format!("{time:.0}")
+}
+
+#[tokio::test]
+async fn a_window_that_is_over_is_refused_before_anything_is_sent() {
+    let (sandbox, gateway) = gateway().await;
+    assert_eq!(gateway.post("/candidates", &person("startexam-main", "e1", &json!({}))).await.status, 201);
+    let before = calls(sandbox.startexam()).await;
+    let order = json!({ "candidate": { "externalId": "e1" }, "assessment": TEST, "connection": "startexam-main",
+                        "validFrom": "2020-01-01T00:00:00Z", "validUntil": "2020-02-01T00:00:00Z" });
+    let refused = gateway.post("/assignments", &order).await;
+    assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"));
+    assert_eq!((refused.text("/errors/0/pointer"), refused.text("/errors/0/code")), ("/validUntil", "invalid_field"));
+    let bulk = gateway.post("/assignments/bulk", &json!({ "items": [order] })).await;
+    assert_eq!(bulk.text("/results/0/problem/errors/0/pointer"), "/validUntil", "{bulk:?}");
+    assert_eq!(calls(sandbox.startexam()).await, before);
+    let mut begun = order;
+    begun["validUntil"] = json!(in_seconds(3600));
+    assert_eq!(gateway.post("/assignments", &begun).await.status, 201, "one that has begun is not over");
+}
+
+#[tokio::test]
+async fn a_booking_whose_window_is_over_is_marked_or_made_again() {
+    for rebook in [false, true] {
+        let sandbox = sandbox().await;
+        let more = format!("rebook_expired = {rebook}");
+        let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), &more)).await;
+        let body = json!({ "externalId": "e1", "name": { "givenName": "Ada", "familyName": "King" } });
+        assert_eq!(gateway.post("/candidates", &body).await.status, 201);
+        let order = |until: Option<String>| {
+            let mut order = json!({ "candidate": { "externalId": "e1" }, "assessment": TEST });
+            if let Some(until) = until {
+                order["validUntil"] = json!(until);
+            }
+            order
+        };
+        let first = gateway.post("/assignments", &order(Some(in_seconds(2)))).await;
+        assert_eq!(first.status, 201, "{first:?}");
+        // The window is over when the gateway's own clock says so; asked again until then.
+        let started = tokio::time::Instant::now();
+        let again = loop {
+            let again = gateway.post("/assignments", &order(None)).await;
+            let over = again.text("/id") != first.text("/id") || !named(&warnings(&again), "window_over").is_empty();
+            if over {
+                break again;
+            }
+            assert!(started.elapsed() < PATIENCE, "{again:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        };
+        let made = changes(sandbox.startexam(), "employees_participants", "created").await;
+        if rebook {
+            assert_eq!((again.status, made.len()), (201, 2), "{again:?}");
+            assert_ne!(again.text("/launch/url"), first.text("/launch/url"));
+            let third = gateway.post("/assignments", &order(None)).await;
+            assert_eq!((third.status, third.text("/id")), (200, again.text("/id")), "the live one is answered");
+            assert_eq!(named(&warnings(&third), "window_over").len(), 0, "{third:?}");
+        } else {
+            assert_eq!((again.status, again.text("/id"), made.len()), (200, first.text("/id"), 1), "{again:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_query_of_a_single_post_may_name_the_connection() {
+    let (sandbox, gateway) = gateway().await;
+    let mut body = person("startexam-main", "e1", &json!({}));
+    body.as_object_mut().unwrap().remove("connection");
+    assert_eq!(gateway.post("/candidates", &body).await.problem().1, "connection_required");
+    let created = gateway.post("/candidates?connection=startexam-main", &body).await;
+    assert_eq!((created.status, created.text("/connection")), (201, "startexam-main"), "{created:?}");
+    let order = json!({ "candidate": { "externalId": "e1" }, "assessment": TEST });
+    assert_eq!(gateway.post("/assignments?connection=startexam-main", &order).await.status, 201);
+    let path = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
+    let enrolment = json!({ "scope": "all", "register": ["e1"] });
+    assert_eq!(gateway.post(&format!("{path}?connection=startexam-main"), &enrolment).await.status, 200);
+    let found = gateway.post("/candidates/search?connection=thinkexam-main", &json!({ "externalId": "e1" })).await;
+    assert_eq!(found.body["items"], json!([]), "{found:?}");
+
+    let before = calls(sandbox.startexam()).await;
+    body["connection"] = json!("startexam-main");
+    for (path, pointer) in [
+        ("/candidates?connection=thinkexam-main", "?connection"),
+        ("/candidates?connection=startexam-main&connection=startexam-main", "?connection"),
+        ("/candidates?conection=startexam-main", "?conection"),
+    ] {
+        let refused = gateway.post(path, &body).await;
+        assert_eq!(refused.problem(), (422, "validation_failed", "not_applied"), "{path}");
+        assert_eq!(refused.text("/errors/0/pointer"), pointer, "{refused:?}");
+    }
+    assert_eq!(calls(sandbox.startexam()).await, before);
+}
