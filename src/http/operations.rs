@@ -7,8 +7,9 @@ use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use super::answer::{accepted, cursor_at, position};
-use super::dto::operation::{ItemOutcome, Operation, OperationItem, OperationItemList, OperationList};
+use super::answer::{accepted, position};
+use super::bulk::report;
+use super::dto::operation::{ItemOutcome, Operation, OperationItemList, OperationList};
 use super::edge::Context;
 use super::prefer::Preferences;
 use super::problem::Refused;
@@ -52,7 +53,8 @@ pub(super) async fn read(
 
 /// Read what became of an operation's rows
 ///
-/// The rows that have ended so far, in the order of the request.
+/// The rows that have ended so far, in the order of the request. A part may have fewer entries than `limit` where they are
+/// long; people come without their `photo`.
 #[utoipa::path(
     get, path = "/operations/{id}/items", operation_id = "listOperationItems", tag = "Operations",
     params(
@@ -69,17 +71,12 @@ pub(super) async fn items(
     Asking(caller): Asking,
     Id(id): Id<OperationId>,
     mut query: Query,
-) -> Result<Json<OperationItemList>, Refused> {
+) -> Result<Response, Refused> {
     let outcome = query.parsed("outcome", "applied, not_applied, unknown or skipped", outcome);
     let (limit, cursor) = query.page();
     query.finish()?;
     let from = position(cursor.as_deref())?;
-    // One more than asked for tells whether there is a next part.
-    let mut rows = app.gateway.operation_results(&caller, &id, outcome.map(Into::into), from, limit + 1).await?;
-    let next_cursor = rows.get(limit).map(|next| cursor_at(next.index));
-    rows.truncate(limit);
-    let items = rows.into_iter().map(|row| OperationItem::of(row, &context)).collect();
-    Ok(Json(OperationItemList { items, next_cursor }))
+    Ok(report::page(&app, (context, caller), id, outcome.map(Into::into), (from, limit)).await?)
 }
 
 fn outcome(text: &str) -> Option<ItemOutcome> {
