@@ -130,6 +130,7 @@ impl Gateway {
         };
         // One more than asked for tells whether there is a next part.
         let page = Page { limit: limit + 1, after: after.map(String::from) };
+        let _permit = self.read_permit(caller).await;
         let mut items = self.0.store.assignments(&caller.tenant, &filter, &page).await.before_sending()?;
         let more = items.len() > limit;
         items.truncate(limit);

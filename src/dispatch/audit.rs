@@ -69,6 +69,7 @@ impl Gateway {
     /// # Errors
     /// `store_unavailable`, also where a line was altered.
     pub async fn audit(&self, caller: &Caller, after: u64, limit: usize) -> Result<Vec<Line>, Fault> {
+        let _permit = self.read_permit(caller).await;
         self.0.store.audit(&caller.tenant, after, limit).await.before_sending()
     }
 

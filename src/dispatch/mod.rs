@@ -26,6 +26,7 @@ mod model;
 mod orphans;
 mod packing;
 mod programs;
+mod reads;
 mod runner;
 mod settling;
 mod steady_clock;
@@ -53,6 +54,7 @@ use self::grace::Graces;
 use self::keys::Kept;
 use self::lease::Lease;
 use self::orphans::{PendingOutcomes, UnsentAttempts};
+use self::reads::Reads;
 use self::steady_clock::SteadyClock;
 use self::tally::Codes;
 use self::tickets::Acceptance;
@@ -106,6 +108,7 @@ struct Inner {
     settlers: Mutex<BTreeSet<String>>,
     exchanges: Exchanges,
     recorder: Recorder,
+    reads: Reads,
     codes: Codes,
     pending: PendingOutcomes,
     unsent: UnsentAttempts,
@@ -144,6 +147,7 @@ impl Gateway {
             settlers: Mutex::default(),
             exchanges: Exchanges::default(),
             recorder: Recorder::default(),
+            reads: Reads::default(),
             codes: Codes::default(),
             pending: PendingOutcomes::default(),
             unsent: UnsentAttempts::default(),
@@ -185,7 +189,21 @@ impl Gateway {
         if !self.0.lease.holds() {
             return Err(Fault::new(Code::StoreUnavailable, "This instance has lost touch with the store it shares."));
         }
-        self.0.store.ping().await.before_sending()
+        // Whatever came of the look, nobody's write is in doubt for it.
+        self.0.store.ping().await.map_err(|error| store_unreachable(&error))
+    }
+
+    /// Refuses at once what the store is needed for, where it is known not to answer: nobody has to wait to learn it again.
+    /// What is under way goes on trying.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub fn store_at_hand(&self) -> Result<(), Fault> {
+        if !self.0.store.is_away() {
+            return Ok(());
+        }
+        let detail = "The store does not answer at the moment; nothing was sent.";
+        Err(Fault::new(Code::StoreUnavailable, detail).after(Some(Duration::from_secs(1))))
     }
 
     /// From now on it is not [`ready`](Self::ready), so that callers go elsewhere; everything is served as before.
@@ -338,9 +356,19 @@ fn store_fault(error: &StoreError) -> Fault {
         }
         StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Ended => {
             tracing::error!(%error, "the store failed");
-            Fault::new(Code::StoreUnavailable, "The store cannot be reached; nothing was sent.").after(wait)
+            store_unreachable(error)
         }
     }
+}
+
+/// The fault of what was not sent, because the store cannot be read or has no room.
+fn store_unreachable(error: &StoreError) -> Fault {
+    let detail = if error.is_full() {
+        "The store is full: it can keep nothing more until there is room on its disk; nothing was sent."
+    } else {
+        "The store cannot be reached; nothing was sent."
+    };
+    Fault::new(Code::StoreUnavailable, detail).after(Some(Duration::from_secs(1)))
 }
 
 /// The fault of a commit with the resource where its outcome appears, should the commit be in doubt.

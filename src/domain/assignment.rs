@@ -35,6 +35,9 @@ pub enum Notify {
     VendorEmail,
 }
 
+/// Most parameters of a supervision.
+pub const MAX_PARAMETERS: usize = 100;
+
 /// Supervision of the attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proctoring {
@@ -106,6 +109,10 @@ impl NewAssignment {
             let pointer = format!("/proctoring/parameters/{}", pointer_token(name));
             faults.line(&pointer, Some(name), 200);
             faults.line(&pointer, Some(value), 200);
+        }
+        if self.proctoring.parameters.len() > MAX_PARAMETERS {
+            let detail = format!("must not have more than {MAX_PARAMETERS} members");
+            faults.push(FieldFault::invalid("/proctoring/parameters", detail));
         }
         if !self.proctoring.enabled && !self.proctoring.parameters.is_empty() {
             faults.push(FieldFault::invalid("/proctoring/parameters", "has a meaning only with proctoring enabled"));

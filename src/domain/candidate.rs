@@ -1,9 +1,12 @@
 //! A person registered at a connection: what a caller may say of one, and what the gateway remembers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::ids::CandidateId;
@@ -36,9 +39,41 @@ pub struct Person {
     /// As the vendor spells it.
     pub gender: Option<String>,
     /// Base64 of a picture.
-    pub photo: Option<String>,
+    pub photo: Option<Photo>,
     /// Members only the vendor's account knows.
     pub custom: BTreeMap<String, String>,
+}
+
+/// A picture in Base64, by far the largest member of a person. Clones share its text: a person on the way to the vendor is
+/// in several places at once (record, intent, call).
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Photo(Arc<str>);
+
+impl From<String> for Photo {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Deref for Photo {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for Photo {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl fmt::Debug for Photo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Photo({} bytes)", self.len())
+    }
 }
 
 /// A name in its parts.
@@ -232,7 +267,7 @@ impl Person {
             group: over(group, &self.group),
             birth_date: over(birth_date, &self.birth_date),
             gender: over(gender, &self.gender),
-            photo: over(photo, &self.photo),
+            photo: photo.clone().or_else(|| self.photo.clone()),
             custom: all_custom,
         };
         let touched = self.differences(&person);
@@ -281,6 +316,7 @@ impl Person {
             custom,
         } = self;
         let active = active.map(|active| active.to_string());
+        let photo = photo.as_deref().map(str::to_owned);
         let single = [
             ("/externalId", external_id),
             ("/userName", user_name),
@@ -292,7 +328,7 @@ impl Person {
             ("/group", group),
             ("/birthDate", birth_date),
             ("/gender", gender),
-            ("/photo", photo),
+            ("/photo", &photo),
         ];
         let single = single.into_iter().filter_map(|(pointer, value)| Some((pointer.to_owned(), value.clone()?)));
         let phones = phone_numbers

@@ -124,6 +124,21 @@ pub struct Progress {
     pub pending: u64,
 }
 
+/// What is told of a row: how far it is and how it ended, without what it asks for.
+#[derive(Debug, Clone)]
+pub struct ItemReport {
+    /// Which row.
+    pub at: ItemRef,
+    /// The caller's mark for it.
+    pub item_id: Option<String>,
+    /// How far it is.
+    pub state: ItemState,
+    /// The record it led to.
+    pub record: Option<String>,
+    /// How it ended.
+    pub end: Option<ItemEnd>,
+}
+
 /// How far a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -133,9 +133,9 @@ impl Noted {
 }
 
 /// Whether a request that was not let in has a line. Those of which there may be any number have none: a write to the store
-/// for each would give whoever sends too many a lever.
+/// for each would give whoever sends too many a lever. Nor have those that the store is not there for.
 pub(super) fn worth_a_line(fault: &Fault) -> bool {
-    !matches!(fault.code, Code::RateLimited | Code::Overloaded)
+    !matches!(fault.code, Code::RateLimited | Code::Overloaded | Code::StoreUnavailable)
 }
 
 /// The line about a request, from its beginning on. Dropped without an answer, it says that the caller was gone.

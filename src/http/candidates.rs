@@ -80,7 +80,7 @@ pub(super) async fn find(
     query.finish()?;
     let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
     let (items, next_cursor) = part(found, limit, cursor.as_deref())?;
-    Ok(Json(CandidateList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
+    Ok(Json(CandidateList { items: items.into_iter().map(Candidate::listed).collect(), next_cursor }))
 }
 
 /// Find a candidate by any identity
@@ -102,7 +102,7 @@ pub(super) async fn search(
 ) -> Result<Json<CandidateList>, Refused> {
     let connection = query.connection(connection)?;
     let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
-    Ok(Json(CandidateList { items: found.into_iter().map(Into::into).collect(), next_cursor: None }))
+    Ok(Json(CandidateList { items: found.into_iter().map(Candidate::listed).collect(), next_cursor: None }))
 }
 
 /// Read a candidate

@@ -11,16 +11,15 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use http::{HeaderMap, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::dto::operation::Operation;
+use super::places::Place;
 use super::problem::Refused;
 use super::request::{Asking, Id};
-use super::state::{App, place};
+use super::state::App;
 use super::stopping::Stopping;
 use crate::dispatch::{Caller, OperationView};
 use crate::domain::ids::OperationId;
-use crate::meter::Shed;
 
 /// Pause between two looks; the end is told at once.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -54,7 +53,7 @@ pub(super) async fn follow(
     if seen && first.operation.state.ended() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let place = place(&app.watchers, Shed::Watchers, "Too many operations are being followed.")?;
+    let place = app.place(&app.watchers, &caller.client)?;
     let watch =
         Watch { app, caller, id, stopping, next: Some(first), told: String::new(), ended: false, _place: place };
     let events = stream::unfold(watch, |mut watch| async move {
@@ -74,7 +73,7 @@ struct Watch {
     /// What was told last.
     told: String,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Watch {

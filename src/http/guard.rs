@@ -11,8 +11,9 @@ use super::audit::{Record, worth_a_line};
 use super::auth::{Known, Spent};
 use super::edge::{AskedBy, Context};
 use super::openapi_parts;
+use super::places::Place;
 use super::problem::Refused;
-use super::state::{App, Place};
+use super::state::App;
 use crate::dispatch::Caller;
 use crate::domain::exchange::{About, Cause};
 use crate::domain::problem::{Code, Fault, FieldFault};
@@ -119,7 +120,7 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     // From here on somebody may look at it: whoever has not said who they are leaves no trace that could crowd others out.
     app.gateway.keep_exchange(&context.exchange, asked(&request, client));
     let admitted = spent.as_ref().map_or(Ok(()), Spent::admitted);
-    let admitted = admitted.and_then(|()| admitted_to(&app, &request, &known, (route, terms.clients.alone())));
+    let admitted = admitted.and_then(|()| admitted_to(&app, &request, &known, route));
     let recorded = admitted.as_ref().err().is_none_or(worth_a_line);
     let record = route
         .action
@@ -140,10 +141,12 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
     if let Some(writing) = record.map(|record| record.answered(&response)) {
         writing.await;
     }
-    // Not before: a store that is slow must not let more in than there is room for.
-    drop(place);
     response.extensions_mut().insert(AskedBy(client.name.clone()));
-    response
+    match place {
+        // What is not sent yet takes memory still. A stream of events may last for hours, and has a room of its own.
+        Some(place) if !matches!(route.answers, Answers::Events) => response.map(|body| place.keep_for(body)),
+        _ => response,
+    }
 }
 
 fn asked(request: &Request, client: &super::auth::Client) -> About {
@@ -152,7 +155,7 @@ fn asked(request: &Request, client: &super::auth::Client) -> About {
     About { tenant: client.tenant.clone(), cause }
 }
 
-fn admitted_to(app: &App, request: &Request, known: &Known<'_>, (route, alone): (Route, bool)) -> Result<Place, Fault> {
+fn admitted_to(app: &App, request: &Request, known: &Known<'_>, route: Route) -> Result<Place, Fault> {
     known.allow(route.scope)?;
     let (admitted, detail) = match route.answers {
         Answers::Json => (accept::admits_json(request.headers()), "This resource answers JSON only."),
@@ -176,5 +179,23 @@ fn admitted_to(app: &App, request: &Request, known: &Known<'_>, (route, alone): 
             return Err(Fault::of_fields(faults));
         }
     }
-    app.places.take(&known.client.name, alone)
+    if needs_store(route.scope) {
+        app.gateway.store_at_hand()?;
+    }
+    app.place(&app.places, &known.client.name)
+}
+
+/// Whether nothing can be answered without the store.
+const fn needs_store(scope: Scope) -> bool {
+    match scope {
+        Scope::CandidatesRead
+        | Scope::CandidatesWrite
+        | Scope::AssignmentsRead
+        | Scope::AssignmentsWrite
+        | Scope::ProgramsWrite
+        | Scope::OperationsRead
+        | Scope::OperationsWrite
+        | Scope::AuditRead => true,
+        Scope::CatalogueRead | Scope::ConnectionsCheck | Scope::ExchangesRead => false,
+    }
 }

@@ -35,6 +35,7 @@ mod openapi_3_0;
 mod openapi_parts;
 mod operations;
 mod patch;
+mod places;
 mod prefer;
 mod problem;
 mod programs;

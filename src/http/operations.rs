@@ -10,9 +10,8 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use super::answer::{accepted, cursor_at, position};
 use super::audit::Noted;
 use super::body::Body;
-use super::dto::operation::{
-    ItemOutcome, Operation, OperationItem, OperationItemList, OperationList, OperationSettlement,
-};
+use super::bulk::report;
+use super::dto::operation::{ItemOutcome, Operation, OperationItemList, OperationList, OperationSettlement};
 use super::edge::Context;
 use super::prefer::Preferences;
 use super::problem::Refused;
@@ -56,7 +55,8 @@ pub(super) async fn read(
 
 /// Read what became of an operation's rows
 ///
-/// The rows that have ended so far, in the order of the request.
+/// The rows that have ended so far, in the order of the request. A part may have fewer entries than `limit` where they are
+/// long; people come without their `photo`.
 #[utoipa::path(
     get, path = "/operations/{id}/items", operation_id = "listOperationItems", tag = "Operations",
     params(
@@ -73,17 +73,12 @@ pub(super) async fn items(
     Asking(caller): Asking,
     Id(id): Id<OperationId>,
     mut query: Query,
-) -> Result<Json<OperationItemList>, Refused> {
+) -> Result<Response, Refused> {
     let outcome = query.parsed("outcome", "applied, not_applied, unknown or skipped", outcome);
     let (limit, cursor) = query.page();
     query.finish()?;
     let from = position(cursor.as_deref())?;
-    // One more than asked for tells whether there is a next part.
-    let mut rows = app.gateway.operation_results(&caller, &id, outcome.map(Into::into), from, limit + 1).await?;
-    let next_cursor = rows.get(limit).map(|next| cursor_at(next.index));
-    rows.truncate(limit);
-    let items = rows.into_iter().map(|row| OperationItem::of(row, &context)).collect();
-    Ok(Json(OperationItemList { items, next_cursor }))
+    Ok(report::page(&app, (context, caller), id, outcome.map(Into::into), (from, limit)).await?)
 }
 
 fn outcome(text: &str) -> Option<ItemOutcome> {

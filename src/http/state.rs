@@ -1,20 +1,19 @@
 //! What every request needs: the gateway behind the face, who may ask, and how much at once.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::auth::Clients;
+use super::places::{Place, Places};
 use crate::config::{Auth, ServerSettings};
 use crate::dispatch::Gateway;
 use crate::domain::environment::Environment;
-use crate::domain::problem::{Code, Fault};
+use crate::domain::problem::Fault;
 use crate::meter::{self, Shed};
 
 /// What the public face is built from.
@@ -45,7 +44,7 @@ pub struct Busy(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    requests: AtomicUsize,
+    requests: Arc<AtomicUsize>,
     connections: AtomicUsize,
 }
 
@@ -95,8 +94,8 @@ impl Terms {
 /// What protects the process from its callers, beyond what operators set.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Requests served at once; more are answered 503 `overloaded`. Where there are several clients one of them gets at most
-    /// three quarters, so that none can keep all others out.
+    /// Requests served at once, until their answers are sent; more are answered 503 `overloaded`. Of these and of the next two
+    /// a client gets no more than it leaves free, where there are several clients, so that none can keep others out.
     pub in_flight: usize,
     /// Bulks received at once, as long as they may be under way; each holds a thread.
     pub receptions: usize,
@@ -130,23 +129,30 @@ pub(super) struct Shared {
     pub(super) environment: Environment,
     pub(super) limits: Limits,
     pub(super) places: Arc<Places>,
-    pub(super) receptions: Arc<Semaphore>,
-    pub(super) watchers: Arc<Semaphore>,
+    pub(super) receptions: Arc<Places>,
+    pub(super) watchers: Arc<Places>,
 }
 
 impl App {
     pub(super) fn new(face: &Face, terms: &Terms) -> Self {
         let Face { gateway, server: _, auth: _, environment, limits, busy, ask: _ } = face.clone();
-        let room = |places: usize| Arc::new(Semaphore::new(places));
         Self(Arc::new(Shared {
             gateway,
             terms: terms.clone(),
             environment,
-            places: Arc::new(Places::new(limits.in_flight, busy)),
-            receptions: room(limits.receptions),
-            watchers: room(limits.watchers),
+            places: Places::new(limits.in_flight, Shed::Requests, Arc::clone(&busy.0.requests)),
+            receptions: Places::new(limits.receptions, Shed::Receptions, Arc::default()),
+            watchers: Places::new(limits.watchers, Shed::Watchers, Arc::default()),
             limits,
         }))
+    }
+
+    /// Takes a place for this client among these.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub(super) fn place(&self, places: &Arc<Places>, client: &str) -> Result<Place, Fault> {
+        places.take(client, self.terms.now().clients.alone())
     }
 
     /// The address of a resource as the caller has to use it.
@@ -159,98 +165,10 @@ impl App {
     }
 }
 
-/// A place in a room that has only so many.
-///
-/// # Errors
-/// `overloaded`, saying what there are too many of.
-pub(super) fn place(room: &Arc<Semaphore>, what: Shed, detail: &str) -> Result<OwnedSemaphorePermit, Fault> {
-    room.clone().try_acquire_owned().map_err(|_| overloaded(what, detail))
-}
-
-fn overloaded(what: Shed, detail: &str) -> Fault {
-    meter::shed(what);
-    Fault::new(Code::Overloaded, detail)
-}
-
-/// The places of requests.
-pub(super) struct Places {
-    most: usize,
-    /// Who has how many.
-    taken: Mutex<HashMap<String, usize>>,
-    busy: Busy,
-}
-
-/// A request's place, free again when dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
-    client: String,
-}
-
-impl Places {
-    fn new(most: usize, busy: Busy) -> Self {
-        Self { most, taken: Mutex::default(), busy }
-    }
-
-    fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A place for a request of this client, who may be the only one there is.
-    ///
-    /// # Errors
-    /// `overloaded`.
-    pub(super) fn take(self: &Arc<Self>, client: &str, alone: bool) -> Result<Place, Fault> {
-        let mut taken = self.taken();
-        if taken.values().sum::<usize>() >= self.most {
-            return Err(overloaded(Shed::Requests, "Too many requests are being served."));
-        }
-        let most_each = if alone { self.most } else { self.most - self.most / 4 };
-        let own = taken.entry(client.to_owned()).or_default();
-        if *own >= most_each {
-            return Err(overloaded(Shed::Requests, "Too many requests of this client are being served."));
-        }
-        *own += 1;
-        self.busy.0.requests.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { places: Arc::clone(self), client: client.to_owned() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        if let Some(own) = taken.get_mut(&self.client) {
-            *own -= 1;
-        }
-        self.places.busy.0.requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl std::ops::Deref for App {
     type Target = Shared;
 
     fn deref(&self) -> &Shared {
         &self.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_client_gets_all_places_where_there_are_others() {
-        let [several, one] = [0, 1].map(|_| Arc::new(Places::new(4, Busy::default())));
-        let taken: Vec<_> = (0..5).map(|_| several.take("a", false)).collect();
-        assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 3);
-        assert!(several.take("b", false).is_ok());
-        let held = several.take("b", false);
-        assert!(held.is_ok() && several.take("c", false).is_err());
-        drop(taken);
-        assert!(several.take("c", false).is_ok());
-        let all: Vec<_> = (0..5).map(|_| one.take("a", true)).collect();
-        assert_eq!(all.iter().filter(|taken| taken.is_ok()).count(), 4);
-        assert_eq!(one.busy.0.requests.load(Ordering::Relaxed), 4);
-        drop(all);
-        assert_eq!(one.busy.0.requests.load(Ordering::Relaxed), 0);
     }
 }

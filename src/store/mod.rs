@@ -19,11 +19,12 @@ use crate::domain::audit::{Entry, Line};
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::{Answer, Intent, KeyRef};
-use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemState, Progress};
+use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemReport, ItemState, Progress};
 use crate::{meter, trace};
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod health;
 mod inspection;
 mod postgres;
 mod records;
@@ -34,6 +35,9 @@ pub use inspection::{Inspection, SchemaChange};
 pub use postgres::PostgresStore;
 pub use seal::{Keyring, SealError};
 pub use sqlite::SqliteStore;
+
+/// Most bytes of open writes that are read at once: one with a picture has a thousand times as many as another.
+const INTENTS: usize = 8 << 20;
 
 /// The store cannot do its work; what was asked did not happen, unless it says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +65,9 @@ pub enum StoreError {
     Ended,
 }
 
+/// How the engines say that there is no room left.
+const FULL: &str = "the disk is full";
+
 impl StoreError {
     /// The error of what has no effect, should it have been done after all: it has failed, for sure.
     fn without_effect(self) -> Self {
@@ -68,6 +75,12 @@ impl StoreError {
             Self::InDoubt(detail) => Self::Unavailable(detail),
             other => other,
         }
+    }
+
+    /// Whether what failed needs more room than there is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Unavailable(detail) if detail.contains(FULL))
     }
 }
 
@@ -183,6 +196,24 @@ pub struct Page {
     pub after: Option<String>,
 }
 
+/// Most of something that is read in one go: the reading ends with the row that reaches one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes of memory they take.
+    pub bytes: usize,
+}
+
+/// What a window held.
+#[derive(Debug, Clone)]
+pub struct Part<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Whether the window was full, so that there may be more.
+    pub more: bool,
+}
+
 /// The use of an `Idempotency-Key` that is asked for.
 #[derive(Debug, Clone)]
 pub struct KeyClaim {
@@ -277,8 +308,12 @@ pub struct Purged {
 /// What the gateway needs to survive a restart.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Whether the store answers, by a read.
+    /// Whether the store answers: by a read, and by a write as well where the last write failed.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Whether the store is known not to answer at the moment. Known at once, without a look: whoever does not have to use it
+    /// need not wait to learn it again.
+    fn is_away(&self) -> bool;
 
     // Instances ------------------------------------------------------------------------------------------------------
 
@@ -315,7 +350,7 @@ pub trait Store: Send + Sync {
     /// The tenant's candidate with this id.
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError>;
 
-    /// The tenant's candidates with these ids, in any order; those that are gone are left out.
+    /// The tenant's candidates with these ids, in any order and without their pictures; those that are gone are left out.
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError>;
 
     /// The tenant's candidates with this identity, at this connection or at all of them.
@@ -424,7 +459,8 @@ pub trait Store: Send + Sync {
     /// Operations that are queued or running, oldest first.
     async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError>;
 
-    /// An operation's rows in these states (all if empty) with an index of at least `from`, in order.
+    /// An operation's rows in these states (all if empty) with an index of at least `from`, in order. However long they are:
+    /// for few of them.
     async fn items(
         &self,
         id: &OperationId,
@@ -432,6 +468,24 @@ pub trait Store: Send + Sync {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Item>, StoreError>;
+
+    /// As [`Store::items`], as many as a window holds.
+    async fn next_items(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        most: Window,
+    ) -> Result<Vec<Item>, StoreError>;
+
+    /// As [`Store::next_items`], without what the rows ask for.
+    async fn item_reports(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        most: Window,
+    ) -> Result<Part<ItemReport>, StoreError>;
 
     /// What the operation's rows were about so far, with the first row about each.
     async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError>;

@@ -48,6 +48,7 @@ mod retention;
 mod rolling;
 mod sandbox;
 mod settling;
+mod shares;
 mod sharing;
 mod store_failures;
 mod storm;

@@ -18,6 +18,7 @@ use crate::domain::operation::{Item, Progress, Row};
 use crate::domain::problem::{Code, Fault};
 
 mod bookings;
+mod budget;
 mod delivery;
 pub(super) mod enrolments;
 mod people;
@@ -45,6 +46,7 @@ pub(super) struct Board {
     working: Mutex<HashSet<OperationId>>,
     wake: Arc<Notify>,
     changed: Notify,
+    budget: budget::Budget,
 }
 
 impl Board {

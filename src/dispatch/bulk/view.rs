@@ -14,15 +14,18 @@ use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{
-    BulkOperation, Item, ItemEnd, ItemResult, ItemState, OperationKind, OperationState, Progress,
+    BulkOperation, ItemEnd, ItemReport, ItemResult, ItemState, OperationKind, OperationState, Progress,
 };
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::program::Enrolled;
-use crate::store::{Change, Page};
+use crate::store::{Change, Page, Part, Window};
 
 /// First and longest pause between two looks at an operation whose end is waited for. What this instance works on is
 /// looked at as soon as it has ended.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Most bytes of rows that are read at once to tell how they ended.
+const REPORTS: usize = 256 << 10;
 
 /// An operation and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +110,9 @@ const ENDED: &[ItemState] = &[ItemState::Applied, ItemState::NotApplied, ItemSta
 impl Gateway {
     /// The tenant's operation; `not_found` otherwise, and once it is forgotten.
     pub async fn operation(&self, caller: &Caller, id: &OperationId) -> Result<OperationView, Fault> {
+        let permit = self.read_permit(caller).await;
         let found = self.0.store.operation(&caller.tenant, id).await.before_sending()?;
+        drop(permit);
         found
             .filter(|(operation, _)| operation.state != OperationState::Receiving)
             .and_then(|found| self.viewed(caller, found))
@@ -132,6 +137,7 @@ impl Gateway {
         let after = cursor.map(|cursor| OperationId::parse(cursor).map_err(unknown)).transpose()?;
         // One more than asked for tells whether there is a next part.
         let page = Page { limit: limit + 1, after: after.map(String::from) };
+        let _permit = self.read_permit(caller).await;
         let mut found = self.0.store.operations(&caller.tenant, &page).await.before_sending()?;
         let more = found.len() > limit;
         found.truncate(limit);
@@ -162,7 +168,8 @@ impl Gateway {
         }
     }
 
-    /// What became of an operation's rows so far, in the order of the request, from this position on.
+    /// What became of an operation's rows so far, in the order of the request, from this position on; at most so many, and
+    /// fewer where they take much memory. Whether there may be more. People come without their pictures.
     pub async fn operation_results(
         &self,
         caller: &Caller,
@@ -170,10 +177,12 @@ impl Gateway {
         outcome: Option<ResultFilter>,
         from: u64,
         limit: usize,
-    ) -> Result<Vec<RowResult>, Fault> {
+    ) -> Result<(Vec<RowResult>, bool), Fault> {
         let OperationView { operation, .. } = self.operation(caller, id).await?;
         let states = outcome.map_or(ENDED, ResultFilter::states);
-        let items = self.0.store.items(id, states, from, limit).await.before_sending()?;
+        let most = Window { rows: limit, bytes: REPORTS };
+        let _permit = self.read_permit(caller).await;
+        let Part { rows: items, more } = self.0.store.item_reports(id, states, from, most).await.before_sending()?;
         let records: Vec<String> = items.iter().filter_map(|item| item.record.clone()).collect();
         let mut resources: HashMap<String, Resource> = HashMap::new();
         match operation.kind {
@@ -188,7 +197,7 @@ impl Gateway {
             OperationKind::ProgramEmployees => {}
         }
         let told = self.tells_passwords(&operation);
-        Ok(items.into_iter().map(|item| result(item, &resources, told)).collect())
+        Ok((items.into_iter().map(|item| result(item, &resources, told)).collect(), more))
     }
 
     /// Ends an operation: what was not begun is skipped, what is under way goes on to its end.
@@ -243,8 +252,8 @@ fn candidate(candidate: Candidate) -> Resource {
     Resource::Candidate(candidate.into())
 }
 
-fn result(item: Item, resources: &HashMap<String, Resource>, tells_passwords: bool) -> RowResult {
-    let Item { at, item_id, state, record, row: _, password_gone: _, end } = item;
+fn result(item: ItemReport, resources: &HashMap<String, Resource>, tells_passwords: bool) -> RowResult {
+    let ItemReport { at, item_id, state, record, end } = item;
     let Some(ItemEnd { result, warnings, initial_password, counts }) = end else {
         // Rows skipped all at once are not written one by one.
         let fault = match state {

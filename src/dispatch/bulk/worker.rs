@@ -11,21 +11,22 @@ use jiff::SignedDuration;
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+use super::budget::{Allowance, Held};
 use super::delivery::Planned;
-use super::{Failures, enrolments};
+use super::{Failures, budget, enrolments};
 use crate::dispatch::connections::Connection;
 use crate::dispatch::turns::Turn;
 use crate::dispatch::{BeforeSending as _, Caller, Gateway, call};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Origin;
-use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemState, OperationKind, OperationState};
+use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemReport, ItemState, OperationKind, OperationState};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::Attempt;
-use crate::store::{Change, Subject};
+use crate::store::{Change, Subject, Window};
 use crate::trace;
 
-/// Rows looked at in one go, for small calls; two calls' worth for large ones.
+/// Rows looked at in one go, for small calls; two calls' worth for large ones. Fewer where they are long ([`budget::WINDOW`]).
 const WINDOW: usize = 512;
 /// Rows that are under way at once, where the vendor's calls take many: each is held in memory, with its person and its intent.
 const ROWS: usize = 2_000;
@@ -170,10 +171,12 @@ impl Work {
     async fn send_all(self: Arc<Self>, connection: Arc<Connection>) -> Result<(), Fault> {
         let seen: HashMap<Subject, u64> =
             self.gateway.0.store.item_subjects(&self.operation.id).await.before_sending()?.into_iter().collect();
-        let windows = Windows { work: Arc::clone(&self), connection: Arc::clone(&connection), seen, from: 0 };
+        let allowance = self.gateway.0.board.budget.allowance();
+        let windows =
+            Windows { work: Arc::clone(&self), connection: Arc::clone(&connection), seen, from: 0, allowance };
         let calls = stream::unfold(windows, |mut windows| async move {
             let calls = match windows.next().await.transpose()? {
-                Ok(calls) => calls.into_iter().map(Ok).collect(),
+                Ok((calls, held)) => calls.into_iter().map(|call| Ok((call, Arc::clone(&held)))).collect(),
                 Err(fault) => vec![Err(fault)],
             };
             Some((stream::iter(calls), windows))
@@ -182,20 +185,20 @@ impl Work {
         // down.
         let at_once = 2 * connection.max_in_flight() + AHEAD;
         let room = Arc::new(Semaphore::new(ROWS));
-        let roomy = move |planned: Result<Planned, Fault>| {
+        let roomy = move |planned: Result<(Planned, Arc<Held>), Fault>| {
             let room = Arc::clone(&room);
             async move {
-                let rows = planned.as_ref().map_or(0, Planned::rows).min(ROWS);
+                let rows = planned.as_ref().map_or(0, |(planned, _)| planned.rows()).min(ROWS);
                 // Never closed, so there is room in the end.
                 let held = room.acquire_many_owned(u32::try_from(rows).unwrap_or(u32::MAX)).await.ok();
                 planned.map(|planned| (planned, held))
             }
         };
         let work = Arc::clone(&self);
-        let deliver = move |planned: Result<(Planned, _), Fault>| {
+        let deliver = move |planned: Result<((Planned, Arc<Held>), _), Fault>| {
             let (work, connection) = (Arc::clone(&work), Arc::clone(&connection));
             async move {
-                let (planned, _room) = planned?;
+                let ((planned, _held), _room) = planned?;
                 work.deliver(&connection, planned).await
             }
         };
@@ -234,8 +237,7 @@ impl Work {
     /// Every row fails where its connection has left the configuration.
     async fn refuse_all(&self) -> Result<(), Fault> {
         loop {
-            let id = &self.operation.id;
-            let items = self.gateway.0.store.items(id, &[ItemState::Waiting], 0, WINDOW).await.before_sending()?;
+            let items = self.reports(&[ItemState::Waiting]).await?;
             if items.is_empty() {
                 return Ok(());
             }
@@ -246,11 +248,16 @@ impl Work {
         }
     }
 
+    /// The first rows in these states.
+    async fn reports(&self, states: &[ItemState]) -> Result<Vec<ItemReport>, Fault> {
+        let (id, most) = (&self.operation.id, Window { rows: WINDOW, bytes: budget::WINDOW });
+        Ok(self.gateway.0.store.item_reports(id, states, 0, most).await.before_sending()?.rows)
+    }
+
     /// Waits for the rows whose answer was lost with an earlier process, until each was settled as far as it can be.
     async fn settle_claimed(&self) -> Result<(), Fault> {
         loop {
-            let id = &self.operation.id;
-            let open = self.gateway.0.store.items(id, &[ItemState::Claimed], 0, WINDOW).await.before_sending()?;
+            let open = self.reports(&[ItemState::Claimed]).await?;
             if open.is_empty() || self.rests() {
                 return Ok(());
             }
@@ -268,7 +275,7 @@ impl Work {
     }
 
     /// The end of a row whose record's write has ended without telling it: the record was erased in between.
-    async fn by_record(&self, item: &Item, record: &str) -> Result<Vec<Change>, Fault> {
+    async fn by_record(&self, item: &ItemReport, record: &str) -> Result<Vec<Change>, Fault> {
         // Looked at again: it may have been told since.
         let id = &self.operation.id;
         let now = self.gateway.0.store.items(id, &[ItemState::Claimed], item.at.index, 1).await.before_sending()?;
@@ -300,21 +307,26 @@ struct Windows {
     connection: Arc<Connection>,
     seen: HashMap<Subject, u64>,
     from: u64,
+    allowance: Allowance,
 }
 
 impl Windows {
-    /// The calls of the next window; `None` when no row waits any more, or nothing more shall be sent.
-    async fn next(&mut self) -> Result<Option<Vec<Planned>>, Fault> {
+    /// The calls of the next window, with the memory their rows take; `None` when no row waits any more, or nothing more
+    /// shall be sent.
+    async fn next(&mut self) -> Result<Option<(Vec<Planned>, Arc<Held>)>, Fault> {
+        let Some(mut held) = self.allowance.window().await else { return Ok(None) };
         let (work, connection) = (Arc::clone(&self.work), Arc::clone(&self.connection));
         let connection = connection.as_ref();
         let over = work.stopped.load(Ordering::Relaxed) || work.rests() || work.failures.reached();
         if over || !work.gateway.is_current(connection) {
             return Ok(None);
         }
-        let (id, size) = (&work.operation.id, WINDOW.max(2 * connection.largest_batch()));
-        let waiting = work.gateway.0.store.items(id, &[ItemState::Waiting], self.from, size).await.before_sending()?;
+        let most = Window { rows: WINDOW.max(2 * connection.largest_batch()), bytes: budget::WINDOW };
+        let (store, id) = (&work.gateway.0.store, &work.operation.id);
+        let waiting = store.next_items(id, &[ItemState::Waiting], self.from, most).await.before_sending()?;
         let Some(last) = waiting.last() else { return Ok(None) };
         self.from = last.at.index + 1;
+        held.keep_for(&waiting);
         let mut items = Vec::with_capacity(waiting.len());
         let mut ends = Vec::new();
         for item in waiting {
@@ -327,12 +339,13 @@ impl Windows {
             }
         }
         work.ended(ends).await?;
-        match work.operation.kind {
-            OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await.map(Some),
+        let calls = match work.operation.kind {
+            OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await,
             OperationKind::Candidates | OperationKind::ProgramEmployees => {
-                work.plan_people(connection, items, &mut self.seen).await.map(Some)
+                work.plan_people(connection, items, &mut self.seen).await
             }
-        }
+        };
+        Ok(Some((calls?, Arc::new(held))))
     }
 }
 

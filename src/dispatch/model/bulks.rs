@@ -93,7 +93,7 @@ impl Bulk {
         let Some(id) = self.id.clone() else { return Ok(()) };
         let found = world.run(async |gateway| {
             let view = gateway.operation(&caller(None), &id).await?;
-            let results = gateway.operation_results(&caller(None), &id, None, 0, 1000).await?;
+            let results = gateway.operation_results(&caller(None), &id, None, 0, 1000).await?.0;
             Ok::<_, Fault>((view, results))
         });
         let Some(Ok((view, results))) = found else { return Ok(()) };

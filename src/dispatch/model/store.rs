@@ -17,10 +17,10 @@ use crate::domain::audit::Line;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
-use crate::domain::operation::{BulkOperation, Item, ItemState, Progress};
+use crate::domain::operation::{BulkOperation, Item, ItemReport, ItemState, Progress};
 use crate::store::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Peer, Purged, Store,
-    StoreError, Subject, Unsettled,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Part, Peer, Purged,
+    Store, StoreError, Subject, Unsettled, Window,
 };
 
 pub(super) struct Proxy {
@@ -183,6 +183,10 @@ macro_rules! through {
                 at_once(self.inner.due_intents(connection, now, horizon, limit))
             }
 
+            fn is_away(&self) -> bool {
+                false
+            }
+
             $(
                 async fn $name(&self, $($argument: $kind),*) -> Result<$answer, StoreError> {
                     self.$way(self.inner.$name($($argument),*)).await
@@ -226,6 +230,8 @@ through! {
     read operation(tenant: &str, id: &OperationId) -> Option<(BulkOperation, Progress)>;
     read operations(tenant: &str, page: &Page) -> Vec<(BulkOperation, Progress)>;
     read items(id: &OperationId, states: &[ItemState], from: u64, limit: usize) -> Vec<Item>;
+    read next_items(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Vec<Item>;
+    read item_reports(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Part<ItemReport>;
     read item_subjects(id: &OperationId) -> Vec<(Subject, u64)>;
     write skip_waiting(id: &OperationId) -> u64;
     write requeue(id: &OperationId) -> ();

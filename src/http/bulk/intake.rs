@@ -21,9 +21,8 @@ use crate::http::idempotency::Keyed;
 use crate::http::prefer::Preferences;
 use crate::http::problem::Refused;
 use crate::http::request::{Asking, Query};
-use crate::http::state::{App, place};
+use crate::http::state::App;
 use crate::http::stopping::Stopping;
-use crate::meter::Shed;
 
 /// Media types and the forms they stand for.
 const TYPES: [&str; 3] = ["application/json", "application/x-ndjson", "text/csv"];
@@ -89,7 +88,7 @@ impl Bulk {
     /// What is wrong with it as a whole; nothing of it is kept then, and nothing was sent.
     pub(super) async fn received(self, app: &App, kind: Kind) -> Result<Received, Fault> {
         let Self { caller, preferences, keyed, query, form, said, body } = self;
-        let _place = place(&app.receptions, Shed::Receptions, "Too many bulks are being received.")?;
+        let _place = app.place(&app.receptions, &caller.client)?;
         let mut reception = app.gateway.receive(&caller, kind.into(), preferences.strict()).await?;
         let (pieces, arriving) = mpsc::channel::<Bytes>(2);
         let (batches, rows) = mpsc::channel::<Vec<BulkRow>>(1);

@@ -28,7 +28,7 @@ mod intake;
 mod json;
 mod lines;
 mod pieces;
-mod report;
+pub(super) mod report;
 mod rows;
 
 /// How long a caller waits who does not say.

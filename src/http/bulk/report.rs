@@ -1,5 +1,6 @@
-//! The answer to a bulk that has ended: written while it is sent, a part of the rows at a time, so that it takes little
-//! memory however many rows there are.
+//! What became of an operation's rows, written row by row into the answer: as the whole report of a bulk that has ended, which
+//! is sent while it is written, or as one page of a list. Either way it takes little memory, however many rows there are and
+//! however large they are.
 
 use std::io;
 
@@ -11,18 +12,21 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
-use crate::dispatch::{Caller, OperationView, RowResult};
+use crate::dispatch::{Caller, OperationView, ResultFilter, RowResult};
 use crate::domain::ids::OperationId;
 use crate::domain::problem::Fault;
+use crate::http::answer::cursor_at;
 use crate::http::dto::bulk::BulkSummary;
 use crate::http::dto::operation::OperationItem;
 use crate::http::edge::Context;
 use crate::http::state::App;
 
 /// Rows of the first part, and most of any; how many there are in the others depends on how large rows turn out to be.
-const PART: (usize, usize) = (50, 500);
-/// How large a part should be, in bytes.
-const WEIGHT: usize = 512 << 10;
+const PART: (usize, usize) = (64, 500);
+/// How large a part of a report should be, in bytes.
+const PART_BYTES: usize = 128 << 10;
+/// How large a page may be, in bytes; it ends with the row that reaches it.
+const PAGE_BYTES: usize = 256 << 10;
 
 /// 207 with a result for every row of the operation.
 ///
@@ -35,60 +39,113 @@ pub(super) async fn response(
     view: OperationView,
 ) -> Result<Response, Fault> {
     let OperationView { operation, progress, .. } = view;
-    let mut report = Report { app: app.clone(), context, caller, id: operation.id, from: 0, limit: PART.0, more: true };
+    let mut rows = Rows::of(app, context, caller, operation.id, None, 0);
     let summary = serde_json::to_string(&BulkSummary::from(progress)).unwrap_or_default();
-    let mut text = format!(r#"{{"operation":"{}","summary":{summary},"results":["#, report.id).into_bytes();
-    report.add(&mut text).await?;
-    let parts = stream::try_unfold((Some(text), report), |(first, mut report)| async move {
+    let mut text = format!(r#"{{"operation":"{}","summary":{summary},"results":["#, rows.id).into_bytes();
+    rows.report(&mut text).await?;
+    let parts = stream::try_unfold((Some(text), rows), |(first, mut rows)| async move {
         let mut text = first.unwrap_or_default();
         if text.is_empty() {
-            if !report.more {
+            if !rows.more {
                 return Ok(None);
             }
-            report.add(&mut text).await.map_err(|fault| io::Error::other(fault.to_string()))?;
+            rows.report(&mut text).await.map_err(|fault| io::Error::other(fault.to_string()))?;
         }
-        Ok::<_, io::Error>(Some((Bytes::from(text), (None, report))))
+        Ok::<_, io::Error>(Some((Bytes::from(text), (None, rows))))
     });
     Ok((StatusCode::MULTI_STATUS, [(CONTENT_TYPE, "application/json")], Body::from_stream(parts)).into_response())
 }
 
-struct Report {
+/// 200 with a page of the results: so many of them at most, and as many as a page holds.
+///
+/// # Errors
+/// Those of the gateway.
+pub(in crate::http) async fn page(
+    app: &App,
+    (context, caller): (Context, Caller),
+    id: OperationId,
+    outcome: Option<ResultFilter>,
+    (from, limit): (u64, usize),
+) -> Result<Response, Fault> {
+    let mut rows = Rows::of(app, context, caller, id, outcome, from);
+    let mut text = br#"{"items":["#.to_vec();
+    let (mut count, mut next) = (0, None);
+    'parts: while rows.more {
+        // One more than asked for tells whether there is a next page.
+        for row in rows.next(limit + 1 - count, PAGE_BYTES).await? {
+            if count == limit || (count > 0 && text.len() >= PAGE_BYTES) {
+                next = Some(cursor_at(row.index));
+                break 'parts;
+            }
+            rows.write(&mut text, row);
+            count += 1;
+        }
+    }
+    let next = serde_json::to_string(&next).unwrap_or_default();
+    text.extend_from_slice(format!(r#"],"nextCursor":{next}}}"#).as_bytes());
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// The rows that are still to be written.
+struct Rows {
     app: App,
     context: Context,
     caller: Caller,
     id: OperationId,
+    outcome: Option<ResultFilter>,
     /// The position of the next row.
     from: u64,
-    limit: usize,
     more: bool,
+    /// How many were written so far, and their bytes.
+    written: (usize, usize),
 }
 
-impl Report {
-    /// Adds the next rows, and the end after the last.
-    async fn add(&mut self, text: &mut Vec<u8>) -> Result<(), Fault> {
-        let (caller, id, limit) = (&self.caller, &self.id, self.limit);
-        let rows = self.app.gateway.operation_results(caller, id, None, self.from, limit).await?;
-        self.more = rows.len() == limit;
-        let (count, before) = (rows.len(), text.len());
-        for row in rows {
-            if self.from > 0 {
-                text.push(b',');
-            }
-            self.from = row.index + 1;
-            write(text, row, &self.context);
+impl Rows {
+    fn of(
+        app: &App,
+        context: Context,
+        caller: Caller,
+        id: OperationId,
+        outcome: Option<ResultFilter>,
+        from: u64,
+    ) -> Self {
+        Self { app: app.clone(), context, caller, id, outcome, from, more: true, written: (0, 0) }
+    }
+
+    /// Reads the next rows: so many at most, and about so many bytes of them.
+    async fn next(&mut self, most: usize, bytes: usize) -> Result<Vec<RowResult>, Fault> {
+        let (count, so_far) = self.written;
+        let each = so_far.checked_div(count);
+        let part = each.map_or(PART.0, |each| (bytes / each.max(1)).clamp(1, PART.1));
+        let (caller, limit) = (&self.caller, part.min(most));
+        let found = self.app.gateway.operation_results(caller, &self.id, self.outcome, self.from, limit).await?;
+        let (rows, more) = found;
+        self.more = more;
+        if let Some(last) = rows.last() {
+            self.from = last.index + 1;
         }
-        if let Some(each) = (text.len() - before).checked_div(count) {
-            self.limit = (WEIGHT / each.max(1)).clamp(1, PART.1);
+        Ok(rows)
+    }
+
+    /// Adds the next rows of a report, and its end after the last.
+    async fn report(&mut self, text: &mut Vec<u8>) -> Result<(), Fault> {
+        for row in self.next(usize::MAX, PART_BYTES).await? {
+            self.write(text, row);
         }
         if !self.more {
             text.extend_from_slice(b"]}");
         }
         Ok(())
     }
-}
 
-fn write(text: &mut Vec<u8>, row: RowResult, context: &Context) {
-    let item = OperationItem::of(row, context);
-    // Writing to memory cannot fail, and nothing in the entry can be no JSON.
-    let _ = item.serialize(&mut serde_json::Serializer::new(text));
+    fn write(&mut self, text: &mut Vec<u8>, row: RowResult) {
+        let before = text.len();
+        if self.written.0 > 0 {
+            text.push(b',');
+        }
+        let item = OperationItem::of(row, &self.context);
+        // Writing to memory cannot fail, and nothing in the entry can be no JSON.
+        let _ = item.serialize(&mut serde_json::Serializer::new(&mut *text));
+        self.written = (self.written.0 + 1, self.written.1 + text.len() - before);
+    }
 }

@@ -339,7 +339,7 @@ pub struct Candidate {
     /// As the vendor spells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gender: Option<String>,
-    /// A picture in Base64.
+    /// A picture in Base64. Lists and results of operations come without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub photo: Option<String>,
     /// Members only the vendor's account knows.
@@ -409,13 +409,20 @@ impl From<domain::Candidate> for Candidate {
             group,
             birth_date,
             gender,
-            photo,
+            photo: photo.map(|photo| photo.to_string()),
             custom,
             vendor_ref,
             problem: problem.as_deref().map(Into::into),
             warnings: warnings.into_iter().map(Into::into).collect(),
             meta: Meta::of(created, last_modified),
         }
+    }
+}
+
+impl Candidate {
+    /// The entry of a list, which comes without the picture.
+    pub(in crate::http) fn listed(candidate: domain::Candidate) -> Self {
+        Self { photo: None, ..candidate.into() }
     }
 }
 

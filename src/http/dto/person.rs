@@ -220,7 +220,7 @@ impl PersonMembers {
             group,
             birth_date,
             gender,
-            photo,
+            photo: photo.map(Into::into),
             // A member set to null is one not given.
             custom: custom.unwrap_or_default().into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         };

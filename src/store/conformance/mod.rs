@@ -78,6 +78,7 @@ macro_rules! conformance {
             a_settled_intent_is_gone,
             claims_of_one_call_stand_for_themselves,
             records_are_found_by_their_ids,
+            pictures_stay_and_lists_come_without_them,
             a_key_is_taken_once_and_answered_ever_after,
             a_key_of_another_content_is_different,
             a_freed_key_is_new_and_an_open_one_goes_on,
@@ -85,6 +86,9 @@ macro_rules! conformance {
             a_key_is_forgotten_in_its_time,
             one_of_many_takes_a_key,
             rows_come_back_as_they_were,
+            a_window_ends_with_the_row_that_fills_it,
+            reports_say_how_rows_stand,
+            open_writes_are_read_a_few_megabytes_at_a_time,
             an_operation_is_accepted_under_its_key_once,
             a_row_is_claimed_only_while_it_waits,
             rows_end_and_are_counted,
@@ -785,6 +789,40 @@ pub(crate) async fn records_are_found_by_their_ids(store: Arc<dyn Store>, make: 
     let found = store.assignments_by_id(&candidate.tenant, &[gone, assignment.id.to_string()]).await.unwrap();
     assert_eq!(found, std::slice::from_ref(&assignment));
     assert_eq!(store.assignments_by_id("stranger", &[assignment.id.to_string()]).await.unwrap(), []);
+}
+
+pub(crate) async fn pictures_stay_and_lists_come_without_them(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, name) = (make.name("tenant"), make.name("connection"));
+    let person = Person { photo: Some("QUJD".repeat(1000).into()), ..make.person() };
+    let mut candidate = make.candidate(&tenant, &name, person);
+    let claimed = store.claim(vec![make.claimant(&candidate, Identity::of(&candidate.person, false))]).await.unwrap();
+    assert_eq!(claimed, [Claim::Claimed]);
+    assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
+    candidate.state = CandidateState::Registered;
+    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
+    let external = Identity::ExternalId(candidate.person.external_id.clone().unwrap_or_default());
+    assert_eq!(store.candidates(&tenant, None, &external).await.unwrap(), std::slice::from_ref(&candidate));
+    let listed = store.candidates_by_id(&tenant, &[candidate.id.to_string()]).await.unwrap();
+    candidate.person.photo = None;
+    assert_eq!(listed, std::slice::from_ref(&candidate));
+    // A picture that was taken away is gone.
+    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate));
+}
+
+pub(crate) async fn open_writes_are_read_a_few_megabytes_at_a_time(store: Arc<dyn Store>, make: Maker) {
+    let (tenant, name) = (make.name("tenant"), make.name("connection"));
+    for _ in 0..12 {
+        let person = Person { photo: Some("x".repeat(1 << 20).into()), ..make.person() };
+        let candidate = make.candidate(&tenant, &name, person);
+        let mut claimant = make.claimant(&candidate, Vec::new());
+        claimant.intent.under_way = false;
+        claimant.intent.due = Some(make.0.now());
+        store.claim(vec![claimant]).await.unwrap();
+    }
+    let due = store.due_intents(&name, make.0.now(), Timestamp::MAX, 100).await.unwrap().len();
+    assert!((1..10).contains(&due), "{due}");
 }
 
 pub(crate) async fn a_settled_intent_is_gone(store: Arc<dyn Store>, make: Maker) {

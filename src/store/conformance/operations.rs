@@ -14,7 +14,7 @@ use crate::domain::operation::{
 use crate::domain::outcome::Warning;
 use crate::domain::problem::{Code, Fault};
 use crate::secret::Secret;
-use crate::store::{Accepted, Change, Claim, Claimant, Page, Store, StoreError};
+use crate::store::{Accepted, Change, Claim, Claimant, Page, Store, StoreError, Window};
 
 impl Maker {
     pub(crate) fn operation(&self, tenant: &str, total: u64) -> BulkOperation {
@@ -103,6 +103,55 @@ pub(crate) async fn rows_come_back_as_they_were(store: Arc<dyn Store>, make: Mak
     store.discard_operation(&operation.id).await.unwrap();
     assert!(store.items(&operation.id, &[], 0, 10).await.unwrap().is_empty());
     assert!(store.operation(&operation.tenant, &operation.id).await.unwrap().is_none());
+}
+
+pub(crate) async fn a_window_ends_with_the_row_that_fills_it(store: Arc<dyn Store>, make: Maker) {
+    let operation = make.operation(&make.name("tenant"), 6);
+    store.open_operation(&operation).await.unwrap();
+    let long = |index| {
+        let mut item = make.item(&operation, index);
+        if let Some(Row::Candidate(new)) = &mut item.row {
+            new.person.photo = Some("x".repeat(10_000).into());
+        }
+        item
+    };
+    store.add_items((0..6).map(long).collect()).await.unwrap();
+    let window = async |from, rows, bytes| -> Vec<u64> {
+        let items = store.next_items(&operation.id, &[ItemState::Waiting], from, Window { rows, bytes }).await.unwrap();
+        assert!(items.iter().all(|item| item.row.is_some()));
+        items.iter().map(|item| item.at.index).collect()
+    };
+    assert_eq!(window(0, 10, 15_000).await, [0, 1]);
+    assert_eq!(window(2, 10, 1).await, [2]);
+    assert_eq!(window(3, 2, 1 << 20).await, [3, 4]);
+    assert_eq!(window(5, 10, 1 << 20).await, [5]);
+    assert!(window(6, 10, 1 << 20).await.is_empty());
+}
+
+pub(crate) async fn reports_say_how_rows_stand(store: Arc<dyn Store>, make: Maker) {
+    let operation = make.queued(&*store, &make.name("tenant"), 4).await;
+    let fault = Fault::new(Code::ValidationFailed, "odd");
+    let end = |index| Change::ItemEndedUnsent(at(&operation, index), Some("r".into()), ItemEnd::failed(fault.clone()));
+    store.commit(vec![end(1), end(2)]).await.unwrap();
+    let most = |rows, bytes| Window { rows, bytes };
+    let all = store.item_reports(&operation.id, &[], 0, most(10, 1 << 20)).await.unwrap();
+    assert!(!all.more);
+    let told: Vec<_> = all.rows.iter().map(|row| (row.at.index, row.item_id.as_deref(), row.state)).collect();
+    let expected = [
+        (0, Some("row 0"), ItemState::Waiting),
+        (1, Some("row 1"), ItemState::NotApplied),
+        (2, Some("row 2"), ItemState::NotApplied),
+        (3, Some("row 3"), ItemState::Waiting),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(all.rows[1].record.as_deref(), Some("r"));
+    let Some(ItemEnd { result: ItemResult::Failed(told), .. }) = &all.rows[2].end else { panic!("no end") };
+    assert_eq!(told.detail, "odd");
+    let ended = &[ItemState::NotApplied];
+    for (window, found, more) in [(most(1, 1 << 20), 1, true), (most(9, 1), 1, true), (most(9, 1 << 20), 2, false)] {
+        let part = store.item_reports(&operation.id, ended, 1, window).await.unwrap();
+        assert_eq!((part.rows.len(), part.more), (found, more), "{window:?}");
+    }
 }
 
 pub(crate) async fn an_operation_is_accepted_under_its_key_once(store: Arc<dyn Store>, make: Maker) {

@@ -128,8 +128,9 @@ pub(super) async fn set_identities(
 /// Writes new candidates and what finds them.
 pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
     sqlx::query(
-        "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed)
-         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[])",
+        "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
+             $8::bytea[])",
     )
     .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
@@ -138,6 +139,7 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
     .bind(candidates.iter().map(|row| row.created).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.modified).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.photo.as_deref()).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
     insert_lookups(connection, candidates).await
@@ -146,9 +148,10 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
 /// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
 pub(super) async fn update(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
     let updated: HashSet<String> = sqlx::query_scalar(
-        "UPDATE candidates AS known SET state = told.state, modified = told.modified, sealed = told.sealed
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
-             AS told (id, tenant, state, modified, sealed)
+        "UPDATE candidates AS known SET state = told.state, modified = told.modified, sealed = told.sealed,
+             photo = told.photo
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[])
+             AS told (id, tenant, state, modified, sealed, photo)
          WHERE known.id = told.id AND known.tenant = told.tenant RETURNING known.id",
     )
     .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
@@ -156,6 +159,7 @@ pub(super) async fn update(connection: &mut PgConnection, candidates: &[&Candida
     .bind(candidates.iter().map(|row| row.state).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.modified).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
+    .bind(candidates.iter().map(|row| row.photo.as_deref()).collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?
     .into_iter()

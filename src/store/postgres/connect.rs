@@ -19,8 +19,14 @@ const CONNECTIONS: u32 = 10;
 /// Transactions at the same time: fewer than connections, so that reads always find one.
 pub(super) const LANES: u16 = 8;
 
+/// Long reads at the same time: they leave connections to writes and to reads of single records.
+pub(super) const LISTS: usize = 4;
+
 /// How long anybody waits for a connection or a lane.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
+
+/// A beat that takes longer says that the server does not answer, though it may yet.
+pub(super) const LATE: Duration = Duration::from_secs(2);
 
 /// How long one statement may take, waiting for locks included; the server itself breaks it off then.
 const STATEMENT: &str = "10s";

@@ -4,7 +4,7 @@
 
 use sqlx::postgres::PgDatabaseError;
 
-use crate::store::StoreError;
+use crate::store::{FULL, StoreError};
 
 /// Why a transaction did not come to its end.
 #[derive(Debug)]
@@ -76,6 +76,9 @@ fn told(error: &sqlx::Error) -> StoreError {
     let detail = match error {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default().into_owned();
+            if code == "53100" {
+                return StoreError::Unavailable(format!("{FULL} (SQLSTATE {code})"));
+            }
             let message = database.try_downcast_ref::<PgDatabaseError>().map_or("", PgDatabaseError::message);
             format!("{message} (SQLSTATE {code})")
         }

@@ -2,18 +2,28 @@
 
 use std::collections::HashSet;
 
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool, Row as _};
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 
 use super::error::Failed;
-use crate::domain::operation::{ItemRef, ItemState};
-use crate::store::StoreError;
-use crate::store::records::{ItemEndRow, ItemRow, index_column};
+use super::query::bytes;
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{ItemRef, ItemReport, ItemState};
+use crate::store::records::{ItemEndRow, ItemRow, Records, ReportRow, index_column};
+use crate::store::{Part, StoreError, Window};
+
+/// Rows that are skipped or removed in one transaction, and bytes of them that are removed: no statement runs into the
+/// server's limit of time.
+const AT_ONCE: i64 = 5_000;
+const AT_ONCE_BYTES: i64 = 32 << 20;
 
 pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Result<(), Failed> {
     sqlx::query(
-        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended)
-         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])",
+        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, mark)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[],
+             $8::bytea[])",
     )
     .bind(rows.iter().map(|row| row.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.index).collect::<Vec<_>>())
@@ -22,6 +32,7 @@ pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Resu
     .bind(rows.iter().map(|row| row.request.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.secret.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.end.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.mark.as_slice()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -111,9 +122,28 @@ pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemRef]) ->
     Ok(())
 }
 
+/// Skips some of the waiting rows; how many, none when there are no more.
 pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str) -> Result<u64, Failed> {
-    let skip = "UPDATE operation_items SET state = 'skipped' WHERE operation = $1 AND state = 'waiting'";
-    Ok(sqlx::query(skip).bind(operation).execute(connection).await?.rows_affected())
+    let skipped = sqlx::query(
+        "UPDATE operation_items SET state = 'skipped' WHERE operation = $1 AND position IN (
+             SELECT position FROM operation_items WHERE operation = $1 AND state = 'waiting'
+             ORDER BY position LIMIT $2 FOR UPDATE)",
+    );
+    Ok(skipped.bind(operation).bind(AT_ONCE).execute(connection).await?.rows_affected())
+}
+
+/// Removes some rows of an operation; whether there were any.
+pub(super) async fn remove_some(connection: &mut PgConnection, operation: &str) -> Result<bool, Failed> {
+    let removed = sqlx::query(
+        "WITH part AS (
+             SELECT position, octet_length(request) + coalesce(octet_length(ended), 0) AS bytes FROM operation_items
+             WHERE operation = $1 ORDER BY position LIMIT $2
+         ), measured AS (SELECT position, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM part)
+         DELETE FROM operation_items WHERE operation = $1 AND position <= (
+             SELECT max(position) FROM measured WHERE before < $3)",
+    );
+    let removed = removed.bind(operation).bind(AT_ONCE).bind(AT_ONCE_BYTES).execute(connection).await?;
+    Ok(removed.rows_affected() > 0)
 }
 
 pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<(), Failed> {
@@ -130,32 +160,83 @@ pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str
     Ok(())
 }
 
-/// An operation's rows in these states (all if empty) from this position on, in order.
+/// The statement that reads rows from a position on, in order. Two, since one plan does not suit both: those in all states,
+/// and those in some.
+macro_rules! of_items {
+    ($before:literal, $after:literal, $states:expr) => {
+        if $states.is_empty() {
+            sqlx::query(concat!($before, "operation = $1 AND position >= $2", $after))
+        } else {
+            sqlx::query(concat!($before, "operation = $1 AND position >= $2 AND state = ANY($5)", $after))
+        }
+    };
+}
+
+/// An operation's rows in these states (all if empty) from this position on, in order. What is long of them is only read of
+/// those that are wanted.
 pub(super) async fn list(
     pool: &PgPool,
     operation: &str,
     states: &[ItemState],
     from: u64,
-    limit: usize,
+    most: Window,
 ) -> Result<Vec<ItemRow>, sqlx::Error> {
-    let query = if states.is_empty() {
-        sqlx::query(
-            "SELECT operation, position, state, record, request, secret, ended FROM operation_items
-             WHERE operation = $1 AND position >= $2 ORDER BY position LIMIT $3",
-        )
-    } else {
-        sqlx::query(
-            "SELECT operation, position, state, record, request, secret, ended FROM operation_items
-             WHERE operation = $1 AND position >= $2 AND state = ANY($4) ORDER BY position LIMIT $3",
-        )
-    };
-    let query = query.bind(operation).bind(index_column(from)).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    let query = if states.is_empty() {
-        query
-    } else {
-        query.bind(states.iter().map(|state| state.as_str()).collect::<Vec<_>>())
-    };
-    query.fetch_all(pool).await?.into_iter().map(|row| item_row(&row)).collect()
+    let query = of_items!(
+        "WITH part AS (SELECT position, octet_length(request) AS bytes FROM operation_items WHERE ",
+        " ORDER BY position LIMIT $3),
+         measured AS (SELECT position, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM part)
+         SELECT operation, position, state, record, request, secret, ended FROM measured JOIN operation_items
+             USING (position) WHERE operation = $1 AND before < $4 ORDER BY position",
+        states
+    );
+    let rows = bound(query, operation, states, from, most).fetch_all(pool).await?;
+    rows.iter().map(item_row).collect()
+}
+
+/// How rows stand; each is opened before the next is read.
+pub(super) async fn reports(
+    pool: &PgPool,
+    records: &Records,
+    id: &OperationId,
+    states: &[ItemState],
+    from: u64,
+    most: Window,
+) -> Result<Part<ItemReport>, Failed> {
+    let query = of_items!(
+        "SELECT position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, $4::bigint
+         FROM operation_items WHERE ",
+        " ORDER BY position LIMIT $3",
+        states
+    );
+    let mut rows = bound(query, id.as_str(), states, from, most).fetch(pool);
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < most.bytes
+        && let Some(row) = rows.try_next().await?
+    {
+        let stored = ReportRow {
+            index: row.try_get(0)?,
+            state: row.try_get(1)?,
+            record: row.try_get(2)?,
+            end: row.try_get(3)?,
+            mark: row.try_get(4)?,
+            request: row.try_get(5)?,
+        };
+        bytes = bytes.saturating_add(stored.bytes());
+        found.push(records.item_report(id, stored)?);
+    }
+    Ok(Part { more: bytes >= most.bytes || found.len() == most.rows, rows: found })
+}
+
+fn bound<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    operation: &'q str,
+    states: &[ItemState],
+    from: u64,
+    most: Window,
+) -> Query<'q, Postgres, PgArguments> {
+    let query = query.bind(operation).bind(index_column(from));
+    let query = query.bind(i64::try_from(most.rows).unwrap_or(i64::MAX)).bind(bytes(most.bytes));
+    if states.is_empty() { query } else { query.bind(states.iter().map(|state| state.as_str()).collect::<Vec<_>>()) }
 }
 
 /// The stored values, each row's one after the other, with the row's position.
@@ -177,5 +258,6 @@ fn item_row(row: &PgRow) -> Result<ItemRow, sqlx::Error> {
         request: row.try_get(4)?,
         secret: row.try_get(5)?,
         end: row.try_get(6)?,
+        mark: Vec::new(),
     })
 }

@@ -48,13 +48,17 @@ impl Loan {
     pub(super) async fn enter(&mut self, connection: &mut PgConnection, instance: &str) -> Result<(), Failed> {
         let lane = self.lane.as_mut().ok_or_else(busy)?;
         lane.receipt += 1;
-        let entered = sqlx::query("UPDATE lanes SET receipt = $3 WHERE instance = $1 AND lane = $2 AND NOT ended")
-            .bind(instance)
-            .bind(lane.number)
-            .bind(lane.receipt)
-            .execute(connection)
-            .await?;
-        if entered.rows_affected() == 0 { Err(StoreError::Ended.into()) } else { Ok(()) }
+        // The rows of operations are counted by lane (`migrations/0004_counts.sql`).
+        let entered = sqlx::query(
+            "UPDATE lanes SET receipt = $3 WHERE instance = $1 AND lane = $2 AND NOT ended
+             RETURNING set_config('examgate.lane', lane::text, true)",
+        )
+        .bind(instance)
+        .bind(lane.number)
+        .bind(lane.receipt)
+        .fetch_optional(connection)
+        .await?;
+        if entered.is_none() { Err(StoreError::Ended.into()) } else { Ok(()) }
     }
 
     /// Whether the lane's last transaction was committed. Waits for it where the server is still at it: the transaction

@@ -10,9 +10,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 
+use super::health::{Away, WriteFailed};
 use super::records::{Records, SealedRow};
-use super::{Claim, Inspection, Keyring, Store as _, StoreError, timed};
+use super::{Claim, Inspection, Keyring, StoreError, timed};
+use crate::domain::candidate::Candidate;
 use crate::domain::environment::Environment;
 use crate::secret::Secret;
 
@@ -36,7 +39,7 @@ mod tests;
 mod transaction;
 
 use claims::Claimed;
-use connect::PATIENCE;
+use connect::{LISTS, PATIENCE, WAIT};
 use error::{Advice, Failed, advice, silent};
 use instances::{Loose, LooseEnds};
 use transaction::{Hand, Working, Writer};
@@ -56,6 +59,9 @@ pub struct PostgresStore {
     loose: Arc<LooseEnds>,
     /// Times a turn or a key was taken.
     takes: AtomicI64,
+    lists: Semaphore,
+    away: Away,
+    write_failed: WriteFailed,
 }
 
 impl PostgresStore {
@@ -84,7 +90,9 @@ impl PostgresStore {
         let pool = connect::pool(&options);
         let writer = Arc::new(Writer::new(pool.clone(), Arc::clone(&records)));
         let (pulse, loose) = (connect::pulse(&options), Arc::default());
-        Ok(Self { records, pool, pulse, writer, loose, takes: AtomicI64::new(0) })
+        let (away, write_failed) = (Away::default(), WriteFailed::default());
+        let lists = Semaphore::new(LISTS);
+        Ok(Self { records, pool, pulse, writer, loose, takes: AtomicI64::new(0), lists, away, write_failed })
     }
 
     /// Writes as a whole, or not at all.
@@ -93,14 +101,29 @@ impl PostgresStore {
         T: Send + 'static,
         W: for<'a> Fn(Hand<'a>) -> Working<'a, T> + Send + Sync + 'static,
     {
-        timed("write", self.writer.run(work)).await
+        let written = timed("write", self.writer.run(work)).await;
+        self.write_failed.note(&written);
+        written
     }
 
-    async fn read<'a, T, R>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
+    async fn read<'a, T, R, E>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
     where
-        R: Future<Output = Result<T, sqlx::Error>>,
+        R: Future<Output = Result<T, E>>,
+        Failed: From<E>,
     {
         timed("read", self.asked(&self.pool, PATIENCE, read)).await
+    }
+
+    /// Reads what may be long: a list, or what many look at again and again. Of the connections such reads have a part.
+    async fn list<'a, T, R, E>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
+    where
+        R: Future<Output = Result<T, E>>,
+        Failed: From<E>,
+    {
+        let busy = || StoreError::Unavailable("too many lists are read at the same time".to_owned());
+        let permit = tokio::time::timeout(WAIT, self.lists.acquire()).await;
+        let _permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
+        self.read(read).await
     }
 
     /// Asks, and asks again where the connection was lost: that the server was restarted is not noticed otherwise. For
@@ -168,10 +191,15 @@ impl PostgresStore {
             Claimed::HeldByOthers => Some(Claim::HeldByOthers),
             Claimed::Withdrawn => Some(Claim::Withdrawn),
             // The others of the call may be written, so a read that fails is this claim's own failure.
-            Claimed::Held(ids) => match self.candidates_by_id(tenant, &ids).await {
+            Claimed::Held(ids) => match self.holders(tenant, &ids).await {
                 Ok(held) => (!held.is_empty()).then_some(Claim::Held(held)),
                 Err(error) => Some(Claim::Failed(error)),
             },
         }
+    }
+
+    async fn holders(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
+        let rows = self.read(|pool| query::candidates_by_id(pool, tenant, ids)).await?;
+        self.open_all(&rows, Records::candidate)
     }
 }

@@ -8,13 +8,12 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use super::error::Failed;
 use super::transaction::Hand;
 use super::{items, keys};
-use crate::domain::ids::OperationId;
 use crate::domain::journal::Answer;
 use crate::domain::operation::{BulkOperation, Progress};
 use crate::store::records::{KeyRow, OperationRow};
 use crate::store::{Accepted, KeyTaken, OpenItems, Page};
 
-/// Most operations removed in one transaction: each takes its rows with it.
+/// Operations that are looked at in one transaction to be removed.
 const AT_ONCE: i64 = 16;
 
 /// Sorts after every id.
@@ -73,7 +72,7 @@ pub(super) async fn put(connection: &mut PgConnection, operation: &BulkOperation
     Ok(())
 }
 
-/// Queues the operation, unless its key says otherwise.
+/// Queues the operation, unless its key says otherwise: then it is to be discarded.
 pub(super) async fn accept(
     hand: &mut Hand<'_>,
     operation: &BulkOperation,
@@ -96,19 +95,19 @@ pub(super) async fn accept(
             KeyTaken::Running => Accepted::Running,
         },
     };
-    match accepted {
-        Accepted::New => put(hand.connection, operation).await?,
-        Accepted::Earlier(_) | Accepted::Different | Accepted::Running => {
-            discard(hand.connection, &operation.id).await?;
-        }
+    if matches!(accepted, Accepted::New) {
+        put(hand.connection, operation).await?;
     }
     Ok(accepted)
 }
 
-/// The rows go with it (`ON DELETE CASCADE`).
-pub(super) async fn discard(connection: &mut PgConnection, id: &OperationId) -> Result<(), Failed> {
-    sqlx::query("DELETE FROM operations WHERE id = $1").bind(id.as_str()).execute(connection).await?;
-    Ok(())
+/// Removes a portion of an operation, the operation itself when its rows have gone; whether all of it is gone.
+pub(super) async fn discard(connection: &mut PgConnection, id: &str) -> Result<bool, Failed> {
+    if items::remove_some(&mut *connection, id).await? {
+        return Ok(false);
+    }
+    sqlx::query("DELETE FROM operations WHERE id = $1").bind(id).execute(connection).await?;
+    Ok(true)
 }
 
 pub(super) async fn requeue(connection: &mut PgConnection, id: &str) -> Result<(), Failed> {
@@ -122,34 +121,19 @@ pub(super) async fn requeue(connection: &mut PgConnection, id: &str) -> Result<(
     if queued.rows_affected() == 0 { Ok(()) } else { items::requeue_ended(connection, id).await }
 }
 
-/// Removes a part of what ended before; how many, and whether there may be more. What another replica is removing at the
-/// moment is left to it.
-pub(super) async fn purge(connection: &mut PgConnection, finished: i64) -> Result<(u64, bool), Failed> {
-    let over = sqlx::query(
-        "DELETE FROM operations WHERE id IN (
-             SELECT id FROM operations WHERE finished < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(finished)
-    .bind(AT_ONCE)
-    .execute(connection)
-    .await?
-    .rows_affected();
-    Ok((over, over >= AT_ONCE.unsigned_abs()))
-}
-
-/// Removes a part of what nobody receives any more; whether there may be more.
-pub(super) async fn purge_abandoned(connection: &mut PgConnection) -> Result<bool, Failed> {
-    let abandoned = sqlx::query(
-        "DELETE FROM operations WHERE id IN (
+/// Some of the operations that ended before, and of those that nobody receives any more, with whether they had ended. They are
+/// hidden from now on, as if they were being received, and are to be discarded. What another replica looks at at the moment is
+/// left to it.
+pub(super) async fn over(connection: &mut PgConnection, finished: i64) -> Result<Vec<(String, bool)>, Failed> {
+    let over = sqlx::query_as(
+        "UPDATE operations SET state = 'receiving' WHERE id IN (
              SELECT id FROM operations
-             WHERE state = 'receiving' AND owner IN (SELECT id FROM instances WHERE ended)
-             LIMIT $1 FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(AT_ONCE)
-    .execute(connection)
-    .await?
-    .rows_affected();
-    Ok(abandoned >= AT_ONCE.unsigned_abs())
+             WHERE finished < $1
+                OR (state = 'receiving' AND owner IN (SELECT id FROM instances WHERE ended))
+             LIMIT $2 FOR UPDATE SKIP LOCKED)
+         RETURNING id, finished IS NOT NULL",
+    );
+    Ok(over.bind(finished).bind(AT_ONCE).fetch_all(connection).await?)
 }
 
 pub(super) async fn one(
@@ -203,8 +187,9 @@ pub(super) async fn unfinished(pool: &PgPool, limit: usize) -> Result<Vec<Operat
 /// Rows that have not ended, of operations that have not.
 pub(super) async fn open_items(pool: &PgPool) -> Result<OpenItems, sqlx::Error> {
     let (waiting, claimed): (i64, i64) = sqlx::query_as(
-        "SELECT count(*) FILTER (WHERE i.state = 'waiting'), count(*) FILTER (WHERE i.state = 'claimed')
-         FROM operations o JOIN operation_items i ON i.operation = o.id
+        "SELECT coalesce(sum(items) FILTER (WHERE c.state = 'waiting'), 0)::bigint,
+                coalesce(sum(items) FILTER (WHERE c.state = 'claimed'), 0)::bigint
+         FROM operations o JOIN operation_counts c ON c.operation = o.id
          WHERE o.state IN ('receiving', 'queued', 'running')",
     )
     .fetch_one(pool)
@@ -215,7 +200,8 @@ pub(super) async fn open_items(pool: &PgPool) -> Result<OpenItems, sqlx::Error> 
 
 async fn with_progress(pool: &PgPool, rows: Vec<OperationRow>) -> Result<Vec<(OperationRow, Progress)>, sqlx::Error> {
     let counts: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT operation, state, count(*) FROM operation_items WHERE operation = ANY($1) GROUP BY operation, state",
+        "SELECT operation, state, sum(items)::bigint FROM operation_counts WHERE operation = ANY($1)
+         GROUP BY operation, state",
     )
     .bind(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
     .fetch_all(pool)

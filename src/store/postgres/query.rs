@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row as _};
+use sqlx::{PgConnection, PgPool, Row as _};
 
 use super::candidates::Form;
-use crate::domain::candidate::Identity;
+use super::error::Failed;
+use crate::domain::candidate::{Candidate, Identity};
 use crate::store::records::{Records, SealedRow, assignment_state};
 use crate::store::seal::Blind;
-use crate::store::{AssignmentFilter, Page, Unsettled};
+use crate::store::{AssignmentFilter, INTENTS, Page, Unsettled};
 
 type Read<T> = Result<T, sqlx::Error>;
 
@@ -22,18 +24,50 @@ pub(super) async fn ping(pool: &PgPool) -> Read<()> {
     sqlx::query("SELECT count(*) FROM keys").execute(pool).await.map(|_| ())
 }
 
+/// Fails if there is no room for a write of ordinary size.
+pub(super) async fn write_probe(connection: &mut PgConnection) -> Result<(), Failed> {
+    sqlx::query(
+        "INSERT INTO probe (id, filler) SELECT 1, string_agg(md5(random()::text), '') FROM generate_series(1, 1000)
+         ON CONFLICT (id) DO UPDATE SET filler = excluded.filler",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The tenant's candidates with these ids, in the order of the ids.
 pub(super) async fn candidates_by_id(pool: &PgPool, tenant: &str, ids: &[String]) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
-        "SELECT id, tenant, connection, sealed FROM unnest($2::text[]) WITH ORDINALITY AS wanted (id, place)
+        "SELECT id, tenant, connection, sealed, photo FROM unnest($2::text[]) WITH ORDINALITY AS wanted (id, place)
          JOIN candidates USING (id) WHERE tenant = $1 ORDER BY place",
     );
-    sealed(&rows.bind(tenant).bind(ids).fetch_all(pool).await?)
+    rows.bind(tenant).bind(ids).fetch_all(pool).await?.iter().map(with_photo).collect()
+}
+
+/// The same without their pictures; each is opened before the next is read.
+pub(super) async fn candidates_without_photos(
+    pool: &PgPool,
+    records: &Records,
+    tenant: &str,
+    ids: &[String],
+) -> Result<Vec<Candidate>, Failed> {
+    let mut rows = sqlx::query(
+        "SELECT id, tenant, connection, sealed FROM unnest($2::text[]) WITH ORDINALITY AS wanted (id, place)
+         JOIN candidates USING (id) WHERE tenant = $1 ORDER BY place",
+    )
+    .bind(tenant)
+    .bind(ids)
+    .fetch(pool);
+    let mut found = Vec::with_capacity(ids.len());
+    while let Some(row) = rows.try_next().await? {
+        found.push(records.candidate_without_photo(&sealed_row(&row)?)?);
+    }
+    Ok(found)
 }
 
 pub(super) async fn candidate(pool: &PgPool, tenant: &str, id: &str) -> Read<Option<SealedRow>> {
-    let row = sqlx::query("SELECT id, tenant, connection, sealed FROM candidates WHERE id = $1 AND tenant = $2");
-    row.bind(id).bind(tenant).fetch_optional(pool).await?.as_ref().map(sealed_row).transpose()
+    let row = sqlx::query("SELECT id, tenant, connection, sealed, photo FROM candidates WHERE id = $1 AND tenant = $2");
+    row.bind(id).bind(tenant).fetch_optional(pool).await?.as_ref().map(with_photo).transpose()
 }
 
 /// The tenant's candidates with this identity: as it stands in the record, or as it is claimed.
@@ -215,11 +249,16 @@ pub(super) async fn due_intents(
     limit: usize,
 ) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
-        "SELECT record, tenant, connection, sealed FROM intents
-         WHERE connection = $1 AND owner IS NULL AND due IS NOT NULL AND (due <= $2 OR due > $3) ORDER BY due LIMIT $4",
+        "WITH part AS (
+             SELECT record, due, octet_length(sealed) AS bytes FROM intents
+             WHERE connection = $1 AND owner IS NULL AND due IS NOT NULL AND (due <= $2 OR due > $3)
+             ORDER BY due LIMIT $4
+         ), measured AS (SELECT record, due, sum(bytes) OVER (ORDER BY due, record) - bytes AS before FROM part)
+         SELECT record, tenant, connection, sealed FROM measured JOIN intents USING (record)
+         WHERE before < $5 ORDER BY measured.due, record",
     );
-    let rows = rows.bind(at).bind(now).bind(horizon).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    sealed(&rows.fetch_all(pool).await?)
+    let (rows, limit) = (rows.bind(at).bind(now).bind(horizon), i64::try_from(limit).unwrap_or(i64::MAX));
+    sealed(&rows.bind(limit).bind(bytes(INTENTS)).fetch_all(pool).await?)
 }
 
 /// The latest moment at which the database is remembered to have been in use.
@@ -231,19 +270,29 @@ pub(super) async fn remembered_time(pool: &PgPool) -> Read<Option<Timestamp>> {
 /// Open intents that an instance was sending when it ended.
 pub(super) async fn orphans(pool: &PgPool, limit: usize) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
-        "SELECT record, tenant, connection, sealed FROM intents
-         WHERE owner IN (SELECT id FROM instances WHERE ended) ORDER BY started, record LIMIT $1",
+        "WITH part AS (
+             SELECT record, started, octet_length(sealed) AS bytes FROM intents
+             WHERE owner IN (SELECT id FROM instances WHERE ended) ORDER BY started, record LIMIT $1
+         ), measured AS (SELECT record, started, sum(bytes) OVER (ORDER BY started, record) - bytes AS before FROM part)
+         SELECT record, tenant, connection, sealed FROM measured JOIN intents USING (record)
+         WHERE before < $2 ORDER BY measured.started, record",
     );
-    sealed(&rows.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    sealed(&rows.bind(limit).bind(bytes(INTENTS)).fetch_all(pool).await?)
 }
 
 /// Open intents that this instance is sending, by record, after this one.
 pub(super) async fn own_intents(pool: &PgPool, instance: &str, after: &str, limit: usize) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
-        "SELECT record, tenant, connection, sealed FROM intents
-         WHERE owner = $1 AND record > $2 ORDER BY record LIMIT $3",
+        "WITH part AS (
+             SELECT record, octet_length(sealed) AS bytes FROM intents
+             WHERE owner = $1 AND record > $2 ORDER BY record LIMIT $3
+         ), measured AS (SELECT record, sum(bytes) OVER (ORDER BY record) - bytes AS before FROM part)
+         SELECT record, tenant, connection, sealed FROM measured JOIN intents USING (record)
+         WHERE before < $4 ORDER BY record",
     );
-    sealed(&rows.bind(instance).bind(after).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?)
+    let (rows, limit) = (rows.bind(instance).bind(after), i64::try_from(limit).unwrap_or(i64::MAX));
+    sealed(&rows.bind(limit).bind(bytes(INTENTS)).fetch_all(pool).await?)
 }
 
 /// Open intents nobody is sending, counted.
@@ -258,10 +307,20 @@ pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<Unsettled>> {
     rows.fetch_all(pool).await?.into_iter().map(unsettled).collect()
 }
 
+/// A number of bytes as the server counts them.
+pub(super) fn bytes(most: usize) -> i64 {
+    i64::try_from(most).unwrap_or(i64::MAX)
+}
+
 fn sealed(rows: &[PgRow]) -> Read<Vec<SealedRow>> {
     rows.iter().map(sealed_row).collect()
 }
 
 pub(super) fn sealed_row(row: &PgRow) -> Read<SealedRow> {
-    Ok(SealedRow { id: row.try_get(0)?, tenant: row.try_get(1)?, connection: row.try_get(2)?, sealed: row.try_get(3)? })
+    let (id, tenant, connection, sealed) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    Ok(SealedRow { id, tenant, connection, sealed, photo: None })
+}
+
+fn with_photo(row: &PgRow) -> Read<SealedRow> {
+    Ok(SealedRow { photo: row.try_get(4)?, ..sealed_row(row)? })
 }

@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_audit.sql"),
     include_str!("migrations/0003_clock.sql"),
     include_str!("migrations/0004_people.sql"),
+    include_str!("migrations/0005_counts.sql"),
 ];
 
 /// Names the lock: "exgt" twice.

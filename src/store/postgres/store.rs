@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::connect::WAIT;
+use super::connect::{LATE, WAIT};
+use super::error::silent;
 use super::instances::Loose;
 use super::{CLAIMS, PostgresStore, audit, candidates, changes, claims, instances, items, keys, operations, query};
 use crate::domain::assignment::Assignment;
@@ -13,11 +14,11 @@ use crate::domain::audit::Line;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
-use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress};
+use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemReport, ItemState, Progress};
 use crate::store::records::{ItemRow, OperationRow, Records, micros};
 use crate::store::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Peer, Purged, Store,
-    StoreError, Subject, Unsettled,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Part, Peer, Purged,
+    Store, StoreError, Subject, Unsettled, Window,
 };
 
 /// Work for a transaction: each attempt gets its own handle on what the work needs, so that nothing is borrowed.
@@ -37,7 +38,17 @@ macro_rules! work {
 #[async_trait]
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
+        if self.is_away() {
+            return Err(silent());
+        }
+        if self.write_failed.is_set() {
+            return self.write(work!(|hand| query::write_probe(hand.connection))).await;
+        }
         self.read(query::ping).await
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.is_set()
     }
 
     fn shared(&self) -> bool {
@@ -45,7 +56,17 @@ impl Store for PostgresStore {
     }
 
     async fn beat(&self) -> Result<Vec<Peer>, StoreError> {
-        let peers = self.asked(&self.pulse, WAIT, |pulse| instances::beat(pulse, self.records.instance())).await?;
+        let beat = self.asked(&self.pulse, WAIT, |pulse| instances::beat(pulse, self.records.instance()));
+        let mut beat = std::pin::pin!(beat);
+        let beaten = match tokio::time::timeout(LATE, &mut beat).await {
+            Ok(beaten) => beaten,
+            Err(_) => {
+                self.away.set(true);
+                beat.await
+            }
+        };
+        self.away.set(matches!(beaten, Err(StoreError::Unavailable(_) | StoreError::InDoubt(_))));
+        let peers = beaten?;
         self.tie_up();
         Ok(peers)
     }
@@ -116,8 +137,7 @@ impl Store for PostgresStore {
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
-        let rows = self.read(|pool| query::candidates_by_id(pool, tenant, ids)).await?;
-        self.open_all(&rows, Records::candidate)
+        self.list(|pool| query::candidates_without_photos(pool, &self.records, tenant, ids)).await
     }
 
     async fn candidates(
@@ -146,7 +166,7 @@ impl Store for PostgresStore {
     }
 
     async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
-        let rows = self.read(|pool| query::assignments_by_id(pool, tenant, ids)).await?;
+        let rows = self.list(|pool| query::assignments_by_id(pool, tenant, ids)).await?;
         self.open_all(&rows, Records::assignment)
     }
 
@@ -168,7 +188,7 @@ impl Store for PostgresStore {
         page: &Page,
     ) -> Result<Vec<Assignment>, StoreError> {
         let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
-        let rows = self.read(|pool| query::assignments(pool, tenant, filter, &unlinked, page)).await?;
+        let rows = self.list(|pool| query::assignments(pool, tenant, filter, &unlinked, page)).await?;
         self.open_all(&rows, Records::assignment)
     }
 
@@ -217,11 +237,11 @@ impl Store for PostgresStore {
     }
 
     async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
-        self.read(query::unsettled).await
+        self.list(query::unsettled).await
     }
 
     async fn open_items(&self) -> Result<OpenItems, StoreError> {
-        self.read(operations::open_items).await
+        self.list(operations::open_items).await
     }
 
     async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {
@@ -251,29 +271,36 @@ impl Store for PostgresStore {
         operation: &BulkOperation,
         key: Option<&KeyClaim>,
     ) -> Result<Accepted, StoreError> {
-        let (operation, key) = (operation.clone(), key.map(|claim| self.records.key_row(claim)));
+        let (id, operation) = (operation.id.clone(), operation.clone());
+        let key = key.map(|claim| self.records.key_row(claim));
         let take = self.next_take();
-        self.write(work!(|hand, operation, key| operations::accept(hand, &operation, key.as_ref().as_ref(), take)))
-            .await
+        let accepted = self
+            .write(work!(|hand, operation, key| operations::accept(hand, &operation, key.as_ref().as_ref(), take)))
+            .await?;
+        if !matches!(accepted, Accepted::New)
+            && let Err(error) = self.discard(id.as_str()).await
+        {
+            tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
+        }
+        Ok(accepted)
     }
 
     async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError> {
-        let id = id.clone();
-        self.write(work!(|hand, id| operations::discard(hand.connection, &id))).await
+        self.discard(id.as_str()).await
     }
 
     async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError> {
-        let found = self.read(|pool| operations::one(pool, tenant, id.as_str())).await?;
+        let found = self.list(|pool| operations::one(pool, tenant, id.as_str())).await?;
         found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
     }
 
     async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError> {
-        let found = self.read(|pool| operations::page(pool, tenant, page)).await?;
+        let found = self.list(|pool| operations::page(pool, tenant, page)).await?;
         found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
     }
 
     async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError> {
-        let rows = self.read(|pool| operations::unfinished(pool, limit)).await?;
+        let rows = self.list(|pool| operations::unfinished(pool, limit)).await?;
         rows.into_iter().map(OperationRow::operation).collect()
     }
 
@@ -284,10 +311,30 @@ impl Store for PostgresStore {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Item>, StoreError> {
-        let rows = self.read(|pool| items::list(pool, id.as_str(), states, from, limit)).await?;
+        self.next_items(id, states, from, Window { rows: limit, bytes: usize::MAX }).await
+    }
+
+    async fn next_items(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        most: Window,
+    ) -> Result<Vec<Item>, StoreError> {
+        let rows = self.read(|pool| items::list(pool, id.as_str(), states, from, most)).await?;
         rows.iter()
             .map(|row: &ItemRow| self.records.item(ItemRef { operation: id.clone(), index: row.index() }, row))
             .collect()
+    }
+
+    async fn item_reports(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        most: Window,
+    ) -> Result<Part<ItemReport>, StoreError> {
+        self.list(|pool| items::reports(pool, &self.records, id, states, from, most)).await
     }
 
     async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError> {
@@ -296,8 +343,14 @@ impl Store for PostgresStore {
     }
 
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
-        let id = id.clone();
-        self.write(work!(|hand, id| items::skip_waiting(hand.connection, id.as_str()))).await
+        let mut skipped = 0;
+        loop {
+            let id = id.clone();
+            match self.write(work!(|hand, id| items::skip_waiting(hand.connection, id.as_str()))).await? {
+                0 => return Ok(skipped),
+                more => skipped += more,
+            }
+        }
     }
 
     async fn requeue(&self, id: &OperationId) -> Result<(), StoreError> {
@@ -311,7 +364,7 @@ impl Store for PostgresStore {
 
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
-        let rows = self.read(|pool| audit::after(pool, tenant, after, limit)).await?;
+        let rows = self.list(|pool| audit::after(pool, tenant, after, limit)).await?;
         rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
     }
 
@@ -330,15 +383,18 @@ impl Store for PostgresStore {
         self.read(query::remembered_time).await
     }
 
-    /// In parts, so that no transaction holds its locks for long or runs into the limit of a statement.
+    /// In portions, so that no transaction holds its locks for long or runs into the limit of a statement.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = Purged::default();
         loop {
-            let (gone, more) = self.write(work!(|hand| operations::purge(hand.connection, finished))).await?;
-            purged.operations += gone;
-            if !more {
+            let over = self.write(work!(|hand| operations::over(hand.connection, finished))).await?;
+            if over.is_empty() {
                 break;
+            }
+            for (id, was_finished) in over {
+                self.discard(&id).await?;
+                purged.operations += u64::from(was_finished);
             }
         }
         loop {
@@ -348,9 +404,20 @@ impl Store for PostgresStore {
                 break;
             }
         }
-        while self.write(work!(|hand| operations::purge_abandoned(hand.connection))).await? {}
         self.write(work!(|hand| async { Ok(instances::forget(hand.connection).await?) })).await?;
         Ok(purged)
+    }
+}
+
+impl PostgresStore {
+    /// Removes an operation with its rows, a portion in each transaction.
+    async fn discard(&self, id: &str) -> Result<(), StoreError> {
+        loop {
+            let id = id.to_owned();
+            if self.write(work!(|hand, id| operations::discard(hand.connection, &id))).await? {
+                return Ok(());
+            }
+        }
     }
 }
 

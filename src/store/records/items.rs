@@ -7,7 +7,8 @@ use super::secrets::{read_secret, write_secret};
 use super::{Records, unreadable};
 use crate::domain::assignment::NewAssignment;
 use crate::domain::candidate::{IfCandidateExists, NewCandidate, Person};
-use crate::domain::operation::{Item, ItemEnd, ItemRef, ItemResult, ItemState, Row};
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{Item, ItemEnd, ItemRef, ItemReport, ItemResult, ItemState, Row};
 use crate::domain::outcome::Warning;
 use crate::domain::program::EnrolmentCounts;
 use crate::domain::vendor::EnrolmentCall;
@@ -25,6 +26,26 @@ pub(in crate::store) struct ItemRow {
     pub request: Vec<u8>,
     pub secret: Option<Vec<u8>>,
     pub end: Option<Vec<u8>>,
+    /// The caller's mark apart from the request, which may be long: for whoever wants to know only how the row ended.
+    pub mark: Vec<u8>,
+}
+
+/// What is read of a row to tell how it ended: borrowed, since it is opened at once.
+pub(in crate::store) struct ReportRow<'a> {
+    pub index: i64,
+    pub state: &'a str,
+    pub record: Option<String>,
+    pub end: Option<&'a [u8]>,
+    pub mark: Option<&'a [u8]>,
+    /// Of a row that was written by a version that knew no `mark`.
+    pub request: Option<&'a [u8]>,
+}
+
+impl ReportRow<'_> {
+    /// About how much memory its report takes.
+    pub(in crate::store) fn bytes(&self) -> usize {
+        size_of::<ItemReport>() + self.end.map_or(0, <[u8]>::len) + self.mark.map_or(0, <[u8]>::len)
+    }
 }
 
 impl ItemRow {
@@ -32,6 +53,12 @@ impl ItemRow {
     pub(in crate::store) fn index(&self) -> u64 {
         u64::try_from(self.index).unwrap_or(0)
     }
+}
+
+/// Of a [`RequestRecord`], what tells the row to its caller.
+#[derive(Deserialize)]
+struct RequestMark {
+    item_id: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +99,7 @@ impl Records {
             Some(Row::Enrolment(call)) => (Some(RowRecord::Enrolment(call)), None),
             None => (None, None),
         };
+        let mark = self.seal(ITEMS, &place(&at, "mark"), &item_id)?;
         let request = RequestRecord { item_id, row, with_password: password.is_some() || password_gone };
         let secret = match &password {
             Some(password) => Some(self.seal(ITEMS, &place(&at, "secret"), &password.expose())?),
@@ -85,6 +113,7 @@ impl Records {
             request: self.seal(ITEMS, &place(&at, "request"), &request)?,
             secret,
             end: end.map(|end| self.item_end(&at, end)).transpose()?,
+            mark,
         })
     }
 
@@ -101,10 +130,7 @@ impl Records {
             Some(sealed) => Some(Secret::new(read::<String>(&at, &open("secret", sealed)?)?)),
             None => None,
         };
-        let end = match &stored.end {
-            Some(sealed) => Some(read::<EndRecord>(&at, &open("end", sealed)?)?),
-            None => None,
-        };
+        let end = stored.end.as_deref().map(|sealed| self.opened_end(&at, sealed)).transpose()?;
         let password_gone = with_password && password.is_none();
         let row = row.map(|row| match row {
             RowRecord::Candidate { person, if_exists } => {
@@ -113,20 +139,41 @@ impl Records {
             RowRecord::Assignment(order) => Row::Assignment(order),
             RowRecord::Enrolment(call) => Row::Enrolment(call),
         });
-        let end = end.map(|EndRecord { result, warnings, initial_password, counts }| ItemEnd {
-            result,
-            warnings,
-            initial_password,
-            counts,
-        });
-        let state = ItemState::parse(&stored.state).ok_or_else(|| unreadable(ITEMS, &place(&at, "state")))?;
+        let state = state(&at, &stored.state)?;
         Ok(Item { at, item_id, state, record: stored.record.clone(), row, password_gone, end })
+    }
+
+    pub(in crate::store) fn item_report(
+        &self,
+        operation: &OperationId,
+        stored: ReportRow<'_>,
+    ) -> Result<ItemReport, StoreError> {
+        let ReportRow { index, state: word, record, end, mark, request } = stored;
+        let at = ItemRef { operation: operation.clone(), index: u64::try_from(index).unwrap_or(0) };
+        let open = |part: &str, sealed: &[u8]| self.open_at(ITEMS, &place(&at, part), sealed);
+        let item_id = match (mark, request) {
+            (Some(sealed), _) => read::<Option<String>>(&at, &open("mark", sealed)?)?,
+            (None, Some(sealed)) => read::<RequestMark>(&at, &open("request", sealed)?)?.item_id,
+            (None, None) => None,
+        };
+        let end = end.map(|sealed| self.opened_end(&at, sealed)).transpose()?;
+        Ok(ItemReport { item_id, state: state(&at, word)?, record, end, at })
+    }
+
+    fn opened_end(&self, at: &ItemRef, sealed: &[u8]) -> Result<ItemEnd, StoreError> {
+        let EndRecord { result, warnings, initial_password, counts } =
+            read(at, &self.open_at(ITEMS, &place(at, "end"), sealed)?)?;
+        Ok(ItemEnd { result, warnings, initial_password, counts })
     }
 }
 
 /// The column of an index. An operation never has so many rows that it would not fit.
 pub(in crate::store) fn index_column(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+fn state(at: &ItemRef, word: &str) -> Result<ItemState, StoreError> {
+    ItemState::parse(word).ok_or_else(|| unreadable(ITEMS, &place(at, "state")))
 }
 
 fn place(at: &ItemRef, part: &str) -> String {

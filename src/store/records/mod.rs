@@ -17,7 +17,7 @@ use super::seal::{Blind, KeyId, Keyring, Place, SealError};
 use super::{Change, Claimant, OfCandidate, StoreError, Subject};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::audit::Entry;
-use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Person};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::journal::Intent;
@@ -33,7 +33,7 @@ mod secrets;
 mod tests;
 
 pub(super) use audit::AuditHead;
-pub(super) use items::{ItemRow, index_column};
+pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
 pub(super) use operations::OperationRow;
 
@@ -57,6 +57,8 @@ pub(super) struct CandidateRow {
     pub created: i64,
     pub modified: i64,
     pub sealed: Vec<u8>,
+    /// The picture, apart: lists are read without it.
+    pub photo: Option<Vec<u8>>,
     pub lookups: Vec<Lookup>,
 }
 
@@ -162,6 +164,8 @@ pub(super) struct SealedRow {
     pub tenant: String,
     pub connection: String,
     pub sealed: Vec<u8>,
+    /// A candidate's picture, where it is asked for.
+    pub photo: Option<Vec<u8>>,
 }
 
 impl Records {
@@ -250,6 +254,14 @@ impl Records {
     }
 
     pub(super) fn candidate_row(&self, candidate: &Candidate) -> Result<CandidateRow, StoreError> {
+        let photo = candidate.person.photo.as_ref();
+        let photo = photo.map(|photo| self.seal(CANDIDATES, &photo_place(&candidate.id), photo)).transpose()?;
+        let sealed = if photo.is_some() {
+            let person = Person { photo: None, ..candidate.person.clone() };
+            self.seal(CANDIDATES, candidate.id.as_str(), &Candidate { person, ..candidate.clone() })?
+        } else {
+            self.seal(CANDIDATES, candidate.id.as_str(), candidate)?
+        };
         Ok(CandidateRow {
             id: candidate.id.to_string(),
             tenant: candidate.tenant.clone(),
@@ -257,7 +269,8 @@ impl Records {
             state: candidate_state(candidate.state),
             created: micros(candidate.created),
             modified: micros(candidate.last_modified),
-            sealed: self.seal(CANDIDATES, candidate.id.as_str(), candidate)?,
+            sealed,
+            photo,
             lookups: self.lookups(candidate),
         })
     }
@@ -326,8 +339,20 @@ impl Records {
     }
 
     pub(super) fn candidate(&self, row: &SealedRow) -> Result<Candidate, StoreError> {
-        let candidate: Candidate = self.open(CANDIDATES, row)?;
+        let mut candidate: Candidate = self.open(CANDIDATES, row)?;
         agrees(row, candidate.id.as_str(), &candidate.tenant, &candidate.connection)?;
+        if let Some(sealed) = &row.photo {
+            let place = photo_place(&candidate.id);
+            let text = self.open_at(CANDIDATES, &place, sealed)?;
+            candidate.person.photo = serde_json::from_slice(&text).map_err(|_| unreadable(CANDIDATES, &place))?;
+        }
+        Ok(candidate)
+    }
+
+    /// The candidate without its picture, also where an earlier version wrote it into the record.
+    pub(super) fn candidate_without_photo(&self, row: &SealedRow) -> Result<Candidate, StoreError> {
+        let mut candidate = self.candidate(row)?;
+        candidate.person.photo = None;
         Ok(candidate)
     }
 
@@ -420,6 +445,10 @@ impl From<SealError> for StoreError {
     fn from(error: SealError) -> Self {
         Self::Unreadable(error.to_string())
     }
+}
+
+fn photo_place(id: &CandidateId) -> String {
+    format!("{id}/photo")
 }
 
 /// The word for a state in the `state` columns.

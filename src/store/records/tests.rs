@@ -11,7 +11,17 @@ fn records() -> Records {
 
 fn sealed(records: &Records, table: &'static str, id: &str, json: &str) -> SealedRow {
     let sealed = records.keyring.seal(&records.environment, Place { table, record: id }, json.as_bytes()).unwrap();
-    SealedRow { id: id.to_owned(), tenant: "t".to_owned(), connection: "c".to_owned(), sealed }
+    SealedRow { id: id.to_owned(), tenant: "t".to_owned(), connection: "c".to_owned(), sealed, photo: None }
+}
+
+#[test]
+fn a_picture_inside_the_record_is_read_as_well() {
+    let (records, make) = (records(), Maker(environment()));
+    let candidate = make.candidate("t", "c", Person { photo: Some("QUJD".to_owned().into()), ..make.person() });
+    let id = candidate.id.to_string();
+    let row = sealed(&records, CANDIDATES, &id, &serde_json::to_string(&candidate).unwrap());
+    assert_eq!(records.candidate(&row).unwrap(), candidate);
+    assert_eq!(records.candidate_without_photo(&row).unwrap().person.photo, None);
 }
 
 proptest! {
@@ -23,8 +33,8 @@ proptest! {
         let (records, make) = (records(), Maker(environment()));
         let person = Person { external_id, active, group, custom, ..make.person() };
         let candidate = make.candidate("t", "c", person);
-        let CandidateRow { id, tenant, connection, sealed, .. } = records.candidate_row(&candidate).unwrap();
-        prop_assert_eq!(records.candidate(&SealedRow { id, tenant, connection, sealed }).unwrap(), candidate);
+        let CandidateRow { id, tenant, connection, sealed, photo, .. } = records.candidate_row(&candidate).unwrap();
+        prop_assert_eq!(records.candidate(&SealedRow { id, tenant, connection, sealed, photo }).unwrap(), candidate);
     }
 }
 
@@ -34,7 +44,7 @@ fn columns_that_disagree_with_the_seal_are_refused() {
     let intent = make.registration(&make.candidate("t", "c", make.person()));
     let row = |tenant: &str, connection: &str| {
         let IntentRow { record, sealed, .. } = records.intent_row(&intent).unwrap();
-        SealedRow { id: record, tenant: tenant.to_owned(), connection: connection.to_owned(), sealed }
+        SealedRow { id: record, tenant: tenant.to_owned(), connection: connection.to_owned(), sealed, photo: None }
     };
     assert!(records.intent(&row("t", "c")).is_ok());
     for bad in [row("other", "c"), row("t", "other")] {

@@ -112,22 +112,24 @@ pub(super) fn apply(hand: &Hand<'_>, change: &RowChange) -> Result<(), StoreErro
 }
 
 fn insert_candidate(connection: &Connection, candidate: &CandidateRow) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, lookups: _ } = candidate;
+    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, lookups: _ } = candidate;
     connection
         .prepare_cached(
-            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![id, tenant, name, state, created, modified, sealed])?;
+        .execute(params![id, tenant, name, state, created, modified, sealed, photo])?;
     Ok(())
 }
 
 /// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
 fn update_candidate(connection: &Connection, records: &Records, candidate: &CandidateRow) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, lookups } = candidate;
+    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, photo, lookups } = candidate;
     let updated = connection
-        .prepare_cached("UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5 WHERE id = ?1 AND tenant = ?2")?
-        .execute(params![id, tenant, state, modified, sealed])?;
+        .prepare_cached(
+            "UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5, photo = ?6 WHERE id = ?1 AND tenant = ?2",
+        )?
+        .execute(params![id, tenant, state, modified, sealed, photo])?;
     if updated == 0 { Ok(()) } else { index(connection, records, Owner { id, tenant, connection: name }, lookups) }
 }
 

@@ -103,7 +103,26 @@ pub(super) fn free(connection: &Connection, token: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-pub(super) fn purge(connection: &Connection, now: i64) -> Result<u64, StoreError> {
-    let over = connection.prepare_cached("DELETE FROM idempotency_keys WHERE expires <= ?1")?.execute([now])?;
-    Ok(over as u64)
+/// Keys that are removed in one transaction, and bytes of their answers.
+const PURGED: i64 = 1_000;
+const PURGED_BYTES: i64 = 2 << 20;
+
+/// Removes a portion of the keys that are over; how many, and whether there is more.
+pub(super) fn purge(connection: &Connection, now: i64) -> Result<(u64, bool), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT rowid, coalesce(length(sealed), 0) FROM idempotency_keys WHERE expires <= ?1 LIMIT ?2",
+    )?;
+    let (mut bytes, mut over) = (0, Vec::new());
+    let mut rows = statement.query(params![now, PURGED])?;
+    while bytes < PURGED_BYTES
+        && let Some(row) = rows.next()?
+    {
+        over.push(row.get::<_, i64>(0)?);
+        bytes += row.get::<_, i64>(1)?;
+    }
+    let mut remove = connection.prepare_cached("DELETE FROM idempotency_keys WHERE rowid = ?1")?;
+    for row in &over {
+        remove.execute([row])?;
+    }
+    Ok((over.len() as u64, !over.is_empty()))
 }

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::health::WriteFailed;
 use super::records::{ItemRow, OperationRow, Records, SealedRow, micros};
 use super::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, Inspection, KeyClaim, KeyTaken, Keyring, OpenItems, Page,
-    Peer, Purged, Store, StoreError, Subject, Unsettled, timed,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, FULL, Inspection, KeyClaim, KeyTaken, Keyring, OpenItems,
+    Page, Part, Peer, Purged, Store, StoreError, Subject, Unsettled, Window, timed,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::Line;
@@ -21,7 +22,7 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
-use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress};
+use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemReport, ItemState, Progress};
 
 mod audit;
 mod changes;
@@ -50,6 +51,7 @@ const FEW: usize = 16;
 pub struct SqliteStore {
     records: Arc<Records>,
     instance: Arc<str>,
+    write_failed: WriteFailed,
     // Before the writer, so closed before it: the last connection to close tidies the write-ahead log away, and only one
     // that may write can.
     readers: Option<Readers>,
@@ -125,7 +127,8 @@ impl SqliteStore {
         let instance = records.instance().into();
         let (readers, checkpoints) = aside.map(|Aside { readers, checkpoints }| (readers, checkpoints)).unzip();
         let writer = Writer::start(connection)?;
-        Ok(Self { records, instance, readers, writer, _checkpoints: checkpoints, _owner: owner })
+        let write_failed = WriteFailed::default();
+        Ok(Self { records, instance, write_failed, readers, writer, _checkpoints: checkpoints, _owner: owner })
     }
 
     /// Writes as a whole, or not at all.
@@ -134,11 +137,13 @@ impl SqliteStore {
         mut work: impl FnMut(&Hand<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (records, instance) = (Arc::clone(&self.records), Arc::clone(&self.instance));
-        timed(
+        let written = timed(
             "write",
             self.writer.run(move |connection| work(&Hand { connection, records: &records, instance: &instance })),
         )
-        .await
+        .await;
+        self.write_failed.note(&written);
+        written
     }
 
     /// A database in memory is seen by its one connection only, so there the writer reads.
@@ -178,7 +183,14 @@ impl Store for SqliteStore {
         if !self.writer.is_alive() {
             return Err(StoreError::Unavailable("the thread that writes has ended".to_owned()));
         }
+        if self.write_failed.is_set() {
+            return self.write(|hand| query::write_probe(hand.connection)).await;
+        }
         self.read(query::ping).await
+    }
+
+    fn is_away(&self) -> bool {
+        false
     }
 
     fn shared(&self) -> bool {
@@ -232,9 +244,8 @@ impl Store for SqliteStore {
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
-        let (tenant, ids) = (tenant.to_owned(), ids.to_vec());
-        let rows = self.read(move |connection| query::candidates_by_id(connection, &tenant, None, &ids)).await?;
-        self.open_all(&rows, Records::candidate)
+        let (records, tenant, ids) = (Arc::clone(&self.records), tenant.to_owned(), ids.to_vec());
+        self.read(move |connection| query::candidates_without_photos(connection, &records, &tenant, &ids)).await
     }
 
     async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
@@ -386,16 +397,28 @@ impl Store for SqliteStore {
         operation: &BulkOperation,
         key: Option<&KeyClaim>,
     ) -> Result<Accepted, StoreError> {
-        let (operation, key) = (operation.clone(), key.map(|claim| self.records.key_row(claim)));
-        self.write(move |hand| {
-            operations::accept(hand.connection, hand.records, &operation, key.as_ref(), hand.instance)
-        })
-        .await
+        let (id, operation) = (operation.id.clone(), operation.clone());
+        let key = key.map(|claim| self.records.key_row(claim));
+        let accepted = self
+            .write(move |hand| {
+                operations::accept(hand.connection, hand.records, &operation, key.as_ref(), hand.instance)
+            })
+            .await?;
+        if !matches!(accepted, Accepted::New)
+            && let Err(error) = self.discard_operation(&id).await
+        {
+            tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
+        }
+        Ok(accepted)
     }
 
     async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError> {
-        let id = id.clone();
-        self.write(move |hand| operations::discard(hand.connection, &id)).await
+        loop {
+            let id = id.clone();
+            if self.write(move |hand| operations::discard(hand.connection, &id)).await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError> {
@@ -422,11 +445,32 @@ impl Store for SqliteStore {
         from: u64,
         limit: usize,
     ) -> Result<Vec<Item>, StoreError> {
+        self.next_items(id, states, from, Window { rows: limit, bytes: usize::MAX }).await
+    }
+
+    async fn next_items(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        most: Window,
+    ) -> Result<Vec<Item>, StoreError> {
         let (text, states) = (id.to_string(), states.to_vec());
-        let rows = self.read(move |connection| operations::items(connection, &text, &states, from, limit)).await?;
+        let rows = self.read(move |connection| operations::items(connection, &text, &states, from, most)).await?;
         rows.iter()
             .map(|row: &ItemRow| self.records.item(ItemRef { operation: id.clone(), index: row.index() }, row))
             .collect()
+    }
+
+    async fn item_reports(
+        &self,
+        id: &OperationId,
+        states: &[ItemState],
+        from: u64,
+        most: Window,
+    ) -> Result<Part<ItemReport>, StoreError> {
+        let (records, id, states) = (Arc::clone(&self.records), id.clone(), states.to_vec());
+        self.read(move |connection| operations::reports(connection, &records, &id, &states, from, most)).await
     }
 
     async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError> {
@@ -436,8 +480,14 @@ impl Store for SqliteStore {
     }
 
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
-        let id = id.to_string();
-        self.write(move |hand| operations::skip_waiting(hand.connection, &id)).await
+        let mut skipped = 0;
+        loop {
+            let id = id.to_string();
+            match self.write(move |hand| operations::skip_waiting(hand.connection, &id)).await? {
+                0 => return Ok(skipped),
+                more => skipped += more,
+            }
+        }
     }
 
     async fn requeue(&self, id: &OperationId) -> Result<(), StoreError> {
@@ -469,17 +519,37 @@ impl Store for SqliteStore {
         self.read(query::remembered_time).await
     }
 
+    /// In portions, so that others write in between.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {
-        self.write(move |hand| {
-            let operations = operations::purge(hand.connection, micros(finished))?;
-            Ok(Purged { operations, keys: keys::purge(hand.connection, micros(now))? })
-        })
-        .await
+        let (now, finished) = (micros(now), micros(finished));
+        let mut purged = Purged::default();
+        loop {
+            let (gone, more) = self.write(move |hand| operations::purge(hand.connection, finished)).await?;
+            purged.operations += gone;
+            if !more {
+                break;
+            }
+        }
+        loop {
+            let (gone, more) = self.write(move |hand| keys::purge(hand.connection, now)).await?;
+            purged.keys += gone;
+            if !more {
+                return Ok(purged);
+            }
+        }
+    }
+}
+
+/// What went wrong, in a sentence.
+fn told(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => FULL.to_owned(),
+        _ => error.to_string(),
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Unavailable(error.to_string())
+        Self::Unavailable(told(&error))
     }
 }

@@ -8,9 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use super::keys;
 use crate::domain::ids::OperationId;
 use crate::domain::journal::Answer;
-use crate::domain::operation::{BulkOperation, ItemState, Progress};
-use crate::store::records::{ItemEndRow, ItemRow, KeyRow, OperationRow, Records, index_column};
-use crate::store::{Accepted, KeyTaken, OpenItems, Page, StoreError};
+use crate::domain::operation::{BulkOperation, ItemReport, ItemState, Progress};
+use crate::store::records::{ItemEndRow, ItemRow, KeyRow, OperationRow, Records, ReportRow, index_column};
+use crate::store::{Accepted, KeyTaken, OpenItems, Page, Part, StoreError, Window};
 
 const COLUMNS: &str = "id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created, \
                        started, finished, request_id, traceparent";
@@ -73,12 +73,12 @@ pub(super) fn put(connection: &Connection, operation: &BulkOperation) -> Result<
 
 pub(super) fn add_items(connection: &Connection, items: &[ItemRow]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, mark)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     let mut added: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-    for ItemRow { operation, index, state, record, request, secret, end } in items {
-        statement.execute(params![operation, index, state, record, request, secret, end])?;
+    for ItemRow { operation, index, state, record, request, secret, end, mark } in items {
+        statement.execute(params![operation, index, state, record, request, secret, end, mark])?;
         *added.entry((operation, state)).or_default() += 1;
     }
     let mut counted = connection.prepare_cached(
@@ -91,7 +91,7 @@ pub(super) fn add_items(connection: &Connection, items: &[ItemRow]) -> Result<()
     Ok(())
 }
 
-/// Queues the operation, unless its key says otherwise.
+/// Queues the operation, unless its key says otherwise: then it is to be discarded.
 pub(super) fn accept(
     connection: &Connection,
     records: &Records,
@@ -115,17 +115,61 @@ pub(super) fn accept(
             KeyTaken::Running => Accepted::Running,
         },
     };
-    match accepted {
-        Accepted::New => put(connection, operation)?,
-        Accepted::Earlier(_) | Accepted::Different | Accepted::Running => discard(connection, &operation.id)?,
+    if matches!(accepted, Accepted::New) {
+        put(connection, operation)?;
     }
     Ok(accepted)
 }
 
-/// The rows go with it (`ON DELETE CASCADE`).
-pub(super) fn discard(connection: &Connection, id: &OperationId) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM operations WHERE id = ?1")?.execute([id.as_str()])?;
-    Ok(())
+/// What is done to many rows in one transaction: other writers wait for it, so it is short.
+const PORTION: Window = Window { rows: 1_000, bytes: 2 << 20 };
+
+/// Operations of which something is removed in one transaction.
+const REMOVED: usize = 64;
+
+/// The position of the last row of an operation that goes into a portion of which so much is left, and what is left then;
+/// `None` where there is no row any more.
+fn portion(
+    connection: &Connection,
+    id: &str,
+    state: Option<ItemState>,
+    left: Window,
+) -> Result<Option<(i64, Window)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT position, length(request) + coalesce(length(ended), 0) FROM operation_items
+         WHERE operation = ?1 AND (?2 IS NULL OR state = ?2) ORDER BY position LIMIT ?3",
+    )?;
+    let limit = i64::try_from(left.rows).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![id, state.map(ItemState::as_str), limit])?;
+    let (mut last, mut left) = (None, left);
+    while left.bytes > 0
+        && let Some(row) = rows.next()?
+    {
+        let bytes = usize::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+        left = Window { rows: left.rows.saturating_sub(1), bytes: left.bytes.saturating_sub(bytes) };
+        last = Some(row.get(0)?);
+    }
+    Ok(last.map(|last| (last, left)))
+}
+
+/// Removes a portion of an operation, the operation itself when its rows have gone; what is left of the portion then.
+fn remove(connection: &Connection, id: &str, mut left: Window) -> Result<Option<Window>, StoreError> {
+    while let Some((last, after)) = portion(connection, id, None, left)? {
+        connection
+            .prepare_cached("DELETE FROM operation_items WHERE operation = ?1 AND position <= ?2")?
+            .execute(params![id, last])?;
+        left = after;
+        if left.rows == 0 || left.bytes == 0 {
+            return Ok(None);
+        }
+    }
+    connection.prepare_cached("DELETE FROM operations WHERE id = ?1")?.execute([id])?;
+    Ok(Some(left))
+}
+
+/// Removes a portion of an operation; whether all of it is gone.
+pub(super) fn discard(connection: &Connection, id: &OperationId) -> Result<bool, StoreError> {
+    Ok(remove(connection, id.as_str(), PORTION)?.is_some())
 }
 
 pub(super) fn one(
@@ -179,11 +223,66 @@ pub(super) fn items(
     id: &str,
     states: &[ItemState],
     from: u64,
-    limit: usize,
+    most: Window,
 ) -> Result<Vec<ItemRow>, StoreError> {
-    let mut sql = "SELECT operation, position, state, record, request, secret, ended FROM operation_items
-                   WHERE operation = ? AND position >= ?"
-        .to_owned();
+    let (sql, values) = of_items("operation, position, state, record, request, secret, ended", id, states, from, most);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < most.bytes
+        && let Some(row) = rows.next()?
+    {
+        let item = ItemRow {
+            operation: row.get(0)?,
+            index: row.get(1)?,
+            state: row.get(2)?,
+            record: row.get(3)?,
+            request: row.get(4)?,
+            secret: row.get(5)?,
+            end: row.get(6)?,
+            mark: Vec::new(),
+        };
+        bytes = bytes.saturating_add(item.request.len());
+        found.push(item);
+    }
+    Ok(found)
+}
+
+/// How rows stand; each is opened before the next is read.
+pub(super) fn reports(
+    connection: &Connection,
+    records: &Records,
+    id: &OperationId,
+    states: &[ItemState],
+    from: u64,
+    most: Window,
+) -> Result<Part<ItemReport>, StoreError> {
+    let columns = "position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END";
+    let (sql, values) = of_items(columns, id.as_str(), states, from, most);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < most.bytes
+        && let Some(row) = rows.next()?
+    {
+        let blob = |at| row.get_ref(at)?.as_blob_or_null().map_err(rusqlite::Error::from);
+        let stored = ReportRow {
+            index: row.get(0)?,
+            state: row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?,
+            record: row.get(2)?,
+            end: blob(3)?,
+            mark: blob(4)?,
+            request: blob(5)?,
+        };
+        bytes = bytes.saturating_add(stored.bytes());
+        found.push(records.item_report(id, stored)?);
+    }
+    Ok(Part { more: bytes >= most.bytes || found.len() == most.rows, rows: found })
+}
+
+/// The statement that reads these columns of rows in these states (all if empty), in order, and its values.
+fn of_items(columns: &str, id: &str, states: &[ItemState], from: u64, most: Window) -> (String, Vec<Value>) {
+    let mut sql = format!("SELECT {columns} FROM operation_items WHERE operation = ? AND position >= ?");
     let mut values = vec![Value::from(id.to_owned()), Value::from(index_column(from))];
     if !states.is_empty() {
         sql.push_str(" AND state IN (");
@@ -192,20 +291,8 @@ pub(super) fn items(
         values.extend(states.iter().map(|state| Value::from(state.as_str().to_owned())));
     }
     sql.push_str(" ORDER BY position LIMIT ?");
-    values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| {
-        Ok(ItemRow {
-            operation: row.get(0)?,
-            index: row.get(1)?,
-            state: row.get(2)?,
-            record: row.get(3)?,
-            request: row.get(4)?,
-            secret: row.get(5)?,
-            end: row.get(6)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    values.push(Value::from(i64::try_from(most.rows).unwrap_or(i64::MAX)));
+    (sql, values)
 }
 
 /// The stored values, each row's one after the other, with the row's position.
@@ -276,10 +363,15 @@ pub(super) fn requeue_item(connection: &Connection, operation: &str, index: u64)
     Ok(())
 }
 
+/// Skips a portion of the waiting rows; how many, none when there are no more.
 pub(super) fn skip_waiting(connection: &Connection, id: &str) -> Result<u64, StoreError> {
+    let Some((last, _)) = portion(connection, id, Some(ItemState::Waiting), PORTION)? else { return Ok(0) };
     let skipped = connection
-        .prepare_cached("UPDATE operation_items SET state = 'skipped' WHERE operation = ?1 AND state = 'waiting'")?
-        .execute([id])?;
+        .prepare_cached(
+            "UPDATE operation_items SET state = 'skipped'
+             WHERE operation = ?1 AND state = 'waiting' AND position <= ?2",
+        )?
+        .execute(params![id, last])?;
     Ok(skipped as u64)
 }
 
@@ -305,15 +397,28 @@ pub(super) fn requeue(connection: &Connection, id: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Removes what ended before, and what nobody receives any more.
-pub(super) fn purge(connection: &Connection, finished: i64) -> Result<u64, StoreError> {
-    let over = connection.prepare_cached("DELETE FROM operations WHERE finished < ?1")?.execute([finished])?;
-    connection
-        .prepare_cached(
-            "DELETE FROM operations WHERE state = 'receiving' AND owner IN (SELECT id FROM instances WHERE ended = 1)",
-        )?
-        .execute([])?;
-    Ok(over as u64)
+/// Removes a portion of what ended before, and of what nobody receives any more: how many of the former are gone, and whether
+/// there is more. What is being removed is hidden from the first portion on, as if it were being received.
+pub(super) fn purge(connection: &Connection, finished: i64) -> Result<(u64, bool), StoreError> {
+    let (mut gone, mut left) = (0, PORTION);
+    for _ in 0..REMOVED {
+        let over = connection
+            .prepare_cached(
+                "SELECT id, coalesce(finished < ?1, 0) FROM operations WHERE finished < ?1
+                 UNION ALL
+                 SELECT id, 0 FROM operations WHERE state = 'receiving' AND finished IS NULL
+                     AND owner IN (SELECT id FROM instances WHERE ended = 1)
+                 LIMIT 1",
+            )?
+            .query_row([finished], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))
+            .optional()?;
+        let Some((id, was_finished)) = over else { return Ok((gone, false)) };
+        connection.prepare_cached("UPDATE operations SET state = 'receiving' WHERE id = ?1")?.execute([&id])?;
+        let Some(after) = remove(connection, &id, left)? else { break };
+        gone += u64::from(was_finished);
+        left = after;
+    }
+    Ok((gone, true))
 }
 
 fn with_progress(connection: &Connection, row: OperationRow) -> Result<(OperationRow, Progress), StoreError> {

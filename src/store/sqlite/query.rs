@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use crate::domain::candidate::Identity;
+use crate::domain::candidate::{Candidate, Identity};
 use crate::store::records::{Records, SealedRow, assignment_state};
 use crate::store::seal::Blind;
-use crate::store::{AssignmentFilter, OfCandidate, Page, StoreError, Unsettled};
+use crate::store::{AssignmentFilter, INTENTS, OfCandidate, Page, StoreError, Unsettled};
 
 /// Fails if the schema cannot be read.
 pub(super) fn ping(connection: &Connection) -> Result<(), StoreError> {
@@ -15,8 +15,34 @@ pub(super) fn ping(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Fails if there is no room for a write of ordinary size.
+pub(super) fn write_probe(connection: &Connection) -> Result<(), StoreError> {
+    let sql = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, randomblob(32768))";
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
 pub(super) fn candidate(connection: &Connection, tenant: &str, id: &str) -> Result<Option<SealedRow>, StoreError> {
-    one(connection, "SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1 AND tenant = ?2", [id, tenant])
+    let sql = "SELECT id, tenant, connection, sealed, photo FROM candidates WHERE id = ?1 AND tenant = ?2";
+    let row = |row: &Row<'_>| Ok(SealedRow { photo: row.get(4)?, ..sealed_row(row)? });
+    Ok(connection.prepare_cached(sql)?.query_row([id, tenant], row).optional()?)
+}
+
+/// The tenant's candidates with these ids, in the order of the ids, without their pictures: each is opened before the next
+/// is read.
+pub(super) fn candidates_without_photos(
+    connection: &Connection,
+    records: &Records,
+    tenant: &str,
+    ids: &[String],
+) -> Result<Vec<Candidate>, StoreError> {
+    let sql = "SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1 AND tenant = ?2";
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        let row = one(connection, sql, [id.as_str(), tenant])?;
+        found.extend(row.map(|row| records.candidate_without_photo(&row)).transpose()?);
+    }
+    Ok(found)
 }
 
 /// The tenant's candidates with these ids, at this connection or all, in the order of the ids.
@@ -289,8 +315,8 @@ pub(super) fn due_intents(
         "SELECT record, tenant, connection, sealed FROM intents
          WHERE connection = ?1 AND owner IS NULL AND due IS NOT NULL AND (due <= ?2 OR due > ?3) ORDER BY due LIMIT ?4",
     )?;
-    let rows = statement.query_map(params![at, now, horizon, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    intents_in(statement.query_map(params![at, now, horizon, limit], sealed_row)?)
 }
 
 /// The latest moment at which the database is remembered to have been in use.
@@ -307,8 +333,21 @@ pub(super) fn orphans(connection: &Connection, limit: usize) -> Result<Vec<Seale
          WHERE owner IS NOT NULL AND owner IN (SELECT id FROM instances WHERE ended = 1)
          ORDER BY started, record LIMIT ?1",
     )?;
-    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    intents_in(statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?)
+}
+
+/// As many as are read at once.
+fn intents_in(rows: impl Iterator<Item = rusqlite::Result<SealedRow>>) -> Result<Vec<SealedRow>, StoreError> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        let row = row?;
+        bytes += row.sealed.len();
+        found.push(row);
+        if bytes >= INTENTS {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Open intents that this instance is sending, by record, after this one.
@@ -322,8 +361,7 @@ pub(super) fn own_intents(
         "SELECT record, tenant, connection, sealed FROM intents
          WHERE owner = ?1 AND record > ?2 ORDER BY record LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![instance, after, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    intents_in(statement.query_map(params![instance, after, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?)
 }
 
 /// Open intents nobody is sending, counted.
@@ -343,5 +381,6 @@ fn one(connection: &Connection, sql: &str, keys: impl rusqlite::Params) -> Resul
 }
 
 pub(super) fn sealed_row(row: &Row<'_>) -> rusqlite::Result<SealedRow> {
-    Ok(SealedRow { id: row.get(0)?, tenant: row.get(1)?, connection: row.get(2)?, sealed: row.get(3)? })
+    let (id, tenant, connection, sealed) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+    Ok(SealedRow { id, tenant, connection, sealed, photo: None })
 }

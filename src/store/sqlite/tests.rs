@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jiff::ToSpan as _;
 use tempfile::TempDir;
 
 use super::*;
 use crate::domain::candidate::{Candidate, IdentityKind, Person};
 use crate::domain::journal::{Answer, KeyRef};
+use crate::domain::operation::OperationState;
 use crate::secret::Secret;
 use crate::store::SchemaChange;
 use crate::store::conformance::BY_NAME;
@@ -198,6 +200,82 @@ async fn rows_of_an_earlier_version_are_counted() {
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
     let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
     assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
+}
+
+/// Pages beyond which the file may not grow, as on a disk that is full.
+async fn most_pages(store: &SqliteStore, pages: i64) {
+    let set = move |connection: &Connection| Ok(connection.pragma_update(None, "max_page_count", pages)?);
+    store.writer.run(set).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_found_to_have_room_again() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open_to_serve(&path, ring(&make.0), make.0.clone()).unwrap();
+    store.ping().await.unwrap();
+    most_pages(&store, 1).await;
+    let full = loop {
+        let candidate = make.candidate("t", "c", make.person());
+        if let Err(error) = store.claim(vec![make.claimant(&candidate, Vec::new())]).await {
+            break error;
+        }
+    };
+    assert!(full.is_full(), "{full}");
+    let error = store.ping().await.unwrap_err();
+    assert!(error.is_full(), "{error}");
+    // Reading goes on.
+    store.read(query::ping).await.unwrap();
+    most_pages(&store, 1 << 20).await;
+    store.ping().await.unwrap();
+    make.claimed(&store).await;
+}
+
+#[tokio::test]
+async fn what_is_over_is_removed_in_portions() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open_to_serve(&path, ring(&make.0), make.0.clone()).unwrap();
+    let mut over = make.queued(&store, "t", 2_500).await;
+    over.state = OperationState::Completed;
+    over.finished = Some(make.0.now());
+    let small = BulkOperation { finished: over.finished, state: over.state, ..make.queued(&store, "t", 3).await };
+    let kept = make.queued(&store, "t", 2).await;
+    store.commit(vec![Change::Operation(over.clone()), Change::Operation(small.clone())]).await.unwrap();
+    let soon = micros(make.0.now() + 1.hour());
+    let portion = || store.write(move |hand| operations::purge(hand.connection, soon));
+    let left = async |operation: &BulkOperation| store.items(&operation.id, &[], 0, 9_999).await.unwrap().len();
+    let mut portions = Vec::new();
+    loop {
+        let (gone, more) = portion().await.unwrap();
+        portions.push((gone, left(&over).await + left(&small).await));
+        if !more {
+            break;
+        }
+        // What is being removed is hidden, and stays so.
+        store.requeue(&over.id).await.unwrap();
+        let state = store.operation("t", &over.id).await.unwrap().map(|(operation, _)| operation.state);
+        assert!(state.is_none_or(|state| state == OperationState::Receiving), "{state:?}");
+    }
+    assert_eq!(portions, [(0, 1_503), (0, 503), (2, 0)]);
+    assert_eq!(left(&kept).await, 2);
+    assert!(store.operation("t", &over.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_marks_of_an_earlier_versions_rows_are_told() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), Keyring::generate(&environment()));
+    let keys = || Keyring::new(&keys, &[] as &[Secret]).unwrap();
+    let store = SqliteStore::open_to_serve(&path, keys(), make.0.clone()).unwrap();
+    let operation = make.queued(&store, "t", 1).await;
+    drop(store);
+    // As they were: the mark is inside the request alone.
+    Connection::open(&path).unwrap().execute("UPDATE operation_items SET mark = NULL", []).unwrap();
+    let store = SqliteStore::open_to_serve(&path, keys(), make.0.clone()).unwrap();
+    let most = Window { rows: 9, bytes: 1 << 20 };
+    let told = store.item_reports(&operation.id, &[], 0, most).await.unwrap();
+    assert_eq!(told.rows[0].item_id.as_deref(), Some("row 0"));
 }
 
 #[tokio::test]
@@ -471,7 +549,7 @@ async fn a_full_disk_refuses_and_the_store_works_again() {
     let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
     let before = make.claimed(&store).await;
     set_most_pages(&store, 1).await;
-    let big = make.candidate("t", "c", Person { photo: Some("x".repeat(1 << 16)), ..make.person() });
+    let big = make.candidate("t", "c", Person { photo: Some("x".repeat(1 << 16).into()), ..make.person() });
     let claim = store.claim(vec![make.claimant(&big, Identity::of(&big.person, BY_NAME))]).await;
     assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     assert_eq!(store.candidate("t", &big.id).await.unwrap(), None);

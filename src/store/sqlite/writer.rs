@@ -180,11 +180,11 @@ fn commit(connection: &Connection) -> Result<(), StoreError> {
     let run = || connection.prepare_cached("COMMIT")?.execute([]);
     run().map(|_| ()).map_err(|error| match error.sqlite_error_code() {
         Some(ErrorCode::SystemIoFailure) => StoreError::InDoubt(error.to_string()),
-        _ => StoreError::Unavailable(error.to_string()),
+        _ => StoreError::from(error),
     })
 }
 
 fn command(connection: &Connection, sql: &str) -> Result<(), String> {
     let run = || connection.prepare_cached(sql)?.execute([]);
-    run().map(|_| ()).map_err(|error| error.to_string())
+    run().map(|_| ()).map_err(|error| super::told(&error))
 }

@@ -96,6 +96,45 @@ async fn a_foreign_schema_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn rows_of_an_earlier_version_are_counted() {
+    let url = Server::shared().schema().await;
+    let mut beside = beside(&url).await;
+    let make = "CREATE TABLE schema_version (examgate boolean PRIMARY KEY CHECK (examgate), version bigint NOT NULL)";
+    sqlx::raw_sql(make).execute(&mut beside).await.unwrap();
+    for migration in &schema::MIGRATIONS[..2] {
+        sqlx::raw_sql(*migration).execute(&mut beside).await.unwrap();
+    }
+    let make = Maker(environment());
+    let operation = make.operation("t", 4);
+    let sql = "INSERT INTO schema_version (examgate, version) VALUES (true, 2)";
+    sqlx::raw_sql(sql).execute(&mut beside).await.unwrap();
+    sqlx::query(
+        "INSERT INTO operations (id, tenant, client, kind, connection, strict, state, cancelling, total, created,
+             request_id, owner)
+         VALUES ($1, 't', 'lms', 'candidates', 'c', true, 'running', false, 4, 0, 'r', 'i')",
+    )
+    .bind(operation.id.as_str())
+    .execute(&mut beside)
+    .await
+    .unwrap();
+    for (position, state) in (0_i64..).zip(["waiting", "applied", "waiting", "claimed"]) {
+        sqlx::query("INSERT INTO operation_items (operation, position, state, request) VALUES ($1, $2, $3, '')")
+            .bind(operation.id.as_str())
+            .bind(position)
+            .bind(state)
+            .execute(&mut beside)
+            .await
+            .unwrap();
+    }
+    let store = serving(&url, &ring(&make.0), &make).await.unwrap();
+    let open = store.open_items().await.unwrap();
+    assert_eq!((open.waiting, open.claimed), (2, 1));
+    assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
+    let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
+    assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
+}
+
+#[tokio::test]
 async fn a_schema_that_is_not_there_is_told() {
     let url = Server::shared().schema().await.replace("search_path%3D", "search_path%3Dmissing_");
     let error = refusal(&url).await;

@@ -5,6 +5,35 @@ use super::*;
 const ROUNDS: i64 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_counted_right_however_many_change_at_once() {
+    use crate::domain::operation::{ItemEnd, ItemRef, ItemResult};
+    let Pair { url, make, one, two, .. } = Pair::open().await;
+    let operation = make.queued(&*one, "t", 120).await;
+    let at = |index| ItemRef { operation: operation.id.clone(), index };
+    let mut ending = tokio::task::JoinSet::new();
+    for index in 0..100 {
+        let store = Arc::clone(if index % 3 == 0 { &two } else { &one });
+        let end = ItemEnd::of(ItemResult::Created);
+        let changes = vec![
+            Change::ItemClaimed(at(index), format!("r{index}"), Vec::new()),
+            Change::ItemEnded(at(index), None, end),
+        ];
+        ending.spawn(async move { store.commit(changes).await.unwrap() });
+    }
+    ending.join_all().await;
+    let skipped = one.skip_waiting(&operation.id).await.unwrap();
+    let (_, progress) = two.operation("t", &operation.id).await.unwrap().unwrap();
+    assert_eq!((progress.applied, skipped, progress.skipped, progress.pending), (100, 20, 20, 0));
+    let differing = "(SELECT operation, state, count(*) AS items FROM operation_items GROUP BY 1, 2) AS items
+         FULL JOIN (SELECT operation, state, sum(items) AS items FROM operation_counts GROUP BY 1, 2) AS counts
+             USING (operation, state)
+         WHERE coalesce(items.items, 0) <> coalesce(counts.items, 0)";
+    assert_eq!(count(&mut beside(&url).await, differing).await, 0);
+    one.discard_operation(&operation.id).await.unwrap();
+    assert_eq!(count(&mut beside(&url).await, "operation_counts").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_instances_registers_a_person() {
     let Pair { url, make, one, two, .. } = Pair::open().await;
     for _ in 0..ROUNDS {

@@ -25,7 +25,7 @@ fn members_without_a_place_are_named() {
         warnings.into_iter().map(|warning| (warning.code, warning.pointer.unwrap_or_default())).collect()
     };
     let mut person = Person { birth_date: Some("2000-01-01".to_owned()), gender: Some("x".to_owned()), ..full() };
-    person.photo = Some("AA==".to_owned());
+    person.photo = Some("AA==".to_owned().into());
     person.custom.insert("a".to_owned(), "b".to_owned());
     let expected = ["/birthDate", "/gender", "/photo", "/custom/a"];
     assert_eq!(codes(person), expected.map(|pointer| ("field_ignored".to_owned(), pointer.to_owned())));

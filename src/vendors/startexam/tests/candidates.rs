@@ -35,7 +35,7 @@ fn full_person() -> Person {
     full.group = Some("Watch".to_owned());
     full.birth_date = Some("1990-01-02".to_owned());
     full.gender = Some("m".to_owned());
-    full.photo = Some("QUJD".to_owned());
+    full.photo = Some("QUJD".to_owned().into());
     full.address.country = Some("Westeros".to_owned());
     full.phone_numbers = vec![
         PhoneNumber { kind: PhoneKind::Work, value: "2".to_owned() },

@@ -22,7 +22,7 @@ async fn a_registration_leaves_as_a_bare_array_with_signed_headers() {
     ada.gender = Some("F".to_owned());
     ada.birth_date = Some("1990-12-10".to_owned());
     ada.group = Some("CE104".to_owned());
-    ada.photo = Some("aGVsbG8=".to_owned());
+    ada.photo = Some("aGVsbG8=".to_owned().into());
     for (name, value) in [("extra1", "one"), ("extra2", "two"), ("extra3", "three"), ("shoe size", "38")] {
         ada.custom.insert(name.to_owned(), value.to_owned());
     }

@@ -1,0 +1,95 @@
+//! What several clients share: none of them gets so much that others find nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::support::gateway::{Answer, Gateway, PATIENCE, client, key, sandbox, startexam};
+use crate::support::postgres::Server;
+use crate::support::relay::Relay;
+use crate::support::watch::until;
+
+/// Bulks that are received at once.
+const RECEPTIONS: usize = 64;
+
+fn people(id: &str) -> Value {
+    json!({ "items": [{ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } }] })
+}
+
+async fn bulk(gateway: &Gateway, who: &str) -> Answer {
+    let request = gateway.request_as(&key(who), Method::POST, "/candidates/bulk");
+    request.json(&people(&format!("of-{who}"))).send().await
+}
+
+/// An upload of which nothing comes but its head.
+async fn idle_upload(address: SocketAddr, who: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let head = format!(
+        "POST /candidates/bulk HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/x-ndjson\r\nContent-Length: 200000000\r\n\r\n",
+        key(who)
+    );
+    stream.write_all(head.as_bytes()).await.expect("it is taken");
+    stream
+}
+
+#[tokio::test]
+async fn idle_uploads_of_one_client_keep_no_others_bulk_out() {
+    let sandbox = sandbox().await;
+    let clients = client("a", "", "[\"*\"]") + &client("b", "", "[\"*\"]");
+    let gateway = Gateway::start_with(&startexam(&format!("http://{}", sandbox.startexam()), ""), &clients).await;
+    let mut idle = Vec::new();
+    for _ in 0..RECEPTIONS {
+        idle.push(idle_upload(gateway.address, "a").await);
+    }
+    let began = tokio::time::Instant::now();
+    let refused = loop {
+        let own = bulk(&gateway, "a").await;
+        if own.status == 503 {
+            break own;
+        }
+        assert!(began.elapsed() < PATIENCE, "{own:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(refused.problem(), (503, "overloaded", "not_applied"));
+    let other = bulk(&gateway, "b").await;
+    assert_eq!((other.status, &other.body["summary"]["applied"]), (207, &json!(1)), "{other:?}");
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_told_at_once_and_used_again_when_it_is_back() {
+    let sandbox = sandbox().await;
+    let relay = Relay::to(&Server::shared().schema().await).await;
+    let connections = startexam(&format!("http://{}", sandbox.startexam()), "");
+    let gateway = Gateway::replica(relay.url(), &connections).await;
+    let person = |id: &str| json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } });
+    assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
+    relay.cut();
+    // Known from here on. Until then a request may find it out by itself, which takes its time.
+    let known = |answer: &Answer| answer.text("/detail").starts_with("The store does not answer");
+    let first = until(&gateway, "/operations", known).await;
+    assert_eq!(first.problem(), (503, "store_unavailable", "not_applied"));
+    assert!(first.header("retry-after").is_some());
+    assert_eq!(gateway.get("/readyz").await.problem(), (503, "store_unavailable", "not_applied"));
+    // If each of them had to wait for the store, these would take minutes.
+    let all = async {
+        for number in 0..50 {
+            let write = gateway.post("/candidates", &person(&format!("late-{number}"))).await;
+            for answer in [write, gateway.get("/candidates?externalId=e1").await, gateway.get("/assignments").await] {
+                assert!(known(&answer), "{answer:?}");
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(100), all).await.expect("nobody waits for a store that is away");
+    // What does not need it is served.
+    assert_eq!(gateway.get("/vendors").await.status, 200);
+    relay.mend();
+    until(&gateway, "/readyz", |answer| answer.status == 200).await;
+    assert_eq!(gateway.post("/candidates", &person("e2")).await.status, 201);
+    assert_eq!(gateway.get("/candidates?externalId=e1").await.body["items"].as_array().map(Vec::len), Some(1));
+}
