@@ -198,6 +198,11 @@ impl Connection {
         vendor_maximum.min(configured).max(1)
     }
 
+    /// Most bytes of a call's body with several rows.
+    pub(super) fn call_bytes(&self) -> usize {
+        usize::try_from(self.settings.max_request_bytes.0).unwrap_or(usize::MAX)
+    }
+
     /// Most rows that any call of an operation takes.
     pub(super) fn largest_batch(&self) -> usize {
         let creates = [Operation::CandidatesCreate, Operation::AssignmentsCreate];

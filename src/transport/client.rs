@@ -377,7 +377,9 @@ impl Client {
         match timeout_at(deadline, signer.sign(draft, environment.now())).await {
             Ok(Ok(())) => {}
             // Whatever became of the signer's own calls, this request was not sent.
-            Ok(Err(fault)) => return Err(Broken::ours(Fault { outcome: Outcome::NotApplied, ..fault })),
+            Ok(Err(fault)) => {
+                return Err(Broken::ours(Fault { outcome: Outcome::NotApplied, lingering: false, ..fault }));
+            }
             Err(_) => {
                 let detail = format!("Signing took longer than {}; nothing was sent.", settings.timeout);
                 return Err(Broken::ours(Fault::new(Code::VendorUnreachable, detail)));

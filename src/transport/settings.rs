@@ -29,6 +29,8 @@ pub struct ConnectionSettings {
     pub breaker: BreakerSettings,
     /// Whether a plain `http://` address beyond loopback is accepted.
     pub allow_http: bool,
+    /// Longest body of a call with several rows.
+    pub max_request_bytes: Size,
     /// Longest answer that is read.
     pub max_response_bytes: Size,
     /// Where certificates are kept that are trusted besides the platform's roots, in PEM; `None`: no others.
@@ -72,6 +74,7 @@ impl ConnectionSettings {
         "retry",
         "breaker",
         "allow_http",
+        "max_request_bytes",
         "max_response_bytes",
         "ca",
     ];
@@ -120,6 +123,7 @@ impl Default for ConnectionSettings {
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
             allow_http: false,
+            max_request_bytes: Size(8 << 20),
             max_response_bytes: Size(4 << 20),
             ca: None,
             authorities: Authorities::default(),

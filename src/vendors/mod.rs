@@ -4,9 +4,10 @@
 //!
 //! This file is the only place that lists them. An adapter must never name another adapter, the store or the public face.
 
+use std::io;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::capability::Descriptor;
@@ -18,6 +19,8 @@ use crate::transport::{Client, ConnectionSettings};
 
 pub mod examtesting;
 pub mod startexam;
+#[cfg(test)]
+mod tests;
 pub mod thinkexam;
 
 macro_rules! vendors {
@@ -96,4 +99,24 @@ pub struct SettingFault {
     pub key: String,
     /// One sentence for the operator; never a secret.
     pub detail: String,
+}
+
+/// How many bytes of JSON this is, without writing it down. Nothing where it has no JSON form: then it is not sent either.
+fn json_length(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        Err(_) => 0,
+    }
 }

@@ -37,8 +37,8 @@ use crate::domain::candidate::{NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::outcome::Warning;
-use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, VendorAnswer};
+use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, Reach, VendorAnswer};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::vendor::{
     Applied, Attempt, Booked, Booking, Call, Cancellation, EnrolmentCall, Health, KnownCandidate, Packing, Planned,
@@ -299,7 +299,8 @@ impl ExamTesting {
         if !refused
             && let Some(fault) = general_fault(&self.client, operation, answer, code.as_deref(), message.as_deref())
         {
-            return Err(Box::new(fault));
+            let contradiction = matches!(reading, Reading::Success { .. }) && fault.outcome == Outcome::NotApplied;
+            return Err(Box::new(if contradiction { contradicted(fault) } else { fault }));
         }
         let fault = match reading {
             Reading::Success { id } => return Ok(id),
@@ -336,6 +337,12 @@ fn decisive(refusal: &Refusal, answer: &Answer) -> bool {
     let published = error::published(refusal).is_some();
     answer.status.is_success()
         || answer.status.is_client_error() && answer.status != http::StatusCode::TOO_MANY_REQUESTS && published
+}
+
+/// The fault of a status that means "nothing was done" over a text that says SUCCESS.
+fn contradicted(fault: Fault) -> Fault {
+    let detail = format!("The vendor's answer says SUCCESS, but its status does not. {}", fault.detail);
+    Fault { code: Code::VendorBadResponse, outcome: Outcome::Unknown, reach: Reach::Row, detail, ..fault }.after(None)
 }
 
 fn touches(touched: &[String], parameter: &Parameter<'_>) -> bool {
