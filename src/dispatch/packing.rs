@@ -28,9 +28,12 @@ pub(super) fn packed<R: Fn(usize) -> usize>(rows: &[Packing], limits: &CallLimit
     let mut calls: Vec<Vec<usize>> = Vec::new();
     let mut open: HashMap<&str, OpenCall> = HashMap::new();
     for (position, packing) in rows.iter().enumerate() {
-        let Packing::Together { key, at_most, bytes } = packing else {
-            calls.push(vec![position]);
-            continue;
+        let (key, at_most, bytes) = match packing {
+            Packing::Together { key, at_most, bytes } if *bytes <= room => (key, at_most, bytes),
+            Packing::Together { .. } | Packing::Alone => {
+                calls.push(vec![position]);
+                continue;
+            }
         };
         let most = (limits.rows)(*at_most);
         match open.get_mut(key.as_str()) {
@@ -89,9 +92,9 @@ mod tests {
 
     #[test]
     fn calls_are_cut_by_bytes_and_a_row_that_is_too_large_goes_alone() {
-        let rows = [40, 60, 1, 500, 100].map(|bytes| of_bytes("a", 50, bytes));
+        let rows = [40, 500, 60, 1, 100].map(|bytes| of_bytes("a", 50, bytes));
         let limits = CallLimits { rows: |most| most, bytes: ENVELOPE + 100 };
-        assert_eq!(packed(&rows, &limits), [vec![0, 1], vec![2], vec![3], vec![4]]);
+        assert_eq!(packed(&rows, &limits), [vec![0, 2], vec![1], vec![3], vec![4]]);
         assert_eq!(packed(&rows, &CallLimits { bytes: 0, ..limits }).len(), 5);
         assert_eq!(parts([40, 60, 1, 500, 100].into_iter(), ENVELOPE + 100), [2, 1, 1, 1]);
         assert_eq!(parts([1; 5].into_iter(), usize::MAX), [5]);
