@@ -15,7 +15,7 @@ use crate::secret::{self, SecretRef};
 pub struct ConnectionSettings {
     /// One attempt: connecting, signing, sending and reading the answer.
     pub timeout: Span,
-    /// How long after a timed-out or abandoned attempt the vendor may still act.
+    /// How long the vendor may still act after an attempt that timed out, was cut off, met a 5xx or was abandoned.
     pub settle_grace: Span,
     /// Most calls at the vendor at once; at least 1.
     pub max_in_flight: usize,
