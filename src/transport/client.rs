@@ -155,7 +155,9 @@ impl Client {
         self.paced(&way, 0).await
     }
 
-    pub(super) fn base_url(&self) -> &Url {
+    /// The address that every path is below.
+    #[must_use]
+    pub fn base_url(&self) -> &Url {
         &self.inner.base_url
     }
 
@@ -194,12 +196,6 @@ impl Client {
     pub fn only_while(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
         // A second word would come from a second gateway over the same connection; the first stands.
         drop(self.inner.permit.set(Arc::new(permit)));
-    }
-
-    /// Whether both lead to the same address of the same vendor, whatever else is set.
-    #[must_use]
-    pub fn leads_where(&self, other: &Self) -> bool {
-        self.inner.name.vendor == other.inner.name.vendor && self.inner.base_url == other.inner.base_url
     }
 
     /// What is under way.

@@ -90,6 +90,18 @@ pub struct Connected {
     pub vendor: Arc<dyn Vendor>,
     /// Its way out, for its circuit's state.
     pub client: Client,
+    /// Which of the vendor's accounts it speaks for, where the settings say: never a secret, and the same after a secret was
+    /// replaced.
+    pub account: String,
+}
+
+impl Connected {
+    /// The account and the address it leads to, whatever else is set: what is sent to another destination meets other
+    /// people and other bookings.
+    #[must_use]
+    pub fn destination(&self) -> String {
+        format!("{} {} {}", self.vendor.descriptor().kind, self.client.base_url(), self.account)
+    }
 }
 
 /// A setting that cannot work.

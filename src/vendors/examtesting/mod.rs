@@ -107,6 +107,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
     let secrets = Redactor::new([&settings.api_key, &settings.api_pass]);
     let client = Client::new(name.clone(), &settings.base_url, setup.connection, secrets, setup.environment.clone())
         .map_err(|error| vec![SettingFault { key: "base_url".to_owned(), detail: error.to_string() }])?;
+    let account = settings.institution_id.clone();
     let vendor = ExamTesting {
         client: client.clone(),
         name,
@@ -120,7 +121,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         rules: Rules { send_student_id: settings.send_student_id, default_group: settings.default_group },
         update_enabled: settings.update_enabled,
     };
-    Ok(Connected { vendor: Arc::new(vendor), client })
+    Ok(Connected { vendor: Arc::new(vendor), client, account })
 }
 
 struct ExamTesting {

@@ -135,7 +135,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         bookings_only_here: account.bookings_only_here,
         batch,
     };
-    Ok(Connected { vendor: Arc::new(adapter), client })
+    Ok(Connected { vendor: Arc::new(adapter), client, account: account.number.to_string() })
 }
 
 struct StartExam {

@@ -141,7 +141,8 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         link: checked.link,
         batch: if setup.connection.batch_size == 0 { BATCH } else { setup.connection.batch_size },
     };
-    Ok(Connected { vendor: Arc::new(vendor), client })
+    // Each customer has an address of their own.
+    Ok(Connected { vendor: Arc::new(vendor), client, account: String::new() })
 }
 
 struct ThinkExam {
