@@ -12,6 +12,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// What stands in place of a secret wherever text is shown.
 pub const MASK: &str = "***";
+/// Shortest secret that is masked by itself within a text, in characters.
+const SHORTEST_MASKED: usize = 4;
 
 /// A secret string; wiped from memory when dropped.
 ///
@@ -159,13 +161,12 @@ impl fmt::Debug for Likeness {
 /// Masks every secret it knows, in all the spellings a vendor may echo it in.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    // Longest first, so that a secret which contains another is masked whole.
+    // Longest first, so that a secret which contains another is masked whole, and the short ones are looked for last.
     needles: Arc<[Secret]>,
 }
 
 impl Redactor {
-    /// A redactor for these secrets. Ones shorter than four characters are left out: masking them would blot out
-    /// ordinary words and tell more about the secret than it hides.
+    /// A redactor for these secrets.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         Self::default().with(secrets)
@@ -174,7 +175,7 @@ impl Redactor {
     /// The same redactor knowing these secrets as well, for one call (a candidate's password, a fresh token).
     #[must_use]
     pub fn with<'a>(&self, more: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut more = more.into_iter().filter(|secret| secret.expose().chars().count() >= 4).peekable();
+        let mut more = more.into_iter().filter(|secret| !secret.expose().is_empty()).peekable();
         if more.peek().is_none() {
             return self.clone();
         }
@@ -184,12 +185,16 @@ impl Redactor {
         Self { needles: needles.into() }
     }
 
-    /// The text with every known secret replaced by [`MASK`].
+    /// The text with every known secret replaced by [`MASK`]. A text with a secret of fewer than four characters in it is
+    /// replaced whole: masks within ordinary words would spell the secret out.
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
         let mut masked = text.to_owned();
         for needle in &*self.needles {
             if masked.contains(needle.expose()) {
+                if needle.expose().chars().count() < SHORTEST_MASKED {
+                    return MASK.to_owned();
+                }
                 masked = masked.replace(needle.expose(), MASK);
             }
         }
@@ -250,6 +255,16 @@ mod tests {
         let (short, long) = (Secret::new("abcd"), Secret::new("abcd-efgh"));
         assert_eq!(Redactor::new([&short, &long]).mask("x abcd-efgh y abcd"), "x *** y ***");
         assert_eq!(Redactor::new([&short]).with([&long]).mask("abcd-efgh"), "***");
+    }
+
+    #[test]
+    fn a_text_with_a_short_secret_is_masked_whole() {
+        for short in ["a", "1f", "k€y"] {
+            let redactor = Redactor::new([&Secret::new("long-one")]).with([&Secret::new(short)]);
+            assert_eq!(redactor.mask(&format!("Password '{short}' is too weak")), "***");
+            assert_eq!(redactor.mask("no thing, long-one"), "no thing, ***");
+        }
+        assert_eq!(Redactor::new([&Secret::new("")]).mask("text"), "text");
     }
 
     #[test]

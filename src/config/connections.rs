@@ -133,7 +133,8 @@ fn kind(name: &str, given: Option<Value>, faults: &mut Faults<'_>) -> Option<&'s
 }
 
 fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) -> bool {
-    let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, max_response_bytes, .. } = settings;
+    let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, .. } = settings;
+    let ConnectionSettings { max_request_bytes, max_response_bytes, .. } = settings;
     let at_least = |enough: bool, detail: &str| (!enough).then(|| detail.to_owned());
     let found = [
         (&["timeout"][..], bounds::more_than_zero(*timeout, MAX_TIMEOUT)),
@@ -143,6 +144,7 @@ fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) ->
         (&["retry", "base"], bounds::at_most(retry.base, MAX_PAUSE)),
         (&["retry", "max"], bounds::at_most(retry.max, MAX_PAUSE)),
         (&["breaker", "cooldown"], bounds::at_most(breaker.cooldown, MAX_COOLDOWN)),
+        (&["max_request_bytes"], at_least(max_request_bytes.0 > 0, "must be more than 0")),
         (&["max_response_bytes"], at_least(max_response_bytes.0 > 0, "must be more than 0")),
     ];
     let mut fine = true;

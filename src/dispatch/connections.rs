@@ -11,7 +11,7 @@ use super::lease::Lease;
 use super::{Caller, Gateway, call};
 use crate::domain::candidate::Identity;
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
-use crate::domain::journal::Write;
+use crate::domain::journal::Intent;
 use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Attempt, Health, Vendor};
@@ -83,6 +83,7 @@ pub struct ConnectionView {
 /// A connection at work.
 pub(super) struct Connection {
     pub(super) name: String,
+    destination: Box<str>,
     connected: Connected,
     settings: ConnectionSettings,
     likeness: Likeness,
@@ -124,11 +125,11 @@ impl Connection {
         Self::over(name, setup, lent)
     }
 
-    /// The connection that takes the place of one with other settings. Where it leads to the same address of the same vendor
+    /// The connection that takes the place of one with other settings. Where it leads to the same account at the same address
     /// it goes on with what is known there: calls under way count, and a rate that was used up stays so.
     pub(super) fn after(earlier: &Self, setup: ConnectionSetup) -> Self {
         let name = earlier.name.clone();
-        if !setup.connected.client.leads_where(&earlier.connected.client) {
+        if *setup.connected.destination() != *earlier.destination {
             return Self::new(name, setup);
         }
         earlier.lent.resize(&earlier.settings, &setup.settings);
@@ -140,7 +141,8 @@ impl Connection {
         let ConnectionSetup { connected, settings, likeness } = setup;
         let seen =
             Seen { status: ConnectionStatus::Unchecked, detail: "Nothing was called yet.".to_owned(), since: None };
-        Self { name, connected, settings, likeness, seen: Mutex::new(seen), lent }
+        let destination = connected.destination().into();
+        Self { name, destination, connected, settings, likeness, seen: Mutex::new(seen), lent }
     }
 
     /// Whether it would be made the same from this.
@@ -198,6 +200,11 @@ impl Connection {
         vendor_maximum.min(configured).max(1)
     }
 
+    /// Most bytes of a call's body with several rows.
+    pub(super) fn call_bytes(&self) -> usize {
+        usize::try_from(self.settings.max_request_bytes.0).unwrap_or(usize::MAX)
+    }
+
     /// Most rows that any call of an operation takes.
     pub(super) fn largest_batch(&self) -> usize {
         let creates = [Operation::CandidatesCreate, Operation::AssignmentsCreate];
@@ -219,9 +226,19 @@ impl Connection {
         started.saturating_add(grace).unwrap_or(started)
     }
 
-    /// How an unclear write of this kind is settled.
-    pub(super) fn repeat_of(&self, write: &Write) -> Repeat {
-        write.repeat(self.vendor())
+    /// The account and the address it leads to.
+    pub(super) fn destination(&self) -> Box<str> {
+        self.destination.clone()
+    }
+
+    /// Whether the write went to another account or address than the connection leads to now.
+    pub(super) fn is_elsewhere(&self, intent: &Intent) -> bool {
+        intent.destination.as_ref().is_some_and(|destination| *destination != self.destination)
+    }
+
+    /// How an unclear write is settled: never where it went elsewhere, since nothing here tells of there.
+    pub(super) fn repeat_of(&self, intent: &Intent) -> Repeat {
+        if self.is_elsewhere(intent) { Repeat::Never } else { intent.write.repeat(self.vendor()) }
     }
 
     /// What the vendor declares about the operation.
@@ -351,7 +368,7 @@ impl Gateway {
     pub(super) fn successor(&self, connection: &Connection) -> Option<Arc<Connection>> {
         let now = self.connection_of(&connection.name).ok()?;
         let other = !std::ptr::eq(now.as_ref(), connection);
-        (other && now.connected.client.leads_where(&connection.connected.client)).then_some(now)
+        (other && now.destination == connection.destination).then_some(now)
     }
 
     /// A place for a call of an operation, and the connection as it is configured when the place is free.

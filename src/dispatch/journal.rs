@@ -65,6 +65,7 @@ impl Gateway {
         Intent {
             tenant: caller.tenant.clone(),
             connection: connection.name.clone(),
+            destination: Some(connection.destination()),
             write,
             subject: subject.to_owned(),
             origin: caller.origin.clone(),
@@ -155,7 +156,7 @@ impl Gateway {
         if fault.lingering {
             self.0.graces.begin(intent);
         }
-        rest(intent, connection.repeat_of(&intent.write), settle_from, now);
+        rest(intent, connection.repeat_of(intent), settle_from, now);
     }
 
     /// Forgets the grace of a write that is not unknown any more.
@@ -548,6 +549,7 @@ mod tests {
         Intent {
             tenant: String::new(),
             connection: String::new(),
+            destination: None,
             write: Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() }),
             subject: String::new(),
             origin: Origin::default(),

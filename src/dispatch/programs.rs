@@ -90,6 +90,7 @@ impl Gateway {
         let enrolment = self.enrolment(&configured, caller, connection, order).await?;
         self.refuse_people_of_others(caller, connection, enrolment.employees()).await?;
         let calls = in_calls(&program_ref, &enrolment, connection.batch(capability.max_batch));
+        let calls = within_bytes(&calls, connection.call_bytes());
         let mut operation = BulkOperation {
             id: OperationId::generate(&self.0.environment),
             tenant: caller.tenant.clone(),
@@ -228,6 +229,30 @@ fn in_calls(program: &ProgramRef, enrolment: &Enrolment, at_most: usize) -> Vec<
             EnrolmentCall { program: program.clone(), enrolment }
         })
         .collect()
+}
+
+/// The calls, each cut so that its body is within so many bytes; one pair of employees is never cut.
+fn within_bytes(calls: &[EnrolmentCall], limit: usize) -> Vec<EnrolmentCall> {
+    // As JSON at its longest: quotes, a comma, and every character of an id escaped.
+    let bytes = |list: &[String], position: usize| list.get(position).map_or(0, |id| 2 * id.len() + 3);
+    let part = |list: &[String], from: usize, length: usize| list.iter().skip(from).take(length).cloned().collect();
+    let mut within = Vec::with_capacity(calls.len());
+    for EnrolmentCall { program, enrolment: Enrolment { scope, register, unregister } } in calls {
+        let shared = match scope {
+            AssessmentScope::All => 0,
+            AssessmentScope::Selected(assessments) => (0..assessments.len()).map(|at| bytes(assessments, at)).sum(),
+        };
+        let longest = register.len().max(unregister.len());
+        let entries = (0..longest).map(|position| bytes(register, position) + bytes(unregister, position));
+        let mut from = 0;
+        for length in super::packing::parts(entries, limit.saturating_sub(shared)) {
+            let (register, unregister) = (part(register, from, length), part(unregister, from, length));
+            from += length;
+            let enrolment = Enrolment { scope: scope.clone(), register, unregister };
+            within.push(EnrolmentCall { program: program.clone(), enrolment });
+        }
+    }
+    within
 }
 
 /// The fault of one call as the fault of the whole: what was applied before stays applied, what comes after was not sent.

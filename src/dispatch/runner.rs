@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::journal::{LONGEST_PAUSE, resource_of, rest, told_fault};
+use super::settling::ELSEWHERE;
 use super::turns::Turn;
 use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
@@ -159,13 +160,18 @@ impl Gateway {
         let mut changes = self.marked_unknown(&intent, why).await?;
         intent.reason = Some(REASON.to_owned());
         // Where the connection is not configured any more only a person can say.
-        let repeat = connection.as_ref().map_or(Repeat::Never, |connection| connection.repeat_of(&intent.write));
+        let repeat = connection.as_ref().map_or(Repeat::Never, |connection| connection.repeat_of(&intent));
         rest(&mut intent, repeat, connection.as_ref().map_or(now, |connection| connection.settle_from(now)), now);
         // The grace alone, without the pause after an attempt that failed.
         intent.due = intent.due.map(|_| intent.settle_from);
         if repeat == Repeat::Never {
-            let detail =
-                "The process that was sending it ended, and sending it again could do it twice. Settle it by hand.";
+            let elsewhere = connection.as_ref().is_some_and(|connection| connection.is_elsewhere(&intent));
+            let detail = if elsewhere {
+                ELSEWHERE
+            } else {
+                "The process that was sending it ended, and sending it again could do it twice. Settle it by hand."
+            };
+            intent.reason = Some(detail.to_owned());
             let fault = Fault::unknown(Code::VendorTimeout, detail).at(resource_of(&intent.write));
             let fault = connection.map_or_else(|| fault.clone(), |connection| connection.own(fault.clone()));
             changes.extend(told_fault(intent.origin.clone(), intent.write.record(), &fault));

@@ -18,6 +18,11 @@ use crate::domain::vendor::{Applied, Attempt, Call, Row};
 use crate::secret::Secret;
 use crate::store::Change;
 
+/// Why a write is left to a person whose connection leads to another account or address now.
+pub(super) const ELSEWHERE: &str = "It was sent to another account or address than its connection leads to now, so \
+                                    nothing here tells what became of it. Settle it by hand, or point the connection \
+                                    back and repeat the request.";
+
 /// A candidate whose open write was settled.
 pub(super) struct SettledCandidate {
     /// The record as it is now.
@@ -113,12 +118,15 @@ impl Gateway {
             let wait = Some(Duration::from_secs(1));
             return Err(connection.own(Fault::new(Code::SubjectUnsettled, detail).after(wait).at(resource)));
         }
+        if connection.is_elsewhere(&intent) {
+            return Err(self.left_to_a_person(connection, intent, resource).await);
+        }
         if let Some(left) = self.0.graces.left(&intent, connection.settle_grace()) {
             let detail = "An earlier write was sent and not answered; the vendor may still be at work on it.";
             let wait = Some(left.max(Duration::from_secs(1)));
             return Err(connection.own(Fault::new(Code::SubjectUnsettled, detail).after(wait).at(resource)));
         }
-        if connection.repeat_of(&intent.write) == Repeat::Never {
+        if connection.repeat_of(&intent) == Repeat::Never {
             let detail = "An earlier write was sent and not answered, and sending it again could do it twice. Settle it by hand.";
             return Err(connection.own(Fault::new(Code::SubjectUnsettled, detail).at(resource)));
         }
@@ -134,6 +142,24 @@ impl Gateway {
         let call = Call { attempt: Attempt::Settling, ..call.clone() };
         let row = self.send_one(connection, &intent.write, &call).await;
         Ok((intent, row.map_err(|fault| unless_proved(fault, resource))))
+    }
+
+    /// Writes down that only a person can settle the write, since it went elsewhere, and tells the key and the row it came
+    /// from.
+    async fn left_to_a_person(&self, connection: &Connection, mut intent: Intent, resource: &str) -> Fault {
+        let fault = connection.own(Fault::new(Code::SubjectUnsettled, ELSEWHERE).at(resource));
+        if intent.due.is_none() {
+            return fault;
+        }
+        intent.due = None;
+        intent.reason = Some(ELSEWHERE.to_owned());
+        let mut changes =
+            super::journal::told_fault(intent.origin.clone(), intent.write.record(), &fault.clone().unproved());
+        changes.push(Change::Intent(intent));
+        match self.0.store.commit(changes).await.before_sending() {
+            Ok(()) => fault,
+            Err(lost) => connection.own(doubt_at(lost, resource)),
+        }
     }
 }
 

@@ -96,6 +96,9 @@ pub struct Intent {
     pub tenant: String,
     /// The connection it goes through.
     pub connection: String,
+    /// The account and address the connection led to when it was written down: only there can it be settled. Unset in
+    /// intents of earlier versions.
+    pub destination: Option<Box<str>>,
     /// What is written.
     pub write: Write,
     /// What writes it is ordered with: no two of one subject are under way at once.

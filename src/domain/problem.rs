@@ -135,7 +135,8 @@ pub struct Fault {
     /// so; without it a settling attempt leaves the write unknown.
     #[serde(default)]
     pub proof: bool,
-    /// Whether the vendor may still act on the attempt: it ended by the clock, not by an answer or a reset.
+    /// Whether the vendor may still act on the attempt: no complete answer came, or one with a status from 500 on, which a
+    /// proxy may have given while the vendor is at work.
     #[serde(default)]
     pub lingering: bool,
     /// What became of each call, where one request took several.
@@ -204,9 +205,11 @@ impl Fault {
         self
     }
 
-    /// With what the vendor said.
+    /// With what the vendor said. An answer from 500 on leaves open whether the vendor has stopped: see
+    /// [`Fault::lingering`].
     #[must_use]
     pub fn said(mut self, answer: VendorAnswer) -> Self {
+        self.lingering |= answer.http_status.is_some_and(|status| status >= 500);
         self.vendor = Some(answer);
         self
     }

@@ -108,6 +108,8 @@ pub enum Packing {
         key: String,
         /// Most rows in one call.
         at_most: usize,
+        /// What this row adds to the call's body, in bytes.
+        bytes: usize,
     },
 }
 

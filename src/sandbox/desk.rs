@@ -4,8 +4,8 @@
 //! to a connection is the server's business.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
@@ -123,7 +123,7 @@ impl Desk {
 
     /// The whole way of a call, waiting included. It must run to its end even if the caller has gone: a vendor does not
     /// notice that either.
-    pub(super) async fn handle(&self, call: Call) -> Reply {
+    pub(super) async fn handle(self: Arc<Self>, call: Call) -> Reply {
         if control::is_control(&call.path) {
             let ordered = control::deliveries(&self.lock(), &call, (self.now)());
             if let Some(ordered) = ordered {
@@ -132,12 +132,35 @@ impl Desk {
             return finished(&control::answer(&mut self.lock(), &self.profile, &call, (self.now)()));
         }
         let (operation, sequence, fault) = self.begin(&call);
+        if self.is_too_large(&call) {
+            return self.close(sequence, finished(&misbehaviour::too_large()));
+        }
         let Some(fault) = fault else {
             let answer = self.run(&call, operation, sequence, None);
             return self.close(sequence, finished(&answer));
         };
+        if matches!(fault.kind.behaviour, Behaviour::AnswerFirst) {
+            return self.answer_first(call, operation, sequence, fault).await;
+        }
         let reply = self.misbehave(&call, operation, sequence, &fault).await;
         self.close(sequence, reply)
+    }
+
+    fn is_too_large(&self, call: &Call) -> bool {
+        let limit = self.lock().switches.number(misbehaviour::BODY_LIMIT.name);
+        limit.and_then(|limit| usize::try_from(limit).ok()).is_some_and(|limit| call.body.len() > limit)
+    }
+
+    /// Answers as a proxy that gave up, while the vendor behind it goes on.
+    async fn answer_first(self: Arc<Self>, call: Call, operation: &'static str, sequence: u64, fault: Fault) -> Reply {
+        tokio::time::sleep(fault.delay()).await;
+        let reply = self.close(sequence, self.shape(&fault, None));
+        let later = fault.knobs.number("effectDelayMs").and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(later)).await;
+            self.run(&call, operation, sequence, Some(&fault));
+        });
+        reply
     }
 
     /// Sends what was ordered, one after the other, and tells what came of every attempt.
@@ -197,7 +220,7 @@ impl Desk {
                 let end = if reset { End::Reset } else { End::Close };
                 return Reply::Raw { bytes: Vec::new(), pace: None, end };
             }
-            (Behaviour::Replace, _) | (_, None) => {
+            (Behaviour::Replace | Behaviour::AnswerFirst, _) | (_, None) => {
                 let inner = self.lock();
                 misbehaviour::replacement(&fault.knobs, |status, message| inner.vendor.error(status, message))
             }

@@ -35,6 +35,8 @@ pub(super) enum Behaviour {
     Cut { after_effect: bool, reset: bool },
     /// Another answer takes the place of the vendor's; whether the call runs first is the parameter `effect`.
     Replace,
+    /// Another answer is given at once; the call runs later.
+    AnswerFirst,
     /// The vendor's own answer is changed before it is written.
     Distort(fn(&Knobs, &mut Answer)),
     /// The vendor's own answer is sent in an unusual way.

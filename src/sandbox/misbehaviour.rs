@@ -30,6 +30,13 @@ const MESSAGE: Knob = text("message", "Simulated failure", "the message for the 
 const RETRY_AFTER_MEANING: &str = "seconds for the Retry-After header; null for none";
 const RETRY_AFTER: Knob = optional_count("retryAfter", None, RETRY_AFTER_MEANING);
 
+/// The switch every vendor has for the size of what it takes.
+pub(super) const BODY_LIMIT: Knob = optional_count(
+    "body_limit_bytes",
+    None,
+    "a longer body is answered 413 with a proxy's page (undocumented); 16 MiB when not set",
+);
+
 /// Every general fault.
 pub(super) const GENERAL: &[Kind] = &[
     Kind {
@@ -94,6 +101,27 @@ pub(super) const GENERAL: &[Kind] = &[
         meaning: "answers 500 (or another status) with an HTML page or another body",
         parameters: &[status(500), FORMAT, MESSAGE, EFFECT],
         behaviour: Behaviour::Replace,
+    },
+    Kind {
+        name: "gateway_timeout",
+        only: &[],
+        meaning: "answers 504 at once, as a proxy that gave up; the vendor goes on, and the call takes effect later",
+        parameters: &[
+            status(504),
+            FORMAT,
+            MESSAGE,
+            count("effectDelayMs", 1000, "milliseconds from the answer to the effect"),
+        ],
+        behaviour: Behaviour::AnswerFirst,
+    },
+    Kind {
+        name: "other_status",
+        only: &[],
+        meaning: "sends the vendor's own answer under another status; the effect happened",
+        parameters: &[status(500)],
+        behaviour: Behaviour::Distort(|knobs, answer| {
+            answer.status = knobs.number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
+        }),
     },
     Kind {
         name: "status",
@@ -340,6 +368,11 @@ pub(super) const GENERAL: &[Kind] = &[
         }),
     },
 ];
+
+/// The answer to a body that is too long.
+pub(super) fn too_large() -> Answer {
+    Answer::html(413, PROXY_PAGE)
+}
 
 /// The answer of a fault that takes the place of the vendor's own; `vendor_error` writes the vendor's error form.
 pub(super) fn replacement(knobs: &Knobs, vendor_error: impl FnOnce(u16, &str) -> Answer) -> Answer {

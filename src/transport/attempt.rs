@@ -52,7 +52,7 @@ impl Broken {
     }
 
     fn lost(code: Code, detail: impl Into<String>, status: Option<StatusCode>) -> Self {
-        Self { kind: Kind::Lost, fault: Fault::unknown(code, detail), status }
+        Self { kind: Kind::Lost, fault: unanswered(code, detail), status }
     }
 }
 
@@ -110,11 +110,7 @@ impl Gate {
         if self.shut() {
             return Broken::unsent(format!("No connection was ready within {limit}; nothing was sent."));
         }
-        let mut broken =
-            Broken::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status());
-        // Nothing tells that the vendor has stopped working on it.
-        broken.fault.lingering = true;
-        broken
+        Broken::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status())
     }
 }
 
@@ -152,7 +148,12 @@ pub(super) async fn exchange(
 
 fn too_long(status: StatusCode, limit: u64) -> Broken {
     let detail = format!("The vendor's answer is longer than max_response_bytes ({limit} bytes).");
-    Broken { kind: Kind::Unfit, fault: Fault::unknown(Code::VendorBadResponse, detail), status: Some(status) }
+    Broken { kind: Kind::Unfit, fault: unanswered(Code::VendorBadResponse, detail), status: Some(status) }
+}
+
+/// The fault of an attempt without a complete answer: nothing tells that the vendor has stopped working on it.
+fn unanswered(code: Code, detail: impl Into<String>) -> Fault {
+    Fault { lingering: true, ..Fault::unknown(code, detail) }
 }
 
 fn broken(error: reqwest::Error, gate: &Gate) -> Broken {

@@ -155,7 +155,9 @@ impl Client {
         self.paced(&way, 0).await
     }
 
-    pub(super) fn base_url(&self) -> &Url {
+    /// The address that every path is below.
+    #[must_use]
+    pub fn base_url(&self) -> &Url {
         &self.inner.base_url
     }
 
@@ -194,12 +196,6 @@ impl Client {
     pub fn only_while(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
         // A second word would come from a second gateway over the same connection; the first stands.
         drop(self.inner.permit.set(Arc::new(permit)));
-    }
-
-    /// Whether both lead to the same address of the same vendor, whatever else is set.
-    #[must_use]
-    pub fn leads_where(&self, other: &Self) -> bool {
-        self.inner.name.vendor == other.inner.name.vendor && self.inner.base_url == other.inner.base_url
     }
 
     /// What is under way.
@@ -377,7 +373,9 @@ impl Client {
         match timeout_at(deadline, signer.sign(draft, environment.now())).await {
             Ok(Ok(())) => {}
             // Whatever became of the signer's own calls, this request was not sent.
-            Ok(Err(fault)) => return Err(Broken::ours(Fault { outcome: Outcome::NotApplied, ..fault })),
+            Ok(Err(fault)) => {
+                return Err(Broken::ours(Fault { outcome: Outcome::NotApplied, lingering: false, ..fault }));
+            }
             Err(_) => {
                 let detail = format!("Signing took longer than {}; nothing was sent.", settings.timeout);
                 return Err(Broken::ours(Fault::new(Code::VendorUnreachable, detail)));

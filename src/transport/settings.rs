@@ -15,7 +15,7 @@ use crate::secret::{self, SecretRef};
 pub struct ConnectionSettings {
     /// One attempt: connecting, signing, sending and reading the answer.
     pub timeout: Span,
-    /// How long after a timed-out or abandoned attempt the vendor may still act.
+    /// How long the vendor may still act after an attempt that timed out, was cut off, met a 5xx or was abandoned.
     pub settle_grace: Span,
     /// Most calls at the vendor at once; at least 1.
     pub max_in_flight: usize,
@@ -29,6 +29,8 @@ pub struct ConnectionSettings {
     pub breaker: BreakerSettings,
     /// Whether a plain `http://` address beyond loopback is accepted.
     pub allow_http: bool,
+    /// Longest body of a call with several rows.
+    pub max_request_bytes: Size,
     /// Longest answer that is read.
     pub max_response_bytes: Size,
     /// Where certificates are kept that are trusted besides the platform's roots, in PEM; `None`: no others.
@@ -72,6 +74,7 @@ impl ConnectionSettings {
         "retry",
         "breaker",
         "allow_http",
+        "max_request_bytes",
         "max_response_bytes",
         "ca",
     ];
@@ -120,6 +123,7 @@ impl Default for ConnectionSettings {
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
             allow_http: false,
+            max_request_bytes: Size(8 << 20),
             max_response_bytes: Size(4 << 20),
             ca: None,
             authorities: Authorities::default(),

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use super::client::Client;
 use super::message::Answer;
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::{Code, Fault};
+use crate::domain::problem::{Code, Fault, VendorAnswer};
 
 /// What callers are told to wait when the vendor said "too many" without saying how long, and at least.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The fault of an answer by its status alone: 429, 503, other 5xx, 3xx, 401 and any other 4xx; `None` for 2xx.
+/// The fault of an answer by its status alone: 413, 429, 503, other 5xx, 3xx, 401 and any other 4xx; `None` for 2xx.
 ///
 /// `code` and `message` are what the vendor said, still as it said it; the connection's own secrets are masked here. A
 /// text that may echo a candidate's password has to go through [`Client::clean`] with that password first.
@@ -26,21 +26,28 @@ pub fn general_fault(
     code: Option<&str>,
     message: Option<&str>,
 ) -> Option<Fault> {
-    let (word, outcome) = meaning(answer.status.as_u16())?;
+    let status = answer.status.as_u16();
+    let (word, outcome) = meaning(status)?;
     let given = retry_after(&answer.headers, client.now()).map(|wait| wait.max(SHORTEST_WAIT));
-    let wait = match answer.status.as_u16() {
+    let wait = match status {
         429 => Some(given.unwrap_or(SHORTEST_WAIT)),
         503 => given,
         _ => None,
     };
-    let detail = format!("The vendor answered {}.", answer.status.as_u16());
-    let mut fault = client.fault(operation, Fault { outcome, ..Fault::new(word, detail) }).after(wait);
-    if let Some(said) = &mut fault.vendor {
-        said.http_status = Some(answer.status.as_u16());
-        said.code = code.map(|code| client.clean(code, []));
-        said.message = message.map(|message| client.clean(message, []));
-    }
-    Some(fault)
+    let detail = match status {
+        413 => "The vendor finds the request too large.".to_owned(),
+        _ => format!("The vendor answered {status}."),
+    };
+    let said = VendorAnswer {
+        operation: operation.to_owned(),
+        http_status: Some(status),
+        code: code.map(|code| client.clean(code, [])),
+        message: message.map(|message| client.clean(message, [])),
+    };
+    let fault = Fault { outcome, ..Fault::new(word, detail) }.said(said).after(wait);
+    // The size is the call's: fewer rows at once may fit.
+    let fault = if status == 413 { fault.of_call() } else { fault };
+    Some(client.fault(operation, fault))
 }
 
 /// How long the vendor asks to wait (RFC 9110 §10.2.3: seconds or an HTTP date); zero for a date that has passed.
@@ -62,6 +69,8 @@ fn meaning(status: u16) -> Option<(Code, Outcome)> {
         // and 303 it may have been: they also answer a write that was done.
         307 | 308 => (Code::VendorBadResponse, Outcome::NotApplied),
         401 => (Code::ConnectionCredentialsInvalid, Outcome::NotApplied),
+        // RFC 9110 §15.5.14: refused for its size, mostly by a server in front of the vendor's program.
+        413 => (Code::VendorRejectedRequest, Outcome::NotApplied),
         429 => (Code::VendorRateLimited, Outcome::NotApplied),
         400..=499 => (Code::VendorErrorUnmapped, Outcome::Unknown),
         503 => (Code::VendorUnavailable, Outcome::Unknown),

@@ -4,9 +4,10 @@
 //!
 //! This file is the only place that lists them. An adapter must never name another adapter, the store or the public face.
 
+use std::io;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::capability::Descriptor;
@@ -18,6 +19,8 @@ use crate::transport::{Client, ConnectionSettings};
 
 pub mod examtesting;
 pub mod startexam;
+#[cfg(test)]
+mod tests;
 pub mod thinkexam;
 
 macro_rules! vendors {
@@ -87,6 +90,18 @@ pub struct Connected {
     pub vendor: Arc<dyn Vendor>,
     /// Its way out, for its circuit's state.
     pub client: Client,
+    /// Which of the vendor's accounts it speaks for, where the settings say: never a secret, and the same after a secret was
+    /// replaced.
+    pub account: String,
+}
+
+impl Connected {
+    /// The account and the address it leads to, whatever else is set: what is sent to another destination meets other
+    /// people and other bookings.
+    #[must_use]
+    pub fn destination(&self) -> String {
+        format!("{} {} {}", self.vendor.descriptor().kind, self.client.base_url(), self.account)
+    }
 }
 
 /// A setting that cannot work.
@@ -96,4 +111,24 @@ pub struct SettingFault {
     pub key: String,
     /// One sentence for the operator; never a secret.
     pub detail: String,
+}
+
+/// How many bytes of JSON this is, without writing it down. Nothing where it has no JSON form: then it is not sent either.
+fn json_length(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        Err(_) => 0,
+    }
 }

@@ -433,3 +433,76 @@ async fn a_bulk_that_meets_itself_books_everybody_once() {
     assert!(rows(&one).iter().chain(&rows(&two)).all(|row| row.1 == "applied"));
     assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 20);
 }
+
+fn pictured(id: &str, size: usize) -> Value {
+    with(person(id), "photo", json!("A".repeat(size)))
+}
+
+async fn think_exam(more: &str) -> (Sandbox, Gateway) {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), more)).await;
+    (sandbox, gateway)
+}
+
+/// Rows and bytes of every call of an operation.
+async fn sizes(port: std::net::SocketAddr, operation: &str) -> Vec<(usize, usize)> {
+    let sent = bodies(port, operation).await;
+    sent.iter().map(|body| (body.as_array().map_or(0, Vec::len), body.to_string().len())).collect()
+}
+
+#[tokio::test]
+async fn calls_are_cut_by_bytes_and_a_larger_row_goes_alone() {
+    let (sandbox, gateway) = think_exam("max_request_bytes = \"32KiB\"").await;
+    let mut items: Vec<Value> = (0..6).map(|number| pictured(&format!("e{number}"), 10_000)).collect();
+    items.insert(2, pictured("large", 40_000));
+    let answer = register(&gateway, &items).await;
+    assert!(rows(&answer).iter().all(|row| *row == created()), "{answer:?}");
+    let mut sizes = sizes(sandbox.thinkexam(), "bulkCandidateRegister").await;
+    sizes.sort_unstable();
+    assert_eq!(sizes.iter().map(|(rows, _)| *rows).collect::<Vec<_>>(), [1, 3, 3], "{sizes:?}");
+    assert!(sizes.iter().all(|(rows, bytes)| *rows == 1 || *bytes <= 32 << 10), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_for_the_vendor_is_split() {
+    let (sandbox, gateway) = think_exam("").await;
+    let port = sandbox.thinkexam();
+    faults(port, json!({ "switches": { "body_limit_bytes": 25_000 } })).await;
+    let mut items: Vec<Value> = (0..6).map(|number| pictured(&format!("e{number}"), 10_000)).collect();
+    items.insert(2, pictured("large", 30_000));
+    let answer = register(&gateway, &items).await;
+    let mut expected = vec![created(); 7];
+    expected[2] = row(422, "not_applied", "vendor_rejected_request");
+    assert_eq!(rows(&answer), expected, "{answer:?}");
+    assert_eq!(answer.body["results"][2]["problem"]["vendor"]["httpStatus"], 413, "{answer:?}");
+    assert_eq!(changes(port, "bulkCandidateRegister", "created").await.len(), 6);
+
+    let (sandbox, gateway) = start_exam("").await;
+    faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 800 } })).await;
+    let answer = register(&gateway, &people(9)).await;
+    assert!(rows(&answer).iter().all(|row| *row == created()), "{answer:?}");
+    assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 9);
+    faults(sandbox.startexam(), json!({ "switches": { "body_limit_bytes": 300 } })).await;
+    let orders: Vec<Value> =
+        (0..9).map(|number| with(order(&format!("e{number}")), "ifExists", json!("create_new"))).collect();
+    let answer = book(&gateway, &orders).await;
+    assert!(rows(&answer).iter().all(|row| *row == created()), "{answer:?}");
+    assert_eq!(changes(sandbox.startexam(), "employees_participants", "created").await.len(), 9);
+}
+
+#[tokio::test]
+async fn a_row_without_an_id_leaves_the_others_applied() {
+    let item = |id: u32, number: &str| {
+        let id = if id == 0 { Value::Null } else { json!(id) };
+        json!({ "result": "success", "data": { "studentId": id, "enrollmentNo": number } })
+    };
+    let body = json!({ "responseArray": [item(1, "e0"), item(0, "e1"), item(3, "e2")], "result": "Success" });
+    let stub = Stub::start(move |seen| match seen.uri.path() {
+        "/sim/signature" => json_answer(200, &json!({ "ak": "the-ak", "sgn": "the-sgn", "ts": "1795348800" })),
+        _ => json_answer(200, &body),
+    })
+    .await;
+    let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
+    let answer = register(&gateway, &people(3)).await;
+    assert_eq!(rows(&answer), [created(), row(502, "unknown", "vendor_bad_response"), created()], "{answer:?}");
+}

@@ -1,10 +1,11 @@
 //! Every row of the problem table: what the vendor signals, and what the caller is told about it.
 
 use examgate::sandbox::accounts;
+use http::Method;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, examtesting, startexam, thinkexam};
+use crate::support::gateway::{Gateway, examtesting, faults, sandbox, startexam, thinkexam};
 use crate::support::vendor::{Stub, answer_of, json as json_answer};
 
 /// What a vendor answers: status, content type, body, and a header.
@@ -34,6 +35,8 @@ fn general_rows() -> Vec<(Signal, Told)> {
         (signal(500, "<html>Server Error</html>"), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
         (signal(502, ""), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
         (signal(418, "teapot"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
+        (signal(413, "<html>"), (422, "vendor_rejected_request", "request", false, "not_applied", None)),
+        (signal(504, ""), (502, "vendor_internal_error", "vendor", true, "unknown", None)),
         (signal(409, "odd"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
         (
             with_header(301, "location", "http://127.0.0.1:1/"),
@@ -197,6 +200,10 @@ async fn examtesting_codes_become_the_right_problems() {
             signal(200, "status: ERROR, Reason: email is required, username is required"),
             (422, "vendor_rejected_request", "request", false, "not_applied", None),
         ),
+        (
+            signal(200, "status=ERROR&error=Student 17 was added, but the sender of the mail must not be empty"),
+            (502, "vendor_error_unmapped", "vendor", false, "unknown", None),
+        ),
         (error(1099, "Something new"), (502, "vendor_error_unmapped", "vendor", false, "unknown", None)),
         (signal(200, ""), (502, "vendor_bad_response", "vendor", false, "unknown", None)),
         (
@@ -239,9 +246,63 @@ async fn thinkexam_codes_become_the_right_problems() {
             signal(200, "{\"responseArray\":[],\"result\":\"Success\"}"),
             (502, "vendor_bad_response", "vendor", false, "unknown", None),
         ),
+        (
+            signal(200, "{\"responseArray\":[{\"result\":\"success\",\"data\":{}}],\"result\":\"Success\"}"),
+            (502, "vendor_bad_response", "vendor", false, "unknown", None),
+        ),
     ]);
+    let done = json!({ "responseArray": [{ "result": "success", "data": { "studentId": 1 } }], "result": "Success" });
+    rows.extend([300, 302, 307, 401, 403, 404, 413, 429, 500, 502, 503].map(|status| {
+        (signal(status, done.to_string()), (502, "vendor_bad_response", "vendor", false, "unknown", None))
+    }));
     let body = |number: usize| json!({ "externalId": format!("e{number}"), "name": { "formatted": "Ada Lovelace" }, "email": format!("e{number}@example.com") });
     check_rows(|url| thinkexam(url, ""), "/candidates", rows, body, true).await;
+}
+
+#[tokio::test]
+async fn a_booking_is_judged_by_status_and_body_together() {
+    let sandbox = sandbox().await;
+    let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
+    for status in [302, 401, 404, 429, 500, 503] {
+        let id = format!("e{status}");
+        let body =
+            json!({ "externalId": id, "name": { "formatted": "Ada King" }, "email": format!("{id}@example.com") });
+        assert_eq!(gateway.post("/candidates", &body).await.status, 201);
+        for (operation, call) in [("assignTest", Method::POST), ("deassignTest", Method::DELETE)] {
+            let order = json!({ "candidate": { "externalId": id }, "assessment": accounts::thinkexam::TESTS[0].0 });
+            let booked = gateway.post("/assignments", &order).await;
+            assert!(booked.status < 300, "{booked:?}");
+            let (path, order) = match operation {
+                "assignTest" => {
+                    let other = accounts::thinkexam::TESTS[1].0;
+                    ("/assignments".to_owned(), json!({ "candidate": { "externalId": id }, "assessment": other }))
+                }
+                _ => (format!("/assignments/{}", booked.text("/id")), Value::Null),
+            };
+            let fault = json!({ "name": "other_status", "operation": operation, "status": status, "times": 1 });
+            faults(sandbox.thinkexam(), json!({ "faults": [fault] })).await;
+            let answer = gateway.request(call, &path).json(&order).send().await;
+            assert_eq!(answer.problem(), (502, "vendor_bad_response", "unknown"), "{operation} {status}: {answer:?}");
+            assert_eq!(answer.body["vendor"]["httpStatus"], status, "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_label_of_html_makes_no_page_of_an_answer() {
+    let order = |id: &str| json!({ "candidate": { "externalId": id }, "assessment": accounts::startexam::TESTS[0].0 });
+    for empty in [true, false] {
+        let sandbox = sandbox().await;
+        let port = sandbox.startexam();
+        let answer = if empty { "empty" } else { "object" };
+        let label = json!({ "name": "content_type", "value": "text/html; charset=utf-8" });
+        faults(port, json!({ "switches": { "employees_answer": answer }, "faults": [label] })).await;
+        let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
+        let created = gateway.post("/candidates", &startexam_candidate(1)).await;
+        assert_eq!((created.status, created.text("/outcome")), (201, "applied"), "{created:?}");
+        let booked = gateway.post("/assignments", &order("e1")).await;
+        assert_eq!((booked.status, booked.text("/outcome")), (201, "applied"), "{booked:?}");
+    }
 }
 
 #[tokio::test]

@@ -405,6 +405,25 @@ async fn vendors_that_quote_the_request_give_nothing_away() {
     }
 }
 
+#[tokio::test]
+async fn a_short_password_is_not_spelt_out_by_what_is_masked_around_it() {
+    let stub = quoting(|text| text.find("password").map_or(0, |at| text[..at].chars().count())).await;
+    let url = stub.url();
+    let gateway = Gateway::start(&(thinkexam(&url, "") + &examtesting(&url, ""))).await;
+    for (connection, password) in
+        [("thinkexam-main", "Q7"), ("examtesting-main", "Q7"), ("thinkexam-main", "Q"), ("thinkexam-main", "€Q7")]
+    {
+        let id = format!("p{}", password.len());
+        let mut person = json!({
+            "connection": connection, "externalId": id, "email": format!("{id}@example.com"), "password": password,
+        });
+        person["name"] = json!({ "givenName": "Ada", "familyName": "King" });
+        let answer = gateway.post("/candidates", &person).await;
+        assert_eq!(answer.text("/vendor/message"), "***", "{connection} {password}: {answer:?}");
+        assert!(!answer.body.to_string().contains(password), "{connection} {password}: {answer:?}");
+    }
+}
+
 /// How a vendor may spell what it quotes.
 const SPELLINGS: [fn(&str) -> String; 6] = [
     |text| text.to_uppercase(),

@@ -576,6 +576,55 @@ async fn asked_for(pipe: &Path) -> std::fs::File {
     opened.expect("no panic").expect("the pipe opens")
 }
 
+/// Repeats the registration of `a`, whose first attempt was lost elsewhere, and holds what is said of it.
+async fn assert_left_to_a_person(gateway: &Gateway, resource: &str) {
+    let again = gateway.post("/candidates", &person("a")).await;
+    assert_eq!(again.problem().1, "subject_unsettled", "{again:?}");
+    assert_eq!(again.text("/resource"), resource, "{again:?}");
+    let read = until(gateway, resource, |read| read.body["warnings"].to_string().contains("another account")).await;
+    assert_eq!((read.text("/state"), read.text("/outcome")), ("unknown", "unknown"), "{read:?}");
+    assert!(read.body["warnings"].to_string().contains("Only a person can settle it."), "{read:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_write_is_not_settled_at_another_account() {
+    let (first, second) = (sandbox().await, sandbox().await);
+    let connection = |sandbox: &Sandbox| startexam(&format!("http://{}", sandbox.startexam()), "");
+    let calls = |sandbox: &Sandbox| crate::support::watch::calls(sandbox.startexam());
+    let mut gateway = started(|_| connection(&first)).await;
+    // A complete answer below 500, so that no grace keeps the write from being settled.
+    let lost = json!({ "faults": [{ "name": "redirect", "operation": "employees" }] });
+    faults(first.startexam(), lost).await;
+    let unclear = gateway.post("/candidates", &person("a")).await;
+    assert_eq!(unclear.problem(), (502, "vendor_bad_response", "unknown"), "{unclear:?}");
+    let resource = unclear.text("/resource").to_owned();
+
+    // Another address, then another account at the same address.
+    configure(&gateway, &connection(&second), &everybody());
+    reloaded(&mut gateway).await;
+    assert_left_to_a_person(&gateway, &resource).await;
+    let other_account = connection(&first).replace("account_id = 99", "account_id = 98");
+    configure(&gateway, &other_account, &everybody());
+    reloaded(&mut gateway).await;
+    let before = calls(&first).await;
+    assert_left_to_a_person(&gateway, &resource).await;
+    assert_eq!(calls(&first).await, before);
+    // So, too, after the process was killed and started anew.
+    configure(&gateway, &connection(&second), &everybody());
+    let gateway = Gateway::start_in(gateway.kill().await).await;
+    assert_left_to_a_person(&gateway, &resource).await;
+    assert_eq!(calls(&second).await, 0);
+    // Back at the first account a repeat of the request settles it.
+    faults(first.startexam(), json!({ "faults": [] })).await;
+    let mut gateway = gateway;
+    configure(&gateway, &connection(&first), &everybody());
+    reloaded(&mut gateway).await;
+    let settled = gateway.post("/candidates", &person("a")).await;
+    assert_eq!((settled.status, settled.text("/state")), (200, "registered"), "{settled:?}");
+    assert_eq!(format!("/candidates/{}", settled.text("/id")), resource);
+    assert_eq!(calls(&second).await, 0);
+}
+
 #[tokio::test]
 async fn a_hangup_during_the_start_is_heard_after_it() {
     use std::io::Write as _;

@@ -299,6 +299,42 @@ async fn an_earlier_booking_made_elsewhere_settles_no_new_one() {
 }
 
 #[tokio::test]
+async fn a_write_is_not_settled_while_the_vendor_may_be_at_work() {
+    // A proxy's word, a vendor's own 5xx and a cut connection say nothing of what the vendor does next; a redirect does.
+    for (fault, waits) in
+        [("gateway_timeout", true), ("server_error", true), ("reset_before_effect", true), ("redirect", false)]
+    {
+        let sandbox = sandbox().await;
+        let port = sandbox.startexam();
+        let connection = startexam(&format!("http://{port}"), "bookings_only_here = true")
+            .replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+        let gateway = Gateway::start(&connection).await;
+        assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
+        let mut order_of_fault = json!({ "name": fault, "operation": "employees_participants", "times": 1 });
+        if fault == "gateway_timeout" {
+            order_of_fault["effectDelayMs"] = json!(300);
+        }
+        faults(port, json!({ "faults": [order_of_fault] })).await;
+        let body = with(order("e1", TEST), "ifExists", json!("create_new"));
+        let unclear = gateway.post("/assignments", &body).await;
+        assert_eq!(unclear.text("/outcome"), "unknown", "{fault}: {unclear:?}");
+        let again = gateway.post("/assignments", &order("e1", TEST)).await;
+        if waits {
+            assert_eq!(again.problem().1, "subject_unsettled", "{fault}: {again:?}");
+            assert_eq!(again.text("/resource"), unclear.text("/resource"), "{fault}");
+        } else {
+            assert_eq!((again.status, again.text("/state")), (200, "assigned"), "{fault}: {again:?}");
+        }
+        if fault == "gateway_timeout" {
+            wait_for_effect(port, "employees_participants", "e1").await;
+        }
+        let booked = changes(port, "employees_participants", "created").await.len();
+        assert_eq!(booked, usize::from(fault == "gateway_timeout" || !waits), "{fault}");
+        assert_eq!(bodies(port, "employees_participants").await.len(), if waits { 1 } else { 2 }, "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_booking_without_an_answer_is_never_sent_again() {
     let (sandbox, gateway) = start_exam("").await;
     let port = sandbox.startexam();

@@ -64,7 +64,7 @@ async fn all_faults(port: SocketAddr, operation: &str) -> Vec<Value> {
         let mut order = json!({ "name": name, "operation": operation, "times": 1 });
         for parameter in fault["parameters"].as_array().into_iter().flatten() {
             match parameter["name"].as_str() {
-                Some("delayMs") => order["delayMs"] = json!(20),
+                Some(name @ ("delayMs" | "effectDelayMs")) => order[name] = json!(20),
                 Some("intervalMs") => order["intervalMs"] = json!(1),
                 Some("retryAfter") => order["retryAfter"] = json!(0),
                 Some("effect") if REFUSALS.contains(&name) => {}

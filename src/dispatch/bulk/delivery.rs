@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::worker::{LONGEST_WAIT, Work};
 use crate::dispatch::connections::{Begun, Connection};
 use crate::dispatch::journal::Done;
-use crate::dispatch::packing::packed;
+use crate::dispatch::packing::{CallLimits, packed};
 use crate::dispatch::turns::Turn;
 use crate::dispatch::{Gateway, call};
 use crate::domain::assignment::{Assignment, NewAssignment};
@@ -223,7 +223,7 @@ impl Work {
 pub(super) fn in_calls<P>(connection: &Connection, rows: Vec<P>, write: impl Fn(&P) -> &Write) -> Vec<Vec<P>> {
     let packings: Vec<Packing> = rows.iter().map(|row| packing(connection.vendor(), write(row))).collect();
     let mut rows: Vec<Option<P>> = rows.into_iter().map(Some).collect();
-    packed(&packings, |most| connection.batch(most))
+    packed(&packings, &CallLimits { rows: |most| connection.batch(most), bytes: connection.call_bytes() })
         .into_iter()
         .map(|positions| positions.into_iter().filter_map(|position| rows[position].take()).collect())
         .collect()

@@ -232,7 +232,7 @@ impl Vendor for Fake {
     fn packing_of_registration(&self, _registration: &Registration) -> Packing {
         match self.profile() {
             Profile::Students => Packing::Alone,
-            _ => Packing::Together { key: String::new(), at_most: BATCH },
+            _ => Packing::Together { key: String::new(), at_most: BATCH, bytes: 1 },
         }
     }
 
@@ -240,7 +240,7 @@ impl Vendor for Fake {
         match self.profile() {
             Profile::Employees => {
                 let flagged = booking.if_exists == IfAssignmentExists::Reuse;
-                Packing::Together { key: format!("{flagged} {}", booking.assessment), at_most: BATCH }
+                Packing::Together { key: format!("{flagged} {}", booking.assessment), at_most: BATCH, bytes: 1 }
             }
             _ => Packing::Alone,
         }

@@ -340,7 +340,7 @@ impl World {
         });
         let vendor = Fake { exam: Arc::clone(&self.exam), fate: Arc::clone(&fate), time: Arc::clone(&self.time) };
         let settings = ConnectionSettings { settle_grace: Span(GRACE), ..ConnectionSettings::default() };
-        let connected = Connected { vendor: Arc::new(vendor), client: unused_client() };
+        let connected = Connected { vendor: Arc::new(vendor), client: unused_client(), account: String::new() };
         let setup = ConnectionSetup { connected, settings, likeness: Likeness::default() };
         let connections = BTreeMap::from([(CONNECTION.to_owned(), setup)]);
         let day = Duration::from_hours(24);

@@ -5,6 +5,7 @@ use super::{
         desk::Context,
         faults::{Behaviour, Kind},
         knobs::{Knob, choice, count, flag, optional_count, status, text},
+        misbehaviour::BODY_LIMIT,
     },
     formats::{self, Outcome},
 };
@@ -113,6 +114,7 @@ pub(super) const SWITCHES: &[Knob] = &[
         "the id the next new student gets unless it is taken, such as 1005, which is also a code; counting up when not set",
     ),
     flag("disabled_count", true, "disabled students count towards the limit (undocumented)"),
+    BODY_LIMIT,
 ];
 
 /// The text a fault on words makes of an answer; `None` when no such fault strikes.

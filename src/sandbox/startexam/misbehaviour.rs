@@ -6,6 +6,7 @@ use super::{
         faults::{Behaviour, Kind},
         json::Json,
         knobs::{Form, Knob, choice, flag, optional_count, signed, status, text},
+        misbehaviour::BODY_LIMIT,
     },
     account,
     sign::{DATE_TOO_OLD, SIGNATURE_WRONG},
@@ -189,6 +190,7 @@ pub(super) const SWITCHES: &[Knob] = &[
     ),
     choice("secret_encoding", &["utf8", "base64"], "how the secret becomes the key (undocumented)"),
     text("secret", account::SECRET, "the account's secret; another value is a secret rotated under the caller"),
+    BODY_LIMIT,
 ];
 
 fn with_ids(answer: &mut Answer, change: impl FnOnce(&mut Vec<Json>)) {

@@ -5,6 +5,7 @@ use super::super::{
     faults::{Behaviour, Kind},
     json::Json,
     knobs::{Knob, choice, count, flag, optional_count, signed, status, text},
+    misbehaviour::BODY_LIMIT,
 };
 
 const CODE: Knob = text("code", "3100", "the error's code");
@@ -124,4 +125,5 @@ pub(super) const SWITCHES: &[Knob] = &[
         "candidates the account may have; beyond it a generic error (undocumented)",
     ),
     flag("escape_slashes", true, "writes / as \\/ in JSON, PHP's default"),
+    BODY_LIMIT,
 ];

@@ -168,6 +168,7 @@ impl Maker {
         Intent {
             tenant: tenant.to_owned(),
             connection: connection.to_owned(),
+            destination: Some(format!("vendor https://{connection}.example/ 1").into()),
             write,
             subject,
             origin: Origin::default(),

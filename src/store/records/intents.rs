@@ -19,6 +19,8 @@ use crate::secret::Secret;
 pub(super) struct IntentRecord {
     tenant: String,
     connection: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    destination: Option<Box<str>>,
     write: WriteRecord,
     #[serde(default)]
     subject: String,
@@ -80,6 +82,7 @@ impl From<Intent> for IntentRecord {
         let Intent {
             tenant,
             connection,
+            destination,
             write,
             subject,
             origin,
@@ -97,6 +100,7 @@ impl From<Intent> for IntentRecord {
         Self {
             tenant,
             connection,
+            destination,
             write,
             subject,
             origin,
@@ -118,6 +122,7 @@ impl From<IntentRecord> for Intent {
         let IntentRecord {
             tenant,
             connection,
+            destination,
             write,
             subject,
             origin,
@@ -135,6 +140,7 @@ impl From<IntentRecord> for Intent {
         Self {
             tenant,
             connection,
+            destination,
             write,
             subject,
             origin,

@@ -98,17 +98,19 @@ const TABLE: [Published; 8] = [
 
 const EXISTS: &str = "1007";
 
-/// A text without a code is taken for the published "validation error" only when it reads like one: anything else that
-/// goes wrong in the vendor's program may be told in plain text too, after the student was written.
+/// The "validation error" the vendor documents as plain text without a code, "when a required field is missing". Its wording
+/// is not published, so the whole text has to say of the vendor's own parameters that they are missing or not valid, and
+/// nothing besides: a text that says anything else may be about what went wrong after the student was written.
 static VALIDATION: LazyLock<Regex> = LazyLock::new(|| {
-    fixed(
-        r"(?i)\b(validation|required?|requires|mandatory|missing|empty|blank|invalid|not valid|must|please (enter|provide))\b",
-    )
-});
-static FAILURE: LazyLock<Regex> = LazyLock::new(|| {
-    fixed(
-        r"(?i)exception|time-?d?\s?out|deadlock|object reference|server error|runtime error|internal|unexpected|try again|\bsql|database|stack trace",
-    )
+    const FIELD: &str = r"(?:(?:the|an?|your)\s+)?(?:valid\s+)?['\x22\[]?(?:action|institut(?:e|ion)[\s_-]?id|api[\s_-]?key|api[\s_-]?pass(?:word)?|stus[\s_-]?id|student[\s_-]?id|group(?:[\s_-]?name)?|status|first[\s_-]?name|last[\s_-]?name|street|city|state|zip(?:[\s_-]?code)?|country|mobile|phone|e-?mail(?:[\s_-]?address)?|user[\s_-]?name|password)['\x22\]]?(?:\s+(?:field|parameter|value))?";
+    const SEPARATOR: &str = r"\s*(?:[,;.:|&]|\band\b|\s)\s*";
+    const AT_FAULT: &str = r"(?:(?:is|are|was)\s+)?(?:required|mandatory|missing|empty|blank|invalid|not\s+valid|not\s+(?:given|provided|specified|supplied)|(?:(?:must|should|may)\s+not|can\s?not)\s+be\s+(?:empty|blank|null|missing)|must\s+be\s+(?:given|provided|specified|supplied|valid))";
+    const MISSING: &str = r"(?:(?:missing|required|invalid)(?:\s+required)?(?:\s+(?:field|parameter|value)s?)?|please\s+(?:enter|provide|specify|supply))\s*[:=-]?\s*";
+    const LABEL: &str = r"validation\s+(?:error|failed)";
+    let fields = format!("{FIELD}(?:{SEPARATOR}{FIELD})*");
+    let clause = format!(r"(?:{fields}\s+{AT_FAULT}|{MISSING}{fields})");
+    let clauses = format!("{clause}(?:{SEPARATOR}{clause})*");
+    fixed(&format!(r"(?i)^\s*(?:{LABEL}(?:[\s:;,.|-]+(?:{clauses}|{fields}))?|{clauses})[\s.!]*$"))
 });
 
 /// What was asked of the vendor.
@@ -175,8 +177,7 @@ fn unverified() -> Fault {
 }
 
 fn unpublished(refusal: &Refusal) -> Fault {
-    let validation = VALIDATION.is_match(&refusal.message) && !FAILURE.is_match(&refusal.message);
-    if refusal.code.is_none() && validation {
+    if refusal.code.is_none() && VALIDATION.is_match(&refusal.message) {
         return Fault::new(Code::VendorRejectedRequest, "The vendor found the request invalid; its message says why.");
     }
     Fault::unknown(Code::VendorErrorUnmapped, "The vendor reported an error it has not published.")
@@ -272,6 +273,11 @@ mod tests {
             refusal(None, ""),
             refusal(None, "System.Data.SqlClient.SqlException: column 'x' is required"),
             refusal(None, "E-mail could not be sent"),
+            refusal(None, "Student 12345 was added, but the welcome mail needs a sender: it must not be empty"),
+            refusal(None, "Student added. Email is missing in the confirmation"),
+            refusal(None, "email is required. The student is saved without a group"),
+            refusal(None, "A licence is required"),
+            refusal(None, "The password must be changed at the first login"),
         ] {
             let fault = fault_of(&unknown, FIRST);
             assert_eq!((fault.code, fault.outcome), (Code::VendorErrorUnmapped, Outcome::Unknown), "{unknown:?}");
@@ -280,7 +286,18 @@ mod tests {
 
     #[test]
     fn a_validation_text_is_a_refusal() {
-        for text in ["email is required, username is required", "Validation error: email", "Password is not valid"] {
+        for text in [
+            "email is required, username is required",
+            "email is required: password is required",
+            "Validation error",
+            "Validation error: email",
+            "Validation error|email is required",
+            "Password is not valid",
+            "groupName, email and username are required.",
+            "The e-mail address must not be empty",
+            "Missing required fields: email, password",
+            "Please enter a valid email address",
+        ] {
             let fault = fault_of(&refusal(None, text), FIRST);
             assert_eq!((fault.code, fault.outcome), (Code::VendorRejectedRequest, Outcome::NotApplied), "{text}");
         }

@@ -37,8 +37,8 @@ use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::outcome::Warning;
-use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, VendorAnswer};
+use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, Reach, VendorAnswer};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::vendor::{
     Applied, Attempt, Booked, Booking, Call, Cancellation, EnrolmentCall, Health, KnownCandidate, Packing, Planned,
@@ -107,6 +107,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
     let secrets = Redactor::new([&settings.api_key, &settings.api_pass]);
     let client = Client::new(name.clone(), &settings.base_url, setup.connection, secrets, setup.environment.clone())
         .map_err(|error| vec![SettingFault { key: "base_url".to_owned(), detail: error.to_string() }])?;
+    let account = settings.institution_id.clone();
     let vendor = ExamTesting {
         client: client.clone(),
         name,
@@ -120,7 +121,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         rules: Rules { send_student_id: settings.send_student_id, default_group: settings.default_group },
         update_enabled: settings.update_enabled,
     };
-    Ok(Connected { vendor: Arc::new(vendor), client })
+    Ok(Connected { vendor: Arc::new(vendor), client, account })
 }
 
 struct ExamTesting {
@@ -303,7 +304,8 @@ impl ExamTesting {
         if !refused
             && let Some(fault) = general_fault(&self.client, operation, answer, code.as_deref(), message.as_deref())
         {
-            return Err(Box::new(fault));
+            let contradiction = matches!(reading, Reading::Success { .. }) && fault.outcome == Outcome::NotApplied;
+            return Err(Box::new(if contradiction { contradicted(fault) } else { fault }));
         }
         let fault = match reading {
             Reading::Success { id } => return Ok(id),
@@ -340,6 +342,12 @@ fn decisive(refusal: &Refusal, answer: &Answer) -> bool {
     let published = error::published(refusal).is_some();
     answer.status.is_success()
         || answer.status.is_client_error() && answer.status != http::StatusCode::TOO_MANY_REQUESTS && published
+}
+
+/// The fault of a status that means "nothing was done" over a text that says SUCCESS.
+fn contradicted(fault: Fault) -> Fault {
+    let detail = format!("The vendor's answer says SUCCESS, but its status does not. {}", fault.detail);
+    Fault { code: Code::VendorBadResponse, outcome: Outcome::Unknown, reach: Reach::Row, detail, ..fault }.after(None)
 }
 
 fn touches(touched: &[String], parameter: &Parameter<'_>) -> bool {

@@ -4,9 +4,9 @@
 //! No wording but one is published, so no wording decides, except that a 403 may be about the `Date` header.
 
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 
-use super::wire::{member, object, without_mark};
+use super::wire::{counts, member, object, participant_ids, without_mark};
+use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, VendorAnswer};
 use crate::transport::{Answer, Client, general_fault};
 
@@ -19,12 +19,23 @@ use crate::transport::{Answer, Client, general_fault};
 /// | 403 otherwise, 401 | `connection_credentials_invalid` | no |
 /// | 404 | `invalid_reference`, of the whole call | yes: what is booked for does not exist |
 /// | others | as for any vendor | no |
+/// | one that would mean "nothing was done", with the body of a success | `vendor_bad_response`, unknown | no |
 ///
 /// Whether a call with one bad row does nothing at all is undocumented; we assume that a 4xx changed nothing.
 pub(super) fn fault(client: &Client, operation: &'static str, answer: &Answer, rows: usize) -> Option<Fault> {
     if answer.status.is_success() {
         return None;
     }
+    let fault = by_status(client, operation, answer, rows)?;
+    let tells_success = || participant_ids(&answer.body).is_some() || counts(&answer.body).is_some();
+    if fault.outcome == Outcome::NotApplied && tells_success() {
+        let detail = "StartExam's answer has the body of a success, but its status is none.";
+        return Some(unreadable(client, operation, answer, detail, rows));
+    }
+    Some(fault)
+}
+
+fn by_status(client: &Client, operation: &'static str, answer: &Answer, rows: usize) -> Option<Fault> {
     let message = message(answer);
     let fault = match answer.status {
         StatusCode::BAD_REQUEST => {
@@ -68,10 +79,10 @@ pub(super) fn is_date_refusal(answer: &Answer) -> bool {
     answer.status == StatusCode::FORBIDDEN && is_about_date(message(answer).as_deref())
 }
 
-/// Whether somebody between the vendor and us answered with a page (a proxy's sign-in, say).
+/// Whether something between the vendor and us answered with a page (a proxy's sign-in, say). The body decides: servers
+/// and proxies label JSON, and nothing at all, as HTML.
 pub(super) fn is_page(answer: &Answer) -> bool {
-    let kind = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    kind.to_ascii_lowercase().contains("html") || without_mark(&answer.body).trim_ascii_start().starts_with(b"<")
+    without_mark(&answer.body).trim_ascii_start().starts_with(b"<")
 }
 
 /// The vendor's message: the `message` member, else the text itself where it is no page.

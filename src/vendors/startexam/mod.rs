@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::Map;
 
 use self::calls::{flagged, misuse};
-use super::{Connected, SettingFault, Setup};
+use super::{Connected, SettingFault, Setup, json_length};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
@@ -136,7 +136,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         rebook_expired: account.rebook_expired,
         batch,
     };
-    Ok(Connected { vendor: Arc::new(adapter), client })
+    Ok(Connected { vendor: Arc::new(adapter), client, account: account.number.to_string() })
 }
 
 struct StartExam {
@@ -211,16 +211,22 @@ impl Vendor for StartExam {
         Ok(Planned { write, warnings: Vec::new() })
     }
 
-    fn packing_of_registration(&self, _registration: &Registration) -> Packing {
+    fn packing_of_registration(&self, registration: &Registration) -> Packing {
+        let person = &registration.person;
+        let id = person.external_id.as_deref().unwrap_or_default();
+        let bytes = json_length(&self.employee(id, person, person.is_active(), &[])) + 1;
         // Everything employees of one call share, the profile, is the connection's.
-        Packing::Together { key: "employees".to_owned(), at_most: self.batch }
+        Packing::Together { key: "employees".to_owned(), at_most: self.batch, bytes }
     }
 
     fn packing_of_booking(&self, booking: &Booking) -> Packing {
         let flagged = flagged(booking, Attempt::First);
         match self.at_most(flagged, Attempt::First) {
             1 => Packing::Alone,
-            at_most => Packing::Together { key: self.shared(booking, flagged), at_most },
+            at_most => {
+                let bytes = json_length(&wire::EmployeeId { id: &booking.candidate.0 }) + 1;
+                Packing::Together { key: self.shared(booking, flagged), at_most, bytes }
+            }
         }
     }
 

@@ -125,6 +125,9 @@ impl ThinkExam {
             return Err(fault);
         }
         let Item { said: _, enrollment_no, student_id, profile_pic, token } = item;
+        if student_id.is_none() {
+            return Err(reading.bad_response("ThinkExam reported success without a studentId."));
+        }
         let told = [("id", student_id), ("enrollmentNumber", enrollment_no), ("profilePic", profile_pic)];
         let vendor_ref: Map<String, Value> = told
             .into_iter()
@@ -132,9 +135,7 @@ impl ThinkExam {
             .collect();
         let token = token.as_ref().filter(|_| self.link.as_ref().is_some_and(|link| link.uses(TOKEN)));
         let private = token.map(|token| (TOKEN.to_owned(), token.expose().to_owned())).into_iter().collect();
-        let detail = "ThinkExam reported success without an id.";
-        let warnings = if student_id.is_some() { Vec::new() } else { vec![Warning::new("vendor_id_missing", detail)] };
-        Ok(Applied { value: Registered { vendor_ref, private }, warnings })
+        Ok(Applied::clean(Registered { vendor_ref, private }))
     }
 
     pub(super) async fn assign_one(&self, booking: &Booking, call: &Call) -> Row<Booked> {
@@ -205,9 +206,14 @@ impl ThinkExam {
             let signature = used.as_ref().map(Triple::secrets).into_iter().flatten().cloned();
             let masks: Vec<Secret> = secrets.iter().cloned().chain(signature).collect();
             let reading = Reading { client: &self.client, operation, answer: &answer, masks: masks.clone() };
-            // A redirect is never followed, and what its body says is no answer to this call.
-            let redirect = answer.status.is_redirection();
-            let reply = if redirect { Reply::silent() } else { Reply::read(&answer.body) };
+            let mut reply = Reply::read(&answer.body);
+            if !answer.status.is_success() && reply.tells_success() {
+                return Err(reading.contradiction());
+            }
+            if answer.status.is_redirection() {
+                // Never followed, and an error in its body is no answer to this call.
+                reply = Reply::silent();
+            }
             match reading.suspicion(&reply.said) {
                 Some(_) if !renewed && self.source.renews() => {
                     self.source.refused(used.as_ref()).await;

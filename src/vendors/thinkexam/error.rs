@@ -1,7 +1,8 @@
 //! One table from `ThinkExam`'s codes to ours, and the reading of every answer that is no success.
 //!
-//! The vendor documents four error codes and no HTTP status. A code in the table decides whatever the status; without one
-//! the status decides; an error nobody has documented leaves the write unknown.
+//! The vendor documents four error codes and no HTTP status. A success counts only under a 2xx: under any other status,
+//! which speaks against it, the write is unknown. A code in the table decides whatever the status; without one the status
+//! decides; an error nobody has documented leaves the write unknown.
 
 use http::StatusCode;
 
@@ -76,6 +77,12 @@ impl Reading<'_> {
         };
         Fault::new(Code::ConnectionCredentialsInvalid, "ThinkExam refused the signature (ak, sgn, ts).")
             .said(self.vendor_answer(words))
+    }
+
+    /// The fault of an answer whose body says success while its status does not.
+    pub(super) fn contradiction(&self) -> Fault {
+        let status = self.answer.status.as_u16();
+        self.bad_response(&format!("ThinkExam's answer says success, but its status is {status}."))
     }
 
     /// The fault of an answer that cannot be understood.

@@ -35,8 +35,8 @@ pub use self::settings::{
 };
 use self::source::{Remote, Source};
 pub use self::template::Template;
-use self::wire::DeassignBody;
-use super::{Connected, SettingFault, Setup};
+use self::wire::{DeassignBody, RegistrationRow};
+use super::{Connected, SettingFault, Setup, json_length};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
@@ -141,7 +141,8 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         link: checked.link,
         batch: if setup.connection.batch_size == 0 { BATCH } else { setup.connection.batch_size },
     };
-    Ok(Connected { vendor: Arc::new(vendor), client })
+    // Each customer has an address of their own.
+    Ok(Connected { vendor: Arc::new(vendor), client, account: String::new() })
 }
 
 struct ThinkExam {
@@ -200,7 +201,8 @@ impl Vendor for ThinkExam {
         if registration.person.external_id.is_none() {
             return Packing::Alone;
         }
-        Packing::Together { key: String::new(), at_most: self.batch }
+        let row = RegistrationRow::of(&registration.person, registration.password.as_ref(), self.password_encoding);
+        Packing::Together { key: String::new(), at_most: self.batch, bytes: json_length(&row) + 1 }
     }
 
     fn packing_of_booking(&self, _booking: &Booking) -> Packing {

@@ -162,6 +162,12 @@ impl Reply {
         Self { said: Said::Nothing(Words::default()), items: None, single: None }
     }
 
+    /// Whether the answer, or any item of it, says that something was done.
+    pub(super) fn tells_success(&self) -> bool {
+        let items = self.items.iter().flatten().chain(&self.single);
+        std::iter::once(&self.said).chain(items.map(|item| &item.said)).any(|said| *said == Said::Success)
+    }
+
     /// What the body says; a body that is no JSON object says nothing.
     pub(super) fn read(body: &[u8]) -> Self {
         let Some(Value::Object(root)) = tree(body) else {

@@ -241,10 +241,10 @@ fn registrations_share_calls_of_the_configured_size() {
     for (batch_size, expected) in [(0, 500), (50, 50), (9_000, 500)] {
         let connection = crate::transport::ConnectionSettings { batch_size, ..super::connection() };
         let vendor = super::adapter(super::settings(&json!({})), &connection).unwrap();
-        let Packing::Together { at_most, key } = vendor.packing_of_registration(&registration("1")) else {
+        let Packing::Together { at_most, key, bytes } = vendor.packing_of_registration(&registration("1")) else {
             panic!("registrations are packed")
         };
         assert_eq!(at_most, expected);
-        assert_eq!(vendor.packing_of_registration(&registration("2")), Packing::Together { at_most, key });
+        assert_eq!(vendor.packing_of_registration(&registration("2")), Packing::Together { at_most, key, bytes });
     }
 }

@@ -139,8 +139,9 @@ fn test_ids_are_visible_text() {
 fn rows_without_a_number_go_alone() {
     let vendor = vendor();
     assert_eq!(vendor.packing_of_registration(&registration(None, "a@example.com")), Packing::Alone);
-    let together = |at_most| Packing::Together { key: String::new(), at_most };
     let row = registration(Some("E-1"), "a@example.com");
+    let sent = r#"{"name":"Ada Lovelace","email":"a@example.com","enrollment_number":"E-1"},"#;
+    let together = |at_most| Packing::Together { key: String::new(), at_most, bytes: sent.len() };
     assert_eq!(vendor.packing_of_registration(&row), together(50));
     assert_eq!(vendor.packing_of_booking(&booking()), Packing::Alone);
     let settings = json!({

@@ -134,10 +134,16 @@ async fn an_error_with_items_is_a_contradiction() {
 }
 
 #[tokio::test]
-async fn success_without_an_id_is_a_success_with_a_warning() {
+async fn success_without_an_id_leaves_its_row_unknown() {
     let body = json!({ "RESPONSEARRAY": [{ "result": "SUCCESS" }], "result": "success" });
     let results = registered(ok(&body), &numbered(&["E-1"])).await;
-    assert_eq!(results[0].as_ref().unwrap().warnings[0].code, "vendor_id_missing");
+    assert_eq!(told(&results[0]), AMBIGUOUS);
+    let mut body = fixture!("register_success");
+    for missing in [Value::Null, json!(""), json!({})] {
+        body["responseArray"][0]["data"]["studentId"] = missing;
+        let results = registered(ok(&body), &numbered(&["E-1", "E-2"])).await;
+        assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, Ok("85638920")], "{body}");
+    }
 }
 
 #[tokio::test]
@@ -223,11 +229,21 @@ async fn without_a_known_code_the_status_decides() {
 }
 
 #[tokio::test]
-async fn success_is_read_from_the_body_whatever_the_status() {
-    let stub = Stub::answering((500, fixture!("assign_success").to_string().into_bytes())).await;
-    assert!(connected(&stub.url).vendor.assign(&[booking()], &first()).await[0].is_ok());
-    let redirect = refused_booking((302, fixture!("assign_success").to_string().into_bytes())).await;
-    assert_eq!(redirect.code, Code::VendorBadResponse);
+async fn a_success_counts_only_under_a_2xx() {
+    let booked = refused_booking((404, fixture!("assign_success").to_string().into_bytes())).await;
+    assert_eq!(booked.detail, "ThinkExam's answer says success, but its status is 404.");
+    let one_of_two =
+        json!({ "responseArray": [{ "result": "error" }, { "result": "success", "data": { "studentId": 1 } }] });
+    for status in [300, 302, 307, 401, 403, 404, 413, 429, 500, 503, 504] {
+        for body in [fixture!("register_success"), one_of_two.clone()] {
+            let results = registered((status, body.to_string().into_bytes()), &numbered(&["E-1", "E-2"])).await;
+            assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS], "{status} {body}");
+            let fault = results[0].as_ref().unwrap_err();
+            assert_eq!((fault.lingering, fault.reach), (status >= 500, Reach::Row), "{status}");
+        }
+        let fault = refused_booking((status, fixture!("assign_success").to_string().into_bytes())).await;
+        assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown), "{status}");
+    }
 }
 
 #[tokio::test]
