@@ -7,7 +7,7 @@ use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use super::answer::{accepted, cursor_at, position};
+use super::answer::{accepted, position};
 use super::audit::Noted;
 use super::body::Body;
 use super::bulk::report;
