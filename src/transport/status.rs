@@ -50,16 +50,22 @@ pub fn general_fault(
     Some(client.fault(operation, fault))
 }
 
-/// How long the vendor asks to wait (RFC 9110 §10.2.3: seconds or an HTTP date); zero for a date that has passed.
+/// The longest pause a vendor is believed to ask for; a century in its answer would keep an operation from ever ending.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// How long the vendor asks to wait (RFC 9110 §10.2.3: seconds or an HTTP date), at most [`MAX_RETRY_AFTER`]; zero for a date
+/// that has passed.
 pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+    let wait = if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
         // More digits than fit are a long time all the same.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
-    }
-    let date: SystemTime = httpdate::parse_http_date(text).ok()?;
-    let date = Timestamp::try_from(date).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+    } else {
+        let date: SystemTime = httpdate::parse_http_date(text).ok()?;
+        let date = Timestamp::try_from(date).ok()?;
+        Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO)
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 fn meaning(status: u16) -> Option<(Code, Outcome)> {

@@ -638,4 +638,7 @@ async fn a_status_without_a_row_of_its_own_has_a_meaning() {
     assert_eq!([wait(503, None), wait(503, date), wait(500, Some("7"))], [None, Some(120), None]);
     assert_eq!([wait(503, Some("soon")), wait(503, Some("-1"))], [None, None]);
     assert_eq!(wait(503, Some("Fri, 15 Jan 2027 07:00:00 GMT")), Some(1));
+    for century in ["3155760000", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        assert_eq!(wait(429, Some(century)), Some(3600), "{century}");
+    }
 }

@@ -1,15 +1,23 @@
 //! The time of day steps, by hours and by weeks, forwards and back: nothing is settled too early, given up or forgotten
 //! because of it.
 
-use examgate::sandbox::Sandbox;
+use examgate::sandbox::{Sandbox, accounts};
 use jiff::SignedDuration;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, client, sandbox, startexam};
+use crate::support::gateway::{Answer, Gateway, client, faults, sandbox, startexam};
 use crate::support::machine::Machine;
+use crate::support::watch::{bodies, changes, until, until_effect, until_state};
+
+const TEST: &str = accounts::startexam::TESTS[0].0;
 
 fn person(id: &str) -> Value {
     json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } })
+}
+
+fn booking(id: &str, if_exists: &str) -> Value {
+    json!({ "candidate": { "externalId": id }, "assessment": TEST, "ifExists": if_exists })
 }
 
 async fn start(machine: &Machine, more: &str) -> (Sandbox, Gateway) {
@@ -21,6 +29,10 @@ async fn start(machine: &Machine, more: &str) -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
+async fn under(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Answer {
+    gateway.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await
+}
+
 #[tokio::test]
 async fn the_program_reads_the_clock_of_its_machine() {
     let machine = Machine::new();
@@ -30,4 +42,71 @@ async fn the_program_reads_the_clock_of_its_machine() {
     let created: jiff::Timestamp = made.text("/meta/created").parse().expect("a time");
     let ahead = created.duration_since(jiff::Timestamp::now());
     assert!(ahead > SignedDuration::from_hours(364 * 24), "{created}");
+}
+
+#[tokio::test]
+async fn a_step_forward_does_not_shorten_the_grace() {
+    let machine = Machine::new();
+    let (sandbox, gateway) = start(&machine, "timeout = \"1s\"\nsettle_grace = \"40s\"\n").await;
+    let port = sandbox.startexam();
+    let late =
+        json!({ "name": "delay_before_effect", "operation": "employees_participants", "delayMs": 5000, "times": 1 });
+    faults(port, json!({ "faults": [late] })).await;
+    let lost = gateway.post("/assignments", &booking("emp-a", "reuse")).await;
+    assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
+    machine.set_clock_ahead(SignedDuration::from_hours(1));
+    // The first attempt takes effect within the grace; until then nothing may have been sent again.
+    until_effect(port, "employees_participants", "emp-a").await;
+    assert_eq!(bodies(port, "employees_participants").await.len(), 1, "settled within the grace");
+}
+
+#[tokio::test]
+async fn a_write_that_comes_due_while_the_clock_is_ahead_is_not_given_up() {
+    let machine = Machine::new();
+    let (sandbox, gateway) = start(&machine, "settle_grace = \"0s\"\n").await;
+    let port = sandbox.startexam();
+    let (lost, down) = (
+        json!({ "name": "reset_before_effect", "operation": "employees", "times": 1 }),
+        json!({ "name": "unavailable", "operation": "employees" }),
+    );
+    faults(port, json!({ "faults": [lost, down] })).await;
+    let before = bodies(port, "employees").await.len();
+    let answer = gateway.post("/candidates", &person("emp-b")).await;
+    assert_eq!(answer.text("/outcome"), "unknown", "{answer:?}");
+    machine.set_clock_ahead(SignedDuration::from_hours(25));
+    let began = std::time::Instant::now();
+    while bodies(port, "employees").await.len() < before + 2 {
+        assert!(began.elapsed() < crate::support::gateway::PATIENCE, "it is never tried");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    machine.set_clock_ahead(SignedDuration::ZERO);
+    faults(port, json!({ "faults": [] })).await;
+    let settled = until_state(&gateway, answer.text("/resource"), "registered").await;
+    assert_eq!(settled.text("/outcome"), "applied");
+    assert_eq!(changes(port, "employees", "created").await, ["emp-a", "emp-b"]);
+}
+
+#[tokio::test]
+async fn no_step_of_the_clock_makes_the_gateway_forget_a_key_or_an_operation() {
+    let machine = Machine::new();
+    let (sandbox, gateway) = start(&machine, "").await;
+    let port = sandbox.startexam();
+    let body = booking("emp-a", "create_new");
+    let first = under(&gateway, "book-1", "/assignments", &body).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let items = json!({ "items": [person("emp-b")] });
+    let bulk = under(&gateway, "bulk-1", "/candidates/bulk", &items).await;
+    assert_eq!(bulk.status, 207, "{bulk:?}");
+    let operation = format!("/operations/{}", bulk.text("/operation"));
+    for hours in [25, -25, 40 * 24, 0] {
+        machine.set_clock_ahead(SignedDuration::from_hours(hours));
+        let again = under(&gateway, "book-1", "/assignments", &body).await;
+        assert_eq!((again.status, &again.body), (201, &first.body), "{hours} h: {again:?}");
+        assert_eq!(again.header("idempotent-replayed"), Some("true"), "{hours} h");
+        let read = until(&gateway, &operation, |told| told.status != 503).await;
+        assert_eq!((read.status, read.text("/state")), (200, "completed"), "{hours} h: {read:?}");
+        let again = under(&gateway, "bulk-1", "/candidates/bulk", &items).await;
+        assert_eq!((again.status, again.text("/operation")), (207, bulk.text("/operation")), "{hours} h: {again:?}");
+    }
+    assert_eq!(changes(port, "employees_participants", "created").await.len(), 1, "booked twice");
 }

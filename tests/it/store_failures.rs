@@ -4,15 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use examgate::sandbox::Sandbox;
+use examgate::sandbox::{Sandbox, accounts};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use crate::support::gateway::{Answer, Gateway, client, faults, sandbox, startexam};
+use crate::support::gateway::{Answer, Gateway, PATIENCE, client, faults, sandbox, startexam};
 use crate::support::machine::{Disk, Machine};
 use crate::support::postgres::Server;
 use crate::support::relay::{Moment, Relay};
 use crate::support::watch::{bodies, changes, until, until_effect};
+
+const TEST: &str = accounts::startexam::TESTS[0].0;
+const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 
 /// One write ahead of all others: the transaction that keeps its intent.
 fn keeps_an_intent(transaction: &str) -> bool {
@@ -21,6 +25,14 @@ fn keeps_an_intent(transaction: &str) -> bool {
 
 fn person(id: &str) -> Value {
     json!({ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } })
+}
+
+fn booking(id: &str) -> Value {
+    json!({ "candidate": { "externalId": id }, "assessment": TEST, "ifExists": "create_new" })
+}
+
+fn bulk(items: &[Value]) -> Value {
+    json!({ "connection": "startexam-main", "items": items })
 }
 
 /// A gateway on PostgreSQL with a wire that can be cut, and its vendor.
@@ -34,7 +46,7 @@ impl House {
     async fn new() -> Self {
         let sandbox = sandbox().await;
         let relay = Relay::to(&Server::shared().schema().await).await;
-        let connection = startexam(&format!("http://{}", sandbox.startexam()), "timeout = \"5s\"");
+        let connection = startexam(&format!("http://{}", sandbox.startexam()), "");
         let gateway = Arc::new(Gateway::replica(relay.url(), &connection).await);
         Self { sandbox, relay, gateway }
     }
@@ -103,12 +115,16 @@ async fn a_disk_that_fills_refuses_writes_before_anything_is_sent() {
     let connection = startexam(&format!("http://{port}"), "");
     let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
     assert_eq!(gateway.post("/candidates", &person("emp-a")).await.status, 201);
-    for disk in [Disk::Full, Disk::Broken] {
-        machine.set_disk(disk);
-        let refused = gateway.post("/candidates", &person("emp-b")).await;
-        assert_eq!(refused.problem(), (503, "store_unavailable", "not_applied"), "{disk:?}: {refused:?}");
-        machine.set_disk(Disk::Fine);
-    }
+    machine.set_disk(Disk::Full);
+    let refused = gateway.post("/candidates", &person("emp-b")).await;
+    assert_eq!(refused.problem(), (503, "store_unavailable", "not_applied"), "{refused:?}");
+    // Whether a commit that met an I/O error was done is not known; nothing is sent for it, whichever it is.
+    machine.set_disk(Disk::Broken);
+    let doubtful = gateway.post("/candidates", &person("emp-c")).await;
+    let resource = unknown_with_resource(&doubtful);
+    machine.set_disk(Disk::Fine);
+    let over = |told: &Answer| told.status == 404 || told.text("/state") == "failed";
+    until(&gateway, &resource, over).await;
     assert_eq!(changes(port, "employees", "created").await, ["emp-a"], "what was refused was not sent");
     let done = gateway.post("/candidates", &person("emp-b")).await;
     assert_eq!((done.status, done.text("/outcome")), (201, "applied"), "{done:?}");
@@ -138,4 +154,110 @@ async fn a_disk_that_fills_after_the_vendor_was_asked_leaves_an_unknown_write_th
     let again = again.json(&person("emp-a")).send().await;
     assert!(again.status < 300 && resource.ends_with(again.text("/id")), "{again:?}");
     assert_eq!(changes(port, "employees", "created").await, ["emp-a"]);
+}
+
+/// What was accepted is never said to be not applied because it cannot be looked up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_accepted_is_never_told_as_not_applied_while_the_store_is_away() {
+    let house = House::new().await;
+    let port = house.sandbox.startexam();
+    for id in ["emp-a", "emp-b"] {
+        assert_eq!(house.gateway.post("/candidates", &person(id)).await.status, 201);
+    }
+    faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 6000, "times": 2 }] })).await;
+    let employees = format!("/programs/{PROGRAM}/employees");
+    let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": ["emp-b"] });
+    let booked = house.send(Method::POST, "/assignments/bulk", None, bulk(&[booking("emp-a")]));
+    let enrolled = house.send(Method::POST, &employees, Some("enrol-1"), enrolment.clone());
+    until_effect(port, "employees_participants", "emp-a").await;
+    until_effect(port, "program_employees", "emp-b").await;
+    house.relay.cut();
+    let (booked, enrolled) = (booked.await.expect("an answer"), enrolled.await.expect("an answer"));
+    house.relay.mend();
+    for answer in [&booked, &enrolled] {
+        let operation = unknown_with_resource(answer);
+        let ended = until(&house.gateway, &operation, |told| told.text("/state") == "completed").await;
+        assert_eq!(ended.body["progress"]["applied"], 1, "{ended:?}");
+    }
+    // The key is still bound to what it began.
+    let again = house.send(Method::POST, &employees, Some("enrol-1"), enrolment).await.expect("an answer");
+    assert_eq!((again.status, again.text("/outcome")), (200, "applied"), "{again:?}");
+    assert_eq!(bodies(port, "program_employees").await.len(), 1, "sent again");
+    assert_eq!(changes(port, "employees_participants", "created").await.len(), 1, "booked twice");
+}
+
+/// A commit in doubt before sending: nothing is said to be not applied that the gateway may send all the same, and no record
+/// is stuck.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_in_doubt_is_unknown_and_comes_to_its_end() {
+    let mut running = JoinSet::new();
+    running.spawn(in_doubt("a registration", Method::POST, "/candidates", person("emp-b")));
+    running.spawn(in_doubt("a change", Method::PATCH, "", json!({ "name": { "givenName": "Grace" } })));
+    running.spawn(in_doubt("a booking", Method::POST, "/assignments", booking("emp-a")));
+    running.spawn(in_doubt("a bulk", Method::POST, "/candidates/bulk", bulk(&[person("emp-b"), person("emp-c")])));
+    running.join_all().await;
+}
+
+async fn in_doubt(what: &str, method: Method, path: &str, body: Value) {
+    let house = House::new().await;
+    let known = house.gateway.post("/candidates", &person("emp-a")).await;
+    assert_eq!(known.status, 201, "{what}: {known:?}");
+    let candidate = format!("/candidates/{}", known.text("/id"));
+    let path = if path.is_empty() { &candidate } else { path };
+    house.relay.cut_at_commit(Moment::AnswerLost, keeps_an_intent);
+    let sent = house.send(method, path, None, body);
+    house.relay.until_cut(1).await;
+    // Away until the caller was answered: longer than anything looks for the answer.
+    let answer = sent.await.expect("an answer");
+    let resource = unknown_with_resource(&answer);
+    house.relay.mend();
+    let port = house.sandbox.startexam();
+    if resource.starts_with("/operations/") {
+        let ended = until(&house.gateway, &resource, |told| told.text("/state") == "completed").await;
+        assert_eq!(ended.body["progress"]["unknown"], 0, "{what}: {ended:?}");
+        let made = changes(port, "employees", "created").await.len() - 1;
+        assert_eq!(ended.body["progress"]["applied"], made, "{what}: {ended:?}");
+        return;
+    }
+    if what == "a change" {
+        // The next change goes on once this one has come to its end, and is the last word.
+        let next = json!({ "name": { "givenName": "Joan" } });
+        let began = std::time::Instant::now();
+        while house.gateway.patch(&resource, &next).await.status != 200 {
+            assert!(began.elapsed() < PATIENCE, "{what} never ends");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let calls = bodies(port, "employees").await;
+        assert!(calls.last().is_some_and(|call| call.to_string().contains("Joan")), "{what}: {calls:?}");
+        return;
+    }
+    let open = |state: &str| ["pending", "unknown", ""].contains(&state);
+    let ended = until(&house.gateway, &resource, |told| !open(told.text("/state"))).await;
+    let applied = ended.text("/outcome") == "applied";
+    match what {
+        "a registration" => {
+            let made = changes(port, "employees", "created").await.contains(&"emp-b".to_owned());
+            assert_eq!(made, applied, "{what}: {ended:?}");
+        }
+        _ => {
+            let made = changes(port, "employees_participants", "created").await.len();
+            assert_eq!(made, usize::from(applied), "{what}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_row_is_stranded_by_a_read_that_fails_after_its_claim() {
+    let house = House::new().await;
+    let people: Vec<Value> = (0..6).map(|number| person(&format!("emp-{number}x"))).collect();
+    assert_eq!(house.gateway.post("/candidates", &people[0]).await.status, 201);
+    house.relay.cut_at_commit(Moment::Answered, keeps_an_intent);
+    let sent = house.send(Method::POST, "/candidates/bulk", None, bulk(&people));
+    house.relay.until_cut(1).await;
+    let answer = sent.await.expect("an answer");
+    house.relay.mend();
+    let operation = unknown_with_resource(&answer);
+    let ended = until(&house.gateway, &operation, |told| told.text("/state") == "completed").await;
+    assert_eq!(ended.body["progress"]["applied"], 6, "{ended:?}");
+    assert_eq!(changes(house.sandbox.startexam(), "employees", "created").await.len(), 6);
 }

@@ -1,16 +1,20 @@
 //! Storms: bulks over all three vendors while the vendors misbehave and the gateway is killed again and again; afterwards
 //! every row's outcome is compared with what really happened at the vendors.
 //!
-//! A storm of another kind is in `faults`: single callers doing everything under every fault there is.
+//! Storms of other kinds are in `faults`: single callers doing everything under every fault there is; and in `outages`: the
+//! database, the disk and the clock fail.
 //!
 //! The test suite runs short ones. `scripts/storm` runs long ones: `EXAMGATE_STORM_ROWS` and `EXAMGATE_STORM_KILLS` set the
-//! measure, `EXAMGATE_STORM_SEED` the random moments. For `scripts/fault-storm` it is `EXAMGATE_STORM_SECONDS`.
+//! measure, `EXAMGATE_STORM_SEED` the random moments. For `scripts/fault-storm` it is `EXAMGATE_STORM_SECONDS`, and
+//! for `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`.
 
 mod callers;
 mod clearing;
+mod crew;
 mod faults;
 mod fleet;
 mod ledger;
+mod outages;
 mod rows;
 mod truth;
 mod weather;

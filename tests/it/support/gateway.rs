@@ -140,6 +140,11 @@ impl Gateway {
         Self::spawn(folder, &[]).await
     }
 
+    /// As [`start_in`](Self::start_in), with these environment variables on top.
+    pub async fn start_in_under(folder: TempDir, environment: &[(&str, &str)]) -> Self {
+        Self::spawn(folder, environment).await
+    }
+
     /// Starts the program in a folder; no file it writes may grow beyond so many KiB.
     pub async fn start_with_file_limit(folder: TempDir, kib: u64) -> Self {
         let mut shell = Command::new("bash");
@@ -224,6 +229,17 @@ impl Gateway {
     pub async fn terminate(&self) {
         let id = self.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs").success());
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("it can be waited for").is_some()
+    }
+
+    /// Gives back the folder of a process that has ended by itself with this exit code.
+    pub async fn gone_with(mut self, code: i32) -> TempDir {
+        assert_eq!(self.ended().await, Some(code));
+        self.folder
     }
 
     /// Waits until the process has ended by itself, and gives back its folder.

@@ -1,0 +1,357 @@
+//! A storm of the machines below the gateways: the wire to PostgreSQL is cut, falls silent and loses the answers of commits;
+//! the disk below SQLite fills; the clocks step by days. Two tenants at the same connections send bulks and single writes
+//! meanwhile, and the vendors lose answers too.
+//!
+//! Afterwards nobody asks again for anything: every write and every operation has to come to its end by itself. Then every
+//! word is held against what happened at the vendors, and what was said to be not applied must never have been done.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use examgate::sandbox::{Sandbox, accounts};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::crew::{Crew, TENANTS};
+use super::fleet::Random;
+use super::ledger::{Happened, Word, ports, quiet};
+use crate::support::gateway::{Answer, faults, sandbox};
+use crate::support::machine::Disk;
+use crate::support::postgres::Server;
+use crate::support::relay::Moment;
+
+const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
+const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting-main"];
+/// Callers of each tenant.
+const CALLERS: usize = 8;
+/// Rows of a bulk.
+const ROWS: usize = 500;
+/// The steps a clock takes: a day ahead, a day behind, weeks ahead, and the truth between them.
+const STEPS: [i64; 6] = [25, 0, -25, 0, 40 * 24, 0];
+
+/// How large a storm is.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    rows: usize,
+    writes: usize,
+    seed: u64,
+    /// The longest outage of the store, in milliseconds, and how many there are.
+    outage: u64,
+    outages: usize,
+}
+
+impl Measure {
+    /// The measure asked for by the environment, else a short one.
+    fn read() -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let size = |name: &str, short| number(name).and_then(|n| usize::try_from(n).ok()).unwrap_or(short);
+        Self {
+            rows: size("EXAMGATE_STORM_ROWS", 300),
+            writes: size("EXAMGATE_STORM_WRITES", 128),
+            seed: number("EXAMGATE_STORM_SEED").unwrap_or(1),
+            outage: number("EXAMGATE_STORM_OUTAGE_MS").unwrap_or(1_500),
+            outages: size("EXAMGATE_STORM_OUTAGES", 8),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_database_lost_again_and_again_every_word_stays_true() {
+    let sandbox = sandbox().await;
+    let crew = Crew::on_postgres(&sandbox, &Server::shared().schema().await).await;
+    rage(sandbox, crew, Measure::read()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_disk_that_fills_again_and_again_every_word_stays_true() {
+    let sandbox = sandbox().await;
+    let crew = Crew::on_sqlite(&sandbox).await;
+    rage(sandbox, crew, Measure::read()).await;
+}
+
+#[expect(clippy::print_stdout, reason = "the figures of a long storm are read by whoever ran it")]
+async fn rage(sandbox: Sandbox, crew: Crew, measure: Measure) {
+    let (began, ports) = (Instant::now(), ports(&sandbox));
+    for (_, port) in ports {
+        let light = json!([
+            { "name": "reset_after_effect", "probability": 0.01 },
+            { "name": "reset_before_effect", "probability": 0.01 },
+            { "name": "unavailable", "probability": 0.01, "effect": true },
+            { "name": "rate_limited", "probability": 0.01, "retryAfter": 0 },
+            { "name": "delay_after_effect", "probability": 0.1, "delayMs": 100 },
+        ]);
+        faults(port, json!({ "faults": light })).await;
+    }
+    faults(sandbox.startexam(), json!({ "switches": { "existing_registration": "repeated" } })).await;
+
+    let crew = Arc::new(crew);
+    let (bulks, singles) = sent(&crew, measure).await;
+    let stormed = began.elapsed();
+    for (_, port) in ports {
+        faults(port, json!({ "faults": [] })).await;
+    }
+
+    // From here on nobody asks for anything but what became of it.
+    let mut report = format!("{crew}\n");
+    let mut wrong = Vec::new();
+    let mut ended = Vec::new();
+    for bulk in bulks {
+        ended.push((crew.results(bulk.tenant, &bulk.operation, bulk.rows.len()).await, bulk));
+    }
+    let mut singles_ended = Vec::new();
+    for mut write in singles {
+        write.end = crew.outcome(&mut write).await;
+        singles_ended.push(write);
+    }
+    quiet(ports).await;
+    let happened = Happened::at(ports).await;
+    let mut tally: BTreeMap<String, usize> = BTreeMap::new();
+    for (results, bulk) in &ended {
+        for (id, result) in bulk.rows.iter().zip(results) {
+            let word = Word::named(result["outcome"].as_str().expect("an outcome"));
+            let done = happened.count(bulk.connection, "created", id);
+            *tally.entry(format!("bulk rows {word:?}")).or_default() += 1;
+            if done != usize::from(word == Word::Applied) {
+                wrong.push(format!("{} {id}: {word:?} and done {done} times: {result}", bulk.connection));
+            }
+        }
+    }
+    for write in &singles_ended {
+        *tally.entry(format!("single writes {:?}", write.end)).or_default() += 1;
+        wrong.extend(write.untruths(&happened));
+    }
+    let _ = writeln!(report, "{tally:?}");
+    let _ = writeln!(report, "stormed {stormed:.1?}, all known after {:.1?}", began.elapsed());
+    let _ = writeln!(report, "untruths: {}", wrong.len());
+    println!("{report}");
+    assert!(wrong.is_empty(), "{report}\n{}", wrong[..wrong.len().min(20)].join("\n"));
+    let applied = tally.get("bulk rows Applied").copied().unwrap_or(0);
+    assert!(applied * 2 > measure.rows, "too little was done for a storm: {report}");
+    crew.held_together().await;
+}
+
+/// A bulk that was accepted.
+struct Accepted {
+    tenant: &'static str,
+    connection: &'static str,
+    operation: String,
+    rows: Vec<String>,
+}
+
+/// Sends everything while the machines misbehave; what was accepted, and the single writes.
+async fn sent(crew: &Arc<Crew>, measure: Measure) -> (Vec<Accepted>, Vec<Single>) {
+    let over = Arc::new(AtomicBool::new(false));
+    let weather = tokio::spawn(weather(Arc::clone(crew), measure, Arc::clone(&over)));
+    let mut bulks = JoinSet::new();
+    let parts = measure.rows.div_ceil(ROWS.min(measure.rows.div_ceil(6)));
+    for part in 0..parts {
+        let (crew, tenant, connection) = (Arc::clone(crew), TENANTS[part % 2], CONNECTIONS[part % 3]);
+        let count = measure.rows / parts;
+        bulks.spawn(async move {
+            let rows: Vec<String> = (0..count).map(|row| format!("{tenant}b{part}r{row}")).collect();
+            let items: Vec<Value> = rows.iter().map(|id| person(connection, id)).collect();
+            let body = json!({ "connection": connection, "items": items });
+            let operation = crew.accepted(tenant, "/candidates/bulk", &format!("bulk-{part}"), &body).await;
+            Accepted { tenant, connection, operation, rows }
+        });
+    }
+    let mut callers = JoinSet::new();
+    for number in 0..CALLERS * TENANTS.len() {
+        let (crew, writes) = (Arc::clone(crew), measure.writes / (CALLERS * TENANTS.len()));
+        let random = Random((measure.seed << 20) + number as u64 + 1);
+        callers.spawn(Caller { crew, number, random, writes: Vec::new() }.call(writes));
+    }
+    let singles = callers.join_all().await.concat();
+    let bulks = bulks.join_all().await;
+    over.store(true, Ordering::Relaxed);
+    weather.await.expect("the weather ends");
+    (bulks, singles)
+}
+
+/// Lets the machines misbehave, one thing after the other, until everything was sent or there were enough outages; then all
+/// are in order.
+async fn weather(crew: Arc<Crew>, measure: Measure, over: Arc<AtomicBool>) {
+    let mut random = Random(measure.seed + 7);
+    for step in 0..measure.outages {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let outage = Duration::from_millis(measure.outage / 10 + random.below(measure.outage));
+        crew.step_clocks(SignedDuration::from_hours(STEPS[step % STEPS.len()]));
+        match &crew.relay {
+            Some(relay) => {
+                match random.below(4) {
+                    0 => relay.cut(),
+                    1 => relay.silence(),
+                    kind => {
+                        let moment = if kind == 2 { Moment::AnswerLost } else { Moment::Answered };
+                        // Any transaction: what keeps an intent, what keeps an answer, what accepts an operation.
+                        let after = random.below(6);
+                        let seen = std::sync::atomic::AtomicU64::new(0);
+                        let cuts = relay.cuts();
+                        relay.cut_at_commit(moment, move |asked| {
+                            !asked.contains("beats") && seen.fetch_add(1, Ordering::Relaxed) == after
+                        });
+                        relay.is_cut_within(cuts + 1, Duration::from_secs(2)).await;
+                    }
+                }
+                tokio::time::sleep(outage).await;
+                relay.mend();
+            }
+            None => {
+                crew.set_disk(if random.below(3) == 0 { Disk::Broken } else { Disk::Full });
+                tokio::time::sleep(outage).await;
+                crew.set_disk(Disk::Fine);
+            }
+        }
+        crew.revive().await;
+        // Time to get on between two outages.
+        tokio::time::sleep(Duration::from_millis(1_000 + random.below(2_000))).await;
+    }
+    crew.step_clocks(SignedDuration::ZERO);
+    if let Some(relay) = &crew.relay {
+        relay.mend();
+    }
+    crew.revive().await;
+}
+
+fn person(connection: &str, id: &str) -> Value {
+    json!({
+        "connection": connection, "externalId": id, "email": format!("{id}@example.com"),
+        "name": { "givenName": "Ada", "familyName": "King" },
+    })
+}
+
+/// One write, repeated under its key for as long as its caller wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Single {
+    pub(super) tenant: &'static str,
+    connection: &'static str,
+    /// What the vendor's log names it by.
+    subject: String,
+    pub(super) path: String,
+    pub(super) body: Value,
+    pub(super) key: String,
+    words: Vec<Word>,
+    /// Where its state will appear, once that was said.
+    pub(super) resource: Option<String>,
+    /// What is known in the end.
+    end: Word,
+}
+
+impl Single {
+    /// Takes over what an answer says of the write.
+    pub(super) fn note(&mut self, answer: &Answer) -> Word {
+        let word = Word::of(answer);
+        if word == Word::Unknown {
+            let said = if answer.status == 202 { answer.header("location") } else { answer.body["resource"].as_str() };
+            self.resource = said.map(str::to_owned).or_else(|| self.resource.take());
+        }
+        // It says nothing of the write itself, which an earlier request began.
+        if !["idempotency_in_progress", "subject_unsettled"].contains(&answer.text("/code")) {
+            self.words.push(word);
+        }
+        word
+    }
+
+    /// The last word that was said of it.
+    pub(super) fn last(&self) -> Option<Word> {
+        self.words.last().copied()
+    }
+
+    fn untruths(&self, happened: &Happened) -> Vec<String> {
+        let done = happened.count(self.connection, "created", &self.subject);
+        let mut wrong = Vec::new();
+        if done != usize::from(self.end == Word::Applied) {
+            wrong.push(format!("known as {:?} and done {done} times", self.end));
+        }
+        if self.words.contains(&Word::Applied) && done == 0 {
+            wrong.push("told applied and never done".to_owned());
+        }
+        if self.last() == Some(Word::NotApplied) && done > 0 {
+            wrong.push("told not_applied at last, and done".to_owned());
+        }
+        wrong.into_iter().map(|why| format!("{} {}: {why}: {self:?}", self.connection, self.subject)).collect()
+    }
+}
+
+/// Who sends single writes.
+struct Caller {
+    crew: Arc<Crew>,
+    number: usize,
+    random: Random,
+    writes: Vec<Single>,
+}
+
+impl Caller {
+    async fn call(mut self, writes: usize) -> Vec<Single> {
+        for number in 0..writes {
+            let mut write = self.next(number);
+            loop {
+                let answer = self.crew.post(&write).await;
+                let word = answer.as_ref().map_or(Word::Unknown, |answer| write.note(answer));
+                let done = match word {
+                    Word::Applied => true,
+                    // Some take it as it is, and nothing may come of it any more; the others try again.
+                    Word::NotApplied => {
+                        let over = answer.is_some_and(|answer| answer.body["retryable"] != true);
+                        over || (write.last() == Some(Word::NotApplied) && self.random.below(3) == 0)
+                    }
+                    // Some ask no more, and it has to end by itself.
+                    Word::Unknown => write.resource.is_some() && self.random.below(2) == 0,
+                };
+                if done {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50 + self.random.below(300))).await;
+            }
+            self.writes.push(write);
+        }
+        self.writes
+    }
+
+    fn next(&mut self, number: usize) -> Single {
+        let tenant = TENANTS[self.number % 2];
+        let connection = CONNECTIONS[usize::try_from(self.random.below(3)).expect("it is small")];
+        let id = format!("{tenant}c{}n{number}", self.number);
+        let registered = |connection: &str, about: &[Single]| -> Option<String> {
+            let fit = |write: &&Single| write.path == "/candidates" && write.connection == connection;
+            about
+                .iter()
+                .filter(fit)
+                .rfind(|write| write.last() == Some(Word::Applied))
+                .map(|write| write.subject.clone())
+        };
+        let known = registered(connection, &self.writes);
+        let (path, subject, body) = match (self.random.below(4), connection, known) {
+            (0 | 1, "startexam-main", Some(known)) if self.unused(&known) => {
+                let (test, _) = accounts::startexam::TESTS[0];
+                let body =
+                    json!({ "connection": connection, "candidate": { "externalId": known }, "assessment": test });
+                ("/assignments".to_owned(), format!("{known}/{test}"), body)
+            }
+            (2, "startexam-main", Some(known)) if self.unused(&known) => {
+                let body = json!({ "connection": connection, "scope": "all", "register": [known] });
+                (format!("/programs/{PROGRAM}/employees"), format!("{PROGRAM}/{known}"), body)
+            }
+            (0 | 1, "thinkexam-main", Some(known)) if self.unused(&known) => {
+                let (test, ..) = accounts::thinkexam::TESTS[0];
+                let email = format!("{known}@example.com");
+                let body = json!({ "connection": connection, "candidate": { "email": email }, "assessment": test });
+                ("/assignments".to_owned(), format!("{known}/{test}"), body)
+            }
+            _ => ("/candidates".to_owned(), id.clone(), person(connection, &id)),
+        };
+        let (words, resource, end) = (Vec::new(), None, Word::Unknown);
+        Single { tenant, connection, subject, path, body, key: format!("key-{id}"), words, resource, end }
+    }
+
+    /// Whether nobody was booked or enrolled yet with this person.
+    fn unused(&self, person: &str) -> bool {
+        !self.writes.iter().any(|write| write.path != "/candidates" && write.subject.contains(person))
+    }
+}
