@@ -82,7 +82,14 @@ impl Gateway {
 
     /// Sends writes of one kind in one vendor call: one result a row, in order.
     pub(super) async fn send(&self, connection: &Connection, writes: &[Write], call: &Call) -> Vec<Row<Done>> {
-        let mut rows = deliver(connection, writes, call).await;
+        let mut rows = match connection.refusal(writes, call.attempt) {
+            Some(fault) => vec![Err(fault); writes.len()],
+            None => {
+                let rows = deliver(connection, writes, call).await;
+                connection.note_seats(rows.iter().filter_map(|row| row.as_ref().err()));
+                rows
+            }
+        };
         if rows.len() != writes.len() {
             // Only a defect of an adapter leads here; whatever it did is not known for any row.
             tracing::error!(

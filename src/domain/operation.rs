@@ -95,8 +95,11 @@ pub struct BulkOperation {
     pub cancelling: bool,
     /// How many rows it has.
     pub total: u64,
-    /// When it was accepted. Rows without a validity of their own begin at this moment.
+    /// When it was created.
     pub created: Timestamp,
+    /// When its rows were accepted: at its creation, or at its last retry. Rows without a validity of their own begin at
+    /// this moment.
+    pub accepted: Timestamp,
     /// When the first row was about to be sent.
     pub started: Option<Timestamp>,
     /// When it ended.

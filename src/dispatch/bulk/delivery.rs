@@ -110,7 +110,7 @@ impl Work {
         let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
             let connection = successor.as_deref().unwrap_or(connection);
-            let place = connection.place_for(begun.as_ref()).await;
+            let place = connection.place_for(begun.as_ref(), &self.queue_key()).await;
             if let Some(next) = self.gateway.successor(connection) {
                 parts.push((rows, tried));
                 parts = packed_again(&next, parts);
@@ -246,12 +246,13 @@ fn packing(vendor: &dyn Vendor, write: &Write) -> Packing {
     }
 }
 
-fn refused_whole(answer: &Row<Done>) -> bool {
+/// Whether the call was refused, whatever its rows said one by one.
+pub(in crate::dispatch) fn refused_whole(answer: &Row<Done>) -> bool {
     matches!(answer, Err(fault) if fault.reach == Reach::Call && fault.outcome == Outcome::NotApplied)
 }
 
 /// Whether nothing came of a call because of how things stand at the moment: the rows are in order and worth another try.
-fn of_the_moment(fault: &Fault) -> bool {
+pub(in crate::dispatch) fn of_the_moment(fault: &Fault) -> bool {
     let moment = matches!(
         fault.code,
         Code::ConnectionSaturated

@@ -32,7 +32,9 @@ pub(super) async fn send_all(work: &Work, connection: &str) -> Result<(), Fault>
         let next = work.gateway.0.store.items(id, &states, 0, 1).await.before_sending()?.pop();
         let Some(item) = next.filter(|_| !work.rests()) else { return Ok(()) };
         let Some(Row::Enrolment(enrolment)) = item.row.clone() else { return Ok(()) };
-        let Ok((connection, place)) = work.gateway.bulk_place(connection).await else { return Ok(()) };
+        let Ok((connection, place)) = work.gateway.enrolment_place(connection, &work.queue_key()).await else {
+            return Ok(());
+        };
         let connection = connection.as_ref();
         let turn = work.gateway.turn(&subject(connection, &enrolment)).await?;
         let sent = match item.record.clone() {

@@ -6,26 +6,27 @@
 //! transaction with its intent, and ends in one transaction with its record; so the operation never says anything but what
 //! the records say, and a process that dies leaves rows that wait or rows whose intents are settled.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::Notify;
 
 use super::Gateway;
-use crate::domain::ids::OperationId;
-use crate::domain::operation::{Item, Progress, Row};
-use crate::domain::problem::{Code, Fault};
+use crate::domain::operation::{Item, ItemEnd, ItemResult, OperationKind, Progress, Row};
+use crate::domain::problem::{Code, Fault, FieldFault};
 
+mod board;
 mod bookings;
-mod delivery;
+mod claimed;
+pub(super) mod delivery;
 pub(super) mod enrolments;
 mod people;
 mod reception;
+mod schedule;
+mod stalled;
 mod view;
 mod worker;
 
+pub(super) use board::Board;
 pub use reception::{BulkEnvelope, Received, Reception};
+pub(super) use stalled::Seen;
 pub use view::{OperationView, Resource, ResultFilter, RowEnd, RowResult};
 
 /// One row of a bulk: the caller's mark for it, and what was read, or why it could not be.
@@ -35,39 +36,6 @@ pub struct BulkRow {
     pub item_id: Option<String>,
     /// The row.
     pub row: Result<Row, Fault>,
-}
-
-/// Which operations this instance works on, and who wants to know of changes.
-#[derive(Default)]
-pub(super) struct Board {
-    working: Mutex<HashSet<OperationId>>,
-    wake: Arc<Notify>,
-    changed: Notify,
-}
-
-impl Board {
-    /// Ends when there may be something to begin.
-    pub(super) fn soon(&self) -> impl Future<Output = ()> + Send + use<> {
-        let wake = Arc::clone(&self.wake);
-        async move { wake.notified().await }
-    }
-
-    pub(super) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    fn begin(&self, id: &OperationId) -> bool {
-        self.working.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
-    }
-
-    fn end(&self, id: &OperationId) {
-        self.working.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.changed.notify_waiters();
-    }
-
-    fn works_on(&self, id: &OperationId) -> bool {
-        self.working.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
-    }
 }
 
 /// Counts failed rows against `failOnErrors`.
@@ -99,7 +67,7 @@ impl Failures {
 impl Gateway {
     /// Begins the operations nobody works on yet.
     pub(super) async fn begin_operations(&self) -> Result<(), Fault> {
-        worker::begin(self).await
+        schedule::begin(self).await
     }
 }
 
@@ -110,11 +78,29 @@ pub(super) fn skipped() -> Fault {
     Fault::new(Code::Skipped, detail)
 }
 
-/// The fault of a row whose password went with an earlier attempt.
-fn password_gone(item: &Item) -> Option<Fault> {
-    let error = crate::domain::problem::FieldFault::missing(
-        "/password",
-        "is not kept after an attempt; send the row again in a new bulk",
+/// The end of a row that cannot be sent: it could not be read, or its password went with an earlier attempt.
+fn unsendable(item: &Item, kind: OperationKind) -> Option<ItemEnd> {
+    let readable = matches!(
+        (&item.row, kind),
+        (Some(Row::Candidate(_)), OperationKind::Candidates)
+            | (Some(Row::Assignment(_)), OperationKind::Assignments)
+            | (Some(Row::Enrolment(_)), OperationKind::ProgramEmployees)
     );
-    item.password_gone.then(|| Fault::of_fields(vec![error]))
+    if !readable {
+        // Rows of an earlier version may wait without their end.
+        return Some(item.end.clone().unwrap_or_else(|| {
+            let detail = "The row could not be read; an earlier version has lost the reason. Correct it in a new bulk.";
+            ItemEnd::failed(Fault::new(Code::ValidationFailed, detail))
+        }));
+    }
+    let error = || {
+        let detail = "is not kept after an attempt; send the row again in a new bulk";
+        match item.end.as_ref().map(|end| &end.result) {
+            Some(ItemResult::Failed(fault)) => {
+                format!("{detail}. The attempt ended with {}: {}", fault.code.as_str(), fault.detail)
+            }
+            _ => detail.to_owned(),
+        }
+    };
+    item.password_gone.then(|| ItemEnd::failed(Fault::of_fields(vec![FieldFault::missing("/password", error())])))
 }

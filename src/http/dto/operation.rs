@@ -137,6 +137,7 @@ impl From<OperationView> for Operation {
             cancelling,
             total: _,
             created,
+            accepted: _,
             started,
             finished,
             request_id: _,

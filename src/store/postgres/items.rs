@@ -1,6 +1,6 @@
 //! The rows of operations.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
@@ -12,8 +12,9 @@ use crate::store::records::{ItemEndRow, ItemRow, index_column};
 
 pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Result<(), Failed> {
     sqlx::query(
-        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended)
-         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[])",
+        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, refused)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[],
+             $8::boolean[])",
     )
     .bind(rows.iter().map(|row| row.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.index).collect::<Vec<_>>())
@@ -22,6 +23,7 @@ pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Resu
     .bind(rows.iter().map(|row| row.request.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.secret.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.end.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.refused).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -67,10 +69,10 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
     sqlx::query(
         "UPDATE operation_items AS item SET state = told.state, record = coalesce(told.record, item.record),
              ended = told.ended, secret = CASE WHEN told.keeps_secret THEN item.secret END
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::boolean[])
-             AS told (operation, position, state, record, ended, keeps_secret, only_waiting)
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::text[])
+             AS told (operation, position, state, record, ended, keeps_secret, only)
          WHERE item.operation = told.operation AND item.position = told.position
-           AND (NOT told.only_waiting OR item.state = 'waiting')",
+           AND (told.only IS NULL OR item.state = told.only)",
     )
     .bind(rows.iter().map(|row| row.at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| index_column(row.at.index)).collect::<Vec<_>>())
@@ -78,7 +80,7 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
     .bind(rows.iter().map(|row| row.record.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.end.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.keeps_secret).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.only_waiting).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.only).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -98,14 +100,27 @@ pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemRef, &
     Ok(())
 }
 
+/// The operations are locked: either a wish to cancel is seen here, or whoever has it finds the rows waiting.
 pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemRef]) -> Result<(), Failed> {
+    let operations: BTreeSet<&str> = rows.iter().map(|at| at.operation.as_str()).collect();
+    let cancelling: Vec<String> =
+        sqlx::query_as("SELECT id, cancelling FROM operations WHERE id = ANY($1) ORDER BY id FOR SHARE")
+            .bind(operations.into_iter().collect::<Vec<_>>())
+            .fetch_all(&mut *connection)
+            .await?
+            .into_iter()
+            .filter_map(|(id, cancelling): (String, bool)| cancelling.then_some(id))
+            .collect();
     sqlx::query(
-        "UPDATE operation_items AS item SET state = 'waiting', record = NULL, ended = NULL
+        "UPDATE operation_items AS item SET record = NULL, ended = NULL,
+             state = CASE WHEN item.operation = ANY($3) THEN 'skipped' ELSE 'waiting' END
          FROM unnest($1::text[], $2::bigint[]) AS told (operation, position)
-         WHERE item.operation = told.operation AND item.position = told.position",
+         WHERE item.operation = told.operation AND item.position = told.position
+           AND item.state IN ('waiting', 'claimed', 'not_applied')",
     )
     .bind(rows.iter().map(|at| at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|at| index_column(at.index)).collect::<Vec<_>>())
+    .bind(cancelling)
     .execute(connection)
     .await?;
     Ok(())
@@ -116,18 +131,20 @@ pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str)
     Ok(sqlx::query(skip).bind(operation).execute(connection).await?.rows_affected())
 }
 
-pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<(), Failed> {
-    sqlx::query(
+/// Lets the rows of an ended operation wait again; how many. How a row ended before stays with it until it has ended again:
+/// a row that turns out not to be readable gets it back.
+pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<u64, Failed> {
+    let waiting = sqlx::query(
         "UPDATE operation_items SET
              record = CASE WHEN state = 'unknown' THEN record END,
              subjects = CASE WHEN state = 'unknown' THEN subjects END,
-             state = 'waiting', ended = NULL
-         WHERE operation = $1 AND state IN ('not_applied', 'skipped', 'unknown')",
+             state = 'waiting'
+         WHERE operation = $1 AND state IN ('not_applied', 'skipped', 'unknown') AND NOT refused",
     )
     .bind(operation)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(waiting.rows_affected())
 }
 
 /// An operation's rows in these states (all if empty) from this position on, in order.
@@ -140,12 +157,12 @@ pub(super) async fn list(
 ) -> Result<Vec<ItemRow>, sqlx::Error> {
     let query = if states.is_empty() {
         sqlx::query(
-            "SELECT operation, position, state, record, request, secret, ended FROM operation_items
+            "SELECT operation, position, state, record, request, secret, ended, refused FROM operation_items
              WHERE operation = $1 AND position >= $2 ORDER BY position LIMIT $3",
         )
     } else {
         sqlx::query(
-            "SELECT operation, position, state, record, request, secret, ended FROM operation_items
+            "SELECT operation, position, state, record, request, secret, ended, refused FROM operation_items
              WHERE operation = $1 AND position >= $2 AND state = ANY($4) ORDER BY position LIMIT $3",
         )
     };
@@ -177,5 +194,6 @@ fn item_row(row: &PgRow) -> Result<ItemRow, sqlx::Error> {
         request: row.try_get(4)?,
         secret: row.try_get(5)?,
         end: row.try_get(6)?,
+        refused: row.try_get(7)?,
     })
 }

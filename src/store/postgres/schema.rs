@@ -17,6 +17,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_audit.sql"),
     include_str!("migrations/0003_clock.sql"),
+    include_str!("migrations/0004_retry.sql"),
 ];
 
 /// Names the lock: "exgt" twice.

@@ -14,10 +14,11 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemState, Progress};
+use crate::store::records::operations::running as running_row;
 use crate::store::records::{ItemRow, OperationRow, Records, micros};
 use crate::store::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Peer, Purged, Store,
-    StoreError, Subject, Unsettled,
+    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Peer, Purged,
+    RunningOperation, Store, StoreError, Subject, Unsettled,
 };
 
 /// Work for a transaction: each attempt gets its own handle on what the work needs, so that nothing is borrowed.
@@ -260,9 +261,17 @@ impl Store for PostgresStore {
         found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
     }
 
-    async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError> {
-        let rows = self.read(|pool| operations::unfinished(pool, limit)).await?;
-        rows.into_iter().map(OperationRow::operation).collect()
+    async fn unfinished_operations(
+        &self,
+        but: &[OperationId],
+        of_each: usize,
+    ) -> Result<Vec<BulkOperation>, StoreError> {
+        Ok(OperationRow::readable(self.read(|pool| operations::unfinished(pool, but, of_each)).await?))
+    }
+
+    async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError> {
+        let rows = self.read(operations::running).await?;
+        rows.into_iter().map(|(id, connection, pending)| running_row(&id, connection, pending)).collect()
     }
 
     async fn items(
@@ -288,9 +297,9 @@ impl Store for PostgresStore {
         self.write(work!(|hand, id| items::skip_waiting(hand.connection, id.as_str()))).await
     }
 
-    async fn requeue(&self, id: &OperationId) -> Result<(), StoreError> {
-        let id = id.clone();
-        self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str()))).await
+    async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError> {
+        let (id, accepted) = (id.clone(), micros(accepted));
+        self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str(), accepted))).await
     }
 
     fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {

@@ -25,6 +25,8 @@ pub(in crate::store) struct ItemRow {
     pub request: Vec<u8>,
     pub secret: Option<Vec<u8>>,
     pub end: Option<Vec<u8>>,
+    /// Whether it could not be read. Written only: the request says so itself.
+    pub refused: bool,
 }
 
 impl ItemRow {
@@ -72,6 +74,7 @@ impl Records {
             Some(Row::Enrolment(call)) => (Some(RowRecord::Enrolment(call)), None),
             None => (None, None),
         };
+        let refused = row.is_none();
         let request = RequestRecord { item_id, row, with_password: password.is_some() || password_gone };
         let secret = match &password {
             Some(password) => Some(self.seal(ITEMS, &place(&at, "secret"), &password.expose())?),
@@ -85,6 +88,7 @@ impl Records {
             request: self.seal(ITEMS, &place(&at, "request"), &request)?,
             secret,
             end: end.map(|end| self.item_end(&at, end)).transpose()?,
+            refused,
         })
     }
 

@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_keys.sql"),
     include_str!("migrations/0005_counts.sql"),
     include_str!("migrations/0006_clock.sql"),
+    include_str!("migrations/0007_retry.sql"),
 ];
 
 /// How long a statement waits for others that hold the file (a backup).
