@@ -44,7 +44,7 @@ impl Gateway {
                 return;
             }
             let Ok(connection) = self.connection_of(name) else { return };
-            let due = match self.0.store.due_intents(name, self.0.environment.now(), AT_ONCE).await {
+            let due = match self.0.store.due_intents(name, self.now(), AT_ONCE).await {
                 Ok(due) => due,
                 Err(error) => {
                     tracing::warn!(%error, connection = name, "open writes cannot be looked at yet");
@@ -174,7 +174,7 @@ impl Gateway {
         let record = intent.write.record();
         let Ok(id) = CandidateId::parse(record) else { return Ok(None) };
         let Some(intent) = self.0.store.intent(record).await.before_sending()? else { return Ok(None) };
-        let early = intent.under_way || self.0.environment.now() < intent.settle_from;
+        let early = intent.under_way || self.now() < intent.settle_from;
         if early || matches!(packing(connection, &intent), Packing::Alone) {
             return Ok(None);
         }
@@ -185,7 +185,7 @@ impl Gateway {
 
     /// Journals one more attempt of each.
     async fn begin_again(&self, connection: &Connection, open: &mut [Open]) -> Result<(), Fault> {
-        let now = self.0.environment.now();
+        let now = self.now();
         for Open { intent, .. } in open.iter_mut() {
             intent.started = now;
             intent.under_way = true;

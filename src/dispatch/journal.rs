@@ -82,7 +82,9 @@ impl Gateway {
 
     /// Sends writes of one kind in one vendor call: one result a row, in order.
     pub(super) async fn send(&self, connection: &Connection, writes: &[Write], call: &Call) -> Vec<Row<Done>> {
-        let mut rows = match connection.refusal(writes, call.attempt) {
+        let refusal = connection.refusal(writes, call.attempt);
+        let sent = refusal.is_none();
+        let mut rows = match refusal {
             Some(fault) => vec![Err(fault); writes.len()],
             None => {
                 let rows = deliver(connection, writes, call).await;
@@ -102,7 +104,9 @@ impl Gateway {
         }
         let now = self.0.environment.now();
         for (row, write) in rows.iter_mut().zip(writes) {
-            connection.note(row.as_ref().map(|_| ()), now);
+            if sent {
+                connection.note(row.as_ref().map(|_| ()), now);
+            }
             if let Err(fault) = row {
                 *fault = Fault { exchange: Some(call.exchange.id().clone()), ..connection.own(fault.clone()) };
                 if fault.outcome == Outcome::Unknown && fault.resource.is_none() {

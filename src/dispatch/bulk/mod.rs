@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Gateway;
-use crate::domain::operation::{Item, ItemEnd, ItemResult, OperationKind, Progress, Row};
+use crate::domain::operation::{Item, ItemEnd, ItemResult, OperationKind, Row};
 use crate::domain::problem::{Code, Fault, FieldFault};
 
 mod board;
@@ -45,9 +45,8 @@ struct Failures {
 }
 
 impl Failures {
-    fn new(most: Option<u64>, so_far: &Progress) -> Self {
-        let failed = AtomicU64::new(so_far.not_applied + so_far.unknown);
-        Self { most: most.unwrap_or(u64::MAX), failed }
+    fn new(most: Option<u64>, so_far: u64) -> Self {
+        Self { most: most.unwrap_or(u64::MAX), failed: AtomicU64::new(so_far) }
     }
 
     /// Whether a failure may keep the rows after it from being sent.

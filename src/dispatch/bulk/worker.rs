@@ -16,7 +16,7 @@ use crate::dispatch::places::QueueKey;
 use crate::dispatch::{BeforeSending as _, Caller, Gateway, call};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::Origin;
-use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemState, OperationKind, OperationState};
+use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemState, OperationKind, OperationState, Progress};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::Attempt;
@@ -55,7 +55,8 @@ pub(super) async fn worked(gateway: &Gateway, operation: BulkOperation) -> Resul
         operation.started = operation.started.or(Some(gateway.now()));
         gateway.0.store.commit(vec![Change::Operation(operation.clone())]).await.before_sending()?;
     }
-    let failures = Failures::new(operation.fail_on_errors, &progress);
+    let failed = failed_so_far(gateway, &operation, &progress).await?;
+    let failures = Failures::new(operation.fail_on_errors, failed);
     let caller = Caller::of_operation(&operation, gateway.exchange_of_operation(&operation));
     let stopped = AtomicBool::new(false);
     let work = Arc::new(Work { gateway: gateway.clone(), caller, operation, failures, stopped });
@@ -69,6 +70,22 @@ pub(super) async fn worked(gateway: &Gateway, operation: BulkOperation) -> Resul
     }
     work.settle_claimed().await?;
     work.end().await
+}
+
+/// How many rows have failed in this try. Those that could not be read count in the first one only: no later one tries them.
+async fn failed_so_far(gateway: &Gateway, operation: &BulkOperation, progress: &Progress) -> Result<u64, Fault> {
+    let mut failed = progress.not_applied + progress.unknown;
+    if operation.fail_on_errors.is_none() || operation.accepted == operation.created {
+        return Ok(failed);
+    }
+    let mut from = 0;
+    loop {
+        let states = [ItemState::NotApplied];
+        let items = gateway.0.store.items(&operation.id, &states, from, WINDOW).await.before_sending()?;
+        let Some(last) = items.last() else { return Ok(failed) };
+        from = last.at.index + 1;
+        failed = failed.saturating_sub(items.iter().filter(|item| item.row.is_none()).count() as u64);
+    }
 }
 
 impl Work {
