@@ -70,9 +70,9 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
         "UPDATE operation_items AS item SET state = told.state, record = coalesce(told.record, item.record),
              ended = told.ended, secret = CASE WHEN told.keeps_secret THEN item.secret END
          FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::text[])
-             AS told (operation, position, state, record, ended, keeps_secret, only)
+             AS told (operation, position, state, record, ended, keeps_secret, required)
          WHERE item.operation = told.operation AND item.position = told.position
-           AND (told.only IS NULL OR item.state = told.only)",
+           AND (told.required IS NULL OR item.state = told.required)",
     )
     .bind(rows.iter().map(|row| row.at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| index_column(row.at.index)).collect::<Vec<_>>())

@@ -161,16 +161,18 @@ pub(super) fn unfinished(
     but: &[OperationId],
     of_each: usize,
 ) -> Result<Vec<OperationRow>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!(
+    let places = vec!["?"; but.len()].join(", ");
+    // Not cached: there are as many forms of it as operations can be at work.
+    let mut statement = connection.prepare(&format!(
         "SELECT {COLUMNS} FROM (
              SELECT *, row_number() OVER (
                  PARTITION BY connection, tenant, kind = 'program_employees' ORDER BY id) AS place
-             FROM operations
-             WHERE state IN ('queued', 'running') AND id NOT IN (SELECT value FROM json_each(?1)))
-         WHERE place <= ?2 ORDER BY place, id"
+             FROM operations WHERE state IN ('queued', 'running') AND id NOT IN ({places}))
+         WHERE place <= ? ORDER BY place, id"
     ))?;
-    let but = serde_json::Value::from(but.iter().map(OperationId::as_str).collect::<Vec<_>>()).to_string();
-    let rows = statement.query_map(params![but, i64::try_from(of_each).unwrap_or(i64::MAX)], operation_row)?;
+    let values = but.iter().map(|id| Value::from(id.to_string()));
+    let values = values.chain([Value::from(i64::try_from(of_each).unwrap_or(i64::MAX))]);
+    let rows = statement.query_map(params_from_iter(values), operation_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
