@@ -169,7 +169,7 @@ impl Gateway {
         end.map(|()| settled)
     }
 
-    /// The write with its record as they are now, with the turn in hand, if it may be sent again in a call with others.
+    /// Reads the write and its record as they are now, with the turn in hand, if it may be sent again in a call with others.
     async fn still_open(&self, connection: &Connection, intent: &Intent, turn: Turn) -> Result<Option<Open>, Fault> {
         let record = intent.write.record();
         let Ok(id) = CandidateId::parse(record) else { return Ok(None) };
@@ -203,12 +203,12 @@ impl Gateway {
     }
 }
 
-/// On whose behalf a write is settled.
+/// Returns the queue in which settling waits for its places.
 fn queue_key(intent: &Intent) -> QueueKey {
     QueueKey { tenant: intent.tenant.clone(), operation: "settling".to_owned() }
 }
 
-/// The writes that are settled in each call. Those of several tenants never share one: each sees its own calls.
+/// Packs the writes that are settled in each call. Those of several tenants never share one: each sees its own calls.
 fn calls(connection: &Connection, due: Vec<Intent>) -> Vec<Vec<Intent>> {
     let packings: Vec<Packing> = due.iter().map(|intent| packing(connection, intent)).collect();
     let mut due: Vec<Option<Intent>> = due.into_iter().map(Some).collect();

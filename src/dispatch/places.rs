@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// On whose behalf a place is asked for.
+/// The queue a call waits in for its place: an operation's, among those of its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct QueueKey {
     /// The tenant.
@@ -16,7 +16,7 @@ pub(super) struct QueueKey {
     pub(super) operation: String,
 }
 
-/// So many places.
+/// A limited number of places, shared fairly.
 pub(super) struct Places(Mutex<State>);
 
 struct State {
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Places {
 }
 
 impl Places {
-    /// So many, at least one.
+    /// Makes so many places, at least one.
     pub(super) fn new(size: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { size: size.max(1), taken: 0, tenants: VecDeque::new() })))
     }
@@ -71,7 +71,7 @@ impl Places {
         granted.await.unwrap_or(Place(None))
     }
 
-    /// Another number from now on. What is taken stays so and counts.
+    /// Sets another number of places. What is taken stays so and counts.
     pub(super) fn resize(self: &Arc<Self>, size: usize) {
         self.state().size = size.max(1);
         self.hand_out();
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// The call whose turn it is; its operation and its tenant go to the end.
+    /// Takes out the call whose turn it is; its operation and its tenant go to the end.
     fn next(&mut self) -> Option<oneshot::Sender<Place>> {
         let mut tenant = self.tenants.pop_front()?;
         let mut operation = tenant.operations.pop_front()?;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::domain::problem::{Code, Fault};
 
-/// Whether a connection's registrations pause.
+/// A pause of a connection's registrations, while it lasts.
 #[derive(Default)]
 pub(super) struct Seats(Mutex<Option<Pause>>);
 
@@ -29,7 +29,7 @@ impl Seats {
         }
     }
 
-    /// The fault of a registration that is not sent, while they pause.
+    /// Returns the fault of a registration that is not sent, while they pause.
     pub(super) fn refusal(&self) -> Option<Fault> {
         let mut paused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = paused.as_ref()?.until.saturating_duration_since(Instant::now());
@@ -46,7 +46,7 @@ impl Seats {
         Some(Fault { detail, ..fault }.after(Some(left)))
     }
 
-    /// Registrations go on.
+    /// Ends the pause.
     pub(super) fn resume(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

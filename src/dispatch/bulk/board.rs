@@ -65,12 +65,12 @@ impl Board {
         self.wake.notify_one();
     }
 
-    /// Those at work.
+    /// Returns those at work.
     pub(super) fn at_work(&self) -> Vec<OperationId> {
         self.state().working.keys().cloned().collect()
     }
 
-    /// Whether one more operation of the group may begin.
+    /// Tells whether one more operation of the group may begin.
     pub(super) fn has_slot(&self, group: &Group) -> bool {
         let state = self.state();
         let held = || state.working.values().flatten().filter(|held| held.enrolments == group.enrolments);
@@ -104,7 +104,7 @@ impl Board {
         self.changed.notify_waiters();
     }
 
-    /// How long ago this instance took the operation up first.
+    /// Returns how long ago this instance took the operation up first.
     pub(super) fn since_taken_up(&self, id: &OperationId) -> Duration {
         self.state().taken_up.get(id).map(Instant::elapsed).unwrap_or_default()
     }

@@ -50,7 +50,7 @@ impl Work {
         }
     }
 
-    /// The end of a claimed row that no settling will tell: its write has ended without it, or is left to a person.
+    /// Returns the end of a claimed row that no settling will tell: its write has ended without it, or is left to a person.
     async fn end_of_claimed(&self, item: &Item) -> Result<Option<Change>, Fault> {
         let record = item.record.clone().unwrap_or_default();
         let end = match self.gateway.0.store.intent(&record).await.before_sending()? {
@@ -65,7 +65,7 @@ impl Work {
         Ok(Some(Change::ItemEndedClaimed(item.at.clone(), Some(record), end)))
     }
 
-    /// The fault of a row whose open write nothing settles by itself.
+    /// Returns the fault of a row whose open write nothing settles by itself.
     fn left_to_a_person(&self, intent: &Intent) -> Option<Fault> {
         if intent.under_way {
             return None;

@@ -21,7 +21,7 @@ pub(in crate::dispatch) struct Seen {
 }
 
 impl Seen {
-    /// Takes in how the operations are now; the number of those that stall, by connection. Every connection ever told is told
+    /// Takes in how the operations are now, and returns the number of those that stall, by connection. Every connection ever told is told
     /// on: a gauge keeps its last value.
     fn look(&mut self, running: &[RunningOperation]) -> &BTreeMap<String, usize> {
         let now = Instant::now();

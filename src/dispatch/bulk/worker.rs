@@ -72,7 +72,7 @@ pub(super) async fn worked(gateway: &Gateway, operation: BulkOperation) -> Resul
     work.end().await
 }
 
-/// How many rows have failed in this try. Those that could not be read count in the first one only: no later one tries them.
+/// Counts the rows that have failed in this try. Those that could not be read count in the first one only: no later one tries them.
 async fn failed_so_far(gateway: &Gateway, operation: &BulkOperation, progress: &Progress) -> Result<u64, Fault> {
     let mut failed = progress.not_applied + progress.unknown;
     if operation.fail_on_errors.is_none() || operation.accepted == operation.created {
@@ -102,7 +102,7 @@ impl Work {
             < connection.settle_grace().saturating_add(PATIENCE)
     }
 
-    /// On whose behalf its calls have places at the vendor.
+    /// Returns the queue in which its calls wait for their places at the vendor.
     pub(super) fn queue_key(&self) -> QueueKey {
         QueueKey { tenant: self.operation.tenant.clone(), operation: self.operation.id.to_string() }
     }
