@@ -137,7 +137,9 @@ impl Gateway {
         tracing::info!(connection = name, rows = open.len(), "settling registrations in one call");
         let settled = open.len();
         // However often the call is split, it is one attempt: nothing came of what was refused.
-        open.iter_mut().for_each(|open| open.intent.attempts += 1);
+        for open in &mut open {
+            open.intent.attempts += 1;
+        }
         let mut parts = vec![open];
         let mut end = Ok(());
         while let Some(mut part) = parts.pop() {

@@ -84,13 +84,12 @@ impl Gateway {
     pub(super) async fn send(&self, connection: &Connection, writes: &[Write], call: &Call) -> Vec<Row<Done>> {
         let refusal = connection.refusal(writes, call.attempt);
         let sent = refusal.is_none();
-        let mut rows = match refusal {
-            Some(fault) => vec![Err(fault); writes.len()],
-            None => {
-                let rows = deliver(connection, writes, call).await;
-                connection.note_seats(rows.iter().filter_map(|row| row.as_ref().err()));
-                rows
-            }
+        let mut rows = if let Some(fault) = refusal {
+            vec![Err(fault); writes.len()]
+        } else {
+            let rows = deliver(connection, writes, call).await;
+            connection.note_seats(rows.iter().filter_map(|row| row.as_ref().err()));
+            rows
         };
         if rows.len() != writes.len() {
             // Only a defect of an adapter leads here; whatever it did is not known for any row.
