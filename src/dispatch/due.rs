@@ -3,11 +3,12 @@
 //! call.
 
 use futures_util::stream::{self, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument as _;
 
 use super::bulk::delivery::{of_the_moment, refused_whole};
 use super::connections::Connection;
-use super::journal::{candidate_path, resource_of};
+use super::journal::{LONGEST_PAUSE, candidate_path, cut_rest_short, resource_of};
 use super::packing::packed;
 use super::places::QueueKey;
 use super::settling::unless_proved;
@@ -44,7 +45,11 @@ impl Gateway {
                 return;
             }
             let Ok(connection) = self.connection_of(name) else { return };
-            let due = match self.0.store.due_intents(name, self.now(), AT_ONCE).await {
+            let now = self.now();
+            let farthest = LONGEST_PAUSE.saturating_add(connection.settle_grace());
+            let farthest = SignedDuration::try_from(farthest).unwrap_or(SignedDuration::MAX);
+            let horizon = now.saturating_add(farthest).unwrap_or(Timestamp::MAX);
+            let due = match self.0.store.due_intents(name, now, horizon, AT_ONCE).await {
                 Ok(due) => due,
                 Err(error) => {
                     tracing::warn!(%error, connection = name, "open writes cannot be looked at yet");
@@ -138,6 +143,7 @@ impl Gateway {
         let settled = open.len();
         // However often the call is split, it is one attempt: nothing came of what was refused.
         for open in &mut open {
+            cut_rest_short(&mut open.intent, self.now());
             open.intent.attempts += 1;
         }
         let mut parts = vec![open];
@@ -176,7 +182,7 @@ impl Gateway {
         let record = intent.write.record();
         let Ok(id) = CandidateId::parse(record) else { return Ok(None) };
         let Some(intent) = self.0.store.intent(record).await.before_sending()? else { return Ok(None) };
-        let early = intent.under_way || self.now() < intent.settle_from;
+        let early = intent.under_way || self.0.graces.left(&intent, connection.settle_grace()).is_some();
         if early || matches!(packing(connection, &intent), Packing::Alone) {
             return Ok(None);
         }
@@ -191,6 +197,7 @@ impl Gateway {
         for Open { intent, .. } in open.iter_mut() {
             intent.started = now;
             intent.under_way = true;
+            intent.lingering = true;
             intent.settle_from = connection.settle_from(now);
         }
         let changes = open.iter().map(|open| Change::Intent(open.intent.clone())).collect();
