@@ -27,6 +27,7 @@ const WRITES: &str = "examgate_writes_total";
 const UNMAPPED: &str = "examgate_unmapped_vendor_codes_total";
 const UNSETTLED: &str = "examgate_unsettled_writes";
 const ROWS: &str = "examgate_operation_rows";
+const STALLED: &str = "examgate_operations_stalled";
 const STORE_SECONDS: &str = "examgate_store_seconds";
 const AUDIT_LOST: &str = "examgate_audit_lost_total";
 const RELOADS: &str = "examgate_config_reloads_total";
@@ -55,6 +56,7 @@ pub fn describe() {
     describe_counter!(UNMAPPED, "Vendor codes nobody has mapped yet");
     describe_gauge!(UNSETTLED, "Writes whose outcome is not known yet");
     describe_gauge!(ROWS, "Rows of operations that wait or are being sent");
+    describe_gauge!(STALLED, "Running operations none of whose rows has ended for five minutes");
     describe_histogram!(STORE_SECONDS, Unit::Seconds, "Time of an action in the store");
     describe_counter!(AUDIT_LOST, "Lines of the audit record that could not be written");
     describe_counter!(RELOADS, "Reloads of the configuration: applied or refused");
@@ -195,6 +197,11 @@ pub fn unsettled(connection: &str, count: u64) {
 /// Rows of operations in this state.
 pub fn operation_rows(state: &'static str, count: u64) {
     gauge!(ROWS, "state" => state).set(float_of(count));
+}
+
+/// Running operations of a connection that make no progress.
+pub fn operations_stalled(connection: &str, count: usize) {
+    gauge!(STALLED, "connection" => connection.to_owned()).set(float(count));
 }
 
 /// An action in the store ended.

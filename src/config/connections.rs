@@ -24,6 +24,8 @@ const MAX_SETTLE_GRACE: Duration = Duration::from_hours(12);
 const MAX_PAUSE: Duration = Duration::from_mins(10);
 /// Longest `breaker.cooldown`.
 const MAX_COOLDOWN: Duration = Duration::from_hours(1);
+/// Longest `seat_limit_pause`.
+const MAX_SEAT_LIMIT_PAUSE: Duration = Duration::from_hours(24);
 
 /// `[connections.<name>]`: one account at a vendor.
 #[derive(Debug, Clone)]
@@ -133,7 +135,7 @@ fn kind(name: &str, given: Option<Value>, faults: &mut Faults<'_>) -> Option<&'s
 }
 
 fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) -> bool {
-    let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, .. } = settings;
+    let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, seat_limit_pause, .. } = settings;
     let ConnectionSettings { max_request_bytes, max_response_bytes, .. } = settings;
     let at_least = |enough: bool, detail: &str| (!enough).then(|| detail.to_owned());
     let found = [
@@ -145,6 +147,7 @@ fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) ->
         (&["retry", "max"], bounds::at_most(retry.max, MAX_PAUSE)),
         (&["breaker", "cooldown"], bounds::at_most(breaker.cooldown, MAX_COOLDOWN)),
         (&["max_request_bytes"], at_least(max_request_bytes.0 > 0, "must be more than 0")),
+        (&["seat_limit_pause"], bounds::at_most(*seat_limit_pause, MAX_SEAT_LIMIT_PAUSE)),
         (&["max_response_bytes"], at_least(max_response_bytes.0 > 0, "must be more than 0")),
     ];
     let mut fine = true;

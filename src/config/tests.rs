@@ -357,6 +357,7 @@ fn connection_settings_that_cannot_work_are_refused() {
         ("retry = { base = \"1h\" }", "retry.base: must be at most 10m"),
         ("retry = { max = \"1h\" }", "retry.max: must be at most 10m"),
         ("breaker = { cooldown = \"2h\" }", "breaker.cooldown: must be at most 1h"),
+        ("seat_limit_pause = \"2d\"", "seat_limit_pause: must be at most 1d"),
     ] {
         let told = fault(&(client("") + &startexam(more)));
         assert!(told.contains(&format!("connections.startexam-main.{expected}")), "{more}\n{told}");

@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::doctor::{Examination, examine};
 use super::lease::Lease;
+use super::places::{Place, Places, QueueKey};
+use super::seats::Seats;
 use super::{Caller, Gateway, call};
 use crate::domain::candidate::Identity;
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
-use crate::domain::journal::Intent;
+use crate::domain::journal::{Intent, Write};
 use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Attempt, Health, Vendor};
@@ -89,16 +90,19 @@ pub(super) struct Connection {
     likeness: Likeness,
     seen: Mutex<Seen>,
     lent: Lent,
+    seats: Seats,
 }
 
-/// What a connection lends to operations, first come, first served, so that operations take turns.
+/// What a connection lends to operations, by tenant and operation in turn, call by call.
 #[derive(Clone)]
 struct Lent {
     /// Places for calls at the vendor. One fewer than it has, so that a single request never waits for a bulk to end.
-    calls: Arc<Semaphore>,
+    calls: Arc<Places>,
     /// Places for calls that are begun: at the vendor, or journalled and waiting for a place there, so that one that comes
     /// free is taken at once. A quarter more only: after a crash, each row that is begun has to be settled.
-    begun: Arc<Semaphore>,
+    begun: Arc<Places>,
+    /// Places for changes of programs' employees, whose callers wait as with any single write: they never wait for a bulk.
+    enrolments: Arc<Places>,
 }
 
 #[derive(Clone)]
@@ -108,13 +112,10 @@ struct Seen {
     since: Option<Timestamp>,
 }
 
-/// A place for a call of an operation at the vendor, given back when it is dropped.
-pub(super) type BulkPlace = Option<OwnedSemaphorePermit>;
-
 /// Leave to begin a call of an operation, given back when it is dropped.
 pub(super) struct Begun {
     /// Among the calls begun, or at the vendor.
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Place,
     /// Whether it is journalled first, and waits for its place at the vendor when it is about to be sent.
     ahead: bool,
 }
@@ -132,7 +133,7 @@ impl Connection {
         if *setup.connected.destination() != *earlier.destination {
             return Self::new(name, setup);
         }
-        earlier.lent.resize(&earlier.settings, &setup.settings);
+        earlier.lent.resize(&setup.settings);
         setup.connected.client.take_over(&earlier.connected.client);
         Self::over(name, setup, earlier.lent.clone())
     }
@@ -142,7 +143,8 @@ impl Connection {
         let seen =
             Seen { status: ConnectionStatus::Unchecked, detail: "Nothing was called yet.".to_owned(), since: None };
         let destination = connected.destination().into();
-        Self { name, destination, connected, settings, likeness, seen: Mutex::new(seen), lent }
+        let seats = Seats::default();
+        Self { name, destination, connected, settings, likeness, seen: Mutex::new(seen), lent, seats }
     }
 
     /// Whether it would be made the same from this.
@@ -157,8 +159,8 @@ impl Connection {
     }
 
     /// The place at the vendor that a call which was begun lacks still.
-    pub(super) async fn place_for(&self, begun: Option<&Begun>) -> BulkPlace {
-        if begun.is_none_or(|begun| begun.ahead) { place(&self.lent.calls).await } else { None }
+    pub(super) async fn place_for(&self, begun: Option<&Begun>, key: &QueueKey) -> Option<Place> {
+        if begun.is_none_or(|begun| begun.ahead) { Some(self.lent.calls.take(key).await) } else { None }
     }
 
     /// How often a call of an operation is tried that nothing came of through no fault of its rows.
@@ -169,6 +171,17 @@ impl Connection {
     /// Pause before such a call is tried again, where nobody said how long.
     pub(super) fn bulk_pause(&self) -> Duration {
         self.settings.retry.max.0
+    }
+
+    /// The fault of these writes, where the vendor is known to refuse them at the moment. Settling is tried in any case.
+    pub(super) fn refusal(&self, writes: &[Write], attempt: Attempt) -> Option<Fault> {
+        let registers = matches!(writes, [Write::Register(_), ..]) && attempt == Attempt::First;
+        if registers { self.seats.refusal() } else { None }
+    }
+
+    /// Learns from the faults of a call whether the vendor has seats left.
+    pub(super) fn note_seats<'a>(&self, faults: impl Iterator<Item = &'a Fault>) {
+        self.seats.note(faults, self.settings.seat_limit_pause.0);
     }
 
     /// What is under way at the vendor.
@@ -304,6 +317,10 @@ impl Connection {
             Circuit::Closed => (CircuitState::Closed, status, detail),
             Circuit::HalfOpen => (CircuitState::HalfOpen, status, detail),
         };
+        let (status, detail) = match self.seats.refusal() {
+            Some(fault) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, fault.detail),
+            _ => (status, detail),
+        };
         ConnectionView {
             name: self.name.clone(),
             descriptor: self.descriptor(),
@@ -336,6 +353,9 @@ impl Gateway {
         let connection = self.configured().named(caller, name)?;
         let examination = examine(&connection.connected, &call(caller, Attempt::First)).await;
         let now = self.0.environment.now();
+        if examination.fault().is_none() {
+            connection.seats.resume();
+        }
         match (examination.fault(), &examination.health) {
             (Some(fault), _) => connection.note(Err(&fault), now),
             (None, Some(Health::Ok { detail })) => {
@@ -375,8 +395,16 @@ impl Gateway {
     ///
     /// # Errors
     /// `connection_not_found`.
-    pub(super) async fn bulk_place(&self, name: &str) -> Result<(Arc<Connection>, BulkPlace), Fault> {
-        self.place_of(name, |lent| &lent.calls).await
+    pub(super) async fn bulk_place(&self, name: &str, key: &QueueKey) -> Result<(Arc<Connection>, Place), Fault> {
+        self.place_of(name, key, |lent| &lent.calls).await
+    }
+
+    /// As [`Self::bulk_place`], for a call that changes a program's employees.
+    ///
+    /// # Errors
+    /// `connection_not_found`.
+    pub(super) async fn enrolment_place(&self, name: &str, key: &QueueKey) -> Result<(Arc<Connection>, Place), Fault> {
+        self.place_of(name, key, |lent| &lent.enrolments).await
     }
 
     /// Leave to begin a call of an operation, and the connection as [`Self::bulk_place`] has it. Ahead of its place at the
@@ -384,19 +412,26 @@ impl Gateway {
     ///
     /// # Errors
     /// `connection_not_found`.
-    pub(super) async fn begin_call(&self, name: &str, ahead: bool) -> Result<(Arc<Connection>, Begun), Fault> {
-        let (connection, place) = self.place_of(name, |lent| if ahead { &lent.begun } else { &lent.calls }).await?;
+    pub(super) async fn begin_call(
+        &self,
+        name: &str,
+        key: &QueueKey,
+        ahead: bool,
+    ) -> Result<(Arc<Connection>, Begun), Fault> {
+        let (connection, place) =
+            self.place_of(name, key, |lent| if ahead { &lent.begun } else { &lent.calls }).await?;
         Ok((connection, Begun { _place: place, ahead }))
     }
 
     async fn place_of(
         &self,
         name: &str,
-        among: impl Fn(&Lent) -> &Arc<Semaphore>,
-    ) -> Result<(Arc<Connection>, BulkPlace), Fault> {
+        key: &QueueKey,
+        among: impl Fn(&Lent) -> &Arc<Places>,
+    ) -> Result<(Arc<Connection>, Place), Fault> {
         loop {
             let connection = self.connection_of(name)?;
-            let place = place(among(&connection.lent)).await;
+            let place = among(&connection.lent).take(key).await;
             if self.is_current(&connection) {
                 return Ok((connection, place));
             }
@@ -406,42 +441,31 @@ impl Gateway {
 
 impl Lent {
     fn new(settings: &ConnectionSettings) -> Self {
-        let (calls, begun) = Self::sizes(settings);
-        Self { calls: Arc::new(Semaphore::new(calls)), begun: Arc::new(Semaphore::new(begun)) }
+        let Sizes { calls, begun, enrolments } = Sizes::of(settings);
+        Self { calls: Places::new(calls), begun: Places::new(begun), enrolments: Places::new(enrolments) }
     }
 
-    fn sizes(settings: &ConnectionSettings) -> (usize, usize) {
-        // A quarter more of it still has to be possible.
-        let calls = settings.max_in_flight.saturating_sub(1).clamp(1, Semaphore::MAX_PERMITS / 2);
-        (calls, calls + calls.div_ceil(4))
-    }
-
-    fn resize(&self, from: &ConnectionSettings, to: &ConnectionSettings) {
-        let ((calls, begun), (calls_now, begun_now)) = (Self::sizes(from), Self::sizes(to));
-        for (places, before, now) in [(&self.calls, calls, calls_now), (&self.begun, begun, begun_now)] {
-            if now >= before {
-                places.add_permits(now - before);
-            } else {
-                withdraw(Arc::clone(places), before - now);
-            }
-        }
+    fn resize(&self, settings: &ConnectionSettings) {
+        let Sizes { calls, begun, enrolments } = Sizes::of(settings);
+        self.calls.resize(calls);
+        self.begun.resize(begun);
+        self.enrolments.resize(enrolments);
     }
 }
 
-async fn place(among: &Arc<Semaphore>) -> BulkPlace {
-    // Never closed, so there is always one in the end.
-    Arc::clone(among).acquire_owned().await.ok()
+/// How many places there are.
+struct Sizes {
+    calls: usize,
+    begun: usize,
+    enrolments: usize,
 }
 
-/// Takes places away as they come free. Whoever asks for one afterwards stands behind this.
-fn withdraw(places: Arc<Semaphore>, count: usize) {
-    // Never more than `u32` can say: a semaphore has fewer.
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    tokio::spawn(async move {
-        if let Ok(taken) = places.acquire_many_owned(count).await {
-            taken.forget();
-        }
-    });
+impl Sizes {
+    fn of(settings: &ConnectionSettings) -> Self {
+        let calls = settings.max_in_flight.saturating_sub(1).max(1);
+        let begun = calls.saturating_add(calls.div_ceil(4));
+        Self { calls, begun, enrolments: settings.max_in_flight.div_ceil(4) }
+    }
 }
 
 pub(super) fn short(text: &str) -> String {

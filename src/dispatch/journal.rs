@@ -83,7 +83,15 @@ impl Gateway {
 
     /// Sends writes of one kind in one vendor call: one result a row, in order.
     pub(super) async fn send(&self, connection: &Connection, writes: &[Write], call: &Call) -> Vec<Row<Done>> {
-        let mut rows = deliver(connection, writes, call).await;
+        let refusal = connection.refusal(writes, call.attempt);
+        let sent = refusal.is_none();
+        let mut rows = if let Some(fault) = refusal {
+            vec![Err(fault); writes.len()]
+        } else {
+            let rows = deliver(connection, writes, call).await;
+            connection.note_seats(rows.iter().filter_map(|row| row.as_ref().err()));
+            rows
+        };
         if rows.len() != writes.len() {
             // Only a defect of an adapter leads here; whatever it did is not known for any row.
             tracing::error!(
@@ -96,7 +104,9 @@ impl Gateway {
         }
         let now = self.0.environment.now();
         for (row, write) in rows.iter_mut().zip(writes) {
-            connection.note(row.as_ref().map(|_| ()), now);
+            if sent {
+                connection.note(row.as_ref().map(|_| ()), now);
+            }
             if let Err(fault) = row {
                 *fault = Fault { exchange: Some(call.exchange.id().clone()), ..connection.own(fault.clone()) };
                 if fault.outcome == Outcome::Unknown && fault.resource.is_none() {

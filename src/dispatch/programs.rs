@@ -91,6 +91,7 @@ impl Gateway {
         self.refuse_people_of_others(caller, connection, enrolment.employees()).await?;
         let calls = in_calls(&program_ref, &enrolment, connection.batch(capability.max_batch));
         let calls = within_bytes(&calls, connection.call_bytes());
+        let now = self.0.environment.now();
         let mut operation = BulkOperation {
             id: OperationId::generate(&self.0.environment),
             tenant: caller.tenant.clone(),
@@ -102,7 +103,8 @@ impl Gateway {
             state: OperationState::Receiving,
             cancelling: false,
             total: calls.len() as u64,
-            created: self.0.environment.now(),
+            created: now,
+            accepted: now,
             started: None,
             finished: None,
             request_id: caller.exchange.request_id().to_owned(),

@@ -6,30 +6,27 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
-use super::journal::{LONGEST_PAUSE, resource_of, rest, told_fault};
+use super::bulk::Seen;
+use super::journal::{resource_of, rest, told_fault};
 use super::settling::ELSEWHERE;
 use super::turns::Turn;
 use super::{BeforeSending as _, Gateway};
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::candidate::{Candidate, CandidateState};
 use crate::domain::capability::Repeat;
-use crate::domain::exchange::{About, Cause};
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::journal::{Intent, Write};
+use crate::domain::journal::Intent;
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault};
-use crate::domain::vendor::{Attempt, Call, Lane};
+use crate::meter;
 use crate::store::{Change, OpenItems};
-use crate::{meter, trace};
 
 /// How often it looks.
 const ROUND: Duration = Duration::from_secs(1);
-/// Open writes looked at in one go.
+/// Orphans looked at in one go.
 const AT_ONCE: usize = 256;
 /// How often old things are removed and open writes counted.
 const TIDY: Duration = Duration::from_mins(1);
@@ -60,6 +57,7 @@ impl Gateway {
         tokio::spawn(async move {
             let (mut tidied, mut counted, mut erased) = (None, None, false);
             let (mut told, mut searched) = (BTreeSet::new(), String::new());
+            let mut seen = Seen::default();
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
                 let gateway = Self(inner);
@@ -67,6 +65,7 @@ impl Gateway {
                 if due(&mut tidied, TIDY) {
                     gateway.tidy().await;
                     erased = erased || gateway.finish_erasures().await;
+                    gateway.count_stalled(&mut seen).await;
                 }
                 if due(&mut counted, COUNT) {
                     gateway.count(&mut told).await;
@@ -108,13 +107,15 @@ impl Gateway {
         if self.is_resting() || !self.0.lease.holds() {
             return;
         }
-        let looked = async {
+        let adopted = async {
             while self.adopt().await? > 0 {}
-            self.take_up_doubts().await?;
-            self.begin_operations().await
+            self.take_up_doubts().await
         };
-        if let Err(fault) = looked.await {
-            tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "the background cannot go on yet");
+        // One does not wait for the other to succeed.
+        for looked in [adopted.await, self.begin_operations().await] {
+            if let Err::<(), Fault>(fault) = looked {
+                tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "the background cannot go on yet");
+            }
         }
     }
 
@@ -195,85 +196,6 @@ impl Gateway {
         let pending = assignment.filter(|assignment| assignment.state == AssignmentState::Pending);
         let unknown = |assignment| Assignment { state: AssignmentState::Unknown, outcome, problem, ..assignment };
         Ok(pending.map(unknown).map(Change::Assignment).into_iter().collect())
-    }
-
-    /// Settles what is due at a connection, as many at once as an operation's calls may be.
-    async fn settle_due(&self, name: &str) {
-        loop {
-            if self.is_resting() || !self.0.lease.holds() {
-                return;
-            }
-            let now = self.now();
-            let grace = self.connection_of(name).map_or(Duration::ZERO, |connection| connection.settle_grace());
-            let farthest = SignedDuration::try_from(LONGEST_PAUSE.saturating_add(grace)).unwrap_or(SignedDuration::MAX);
-            let horizon = now.saturating_add(farthest).unwrap_or(Timestamp::MAX);
-            let due = match self.0.store.due_intents(name, now, horizon, AT_ONCE).await {
-                Ok(due) => due,
-                Err(error) => {
-                    tracing::warn!(%error, connection = name, "open writes cannot be looked at yet");
-                    return;
-                }
-            };
-            let found = due.len();
-            let mut settling = stream::iter(due)
-                .map(|intent| async move {
-                    let span = trace::settling(intent.write.record(), &intent.connection);
-                    let settled = self.settle_in_background(&intent).instrument(span).await;
-                    if let Err(fault) = &settled {
-                        tracing::debug!(
-                            record = intent.write.record(),
-                            connection = intent.connection,
-                            code = fault.code.as_str(),
-                            "a write stays unknown"
-                        );
-                    }
-                    settled.is_ok_and(|settled| settled)
-                })
-                .buffer_unordered(AT_ONCE);
-            let mut settled = 0;
-            while let Some(done) = settling.next().await {
-                settled += usize::from(done);
-            }
-            // What is still due is somebody else's at the moment.
-            if found < AT_ONCE || settled == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Settles one write, unless somebody who holds the turn is about to. Whether it was this one's to settle.
-    async fn settle_in_background(&self, intent: &Intent) -> Result<bool, Fault> {
-        let (connection, _place) = self.bulk_place(&intent.connection).await?;
-        let connection = connection.as_ref();
-        // Counted among the work under way, so that the process does not end in the middle of it.
-        let _under_way = self.0.tasks.token();
-        if self.is_resting() {
-            return Ok(false);
-        }
-        let record = intent.write.record();
-        let exchange = self.background_exchange(format!("settle-{record}"), None);
-        let call = Call { attempt: Attempt::Settling, lane: Lane::Bulk, exchange };
-        let Some(_turns) = self.try_turns_of(intent).await? else { return Ok(false) };
-        let cause = Cause::Settling { resource: resource_of(&intent.write) };
-        self.keep_exchange(&call.exchange, About { tenant: intent.tenant.clone(), cause });
-        if matches!(intent.write, Write::Enrol(_)) {
-            return self.settle_call(connection, record, &call).await.map(|_| true);
-        }
-        // Read with the turn in hand: it may have been settled before.
-        if let Ok(id) = CandidateId::parse(record) {
-            if let Some(candidate) = self.0.store.candidate(&intent.tenant, &id).await.before_sending()? {
-                self.settled_candidate(connection, candidate, &call).await?;
-                return Ok(true);
-            }
-        } else if let Ok(id) = AssignmentId::parse(record)
-            && let Some(assignment) = self.0.store.assignment(&intent.tenant, &id).await.before_sending()?
-        {
-            self.settled_assignment(connection, assignment, &call).await?;
-            return Ok(true);
-        }
-        // The record is gone, and nobody is left to be told.
-        self.0.store.commit(vec![Change::Settled(record.to_owned())]).await.before_sending()?;
-        Ok(true)
     }
 
     async fn tidy(&self) {

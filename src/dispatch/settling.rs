@@ -164,7 +164,7 @@ impl Gateway {
 }
 
 /// What an earlier attempt may have done is not forgotten because a later one was refused.
-fn unless_proved(fault: Fault, resource: &str) -> Fault {
+pub(super) fn unless_proved(fault: Fault, resource: &str) -> Fault {
     if fault.proof || fault.outcome == Outcome::Unknown {
         return fault;
     }

@@ -95,8 +95,11 @@ pub struct BulkOperation {
     pub cancelling: bool,
     /// How many rows it has.
     pub total: u64,
-    /// When it was accepted. Rows without a validity of their own begin at this moment.
+    /// When it was created.
     pub created: Timestamp,
+    /// When its rows were accepted: at its creation, or at its last retry. Rows without a validity of their own begin at
+    /// this moment.
+    pub accepted: Timestamp,
     /// When the first row was about to be sent.
     pub started: Option<Timestamp>,
     /// When it ended.
@@ -135,6 +138,8 @@ pub struct ItemReport {
     pub state: ItemState,
     /// The record it led to.
     pub record: Option<String>,
+    /// Whether it could not be read.
+    pub refused: bool,
     /// How it ended.
     pub end: Option<ItemEnd>,
 }

@@ -301,6 +301,10 @@ pub trait Vendor: Send + Sync {
     /// Which registrations may share a call.
     fn packing_of_registration(&self, registration: &Registration) -> Packing;
 
+    /// Which registrations may share a call that settles them. Only what the vendor refuses whole, or answers row by row, may
+    /// be packed: the answer has to say of each row what became of it.
+    fn packing_of_repeated_registration(&self, registration: &Registration) -> Packing;
+
     /// Which bookings may share a call.
     fn packing_of_booking(&self, booking: &Booking) -> Packing;
 

@@ -149,9 +149,13 @@ pub enum Change {
     /// The same for a row that was never claimed. Does nothing to one that is not waiting any more: whoever claimed it says
     /// how it ended.
     ItemEndedUnsent(ItemRef, Option<String>, ItemEnd),
+    /// The same for a row whose write is open and left to a person. Does nothing to one that is not claimed any more: it was
+    /// told meanwhile.
+    ItemEndedClaimed(ItemRef, Option<String>, ItemEnd),
     /// A row that ended without being claimed was about these: remembered as in [`Change::ItemClaimed`].
     ItemSubjects(ItemRef, Vec<Subject>),
-    /// The row waits again: nothing came of it, and it is to be sent once more.
+    /// The row waits again: nothing came of it, and it is to be sent once more. It is skipped where its operation was
+    /// cancelled meanwhile. Does nothing to one that ended otherwise.
     ItemWaiting(ItemRef),
     /// Writes the operation's state, times and connection.
     Operation(BulkOperation),
@@ -283,6 +287,17 @@ pub struct OpenItems {
     pub waiting: u64,
     /// These are on their way.
     pub claimed: u64,
+}
+
+/// A running operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningOperation {
+    /// Its id.
+    pub id: OperationId,
+    /// Its connection.
+    pub connection: String,
+    /// How many of its rows have not ended.
+    pub pending: u64,
 }
 
 /// Open writes of one kind that nobody is working on.
@@ -456,8 +471,17 @@ pub trait Store: Send + Sync {
     /// A part of the tenant's operations, newest first; those still being received are left out.
     async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError>;
 
-    /// Operations that are queued or running, oldest first.
-    async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError>;
+    /// Operations that are queued or running, but for these: the oldest ones of each tenant at each connection, at most so
+    /// many, and apart from them as many changes of programs' employees. First the first of each, then the second of each,
+    /// and so on.
+    async fn unfinished_operations(
+        &self,
+        but: &[OperationId],
+        of_each: usize,
+    ) -> Result<Vec<BulkOperation>, StoreError>;
+
+    /// All running operations, and how many rows of each have not ended.
+    async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError>;
 
     /// An operation's rows in these states (all if empty) with an index of at least `from`, in order. However long they are:
     /// for few of them.
@@ -493,10 +517,11 @@ pub trait Store: Send + Sync {
     /// Skips every waiting row of an operation; they keep what they ask for.
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError>;
 
-    /// Lets every failed, skipped and unknown row of an ended operation wait again, forgets what those without a record
-    /// were about, and queues the operation. An unknown row keeps its record: it has to be settled first. Does nothing to
-    /// an operation that has not ended.
-    async fn requeue(&self, id: &OperationId) -> Result<(), StoreError>;
+    /// Lets every failed, skipped and unknown row of an ended operation wait again, accepted at this moment; forgets what
+    /// those without a record were about, and queues the operation. An unknown row keeps its record: it has to be settled
+    /// first. A row that could not be read stays as it is. Does nothing to an operation that has not ended, nor where no
+    /// row would wait.
+    async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError>;
 
     /// What a row about this is remembered by, within its operation.
     fn subject_of(&self, operation: &OperationId, text: &str) -> Subject;

@@ -27,6 +27,8 @@ pub struct ConnectionSettings {
     pub retry: RetrySettings,
     /// Pausing while the vendor fails.
     pub breaker: BreakerSettings,
+    /// How long no registration is sent after the vendor said that it has no seats left; 0 is no pause.
+    pub seat_limit_pause: Span,
     /// Whether a plain `http://` address beyond loopback is accepted.
     pub allow_http: bool,
     /// Longest body of a call with several rows.
@@ -73,6 +75,7 @@ impl ConnectionSettings {
         "batch_size",
         "retry",
         "breaker",
+        "seat_limit_pause",
         "allow_http",
         "max_request_bytes",
         "max_response_bytes",
@@ -122,6 +125,7 @@ impl Default for ConnectionSettings {
             batch_size: 0,
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
+            seat_limit_pause: Span(Duration::from_mins(15)),
             allow_http: false,
             max_request_bytes: Size(8 << 20),
             max_response_bytes: Size(4 << 20),

@@ -348,7 +348,7 @@ async fn a_row_adds_to_its_call_what_is_sent_of_it() {
         let mut long = registration("e1");
         long.person.name.formatted = Some("\"".repeat(1000));
         long.person.name.family_name = Some("\"".repeat(1000));
-        long.person.photo = Some("A".repeat(1000));
+        long.person.photo = Some("A".repeat(1000).into());
         // Each quotation mark takes two bytes.
         let longer = bytes(bench.vendor.packing_of_registration(&long));
         assert!(longer > short + 2000 - "Ada King".len(), "{kind}: {short} {longer}");

@@ -506,3 +506,63 @@ async fn a_row_without_an_id_leaves_the_others_applied() {
     let answer = register(&gateway, &people(3)).await;
     assert_eq!(rows(&answer), [created(), row(502, "unknown", "vendor_bad_response"), created()], "{answer:?}");
 }
+
+#[tokio::test]
+async fn a_vendor_without_seats_is_not_asked_row_by_row() {
+    let sandbox = sandbox().await;
+    let port = sandbox.examtesting();
+    let gateway = Gateway::start(&examtesting(&format!("http://{port}"), "max_in_flight = 1")).await;
+    let full = json!({ "name": "vendor_error", "code": "1008" });
+    faults(port, json!({ "faults": [full] })).await;
+    let answer = register(&gateway, &people(60)).await;
+    assert_eq!((answer.status, &answer.body["summary"]["notApplied"]), (207, &json!(60)), "{answer:?}");
+    for row in answer.body["results"].as_array().expect("results") {
+        assert_eq!(row["problem"]["code"], "vendor_seat_limit_reached", "{row}");
+    }
+    let made = calls(port).await;
+    assert!(made < 5, "{made} calls");
+    let single = gateway.post("/candidates", &person("single")).await;
+    assert_eq!(single.problem(), (409, "vendor_seat_limit_reached", "not_applied"));
+    assert!(single.header("retry-after").is_some(), "{single:?}");
+    assert_eq!(calls(port).await, made, "nothing was sent");
+    let seen = gateway.get("/connections/examtesting-main").await;
+    assert_eq!(seen.text("/status"), "degraded", "{seen:?}");
+    assert!(seen.text("/detail").contains("pause"), "{seen:?}");
+
+    faults(port, json!({ "faults": [] })).await;
+    let checked = gateway.post("/connections/examtesting-main/check", &json!({})).await;
+    assert_eq!(checked.status, 200, "{checked:?}");
+    assert_eq!(gateway.post("/candidates", &person("single")).await.status, 201);
+}
+
+/// The moment at this pointer.
+fn moment(body: &Value, pointer: &str) -> jiff::Timestamp {
+    body.pointer(pointer).and_then(Value::as_str).and_then(|text| text.parse().ok()).expect("a moment")
+}
+
+#[tokio::test]
+async fn a_row_that_is_sent_again_is_booked_from_then_on_and_shares_its_call() {
+    let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
+    let orders: Vec<Value> = (0..3).map(|number| order(&format!("e{number}"))).collect();
+    let first = gateway.post("/assignments/bulk", &json!({ "items": orders })).await;
+    assert_eq!((first.status, &first.body["summary"]["notApplied"]), (207, &json!(3)), "{first:?}");
+    assert_eq!(register(&gateway, &people(3)).await.body["summary"]["applied"], 3);
+    let path = format!("/operations/{}", first.text("/operation"));
+    let accepted = moment(&gateway.get(&path).await.body, "/createdAt");
+    // Validity is told in whole seconds.
+    let retried = loop {
+        let now = jiff::Timestamp::now();
+        if now.as_second() > accepted.as_second() {
+            break now;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    let before = bodies(sandbox.startexam(), "employees_participants").await.len();
+    assert_eq!(gateway.post(&format!("{path}/retry"), &json!({})).await.status, 202);
+    crate::support::watch::until_state(&gateway, &path, "completed").await;
+    let rows = gateway.get(&format!("{path}/items")).await;
+    let from: Vec<_> = (0..3).map(|row| moment(&rows.body, &format!("/items/{row}/resource/validFrom"))).collect();
+    assert!(from[0].as_second() >= retried.as_second(), "{rows:?}");
+    assert!(from.iter().all(|moment| *moment == from[0]), "{from:?}");
+    assert_eq!(bodies(sandbox.startexam(), "employees_participants").await.len() - before, 1, "one call");
+}

@@ -271,3 +271,112 @@ async fn rows_that_wait_for_the_vendors_pause_are_handed_on_when_the_process_end
     let ended = until_state(&gateway, &format!("/operations/{id}"), "completed").await;
     assert_eq!(progress(&ended, "applied"), 3, "{}", ended.body);
 }
+
+#[tokio::test]
+async fn a_row_that_could_not_be_read_keeps_its_problem_through_every_retry() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
+    let refused = json!({ "name": "status", "operation": "employees", "status": 400, "effect": false, "times": 1 });
+    faults(port, json!({ "faults": [refused] })).await;
+    let rows = "{\"externalId\":\"e1\"}\n{\"externalId\":\"e2\",\"nick\":1}\n{broken\n";
+    let request = gateway.request(Method::POST, "/candidates/bulk").body("application/x-ndjson", rows);
+    let answer = request.send().await;
+    assert_eq!((answer.status, progress(&answer, "notApplied")), (207, 3), "{answer:?}");
+    let path = format!("/operations/{}", answer.text("/operation"));
+    let refused = |answer: &Answer| -> Vec<(u64, String)> {
+        let rows = answer.body["items"].as_array().expect("items").iter();
+        rows.map(|row| (row["index"].as_u64().unwrap(), row["problem"]["code"].to_string())).collect()
+    };
+    let before = gateway.get(&format!("{path}/items")).await;
+    for _ in 0..2 {
+        let retried = gateway.post(&format!("{path}/retry"), &json!({})).await;
+        assert_eq!(retried.status, 202, "{retried:?}");
+        let ended = until_state(&gateway, &path, "completed").await;
+        assert_eq!((progress(&ended, "applied"), progress(&ended, "notApplied")), (1, 2), "{ended:?}");
+        let after = gateway.get(&format!("{path}/items?outcome=not_applied")).await;
+        assert_eq!(refused(&after), refused(&before)[1..], "{after:?}");
+    }
+    // Where nothing can be sent again, the operation has ended with the answer.
+    let retried = gateway.post(&format!("{path}/retry"), &json!({})).await;
+    assert_eq!((retried.status, retried.text("/state"), progress(&retried, "pending")), (202, "completed", 0));
+    assert_eq!(changes(port, "employees", "created").await, ["e1"]);
+}
+
+#[tokio::test]
+async fn what_was_cancelled_is_not_sent_after_a_restart() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
+    let pause = json!({ "name": "rate_limited", "times": 1, "retryAfter": 50 });
+    faults(port, json!({ "faults": [pause] })).await;
+    let accepted = begun(&gateway, &people(3)).await;
+    let id = accepted.text("/id").to_owned();
+    let refused = |answer: &Answer| answer.body.pointer("/items/0/calls/0/status") == Some(&json!(429));
+    until(&gateway, &format!("/exchanges?operation={id}"), refused).await;
+    let cancelled = gateway.post(&format!("/operations/{id}/cancel"), &json!({})).await;
+    assert_eq!(cancelled.status, 202, "{cancelled:?}");
+    gateway.terminate().await;
+    let gateway = Gateway::start_in(gateway.gone().await).await;
+    let ended = until_state(&gateway, &format!("/operations/{id}"), "cancelled").await;
+    assert_eq!((progress(&ended, "skipped"), progress(&ended, "applied")), (3, 0), "{ended:?}");
+    let rows = gateway.get(&format!("/operations/{id}/items")).await;
+    assert_eq!(rows.text("/items/0/problem/code"), "skipped", "{rows:?}");
+    assert!(changes(port, "employees", "created").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_row_whose_connection_is_gone_before_it_is_settled_is_unknown_and_its_operation_ends() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let kept = examtesting(&format!("http://{}", sandbox.examtesting()), "");
+    let gone = startexam(&format!("http://{port}"), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+    let gateway = Gateway::start(&format!("{kept}{gone}")).await;
+    let delay = json!({ "name": "delay_after_effect", "delayMs": 60_000 });
+    faults(port, json!({ "faults": [delay] })).await;
+    let request = gateway.request(Method::POST, "/candidates/bulk").header("prefer", "respond-async");
+    let accepted = request.json(&json!({ "connection": "startexam-main", "items": people(2) })).send().await;
+    let path = format!("/operations/{}", accepted.text("/id"));
+    while changes(port, "employees", "created").await.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let folder = gateway.kill().await;
+    faults(port, json!({ "faults": [] })).await;
+    let mut gateway = Gateway::start_in(folder).await;
+    // Their grace is an hour.
+    gateway.heard("settling rows whose answer an earlier process has lost").await;
+    assert_eq!(progress(&gateway.get(&path).await, "pending"), 2);
+    let file = gateway.folder.path().join("examgate.toml");
+    let text = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, text.replace(&gone, "")).expect("it can be written");
+    gateway.signal("HUP").await;
+    let ended = until_state(&gateway, &path, "completed").await;
+    assert_eq!((progress(&ended, "unknown"), progress(&ended, "pending")), (2, 0), "{ended:?}");
+    let rows = gateway.get(&format!("{path}/items")).await;
+    assert!(rows.text("/items/0/problem/resource").starts_with("/candidates/"), "{rows:?}");
+}
+
+#[tokio::test]
+async fn rows_that_were_under_way_when_the_process_was_killed_are_settled_in_the_vendors_batches() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let gateway = Gateway::start(&startexam(&format!("http://{port}"), "max_in_flight = 4")).await;
+    let delay = json!({ "name": "delay_after_effect", "delayMs": 60_000 });
+    faults(port, json!({ "faults": [delay] })).await;
+    let accepted = begun(&gateway, &people(3_000)).await;
+    let path = format!("/operations/{}", accepted.text("/id"));
+    while changes(port, "employees", "created").await.len() < 1_500 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let folder = gateway.kill().await;
+    // Of the calls after the restart one is refused whole for the sake of one row, and is settled in parts.
+    let refused = json!({ "name": "status", "operation": "employees", "status": 400, "effect": false, "times": 1 });
+    faults(port, json!({ "faults": [refused] })).await;
+    let gateway = Gateway::start_in(folder).await;
+    let ended = until_state(&gateway, &path, "completed").await;
+    assert_eq!((progress(&ended, "applied"), progress(&ended, "total")), (3_000, 3_000), "{ended:?}");
+    assert_eq!(changes(port, "employees", "created").await.len(), 3_000);
+    // Three were under way, another one may have been journalled; one a row would be some two thousand.
+    let made = calls(port).await;
+    assert!(made <= 20, "{made} calls");
+}

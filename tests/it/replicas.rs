@@ -188,3 +188,33 @@ async fn rows_that_could_not_be_sent_for_want_of_the_store_wait_until_it_is_back
     assert_eq!(ended.body["progress"]["applied"], 12, "{ended:?}");
     assert_eq!(changes(port, "employees", "created").await.len(), 12, "nobody twice");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_without_end_at_one_vendor_keep_no_replica_from_those_of_another() {
+    let sandbox = sandbox().await;
+    let url = Server::shared().schema().await;
+    // One row a second: hours of work.
+    let connections =
+        sandbox_connections(&sandbox, "").replacen("requests_per_second = 0", "requests_per_second = 1", 3);
+    let connections = connections.replacen("requests_per_second = 1", "requests_per_second = 0", 1);
+    let replicas = [Gateway::replica(&url, &connections).await, Gateway::replica(&url, &connections).await];
+    let bulk = |connection: &str, name: String, count: usize| {
+        let items: Vec<Value> = (0..count)
+            .map(|row| json!({ "externalId": format!("{name}-{row}"), "email": format!("{name}-{row}@example.com") }))
+            .collect();
+        json!({ "connection": connection, "items": items })
+    };
+    let sent = async |replica: &Gateway, body: &Value| {
+        let request = replica.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+        let accepted = request.json(body).send().await;
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        format!("/operations/{}", accepted.text("/id"))
+    };
+    for number in 0..70 {
+        sent(&replicas[number % 2], &bulk("examtesting-main", format!("endless{number}"), 100)).await;
+    }
+    for (number, replica) in replicas.iter().enumerate() {
+        let quick = sent(replica, &bulk("startexam-main", format!("quick{number}"), 1)).await;
+        until_state(replica, &quick, "completed").await;
+    }
+}

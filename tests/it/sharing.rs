@@ -1,9 +1,10 @@
 //! A connection is shared fairly: a great bulk keeps neither single requests nor a small bulk waiting for its end.
 
+use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, examtesting, sandbox};
+use crate::support::gateway::{Answer, Gateway, PATIENCE, client, examtesting, faults, key, sandbox, startexam};
 use crate::support::watch::{changes, until, until_state};
 
 fn person(id: &str) -> Value {
@@ -39,4 +40,78 @@ async fn a_great_bulk_starves_neither_single_requests_nor_a_small_bulk() {
         let applied = ended.body["progress"]["applied"].as_u64().unwrap();
         assert_eq!(changes(port, "add", "created").await.len() as u64, applied + 10 + 1);
     }
+}
+
+/// Sends a bulk as this client; where its operation is.
+async fn begun_as(gateway: &Gateway, client: &str, connection: &str, name: &str, count: usize) -> String {
+    let items: Vec<Value> = (0..count).map(|number| person(&format!("{name}-{number}"))).collect();
+    let request = gateway.request_as(&key(client), Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
+    let accepted = request.json(&json!({ "connection": connection, "items": items })).send().await;
+    assert_eq!(accepted.status, 202, "{accepted:?}");
+    format!("/operations/{}", accepted.text("/id"))
+}
+
+/// Reads the operation as this client until it has ended.
+async fn ended_as(gateway: &Gateway, client: &str, path: &str) {
+    let started = tokio::time::Instant::now();
+    loop {
+        let told = gateway.request_as(&key(client), Method::GET, path).send().await;
+        if told.text("/state") == "completed" {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{path} never ended: {told:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn operations_without_end_keep_those_of_another_tenant_or_vendor_from_nothing() {
+    let sandbox = sandbox().await;
+    let quick = startexam(&format!("http://{}", sandbox.startexam()), "");
+    // One row a second: hours of work.
+    let slow = examtesting(&format!("http://{}", sandbox.examtesting()), "")
+        .replace("requests_per_second = 0", "requests_per_second = 1");
+    let clients = ["a", "b"].map(|name| client(name, "", "[\"*\"]")).concat();
+    let gateway = Gateway::start_with(&format!("{quick}{slow}"), &clients).await;
+    for number in 0..40 {
+        begun_as(&gateway, "a", "examtesting-main", &format!("endless{number}"), 300).await;
+    }
+    let elsewhere = begun_as(&gateway, "a", "startexam-main", "elsewhere", 1).await;
+    ended_as(&gateway, "a", &elsewhere).await;
+    let others = begun_as(&gateway, "b", "startexam-main", "others", 1).await;
+    ended_as(&gateway, "b", &others).await;
+    let here = begun_as(&gateway, "b", "examtesting-main", "here", 1).await;
+    ended_as(&gateway, "b", &here).await;
+    for name in ["a", "b"] {
+        let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": [format!("{name}-0")] });
+        let path = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
+        let person = json!({ "connection": "startexam-main", "externalId": format!("{name}-0") });
+        assert_eq!(gateway.request_as(&key(name), Method::POST, "/candidates").json(&person).send().await.status, 201);
+        let answer = gateway.request_as(&key(name), Method::POST, &path).json(&enrolment).send().await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn tenants_take_turns_at_one_connection_call_by_call() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let delay = json!({ "name": "delay_before_effect", "delayMs": 50 });
+    faults(port, json!({ "faults": [delay] })).await;
+    let connection = startexam(&format!("http://{port}"), "max_in_flight = 1\nbatch_size = 1");
+    let clients = ["a", "b"].map(|name| client(name, "", "[\"*\"]")).concat();
+    let gateway = Gateway::start_with(&connection, &clients).await;
+    for number in 0..12 {
+        begun_as(&gateway, "a", "startexam-main", &format!("many{number}"), 30).await;
+    }
+    while changes(port, "employees", "created").await.len() < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let one = begun_as(&gateway, "b", "startexam-main", "one", 1).await;
+    ended_as(&gateway, "b", &one).await;
+    // Those at the vendor and journalled for it went first, then it was the other tenant's turn: not after the 48 calls that
+    // waited.
+    let made = changes(port, "employees", "created").await;
+    let at = made.iter().position(|id| id == "one-0").expect("it was sent");
+    assert!(at < 20, "{at} calls before it");
 }

@@ -65,8 +65,8 @@ impl Work {
     ) -> Result<PreparedBooking, Fault> {
         let caller = self.caller_of(item);
         let resolved = self.gateway.resolve(&caller, &self.gateway.configured(), connection, order).await?;
-        // All rows were accepted at one moment; the validity that follows from it decides which may share a call.
-        let accepted = self.operation.created;
+        // All rows of a try were accepted at one moment; the validity that follows from it decides which may share a call.
+        let accepted = self.operation.accepted;
         self.gateway.prepare_booking(&caller, connection, order, resolved, accepted, self.operation.strict)
     }
 

@@ -110,7 +110,7 @@ impl Work {
         let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
             let connection = successor.as_deref().unwrap_or(connection);
-            let place = connection.place_for(begun.as_ref()).await;
+            let place = connection.place_for(begun.as_ref(), &self.queue_key()).await;
             if let Some(next) = self.gateway.successor(connection) {
                 parts.push((rows, tried));
                 parts = packed_again(&next, parts);
@@ -125,12 +125,12 @@ impl Work {
             if again {
                 let wait = answers.iter().filter_map(|answer| answer.as_ref().err()?.retry_after).max();
                 self.pause(wait.unwrap_or_else(|| self.jittered(connection.bulk_pause()))).await;
-                if self.rests() {
-                    end = end.and(self.put_back(connection, rows, answers).await);
-                    continue;
-                }
             }
             let split = !moment && rows.len() > 1 && answers.iter().all(refused_whole);
+            if (again && self.rests()) || ((again || split) && self.is_cancelled().await) {
+                end = end.and(self.put_back(connection, rows, answers).await);
+                continue;
+            }
             // The other parts go on whatever becomes of this one: their intents say that they are being sent.
             if !again && !split {
                 begun.take_if(|_| !more && parts.is_empty());
@@ -159,8 +159,15 @@ impl Work {
         let _ = resting.run_until_cancelled(tokio::time::sleep(wait.min(LONGEST_WAIT))).await;
     }
 
-    /// Nothing came of the rows, and this process goes or has lost its store: they wait again, for whoever goes on with the
-    /// operation.
+    /// Whether somebody has asked for the operation's end meanwhile. Where that cannot be read, the attempt's own record in the
+    /// store fails as well.
+    async fn is_cancelled(&self) -> bool {
+        let found = self.gateway.0.store.operation(&self.operation.tenant, &self.operation.id).await;
+        matches!(found, Ok(Some((operation, _))) if operation.cancelling)
+    }
+
+    /// Nothing came of the rows, and this process goes, has lost its store, or the operation was cancelled: they wait again, for
+    /// whoever goes on with the operation, or are skipped.
     async fn put_back<R: Record>(
         &self,
         connection: &Connection,
@@ -246,12 +253,13 @@ fn packing(vendor: &dyn Vendor, write: &Write) -> Packing {
     }
 }
 
-fn refused_whole(answer: &Row<Done>) -> bool {
+/// Whether the call was refused, whatever its rows said one by one.
+pub(in crate::dispatch) fn refused_whole(answer: &Row<Done>) -> bool {
     matches!(answer, Err(fault) if fault.reach == Reach::Call && fault.outcome == Outcome::NotApplied)
 }
 
 /// Whether nothing came of a call because of how things stand at the moment: the rows are in order and worth another try.
-fn of_the_moment(fault: &Fault) -> bool {
+pub(in crate::dispatch) fn of_the_moment(fault: &Fault) -> bool {
     let moment = matches!(
         fault.code,
         Code::ConnectionSaturated

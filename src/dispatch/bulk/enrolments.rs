@@ -15,7 +15,7 @@ use crate::domain::ids::OperationId;
 use crate::domain::journal::{EnrolmentWrite, Intent, Write};
 use crate::domain::operation::{Item, ItemEnd, ItemRef, ItemResult, ItemState, Row};
 use crate::domain::outcome::{Outcome, Warning};
-use crate::domain::problem::Fault;
+use crate::domain::problem::{Code, Fault};
 use crate::domain::program::EnrolmentCounts;
 use crate::domain::vendor::{Applied, Attempt, Call, EnrolmentCall};
 use crate::store::{Change, StoreError};
@@ -36,8 +36,14 @@ pub(super) async fn send_all(work: &Work, connection: &str) -> Result<(), Fault>
         let states = [ItemState::Waiting, ItemState::Claimed];
         let next = work.gateway.0.store.items(id, &states, 0, 1).await.before_sending()?.pop();
         let Some(item) = next.filter(|_| !work.rests()) else { return Ok(()) };
-        let Some(Row::Enrolment(enrolment)) = item.row.clone() else { return Ok(()) };
-        let Ok((connection, place)) = work.gateway.bulk_place(connection).await else { return Ok(()) };
+        let Some(Row::Enrolment(enrolment)) = item.row.clone() else {
+            let fault = Fault::new(Code::Internal, "The row is no change of a program's employees.");
+            work.ended(vec![Change::ItemEnded(item.at, None, ItemEnd::failed(fault))]).await?;
+            continue;
+        };
+        let Ok((connection, place)) = work.gateway.enrolment_place(connection, &work.queue_key()).await else {
+            return Ok(());
+        };
         let connection = connection.as_ref();
         let employees = turns::employees(&connection.name, &enrolment);
         let turns = work.gateway.0.turns.all(&employees).await.before_sending()?;
@@ -64,6 +70,7 @@ pub(super) async fn send_all(work: &Work, connection: &str) -> Result<(), Fault>
             Ok(()) => {}
             // Too early to look what became of it.
             Err(fault) if item.record.is_some() && fault.retry_after.is_some() && fault.outcome != Outcome::Unknown => {
+                work.gateway.0.board.give_slot_back(id);
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
             // Neither what failed nor what comes after it is sent again by itself.

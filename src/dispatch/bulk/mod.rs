@@ -6,29 +6,30 @@
 //! transaction with its intent, and ends in one transaction with its record; so the operation never says anything but what
 //! the records say, and a process that dies leaves rows that wait or rows whose intents are settled.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::Notify;
 
 use super::Gateway;
-use crate::domain::ids::OperationId;
-use crate::domain::operation::{Item, Progress, Row};
-use crate::domain::problem::{Code, Fault};
+use crate::domain::operation::{Item, ItemEnd, ItemResult, OperationKind, Row};
+use crate::domain::problem::{Code, Fault, FieldFault};
 
+mod board;
 mod bookings;
 mod budget;
-mod delivery;
+mod claimed;
+pub(super) mod delivery;
 pub(super) mod enrolments;
 mod people;
 mod reception;
+mod schedule;
 mod settlement;
+mod stalled;
 mod view;
 mod worker;
 
+pub(super) use board::Board;
 pub use reception::{BulkEnvelope, Received, Reception};
 pub use settlement::OperationSettlement;
+pub(super) use stalled::Seen;
 pub use view::{OperationView, Resource, ResultFilter, RowEnd, RowResult};
 
 /// One row of a bulk: the caller's mark for it, and what was read, or why it could not be.
@@ -40,40 +41,6 @@ pub struct BulkRow {
     pub row: Result<Row, Fault>,
 }
 
-/// Which operations this instance works on, and who wants to know of changes.
-#[derive(Default)]
-pub(super) struct Board {
-    working: Mutex<HashSet<OperationId>>,
-    wake: Arc<Notify>,
-    changed: Notify,
-    budget: budget::Budget,
-}
-
-impl Board {
-    /// Ends when there may be something to begin.
-    pub(super) fn soon(&self) -> impl Future<Output = ()> + Send + use<> {
-        let wake = Arc::clone(&self.wake);
-        async move { wake.notified().await }
-    }
-
-    pub(super) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    fn begin(&self, id: &OperationId) -> bool {
-        self.working.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
-    }
-
-    fn end(&self, id: &OperationId) {
-        self.working.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.changed.notify_waiters();
-    }
-
-    fn works_on(&self, id: &OperationId) -> bool {
-        self.working.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
-    }
-}
-
 /// Counts failed rows against `failOnErrors`.
 struct Failures {
     most: u64,
@@ -81,9 +48,8 @@ struct Failures {
 }
 
 impl Failures {
-    fn new(most: Option<u64>, so_far: &Progress) -> Self {
-        let failed = AtomicU64::new(so_far.not_applied + so_far.unknown);
-        Self { most: most.unwrap_or(u64::MAX), failed }
+    fn new(most: Option<u64>, so_far: u64) -> Self {
+        Self { most: most.unwrap_or(u64::MAX), failed: AtomicU64::new(so_far) }
     }
 
     /// Whether a failure may keep the rows after it from being sent.
@@ -103,7 +69,7 @@ impl Failures {
 impl Gateway {
     /// Begins the operations nobody works on yet.
     pub(super) async fn begin_operations(&self) -> Result<(), Fault> {
-        worker::begin(self).await
+        schedule::begin(self).await
     }
 }
 
@@ -114,11 +80,29 @@ pub(super) fn skipped() -> Fault {
     Fault::new(Code::Skipped, detail)
 }
 
-/// The fault of a row whose password went with an earlier attempt.
-fn password_gone(item: &Item) -> Option<Fault> {
-    let error = crate::domain::problem::FieldFault::missing(
-        "/password",
-        "is not kept after an attempt; send the row again in a new bulk",
+/// The end of a row that cannot be sent: it could not be read, or its password went with an earlier attempt.
+fn unsendable(item: &Item, kind: OperationKind) -> Option<ItemEnd> {
+    let readable = matches!(
+        (&item.row, kind),
+        (Some(Row::Candidate(_)), OperationKind::Candidates)
+            | (Some(Row::Assignment(_)), OperationKind::Assignments)
+            | (Some(Row::Enrolment(_)), OperationKind::ProgramEmployees)
     );
-    item.password_gone.then(|| Fault::of_fields(vec![error]))
+    if !readable {
+        // Rows of an earlier version may wait without their end.
+        return Some(item.end.clone().unwrap_or_else(|| {
+            let detail = "The row could not be read; an earlier version has lost the reason. Correct it in a new bulk.";
+            ItemEnd::failed(Fault::new(Code::ValidationFailed, detail))
+        }));
+    }
+    let error = || {
+        let detail = "is not kept after an attempt; send the row again in a new bulk";
+        match item.end.as_ref().map(|end| &end.result) {
+            Some(ItemResult::Failed(fault)) => {
+                format!("{detail}. The attempt ended with {}: {}", fault.code.as_str(), fault.detail)
+            }
+            _ => detail.to_owned(),
+        }
+    };
+    item.password_gone.then(|| ItemEnd::failed(Fault::of_fields(vec![FieldFault::missing("/password", error())])))
 }

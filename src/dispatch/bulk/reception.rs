@@ -61,6 +61,7 @@ impl Gateway {
     /// `draining`, `store_unavailable`.
     pub async fn receive(&self, caller: &Caller, kind: OperationKind, strict: bool) -> Result<Reception, Fault> {
         self.refuse_when_draining()?;
+        let now = self.0.environment.now();
         let operation = BulkOperation {
             id: OperationId::generate(&self.0.environment),
             tenant: caller.tenant.clone(),
@@ -72,7 +73,8 @@ impl Gateway {
             state: OperationState::Receiving,
             cancelling: false,
             total: 0,
-            created: self.0.environment.now(),
+            created: now,
+            accepted: now,
             started: None,
             finished: None,
             request_id: caller.exchange.request_id().to_owned(),

@@ -221,7 +221,7 @@ impl Gateway {
         let view = self.operation(caller, id).await?;
         let Progress { not_applied, unknown, skipped, .. } = view.progress;
         if not_applied + unknown + skipped > 0 {
-            let requeued = self.0.store.requeue(id).await.before_sending();
+            let requeued = self.0.store.requeue(id, self.0.environment.now()).await.before_sending();
             requeued.map_err(|fault| doubt_at(fault, &operation_path(id)))?;
             self.0.board.wake();
         }
@@ -253,7 +253,9 @@ fn candidate(candidate: Candidate) -> Resource {
 }
 
 fn result(item: ItemReport, resources: &HashMap<String, Resource>, tells_passwords: bool) -> RowResult {
-    let ItemReport { at, item_id, state, record, end } = item;
+    let ItemReport { at, item_id, state, record, refused, end } = item;
+    // How a row ended in an earlier try counts no more, unless it could not be read: then nothing else can come of it.
+    let end = end.filter(|end| refused || end.state() == state);
     let Some(ItemEnd { result, warnings, initial_password, counts }) = end else {
         // Rows skipped all at once are not written one by one.
         let fault = match state {

@@ -7,24 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
-use jiff::SignedDuration;
 use tokio::sync::Semaphore;
-use tracing::Instrument as _;
 
 use super::budget::{Allowance, Held};
 use super::delivery::Planned;
 use super::{Failures, budget, enrolments};
 use crate::dispatch::connections::Connection;
-use crate::dispatch::turns::Turn;
+use crate::dispatch::places::QueueKey;
 use crate::dispatch::{BeforeSending as _, Caller, Gateway, call};
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::Origin;
-use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemReport, ItemState, OperationKind, OperationState};
+use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemState, OperationKind, OperationState, Progress};
 use crate::domain::outcome::Outcome;
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::Attempt;
 use crate::store::{Change, Subject, Window};
-use crate::trace;
 
 /// Rows looked at in one go, for small calls; two calls' worth for large ones. Fewer where they are long ([`budget::WINDOW`]).
 const WINDOW: usize = 512;
@@ -32,14 +29,10 @@ const WINDOW: usize = 512;
 const ROWS: usize = 2_000;
 /// Calls that are planned ahead at the least.
 const AHEAD: usize = 2;
-/// Operations one instance works on at once; the others wait their turn.
-const OPERATIONS: usize = 32;
-/// How long after the grace of its first calls a row waits for an earlier write about the same.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+/// How much longer than the grace a row waits for an earlier write about the same.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Longest time a row waits for in one go; whoever has set a longer grace is told rather than kept waiting.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// Pause between two looks at rows whose settling is waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// An operation at work.
 pub(super) struct Work {
@@ -51,51 +44,8 @@ pub(super) struct Work {
     stopped: AtomicBool,
 }
 
-/// Begins the operations nobody works on yet.
-pub(super) async fn begin(gateway: &Gateway) -> Result<(), Fault> {
-    let unfinished = gateway.0.store.unfinished_operations(OPERATIONS).await.before_sending()?;
-    for operation in unfinished {
-        if gateway.0.board.works_on(&operation.id) {
-            continue;
-        }
-        let turn = gateway.0.turns.try_turn(&subject(&operation.id)).await.before_sending()?;
-        let Some(turn) = turn else { continue };
-        if gateway.0.board.begin(&operation.id) {
-            let span = trace::operation(
-                operation.id.as_str(),
-                operation.kind.as_str(),
-                &operation.connection,
-                operation.traceparent.as_deref(),
-            );
-            gateway.0.tasks.spawn(work(gateway.clone(), operation, turn).instrument(span));
-        }
-    }
-    Ok(())
-}
-
-fn subject(id: &OperationId) -> String {
-    format!("operation {id}")
-}
-
-async fn work(gateway: Gateway, operation: BulkOperation, turn: Turn) {
-    let id = operation.id.clone();
-    // Whatever ends it early, a fault or a panic, the next round of the background looks at it again.
-    let _off_the_board = OffTheBoard(gateway.clone(), id.clone());
-    if let Err(fault) = worked(&gateway, operation).await {
-        tracing::warn!(operation = %id, code = fault.code.as_str(), detail = fault.detail, "an operation rests");
-    }
-    drop(turn);
-}
-
-struct OffTheBoard(Gateway, OperationId);
-
-impl Drop for OffTheBoard {
-    fn drop(&mut self) {
-        self.0.0.board.end(&self.1);
-    }
-}
-
-async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault> {
+/// Works on an operation until it has ended, nothing more can be done for it now, or the process has to let go of it.
+pub(super) async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault> {
     // Read with the turn in hand: another instance may have ended it meanwhile.
     let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.before_sending()?;
     let Some((mut operation, progress)) = found.filter(|(operation, _)| !operation.state.ended()) else {
@@ -106,16 +56,37 @@ async fn worked(gateway: &Gateway, operation: BulkOperation) -> Result<(), Fault
         operation.started = operation.started.or(Some(gateway.now()));
         gateway.0.store.commit(vec![Change::Operation(operation.clone())]).await.before_sending()?;
     }
-    let failures = Failures::new(operation.fail_on_errors, &progress);
+    let failed = failed_so_far(gateway, &operation, &progress).await?;
+    let failures = Failures::new(operation.fail_on_errors, failed);
     let caller = Caller::of_operation(&operation, gateway.exchange_of_operation(&operation));
     let stopped = AtomicBool::new(false);
     let work = Arc::new(Work { gateway: gateway.clone(), caller, operation, failures, stopped });
+    if work.operation.cancelling {
+        // The process that was asked may have ended in between, and rows may wait again since.
+        gateway.0.store.skip_waiting(&work.operation.id).await.before_sending()?;
+    }
     work.send_waiting().await?;
     if work.rests() {
         return Ok(());
     }
     work.settle_claimed().await?;
     work.end().await
+}
+
+/// Counts the rows that have failed in this try. Those that could not be read count in the first one only: no later one tries them.
+async fn failed_so_far(gateway: &Gateway, operation: &BulkOperation, progress: &Progress) -> Result<u64, Fault> {
+    let mut failed = progress.not_applied + progress.unknown;
+    if operation.fail_on_errors.is_none() || operation.accepted == operation.created {
+        return Ok(failed);
+    }
+    let mut from = 0;
+    loop {
+        let states = [ItemState::NotApplied];
+        let items = gateway.0.store.items(&operation.id, &states, from, WINDOW).await.before_sending()?;
+        let Some(last) = items.last() else { return Ok(failed) };
+        from = last.at.index + 1;
+        failed = failed.saturating_sub(items.iter().filter(|item| item.row.is_none()).count() as u64);
+    }
 }
 
 impl Work {
@@ -128,8 +99,13 @@ impl Work {
     /// The next pass over the operation tries it again.
     pub(super) fn waits_on(&self, connection: &Connection, fault: &Fault) -> bool {
         let soon = fault.code == Code::SubjectUnsettled && fault.retry_after.is_some_and(|wait| wait <= LONGEST_WAIT);
-        let until = self.operation.started.map(|started| connection.settle_from(started) + PATIENCE);
-        soon && until.is_some_and(|until| self.gateway.now() < until)
+        soon && self.gateway.0.board.since_taken_up(&self.operation.id)
+            < connection.settle_grace().saturating_add(PATIENCE)
+    }
+
+    /// Returns the queue in which its calls wait for their places at the vendor.
+    pub(super) fn queue_key(&self) -> QueueKey {
+        QueueKey { tenant: self.operation.tenant.clone(), operation: self.operation.id.to_string() }
     }
 
     /// Whoever asked for the operation, for this row.
@@ -222,7 +198,9 @@ impl Work {
     async fn deliver(&self, connection: &Connection, planned: Planned) -> Result<(), Fault> {
         let ahead = !self.failures.may_stop();
         // Looked up by its name, since places may have gone to its successor.
-        let Ok((current, begun)) = self.gateway.begin_call(&connection.name, ahead).await else { return Ok(()) };
+        let Ok((current, begun)) = self.gateway.begin_call(&connection.name, &self.queue_key(), ahead).await else {
+            return Ok(());
+        };
         let planned_for_it = std::ptr::eq(current.as_ref(), connection);
         if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.rests() || self.failures.reached() {
             // They still wait in the store.
@@ -236,8 +214,10 @@ impl Work {
 
     /// Every row fails where its connection has left the configuration.
     async fn refuse_all(&self) -> Result<(), Fault> {
+        let (id, most) = (&self.operation.id, Window { rows: WINDOW, bytes: budget::WINDOW });
         loop {
-            let items = self.reports(&[ItemState::Waiting]).await?;
+            let reports = self.gateway.0.store.item_reports(id, &[ItemState::Waiting], 0, most).await;
+            let items = reports.before_sending()?.rows;
             if items.is_empty() {
                 return Ok(());
             }
@@ -246,44 +226,6 @@ impl Work {
                 items.into_iter().map(|item| Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault.clone())));
             self.ended(ends.collect()).await?;
         }
-    }
-
-    /// The first rows in these states.
-    async fn reports(&self, states: &[ItemState]) -> Result<Vec<ItemReport>, Fault> {
-        let (id, most) = (&self.operation.id, Window { rows: WINDOW, bytes: budget::WINDOW });
-        Ok(self.gateway.0.store.item_reports(id, states, 0, most).await.before_sending()?.rows)
-    }
-
-    /// Waits for the rows whose answer was lost with an earlier process, until each was settled as far as it can be.
-    async fn settle_claimed(&self) -> Result<(), Fault> {
-        loop {
-            let open = self.reports(&[ItemState::Claimed]).await?;
-            if open.is_empty() || self.rests() {
-                return Ok(());
-            }
-            let mut ends = Vec::new();
-            for item in open {
-                let record = item.record.clone().unwrap_or_default();
-                if self.gateway.0.store.intent(&record).await.before_sending()?.is_none() {
-                    ends.extend(self.by_record(&item, &record).await?);
-                }
-            }
-            self.ended(ends).await?;
-            // The background settles them; each tells its row how it ended.
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    }
-
-    /// The end of a row whose record's write has ended without telling it: the record was erased in between.
-    async fn by_record(&self, item: &ItemReport, record: &str) -> Result<Vec<Change>, Fault> {
-        // Looked at again: it may have been told since.
-        let id = &self.operation.id;
-        let now = self.gateway.0.store.items(id, &[ItemState::Claimed], item.at.index, 1).await.before_sending()?;
-        if !now.iter().any(|now| now.at == item.at) {
-            return Ok(Vec::new());
-        }
-        let end = ItemEnd::of(crate::domain::operation::ItemResult::Existing);
-        Ok(vec![Change::ItemEnded(item.at.clone(), Some(record.to_owned()), end)])
     }
 
     async fn end(&self) -> Result<(), Fault> {
@@ -297,7 +239,11 @@ impl Work {
         operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
         operation.finished = Some(self.gateway.now());
         let line = self.gateway.operation_line(&self.caller, &operation, &progress);
-        store.commit(vec![Change::Operation(operation), line]).await.before_sending()
+        store.commit(vec![Change::Operation(operation), line]).await.before_sending()?;
+        self.gateway.0.board.forget(&self.operation.id);
+        // Its slot is free for the next one.
+        self.gateway.0.board.wake();
+        Ok(())
     }
 }
 
@@ -333,8 +279,8 @@ impl Windows {
             if work.settled_first(connection, &item).await? == Some(false) {
                 continue;
             }
-            match super::password_gone(&item) {
-                Some(fault) => ends.push(Change::ItemEndedUnsent(item.at, None, ItemEnd::failed(fault))),
+            match super::unsendable(&item, work.operation.kind) {
+                Some(end) => ends.push(Change::ItemEndedUnsent(item.at, None, end)),
                 None => items.push(item),
             }
         }

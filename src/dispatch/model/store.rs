@@ -20,7 +20,7 @@ use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, Item, ItemReport, ItemState, Progress};
 use crate::store::{
     Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Part, Peer, Purged,
-    Store, StoreError, Subject, Unsettled, Window,
+    RunningOperation, Store, StoreError, Subject, Unsettled, Window,
 };
 
 pub(super) struct Proxy {
@@ -163,9 +163,13 @@ macro_rules! through {
                 self.looked_for(0, self.inner.orphans(limit))
             }
 
-            async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError> {
+            async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<BulkOperation>, StoreError> {
                 self.others_first().await;
-                self.looked_for(1, self.inner.unfinished_operations(limit))
+                // What is none but for those at work may be one when they are not any more.
+                if but.is_empty() {
+                    return self.looked_for(1, self.inner.unfinished_operations(but, of_each));
+                }
+                at_once(self.inner.unfinished_operations(but, of_each))
             }
 
             async fn due_intents(
@@ -221,6 +225,7 @@ through! {
     read enrolment_intents(connection: &str) -> Vec<Intent>;
     read unsettled() -> Vec<Unsettled>;
     read open_items() -> OpenItems;
+    read running_operations() -> Vec<RunningOperation>;
     take take_key(claim: &KeyClaim) -> KeyTaken;
     write claim_under_key(claimant: Claimant, key: &KeyClaim) -> bool;
     take open_operation(operation: &BulkOperation) -> ();
@@ -234,7 +239,7 @@ through! {
     read item_reports(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Part<ItemReport>;
     read item_subjects(id: &OperationId) -> Vec<(Subject, u64)>;
     write skip_waiting(id: &OperationId) -> u64;
-    write requeue(id: &OperationId) -> ();
+    write requeue(id: &OperationId, accepted: Timestamp) -> ();
     read audit(tenant: &str, after: u64, limit: usize) -> Vec<Line>;
     read remember_time(now: Timestamp) -> ();
     read remembered_time() -> Option<Timestamp>;

@@ -236,6 +236,13 @@ impl Vendor for Fake {
         }
     }
 
+    fn packing_of_repeated_registration(&self, registration: &Registration) -> Packing {
+        match self.profile() {
+            Profile::Employees => self.packing_of_registration(registration),
+            Profile::Candidates | Profile::Students => Packing::Alone,
+        }
+    }
+
     fn packing_of_booking(&self, booking: &Booking) -> Packing {
         match self.profile() {
             Profile::Employees => {

@@ -140,6 +140,7 @@ impl From<OperationView> for Operation {
             cancelling,
             total: _,
             created,
+            accepted: _,
             started,
             finished,
             request_id: _,

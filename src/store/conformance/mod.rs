@@ -93,6 +93,10 @@ macro_rules! conformance {
             a_row_is_claimed_only_while_it_waits,
             rows_end_and_are_counted,
             a_finished_operation_is_queued_again,
+            a_row_that_could_not_be_read_is_never_queued_again,
+            what_was_cancelled_never_waits_again,
+            a_row_left_to_a_person_ends_only_while_it_is_claimed,
+            unfinished_operations_are_found_by_tenant_and_connection_in_turn,
             operations_are_the_tenants_own_and_listed_newest_first,
             a_password_goes_with_its_row,
             what_is_over_is_purged,
@@ -796,7 +800,7 @@ pub(crate) async fn pictures_stay_and_lists_come_without_them(store: Arc<dyn Sto
     let (tenant, name) = (make.name("tenant"), make.name("connection"));
     let person = Person { photo: Some("QUJD".repeat(1000).into()), ..make.person() };
     let mut candidate = make.candidate(&tenant, &name, person);
-    let claimed = store.claim(vec![make.claimant(&candidate, Identity::of(&candidate.person, false))]).await.unwrap();
+    let claimed = store.claim(vec![make.claimant(&candidate, Identity::of(&candidate.person, BY_NAME))]).await.unwrap();
     assert_eq!(claimed, [Claim::Claimed]);
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
     candidate.state = CandidateState::Registered;

@@ -30,6 +30,7 @@ impl Maker {
             cancelling: false,
             total,
             created: self.0.now(),
+            accepted: self.0.now(),
             started: None,
             finished: None,
             request_id: "req".to_owned(),
@@ -175,7 +176,7 @@ pub(crate) async fn an_operation_is_accepted_under_its_key_once(store: Arc<dyn S
         assert!(store.operation(&tenant, &discarded).await.unwrap().is_none());
         assert!(store.items(&discarded, &[], 0, 10).await.unwrap().is_empty());
     }
-    let unfinished = store.unfinished_operations(10_000).await.unwrap();
+    let unfinished = store.unfinished_operations(&[], 10_000).await.unwrap();
     assert_eq!(unfinished.iter().filter(|operation| operation.tenant == tenant).count(), 1);
 }
 
@@ -258,7 +259,8 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
         Change::OperationCancelling(operation.id.clone()),
     ];
     store.commit(changes).await.unwrap();
-    store.requeue(&operation.id).await.unwrap();
+    let retried = make.0.now() + 40.hours();
+    store.requeue(&operation.id, retried).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [Applied, Unknown, NotApplied, Waiting, Waiting], "it has not ended");
 
     store.skip_waiting(&operation.id).await.unwrap();
@@ -270,9 +272,10 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     // An ended one cannot be cancelled.
     store.commit(vec![Change::OperationCancelling(operation.id.clone())]).await.unwrap();
 
-    store.requeue(&operation.id).await.unwrap();
+    store.requeue(&operation.id, retried).await.unwrap();
     let (read, _) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
     assert_eq!((read.state, read.cancelling, read.finished), (OperationState::Queued, false, None));
+    assert_eq!((read.created, read.accepted), (operation.created, retried));
     assert_eq!(states(&*store, &operation).await, [Applied, Waiting, Waiting, Waiting, Waiting]);
     let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
     let records: Vec<Option<&str>> = items.iter().map(|item| item.record.as_deref()).collect();
@@ -280,6 +283,92 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     assert_eq!(store.item_subjects(&operation.id).await.unwrap(), [([1; 16], 0), ([2; 16], 1)]);
     store.commit(vec![Change::ItemWaiting(at(&operation, 1))]).await.unwrap();
     assert_eq!(store.items(&operation.id, &[Waiting], 1, 1).await.unwrap()[0].record, None);
+}
+
+pub(crate) async fn a_row_that_could_not_be_read_is_never_queued_again(store: Arc<dyn Store>, make: Maker) {
+    let mut operation = make.operation(&make.name("tenant"), 2);
+    store.open_operation(&operation).await.unwrap();
+    let mut refused = make.item(&operation, 0);
+    refused.row = None;
+    refused.end = Some(ItemEnd::failed(Fault::new(Code::ValidationFailed, "odd")));
+    refused.state = ItemState::NotApplied;
+    store.add_items(vec![refused, make.item(&operation, 1)]).await.unwrap();
+    operation.state = OperationState::Completed;
+    operation.finished = Some(make.0.now());
+    let failed = Change::ItemEnded(at(&operation, 1), None, ItemEnd::failed(Fault::new(Code::GroupNotFound, "x")));
+    store.commit(vec![failed.clone(), Change::Operation(operation.clone())]).await.unwrap();
+    store.requeue(&operation.id, make.0.now()).await.unwrap();
+    assert_eq!(states(&*store, &operation).await, [ItemState::NotApplied, ItemState::Waiting]);
+    let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
+    assert!(items.iter().all(|item| item.end.is_some()), "the reason stays");
+
+    // Where nothing can be sent again, nothing is queued.
+    let applied = Change::ItemEnded(at(&operation, 1), None, ItemEnd::of(ItemResult::Created));
+    store.commit(vec![applied, Change::Operation(operation.clone())]).await.unwrap();
+    store.requeue(&operation.id, make.0.now()).await.unwrap();
+    let (read, progress) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
+    assert_eq!((read.state, progress.not_applied, progress.pending), (OperationState::Completed, 1, 0));
+}
+
+pub(crate) async fn what_was_cancelled_never_waits_again(store: Arc<dyn Store>, make: Maker) {
+    use ItemState::{Applied, Skipped, Unknown, Waiting};
+    let operation = make.queued(&*store, &make.name("tenant"), 4).await;
+    let claimed = |index| Change::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
+    let again: Vec<Change> = (0..4).map(|index| Change::ItemWaiting(at(&operation, index))).collect();
+    store.commit((0..3).map(claimed).collect()).await.unwrap();
+    let ends = vec![
+        Change::ItemEnded(at(&operation, 1), None, ItemEnd::of(ItemResult::Created)),
+        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"))),
+    ];
+    store.commit(ends).await.unwrap();
+    store.commit(again.clone()).await.unwrap();
+    assert_eq!(states(&*store, &operation).await, [Waiting, Applied, Unknown, Waiting]);
+    store.commit(vec![claimed(0), Change::OperationCancelling(operation.id.clone())]).await.unwrap();
+    assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
+    let refused = ItemEnd::failed(Fault::new(Code::VendorRateLimited, "x"));
+    let put_back = std::iter::once(Change::ItemEnded(at(&operation, 0), None, refused)).chain(again).collect();
+    store.commit(put_back).await.unwrap();
+    assert_eq!(states(&*store, &operation).await, [Skipped, Applied, Unknown, Skipped]);
+}
+
+pub(crate) async fn a_row_left_to_a_person_ends_only_while_it_is_claimed(store: Arc<dyn Store>, make: Maker) {
+    let operation = make.queued(&*store, &make.name("tenant"), 2).await;
+    let claimed = |index| Change::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
+    let applied = Change::ItemEnded(at(&operation, 1), None, ItemEnd::of(ItemResult::Created));
+    store.commit(vec![claimed(0), claimed(1), applied]).await.unwrap();
+    let unknown = || ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"));
+    let left = |index| Change::ItemEndedClaimed(at(&operation, index), None, unknown());
+    store.commit(vec![left(0), left(1)]).await.unwrap();
+    assert_eq!(states(&*store, &operation).await, [ItemState::Unknown, ItemState::Applied]);
+}
+
+pub(crate) async fn unfinished_operations_are_found_by_tenant_and_connection_in_turn(
+    store: Arc<dyn Store>,
+    make: Maker,
+) {
+    let (one, two) = (make.name("tenant"), make.name("tenant"));
+    let mut mine = Vec::new();
+    for tenant in [&one, &one, &one, &two] {
+        mine.push(make.queued(&*store, tenant, 1).await.id);
+    }
+    let mut enrolment = BulkOperation { kind: OperationKind::ProgramEmployees, ..make.operation(&one, 1) };
+    store.open_operation(&enrolment).await.unwrap();
+    enrolment.state = OperationState::Running;
+    store.commit(vec![Change::Operation(enrolment.clone())]).await.unwrap();
+    mine.push(enrolment.id.clone());
+    let found = async |but: &[usize], of_each| -> Vec<usize> {
+        let but: Vec<OperationId> = but.iter().map(|at| mine[*at].clone()).collect();
+        let found = store.unfinished_operations(&but, of_each).await.unwrap();
+        // Other tests may use the same database.
+        found.iter().filter_map(|found| mine.iter().position(|id| *id == found.id)).collect()
+    };
+    assert_eq!(found(&[], 1).await, [0, 3, 4]);
+    assert_eq!(found(&[], 2).await, [0, 3, 4, 1]);
+    assert_eq!(found(&[0, 4], 2).await, [1, 3, 2]);
+    let running = store.running_operations().await.unwrap();
+    let running: Vec<_> = running.iter().filter(|running| mine.contains(&running.id)).collect();
+    assert_eq!(running.len(), 1);
+    assert_eq!((&running[0].id, &*running[0].connection, running[0].pending), (&mine[4], "c", 0));
 }
 
 pub(crate) async fn operations_are_the_tenants_own_and_listed_newest_first(store: Arc<dyn Store>, make: Maker) {

@@ -1,6 +1,6 @@
 //! The rows of operations.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -21,9 +21,9 @@ const AT_ONCE_BYTES: i64 = 32 << 20;
 
 pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Result<(), Failed> {
     sqlx::query(
-        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, mark)
+        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, mark, refused)
          SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[],
-             $8::bytea[])",
+             $8::bytea[], $9::boolean[])",
     )
     .bind(rows.iter().map(|row| row.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.index).collect::<Vec<_>>())
@@ -33,6 +33,7 @@ pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Resu
     .bind(rows.iter().map(|row| row.secret.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.end.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.mark.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.refused).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -78,10 +79,10 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
     sqlx::query(
         "UPDATE operation_items AS item SET state = told.state, record = coalesce(told.record, item.record),
              ended = told.ended, secret = CASE WHEN told.keeps_secret THEN item.secret END
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::boolean[])
-             AS told (operation, position, state, record, ended, keeps_secret, only_waiting)
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::text[])
+             AS told (operation, position, state, record, ended, keeps_secret, required)
          WHERE item.operation = told.operation AND item.position = told.position
-           AND (NOT told.only_waiting OR item.state = 'waiting')",
+           AND (told.required IS NULL OR item.state = told.required)",
     )
     .bind(rows.iter().map(|row| row.at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| index_column(row.at.index)).collect::<Vec<_>>())
@@ -89,7 +90,7 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
     .bind(rows.iter().map(|row| row.record.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.end.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.keeps_secret).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.only_waiting).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.only).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -109,14 +110,27 @@ pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemRef, &
     Ok(())
 }
 
+/// The operations are locked: either a wish to cancel is seen here, or whoever has it finds the rows waiting.
 pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemRef]) -> Result<(), Failed> {
+    let operations: BTreeSet<&str> = rows.iter().map(|at| at.operation.as_str()).collect();
+    let cancelling: Vec<String> =
+        sqlx::query_as("SELECT id, cancelling FROM operations WHERE id = ANY($1) ORDER BY id FOR SHARE")
+            .bind(operations.into_iter().collect::<Vec<_>>())
+            .fetch_all(&mut *connection)
+            .await?
+            .into_iter()
+            .filter_map(|(id, cancelling): (String, bool)| cancelling.then_some(id))
+            .collect();
     sqlx::query(
-        "UPDATE operation_items AS item SET state = 'waiting', record = NULL, ended = NULL
+        "UPDATE operation_items AS item SET record = NULL, ended = NULL,
+             state = CASE WHEN item.operation = ANY($3) THEN 'skipped' ELSE 'waiting' END
          FROM unnest($1::text[], $2::bigint[]) AS told (operation, position)
-         WHERE item.operation = told.operation AND item.position = told.position",
+         WHERE item.operation = told.operation AND item.position = told.position
+           AND item.state IN ('waiting', 'claimed', 'not_applied')",
     )
     .bind(rows.iter().map(|at| at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|at| index_column(at.index)).collect::<Vec<_>>())
+    .bind(cancelling)
     .execute(connection)
     .await?;
     Ok(())
@@ -146,18 +160,20 @@ pub(super) async fn remove_some(connection: &mut PgConnection, operation: &str) 
     Ok(removed.rows_affected() > 0)
 }
 
-pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<(), Failed> {
-    sqlx::query(
+/// Lets the rows of an ended operation wait again; how many. How a row ended before stays with it until it has ended again:
+/// a row that turns out not to be readable gets it back.
+pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<u64, Failed> {
+    let waiting = sqlx::query(
         "UPDATE operation_items SET
              record = CASE WHEN state = 'unknown' THEN record END,
              subjects = CASE WHEN state = 'unknown' THEN subjects END,
-             state = 'waiting', ended = NULL
-         WHERE operation = $1 AND state IN ('not_applied', 'skipped', 'unknown')",
+             state = 'waiting'
+         WHERE operation = $1 AND state IN ('not_applied', 'skipped', 'unknown') AND NOT refused",
     )
     .bind(operation)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(waiting.rows_affected())
 }
 
 /// The statement that reads rows from a position on, in order. Two, since one plan does not suit both: those in all states,
@@ -185,7 +201,7 @@ pub(super) async fn list(
         "WITH part AS (SELECT position, octet_length(request) AS bytes FROM operation_items WHERE ",
         " ORDER BY position LIMIT $3),
          measured AS (SELECT position, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM part)
-         SELECT operation, position, state, record, request, secret, ended FROM measured JOIN operation_items
+         SELECT operation, position, state, record, request, secret, ended, refused FROM measured JOIN operation_items
              USING (position) WHERE operation = $1 AND before < $4 ORDER BY position",
         states
     );
@@ -203,7 +219,7 @@ pub(super) async fn reports(
     most: Window,
 ) -> Result<Part<ItemReport>, Failed> {
     let query = of_items!(
-        "SELECT position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, $4::bigint
+        "SELECT position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, refused, $4::bigint
          FROM operation_items WHERE ",
         " ORDER BY position LIMIT $3",
         states
@@ -220,6 +236,7 @@ pub(super) async fn reports(
             end: row.try_get(3)?,
             mark: row.try_get(4)?,
             request: row.try_get(5)?,
+            refused: row.try_get(6)?,
         };
         bytes = bytes.saturating_add(stored.bytes());
         found.push(records.item_report(id, stored)?);
@@ -259,5 +276,6 @@ fn item_row(row: &PgRow) -> Result<ItemRow, sqlx::Error> {
         secret: row.try_get(5)?,
         end: row.try_get(6)?,
         mark: Vec::new(),
+        refused: row.try_get(7)?,
     })
 }

@@ -8,6 +8,7 @@ use sqlx::{PgConnection, PgPool, Row as _};
 use super::error::Failed;
 use super::transaction::Hand;
 use super::{items, keys};
+use crate::domain::ids::OperationId;
 use crate::domain::journal::Answer;
 use crate::domain::operation::{BulkOperation, Progress};
 use crate::store::records::{KeyRow, OperationRow};
@@ -23,8 +24,8 @@ pub(super) async fn open(hand: &mut Hand<'_>, operation: &BulkOperation) -> Resu
     let row = OperationRow::of(operation);
     sqlx::query(
         "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,
-             total, created, started, finished, request_id, traceparent, owner)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+             total, created, started, finished, request_id, traceparent, owner, accepted)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
     )
     .bind(row.id)
     .bind(row.tenant)
@@ -42,6 +43,7 @@ pub(super) async fn open(hand: &mut Hand<'_>, operation: &BulkOperation) -> Resu
     .bind(row.request_id)
     .bind(row.traceparent)
     .bind(hand.instance)
+    .bind(row.accepted)
     .execute(&mut *hand.connection)
     .await?;
     Ok(())
@@ -110,15 +112,24 @@ pub(super) async fn discard(connection: &mut PgConnection, id: &str) -> Result<b
     Ok(true)
 }
 
-pub(super) async fn requeue(connection: &mut PgConnection, id: &str) -> Result<(), Failed> {
-    let queued = sqlx::query(
-        "UPDATE operations SET state = 'queued', cancelling = false, finished = NULL
-         WHERE id = $1 AND state IN ('completed', 'cancelled')",
+pub(super) async fn requeue(connection: &mut PgConnection, id: &str, accepted: i64) -> Result<(), Failed> {
+    // Locked, so that of two retries at once the second finds it queued.
+    let ended =
+        sqlx::query("SELECT 1 FROM operations WHERE id = $1 AND state IN ('completed', 'cancelled') FOR UPDATE")
+            .bind(id)
+            .fetch_optional(&mut *connection)
+            .await?;
+    if ended.is_none() || items::requeue_ended(connection, id).await? == 0 {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE operations SET state = 'queued', cancelling = false, finished = NULL, accepted = $2 WHERE id = $1",
     )
     .bind(id)
-    .execute(&mut *connection)
+    .bind(accepted)
+    .execute(connection)
     .await?;
-    if queued.rows_affected() == 0 { Ok(()) } else { items::requeue_ended(connection, id).await }
+    Ok(())
 }
 
 /// Some of the operations that ended before, and of those that nobody receives any more, with whether they had ended. They are
@@ -143,7 +154,7 @@ pub(super) async fn one(
 ) -> Result<Option<(OperationRow, Progress)>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
-                started, finished, request_id, traceparent
+                started, finished, request_id, traceparent, coalesce(accepted, created)
          FROM operations WHERE id = $1 AND tenant = $2",
     )
     .bind(id)
@@ -161,7 +172,7 @@ pub(super) async fn page(
 ) -> Result<Vec<(OperationRow, Progress)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
-                started, finished, request_id, traceparent
+                started, finished, request_id, traceparent, coalesce(accepted, created)
          FROM operations WHERE tenant = $1 AND state <> 'receiving' AND id < $2 ORDER BY id DESC LIMIT $3",
     )
     .bind(tenant)
@@ -172,16 +183,36 @@ pub(super) async fn page(
     with_progress(pool, rows.iter().map(operation_row).collect::<Result<_, _>>()?).await
 }
 
-pub(super) async fn unfinished(pool: &PgPool, limit: usize) -> Result<Vec<OperationRow>, sqlx::Error> {
+pub(super) async fn unfinished(
+    pool: &PgPool,
+    but: &[OperationId],
+    of_each: usize,
+) -> Result<Vec<OperationRow>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created,
-                started, finished, request_id, traceparent
-         FROM operations WHERE state IN ('queued', 'running') ORDER BY id LIMIT $1",
+                started, finished, request_id, traceparent, coalesce(accepted, created)
+         FROM (
+             SELECT *, row_number() OVER (
+                 PARTITION BY connection, tenant, kind = 'program_employees' ORDER BY id) AS place
+             FROM operations WHERE state IN ('queued', 'running') AND id <> ALL($1)) AS unfinished
+         WHERE place <= $2 ORDER BY place, id",
     )
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(but.iter().map(OperationId::as_str).collect::<Vec<_>>())
+    .bind(i64::try_from(of_each).unwrap_or(i64::MAX))
     .fetch_all(pool)
     .await?;
     rows.iter().map(operation_row).collect()
+}
+
+/// Running operations with the number of their rows that have not ended.
+pub(super) async fn running(pool: &PgPool) -> Result<Vec<(String, String, i64)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT o.id, o.connection, (SELECT count(*) FROM operation_items i
+             WHERE i.operation = o.id AND i.state IN ('waiting', 'claimed'))
+         FROM operations o WHERE o.state = 'running'",
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// Rows that have not ended, of operations that have not.
@@ -234,5 +265,6 @@ fn operation_row(row: &PgRow) -> Result<OperationRow, sqlx::Error> {
         finished: row.try_get(12)?,
         request_id: row.try_get(13)?,
         traceparent: row.try_get(14)?,
+        accepted: row.try_get(15)?,
     })
 }

@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_clock.sql"),
     include_str!("migrations/0004_people.sql"),
     include_str!("migrations/0005_counts.sql"),
+    include_str!("migrations/0006_retry.sql"),
 ];
 
 /// Names the lock: "exgt" twice.

@@ -15,10 +15,11 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::journal::Intent;
 use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemReport, ItemState, Progress};
+use crate::store::records::operations::running as running_row;
 use crate::store::records::{ItemRow, OperationRow, Records, micros};
 use crate::store::{
     Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Part, Peer, Purged,
-    Store, StoreError, Subject, Unsettled, Window,
+    RunningOperation, Store, StoreError, Subject, Unsettled, Window,
 };
 
 /// Work for a transaction: each attempt gets its own handle on what the work needs, so that nothing is borrowed.
@@ -58,12 +59,12 @@ impl Store for PostgresStore {
     async fn beat(&self) -> Result<Vec<Peer>, StoreError> {
         let beat = self.asked(&self.pulse, WAIT, |pulse| instances::beat(pulse, self.records.instance()));
         let mut beat = std::pin::pin!(beat);
-        let beaten = match tokio::time::timeout(LATE, &mut beat).await {
-            Ok(beaten) => beaten,
-            Err(_) => {
-                self.away.set(true);
-                beat.await
-            }
+        let in_time = tokio::time::timeout(LATE, &mut beat).await;
+        let beaten = if let Ok(beaten) = in_time {
+            beaten
+        } else {
+            self.away.set(true);
+            beat.await
         };
         self.away.set(matches!(beaten, Err(StoreError::Unavailable(_) | StoreError::InDoubt(_))));
         let peers = beaten?;
@@ -299,9 +300,17 @@ impl Store for PostgresStore {
         found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
     }
 
-    async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError> {
-        let rows = self.list(|pool| operations::unfinished(pool, limit)).await?;
-        rows.into_iter().map(OperationRow::operation).collect()
+    async fn unfinished_operations(
+        &self,
+        but: &[OperationId],
+        of_each: usize,
+    ) -> Result<Vec<BulkOperation>, StoreError> {
+        Ok(OperationRow::readable(self.read(|pool| operations::unfinished(pool, but, of_each)).await?))
+    }
+
+    async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError> {
+        let rows = self.read(operations::running).await?;
+        rows.into_iter().map(|(id, connection, pending)| running_row(&id, connection, pending)).collect()
     }
 
     async fn items(
@@ -353,9 +362,9 @@ impl Store for PostgresStore {
         }
     }
 
-    async fn requeue(&self, id: &OperationId) -> Result<(), StoreError> {
-        let id = id.clone();
-        self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str()))).await
+    async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError> {
+        let (id, accepted) = (id.clone(), micros(accepted));
+        self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str(), accepted))).await
     }
 
     fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {

@@ -28,6 +28,8 @@ pub(in crate::store) struct ItemRow {
     pub end: Option<Vec<u8>>,
     /// The caller's mark apart from the request, which may be long: for whoever wants to know only how the row ended.
     pub mark: Vec<u8>,
+    /// Whether it could not be read.
+    pub refused: bool,
 }
 
 /// What is read of a row to tell how it ended: borrowed, since it is opened at once.
@@ -39,6 +41,8 @@ pub(in crate::store) struct ReportRow<'a> {
     pub mark: Option<&'a [u8]>,
     /// Of a row that was written by a version that knew no `mark`.
     pub request: Option<&'a [u8]>,
+    /// Whether the row could not be read.
+    pub refused: bool,
 }
 
 impl ReportRow<'_> {
@@ -100,6 +104,7 @@ impl Records {
             None => (None, None),
         };
         let mark = self.seal(ITEMS, &place(&at, "mark"), &item_id)?;
+        let refused = row.is_none();
         let request = RequestRecord { item_id, row, with_password: password.is_some() || password_gone };
         let secret = match &password {
             Some(password) => Some(self.seal(ITEMS, &place(&at, "secret"), &password.expose())?),
@@ -114,6 +119,7 @@ impl Records {
             secret,
             end: end.map(|end| self.item_end(&at, end)).transpose()?,
             mark,
+            refused,
         })
     }
 
@@ -148,7 +154,7 @@ impl Records {
         operation: &OperationId,
         stored: ReportRow<'_>,
     ) -> Result<ItemReport, StoreError> {
-        let ReportRow { index, state: word, record, end, mark, request } = stored;
+        let ReportRow { index, state: word, record, end, mark, request, refused } = stored;
         let at = ItemRef { operation: operation.clone(), index: u64::try_from(index).unwrap_or(0) };
         let open = |part: &str, sealed: &[u8]| self.open_at(ITEMS, &place(&at, part), sealed);
         let item_id = match (mark, request) {
@@ -157,7 +163,7 @@ impl Records {
             (None, None) => None,
         };
         let end = end.map(|sealed| self.opened_end(&at, sealed)).transpose()?;
-        Ok(ItemReport { item_id, state: state(&at, word)?, record, end, at })
+        Ok(ItemReport { item_id, state: state(&at, word)?, record, refused, end, at })
     }
 
     fn opened_end(&self, at: &ItemRef, sealed: &[u8]) -> Result<ItemEnd, StoreError> {

@@ -27,7 +27,7 @@ mod audit;
 mod intents;
 mod items;
 mod keys;
-mod operations;
+pub(super) mod operations;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -154,8 +154,8 @@ pub(super) struct ItemEndRow {
     pub end: Vec<u8>,
     /// Whether its password stays: a row that was skipped can be sent after all.
     pub keeps_secret: bool,
-    /// Whether it ends so only if it waits.
-    pub only_waiting: bool,
+    /// The state it must be in to end so; any if there is none.
+    pub only: Option<&'static str>,
 }
 
 /// A sealed record as it comes from any of the tables.
@@ -217,9 +217,14 @@ impl Records {
             Change::ItemClaimed(at, record, subjects) => RowChange::ItemClaimed(at, record, subjects.concat()),
             Change::ItemSubjects(at, subjects) => RowChange::ItemSubjects(at, subjects.concat()),
             Change::ItemWaiting(at) => RowChange::ItemWaiting(at),
-            Change::ItemEnded(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, false)?),
-            Change::ItemEndedUnsent(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, true)?),
             Change::AttemptHeld(record, started) => RowChange::AttemptHeld(record, micros(started)),
+            Change::ItemEnded(at, record, end) => RowChange::ItemEnded(self.item_end_row(at, record, end, None)?),
+            Change::ItemEndedUnsent(at, record, end) => {
+                RowChange::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Waiting))?)
+            }
+            Change::ItemEndedClaimed(at, record, end) => {
+                RowChange::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Claimed))?)
+            }
             Change::Operation(operation) => RowChange::Operation(operation),
             Change::OperationCancelling(id) => RowChange::OperationCancelling(id),
             Change::Audit(entry) => RowChange::Audit(entry),
@@ -231,12 +236,12 @@ impl Records {
         at: ItemRef,
         record: Option<String>,
         end: ItemEnd,
-        only_waiting: bool,
+        only: Option<ItemState>,
     ) -> Result<ItemEndRow, StoreError> {
         let state = end.state();
         let end = self.item_end(&at, end)?;
         let keeps_secret = state == ItemState::Skipped;
-        Ok(ItemEndRow { at, state: state.as_str(), record, end, keeps_secret, only_waiting })
+        Ok(ItemEndRow { at, state: state.as_str(), record, end, keeps_secret, only: only.map(ItemState::as_str) })
     }
 
     pub(super) fn changes(&self, changes: Vec<Change>) -> Result<Vec<RowChange>, StoreError> {

@@ -5,7 +5,13 @@ use jiff::Timestamp;
 use super::{micros, unreadable};
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{BulkOperation, ItemState, OperationKind, OperationState, Progress};
-use crate::store::StoreError;
+use crate::store::{RunningOperation, StoreError};
+
+/// A running operation as it stands in the tables.
+pub(in crate::store) fn running(id: &str, connection: String, pending: i64) -> Result<RunningOperation, StoreError> {
+    let id = OperationId::parse(id).map_err(|_| unreadable(OPERATIONS, id))?;
+    Ok(RunningOperation { id, connection, pending: u64::try_from(pending).unwrap_or(0) })
+}
 
 const OPERATIONS: &str = "operations";
 
@@ -22,6 +28,7 @@ pub(in crate::store) struct OperationRow {
     pub cancelling: bool,
     pub total: i64,
     pub created: i64,
+    pub accepted: i64,
     pub started: Option<i64>,
     pub finished: Option<i64>,
     pub request_id: String,
@@ -42,6 +49,7 @@ impl OperationRow {
             cancelling,
             total,
             created,
+            accepted,
             started,
             finished,
             request_id,
@@ -60,6 +68,7 @@ impl OperationRow {
             cancelling,
             total: number(total),
             created: micros(created),
+            accepted: micros(accepted),
             started: started.map(micros),
             finished: finished.map(micros),
             request_id,
@@ -82,6 +91,7 @@ impl OperationRow {
             fail_on_errors: self.fail_on_errors.map(number).transpose()?,
             total: number(self.total)?,
             created: moment(self.created)?,
+            accepted: moment(self.accepted)?,
             started: self.started.map(moment).transpose()?,
             finished: self.finished.map(moment).transpose()?,
             tenant: self.tenant,
@@ -92,6 +102,18 @@ impl OperationRow {
             request_id: self.request_id,
             traceparent: self.traceparent,
         })
+    }
+
+    /// The operations that can be read: one that is damaged does not keep the others from going on.
+    pub(in crate::store) fn readable(rows: Vec<Self>) -> Vec<BulkOperation> {
+        let read = |row: Self| match row.operation() {
+            Ok(operation) => Some(operation),
+            Err(error) => {
+                tracing::error!(%error, "an operation cannot go on");
+                None
+            }
+        };
+        rows.into_iter().filter_map(read).collect()
     }
 
     /// The progress these counts of rows by state come to.

@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_clock.sql"),
     include_str!("migrations/0007_people.sql"),
     include_str!("migrations/0008_parts.sql"),
+    include_str!("migrations/0009_retry.sql"),
 ];
 
 /// How long a statement waits for others that hold the file (a backup).

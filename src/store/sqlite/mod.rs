@@ -14,7 +14,7 @@ use super::health::WriteFailed;
 use super::records::{ItemRow, OperationRow, Records, SealedRow, micros};
 use super::{
     Accepted, AssignmentFilter, Change, Claim, Claimant, FULL, Inspection, KeyClaim, KeyTaken, Keyring, OpenItems,
-    Page, Part, Peer, Purged, Store, StoreError, Subject, Unsettled, Window, timed,
+    Page, Part, Peer, Purged, RunningOperation, Store, StoreError, Subject, Unsettled, Window, timed,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::Line;
@@ -433,9 +433,18 @@ impl Store for SqliteStore {
         found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
     }
 
-    async fn unfinished_operations(&self, limit: usize) -> Result<Vec<BulkOperation>, StoreError> {
-        let rows = self.read(move |connection| operations::unfinished(connection, limit)).await?;
-        rows.into_iter().map(OperationRow::operation).collect()
+    async fn unfinished_operations(
+        &self,
+        but: &[OperationId],
+        of_each: usize,
+    ) -> Result<Vec<BulkOperation>, StoreError> {
+        let but = but.to_vec();
+        let rows = self.read(move |connection| operations::unfinished(connection, &but, of_each)).await?;
+        Ok(OperationRow::readable(rows))
+    }
+
+    async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError> {
+        self.read(operations::running).await
     }
 
     async fn items(
@@ -490,9 +499,9 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn requeue(&self, id: &OperationId) -> Result<(), StoreError> {
+    async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError> {
         let id = id.to_string();
-        self.write(move |hand| operations::requeue(hand.connection, &id)).await
+        self.write(move |hand| operations::requeue(hand.connection, &id, micros(accepted))).await
     }
 
     fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {

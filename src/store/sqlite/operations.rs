@@ -9,19 +9,20 @@ use super::keys;
 use crate::domain::ids::OperationId;
 use crate::domain::journal::Answer;
 use crate::domain::operation::{BulkOperation, ItemReport, ItemState, Progress};
+use crate::store::records::operations::running as running_row;
 use crate::store::records::{ItemEndRow, ItemRow, KeyRow, OperationRow, Records, ReportRow, index_column};
-use crate::store::{Accepted, KeyTaken, OpenItems, Page, Part, StoreError, Window};
+use crate::store::{Accepted, KeyTaken, OpenItems, Page, Part, RunningOperation, StoreError, Window};
 
 const COLUMNS: &str = "id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created, \
-                       started, finished, request_id, traceparent";
+                       started, finished, request_id, traceparent, coalesce(accepted, created)";
 
 pub(super) fn open(connection: &Connection, operation: &BulkOperation, instance: &str) -> Result<(), StoreError> {
     let row = OperationRow::of(operation);
     connection
         .prepare_cached(
             "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,
-                 total, created, started, finished, request_id, traceparent, owner)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                 total, created, started, finished, request_id, traceparent, owner, accepted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         )?
         .execute(params![
             row.id,
@@ -39,7 +40,8 @@ pub(super) fn open(connection: &Connection, operation: &BulkOperation, instance:
             row.finished,
             row.request_id,
             row.traceparent,
-            instance
+            instance,
+            row.accepted
         ])?;
     Ok(())
 }
@@ -73,12 +75,12 @@ pub(super) fn put(connection: &Connection, operation: &BulkOperation) -> Result<
 
 pub(super) fn add_items(connection: &Connection, items: &[ItemRow]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, mark)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, mark, refused)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let mut added: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-    for ItemRow { operation, index, state, record, request, secret, end, mark } in items {
-        statement.execute(params![operation, index, state, record, request, secret, end, mark])?;
+    for ItemRow { operation, index, state, record, request, secret, end, mark, refused } in items {
+        statement.execute(params![operation, index, state, record, request, secret, end, mark, refused])?;
         *added.entry((operation, state)).or_default() += 1;
     }
     let mut counted = connection.prepare_cached(
@@ -198,11 +200,38 @@ pub(super) fn page(
     rows.into_iter().map(|row| with_progress(connection, row)).collect()
 }
 
-pub(super) fn unfinished(connection: &Connection, limit: usize) -> Result<Vec<OperationRow>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM operations WHERE state IN ('queued', 'running') ORDER BY id LIMIT ?1");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], operation_row)?;
+pub(super) fn unfinished(
+    connection: &Connection,
+    but: &[OperationId],
+    of_each: usize,
+) -> Result<Vec<OperationRow>, StoreError> {
+    let places = vec!["?"; but.len()].join(", ");
+    // Not cached: there are as many forms of it as operations can be at work.
+    let mut statement = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM (
+             SELECT *, row_number() OVER (
+                 PARTITION BY connection, tenant, kind = 'program_employees' ORDER BY id) AS place
+             FROM operations WHERE state IN ('queued', 'running') AND id NOT IN ({places}))
+         WHERE place <= ? ORDER BY place, id"
+    ))?;
+    let values = but.iter().map(|id| Value::from(id.to_string()));
+    let values = values.chain([Value::from(i64::try_from(of_each).unwrap_or(i64::MAX))]);
+    let rows = statement.query_map(params_from_iter(values), operation_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Running operations with the number of their rows that have not ended.
+pub(super) fn running(connection: &Connection) -> Result<Vec<RunningOperation>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT o.id, o.connection, coalesce(sum(c.items) FILTER (WHERE c.state IN ('waiting', 'claimed')), 0)
+         FROM operations o LEFT JOIN operation_counts c ON c.operation = o.id
+         WHERE o.state = 'running' GROUP BY o.id",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
+    rows.map(|row| {
+        row.map_err(StoreError::from).and_then(|(id, connection, pending)| running_row(&id, connection, pending))
+    })
+    .collect()
 }
 
 /// Rows that have not ended, of operations that have not.
@@ -225,7 +254,8 @@ pub(super) fn items(
     from: u64,
     most: Window,
 ) -> Result<Vec<ItemRow>, StoreError> {
-    let (sql, values) = of_items("operation, position, state, record, request, secret, ended", id, states, from, most);
+    let (sql, values) =
+        of_items("operation, position, state, record, request, secret, ended, refused", id, states, from, most);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let (mut found, mut bytes) = (Vec::new(), 0);
@@ -241,6 +271,7 @@ pub(super) fn items(
             secret: row.get(5)?,
             end: row.get(6)?,
             mark: Vec::new(),
+            refused: row.get(7)?,
         };
         bytes = bytes.saturating_add(item.request.len());
         found.push(item);
@@ -257,7 +288,7 @@ pub(super) fn reports(
     from: u64,
     most: Window,
 ) -> Result<Part<ItemReport>, StoreError> {
-    let columns = "position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END";
+    let columns = "position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, refused";
     let (sql, values) = of_items(columns, id.as_str(), states, from, most);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
@@ -273,6 +304,7 @@ pub(super) fn reports(
             end: blob(3)?,
             mark: blob(4)?,
             request: blob(5)?,
+            refused: row.get(6)?,
         };
         bytes = bytes.saturating_add(stored.bytes());
         found.push(records.item_report(id, stored)?);
@@ -322,22 +354,14 @@ pub(super) fn claim_item(
 }
 
 pub(super) fn end_item(connection: &Connection, end: &ItemEndRow) -> Result<(), StoreError> {
-    let ItemEndRow { at, state, record, end, keeps_secret, only_waiting } = end;
+    let ItemEndRow { at, state, record, end, keeps_secret, only } = end;
     connection
         .prepare_cached(
             "UPDATE operation_items SET state = ?3, record = coalesce(?4, record), ended = ?5,
                  secret = CASE WHEN ?6 THEN secret END
-             WHERE operation = ?1 AND position = ?2 AND (NOT ?7 OR state = 'waiting')",
+             WHERE operation = ?1 AND position = ?2 AND (?7 IS NULL OR state = ?7)",
         )?
-        .execute(params![
-            at.operation.as_str(),
-            index_column(at.index),
-            state,
-            record,
-            end,
-            keeps_secret,
-            only_waiting
-        ])?;
+        .execute(params![at.operation.as_str(), index_column(at.index), state, record, end, keeps_secret, only])?;
     Ok(())
 }
 
@@ -356,8 +380,9 @@ pub(super) fn remember_item(
 pub(super) fn requeue_item(connection: &Connection, operation: &str, index: u64) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE operation_items SET state = 'waiting', record = NULL, ended = NULL
-             WHERE operation = ?1 AND position = ?2",
+            "UPDATE operation_items SET record = NULL, ended = NULL,
+                 state = CASE WHEN (SELECT cancelling FROM operations WHERE id = ?1) THEN 'skipped' ELSE 'waiting' END
+             WHERE operation = ?1 AND position = ?2 AND state IN ('waiting', 'claimed', 'not_applied')",
         )?
         .execute(params![operation, index_column(index)])?;
     Ok(())
@@ -375,25 +400,26 @@ pub(super) fn skip_waiting(connection: &Connection, id: &str) -> Result<u64, Sto
     Ok(skipped as u64)
 }
 
-pub(super) fn requeue(connection: &Connection, id: &str) -> Result<(), StoreError> {
-    let queued = connection
-        .prepare_cached(
-            "UPDATE operations SET state = 'queued', cancelling = 0, finished = NULL
-             WHERE id = ?1 AND state IN ('completed', 'cancelled')",
-        )?
-        .execute([id])?;
-    if queued == 0 {
-        return Ok(());
-    }
-    connection
+/// How a row ended before stays with it until it has ended again: a row that turns out not to be readable gets it back.
+pub(super) fn requeue(connection: &Connection, id: &str, accepted: i64) -> Result<(), StoreError> {
+    let waiting = connection
         .prepare_cached(
             "UPDATE operation_items SET
                  record = CASE WHEN state = 'unknown' THEN record END,
                  subjects = CASE WHEN state = 'unknown' THEN subjects END,
-                 state = 'waiting', ended = NULL
-             WHERE operation = ?1 AND state IN ('not_applied', 'skipped', 'unknown')",
+                 state = 'waiting'
+             WHERE operation = ?1 AND state IN ('not_applied', 'skipped', 'unknown') AND NOT refused
+               AND EXISTS (SELECT 1 FROM operations WHERE id = ?1 AND state IN ('completed', 'cancelled'))",
         )?
         .execute([id])?;
+    if waiting == 0 {
+        return Ok(());
+    }
+    connection
+        .prepare_cached(
+            "UPDATE operations SET state = 'queued', cancelling = 0, finished = NULL, accepted = ?2 WHERE id = ?1",
+        )?
+        .execute(params![id, accepted])?;
     Ok(())
 }
 
@@ -445,5 +471,6 @@ fn operation_row(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
         finished: row.get(12)?,
         request_id: row.get(13)?,
         traceparent: row.get(14)?,
+        accepted: row.get(15)?,
     })
 }

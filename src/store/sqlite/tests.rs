@@ -188,7 +188,9 @@ async fn rows_of_an_earlier_version_are_counted() {
     let connection = of_version(&path, 4);
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let operation = make.operation("t", 4);
-    operations::open(&connection, &operation, "i").unwrap();
+    let sql = "INSERT INTO operations (id, tenant, client, kind, connection, strict, state, cancelling, total, created, request_id)
+         VALUES (?1, 't', 'lms', 'candidates', 'c', 0, 'running', 0, 4, ?2, 'req')";
+    connection.execute(sql, rusqlite::params![operation.id.as_str(), operation.created.as_microsecond()]).unwrap();
     for (position, state) in ["waiting", "applied", "waiting", "claimed"].into_iter().enumerate() {
         let values = rusqlite::params![operation.id.as_str(), i64::try_from(position).unwrap(), state];
         let sql = "INSERT INTO operation_items (operation, position, state, request) VALUES (?1, ?2, ?3, x'00')";
@@ -198,8 +200,9 @@ async fn rows_of_an_earlier_version_are_counted() {
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
     assert_eq!(store.open_items().await.unwrap(), OpenItems { waiting: 2, claimed: 1 });
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
-    let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
+    let (read, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
     assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
+    assert_eq!(read.accepted, read.created);
 }
 
 /// Pages beyond which the file may not grow, as on a disk that is full.

@@ -184,6 +184,10 @@ impl Vendor for ExamTesting {
         Packing::Alone
     }
 
+    fn packing_of_repeated_registration(&self, _registration: &Registration) -> Packing {
+        Packing::Alone
+    }
+
     fn packing_of_booking(&self, _booking: &Booking) -> Packing {
         Packing::Alone
     }

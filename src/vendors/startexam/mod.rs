@@ -219,6 +219,11 @@ impl Vendor for StartExam {
         Packing::Together { key: "employees".to_owned(), at_most: self.batch, bytes }
     }
 
+    fn packing_of_repeated_registration(&self, registration: &Registration) -> Packing {
+        // Employees are put in place by their id: a repeat is the same call.
+        self.packing_of_registration(registration)
+    }
+
     fn packing_of_booking(&self, booking: &Booking) -> Packing {
         let flagged = flagged(booking, Attempt::First);
         match self.at_most(flagged, Attempt::First) {

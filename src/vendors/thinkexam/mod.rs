@@ -205,6 +205,11 @@ impl Vendor for ThinkExam {
         Packing::Together { key: String::new(), at_most: self.batch, bytes: json_length(&row) + 1 }
     }
 
+    fn packing_of_repeated_registration(&self, _registration: &Registration) -> Packing {
+        // An answer is read by enrolment number or place; alone there is no doubt which row it is about.
+        Packing::Alone
+    }
+
     fn packing_of_booking(&self, _booking: &Booking) -> Packing {
         Packing::Alone
     }
