@@ -256,7 +256,7 @@ async fn what_is_over_is_removed_in_portions() {
             break;
         }
         // What is being removed is hidden, and stays so.
-        store.requeue(&over.id).await.unwrap();
+        store.requeue(&over.id, make.0.now()).await.unwrap();
         let state = store.operation("t", &over.id).await.unwrap().map(|(operation, _)| operation.state);
         assert!(state.is_none_or(|state| state == OperationState::Receiving), "{state:?}");
     }

@@ -90,7 +90,7 @@ impl Crew {
     pub async fn revive(&self) {
         for member in &self.members {
             let mut place = member.gateway.write().await;
-            if let Some(mut gateway) = place.take_if(|gateway| gateway.has_ended()) {
+            if let Some(mut gateway) = place.take_if(Gateway::has_ended) {
                 let written = gateway.written();
                 assert!(!written.contains("panicked"), "{written}");
                 assert!(written.contains("taken its work over"), "it ended for another reason:\n{written}");
@@ -170,16 +170,14 @@ impl Crew {
                     None => Word::named(told.text("/outcome")),
                 };
             }
-            match write.last() {
-                Some(word @ (Word::Applied | Word::NotApplied)) => return word,
-                // Nobody ever heard where it would be.
-                _ => {
-                    if let Some(answer) = self.post(write).await {
-                        write.note(&answer);
-                    }
-                    pause(began, &write.path).await;
-                }
+            if let Some(word @ (Word::Applied | Word::NotApplied)) = write.last() {
+                return word;
             }
+            // No answer has said where it would be.
+            if let Some(answer) = self.post(write).await {
+                write.note(&answer);
+            }
+            pause(began, &write.path).await;
         }
     }
 

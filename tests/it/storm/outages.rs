@@ -182,31 +182,28 @@ async fn weather(crew: Arc<Crew>, measure: Measure, over: Arc<AtomicBool>) {
         }
         let outage = Duration::from_millis(measure.outage / 10 + random.below(measure.outage));
         crew.step_clocks(SignedDuration::from_hours(STEPS[step % STEPS.len()]));
-        match &crew.relay {
-            Some(relay) => {
-                match random.below(4) {
-                    0 => relay.cut(),
-                    1 => relay.silence(),
-                    kind => {
-                        let moment = if kind == 2 { Moment::AnswerLost } else { Moment::Answered };
-                        // Any transaction: what keeps an intent, what keeps an answer, what accepts an operation.
-                        let after = random.below(6);
-                        let seen = std::sync::atomic::AtomicU64::new(0);
-                        let cuts = relay.cuts();
-                        relay.cut_at_commit(moment, move |asked| {
-                            !asked.contains("beats") && seen.fetch_add(1, Ordering::Relaxed) == after
-                        });
-                        relay.is_cut_within(cuts + 1, Duration::from_secs(2)).await;
-                    }
+        if let Some(relay) = &crew.relay {
+            match random.below(4) {
+                0 => relay.cut(),
+                1 => relay.silence(),
+                kind => {
+                    let moment = if kind == 2 { Moment::AnswerLost } else { Moment::Answered };
+                    // Any transaction: what keeps an intent, what keeps an answer, what accepts an operation.
+                    let after = random.below(6);
+                    let seen = std::sync::atomic::AtomicU64::new(0);
+                    let cuts = relay.cuts();
+                    relay.cut_at_commit(moment, move |asked| {
+                        !asked.contains("beats") && seen.fetch_add(1, Ordering::Relaxed) == after
+                    });
+                    relay.is_cut_within(cuts + 1, Duration::from_secs(2)).await;
                 }
-                tokio::time::sleep(outage).await;
-                relay.mend();
             }
-            None => {
-                crew.set_disk(if random.below(3) == 0 { Disk::Broken } else { Disk::Full });
-                tokio::time::sleep(outage).await;
-                crew.set_disk(Disk::Fine);
-            }
+            tokio::time::sleep(outage).await;
+            relay.mend();
+        } else {
+            crew.set_disk(if random.below(3) == 0 { Disk::Broken } else { Disk::Full });
+            tokio::time::sleep(outage).await;
+            crew.set_disk(Disk::Fine);
         }
         crew.revive().await;
         // Time to get on between two outages.
