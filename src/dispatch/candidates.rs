@@ -384,6 +384,8 @@ impl Gateway {
             return Ok(None);
         }
         refuse_other_external_id(connection, &candidate.person, &new.person)?;
+        let mut candidate = candidate;
+        candidate.warnings.retain(|warning| warning.code != Warning::PASSWORD_IGNORED);
         let (person, touched) = candidate.person.overlaid(&new.person);
         // A password never goes to a person the vendor knows.
         let ignored = new.password.as_ref().filter(|new| !password.is_some_and(|sent| sent.matches(new.expose())));
@@ -400,11 +402,9 @@ impl Gateway {
             }
             IfCandidateExists::Update => {
                 let changes = CandidateChanges { person, touched };
-                let written = self.change(caller, connection, candidate, changes, strict, acceptance).await?;
-                Ok(Some(written.map(|mut answer| {
-                    answer.candidate.warnings.extend(ignored);
-                    answer
-                })))
+                // With the record, so that the answer kept under a key says it, too.
+                candidate.warnings.extend(ignored);
+                self.change(caller, connection, candidate, changes, strict, acceptance).await.map(Some)
             }
         }
     }

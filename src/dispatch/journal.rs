@@ -243,7 +243,8 @@ impl Gateway {
                 let initial_password = own_password(&intent.write).cloned();
                 let created = matches!(intent.write, Write::Register(_));
                 if let Write::Update(update) = &intent.write {
-                    candidate.warnings = planned_warnings(connection, update);
+                    candidate.warnings.retain(|warning| warning.code == Warning::PASSWORD_IGNORED);
+                    candidate.warnings.extend(planned_warnings(connection, update));
                 }
                 candidate.warnings.extend(warnings);
                 candidate.state = CandidateState::Registered;

@@ -20,17 +20,6 @@ pub enum Written<T> {
     Pending(T),
 }
 
-impl<T> Written<T> {
-    /// Changes what was written, not how.
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Written<U> {
-        match self {
-            Self::Created(value) => Written::Created(change(value)),
-            Self::Existing(value) => Written::Existing(change(value)),
-            Self::Pending(value) => Written::Pending(change(value)),
-        }
-    }
-}
-
 /// A removal under way, or done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Removal<T> {

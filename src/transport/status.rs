@@ -62,8 +62,9 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let date: SystemTime = httpdate::parse_http_date(text).ok()?;
-        let date = Timestamp::try_from(date).ok()?;
-        Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO)
+        // A day beyond what a timestamp holds is a long time all the same.
+        Timestamp::try_from(date)
+            .map_or(MAX_RETRY_AFTER, |date| Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }

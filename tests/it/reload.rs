@@ -248,12 +248,12 @@ async fn a_bulk_under_way_goes_on_with_the_new_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_call_refused_whole_is_tried_in_parts_with_the_new_credentials() {
+async fn a_call_refused_whole_is_tried_in_parts_with_the_new_settings() {
+    const NEW: &str = "11111111-2222-3333-4444-555555555555";
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Mutex::new(Some(held));
     let stub = Stub::start(move |seen| {
-        let credentials = seen.headers["authorization"].to_str().expect("text");
-        if credentials.starts_with("SharedKey 98:") {
+        if seen.json()["profileId"] == NEW {
             return json_answer(200, &json!({}));
         }
         // The first call is answered when the test says so.
@@ -262,20 +262,18 @@ async fn a_call_refused_whole_is_tried_in_parts_with_the_new_credentials() {
         json_answer(400, &json!({ "message": "There is something about these employees" }))
     })
     .await;
-    let of = |account: u64| startexam(&stub.url(), "").replace("account_id = 99", &format!("account_id = {account}"));
-    let mut gateway = started(|_| of(99)).await;
+    let of = |profile: &str| startexam(&stub.url(), "").replace(accounts::startexam::PROFILE_ID, profile);
+    let mut gateway = started(|_| of(accounts::startexam::PROFILE_ID)).await;
     let operation = begun(&gateway, 100).await;
     until(&gateway, &operation, |_| !stub.seen().is_empty()).await;
-    configure(&gateway, &of(98), &everybody());
+    configure(&gateway, &of(NEW), &everybody());
     reloaded(&mut gateway).await;
     release.send(()).expect("somebody waits");
     let ended = until_state(&gateway, &operation, "completed").await;
     assert_eq!(applied(&ended), 100, "{ended:?}");
-    let with = |account: &str| {
-        let sent = |seen: &&Seen| seen.headers["authorization"].to_str().is_ok_and(|text| text.contains(account));
-        stub.seen().iter().filter(sent).count()
-    };
-    assert_eq!((with(" 99:"), with(" 98:")), (1, 2), "refused once, then each half with the new ones");
+    let with = |profile: &str| stub.seen().iter().filter(|seen| seen.json()["profileId"] == profile).count();
+    let calls = (with(accounts::startexam::PROFILE_ID), with(NEW));
+    assert_eq!(calls, (1, 2), "refused once, then each half with the new settings");
 }
 
 #[tokio::test]

@@ -392,12 +392,13 @@ async fn the_connection_is_chosen_by_member_then_catalogue_then_default() {
     let only = as_client("single", "/candidates", person("d")).await;
     assert_eq!((only.status, only.text("/connection")), (201, "startexam-two"), "{only:?}");
 
-    let order = json!({ "candidate": { "externalId": "a" }, "assessment": "rust-101" });
-    for name in ["lms", "defaulted"] {
-        let entry = as_client(name, "/assignments", order.clone()).await;
+    // Each its own people: those of another tenant are refused.
+    for (name, id) in [("lms", "a"), ("defaulted", "c")] {
+        let order = json!({ "candidate": { "externalId": id }, "assessment": "rust-101" });
+        let entry = as_client(name, "/assignments", order).await;
         assert_eq!((entry.status, entry.text("/connection")), (201, "startexam-two"), "{name}: {entry:?}");
     }
-    let employees = json!({ "scope": "all", "register": ["a"] });
+    let employees = json!({ "scope": "all", "register": ["c"] });
     stub.answer_with(|_| json_answer(200, &json!({ "employeesRegistered": 1, "attemptsRegistered": 1, "employeesUnregistered": 0, "attemptsUnregistered": 0, "totalEmployeesInProgram": 1 })));
     let entry = as_client("defaulted", "/programs/onboarding/employees", employees.clone()).await;
     assert_eq!(entry.status, 200, "{entry:?}");

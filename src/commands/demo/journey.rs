@@ -1,6 +1,8 @@
 //! The journey through all three vendors, as a caller of the public API. Every answer is held against what was expected
 //! of it, and in the end against what the simulators say really happened.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::super::Failure;
@@ -10,6 +12,11 @@ use super::ledger::{Ledger, gist};
 use super::screen::{Row, Screen};
 use super::setup::{PROGRAM, simulator};
 use crate::sandbox::{Sandbox, accounts};
+
+/// How often the lost answer is asked for again.
+const ASK_AGAIN: usize = 10;
+/// Pause between two times: the grace of the demonstration's connections.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Registrations; the lost answer, its repeat and the vendor's word on it; bookings and their links; the enrolment;
 /// repeats and the vendors' rest meanwhile; refusals and the vendor's rest; the vendors' records; reading back.
@@ -107,7 +114,15 @@ impl<'a> Journey<'a> {
     async fn ask_again(&mut self, index: usize) -> Result<(), Failure> {
         let name = self.class[index].person.given_name;
         let step = self.begin(Vendor::StartExam.name(), "Send the same request again".to_owned());
-        let body = self.register_once(index).await?.body;
+        let mut body = self.register_once(index).await?.body;
+        // As `Retry-After` asks for: the vendor may still be at work on what it did not answer.
+        for _ in 0..ASK_AGAIN {
+            if body["outcome"] != "unknown" {
+                break;
+            }
+            tokio::time::sleep(GRACE).await;
+            body = self.register_once(index).await?.body;
+        }
         let word = |member: &str| body[member].as_str().unwrap_or("–").to_owned();
         let found = format!("{} {}", word("state"), word("outcome"));
         self.ledger.expect(format!("asking again about {name}"), REGISTERED, &found);

@@ -97,6 +97,7 @@ fn startexam(address: SocketAddr) -> String {
          secret = \"plain:{SECRET}\"\n\
          center = \"{CENTER}\"\n\
          profile_id = \"{PROFILE_ID}\"\n\
+         settle_grace = \"1s\"\n\
          requests_per_second = 0\n"
     )
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::names::{content, is_bad, name, subject};
+use super::names::{content, is_bad, name, subject, subjects};
 use crate::domain::assignment::{IfAssignmentExists, Notify};
 use crate::domain::candidate::Person;
 use crate::domain::journal::Write;
@@ -93,9 +93,8 @@ pub(super) enum Truth {
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) write: Write,
-    /// Which write about its subject it belongs to: repeats of one write share a place.
-    place: usize,
-    subject: String,
+    /// Which write about each of its subjects it belongs to: repeats of one write share a place.
+    places: Vec<(String, usize)>,
     flagged: bool,
     mails: bool,
     pub(super) truth: Truth,
@@ -155,27 +154,31 @@ impl Exam {
         let script = self.scripts.pop_front().unwrap_or(Script::PLAIN).possible();
         let mut rows = Vec::with_capacity(writes.len());
         for write in writes {
-            let (subject, name) = (subject(write), name(write));
-            let known = self.order.entry(subject.clone()).or_default();
-            let earlier = if settling { known.iter().rposition(|known| *known == name) } else { None };
-            let place = earlier.unwrap_or_else(|| {
-                known.push(name.clone());
-                known.len() - 1
-            });
-            if place + 1 < known.len() {
-                let later = known[place + 1..].join(", ");
-                self.violations.push(format!("{name} was sent again after {later}"));
+            let name = name(write);
+            let mut places = Vec::new();
+            for subject in subjects(write) {
+                let known = self.order.entry(subject.clone()).or_default();
+                let earlier = if settling { known.iter().rposition(|known| *known == name) } else { None };
+                let place = earlier.unwrap_or_else(|| {
+                    known.push(name.clone());
+                    known.len() - 1
+                });
+                if place + 1 < known.len() {
+                    let later = known[place + 1..].join(", ");
+                    self.violations.push(format!("{name} was sent again after {later}"));
+                }
+                if !self.waited_for.insert(subject.clone()) {
+                    self.violations.push(format!("two writes about {subject} at once"));
+                }
+                places.push((subject, place));
             }
             let flagged =
                 matches!(write, Write::Assign(booking) if booking.if_exists == IfAssignmentExists::Reuse) || settling;
             let mails = matches!(write, Write::Assign(booking) if booking.notify == Notify::VendorEmail) && !settling;
             let truth = if is_bad(write) { Truth::Bad } else { Truth::Nothing };
             let write = write.clone();
-            if !self.waited_for.insert(subject.clone()) {
-                self.violations.push(format!("two writes about {subject} at once"));
-            }
             rows.push(self.sent.len());
-            self.sent.push(Sent { write, place, subject, flagged, mails, truth });
+            self.sent.push(Sent { write, places, flagged, mails, truth });
         }
         let script = self.sensible(script, &rows);
         let end = now + i64::from(script.latency) * 1000;
@@ -203,7 +206,9 @@ impl Exam {
     /// The process has its answer.
     pub(super) fn answered(&mut self, rows: &[usize]) {
         for row in rows {
-            self.waited_for.remove(&self.sent[*row].subject);
+            for (subject, _) in &self.sent[*row].places {
+                self.waited_for.remove(subject);
+            }
         }
     }
 
@@ -215,12 +220,10 @@ impl Exam {
     /// No vendor proves that nothing happened where something did.
     fn sensible(&self, script: Script, rows: &[usize]) -> Script {
         let happened = |row: &usize| {
-            let Sent { place, subject, .. } = &self.sent[*row];
-            self.sent.iter().any(|sent| {
-                sent.place == *place
-                    && sent.subject == *subject
-                    && matches!(sent.truth, Truth::Done(_) | Truth::Coming(_))
-            })
+            let Sent { places, .. } = &self.sent[*row];
+            self.sent
+                .iter()
+                .any(|sent| sent.places == *places && matches!(sent.truth, Truth::Done(_) | Truth::Coming(_)))
         };
         match script.reply {
             Reply::Refused { proof: true, .. } if rows.iter().any(happened) => {
@@ -248,7 +251,7 @@ impl Exam {
     }
 
     fn happen(&mut self, row: usize) {
-        let Sent { write, place, subject, flagged, mails, .. } = self.sent[row].clone();
+        let Sent { write, places, flagged, mails, .. } = self.sent[row].clone();
         let before = (self.accounts.clone(), self.places.clone(), self.programs.clone());
         let truth = match &write {
             Write::Register(registration) => self.register(&registration.person),
@@ -257,17 +260,19 @@ impl Exam {
             Write::Assign(booking) => self.book(booking, flagged, mails),
             Write::Cancel(cancellation) => self.cancel(&cancellation.candidate.0, &cancellation.assessment),
             Write::Enrol(enrolment) => {
-                let members = self.programs.entry(subject.clone()).or_default();
+                let members = self.programs.entry(subject(&write)).or_default();
                 members.extend(enrolment.call.enrolment.register.iter().cloned());
                 members.retain(|member| !enrolment.call.enrolment.unregister.contains(member));
                 Truth::Done(true)
             }
         };
         let changed = before != (self.accounts.clone(), self.places.clone(), self.programs.clone());
-        let known = &self.order[&subject];
-        if changed && place + 1 < known.len() {
-            let late = format!("{} took effect after {}", known[place], known[place + 1..].join(", "));
-            self.violations.push(late);
+        for (subject, place) in places.into_iter().filter(|_| changed) {
+            let known = &self.order[&subject];
+            if place + 1 < known.len() {
+                let late = format!("{} took effect after {}", known[place], known[place + 1..].join(", "));
+                self.violations.push(late);
+            }
         }
         self.sent[row].truth = truth;
     }

@@ -42,6 +42,12 @@ pub(super) fn subject(write: &Write) -> String {
     }
 }
 
+/// All that a write is ordered with: a change of a program is ordered employee by employee.
+pub(super) fn subjects(write: &Write) -> Vec<String> {
+    let Write::Enrol(enrolment) = write else { return vec![subject(write)] };
+    enrolment.call.enrolment.employees().map(|employee| format!("employee {employee}")).collect()
+}
+
 pub(super) fn name(write: &Write) -> String {
     let token = token(write).unwrap_or_default();
     let kind = write.operation().as_str();
