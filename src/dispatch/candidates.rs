@@ -30,8 +30,9 @@ use crate::store::{Change, Claim, Claimant, Subject};
 /// A claim that meets another's is tried again after the other has ended; more often than this somebody is in a loop.
 const CLAIMS: usize = 8;
 
-/// Pause between two looks at a write that another instance is sending.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// First and longest pause between two looks at a write that another task or instance is sending. The longest leaves the lock
+/// free for long enough that the search for orphans, which never waits for it, finds it free.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A candidate with what only the answer to its registration shows.
 #[derive(Debug, Clone)]
@@ -497,6 +498,7 @@ impl Gateway {
         id: &CandidateId,
     ) -> Result<Option<(Turn, Candidate)>, Fault> {
         let patience = Instant::now() + connection.longest_call();
+        let mut pause = LOOKS.0;
         loop {
             let turn = self.turn(id.as_str()).await?;
             // The intent first: once it is gone, the record read after it says how the write ended.
@@ -509,7 +511,8 @@ impl Gateway {
             }
             // A new candidate's first writer holds no turn in the store; its intent says that it is at work.
             drop(turn);
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOKS.1);
         }
     }
 
