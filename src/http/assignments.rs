@@ -28,7 +28,7 @@ use crate::domain::ids::{AssignmentId, CandidateId};
 #[utoipa::path(
     post, path = "/assignments", operation_id = "createAssignment", tag = "Assignments",
     params(
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false, example = "startexam-main"),
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
     ),
     request_body(content = NewAssignment),
     responses(

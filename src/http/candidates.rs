@@ -30,7 +30,7 @@ use crate::domain::ids::CandidateId;
 #[utoipa::path(
     post, path = "/candidates", operation_id = "createCandidate", tag = "Candidates",
     params(
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false, example = "startexam-main"),
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
     ),
     request_body(content = NewCandidate),
     responses(
@@ -89,7 +89,7 @@ pub(super) async fn find(
 #[utoipa::path(
     post, path = "/candidates/search", operation_id = "searchCandidates", tag = "Candidates",
     params(
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false, example = "startexam-main"),
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
     ),
     request_body(content = CandidateSearch),
     responses((status = 200, description = "The candidates found.", body = CandidateList)),

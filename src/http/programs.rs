@@ -23,7 +23,7 @@ use crate::dispatch::{Enrolling, Reply, Written};
     post, path = "/programs/{id}/employees", operation_id = "changeProgramEmployees", tag = "Programs",
     params(
         ("id" = String, Path, description = "A catalogue id (`GET /programs`), the vendor's own id, or `ext:` and the account's own id for the program.", example = "onboarding-2026"),
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false, example = "startexam-main"),
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
     ),
     request_body(content = Enrolment),
     responses(
