@@ -19,7 +19,7 @@ use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::Operation;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{Intent, Write};
-use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Attempt, Booking, Cancellation, Planned, VendorKey};
@@ -576,7 +576,7 @@ fn is_over(until: Option<Timestamp>, now: Timestamp) -> bool {
 
 fn window_over() -> Warning {
     let detail = "The booking's window is over, so nobody is let in; book again with ifExists create_new.";
-    Warning::new(Warning::WINDOW_OVER, detail)
+    Warning::new(WarningCode::WindowOver, detail)
 }
 
 /// The booking as it is answered when the order differs: told, not changed.
@@ -592,6 +592,6 @@ fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
     ];
     let detail = "The assignment was there before with another value; nothing was changed (see ifExists).";
     let warnings = differences.iter().filter(|(_, differs)| *differs);
-    live.warnings.extend(warnings.map(|(pointer, _)| Warning::at(Warning::EXISTING_DIFFERS, pointer, detail)));
+    live.warnings.extend(warnings.map(|(pointer, _)| Warning::at(WarningCode::ExistingDiffers, pointer, detail)));
     live
 }

@@ -21,7 +21,7 @@ use crate::domain::capability::Operation;
 use crate::domain::ids::CandidateId;
 use crate::domain::journal::{Intent, Origin, Write};
 use crate::domain::operation::ItemRef;
-use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, KnownCandidate, Planned, Update};
 use crate::secret::Secret;
@@ -386,7 +386,7 @@ impl Gateway {
         }
         refuse_other_external_id(connection, &candidate.person, &new.person)?;
         let mut candidate = candidate;
-        candidate.warnings.retain(|warning| warning.code != Warning::PASSWORD_IGNORED);
+        candidate.warnings.retain(|warning| warning.code != WarningCode::PasswordIgnored);
         let (person, touched) = candidate.person.overlaid(&new.person);
         // A password never goes to a person the vendor knows.
         let ignored = new.password.as_ref().filter(|new| !password.is_some_and(|sent| sent.matches(new.expose())));
@@ -424,7 +424,7 @@ impl Gateway {
         if touched.is_empty() {
             let mut candidate = candidate;
             let detail = "The candidate is as it was asked for already; nothing was sent.";
-            candidate.warnings.push(Warning::new(Warning::UNCHANGED, detail));
+            candidate.warnings.push(Warning::new(WarningCode::Unchanged, detail));
             return Ok(Written::Existing(candidate.into()));
         }
         connection.supported(Operation::CandidatesUpdate)?;
@@ -616,12 +616,12 @@ fn refuse_other_external_id(connection: &Connection, present: &Person, given: &P
 
 fn password_ignored() -> Warning {
     let detail = "The candidate was there before; this password was not sent and is not kept.";
-    Warning::at(Warning::PASSWORD_IGNORED, "/password", detail)
+    Warning::at(WarningCode::PasswordIgnored, "/password", detail)
 }
 
 /// The candidate as it is answered when some of the members given differ: told, not changed.
 fn differing(mut candidate: Candidate, touched: &[String]) -> Candidate {
     let detail = "The candidate was there before with another value; nothing was changed (see ifExists).";
-    candidate.warnings.extend(touched.iter().map(|pointer| Warning::at(Warning::EXISTING_DIFFERS, pointer, detail)));
+    candidate.warnings.extend(touched.iter().map(|pointer| Warning::at(WarningCode::ExistingDiffers, pointer, detail)));
     candidate
 }

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Call, Health};
-use crate::transport::{Greeting, Look};
+use crate::transport::{Greeting, Look, NoGreeting, TlsFailure};
 use crate::vendors::Connected;
 
 /// From this difference on the clocks are not called equal; both tell whole seconds, and an answer takes its time.
@@ -180,31 +180,29 @@ fn tls(look: &Look) -> Finding {
             "base_url is plain http: nothing is encrypted, credentials and people included.",
         ),
         Some(Ok(_)) => Finding::ok(Step::Tls, "The connection is encrypted, and the certificate is good for the host."),
-        Some(Err(reason)) => match certificate(reason) {
-            Some(advice) => Finding::fault(Step::Tls, format!("No encrypted connection: {reason}"), advice),
-            None => Finding::unchecked(Step::Tls, format!("No answer came by which to tell: {reason}")),
-        },
+        Some(Err(NoGreeting { reason, tls: Some(failure) })) => {
+            Finding::fault(Step::Tls, format!("No encrypted connection: {reason}"), tls_advice(*failure))
+        }
+        Some(Err(NoGreeting { reason, tls: None })) => {
+            Finding::unchecked(Step::Tls, format!("Not known, because the vendor did not respond: {reason}"))
+        }
     }
 }
 
-/// What to do about a refused certificate, in the words of rustls 0.23 (`CertificateError`'s `Display`); `None` where the
-/// reason is another.
-fn certificate(reason: &str) -> Option<&'static str> {
-    let lower = reason.to_lowercase();
-    let about = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if about(&["expired", "not valid yet"]) {
-        Some("Either the vendor has to renew its certificate, or this machine's clock is wrong.")
-    } else if about(&["not valid for", "not valid for name", "notvalidforname"]) {
-        Some("base_url names a host the certificate is not for: use the name the vendor gave.")
-    } else if about(&["unknownissuer", "unknown issuer", "unknown certificate", "causedasendentity"]) {
-        Some(
-            "The certificate is from an authority this machine does not know: install the missing root certificate. Where \
-             somebody inspects the traffic, ask them for an exception.",
-        )
-    } else if about(&["certificate", "handshake", "tls", "alert"]) {
-        Some("Ask the vendor which TLS versions and certificates it uses; at least TLS 1.2 is needed here.")
-    } else {
-        None
+/// Returns what an operator can do about a failed handshake.
+const fn tls_advice(failure: TlsFailure) -> &'static str {
+    match failure {
+        TlsFailure::OutsideValidity => {
+            "Either the vendor has to renew its certificate, or this machine's clock is wrong."
+        }
+        TlsFailure::WrongHost => "base_url names a host the certificate is not for: use the name the vendor gave.",
+        TlsFailure::UnknownIssuer => {
+            "The certificate is from an authority this machine does not trust: install the missing root certificate. If a \
+             proxy inspects the traffic, ask its operator for an exception."
+        }
+        TlsFailure::Handshake => {
+            "Ask the vendor which TLS versions and certificates it uses; at least TLS 1.2 is needed here."
+        }
     }
 }
 
@@ -252,14 +250,14 @@ fn credentials(health: Option<&Health>) -> Finding {
 mod tests {
     use super::*;
 
-    fn look(answer: Result<Option<i64>, &str>) -> Look {
+    fn look(answer: Result<Option<i64>, NoGreeting>) -> Look {
         let answer = answer.map(|ahead| Greeting { status: 404, ahead: ahead.map(SignedDuration::from_secs) });
         Look {
             place: "v.example:443".to_owned(),
             encrypted: true,
             addresses: Ok(vec![([203, 0, 113, 5], 443).into()]),
             listening: Some(Ok(Duration::from_millis(12))),
-            answer: Some(answer.map_err(str::to_owned)),
+            answer: Some(answer),
         }
     }
 
@@ -282,17 +280,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_certificate_is_told_from_other_ends() {
-        for (reason, word) in [
-            ("invalid peer certificate: Expired.", "clock"),
-            ("invalid peer certificate: UnknownIssuer.", "root"),
-            ("invalid peer certificate: certificate not valid for name \"x\".", "host"),
-            ("received fatal alert: ProtocolVersion.", "TLS 1.2"),
+    fn a_failed_handshake_has_advice_and_other_failures_do_not() {
+        let no_greeting = |tls| {
+            let reason = "reason".to_owned();
+            Look { answer: Some(Err(NoGreeting { reason, tls })), ..look(Ok(None)) }
+        };
+        for (failure, word) in [
+            (TlsFailure::OutsideValidity, "clock"),
+            (TlsFailure::UnknownIssuer, "root"),
+            (TlsFailure::WrongHost, "host"),
+            (TlsFailure::Handshake, "TLS 1.2"),
         ] {
-            let finding = tls(&look(Err(reason)));
+            let finding = tls(&no_greeting(Some(failure)));
             assert_eq!(finding.verdict, Verdict::Fault);
-            assert!(finding.advice.as_deref().unwrap().contains(word), "{reason}: {finding:?}");
+            assert!(finding.advice.as_deref().unwrap().contains(word), "{finding:?}");
         }
-        assert_eq!(tls(&look(Err("No complete answer came within 20s."))).verdict, Verdict::Unchecked);
+        assert_eq!(tls(&no_greeting(None)).verdict, Verdict::Unchecked);
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::candidate::{Candidate, CandidateState, Identity};
 use crate::domain::capability::{Operation, Repeat};
 use crate::domain::journal::{Answer, Intent, Origin, Write};
 use crate::domain::operation::{ItemEnd, ItemResult};
-use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::problem::{Code, Fault};
 use crate::domain::program::EnrolmentCounts;
 use crate::domain::vendor::{Applied, Booked, Call, Registered, Registration, Row, Update};
@@ -243,7 +243,7 @@ impl Gateway {
                 let initial_password = own_password(&intent.write).cloned();
                 let created = matches!(intent.write, Write::Register(_));
                 if let Write::Update(update) = &intent.write {
-                    candidate.warnings.retain(|warning| warning.code == Warning::PASSWORD_IGNORED);
+                    candidate.warnings.retain(|warning| warning.code == WarningCode::PasswordIgnored);
                     candidate.warnings.extend(planned_warnings(connection, update));
                 }
                 candidate.warnings.extend(warnings);

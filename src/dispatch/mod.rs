@@ -65,7 +65,7 @@ use self::turns::{Turn, Turns};
 use crate::domain::capability::Descriptor;
 use crate::domain::environment::Environment;
 use crate::domain::journal::Intent;
-use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Attempt, Call};
 use crate::store::{Change, Store, StoreError};
@@ -402,7 +402,7 @@ fn hold_to_strict(strict: bool, warnings: &[Warning]) -> Result<(), Fault> {
     }
     let ignored: Vec<FieldFault> = warnings
         .iter()
-        .filter(|warning| warning.code == Warning::FIELD_IGNORED)
+        .filter(|warning| warning.code == WarningCode::FieldIgnored)
         .map(|warning| FieldFault::unsupported(warning.pointer.clone().unwrap_or_default(), warning.detail.clone()))
         .collect();
     if ignored.is_empty() { Ok(()) } else { Err(Fault::of_fields(ignored)) }

@@ -12,7 +12,7 @@ use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
 use crate::domain::capability::Repeat;
 use crate::domain::journal::Intent;
-use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::vendor::{Applied, Attempt, Call, Row};
 use crate::secret::Secret;
@@ -93,7 +93,7 @@ impl Gateway {
                 Some(_) => "The gateway settles it by itself.",
                 None => "Only a person can settle it.",
             };
-            Warning::new("unsettled", format!("Unknown since {}. {reason} {next}", intent.opened))
+            Warning::new(WarningCode::Unsettled, format!("Unknown since {}. {reason} {next}", intent.opened))
         }))
     }
 
@@ -206,7 +206,7 @@ pub(super) fn with_reason(row: Row<Done>, problem: Option<&Fault>) -> Row<Done> 
 pub(super) fn by_hand(outcome: Outcome) -> Result<Row<Done>, Fault> {
     match outcome {
         Outcome::Applied => {
-            let warning = Warning::new("settled_by_hand", "An operator said that the vendor has done it.");
+            let warning = Warning::new(WarningCode::SettledByHand, "An operator said that the vendor has done it.");
             Ok(Ok(Applied { value: Done::Nothing, warnings: vec![warning] }))
         }
         Outcome::NotApplied => Ok(Err(Fault::new(Code::SubjectUnsettled, "An operator said that it was not done."))),

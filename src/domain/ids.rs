@@ -92,6 +92,14 @@ id!(
     "exc_"
 );
 
+impl ExchangeId {
+    /// Makes the id of the exchange's request, for requests that bring none of their own: the same digits under `req_`.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        format!("req_{}", &self.0[Self::PREFIX.len()..])
+    }
+}
+
 /// A UUID (version 7) of this moment: later ones are greater.
 pub(crate) fn fresh(environment: &Environment) -> Uuid {
     let millis = u64::try_from(environment.now().as_millisecond()).unwrap_or(0);

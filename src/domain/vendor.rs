@@ -265,16 +265,10 @@ pub trait Vendor: Send + Sync {
     /// Every member at fault; `capability_unsupported` where the vendor cannot change it.
     fn plan_update(&self, candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>>;
 
-    /// The vendor's own form of an assessment id (a GUID in lower case, say).
-    ///
-    /// # Errors
-    /// `None` for text that cannot be one.
+    /// Returns the vendor's own form of an assessment id (a GUID in lower case, say), or `None` for text that cannot be one.
     fn assessment_ref(&self, text: &str) -> Option<String>;
 
-    /// The vendor's own form of a program id.
-    ///
-    /// # Errors
-    /// `None` for text that cannot be one, or when the vendor has no programs.
+    /// Returns the vendor's own form of a program id, or `None` for text that cannot be one or if the vendor has no programs.
     fn program_ref(&self, text: &str) -> Option<ProgramRef>;
 
     /// The key by which the vendor knows this person; `key` is how the caller named them, `person` what the gateway

@@ -35,7 +35,7 @@ pub(super) struct AskedBy(pub(super) String);
 impl Context {
     fn of(headers: &HeaderMap, environment: &Environment) -> Self {
         let id = ExchangeId::generate(environment);
-        let request_id = given_request_id(headers).unwrap_or_else(|| id.as_str().replacen("exc_", "req_", 1));
+        let request_id = given_request_id(headers).unwrap_or_else(|| id.request_id());
         Self { exchange: Exchange::new(id, request_id, given_traceparent(headers), environment.now()) }
     }
 
@@ -44,7 +44,7 @@ impl Context {
         const EXCHANGE: &str = "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f";
         #[expect(clippy::expect_used, reason = "a constant of the right form; a unit test parses it")]
         let id = ExchangeId::parse(EXCHANGE).expect("well-formed");
-        let request_id = EXCHANGE.replacen("exc_", "req_", 1);
+        let request_id = id.request_id();
         Self { exchange: Exchange::new(id, request_id, None, jiff::Timestamp::UNIX_EPOCH) }
     }
 }

@@ -440,12 +440,10 @@ pub trait Store: Send + Sync {
 
     // Idempotency keys -----------------------------------------------------------------------------------------------
 
-    /// Takes a key for a new candidate and writes it, its intent bound to the key: what [`Store::take_key`] and
-    /// [`Store::claim`] do, in one transaction. Whether that was done; otherwise nothing was written, because the key or an
-    /// identity is in use, or because the engine knows no such short way.
-    async fn claim_under_key(&self, _claimant: Claimant, _key: &KeyClaim) -> Result<bool, StoreError> {
-        Ok(false)
-    }
+    /// Acquires a key and inserts a new candidate whose intent is bound to it: [`Store::take_key`] and [`Store::claim`] in one
+    /// transaction. Returns `false`, with nothing written, if the key or an identity is in use, or if the engine has no such
+    /// fast path; the caller then takes both steps.
+    async fn claim_under_key(&self, claimant: Claimant, key: &KeyClaim) -> Result<bool, StoreError>;
 
     /// Takes a key, or says why not.
     async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError>;

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
+use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 
 use super::message::Answer;
 use crate::domain::problem::{Code, Fault};
@@ -27,6 +28,30 @@ pub(super) struct Broken {
     pub(super) fault: Fault,
     /// The status, where that much of the answer came.
     pub(super) status: Option<StatusCode>,
+    /// Why no connection could be made, where that ended the attempt.
+    pub(super) connect: Option<ConnectFailure>,
+}
+
+/// Why no connection to the vendor could be made.
+#[derive(Debug, Clone)]
+pub struct ConnectFailure {
+    /// The innermost cause, in the library's own words.
+    pub cause: String,
+    /// The kind of failure, if the TLS handshake failed.
+    pub tls: Option<TlsFailure>,
+}
+
+/// Why a TLS handshake failed, by what an operator can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// The certificate is expired or not valid yet.
+    OutsideValidity,
+    /// The certificate is not valid for the host.
+    WrongHost,
+    /// No trusted authority issued the certificate.
+    UnknownIssuer,
+    /// Any other failure of the handshake.
+    Handshake,
 }
 
 /// What a broken attempt means for the layers outside it.
@@ -44,15 +69,21 @@ pub(super) enum Kind {
 
 impl Broken {
     pub(super) fn ours(fault: Fault) -> Self {
-        Self { kind: Kind::Ours, fault, status: None }
+        Self { kind: Kind::Ours, fault, status: None, connect: None }
     }
 
     fn unsent(detail: impl Into<String>) -> Self {
-        Self { kind: Kind::Unsent, fault: Fault::new(Code::VendorUnreachable, detail), status: None }
+        let fault = Fault::new(Code::VendorUnreachable, detail);
+        Self { kind: Kind::Unsent, fault, status: None, connect: None }
+    }
+
+    fn unconnected(detail: impl Into<String>, error: &reqwest::Error) -> Self {
+        let connect = ConnectFailure { cause: root(error), tls: tls_failure(error) };
+        Self { connect: Some(connect), ..Self::unsent(detail) }
     }
 
     fn lost(code: Code, detail: impl Into<String>, status: Option<StatusCode>) -> Self {
-        Self { kind: Kind::Lost, fault: unanswered(code, detail), status }
+        Self { kind: Kind::Lost, fault: unanswered(code, detail), status, connect: None }
     }
 }
 
@@ -148,7 +179,8 @@ pub(super) async fn exchange(
 
 fn too_long(status: StatusCode, limit: u64) -> Broken {
     let detail = format!("The vendor's answer is longer than max_response_bytes ({limit} bytes).");
-    Broken { kind: Kind::Unfit, fault: unanswered(Code::VendorBadResponse, detail), status: Some(status) }
+    let fault = unanswered(Code::VendorBadResponse, detail);
+    Broken { kind: Kind::Unfit, fault, status: Some(status), connect: None }
 }
 
 /// The fault of an attempt without a complete answer: nothing tells that the vendor has stopped working on it.
@@ -163,13 +195,14 @@ fn broken(error: reqwest::Error, gate: &Gate) -> Broken {
         return Broken::ours(fault);
     }
     if error.is_connect() {
-        return Broken::unsent(if error.is_dns() {
+        let detail = if error.is_dns() {
             "The vendor's host name could not be resolved; nothing was sent.".to_owned()
         } else if error.is_timeout() {
             "The vendor did not accept a connection in time; nothing was sent.".to_owned()
         } else {
             format!("No connection to the vendor ({}); nothing was sent.", root(&error))
-        });
+        };
+        return Broken::unconnected(detail, &error);
     }
     // hyper cancels only what it hands back unwritten; and a gate still shut has let no byte of the body out.
     if hyper_error(&error).is_some_and(hyper::Error::is_canceled) || gate.shut() {
@@ -209,6 +242,35 @@ fn cut(error: &reqwest::Error) -> (Code, String) {
 
 fn hyper_error(error: &reqwest::Error) -> Option<&hyper::Error> {
     sources(error).find_map(|source| source.downcast_ref())
+}
+
+/// Finds rustls' error among the causes. An `io::Error` leaves the error it wraps out of its own chain of sources.
+fn tls_failure(error: &reqwest::Error) -> Option<TlsFailure> {
+    let wrapped = |source: &'_ (dyn StdError + 'static)| -> Option<TlsFailure> {
+        let inner = source.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = source.downcast_ref::<TlsError>().or_else(|| inner?.downcast_ref::<TlsError>())?;
+        Some(TlsFailure::from(tls))
+    };
+    sources(error).find_map(wrapped)
+}
+
+impl From<&TlsError> for TlsFailure {
+    fn from(error: &TlsError) -> Self {
+        use CertificateError as Bad;
+        match error {
+            TlsError::InvalidCertificate(reason) => match reason {
+                Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                    Self::OutsideValidity
+                }
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongHost,
+                Bad::UnknownIssuer => Self::UnknownIssuer,
+                // An authority's certificate that the server presents as its own: webpki names it in text only.
+                Bad::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Self::UnknownIssuer,
+                _ => Self::Handshake,
+            },
+            _ => Self::Handshake,
+        }
+    }
 }
 
 fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::attempt::Broken;
+use super::attempt::{Broken, TlsFailure};
 use super::client::Client;
 use super::flow::ahead;
 use super::message::{Request, Target, Unsigned};
@@ -34,7 +34,7 @@ pub struct Look {
     /// How long it took until somebody listened, or why nobody did.
     pub listening: Option<Result<Duration, String>>,
     /// What came of a plain `HEAD` of `base_url`.
-    pub answer: Option<Result<Greeting, String>>,
+    pub answer: Option<Result<Greeting, NoGreeting>>,
 }
 
 /// What the vendor's server answered to a question that means nothing.
@@ -44,6 +44,15 @@ pub struct Greeting {
     pub status: u16,
     /// How far its clock is ahead of ours by its `Date`; negative when it is behind. To the second, as the header is.
     pub ahead: Option<SignedDuration>,
+}
+
+/// Why the vendor's server returned no response.
+#[derive(Debug, Clone)]
+pub struct NoGreeting {
+    /// The cause, as a sentence.
+    pub reason: String,
+    /// The kind of failure, if the TLS handshake failed.
+    pub tls: Option<TlsFailure>,
 }
 
 impl Client {
@@ -69,8 +78,8 @@ impl Client {
         look
     }
 
-    async fn greeted(&self, call: &Call) -> Result<Greeting, String> {
-        let fresh = self.afresh().map_err(|error| error.to_string())?;
+    async fn greeted(&self, call: &Call) -> Result<Greeting, NoGreeting> {
+        let fresh = self.afresh().map_err(|error| NoGreeting { reason: error.to_string(), tls: None })?;
         let request = Request {
             operation: "connections.check",
             method: Method::HEAD,
@@ -81,13 +90,10 @@ impl Client {
         };
         match fresh.past_the_breaker(&request, &Unsigned, call).await {
             Ok(answer) => Ok(Greeting { status: answer.status.as_u16(), ahead: ahead(&answer.headers, self.now()) }),
-            // Of a connection that was not made only the cause says anything here.
-            Err(Broken { fault, .. }) => {
-                Err(match fault.detail.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')) {
-                    Some((cause, _)) => format!("{cause}."),
-                    None => fault.detail,
-                })
+            Err(Broken { connect: Some(failure), .. }) => {
+                Err(NoGreeting { reason: format!("{}.", failure.cause), tls: failure.tls })
             }
+            Err(Broken { fault, .. }) => Err(NoGreeting { reason: fault.detail, tls: None }),
         }
     }
 }

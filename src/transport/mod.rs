@@ -39,10 +39,11 @@ mod status;
 mod tests;
 mod trust;
 
+pub use attempt::TlsFailure;
 pub use breaker::Circuit;
 pub use client::{Client, ClientError};
 pub use flow::Condition;
-pub use look::{Greeting, Look};
+pub use look::{Greeting, Look, NoGreeting};
 pub use message::{Answer, Draft, Request, Sign, Target, Unsigned};
 pub use published::published;
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings, is_loopback};

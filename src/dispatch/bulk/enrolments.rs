@@ -14,7 +14,7 @@ use crate::dispatch::{BeforeSending as _, Gateway, call, turns};
 use crate::domain::ids::OperationId;
 use crate::domain::journal::{EnrolmentWrite, Intent, Write};
 use crate::domain::operation::{Item, ItemEnd, ItemRef, ItemResult, ItemState, Row};
-use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::problem::{Code, Fault};
 use crate::domain::program::EnrolmentCounts;
 use crate::domain::vendor::{Applied, Attempt, Call, EnrolmentCall};
@@ -175,7 +175,7 @@ impl Gateway {
                     counts
                 } else {
                     let detail = "The call was settled by hand; what it changed is not counted.";
-                    warnings.push(Warning::new("counts_lower_bound", detail));
+                    warnings.push(Warning::new(WarningCode::CountsLowerBound, detail));
                     EnrolmentCounts::default()
                 };
                 let end = ItemEnd { warnings, counts: Some(counts), ..ItemEnd::of(ItemResult::Created) };

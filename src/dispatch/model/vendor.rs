@@ -17,7 +17,7 @@ use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::journal::{EnrolmentWrite, Write};
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::{Code, Fault, FieldFault};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::vendor::{
@@ -296,7 +296,7 @@ impl Vendor for Fake {
         let read = |answer: Result<Truth, Fault>| {
             let already_there = answer? == Truth::Done(false) && tells;
             let warnings =
-                if already_there { vec![Warning::new("launch_unknown", "there before")] } else { Vec::new() };
+                if already_there { vec![Warning::new(WarningCode::LaunchUnknown, "there before")] } else { Vec::new() };
             Ok(Applied { value: Booked { already_there, ..Booked::default() }, warnings })
         };
         answers.into_iter().map(read).collect()

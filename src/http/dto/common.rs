@@ -45,7 +45,7 @@ pub struct Warning {
 impl From<outcome::Warning> for Warning {
     fn from(warning: outcome::Warning) -> Self {
         let outcome::Warning { code, pointer, detail } = warning;
-        Self { code, pointer, detail }
+        Self { code: code.as_str().to_owned(), pointer, detail }
     }
 }
 

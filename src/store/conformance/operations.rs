@@ -11,7 +11,7 @@ use crate::domain::journal::Origin;
 use crate::domain::operation::{
     BulkOperation, Item, ItemEnd, ItemRef, ItemResult, ItemState, OperationKind, OperationState, Progress, Row,
 };
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::{Code, Fault};
 use crate::secret::Secret;
 use crate::store::{Accepted, Change, Claim, Claimant, Page, Store, StoreError, Window};
@@ -213,7 +213,7 @@ pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, 
 pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 6).await;
     let end = |result| ItemEnd {
-        warnings: vec![Warning::new("existing_differs", "d")],
+        warnings: vec![Warning::new(WarningCode::ExistingDiffers, "d")],
         initial_password: Some(Secret::new("made up")),
         ..ItemEnd::of(result)
     };

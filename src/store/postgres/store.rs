@@ -98,6 +98,11 @@ impl Store for PostgresStore {
         self.write(work!(|hand, forms| instances::give_turns(hand, &forms))).await
     }
 
+    /// This engine has no fast path: the caller takes both steps.
+    async fn claim_under_key(&self, _claimant: Claimant, _key: &KeyClaim) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError> {
         let rows = claimants.into_iter().map(|claimant| self.records.claimant(claimant));
         let rows = Arc::new(rows.collect::<Result<Vec<_>, _>>()?);

@@ -37,7 +37,7 @@ use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::outcome::{Outcome, Warning};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, Reach, VendorAnswer};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::vendor::{
@@ -95,8 +95,6 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
 const NO_ASSIGNMENTS: &str = "The vendor documents no way to book an exam: a student has what the group has.";
 const CREATE: &str = Operation::CandidatesCreate.as_str();
 const UPDATE: &str = Operation::CandidatesUpdate.as_str();
-const VENDOR_ID_MISSING: &str = "vendor_id_missing";
-
 /// Builds the adapter. Reads secrets, opens no connection.
 ///
 /// # Errors
@@ -266,7 +264,7 @@ impl ExamTesting {
         let Applied { value: id, mut warnings } = self.ask(asked, sent, row.password.as_ref(), call).await?;
         if id.is_none() {
             let detail = "The vendor has the candidate but did not say under which id.";
-            warnings.push(Warning::new(VENDOR_ID_MISSING, detail));
+            warnings.push(Warning::new(WarningCode::VendorIdMissing, detail));
         }
         Ok(Applied { value: registered(id), warnings })
     }

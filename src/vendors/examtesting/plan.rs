@@ -5,7 +5,7 @@ use super::wire::{self, LONGEST, Parameter};
 use crate::domain::candidate::{NewCandidate, Person};
 use crate::domain::environment::Environment;
 use crate::domain::ids::CandidateId;
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::FieldFault;
 use crate::domain::vendor::{KnownCandidate, Planned, Registration, Update};
 use crate::secret::Secret;
@@ -125,7 +125,7 @@ fn says_nothing_new(person: &Person) -> bool {
 fn unsplit(person: &Person) -> Option<Warning> {
     let detail = "The vendor keeps first and last name apart; the whole name was sent as last name. Give givenName and \
                   familyName to have it otherwise.";
-    wire::is_unsplit(&person.name).then(|| Warning::at("name_unsplit", "/name/formatted", detail))
+    wire::is_unsplit(&person.name).then(|| Warning::at(WarningCode::NameUnsplit, "/name/formatted", detail))
 }
 
 /// `<externalId or "c">-<last 8 of the candidate id>`: the same for every repeat of this registration, and nobody else's.

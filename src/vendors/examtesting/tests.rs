@@ -252,7 +252,7 @@ async fn a_success_without_an_id_is_applied_and_says_so() {
     for body in ["SUCCESS", "Status=SUCCESS&StudentId=0"] {
         let done = registered_with(200, body, small(), Attempt::First).await.unwrap();
         assert!(done.value.vendor_ref.is_empty());
-        assert_eq!(done.warnings[0].code, "vendor_id_missing");
+        assert_eq!(done.warnings[0].code.as_str(), "vendor_id_missing");
     }
 }
 
@@ -262,7 +262,7 @@ async fn a_taken_user_name_on_a_repeat_proves_only_one_of_our_own() {
     let first = registered_with(200, TAKEN, small(), Attempt::First).await.unwrap_err();
     assert_eq!((first.code, first.outcome), (Code::CandidateAlreadyExists, Outcome::NotApplied));
     let own = registered_with(200, TAKEN, small(), Attempt::Settling).await.unwrap();
-    assert_eq!(own.warnings[0].code, "vendor_id_missing");
+    assert_eq!(own.warnings[0].code.as_str(), "vendor_id_missing");
     let theirs = registered_with(200, TAKEN, full(), Attempt::Settling).await.unwrap_err();
     assert_eq!((theirs.code, theirs.outcome), (Code::CandidateAlreadyExists, Outcome::Unknown));
 }

@@ -14,7 +14,7 @@ use super::{ExistingRegistration, StartExam, error, wire};
 use crate::domain::assignment::{IfAssignmentExists, Launch};
 use crate::domain::candidate::Person;
 use crate::domain::capability::{Operation, Repeat};
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::{Code, Fault};
 use crate::domain::vendor::{Applied, Attempt, Booked, Booking, Call, Vendor};
 use crate::transport::{Answer, Request, Shown, Target};
@@ -121,7 +121,7 @@ impl StartExam {
             let detail =
                 "StartExam has a registration from before and did not tell its id, so the way in is not known.";
             let value = Booked { vendor_ref: Map::new(), launch: None, already_there: true };
-            return Applied { value, warnings: vec![Warning::new("launch_unknown", detail)] };
+            return Applied { value, warnings: vec![Warning::new(WarningCode::LaunchUnknown, detail)] };
         };
         let launch = Launch { url: self.link.url(self.center_of(booking), id), expires_at: booking.valid_until };
         let vendor_ref = Map::from_iter([("id".to_owned(), id.into())]);

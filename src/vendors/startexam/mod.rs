@@ -22,7 +22,7 @@ use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
 use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault};
 use crate::domain::program::{AssessmentScope, EnrolmentCounts, ProgramRef};
 use crate::domain::vendor::{
@@ -328,7 +328,7 @@ impl Vendor for StartExam {
         let counts = wire::counts(&answer.body).ok_or_else(unreadable)?;
         let lower_bound = (call.attempt == Attempt::Settling).then(|| {
             let detail = "The call was made again; what an earlier attempt had changed already is not counted.";
-            Warning::new("counts_lower_bound", detail)
+            Warning::new(WarningCode::CountsLowerBound, detail)
         });
         Ok(Applied { value: counts, warnings: lower_bound.into_iter().collect() })
     }

@@ -8,7 +8,7 @@ use super::wire::{guid, is_touched, taken_twice, without_place};
 use crate::domain::assignment::{CandidateKey, NewAssignment, Notify};
 use crate::domain::candidate::{NewCandidate, Person};
 use crate::domain::ids::CandidateId;
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::FieldFault;
 use crate::domain::program::ProgramRef;
 use crate::domain::text::Faults;
@@ -122,7 +122,7 @@ fn doubled(fields: &ProfileFields, person: &Person) -> Vec<FieldFault> {
 
 fn password_dropped() -> Warning {
     let detail = "StartExam knows no passwords of candidates; it was dropped and is not kept.";
-    Warning::at(Warning::FIELD_IGNORED, "/password", detail)
+    Warning::at(WarningCode::FieldIgnored, "/password", detail)
 }
 
 /// The vendor's times have no fraction of a second.

@@ -15,7 +15,7 @@ use super::wire::{self, AssignBody, Item, RegistrationRow, Reply};
 use crate::domain::assignment::{Launch, Notify};
 use crate::domain::candidate::Person;
 use crate::domain::capability::Operation;
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::{Code, Fault};
 use crate::domain::text::folded;
 use crate::domain::vendor::{Applied, Attempt, Booked, Booking, Call, Registered, Registration, Row, VendorKey};
@@ -153,7 +153,7 @@ impl ThinkExam {
         let mut warnings = Vec::new();
         if mail && settling {
             let detail = "An attempt whose outcome was unclear asked for the mail; whether it was sent is not known.";
-            warnings.push(Warning::at("mail_uncertain", "/notify", detail));
+            warnings.push(Warning::at(WarningCode::MailUncertain, "/notify", detail));
         }
         let launch = self.launch(booking, &mut warnings);
         Ok(Applied { value: Booked { vendor_ref: Map::new(), launch, already_there: false }, warnings })
@@ -164,7 +164,7 @@ impl ThinkExam {
         let token = booking.private.get(TOKEN);
         if token.is_none() && link.uses(TOKEN) {
             let detail = "The launch link needs a sign-in token, and ThinkExam gave none for this candidate.";
-            warnings.push(Warning::new("launch_unknown", detail));
+            warnings.push(Warning::new(WarningCode::LaunchUnknown, detail));
             return None;
         }
         let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();

@@ -6,7 +6,7 @@ use super::wire::EXTRAS;
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{NewCandidate, Person, PhoneKind};
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::outcome::Warning;
+use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::problem::FieldFault;
 use crate::domain::text::{Faults, pointer_token};
 use crate::domain::vendor::{Booking, KnownCandidate, Planned, Registration, Update, VendorKey};
@@ -39,7 +39,7 @@ pub(super) fn update(candidate: KnownCandidate, touched: Vec<String>) -> Result<
         faults.push(FieldFault::unsupported("/group", "ThinkExam cannot take a person out of a group."));
     }
     let detail = "ThinkExam adds the group; the person stays in the earlier ones as well.";
-    let warnings = if regrouped { vec![Warning::at("group_added", "/group", detail)] } else { Vec::new() };
+    let warnings = if regrouped { vec![Warning::at(WarningCode::GroupAdded, "/group", detail)] } else { Vec::new() };
     faults.or(Planned { write: Update { candidate, touched }, warnings })
 }
 

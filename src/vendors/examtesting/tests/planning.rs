@@ -22,7 +22,10 @@ fn members_without_a_place_are_named() {
     let vendor = vendor(json!({}));
     let codes = |person: Person| -> Vec<(String, String)> {
         let warnings = planned(&*vendor, person, None).unwrap().warnings;
-        warnings.into_iter().map(|warning| (warning.code, warning.pointer.unwrap_or_default())).collect()
+        warnings
+            .into_iter()
+            .map(|warning| (warning.code.as_str().to_owned(), warning.pointer.unwrap_or_default()))
+            .collect()
     };
     let mut person = Person { birth_date: Some("2000-01-01".to_owned()), gender: Some("x".to_owned()), ..full() };
     person.photo = Some("AA==".to_owned().into());

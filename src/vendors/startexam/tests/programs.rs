@@ -39,7 +39,7 @@ async fn an_enrolment_is_sent_as_documented_and_its_counts_are_read() {
     let all = enrolment(ProgramRef::External("our-own".to_owned()), AssessmentScope::All, &[], &["830507"]);
     let applied = vendor.enrol(&all, &call(Attempt::Settling)).await.unwrap();
     assert_eq!(applied.value, expected);
-    assert_eq!(applied.warnings[0].code, "counts_lower_bound");
+    assert_eq!(applied.warnings[0].code.as_str(), "counts_lower_bound");
     let sent = json!({
         "programId": null, "programExternalId": "our-own", "moduleTestsScope": "all", "moduleTests": null,
         "registerEmployees": [], "unregisterEmployees": ["830507"],

@@ -124,7 +124,7 @@ async fn a_repeated_assignment_mails_nobody_twice() {
     let results = vendor.assign(&[row, booking()], &settling()).await;
     let seen = stub.seen();
     assert_eq!((&seen[0].json()["isMailEnable"], &seen[0].json()["isPasswordSkip"]), (&json!("0"), &json!("1")));
-    assert_eq!(results[0].as_ref().unwrap().warnings[0].code, "mail_uncertain");
+    assert_eq!(results[0].as_ref().unwrap().warnings[0].code.as_str(), "mail_uncertain");
     assert!(results[1].as_ref().unwrap().warnings.is_empty(), "no mail was asked for");
 }
 

@@ -74,7 +74,7 @@ fn only_the_group_can_change() {
     let mut candidate = known();
     candidate.person.group = Some("CE105".to_owned());
     let planned = vendor.plan_update(candidate.clone(), vec!["/group".to_owned()]).unwrap();
-    assert_eq!(planned.warnings[0].code, "group_added");
+    assert_eq!(planned.warnings[0].code.as_str(), "group_added");
     let faults = vendor.plan_update(candidate, vec!["/group".to_owned(), "/email".to_owned()]).unwrap_err();
     assert_eq!(told(&faults), [("/email", "capability_unsupported")]);
     let faults = vendor.plan_update(known(), vec!["/group".to_owned()]).unwrap_err();
