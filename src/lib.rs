@@ -6,15 +6,14 @@
 
 pub mod commands;
 pub mod config;
-pub mod dispatch;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
-pub mod fuzzing;
+pub mod fuzz;
 pub mod http;
-pub mod meter;
 pub mod sandbox;
 pub mod secret;
+pub mod service;
 pub mod store;
-pub mod trace;
+pub mod telemetry;
 pub mod transport;
 pub mod vendors;

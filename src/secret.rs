@@ -13,7 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// What stands in place of a secret wherever text is shown.
 pub const MASK: &str = "***";
 /// Shortest secret that is masked by itself within a text, in characters.
-const SHORTEST_MASKED: usize = 4;
+const MIN_MASKED: usize = 4;
 
 /// A secret string; wiped from memory when dropped.
 ///
@@ -37,7 +37,7 @@ impl Secret {
 
     /// Compares in time that depends on the length only.
     #[must_use]
-    pub fn matches(&self, other: &str) -> bool {
+    pub fn matches_constant_time(&self, other: &str) -> bool {
         bool::from(self.0.as_bytes().ct_eq(other.as_bytes()))
     }
 }
@@ -134,9 +134,9 @@ pub fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
 
 /// What something was made of, secrets included: tells whether it would be made the same again, and nothing else.
 #[derive(Clone, Default)]
-pub struct Likeness(Vec<Secret>);
+pub struct ConfigFingerprint(Vec<Secret>);
 
-impl Likeness {
+impl ConfigFingerprint {
     /// The likeness of what is made of these parts, in this order.
     #[must_use]
     pub fn of(parts: Vec<Secret>) -> Self {
@@ -147,12 +147,12 @@ impl Likeness {
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         let pairs = self.0.iter().zip(&other.0);
-        let equal = pairs.fold(true, |equal, (one, two)| equal & one.matches(two.expose()));
+        let equal = pairs.fold(true, |equal, (one, two)| equal & one.matches_constant_time(two.expose()));
         equal && self.0.len() == other.0.len()
     }
 }
 
-impl fmt::Debug for Likeness {
+impl fmt::Debug for ConfigFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Likeness({MASK})")
     }
@@ -192,7 +192,7 @@ impl Redactor {
         let mut masked = text.to_owned();
         for needle in &*self.needles {
             if masked.contains(needle.expose()) {
-                if needle.expose().chars().count() < SHORTEST_MASKED {
+                if needle.expose().chars().count() < MIN_MASKED {
                     return MASK.to_owned();
                 }
                 masked = masked.replace(needle.expose(), MASK);
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_likeness_differs_with_any_part() {
-        let of = |parts: &[&str]| Likeness::of(parts.iter().map(|part| Secret::new(*part)).collect());
+        let of = |parts: &[&str]| ConfigFingerprint::of(parts.iter().map(|part| Secret::new(*part)).collect());
         let likeness = of(&["table", "secret"]);
         assert!(likeness.same(&of(&["table", "secret"])));
         for other in [&["table", "Secret"][..], &["tables", "ecret"], &["table"], &["table", "secret", ""], &[]] {
@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn compares_whole_values() {
-        assert!(Secret::new("abc").matches("abc"));
-        assert!(!Secret::new("abc").matches("abd"));
-        assert!(!Secret::new("abc").matches("ab"));
+        assert!(Secret::new("abc").matches_constant_time("abc"));
+        assert!(!Secret::new("abc").matches_constant_time("abd"));
+        assert!(!Secret::new("abc").matches_constant_time("ab"));
     }
 }

@@ -1,11 +1,11 @@
 //! Workloads of a vendor's adapter alone: a registration is written in the vendor's form, signed, sent over a connection
 //! that is open, and its answer read. No router, no store.
 
-use examgate::config::Prepared;
+use examgate::config::Startup;
 use examgate::domain::candidate::{IfCandidateExists, Name, NewCandidate, Person};
 use examgate::domain::exchange::Exchange;
 use examgate::domain::ids::{CandidateId, ExchangeId};
-use examgate::domain::vendor::{Attempt, Call, Lane, Registration, Vendor};
+use examgate::domain::vendor::{CallContext, CallPurpose, Priority, Registration, Vendor};
 
 use crate::gateway::prepared;
 use crate::{Failure, Times, begins, ends};
@@ -25,7 +25,7 @@ pub async fn call_examtesting() -> Result<Times, Failure> {
 
 async fn called(connection: &str) -> Result<Times, Failure> {
     let folder = tempfile::tempdir()?;
-    let (Prepared { mut parts, .. }, process) = prepared(folder.path()).await?;
+    let (Startup { mut parts, .. }, process) = prepared(folder.path()).await?;
     let setup = parts.connections.remove(connection).ok_or("the connection is configured")?;
     let (vendor, environment) = (setup.connected.vendor, process.environment);
     let mut rows = Vec::new();
@@ -34,7 +34,10 @@ async fn called(connection: &str) -> Result<Times, Failure> {
         let planned = planned.map_err(|faults| format!("{faults:?}"))?;
         let id = ExchangeId::generate(&environment);
         let exchange = Exchange::new(id, format!("request-{number}"), None, environment.now());
-        rows.push((planned.write, Call { attempt: Attempt::First, lane: Lane::Single, exchange }));
+        rows.push((
+            planned.write,
+            CallContext { purpose: CallPurpose::Initial, priority: Priority::Interactive, exchange },
+        ));
     }
     let counted = rows.split_off(WARM_UP);
     for (row, call) in &rows {
@@ -48,7 +51,7 @@ async fn called(connection: &str) -> Result<Times, Failure> {
     Ok(COUNTED)
 }
 
-async fn register(vendor: &dyn Vendor, row: &Registration, call: &Call) -> Result<(), Failure> {
+async fn register(vendor: &dyn Vendor, row: &Registration, call: &CallContext) -> Result<(), Failure> {
     for row in vendor.register(std::slice::from_ref(row), call).await {
         row.map_err(|fault| fault.detail)?;
     }

@@ -6,11 +6,11 @@ use axum::Router;
 use axum::body::Body;
 use data_encoding::HEXLOWER;
 use examgate::commands::Process;
-use examgate::config::{Machine, Parts, Prepared, Sources, StorePlace, prepare};
-use examgate::dispatch::Gateway;
-use examgate::http::{Busy, Face, Limits, router};
-use examgate::meter;
+use examgate::config::{Components, HostAccess, Sources, Startup, StoreLocation, prepare};
+use examgate::http::{ApiParts, Limits, LoadGauges, router};
+use examgate::service::Gateway;
 use examgate::store::SqliteStore;
+use examgate::telemetry::metrics;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -74,12 +74,12 @@ fn configuration(vendor: std::net::SocketAddr, folder: &std::path::Path) -> Stri
 }
 
 /// What a gateway is made of, with vendors that answer.
-pub async fn prepared(folder: &std::path::Path) -> Result<(Prepared, Process), Failure> {
+pub async fn prepared(folder: &std::path::Path) -> Result<(Startup, Process), Failure> {
     let text = configuration(vendor::start().await?, folder);
     let mut process = Process::current();
     process.environment = environment();
     let sources = Sources { file: Some(("examgate.toml".into(), text)), environment: Vec::new() };
-    let machine = Machine { secrets: &process, files: &process, environment: &process.environment };
+    let machine = HostAccess { secrets: &process, files: &process, environment: &process.environment };
     let prepared = prepare(&sources, &machine).map_err(|faults| format!("{faults:?}"))?;
     Ok((prepared, process))
 }
@@ -89,20 +89,20 @@ impl Asked {
     async fn start() -> Result<Self, Failure> {
         let lines = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(tracing::Level::INFO);
         lines.with_writer(std::io::sink).try_init()?;
-        PrometheusBuilder::new().set_buckets(&meter::BUCKETS)?.install_recorder()?;
-        meter::describe();
+        PrometheusBuilder::new().set_buckets(&metrics::BUCKETS)?.install_recorder()?;
+        metrics::describe();
         let folder = tempfile::tempdir()?;
-        let (Prepared { config, parts, store, identity: _ }, process) = prepared(folder.path()).await?;
+        let (Startup { config, parts, store, identity: _ }, process) = prepared(folder.path()).await?;
         let Process { environment, .. } = process;
-        let StorePlace::Sqlite(path) = store.place else { return Err("the store is a file".into()) };
+        let StoreLocation::Sqlite(path) = store.place else { return Err("the store is a file".into()) };
         let store = Arc::new(SqliteStore::open_to_serve(&path, store.keyring, environment.clone())?);
-        let Parts { connections, catalogue } = parts;
+        let Components { connections, catalogue } = parts;
         let kept = config.store.kept();
         let gateway = Gateway::start(store, connections, catalogue, environment.clone(), kept)
             .await
             .map_err(|fault| fault.detail)?;
-        let (limits, busy) = (Limits::default(), Busy::default());
-        let face = Face {
+        let (limits, busy) = (Limits::default(), LoadGauges::default());
+        let face = ApiParts {
             gateway,
             server: config.server,
             auth: config.auth,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use examgate::domain::environment::{Clock, Entropy, Environment};
+use examgate::domain::system::{Clock, SecureRandom, System};
 use jiff::Timestamp;
 
 use crate::{Failure, Times};
@@ -25,7 +25,7 @@ impl Clock for Steps {
 /// `SplitMix64` (Steele, Lea and Flood, 2014): spread like randomness, and the same in every run.
 struct Seeded(AtomicU64);
 
-impl Entropy for Seeded {
+impl SecureRandom for Seeded {
     fn fill(&self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
             let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
@@ -37,8 +37,8 @@ impl Entropy for Seeded {
 }
 
 /// Clock and randomness of a workload.
-pub fn environment() -> Environment {
-    Environment { clock: Arc::new(Steps(AtomicU64::new(0))), entropy: Arc::new(Seeded(AtomicU64::new(1))) }
+pub fn environment() -> System {
+    System { clock: Arc::new(Steps(AtomicU64::new(0))), entropy: Arc::new(Seeded(AtomicU64::new(1))) }
 }
 
 /// Does the work on one thread while tokio's clock stands still: what a gateway does each second would otherwise be counted

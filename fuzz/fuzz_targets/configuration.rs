@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| examgate::fuzzing::configuration(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| examgate::fuzz::configuration(data));

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Failure, Process, runtime, say, settings, store};
-use crate::config::{Auth, KeySet, KeySource, KeyView, StorePlace, StoreView, TokenSettings};
-use crate::dispatch::{ConnectionSetup, Finding, examine};
+use super::{Failure, Process, runtime, say};
+use crate::commands::{load_config, open_store};
+use crate::config::{Auth, JwkSet, KeySource, KeyView, StoreLocation, StoreView, TokenSettings};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
-use crate::domain::vendor::{Attempt, Call, Lane};
+use crate::domain::vendor::{CallContext, CallPurpose, Priority};
+use crate::service::{CheckResult, ConnectionSetup, diagnose};
 use crate::store::{Inspection, SchemaChange, StoreError};
-use crate::transport::published;
+use crate::transport::fetch_document;
 
 /// Check configuration, store and connections; nothing is changed, neither here nor at a vendor.
 #[derive(Args)]
@@ -33,7 +34,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
-    let inspected = settings::inspected(options.config.as_deref(), process)?;
+    let inspected = load_config::inspected(options.config.as_deref(), process)?;
     say("configuration: ok")?;
     let faults = runtime()?.block_on(async {
         let mut faults = self::store(&inspected.store).await?;
@@ -52,7 +53,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
 
 async fn store(StoreView { place, keys }: &StoreView) -> Result<usize, Failure> {
     let changes = match keys {
-        KeyView::Known(keyring) => store::inspect(place, keyring).await.map(|inspection| changes(&inspection)),
+        KeyView::Known(keyring) => open_store::inspect(place, keyring).await.map(|inspection| changes(&inspection)),
         KeyView::ToMake(key) => first_start(place, key),
     };
     match changes {
@@ -74,10 +75,10 @@ fn changes(Inspection { schema, registers_key }: &Inspection) -> Vec<String> {
 }
 
 /// What the very first start would make; a key is made only together with a new database.
-fn first_start(place: &StorePlace, key: &Path) -> Result<Vec<String>, StoreError> {
+fn first_start(place: &StoreLocation, key: &Path) -> Result<Vec<String>, StoreError> {
     let database = match place {
-        StorePlace::Sqlite(path) => Some(path.as_path()),
-        StorePlace::Postgres { .. } => None,
+        StoreLocation::Sqlite(path) => Some(path.as_path()),
+        StoreLocation::Postgres { .. } => None,
     };
     for path in database.into_iter().chain([key]) {
         let absolute = std::path::absolute(path).ok();
@@ -91,7 +92,7 @@ fn first_start(place: &StorePlace, key: &Path) -> Result<Vec<String>, StoreError
 /// The keys of the tokens' issuer, where it publishes them; those in a file were read with the configuration.
 async fn issuer(auth: &Auth) -> Result<usize, Failure> {
     let Auth::Jwt(_, TokenSettings { keys: KeySource::Published(url), .. }) = auth else { return Ok(0) };
-    match published(url.clone()).await.and_then(|document| KeySet::parse(&document)) {
+    match fetch_document(url.clone()).await.and_then(|document| JwkSet::parse(&document)) {
         Ok(_) => say(format_args!("token keys: ok: {url}")).map(|()| 0),
         Err(error) => say(format_args!("token keys: fault: {url}: {error}")).map(|()| 1),
     }
@@ -100,11 +101,11 @@ async fn issuer(auth: &Auth) -> Result<usize, Failure> {
 async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> Result<usize, Failure> {
     let id = ExchangeId::generate(&process.environment);
     let exchange = Exchange::new(id.clone(), id.into(), None, process.environment.now());
-    let call = Call { attempt: Attempt::First, lane: Lane::Single, exchange };
-    let examination = examine(&setup.connected, &call).await;
+    let call = CallContext { purpose: CallPurpose::Initial, priority: Priority::Interactive, exchange };
+    let examination = diagnose(&setup.connected, &call).await;
     let summary = examination.summary();
     say(format_args!("connection {name}: {}: {}", summary.verdict.as_str(), summary.detail))?;
-    for Finding { step, verdict, detail, advice } in &examination.findings {
+    for CheckResult { step, verdict, detail, advice } in &examination.findings {
         let advice = advice.as_ref().map(|advice| format!(" What to do: {advice}")).unwrap_or_default();
         say(format_args!("  {}: {}: {detail}{advice}", step.as_str(), verdict.as_str()))?;
     }

@@ -7,21 +7,21 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::ConfigFault;
+use crate::config::ConfigError;
 
 mod check;
 mod demo;
+mod healthcheck;
 mod import;
 mod key;
+mod load_config;
+mod open_store;
 mod openapi;
-mod probe;
 mod process;
 mod reload;
 mod sandbox;
 mod serve;
-mod settings;
 mod signals;
-mod store;
 mod telemetry;
 
 pub use process::Process;
@@ -45,7 +45,7 @@ enum Command {
     #[command(subcommand)]
     Key(key::Command),
     #[command(hide = true)]
-    Probe(probe::Options),
+    Probe(healthcheck::Options),
 }
 
 /// Why a command ended without success.
@@ -63,8 +63,8 @@ impl Failure {
     }
 }
 
-impl From<Vec<ConfigFault>> for Failure {
-    fn from(faults: Vec<ConfigFault>) -> Self {
+impl From<Vec<ConfigError>> for Failure {
+    fn from(faults: Vec<ConfigError>) -> Self {
         Self::Usage(faults.iter().map(ToString::to_string).collect())
     }
 }
@@ -88,7 +88,7 @@ pub fn run(process: &Process) -> ExitCode {
         Command::Import(options) => import::run(&options, process),
         Command::Openapi(options) => openapi::run(&options),
         Command::Key(command) => key::run(&command, process),
-        Command::Probe(options) => probe::run(&options),
+        Command::Probe(options) => healthcheck::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::KeyFiles;
-use crate::domain::environment::{Clock, Entropy, Environment};
+use crate::config::KeyFileStore;
+use crate::domain::system::{Clock, SecureRandom, System};
 use crate::secret::{Secret, SecretSource};
 
 /// What the program finds when it is started.
@@ -22,7 +22,7 @@ pub struct Process {
     /// The command line, the program's name first.
     pub arguments: Vec<OsString>,
     /// Clock and entropy.
-    pub environment: Environment,
+    pub environment: System,
     /// The time of day, for the sandbox, which shares no types with the gateway.
     pub now: fn() -> SystemTime,
     /// Whether a person reads stderr.
@@ -37,7 +37,7 @@ impl Process {
     pub fn current() -> Self {
         Self {
             arguments: std::env::args_os().collect(),
-            environment: Environment { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) },
+            environment: System { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) },
             now: SystemTime::now,
             terminal: std::io::stderr().is_terminal(),
             variables: std::env::vars_os().collect(),
@@ -86,7 +86,7 @@ impl SecretSource for Process {
     }
 }
 
-impl KeyFiles for Process {
+impl KeyFileStore for Process {
     fn exists(&self, path: &Path) -> bool {
         // What cannot be looked at counts as there: reading it then tells why.
         !matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == ErrorKind::NotFound)
@@ -146,7 +146,7 @@ impl Clock for SystemClock {
 
 struct SystemEntropy;
 
-impl Entropy for SystemEntropy {
+impl SecureRandom for SystemEntropy {
     #[expect(
         clippy::expect_used,
         reason = "without the system's randomness no key, id or nonce can be made; going on would be worse"

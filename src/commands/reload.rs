@@ -7,24 +7,25 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::signals::Hangup;
-use super::{Failure, Process, settings};
-use crate::config::{Auth, Config, Identity, Reread, ServerSettings, StoreLikeness, StoreParts};
-use crate::dispatch::{Gateway, Reconfigured, Retention};
-use crate::http::{Terms, Tls};
-use crate::meter;
+use super::signals::ReloadListener;
+use super::{Failure, Process};
+use crate::commands::load_config;
+use crate::config::{Auth, Config, ReloadedConfig, ServerCertificate, ServerSettings, StoreFingerprint, StoreParts};
+use crate::http::{LiveSettings, Tls};
+use crate::service::{ConfigDiff, Gateway, Retention};
+use crate::telemetry::metrics;
 
 /// What the process works by at the moment, as far as a new configuration is compared with it.
-pub(super) struct InForce {
+pub(super) struct ActiveConfig {
     server: ServerSettings,
     auth: Auth,
     retention: Retention,
-    store: StoreLikeness,
-    identity: Option<Identity>,
+    store: StoreFingerprint,
+    identity: Option<ServerCertificate>,
 }
 
-impl InForce {
-    pub(super) fn new(config: &Config, store: &StoreParts, identity: Option<Identity>) -> Self {
+impl ActiveConfig {
+    pub(super) fn new(config: &Config, store: &StoreParts, identity: Option<ServerCertificate>) -> Self {
         let (server, auth) = (config.server.clone(), config.auth.clone());
         Self { server, auth, retention: config.store.kept(), store: store.likeness.clone(), identity }
     }
@@ -35,9 +36,9 @@ pub(super) struct Reloader {
     file: Option<PathBuf>,
     process: Process,
     gateway: Gateway,
-    terms: Terms,
+    terms: LiveSettings,
     tls: Option<Tls>,
-    in_force: InForce,
+    in_force: ActiveConfig,
 }
 
 impl Reloader {
@@ -45,13 +46,13 @@ impl Reloader {
         file: Option<&Path>,
         process: &Process,
         gateway: Gateway,
-        (terms, tls): (Terms, Option<Tls>),
-        in_force: InForce,
+        (terms, tls): (LiveSettings, Option<Tls>),
+        in_force: ActiveConfig,
     ) -> Self {
         Self { file: file.map(Path::to_owned), process: process.clone(), gateway, terms, tls, in_force }
     }
 
-    pub(super) async fn run(mut self, mut hangup: Hangup) {
+    pub(super) async fn run(mut self, mut hangup: ReloadListener) {
         loop {
             hangup.next().await;
             let applied = match self.read().await {
@@ -67,21 +68,21 @@ impl Reloader {
                     false
                 }
             };
-            meter::reload(applied);
+            metrics::reload(applied);
         }
     }
 
     /// Off the runtime's threads: secrets may lie on a file system that is slow to answer, and setting up TLS takes a moment.
-    async fn read(&self) -> Result<Reread, Vec<String>> {
+    async fn read(&self) -> Result<ReloadedConfig, Vec<String>> {
         let (file, process) = (self.file.clone(), self.process.clone());
-        let read = tokio::task::spawn_blocking(move || settings::reread(file.as_deref(), &process)).await;
+        let read = tokio::task::spawn_blocking(move || load_config::reread(file.as_deref(), &process)).await;
         read.unwrap_or_else(|error| Err(Failure::other("reading it", error))).map_err(|failure| match failure {
             Failure::Usage(faults) => faults,
             Failure::Other(fault) => vec![fault],
         })
     }
 
-    async fn apply(&mut self, Reread { config, parts, store, identity }: Reread) {
+    async fn apply(&mut self, ReloadedConfig { config, parts, store, identity }: ReloadedConfig) {
         let retention = config.store.kept();
         let Config { mut server, mut auth, .. } = config;
         let mut waiting = keep_what_a_start_sets_up(&self.in_force, &mut server, &mut auth);
@@ -96,7 +97,7 @@ impl Reloader {
         // The connections first: a client that may use a new one finds it there.
         let changed = self.gateway.reconfigure(parts.connections, parts.catalogue, retention).await;
         self.terms.replace(server.clone(), &auth);
-        let Reconfigured { added, changed, removed, catalogue } = changed;
+        let ConfigDiff { added, changed, removed, catalogue } = changed;
         tracing::info!(
             connections_added = listed(&added),
             connections_changed = listed(&changed),
@@ -108,11 +109,11 @@ impl Reloader {
             certificate = renewed.then_some("changed"),
             "configuration reloaded"
         );
-        self.in_force = InForce { server, auth, retention, store: self.in_force.store.clone(), identity };
+        self.in_force = ActiveConfig { server, auth, retention, store: self.in_force.store.clone(), identity };
     }
 
     /// Shows callers the new certificate; what is in force after that, and whether it is another one.
-    fn shown(&self, new: Option<Identity>) -> (Option<Identity>, bool) {
+    fn shown(&self, new: Option<ServerCertificate>) -> (Option<ServerCertificate>, bool) {
         let (Some(tls), Some(before), Some(new)) = (&self.tls, &self.in_force.identity, new) else {
             return (self.in_force.identity.clone(), false);
         };
@@ -125,7 +126,11 @@ impl Reloader {
 }
 
 /// Puts back what a running process cannot change, and names the keys that would.
-fn keep_what_a_start_sets_up(in_force: &InForce, server: &mut ServerSettings, auth: &mut Auth) -> Vec<&'static str> {
+fn keep_what_a_start_sets_up(
+    in_force: &ActiveConfig,
+    server: &mut ServerSettings,
+    auth: &mut Auth,
+) -> Vec<&'static str> {
     let mut kept = Vec::new();
     let now = &in_force.server;
     keep("server.listen", &now.listen, &mut server.listen, &mut kept);
@@ -162,7 +167,7 @@ fn clients_that_differ(before: &Auth, after: &Auth) -> Vec<String> {
     names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }
 
-fn limits_that_differ(in_force: &InForce, server: &ServerSettings, retention: Retention) -> Vec<&'static str> {
+fn limits_that_differ(in_force: &ActiveConfig, server: &ServerSettings, retention: Retention) -> Vec<&'static str> {
     let now = &in_force.server;
     let keys = [
         ("server.body_limit", now.body_limit != server.body_limit),

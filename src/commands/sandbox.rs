@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::signals::Stop;
+use super::signals::StopListener;
 use super::{Failure, Process, runtime, say};
 use crate::sandbox::{Sandbox, Settings, accounts, known_faults};
 
@@ -28,7 +28,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let settings = Settings { host: options.host, port_base: options.port_base, now: process.now };
     runtime()?.block_on(async {
-        let stop = Stop::listen()?;
+        let stop = StopListener::listen()?;
         let sandbox =
             Sandbox::start(settings).await.map_err(|error| Failure::other("the sandbox cannot start", error))?;
         say(overview(&sandbox))?;

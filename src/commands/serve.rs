@@ -12,14 +12,17 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use super::process::{no_core_dumps, raise_most_files};
-use super::reload::{InForce, Reloader};
-use super::signals::{Asked, Hangup, Stop};
-use super::{Failure, Process, runtime, say, settings, store, telemetry};
-use crate::config::{Config, Prepared, ServerSettings};
-use crate::dispatch::Gateway;
-use crate::http::{self, AskForKeys, Busy, Ending, Face, Keeping, Limits, Terms, Tls};
-use crate::meter;
-use crate::transport::published;
+use super::reload::{ActiveConfig, Reloader};
+use super::signals::{ReloadListener, StopListener, StopSignal};
+use super::{Failure, Process, runtime, say, telemetry};
+use crate::commands::{load_config, open_store};
+use crate::config::{Config, ServerSettings, Startup};
+use crate::http::{
+    self, ApiParts, JwksFetcher, Limits, ListenerOptions, LiveSettings, LoadGauges, ShutdownHandle, Tls,
+};
+use crate::service::Gateway;
+use crate::telemetry::metrics;
+use crate::transport::fetch_document;
 
 /// How often summaries are folded; without it they would grow with every request (`metrics-exporter-prometheus`, upkeep).
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -71,25 +74,29 @@ fn gateway(options: &Options, process: &Process, runtime: &Runtime) -> Result<()
     let hangup = {
         // Before the configuration is read: what changes it meanwhile is then read after the start.
         let _within = runtime.enter();
-        Hangup::listen()?
+        ReloadListener::listen()?
     };
     let file = options.config.as_deref();
-    let prepared = settings::prepared(file, process)?;
+    let prepared = load_config::prepared(file, process)?;
     runtime.block_on(serve(prepared, (file, hangup), process))
 }
 
-async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), process: &Process) -> Result<(), Failure> {
-    let stop = Stop::listen()?;
+async fn serve(
+    prepared: Startup,
+    (file, hangup): (Option<&Path>, ReloadListener),
+    process: &Process,
+) -> Result<(), Failure> {
+    let stop = StopListener::listen()?;
     let files = raise_most_files();
-    let Prepared { config, parts, store, identity } = prepared;
+    let Startup { config, parts, store, identity } = prepared;
     if config.connections.is_empty() {
         tracing::warn!("no connection is configured: nothing can be registered or booked");
     }
     let tls = identity.as_ref().map(|identity| Tls::new(Arc::clone(&identity.server)));
-    let in_force = InForce::new(&config, &store, identity);
+    let in_force = ActiveConfig::new(&config, &store, identity);
     let place = store.place.clone();
     let store =
-        store::to_serve(store, process).await.map_err(|error| Failure::other(&format!("store {place}"), error))?;
+        open_store::to_serve(store, process).await.map_err(|error| Failure::other(&format!("store {place}"), error))?;
     let public = bound("server.listen", config.server.listen).await?;
     let admin = match config.server.admin_listen {
         Some(address) => Some(bound("server.admin_listen", address).await?),
@@ -101,16 +108,16 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
         .await
         .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
     let face = face(config, gateway.clone(), process);
-    let terms = Terms::of(&face);
+    let terms = LiveSettings::of(&face);
     let reloader = Reloader::new(file, process, gateway.clone(), (terms.clone(), tls.clone()), in_force);
 
-    let ended = Ending::new(Duration::from_secs(1));
+    let ended = ShutdownHandle::new(Duration::from_secs(1));
     let operators = admin.map(|listener| operators(listener, &face, ended.clone())).transpose()?;
     announce(&public, if tls.is_some() { "https" } else { "http" })?;
     let keep_alive = face.server.keep_alive.0;
-    let keeping = Keeping { busy: Some(face.busy.clone()), tls, ..Keeping::within(files, keep_alive) };
+    let keeping = ListenerOptions { busy: Some(face.busy.clone()), tls, ..ListenerOptions::within(files, keep_alive) };
     tracing::info!(files, connections = keeping.connections, "room for callers");
-    let callers = Ending::new(face.server.shutdown_grace.0);
+    let callers = ShutdownHandle::new(face.server.shutdown_grace.0);
     let reloading = tokio::spawn(until_closed(callers.clone(), reloader.run(hangup)));
     let serving = http::serve(public, http::router_under(&face, &terms), keeping, callers.clone());
     let ((), closed) = tokio::join!(serving, stopped(stop, &gateway, &callers, &face.server));
@@ -121,7 +128,7 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
         tracing::error!(panicked = error.is_panic(), "the configuration was not read again any more");
     }
     if !lost {
-        gateway.hand_over().await;
+        gateway.release_lease().await;
     }
     // Operators see the end: their listener goes last.
     ended.close();
@@ -136,29 +143,29 @@ async fn serve(prepared: Prepared, (file, hangup): (Option<&Path>, Hangup), proc
 }
 
 /// Waits for the end and leads to it; when nothing more was taken.
-async fn stopped(stop: Stop, gateway: &Gateway, callers: &Ending, server: &ServerSettings) -> Instant {
+async fn stopped(stop: StopListener, gateway: &Gateway, callers: &ShutdownHandle, server: &ServerSettings) -> Instant {
     let asked = tokio::select! {
         asked = stop.asked() => Some(asked),
         // What was this process's is another's now; nothing it still wants to write is taken.
-        () = gateway.lost() => None,
+        () = gateway.fenced_off() => None,
     };
-    if asked == Some(Asked::ByManager) && !server.shutdown_delay.0.is_zero() {
+    if asked == Some(StopSignal::Terminate) && !server.shutdown_delay.0.is_zero() {
         tracing::info!(delay = %server.shutdown_delay, "leaving: not ready any more, requests are still taken");
-        gateway.leave();
-        callers.leave();
+        gateway.start_draining();
+        callers.announce();
         tokio::select! {
             () = tokio::time::sleep(server.shutdown_delay.0) => {}
-            () = gateway.lost() => {}
+            () = gateway.fenced_off() => {}
         }
     }
     let grace = server.shutdown_grace;
     tracing::info!(%grace, "stopping: no new requests, waiting for those under way");
     callers.close();
-    gateway.rest();
+    gateway.stop_background_work();
     Instant::now()
 }
 
-async fn until_closed(callers: Ending, work: impl Future<Output = ()>) {
+async fn until_closed(callers: ShutdownHandle, work: impl Future<Output = ()>) {
     tokio::select! {
         () = callers.closed() => {}
         () = work => {}
@@ -166,11 +173,11 @@ async fn until_closed(callers: Ending, work: impl Future<Output = ()>) {
 }
 
 /// The public face over this gateway.
-pub(super) fn face(config: Config, gateway: Gateway, process: &Process) -> Face {
+pub(super) fn face(config: Config, gateway: Gateway, process: &Process) -> ApiParts {
     let Config { server, auth, .. } = config;
-    let (environment, limits, busy) = (process.environment.clone(), Limits::default(), Busy::default());
-    let ask: AskForKeys = Arc::new(|url| Box::pin(published(url)));
-    Face { gateway, server, auth, environment, limits, busy, ask }
+    let (environment, limits, busy) = (process.environment.clone(), Limits::default(), LoadGauges::default());
+    let ask: JwksFetcher = Arc::new(|url| Box::pin(fetch_document(url)));
+    ApiParts { gateway, server, auth, environment, limits, busy, ask }
 }
 
 async fn bound(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -186,22 +193,27 @@ fn announce(listener: &TcpListener, scheme: &str) -> Result<(), Failure> {
 }
 
 /// The operators' listener with `/metrics`, in a task of its own.
-fn operators(listener: TcpListener, face: &Face, ended: Ending) -> Result<tokio::task::JoinHandle<()>, Failure> {
+fn operators(
+    listener: TcpListener,
+    face: &ApiParts,
+    ended: ShutdownHandle,
+) -> Result<tokio::task::JoinHandle<()>, Failure> {
     let address = listener.local_addr().map_err(|error| Failure::other("server.admin_listen", error))?;
     tracing::info!(%address, "ready for operators");
     let metrics = PrometheusBuilder::new()
-        .set_buckets(&meter::BUCKETS)
+        .set_buckets(&metrics::BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::other("metrics cannot start", error))?;
-    meter::describe();
+    metrics::describe();
     let (render, busy, gateway) = (metrics.clone(), face.busy.clone(), face.gateway.clone());
     let page = move || {
         busy.tell();
-        gateway.show_under_way();
+        gateway.update_gauges();
         render.render()
     };
     let router = http::admin_router(face, Some(Arc::new(page)));
-    let keeping = Keeping { connections: OPERATORS, keep_alive: face.server.keep_alive.0, busy: None, tls: None };
+    let keeping =
+        ListenerOptions { connections: OPERATORS, keep_alive: face.server.keep_alive.0, busy: None, tls: None };
     let serving = http::serve(listener, router, keeping, ended);
     Ok(tokio::spawn(async move {
         tokio::select! {

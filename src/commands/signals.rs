@@ -7,26 +7,26 @@ use super::Failure;
 
 /// Who wants the process to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum StopSignal {
     /// A service manager (SIGTERM), perhaps with a load balancer that has to notice first.
-    ByManager,
+    Terminate,
     /// A person at a terminal (SIGINT), who waits.
-    ByPerson,
+    Interrupt,
 }
 
 /// Both signals, caught from the moment this exists.
-pub(super) struct Stop {
+pub(super) struct StopListener {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Stop {
+impl StopListener {
     pub(super) fn listen() -> Result<Self, Failure> {
         Ok(Self { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
     }
 
     /// Waits until a stop is asked for, and by whom; the next signal ends the process with exit code 1.
-    pub(super) async fn asked(mut self) -> Asked {
+    pub(super) async fn asked(mut self) -> StopSignal {
         let asked = self.next().await;
         tokio::spawn(async move {
             self.next().await;
@@ -36,19 +36,19 @@ impl Stop {
         asked
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::ByManager,
-            _ = self.interrupt.recv() => Asked::ByPerson,
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
         }
     }
 }
 
 /// SIGHUP, caught from the moment this exists; until then, and by default, it ends a process. One that came unheard is
 /// remembered, several as one.
-pub(super) struct Hangup(Signal);
+pub(super) struct ReloadListener(Signal);
 
-impl Hangup {
+impl ReloadListener {
     /// Needs a runtime around it.
     pub(super) fn listen() -> Result<Self, Failure> {
         caught(SignalKind::hangup()).map(Self)

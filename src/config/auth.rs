@@ -7,20 +7,19 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::Value;
 use url::Url;
 
-use super::fault::{Faults, Places};
-use super::{
-    Auth, ClientSettings, KeySet, KeySource, RateLimit, ServerSettings, TokenSettings, document, names, reader, suggest,
-};
-use crate::dispatch::Allowed;
+use super::{Auth, ClientSettings, JwkSet, KeySource, RateLimit, ServerSettings, TokenSettings, suggest};
+use crate::config::error::{ConfigErrors, Locations};
+use crate::config::{identifier, schema, section};
 use crate::domain::scope::Scope;
 use crate::secret::{SecretRef, SecretSource};
+use crate::service::ConnectionAccess;
 use crate::transport::is_loopback;
 
 /// Longest `auth.jwt.leeway`.
-const LONGEST_LEEWAY: Duration = Duration::from_mins(5);
+const MAX_LEEWAY: Duration = Duration::from_mins(5);
 
 /// What the clients are checked against.
-pub(super) struct Surroundings<'a> {
+pub(super) struct ValidationContext<'a> {
     /// The names of all connections, those at fault included.
     pub(super) connections: &'a BTreeSet<String>,
     /// Where the gateway listens and whether `none` is permitted anywhere; `None` where that is at fault itself.
@@ -29,12 +28,12 @@ pub(super) struct Surroundings<'a> {
 
 /// How callers are recognised. `None` after a fault.
 pub(super) fn checked(
-    document: document::Auth,
-    surroundings: &Surroundings<'_>,
-    places: &Places,
-    faults: &mut Faults<'_>,
+    document: schema::Auth,
+    surroundings: &ValidationContext<'_>,
+    places: &Locations,
+    faults: &mut ConfigErrors<'_>,
 ) -> Option<Auth> {
-    let document::Auth { mode, clients, jwt } = document;
+    let schema::Auth { mode, clients, jwt } = document;
     let token = token(jwt, mode == "jwt", faults);
     let clients = self::clients(clients, &mode, surroundings, places, faults);
     match mode.as_str() {
@@ -62,8 +61,8 @@ pub(super) fn checked(
 }
 
 /// Whose tokens are taken; the form is looked at in every mode, what must be there only where it is `used`.
-fn token(document: document::Jwt, used: bool, faults: &mut Faults<'_>) -> Option<TokenSettings> {
-    let document::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
+fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
+    let schema::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
     let mut fine = true;
     let mut fault = |key: &str, detail: &str| {
         fine = false;
@@ -76,7 +75,7 @@ fn token(document: document::Jwt, used: bool, faults: &mut Faults<'_>) -> Option
             fault(key, "must not be empty");
         }
     }
-    if leeway.0 > LONGEST_LEEWAY {
+    if leeway.0 > MAX_LEEWAY {
         fault("leeway", "must be at most 5m: a token that has expired would go on being taken");
     }
     let keys = match Url::parse(&jwks) {
@@ -89,7 +88,7 @@ fn token(document: document::Jwt, used: bool, faults: &mut Faults<'_>) -> Option
             }
         }
         _ => match SecretRef::parse(&jwks) {
-            Ok(SecretRef::File(path)) => Some(KeySource::File(path, KeySet::default())),
+            Ok(SecretRef::File(path)) => Some(KeySource::File(path, JwkSet::default())),
             _ if jwks.is_empty() && !used => None,
             _ => {
                 fault("jwks", "expected \"file:PATH\" or an https address");
@@ -102,9 +101,9 @@ fn token(document: document::Jwt, used: bool, faults: &mut Faults<'_>) -> Option
 }
 
 /// Reads an issuer's keys where they are in a file.
-pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, faults: &mut Faults<'_>) {
+pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, faults: &mut ConfigErrors<'_>) {
     let KeySource::File(path, keys) = &mut token.keys else { return };
-    match secrets.file(path).and_then(|text| KeySet::parse(text.expose().as_bytes())) {
+    match secrets.file(path).and_then(|text| JwkSet::parse(text.expose().as_bytes())) {
         Ok(read) => *keys = read,
         Err(detail) => faults.push(&["auth", "jwt", "jwks"], detail),
     }
@@ -113,9 +112,9 @@ pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, f
 fn clients(
     tables: BTreeMap<String, Value>,
     mode: &str,
-    surroundings: &Surroundings<'_>,
-    places: &Places,
-    faults: &mut Faults<'_>,
+    surroundings: &ValidationContext<'_>,
+    places: &Locations,
+    faults: &mut ConfigErrors<'_>,
 ) -> Option<BTreeMap<String, ClientSettings>> {
     if tables.is_empty() && mode != "none" {
         faults.push(&["auth", "clients"], "no client is configured, so nobody could ask anything");
@@ -126,8 +125,8 @@ fn clients(
     let mut fine = true;
     for (name, table) in tables {
         let at = ["auth", "clients", &name];
-        names::check(&at, faults);
-        let Some(document) = reader::section(&table, &at, places, faults) else {
+        identifier::check(&at, faults);
+        let Some(document) = section::section(&table, &at, places, faults) else {
             fine = false;
             continue;
         };
@@ -143,13 +142,13 @@ fn clients(
 
 fn client(
     name: &str,
-    document: document::Client,
+    document: schema::Client,
     by_key: bool,
-    surroundings: &Surroundings<'_>,
+    surroundings: &ValidationContext<'_>,
     holders: &mut BTreeMap<[u8; 32], String>,
-    faults: &mut Faults<'_>,
+    faults: &mut ConfigErrors<'_>,
 ) -> Option<ClientSettings> {
-    let document::Client { tenant, key_sha256, scopes, connections, default_connection, rate_limit } = document;
+    let schema::Client { tenant, key_sha256, scopes, connections, default_connection, rate_limit } = document;
     let at = |key: &str| ["auth", "clients", name, key].map(str::to_owned);
     if tenant.chars().any(char::is_control) {
         faults.push(&at("tenant"), "must not contain control characters");
@@ -165,11 +164,11 @@ fn client(
         if !surroundings.connections.contains(given) {
             let hint = suggest::word(given, surroundings.connections.iter().map(String::as_str));
             faults.push(&at("default_connection"), format!("there is no connection of this name{hint}"));
-        } else if matches!(&allowed, Allowed::Named(named) if !named.contains(given)) {
+        } else if matches!(&allowed, ConnectionAccess::Named(named) if !named.contains(given)) {
             faults.push(&at("default_connection"), "is not among the connections this client may use");
         }
     }
-    let document::RateLimit { requests_per_second, burst } = rate_limit;
+    let schema::RateLimit { requests_per_second, burst } = rate_limit;
     for (key, value) in [("requests_per_second", requests_per_second), ("burst", burst)] {
         if value == 0 {
             faults.push(&["auth", "clients", name, "rate_limit", key], "must be at least 1");
@@ -191,7 +190,7 @@ fn hashes(
     name: &str,
     texts: &[String],
     holders: &mut BTreeMap<[u8; 32], String>,
-    faults: &mut Faults<'_>,
+    faults: &mut ConfigErrors<'_>,
 ) -> Option<Vec<[u8; 32]>> {
     let mut hashes = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
@@ -215,7 +214,7 @@ fn hashes(
     (hashes.len() == texts.len()).then_some(hashes)
 }
 
-fn scopes(name: &str, words: &[String], faults: &mut Faults<'_>) -> Option<BTreeSet<Scope>> {
+fn scopes(name: &str, words: &[String], faults: &mut ConfigErrors<'_>) -> Option<BTreeSet<Scope>> {
     if words.is_empty() {
         faults.push(
             &["auth", "clients", name, "scopes"],
@@ -242,9 +241,14 @@ fn every_scope() -> String {
     Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn allowed(name: &str, given: &[String], surroundings: &Surroundings<'_>, faults: &mut Faults<'_>) -> Allowed {
+fn allowed(
+    name: &str,
+    given: &[String],
+    surroundings: &ValidationContext<'_>,
+    faults: &mut ConfigErrors<'_>,
+) -> ConnectionAccess {
     if given.iter().any(|connection| connection == "*") {
-        return Allowed::All;
+        return ConnectionAccess::All;
     }
     if given.is_empty() {
         faults.push(&["auth", "clients", name, "connections"], "needs at least one name, or \"*\"");
@@ -256,5 +260,5 @@ fn allowed(name: &str, given: &[String], surroundings: &Surroundings<'_>, faults
             faults.push(&at, format!("there is no connection of this name{hint}"));
         }
     }
-    Allowed::Named(given.iter().cloned().collect())
+    ConnectionAccess::Named(given.iter().cloned().collect())
 }

@@ -5,19 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::connections::ConnectionConfig;
-use super::fault::{Faults, Places};
-use super::{document, names, reader, suggest};
-use crate::dispatch::{Catalogue, CatalogueEntry, ConnectionSetup};
-use crate::domain::capability::Operation;
+use super::suggest;
+use crate::config::error::{ConfigErrors, Locations};
+use crate::config::{identifier, schema, section};
+use crate::domain::capability::WriteKind;
 use crate::domain::program::ProgramRef;
 use crate::domain::vendor::Vendor;
+use crate::service::{Catalogue, CatalogueEntry, ConnectionSetup};
 
 /// What marks a program's external id where a program is named.
 pub(super) const EXTERNAL: &str = "ext:";
 
 /// The entries, their references not looked at yet: only the vendor's adapter can say what they are.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Draft {
+pub(super) struct CatalogueDraft {
     assessments: Vec<CatalogueEntry>,
     programs: Vec<CatalogueEntry>,
 }
@@ -34,24 +35,24 @@ pub(super) fn checked(
     assessments: Vec<(String, Value)>,
     programs: Vec<(String, Value)>,
     connections: &Connections<'_>,
-    places: &Places,
-    faults: &mut Faults<'_>,
-) -> Draft {
-    let mut draft = Draft::default();
+    places: &Locations,
+    faults: &mut ConfigErrors<'_>,
+) -> CatalogueDraft {
+    let mut draft = CatalogueDraft::default();
     for (id, table) in assessments {
         let at = ["assessments", &id];
-        names::check(&at, faults);
-        let Some(document) = reader::section(&table, &at, places, faults) else { continue };
-        let document::Assessment { name, connection, reference } = document;
-        placed(&at, &connection, Operation::AssignmentsCreate, connections, faults);
+        identifier::check(&at, faults);
+        let Some(document) = section::section(&table, &at, places, faults) else { continue };
+        let schema::Assessment { name, connection, reference } = document;
+        placed(&at, &connection, WriteKind::AssignmentsCreate, connections, faults);
         draft.assessments.push(CatalogueEntry { name: name.unwrap_or_else(|| id.clone()), id, connection, reference });
     }
     for (id, table) in programs {
         let at = ["programs", &id];
-        names::check(&at, faults);
-        let Some(document) = reader::section(&table, &at, places, faults) else { continue };
-        let document::Program { name, connection, reference, external_ref } = document;
-        placed(&at, &connection, Operation::ProgramsEmployees, connections, faults);
+        identifier::check(&at, faults);
+        let Some(document) = section::section(&table, &at, places, faults) else { continue };
+        let schema::Program { name, connection, reference, external_ref } = document;
+        placed(&at, &connection, WriteKind::ProgramsEmployees, connections, faults);
         let reference = match (reference, external_ref) {
             (Some(reference), None) => reference,
             (None, Some(external)) => format!("{EXTERNAL}{external}"),
@@ -72,9 +73,9 @@ pub(super) fn checked(
 /// The catalogue with each reference in the vendor's own form. Entries of connections that could not be built are passed
 /// over: the fault is theirs.
 pub(super) fn resolved(
-    draft: &Draft,
+    draft: &CatalogueDraft,
     connections: &BTreeMap<String, ConnectionSetup>,
-    faults: &mut Faults<'_>,
+    faults: &mut ConfigErrors<'_>,
 ) -> Catalogue {
     let vendor = |entry: &CatalogueEntry| connections.get(&entry.connection).map(|setup| &setup.connected.vendor);
     let mut catalogue = Catalogue::default();
@@ -111,9 +112,9 @@ fn unfit(vendor: &dyn Vendor, what: &str) -> String {
 fn placed(
     at: &[&str; 2],
     connection: &str,
-    operation: Operation,
+    operation: WriteKind,
     connections: &Connections<'_>,
-    faults: &mut Faults<'_>,
+    faults: &mut ConfigErrors<'_>,
 ) {
     let at = [at[0], at[1], "connection"];
     if !connections.names.contains(connection) {

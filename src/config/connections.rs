@@ -7,14 +7,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::fault::{Faults, Places};
-use super::{bounds, names, reader, suggest};
-use crate::dispatch::ConnectionSetup;
-use crate::domain::environment::Environment;
-use crate::domain::reading::{ReadFault, ReadFaultKind};
-use crate::secret::{Likeness, Secret, SecretSource};
-use crate::transport::{Authorities, ConnectionSettings};
-use crate::vendors::{DESCRIPTORS, Settings, Setup};
+use super::{bounds, suggest};
+use crate::config::error::{ConfigErrors, Locations};
+use crate::config::{identifier, section};
+use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind};
+use crate::domain::system::System;
+use crate::secret::{ConfigFingerprint, Secret, SecretSource};
+use crate::service::ConnectionSetup;
+use crate::transport::{ConnectionSettings, RootCertificates};
+use crate::vendors::{AdapterContext, DESCRIPTORS, Settings};
 
 /// Longest `timeout` of one attempt.
 const MAX_TIMEOUT: Duration = Duration::from_mins(10);
@@ -39,19 +40,24 @@ pub struct ConnectionConfig {
 }
 
 /// The connection. `None` after a fault.
-pub(super) fn checked(name: &str, value: &Value, places: &Places, faults: &mut Faults<'_>) -> Option<ConnectionConfig> {
+pub(super) fn checked(
+    name: &str,
+    value: &Value,
+    places: &Locations,
+    faults: &mut ConfigErrors<'_>,
+) -> Option<ConnectionConfig> {
     let at = ["connections", name];
-    names::check(&at, faults);
-    let mut own = reader::table(value, &at, faults)?;
+    identifier::check(&at, faults);
+    let mut own = section::table(value, &at, faults)?;
     // Whole, since a secret may stand in it (`plain:`).
     let written = Secret::new(value.to_string());
     let kind = kind(name, own.remove("vendor"), faults);
     let common: Map<String, Value> = ConnectionSettings::KEYS.iter().filter_map(|key| own.remove_entry(*key)).collect();
-    let settings = reader::section::<ConnectionSettings>(&Value::Object(common), &at, places, faults);
+    let settings = section::section::<ConnectionSettings>(&Value::Object(common), &at, places, faults);
     let fine = settings.as_ref().is_some_and(|settings| limits(name, settings, faults));
     let base_url = settings.as_ref().is_none_or(|settings| base_url(name, &own, settings, faults));
     let kind = kind?;
-    let vendor = reader::section_with(&Value::Object(own), &at, places, faults, |tree| {
+    let vendor = section::section_with(&Value::Object(own), &at, places, faults, |tree| {
         Settings::read(kind, tree).unwrap_or_else(|| Err(vec![unread()]))
     });
     // An adapter is not built from stand-ins: what it said about them would only puzzle.
@@ -63,15 +69,15 @@ pub(super) fn checked(name: &str, value: &Value, places: &Places, faults: &mut F
 pub(super) fn connect(
     connections: &BTreeMap<String, ConnectionConfig>,
     secrets: &dyn SecretSource,
-    environment: &Environment,
-    faults: &mut Faults<'_>,
+    environment: &System,
+    faults: &mut ConfigErrors<'_>,
 ) -> BTreeMap<String, ConnectionSetup> {
     let mut built = BTreeMap::new();
     for (name, ConnectionConfig { settings, vendor, written }) in connections {
-        let secrets = Remembering { source: secrets, read: RefCell::new(vec![written.clone()]) };
+        let secrets = RecordingSecrets { source: secrets, read: RefCell::new(vec![written.clone()]) };
         let mut settings = settings.clone();
         if let Some(ca) = &settings.ca {
-            match ca.resolve(&secrets).and_then(|pem| Authorities::read(pem.expose())) {
+            match ca.resolve(&secrets).and_then(|pem| RootCertificates::read(pem.expose())) {
                 Ok(authorities) => settings.authorities = authorities,
                 Err(detail) => {
                     faults.push(&["connections", name, "ca"], detail);
@@ -79,10 +85,10 @@ pub(super) fn connect(
                 }
             }
         }
-        let setup = Setup { name, connection: &settings, secrets: &secrets, environment: environment.clone() };
+        let setup = AdapterContext { name, connection: &settings, secrets: &secrets, environment: environment.clone() };
         match vendor.clone().connect(&setup) {
             Ok(connected) => {
-                let likeness = Likeness::of(secrets.read.into_inner());
+                let likeness = ConfigFingerprint::of(secrets.read.into_inner());
                 built.insert(name.clone(), ConnectionSetup { connected, settings, likeness });
             }
             Err(found) => {
@@ -97,19 +103,19 @@ pub(super) fn connect(
 }
 
 /// Remembers what it reads: a secret that was replaced behind the same reference makes another connection.
-struct Remembering<'a> {
+struct RecordingSecrets<'a> {
     source: &'a dyn SecretSource,
     read: RefCell<Vec<Secret>>,
 }
 
-impl Remembering<'_> {
+impl RecordingSecrets<'_> {
     fn kept(&self, secret: Secret) -> Secret {
         self.read.borrow_mut().push(secret.clone());
         secret
     }
 }
 
-impl SecretSource for Remembering<'_> {
+impl SecretSource for RecordingSecrets<'_> {
     fn variable(&self, name: &str) -> Result<Secret, String> {
         self.source.variable(name).map(|secret| self.kept(secret))
     }
@@ -119,7 +125,7 @@ impl SecretSource for Remembering<'_> {
     }
 }
 
-fn kind(name: &str, given: Option<Value>, faults: &mut Faults<'_>) -> Option<&'static str> {
+fn kind(name: &str, given: Option<Value>, faults: &mut ConfigErrors<'_>) -> Option<&'static str> {
     let kinds = || DESCRIPTORS.iter().map(|descriptor| descriptor.kind);
     let every = kinds().collect::<Vec<_>>().join(", ");
     let detail = match given {
@@ -134,7 +140,7 @@ fn kind(name: &str, given: Option<Value>, faults: &mut Faults<'_>) -> Option<&'s
     None
 }
 
-fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) -> bool {
+fn limits(name: &str, settings: &ConnectionSettings, faults: &mut ConfigErrors<'_>) -> bool {
     let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, seat_limit_pause, .. } = settings;
     let ConnectionSettings { max_request_bytes, max_response_bytes, .. } = settings;
     let at_least = |enough: bool, detail: &str| (!enough).then(|| detail.to_owned());
@@ -162,7 +168,12 @@ fn limits(name: &str, settings: &ConnectionSettings, faults: &mut Faults<'_>) ->
 }
 
 /// Every vendor has a `base_url`; whether it may be called is the same question for all of them.
-fn base_url(name: &str, own: &Map<String, Value>, settings: &ConnectionSettings, faults: &mut Faults<'_>) -> bool {
+fn base_url(
+    name: &str,
+    own: &Map<String, Value>,
+    settings: &ConnectionSettings,
+    faults: &mut ConfigErrors<'_>,
+) -> bool {
     // What is missing or no text is told when the vendor's settings are read.
     let Some(text) = own.get("base_url").and_then(Value::as_str) else { return true };
     let accepted = match Url::parse(text) {
@@ -173,7 +184,7 @@ fn base_url(name: &str, own: &Map<String, Value>, settings: &ConnectionSettings,
 }
 
 // Kinds come from the descriptors; one that has no settings would be a hole in `vendors`, told rather than passed over.
-fn unread() -> ReadFault {
+fn unread() -> DeserializeError {
     let detail = "has no settings in this version".to_owned();
-    ReadFault { path: vec!["vendor".to_owned()], kind: ReadFaultKind::Invalid, detail }
+    DeserializeError { path: vec!["vendor".to_owned()], kind: DeserializeErrorKind::Invalid, detail }
 }

@@ -9,8 +9,8 @@ use config::{Map, Source, ValueKind};
 use serde_json::Value;
 use toml_edit::{Document, Item, TableLike};
 
-use super::fault::{ConfigFault, Path, Place, Places};
-use super::overrides;
+use crate::config::env;
+use crate::config::error::{ConfigError, Location, Locations, Path};
 
 /// The embedded defaults: every key there is.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -30,40 +30,40 @@ pub struct Sources {
 /// The merged configuration before anything was checked.
 pub(super) struct Layers {
     pub(super) tree: Value,
-    pub(super) places: Places,
+    pub(super) places: Locations,
     /// Variables that name no key, or the same one twice.
-    pub(super) faults: Vec<ConfigFault>,
+    pub(super) faults: Vec<ConfigError>,
 }
 
 /// Reads and merges.
 ///
 /// # Errors
 /// The fault of a text that is no TOML: nothing more can be said then.
-pub(super) fn merge(sources: &Sources) -> Result<Layers, ConfigFault> {
+pub(super) fn merge(sources: &Sources) -> Result<Layers, ConfigError> {
     let mut origins = Origins::default();
     let mut layers = vec![Layer(parse(DEFAULTS, None, &mut origins)?)];
     if let Some((path, text)) = &sources.file {
         layers.push(Layer(parse(text, Some(&path.display().to_string()), &mut origins)?));
     }
-    let below = laid(&layers)?;
+    let below = merge_layers(&layers)?;
     let mut faults = Vec::new();
-    layers.push(Layer(overrides::layer(&sources.environment, &below, &mut origins, &mut faults)));
-    let mut places = Places::new();
-    let tree = plain(&laid(&layers)?, &mut Vec::new(), &origins, &mut places);
+    layers.push(Layer(env::layer(&sources.environment, &below, &mut origins, &mut faults)));
+    let mut places = Locations::new();
+    let tree = to_json(&merge_layers(&layers)?, &mut Vec::new(), &origins, &mut places);
     Ok(Layers { tree, places, faults })
 }
 
 /// The places values came from; `config` keeps only text with a value, so the number stands in for the place.
 #[derive(Default)]
-pub(super) struct Origins(Vec<Place>);
+pub(super) struct Origins(Vec<Location>);
 
 impl Origins {
-    pub(super) fn note(&mut self, place: Place) -> String {
+    pub(super) fn note(&mut self, place: Location) -> String {
         self.0.push(place);
         (self.0.len() - 1).to_string()
     }
 
-    fn place(&self, origin: &str) -> Option<&Place> {
+    fn place(&self, origin: &str) -> Option<&Location> {
         self.0.get(origin.parse::<usize>().ok()?)
     }
 }
@@ -81,23 +81,23 @@ impl Source for Layer {
     }
 }
 
-fn laid(layers: &[Layer]) -> Result<config::Value, ConfigFault> {
+fn merge_layers(layers: &[Layer]) -> Result<config::Value, ConfigError> {
     let builder = layers.iter().fold(config::Config::builder(), |builder, layer| builder.add_source(layer.clone()));
     let root = builder.build().and_then(|merged| merged.cache.into_table()).map(|mut root| root.remove(ROOT));
     match root {
         Ok(Some(tree)) => Ok(tree),
         Ok(None) => Ok(Map::<String, config::Value>::new().into()),
-        Err(_) => Err(ConfigFault { place: None, key: String::new(), detail: "cannot be merged".to_owned() }),
+        Err(_) => Err(ConfigError { place: None, key: String::new(), detail: "cannot be merged".to_owned() }),
     }
 }
 
-fn parse(text: &str, file: Option<&str>, origins: &mut Origins) -> Result<config::Value, ConfigFault> {
+fn parse(text: &str, file: Option<&str>, origins: &mut Origins) -> Result<config::Value, ConfigError> {
     let document = Document::parse(text).map_err(|error| {
         // The sentence only: the whole error quotes the line, which may hold a secret.
         let line = error.span().map_or(1, |span| line_of(text, span.start));
-        let place = file.map(|file| Place::File { file: file.to_owned(), line });
+        let place = file.map(|file| Location::File { file: file.to_owned(), line });
         let detail = format!("is not valid TOML: {}", error.message().lines().next().unwrap_or_default());
-        ConfigFault { place, key: String::new(), detail }
+        ConfigError { place, key: String::new(), detail }
     })?;
     let mut reader = TomlReader { text, file, origins };
     Ok(reader.table(document.as_table()))
@@ -133,7 +133,7 @@ impl TomlReader<'_> {
             Item::None | Item::Table(_) | Item::Value(toml_edit::Value::InlineTable(_)) => ValueKind::Nil,
         };
         let line = item.span().map_or(1, |span| line_of(self.text, span.start));
-        let origin = self.file.map(|file| self.origins.note(Place::File { file: file.to_owned(), line }));
+        let origin = self.file.map(|file| self.origins.note(Location::File { file: file.to_owned(), line }));
         config::Value::new(origin.as_ref(), kind)
     }
 }
@@ -143,13 +143,13 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// The merged values as JSON, each noted with its place.
-fn plain(value: &config::Value, path: &mut Path, origins: &Origins, places: &mut Places) -> Value {
+fn to_json(value: &config::Value, path: &mut Path, origins: &Origins, places: &mut Locations) -> Value {
     if let Some(place) = value.origin().and_then(|origin| origins.place(origin)) {
         places.insert(path.clone(), place.clone());
     }
     let mut below = |name: String, value: &config::Value| {
         path.push(name);
-        let value = plain(value, path, origins, places);
+        let value = to_json(value, path, origins, places);
         path.pop();
         value
     };

@@ -9,25 +9,25 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use url::Url;
 
-use crate::dispatch::{Allowed, Catalogue, ConnectionSetup, Retention};
-use crate::domain::environment::Environment;
 use crate::domain::scope::Scope;
-use crate::domain::units::{Size, Span};
+use crate::domain::system::System;
+use crate::domain::units::{ByteSize, ConfigDuration};
 use crate::secret::{SecretRef, SecretSource};
+use crate::service::{Catalogue, ConnectionAccess, ConnectionSetup, Retention};
 
 mod auth;
 mod bounds;
 mod catalogue;
 mod connections;
-mod document;
-mod fault;
+mod env;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
-mod key_set;
+mod identifier;
+mod jwks;
 mod layers;
-mod names;
-mod overrides;
-mod reader;
+mod schema;
+mod section;
 mod server;
 mod store;
 mod suggest;
@@ -36,13 +36,13 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::env::PREFIX;
+pub use crate::config::error::{ConfigError, Location};
+pub use crate::config::jwks::{JwkSet, VerifyingKey};
 pub use connections::ConnectionConfig;
-pub use fault::{ConfigFault, Place};
-pub use key_set::{KeySet, VerifyingKey};
 pub use layers::{DEFAULTS, Sources};
-pub use overrides::PREFIX;
-pub use store::{KeyFiles, KeyView, StoreLikeness, StoreParts, StorePlace, StoreView};
-pub use tls::Identity;
+pub use store::{KeyFileStore, KeyView, StoreFingerprint, StoreLocation, StoreParts, StoreView};
+pub use tls::ServerCertificate;
 
 /// A configuration that can work, as far as that can be said without reading a secret.
 #[derive(Debug, Clone)]
@@ -55,12 +55,12 @@ pub struct Config {
     pub store: StoreSettings,
     /// `[connections.<name>]`.
     pub connections: BTreeMap<String, ConnectionConfig>,
-    catalogue: catalogue::Draft,
-    places: fault::Places,
+    catalogue: catalogue::CatalogueDraft,
+    places: error::Locations,
 }
 
 /// The connections and the catalogue, ready for the gateway.
-pub struct Parts {
+pub struct Components {
     /// The connections by name.
     pub connections: BTreeMap<String, ConnectionSetup>,
     /// What can be ordered by a vendor-neutral id.
@@ -68,15 +68,15 @@ pub struct Parts {
 }
 
 /// Everything a gateway is made of.
-pub struct Prepared {
+pub struct Startup {
     /// The configuration.
     pub config: Config,
     /// Connections and catalogue.
-    pub parts: Parts,
+    pub parts: Components,
     /// What the store is opened with.
     pub store: StoreParts,
     /// What callers are shown over TLS; `None`: plain HTTP.
-    pub identity: Option<Identity>,
+    pub identity: Option<ServerCertificate>,
 }
 
 /// Everything a gateway would be made of, to be looked at.
@@ -84,31 +84,31 @@ pub struct Inspected {
     /// The configuration.
     pub config: Config,
     /// Connections and catalogue.
-    pub parts: Parts,
+    pub parts: Components,
     /// The store as it would be opened.
     pub store: StoreView,
 }
 
 /// What a gateway that is running can take up of a configuration.
-pub struct Reread {
+pub struct ReloadedConfig {
     /// The configuration.
     pub config: Config,
     /// Connections and catalogue.
-    pub parts: Parts,
+    pub parts: Components,
     /// What the store would be opened with; it stays as it is while the gateway runs.
-    pub store: StoreLikeness,
+    pub store: StoreFingerprint,
     /// What callers are shown over TLS.
-    pub identity: Option<Identity>,
+    pub identity: Option<ServerCertificate>,
 }
 
 /// The machine as far as a configuration needs it.
-pub struct Machine<'a> {
+pub struct HostAccess<'a> {
     /// Where secrets are read.
     pub secrets: &'a dyn SecretSource,
     /// Where the store's key is made.
-    pub files: &'a dyn KeyFiles,
+    pub files: &'a dyn KeyFileStore,
     /// Clock and entropy.
-    pub environment: &'a Environment,
+    pub environment: &'a System,
 }
 
 /// `[server]`: where and how the gateway listens.
@@ -123,17 +123,17 @@ pub struct ServerSettings {
     /// The absolute address callers use, for `Location` and the document's servers.
     pub public_url: Option<Url>,
     /// Longest body of a single request.
-    pub body_limit: Size,
+    pub body_limit: ByteSize,
     /// Longest body of a bulk.
-    pub bulk_body_limit: Size,
+    pub bulk_body_limit: ByteSize,
     /// After this the caller gets 202 as with `Prefer: wait`.
-    pub request_timeout: Span,
+    pub request_timeout: ConfigDuration,
     /// How long a connection may be idle between two requests.
-    pub keep_alive: Span,
+    pub keep_alive: ConfigDuration,
     /// How long requests are still taken after SIGTERM.
-    pub shutdown_delay: Span,
+    pub shutdown_delay: ConfigDuration,
     /// How long requests under way may take after that.
-    pub shutdown_grace: Span,
+    pub shutdown_grace: ConfigDuration,
     /// `[server.tls]`; `None`: plain HTTP.
     pub tls: Option<TlsSettings>,
 }
@@ -191,14 +191,14 @@ pub struct TokenSettings {
     /// The claim that names the client.
     pub client_claim: String,
     /// How far the issuer's clock may be from this machine's.
-    pub leeway: Span,
+    pub leeway: ConfigDuration,
 }
 
 /// Where an issuer's keys are (RFC 7517).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// In a file, read at the start and with every reload.
-    File(String, KeySet),
+    File(String, JwkSet),
     /// Published by the issuer, and asked for again from time to time.
     Published(Url),
 }
@@ -215,7 +215,7 @@ pub struct ClientSettings {
     /// What it may do.
     pub scopes: BTreeSet<Scope>,
     /// The connections it may use.
-    pub connections: Allowed,
+    pub connections: ConnectionAccess,
     /// Used when a request names no connection.
     pub default_connection: Option<String>,
     /// How fast it may ask.
@@ -241,9 +241,9 @@ pub struct StoreSettings {
     /// Earlier keys, still readable.
     pub decryption_keys: Vec<SecretRef>,
     /// How long the personal data of finished operations is kept.
-    pub retention: Span,
+    pub retention: ConfigDuration,
     /// How long an idempotency key is remembered.
-    pub idempotency_retention: Span,
+    pub idempotency_retention: ConfigDuration,
 }
 
 impl StoreSettings {
@@ -258,10 +258,10 @@ impl StoreSettings {
 ///
 /// # Errors
 /// Every fault, in the order of the file.
-pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigFault>> {
+pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
     let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
-    let mut faults = fault::Faults::new(&layers.places);
-    let config = Draft::read(&layers, &mut faults).finished(&layers.places);
+    let mut faults = error::ConfigErrors::new(&layers.places);
+    let config = Raw::read(&layers, &mut faults).finished(&layers.places);
     match config {
         Some(config) if faults.is_empty() => Ok(config),
         _ => Err(faults.into_sorted()),
@@ -273,11 +273,11 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigFault>> {
 ///
 /// # Errors
 /// Every fault, those of secrets together with all others.
-pub fn prepare(sources: &Sources, machine: &Machine<'_>) -> Result<Prepared, Vec<ConfigFault>> {
-    let Planned { config, parts, store, identity } = planned(sources, machine)?;
-    let mut faults = fault::Faults::new(&config.places);
+pub fn prepare(sources: &Sources, machine: &HostAccess<'_>) -> Result<Startup, Vec<ConfigError>> {
+    let Validated { config, parts, store, identity } = planned(sources, machine)?;
+    let mut faults = error::ConfigErrors::new(&config.places);
     match store.carried_out(machine.files, machine.environment, &mut faults) {
-        Some(store) => Ok(Prepared { config, parts, store, identity }),
+        Some(store) => Ok(Startup { config, parts, store, identity }),
         None => Err(faults.into_sorted()),
     }
 }
@@ -286,9 +286,9 @@ pub fn prepare(sources: &Sources, machine: &Machine<'_>) -> Result<Prepared, Vec
 ///
 /// # Errors
 /// Every fault, those of secrets together with all others.
-pub fn inspect(sources: &Sources, machine: &Machine<'_>) -> Result<Inspected, Vec<ConfigFault>> {
-    let Planned { config, parts, store, identity: _ } = planned(sources, machine)?;
-    let mut faults = fault::Faults::new(&config.places);
+pub fn inspect(sources: &Sources, machine: &HostAccess<'_>) -> Result<Inspected, Vec<ConfigError>> {
+    let Validated { config, parts, store, identity: _ } = planned(sources, machine)?;
+    let mut faults = error::ConfigErrors::new(&config.places);
     match store.view(&mut faults) {
         Some(store) => Ok(Inspected { config, parts, store }),
         None => Err(faults.into_sorted()),
@@ -299,23 +299,23 @@ pub fn inspect(sources: &Sources, machine: &Machine<'_>) -> Result<Inspected, Ve
 ///
 /// # Errors
 /// Every fault, those of secrets together with all others.
-pub fn reread(sources: &Sources, machine: &Machine<'_>) -> Result<Reread, Vec<ConfigFault>> {
-    let Planned { config, parts, store, identity } = planned(sources, machine)?;
-    Ok(Reread { config, parts, store: store.likeness(), identity })
+pub fn reread(sources: &Sources, machine: &HostAccess<'_>) -> Result<ReloadedConfig, Vec<ConfigError>> {
+    let Validated { config, parts, store, identity } = planned(sources, machine)?;
+    Ok(ReloadedConfig { config, parts, store: store.likeness(), identity })
 }
 
 /// Everything that can be made without changing the machine.
-struct Planned {
+struct Validated {
     config: Config,
-    parts: Parts,
-    store: store::Plan,
-    identity: Option<Identity>,
+    parts: Components,
+    store: store::StorePlan,
+    identity: Option<ServerCertificate>,
 }
 
-fn planned(sources: &Sources, machine: &Machine<'_>) -> Result<Planned, Vec<ConfigFault>> {
+fn planned(sources: &Sources, machine: &HostAccess<'_>) -> Result<Validated, Vec<ConfigError>> {
     let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
-    let mut faults = fault::Faults::new(&layers.places);
-    let mut draft = Draft::read(&layers, &mut faults);
+    let mut faults = error::ConfigErrors::new(&layers.places);
+    let mut draft = Raw::read(&layers, &mut faults);
     if let Some(Auth::Jwt(_, token)) = &mut draft.auth {
         self::auth::read_keys(token, machine.secrets, &mut faults);
     }
@@ -325,7 +325,7 @@ fn planned(sources: &Sources, machine: &Machine<'_>) -> Result<Planned, Vec<Conf
     let tls = draft.server.as_ref().and_then(|(server, _)| server.tls.as_ref());
     let identity = tls.and_then(|settings| tls::identity(settings, machine.secrets, &mut faults));
     match (faults.is_empty(), draft.finished(&layers.places), store) {
-        (true, Some(config), Some(store)) => Ok(Planned { config, parts, store, identity }),
+        (true, Some(config), Some(store)) => Ok(Validated { config, parts, store, identity }),
         _ => Err(faults.into_sorted()),
     }
 }
@@ -335,8 +335,8 @@ impl Config {
     ///
     /// # Errors
     /// Every secret that cannot be read and every setting the vendor's adapter refuses.
-    pub fn connect(&self, secrets: &dyn SecretSource, environment: &Environment) -> Result<Parts, Vec<ConfigFault>> {
-        let mut faults = fault::Faults::new(&self.places);
+    pub fn connect(&self, secrets: &dyn SecretSource, environment: &System) -> Result<Components, Vec<ConfigError>> {
+        let mut faults = error::ConfigErrors::new(&self.places);
         let machine = (secrets, environment);
         let parts = connected(&self.connections, &self.catalogue, machine, &mut faults);
         if faults.is_empty() { Ok(parts) } else { Err(faults.into_sorted()) }
@@ -346,26 +346,26 @@ impl Config {
 /// What can be built of the parts that are in order.
 fn connected(
     connections: &BTreeMap<String, ConnectionConfig>,
-    catalogue: &catalogue::Draft,
-    (secrets, environment): (&dyn SecretSource, &Environment),
-    faults: &mut fault::Faults<'_>,
-) -> Parts {
+    catalogue: &catalogue::CatalogueDraft,
+    (secrets, environment): (&dyn SecretSource, &System),
+    faults: &mut error::ConfigErrors<'_>,
+) -> Components {
     let connections = connections::connect(connections, secrets, environment, faults);
     let catalogue = catalogue::resolved(catalogue, &connections, faults);
-    Parts { connections, catalogue }
+    Components { connections, catalogue }
 }
 
 /// The sections as far as they are in order, so that one fault does not hide those of other sections.
-struct Draft {
+struct Raw {
     server: Option<(ServerSettings, bool)>,
     auth: Option<Auth>,
     store: Option<StoreSettings>,
     connections: BTreeMap<String, ConnectionConfig>,
-    catalogue: catalogue::Draft,
+    catalogue: catalogue::CatalogueDraft,
 }
 
-impl Draft {
-    fn read(layers: &layers::Layers, faults: &mut fault::Faults<'_>) -> Self {
+impl Raw {
+    fn read(layers: &layers::Layers, faults: &mut error::ConfigErrors<'_>) -> Self {
         let places = &layers.places;
         for fault in &layers.faults {
             faults.add(fault.clone());
@@ -373,8 +373,8 @@ impl Draft {
         let mut root = layers.tree.as_object().cloned().unwrap_or_default();
         let mut part = |name: &str| root.remove(name).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let (server, auth, store) = (part("server"), part("auth"), part("store"));
-        let mut tables = |name: &str, faults: &mut fault::Faults<'_>| -> Vec<(String, Value)> {
-            reader::table(&part(name), &[name], faults).into_iter().flatten().collect()
+        let mut tables = |name: &str, faults: &mut error::ConfigErrors<'_>| -> Vec<(String, Value)> {
+            section::table(&part(name), &[name], faults).into_iter().flatten().collect()
         };
         let connections = tables("connections", faults);
         let (assessments, programs) = (tables("assessments", faults), tables("programs", faults));
@@ -383,7 +383,7 @@ impl Draft {
             faults.push(&path, format!("there is no such key{}", suggest::key(&path)));
         }
 
-        let server = reader::section(&server, &["server"], places, faults)
+        let server = section::section(&server, &["server"], places, faults)
             .and_then(|document| self::server::checked(document, faults));
         let names: BTreeSet<String> = connections.iter().map(|(name, _)| name.clone()).collect();
         let connections: BTreeMap<String, ConnectionConfig> = connections
@@ -392,17 +392,17 @@ impl Draft {
                 Some((name.clone(), self::connections::checked(&name, &table, places, faults)?))
             })
             .collect();
-        let surroundings = self::auth::Surroundings { connections: &names, server: server.as_ref() };
-        let auth = reader::section(&auth, &["auth"], places, faults)
+        let surroundings = self::auth::ValidationContext { connections: &names, server: server.as_ref() };
+        let auth = section::section(&auth, &["auth"], places, faults)
             .and_then(|document| self::auth::checked(document, &surroundings, places, faults));
-        let store = reader::section(&store, &["store"], places, faults)
+        let store = section::section(&store, &["store"], places, faults)
             .and_then(|document| self::store::checked(document, faults));
         let known = catalogue::Connections { names: &names, known: &connections };
         let catalogue = catalogue::checked(assessments, programs, &known, places, faults);
         Self { server, auth, store, connections, catalogue }
     }
 
-    fn finished(self, places: &fault::Places) -> Option<Config> {
+    fn finished(self, places: &error::Locations) -> Option<Config> {
         let Self { server, auth, store, connections, catalogue } = self;
         let (server, _) = server?;
         Some(Config { server, auth: auth?, store: store?, connections, catalogue, places: places.clone() })

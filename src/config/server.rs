@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::fault::Faults;
-use super::{ServerSettings, TlsSettings, bounds, document};
+use super::{ServerSettings, TlsSettings, bounds};
+use crate::config::error::ConfigErrors;
+use crate::config::schema;
 
 /// Longest `server.request_timeout`.
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_hours(1);
@@ -16,8 +17,8 @@ const MAX_KEEP_ALIVE: Duration = Duration::from_hours(24);
 const MAX_SHUTDOWN: Duration = Duration::from_hours(24);
 
 /// The settings and whether `auth.mode = "none"` is permitted with them. `None` after a fault.
-pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Option<(ServerSettings, bool)> {
-    let document::Server {
+pub(super) fn checked(document: schema::Server, faults: &mut ConfigErrors<'_>) -> Option<(ServerSettings, bool)> {
+    let schema::Server {
         listen,
         admin_listen,
         base_path,
@@ -70,7 +71,7 @@ pub(super) fn checked(document: document::Server, faults: &mut Faults<'_>) -> Op
     Some((settings, allow_insecure))
 }
 
-fn tls_settings(document: document::Tls) -> Result<Option<TlsSettings>, (&'static str, &'static str)> {
+fn tls_settings(document: schema::Tls) -> Result<Option<TlsSettings>, (&'static str, &'static str)> {
     match (document.certificate, document.key) {
         (Some(certificate), Some(key)) => Ok(Some(TlsSettings { certificate, key })),
         (None, None) => Ok(None),
@@ -79,7 +80,7 @@ fn tls_settings(document: document::Tls) -> Result<Option<TlsSettings>, (&'stati
     }
 }
 
-fn noted<T>(key: &str, result: Result<T, String>, faults: &mut Faults<'_>) -> Option<T> {
+fn noted<T>(key: &str, result: Result<T, String>, faults: &mut ConfigErrors<'_>) -> Option<T> {
     result.map_err(|detail| faults.push(&["server", key], detail)).ok()
 }
 

@@ -5,33 +5,34 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::fault::Faults;
-use super::{StoreSettings, bounds, document};
-use crate::domain::environment::Environment;
-use crate::domain::units::Span;
-use crate::secret::{Likeness, Secret, SecretRef, SecretSource};
+use super::{StoreSettings, bounds};
+use crate::config::error::ConfigErrors;
+use crate::config::schema;
+use crate::domain::system::System;
+use crate::domain::units::ConfigDuration;
+use crate::secret::{ConfigFingerprint, Secret, SecretRef, SecretSource};
 use crate::store::{Keyring, SealError};
 
 /// What the store is opened with.
 #[derive(Clone)]
 pub struct StoreParts {
     /// Where it is.
-    pub place: StorePlace,
+    pub place: StoreLocation,
     /// Its keys.
     pub keyring: Keyring,
     /// What it is opened with, to be compared with a later configuration.
-    pub likeness: StoreLikeness,
+    pub likeness: StoreFingerprint,
 }
 
 /// What a store is opened with, key by key of the configuration.
 #[derive(Clone)]
-pub struct StoreLikeness {
-    url: Likeness,
-    encryption_key: Likeness,
-    decryption_keys: Likeness,
+pub struct StoreFingerprint {
+    url: ConfigFingerprint,
+    encryption_key: ConfigFingerprint,
+    decryption_keys: ConfigFingerprint,
 }
 
-impl StoreLikeness {
+impl StoreFingerprint {
     /// The keys whose values differ.
     #[must_use]
     pub fn differing(&self, other: &Self) -> Vec<&'static str> {
@@ -46,7 +47,7 @@ impl StoreLikeness {
 
 /// Where the store is; shown without user and password.
 #[derive(Clone)]
-pub enum StorePlace {
+pub enum StoreLocation {
     /// In this SQLite file, of one process.
     Sqlite(PathBuf),
     /// In a PostgreSQL database that several processes may share.
@@ -58,7 +59,7 @@ pub enum StorePlace {
     },
 }
 
-impl fmt::Display for StorePlace {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => path.display().fmt(f),
@@ -74,7 +75,7 @@ const PARAMETERS: [&str; 8] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "h
 const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 /// The files the store's key may be made in.
-pub trait KeyFiles {
+pub trait KeyFileStore {
     /// Whether there is such a file.
     fn exists(&self, path: &Path) -> bool;
 
@@ -88,7 +89,7 @@ pub trait KeyFiles {
 /// The store to be looked at; nothing is made for it.
 pub struct StoreView {
     /// Where it is.
-    pub place: StorePlace,
+    pub place: StoreLocation,
     /// Its keys.
     pub keys: KeyView,
 }
@@ -102,9 +103,9 @@ pub enum KeyView {
 }
 
 /// The store before its key was made.
-pub(super) struct Plan {
+pub(super) struct StorePlan {
     url: Secret,
-    place: StorePlace,
+    place: StoreLocation,
     key: Key,
     earlier: Vec<Secret>,
 }
@@ -114,10 +115,10 @@ enum Key {
     ToMake(PathBuf),
 }
 
-pub(super) fn checked(document: document::Store, faults: &mut Faults<'_>) -> Option<StoreSettings> {
-    let document::Store { url, encryption_key, decryption_keys, retention, idempotency_retention } = document;
+pub(super) fn checked(document: schema::Store, faults: &mut ConfigErrors<'_>) -> Option<StoreSettings> {
+    let schema::Store { url, encryption_key, decryption_keys, retention, idempotency_retention } = document;
     for (key, span) in [("retention", retention), ("idempotency_retention", idempotency_retention)] {
-        if let Some(detail) = bounds::more_than_zero(span, Span::MAX.0) {
+        if let Some(detail) = bounds::more_than_zero(span, ConfigDuration::MAX.0) {
             faults.push(&["store", key], detail);
         }
     }
@@ -135,9 +136,9 @@ pub(super) fn checked(document: document::Store, faults: &mut Faults<'_>) -> Opt
 pub(super) fn plan(
     settings: &StoreSettings,
     secrets: &dyn SecretSource,
-    files: &dyn KeyFiles,
-    faults: &mut Faults<'_>,
-) -> Option<Plan> {
+    files: &dyn KeyFileStore,
+    faults: &mut ConfigErrors<'_>,
+) -> Option<StorePlan> {
     let url = settings.url.resolve(secrets).map_err(|detail| faults.push(&["store", "url"], detail)).ok();
     let place = url.as_ref().and_then(|url| self::place(url, faults));
     let key = match &settings.encryption_key {
@@ -154,25 +155,25 @@ pub(super) fn plan(
             read_key(reference, secrets, &["store", "decryption_keys", &index.to_string()], faults)
         })
         .collect();
-    Some(Plan { url: url?, place: place?, key: key?, earlier: keys.into_iter().collect::<Option<_>>()? })
+    Some(StorePlan { url: url?, place: place?, key: key?, earlier: keys.into_iter().collect::<Option<_>>()? })
 }
 
-impl Plan {
+impl StorePlan {
     /// What the store would be opened with. A key that would have to be made is none yet.
-    pub(super) fn likeness(&self) -> StoreLikeness {
+    pub(super) fn likeness(&self) -> StoreFingerprint {
         let key = match &self.key {
             Key::Known(key) => vec![key.clone()],
             Key::ToMake(_) => Vec::new(),
         };
-        StoreLikeness {
-            url: Likeness::of(vec![self.url.clone()]),
-            encryption_key: Likeness::of(key),
-            decryption_keys: Likeness::of(self.earlier.clone()),
+        StoreFingerprint {
+            url: ConfigFingerprint::of(vec![self.url.clone()]),
+            encryption_key: ConfigFingerprint::of(key),
+            decryption_keys: ConfigFingerprint::of(self.earlier.clone()),
         }
     }
 
     /// The store to be looked at.
-    pub(super) fn view(self, faults: &mut Faults<'_>) -> Option<StoreView> {
+    pub(super) fn view(self, faults: &mut ConfigErrors<'_>) -> Option<StoreView> {
         let Self { url: _, place, key, earlier } = self;
         let keys = match key {
             Key::Known(key) => KeyView::Known(keyring(&key, &earlier, faults)?),
@@ -184,9 +185,9 @@ impl Plan {
     /// Makes the key where there is none yet.
     pub(super) fn carried_out(
         self,
-        files: &dyn KeyFiles,
-        environment: &Environment,
-        faults: &mut Faults<'_>,
+        files: &dyn KeyFileStore,
+        environment: &System,
+        faults: &mut ConfigErrors<'_>,
     ) -> Option<StoreParts> {
         let mut likeness = self.likeness();
         let Self { url: _, place, key, earlier } = self;
@@ -198,7 +199,7 @@ impl Plan {
                     faults.push(&["store", "encryption_key"], detail);
                     return None;
                 }
-                likeness.encryption_key = Likeness::of(vec![key.clone()]);
+                likeness.encryption_key = ConfigFingerprint::of(vec![key.clone()]);
                 key
             }
         };
@@ -206,19 +207,19 @@ impl Plan {
     }
 }
 
-fn keyring(key: &Secret, earlier: &[Secret], faults: &mut Faults<'_>) -> Option<Keyring> {
+fn keyring(key: &Secret, earlier: &[Secret], faults: &mut ConfigErrors<'_>) -> Option<Keyring> {
     Keyring::new(key, earlier).map_err(|error| faults.push(&["store", "encryption_key"], error.to_string())).ok()
 }
 
 /// The place named by `sqlite:PATH` (`sqlite:///PATH` as well) or `postgres://…`. The address may hold a password and is
 /// never repeated.
-fn place(url: &Secret, faults: &mut Faults<'_>) -> Option<StorePlace> {
+fn place(url: &Secret, faults: &mut ConfigErrors<'_>) -> Option<StoreLocation> {
     let found = match url.expose().split_once(':') {
         Some(("sqlite", rest)) => match rest.strip_prefix("//").unwrap_or(rest) {
             "" => Err("must name a file: \"sqlite:examgate.db\""),
             path if path.contains(":memory:") => Err("must name a file: what is kept in memory only would not survive"),
             path if path.contains('?') => Err("takes a path only, no parameters"),
-            path => Ok(StorePlace::Sqlite(PathBuf::from(path))),
+            path => Ok(StoreLocation::Sqlite(PathBuf::from(path))),
         },
         Some(("postgres" | "postgresql", _)) => postgres(url),
         _ => Err("expected \"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\""),
@@ -226,7 +227,7 @@ fn place(url: &Secret, faults: &mut Faults<'_>) -> Option<StorePlace> {
     found.map_err(|fault| faults.push(&["store", "url"], fault)).ok()
 }
 
-fn postgres(text: &Secret) -> Result<StorePlace, &'static str> {
+fn postgres(text: &Secret) -> Result<StoreLocation, &'static str> {
     let form = "expected \"postgres://USER:PASSWORD@HOST/DATABASE\"; signs other than letters and digits in user or \
                 password are written as %XX";
     let url = Url::parse(text.expose()).map_err(|_| form)?;
@@ -242,10 +243,15 @@ fn postgres(text: &Secret) -> Result<StorePlace, &'static str> {
         return Err("sslmode is one of disable, prefer, require, verify-ca and verify-full");
     }
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    Ok(StorePlace::Postgres { url: text.clone(), shown: format!("postgres://{host}{port}/{database}") })
+    Ok(StoreLocation::Postgres { url: text.clone(), shown: format!("postgres://{host}{port}/{database}") })
 }
 
-fn read_key(reference: &SecretRef, secrets: &dyn SecretSource, at: &[&str], faults: &mut Faults<'_>) -> Option<Secret> {
+fn read_key(
+    reference: &SecretRef,
+    secrets: &dyn SecretSource,
+    at: &[&str],
+    faults: &mut ConfigErrors<'_>,
+) -> Option<Secret> {
     let key = reference.resolve(secrets).and_then(|text| match Keyring::new(&text, &[]) {
         Ok(_) => Ok(text),
         Err(SealError::NotAKey { .. }) => {
@@ -258,14 +264,14 @@ fn read_key(reference: &SecretRef, secrets: &dyn SecretSource, at: &[&str], faul
 
 /// A key is made only together with a new database: beside an old one the file was lost, and a fresh key would hide that.
 /// A database that is shared needs one key for all, which none of them can make for itself.
-fn to_make(path: &str, place: &StorePlace, files: &dyn KeyFiles, faults: &mut Faults<'_>) -> Option<Key> {
+fn to_make(path: &str, place: &StoreLocation, files: &dyn KeyFileStore, faults: &mut ConfigErrors<'_>) -> Option<Key> {
     let detail = match place {
-        StorePlace::Sqlite(database) if !files.exists(database) => return Some(Key::ToMake(PathBuf::from(path))),
-        StorePlace::Sqlite(database) => format!(
+        StoreLocation::Sqlite(database) if !files.exists(database) => return Some(Key::ToMake(PathBuf::from(path))),
+        StoreLocation::Sqlite(database) => format!(
             "file {path} is missing, but the database {} is there and cannot be read without it; restore the key",
             database.display()
         ),
-        StorePlace::Postgres { .. } => format!(
+        StoreLocation::Postgres { .. } => format!(
             "file {path} is missing, and with PostgreSQL none is made: every process that shares the database needs the \
              same key; make one with `openssl rand -base64 32` and give it to all"
         ),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::domain::environment::{Clock, Entropy};
+use crate::domain::system::{Clock, SecureRandom};
 use crate::secret::Secret;
 use crate::transport::ConnectionSettings;
 
@@ -23,14 +23,14 @@ impl Clock for Fixed {
     }
 }
 
-impl Entropy for Fixed {
+impl SecureRandom for Fixed {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(7);
     }
 }
 
-fn environment() -> Environment {
-    Environment { clock: Arc::new(Fixed), entropy: Arc::new(Fixed) }
+fn environment() -> System {
+    System { clock: Arc::new(Fixed), entropy: Arc::new(Fixed) }
 }
 
 /// A machine in a table: variables and files by name.
@@ -50,7 +50,7 @@ impl SecretSource for Bench {
     }
 }
 
-impl KeyFiles for Bench {
+impl KeyFileStore for Bench {
     fn exists(&self, path: &Path) -> bool {
         path.to_str().is_some_and(|path| self.held.contains_key(path))
     }
@@ -111,17 +111,20 @@ fn the_embedded_defaults_are_the_documented_ones() {
     assert_eq!((server.body_limit.to_string(), server.bulk_body_limit.to_string()), ("8MiB".into(), "256MiB".into()));
     assert_eq!(
         (server.request_timeout, server.shutdown_grace),
-        (Span::parse("60s").unwrap(), Span::parse("30s").unwrap())
+        (ConfigDuration::parse("60s").unwrap(), ConfigDuration::parse("30s").unwrap())
     );
     let store = &config.store;
     assert_eq!(
         (store.retention, store.idempotency_retention),
-        (Span::parse("30d").unwrap(), Span::parse("24h").unwrap())
+        (ConfigDuration::parse("30d").unwrap(), ConfigDuration::parse("24h").unwrap())
     );
     assert_eq!(format!("{:?} {:?}", store.encryption_key, store.decryption_keys), "file:examgate.key []");
     let Auth::Keys(clients) = &config.auth else { panic!("{:?}", config.auth) };
     let lms = &clients["lms"];
-    assert_eq!((lms.tenant.as_str(), &lms.connections, &lms.default_connection), ("lms", &Allowed::All, &None));
+    assert_eq!(
+        (lms.tenant.as_str(), &lms.connections, &lms.default_connection),
+        ("lms", &ConnectionAccess::All, &None)
+    );
     assert_eq!(lms.rate_limit, RateLimit { requests_per_second: 100, burst: 200 });
 }
 
@@ -163,7 +166,7 @@ fn every_key_of_the_documentation_builds_a_gateway() {
     ];
     let bench = bench(&vendors);
     let environment = environment();
-    let machine = Machine { secrets: &bench, files: &bench, environment: &environment };
+    let machine = HostAccess { secrets: &bench, files: &bench, environment: &environment };
     let prepared = prepare(&sources(EVERY_KEY, &[]), &machine).unwrap_or_else(|faults| panic!("{faults:#?}"));
     assert_eq!(prepared.parts.connections.len(), 3);
     let entry = &prepared.parts.catalogue.assessments["rust-101"];
@@ -177,7 +180,7 @@ fn every_key_of_the_documentation_builds_a_gateway() {
 fn missing_secrets_are_told_with_all_other_faults_and_no_key_is_made() {
     let bench = bench(&[]);
     let environment = environment();
-    let machine = Machine { secrets: &bench, files: &bench, environment: &environment };
+    let machine = HostAccess { secrets: &bench, files: &bench, environment: &environment };
     let text = EVERY_KEY.replace("listen = \"127.0.0.1:8080\"", "listen = \"here\"");
     let Err(faults) = prepare(&sources(&text, &[]), &machine) else { panic!("no fault") };
     let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -207,9 +210,12 @@ fn the_environment_lies_over_the_file_and_is_typed_by_the_key() {
         ],
     );
     let connection = &config.connections["startexam-main"];
-    assert_eq!(connection.settings.timeout, Span::parse("7s").unwrap());
+    assert_eq!(connection.settings.timeout, ConfigDuration::parse("7s").unwrap());
     assert_eq!((connection.settings.max_in_flight, connection.settings.allow_http), (9, true));
-    assert_eq!((connection.settings.retry.attempts, connection.settings.retry.max), (5, Span::parse("5s").unwrap()));
+    assert_eq!(
+        (connection.settings.retry.attempts, connection.settings.retry.max),
+        (5, ConfigDuration::parse("5s").unwrap())
+    );
     let crate::vendors::Settings::StartExam(startexam) = &connection.vendor else { panic!("{connection:?}") };
     assert_eq!(startexam.center, "007");
     let Auth::Keys(clients) = &config.auth else { panic!("{:?}", config.auth) };
@@ -399,9 +405,9 @@ fn mode_none_beyond_loopback_needs_a_word() {
     assert!(matches!(loaded("[auth]\nmode = \"none\"", &[]).auth, Auth::None));
 }
 
-fn prepared(text: &str, bench: &Bench) -> Result<Prepared, Vec<String>> {
+fn prepared(text: &str, bench: &Bench) -> Result<Startup, Vec<String>> {
     let environment = environment();
-    let machine = Machine { secrets: bench, files: bench, environment: &environment };
+    let machine = HostAccess { secrets: bench, files: bench, environment: &environment };
     prepare(&sources(text, &[]), &machine).map_err(|faults| faults.iter().map(ToString::to_string).collect())
 }
 
@@ -449,13 +455,13 @@ fn the_store_s_address_may_be_kept_elsewhere() {
     let bench = bench(&[("STORE", "sqlite:///var/lib/examgate.db\n"), ("SHARED", "postgres://u:hush@h:6432/d")]);
     let text = fine("[store]\nurl = \"env:STORE\"\n");
     let prepared = prepared(&text, &bench).unwrap_or_else(|told| panic!("{told:#?}"));
-    assert!(matches!(&prepared.store.place, StorePlace::Sqlite(path) if path == Path::new("/var/lib/examgate.db")));
+    assert!(matches!(&prepared.store.place, StoreLocation::Sqlite(path) if path == Path::new("/var/lib/examgate.db")));
 
     let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let text = fine(&format!("[store]\nurl = \"env:SHARED\"\nencryption_key = \"plain:{key}\"\n"));
     let prepared = self::prepared(&text, &bench).unwrap_or_else(|told| panic!("{told:#?}"));
     assert!(
-        matches!(&prepared.store.place, StorePlace::Postgres { url, .. } if url.matches("postgres://u:hush@h:6432/d"))
+        matches!(&prepared.store.place, StoreLocation::Postgres { url, .. } if url.matches_constant_time("postgres://u:hush@h:6432/d"))
     );
     assert_eq!(prepared.store.place.to_string(), "postgres://h:6432/d");
 }

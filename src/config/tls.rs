@@ -9,21 +9,21 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{Error, ServerConfig};
 
 use super::TlsSettings;
-use super::fault::Faults;
-use crate::secret::{Likeness, Secret, SecretRef, SecretSource};
+use crate::config::error::ConfigErrors;
+use crate::secret::{ConfigFingerprint, Secret, SecretRef, SecretSource};
 
 /// What the listener can speak, the one it would rather speak first (RFC 7301).
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Who the gateway is to its callers over TLS.
 #[derive(Clone)]
-pub struct Identity {
+pub struct ServerCertificate {
     /// With certificate, key, versions and protocols.
     pub server: Arc<ServerConfig>,
-    likeness: Likeness,
+    likeness: ConfigFingerprint,
 }
 
-impl Identity {
+impl ServerCertificate {
     /// Whether certificate and key are the same.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
@@ -31,7 +31,7 @@ impl Identity {
     }
 }
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for ServerCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")
     }
@@ -41,13 +41,16 @@ impl fmt::Debug for Identity {
 pub(super) fn identity(
     settings: &TlsSettings,
     secrets: &dyn SecretSource,
-    faults: &mut Faults<'_>,
-) -> Option<Identity> {
+    faults: &mut ConfigErrors<'_>,
+) -> Option<ServerCertificate> {
     let certificate = read("certificate", &settings.certificate, secrets, faults, chain);
     let key = read("key", &settings.key, secrets, faults, private_key);
     let ((certificate, chain), (key, private_key)) = (certificate?, key?);
     match server(chain, private_key) {
-        Ok(server) => Some(Identity { server: Arc::new(server), likeness: Likeness::of(vec![certificate, key]) }),
+        Ok(server) => Some(ServerCertificate {
+            server: Arc::new(server),
+            likeness: ConfigFingerprint::of(vec![certificate, key]),
+        }),
         Err((name, detail)) => {
             faults.push(&["server", "tls", name], detail);
             None
@@ -59,7 +62,7 @@ fn read<T>(
     name: &str,
     reference: &SecretRef,
     secrets: &dyn SecretSource,
-    faults: &mut Faults<'_>,
+    faults: &mut ConfigErrors<'_>,
     parse: impl Fn(&str) -> Result<T, &'static str>,
 ) -> Option<(Secret, T)> {
     let read = reference.resolve(secrets).and_then(|text| match parse(text.expose()) {

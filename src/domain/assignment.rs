@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::candidate::Identity;
+use super::error::{Error, FieldError};
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::{Outcome, Warning};
-use super::problem::{Fault, FieldFault};
-use super::text::{Faults, pointer_token};
+use super::validation::{FieldErrors, pointer_token};
 
 /// The candidate an assignment is for, as the caller names it: exactly one way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,8 +90,8 @@ impl NewAssignment {
     ///
     /// # Errors
     /// Every member at fault.
-    pub fn checked(self) -> Result<Self, Vec<FieldFault>> {
-        let mut faults = Faults::new();
+    pub fn checked(self) -> Result<Self, Vec<FieldError>> {
+        let mut faults = FieldErrors::new();
         match &self.candidate {
             CandidateKey::Id(_) => {}
             CandidateKey::ExternalId(id) => faults.line("/candidate/externalId", Some(id), 250),
@@ -103,7 +103,7 @@ impl NewAssignment {
         if let (Some(from), Some(until)) = (self.valid_from, self.valid_until)
             && until <= from
         {
-            faults.push(FieldFault::invalid("/validUntil", "must be later than validFrom"));
+            faults.push(FieldError::invalid("/validUntil", "must be later than validFrom"));
         }
         for (name, value) in &self.proctoring.parameters {
             let pointer = format!("/proctoring/parameters/{}", pointer_token(name));
@@ -112,12 +112,12 @@ impl NewAssignment {
         }
         if self.proctoring.parameters.len() > MAX_PARAMETERS {
             let detail = format!("must not have more than {MAX_PARAMETERS} members");
-            faults.push(FieldFault::invalid("/proctoring/parameters", detail));
+            faults.push(FieldError::invalid("/proctoring/parameters", detail));
         }
         if !self.proctoring.enabled && !self.proctoring.parameters.is_empty() {
-            faults.push(FieldFault::invalid("/proctoring/parameters", "has a meaning only with proctoring enabled"));
+            faults.push(FieldError::invalid("/proctoring/parameters", "has a meaning only with proctoring enabled"));
         }
-        faults.or(self)
+        faults.into_result(self)
     }
 }
 
@@ -140,7 +140,7 @@ pub enum AssignmentState {
 impl AssignmentState {
     /// Whether no write about it is open.
     #[must_use]
-    pub const fn ended(self) -> bool {
+    pub const fn is_terminal(self) -> bool {
         !matches!(self, Self::Pending | Self::Unknown)
     }
 }
@@ -186,7 +186,7 @@ pub struct Assignment {
     pub launch: Option<Launch>,
     /// Why the last write failed or is unknown; kept until the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Box<Fault>>,
+    pub problem: Option<Box<Error>>,
     /// What the caller should know.
     pub warnings: Vec<Warning>,
     /// When the record was made.
@@ -217,8 +217,8 @@ impl Assignment {
         self.launch = None;
         self.problem = None;
         self.identity = None;
-        self.candidate_id = Some(id.clone()).filter(|_| !self.state.ended());
-        if self.state.ended() {
+        self.candidate_id = Some(id.clone()).filter(|_| !self.state.is_terminal());
+        if self.state.is_terminal() {
             self.vendor_key.clear();
             self.subject.clear();
         }

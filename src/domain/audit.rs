@@ -17,7 +17,7 @@ pub const NOTHING: &str = "00000000000000000000000000000000000000000000000000000
 /// Why there is a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum AuditEvent {
     /// A client's request was answered.
     Answered,
     /// A client's request was not answered: the client hung up before.
@@ -31,7 +31,7 @@ pub enum Event {
 /// How the rows of an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Counts {
+pub struct RowCounts {
     // In the order of the alphabet, as all of a line is.
     /// Done, now or before.
     pub applied: u64,
@@ -55,7 +55,7 @@ pub struct Entry {
     /// Who asked; nobody where the gateway settles by itself.
     pub client: Option<String>,
     /// Why there is a line.
-    pub event: Event,
+    pub event: AuditEvent,
     /// What was asked, in the gateway's word: `candidates.create`, `operations.retry`, …
     pub action: &'static str,
     /// Path of what it was about.
@@ -71,7 +71,7 @@ pub struct Entry {
     /// Whether the answer was the one kept under an `Idempotency-Key`.
     pub replayed: bool,
     /// How the rows of an operation ended.
-    pub counts: Option<Counts>,
+    pub counts: Option<RowCounts>,
     /// The id of the request.
     pub request_id: Option<String>,
     /// The id of its exchange.
@@ -86,7 +86,7 @@ impl Entry {
             time,
             tenant: tenant.to_owned(),
             client: Some(client.to_owned()),
-            event: Event::Answered,
+            event: AuditEvent::Answered,
             action: "",
             object: None,
             connection: None,
@@ -103,7 +103,7 @@ impl Entry {
 
 /// A line in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct ChainedEntry {
     /// Whose it is.
     pub tenant: String,
     /// Its number among the tenant's, from 1 on, without gaps.
@@ -120,8 +120,8 @@ struct Hashed<'a> {
     client: Option<&'a str>,
     code: Option<&'static str>,
     connection: Option<&'a str>,
-    counts: Option<Counts>,
-    event: Event,
+    counts: Option<RowCounts>,
+    event: AuditEvent,
     exchange: Option<&'a str>,
     object: Option<&'a str>,
     outcome: Option<Outcome>,
@@ -140,7 +140,7 @@ impl Entry {
     ///
     /// # Errors
     /// None that can be met: every member can be written as JSON.
-    pub fn line(&self, seq: u64, previous: &str) -> Result<(Line, String), serde_json::Error> {
+    pub fn line(&self, seq: u64, previous: &str) -> Result<(ChainedEntry, String), serde_json::Error> {
         let Self {
             time,
             tenant,
@@ -181,7 +181,7 @@ impl Entry {
         text.push_str(",\"hash\":\"");
         text.push_str(&hash);
         text.push_str("\"}");
-        Ok((Line { tenant: tenant.clone(), seq, text }, hash))
+        Ok((ChainedEntry { tenant: tenant.clone(), seq, text }, hash))
     }
 }
 
@@ -194,7 +194,7 @@ impl Entry {
             time: Timestamp::UNIX_EPOCH,
             tenant: tenant.to_owned(),
             client: Some("lms".to_owned()),
-            event: Event::Answered,
+            event: AuditEvent::Answered,
             action: "candidates.create",
             object: Some("/candidates/cand_1".to_owned()),
             connection: None,
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn members_are_in_the_order_of_the_alphabet() {
-        let counts = Counts { applied: 1, not_applied: 2, skipped: 3, total: 4, unknown: 5 };
+        let counts = RowCounts { applied: 1, not_applied: 2, skipped: 3, total: 4, unknown: 5 };
         let entry = Entry { counts: Some(counts), ..Entry::example("lms", "req_1") };
         let (line, _) = entry.line(7, NOTHING).unwrap();
         let sorted: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_str(&line.text).unwrap();

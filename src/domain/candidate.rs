@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::error::{Error, FieldError};
 use super::ids::CandidateId;
 use super::outcome::{Outcome, Warning};
-use super::problem::{Fault, FieldFault};
-use super::text::{Faults, folded, pointer_token};
+use super::validation::{FieldErrors, normalize_identity, pointer_token};
 use crate::secret::Secret;
 
 /// What describes a person (SCIM and `OneRoster` members). Valid by construction through [`Person::checked`].
@@ -175,8 +175,8 @@ impl Person {
     ///
     /// # Errors
     /// Every member at fault.
-    pub fn checked(self) -> Result<Self, Vec<FieldFault>> {
-        let mut faults = Faults::new();
+    pub fn checked(self) -> Result<Self, Vec<FieldError>> {
+        let mut faults = FieldErrors::new();
         faults.line("/externalId", self.external_id.as_deref(), limits::EXTERNAL_ID);
         faults.line("/userName", self.user_name.as_deref(), limits::LINE);
         faults.line("/name/givenName", self.name.given_name.as_deref(), limits::LINE);
@@ -194,7 +194,7 @@ impl Person {
             faults.line(&format!("/phoneNumbers/{index}/value"), Some(&number.value), limits::LINE);
             if self.phone_numbers[..index].iter().any(|earlier| earlier.kind == number.kind) {
                 let pointer = format!("/phoneNumbers/{index}/type");
-                faults.push(FieldFault::invalid(pointer, "an earlier number has the same type"));
+                faults.push(FieldError::invalid(pointer, "an earlier number has the same type"));
             }
         }
         for (name, value) in &self.custom {
@@ -204,9 +204,9 @@ impl Person {
         }
         if self.custom.len() > limits::CUSTOM_MEMBERS {
             let detail = format!("must not have more than {} members", limits::CUSTOM_MEMBERS);
-            faults.push(FieldFault::invalid("/custom", detail));
+            faults.push(FieldError::invalid("/custom", detail));
         }
-        faults.or(self)
+        faults.into_result(self)
     }
 
     /// Whether the person may take part.
@@ -223,7 +223,7 @@ impl Person {
 
     /// This person with the members given in the other, and the pointers of those that changed by it.
     #[must_use]
-    pub fn overlaid(&self, given: &Self) -> (Self, Vec<String>) {
+    pub fn merged_with(&self, given: &Self) -> (Self, Vec<String>) {
         let Self {
             external_id,
             user_name,
@@ -284,7 +284,7 @@ impl Person {
 
     /// Pointers of the members that are given, for warnings about ones a vendor has no place for.
     #[must_use]
-    pub fn given(&self) -> Vec<String> {
+    pub fn present_members(&self) -> Vec<String> {
         self.members(|index, _| index.to_string()).into_iter().map(|(pointer, _)| pointer).collect()
     }
 
@@ -387,7 +387,7 @@ pub enum CandidateState {
 impl CandidateState {
     /// Whether no write about it is open.
     #[must_use]
-    pub const fn ended(self) -> bool {
+    pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Registered | Self::Failed)
     }
 }
@@ -416,7 +416,7 @@ pub struct Candidate {
     pub password_key: Option<String>,
     /// Why the last write failed or is unknown; kept until the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Box<Fault>>,
+    pub problem: Option<Box<Error>>,
     /// What the caller should know.
     pub warnings: Vec<Warning>,
     /// When the record was made.
@@ -479,8 +479,8 @@ impl Identity {
     pub fn of(person: &Person, kinds: &[IdentityKind]) -> Vec<Self> {
         let identity = |kind: &IdentityKind| match kind {
             IdentityKind::ExternalId => person.external_id.clone().map(Self::ExternalId),
-            IdentityKind::UserName => person.user_name.as_deref().map(|name| Self::UserName(folded(name))),
-            IdentityKind::Email => person.email.as_deref().map(|email| Self::Email(folded(email))),
+            IdentityKind::UserName => person.user_name.as_deref().map(|name| Self::UserName(normalize_identity(name))),
+            IdentityKind::Email => person.email.as_deref().map(|email| Self::Email(normalize_identity(email))),
         };
         kinds.iter().filter_map(identity).collect()
     }

@@ -7,7 +7,7 @@ use super::candidate::IdentityKind;
 
 /// A write the gateway can ask of a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
+pub enum WriteKind {
     /// Register a person.
     CandidatesCreate,
     /// Change a person.
@@ -22,7 +22,7 @@ pub enum Operation {
     ProgramsEmployees,
 }
 
-impl Operation {
+impl WriteKind {
     /// Every operation.
     pub const ALL: [Self; 6] = [
         Self::CandidatesCreate,
@@ -49,26 +49,26 @@ impl Operation {
 
 /// How an unclear write is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
+pub enum RetrySafety {
     /// Sending it again changes nothing that is not meant.
-    Harmless,
+    Idempotent,
     /// Sending it again is harmless in a changed form.
-    HarmlessWithFlag,
+    IdempotentWithFlag,
     /// A repeat that is refused as a conflict proves the first one.
-    ConflictProves,
+    ConflictConfirms,
     /// It must never be sent again; only a person can say.
-    Never,
+    Unsafe,
 }
 
-impl Repeat {
+impl RetrySafety {
     /// The word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Harmless => "harmless",
-            Self::HarmlessWithFlag => "harmless_with_flag",
-            Self::ConflictProves => "conflict_proves",
-            Self::Never => "never",
+            Self::Idempotent => "harmless",
+            Self::IdempotentWithFlag => "harmless_with_flag",
+            Self::ConflictConfirms => "conflict_proves",
+            Self::Unsafe => "never",
         }
     }
 }
@@ -77,7 +77,7 @@ impl Repeat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capability {
     /// Which operation.
-    pub operation: Operation,
+    pub kind: WriteKind,
     /// Whether the vendor has it. Where it does not, the rest has no meaning and is empty.
     pub supported: bool,
     /// Pointers of members the vendor needs.
@@ -87,7 +87,7 @@ pub struct Capability {
     /// Most rows in one vendor call.
     pub max_batch: usize,
     /// How an unclear write is settled in the usual case.
-    pub repeat: Repeat,
+    pub retry_safety: RetrySafety,
     /// Whether the vendor's answer tells each row's outcome.
     pub per_item_outcome: bool,
     /// Whether what was written can be read back.
@@ -99,14 +99,14 @@ pub struct Capability {
 impl Capability {
     /// An operation the vendor does not have.
     #[must_use]
-    pub const fn unsupported(operation: Operation, note: &'static str) -> Self {
+    pub const fn unsupported(operation: WriteKind, note: &'static str) -> Self {
         Self {
-            operation,
+            kind: operation,
             supported: false,
             required: &[],
             ignored: &[],
             max_batch: 0,
-            repeat: Repeat::Never,
+            retry_safety: RetrySafety::Unsafe,
             per_item_outcome: false,
             read_back: false,
             note,
@@ -116,7 +116,7 @@ impl Capability {
 
 /// A kind of vendor.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Descriptor {
+pub struct VendorDescriptor {
     /// The word used in configuration and API, e.g. `startexam`.
     pub kind: &'static str,
     /// The vendor's own name.
@@ -127,22 +127,22 @@ pub struct Descriptor {
     pub identities: &'static [IdentityKind],
     /// How far apart the clocks may be; `None` where the vendor's calls carry no time of ours.
     pub clock_tolerance: Option<Duration>,
-    /// One entry for every [`Operation`].
-    pub capabilities: [Capability; Operation::ALL.len()],
+    /// One entry for every [`WriteKind`].
+    pub capabilities: [Capability; WriteKind::ALL.len()],
 }
 
-impl Descriptor {
+impl VendorDescriptor {
     /// Whether the vendor knows people by e-mail address.
     #[must_use]
-    pub fn by_email(&self) -> bool {
+    pub fn identifies_by_email(&self) -> bool {
         self.identities.contains(&IdentityKind::Email)
     }
 
     /// What the vendor declares about this operation.
     #[must_use]
-    pub fn capability(&self, operation: Operation) -> &Capability {
+    pub fn capability(&self, operation: WriteKind) -> &Capability {
         // Every operation has its entry; the conformance test holds each vendor to that.
-        let position = Operation::ALL.iter().position(|known| *known == operation).unwrap_or(0);
+        let position = WriteKind::ALL.iter().position(|known| *known == operation).unwrap_or(0);
         &self.capabilities[position]
     }
 }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::ids::{ExchangeId, OperationId};
 
 /// Most vendor calls kept under one exchange; of more, the latest are kept, and faulty ones rather than answered ones.
-pub const MOST_CALLS: usize = 16;
+pub const MAX_CALLS: usize = 16;
 
 /// An exchange under way or over; clones are the same one.
 #[derive(Debug, Clone)]
@@ -30,9 +30,9 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    about: Option<About>,
+    about: Option<ExchangeOwner>,
     operation: Option<OperationId>,
-    answer: Option<Answered>,
+    answer: Option<ResponseSummary>,
     calls: VecDeque<VendorCall>,
     left_out: u64,
     at_vendor: u32,
@@ -42,7 +42,7 @@ struct State {
 
 /// Whose exchange it is, and why there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct ExchangeOwner {
     /// Who may see it.
     pub tenant: String,
     /// Why there is one.
@@ -72,7 +72,7 @@ pub enum Cause {
 
 /// How the caller was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answered {
+pub struct ResponseSummary {
     /// The HTTP status.
     pub status: u16,
     /// The problem's code, if it was one.
@@ -128,11 +128,11 @@ pub struct ExchangeView {
     /// When it began.
     pub started: Timestamp,
     /// Whose it is and why there is one.
-    pub about: Option<About>,
+    pub owner: Option<ExchangeOwner>,
     /// The operation it began or works on.
     pub operation: Option<OperationId>,
     /// How the caller was answered, once that happened.
-    pub answer: Option<Answered>,
+    pub response: Option<ResponseSummary>,
     /// How long it was at vendors, their limits included; calls at the same time count once.
     pub vendor_time: Duration,
     /// The vendor calls, oldest first.
@@ -167,7 +167,7 @@ impl Exchange {
     }
 
     /// Says whose it is.
-    pub fn set_about(&self, about: About) {
+    pub fn set_owner(&self, about: ExchangeOwner) {
         self.state().about = Some(about);
     }
 
@@ -184,19 +184,19 @@ impl Exchange {
 
     /// Whether it is about this operation.
     #[must_use]
-    pub fn is_about(&self, operation: &OperationId) -> bool {
+    pub fn has_operation(&self, operation: &OperationId) -> bool {
         self.state().operation.as_ref() == Some(operation)
     }
 
     /// Says how the caller was answered.
-    pub fn set_answer(&self, answer: Answered) {
+    pub fn set_response(&self, answer: ResponseSummary) {
         self.state().answer = Some(answer);
     }
 
     /// Adds a vendor call.
     pub fn add(&self, call: VendorCall) {
         let mut state = self.state();
-        if state.calls.len() == MOST_CALLS {
+        if state.calls.len() == MAX_CALLS {
             let dull = state.calls.iter().position(VendorCall::went_well).unwrap_or(0);
             state.calls.remove(dull);
             state.left_out += 1;
@@ -206,11 +206,11 @@ impl Exchange {
 
     /// Counts the time until the guard is dropped as spent at a vendor.
     #[must_use]
-    pub fn at_vendor(&self) -> AtVendor<'_> {
+    pub fn start_vendor_timer(&self) -> VendorTimer<'_> {
         let mut state = self.state();
         state.at_vendor += 1;
         state.since.get_or_insert_with(Instant::now);
-        AtVendor(self)
+        VendorTimer(self)
     }
 
     /// How long it was at vendors so far.
@@ -229,9 +229,9 @@ impl Exchange {
             request_id: request_id.clone(),
             traceparent: traceparent.clone(),
             started: *started,
-            about: state.about.clone(),
+            owner: state.about.clone(),
             operation: state.operation.clone(),
-            answer: state.answer,
+            response: state.answer,
             vendor_time: state.vendor_time(),
             calls: state.calls.iter().cloned().collect(),
             left_out: state.left_out,
@@ -269,9 +269,9 @@ impl VendorCall {
 
 /// Time at a vendor, until it is dropped.
 #[derive(Debug)]
-pub struct AtVendor<'a>(&'a Exchange);
+pub struct VendorTimer<'a>(&'a Exchange);
 
-impl Drop for AtVendor<'_> {
+impl Drop for VendorTimer<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.at_vendor = state.at_vendor.saturating_sub(1);
@@ -313,8 +313,8 @@ mod tests {
         (0..100).for_each(|_| exchange.add(call(200, "dull")));
         exchange.add(call(200, "last"));
         let view = exchange.view();
-        assert_eq!((view.calls.len(), view.left_out), (MOST_CALLS, 102 - MOST_CALLS as u64));
-        assert_eq!((view.calls[0].operation, view.calls[MOST_CALLS - 1].operation), ("first", "last"));
+        assert_eq!((view.calls.len(), view.left_out), (MAX_CALLS, 102 - MAX_CALLS as u64));
+        assert_eq!((view.calls[0].operation, view.calls[MAX_CALLS - 1].operation), ("first", "last"));
         (0..100).for_each(|_| exchange.add(call(503, "worse")));
         assert!(exchange.view().calls.iter().all(|call| call.operation == "worse"), "bounded whatever comes");
     }
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn calls_at_the_same_time_count_once() {
         let exchange = Exchange::example();
-        let (first, second) = (exchange.at_vendor(), exchange.at_vendor());
+        let (first, second) = (exchange.start_vendor_timer(), exchange.start_vendor_timer());
         let began = exchange.state().since;
         drop(first);
         assert_eq!(exchange.state().since, began, "still there");

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 
-use super::environment::Environment;
+use super::system::System;
 
 /// Text that is no identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ macro_rules! id {
 
             /// A new identifier (RFC 9562, version 7: later ones sort after earlier ones).
             #[must_use]
-            pub fn generate(environment: &Environment) -> Self {
+            pub fn generate(environment: &System) -> Self {
                 Self(format!("{}{}", Self::PREFIX, fresh(environment).simple()))
             }
 
@@ -101,7 +101,7 @@ impl ExchangeId {
 }
 
 /// A UUID (version 7) of this moment: later ones are greater.
-pub(crate) fn fresh(environment: &Environment) -> Uuid {
+pub(crate) fn fresh(environment: &System) -> Uuid {
     let millis = u64::try_from(environment.now().as_millisecond()).unwrap_or(0);
     Builder::from_unix_timestamp_millis(millis, &environment.random()).into_uuid()
 }

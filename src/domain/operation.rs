@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::assignment::NewAssignment;
 use super::candidate::NewCandidate;
+use super::error::{Code, Error};
 use super::ids::OperationId;
 use super::outcome::{Outcome, Warning};
-use super::problem::{Code, Fault};
 use super::program::EnrolmentCounts;
-use super::vendor::EnrolmentCall;
+use super::vendor::EnrolmentBatch;
 use crate::secret::Secret;
 
 /// What an operation's rows are.
@@ -67,14 +67,14 @@ impl OperationState {
 
     /// Whether nothing more will happen by itself.
     #[must_use]
-    pub const fn ended(self) -> bool {
+    pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Cancelled)
     }
 }
 
 /// Many writes accepted as one piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BulkOperation {
+pub struct Operation {
     /// The gateway's identifier.
     pub id: OperationId,
     /// Who owns it.
@@ -131,7 +131,7 @@ pub struct Progress {
 #[derive(Debug, Clone)]
 pub struct ItemReport {
     /// Which row.
-    pub at: ItemRef,
+    pub id: ItemId,
     /// The caller's mark for it.
     pub item_id: Option<String>,
     /// How far it is.
@@ -141,7 +141,7 @@ pub struct ItemReport {
     /// Whether it could not be read.
     pub refused: bool,
     /// How it ended.
-    pub end: Option<ItemEnd>,
+    pub outcome: Option<ItemOutcome>,
 }
 
 /// How far a row is.
@@ -187,7 +187,7 @@ impl ItemState {
 
 /// Names a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ItemRef {
+pub struct ItemId {
     /// Its operation.
     pub operation: OperationId,
     /// Its position in the request, from 0.
@@ -196,20 +196,20 @@ pub struct ItemRef {
 
 /// What a row asks for. Where its password was part of it and is gone, the row cannot be sent any more.
 #[derive(Debug, Clone)]
-pub enum Row {
+pub enum ItemRequest {
     /// A person to register.
     Candidate(Box<NewCandidate>),
     /// A booking to make.
     Assignment(Box<NewAssignment>),
     /// A vendor call that changes a program's employees.
-    Enrolment(Box<EnrolmentCall>),
+    Enrolment(Box<EnrolmentBatch>),
 }
 
 /// One row of an operation.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// Which row it is.
-    pub at: ItemRef,
+    pub id: ItemId,
     /// The caller's mark.
     pub item_id: Option<String>,
     /// How far it is.
@@ -217,18 +217,18 @@ pub struct Item {
     /// The candidate or assignment it led to.
     pub record: Option<String>,
     /// What it asks for; none where it could not be read.
-    pub row: Option<Row>,
+    pub request: Option<ItemRequest>,
     /// Whether it was given a password that is not kept any more.
     pub password_gone: bool,
     /// How it ended, once it has.
-    pub end: Option<ItemEnd>,
+    pub outcome: Option<ItemOutcome>,
 }
 
 /// How a row ended.
 #[derive(Debug, Clone)]
-pub struct ItemEnd {
+pub struct ItemOutcome {
     /// What became of it.
-    pub result: ItemResult,
+    pub result: ItemStatus,
     /// What the caller should know besides what the record itself says.
     pub warnings: Vec<Warning>,
     /// The password the gateway made up.
@@ -240,35 +240,35 @@ pub struct ItemEnd {
 /// What became of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ItemResult {
+pub enum ItemStatus {
     /// It was done now.
     Created,
     /// It was there before.
     Existing,
     /// It failed.
-    Failed(Box<Fault>),
+    Failed(Box<Error>),
 }
 
-impl ItemEnd {
+impl ItemOutcome {
     /// An end with nothing to add.
     #[must_use]
-    pub const fn of(result: ItemResult) -> Self {
+    pub const fn of(result: ItemStatus) -> Self {
         Self { result, warnings: Vec::new(), initial_password: None, counts: None }
     }
 
     /// An end by this fault.
     #[must_use]
-    pub fn failed(fault: Fault) -> Self {
-        Self::of(ItemResult::Failed(Box::new(fault)))
+    pub fn failed(fault: Error) -> Self {
+        Self::of(ItemStatus::Failed(Box::new(fault)))
     }
 
     /// The state of a row that ended so.
     #[must_use]
     pub fn state(&self) -> ItemState {
         match &self.result {
-            ItemResult::Created | ItemResult::Existing => ItemState::Applied,
-            ItemResult::Failed(fault) if fault.code == Code::Skipped => ItemState::Skipped,
-            ItemResult::Failed(fault) => match fault.outcome {
+            ItemStatus::Created | ItemStatus::Existing => ItemState::Applied,
+            ItemStatus::Failed(fault) if fault.code == Code::Skipped => ItemState::Skipped,
+            ItemStatus::Failed(fault) => match fault.outcome {
                 Outcome::Applied => ItemState::Applied,
                 Outcome::NotApplied => ItemState::NotApplied,
                 Outcome::Unknown => ItemState::Unknown,

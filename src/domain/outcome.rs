@@ -102,19 +102,23 @@ impl Warning {
 
     /// Makes a warning about one field.
     #[must_use]
-    pub fn at(code: WarningCode, pointer: &str, detail: impl Into<String>) -> Self {
+    pub fn with_pointer(code: WarningCode, pointer: &str, detail: impl Into<String>) -> Self {
         Self { code, pointer: Some(pointer.to_owned()), detail: detail.into() }
     }
 
     /// Makes the warning about a field the vendor has no place for.
     #[must_use]
     pub fn field_ignored(pointer: &str) -> Self {
-        Self::at(WarningCode::FieldIgnored, pointer, "The vendor has no place for this field; the gateway keeps it.")
+        Self::with_pointer(
+            WarningCode::FieldIgnored,
+            pointer,
+            "The vendor has no place for this field; the gateway keeps it.",
+        )
     }
 
     /// Returns whether the warning is about one request only, so that the record does not keep it.
     #[must_use]
-    pub fn is_of_request(&self) -> bool {
+    pub fn concerns_request_only(&self) -> bool {
         use WarningCode::{ExistingDiffers, PasswordIgnored, Unchanged, WindowOver};
         matches!(self.code, ExistingDiffers | PasswordIgnored | Unchanged | WindowOver)
     }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::FieldError;
 use super::outcome::Warning;
-use super::problem::FieldFault;
-use super::text::Faults;
+use super::validation::FieldErrors;
 
 /// How the vendor is told which program is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub enum AssessmentScope {
     Selected(Vec<String>),
 }
 
-/// A valid enrolment: two disjoint lists without repeats, not both empty, at most [`Enrolment::MOST`] entries each.
+/// A valid enrolment: two disjoint lists without repeats, not both empty, at most [`Enrolment::MAX`] entries each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolment {
     /// The assessments meant.
@@ -41,17 +41,17 @@ pub struct Enrolment {
 
 impl Enrolment {
     /// Most entries in one list.
-    pub const MOST: usize = 10_000;
+    pub const MAX: usize = 10_000;
 
     /// The enrolment, if it is in order.
     ///
     /// # Errors
     /// Every entry at fault.
-    pub fn checked(self) -> Result<Self, Vec<FieldFault>> {
-        let mut faults = Faults::new();
+    pub fn checked(self) -> Result<Self, Vec<FieldError>> {
+        let mut faults = FieldErrors::new();
         if let AssessmentScope::Selected(assessments) = &self.scope {
             if assessments.is_empty() {
-                faults.push(FieldFault::missing("/assessments", "is needed with scope \"selected\""));
+                faults.push(FieldError::missing("/assessments", "is needed with scope \"selected\""));
             }
             repeats(&mut faults, "/assessments", assessments);
         }
@@ -59,9 +59,9 @@ impl Enrolment {
             for (index, id) in list.iter().enumerate() {
                 faults.line(&format!("{pointer}/{index}"), Some(id), 250);
             }
-            if list.len() > Self::MOST {
-                let detail = format!("must not have more than {} entries", Self::MOST);
-                faults.push(FieldFault::invalid(pointer, detail));
+            if list.len() > Self::MAX {
+                let detail = format!("must not have more than {} entries", Self::MAX);
+                faults.push(FieldError::invalid(pointer, detail));
             }
             repeats(&mut faults, pointer, list);
         }
@@ -69,13 +69,13 @@ impl Enrolment {
         for (index, id) in self.unregister.iter().enumerate() {
             if registered.contains(id) {
                 let pointer = format!("/unregister/{index}");
-                faults.push(FieldFault::new(pointer, "duplicate_item", "the same employee stands in register"));
+                faults.push(FieldError::new(pointer, "duplicate_item", "the same employee stands in register"));
             }
         }
         if self.register.is_empty() && self.unregister.is_empty() {
-            faults.push(FieldFault::missing("/register", "one of register and unregister must have an entry"));
+            faults.push(FieldError::missing("/register", "one of register and unregister must have an entry"));
         }
-        faults.or(self)
+        faults.into_result(self)
     }
 }
 
@@ -93,11 +93,11 @@ impl Enrolment {
     }
 }
 
-fn repeats(faults: &mut Faults, pointer: &str, list: &[String]) {
+fn repeats(faults: &mut FieldErrors, pointer: &str, list: &[String]) {
     let mut seen = HashSet::new();
     for (index, id) in list.iter().enumerate() {
         if !seen.insert(id) {
-            faults.push(FieldFault::new(format!("{pointer}/{index}"), "duplicate_item", "stands in the list before"));
+            faults.push(FieldError::new(format!("{pointer}/{index}"), "duplicate_item", "stands in the list before"));
         }
     }
 }

@@ -7,11 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A length of time from configuration: a whole number followed by `ms`, `s`, `m`, `h` or `d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct ConfigDuration(pub Duration);
 
 /// A number of bytes from configuration: a whole number followed by `B`, `KiB`, `MiB` or `GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct ByteSize(pub u64);
 
 const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
@@ -19,7 +19,7 @@ const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 2
 const SPAN_FORM: &str = "a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" or \"30d\"";
 const SIZE_FORM: &str = "a size such as \"512KiB\" or \"8MiB\"";
 
-impl Span {
+impl ConfigDuration {
     /// The longest duration a configuration may hold: ten years. Added to any time of day it stays within what a timestamp
     /// can say, so that no arithmetic with configured durations overflows.
     pub const MAX: Self = Self(Duration::from_hours(3_650 * 24));
@@ -38,7 +38,7 @@ impl Span {
     }
 }
 
-impl Size {
+impl ByteSize {
     /// The size in this text.
     ///
     /// # Errors
@@ -51,38 +51,38 @@ impl Size {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for ConfigDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         write_scaled(f, millis, &SPAN_UNITS)
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_scaled(f, self.0, &SIZE_UNITS)
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Text { form: SPAN_FORM, parse: Self::parse })
     }
 }
 
-impl<'de> Deserialize<'de> for Size {
+impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Text { form: SIZE_FORM, parse: Self::parse })
     }
 }
 
-impl Serialize for Span {
+impl Serialize for ConfigDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl Serialize for Size {
+impl Serialize for ByteSize {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -140,28 +140,31 @@ mod tests {
     #[test]
     fn reads_what_operators_write() {
         for (text, millis) in [("300ms", 300), ("30s", 30_000), ("5m", 300_000), ("24h", 86_400_000), ("0s", 0)] {
-            assert_eq!(Span::parse(text), Ok(Span(Duration::from_millis(millis))));
-            assert_eq!(Span::parse(&Span::parse(text).unwrap().to_string()), Span::parse(text));
+            assert_eq!(ConfigDuration::parse(text), Ok(ConfigDuration(Duration::from_millis(millis))));
+            assert_eq!(
+                ConfigDuration::parse(&ConfigDuration::parse(text).unwrap().to_string()),
+                ConfigDuration::parse(text)
+            );
         }
-        assert_eq!(Size::parse("8MiB"), Ok(Size(8 << 20)));
-        assert_eq!(Size(8 << 20).to_string(), "8MiB");
+        assert_eq!(ByteSize::parse("8MiB"), Ok(ByteSize(8 << 20)));
+        assert_eq!(ByteSize(8 << 20).to_string(), "8MiB");
     }
 
     #[test]
     fn refuses_everything_else() {
         for text in ["", "30", "s", "-1s", "1.5s", "30 s", "30S", "99999999999999999999d"] {
-            assert!(Span::parse(text).is_err(), "{text}");
+            assert!(ConfigDuration::parse(text).is_err(), "{text}");
         }
         for text in ["", "8", "8MB", "8 MiB", "-1B"] {
-            assert!(Size::parse(text).is_err(), "{text}");
+            assert!(ByteSize::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn refuses_durations_that_could_overflow_a_timestamp() {
-        assert_eq!(Span::parse("3650d"), Ok(Span::MAX));
+        assert_eq!(ConfigDuration::parse("3650d"), Ok(ConfigDuration::MAX));
         for text in ["3651d", "87601h", "3000000d", "99999999999999999999d"] {
-            assert_eq!(Span::parse(text), Err("must be at most 3650d".to_owned()), "{text}");
+            assert_eq!(ConfigDuration::parse(text), Err("must be at most 3650d".to_owned()), "{text}");
         }
     }
 }

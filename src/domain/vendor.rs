@@ -14,83 +14,83 @@ use serde_json::{Map, Value};
 
 use super::assignment::{CandidateKey, IfAssignmentExists, Launch, NewAssignment, Notify, Proctoring};
 use super::candidate::{NewCandidate, Person};
-use super::capability::{Descriptor, Repeat};
-use super::environment::Environment;
+use super::capability::{RetrySafety, VendorDescriptor};
+use super::error::{Error, FieldError};
 use super::exchange::Exchange;
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::Warning;
-use super::problem::{Fault, FieldFault};
 use super::program::{Enrolment, EnrolmentCounts, ProgramRef};
+use super::system::System;
 use crate::secret::Secret;
 
 /// Why a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
+pub enum CallPurpose {
     /// For the first time.
-    First,
+    Initial,
     /// Again, to learn what became of an earlier attempt. The adapter uses the harmless form of the write and reads the
     /// answer accordingly; only a success, or a fault it marks as [`Fault::proof`], settles anything.
-    Settling,
+    Reconcile,
 }
 
 /// Who waits for a call: where calls have to queue, those somebody waits for go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub enum Priority {
     /// A caller with a single request.
-    Single,
+    Interactive,
     /// An operation, or the background.
     Bulk,
 }
 
-impl Lane {
+impl Priority {
     /// The other one.
     #[must_use]
-    pub const fn other(self) -> Self {
+    pub const fn other_priority(self) -> Self {
         match self {
-            Self::Single => Self::Bulk,
-            Self::Bulk => Self::Single,
+            Self::Interactive => Self::Bulk,
+            Self::Bulk => Self::Interactive,
         }
     }
 }
 
 /// The circumstances of a call.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct CallContext {
     /// Why it is made.
-    pub attempt: Attempt,
+    pub purpose: CallPurpose,
     /// Who waits for it.
-    pub lane: Lane,
+    pub priority: Priority,
     /// The exchange it belongs to, with the request's id and trace.
     pub exchange: Exchange,
 }
 
 /// A row the vendor has done.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Applied<T> {
+pub struct WriteSuccess<T> {
     /// What it answered.
     pub value: T,
     /// What the caller should know.
     pub warnings: Vec<Warning>,
 }
 
-impl<T> Applied<T> {
+impl<T> WriteSuccess<T> {
     /// Done, nothing to remark.
-    pub const fn clean(value: T) -> Self {
+    pub const fn new(value: T) -> Self {
         Self { value, warnings: Vec::new() }
     }
 
     /// The same with another value.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Applied<U> {
-        Applied { value: change(self.value), warnings: self.warnings }
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> WriteSuccess<U> {
+        WriteSuccess { value: change(self.value), warnings: self.warnings }
     }
 }
 
 /// What became of one row: done, or a fault whose `outcome` says what is known.
-pub type Row<T> = Result<Applied<T>, Fault>;
+pub type RowResult<T> = Result<WriteSuccess<T>, Error>;
 
 /// A write that may be sent, and what the caller should know about it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Planned<T> {
+pub struct Plan<T> {
     /// The write.
     pub write: T,
     /// Members the vendor has no place for, and the like.
@@ -99,11 +99,11 @@ pub struct Planned<T> {
 
 /// Which rows may share a vendor call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packing {
+pub enum BatchGroup {
     /// This row needs a call of its own.
-    Alone,
+    Single,
     /// Rows with the same key may share a call of at most this many.
-    Together {
+    Keyed {
         /// What they have in common.
         key: String,
         /// Most rows in one call.
@@ -139,7 +139,7 @@ pub struct Registered {
 
 /// A candidate as later writes need it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KnownCandidate {
+pub struct CandidateSnapshot {
     /// The gateway's candidate.
     pub id: CandidateId,
     /// The person as it is (for an update: as it shall be).
@@ -154,7 +154,7 @@ pub struct KnownCandidate {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
     /// The candidate; `person` as it shall be.
-    pub candidate: KnownCandidate,
+    pub candidate: CandidateSnapshot,
     /// Pointers of the members that change.
     pub touched: Vec<String>,
 }
@@ -217,7 +217,7 @@ pub struct Cancellation {
 
 /// A change of a program's employees ready to be sent in one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnrolmentCall {
+pub struct EnrolmentBatch {
     /// The program.
     pub program: ProgramRef,
     /// Who comes and goes; each list within [`super::capability::Capability::max_batch`].
@@ -226,7 +226,7 @@ pub struct EnrolmentCall {
 
 /// What a harmless look at a connection found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
+pub enum CredentialCheck {
     /// The vendor answers and accepts the credentials.
     Ok {
         /// What was looked at.
@@ -238,14 +238,14 @@ pub enum Health {
         detail: String,
     },
     /// Something is wrong.
-    Faulty(Box<Fault>),
+    Faulty(Box<Error>),
 }
 
 /// An exam vendor at one configured account.
 #[async_trait]
 pub trait Vendor: Send + Sync {
     /// What kind of vendor it is and what it can do.
-    fn descriptor(&self) -> &'static Descriptor;
+    fn descriptor(&self) -> &'static VendorDescriptor;
 
     /// Turns a request into a registration: required members, decisive ones the vendor has no place for, defaults,
     /// generated user name and password.
@@ -256,14 +256,14 @@ pub trait Vendor: Send + Sync {
         &self,
         id: &CandidateId,
         new: NewCandidate,
-        environment: &Environment,
-    ) -> Result<Planned<Registration>, Vec<FieldFault>>;
+        environment: &System,
+    ) -> Result<Plan<Registration>, Vec<FieldError>>;
 
     /// Turns a change into an update.
     ///
     /// # Errors
     /// Every member at fault; `capability_unsupported` where the vendor cannot change it.
-    fn plan_update(&self, candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>>;
+    fn plan_update(&self, candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>>;
 
     /// Returns the vendor's own form of an assessment id (a GUID in lower case, say), or `None` for text that cannot be one.
     fn assessment_ref(&self, text: &str) -> Option<String>;
@@ -276,7 +276,7 @@ pub trait Vendor: Send + Sync {
     ///
     /// # Errors
     /// The fault of a key the vendor does not go by.
-    fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldFault>;
+    fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError>;
 
     /// Turns an order into a booking. `assessment` is already the vendor's own id.
     ///
@@ -290,45 +290,45 @@ pub trait Vendor: Send + Sync {
         private: BTreeMap<String, String>,
         assessment: String,
         now: Timestamp,
-    ) -> Result<Planned<Booking>, Vec<FieldFault>>;
+    ) -> Result<Plan<Booking>, Vec<FieldError>>;
 
     /// Which registrations may share a call.
-    fn packing_of_registration(&self, registration: &Registration) -> Packing;
+    fn registration_batch(&self, registration: &Registration) -> BatchGroup;
 
     /// Which registrations may share a call that settles them. Only what the vendor refuses whole, or answers row by row, may
     /// be packed: the answer has to say of each row what became of it.
-    fn packing_of_repeated_registration(&self, registration: &Registration) -> Packing;
+    fn reconcile_batch(&self, registration: &Registration) -> BatchGroup;
 
     /// Which bookings may share a call.
-    fn packing_of_booking(&self, booking: &Booking) -> Packing;
+    fn booking_batch(&self, booking: &Booking) -> BatchGroup;
 
     /// How an unclear registration is settled.
-    fn repeat_of_registration(&self, registration: &Registration) -> Repeat;
+    fn registration_retry_safety(&self, registration: &Registration) -> RetrySafety;
 
     /// How an unclear booking is settled.
-    fn repeat_of_booking(&self, booking: &Booking) -> Repeat;
+    fn booking_retry_safety(&self, booking: &Booking) -> RetrySafety;
 
     /// Whether an order that is content with an existing booking books again where that one's window is over.
     fn rebooks_expired(&self) -> bool;
 
     /// Registers people in one vendor call: one result a row, in order.
-    async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>>;
+    async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>>;
 
     /// Changes a person.
-    async fn update(&self, update: &Update, call: &Call) -> Row<Registered>;
+    async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered>;
 
     /// Hides a person.
-    async fn hide(&self, candidate: &KnownCandidate, call: &Call) -> Row<()>;
+    async fn hide(&self, candidate: &CandidateSnapshot, call: &CallContext) -> RowResult<()>;
 
     /// Books candidates in one vendor call: one result a row, in order.
-    async fn assign(&self, rows: &[Booking], call: &Call) -> Vec<Row<Booked>>;
+    async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>>;
 
     /// Withdraws a booking.
-    async fn cancel(&self, cancellation: &Cancellation, call: &Call) -> Row<()>;
+    async fn cancel(&self, cancellation: &Cancellation, call: &CallContext) -> RowResult<()>;
 
     /// Enrols and withdraws employees in one vendor call.
-    async fn enrol(&self, enrolment: &EnrolmentCall, call: &Call) -> Row<EnrolmentCounts>;
+    async fn enrol(&self, enrolment: &EnrolmentBatch, call: &CallContext) -> RowResult<EnrolmentCounts>;
 
     /// Looks at the connection as far as that has no side effects at the vendor.
-    async fn check(&self, call: &Call) -> Health;
+    async fn check(&self, call: &CallContext) -> CredentialCheck;
 }

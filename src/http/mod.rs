@@ -5,55 +5,26 @@
 //! its key and body, `bulk` for one of many rows) → the handler of the resource → `dispatch` → back out, where `edge` writes
 //! the problem if there is one.
 
-mod accept;
-mod access;
-mod answer;
-mod assignments;
-mod audit;
+mod app_state;
 mod auth;
-mod body;
-mod bulk;
-mod candidates;
-mod canonical;
-mod catalogue;
-mod docs;
 mod dto;
-mod edge;
-mod events;
-mod exchanges;
+mod extract;
 #[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzed;
-mod guard;
-mod house;
-mod idempotency;
-mod input;
-mod json;
-mod listen;
-mod meta;
+pub(crate) mod fuzz;
+mod handlers;
+mod middleware;
 mod openapi;
-mod openapi_3_0;
-mod openapi_parts;
-mod operations;
-mod patch;
-mod places;
-mod prefer;
 mod problem;
-mod programs;
-mod pulse;
-mod request;
+mod response;
 mod routes;
-mod state;
-mod stopping;
-mod stream;
-mod tls;
-mod writing;
+mod server;
 
-pub use house::Keeping;
-pub use listen::serve;
+pub use crate::http::app_state::{ApiParts, JwksFetcher, Limits, LiveSettings, LoadGauges};
+pub use crate::http::openapi::v3_0::converted as document_3_0;
+pub use crate::http::server::connection_limit::ListenerOptions;
+pub use crate::http::server::listener::serve;
+pub use crate::http::server::shutdown::ShutdownHandle;
+pub use crate::http::server::tls::Tls;
 pub use openapi::{document, printed};
-pub use openapi_3_0::converted as document_3_0;
 pub use problem::status;
 pub use routes::{admin_router, router, router_under};
-pub use state::{AskForKeys, Busy, Face, Limits, Terms};
-pub use stopping::Ending;
-pub use tls::Tls;

@@ -12,9 +12,14 @@ use utoipa::openapi::server::{Server, ServerBuilder};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, Content, OpenApi, OpenApiBuilder, Ref, RefOr};
 
-use super::openapi_parts::{API_KEY, BEARER, example_name, example_of, header, headers, of_item_mut, parameters};
 use super::routes;
-use crate::domain::problem::Code;
+use crate::domain::error::Code;
+use crate::http::openapi::components::{
+    API_KEY, BEARER, example_name, example_of, header, headers, of_item_mut, parameters,
+};
+
+pub(super) mod components;
+pub(super) mod v3_0;
 
 const DESCRIPTION: &str = include_str!("description.md");
 
@@ -34,7 +39,7 @@ const TAGS: [(&str, &str); 9] = [
 /// relative to the document too, which holds below any path and behind any proxy.
 #[must_use]
 pub fn document(public_url: Option<&str>) -> OpenApi {
-    let mut document = routes::described();
+    let mut document = routes::openapi();
     document.servers = Some(servers(public_url));
     let components = document.components.get_or_insert_default();
     describe_parts(components);

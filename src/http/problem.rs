@@ -11,14 +11,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::dto::common::{Outcome, outcome};
-use super::edge::Context;
-use crate::domain::problem::{Chunk, Code, ConnectionName, Fault, FieldFault, Origin, VendorAnswer};
+use crate::domain::error::{Code, ConnectionRef, Error, FieldError, PartialResult, Responsibility, VendorResponse};
+use crate::http::middleware::request_context::ExchangeContext;
 
 /// The media type of every answer that is not a success.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Most entries of `errors`: enough for any request a person can mend, and no answer much larger than its request.
-const MOST_ERRORS: usize = 200;
+const MAX_ERRORS: usize = 200;
 
 /// The status of a problem with this code.
 #[must_use]
@@ -94,7 +94,7 @@ pub(super) fn always_says_when(code: Code) -> bool {
 /// Act on `code`, `outcome` and `retryable`; `title`, `detail` and `message` are for people and may change.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(examples(super::openapi_parts::problem_example))]
+#[schema(examples(crate::http::openapi::components::problem_example))]
 pub struct Problem {
     /// `/problems/<code>`: names the kind of problem; `GET` it for what it means and who must act.
     #[serde(rename = "type")]
@@ -200,8 +200,8 @@ pub struct ProblemChunk {
 impl Problem {
     /// The document for this fault in this request.
     #[must_use]
-    pub(super) fn of(fault: &Fault, context: &Context) -> Self {
-        let Fault {
+    pub(super) fn of(fault: &Error, context: &ExchangeContext) -> Self {
+        let Error {
             code,
             outcome: known,
             detail,
@@ -229,7 +229,7 @@ impl Problem {
             resource: resource.clone(),
             request_id: context.exchange.request_id().to_owned(),
             vendor: ProblemVendor::asked(connection.as_ref(), vendor.clone()),
-            errors: errors.iter().take(MOST_ERRORS).map(ProblemField::of).collect(),
+            errors: errors.iter().take(MAX_ERRORS).map(ProblemField::of).collect(),
             chunks: chunks.iter().map(ProblemChunk::of).collect(),
         }
     }
@@ -270,9 +270,9 @@ pub struct LastProblem {
     pub errors: Vec<ProblemField>,
 }
 
-impl From<&Fault> for LastProblem {
-    fn from(fault: &Fault) -> Self {
-        let Fault {
+impl From<&Error> for LastProblem {
+    fn from(fault: &Error) -> Self {
+        let Error {
             code,
             outcome: known,
             detail,
@@ -298,95 +298,95 @@ impl From<&Fault> for LastProblem {
             retryable: code.retryable(),
             outcome: outcome(*known),
             vendor: ProblemVendor::asked(connection.as_ref(), vendor.clone()),
-            errors: errors.iter().take(MOST_ERRORS).map(ProblemField::of).collect(),
+            errors: errors.iter().take(MAX_ERRORS).map(ProblemField::of).collect(),
         }
     }
 }
 
 impl ProblemVendor {
     /// Describes the vendor a fault is about, where it is about one.
-    fn asked(connection: Option<&ConnectionName>, answer: Option<VendorAnswer>) -> Option<Self> {
+    fn asked(connection: Option<&ConnectionRef>, answer: Option<VendorResponse>) -> Option<Self> {
         let named = connection.map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
         (answer.is_some() || connection.is_some()).then(|| Self::of(named, answer.unwrap_or_default()))
     }
 
-    fn of((connection, vendor): (Option<String>, Option<String>), answer: VendorAnswer) -> Self {
-        let VendorAnswer { operation, http_status, code, message } = answer;
+    fn of((connection, vendor): (Option<String>, Option<String>), answer: VendorResponse) -> Self {
+        let VendorResponse { operation, http_status, code, message } = answer;
         let operation = Some(operation).filter(|operation| !operation.is_empty());
         Self { connection, vendor, operation, http_status, code, message }
     }
 }
 
 impl ProblemField {
-    fn of(fault: &FieldFault) -> Self {
-        let FieldFault { pointer, code, detail } = fault;
+    fn of(fault: &FieldError) -> Self {
+        let FieldError { pointer, code, detail } = fault;
         Self { pointer: pointer.clone(), code: code.clone().into_owned(), detail: detail.clone() }
     }
 }
 
 impl ProblemChunk {
-    fn of(chunk: &Chunk) -> Self {
-        let Chunk { from, to, outcome: known } = chunk;
+    fn of(chunk: &PartialResult) -> Self {
+        let PartialResult { from, to, outcome: known } = chunk;
         Self { from: *from, to: *to, outcome: outcome(*known) }
     }
 }
 
 /// The word for who must act.
-pub(super) fn origin(origin: Origin) -> ProblemOrigin {
+pub(super) fn origin(origin: Responsibility) -> ProblemOrigin {
     match origin {
-        Origin::Request => ProblemOrigin::Request,
-        Origin::Connection => ProblemOrigin::Connection,
-        Origin::Vendor => ProblemOrigin::Vendor,
-        Origin::Gateway => ProblemOrigin::Gateway,
+        Responsibility::Request => ProblemOrigin::Request,
+        Responsibility::Connection => ProblemOrigin::Connection,
+        Responsibility::Vendor => ProblemOrigin::Vendor,
+        Responsibility::Gateway => ProblemOrigin::Gateway,
     }
 }
 
 /// A request that ends with a problem.
 #[derive(Debug)]
-pub(super) struct Refused(Box<Fault>);
+pub(super) struct ApiError(Box<Error>);
 
-impl From<Fault> for Refused {
-    fn from(fault: Fault) -> Self {
+impl From<Error> for ApiError {
+    fn from(fault: Error) -> Self {
         Self(Box::new(fault))
     }
 }
 
-impl Refused {
+impl ApiError {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Fault::new(code, detail).into()
+        Error::new(code, detail).into()
     }
 }
 
 /// A fault on its way to the edge, in the response's extensions.
 #[derive(Clone)]
-struct Unrendered(Box<Fault>);
+struct PendingProblem(Box<Error>);
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = status(self.0.code).into_response();
-        response.extensions_mut().insert(Unrendered(self.0));
+        response.extensions_mut().insert(PendingProblem(self.0));
         response
     }
 }
 
 /// The fault an answer tells, before it is rendered.
-pub(super) fn fault_of(response: &Response) -> Option<&Fault> {
-    response.extensions().get::<Unrendered>().map(|unrendered| &*unrendered.0)
+pub(super) fn fault_of(response: &Response) -> Option<&Error> {
+    response.extensions().get::<PendingProblem>().map(|unrendered| &*unrendered.0)
 }
 
 /// The code of the problem an answer tells, for the log; in the answer's extensions.
 #[derive(Clone, Copy)]
-pub(super) struct Told(pub(super) Code);
+pub(super) struct ProblemCode(pub(super) Code);
 
 /// Writes the document of a refused request; every other answer passes unchanged.
-pub(super) fn rendered(mut response: Response, context: &Context) -> Response {
-    let Some(Unrendered(fault)) = response.extensions_mut().remove::<Unrendered>() else { return response };
+pub(super) fn rendered(mut response: Response, context: &ExchangeContext) -> Response {
+    let Some(PendingProblem(fault)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
     if fault.code == Code::Internal {
         tracing::error!(request_id = context.exchange.request_id(), detail = fault.detail, "internal fault");
     }
     let mut problem = axum::Json(Problem::of(&fault, context)).into_response();
     *problem.status_mut() = status(fault.code);
-    problem.extensions_mut().insert(Told(fault.code));
+    problem.extensions_mut().insert(ProblemCode(fault.code));
     let headers = problem.headers_mut();
     // What layers above the handler have said (`Allow` above all) stands.
     headers.extend(
@@ -403,7 +403,7 @@ pub(super) fn rendered(mut response: Response, context: &Context) -> Response {
 }
 
 /// Whole seconds, rounded up and never 0: a caller must not come back too early.
-fn wait_seconds(fault: &Fault) -> Option<u64> {
+fn wait_seconds(fault: &Error) -> Option<u64> {
     let default = always_says_when(fault.code).then_some(Duration::from_secs(1));
     let wait = fault.retry_after.or(default)?;
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -418,24 +418,27 @@ mod tests {
     use super::*;
     use crate::domain::outcome;
 
-    async fn answered(fault: Fault) -> (http::response::Parts, Value) {
-        let context = Context::example();
-        let (parts, body) = rendered(Refused::from(fault).into_response(), &context).into_parts();
+    async fn answered(fault: Error) -> (http::response::Parts, Value) {
+        let context = ExchangeContext::example();
+        let (parts, body) = rendered(ApiError::from(fault).into_response(), &context).into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts, serde_json::from_slice(&bytes).unwrap())
     }
 
     #[tokio::test]
     async fn an_unknown_outcome_names_resource_and_vendor() {
-        let mut fault = Fault::unknown(Code::VendorTimeout, "No answer within 20 s.")
-            .said(VendorAnswer { operation: "assignments.create".to_owned(), ..VendorAnswer::default() })
-            .at("/candidates/cand_1");
+        let mut fault = Error::unknown(Code::VendorTimeout, "No answer within 20 s.")
+            .with_vendor_response(VendorResponse {
+                operation: "assignments.create".to_owned(),
+                ..VendorResponse::default()
+            })
+            .with_resource("/candidates/cand_1");
         fault.connection =
-            Some(ConnectionName { connection: "startexam-main".to_owned(), vendor: "startexam".to_owned() });
+            Some(ConnectionRef { connection: "startexam-main".to_owned(), vendor: "startexam".to_owned() });
         let (parts, body) = answered(fault).await;
         assert_eq!(parts.status, StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(parts.headers[CONTENT_TYPE], MEDIA_TYPE);
-        let context = Context::example();
+        let context = ExchangeContext::example();
         assert_eq!(
             body,
             json!({
@@ -460,7 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn members_with_nothing_to_say_are_absent() {
-        let (_, body) = answered(Fault::new(Code::NotFound, "x")).await;
+        let (_, body) = answered(Error::new(Code::NotFound, "x")).await;
         for member in ["resource", "vendor", "errors", "chunks"] {
             assert!(body.get(member).is_none(), "{member}");
         }
@@ -475,21 +478,22 @@ mod tests {
             (Some(Duration::from_millis(1001)), "2"),
             (None, "1"),
         ] {
-            let (parts, _) = answered(Fault::new(Code::Overloaded, "x").after(wait)).await;
+            let (parts, _) = answered(Error::new(Code::Overloaded, "x").with_retry_after(wait)).await;
             assert_eq!(parts.headers[RETRY_AFTER], header, "{wait:?}");
         }
-        let (parts, body) = answered(Fault::unknown(Code::StoreUnavailable, "x").at("/operations/op_1")).await;
+        let (parts, body) =
+            answered(Error::unknown(Code::StoreUnavailable, "x").with_resource("/operations/op_1")).await;
         assert_eq!(
             (&parts.headers[RETRY_AFTER], &body["resource"]),
             (&"1".parse().unwrap(), &json!("/operations/op_1"))
         );
-        let (parts, _) = answered(Fault::unknown(Code::VendorUnavailable, "x")).await;
+        let (parts, _) = answered(Error::unknown(Code::VendorUnavailable, "x")).await;
         assert!(!parts.headers.contains_key(RETRY_AFTER), "only where somebody said so");
     }
 
     #[tokio::test]
     async fn missing_credentials_are_asked_for() {
-        let (parts, _) = answered(Fault::new(Code::Unauthenticated, "x")).await;
+        let (parts, _) = answered(Error::new(Code::Unauthenticated, "x")).await;
         assert_eq!(parts.headers[WWW_AUTHENTICATE], "Bearer");
     }
 
@@ -498,19 +502,19 @@ mod tests {
         for code in Code::ALL {
             let status = status(*code);
             match code.origin() {
-                Origin::Request if *code == Code::Skipped => assert_eq!(status, StatusCode::FAILED_DEPENDENCY),
-                Origin::Request => assert!(status.is_client_error(), "{code:?}"),
-                Origin::Vendor | Origin::Gateway => assert!(status.is_server_error(), "{code:?}"),
-                Origin::Connection => assert!([409, 424].contains(&status.as_u16()), "{code:?}"),
+                Responsibility::Request if *code == Code::Skipped => assert_eq!(status, StatusCode::FAILED_DEPENDENCY),
+                Responsibility::Request => assert!(status.is_client_error(), "{code:?}"),
+                Responsibility::Vendor | Responsibility::Gateway => assert!(status.is_server_error(), "{code:?}"),
+                Responsibility::Connection => assert!([409, 424].contains(&status.as_u16()), "{code:?}"),
             }
         }
     }
 
     #[tokio::test]
     async fn the_list_of_errors_is_bounded() {
-        let errors = (0..5000).map(|index| FieldFault::invalid(format!("/{index}"), "x")).collect();
-        let fault = Fault { outcome: outcome::Outcome::NotApplied, ..Fault::of_fields(errors) };
+        let errors = (0..5000).map(|index| FieldError::invalid(format!("/{index}"), "x")).collect();
+        let fault = Error { outcome: outcome::Outcome::NotApplied, ..Error::from_fields(errors) };
         let (_, body) = answered(fault).await;
-        assert_eq!(body["errors"].as_array().unwrap().len(), MOST_ERRORS);
+        assert_eq!(body["errors"].as_array().unwrap().len(), MAX_ERRORS);
     }
 }

@@ -16,36 +16,38 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
-use super::guard::{guarded, guarded_action, guarded_write, open};
-use super::openapi_parts::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
-use super::problem::Refused;
-use super::state::{App, Face, Terms};
-use super::{
-    assignments, audit, bulk, candidates, catalogue, docs, edge, events, exchanges, meta, openapi, openapi_3_0,
-    operations, programs,
-};
-use crate::domain::problem::Code;
+use super::openapi;
+use super::problem::ApiError;
+use crate::domain::error::Code;
 use crate::domain::scope::Scope;
+use crate::http::app_state::{ApiParts, AppState, LiveSettings};
+use crate::http::handlers::{
+    assignments, bulk, candidates, catalogue, exchanges, health, operation_events, operations, programs, swagger_ui,
+};
+use crate::http::middleware::authorize::{guarded, guarded_action, guarded_write, open};
+use crate::http::middleware::{audit, request_context};
+use crate::http::openapi::components::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
+use crate::http::openapi::v3_0;
 
 /// Shortest answer that is compressed, in bytes: about what goes into one packet anyhow.
-const LEAST_COMPRESSED: u16 = 1024;
+const MIN_COMPRESSED: u16 = 1024;
 
 /// Makes a route with what is to be said of it. One at a time: the schemas of all of them take megabytes.
-type Entry = fn() -> UtoipaMethodRouter<App>;
+type Entry = fn() -> UtoipaMethodRouter<AppState>;
 
 /// Every route, described.
-pub(super) fn described() -> OpenApi {
-    each().fold(OpenApiRouter::with_openapi(openapi::base()), OpenApiRouter::routes).into_openapi()
+pub(super) fn openapi() -> OpenApi {
+    route_entries().fold(OpenApiRouter::with_openapi(openapi::base()), OpenApiRouter::routes).into_openapi()
 }
 
 /// Every described route, to be served.
-fn served() -> Router<App> {
-    each().fold(Router::new(), |router, (_, paths, methods)| {
+fn router_with_openapi() -> Router<AppState> {
+    route_entries().fold(Router::new(), |router, (_, paths, methods)| {
         paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
     })
 }
 
-fn each() -> impl Iterator<Item = UtoipaMethodRouter<App>> {
+fn route_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
     let groups = [candidate_routes(), assignment_routes(), operation_routes(), catalogue_routes(), service_routes()];
     groups.into_iter().flatten().map(|entry| entry())
 }
@@ -112,7 +114,7 @@ fn operation_routes() -> &'static [Entry] {
         || guarded(OperationsRead, &[STORE], routes!(operations::list)),
         || guarded(OperationsRead, &[STORE], routes!(operations::read)),
         || guarded(OperationsRead, &[STORE], routes!(operations::items)),
-        || guarded(OperationsRead, &[STORE], routes!(events::follow)),
+        || guarded(OperationsRead, &[STORE], routes!(operation_events::follow)),
         || guarded_action("operations.cancel", OperationsWrite, &[STORE], routes!(operations::cancel)),
         || guarded_action("operations.retry", OperationsWrite, &[STORE, &[Code::Draining]], routes!(operations::retry)),
         || guarded_action("operations.settle", OperationsWrite, &[SETTLE], routes!(operations::settle)),
@@ -138,36 +140,41 @@ fn catalogue_routes() -> &'static [Entry] {
 
 fn service_routes() -> &'static [Entry] {
     &[
-        || open(&[], routes!(meta::livez)),
-        || open(&[Code::StoreUnavailable, Code::Draining], routes!(meta::readyz)),
-        || open(&[Code::NotFound], routes!(meta::problem)),
+        || open(&[], routes!(health::livez)),
+        || open(&[Code::StoreUnavailable, Code::Draining], routes!(health::readyz)),
+        || open(&[Code::NotFound], routes!(health::problem)),
     ]
 }
 
 /// The whole public face, below its base path.
-pub fn router(face: &Face) -> Router {
-    router_under(face, &Terms::of(face))
+pub fn router(face: &ApiParts) -> Router {
+    router_under(face, &LiveSettings::of(face))
 }
 
 /// The same, on terms that may change while it serves.
-pub fn router_under(face: &Face, terms: &Terms) -> Router {
-    let app = App::new(face, terms);
+pub fn router_under(face: &ApiParts, terms: &LiveSettings) -> Router {
+    let app = AppState::new(face, terms);
     let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
-    let inner =
-        served().merge(docs::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
+    let inner = router_with_openapi()
+        .merge(swagger_ui::routes())
+        .merge(descriptions(public_url))
+        .method_not_allowed_fallback(wrong_method);
     let base = face.server.base_path.trim_end_matches('/');
     let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
-    edged(outer, app).layer(compression())
+    with_outer_middleware(outer, app).layer(compression())
 }
 
 /// What operators reach on their own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
-pub fn admin_router(face: &Face, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
-    let router = Router::new().route("/livez", get(meta::livez)).route("/readyz", get(meta::readyz));
+pub fn admin_router(face: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
+    let router = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
     let router = match metrics {
         Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
         None => router,
     };
-    edged(router.method_not_allowed_fallback(wrong_method), App::new(face, &Terms::of(face)))
+    with_outer_middleware(
+        router.method_not_allowed_fallback(wrong_method),
+        AppState::new(face, &LiveSettings::of(face)),
+    )
 }
 
 /// Answers are compressed for whoever takes that, unless they are so short that it gains nothing, or come in events.
@@ -176,20 +183,20 @@ pub fn admin_router(face: &Face, metrics: Option<Arc<dyn Fn() -> String + Send +
 /// length tells something of what is in it (BREACH) needs a page that makes a browser send somebody's key, which it does not
 /// do by itself.
 fn compression() -> CompressionLayer<impl Predicate> {
-    let worth_it = DefaultPredicate::new().and(SizeAbove::new(LEAST_COMPRESSED));
+    let worth_it = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
 }
 
-fn edged(router: Router<App>, app: App) -> Router {
-    router.fallback(unknown_route).layer(from_fn_with_state(app.clone(), edge::edge)).with_state(app)
+fn with_outer_middleware(router: Router<AppState>, app: AppState) -> Router {
+    router.fallback(unknown_route).layer(from_fn_with_state(app.clone(), request_context::edge)).with_state(app)
 }
 
-async fn unknown_route() -> Refused {
-    Refused::new(Code::NotFound, "There is nothing at this path.")
+async fn unknown_route() -> ApiError {
+    ApiError::new(Code::NotFound, "There is nothing at this path.")
 }
 
-async fn wrong_method() -> Refused {
-    Refused::new(Code::MethodNotAllowed, "This resource does not know the method.")
+async fn wrong_method() -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, "This resource does not know the method.")
 }
 
 fn metrics_page(text: String) -> Response {
@@ -198,7 +205,7 @@ fn metrics_page(text: String) -> Response {
 
 /// The description in both versions. Each is made when it is first asked for, and kept: most processes are never asked, and
 /// making it takes many times the memory of its text.
-fn descriptions(public_url: Option<&str>) -> Router<App> {
+fn descriptions(public_url: Option<&str>) -> Router<AppState> {
     let public_url: Option<Arc<str>> = public_url.map(Arc::from);
     let made = |print: fn(&OpenApi) -> Option<String>| {
         let (kept, public_url) = (Arc::new(OnceLock::new()), public_url.clone());
@@ -210,7 +217,7 @@ fn descriptions(public_url: Option<&str>) -> Router<App> {
     };
     Router::new()
         .route("/openapi.json", made(|document| openapi::printed(document).ok()))
-        .route("/openapi-3.0.json", made(|document| openapi_3_0::printed(document).ok()))
+        .route("/openapi-3.0.json", made(|document| v3_0::printed(document).ok()))
 }
 
 fn description(bytes: Bytes) -> Response {

@@ -7,12 +7,10 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    desk::{Inner, Profile},
-    exchange::{Answer, Body, Call},
-    knobs::Knob,
-    outgoing::Delivery,
-};
+use crate::sandbox::http_types::{Answer, Body, Call};
+use crate::sandbox::parameters::Parameter;
+use crate::sandbox::simulator::{Inner, Profile};
+use crate::sandbox::webhooks::Delivery;
 
 /// Whether a path belongs to the bench and not to the vendor.
 pub(super) fn is_control(path: &str) -> bool {
@@ -109,7 +107,7 @@ fn faults(inner: &Inner, profile: &Profile) -> Value {
         "switches": inner.switches.to_json(),
         "operations": inner.plan.operations(),
         "known": inner.plan.known(),
-        "knownSwitches": profile.switches.iter().map(Knob::describe).collect::<Vec<_>>(),
+        "knownSwitches": profile.switches.iter().map(Parameter::describe).collect::<Vec<_>>(),
     })
 }
 
@@ -145,7 +143,7 @@ fn reset(inner: &mut Inner) {
     inner.vendor.reset();
     inner.plan.replace(Vec::new());
     inner.switches.reset();
-    inner.log = super::effects::Log::default();
+    inner.log = super::effects::EffectLog::default();
 }
 
 fn refusal(status: u16, message: &str) -> Answer {

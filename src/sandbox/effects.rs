@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::exchange::Call;
+use crate::sandbox::http_types::Call;
 
 /// Calls kept; older ones are dropped and counted, so that a long benchmark does not eat the memory.
 const CALLS_KEPT: usize = 50_000;
@@ -19,7 +19,7 @@ const EFFECTS_KEPT: usize = 2_000_000;
 
 /// Effects and calls since the start or the last reset, in one numbering.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct EffectLog {
     sequence: u64,
     effects: VecDeque<Effect>,
     effects_dropped: u64,
@@ -50,7 +50,7 @@ struct Entry {
     fault: Option<&'static str>,
 }
 
-impl Log {
+impl EffectLog {
     /// Notes a call on arrival; the number names it from now on.
     pub(super) fn begin(
         &mut self,

@@ -1,26 +1,24 @@
 //! Misbehaviour on demand: which fault strikes which call, and how often.
 //!
-//! The table of faults every vendor offers is in [`super::misbehaviour`], those of one vendor in its own folder. This file
+//! The table of faults every vendor offers is in [`crate::sandbox::fault_kinds`], those of one vendor in its own folder. This file
 //! reads the orders, keeps the list and picks; it never touches an answer.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    exchange::{Answer, Reply},
-    knobs::{Knob, Knobs, count},
-};
+use crate::sandbox::http_types::{Answer, Reply};
+use crate::sandbox::parameters::{Parameter, Parameters, count};
 
 /// A kind of misbehaviour.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct FaultKind {
     pub name: &'static str,
     /// The only operations it can strike, since it would not show on others; empty for all.
     pub only: &'static [&'static str],
     pub meaning: &'static str,
     /// Parameters beyond those every fault takes (`delayMs`).
-    pub parameters: &'static [Knob],
+    pub parameters: &'static [Parameter],
     pub behaviour: Behaviour,
 }
 
@@ -38,15 +36,15 @@ pub(super) enum Behaviour {
     /// Another answer is given at once; the call runs later.
     AnswerFirst,
     /// The vendor's own answer is changed before it is written.
-    Distort(fn(&Knobs, &mut Answer)),
+    Distort(fn(&Parameters, &mut Answer)),
     /// The vendor's own answer is sent in an unusual way.
-    Send(fn(&Knobs, &Answer) -> Reply),
+    Send(fn(&Parameters, &Answer) -> Reply),
     /// The vendor itself acts on it.
     Vendor,
 }
 
 /// What every fault takes.
-const COMMON: [Knob; 1] = [count(
+const COMMON: [Parameter; 1] = [count(
     "delayMs",
     0,
     "milliseconds to wait: before the effect if the fault strikes before it, else between effect and answer",
@@ -55,8 +53,8 @@ const COMMON: [Knob; 1] = [count(
 /// A fault somebody asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
-    pub kind: &'static Kind,
-    pub knobs: Knobs,
+    pub kind: &'static FaultKind,
+    pub knobs: Parameters,
     operation: Option<&'static str>,
     times: Option<u64>,
     after: u64,
@@ -94,8 +92,8 @@ impl Fault {
 
 /// The faults in force at one vendor.
 #[derive(Debug)]
-pub(super) struct Plan {
-    kinds: Vec<&'static Kind>,
+pub(super) struct FaultSchedule {
+    kinds: Vec<&'static FaultKind>,
     operations: &'static [&'static str],
     /// Operations only struck when named, since calls to them are not what `null` is about.
     apart: &'static [&'static str],
@@ -103,15 +101,15 @@ pub(super) struct Plan {
     dice: u64,
 }
 
-impl Plan {
+impl FaultSchedule {
     /// No fault yet, of these kinds and for these operations.
     pub(super) fn new(
-        kinds: Vec<&'static Kind>,
+        kinds: Vec<&'static FaultKind>,
         operations: &'static [&'static str],
         apart: &'static [&'static str],
         dice: u64,
     ) -> Self {
-        Plan { kinds, operations, apart, active: Vec::new(), dice }
+        FaultSchedule { kinds, operations, apart, active: Vec::new(), dice }
     }
 
     /// Reads a list of orders; all of them or none.
@@ -169,7 +167,7 @@ impl Plan {
     /// Every kind there is.
     pub(super) fn known(&self) -> Value {
         let known = self.kinds.iter().map(|kind| {
-            let parameters: Vec<_> = knobs_of(kind).iter().map(Knob::describe).collect();
+            let parameters: Vec<_> = knobs_of(kind).iter().map(Parameter::describe).collect();
             json!({ "name": kind.name, "meaning": kind.meaning, "only": kind.only, "parameters": parameters })
         });
         known.collect()
@@ -214,7 +212,7 @@ impl Plan {
                 .filter(|share| (0.0..=1.0).contains(share))
                 .ok_or_else(|| format!("probability is a number from 0 to 1, not {value}"))?,
         };
-        let mut knobs = Knobs::new(knobs_of(kind));
+        let mut knobs = Parameters::new(knobs_of(kind));
         knobs.set_all(&order).map_err(|why| {
             format!("fault {}: {why} (and every fault: name, operation, times, after, probability)", kind.name)
         })?;
@@ -235,7 +233,7 @@ impl Plan {
 }
 
 /// The parameters a fault takes: its own, and those all take unless it has its own of that name.
-pub(super) fn knobs_of(kind: &Kind) -> Vec<Knob> {
+pub(super) fn knobs_of(kind: &FaultKind) -> Vec<Parameter> {
     let own = kind.parameters.iter();
     let common = COMMON.iter().filter(|knob| kind.parameters.iter().all(|own| own.name != knob.name));
     own.chain(common).copied().collect()
@@ -264,10 +262,12 @@ fn roll(state: &mut u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::misbehaviour, *};
+    use super::*;
+    use crate::sandbox::fault_kinds;
 
-    fn plan(orders: &Value) -> Plan {
-        let mut plan = Plan::new(misbehaviour::GENERAL.iter().collect(), &["add", "update", "apart"], &["apart"], 7);
+    fn plan(orders: &Value) -> FaultSchedule {
+        let mut plan =
+            FaultSchedule::new(fault_kinds::GENERAL.iter().collect(), &["add", "update", "apart"], &["apart"], 7);
         let faults = plan.read(orders.as_array().expect("a list")).expect("known faults");
         plan.replace(faults);
         plan

@@ -19,25 +19,25 @@ use std::{
 
 use tokio::net::TcpListener;
 
-use desk::{Desk, Profile, Vendor};
+use crate::sandbox::simulator::{Profile, Simulator, Vendor};
 use server::Stopper;
 
 pub mod accounts;
 
 mod control;
-mod desk;
 mod effects;
 mod examtesting;
-mod exchange;
+mod fault_kinds;
 mod faults;
+mod http_types;
 mod ids;
-mod json;
-mod knobs;
-mod misbehaviour;
-mod outgoing;
+mod ordered_json;
+mod parameters;
 mod server;
+mod simulator;
 mod startexam;
 mod thinkexam;
+mod webhooks;
 
 /// Where the sandbox listens and what time it is there.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,7 @@ impl Sandbox {
         let mut addresses = [SocketAddr::new(settings.host, 0); 3];
         for ((listener, (profile, vendor)), address) in listeners.into_iter().zip(vendors).zip(&mut addresses) {
             *address = listener.local_addr()?;
-            server::serve(listener, Arc::new(Desk::new(profile, vendor, settings.now)), &stopper);
+            server::serve(listener, Arc::new(Simulator::new(profile, vendor, settings.now)), &stopper);
         }
         Ok(Sandbox { addresses, stopper })
     }

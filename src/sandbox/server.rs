@@ -18,10 +18,8 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    desk::Desk,
-    exchange::{Answer, Body, Call, End, Reply},
-};
+use crate::sandbox::http_types::{Answer, Body, Call, End, Reply};
+use crate::sandbox::simulator::Simulator;
 
 /// Requests with a larger body are answered 413.
 const BODY_LIMIT: usize = 16 << 20;
@@ -66,7 +64,7 @@ impl Stopper {
 }
 
 /// Accepts connections for one vendor in the background until stopped.
-pub(super) fn serve(listener: TcpListener, desk: Arc<Desk>, stopper: &Stopper) {
+pub(super) fn serve(listener: TcpListener, desk: Arc<Simulator>, stopper: &Stopper) {
     let own = stopper.clone();
     stopper.run(async move {
         while let Some(accepted) = own.closing.run_until_cancelled(listener.accept()).await {
@@ -94,7 +92,7 @@ pub(super) fn http_bytes(answer: &Answer, body: &[u8], content_length: usize) ->
     [head.as_bytes(), body].concat()
 }
 
-fn connection(stream: TcpStream, desk: &Arc<Desk>, stopper: &Stopper) {
+fn connection(stream: TcpStream, desk: &Arc<Simulator>, stopper: &Stopper) {
     // Without it an answer in two segments waits for the peer's delayed acknowledgement.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -122,7 +120,7 @@ fn connection(stream: TcpStream, desk: &Arc<Desk>, stopper: &Stopper) {
 struct Ended;
 
 async fn exchange(
-    desk: Arc<Desk>,
+    desk: Arc<Simulator>,
     stopper: Stopper,
     socket: Arc<TcpStream>,
     request: Request<Incoming>,

@@ -6,9 +6,9 @@ use super::StoreError;
 
 /// Whether the last write failed for want of room, or because the disk or the server did.
 #[derive(Default)]
-pub(super) struct WriteFailed(AtomicBool);
+pub(super) struct WriteFailure(AtomicBool);
 
-impl WriteFailed {
+impl WriteFailure {
     /// Notes how a write ended.
     pub(super) fn note<T>(&self, written: &Result<T, StoreError>) {
         match written {
@@ -25,9 +25,9 @@ impl WriteFailed {
 
 /// Whether the store is known not to answer.
 #[derive(Default)]
-pub(super) struct Away(AtomicBool);
+pub(super) struct Unavailability(AtomicBool);
 
-impl Away {
+impl Unavailability {
     /// Says whether it answers, in the log as well where that is new.
     pub(super) fn set(&self, away: bool) {
         if self.0.swap(away, Ordering::Relaxed) == away {
@@ -51,14 +51,14 @@ mod tests {
 
     #[test]
     fn only_failures_of_the_store_itself_count() {
-        let failed = WriteFailed::default();
+        let failed = WriteFailure::default();
         let note = |written: Result<(), StoreError>| {
             failed.note(&written);
             failed.is_set()
         };
         assert!(!note(Err(StoreError::Conflict)));
         assert!(note(Err(StoreError::Unavailable("x".into()))));
-        assert!(note(Err(StoreError::Withdrawn)), "it says nothing about the disk");
+        assert!(note(Err(StoreError::ItemNotWaiting)), "it says nothing about the disk");
         assert!(!note(Ok(())));
         assert!(note(Err(StoreError::InDoubt("x".into()))));
     }

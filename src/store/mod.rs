@@ -15,25 +15,25 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 
 use crate::domain::assignment::{Assignment, AssignmentState};
-use crate::domain::audit::{Entry, Line};
+use crate::domain::audit::{ChainedEntry, Entry};
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
-use crate::domain::journal::{Answer, Intent, KeyRef};
-use crate::domain::operation::{BulkOperation, Item, ItemEnd, ItemRef, ItemReport, ItemState, Progress};
-use crate::{meter, trace};
+use crate::domain::intent::{IdempotencyKeyUse, Intent, StoredReply};
+use crate::domain::operation::{Item, ItemId, ItemOutcome, ItemReport, ItemState, Operation, Progress};
+use crate::telemetry::{metrics, spans};
 
+mod codec;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod encryption;
 mod health;
 mod inspection;
 mod postgres;
-mod records;
-mod seal;
 mod sqlite;
 
+pub use crate::store::encryption::{Keyring, SealError};
 pub use inspection::{Inspection, SchemaChange};
 pub use postgres::PostgresStore;
-pub use seal::{Keyring, SealError};
 pub use sqlite::SqliteStore;
 
 /// Most bytes of open writes that are read at once: one with a picture has a thousand times as many as another.
@@ -56,13 +56,13 @@ pub enum StoreError {
     Conflict,
     /// A row that was to be claimed is not waiting any more: it was cancelled. Nothing was written.
     #[error("the row is not waiting any more")]
-    Withdrawn,
+    ItemNotWaiting,
     /// The attempt that was to be concluded is not this instance's any more, or was concluded before; nothing was written.
     #[error("the attempt was concluded or taken over before")]
     Superseded,
     /// Another instance took this one for dead and has taken its work over; nothing was written.
     #[error("this instance was taken for dead and its work taken over")]
-    Ended,
+    Fenced,
 }
 
 /// How the engines say that there is no room left.
@@ -86,7 +86,7 @@ impl StoreError {
 
 /// A new candidate that wants its identities.
 #[derive(Debug, Clone)]
-pub struct Claimant {
+pub struct CandidateInsert {
     /// The record.
     pub candidate: Candidate,
     /// What it must be the only one to hold at its connection.
@@ -94,27 +94,27 @@ pub struct Claimant {
     /// Its registration.
     pub intent: Intent,
     /// What else is written with it: the row or key it comes from.
-    pub with: Vec<Change>,
+    pub with: Vec<Mutation>,
 }
 
 /// What happened to the claim of a new candidate.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Claim {
+pub enum InsertResult {
     /// The record, its identities, its intent and all that goes with it are written.
-    Claimed,
+    Inserted,
     /// These candidates of the tenant hold one or more of the identities; nothing was written.
-    Held(Vec<Candidate>),
+    Exists(Vec<Candidate>),
     /// Another tenant holds one of the identities; nothing was written.
-    HeldByOthers,
+    TakenByOtherTenant,
     /// The row it comes from is not waiting any more; nothing was written.
-    Withdrawn,
+    ItemCancelled,
     /// What became of it is not known by itself, while others of the same call are written: the store failed in between.
     Failed(StoreError),
 }
 
 /// One change; several in one call are one transaction.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum Mutation {
     /// Writes the candidate over the tenant's one with the same id, its identities left as they are. Does nothing if there
     /// is none: a late outcome does not bring an erased person back.
     Candidate(Candidate),
@@ -133,32 +133,32 @@ pub enum Change {
     /// with everything that concludes an attempt, so that what is written late never undoes what was written since.
     AttemptHeld(String, Timestamp),
     /// The key's write has led to this record: a repeat settles it. Does nothing if the key has another use by now.
-    KeyBound(KeyRef, String),
+    KeyBound(IdempotencyKeyUse, String),
     /// The key's write is finished; a repeat gets this answer.
-    KeyAnswered(KeyRef, Answer),
+    KeyAnswered(IdempotencyKeyUse, StoredReply),
     /// Nobody is working on the key's write, and what became of it is not known; a repeat goes on with it.
-    KeyOpen(KeyRef),
+    KeyOpen(IdempotencyKeyUse),
     /// Nothing came of the key's write; the key is free. Does nothing if it is answered already.
-    KeyFreed(KeyRef),
+    KeyFreed(IdempotencyKeyUse),
     /// The row's record is this one, and what it is about is remembered under these values, so that a later row about the
     /// same is known for a repeat. Its password is gone: the intent has it now. [`StoreError::Withdrawn`] unless the row
     /// is waiting.
-    ItemClaimed(ItemRef, String, Vec<Subject>),
+    ItemClaimed(ItemId, String, Vec<SubjectHash>),
     /// The row has ended, with this record where it led to one; its password is gone unless it was skipped.
-    ItemEnded(ItemRef, Option<String>, ItemEnd),
+    ItemEnded(ItemId, Option<String>, ItemOutcome),
     /// The same for a row that was never claimed. Does nothing to one that is not waiting any more: whoever claimed it says
     /// how it ended.
-    ItemEndedUnsent(ItemRef, Option<String>, ItemEnd),
+    ItemEndedUnsent(ItemId, Option<String>, ItemOutcome),
     /// The same for a row whose write is open and left to a person. Does nothing to one that is not claimed any more: it was
     /// told meanwhile.
-    ItemEndedClaimed(ItemRef, Option<String>, ItemEnd),
-    /// A row that ended without being claimed was about these: remembered as in [`Change::ItemClaimed`].
-    ItemSubjects(ItemRef, Vec<Subject>),
+    ItemEndedClaimed(ItemId, Option<String>, ItemOutcome),
+    /// A row that ended without being claimed was about these: remembered as in [`Mutation::ItemClaimed`].
+    ItemSubjects(ItemId, Vec<SubjectHash>),
     /// The row waits again: nothing came of it, and it is to be sent once more. It is skipped where its operation was
     /// cancelled meanwhile. Does nothing to one that ended otherwise.
-    ItemWaiting(ItemRef),
+    ItemWaiting(ItemId),
     /// Writes the operation's state, times and connection.
-    Operation(BulkOperation),
+    Operation(Operation),
     /// Somebody asked for the end of an operation that has not ended. Taken back by [`Store::requeue`] only.
     OperationCancelling(OperationId),
     /// Appends a line to its tenant's audit record. There is no change that alters or removes one.
@@ -166,7 +166,7 @@ pub enum Change {
 }
 
 /// What a row is about, so that a second row about the same can be told: a keyed value made by [`Store::subject_of`].
-pub type Subject = [u8; 16];
+pub type SubjectHash = [u8; 16];
 
 /// A candidate whose assignments are meant.
 #[derive(Debug, Clone)]
@@ -220,7 +220,7 @@ pub struct Part<T> {
 
 /// The use of an `Idempotency-Key` that is asked for.
 #[derive(Debug, Clone)]
-pub struct KeyClaim {
+pub struct AcquireKey {
     /// Whose it is.
     pub tenant: String,
     /// Names this use of the key, should it become one.
@@ -235,40 +235,40 @@ pub struct KeyClaim {
     pub expires: Timestamp,
 }
 
-impl KeyClaim {
+impl AcquireKey {
     /// The use that is asked for.
     #[must_use]
-    pub fn key(&self) -> KeyRef {
-        KeyRef { scope: self.scope.clone(), token: self.token.clone() }
+    pub fn key(&self) -> IdempotencyKeyUse {
+        IdempotencyKeyUse { scope: self.scope.clone(), token: self.token.clone() }
     }
 }
 
 /// What there is under an `Idempotency-Key`, checked in this order.
 #[derive(Debug, Clone)]
-pub enum KeyTaken {
+pub enum KeyState {
     /// It was used for a request that says something else.
-    Different,
+    Mismatch,
     /// Its write is finished.
-    Answered(Box<Answer>),
+    Completed(Box<StoredReply>),
     /// A living instance is working on it.
-    Running,
+    InProgress,
     /// It was used, nobody is working on it, and what became of it is not known; it is this instance's now.
-    Open(KeyRef, Option<String>),
+    Resumable(IdempotencyKeyUse, Option<String>),
     /// It was free; it is this instance's now.
-    New(KeyRef),
+    Acquired(IdempotencyKeyUse),
 }
 
 /// What became of an operation whose rows have all arrived.
 #[derive(Debug, Clone)]
-pub enum Accepted {
+pub enum AcceptResult {
     /// It is queued.
-    New,
+    Queued,
     /// The key belongs to this earlier operation; the new one is discarded.
-    Earlier(OperationId),
+    Replayed(OperationId),
     /// The key was used for a request that says something else; the new operation is discarded.
-    Different,
+    KeyMismatch,
     /// The key's request is under way; the new operation is discarded.
-    Running,
+    KeyInProgress,
 }
 
 /// Another instance that shares the store.
@@ -277,12 +277,12 @@ pub struct Peer {
     /// Its name.
     pub instance: String,
     /// How often it has beaten.
-    pub beats: i64,
+    pub heartbeats: i64,
 }
 
 /// Rows of operations that have not ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OpenItems {
+pub struct ItemCounts {
     /// Nothing was sent for these.
     pub waiting: u64,
     /// These are on their way.
@@ -302,7 +302,7 @@ pub struct RunningOperation {
 
 /// Open writes of one kind that nobody is working on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsettled {
+pub struct UnsettledCount {
     /// Their connection.
     pub connection: String,
     /// Their operation, as in problems and metrics.
@@ -313,7 +313,7 @@ pub struct Unsettled {
 
 /// What was removed because its time was over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Purged {
+pub struct PurgeCounts {
     /// Operations, with their rows.
     pub operations: u64,
     /// Idempotency keys, with their answers.
@@ -328,7 +328,7 @@ pub trait Store: Send + Sync {
 
     /// Whether the store is known not to answer at the moment. Known at once, without a look: whoever does not have to use it
     /// need not wait to learn it again.
-    fn is_away(&self) -> bool;
+    fn is_unavailable(&self) -> bool;
 
     // Instances ------------------------------------------------------------------------------------------------------
 
@@ -336,31 +336,31 @@ pub trait Store: Send + Sync {
     fn shared(&self) -> bool;
 
     /// Says that this instance lives, and tells the others that do not count as ended.
-    async fn beat(&self) -> Result<Vec<Peer>, StoreError>;
+    async fn renew_lease(&self) -> Result<Vec<Peer>, StoreError>;
 
     /// Ends another instance, unless it has beaten since; whether it is ended now. What it holds is free from then on.
     async fn end_instance(&self, peer: &Peer) -> Result<bool, StoreError>;
 
     /// Ends this instance itself, for good: what it holds is free from then on, and nothing it still writes is taken. Does
     /// nothing where the store belongs to one process.
-    async fn leave(&self) -> Result<(), StoreError>;
+    async fn start_draining(&self) -> Result<(), StoreError>;
 
     /// Takes the turns to write about these subjects: all of them, or none where another living instance has one. Within one
     /// instance turns are ordered by its own locks; an engine that belongs to one process has nothing to do here.
-    async fn take_turns(&self, subjects: &[&str]) -> Result<bool, StoreError>;
+    async fn acquire_locks(&self, subjects: &[&str]) -> Result<bool, StoreError>;
 
     /// Gives turns back. Those of others stay.
-    async fn give_turns(&self, subjects: &[String]) -> Result<(), StoreError>;
+    async fn release_locks(&self, subjects: &[String]) -> Result<(), StoreError>;
 
     // Records --------------------------------------------------------------------------------------------------------
 
     /// Writes new candidates, each with its identities, its intent and what goes with it, unless somebody holds one of its
     /// identities: one answer each, in order. All in one transaction; once something was written, a failure is told claim by
-    /// claim ([`Claim::Failed`]).
-    async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError>;
+    /// claim ([`InsertResult::Failed`]).
+    async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError>;
 
     /// Writes all changes, or none.
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+    async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError>;
 
     /// The tenant's candidate with this id.
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError>;
@@ -377,8 +377,12 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Candidate>, StoreError>;
 
     /// Whether a candidate of another tenant holds one of these identities at the connection.
-    async fn held_by_others(&self, tenant: &str, connection: &str, identities: &[Identity])
-    -> Result<bool, StoreError>;
+    async fn identities_of_other_tenants(
+        &self,
+        tenant: &str,
+        connection: &str,
+        identities: &[Identity],
+    ) -> Result<bool, StoreError>;
 
     /// The tenant's assignment with this id.
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError>;
@@ -433,50 +437,50 @@ pub trait Store: Send + Sync {
     async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
     /// How many open intents nobody is sending.
-    async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError>;
+    async fn unsettled(&self) -> Result<Vec<UnsettledCount>, StoreError>;
 
     /// The rows of operations that wait or are being sent, counted over all operations.
-    async fn open_items(&self) -> Result<OpenItems, StoreError>;
+    async fn open_items(&self) -> Result<ItemCounts, StoreError>;
 
     // Idempotency keys -----------------------------------------------------------------------------------------------
 
-    /// Acquires a key and inserts a new candidate whose intent is bound to it: [`Store::take_key`] and [`Store::claim`] in one
+    /// Acquires a key and inserts a new candidate whose intent is bound to it: [`Store::acquire_key`] and [`Store::claim`] in one
     /// transaction. Returns `false`, with nothing written, if the key or an identity is in use, or if the engine has no such
     /// fast path; the caller then takes both steps.
-    async fn claim_under_key(&self, claimant: Claimant, key: &KeyClaim) -> Result<bool, StoreError>;
+    async fn insert_candidate_under_key(&self, claimant: CandidateInsert, key: &AcquireKey)
+    -> Result<bool, StoreError>;
 
     /// Takes a key, or says why not.
-    async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError>;
+    async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError>;
 
     // Operations -----------------------------------------------------------------------------------------------------
 
     /// Writes a new operation that has no rows yet; its state is `Receiving`, or `Running` where its rows follow at once.
-    async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError>;
+    async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError>;
 
     /// Adds rows to an operation.
     async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError>;
 
     /// Turns an operation whose rows have all arrived from `Receiving` into the given one, under its key where it has one.
-    async fn accept_operation(&self, operation: &BulkOperation, key: Option<&KeyClaim>)
-    -> Result<Accepted, StoreError>;
+    async fn accept_operation(
+        &self,
+        operation: &Operation,
+        key: Option<&AcquireKey>,
+    ) -> Result<AcceptResult, StoreError>;
 
     /// Removes an operation with its rows.
     async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError>;
 
     /// The tenant's operation with this id.
-    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError>;
+    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError>;
 
     /// A part of the tenant's operations, newest first; those still being received are left out.
-    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError>;
+    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError>;
 
     /// Operations that are queued or running, but for these: the oldest ones of each tenant at each connection, at most so
     /// many, and apart from them as many changes of programs' employees. First the first of each, then the second of each,
     /// and so on.
-    async fn unfinished_operations(
-        &self,
-        but: &[OperationId],
-        of_each: usize,
-    ) -> Result<Vec<BulkOperation>, StoreError>;
+    async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError>;
 
     /// All running operations, and how many rows of each have not ended.
     async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError>;
@@ -510,7 +514,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Part<ItemReport>, StoreError>;
 
     /// What the operation's rows were about so far, with the first row about each.
-    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError>;
+    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError>;
 
     /// Skips every waiting row of an operation; they keep what they ask for.
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError>;
@@ -522,10 +526,10 @@ pub trait Store: Send + Sync {
     async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError>;
 
     /// What a row about this is remembered by, within its operation.
-    fn subject_of(&self, operation: &OperationId, text: &str) -> Subject;
+    fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash;
 
     /// The tenant's lines of the audit record after the one with this number, in order.
-    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError>;
+    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError>;
 
     /// Remembers that the store is in use at this moment.
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError>;
@@ -535,13 +539,13 @@ pub trait Store: Send + Sync {
 
     /// Removes operations that ended before `finished`, keys that expire before `now`, and what an instance that ended was
     /// still receiving.
-    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError>;
+    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError>;
 }
 
 /// Measures and traces an action of an engine, its waiting included.
 async fn timed<T>(action: &'static str, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
-    let done = work.instrument(trace::store(action)).await;
-    meter::store(action, began.elapsed());
+    let done = work.instrument(spans::store(action)).await;
+    metrics::store(action, began.elapsed());
     done
 }

@@ -17,15 +17,15 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 
-use super::message::Answer;
-use crate::domain::problem::{Code, Fault};
-use crate::domain::text::shown;
+use crate::domain::error::{Code, Error};
+use crate::domain::validation::sanitize_for_display;
+use crate::transport::request::Response;
 
 /// How an attempt ended without an answer.
 #[derive(Debug)]
-pub(super) struct Broken {
-    pub(super) kind: Kind,
-    pub(super) fault: Fault,
+pub(super) struct AttemptError {
+    pub(super) kind: AttemptErrorKind,
+    pub(super) fault: Error,
     /// The status, where that much of the answer came.
     pub(super) status: Option<StatusCode>,
     /// Why no connection could be made, where that ended the attempt.
@@ -56,25 +56,25 @@ pub enum TlsFailure {
 
 /// What a broken attempt means for the layers outside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AttemptErrorKind {
     /// It ended for a reason of our own; it says nothing about the vendor.
-    Ours,
+    Local,
     /// It never left this machine and may be repeated.
-    Unsent,
+    NotSent,
     /// It may have reached the vendor, and no answer came.
-    Lost,
+    Ambiguous,
     /// The vendor answered, in a way that cannot be read.
-    Unfit,
+    InvalidResponse,
 }
 
-impl Broken {
-    pub(super) fn ours(fault: Fault) -> Self {
-        Self { kind: Kind::Ours, fault, status: None, connect: None }
+impl AttemptError {
+    pub(super) fn ours(fault: Error) -> Self {
+        Self { kind: AttemptErrorKind::Local, fault, status: None, connect: None }
     }
 
     fn unsent(detail: impl Into<String>) -> Self {
-        let fault = Fault::new(Code::VendorUnreachable, detail);
-        Self { kind: Kind::Unsent, fault, status: None, connect: None }
+        let fault = Error::new(Code::VendorUnreachable, detail);
+        Self { kind: AttemptErrorKind::NotSent, fault, status: None, connect: None }
     }
 
     fn unconnected(detail: impl Into<String>, error: &reqwest::Error) -> Self {
@@ -83,32 +83,32 @@ impl Broken {
     }
 
     fn lost(code: Code, detail: impl Into<String>, status: Option<StatusCode>) -> Self {
-        Self { kind: Kind::Lost, fault: unanswered(code, detail), status, connect: None }
+        Self { kind: AttemptErrorKind::Ambiguous, fault: unanswered(code, detail), status, connect: None }
     }
 }
 
 /// Whether a request may leave now.
-pub(super) type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
+pub(super) type SendPermit = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Stands between the body and the wire, and remembers how far the exchange came.
 #[derive(Default, Clone)]
-pub(super) struct Gate(Arc<Progress>);
+pub(super) struct BodyGate(Arc<SendState>);
 
 #[derive(Default)]
-struct Progress {
-    permit: Option<Permit>,
+struct SendState {
+    permit: Option<SendPermit>,
     body: AtomicU8,
     status: AtomicU16,
 }
 
-impl Gate {
+impl BodyGate {
     const UNTOUCHED: u8 = 0;
     const PASSED: u8 = 1;
     const SHUT: u8 = 2;
 
     /// A gate that lets nothing through once the permit is withdrawn.
-    pub(super) fn new(permit: Option<Permit>) -> Self {
-        Self(Arc::new(Progress { permit, ..Progress::default() }))
+    pub(super) fn new(permit: Option<SendPermit>) -> Self {
+        Self(Arc::new(SendState { permit, ..SendState::default() }))
     }
 
     /// Lets the body through, unless the gate was shut before or may not open any more.
@@ -137,11 +137,11 @@ impl Gate {
     }
 
     /// What a time-out means at this point.
-    pub(super) fn timed_out(&self, limit: impl std::fmt::Display) -> Broken {
+    pub(super) fn timed_out(&self, limit: impl std::fmt::Display) -> AttemptError {
         if self.shut() {
-            return Broken::unsent(format!("No connection was ready within {limit}; nothing was sent."));
+            return AttemptError::unsent(format!("No connection was ready within {limit}; nothing was sent."));
         }
-        Broken::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status())
+        AttemptError::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status())
     }
 }
 
@@ -151,13 +151,13 @@ pub(super) async fn exchange(
     mut request: reqwest::Request,
     body: Bytes,
     max_response_bytes: u64,
-    gate: &Gate,
-) -> Result<Answer, Broken> {
+    gate: &BodyGate,
+) -> Result<Response, AttemptError> {
     if body.is_empty() {
         // There is no body whose reading could be watched, so it counts as sent from here on.
         gate.pass();
     } else {
-        *request.body_mut() = Some(reqwest::Body::wrap(Gated { gate: gate.clone(), body: Some(body) }));
+        *request.body_mut() = Some(reqwest::Body::wrap(GatedBody { gate: gate.clone(), body: Some(body) }));
     }
     let mut response = http.execute(request).await.map_err(|error| broken(error, gate))?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -174,25 +174,25 @@ pub(super) async fn exchange(
         }
         whole.extend_from_slice(&part);
     }
-    Ok(Answer { status, headers, body: whole.freeze() })
+    Ok(Response { status, headers, body: whole.freeze() })
 }
 
-fn too_long(status: StatusCode, limit: u64) -> Broken {
+fn too_long(status: StatusCode, limit: u64) -> AttemptError {
     let detail = format!("The vendor's answer is longer than max_response_bytes ({limit} bytes).");
     let fault = unanswered(Code::VendorBadResponse, detail);
-    Broken { kind: Kind::Unfit, fault, status: Some(status), connect: None }
+    AttemptError { kind: AttemptErrorKind::InvalidResponse, fault, status: Some(status), connect: None }
 }
 
 /// The fault of an attempt without a complete answer: nothing tells that the vendor has stopped working on it.
-fn unanswered(code: Code, detail: impl Into<String>) -> Fault {
-    Fault { lingering: true, ..Fault::unknown(code, detail) }
+fn unanswered(code: Code, detail: impl Into<String>) -> Error {
+    Error { lingering: true, ..Error::unknown(code, detail) }
 }
 
-fn broken(error: reqwest::Error, gate: &Gate) -> Broken {
+fn broken(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
     let error = error.without_url();
     if error.is_builder() {
-        let fault = Fault::new(Code::Internal, format!("The request could not be built: {}.", root(&error)));
-        return Broken::ours(fault);
+        let fault = Error::new(Code::Internal, format!("The request could not be built: {}.", root(&error)));
+        return AttemptError::ours(fault);
     }
     if error.is_connect() {
         let detail = if error.is_dns() {
@@ -202,14 +202,14 @@ fn broken(error: reqwest::Error, gate: &Gate) -> Broken {
         } else {
             format!("No connection to the vendor ({}); nothing was sent.", root(&error))
         };
-        return Broken::unconnected(detail, &error);
+        return AttemptError::unconnected(detail, &error);
     }
     // hyper cancels only what it hands back unwritten; and a gate still shut has let no byte of the body out.
     if hyper_error(&error).is_some_and(hyper::Error::is_canceled) || gate.shut() {
-        return Broken::unsent("The connection was closed before the request was written; nothing was sent.");
+        return AttemptError::unsent("The connection was closed before the request was written; nothing was sent.");
     }
     let (code, detail) = cut(&error);
-    Broken::lost(code, detail, gate.status())
+    AttemptError::lost(code, detail, gate.status())
 }
 
 /// How the connection ended after the request may have been written.
@@ -280,11 +280,11 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'sta
 /// The innermost cause's own words; the outer ones only say that something went wrong.
 pub(super) fn root(error: &reqwest::Error) -> String {
     let text = sources(error).last().map_or_else(|| "no further reason".to_owned(), ToString::to_string);
-    shown(&text, 200)
+    sanitize_for_display(&text, 200)
 }
 
-struct Gated {
-    gate: Gate,
+struct GatedBody {
+    gate: BodyGate,
     body: Option<Bytes>,
 }
 
@@ -292,7 +292,7 @@ struct Gated {
 #[error("the attempt was given up")]
 struct GivenUp;
 
-impl Body for Gated {
+impl Body for GatedBody {
     type Data = Bytes;
     type Error = GivenUp;
 
@@ -320,20 +320,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_gate_once_shut_lets_nothing_through() {
-        let gate = Gate::default();
-        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        let gate = BodyGate::default();
+        let body = GatedBody { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
         let broken = gate.timed_out("20s");
-        assert_eq!((broken.kind, broken.fault.code), (Kind::Unsent, Code::VendorUnreachable));
+        assert_eq!((broken.kind, broken.fault.code), (AttemptErrorKind::NotSent, Code::VendorUnreachable));
         assert!(body.collect().await.is_err());
     }
 
     #[tokio::test]
     async fn a_body_once_read_cannot_be_called_unsent() {
-        let gate = Gate::default();
-        let body = Gated { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
+        let gate = BodyGate::default();
+        let body = GatedBody { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
         assert_eq!(body.size_hint().exact(), Some(1));
         assert_eq!(body.collect().await.unwrap().to_bytes(), Bytes::from_static(b"x"));
         let broken = gate.timed_out("20s");
-        assert_eq!((broken.kind, broken.fault.code), (Kind::Lost, Code::VendorTimeout));
+        assert_eq!((broken.kind, broken.fault.code), (AttemptErrorKind::Ambiguous, Code::VendorTimeout));
     }
 }

@@ -11,31 +11,32 @@ use tower::retry::budget::Budget as _;
 use tracing::{Instrument as _, Span};
 use url::Url;
 
-use super::attempt::{Broken, Gate, Kind, Permit, exchange};
-use super::breaker::Verdict;
-use super::flow::{Condition, Flow};
-use super::limit::{Busy, LONGEST_PAUSE};
-use super::message::{Answer, Draft, Request, Sign, Target};
-use super::pool::Pool;
+use super::attempt::{AttemptError, AttemptErrorKind, BodyGate, SendPermit, exchange};
+use super::circuit_breaker::CallResult;
+use super::concurrency_limit::{LimitError, MAX_BACKOFF};
+use super::http_client::RotatingClient;
 use super::settings::{ConnectionSettings, RetrySettings};
-use super::shown::{self, Sent};
-use super::status::retry_after;
-use crate::domain::environment::Environment;
+use super::shared_state::{ConnectionStats, SharedState};
+use crate::domain::error::{Code, ConnectionRef, Error, VendorResponse};
 use crate::domain::exchange::VendorCall;
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::{Code, ConnectionName, Fault, VendorAnswer};
-use crate::domain::text;
-use crate::domain::vendor::{Attempt, Call, Lane};
-use crate::meter;
+use crate::domain::system::System;
+use crate::domain::validation;
+use crate::domain::vendor::{CallContext, CallPurpose, Priority};
 use crate::secret::{Redactor, Secret};
-use crate::trace;
+use crate::telemetry::metrics;
+use crate::telemetry::spans;
+use crate::transport::redaction;
+use crate::transport::redaction::RequestSnapshot;
+use crate::transport::request::{Request, Response, Signer, SigningRequest, Target};
+use crate::transport::response_error::retry_after;
 
 /// Most of a vendor's text that is kept (contract of the problems).
 const SHOWN_CHARACTERS: usize = 300;
 /// Longest time-out that can be meant.
-const LONGEST_TIMEOUT: Duration = Duration::from_hours(24);
+const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 /// Least that a caller is told to wait.
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const MIN_WAIT: Duration = Duration::from_secs(1);
 
 /// A connection whose settings cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -49,23 +50,23 @@ pub struct Client {
 }
 
 struct Inner {
-    name: ConnectionName,
+    name: ConnectionRef,
     base_url: Url,
     settings: ConnectionSettings,
     secrets: Redactor,
-    environment: Environment,
-    pool: Pool,
-    flow: Mutex<Arc<Flow>>,
-    permit: OnceLock<Permit>,
+    environment: System,
+    pool: RotatingClient,
+    flow: Mutex<Arc<SharedState>>,
+    permit: OnceLock<SendPermit>,
 }
 
 /// A call on its way through the layers.
-struct Way<'a> {
+struct InFlightCall<'a> {
     url: Url,
     request: &'a Request,
-    signer: &'a dyn Sign,
-    call: &'a Call,
-    flow: Arc<Flow>,
+    signer: &'a dyn Signer,
+    call: &'a CallContext,
+    flow: Arc<SharedState>,
     began: Instant,
     /// When it has to be on its way: each wait before an attempt ends then.
     deadline: Instant,
@@ -73,9 +74,9 @@ struct Way<'a> {
     waited: Duration,
 }
 
-impl Way<'_> {
-    fn sent<'a>(&'a self, headers: &'a HeaderMap) -> Sent<'a> {
-        Sent::new(headers, self.url.query(), &self.request.body)
+impl InFlightCall<'_> {
+    fn sent<'a>(&'a self, headers: &'a HeaderMap) -> RequestSnapshot<'a> {
+        RequestSnapshot::new(headers, self.url.query(), &self.request.body)
     }
 }
 
@@ -85,17 +86,17 @@ impl Client {
     /// # Errors
     /// [`ClientError`] when the address may not be called or the TLS set-up fails.
     pub fn new(
-        name: ConnectionName,
+        name: ConnectionRef,
         base_url: &Url,
         settings: &ConnectionSettings,
         secrets: Redactor,
-        environment: Environment,
+        environment: System,
     ) -> Result<Self, ClientError> {
         settings.accepts(base_url).map_err(|reason| ClientError(format!("base_url {reason}")))?;
         if settings.max_in_flight == 0 {
             return Err(ClientError("max_in_flight must be at least 1".to_owned()));
         }
-        if settings.timeout.0.is_zero() || settings.timeout.0 > LONGEST_TIMEOUT {
+        if settings.timeout.0.is_zero() || settings.timeout.0 > MAX_TIMEOUT {
             return Err(ClientError("timeout must be more than 0s and at most 24h".to_owned()));
         }
         if base_url.query().is_some() || base_url.fragment().is_some() {
@@ -104,7 +105,7 @@ impl Client {
         if !base_url.username().is_empty() || base_url.password().is_some() {
             return Err(ClientError("base_url must not carry credentials".to_owned()));
         }
-        let pool = Pool::new(settings)?;
+        let pool = RotatingClient::new(settings)?;
         Ok(Self::assembled(name, base_url.clone(), settings.clone(), secrets, environment, pool))
     }
 
@@ -113,7 +114,7 @@ impl Client {
     /// A signer runs while its call holds a place at the vendor and perhaps the breaker's one probe; through the same
     /// client it would wait for its own call to end.
     #[must_use]
-    pub fn sibling(&self) -> Self {
+    pub fn with_separate_limits(&self) -> Self {
         let Inner { name, base_url, settings, secrets, environment, pool, flow: _, permit: _ } = &*self.inner;
         Self::assembled(
             name.clone(),
@@ -127,9 +128,9 @@ impl Client {
 
     /// The same connection with connections of its own, its breaker and limits shared: for a look whether new ones can be
     /// made.
-    pub(super) fn afresh(&self) -> Result<Self, ClientError> {
+    pub(super) fn with_new_pool(&self) -> Result<Self, ClientError> {
         let Inner { name, base_url, settings, secrets, environment, pool: _, flow: _, permit: _ } = &*self.inner;
-        let pool = Pool::new(settings)?;
+        let pool = RotatingClient::new(settings)?;
         let fresh = Self::assembled(
             name.clone(),
             base_url.clone(),
@@ -143,16 +144,16 @@ impl Client {
     }
 
     /// One attempt that asks neither breaker nor places, and tells neither how it ended; paced all the same.
-    pub(super) async fn past_the_breaker(
+    pub(super) async fn send_unguarded(
         &self,
         request: &Request,
-        signer: &dyn Sign,
-        call: &Call,
-    ) -> Result<Answer, Broken> {
-        let _at_vendor = call.exchange.at_vendor();
-        let internal = |reason| Broken::ours(Fault::new(Code::Internal, reason));
+        signer: &dyn Signer,
+        call: &CallContext,
+    ) -> Result<Response, AttemptError> {
+        let _at_vendor = call.exchange.start_vendor_timer();
+        let internal = |reason| AttemptError::ours(Error::new(Code::Internal, reason));
         let way = self.way(request, signer, call).map_err(internal)?;
-        self.paced(&way, 0).await
+        self.rate_limit(&way, 0).await
     }
 
     /// The address that every path is below.
@@ -163,7 +164,7 @@ impl Client {
 
     /// Goes on with what the connection's earlier client has counted (circuit, places, rate), under the settings of this one.
     /// To be said before this one is used; the earlier one may have calls under way, and they go on counting.
-    pub fn take_over(&self, earlier: &Self) {
+    pub fn inherit_state(&self, earlier: &Self) {
         let flow = earlier.flow();
         flow.set(&self.inner.settings);
         *self.inner.flow.lock().unwrap_or_else(PoisonError::into_inner) = flow;
@@ -176,32 +177,32 @@ impl Client {
     /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited` (the
     /// vendor asked for a pause that outlasts the time-out), or what the signer said. Sent, outcome unknown:
     /// `vendor_timeout`, `vendor_bad_response`. Any complete answer, whatever its status, is an [`Answer`].
-    pub async fn send(&self, request: Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
-        let span = trace::call(&self.inner.name.connection, request.operation, call.exchange.request_id());
-        let _at_vendor = call.exchange.at_vendor();
+    pub async fn send(&self, request: Request, signer: &dyn Signer, call: &CallContext) -> Result<Response, Error> {
+        let span = spans::call(&self.inner.name.connection, request.operation, call.exchange.request_id());
+        let _at_vendor = call.exchange.start_vendor_timer();
         let began = Instant::now();
-        let request = traced(request, call);
-        let result = self.guarded(&request, signer, call).instrument(span).await;
+        let request = with_trace_context(request, call);
+        let result = self.admit(&request, signer, call).instrument(span).await;
         let elapsed = began.elapsed();
         let status = match &result {
             Ok(answer) => class(answer.status),
             Err(fault) => fault.code.as_str(),
         };
-        meter::vendor_call(&self.inner.name.connection, request.operation, status, elapsed);
-        result.map_err(|fault| self.fault(request.operation, fault))
+        metrics::vendor_call(&self.inner.name.connection, request.operation, status, elapsed);
+        result.map_err(|fault| self.error(request.operation, fault))
     }
 
     /// Lets requests leave only while this says so; asked when the first byte is about to go. Said once, before anything
     /// is sent.
-    pub fn only_while(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
+    pub fn set_send_permit(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
         // A second word would come from a second gateway over the same connection; the first stands.
         drop(self.inner.permit.set(Arc::new(permit)));
     }
 
     /// What is under way.
     #[must_use]
-    pub fn condition(&self) -> Condition {
-        self.flow().condition()
+    pub fn stats(&self) -> ConnectionStats {
+        self.flow().stats()
     }
 
     /// A vendor's text made fit to show: configured secrets and these masked, control characters removed, ≤ 300
@@ -209,14 +210,16 @@ impl Client {
     #[must_use]
     pub fn clean<'a>(&self, text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
         // Masked before it is cut, or the end would show the beginning of a secret.
-        text::shown(&self.inner.secrets.with(secrets).mask(text), SHOWN_CHARACTERS)
+        validation::sanitize_for_display(&self.inner.secrets.with(secrets).mask(text), SHOWN_CHARACTERS)
     }
 
     /// The fault with the connection and the operation it is about.
     #[must_use]
-    pub fn fault(&self, operation: &'static str, mut fault: Fault) -> Fault {
+    pub fn error(&self, operation: &'static str, mut fault: Error) -> Error {
         fault.connection.get_or_insert_with(|| self.inner.name.clone());
-        fault.vendor.get_or_insert_with(|| VendorAnswer { operation: operation.to_owned(), ..VendorAnswer::default() });
+        fault
+            .vendor
+            .get_or_insert_with(|| VendorResponse { operation: operation.to_owned(), ..VendorResponse::default() });
         fault
     }
 
@@ -224,45 +227,50 @@ impl Client {
         self.inner.environment.now()
     }
 
-    fn flow(&self) -> Arc<Flow> {
+    fn flow(&self) -> Arc<SharedState> {
         Arc::clone(&self.inner.flow.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn assembled(
-        name: ConnectionName,
+        name: ConnectionRef,
         base_url: Url,
         settings: ConnectionSettings,
         secrets: Redactor,
-        environment: Environment,
-        pool: Pool,
+        environment: System,
+        pool: RotatingClient,
     ) -> Self {
-        let flow = Mutex::new(Arc::new(Flow::new(&settings)));
+        let flow = Mutex::new(Arc::new(SharedState::new(&settings)));
         let permit = OnceLock::new();
         Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, pool, flow, permit }) }
     }
 
-    fn way<'a>(&self, request: &'a Request, signer: &'a dyn Sign, call: &'a Call) -> Result<Way<'a>, String> {
+    fn way<'a>(
+        &self,
+        request: &'a Request,
+        signer: &'a dyn Signer,
+        call: &'a CallContext,
+    ) -> Result<InFlightCall<'a>, String> {
         let (url, began) = (self.address(&request.target)?, Instant::now());
-        let patience = match call.lane {
-            Lane::Single => self.inner.settings.timeout.0,
+        let patience = match call.priority {
+            Priority::Interactive => self.inner.settings.timeout.0,
             // Nobody waits for it: it may stand in line for longer than an attempt takes.
-            Lane::Bulk => self.inner.settings.timeout.0.max(LONGEST_PAUSE),
+            Priority::Bulk => self.inner.settings.timeout.0.max(MAX_BACKOFF),
         };
         let flow = self.flow();
-        Ok(Way { url, request, signer, call, flow, began, deadline: began + patience, waited: Duration::ZERO })
+        Ok(InFlightCall { url, request, signer, call, flow, began, deadline: began + patience, waited: Duration::ZERO })
     }
 
     /// Breaker, then concurrency. The breaker stands outside, so that nobody queues for a vendor that fails; and it is
     /// asked again after the wait, since it may have opened meanwhile.
-    async fn guarded(&self, request: &Request, signer: &dyn Sign, call: &Call) -> Result<Answer, Fault> {
+    async fn admit(&self, request: &Request, signer: &dyn Signer, call: &CallContext) -> Result<Response, Error> {
         let Inner { environment, .. } = &*self.inner;
-        let mut way = self.way(request, signer, call).map_err(|reason| Fault::new(Code::Internal, reason))?;
+        let mut way = self.way(request, signer, call).map_err(|reason| Error::new(Code::Internal, reason))?;
         way.flow.budget.deposit();
 
         let flow = Arc::clone(&way.flow);
         let admitted = async {
             let mut pass = flow.breaker.admit(environment.now()).map_err(circuit_open)?;
-            let permit = flow.limit.enter(call.lane, way.deadline).await.map_err(busy)?;
+            let permit = flow.limit.acquire(call.priority, way.deadline).await.map_err(busy)?;
             pass.renew(environment.now()).map_err(circuit_open)?;
             Ok((pass, permit))
         };
@@ -270,35 +278,37 @@ impl Client {
         way.waited = way.began.elapsed();
         let (pass, _permit) = admitted.inspect_err(|fault| self.note_unsent(&way, fault))?;
 
-        let result = self.connected(&way).await;
+        let result = self.retry_connect(&way).await;
         match &result {
             Ok(answer) => pass.record(verdict(answer.status), environment.now()),
-            Err(Broken { kind: Kind::Unsent | Kind::Lost, .. }) => pass.record(Verdict::Failing, environment.now()),
-            Err(Broken { kind: Kind::Unfit, status: Some(status), .. }) => {
+            Err(AttemptError { kind: AttemptErrorKind::NotSent | AttemptErrorKind::Ambiguous, .. }) => {
+                pass.record(CallResult::Failing, environment.now())
+            }
+            Err(AttemptError { kind: AttemptErrorKind::InvalidResponse, status: Some(status), .. }) => {
                 pass.record(verdict(*status), environment.now());
             }
-            Err(Broken { kind: Kind::Ours | Kind::Unfit, .. }) => drop(pass),
+            Err(AttemptError { kind: AttemptErrorKind::Local | AttemptErrorKind::InvalidResponse, .. }) => drop(pass),
         }
         result.map_err(|broken| broken.fault)
     }
 
     /// Connect retry: repeats only what never left this machine, while the connection's allowance and the deadline last.
     /// Inside the breaker, so that it counts once; outside the rate, so that every try is paced.
-    async fn connected(&self, way: &Way<'_>) -> Result<Answer, Broken> {
+    async fn retry_connect(&self, way: &InFlightCall<'_>) -> Result<Response, AttemptError> {
         let Inner { settings, name, environment, .. } = &*self.inner;
         let mut tried = 0;
         loop {
-            let result = self.paced(way, tried).await;
+            let result = self.rate_limit(way, tried).await;
             tried += 1;
             let pause = backoff(&settings.retry, tried, environment.random());
-            let again = matches!(result, Err(Broken { kind: Kind::Unsent, .. }))
+            let again = matches!(result, Err(AttemptError { kind: AttemptErrorKind::NotSent, .. }))
                 && tried < settings.retry.attempts
                 && Instant::now() + pause < way.deadline;
             if !again {
                 return result;
             }
             let allowed = way.flow.budget.withdraw();
-            meter::retry(&name.connection, allowed);
+            metrics::retry(&name.connection, allowed);
             if !allowed {
                 return result;
             }
@@ -307,27 +317,27 @@ impl Client {
     }
 
     /// Rate, right before the attempt it is for; and what the vendor's answer says about the rate of the next ones.
-    async fn paced(&self, way: &Way<'_>, repeats: u32) -> Result<Answer, Broken> {
+    async fn rate_limit(&self, way: &InFlightCall<'_>, repeats: u32) -> Result<Response, AttemptError> {
         let Inner { name, environment, .. } = &*self.inner;
         let asked = Instant::now();
-        if let Err(reason) = way.flow.limit.turn(way.call.lane, way.deadline).await {
+        if let Err(reason) = way.flow.limit.acquire_slot(way.call.priority, way.deadline).await {
             let fault = busy(reason);
             self.note_unsent(way, &fault);
-            return Err(Broken::ours(fault));
+            return Err(AttemptError::ours(fault));
         }
 
         let (began, started) = (Instant::now(), environment.now());
         let span = self.span(way, repeats);
         let mut headers = way.request.headers.clone();
         let result = self.attempt(way, &mut headers).instrument(span.clone()).await;
-        let result = result.map_err(|broken| self.told(way.request, broken));
+        let result = result.map_err(|broken| self.finish_error(way.request, broken));
         let took = began.elapsed();
         let (status, ended) = match &result {
             Ok(answer) => (Some(answer.status), "answered"),
             Err(broken) => (broken.status, broken.fault.code.as_str()),
         };
         let broken = result.as_ref().err().map(|broken| (ended, broken.fault.outcome.as_str()));
-        trace::attempted(&span, status.map(|status| status.as_u16()), broken);
+        spans::attempted(&span, status.map(|status| status.as_u16()), broken);
         tracing::debug!(
             connection = name.connection,
             operation = way.request.operation,
@@ -338,11 +348,11 @@ impl Client {
             "attempt at the vendor"
         );
         let label = result.as_ref().map_or(ended, |answer| class(answer.status));
-        meter::vendor_attempt(&name.connection, way.request.operation, label, took);
+        metrics::vendor_attempt(&name.connection, way.request.operation, label, took);
         let times = (started, way.waited + began.duration_since(asked), took);
         self.note(way, &headers, &result, times);
         if let Ok(answer) = &result {
-            way.flow.see_clock(&answer.headers, environment.now());
+            way.flow.record_clock_skew(&answer.headers, environment.now());
             if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
                 && let Some(wait) = retry_after(&answer.headers, environment.now())
             {
@@ -352,33 +362,33 @@ impl Client {
         result
     }
 
-    fn span(&self, way: &Way<'_>, repeats: u32) -> Span {
-        let ConnectionName { connection, vendor } = &self.inner.name;
+    fn span(&self, way: &InFlightCall<'_>, repeats: u32) -> Span {
+        let ConnectionRef { connection, vendor } = &self.inner.name;
         let Request { operation, method, .. } = way.request;
-        trace::attempt(trace::Attempt { connection, vendor, operation, method, url: &way.url, repeats })
+        spans::attempt(spans::AttemptSpan { connection, vendor, operation, method, url: &way.url, repeats })
     }
 
     /// One attempt within its time-out; signing is innermost, so that each carries a fresh date. `headers` are the
     /// request's, and afterwards what it was sent with.
-    async fn attempt(&self, way: &Way<'_>, headers: &mut HeaderMap) -> Result<Answer, Broken> {
+    async fn attempt(&self, way: &InFlightCall<'_>, headers: &mut HeaderMap) -> Result<Response, AttemptError> {
         let Inner { settings, environment, pool, .. } = &*self.inner;
-        let Way { url, request, signer, .. } = way;
+        let InFlightCall { url, request, signer, .. } = way;
         let deadline = Instant::now() + settings.timeout.0;
 
-        trace::hand_on(headers);
+        spans::inject(headers);
         if !request.body.is_empty() || matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()));
         }
-        let draft = Draft { method: &request.method, url, headers: &mut *headers, body: &request.body };
+        let draft = SigningRequest { method: &request.method, url, headers: &mut *headers, body: &request.body };
         match timeout_at(deadline, signer.sign(draft, environment.now())).await {
             Ok(Ok(())) => {}
             // Whatever became of the signer's own calls, this request was not sent.
             Ok(Err(fault)) => {
-                return Err(Broken::ours(Fault { outcome: Outcome::NotApplied, lingering: false, ..fault }));
+                return Err(AttemptError::ours(Error { outcome: Outcome::NotApplied, lingering: false, ..fault }));
             }
             Err(_) => {
                 let detail = format!("Signing took longer than {}; nothing was sent.", settings.timeout);
-                return Err(Broken::ours(Fault::new(Code::VendorUnreachable, detail)));
+                return Err(AttemptError::ours(Error::new(Code::VendorUnreachable, detail)));
             }
         }
 
@@ -387,9 +397,11 @@ impl Client {
         let permit = self.inner.permit.get();
         if permit.is_some_and(|permit| !permit()) {
             let detail = "This instance has lost touch with the store it shares, so it sends nothing.";
-            return Err(Broken::ours(Fault::new(Code::StoreUnavailable, detail).after(Some(SHORTEST_WAIT))));
+            return Err(AttemptError::ours(
+                Error::new(Code::StoreUnavailable, detail).with_retry_after(Some(MIN_WAIT)),
+            ));
         }
-        let gate = Gate::new(permit.cloned());
+        let gate = BodyGate::new(permit.cloned());
         let http = pool.client();
         let exchange = exchange(&http, outgoing, request.body.clone(), settings.max_response_bytes.0, &gate);
         match timeout_at(deadline, exchange).await {
@@ -402,20 +414,20 @@ impl Client {
     /// took then.
     fn note(
         &self,
-        way: &Way<'_>,
+        way: &InFlightCall<'_>,
         headers: &HeaderMap,
-        result: &Result<Answer, Broken>,
+        result: &Result<Response, AttemptError>,
         (started, waited, took): (Timestamp, Duration, Duration),
     ) {
         let Inner { secrets, .. } = &*self.inner;
         let sent = way.sent(headers);
-        let mut call = self.noted(way, &sent, started);
+        let mut call = self.describe_call(way, &sent, started);
         call.waited = waited;
         call.took = took;
         match result {
             Ok(answer) => {
                 call.status = Some(answer.status.as_u16());
-                call.headers = shown::headers(&answer.headers);
+                call.headers = redaction::headers(&answer.headers);
                 call.answer = way.request.shown.of_answer(&sent, answer, secrets);
             }
             Err(broken) => {
@@ -428,15 +440,15 @@ impl Client {
     }
 
     /// Keeps that a call was turned away before it left.
-    fn note_unsent(&self, way: &Way<'_>, fault: &Fault) {
-        let mut call = self.noted(way, &way.sent(&way.request.headers), self.now());
+    fn note_unsent(&self, way: &InFlightCall<'_>, fault: &Error) {
+        let mut call = self.describe_call(way, &way.sent(&way.request.headers), self.now());
         call.waited = way.began.elapsed();
         call.ended = fault.code.as_str();
         call.detail = Some(fault.detail.clone());
         way.call.exchange.add(call);
     }
 
-    fn noted(&self, way: &Way<'_>, sent: &Sent<'_>, started: Timestamp) -> VendorCall {
+    fn describe_call(&self, way: &InFlightCall<'_>, sent: &RequestSnapshot<'_>, started: Timestamp) -> VendorCall {
         let Inner { name, secrets, .. } = &*self.inner;
         let Request { operation, method, shown, .. } = way.request;
         let mut address = way.url.clone();
@@ -445,7 +457,7 @@ impl Client {
             connection: name.connection.clone(),
             vendor: name.vendor.clone(),
             operation,
-            settling: way.call.attempt == Attempt::Settling,
+            settling: way.call.purpose == CallPurpose::Reconcile,
             started,
             waited: Duration::ZERO,
             took: Duration::ZERO,
@@ -461,15 +473,15 @@ impl Client {
     }
 
     /// The fault with what came of an answer, and without secrets that an error's words may quote.
-    fn told(&self, request: &Request, mut broken: Broken) -> Broken {
-        if broken.kind == Kind::Ours {
+    fn finish_error(&self, request: &Request, mut broken: AttemptError) -> AttemptError {
+        if broken.kind == AttemptErrorKind::Local {
             return broken;
         }
         broken.fault.detail = self.inner.secrets.mask(&broken.fault.detail);
-        broken.fault.vendor = Some(VendorAnswer {
+        broken.fault.vendor = Some(VendorResponse {
             operation: request.operation.to_owned(),
             http_status: broken.status.map(|status| status.as_u16()),
-            ..VendorAnswer::default()
+            ..VendorResponse::default()
         });
         broken
     }
@@ -508,15 +520,15 @@ impl std::fmt::Debug for Client {
 
 /// The request with the caller's trace, passed on unchanged as by an intermediary that takes no part in it
 /// (W3C Trace Context §4.3). Where the gateway takes part, each attempt puts itself in its place.
-fn traced(mut request: Request, call: &Call) -> Request {
+fn with_trace_context(mut request: Request, call: &CallContext) -> Request {
     if let Some(value) = call.exchange.traceparent().and_then(|text| HeaderValue::from_str(text).ok()) {
-        request.headers.insert(trace::TRACEPARENT, value);
+        request.headers.insert(spans::TRACEPARENT, value);
     }
     request
 }
 
-fn verdict(status: StatusCode) -> Verdict {
-    if status.is_server_error() { Verdict::Failing } else { Verdict::Alive }
+fn verdict(status: StatusCode) -> CallResult {
+    if status.is_server_error() { CallResult::Failing } else { CallResult::Alive }
 }
 
 const fn class(status: StatusCode) -> &'static str {
@@ -529,18 +541,20 @@ const fn class(status: StatusCode) -> &'static str {
     }
 }
 
-fn circuit_open(rest: Duration) -> Fault {
+fn circuit_open(rest: Duration) -> Error {
     let detail = "The vendor failed several times in a row; nothing is sent for a while.";
-    Fault::new(Code::VendorCircuitOpen, detail).after(Some(rest.max(SHORTEST_WAIT)))
+    Error::new(Code::VendorCircuitOpen, detail).with_retry_after(Some(rest.max(MIN_WAIT)))
 }
 
-fn busy(reason: Busy) -> Fault {
+fn busy(reason: LimitError) -> Error {
     match reason {
-        Busy::Saturated => Fault::new(Code::ConnectionSaturated, "Too many calls wait for this connection already.")
-            .after(Some(SHORTEST_WAIT)),
-        Busy::Paused(rest) => {
-            Fault::new(Code::VendorRateLimited, "The vendor asked for a pause; nothing is sent until it is over.")
-                .after(Some(rest.max(SHORTEST_WAIT)))
+        LimitError::Saturated => {
+            Error::new(Code::ConnectionSaturated, "Too many calls wait for this connection already.")
+                .with_retry_after(Some(MIN_WAIT))
+        }
+        LimitError::Paused(rest) => {
+            Error::new(Code::VendorRateLimited, "The vendor asked for a pause; nothing is sent until it is over.")
+                .with_retry_after(Some(rest.max(MIN_WAIT)))
         }
     }
 }
@@ -555,11 +569,11 @@ fn backoff(retry: &RetrySettings, tried: u32, random: [u8; 4]) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::units::Span;
+    use crate::domain::units::ConfigDuration;
 
     #[test]
     fn pauses_grow_by_doubling_and_stay_below_their_bounds() {
-        let millis = |millis| Span(Duration::from_millis(millis));
+        let millis = |millis| ConfigDuration(Duration::from_millis(millis));
         let retry = RetrySettings { attempts: 9, base: millis(200), max: millis(1_000) };
         let longest: Vec<_> = (1..5).map(|tried| backoff(&retry, tried, [255; 4]).as_millis()).collect();
         assert_eq!(longest, [200, 400, 800, 1_000]);

@@ -21,32 +21,30 @@
 //! It must never repeat a request that may have reached the vendor: every other repeat is `dispatch`'s, journalled.
 
 mod attempt;
-mod breaker;
+mod circuit_breaker;
 mod client;
-mod flow;
-mod glance;
-mod limit;
-mod look;
-mod message;
-mod pool;
-mod published;
-mod quoted;
+mod concurrency_limit;
+mod fetch;
+mod http_client;
+mod pacer;
+mod probe;
+mod redaction;
+mod request;
+mod response_error;
+mod root_certificates;
 mod settings;
-mod shown;
-mod slots;
-mod status;
+mod shared_state;
 #[cfg(test)]
 mod tests;
-mod trust;
 
+pub use crate::transport::fetch::fetch_document;
+pub use crate::transport::probe::{NoGreeting, ProbeReport, ProbeResponse};
+pub use crate::transport::redaction::RedactionPolicy;
+pub use crate::transport::request::{NoSignature, Request, Response, Signer, SigningRequest, Target};
+pub use crate::transport::response_error::general_error;
+pub use crate::transport::root_certificates::RootCertificates;
 pub use attempt::TlsFailure;
-pub use breaker::Circuit;
+pub use circuit_breaker::CircuitState;
 pub use client::{Client, ClientError};
-pub use flow::Condition;
-pub use look::{Greeting, Look, NoGreeting};
-pub use message::{Answer, Draft, Request, Sign, Target, Unsigned};
-pub use published::published;
 pub use settings::{BreakerSettings, ConnectionSettings, RetrySettings, is_loopback};
-pub use shown::Shown;
-pub use status::general_fault;
-pub use trust::Authorities;
+pub use shared_state::ConnectionStats;

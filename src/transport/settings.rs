@@ -5,18 +5,18 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use super::trust::Authorities;
-use crate::domain::units::{Size, Span};
+use crate::domain::units::{ByteSize, ConfigDuration};
 use crate::secret::{self, SecretRef};
+use crate::transport::root_certificates::RootCertificates;
 
 /// The settings every connection has besides its vendor's own (contract of the configuration: `[connections.<name>]`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct ConnectionSettings {
     /// One attempt: connecting, signing, sending and reading the answer.
-    pub timeout: Span,
+    pub timeout: ConfigDuration,
     /// How long the vendor may still act after an attempt that timed out, was cut off, met a 5xx or was abandoned.
-    pub settle_grace: Span,
+    pub settle_grace: ConfigDuration,
     /// Most calls at the vendor at once; at least 1.
     pub max_in_flight: usize,
     /// Most calls a second; 0 is no limit.
@@ -28,19 +28,19 @@ pub struct ConnectionSettings {
     /// Pausing while the vendor fails.
     pub breaker: BreakerSettings,
     /// How long no registration is sent after the vendor said that it has no seats left; 0 is no pause.
-    pub seat_limit_pause: Span,
+    pub seat_limit_pause: ConfigDuration,
     /// Whether a plain `http://` address beyond loopback is accepted.
     pub allow_http: bool,
     /// Longest body of a call with several rows.
-    pub max_request_bytes: Size,
+    pub max_request_bytes: ByteSize,
     /// Longest answer that is read.
-    pub max_response_bytes: Size,
+    pub max_response_bytes: ByteSize,
     /// Where certificates are kept that are trusted besides the platform's roots, in PEM; `None`: no others.
     #[serde(deserialize_with = "secret::optional")]
     pub ca: Option<SecretRef>,
     /// What was read from there; whoever reads the references puts it here.
     #[serde(skip)]
-    pub authorities: Authorities,
+    pub authorities: RootCertificates,
 }
 
 /// Repeating a connection attempt: full jitter between 0 and `min(max, base · 2ⁿ)`.
@@ -50,9 +50,9 @@ pub struct RetrySettings {
     /// Attempts in all; 1 is no repeat.
     pub attempts: u32,
     /// Upper end of the first pause.
-    pub base: Span,
+    pub base: ConfigDuration,
     /// Upper end of any pause.
-    pub max: Span,
+    pub max: ConfigDuration,
 }
 
 /// Pausing while the vendor fails.
@@ -62,7 +62,7 @@ pub struct BreakerSettings {
     /// Failures in a row that open the circuit; 0 turns the breaker off.
     pub failures: u32,
     /// How long nothing is sent before one call may probe.
-    pub cooldown: Span,
+    pub cooldown: ConfigDuration,
 }
 
 impl ConnectionSettings {
@@ -118,31 +118,35 @@ pub fn is_loopback(url: &Url) -> bool {
 impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
-            timeout: Span(Duration::from_secs(20)),
-            settle_grace: Span(Duration::from_secs(30)),
+            timeout: ConfigDuration(Duration::from_secs(20)),
+            settle_grace: ConfigDuration(Duration::from_secs(30)),
             max_in_flight: 4,
             requests_per_second: 5,
             batch_size: 0,
             retry: RetrySettings::default(),
             breaker: BreakerSettings::default(),
-            seat_limit_pause: Span(Duration::from_mins(15)),
+            seat_limit_pause: ConfigDuration(Duration::from_mins(15)),
             allow_http: false,
-            max_request_bytes: Size(8 << 20),
-            max_response_bytes: Size(4 << 20),
+            max_request_bytes: ByteSize(8 << 20),
+            max_response_bytes: ByteSize(4 << 20),
             ca: None,
-            authorities: Authorities::default(),
+            authorities: RootCertificates::default(),
         }
     }
 }
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        Self { attempts: 3, base: Span(Duration::from_millis(200)), max: Span(Duration::from_secs(5)) }
+        Self {
+            attempts: 3,
+            base: ConfigDuration(Duration::from_millis(200)),
+            max: ConfigDuration(Duration::from_secs(5)),
+        }
     }
 }
 
 impl Default for BreakerSettings {
     fn default() -> Self {
-        Self { failures: 5, cooldown: Span(Duration::from_secs(15)) }
+        Self { failures: 5, cooldown: ConfigDuration(Duration::from_secs(15)) }
     }
 }

@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::*;
-use crate::domain::environment::{Clock, Entropy, Environment};
+use crate::domain::error::{Code, ConnectionRef, Error};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::{Code, ConnectionName, Fault};
-use crate::domain::units::{Size, Span};
-use crate::domain::vendor::{Attempt, Call, Lane};
+use crate::domain::system::{Clock, SecureRandom, System};
+use crate::domain::units::{ByteSize, ConfigDuration};
+use crate::domain::vendor::{CallContext, CallPurpose, Priority};
 use crate::secret::{Redactor, Secret};
 
 /// What the vendor does with the next request, whichever connection brings it.
@@ -131,7 +131,7 @@ impl Clock for Held {
 /// No randomness: pauses between connection attempts are nothing.
 struct Zeros;
 
-impl Entropy for Zeros {
+impl SecureRandom for Zeros {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(0);
     }
@@ -147,14 +147,14 @@ fn settings() -> ConnectionSettings {
 
 /// Settings for a vendor that never answers.
 fn hasty() -> ConnectionSettings {
-    ConnectionSettings { timeout: Span(Duration::from_millis(500)), ..settings() }
+    ConnectionSettings { timeout: ConfigDuration(Duration::from_millis(500)), ..settings() }
 }
 
 const SECRET: &str = "s3cret-of-the-account";
 
 fn client_at(base: &Url, settings: &ConnectionSettings, clock: Arc<Held>) -> Client {
-    let name = ConnectionName { connection: "main".to_owned(), vendor: "startexam".to_owned() };
-    let environment = Environment { clock, entropy: Arc::new(Zeros) };
+    let name = ConnectionRef { connection: "main".to_owned(), vendor: "startexam".to_owned() };
+    let environment = System { clock, entropy: Arc::new(Zeros) };
     Client::new(name, base, settings, Redactor::new([&Secret::new(SECRET)]), environment).unwrap()
 }
 
@@ -162,10 +162,10 @@ fn client(vendor: &Vendor, settings: &ConnectionSettings) -> Client {
     client_at(&vendor.url(""), settings, held())
 }
 
-fn call() -> Call {
+fn call() -> CallContext {
     let id = ExchangeId::parse("exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f").unwrap();
     let exchange = Exchange::new(id, "r-1".to_owned(), Some("00-abc-def-01".to_owned()), Timestamp::UNIX_EPOCH);
-    Call { attempt: Attempt::First, lane: Lane::Single, exchange }
+    CallContext { purpose: CallPurpose::Initial, priority: Priority::Interactive, exchange }
 }
 
 fn post(body: &'static str) -> Request {
@@ -175,12 +175,12 @@ fn post(body: &'static str) -> Request {
         target: Target::Path("/v1/things".to_owned()),
         headers: HeaderMap::new(),
         body: Bytes::from_static(body.as_bytes()),
-        shown: Shown::NOTHING,
+        shown: RedactionPolicy::NOTHING,
     }
 }
 
-async fn send(client: &Client) -> Result<Answer, Fault> {
-    client.send(post("{\"a\":1}"), &Unsigned, &call()).await
+async fn send(client: &Client) -> Result<Response, Error> {
+    client.send(post("{\"a\":1}"), &NoSignature, &call()).await
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> String {
@@ -191,7 +191,7 @@ fn ok() -> Reply {
     Reply::Keep(answer("200 OK", "", "done"))
 }
 
-fn told(fault: &Fault) -> (Code, Outcome, Option<u16>) {
+fn told(fault: &Error) -> (Code, Outcome, Option<u16>) {
     assert_eq!(fault.connection.as_ref().unwrap().connection, "main");
     let said = fault.vendor.as_ref().unwrap();
     assert_eq!(said.operation, "assignments.create");
@@ -206,7 +206,7 @@ async fn the_request_reaches_the_wire_as_it_was_given() {
     let mut request = post("{\"a\":\"ü\"}");
     request.target = Target::Path("/v1/Employees/%7eX%2Fy?Name=a%c3%BC+b&Z".to_owned());
     request.headers.insert("x-signature", HeaderValue::from_static("AbC+/="));
-    let answer = client.send(request, &Unsigned, &call()).await.unwrap();
+    let answer = client.send(request, &NoSignature, &call()).await.unwrap();
     assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"done"[..]));
 
     let seen = vendor.requests().remove(0);
@@ -224,8 +224,8 @@ async fn the_request_reaches_the_wire_as_it_was_given() {
 async fn only_verbs_with_a_body_announce_an_empty_one() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client(&vendor, &settings());
-    client.send(post(""), &Unsigned, &call()).await.unwrap();
-    client.send(Request { method: Method::GET, ..post("") }, &Unsigned, &call()).await.unwrap();
+    client.send(post(""), &NoSignature, &call()).await.unwrap();
+    client.send(Request { method: Method::GET, ..post("") }, &NoSignature, &call()).await.unwrap();
     let seen = vendor.requests();
     assert!(seen[0].contains("content-length: 0\r\n"), "{}", seen[0]);
     assert!(!seen[1].contains("content-length"), "{}", seen[1]);
@@ -238,7 +238,7 @@ async fn a_path_that_would_be_rewritten_is_not_sent() {
     let client = client(&vendor, &settings());
     for path in ["/a/../b", "/a b", "/a#b", "/ü", "/a\\b"] {
         let request = Request { target: Target::Path(path.to_owned()), ..post("x") };
-        let fault = client.send(request, &Unsigned, &call()).await.unwrap_err();
+        let fault = client.send(request, &NoSignature, &call()).await.unwrap_err();
         assert_eq!(told(&fault), (Code::Internal, Outcome::NotApplied, None), "{path}");
     }
     assert_eq!(vendor.requests().len(), 0);
@@ -249,7 +249,10 @@ async fn a_query_or_nothing_follows_the_base_as_it_is() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client_at(&vendor.url("/api.php"), &settings(), held());
     for path in ["?action=add", ""] {
-        client.send(Request { target: Target::Path(path.to_owned()), ..post("x") }, &Unsigned, &call()).await.unwrap();
+        client
+            .send(Request { target: Target::Path(path.to_owned()), ..post("x") }, &NoSignature, &call())
+            .await
+            .unwrap();
     }
     let seen = vendor.requests();
     assert!(seen[0].starts_with("POST /api.php?action=add HTTP") && seen[1].starts_with("POST /api.php HTTP"));
@@ -267,7 +270,7 @@ async fn redirects_are_answers_and_never_followed() {
         let vendor = Vendor::playing(&[Reply::Keep(answer(status, "Location: /elsewhere\r\n", ""))]).await;
         let client = client(&vendor, &settings());
         let answer = send(&client).await.unwrap();
-        let fault = general_fault(&client, "assignments.create", &answer, None, None).unwrap();
+        let fault = general_error(&client, "assignments.create", &answer, None, None).unwrap();
         assert_eq!(told(&fault), (Code::VendorBadResponse, outcome, Some(answer.status.as_u16())));
         assert_eq!(vendor.requests().len(), 1);
     }
@@ -289,7 +292,7 @@ async fn a_connection_that_breaks_after_sending_leaves_the_outcome_unknown_and_n
         let vendor = Vendor::playing(&[reply]).await;
         let client = client(&vendor, &settings());
         for body in ["{}", ""] {
-            let fault = client.send(post(body), &Unsigned, &call()).await.unwrap_err();
+            let fault = client.send(post(body), &NoSignature, &call()).await.unwrap_err();
             assert_eq!(told(&fault), (code, Outcome::Unknown, status), "{}", fault.detail);
         }
         assert_eq!(vendor.requests().len(), 2);
@@ -337,7 +340,7 @@ async fn an_early_answer_to_a_long_request_never_counts_as_unsent() {
     });
     let client = client_at(&base, &settings(), held());
     let request = Request { body: Bytes::from(vec![b'x'; 8 << 20]), ..post("") };
-    match client.send(request, &Unsigned, &call()).await {
+    match client.send(request, &NoSignature, &call()).await {
         Ok(answer) => assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE),
         Err(fault) => assert_eq!((fault.code, fault.outcome), (Code::VendorTimeout, Outcome::Unknown)),
     }
@@ -366,8 +369,8 @@ async fn a_vendor_nobody_can_connect_to_has_done_nothing() {
 struct Counting(Mutex<Vec<String>>);
 
 #[async_trait]
-impl Sign for Counting {
-    async fn sign(&self, draft: Draft<'_>, now: Timestamp) -> Result<(), Fault> {
+impl Signer for Counting {
+    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error> {
         let length = draft.headers.get("content-length").unwrap().to_str().unwrap().to_owned();
         let text = format!("{} {} {length} {}", draft.method, draft.url.path(), String::from_utf8_lossy(draft.body));
         self.0.lock().unwrap().push(text);
@@ -403,7 +406,7 @@ async fn a_handshake_that_never_ends_has_sent_nothing() {
     let base = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
     for body in ["{}", ""] {
         let client = client_at(&base, &hasty(), held());
-        let fault = client.send(post(body), &Unsigned, &call()).await.unwrap_err();
+        let fault = client.send(post(body), &NoSignature, &call()).await.unwrap_err();
         assert_eq!(told(&fault), (Code::VendorUnreachable, Outcome::NotApplied, None), "{}", fault.detail);
     }
 }
@@ -411,9 +414,9 @@ async fn a_handshake_that_never_ends_has_sent_nothing() {
 struct Refusing;
 
 #[async_trait]
-impl Sign for Refusing {
-    async fn sign(&self, _: Draft<'_>, _: Timestamp) -> Result<(), Fault> {
-        Err(Fault::unknown(Code::VendorTimeout, "The signature service did not answer."))
+impl Signer for Refusing {
+    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), Error> {
+        Err(Error::unknown(Code::VendorTimeout, "The signature service did not answer."))
     }
 }
 
@@ -424,17 +427,14 @@ async fn what_is_not_signed_is_not_sent_and_does_not_count_against_the_vendor() 
     let client = client(&vendor, &ConnectionSettings { breaker, ..settings() });
     let fault = client.send(post("{}"), &Refusing, &call()).await.unwrap_err();
     assert_eq!(told(&fault), (Code::VendorTimeout, Outcome::NotApplied, None));
-    assert_eq!(
-        (vendor.connections(), client.condition().circuit, client.condition().in_flight),
-        (0, Circuit::Closed, 0)
-    );
+    assert_eq!((vendor.connections(), client.stats().circuit, client.stats().in_flight), (0, CircuitState::Closed, 0));
 }
 
 struct Asking(Client);
 
 #[async_trait]
-impl Sign for Asking {
-    async fn sign(&self, _: Draft<'_>, _: Timestamp) -> Result<(), Fault> {
+impl Signer for Asking {
+    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), Error> {
         send(&self.0).await.map(drop)
     }
 }
@@ -443,7 +443,7 @@ impl Sign for Asking {
 async fn a_signer_asks_through_a_sibling_while_its_call_holds_the_only_place() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client(&vendor, &ConnectionSettings { max_in_flight: 1, ..settings() });
-    client.send(post("{}"), &Asking(client.sibling()), &call()).await.unwrap();
+    client.send(post("{}"), &Asking(client.with_separate_limits()), &call()).await.unwrap();
     assert_eq!(vendor.requests().len(), 2);
 }
 
@@ -456,7 +456,7 @@ async fn an_answer_that_is_too_long_is_not_read() {
         (answer("200 OK", "", "12345678"), true),
     ] {
         let vendor = Vendor::playing(&[Reply::Keep(text)]).await;
-        let client = client(&vendor, &ConnectionSettings { max_response_bytes: Size(8), ..settings() });
+        let client = client(&vendor, &ConnectionSettings { max_response_bytes: ByteSize(8), ..settings() });
         match send(&client).await {
             Ok(answer) => assert!(fits && answer.body.len() == 8),
             Err(fault) => {
@@ -464,7 +464,7 @@ async fn an_answer_that_is_too_long_is_not_read() {
                 assert_eq!(told(&fault), (Code::VendorBadResponse, Outcome::Unknown, Some(200)));
             }
         }
-        assert_eq!(client.condition().circuit, Circuit::Closed);
+        assert_eq!(client.stats().circuit, CircuitState::Closed);
     }
 }
 
@@ -474,12 +474,12 @@ async fn retry_after_stops_the_connection() {
         let vendor = Vendor::playing(&[Reply::Keep(answer(status, "Retry-After: 900\r\n", ""))]).await;
         let client = client(&vendor, &settings());
         let answer = send(&client).await.unwrap();
-        let fault = general_fault(&client, "assignments.create", &answer, None, None).unwrap();
+        let fault = general_error(&client, "assignments.create", &answer, None, None).unwrap();
         assert_eq!(fault.retry_after, Some(Duration::from_mins(15)));
         let fault = send(&client).await.unwrap_err();
         assert_eq!(told(&fault), (Code::VendorRateLimited, Outcome::NotApplied, None));
         assert!(fault.retry_after.unwrap() <= Duration::from_mins(1));
-        assert_eq!((vendor.requests().len(), client.condition().in_flight), (1, 0));
+        assert_eq!((vendor.requests().len(), client.stats().in_flight), (1, 0));
     }
 }
 
@@ -487,11 +487,11 @@ async fn retry_after_stops_the_connection() {
 async fn a_failing_vendor_is_left_alone_until_one_probe_succeeds() {
     let failing = Reply::Keep(answer("500 Oops", "", ""));
     let vendor = Vendor::playing(&[failing.clone(), failing.clone(), failing, ok()]).await;
-    let breaker = BreakerSettings { failures: 2, cooldown: Span(Duration::from_secs(15)) };
+    let breaker = BreakerSettings { failures: 2, cooldown: ConfigDuration(Duration::from_secs(15)) };
     let clock = held();
     let client = client_at(&vendor.url(""), &ConnectionSettings { breaker, ..settings() }, Arc::clone(&clock));
     send(&client).await.unwrap();
-    assert_eq!(client.condition().circuit, Circuit::Closed);
+    assert_eq!(client.stats().circuit, CircuitState::Closed);
     send(&client).await.unwrap();
     clock.forward(5);
     let fault = send(&client).await.unwrap_err();
@@ -503,14 +503,14 @@ async fn a_failing_vendor_is_left_alone_until_one_probe_succeeds() {
     assert_eq!(vendor.requests().len(), 3);
     clock.forward(15);
     send(&client).await.unwrap();
-    assert_eq!(client.condition().circuit, Circuit::Closed);
+    assert_eq!(client.stats().circuit, CircuitState::Closed);
 }
 
 #[tokio::test]
 async fn a_dropped_call_gives_everything_back() {
     let failing = Reply::Keep(answer("500 Oops", "", ""));
     let mut vendor = Vendor::playing(&[failing, Reply::Silence, ok()]).await;
-    let breaker = BreakerSettings { failures: 1, cooldown: Span(Duration::from_secs(15)) };
+    let breaker = BreakerSettings { failures: 1, cooldown: ConfigDuration(Duration::from_secs(15)) };
     let clock = held();
     let one = ConnectionSettings { max_in_flight: 1, breaker, ..settings() };
     let client = client_at(&vendor.url(""), &one, Arc::clone(&clock));
@@ -523,13 +523,13 @@ async fn a_dropped_call_gives_everything_back() {
         async move { send(&client).await }
     });
     vendor.arrivals.recv().await.unwrap();
-    assert_eq!((client.condition().circuit, client.condition().in_flight), (Circuit::HalfOpen, 1));
+    assert_eq!((client.stats().circuit, client.stats().in_flight), (CircuitState::HalfOpen, 1));
     assert_eq!(send(&client).await.unwrap_err().code, Code::VendorCircuitOpen);
     probe.abort();
     assert!(probe.await.unwrap_err().is_cancelled());
-    assert_eq!(client.condition().in_flight, 0);
+    assert_eq!(client.stats().in_flight, 0);
     send(&client).await.unwrap();
-    assert_eq!(client.condition().circuit, Circuit::Closed);
+    assert_eq!(client.stats().circuit, CircuitState::Closed);
 }
 
 #[tokio::test]
@@ -562,7 +562,7 @@ async fn what_goes_over_the_wire_is_not_in_debug_output() {
     let mut request = post("body-text");
     request.target = Target::Path("/path-text".to_owned());
     request.headers.insert("x-signature", HeaderValue::from_static("header-text"));
-    let answer = Answer { status: StatusCode::OK, headers: request.headers.clone(), body: request.body.clone() };
+    let answer = Response { status: StatusCode::OK, headers: request.headers.clone(), body: request.body.clone() };
     let vendor = Vendor::playing(&[ok()]).await;
     let text = format!("{request:?} {answer:?} {:?}", client(&vendor, &settings()));
     assert!(!text.contains("-text") && text.contains("assignments.create") && text.contains("main"), "{text}");
@@ -572,12 +572,12 @@ async fn what_goes_over_the_wire_is_not_in_debug_output() {
 fn settings_that_cannot_work_are_refused() {
     let base = Url::parse("http://127.0.0.1:1").unwrap();
     for settings in [
-        ConnectionSettings { timeout: Span(Duration::ZERO), ..settings() },
-        ConnectionSettings { timeout: Span(Duration::from_secs(u64::MAX)), ..settings() },
+        ConnectionSettings { timeout: ConfigDuration(Duration::ZERO), ..settings() },
+        ConnectionSettings { timeout: ConfigDuration(Duration::from_secs(u64::MAX)), ..settings() },
         ConnectionSettings { max_in_flight: 0, ..settings() },
     ] {
-        let name = ConnectionName { connection: "main".to_owned(), vendor: "startexam".to_owned() };
-        let environment = Environment { clock: held(), entropy: Arc::new(Zeros) };
+        let name = ConnectionRef { connection: "main".to_owned(), vendor: "startexam".to_owned() };
+        let environment = System { clock: held(), entropy: Arc::new(Zeros) };
         assert!(Client::new(name, &base, &settings, Redactor::default(), environment).is_err(), "{settings:?}");
     }
 }
@@ -591,8 +591,8 @@ fn unfit_addresses_are_refused() {
         ("https://me:pw@api.example.com/", "credentials"),
         ("ftp://api.example.com/", "scheme"),
     ] {
-        let name = ConnectionName { connection: "main".to_owned(), vendor: "startexam".to_owned() };
-        let environment = Environment { clock: held(), entropy: Arc::new(Zeros) };
+        let name = ConnectionRef { connection: "main".to_owned(), vendor: "startexam".to_owned() };
+        let environment = System { clock: held(), entropy: Arc::new(Zeros) };
         let url = Url::parse(url).unwrap();
         let error = Client::new(name, &url, &settings(), Redactor::default(), environment).unwrap_err();
         assert!(error.to_string().contains(part) && !error.to_string().contains("pw"), "{error}");
@@ -610,8 +610,8 @@ async fn a_status_without_a_row_of_its_own_has_a_meaning() {
         if let Some(wait) = wait {
             headers.insert("retry-after", HeaderValue::from_static(wait));
         }
-        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
-        general_fault(&client, "assignments.create", &answer, Some("E1"), Some(&format!("no {SECRET}\n!")))
+        let answer = Response { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
+        general_error(&client, "assignments.create", &answer, Some("E1"), Some(&format!("no {SECRET}\n!")))
     };
     for (status, code, outcome) in [
         (101, VendorBadResponse, Unknown),

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::capability::Descriptor;
-use crate::domain::environment::Environment;
-use crate::domain::reading::{ReadFault, read};
+use crate::domain::capability::VendorDescriptor;
+use crate::domain::deserialize::{DeserializeError, read};
+use crate::domain::system::System;
 use crate::domain::vendor::Vendor;
 use crate::secret::SecretSource;
 use crate::transport::{Client, ConnectionSettings};
@@ -26,7 +26,7 @@ pub mod thinkexam;
 macro_rules! vendors {
     ($($name:ident = $folder:ident;)*) => {
         /// Every kind of vendor there is.
-        pub static DESCRIPTORS: [&Descriptor; [$(stringify!($folder)),*].len()] = [$(&$folder::DESCRIPTOR),*];
+        pub static DESCRIPTORS: [&VendorDescriptor; [$(stringify!($folder)),*].len()] = [$(&$folder::DESCRIPTOR),*];
 
         /// The vendor's own settings of one connection.
         #[derive(Debug, Clone, Deserialize)]
@@ -41,7 +41,7 @@ macro_rules! vendors {
             /// # Errors
             /// Every key that cannot be read.
             #[must_use]
-            pub fn read(kind: &str, tree: Value) -> Option<Result<Self, Vec<ReadFault>>> {
+            pub fn read(kind: &str, tree: Value) -> Option<Result<Self, Vec<DeserializeError>>> {
                 match kind {
                     $(kind if kind == $folder::DESCRIPTOR.kind => Some(read(tree).map(Self::$name)),)*
                     _ => None,
@@ -52,13 +52,13 @@ macro_rules! vendors {
             ///
             /// # Errors
             /// Every setting that cannot work.
-            pub fn connect(self, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+            pub fn connect(self, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
                 match self { $(Self::$name(settings) => $folder::connect(settings, setup),)* }
             }
 
             /// What kind of vendor these settings are for.
             #[must_use]
-            pub fn descriptor(&self) -> &'static Descriptor {
+            pub fn descriptor(&self) -> &'static VendorDescriptor {
                 match self { $(Self::$name(_) => &$folder::DESCRIPTOR,)* }
             }
         }
@@ -72,7 +72,7 @@ vendors! {
 }
 
 /// What every adapter is given besides its own settings.
-pub struct Setup<'a> {
+pub struct AdapterContext<'a> {
     /// The operator's name of the connection.
     pub name: &'a str,
     /// The settings every connection has.
@@ -80,12 +80,12 @@ pub struct Setup<'a> {
     /// Where secrets are read from.
     pub secrets: &'a dyn SecretSource,
     /// Clock and entropy.
-    pub environment: Environment,
+    pub environment: System,
 }
 
 /// A connection ready for use.
 #[derive(Clone)]
-pub struct Connected {
+pub struct VendorConnection {
     /// The adapter.
     pub vendor: Arc<dyn Vendor>,
     /// Its way out, for its circuit's state.
@@ -95,7 +95,7 @@ pub struct Connected {
     pub account: String,
 }
 
-impl Connected {
+impl VendorConnection {
     /// The account and the address it leads to, whatever else is set: what is sent to another destination meets other
     /// people and other bookings.
     #[must_use]
@@ -106,7 +106,7 @@ impl Connected {
 
 /// A setting that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingFault {
+pub struct SettingError {
     /// The key below the connection, e.g. `signature.url`.
     pub key: String,
     /// One sentence for the operator; never a secret.

@@ -10,20 +10,20 @@ use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{DESCRIPTORS, Settings, Setup};
+use super::{AdapterContext, DESCRIPTORS, Settings};
 use crate::domain::assignment::{IfAssignmentExists, Notify, Proctoring};
 use crate::domain::candidate::{Name, Person};
-use crate::domain::capability::Operation;
-use crate::domain::environment::{Clock, Entropy, Environment};
+use crate::domain::capability::WriteKind;
+use crate::domain::error::{Code, Error, RejectionScope};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::Outcome::{self, NotApplied, Unknown};
-use crate::domain::problem::{Code, Fault, Reach};
 use crate::domain::program::{AssessmentScope, Enrolment, ProgramRef};
-use crate::domain::units::Span;
+use crate::domain::system::{Clock, SecureRandom, System};
+use crate::domain::units::ConfigDuration;
 use crate::domain::vendor::{
-    Attempt, Booking, Call, Cancellation, EnrolmentCall, KnownCandidate, Lane, Packing, Registration, Update, Vendor,
-    VendorKey,
+    BatchGroup, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, EnrolmentBatch, Priority,
+    Registration, Update, Vendor, VendorKey,
 };
 use crate::secret::{Secret, SecretSource};
 use crate::transport::{BreakerSettings, ConnectionSettings};
@@ -39,7 +39,7 @@ impl Clock for Machine {
     }
 }
 
-impl Entropy for Machine {
+impl SecureRandom for Machine {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(7);
     }
@@ -55,8 +55,8 @@ impl SecretSource for Machine {
     }
 }
 
-fn environment() -> Environment {
-    Environment { clock: Arc::new(Machine), entropy: Arc::new(Machine) }
+fn environment() -> System {
+    System { clock: Arc::new(Machine), entropy: Arc::new(Machine) }
 }
 
 /// How the server ends each call.
@@ -104,39 +104,44 @@ impl Bench {
         settings["base_url"] = json!(base_url);
         let settings = Settings::read(kind, settings).unwrap().unwrap();
         let connection = ConnectionSettings {
-            timeout: Span(Duration::from_millis(200)),
+            timeout: ConfigDuration(Duration::from_millis(200)),
             requests_per_second: 0,
             breaker: BreakerSettings { failures: 0, ..BreakerSettings::default() },
             ..ConnectionSettings::default()
         };
-        let setup = Setup { name: "main", connection: &connection, secrets: &Machine, environment: environment() };
+        let setup =
+            AdapterContext { name: "main", connection: &connection, secrets: &Machine, environment: environment() };
         let connected = settings.connect(&setup).unwrap_or_else(|faults| panic!("{faults:?}"));
         Self { vendor: connected.vendor, end }
     }
 
     /// The fault of a first call of this operation that ends so; `None` for a success.
-    async fn fault(&self, operation: Operation, end: End) -> Option<Fault> {
+    async fn fault(&self, operation: WriteKind, end: End) -> Option<Error> {
         *self.end.lock().unwrap() = end;
-        let call = Call { attempt: Attempt::First, lane: Lane::Single, exchange: Exchange::example() };
+        let call = CallContext {
+            purpose: CallPurpose::Initial,
+            priority: Priority::Interactive,
+            exchange: Exchange::example(),
+        };
         match operation {
-            Operation::CandidatesCreate => self.vendor.register(&[registration("e1")], &call).await.remove(0).err(),
-            Operation::CandidatesUpdate => {
+            WriteKind::CandidatesCreate => self.vendor.register(&[registration("e1")], &call).await.remove(0).err(),
+            WriteKind::CandidatesUpdate => {
                 let update = Update { candidate: known(), touched: vec!["/group".to_owned()] };
                 self.vendor.update(&update, &call).await.err()
             }
-            Operation::CandidatesDelete => self.vendor.hide(&known(), &call).await.err(),
-            Operation::AssignmentsCreate => self.vendor.assign(&[booking()], &call).await.remove(0).err(),
-            Operation::AssignmentsCancel => {
+            WriteKind::CandidatesDelete => self.vendor.hide(&known(), &call).await.err(),
+            WriteKind::AssignmentsCreate => self.vendor.assign(&[booking()], &call).await.remove(0).err(),
+            WriteKind::AssignmentsCancel => {
                 let id = AssignmentId::generate(&environment());
                 let candidate = VendorKey("e1@example.com".to_owned());
                 let cancellation = Cancellation { id, candidate, assessment: TEST.to_owned() };
                 self.vendor.cancel(&cancellation, &call).await.err()
             }
-            Operation::ProgramsEmployees => {
+            WriteKind::ProgramsEmployees => {
                 let register = vec!["e1".to_owned()];
                 let enrolment = Enrolment { scope: AssessmentScope::All, register, unregister: Vec::new() };
                 let program = ProgramRef::Id(PROGRAM.to_owned());
-                self.vendor.enrol(&EnrolmentCall { program, enrolment }, &call).await.err()
+                self.vendor.enrol(&EnrolmentBatch { program, enrolment }, &call).await.err()
             }
         }
     }
@@ -191,8 +196,8 @@ fn registration(external_id: &str) -> Registration {
     }
 }
 
-fn known() -> KnownCandidate {
-    KnownCandidate {
+fn known() -> CandidateSnapshot {
+    CandidateSnapshot {
         id: CandidateId::generate(&environment()),
         person: person("e1"),
         vendor_ref: Map::from_iter([("id".to_owned(), json!("12345"))]),
@@ -217,10 +222,10 @@ fn booking() -> Booking {
     }
 }
 
-fn supported() -> impl Iterator<Item = (&'static str, Operation)> {
+fn supported() -> impl Iterator<Item = (&'static str, WriteKind)> {
     DESCRIPTORS.iter().flat_map(|descriptor| {
         let capabilities = descriptor.capabilities.iter().filter(|capability| capability.supported);
-        capabilities.map(|capability| (descriptor.kind, capability.operation))
+        capabilities.map(|capability| (descriptor.kind, capability.kind))
     })
 }
 
@@ -257,7 +262,7 @@ async fn a_status_means_the_same_for_every_operation() {
                     let what = format!("{kind} {} {status} {body:?}: {fault:?}", operation.as_str());
                     assert_eq!((fault.code, fault.outcome), expected(kind, status), "{what}");
                     assert_eq!(fault.lingering, status >= 500, "{what}");
-                    assert_eq!(fault.reach == Reach::Call, status == 413, "{what}");
+                    assert_eq!(fault.reach == RejectionScope::Batch, status == 413, "{what}");
                     assert_eq!(fault.vendor.as_ref().and_then(|said| said.http_status), Some(status), "{what}");
                 }
             }
@@ -281,16 +286,16 @@ async fn an_attempt_without_a_complete_answer_may_still_take_effect() {
 }
 
 /// The body of a success as the vendor writes it; `None` where it documents none.
-fn success(kind: &str, operation: Operation) -> Option<Value> {
+fn success(kind: &str, operation: WriteKind) -> Option<Value> {
     match (kind, operation) {
-        ("startexam", Operation::AssignmentsCreate) => {
+        ("startexam", WriteKind::AssignmentsCreate) => {
             Some(json!({ "participantIds": ["1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d01"] }))
         }
-        ("startexam", Operation::ProgramsEmployees) => Some(json!({
+        ("startexam", WriteKind::ProgramsEmployees) => Some(json!({
             "employeesRegistered": 1, "attemptsRegistered": 1, "employeesUnregistered": 0, "attemptsUnregistered": 0,
             "totalEmployeesInProgram": 1,
         })),
-        ("thinkexam", Operation::CandidatesCreate | Operation::CandidatesUpdate) => Some(json!({
+        ("thinkexam", WriteKind::CandidatesCreate | WriteKind::CandidatesUpdate) => Some(json!({
             "responseArray": [{ "result": "success", "data": { "studentId": 1, "enrollmentNo": "e1" } }],
             "result": "Success",
         })),
@@ -341,16 +346,16 @@ async fn a_row_adds_to_its_call_what_is_sent_of_it() {
     for kind in ["startexam", "thinkexam"] {
         let bench = Bench::start(kind).await;
         let bytes = |packing| match packing {
-            Packing::Together { bytes, .. } => bytes,
-            Packing::Alone => panic!("{kind} takes several rows"),
+            BatchGroup::Keyed { bytes, .. } => bytes,
+            BatchGroup::Single => panic!("{kind} takes several rows"),
         };
-        let short = bytes(bench.vendor.packing_of_registration(&registration("e1")));
+        let short = bytes(bench.vendor.registration_batch(&registration("e1")));
         let mut long = registration("e1");
         long.person.name.formatted = Some("\"".repeat(1000));
         long.person.name.family_name = Some("\"".repeat(1000));
         long.person.photo = Some("A".repeat(1000).into());
         // Each quotation mark takes two bytes.
-        let longer = bytes(bench.vendor.packing_of_registration(&long));
+        let longer = bytes(bench.vendor.registration_batch(&long));
         assert!(longer > short + 2000 - "Ada King".len(), "{kind}: {short} {longer}");
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use examgate::dispatch::Gateway as Dispatch;
-use examgate::domain::capability::{Descriptor, Operation};
+use examgate::domain::capability::{VendorDescriptor, WriteKind};
 use examgate::sandbox::{Sandbox, accounts};
+use examgate::service::Gateway as Dispatch;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Answer, Gateway, effects, sandbox, sandbox_connections};
@@ -74,26 +74,26 @@ async fn calls(sandbox: &Sandbox, traveller: &Traveller) -> usize {
     effects((traveller.port)(sandbox)).await["calls"].as_array().map_or(0, Vec::len)
 }
 
-async fn attempt(gateway: &Gateway, traveller: &Traveller, operation: Operation, candidate: &str) -> Answer {
+async fn attempt(gateway: &Gateway, traveller: &Traveller, operation: WriteKind, candidate: &str) -> Answer {
     let Traveller { connection, assessment, change, .. } = traveller;
     match operation {
-        Operation::CandidatesCreate => {
+        WriteKind::CandidatesCreate => {
             gateway.post("/candidates", &with_connection((traveller.candidate)(2), connection)).await
         }
-        Operation::CandidatesUpdate => {
+        WriteKind::CandidatesUpdate => {
             gateway.patch(&format!("/candidates/{candidate}"), &json!({ change.0: change.1 })).await
         }
-        Operation::CandidatesDelete => gateway.delete(&format!("/candidates/{candidate}")).await,
-        Operation::AssignmentsCreate => {
+        WriteKind::CandidatesDelete => gateway.delete(&format!("/candidates/{candidate}")).await,
+        WriteKind::AssignmentsCreate => {
             let order = json!({ "connection": connection, "candidate": { "id": candidate }, "assessment": assessment });
             gateway.post("/assignments", &order).await
         }
-        Operation::AssignmentsCancel => {
+        WriteKind::AssignmentsCancel => {
             let order = json!({ "connection": connection, "candidate": { "id": candidate }, "assessment": assessment });
             let booked = gateway.post("/assignments", &order).await;
             gateway.delete(&format!("/assignments/{}", booked.text("/id"))).await
         }
-        Operation::ProgramsEmployees => {
+        WriteKind::ProgramsEmployees => {
             let path = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
             gateway
                 .post(&path, &json!({ "connection": connection, "scope": "all", "register": [{ "id": candidate }] }))
@@ -102,11 +102,11 @@ async fn attempt(gateway: &Gateway, traveller: &Traveller, operation: Operation,
     }
 }
 
-fn expected_success(operation: Operation) -> u16 {
+fn expected_success(operation: WriteKind) -> u16 {
     match operation {
-        Operation::CandidatesCreate | Operation::AssignmentsCreate => 201,
-        Operation::CandidatesUpdate | Operation::ProgramsEmployees => 200,
-        Operation::CandidatesDelete | Operation::AssignmentsCancel => 204,
+        WriteKind::CandidatesCreate | WriteKind::AssignmentsCreate => 201,
+        WriteKind::CandidatesUpdate | WriteKind::ProgramsEmployees => 200,
+        WriteKind::CandidatesDelete | WriteKind::AssignmentsCancel => 204,
     }
 }
 
@@ -115,28 +115,28 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
     let (sandbox, gateway) = start().await;
     let travellers = travellers();
     for descriptor in Dispatch::descriptors() {
-        let Descriptor { kind, .. } = descriptor;
+        let VendorDescriptor { kind, .. } = descriptor;
         let traveller = travellers.get(kind).unwrap_or_else(|| panic!("no journey is written for the vendor {kind}"));
         let first = gateway.post("/candidates", &with_connection((traveller.candidate)(1), traveller.connection)).await;
         assert_eq!(first.status, 201, "{kind}: {first:?}");
         // Deleting comes last: the others need the candidate. Cancelling books first, which by then is a reuse.
-        let mut operations = Operation::ALL;
-        operations.sort_by_key(|operation| *operation == Operation::CandidatesDelete);
+        let mut operations = WriteKind::ALL;
+        operations.sort_by_key(|operation| *operation == WriteKind::CandidatesDelete);
         for operation in operations {
             let before = calls(&sandbox, traveller).await;
             let answer = attempt(&gateway, traveller, operation, first.text("/id")).await;
             let after = calls(&sandbox, traveller).await;
             let what = format!("{kind} {}: {answer:?}", operation.as_str());
             let declared = descriptor.capability(operation);
-            assert_eq!(declared.operation, operation, "{kind} declares its capabilities out of order");
+            assert_eq!(declared.kind, operation, "{kind} declares its capabilities out of order");
             if declared.supported {
                 assert_eq!(answer.status, expected_success(operation), "{what}");
                 assert!(after > before, "{what}: nothing reached the vendor");
-            } else if operation == Operation::CandidatesDelete {
+            } else if operation == WriteKind::CandidatesDelete {
                 // The local record goes all the same; only the vendor is left alone.
                 assert_eq!((answer.status, after), (204, before), "{what}");
-            } else if operation == Operation::AssignmentsCancel
-                && !descriptor.capability(Operation::AssignmentsCreate).supported
+            } else if operation == WriteKind::AssignmentsCancel
+                && !descriptor.capability(WriteKind::AssignmentsCreate).supported
             {
                 assert_eq!(after, before, "{what}");
             } else {
@@ -156,7 +156,7 @@ async fn every_vendor_describes_itself_as_it_behaves() {
         let shown = gateway.get(&format!("/vendors/{}", descriptor.kind)).await;
         assert_eq!(shown.status, 200, "{shown:?}");
         let text = shown.body.to_string();
-        for operation in Operation::ALL {
+        for operation in WriteKind::ALL {
             assert!(text.contains(operation.as_str()), "{text} does not speak of {}", operation.as_str());
         }
         assert!(!descriptor.name.is_empty() && descriptor.documentation.starts_with("https://"));

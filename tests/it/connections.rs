@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use examgate::http::Keeping;
+use examgate::http::ListenerOptions;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Method;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::http::{face, kept, served};
-use crate::support::gateway::{Gateway, PATIENCE, key, sandbox, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, key, sandbox, startexam};
 
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -52,7 +52,7 @@ async fn asked(stream: &mut TcpStream, request: &[u8]) -> String {
 async fn closed(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     // A reset is as good as a close.
-    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let ended = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await;
     assert!(ended.is_ok(), "the gateway never closed: {}", String::from_utf8_lossy(&answer));
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -61,7 +61,7 @@ async fn closed(stream: &mut TcpStream) -> String {
 async fn dripped_on(mut stream: TcpStream, byte: u8) {
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < PATIENCE, "it may drip for ever");
+        assert!(began.elapsed() < TIMEOUT, "it may drip for ever");
         let mut answer = [0; 64];
         let read = tokio::time::timeout(Duration::from_millis(500), stream.read(&mut answer));
         match read.await {
@@ -106,9 +106,11 @@ async fn headers_that_drip_in_end_the_connection_however_they_began() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     let keep_alive = Duration::from_millis(300);
-    let served =
-        kept(examgate::http::router(&face().await), Keeping { connections: 10, keep_alive, busy: None, tls: None })
-            .await;
+    let served = kept(
+        examgate::http::router(&face().await),
+        ListenerOptions { connections: 10, keep_alive, busy: None, tls: None },
+    )
+    .await;
     let mut stream = connected(served.address).await;
     for _ in 0..3 {
         assert!(asked(&mut stream, LIVEZ).await.starts_with("HTTP/1.1 200"), "it stays open between requests");
@@ -120,7 +122,7 @@ async fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     let request = http::Request::get(format!("http://{}/livez", served.address)).body(Empty::<bytes::Bytes>::new());
     let response = sender.send_request(request.unwrap()).await.expect("an answer");
     response.into_body().collect().await.expect("a body");
-    let ended = tokio::time::timeout(PATIENCE, driving).await.expect("it is closed").unwrap();
+    let ended = tokio::time::timeout(TIMEOUT, driving).await.expect("it is closed").unwrap();
     assert!(ended.is_ok(), "as the protocol wants: {ended:?}");
 }
 
@@ -145,7 +147,7 @@ async fn a_caller_of_http_2_that_takes_nothing_is_dropped_though_it_answers_ping
     let response = sender.send_request(request.body(Empty::new()).unwrap()).await.expect("headers");
     assert_eq!(response.status(), 200);
     // The body is kept, and never read.
-    let ended = tokio::time::timeout(PATIENCE, driving).await.expect("the gateway gives up").unwrap();
+    let ended = tokio::time::timeout(TIMEOUT, driving).await.expect("the gateway gives up").unwrap();
     drop(response);
     drop(ended);
     assert_eq!(served.get("/livez").await.status, 200);
@@ -166,7 +168,7 @@ async fn a_flood_of_requests_taken_back_ends_the_connection() {
     let mut answer = Vec::new();
     // The gateway closes before it has read everything: both ends may see a reset.
     let both = async { tokio::join!(to.write_all(&flood), from.read_to_end(&mut answer)) };
-    assert!(tokio::time::timeout(PATIENCE, both).await.is_ok(), "the gateway never closed");
+    assert!(tokio::time::timeout(TIMEOUT, both).await.is_ok(), "the gateway never closed");
     assert_eq!(served.get("/livez").await.status, 200);
 }
 
@@ -174,7 +176,7 @@ async fn a_flood_of_requests_taken_back_ends_the_connection() {
 async fn one_too_many_is_told_at_once_and_served_when_there_is_room() {
     let served = kept(
         examgate::http::router(&face().await),
-        Keeping { connections: 4, keep_alive: Duration::from_mins(10), busy: None, tls: None },
+        ListenerOptions { connections: 4, keep_alive: Duration::from_mins(10), busy: None, tls: None },
     )
     .await;
     // Their requests are on their way: none of them makes room.
@@ -204,7 +206,7 @@ async fn one_too_many_is_told_at_once_and_served_when_there_is_room() {
     // Now they are idle, and one of them makes room.
     let began = Instant::now();
     while !asked(&mut connected(served.address).await, LIVEZ).await.starts_with("HTTP/1.1 200") {
-        assert!(began.elapsed() < PATIENCE, "nobody makes room");
+        assert!(began.elapsed() < TIMEOUT, "nobody makes room");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -238,7 +240,7 @@ async fn too_many_requests_are_told_before_their_body_is_read_and_counted() {
             if page.lines().any(|told| told == line) {
                 return page;
             }
-            assert!(began.elapsed() < PATIENCE, "{line} never came:\n{page}");
+            assert!(began.elapsed() < TIMEOUT, "{line} never came:\n{page}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -278,7 +280,7 @@ async fn callers(gateway: &Gateway, round: &str, each: usize) -> Times {
     for caller in 0..8 {
         let (address, round) = (gateway.address, round.to_owned());
         asking.spawn(async move {
-            let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+            let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().expect("a client");
             let mut times = Vec::new();
             for number in 0..each {
                 let person =
@@ -368,7 +370,7 @@ async fn ten_thousand_idle_and_five_hundred_slow_connections_hold_nobody_up() {
     let began = Instant::now();
     // What the callers' own connections to the vendor take comes and goes.
     while gateway.open_files() > files + 8 {
-        assert!(began.elapsed() < PATIENCE, "{} files are still open, {files} before", gateway.open_files());
+        assert!(began.elapsed() < TIMEOUT, "{} files are still open, {files} before", gateway.open_files());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::gateway::{Gateway, PATIENCE, client, faults, key, sandbox, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, client, faults, key, sandbox, startexam};
 use crate::support::postgres::Server;
 use crate::support::watch::{changes, until};
 
@@ -37,7 +37,7 @@ async fn told(gateway: &Gateway) {
 async fn shut(gateway: &Gateway) {
     let began = Instant::now();
     while TcpStream::connect(gateway.address).await.is_ok() {
-        assert!(began.elapsed() < PATIENCE, "it still listens");
+        assert!(began.elapsed() < TIMEOUT, "it still listens");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -46,7 +46,7 @@ async fn shut(gateway: &Gateway) {
 async fn at_vendor(port: std::net::SocketAddr) {
     let began = Instant::now();
     while crate::support::watch::calls(port).await == 0 {
-        assert!(began.elapsed() < PATIENCE, "the vendor was never asked");
+        assert!(began.elapsed() < TIMEOUT, "the vendor was never asked");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -94,7 +94,7 @@ async fn it_is_not_ready_first_and_serves_on_meanwhile() {
     let answer = under_way.await.unwrap().expect("an answer");
     assert_eq!(answer.status(), 201);
     answer.into_body().collect().await.expect("a whole answer");
-    let ended = tokio::time::timeout(PATIENCE, driving).await.expect("HTTP/2 says goodbye").unwrap();
+    let ended = tokio::time::timeout(TIMEOUT, driving).await.expect("HTTP/2 says goodbye").unwrap();
     assert!(ended.is_ok(), "{ended:?}");
     assert_eq!(gateway.post("/candidates", &person("e4")).await.status, 201, "and others are served still");
     assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
@@ -264,7 +264,7 @@ async fn a_booking_is_finished_too() {
     let booking = tokio::spawn(booking.send());
     let began = Instant::now();
     while crate::support::watch::calls(port).await < 2 {
-        assert!(began.elapsed() < PATIENCE, "the vendor was never asked");
+        assert!(began.elapsed() < TIMEOUT, "the vendor was never asked");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     gateway.terminate().await;

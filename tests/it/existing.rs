@@ -5,7 +5,7 @@ use examgate::sandbox::{Sandbox, accounts};
 use examgate::vendors::DESCRIPTORS;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Gateway, PATIENCE, effects, sandbox, sandbox_connections, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, effects, sandbox, sandbox_connections, startexam};
 use crate::support::watch::{calls, changes, warnings};
 
 async fn gateway() -> (Sandbox, Gateway) {
@@ -52,9 +52,9 @@ async fn only_what_the_vendor_knows_people_by_identifies_anybody() {
 
 #[test]
 fn a_vendor_knows_nobody_by_a_member_it_has_no_place_for() {
-    use examgate::domain::capability::Operation;
+    use examgate::domain::capability::WriteKind;
     for vendor in DESCRIPTORS {
-        let ignored = vendor.capability(Operation::CandidatesCreate).ignored;
+        let ignored = vendor.capability(WriteKind::CandidatesCreate).ignored;
         for kind in vendor.identities {
             assert!(!ignored.contains(&format!("/{}", kind.member()).as_str()), "{} {kind:?}", vendor.kind);
         }
@@ -179,7 +179,7 @@ async fn a_booking_whose_window_is_over_is_marked_or_made_again() {
             if over {
                 break again;
             }
-            assert!(started.elapsed() < PATIENCE, "{again:?}");
+            assert!(started.elapsed() < TIMEOUT, "{again:?}");
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         };
         let made = changes(sandbox.startexam(), "employees_participants", "created").await;

@@ -285,7 +285,7 @@ async fn endless_and_dripping_answers_end_in_bounded_time_and_memory() {
 async fn until_closed(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     // However it ends, it ends; the gateway's own limits are 10 to 15 seconds.
-    let closed = tokio::time::timeout(crate::support::gateway::PATIENCE, stream.read_to_end(&mut answer)).await;
+    let closed = tokio::time::timeout(crate::support::gateway::TIMEOUT, stream.read_to_end(&mut answer)).await;
     assert!(closed.is_ok(), "the gateway never closed: {}", String::from_utf8_lossy(&answer));
     String::from_utf8_lossy(&answer).into_owned()
 }

@@ -14,7 +14,7 @@ use crate::support::gateway::{Answer, Gateway, examtesting, startexam};
 use crate::support::vendor::{Stub, json as json_answer};
 
 /// Only a hang comes this far.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A vendor that takes every request and never comes to the end of an answer.
 pub struct Endless {
@@ -71,7 +71,7 @@ fn posts(gateway: &Arc<Gateway>, connection: &'static str, count: usize) -> Join
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}: never");
+        assert!(began.elapsed() < TIMEOUT, "{what}: never");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

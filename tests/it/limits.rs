@@ -47,7 +47,7 @@ async fn a_hundred_thousand_rows_are_accepted_in_bounded_memory() {
 /// Rows with the longest picture there may be. A build that is not optimised takes a minute for 200 of them.
 const PICTURES: usize = if cfg!(debug_assertions) { 40 } else { 200 };
 /// What sending them, and reading what became of them, may take. More rows take no more.
-const MOST_KIB: u64 = if cfg!(debug_assertions) { 192 * 1024 } else { 256 * 1024 };
+const MAX_KIB: u64 = if cfg!(debug_assertions) { 192 * 1024 } else { 256 * 1024 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_rows_are_sent_and_read_back_in_bounded_memory() {
@@ -97,7 +97,7 @@ async fn long_rows_are_sent_and_read_back_in_bounded_memory() {
     let one = gateway.get("/candidates?externalId=e7").await;
     let one = gateway.get(&format!("/candidates/{}", one.text("/items/0/id"))).await;
     assert_eq!(one.body["photo"].as_str().map(str::len), Some(picture.len()));
-    assert!(read < MOST_KIB, "{received} KiB until received, {sent} KiB until sent, {read} KiB until read");
+    assert!(read < MAX_KIB, "{received} KiB until received, {sent} KiB until sent, {read} KiB until read");
 }
 
 #[tokio::test]

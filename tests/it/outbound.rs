@@ -16,7 +16,7 @@ use crate::support::gateway::{Answer, Gateway, client, http, startexam};
 use crate::support::vendor::{Stub, answer_of, json as json_answer};
 
 /// Only a hang comes this far.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A StartExam that takes everybody, answers when its gate lets it, and remembers when whom.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ async fn serve(State(vendor): State<Vendor>, request: Request) -> Response {
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}: never");
+        assert!(began.elapsed() < TIMEOUT, "{what}: never");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -232,7 +232,7 @@ async fn a_single_request_goes_before_the_rows_that_wait() {
     let singles = posts(&gateway, ["single0".to_owned(), "single1".to_owned()]);
     let began = Instant::now();
     while figure(operators, "examgate_vendor_waiting", &["lane=\"single\""]).await < 2.0 {
-        assert!(began.elapsed() < PATIENCE, "the single requests never wait");
+        assert!(began.elapsed() < TIMEOUT, "the single requests never wait");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     vendor.allow(OPEN);
@@ -346,7 +346,7 @@ async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
         if vendor.who().len() > 2 {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "nobody probes");
+        assert!(began.elapsed() < TIMEOUT, "nobody probes");
         let gateway = Arc::clone(&gateway);
         callers.spawn(async move { gateway.post("/candidates", &person(&format!("p{number}"))).await });
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::support::gateway::{
-    Answer, Gateway, PATIENCE, client, client_with, examtesting, faults, http, key, sandbox, startexam,
+    Answer, Gateway, TIMEOUT, client, client_with, examtesting, faults, http, key, sandbox, startexam,
 };
 use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
 use crate::support::watch::{until, until_state};
@@ -258,7 +258,7 @@ async fn a_call_refused_whole_is_tried_in_parts_with_the_new_settings() {
         }
         // The first call is answered when the test says so.
         let held = held.lock().expect("no test panicked here").take();
-        held.map(|held| tokio::task::block_in_place(|| held.recv_timeout(PATIENCE)));
+        held.map(|held| tokio::task::block_in_place(|| held.recv_timeout(TIMEOUT)));
         json_answer(400, &json!({ "message": "There is something about these employees" }))
     })
     .await;
@@ -678,7 +678,7 @@ async fn a_hangup_while_it_stops_does_no_harm() {
 async fn until_arrived(sandbox: &Sandbox, calls: usize) {
     let started = Instant::now();
     while crate::support::watch::calls(sandbox.examtesting()).await < calls {
-        assert!(started.elapsed() < PATIENCE, "{calls} calls never came");
+        assert!(started.elapsed() < TIMEOUT, "{calls} calls never came");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -510,7 +510,7 @@ async fn the_public_address_stands_in_locations() {
 async fn every_problem_explains_itself_as_it_is_told() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
-    for code in examgate::domain::problem::Code::ALL {
+    for code in examgate::domain::error::Code::ALL {
         let answer = gateway.anonymous(Method::GET, &format!("/problems/{}", code.as_str())).send().await;
         assert_eq!((answer.status, answer.text("/code")), (200, code.as_str()), "{answer:?}");
         let status = answer.body["status"].as_u64().unwrap();

@@ -13,7 +13,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Gateway, PATIENCE, faults, http, key, sandbox, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, faults, http, key, sandbox, startexam};
 use crate::support::postgres::Server;
 use crate::support::watch::{bodies, changes, until};
 
@@ -58,7 +58,7 @@ impl Replicas {
             if let Some(address) = chosen {
                 return address;
             }
-            assert!(began.elapsed() < PATIENCE, "no replica is ready");
+            assert!(began.elapsed() < TIMEOUT, "no replica is ready");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -98,7 +98,7 @@ enum Way {
 
 /// Registers, books and reads until told to stop; every answer has to be a success. How many people it registered.
 async fn caller(name: usize, way: Way, over: Arc<AtomicBool>) -> usize {
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+    let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().expect("a client");
     let ask = async |method: Method, path: &str, body: Option<Value>| {
         let address = match &way {
             Way::Balanced(address) => *address,
@@ -174,7 +174,7 @@ async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
         // A restart goes on only when the new one serves.
         let began = Instant::now();
         while replicas.ready.lock().unwrap().len() < gateways.len() {
-            assert!(began.elapsed() < PATIENCE, "the new replica is never ready");
+            assert!(began.elapsed() < TIMEOUT, "the new replica is never ready");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let told = gateways[at].get(&operation).await;

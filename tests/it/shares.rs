@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::gateway::{Answer, Gateway, PATIENCE, client, key, sandbox, startexam};
+use crate::support::gateway::{Answer, Gateway, TIMEOUT, client, key, sandbox, startexam};
 use crate::support::postgres::Server;
 use crate::support::relay::Relay;
 use crate::support::watch::until;
@@ -52,7 +52,7 @@ async fn idle_uploads_of_one_client_keep_no_others_bulk_out() {
         if own.status == 503 {
             break own;
         }
-        assert!(began.elapsed() < PATIENCE, "{own:?}");
+        assert!(began.elapsed() < TIMEOUT, "{own:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(refused.problem(), (503, "overloaded", "not_applied"));

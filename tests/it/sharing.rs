@@ -4,7 +4,7 @@ use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, PATIENCE, client, examtesting, faults, key, sandbox, startexam};
+use crate::support::gateway::{Answer, Gateway, TIMEOUT, client, examtesting, faults, key, sandbox, startexam};
 use crate::support::watch::{changes, until, until_state};
 
 fn person(id: &str) -> Value {
@@ -59,7 +59,7 @@ async fn ended_as(gateway: &Gateway, client: &str, path: &str) {
         if told.text("/state") == "completed" {
             return;
         }
-        assert!(started.elapsed() < PATIENCE, "{path} never ended: {told:?}");
+        assert!(started.elapsed() < TIMEOUT, "{path} never ended: {told:?}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Answer, Gateway, PATIENCE, client, faults, sandbox, startexam};
+use crate::support::gateway::{Answer, Gateway, TIMEOUT, client, faults, sandbox, startexam};
 use crate::support::machine::{Disk, Machine};
 use crate::support::postgres::Server;
 use crate::support::relay::{Moment, Relay};
@@ -224,7 +224,7 @@ async fn in_doubt(what: &str, method: Method, path: &str, body: Value) {
         let next = json!({ "name": { "givenName": "Joan" } });
         let began = std::time::Instant::now();
         while house.gateway.patch(&resource, &next).await.status != 200 {
-            assert!(began.elapsed() < PATIENCE, "{what} never ends");
+            assert!(began.elapsed() < TIMEOUT, "{what} never ends");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let calls = bodies(port, "employees").await;

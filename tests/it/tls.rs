@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use examgate::http::{Keeping, Tls};
+use examgate::http::{ListenerOptions, Tls};
 use reqwest::Version;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,7 +19,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ProtocolVersion, SupportedProtocolVersion};
 
 use crate::http::{face, kept};
-use crate::support::gateway::{Gateway, PATIENCE, client, http, key, sandbox, startexam};
+use crate::support::gateway::{Gateway, TIMEOUT, client, http, key, sandbox, startexam};
 use crate::support::tls::{Authority, Signed, in_front_of};
 
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -75,7 +75,7 @@ async fn shown(gateway: &Gateway, authority: &Authority, signed: &Signed) -> boo
 /// Reads until the gateway closes; a reset is as good.
 async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     let mut answer = Vec::new();
-    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let ended = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await;
     assert!(ended.is_ok(), "the gateway never closed: {}", String::from_utf8_lossy(&answer));
     answer
 }
@@ -89,7 +89,7 @@ async fn told(operators: SocketAddr, wanted: &str) {
         if page.lines().any(|line| line == wanted) {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "{wanted} never came:\n{page}");
+        assert!(began.elapsed() < TIMEOUT, "{wanted} never came:\n{page}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -177,7 +177,7 @@ async fn a_caller_that_does_not_get_on_with_the_handshake_is_dropped() {
         stream.write_all(&[22, 3, 1, 16, 0, 1, 0, 15, 252]).await.expect("it goes out");
         let began = Instant::now();
         while stream.write_all(&[3]).await.is_ok() {
-            assert!(began.elapsed() < PATIENCE, "it may drip for ever");
+            assert!(began.elapsed() < TIMEOUT, "it may drip for ever");
             let mut answer = [0; 64];
             let read = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut answer)).await;
             if matches!(read, Ok(Ok(0) | Err(_))) {
@@ -213,7 +213,7 @@ async fn over_tls_one_connection_too_many_is_closed_without_a_word() {
     let (authority, keep_alive) = (Authority::new(), Duration::from_mins(10));
     let tls = Some(Tls::new(authority.sign().server()));
     let router = examgate::http::router(&face().await);
-    let served = kept(router, Keeping { connections: 1, keep_alive, busy: None, tls }).await;
+    let served = kept(router, ListenerOptions { connections: 1, keep_alive, busy: None, tls }).await;
     let mut first = dialled(served.address, &authority, &[&TLS13]).await;
     // Its request is on its way: it does not make room.
     first.write_all(b"GET /livez HTTP/1.1\r\n").await.expect("it goes out");

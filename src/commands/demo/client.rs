@@ -11,7 +11,7 @@ use super::super::Failure;
 use crate::secret::Secret;
 
 /// Longer than anything in the demonstration takes, so that a hanging gateway ends it with a word.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Client {
     http: reqwest::Client,
@@ -29,7 +29,7 @@ pub(super) struct Answer {
 impl Client {
     pub(super) fn new(gateway: SocketAddr, key: Secret) -> Result<Self, Failure> {
         // A proxy of the person's machine has no business between two addresses of that machine.
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build();
+        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
         let http = http.map_err(|error| Failure::other("no HTTP client", error))?;
         Ok(Self { http, gateway, key })
     }

@@ -11,27 +11,27 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::task::JoinHandle;
 
-use self::class::Vendor;
 use self::client::Client;
-use self::journey::{Journey, PLANNED};
-use self::screen::{Closing, Screen};
 use super::process::most_files;
 use super::serve::face;
-use super::signals::Stop;
+use super::signals::StopListener;
 use super::{Failure, Process, runtime, telemetry};
-use crate::config::Prepared;
-use crate::dispatch::Gateway;
-use crate::http::{self, Ending, Keeping};
+use crate::commands::demo::people::Vendor;
+use crate::commands::demo::scenario::{PLANNED, Scenario};
+use crate::commands::demo::terminal::{Closing, Screen};
+use crate::config::Startup;
+use crate::http::{self, ListenerOptions, ShutdownHandle};
 use crate::sandbox::Sandbox;
 use crate::secret::Secret;
+use crate::service::Gateway;
 use crate::store::SqliteStore;
 
-mod class;
 mod client;
-mod journey;
-mod ledger;
-mod screen;
+mod expectations;
+mod people;
+mod scenario;
 mod setup;
+mod terminal;
 
 const PORT: u16 = 8080;
 /// How long requests under way may take after a stop was asked for.
@@ -56,7 +56,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     telemetry::log_at("warn", process)?;
     runtime()?.block_on(async {
-        let mut stop = pin!(Stop::listen()?.asked());
+        let mut stop = pin!(StopListener::listen()?.asked());
         let screen = Screen::new(PLANNED, process);
         let shown = tokio::select! {
             biased;
@@ -85,7 +85,7 @@ async fn show(options: &Options, screen: &Screen, process: &Process) -> Result<(
     let running = Running::start(port, &key, process).await?;
     screen.opening(running.address)?;
     let client = Client::new(running.address, key.clone())?;
-    let (rows, ledger) = Journey::new(&client, &running.sandbox, screen).run().await?;
+    let (rows, ledger) = Scenario::new(&client, &running.sandbox, screen).run().await?;
     screen.clear();
     screen.table(&rows)?;
     screen.summary(&ledger, started.elapsed())?;
@@ -99,7 +99,7 @@ struct Running {
     sandbox: Sandbox,
     gateway: Gateway,
     address: SocketAddr,
-    ending: Ending,
+    ending: ShutdownHandle,
     server: JoinHandle<()>,
 }
 
@@ -108,7 +108,7 @@ impl Running {
         let listener = setup::listen(port).await?;
         let address = listener.local_addr().map_err(|error| Failure::other("no address", error))?;
         let sandbox = setup::sandbox(process).await?;
-        let Prepared { config, parts, store, identity: _ } = setup::prepared(address, &sandbox, key, process)?;
+        let Startup { config, parts, store, identity: _ } = setup::prepared(address, &sandbox, key, process)?;
         let environment = &process.environment;
         let store = SqliteStore::in_memory(store.keyring, environment.clone());
         let store = store.map_err(|error| Failure::other("the store in memory", error))?;
@@ -117,9 +117,9 @@ impl Running {
             Gateway::start(Arc::new(store), parts.connections, parts.catalogue, environment.clone(), retention)
                 .await
                 .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
-        let keeping = Keeping::within(most_files(), config.server.keep_alive.0);
+        let keeping = ListenerOptions::within(most_files(), config.server.keep_alive.0);
         let router = http::router(&face(config, gateway.clone(), process));
-        let ending = Ending::new(GRACE);
+        let ending = ShutdownHandle::new(GRACE);
         let server = tokio::spawn(http::serve(listener, router, keeping, ending.clone()));
         Ok(Self { sandbox, gateway, address, ending, server })
     }

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
 use super::super::{Failure, Process};
-use super::class::Vendor;
-use crate::config::{self, Machine, Prepared, Sources};
+use crate::commands::demo::people::Vendor;
+use crate::config::{self, HostAccess, Sources, Startup};
 use crate::domain::scope::Scope;
 use crate::sandbox::{Sandbox, Settings, accounts};
 use crate::secret::Secret;
@@ -57,10 +57,10 @@ pub(super) fn prepared(
     sandbox: &Sandbox,
     key: &Secret,
     process: &Process,
-) -> Result<Prepared, Failure> {
+) -> Result<Startup, Failure> {
     let text = configuration(listen, sandbox, key, &Keyring::generate(&process.environment));
     let sources = Sources { file: Some((PathBuf::from("demo.toml"), text)), environment: Vec::new() };
-    let machine = Machine { secrets: process, files: process, environment: &process.environment };
+    let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
     Ok(config::prepare(&sources, &machine)?)
 }
 

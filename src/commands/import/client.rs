@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::super::Failure;
-use super::answers::{Accepted, Operation, Page, Problem, readable};
 use super::options::Job;
-use super::screen::Screen;
-use super::sheet::Changed;
-use crate::domain::units::Span;
+use crate::commands::import::api_types::{Accepted, Operation, Page, Problem, readable};
+use crate::commands::import::input_file::Changed;
+use crate::commands::import::progress::Screen;
+use crate::domain::units::ConfigDuration;
 use crate::secret::Secret;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -31,9 +31,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 const SLOWEST: u64 = 16 << 10;
 /// Between the headers of a long upload and its content; doubled when it was too short.
 const HEAD_START: Duration = Duration::from_millis(200);
-const LONGEST_HEAD_START: Duration = Duration::from_secs(5);
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const MAX_HEAD_START: Duration = Duration::from_secs(5);
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
 /// What the API gives at most.
 const PAGE: &str = "200";
 
@@ -47,7 +47,7 @@ pub(super) struct Client<'a> {
 }
 
 /// Why a request came to nothing.
-enum Trouble {
+enum RequestError {
     /// It may pass; the gateway may have said when.
     Passing { what: String, after: Option<Duration> },
     /// The same request would fail again.
@@ -82,8 +82,9 @@ impl<'a> Client<'a> {
         let slowest = Duration::from_secs(sheet.length / SLOWEST);
         self.persistently(async || {
             let body = sheet.body(head_start.get()).await;
-            head_start.set((head_start.get() * 2).min(LONGEST_HEAD_START));
-            let body = body.map_err(|error| Trouble::Lasting(format!("the file cannot be read any more: {error}")))?;
+            head_start.set((head_start.get() * 2).min(MAX_HEAD_START));
+            let body =
+                body.map_err(|error| RequestError::Lasting(format!("the file cannot be read any more: {error}")))?;
             let request = self
                 .request(Method::POST, url.clone(), ANSWER_TIMEOUT + slowest)
                 .header(CONTENT_TYPE, "text/csv; charset=utf-8")
@@ -128,28 +129,28 @@ impl<'a> Client<'a> {
     }
 
     /// Does it again, after growing pauses, until it succeeds, cannot succeed or patience ends.
-    async fn persistently<T>(&self, attempt: impl AsyncFn() -> Result<T, Trouble>) -> Result<T, Failure> {
+    async fn persistently<T>(&self, attempt: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, Failure> {
         let mut away_since = None;
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_BACKOFF;
         loop {
             let (what, after) = match attempt().await {
                 Ok(done) => return Ok(done),
-                Err(Trouble::Lasting(what)) => return Err(Failure::Other(what)),
-                Err(Trouble::Passing { what, after }) => (what, after),
+                Err(RequestError::Lasting(what)) => return Err(Failure::Other(what)),
+                Err(RequestError::Passing { what, after }) => (what, after),
             };
-            let wait = after.unwrap_or(pause).max(FIRST_PAUSE);
+            let wait = after.unwrap_or(pause).max(MIN_BACKOFF);
             let away = *away_since.get_or_insert_with(Instant::now);
             if away.elapsed() + wait > self.patience {
                 let asked = after.map(|after| format!("; it asks to wait {} seconds", after.as_secs()));
                 return Err(Failure::Other(format!(
                     "{what}{}\ngiven up after {} (--patience); running the same command again is safe",
                     asked.unwrap_or_default(),
-                    Span(self.patience)
+                    ConfigDuration(self.patience)
                 )));
             }
             self.screen.note(&format!("{what}\ntrying again in {:.1} s", wait.as_secs_f32()));
             tokio::time::sleep(wait).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_BACKOFF);
         }
     }
 
@@ -162,7 +163,7 @@ impl<'a> Client<'a> {
     }
 
     /// The answer to one request, if it is a success.
-    async fn answer(&self, request: RequestBuilder) -> Result<(HeaderMap, Vec<u8>), Trouble> {
+    async fn answer(&self, request: RequestBuilder) -> Result<(HeaderMap, Vec<u8>), RequestError> {
         let response = request.send().await.map_err(|error| self.unanswered(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.map_err(|error| self.unanswered(error))?;
@@ -172,20 +173,20 @@ impl<'a> Client<'a> {
         Err(self.refused(status, &headers, &body))
     }
 
-    fn unanswered(&self, error: reqwest::Error) -> Trouble {
+    fn unanswered(&self, error: reqwest::Error) -> RequestError {
         let error = error.without_url();
         let causes: Vec<&(dyn StdError + 'static)> =
             std::iter::successors(Some(&error as &(dyn StdError + 'static)), |cause| StdError::source(*cause))
                 .collect();
         if causes.iter().any(|cause| cause.is::<Changed>()) {
-            return Trouble::Lasting(format!("{Changed}; run the command again for what it holds now"));
+            return RequestError::Lasting(format!("{Changed}; run the command again for what it holds now"));
         }
         // The outer ones only say that sending failed.
         let cause = causes.last().map(|cause| readable(&cause.to_string())).unwrap_or_default();
-        Trouble::Passing { what: format!("{}: no answer: {cause}", self.address), after: None }
+        RequestError::Passing { what: format!("{}: no answer: {cause}", self.address), after: None }
     }
 
-    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Trouble {
+    fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RequestError {
         let number = status.as_u16();
         let problem = serde_json::from_slice::<Problem>(body).ok().filter(|problem| problem.code.is_some());
         let after = headers.get(RETRY_AFTER).and_then(|value| seconds(value.to_str().ok()?, (self.now)()));
@@ -194,17 +195,17 @@ impl<'a> Client<'a> {
         let Some(problem) = problem else {
             let what = format!("{}: {status}, and not in the words of an examgate gateway", self.address);
             return match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
-                _ if usual => Trouble::Passing { what, after },
-                Some(place) if status.is_redirection() => Trouble::Lasting(format!(
+                _ if usual => RequestError::Passing { what, after },
+                Some(place) if status.is_redirection() => RequestError::Lasting(format!(
                     "{what}: a redirect to {}, which is not followed; give the gateway's own address with --url",
                     readable(place)
                 )),
-                _ => Trouble::Lasting(format!("{what}; is the address right? (--url or EXAMGATE_URL)")),
+                _ => RequestError::Lasting(format!("{what}; is the address right? (--url or EXAMGATE_URL)")),
             };
         };
         let told = problem.told(number);
         if problem.retryable.unwrap_or(usual) || problem.is("idempotency_in_progress") {
-            return Trouble::Passing { what: told, after };
+            return RequestError::Passing { what: told, after };
         }
         let advice = match problem.code.as_deref() {
             Some("idempotency_key_reused") => {
@@ -213,11 +214,11 @@ impl<'a> Client<'a> {
             Some("unauthenticated") => "\nIs the key one of this gateway? (EXAMGATE_API_KEY or --key-file)",
             _ => "",
         };
-        Trouble::Lasting(told + advice)
+        RequestError::Lasting(told + advice)
     }
 
-    fn nonsense(&self, what: &str) -> Trouble {
-        Trouble::Lasting(format!("{}: the answer {what}; is this an examgate gateway?", self.address))
+    fn nonsense(&self, what: &str) -> RequestError {
+        RequestError::Lasting(format!("{}: the answer {what}; is this an examgate gateway?", self.address))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -266,8 +267,8 @@ fn seconds(value: &str, now: SystemTime) -> Option<Duration> {
 mod tests {
     use super::super::super::Process;
     use super::super::options::Kind;
-    use super::super::sheet::Sheet;
     use super::*;
+    use crate::commands::import::input_file::InputFile;
 
     #[test]
     fn an_operation_is_found_wherever_it_is_named() {
@@ -301,7 +302,7 @@ mod tests {
         let path = folder.path().join("people.csv");
         std::fs::write(&path, "externalId\na\n").unwrap();
         let job = Job {
-            sheet: Sheet::open(&path).unwrap(),
+            sheet: InputFile::open(&path).unwrap(),
             kind: Kind::Candidates,
             connection: "main".to_owned(),
             fail_on_errors: None,

@@ -9,30 +9,30 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use self::answers::{Operation, Progress};
 use self::client::Client;
 use self::options::Job;
 pub(super) use self::options::Options;
-use self::result::{ResultFile, Written};
-use self::screen::{Screen, rows};
-use super::signals::Stop;
+use super::signals::StopListener;
 use super::{Failure, Process, runtime, say};
+use crate::commands::import::api_types::{Operation, Progress};
+use crate::commands::import::progress::{Screen, rows};
+use crate::commands::import::result_file::{ResultFile, WrittenRow};
 
-mod answers;
+mod api_types;
 mod client;
+mod input_file;
 mod options;
-mod result;
-mod screen;
-mod sheet;
+mod progress;
+mod result_file;
 
 /// Between two looks at the operation.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+const MIN_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
 pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     let job = Job::of(options, process)?;
     runtime()?.block_on(async {
-        let mut stop = pin!(Stop::listen()?.asked());
+        let mut stop = pin!(StopListener::listen()?.asked());
         let screen = Screen::new(job.sheet.rows, process);
         let operation = OnceCell::new();
         let done = tokio::select! {
@@ -42,13 +42,13 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         };
         screen.clear();
         let operation = operation.get().map(String::as_str);
-        let written = done.map_err(|failure| going_on(failure, operation))?;
-        told(&job, operation.unwrap_or_default(), &written)
+        let written = done.map_err(|failure| with_resume_hint(failure, operation))?;
+        print_summary(&job, operation.unwrap_or_default(), &written)
     })
 }
 
 /// The whole way. The operation's id is put down as soon as it is known.
-async fn import(job: &Job, screen: &Screen, id: &OnceCell<String>, process: &Process) -> Result<Written, Failure> {
+async fn import(job: &Job, screen: &Screen, id: &OnceCell<String>, process: &Process) -> Result<WrittenRow, Failure> {
     let Job { sheet, connection, address, .. } = job;
     screen.note(&format!("{}: {} to {connection} at {address}", sheet.path.display(), rows(sheet.rows)));
     if address.scheme() == "http" && !client::is_loopback(address) {
@@ -58,37 +58,37 @@ async fn import(job: &Job, screen: &Screen, id: &OnceCell<String>, process: &Pro
     let submitted = client.submit(job).await?;
     let id = id.get_or_init(|| submitted);
     screen.note(&format!("the gateway has it as {id}"));
-    let mut operation = followed(&client, id, screen).await?;
+    let mut operation = poll(&client, id, screen).await?;
     if job.retry && operation.progress.applied < operation.progress.total {
         screen.note("trying the rows again that are not applied");
         client.retry(id).await?;
-        operation = followed(&client, id, screen).await?;
+        operation = poll(&client, id, screen).await?;
     }
-    collected(&client, id, operation.progress.total, job, process).await
+    download_results(&client, id, operation.progress.total, job, process).await
 }
 
 /// Looks at the operation until it is over.
-async fn followed(client: &Client<'_>, id: &str, screen: &Screen) -> Result<Operation, Failure> {
-    let mut pause = FIRST_PAUSE;
+async fn poll(client: &Client<'_>, id: &str, screen: &Screen) -> Result<Operation, Failure> {
+    let mut pause = MIN_BACKOFF;
     loop {
         let operation = client.operation(id).await?;
         screen.advance(&operation);
-        if operation.is_over() {
+        if operation.is_terminal() {
             return Ok(operation);
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        pause = (pause * 3 / 2).min(MAX_BACKOFF);
     }
 }
 
 /// Reads every result into the file. An answer with gaps is none: it would take the place of a whole one.
-async fn collected(
+async fn download_results(
     client: &Client<'_>,
     id: &str,
     total: usize,
     job: &Job,
     process: &Process,
-) -> Result<Written, Failure> {
+) -> Result<WrittenRow, Failure> {
     let fault = |error: io::Error| Failure::other(&job.output.display().to_string(), error);
     let Job { output, kind, sheet, .. } = job;
     let mut file = ResultFile::create(output, *kind, sheet.marked, &process.environment).map_err(fault)?;
@@ -112,7 +112,7 @@ async fn collected(
 }
 
 /// The failure, and where the import is all the same.
-fn going_on(failure: Failure, operation: Option<&str>) -> Failure {
+fn with_resume_hint(failure: Failure, operation: Option<&str>) -> Failure {
     match (failure, operation) {
         (Failure::Other(what), Some(id)) => Failure::Other(format!(
             "{what}\nthe gateway has the import as {id}; run the same command again to pick it up"
@@ -129,8 +129,8 @@ fn stopped(operation: Option<&String>) -> Failure {
 }
 
 /// The summary; a failure unless every row is applied.
-fn told(job: &Job, operation: &str, written: &Written) -> Result<(), Failure> {
-    let Written { counts, kept } = written;
+fn print_summary(job: &Job, operation: &str, written: &WrittenRow) -> Result<(), Failure> {
+    let WrittenRow { counts, kept } = written;
     let Progress { total, applied, not_applied, unknown, skipped, pending: _ } = *counts;
     say(format_args!("{}: {}, {operation}", job.sheet.path.display(), rows(total)))?;
     for (name, count) in

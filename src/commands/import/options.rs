@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use url::Url;
 
 use super::super::{Failure, Process};
-use super::result;
-use super::sheet::Sheet;
-use crate::domain::units::Span;
+use crate::commands::import::input_file::InputFile;
+use crate::commands::import::result_file;
+use crate::domain::units::ConfigDuration;
 use crate::secret::{Secret, SecretRef};
 
 const ADDRESS_VARIABLE: &str = "EXAMGATE_URL";
@@ -52,15 +52,15 @@ pub(in crate::commands) struct Options {
     output: Option<PathBuf>,
     /// How long to go on trying while the gateway does not answer
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = patience)]
-    patience: Span,
+    patience: ConfigDuration,
 }
 
 /// Longest `--patience`.
-const MAX_PATIENCE: Span = Span(Duration::from_hours(24 * 7));
+const MAX_WAIT_BUDGET: ConfigDuration = ConfigDuration(Duration::from_hours(24 * 7));
 
-fn patience(text: &str) -> Result<Span, String> {
-    let span = Span::parse(text)?;
-    if span <= MAX_PATIENCE { Ok(span) } else { Err(format!("must be at most {MAX_PATIENCE}")) }
+fn patience(text: &str) -> Result<ConfigDuration, String> {
+    let span = ConfigDuration::parse(text)?;
+    if span <= MAX_WAIT_BUDGET { Ok(span) } else { Err(format!("must be at most {MAX_WAIT_BUDGET}")) }
 }
 
 const HELP: &str = "\
@@ -106,7 +106,7 @@ impl Kind {
 
 /// An import that can begin.
 pub(super) struct Job {
-    pub(super) sheet: Sheet,
+    pub(super) sheet: InputFile,
     pub(super) kind: Kind,
     pub(super) connection: String,
     pub(super) fail_on_errors: Option<u32>,
@@ -129,9 +129,9 @@ impl Job {
         let mut faults = Vec::new();
         let key = key(key_file.as_deref(), process).map_err(|fault| faults.push(fault));
         let address = address(url.as_deref(), process).map_err(|fault| faults.push(fault));
-        let sheet = Sheet::open(file).map_err(|fault| faults.push(format!("{}: {fault}", file.display())));
+        let sheet = InputFile::open(file).map_err(|fault| faults.push(format!("{}: {fault}", file.display())));
         let output = output.clone().unwrap_or_else(|| beside(file));
-        if let Err(fault) = result::check(&output, file, &process.environment) {
+        if let Err(fault) = result_file::check(&output, file, &process.environment) {
             faults.push(format!("{}: {fault}", output.display()));
         }
         match (sheet, address, key) {

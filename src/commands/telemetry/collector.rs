@@ -13,7 +13,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 
 /// Longest answer of a collector that is read; it says next to nothing.
-const LONGEST_ANSWER: usize = 64 * 1024;
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// Sends exports.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ async fn sent(client: reqwest::Client, request: Request<Bytes>) -> Result<Respon
     let (status, headers) = (answer.status(), answer.headers().clone());
     let mut said = BytesMut::new();
     while let Some(part) = answer.chunk().await.map_err(told)? {
-        if said.len() + part.len() > LONGEST_ANSWER {
+        if said.len() + part.len() > MAX_ANSWER {
             return Err("its answer is too long".to_owned());
         }
         said.extend_from_slice(&part);

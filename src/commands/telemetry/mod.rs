@@ -28,7 +28,7 @@ pub(super) fn log_at(level: &'static str, process: &Process) -> Result<(), Failu
 /// Log and traces for a gateway; traces are sent by this runtime.
 pub(super) fn start(format: Option<Format>, process: &Process, runtime: &Handle) -> Result<Telemetry, Failure> {
     let mut layers = vec![logs::layer("info", format, process)?];
-    let traces = Traces::wanted(process, runtime)?;
+    let traces = Traces::tracing_env(process, runtime)?;
     layers.extend(traces.as_ref().map(Traces::layer));
     begin(layers)?;
     if let Some(traces) = &traces {

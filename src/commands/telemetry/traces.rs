@@ -48,7 +48,7 @@ const NOT_KNOWN: [&str; 6] = [
 
 /// What the environment asks for.
 #[derive(Debug, PartialEq)]
-struct Wanted {
+struct TracingEnv {
     endpoint: Url,
     timeout: Duration,
 }
@@ -63,7 +63,7 @@ pub(super) struct Traces {
 
 impl Traces {
     /// Traces, where the environment asks for them.
-    pub(super) fn wanted(process: &Process, runtime: &Handle) -> Result<Option<Self>, Failure> {
+    pub(super) fn tracing_env(process: &Process, runtime: &Handle) -> Result<Option<Self>, Failure> {
         let variable = |name: &str| process.variable(name).map(|value| value.to_string_lossy().into_owned());
         let Some(wanted) = wanted(&variable).map_err(Failure::Usage)? else { return Ok(None) };
         let cannot = |error: &dyn std::error::Error| Failure::other("traces cannot be sent", super::whole(error));
@@ -112,7 +112,7 @@ impl Traces {
 }
 
 /// What the environment asks for, or everything that is wrong with it.
-fn wanted(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Wanted>, Vec<String>> {
+fn wanted(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<TracingEnv>, Vec<String>> {
     let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, variable(name)?)));
     let is = |text: &str, word: &str| text.trim().eq_ignore_ascii_case(word);
     let Some((name, endpoint)) = first(ENDPOINT) else { return Ok(None) };
@@ -148,7 +148,7 @@ fn wanted(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Wanted>, V
     }
     let timeout = limit.and_then(|(_, millis)| millis).map_or(TIMEOUT, Duration::from_millis);
     match address {
-        Some(endpoint) if faults.is_empty() => Ok(Some(Wanted { endpoint, timeout })),
+        Some(endpoint) if faults.is_empty() => Ok(Some(TracingEnv { endpoint, timeout })),
         _ => Err(faults),
     }
 }
@@ -199,7 +199,7 @@ fn resource(service: Option<String>) -> Resource {
 mod tests {
     use super::*;
 
-    fn of(variables: &[(&str, &str)]) -> Result<Option<Wanted>, Vec<String>> {
+    fn of(variables: &[(&str, &str)]) -> Result<Option<TracingEnv>, Vec<String>> {
         wanted(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 

@@ -8,45 +8,45 @@ use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use self::issuer::Issuer;
-use self::rate::Rate;
-pub(super) use self::rate::Spent;
-use super::state::AskForKeys;
 use crate::config::{Auth, ClientSettings};
-use crate::dispatch::{Allowed, Caller};
+use crate::domain::error::{Code, Error};
 use crate::domain::exchange::Exchange;
-use crate::domain::journal::Origin;
-use crate::domain::problem::{Code, Fault};
+use crate::domain::intent::WriteOrigin;
 use crate::domain::scope::Scope;
-use crate::domain::vendor::Lane;
+use crate::domain::vendor::Priority;
+use crate::http::app_state::JwksFetcher;
+use crate::http::auth::jwt::JwtVerifier;
+pub(super) use crate::http::auth::rate_limit::RateLimitState;
+use crate::http::auth::rate_limit::RateLimiter;
+use crate::service::{ConnectionAccess, RequestContext};
 
-mod issuer;
-mod rate;
+mod jwt;
+mod rate_limit;
 
 /// The header that carries a key besides `Authorization`.
 pub(super) const API_KEY_HEADER: &str = "x-api-key";
 
 /// Everybody who may ask.
-pub(super) struct Clients {
+pub(super) struct ClientRegistry {
     all: Vec<Client>,
     /// Hash of a key, and whose it is.
     keys: Vec<([u8; 32], u32)>,
-    by: Credentials,
-    ask: AskForKeys,
+    by: AuthMode,
+    ask: JwksFetcher,
 }
 
 /// What a request has to carry.
-enum Credentials {
+enum AuthMode {
     /// A key.
     Key,
     /// A token of this issuer.
-    Token(Arc<Issuer>),
+    Token(Arc<JwtVerifier>),
     /// Nothing: everybody is the first client.
     Nothing,
 }
 
 /// A client that has shown who it is.
-pub(super) struct Known<'a> {
+pub(super) struct Authenticated<'a> {
     pub(super) client: &'a Client,
     /// What its token permits of what the client may do; `None` where it showed no token.
     granted: Option<BTreeSet<Scope>>,
@@ -57,30 +57,30 @@ pub(super) struct Client {
     pub(super) name: String,
     pub(super) tenant: String,
     scopes: BTreeSet<Scope>,
-    connections: Allowed,
+    connections: ConnectionAccess,
     default_connection: Option<String>,
-    rate: Option<Arc<Rate>>,
+    rate: Option<Arc<RateLimiter>>,
 }
 
-impl Clients {
-    pub(super) fn new(auth: &Auth, ask: &AskForKeys) -> Self {
+impl ClientRegistry {
+    pub(super) fn new(auth: &Auth, ask: &JwksFetcher) -> Self {
         let ask = Arc::clone(ask);
-        Self::after(&Self { all: Vec::new(), keys: Vec::new(), by: Credentials::Nothing, ask }, auth)
+        Self::replacing(&Self { all: Vec::new(), keys: Vec::new(), by: AuthMode::Nothing, ask }, auth)
     }
 
     /// Who may ask from now on. A client whose rate limit stays as it was keeps what it has used of it, and an issuer's keys
     /// that were asked for are not asked for again.
-    pub(super) fn after(earlier: &Self, auth: &Auth) -> Self {
+    pub(super) fn replacing(earlier: &Self, auth: &Auth) -> Self {
         let ask = Arc::clone(&earlier.ask);
         let Some(clients) = auth.clients() else {
-            return Self { all: vec![Client::everybody()], keys: Vec::new(), by: Credentials::Nothing, ask };
+            return Self { all: vec![Client::everybody()], keys: Vec::new(), by: AuthMode::Nothing, ask };
         };
         let by = match (auth, &earlier.by) {
-            (Auth::Jwt(_, settings), Credentials::Token(issuer)) if issuer.is_of(settings) => {
-                Credentials::Token(Arc::clone(issuer))
+            (Auth::Jwt(_, settings), AuthMode::Token(issuer)) if issuer.is_same_config(settings) => {
+                AuthMode::Token(Arc::clone(issuer))
             }
-            (Auth::Jwt(_, settings), _) => Credentials::Token(Issuer::new(settings.clone(), Arc::clone(&ask))),
-            (Auth::Keys(_) | Auth::None, _) => Credentials::Key,
+            (Auth::Jwt(_, settings), _) => AuthMode::Token(JwtVerifier::new(settings.clone(), Arc::clone(&ask))),
+            (Auth::Keys(_) | Auth::None, _) => AuthMode::Key,
         };
         let owners = (0u32..).zip(clients.values());
         let keys = owners.flat_map(|(index, client)| client.key_sha256.iter().map(move |key| (*key, index)));
@@ -98,24 +98,24 @@ impl Clients {
     /// # Errors
     /// `unauthenticated`; the sentence does not say whether a part of a key was right. `issuer_unavailable` where a token
     /// cannot be judged.
-    pub(super) async fn recognise(&self, headers: &HeaderMap) -> Result<Known<'_>, Fault> {
+    pub(super) async fn authenticate(&self, headers: &HeaderMap) -> Result<Authenticated<'_>, Error> {
         let client = match &self.by {
-            Credentials::Key => self.holder(presented_key(headers)),
-            Credentials::Nothing => self.all.first(),
-            Credentials::Token(issuer) => {
+            AuthMode::Key => self.find_client(presented_key(headers)),
+            AuthMode::Nothing => self.all.first(),
+            AuthMode::Token(issuer) => {
                 let token = bearer(headers).ok_or_else(|| unauthenticated("The request carries no token."))?;
-                let bearer = issuer.verified(token).await?;
+                let bearer = issuer.verify(token).await?;
                 let client = self.all.iter().find(|client| client.name == bearer.client);
                 let client = client.ok_or_else(|| unauthenticated("The token names no client of this gateway."))?;
-                return Ok(Known { client, granted: Some(bearer.scopes) });
+                return Ok(Authenticated { client, granted: Some(bearer.scopes) });
             }
         };
         let client = client.ok_or_else(|| unauthenticated("The request carries no valid API key."))?;
-        Ok(Known { client, granted: None })
+        Ok(Authenticated { client, granted: None })
     }
 
     /// Whose key this is. Every hash is compared, whether or not one has matched: the time taken tells nothing.
-    fn holder(&self, key: Option<&[u8]>) -> Option<&Client> {
+    fn find_client(&self, key: Option<&[u8]>) -> Option<&Client> {
         let presented: [u8; 32] = Sha256::digest(key?).into();
         let mut found = u32::MAX;
         for (key, owner) in &self.keys {
@@ -125,31 +125,33 @@ impl Clients {
     }
 }
 
-fn unauthenticated(detail: &str) -> Fault {
-    Fault::new(Code::Unauthenticated, detail)
+fn unauthenticated(detail: &str) -> Error {
+    Error::new(Code::Unauthenticated, detail)
 }
 
-impl Known<'_> {
+impl Authenticated<'_> {
     /// Checks that the client may do this.
     ///
     /// # Errors
     /// `insufficient_scope`, naming the scope.
-    pub(super) fn allow(&self, scope: Scope) -> Result<(), Fault> {
+    pub(super) fn authorize(&self, scope: Scope) -> Result<(), Error> {
         let who = match &self.granted {
             _ if !self.client.scopes.contains(&scope) => "client",
             Some(granted) if !granted.contains(&scope) => "token",
             _ => return Ok(()),
         };
-        Err(Fault::new(Code::InsufficientScope, format!("The {who} lacks the scope `{}`.", scope.as_str())))
+        Err(Error::new(Code::InsufficientScope, format!("The {who} lacks the scope `{}`.", scope.as_str())))
     }
 }
 
 impl Client {
-    fn new(settings: &ClientSettings, earlier: &Clients) -> Self {
+    fn new(settings: &ClientSettings, earlier: &ClientRegistry) -> Self {
         let ClientSettings { name, tenant, key_sha256: _, scopes, connections, default_connection, rate_limit } =
             settings.clone();
         let before = earlier.all.iter().find(|client| client.name == name).and_then(|before| before.rate.clone());
-        let rate = before.filter(|rate| rate.is_of(rate_limit)).or_else(|| Rate::new(rate_limit).map(Arc::new));
+        let rate = before
+            .filter(|rate| rate.is_same_config(rate_limit))
+            .or_else(|| RateLimiter::new(rate_limit).map(Arc::new));
         Self { name, tenant, scopes, connections, default_connection, rate }
     }
 
@@ -158,28 +160,28 @@ impl Client {
             name: "default".to_owned(),
             tenant: "default".to_owned(),
             scopes: Scope::ALL.iter().copied().collect(),
-            connections: Allowed::All,
+            connections: ConnectionAccess::All,
             default_connection: None,
             rate: None,
         }
     }
 
     /// Counts the request against the client's rate; how much of it is spent, where it has one.
-    pub(super) fn count(&self) -> Option<Spent> {
-        self.rate.as_ref().map(|rate| rate.spend())
+    pub(super) fn count(&self) -> Option<RateLimitState> {
+        self.rate.as_ref().map(|rate| rate.acquire())
     }
 
     /// The client as the gateway sees it.
-    pub(super) fn caller(&self, exchange: Exchange) -> Caller {
-        Caller {
+    pub(super) fn caller(&self, exchange: Exchange) -> RequestContext {
+        RequestContext {
             tenant: self.tenant.clone(),
             client: self.name.clone(),
             connections: self.connections.clone(),
             default_connection: self.default_connection.clone(),
             exchange,
-            lane: Lane::Single,
+            lane: Priority::Interactive,
             key: None,
-            origin: Origin::default(),
+            origin: WriteOrigin::default(),
             resumed: None,
             line: None,
         }
@@ -209,12 +211,12 @@ mod tests {
     use super::*;
     use crate::config::RateLimit;
 
-    fn clients() -> Clients {
-        Clients::new(&Auth::Keys(configured()), &nobody())
+    fn clients() -> ClientRegistry {
+        ClientRegistry::new(&Auth::Keys(configured()), &nobody())
     }
 
     /// There is no issuer here.
-    fn nobody() -> AskForKeys {
+    fn nobody() -> JwksFetcher {
         Arc::new(|_| Box::pin(async { Err(String::new()) }))
     }
 
@@ -224,7 +226,7 @@ mod tests {
             tenant: name.to_owned(),
             key_sha256: keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect(),
             scopes: BTreeSet::from([Scope::CandidatesRead]),
-            connections: Allowed::All,
+            connections: ConnectionAccess::All,
             default_connection: None,
             rate_limit: RateLimit { requests_per_second: 1, burst: 2 },
         };
@@ -236,20 +238,20 @@ mod tests {
     fn a_rate_that_was_used_up_stays_so_unless_it_is_changed() {
         let clients = clients();
         for client in &clients.all {
-            let spent: Vec<bool> = (0..3).map(|_| client.count().unwrap().admitted().is_ok()).collect();
+            let spent: Vec<bool> = (0..3).map(|_| client.count().unwrap().is_admitted().is_ok()).collect();
             assert_eq!(spent, [true, true, false], "{}", client.name);
         }
         let mut changed = configured();
         changed.get_mut("hr").unwrap().rate_limit.burst = 3;
-        let after = Clients::after(&clients, &Auth::Keys(changed));
+        let after = ClientRegistry::replacing(&clients, &Auth::Keys(changed));
         let client = |name: &str| after.all.iter().find(|client| client.name == name).unwrap();
-        let used_up = |name: &str| client(name).count().unwrap().admitted().is_err();
+        let used_up = |name: &str| client(name).count().unwrap().is_admitted().is_err();
         assert!(used_up("lms") && !used_up("hr"));
     }
 
     async fn asked(name: &'static str, value: &'static str) -> Option<String> {
         let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))]);
-        clients().recognise(&headers).await.ok().map(|known| known.client.name.clone())
+        clients().authenticate(&headers).await.ok().map(|known| known.client.name.clone())
     }
 
     #[tokio::test]
@@ -265,26 +267,26 @@ mod tests {
             assert_eq!(asked("authorization", value).await, None, "{value}");
         }
         assert_eq!(asked("x-api-key", "").await, None);
-        assert!(clients().recognise(&HeaderMap::new()).await.is_err());
+        assert!(clients().authenticate(&HeaderMap::new()).await.is_err());
     }
 
     #[test]
     fn one_clients_rate_is_not_anothers() {
         let clients = clients();
-        while clients.all[0].count().unwrap().admitted().is_ok() {}
-        assert!(clients.all[1].count().unwrap().admitted().is_ok());
+        while clients.all[0].count().unwrap().is_admitted().is_ok() {}
+        assert!(clients.all[1].count().unwrap().is_admitted().is_ok());
     }
 
     #[test]
     fn what_is_lacking_is_named_whoever_lacks_it() {
         let clients = clients();
-        let mut known = Known { client: &clients.all[0], granted: None };
-        assert!(known.allow(Scope::CandidatesRead).is_ok());
-        let detail = known.allow(Scope::CandidatesWrite).unwrap_err().detail;
+        let mut known = Authenticated { client: &clients.all[0], granted: None };
+        assert!(known.authorize(Scope::CandidatesRead).is_ok());
+        let detail = known.authorize(Scope::CandidatesWrite).unwrap_err().detail;
         assert_eq!(detail, "The client lacks the scope `candidates:write`.");
         known.granted = Some(BTreeSet::from([Scope::CandidatesWrite]));
-        assert!(known.allow(Scope::CandidatesWrite).is_err(), "a token gives nothing the client does not have");
-        let detail = known.allow(Scope::CandidatesRead).unwrap_err().detail;
+        assert!(known.authorize(Scope::CandidatesWrite).is_err(), "a token gives nothing the client does not have");
+        let detail = known.authorize(Scope::CandidatesRead).unwrap_err().detail;
         assert_eq!(detail, "The token lacks the scope `candidates:read`.");
     }
 }

@@ -7,12 +7,12 @@ use utoipa::ToSchema;
 use super::assignment::{Assignment, assignment_example};
 use super::candidate::{Candidate, CandidateItem, candidate_example};
 use super::common::Outcome;
-use super::order::{AssignmentItem, new_assignment_example};
+use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::operation::Progress;
-use crate::domain::problem::{Code, Fault, FieldFault};
-use crate::domain::text::Faults;
-use crate::http::edge::Context;
-use crate::http::input::Input;
+use crate::domain::validation::FieldErrors;
+use crate::http::dto::assignment_input::{AssignmentItem, new_assignment_example};
+use crate::http::extract::validate::ApiInput;
+use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::{Problem, status};
 
 /// What a bulk says besides its rows.
@@ -23,17 +23,17 @@ pub(in crate::http) struct Envelope {
     fail_on_errors: Option<u64>,
 }
 
-impl Input for Envelope {
+impl ApiInput for Envelope {
     type Checked = (Option<String>, Option<u64>);
 
-    fn checked(self) -> Result<Self::Checked, Vec<FieldFault>> {
+    fn checked(self) -> Result<Self::Checked, Vec<FieldError>> {
         let Self { connection, fail_on_errors } = self;
-        let mut faults = Faults::new();
+        let mut faults = FieldErrors::new();
         faults.line("/connection", connection.as_deref(), 200);
         if fail_on_errors == Some(0) {
-            faults.push(FieldFault::invalid("/failOnErrors", "must be at least 1"));
+            faults.push(FieldError::invalid("/failOnErrors", "must be at least 1"));
         }
-        faults.or((connection, fail_on_errors))
+        faults.into_result((connection, fail_on_errors))
     }
 }
 
@@ -161,12 +161,12 @@ fn assignment_bulk_example() -> Value {
     json!({ "items": rows.collect::<Vec<_>>() })
 }
 
-fn results_example(resource: &Value, code: Code, error: FieldFault) -> Value {
-    let fault = Fault::new(code, format!("{}: {}", error.pointer, error.detail)).about(error);
+fn results_example(resource: &Value, code: Code, error: FieldError) -> Value {
+    let fault = Error::new(code, format!("{}: {}", error.pointer, error.detail)).with_field(error);
     json!([
         { "index": 0, "itemId": "row-1", "status": 201, "outcome": "applied", "resource": resource },
         { "index": 1, "itemId": "row-2", "status": status(code).as_u16(), "outcome": "not_applied",
-          "problem": Problem::of(&fault, &Context::example()) },
+          "problem": Problem::of(&fault, &ExchangeContext::example()) },
     ])
 }
 
@@ -180,7 +180,7 @@ fn report_example(results: &Value) -> Value {
 
 /// The example of rows of an operation.
 pub(super) fn candidate_results_example() -> Value {
-    let error = FieldFault::invalid("/email", "is not an e-mail address");
+    let error = FieldError::invalid("/email", "is not an e-mail address");
     results_example(&candidate_example(), Code::ValidationFailed, error)
 }
 
@@ -190,6 +190,6 @@ fn candidate_report_example() -> Value {
 
 fn assignment_report_example() -> Value {
     let code = Code::InvalidReference;
-    let error = FieldFault::new("/candidate/externalId", code.as_str(), "there is no such candidate");
+    let error = FieldError::new("/candidate/externalId", code.as_str(), "there is no such candidate");
     report_example(&results_example(&assignment_example(), code, error))
 }

@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 
 use super::common::{Meta, Outcome, Warning, outcome};
 use super::person::{Address, IfCandidateExists, Name, PersonMembers, PhoneNumber, with_person};
-use crate::dispatch::{Caller, CandidateAnswer, Gateway};
 use crate::domain::candidate as domain;
-use crate::domain::problem::FieldFault;
-use crate::domain::text::{Faults, folded};
-use crate::http::input::{Input, PasswordText, word};
+use crate::domain::error::FieldError;
+use crate::domain::validation::{FieldErrors, normalize_identity};
+use crate::http::extract::validate::{ApiInput, PasswordText, word};
 use crate::http::problem::LastProblem;
 use crate::secret::Secret;
+use crate::service::{CandidateWithWarnings, Gateway, RequestContext};
 
 with_person! {
     /// A person to register.
@@ -71,15 +71,15 @@ with_person! {
 }
 
 /// A candidate to register and where.
-pub(in crate::http) struct Registration {
+pub(in crate::http) struct ValidRegistration {
     pub(in crate::http) connection: Option<String>,
     pub(in crate::http) new: domain::NewCandidate,
 }
 
-impl Input for NewCandidate {
-    type Checked = Registration;
+impl ApiInput for NewCandidate {
+    type Checked = ValidRegistration;
 
-    fn checked(self) -> Result<Registration, Vec<FieldFault>> {
+    fn checked(self) -> Result<ValidRegistration, Vec<FieldError>> {
         let Self {
             connection,
             external_id,
@@ -112,7 +112,7 @@ impl Input for NewCandidate {
             custom,
         }
         .into_person();
-        let mut faults = Faults::new();
+        let mut faults = FieldErrors::new();
         faults.extend(own);
         faults.line("/connection", connection.as_deref(), domain::limits::LINE);
         if let Some(PasswordText(password)) = &password {
@@ -124,28 +124,28 @@ impl Input for NewCandidate {
         });
         let password = password.map(|PasswordText(password)| Secret::new(password));
         let if_exists = if_exists.map(Into::into).unwrap_or_default();
-        faults.or(Registration { connection, new: domain::NewCandidate { person, password, if_exists } })
+        faults.into_result(ValidRegistration { connection, new: domain::NewCandidate { person, password, if_exists } })
     }
 
-    fn review(rest: Registration, gateway: &Gateway, caller: &Caller) -> Vec<FieldFault> {
-        let Registration { connection, new } = rest;
+    fn review(rest: ValidRegistration, gateway: &Gateway, caller: &RequestContext) -> Vec<FieldError> {
+        let ValidRegistration { connection, new } = rest;
         gateway.review_candidate(caller, connection.as_deref(), new)
     }
 }
 
-fn check_password(faults: &mut Faults, password: &str) {
+fn check_password(faults: &mut FieldErrors, password: &str) {
     let length = password.chars().count();
     if length == 0 || length > domain::limits::PASSWORD || password.chars().any(char::is_control) {
         let detail =
             format!("must have 1 to {} characters, none of them a control character", domain::limits::PASSWORD);
-        faults.push(FieldFault::invalid("/password", detail));
+        faults.push(FieldError::invalid("/password", detail));
     }
 }
 
-impl Input for CandidateItem {
-    type Checked = Registration;
+impl ApiInput for CandidateItem {
+    type Checked = ValidRegistration;
 
-    fn checked(self) -> Result<Registration, Vec<FieldFault>> {
+    fn checked(self) -> Result<ValidRegistration, Vec<FieldError>> {
         let Self {
             item_id,
             connection,
@@ -164,7 +164,7 @@ impl Input for CandidateItem {
             password,
             if_exists,
         } = self;
-        let mut faults = Faults::new();
+        let mut faults = FieldErrors::new();
         faults.line("/itemId", item_id.as_deref(), domain::limits::LINE);
         let single = NewCandidate {
             connection,
@@ -184,20 +184,20 @@ impl Input for CandidateItem {
             if_exists,
         };
         match single.checked() {
-            Ok(registration) => faults.or(registration),
+            Ok(registration) => faults.into_result(registration),
             Err(more) => {
                 faults.extend(more);
-                Err(faults.or(()).err().unwrap_or_default())
+                Err(faults.into_result(()).err().unwrap_or_default())
             }
         }
     }
 }
 
-impl Input for CandidateChanges {
+impl ApiInput for CandidateChanges {
     /// Only the members given are checked: what they amount to shows with the candidate.
     type Checked = ();
 
-    fn checked(self) -> Result<(), Vec<FieldFault>> {
+    fn checked(self) -> Result<(), Vec<FieldError>> {
         let Self { user_name, name, email, active, phone_numbers, address, group, birth_date, gender, photo, custom } =
             self;
         let (person, own) = PersonMembers {
@@ -215,10 +215,10 @@ impl Input for CandidateChanges {
             custom,
         }
         .into_person();
-        let mut faults = Faults::new();
+        let mut faults = FieldErrors::new();
         faults.extend(own);
         faults.extend(person.checked().err().unwrap_or_default());
-        faults.or(())
+        faults.into_result(())
     }
 }
 
@@ -241,23 +241,27 @@ pub struct CandidateSearch {
     user_name: Option<String>,
 }
 
-impl Input for CandidateSearch {
+impl ApiInput for CandidateSearch {
     type Checked = (Option<String>, domain::Identity);
 
-    fn checked(self) -> Result<Self::Checked, Vec<FieldFault>> {
+    fn checked(self) -> Result<Self::Checked, Vec<FieldError>> {
         let Self { connection, email, external_id, user_name } = self;
-        let mut faults = Faults::new();
+        let mut faults = FieldErrors::new();
         faults.line("/connection", connection.as_deref(), domain::limits::LINE);
         faults.email("/email", email.as_deref());
         faults.line("/externalId", external_id.as_deref(), domain::limits::EXTERNAL_ID);
         faults.line("/userName", user_name.as_deref(), domain::limits::LINE);
         match (email, external_id, user_name) {
-            (Some(email), None, None) => faults.or((connection, domain::Identity::Email(folded(&email)))),
-            (None, Some(id), None) => faults.or((connection, domain::Identity::ExternalId(id))),
-            (None, None, Some(name)) => faults.or((connection, domain::Identity::UserName(folded(&name)))),
+            (Some(email), None, None) => {
+                faults.into_result((connection, domain::Identity::Email(normalize_identity(&email))))
+            }
+            (None, Some(id), None) => faults.into_result((connection, domain::Identity::ExternalId(id))),
+            (None, None, Some(name)) => {
+                faults.into_result((connection, domain::Identity::UserName(normalize_identity(&name))))
+            }
             _ => {
-                faults.push(FieldFault::invalid("", "give exactly one of email, externalId and userName"));
-                Err(faults.or(()).err().unwrap_or_default())
+                faults.push(FieldError::invalid("", "give exactly one of email, externalId and userName"));
+                Err(faults.into_result(()).err().unwrap_or_default())
             }
         }
     }
@@ -426,9 +430,9 @@ impl Candidate {
     }
 }
 
-impl From<CandidateAnswer> for Candidate {
-    fn from(answer: CandidateAnswer) -> Self {
-        let CandidateAnswer { candidate, initial_password } = answer;
+impl From<CandidateWithWarnings> for Candidate {
+    fn from(answer: CandidateWithWarnings) -> Self {
+        let CandidateWithWarnings { candidate, initial_password } = answer;
         let initial_password = initial_password.map(|password| password.expose().to_owned());
         Self { initial_password, ..candidate.into() }
     }

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::dispatch::CatalogueEntry;
-use crate::domain::capability::{Capability, Descriptor};
+use crate::domain::capability::{Capability, VendorDescriptor};
+use crate::service::CatalogueEntry;
 
 /// A list that is at hand as a whole.
 macro_rules! list {
@@ -126,21 +126,21 @@ pub enum VendorRepeat {
     Never,
 }
 
-impl From<crate::domain::capability::Repeat> for VendorRepeat {
-    fn from(repeat: crate::domain::capability::Repeat) -> Self {
-        use crate::domain::capability::Repeat;
+impl From<crate::domain::capability::RetrySafety> for VendorRepeat {
+    fn from(repeat: crate::domain::capability::RetrySafety) -> Self {
+        use crate::domain::capability::RetrySafety;
         match repeat {
-            Repeat::Harmless => Self::Harmless,
-            Repeat::HarmlessWithFlag => Self::HarmlessWithFlag,
-            Repeat::ConflictProves => Self::ConflictProves,
-            Repeat::Never => Self::Never,
+            RetrySafety::Idempotent => Self::Harmless,
+            RetrySafety::IdempotentWithFlag => Self::HarmlessWithFlag,
+            RetrySafety::ConflictConfirms => Self::ConflictProves,
+            RetrySafety::Unsafe => Self::Never,
         }
     }
 }
 
-impl From<&'static Descriptor> for Vendor {
-    fn from(descriptor: &'static Descriptor) -> Self {
-        let Descriptor { kind, name, documentation, identities, clock_tolerance: _, capabilities } = descriptor;
+impl From<&'static VendorDescriptor> for Vendor {
+    fn from(descriptor: &'static VendorDescriptor) -> Self {
+        let VendorDescriptor { kind, name, documentation, identities, clock_tolerance: _, capabilities } = descriptor;
         let identities = identities.iter().map(|kind| kind.member()).collect();
         Self {
             vendor: kind,
@@ -155,12 +155,12 @@ impl From<&'static Descriptor> for Vendor {
 impl From<&Capability> for VendorOperation {
     fn from(capability: &Capability) -> Self {
         let Capability {
-            operation,
+            kind: operation,
             supported,
             required,
             ignored,
             max_batch,
-            repeat,
+            retry_safety: repeat,
             per_item_outcome,
             read_back,
             note,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::domain::error::FieldError;
 use crate::domain::outcome;
-use crate::domain::problem::FieldFault;
-use crate::http::input::{Input, word};
+use crate::http::extract::validate::{ApiInput, word};
 
 /// What is known of a write at the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -116,12 +116,12 @@ impl SettledOutcome {
     }
 }
 
-impl Input for Settlement {
+impl ApiInput for Settlement {
     type Checked = outcome::Outcome;
 
-    fn checked(self) -> Result<outcome::Outcome, Vec<FieldFault>> {
+    fn checked(self) -> Result<outcome::Outcome, Vec<FieldError>> {
         let Self { outcome } = self;
-        let missing = || vec![FieldFault::missing("/outcome", "is missing")];
+        let missing = || vec![FieldError::missing("/outcome", "is missing")];
         outcome.map(SettledOutcome::outcome).ok_or_else(missing)
     }
 }
@@ -156,7 +156,7 @@ pub struct ProblemKind {
 }
 
 fn problem_kind_example() -> Value {
-    let code = crate::domain::problem::Code::VendorTimeout;
+    let code = crate::domain::error::Code::VendorTimeout;
     json!({
         "code": code.as_str(), "title": code.title(), "status": 504, "origin": "vendor", "retryable": code.retryable(),
         "meaning": code.meaning(), "action": code.action(),

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::common::Moment;
-use crate::dispatch::{CircuitState, ConnectionStatus, ConnectionView, Examination, Finding, Step, Verdict};
+use crate::service::{
+    Check, CheckResult, CheckStatus, CircuitState, ConnectionInfo, ConnectionStatus, DiagnosticReport,
+};
 
 /// The condition of a connection.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -144,9 +146,9 @@ pub struct ConnectionList {
     pub next_cursor: Option<String>,
 }
 
-impl From<ConnectionView> for Connection {
-    fn from(view: ConnectionView) -> Self {
-        let ConnectionView { name, descriptor, status, detail, since, circuit, in_flight, waiting, clock_ahead } = view;
+impl From<ConnectionInfo> for Connection {
+    fn from(view: ConnectionInfo) -> Self {
+        let ConnectionInfo { name, descriptor, status, detail, since, circuit, in_flight, waiting, clock_ahead } = view;
         Self {
             name,
             vendor: descriptor.kind,
@@ -171,26 +173,26 @@ impl From<CircuitState> for ConnectionCircuit {
     }
 }
 
-impl From<(ConnectionView, Examination)> for CheckedConnection {
-    fn from((view, examination): (ConnectionView, Examination)) -> Self {
+impl From<(ConnectionInfo, DiagnosticReport)> for CheckedConnection {
+    fn from((view, examination): (ConnectionInfo, DiagnosticReport)) -> Self {
         Self { connection: view.into(), checks: examination.findings.into_iter().map(Into::into).collect() }
     }
 }
 
-impl From<Finding> for ConnectionCheck {
-    fn from(finding: Finding) -> Self {
-        let Finding { step, verdict, detail, advice } = finding;
+impl From<CheckResult> for ConnectionCheck {
+    fn from(finding: CheckResult) -> Self {
+        let CheckResult { step, verdict, detail, advice } = finding;
         let check = match step {
-            Step::Address => ConnectionStep::Address,
-            Step::Reachability => ConnectionStep::Reachability,
-            Step::Tls => ConnectionStep::Tls,
-            Step::Clock => ConnectionStep::Clock,
-            Step::Credentials => ConnectionStep::Credentials,
+            Check::Address => ConnectionStep::Address,
+            Check::Reachability => ConnectionStep::Reachability,
+            Check::Tls => ConnectionStep::Tls,
+            Check::Clock => ConnectionStep::Clock,
+            Check::Credentials => ConnectionStep::Credentials,
         };
         let result = match verdict {
-            Verdict::Ok => ConnectionVerdict::Ok,
-            Verdict::Unchecked => ConnectionVerdict::Unchecked,
-            Verdict::Fault => ConnectionVerdict::Fault,
+            CheckStatus::Ok => ConnectionVerdict::Ok,
+            CheckStatus::Unchecked => ConnectionVerdict::Unchecked,
+            CheckStatus::Fault => ConnectionVerdict::Fault,
         };
         Self { check, result, detail, advice }
     }

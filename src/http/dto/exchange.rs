@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::common::Moment;
-use crate::domain::exchange::{About, Answered, Cause, ExchangeView, VendorCall};
+use crate::domain::exchange::{Cause, ExchangeOwner, ExchangeView, ResponseSummary, VendorCall};
 
 /// One request with the vendor calls it led to. Redacted: of what was sent and answered only members on each vendor's
 /// allow-list are shown, never a name, an address, a credential or a launch link.
@@ -134,14 +134,14 @@ impl From<ExchangeView> for Exchange {
             request_id,
             traceparent,
             started,
-            about,
+            owner: about,
             operation,
-            answer,
+            response: answer,
             vendor_time,
             calls,
             left_out,
         } = view;
-        let (cause, client, method, route, resource) = match about.map(|About { tenant: _, cause }| cause) {
+        let (cause, client, method, route, resource) = match about.map(|ExchangeOwner { tenant: _, cause }| cause) {
             Some(Cause::Settling { resource }) => (ExchangeCause::Settling, None, None, None, Some(resource)),
             Some(Cause::Request { client, method, route }) => {
                 (ExchangeCause::Request, Some(client), Some(method), Some(route), None)
@@ -149,7 +149,7 @@ impl From<ExchangeView> for Exchange {
             Some(Cause::Operation) | None => (ExchangeCause::Operation, None, None, None, None),
         };
         let (status, code, took) = match answer {
-            Some(Answered { status, code, took }) => (Some(status), code, Some(millis(took))),
+            Some(ResponseSummary { status, code, took }) => (Some(status), code, Some(millis(took))),
             None => (None, None, None),
         };
         Self {

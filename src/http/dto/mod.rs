@@ -1,6 +1,7 @@
 //! The documents of the API, apart from the domain's types: what is renamed there cannot change the API by accident.
 
 pub(super) mod assignment;
+pub(super) mod assignment_input;
 pub(super) mod audit;
 pub(super) mod bulk;
 pub(super) mod candidate;
@@ -9,6 +10,5 @@ pub(super) mod common;
 pub(super) mod connection;
 pub(super) mod exchange;
 pub(super) mod operation;
-pub(super) mod order;
 pub(super) mod person;
 pub(super) mod program;

@@ -9,13 +9,14 @@ use super::bulk::candidate_results_example;
 use super::candidate::Candidate;
 use super::common::{Moment, Outcome, SettledOutcome, outcome};
 use super::program::Enrolled;
-use crate::dispatch::{self, OperationView, Resource, ResultFilter, RowEnd, RowResult};
+use crate::domain::error::FieldError;
 use crate::domain::operation as domain;
-use crate::domain::problem::FieldFault;
-use crate::domain::text::Faults;
-use crate::http::edge::Context;
-use crate::http::input::{Input, word};
+use crate::domain::validation::FieldErrors;
+use crate::http::extract::validate::{ApiInput, word};
+use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::{Problem, status};
+use crate::service;
+use crate::service::{OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource};
 
 /// What an operation's rows are.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -125,10 +126,10 @@ pub struct Operation {
     pub expires_at: Option<Moment>,
 }
 
-impl From<OperationView> for Operation {
-    fn from(view: OperationView) -> Self {
-        let OperationView { operation, progress, expires } = view;
-        let domain::BulkOperation {
+impl From<OperationStatus> for Operation {
+    fn from(view: OperationStatus) -> Self {
+        let OperationStatus { operation, progress, expires } = view;
+        let domain::Operation {
             id,
             tenant: _,
             client: _,
@@ -187,20 +188,20 @@ pub struct OperationSettlement {
     items: Option<Vec<u64>>,
 }
 
-impl Input for OperationSettlement {
-    type Checked = dispatch::OperationSettlement;
+impl ApiInput for OperationSettlement {
+    type Checked = service::OperationSettlement;
 
-    fn checked(self) -> Result<dispatch::OperationSettlement, Vec<FieldFault>> {
+    fn checked(self) -> Result<service::OperationSettlement, Vec<FieldError>> {
         let Self { outcome, items } = self;
-        let mut faults = Faults::new();
+        let mut faults = FieldErrors::new();
         if outcome.is_none() {
-            faults.push(FieldFault::missing("/outcome", "is missing"));
+            faults.push(FieldError::missing("/outcome", "is missing"));
         }
         if items.as_ref().is_some_and(Vec::is_empty) {
-            faults.push(FieldFault::invalid("/items", "must name a row, or be left out"));
+            faults.push(FieldError::invalid("/items", "must name a row, or be left out"));
         }
         let outcome = outcome.map_or(crate::domain::outcome::Outcome::Unknown, SettledOutcome::outcome);
-        faults.or(dispatch::OperationSettlement { outcome, items })
+        faults.into_result(service::OperationSettlement { outcome, items })
     }
 }
 
@@ -244,19 +245,19 @@ pub enum ItemResource {
 
 impl OperationItem {
     /// The entry of a row, told in this request.
-    pub(in crate::http) fn of(row: RowResult, context: &Context) -> Self {
-        let RowResult { index, item_id, end } = row;
+    pub(in crate::http) fn of(row: ResultRow, context: &ExchangeContext) -> Self {
+        let ResultRow { index, item_id, end } = row;
         let entry = |status: u16, known, resource: Option<ItemResource>, problem: Option<Problem>| {
             let erased = resource.is_none() && problem.is_none();
             Self { index, item_id, status, outcome: known, resource, erased, problem }
         };
         match end {
             // A change of a program's employees makes nothing that has an address.
-            RowEnd::Created(resource @ Resource::Enrolled(_)) | RowEnd::Existing(resource) => {
+            RowOutcome::Created(resource @ RowResource::Enrolled(_)) | RowOutcome::Existing(resource) => {
                 entry(200, Outcome::Applied, ItemResource::of(resource), None)
             }
-            RowEnd::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
-            RowEnd::Failed(fault) => {
+            RowOutcome::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
+            RowOutcome::Failed(fault) => {
                 let status = status(fault.code).as_u16();
                 entry(status, outcome(fault.outcome), None, Some(Problem::of(&fault, context)))
             }
@@ -265,12 +266,12 @@ impl OperationItem {
 }
 
 impl ItemResource {
-    fn of(resource: Resource) -> Option<Self> {
+    fn of(resource: RowResource) -> Option<Self> {
         match resource {
-            Resource::Candidate(answer) => Some(Self::Candidate(Box::new(answer.into()))),
-            Resource::Assignment(assignment) => Some(Self::Assignment(Box::new(assignment.into()))),
-            Resource::Enrolled(enrolled) => Some(Self::Enrolled(enrolled.into())),
-            Resource::Erased => None,
+            RowResource::Candidate(answer) => Some(Self::Candidate(Box::new(answer.into()))),
+            RowResource::Assignment(assignment) => Some(Self::Assignment(Box::new(assignment.into()))),
+            RowResource::Enrolled(enrolled) => Some(Self::Enrolled(enrolled.into())),
+            RowResource::Erased => None,
         }
     }
 }
@@ -336,28 +337,28 @@ fn item_list_example() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::problem::{Code, Fault};
+    use crate::domain::error::{Code, Error};
 
-    fn told(end: RowEnd) -> Value {
-        let row = RowResult { index: 7, item_id: Some("x".to_owned()), end };
-        serde_json::to_value(OperationItem::of(row, &Context::example())).unwrap()
+    fn told(end: RowOutcome) -> Value {
+        let row = ResultRow { index: 7, item_id: Some("x".to_owned()), end };
+        serde_json::to_value(OperationItem::of(row, &ExchangeContext::example())).unwrap()
     }
 
     #[test]
     fn a_row_has_the_status_of_a_single_request() {
         use crate::domain::program::{self, EnrolmentCounts};
         let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
-        let enrolled = || Resource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
-        let row = told(RowEnd::Created(enrolled()));
+        let enrolled = || RowResource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
+        let row = told(RowOutcome::Created(enrolled()));
         assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(200)));
         assert_eq!((&row["outcome"], &row["resource"]["employeesRegistered"]), (&json!("applied"), &json!(3)));
-        assert_eq!(told(RowEnd::Existing(enrolled()))["status"], 200);
+        assert_eq!(told(RowOutcome::Existing(enrolled()))["status"], 200);
         for (fault, status, outcome) in [
-            (Fault::new(Code::ValidationFailed, "x"), 422, "not_applied"),
-            (Fault::unknown(Code::VendorTimeout, "x"), 504, "unknown"),
-            (Fault::new(Code::Skipped, "x"), 424, "not_applied"),
+            (Error::new(Code::ValidationFailed, "x"), 422, "not_applied"),
+            (Error::unknown(Code::VendorTimeout, "x"), 504, "unknown"),
+            (Error::new(Code::Skipped, "x"), 424, "not_applied"),
         ] {
-            let row = told(RowEnd::Failed(fault));
+            let row = told(RowOutcome::Failed(fault));
             assert_eq!((&row["status"], &row["outcome"]), (&json!(status), &json!(outcome)));
             assert_eq!(row["problem"]["status"], status);
             assert!(row.get("resource").is_none() && row.get("erased").is_none(), "{row}");
@@ -366,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_was_erased_is_said_to_be_gone() {
-        let row = told(RowEnd::Created(Resource::Erased));
+        let row = told(RowOutcome::Created(RowResource::Erased));
         let expected = json!({ "index": 7, "itemId": "x", "status": 201, "outcome": "applied", "erased": true });
         assert_eq!(row, expected);
     }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::candidate as domain;
-use crate::domain::problem::FieldFault;
-use crate::http::input::{Object, word};
+use crate::domain::error::FieldError;
+use crate::http::extract::validate::{StrictObject, word};
 
 /// A name in its parts.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -127,11 +127,11 @@ impl From<IfCandidateExists> for domain::IfCandidateExists {
 pub(super) struct PersonMembers {
     pub(super) external_id: Option<String>,
     pub(super) user_name: Option<String>,
-    pub(super) name: Option<Object<NameInput>>,
+    pub(super) name: Option<StrictObject<NameInput>>,
     pub(super) email: Option<String>,
     pub(super) active: Option<bool>,
-    pub(super) phone_numbers: Option<Vec<Object<PhoneNumberInput>>>,
-    pub(super) address: Option<Object<AddressInput>>,
+    pub(super) phone_numbers: Option<Vec<StrictObject<PhoneNumberInput>>>,
+    pub(super) address: Option<StrictObject<AddressInput>>,
     pub(super) group: Option<String>,
     pub(super) birth_date: Option<String>,
     pub(super) gender: Option<String>,
@@ -159,7 +159,7 @@ macro_rules! with_person {
             user_name: Option<String>,
             /// The name in its parts.
             #[schema(value_type = Option<$crate::http::dto::person::NameInput>)]
-            name: Option<$crate::http::input::Object<$crate::http::dto::person::NameInput>>,
+            name: Option<$crate::http::extract::validate::StrictObject<$crate::http::dto::person::NameInput>>,
             /// Where mail reaches the person.
             #[schema(format = "email", max_length = 254)]
             email: Option<String>,
@@ -167,10 +167,10 @@ macro_rules! with_person {
             active: Option<bool>,
             /// Telephone numbers, at most one a type.
             #[schema(value_type = Option<Vec<$crate::http::dto::person::PhoneNumberInput>>, max_items = 2)]
-            phone_numbers: Option<Vec<$crate::http::input::Object<$crate::http::dto::person::PhoneNumberInput>>>,
+            phone_numbers: Option<Vec<$crate::http::extract::validate::StrictObject<$crate::http::dto::person::PhoneNumberInput>>>,
             /// Postal address.
             #[schema(value_type = Option<$crate::http::dto::person::AddressInput>)]
-            address: Option<$crate::http::input::Object<$crate::http::dto::person::AddressInput>>,
+            address: Option<$crate::http::extract::validate::StrictObject<$crate::http::dto::person::AddressInput>>,
             /// The vendor-side group (classroom, course) the person joins; the connection's default when absent.
             #[schema(min_length = 1, max_length = 200)]
             group: Option<String>,
@@ -193,7 +193,7 @@ pub(super) use with_person;
 
 impl PersonMembers {
     /// The person, and the faults that only this document can have; where there are any, the person is for checking only.
-    pub(super) fn into_person(self) -> (domain::Person, Vec<FieldFault>) {
+    pub(super) fn into_person(self) -> (domain::Person, Vec<FieldError>) {
         let Self {
             external_id,
             user_name,
@@ -212,11 +212,11 @@ impl PersonMembers {
         let person = domain::Person {
             external_id,
             user_name,
-            name: name.map(|Object(name)| name.into()).unwrap_or_default(),
+            name: name.map(|StrictObject(name)| name.into()).unwrap_or_default(),
             email,
             active,
             phone_numbers,
-            address: address.map(|Object(address)| address.into()).unwrap_or_default(),
+            address: address.map(|StrictObject(address)| address.into()).unwrap_or_default(),
             group,
             birth_date,
             gender,
@@ -230,22 +230,22 @@ impl PersonMembers {
 
 /// The numbers, and what is missing in them. A stand-in takes the place of what is missing, so that whatever else is wrong
 /// with a number is still found, and at its own place.
-fn phone_numbers_of(inputs: Vec<Object<PhoneNumberInput>>) -> (Vec<domain::PhoneNumber>, Vec<FieldFault>) {
+fn phone_numbers_of(inputs: Vec<StrictObject<PhoneNumberInput>>) -> (Vec<domain::PhoneNumber>, Vec<FieldError>) {
     // With two types there are at most two numbers; the check of the person compares each with each.
     if inputs.len() > 2 {
-        return (Vec::new(), vec![FieldFault::invalid("/phoneNumbers", "must not have more than 2 entries")]);
+        return (Vec::new(), vec![FieldError::invalid("/phoneNumbers", "must not have more than 2 entries")]);
     }
     let given: Vec<domain::PhoneKind> =
-        inputs.iter().filter_map(|Object(number)| number.kind.map(Into::into)).collect();
+        inputs.iter().filter_map(|StrictObject(number)| number.kind.map(Into::into)).collect();
     let kinds = [domain::PhoneKind::Mobile, domain::PhoneKind::Work];
     let mut free = kinds.into_iter().filter(|kind| !given.contains(kind));
     let mut numbers = Vec::new();
     let mut faults = Vec::new();
-    for (index, Object(PhoneNumberInput { kind, value })) in inputs.into_iter().enumerate() {
+    for (index, StrictObject(PhoneNumberInput { kind, value })) in inputs.into_iter().enumerate() {
         let missing = [("type", kind.is_none()), ("value", value.is_none())];
         let missing = missing.into_iter().filter(|(_, missing)| *missing);
         faults.extend(
-            missing.map(|(member, _)| FieldFault::missing(format!("/phoneNumbers/{index}/{member}"), "is missing")),
+            missing.map(|(member, _)| FieldError::missing(format!("/phoneNumbers/{index}/{member}"), "is missing")),
         );
         let kind = kind.map(Into::into).or_else(|| free.next()).unwrap_or(domain::PhoneKind::Mobile);
         numbers.push(domain::PhoneNumber { kind, value: value.unwrap_or_else(|| "-".to_owned()) });
@@ -329,10 +329,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::http::dto::candidate::NewCandidate;
-    use crate::http::input::accepted;
+    use crate::http::extract::validate::parse;
 
     fn told(numbers: &Value) -> Vec<String> {
-        let fault = accepted::<NewCandidate>(&json!({ "phoneNumbers": numbers })).err();
+        let fault = parse::<NewCandidate>(&json!({ "phoneNumbers": numbers })).err();
         let errors = fault.map(|fault| fault.errors).unwrap_or_default();
         errors.into_iter().map(|error| error.pointer.replace("/phoneNumbers", "")).collect()
     }

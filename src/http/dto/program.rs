@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::common::{Outcome, Warning};
-use crate::dispatch::{EmployeeKey, EnrolmentOrder};
+use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::CandidateId;
-use crate::domain::problem::{Code, FieldFault};
 use crate::domain::program::{self as domain, EnrolmentCounts};
-use crate::domain::text::{Faults, shown};
-use crate::http::input::{Input, word};
+use crate::domain::validation::{FieldErrors, sanitize_for_display};
+use crate::http::extract::validate::{ApiInput, word};
+use crate::service::{EmployeeRef, EnrolmentRequest};
 
 /// Which assessments of the program are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -58,27 +58,27 @@ pub enum EmployeeReference {
     },
 }
 
-impl Input for Enrolment {
-    type Checked = EnrolmentOrder;
+impl ApiInput for Enrolment {
+    type Checked = EnrolmentRequest;
 
-    fn checked(self) -> Result<EnrolmentOrder, Vec<FieldFault>> {
+    fn checked(self) -> Result<EnrolmentRequest, Vec<FieldError>> {
         let Self { connection, scope, assessments, register, unregister } = self;
-        let mut faults = Faults::new();
+        let mut faults = FieldErrors::new();
         faults.line("/connection", connection.as_deref(), 200);
         for (index, assessment) in assessments.iter().flatten().enumerate() {
             faults.line(&format!("/assessments/{index}"), Some(assessment), 250);
         }
         let assessments = match (scope, assessments.unwrap_or_default()) {
             (None, _) => {
-                faults.push(FieldFault::missing("/scope", "is missing"));
+                faults.push(FieldError::missing("/scope", "is missing"));
                 None
             }
             (Some(EnrolmentScope::Selected), list) if list.is_empty() => {
-                faults.push(FieldFault::missing("/assessments", "is needed with scope \"selected\""));
+                faults.push(FieldError::missing("/assessments", "is needed with scope \"selected\""));
                 None
             }
             (Some(EnrolmentScope::All), list) if !list.is_empty() => {
-                faults.push(FieldFault::invalid("/assessments", "has a meaning only with scope \"selected\""));
+                faults.push(FieldError::invalid("/assessments", "has a meaning only with scope \"selected\""));
                 None
             }
             (Some(EnrolmentScope::Selected), list) => Some(list),
@@ -86,14 +86,14 @@ impl Input for Enrolment {
         };
         let register = employees(&mut faults, "/register", register.unwrap_or_default());
         let unregister = employees(&mut faults, "/unregister", unregister.unwrap_or_default());
-        faults.or(EnrolmentOrder { connection, assessments, register, unregister })
+        faults.into_result(EnrolmentRequest { connection, assessments, register, unregister })
     }
 }
 
-fn employees(faults: &mut Faults, list: &str, entries: Vec<Value>) -> Vec<EmployeeKey> {
-    if entries.len() > domain::Enrolment::MOST {
-        let detail = format!("must not have more than {} entries", domain::Enrolment::MOST);
-        faults.push(FieldFault::invalid(list, detail));
+fn employees(faults: &mut FieldErrors, list: &str, entries: Vec<Value>) -> Vec<EmployeeRef> {
+    if entries.len() > domain::Enrolment::MAX {
+        let detail = format!("must not have more than {} entries", domain::Enrolment::MAX);
+        faults.push(FieldError::invalid(list, detail));
         return Vec::new();
     }
     let mut employees = Vec::with_capacity(entries.len());
@@ -106,23 +106,23 @@ fn employees(faults: &mut Faults, list: &str, entries: Vec<Value>) -> Vec<Employ
     employees
 }
 
-fn employee(pointer: &str, entry: Value) -> Result<EmployeeKey, FieldFault> {
+fn employee(pointer: &str, entry: Value) -> Result<EmployeeRef, FieldError> {
     match entry {
-        Value::String(id) => Ok(EmployeeKey::ExternalId(id)),
+        Value::String(id) => Ok(EmployeeRef::ExternalId(id)),
         Value::Object(members) => {
             if let Some(odd) = members.keys().find(|name| *name != "id") {
-                let detail = format!("unknown member `{}`", shown(odd, 100));
-                return Err(FieldFault::new(pointer, FieldFault::UNKNOWN, detail));
+                let detail = format!("unknown member `{}`", sanitize_for_display(odd, 100));
+                return Err(FieldError::new(pointer, FieldError::UNKNOWN, detail));
             }
             let Some(Value::String(id)) = members.get("id") else {
-                return Err(FieldFault::missing(format!("{pointer}/id"), "must be a candidate's identifier"));
+                return Err(FieldError::missing(format!("{pointer}/id"), "must be a candidate's identifier"));
             };
-            CandidateId::parse(id).map(EmployeeKey::Id).map_err(|_| {
+            CandidateId::parse(id).map(EmployeeRef::Id).map_err(|_| {
                 let code = Code::InvalidReference.as_str();
-                FieldFault::new(format!("{pointer}/id"), code, "there is no such candidate")
+                FieldError::new(format!("{pointer}/id"), code, "there is no such candidate")
             })
         }
-        _ => Err(FieldFault::invalid(pointer, "must be a string or an object with id")),
+        _ => Err(FieldError::invalid(pointer, "must be a string or an object with id")),
     }
 }
 
@@ -188,21 +188,21 @@ fn enrolled_example() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::input::accepted;
+    use crate::http::extract::validate::parse;
 
     #[test]
     fn employees_are_named_in_two_ways() {
-        let order = accepted::<Enrolment>(&enrolment_example()).unwrap();
+        let order = parse::<Enrolment>(&enrolment_example()).unwrap();
         assert_eq!(order.assessments, Some(vec!["rust-101".to_owned()]));
-        assert!(matches!(order.register.as_slice(), [EmployeeKey::ExternalId(_), EmployeeKey::Id(_)]));
-        assert_eq!(order.unregister, [EmployeeKey::ExternalId("emp-0007".to_owned())]);
+        assert!(matches!(order.register.as_slice(), [EmployeeRef::ExternalId(_), EmployeeRef::Id(_)]));
+        assert_eq!(order.unregister, [EmployeeRef::ExternalId("emp-0007".to_owned())]);
     }
 
     #[test]
     fn every_fault_has_its_place() {
         let tree =
             json!({ "register": ["a", 1, { "id": "cand_x" }, { "id": "cand_x", "odd": 1 }, {}], "assessments": [""] });
-        let errors = accepted::<Enrolment>(&tree).unwrap_err().errors;
+        let errors = parse::<Enrolment>(&tree).unwrap_err().errors;
         let told: Vec<_> = errors.iter().map(|error| (error.pointer.as_str(), &*error.code)).collect();
         let expected = [
             ("/assessments/0", "invalid_field"),
@@ -222,7 +222,7 @@ mod tests {
             (json!({ "scope": "selected", "register": ["x"] }), "/assessments"),
             (json!({ "scope": { "all": null }, "register": ["x"] }), "/scope"),
         ] {
-            assert_eq!(accepted::<Enrolment>(&tree).unwrap_err().errors[0].pointer, place);
+            assert_eq!(parse::<Enrolment>(&tree).unwrap_err().errors[0].pointer, place);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Documented are the words (`SUCCESS`, `ERROR`), the names (`Status` and `StudentId` on success; `status`, `Reason` and
 //! `error` on errors, with that difference in capitals), the codes and their messages.
 
-use super::super::knobs::Knobs;
+use crate::sandbox::parameters::Parameters;
 
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,7 @@ pub(super) const NAMES: &[&str] =
     &["kv", "kv_empty_error", "pipe", "comma", "words", "colon", "break", "json", "json_array", "xml"];
 
 /// The answer in the format and with the code style of the switches.
-pub(super) fn write(outcome: &Outcome, switches: &Knobs) -> String {
+pub(super) fn write(outcome: &Outcome, switches: &Parameters) -> String {
     let format = switches.text("response_format");
     match outcome {
         Outcome::Success(id) => success(&format, &id.to_string()),

@@ -1,14 +1,10 @@
 //! Faults and lasting switches that only make sense at `ExamTesting`.
 
-use super::{
-    super::{
-        desk::Context,
-        faults::{Behaviour, Kind},
-        knobs::{Knob, choice, count, flag, optional_count, status, text},
-        misbehaviour::BODY_LIMIT,
-    },
-    formats::{self, Outcome},
-};
+use super::super::faults::{Behaviour, FaultKind};
+use super::formats::{self, Outcome};
+use crate::sandbox::fault_kinds::BODY_LIMIT;
+use crate::sandbox::parameters::{Parameter, choice, count, flag, optional_count, status, text};
+use crate::sandbox::simulator::Context;
 
 /// What ASP.NET answers to a value that looks like markup.
 pub(super) const VALIDATION_PAGE: &str = "<!DOCTYPE html>\r\n<html>\r\n    <head>\r\n        <title>A potentially dangerous Request.Form value was detected from the client.</title>\r\n    </head>\r\n    <body bgcolor=\"white\">\r\n            <span><H1>Server Error in '/' Application.<hr width=100% size=1 color=silver></H1>\r\n            <h2> <i>A potentially dangerous Request.Form value was detected from the client.</i> </h2></span>\r\n    </body>\r\n</html>\r\n";
@@ -18,20 +14,20 @@ const RESTART_PAGE: &str = "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\"\
 const STACK_TRACE: &str = "\r\nSystem.Data.SqlClient.SqlException (0x80131904): ERROR: Timeout expired.\r\n   at ManageCandidate.Page_Load(Object sender, EventArgs e)\r\n";
 const HTML: &str = "text/html; charset=utf-8";
 
-const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
+const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this answer is given");
 
 /// A page of the server in place of the answer.
-const fn page(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
-    Kind { name, only: &[], meaning, parameters, behaviour: Behaviour::Replace }
+const fn page(name: &'static str, meaning: &'static str, parameters: &'static [Parameter]) -> FaultKind {
+    FaultKind { name, only: &[], meaning, parameters, behaviour: Behaviour::Replace }
 }
 
 /// The vendor's answer with something wrong in its words.
-const fn words(name: &'static str, meaning: &'static str, parameters: &'static [Knob]) -> Kind {
-    Kind { name, only: &["add", "update"], meaning, parameters, behaviour: Behaviour::Vendor }
+const fn words(name: &'static str, meaning: &'static str, parameters: &'static [Parameter]) -> FaultKind {
+    FaultKind { name, only: &["add", "update"], meaning, parameters, behaviour: Behaviour::Vendor }
 }
 
 /// This vendor's own faults.
-pub(super) const FAULTS: &[Kind] = &[
+pub(super) const FAULTS: &[FaultKind] = &[
     page(
         "aspnet_error_page",
         "answers 500 with the page \"Server Error in '/' Application\"",
@@ -72,7 +68,7 @@ pub(super) const FAULTS: &[Kind] = &[
             EFFECT,
         ],
     ),
-    Kind {
+    FaultKind {
         name: "cold_start",
         only: &[],
         meaning: "takes many seconds, as the first call after idling does",
@@ -97,7 +93,7 @@ pub(super) const FAULTS: &[Kind] = &[
 ];
 
 /// This vendor's lasting switches.
-pub(super) const SWITCHES: &[Knob] = &[
+pub(super) const SWITCHES: &[Parameter] = &[
     choice("response_format", formats::NAMES, "the format of the answer (undocumented, every one a guess)"),
     choice("code_style", &["number", "error_number"], "a code as 1007 or as ERROR 1007 (undocumented)"),
     choice(

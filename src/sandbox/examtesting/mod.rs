@@ -10,11 +10,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{
-    accounts::examtesting as account,
-    desk::{Context, Profile, UNKNOWN, Vendor},
-    exchange::{Answer, Body, Call},
-};
+use super::accounts::examtesting as account;
+use crate::sandbox::http_types::{Answer, Body, Call};
+use crate::sandbox::simulator::{Context, Profile, UNKNOWN, Vendor};
 use formats::Outcome;
 
 mod formats;

@@ -1,20 +1,16 @@
 //! Faults and lasting switches that only make sense at `StartExam`.
 
-use super::{
-    super::{
-        exchange::{Answer, Body},
-        faults::{Behaviour, Kind},
-        json::Json,
-        knobs::{Form, Knob, choice, flag, optional_count, signed, status, text},
-        misbehaviour::BODY_LIMIT,
-    },
-    account,
-    sign::{DATE_TOO_OLD, SIGNATURE_WRONG},
-};
+use super::super::faults::{Behaviour, FaultKind};
+use super::account;
+use super::sign::{DATE_TOO_OLD, SIGNATURE_WRONG};
+use crate::sandbox::fault_kinds::BODY_LIMIT;
+use crate::sandbox::http_types::{Answer, Body};
+use crate::sandbox::ordered_json::Json;
+use crate::sandbox::parameters::{Form, Parameter, choice, flag, optional_count, signed, status, text};
 
-const VENDOR_FORM: Knob =
+const VENDOR_FORM: Parameter =
     choice("format", &["vendor", "html", "json", "text", "empty"], "the body, normally the vendor's {\"message\"}");
-const EFFECT: Knob = flag("effect", false, "true: the call takes effect before this answer is given");
+const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this answer is given");
 
 /// The operations whose answers hold participant ids.
 const REGISTRATIONS: &[&str] = &["employees_participants", "participants"];
@@ -25,50 +21,50 @@ const SHAPED: &[&str] =
     &["employees_participants", "participants", "program_employees", "tests", "create_test", "sessions", "session"];
 
 /// This vendor's own faults.
-pub(super) const FAULTS: &[Kind] = &[
-    Kind {
+pub(super) const FAULTS: &[FaultKind] = &[
+    FaultKind {
         name: "date_refused",
         only: &[],
         meaning: "answers 403 with the published sentence about an old Date",
         parameters: &[status(403), VENDOR_FORM, text("message", DATE_TOO_OLD, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
-    Kind {
+    FaultKind {
         name: "forbidden",
         only: &[],
         meaning: "answers 403 about the signature, in words of our own",
         parameters: &[status(403), VENDOR_FORM, text("message", SIGNATURE_WRONG, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
-    Kind {
+    FaultKind {
         name: "unauthorized",
         only: &[],
         meaning: "answers 401, which the vendor does not list",
         parameters: &[status(401), VENDOR_FORM, text("message", "Unauthorized", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
-    Kind {
+    FaultKind {
         name: "not_found",
         only: &[],
         meaning: "answers 404 whatever was named",
         parameters: &[status(404), VENDOR_FORM, text("message", "The resource is not found", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
-    Kind {
+    FaultKind {
         name: "bad_request",
         only: &[],
         meaning: "answers 400 whatever was sent",
         parameters: &[status(400), VENDOR_FORM, text("message", "The request is invalid", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
-    Kind {
+    FaultKind {
         name: "message_with_200",
         only: SHAPED,
         meaning: "answers 200 with an error's body, where a success has a documented shape",
         parameters: &[status(200), VENDOR_FORM, text("message", "Internal error", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
-    Kind {
+    FaultKind {
         name: "wrong_id_count",
         only: REGISTRATIONS,
         meaning: "answers too few or too many participantIds; every registration happened",
@@ -81,14 +77,14 @@ pub(super) const FAULTS: &[Kind] = &[
             });
         }),
     },
-    Kind {
+    FaultKind {
         name: "null_ids",
         only: REGISTRATIONS,
         meaning: "answers null for every id; every registration happened",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| with_ids(answer, |ids| ids.fill(Json::Null))),
     },
-    Kind {
+    FaultKind {
         name: "duplicated_ids",
         only: REGISTRATIONS,
         meaning: "answers the first id in every place; every registration happened",
@@ -101,7 +97,7 @@ pub(super) const FAULTS: &[Kind] = &[
             });
         }),
     },
-    Kind {
+    FaultKind {
         name: "missing_ids",
         only: REGISTRATIONS,
         meaning: "answers an object without participantIds; every registration happened",
@@ -112,7 +108,7 @@ pub(super) const FAULTS: &[Kind] = &[
             }
         }),
     },
-    Kind {
+    FaultKind {
         name: "endless_feed",
         only: &["sessions"],
         meaning: "v2/sessions never comes to its end: every page has a continuationToken, the last one is told over and over",
@@ -122,7 +118,7 @@ pub(super) const FAULTS: &[Kind] = &[
 ];
 
 /// This vendor's lasting switches.
-pub(super) const SWITCHES: &[Knob] = &[
+pub(super) const SWITCHES: &[Parameter] = &[
     choice(
         "existing_registration",
         &["repeated", "left_out", "null"],
@@ -138,7 +134,7 @@ pub(super) const SWITCHES: &[Knob] = &[
         &["404", "400"],
         "status for an unknown center, test, employee, program or profile (undocumented)",
     ),
-    Knob {
+    Parameter {
         name: "session_page_size",
         form: Form::Number { default: 500, min: 1, max: 500 },
         meaning: "sessions on a page of v2/sessions; 500 is the published maximum",

@@ -7,22 +7,20 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{
-    accounts::startexam as account,
-    desk::{Context, Profile, UNKNOWN, Vendor},
-    exchange::{Answer, Body, Call},
-    ids::Ids,
-    json::{Json, Layout, object},
-};
+use super::accounts::startexam as account;
+use super::ids::Ids;
+use crate::sandbox::http_types::{Answer, Body, Call};
+use crate::sandbox::ordered_json::{Json, Layout, object};
+use crate::sandbox::simulator::{Context, Profile, UNKNOWN, Vendor};
 
+mod employees;
 mod misbehaviour;
-mod people;
 mod program_setup;
 mod programs;
-mod read;
 mod sessions;
 mod sign;
 mod tests_list;
+mod validate;
 
 /// What is fixed about this vendor.
 pub(super) const PROFILE: Profile = Profile {
@@ -163,7 +161,7 @@ impl StartExam {
         }
         let body: Value =
             serde_json::from_slice(&call.body).map_err(|_| Refusal::bad("The request body is not valid JSON"))?;
-        let fields = read::Fields::of(&body, "The request body")?;
+        let fields = validate::Fields::of(&body, "The request body")?;
         match operation {
             "employees" => self.sync_employees(&fields, context),
             "employees_participants" => self.register_employees(&fields, context),

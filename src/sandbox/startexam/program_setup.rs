@@ -8,14 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        desk::Context,
-        json::{Json, object},
-    },
-    Refusal, StartExam, Test, account,
-    read::{Fields, no_repeats},
-};
+use super::{Refusal, StartExam, Test, account};
+use crate::sandbox::ordered_json::{Json, object};
+use crate::sandbox::simulator::Context;
+use crate::sandbox::startexam::validate::{Fields, no_repeats};
 
 /// Published limit of the titles of programs and modules.
 const TITLE_MAX: usize = 100;

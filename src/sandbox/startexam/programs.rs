@@ -4,15 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    super::{
-        desk::Context,
-        json::{Json, object},
-    },
-    Refusal, StartExam,
-    program_setup::Program,
-    read::Fields,
-};
+use super::program_setup::Program;
+use super::{Refusal, StartExam};
+use crate::sandbox::ordered_json::{Json, object};
+use crate::sandbox::simulator::Context;
+use crate::sandbox::startexam::validate::Fields;
 
 /// Published limit of each list.
 const EMPLOYEES_MAX: usize = 500;

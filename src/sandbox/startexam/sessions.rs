@@ -11,19 +11,15 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        desk::Context,
-        effects::rfc3339,
-        exchange::Call,
-        json::{Json, object},
-        knobs::{Knob, Knobs, count, flag, text},
-    },
-    Refusal, StartExam, account,
-};
+use super::super::effects::rfc3339;
+use super::{Refusal, StartExam, account};
+use crate::sandbox::http_types::Call;
+use crate::sandbox::ordered_json::{Json, object};
+use crate::sandbox::parameters::{Parameter, Parameters, count, flag, text};
+use crate::sandbox::simulator::Context;
 
 /// What `POST /_sessions` takes.
-const SITTING: [Knob; 6] = [
+const SITTING: [Parameter; 6] = [
     text("participantId", "", "who sits the test"),
     flag("finished", false, "whether the test is over"),
     flag("autoClosed", false, "whether it was closed by time"),
@@ -132,7 +128,7 @@ impl StartExam {
 
     /// `POST /_sessions`: lets a participant begin or finish; see docs/SANDBOX.md.
     pub(super) fn sit_test(&mut self, order: &Value, now: SystemTime) -> Result<Value, String> {
-        let mut knobs = Knobs::new(SITTING.to_vec());
+        let mut knobs = Parameters::new(SITTING.to_vec());
         knobs.set_all(order.as_object().ok_or("a session is an object")?)?;
         let id = knobs.text("participantId");
         let test = self.test_of(&id).ok_or_else(|| format!("there is no participant \"{id}\""))?;

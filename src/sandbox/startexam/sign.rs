@@ -9,10 +9,10 @@ use data_encoding::BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{
-    super::{accounts::startexam as account, exchange::Call, knobs::Knobs},
-    Refusal,
-};
+use super::super::accounts::startexam as account;
+use super::Refusal;
+use crate::sandbox::http_types::Call;
+use crate::sandbox::parameters::Parameters;
 
 /// The published limit on the age of `Date`.
 const DATE_AGE_LIMIT: Duration = Duration::from_mins(15);
@@ -30,7 +30,7 @@ pub(super) const SIGNATURE_WRONG: &str = "HTTP header 'Authorization' is incorre
 const LENGTH_MISSING: &str = "HTTP header 'Content-Length' is missing";
 
 /// Checks date, authorization and length in this order.
-pub(super) fn check(call: &Call, now: SystemTime, switches: &Knobs) -> Result<(), Refusal> {
+pub(super) fn check(call: &Call, now: SystemTime, switches: &Parameters) -> Result<(), Refusal> {
     let date = call.header("date").ok_or_else(|| Refusal::forbidden(DATE_MISSING))?;
     check_date(
         date,

@@ -1,15 +1,11 @@
 //! The account's tests: listing them and creating an empty one.
 
-use super::{
-    super::{
-        desk::Context,
-        exchange::Call,
-        json::{Json, object},
-    },
-    Refusal, StartExam, Test, account,
-    read::Fields,
-    sessions::seconds,
-};
+use super::sessions::seconds;
+use super::{Refusal, StartExam, Test, account};
+use crate::sandbox::http_types::Call;
+use crate::sandbox::ordered_json::{Json, object};
+use crate::sandbox::simulator::Context;
+use crate::sandbox::startexam::validate::Fields;
 
 /// Published limit of a test's title.
 const TITLE_MAX: usize = 200;

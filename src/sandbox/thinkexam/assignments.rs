@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    super::{desk::Context, json::Json},
-    Refusal, ThinkExam, account, email_key, success, text,
-};
+use super::{Refusal, ThinkExam, account, email_key, success, text};
+use crate::sandbox::ordered_json::Json;
+use crate::sandbox::simulator::Context;
 
 /// Published.
 const ASSIGNED_AND_MAILED: &str = "Test is assigned and mail has been sent successfully";

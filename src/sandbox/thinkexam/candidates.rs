@@ -5,13 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    super::{
-        desk::Context,
-        json::{Json, object},
-    },
-    Candidate, Refusal, ThinkExam, account, email_key, text,
-};
+use super::{Candidate, Refusal, ThinkExam, account, email_key, text};
+use crate::sandbox::ordered_json::{Json, object};
+use crate::sandbox::simulator::Context;
 
 /// Members kept with the candidate as they came.
 const KEPT: [&str; 19] = [

@@ -1,15 +1,13 @@
 //! Faults and lasting switches that only make sense at `ThinkExam`.
 
-use super::super::{
-    exchange::Body,
-    faults::{Behaviour, Kind},
-    json::Json,
-    knobs::{Knob, choice, count, flag, optional_count, signed, status, text},
-    misbehaviour::BODY_LIMIT,
-};
+use super::super::faults::{Behaviour, FaultKind};
+use crate::sandbox::fault_kinds::BODY_LIMIT;
+use crate::sandbox::http_types::Body;
+use crate::sandbox::ordered_json::Json;
+use crate::sandbox::parameters::{Parameter, choice, count, flag, optional_count, signed, status, text};
 
-const CODE: Knob = text("code", "3100", "the error's code");
-const MESSAGE: Knob = text("message", "Something went wrong", "the error's message");
+const CODE: Parameter = text("code", "3100", "the error's code");
+const MESSAGE: Parameter = text("message", "Something went wrong", "the error's message");
 
 const BULK: &[&str] = &["bulkCandidateRegister"];
 const SIGNED: &[&str] = &[
@@ -32,22 +30,22 @@ const CALLS: &[&str] = &[
 ];
 
 /// This vendor's own faults.
-pub(super) const FAULTS: &[Kind] = &[
-    Kind {
+pub(super) const FAULTS: &[FaultKind] = &[
+    FaultKind {
         name: "signature_refused",
         only: SIGNED,
         meaning: "refuses a good triple, as when it expires between two calls (after: n)",
         parameters: &[],
         behaviour: Behaviour::Vendor,
     },
-    Kind {
+    FaultKind {
         name: "vendor_error",
         only: CALLS,
         meaning: "answers 200 with an error body of any code; nothing happened",
         parameters: &[CODE, MESSAGE],
         behaviour: Behaviour::Vendor,
     },
-    Kind {
+    FaultKind {
         name: "error_after_effect",
         only: &[],
         meaning: "answers an error body although the call took effect",
@@ -59,7 +57,7 @@ pub(super) const FAULTS: &[Kind] = &[
         ],
         behaviour: Behaviour::Replace,
     },
-    Kind {
+    FaultKind {
         name: "json_in_member",
         only: CALLS,
         meaning: "writes every list and object in the answer's outermost object as a JSON string",
@@ -74,21 +72,21 @@ pub(super) const FAULTS: &[Kind] = &[
             }
         }),
     },
-    Kind {
+    FaultKind {
         name: "bulk_item_error",
         only: BULK,
         meaning: "one row of bulkCandidateRegister fails alone, as an item; the others are registered",
         parameters: &[count("row", 0, "which row, from 0"), CODE, MESSAGE],
         behaviour: Behaviour::Vendor,
     },
-    Kind {
+    FaultKind {
         name: "bulk_fewer_items",
         only: BULK,
         meaning: "bulkCandidateRegister answers fewer items than rows; all are registered",
         parameters: &[count("items", 1, "items left out at the end")],
         behaviour: Behaviour::Vendor,
     },
-    Kind {
+    FaultKind {
         name: "bulk_shuffled",
         only: BULK,
         meaning: "bulkCandidateRegister answers its items in reverse order",
@@ -98,7 +96,7 @@ pub(super) const FAULTS: &[Kind] = &[
 ];
 
 /// This vendor's lasting switches.
-pub(super) const SWITCHES: &[Knob] = &[
+pub(super) const SWITCHES: &[Parameter] = &[
     choice("signature_kinds", &["any", "issued", "hmac", "static"], "which triples are accepted"),
     count("signature_ttl_seconds", 300, "how long a triple is good (undocumented)"),
     flag("signature_one_use", false, "a triple handed out is good for one call (undocumented)"),

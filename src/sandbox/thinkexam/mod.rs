@@ -8,15 +8,13 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    accounts::thinkexam as account,
-    desk::{Context, Profile, UNKNOWN, Vendor},
-    exchange::{Answer, Body, Call},
-    ids::Ids,
-    json::{Json, Layout, object},
-    knobs::Knobs,
-    outgoing::Delivery,
-};
+use super::accounts::thinkexam as account;
+use super::ids::Ids;
+use crate::sandbox::http_types::{Answer, Body, Call};
+use crate::sandbox::ordered_json::{Json, Layout, object};
+use crate::sandbox::parameters::Parameters;
+use crate::sandbox::simulator::{Context, Profile, UNKNOWN, Vendor};
+use crate::sandbox::webhooks::Delivery;
 
 mod assignments;
 mod candidates;
@@ -251,12 +249,12 @@ fn success(code: &str, message: &str) -> Json {
     object([("result", "success".into()), ("success", object([("code", code.into()), ("msg", message.into())]))])
 }
 
-fn write(status: u16, json: Json, switches: &Knobs) -> Answer {
+fn write(status: u16, json: Json, switches: &Parameters) -> Answer {
     let layout = Layout::Php { escape_slashes: switches.flag("escape_slashes") };
     Answer::new(status, "application/json", Body::Json(json, layout))
 }
 
-fn not_found(switches: &Knobs) -> Answer {
+fn not_found(switches: &Parameters) -> Answer {
     if switches.is("not_found_page", "html") {
         return Answer::html(404, HTML_NOT_FOUND);
     }

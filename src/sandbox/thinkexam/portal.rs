@@ -5,16 +5,11 @@
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
-use super::{
-    super::{
-        desk::Context,
-        exchange::Call,
-        json::{Json, object},
-    },
-    Refusal, ThinkExam, account,
-    candidates::check_fields,
-    email_key, text,
-};
+use super::candidates::check_fields;
+use super::{Refusal, ThinkExam, account, email_key, text};
+use crate::sandbox::http_types::Call;
+use crate::sandbox::ordered_json::{Json, object};
+use crate::sandbox::simulator::Context;
 
 /// `Custom-Header` is JSON that names the client.
 pub(super) fn check_header(call: &Call) -> Result<(), Refusal> {

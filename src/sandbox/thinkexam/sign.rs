@@ -15,14 +15,10 @@ use serde_json::{Map, Value};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::{
-    super::{
-        desk::Context,
-        exchange::{Answer, Call},
-        json::object,
-    },
-    Refusal, account, text, write,
-};
+use super::{Refusal, account, text, write};
+use crate::sandbox::http_types::{Answer, Call};
+use crate::sandbox::ordered_json::object;
+use crate::sandbox::simulator::Context;
 
 /// Invented: the vendor words no refusal.
 const REFUSED: &str = "Invalid signature";

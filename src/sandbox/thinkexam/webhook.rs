@@ -8,25 +8,21 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::{
-    super::{
-        effects::rfc3339,
-        json::{Json, Layout, object},
-        knobs::{Form, Knob, Knobs, choice, count, flag, signed, text},
-        outgoing::{Delivery, Loopback},
-    },
-    ThinkExam, account, email_key,
-};
+use super::super::effects::rfc3339;
+use super::{ThinkExam, account, email_key};
+use crate::sandbox::ordered_json::{Json, Layout, object};
+use crate::sandbox::parameters::{Form, Parameter, Parameters, choice, count, flag, signed, text};
+use crate::sandbox::webhooks::{Delivery, Loopback};
 
 /// What `POST /_webhooks` takes beside `results`.
-const ORDER: [Knob; 3] = [
+const ORDER: [Parameter; 3] = [
     text("url", "", "where to, on this machine"),
     flag("reversed", false, "deliver the results in reverse order"),
     text("key", account::WEBHOOK_KEY, "the key; another value is a wrong one"),
 ];
 
 /// What one of `results` takes.
-const RESULT: [Knob; 13] = [
+const RESULT: [Parameter; 13] = [
     text("email", "", "whose result it is"),
     text("testId", "", "which test"),
     choice("form", &["current", "older"], "the body of the current article or of the older page"),
@@ -46,8 +42,8 @@ const RESULT: [Knob; 13] = [
 const TIMEOUT: Duration = Duration::from_secs(10);
 const RESULTS_MAX: usize = 1000;
 
-const fn within(name: &'static str, default: i64, (min, max): (i64, i64), meaning: &'static str) -> Knob {
-    Knob { name, form: Form::Number { default, min, max }, meaning }
+const fn within(name: &'static str, default: i64, (min, max): (i64, i64), meaning: &'static str) -> Parameter {
+    Parameter { name, form: Form::Number { default, min, max }, meaning }
 }
 
 impl ThinkExam {
@@ -57,7 +53,7 @@ impl ThinkExam {
         let results = order.remove("results").unwrap_or_default();
         let results = results.as_array().filter(|results| (1..=RESULTS_MAX).contains(&results.len()));
         let results = results.ok_or_else(|| format!("results is a list of 1 to {RESULTS_MAX} results"))?;
-        let mut knobs = Knobs::new(ORDER.to_vec());
+        let mut knobs = Parameters::new(ORDER.to_vec());
         knobs.set_all(&order).map_err(|why| format!("{why} (and results)"))?;
         let url = Loopback::parse(&knobs.text("url"))?;
         let key = knobs.text("key");
@@ -66,7 +62,7 @@ impl ThinkExam {
         }
         let mut deliveries = Vec::new();
         for result in results {
-            let mut knobs = Knobs::new(RESULT.to_vec());
+            let mut knobs = Parameters::new(RESULT.to_vec());
             knobs
                 .set_all(result.as_object().ok_or("a result is an object")?)
                 .map_err(|why| format!("results: {why}"))?;
@@ -79,7 +75,7 @@ impl ThinkExam {
         Ok(deliveries)
     }
 
-    fn delivery(&self, knobs: &Knobs, url: &Loopback, key: &str, now: SystemTime) -> Result<Delivery, String> {
+    fn delivery(&self, knobs: &Parameters, url: &Loopback, key: &str, now: SystemTime) -> Result<Delivery, String> {
         let (email, test) = (email_key(&knobs.text("email")), knobs.text("testId"));
         if !knobs.flag("unassigned") && !self.assignments.contains_key(&(email.clone(), test.clone())) {
             return Err(format!(
@@ -109,7 +105,7 @@ impl ThinkExam {
     }
 
     /// The body of the current article; it names no test.
-    fn current(&self, email: &str, knobs: &Knobs) -> Json {
+    fn current(&self, email: &str, knobs: &Parameters) -> Json {
         let candidate = self.candidates.get(email);
         let field = |name: &str| {
             let value = candidate.and_then(|candidate| candidate.fields.get(name)).and_then(Value::as_str);
@@ -144,7 +140,7 @@ impl ThinkExam {
     }
 
     /// The body of the older page: flat, upper case, every value a string.
-    fn older(&self, email: &str, test: &str, knobs: &Knobs, now: SystemTime) -> Json {
+    fn older(&self, email: &str, test: &str, knobs: &Parameters, now: SystemTime) -> Json {
         let candidate = self.candidates.get(email);
         let (marks, total) = (knobs.number("marks").unwrap_or(0), knobs.number("totalMarks").unwrap_or(0));
         object([

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{BY_NAME, Maker};
-use crate::domain::audit::{Entry, Line, NOTHING};
+use crate::domain::audit::{ChainedEntry, Entry, NOTHING};
 use crate::domain::candidate::Identity;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Mutation, Store, StoreError};
 
 /// The request's ids of the lines, which have to be a chain from its beginning.
-fn ids(lines: &[Line]) -> Vec<String> {
+fn ids(lines: &[ChainedEntry]) -> Vec<String> {
     let mut previous = NOTHING.to_owned();
     lines
         .iter()
@@ -24,8 +24,8 @@ fn ids(lines: &[Line]) -> Vec<String> {
         .collect()
 }
 
-fn line(tenant: &str, id: &str) -> Change {
-    Change::Audit(Entry::example(tenant, id))
+fn line(tenant: &str, id: &str) -> Mutation {
+    Mutation::Audit(Entry::example(tenant, id))
 }
 
 pub(crate) async fn lines_are_a_chain_of_their_tenant(store: Arc<dyn Store>, make: Maker) {
@@ -67,9 +67,9 @@ pub(crate) async fn a_line_stands_or_falls_with_its_transaction(store: Arc<dyn S
     let (tenant, holder) = (make.name("tenant"), make.claimed(&*store).await);
     let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
     make.claim(&*store, &candidate).await;
-    store.commit(vec![line(&tenant, "a"), Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
+    store.commit(vec![line(&tenant, "a"), Mutation::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
     let taken = Identity::of(&holder.person, BY_NAME);
-    let refused = store.commit(vec![line(&tenant, "b"), Change::Identities(candidate.id.clone(), taken)]).await;
+    let refused = store.commit(vec![line(&tenant, "b"), Mutation::Identities(candidate.id.clone(), taken)]).await;
     assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
     store.commit(vec![line(&tenant, "c")]).await.unwrap();
     assert_eq!(ids(&store.audit(&tenant, 0, 10).await.unwrap()), ["a", "c"]);

@@ -6,15 +6,15 @@ use jiff::ToSpan as _;
 
 use super::Maker;
 use crate::domain::ids::OperationId;
-use crate::domain::journal::{Answer, KeyRef};
-use crate::store::{Change, KeyClaim, KeyTaken, Store};
+use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
+use crate::store::{AcquireKey, KeyState, Mutation, Store};
 
 impl Maker {
     /// A claim of a key for an hour, for content that differs by `content`.
-    pub(crate) fn key_claim(&self, tenant: &str, scope: &str, content: u8) -> KeyClaim {
+    pub(crate) fn key_claim(&self, tenant: &str, scope: &str, content: u8) -> AcquireKey {
         let now = self.0.now();
         let expires = now + 1.hours();
-        KeyClaim {
+        AcquireKey {
             tenant: tenant.to_owned(),
             token: self.name("token"),
             scope: scope.to_owned(),
@@ -25,14 +25,14 @@ impl Maker {
     }
 
     /// The same key, asked for again.
-    pub(crate) fn anew(&self, claim: &KeyClaim) -> KeyClaim {
-        KeyClaim { token: self.name("token"), ..claim.clone() }
+    pub(crate) fn anew(&self, claim: &AcquireKey) -> AcquireKey {
+        AcquireKey { token: self.name("token"), ..claim.clone() }
     }
 }
 
-async fn new_key(store: &dyn Store, claim: &KeyClaim) -> KeyRef {
-    let taken = store.take_key(claim).await.unwrap();
-    let KeyTaken::New(key) = taken else { panic!("{taken:?}") };
+async fn new_key(store: &dyn Store, claim: &AcquireKey) -> IdempotencyKeyUse {
+    let taken = store.acquire_key(claim).await.unwrap();
+    let KeyState::Acquired(key) = taken else { panic!("{taken:?}") };
     key
 }
 
@@ -41,30 +41,33 @@ pub(crate) async fn a_key_is_taken_once_and_answered_ever_after(store: Arc<dyn S
     let claim = make.key_claim(&tenant, "POST /candidates k", 1);
     let key = new_key(&*store, &claim).await;
     assert_eq!(key.scope, claim.scope);
-    assert!(matches!(store.take_key(&claim).await.unwrap(), KeyTaken::Running));
+    assert!(matches!(store.acquire_key(&claim).await.unwrap(), KeyState::InProgress));
     for scope in ["POST /candidates K", "POST /assignments k"] {
         new_key(&*store, &make.key_claim(&tenant, scope, 1)).await;
     }
     new_key(&*store, &make.key_claim(&make.name("tenant"), &claim.scope, 1)).await;
 
     let password = crate::secret::Secret::new("correct horse");
-    let answer = |created| Answer::Candidate {
+    let answer = |created| StoredReply::Candidate {
         created,
         candidate: Box::new(candidate.clone()),
         initial_password: Some(password.clone()),
     };
-    store.commit(vec![Change::KeyAnswered(key.clone(), answer(true))]).await.unwrap();
+    store.commit(vec![Mutation::KeyAnswered(key.clone(), answer(true))]).await.unwrap();
     // The first answer stands.
-    let late =
-        vec![Change::KeyAnswered(key.clone(), answer(false)), Change::KeyFreed(key.clone()), Change::KeyOpen(key)];
+    let late = vec![
+        Mutation::KeyAnswered(key.clone(), answer(false)),
+        Mutation::KeyFreed(key.clone()),
+        Mutation::KeyOpen(key),
+    ];
     store.commit(late).await.unwrap();
     for _ in 0..2 {
-        let taken = store.take_key(&claim).await.unwrap();
-        let KeyTaken::Answered(answer) = taken else { panic!("{taken:?}") };
-        let Answer::Candidate { created, candidate: kept, initial_password } = *answer else {
+        let taken = store.acquire_key(&claim).await.unwrap();
+        let KeyState::Completed(answer) = taken else { panic!("{taken:?}") };
+        let StoredReply::Candidate { created, candidate: kept, initial_password } = *answer else {
             panic!("another answer")
         };
-        assert!(created && *kept == candidate && initial_password.unwrap().matches("correct horse"));
+        assert!(created && *kept == candidate && initial_password.unwrap().matches_constant_time("correct horse"));
     }
 }
 
@@ -73,62 +76,68 @@ pub(crate) async fn a_key_of_another_content_is_different(store: Arc<dyn Store>,
     let claim = make.key_claim(&tenant, "k", 1);
     let key = new_key(&*store, &claim).await;
     let other = make.key_claim(&tenant, "k", 2);
-    assert!(matches!(store.take_key(&other).await.unwrap(), KeyTaken::Different));
-    store.commit(vec![Change::KeyAnswered(key, Answer::Gone)]).await.unwrap();
-    assert!(matches!(store.take_key(&other).await.unwrap(), KeyTaken::Different));
-    assert!(matches!(store.take_key(&claim).await.unwrap(), KeyTaken::Answered(_)));
+    assert!(matches!(store.acquire_key(&other).await.unwrap(), KeyState::Mismatch));
+    store.commit(vec![Mutation::KeyAnswered(key, StoredReply::Gone)]).await.unwrap();
+    assert!(matches!(store.acquire_key(&other).await.unwrap(), KeyState::Mismatch));
+    assert!(matches!(store.acquire_key(&claim).await.unwrap(), KeyState::Completed(_)));
 }
 
 pub(crate) async fn a_freed_key_is_new_and_an_open_one_goes_on(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
     let first = new_key(&*store, &make.anew(&claim)).await;
-    store.commit(vec![Change::KeyFreed(first.clone())]).await.unwrap();
+    store.commit(vec![Mutation::KeyFreed(first.clone())]).await.unwrap();
     let second = new_key(&*store, &make.anew(&claim)).await;
     assert_ne!(first.token, second.token);
 
-    store.commit(vec![Change::KeyOpen(second)]).await.unwrap();
-    let taken = store.take_key(&make.anew(&claim)).await.unwrap();
-    let KeyTaken::Open(third, None) = taken else { panic!("{taken:?}") };
-    assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Running), "it is somebody's again");
+    store.commit(vec![Mutation::KeyOpen(second)]).await.unwrap();
+    let taken = store.acquire_key(&make.anew(&claim)).await.unwrap();
+    let KeyState::Resumable(third, None) = taken else { panic!("{taken:?}") };
+    assert!(
+        matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::InProgress),
+        "it is somebody's again"
+    );
 
     // What the record's write still has to say is heard.
     store
-        .commit(vec![Change::KeyBound(third.clone(), "cand_1".to_owned()), Change::KeyOpen(third.clone())])
+        .commit(vec![Mutation::KeyBound(third.clone(), "cand_1".to_owned()), Mutation::KeyOpen(third.clone())])
         .await
         .unwrap();
-    let taken = store.take_key(&make.anew(&claim)).await.unwrap();
-    let KeyTaken::Open(fourth, Some(record)) = taken else { panic!("{taken:?}") };
+    let taken = store.acquire_key(&make.anew(&claim)).await.unwrap();
+    let KeyState::Resumable(fourth, Some(record)) = taken else { panic!("{taken:?}") };
     assert_eq!((fourth.token, record.as_str()), (third.token.clone(), "cand_1"));
-    store.commit(vec![Change::KeyAnswered(third, Answer::Gone)]).await.unwrap();
-    assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Answered(_)));
+    store.commit(vec![Mutation::KeyAnswered(third, StoredReply::Gone)]).await.unwrap();
+    assert!(matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::Completed(_)));
 }
 
 pub(crate) async fn an_earlier_use_of_a_key_is_not_heard(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
     let early = new_key(&*store, &make.anew(&claim)).await;
-    store.commit(vec![Change::KeyFreed(early.clone())]).await.unwrap();
+    store.commit(vec![Mutation::KeyFreed(early.clone())]).await.unwrap();
     let late = new_key(&*store, &make.anew(&claim)).await;
     for word in [
-        Change::KeyAnswered(early.clone(), Answer::Gone),
-        Change::KeyFreed(early.clone()),
-        Change::KeyOpen(early.clone()),
-        Change::KeyBound(early, "cand_1".to_owned()),
+        Mutation::KeyAnswered(early.clone(), StoredReply::Gone),
+        Mutation::KeyFreed(early.clone()),
+        Mutation::KeyOpen(early.clone()),
+        Mutation::KeyBound(early, "cand_1".to_owned()),
     ] {
         store.commit(vec![word]).await.unwrap();
-        assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Running));
+        assert!(matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::InProgress));
     }
-    store.commit(vec![Change::KeyOpen(late)]).await.unwrap();
-    assert!(matches!(store.take_key(&make.anew(&claim)).await.unwrap(), KeyTaken::Open(_, None)));
+    store.commit(vec![Mutation::KeyOpen(late)]).await.unwrap();
+    assert!(matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::Resumable(_, None)));
 }
 
 pub(crate) async fn a_key_is_forgotten_in_its_time(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
     let key = new_key(&*store, &claim).await;
-    store.commit(vec![Change::KeyAnswered(key, Answer::Operation(OperationId::generate(&make.0)))]).await.unwrap();
-    let before = KeyClaim { now: claim.expires - 1.microseconds(), ..claim.clone() };
-    assert!(matches!(store.take_key(&before).await.unwrap(), KeyTaken::Answered(_)));
+    store
+        .commit(vec![Mutation::KeyAnswered(key, StoredReply::Operation(OperationId::generate(&make.0)))])
+        .await
+        .unwrap();
+    let before = AcquireKey { now: claim.expires - 1.microseconds(), ..claim.clone() };
+    assert!(matches!(store.acquire_key(&before).await.unwrap(), KeyState::Completed(_)));
     // Also before it is purged, and whatever the new request says.
-    let after = KeyClaim { now: claim.expires, expires: claim.expires + 1.hours(), content: [9; 32], ..claim };
+    let after = AcquireKey { now: claim.expires, expires: claim.expires + 1.hours(), content: [9; 32], ..claim };
     new_key(&*store, &after).await;
 }
 
@@ -137,7 +146,7 @@ pub(crate) async fn one_of_many_takes_a_key(store: Arc<dyn Store>, make: Maker) 
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..32 {
         let (store, claim) = (Arc::clone(&store), claim.clone());
-        tasks.spawn(async move { matches!(store.take_key(&claim).await.unwrap(), KeyTaken::New(_)) });
+        tasks.spawn(async move { matches!(store.acquire_key(&claim).await.unwrap(), KeyState::Acquired(_)) });
     }
     assert_eq!(tasks.join_all().await.into_iter().filter(|new| *new).count(), 1);
 }

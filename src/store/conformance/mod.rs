@@ -10,16 +10,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, json};
 
-use super::{AssignmentFilter, Change, Claim, Claimant, OfCandidate, Page, Store, StoreError};
+use super::{AssignmentFilter, CandidateInsert, InsertResult, Mutation, OfCandidate, Page, Store, StoreError};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
-use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::journal::{EnrolmentWrite, Intent, Origin, Write};
+use crate::domain::intent::{EnrolmentWrite, Intent, Write, WriteOrigin};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::program::{AssessmentScope, Enrolment, ProgramRef};
-use crate::domain::vendor::{Booking, Cancellation, EnrolmentCall, KnownCandidate, Registration, Update, VendorKey};
+use crate::domain::system::{Clock, SecureRandom, System};
+use crate::domain::vendor::{
+    Booking, Cancellation, CandidateSnapshot, EnrolmentBatch, Registration, Update, VendorKey,
+};
 use crate::secret::Secret;
 
 mod audit;
@@ -109,12 +111,12 @@ macro_rules! conformance {
 pub(crate) use conformance;
 
 /// A clock that moves a millisecond each time it is read, so that later ids are larger, and the system's randomness.
-pub(crate) fn environment() -> Environment {
-    Environment { clock: Arc::new(Ticking(AtomicI64::new(1_790_000_000_000))), entropy: Arc::new(System) }
+pub(crate) fn environment() -> System {
+    System { clock: Arc::new(Ticking(AtomicI64::new(1_790_000_000_000))), entropy: Arc::new(SystemRandom) }
 }
 
 struct Ticking(AtomicI64);
-struct System;
+struct SystemRandom;
 
 impl Clock for Ticking {
     fn now(&self) -> Timestamp {
@@ -122,14 +124,14 @@ impl Clock for Ticking {
     }
 }
 
-impl Entropy for System {
+impl SecureRandom for SystemRandom {
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).unwrap();
     }
 }
 
 /// Makes records, each like no other.
-pub(crate) struct Maker(pub(crate) Environment);
+pub(crate) struct Maker(pub(crate) System);
 
 impl Maker {
     /// A name nothing else has.
@@ -168,14 +170,14 @@ impl Maker {
 
     pub(crate) fn intent(&self, tenant: &str, connection: &str, write: Write) -> Intent {
         let started = self.0.now();
-        let subject = write.record().to_owned();
+        let subject = write.record_id().to_owned();
         Intent {
             tenant: tenant.to_owned(),
             connection: connection.to_owned(),
             destination: Some(format!("vendor https://{connection}.example/ 1").into()),
             write,
             subject,
-            origin: Origin::default(),
+            origin: WriteOrigin::default(),
             opened: started,
             started,
             attempts: 1,
@@ -236,21 +238,21 @@ impl Maker {
     /// A candidate of a fresh tenant at a fresh connection, claimed by its external id.
     pub(crate) async fn claimed(&self, store: &dyn Store) -> Candidate {
         let candidate = self.candidate(&self.name("tenant"), &self.name("connection"), self.person());
-        assert_eq!(self.claim(store, &candidate).await, Claim::Claimed);
+        assert_eq!(self.claim(store, &candidate).await, InsertResult::Inserted);
         candidate
     }
 
     /// Claims the candidate by its external id and user name.
-    pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> Claim {
+    pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> InsertResult {
         let identities = Identity::of(&candidate.person, BY_NAME);
-        let mut claims = store.claim(vec![self.claimant(candidate, identities)]).await.unwrap();
+        let mut claims = store.insert_candidates(vec![self.claimant(candidate, identities)]).await.unwrap();
         claims.remove(0)
     }
 
     /// The candidate with its registration, and nothing that goes with it.
-    pub(crate) fn claimant(&self, candidate: &Candidate, identities: Vec<Identity>) -> Claimant {
+    pub(crate) fn claimant(&self, candidate: &Candidate, identities: Vec<Identity>) -> CandidateInsert {
         let intent = self.registration(candidate);
-        Claimant { candidate: candidate.clone(), identities, intent, with: Vec::new() }
+        CandidateInsert { candidate: candidate.clone(), identities, intent, with: Vec::new() }
     }
 }
 
@@ -272,20 +274,20 @@ pub(crate) async fn a_claim_writes_candidate_identities_and_intent(store: Arc<dy
         }
     }
     let intent = store.intent(id.as_str()).await.unwrap().unwrap();
-    assert_eq!(intent.write.record(), id.as_str());
+    assert_eq!(intent.write.record_id(), id.as_str());
 }
 
 pub(crate) async fn a_held_identity_is_answered_and_nothing_is_written(store: Arc<dyn Store>, make: Maker) {
     let one = make.claimed(&*store).await;
     let two = make.candidate(&one.tenant, &one.connection, Person { user_name: Some("grace".into()), ..make.person() });
-    assert_eq!(make.claim(&*store, &two).await, Claim::Claimed);
+    assert_eq!(make.claim(&*store, &two).await, InsertResult::Inserted);
     let both = Person { external_id: one.person.external_id.clone(), user_name: Some("GRACE".into()), ..make.person() };
     let third = make.candidate(&one.tenant, &one.connection, both);
-    assert_eq!(make.claim(&*store, &third).await, Claim::Held(vec![one.clone(), two]));
+    assert_eq!(make.claim(&*store, &third).await, InsertResult::Exists(vec![one.clone(), two]));
     assert_eq!(store.candidate(&third.tenant, &third.id).await.unwrap(), None);
     assert!(store.intent(third.id.as_str()).await.unwrap().is_none());
     let again = make.candidate(&one.tenant, &one.connection, one.person.clone());
-    assert_eq!(make.claim(&*store, &again).await, Claim::Held(vec![one]));
+    assert_eq!(make.claim(&*store, &again).await, InsertResult::Exists(vec![one]));
 }
 
 pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<dyn Store>, make: Maker) {
@@ -295,11 +297,11 @@ pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<d
         &theirs.connection,
         Person { user_name: Some("own".into()), ..make.person() },
     );
-    assert_eq!(make.claim(&*store, &own).await, Claim::Claimed);
+    assert_eq!(make.claim(&*store, &own).await, InsertResult::Inserted);
     // One identity is the tenant's own, another somebody else's: nothing is told of either.
     let person = Person { user_name: Some("own".into()), ..theirs.person.clone() };
     let mine = make.candidate(&own.tenant, &theirs.connection, person);
-    assert_eq!(make.claim(&*store, &mine).await, Claim::HeldByOthers);
+    assert_eq!(make.claim(&*store, &mine).await, InsertResult::TakenByOtherTenant);
     assert_eq!(store.candidate(&mine.tenant, &mine.id).await.unwrap(), None);
 }
 
@@ -310,19 +312,19 @@ pub(crate) async fn who_else_holds_an_identity_is_known(store: Arc<dyn Store>, m
     let free = Identity::ExternalId(make.name("free"));
     let other = make.name("tenant");
     let both = [free.clone(), held[0].clone()];
-    assert!(store.held_by_others(&other, connection, &both).await.unwrap());
-    assert!(!store.held_by_others(tenant, connection, &both).await.unwrap(), "its own");
-    assert!(!store.held_by_others(&other, &make.name("connection"), &both).await.unwrap(), "elsewhere");
-    assert!(!store.held_by_others(&other, connection, &[free]).await.unwrap());
-    assert!(!store.held_by_others(&other, connection, &[]).await.unwrap());
-    store.commit(vec![Change::Identities(theirs.id.clone(), Vec::new())]).await.unwrap();
-    assert!(!store.held_by_others(&other, connection, &both).await.unwrap(), "given up");
+    assert!(store.identities_of_other_tenants(&other, connection, &both).await.unwrap());
+    assert!(!store.identities_of_other_tenants(tenant, connection, &both).await.unwrap(), "its own");
+    assert!(!store.identities_of_other_tenants(&other, &make.name("connection"), &both).await.unwrap(), "elsewhere");
+    assert!(!store.identities_of_other_tenants(&other, connection, &[free]).await.unwrap());
+    assert!(!store.identities_of_other_tenants(&other, connection, &[]).await.unwrap());
+    store.commit(vec![Mutation::Identities(theirs.id.clone(), Vec::new())]).await.unwrap();
+    assert!(!store.identities_of_other_tenants(&other, connection, &both).await.unwrap(), "given up");
 }
 
 pub(crate) async fn identities_of_other_connections_are_free(store: Arc<dyn Store>, make: Maker) {
     let here = make.claimed(&*store).await;
     let there = make.candidate(&here.tenant, &make.name("connection"), here.person.clone());
-    assert_eq!(make.claim(&*store, &there).await, Claim::Claimed);
+    assert_eq!(make.claim(&*store, &there).await, InsertResult::Inserted);
     let identity = Identity::ExternalId(here.person.external_id.clone().unwrap());
     assert_eq!(
         store.candidates(&here.tenant, Some(&here.connection), &identity).await.unwrap(),
@@ -341,11 +343,11 @@ pub(crate) async fn one_of_many_parallel_claims_wins(store: Arc<dyn Store>, make
         tasks.spawn(async move { (candidate.clone(), make.claim(&*store, &candidate).await) });
     }
     let claims = tasks.join_all().await;
-    let winners: Vec<_> = claims.iter().filter(|(_, claim)| *claim == Claim::Claimed).map(|(c, _)| c).collect();
+    let winners: Vec<_> = claims.iter().filter(|(_, claim)| *claim == InsertResult::Inserted).map(|(c, _)| c).collect();
     assert_eq!(winners.len(), 1);
     for (candidate, claim) in &claims {
         if candidate != winners[0] {
-            assert_eq!(*claim, Claim::Held(vec![winners[0].clone()]));
+            assert_eq!(*claim, InsertResult::Exists(vec![winners[0].clone()]));
         }
     }
 }
@@ -358,7 +360,7 @@ pub(crate) async fn many_parallel_claims_of_different_people_all_win(store: Arc<
         let (store, make) = (Arc::clone(&store), Arc::clone(&make));
         let candidate = make.candidate(&tenant, &connection, make.person());
         tasks.spawn(async move {
-            assert_eq!(make.claim(&*store, &candidate).await, Claim::Claimed);
+            assert_eq!(make.claim(&*store, &candidate).await, InsertResult::Inserted);
             // Acknowledged, so seen.
             assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
         });
@@ -370,7 +372,7 @@ pub(crate) async fn an_acknowledged_write_is_seen_at_once(store: Arc<dyn Store>,
     let mut candidate = make.claimed(&*store).await;
     for round in 0..50 {
         candidate.person.name.formatted = Some(format!("Ada {round}"));
-        store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+        store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
         assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
     }
 }
@@ -381,7 +383,7 @@ pub(crate) async fn changed_candidates_are_found_as_they_are_now(store: Arc<dyn 
     let after = Identity::Email("new@example.org".into());
     candidate.person.email = Some("NEW@example.org".into());
     candidate.state = CandidateState::Registered;
-    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     assert_eq!(store.candidates(&candidate.tenant, None, &before).await.unwrap(), []);
     assert_eq!(store.candidates(&candidate.tenant, None, &after).await.unwrap(), [candidate]);
 }
@@ -390,22 +392,22 @@ pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make:
     let candidate = make.claimed(&*store).await;
     let (old, new) = (Identity::of(&candidate.person, BY_NAME), Identity::UserName("ada".into()));
     // Held although the record does not say so yet: found all the same.
-    store.commit(vec![Change::Identities(candidate.id.clone(), vec![new.clone()])]).await.unwrap();
+    store.commit(vec![Mutation::Identities(candidate.id.clone(), vec![new.clone()])]).await.unwrap();
     for at in [None, Some(candidate.connection.as_str())] {
         assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), std::slice::from_ref(&candidate));
     }
     let other = make.candidate(&candidate.tenant, &candidate.connection, make.person());
-    let held = store.claim(vec![make.claimant(&other, vec![new.clone()])]).await.unwrap();
-    assert_eq!(held, [Claim::Held(vec![candidate.clone()])]);
+    let held = store.insert_candidates(vec![make.claimant(&other, vec![new.clone()])]).await.unwrap();
+    assert_eq!(held, [InsertResult::Exists(vec![candidate.clone()])]);
     // Released although the record still says so: found by that, and not by what it never said.
-    store.commit(vec![Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
+    store.commit(vec![Mutation::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
     for at in [None, Some(candidate.connection.as_str())] {
         for said in &old {
             assert_eq!(store.candidates(&candidate.tenant, at, said).await.unwrap(), std::slice::from_ref(&candidate));
         }
         assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), []);
     }
-    assert_eq!(store.claim(vec![make.claimant(&other, old)]).await.unwrap(), [Claim::Claimed]);
+    assert_eq!(store.insert_candidates(vec![make.claimant(&other, old)]).await.unwrap(), [InsertResult::Inserted]);
 }
 
 pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_written(store: Arc<dyn Store>, make: Maker) {
@@ -416,10 +418,10 @@ pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_writte
     let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
     let failed = Candidate { state: CandidateState::Failed, ..candidate.clone() };
     let changes = vec![
-        Change::Assignment(assignment.clone()),
-        Change::Candidate(failed),
-        Change::Settled(candidate.id.to_string()),
-        Change::Identities(candidate.id.clone(), taken),
+        Mutation::Assignment(assignment.clone()),
+        Mutation::Candidate(failed),
+        Mutation::Settled(candidate.id.to_string()),
+        Mutation::Identities(candidate.id.clone(), taken),
     ];
     assert!(matches!(store.commit(changes).await, Err(StoreError::Conflict)));
     assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
@@ -431,11 +433,11 @@ pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_writte
 pub(crate) async fn an_erased_candidate_is_gone_and_stays_gone(store: Arc<dyn Store>, make: Maker) {
     let candidate = make.claimed(&*store).await;
     let Candidate { tenant, id, person, .. } = &candidate;
-    store.commit(vec![Change::EraseCandidate(id.clone())]).await.unwrap();
+    store.commit(vec![Mutation::EraseCandidate(id.clone())]).await.unwrap();
     let late = vec![
-        Change::Candidate(candidate.clone()),
-        Change::Identities(id.clone(), Identity::of(person, IdentityKind::ALL)),
-        Change::Settled(id.to_string()),
+        Mutation::Candidate(candidate.clone()),
+        Mutation::Identities(id.clone(), Identity::of(person, IdentityKind::ALL)),
+        Mutation::Settled(id.to_string()),
     ];
     store.commit(late).await.unwrap();
     assert_eq!(store.candidate(tenant, id).await.unwrap(), None);
@@ -444,7 +446,7 @@ pub(crate) async fn an_erased_candidate_is_gone_and_stays_gone(store: Arc<dyn St
         assert_eq!(store.candidates(tenant, None, &identity).await.unwrap(), []);
     }
     let again = make.candidate(tenant, &candidate.connection, person.clone());
-    assert_eq!(make.claim(&*store, &again).await, Claim::Claimed);
+    assert_eq!(make.claim(&*store, &again).await, InsertResult::Inserted);
 }
 
 pub(crate) async fn candidates_are_the_tenants_own(store: Arc<dyn Store>, make: Maker) {
@@ -457,27 +459,27 @@ pub(crate) async fn candidates_are_the_tenants_own(store: Arc<dyn Store>, make: 
         assert_eq!(store.candidates(&stranger, at, &identity).await.unwrap(), []);
     }
     let theirs = Candidate { tenant: stranger, ..candidate.clone() };
-    store.commit(vec![Change::Candidate(theirs)]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(theirs)]).await.unwrap();
     assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
 }
 
 pub(crate) async fn assignments_are_the_tenants_own(store: Arc<dyn Store>, make: Maker) {
     let (tenant, connection, stranger) = (make.name("tenant"), make.name("connection"), make.name("tenant"));
     let assignment = make.assignment(&tenant, &connection, "s");
-    store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     assert_eq!(store.assignment(&stranger, &assignment.id).await.unwrap(), None);
     assert_eq!(store.bookings(&stranger, &connection, "s").await.unwrap(), []);
     let page = Page { limit: 10, after: None };
     assert_eq!(store.assignments(&stranger, &AssignmentFilter::default(), &page).await.unwrap(), []);
     let theirs = Assignment { tenant: stranger, ..assignment.clone() };
-    store.commit(vec![Change::Assignment(theirs)]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(theirs)]).await.unwrap();
     assert_eq!(store.assignment(&tenant, &assignment.id).await.unwrap(), Some(assignment));
 }
 
 pub(crate) async fn assignments_are_listed_newest_first_in_parts(store: Arc<dyn Store>, make: Maker) {
     let (tenant, connection) = (make.name("tenant"), make.name("connection"));
     let mut all: Vec<Assignment> = (0..5).map(|_| make.assignment(&tenant, &connection, "s")).collect();
-    store.commit(all.iter().cloned().map(Change::Assignment).collect()).await.unwrap();
+    store.commit(all.iter().cloned().map(Mutation::Assignment).collect()).await.unwrap();
     all.reverse();
     let (mut listed, mut after) = (Vec::new(), None);
     for size in [2, 2, 1, 0] {
@@ -501,7 +503,7 @@ pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker)
     second.order.assessment = "other".into();
     second.assessment_ref = "other-ref".into();
     second.state = AssignmentState::Cancelled;
-    store.commit(vec![Change::Assignment(first.clone()), Change::Assignment(second.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(first.clone()), Mutation::Assignment(second.clone())]).await.unwrap();
     let any = AssignmentFilter::default;
     let cases = [
         (any(), vec![&second, &first]),
@@ -542,7 +544,7 @@ pub(crate) async fn a_booking_made_before_its_person_is_known_is_theirs(store: A
     let by_email =
         Assignment { identity: candidate.person.email.clone().map(Identity::Email), ..unlinked(&make, &candidate) };
     for assignment in [&booked, &elsewhere, &of_other, &by_email] {
-        store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+        store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     }
     assert_eq!(assignments_of(&*store, &candidate).await, [booked]);
 }
@@ -557,9 +559,9 @@ pub(crate) async fn an_erased_candidate_leaves_its_assignments_without_the_perso
     let open = Assignment { state: AssignmentState::Unknown, ..open };
     let of_other = Assignment { tenant: make.name("tenant"), ..unlinked(&make, &candidate) };
     for assignment in [&by_id, &before, &open, &of_other] {
-        store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+        store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     }
-    store.commit(vec![Change::EraseCandidate(candidate.id.clone())]).await.unwrap();
+    store.commit(vec![Mutation::EraseCandidate(candidate.id.clone())]).await.unwrap();
     for assignment in [&by_id, &before] {
         let read = store.assignment(&assignment.tenant, &assignment.id).await.unwrap().unwrap();
         assert_eq!(read, assignment.clone().without_person(&candidate.id));
@@ -584,11 +586,11 @@ pub(crate) async fn what_is_written_late_of_an_erased_person_s_assignment_is_wit
         ..make.assignment(&candidate.tenant, &candidate.connection, "s")
     };
     let pending = Assignment { state: AssignmentState::Pending, ..booked.clone() };
-    store.commit(vec![Change::Assignment(pending)]).await.unwrap();
-    store.commit(vec![Change::EraseCandidate(candidate.id.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(pending)]).await.unwrap();
+    store.commit(vec![Mutation::EraseCandidate(candidate.id.clone())]).await.unwrap();
     let gone = store.half_erased(None, usize::MAX).await.unwrap();
     assert!(gone.contains(&candidate.id), "its assignment is open still");
-    store.commit(vec![Change::Assignment(booked.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(booked.clone())]).await.unwrap();
     let read = store.assignment(&booked.tenant, &booked.id).await.unwrap();
     assert_eq!(read, Some(booked.clone().without_person(&candidate.id)));
     assert!(store.subject_known(&booked.connection, &booked.subject).await.unwrap());
@@ -603,9 +605,9 @@ pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make:
         make.assignment(&tenant, &connection, "ada|go|"),
         make.assignment(&tenant, &connection, "ada|rust|"),
     );
-    store.commit([&first, &other, &second].map(|a| Change::Assignment(a.clone())).to_vec()).await.unwrap();
+    store.commit([&first, &other, &second].map(|a| Mutation::Assignment(a.clone())).to_vec()).await.unwrap();
     second.state = AssignmentState::Failed;
-    store.commit(vec![Change::Assignment(second.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(second.clone())]).await.unwrap();
     assert_eq!(store.bookings(&tenant, &connection, "ada|rust|").await.unwrap(), [second, first]);
     assert!(store.subject_known(&connection, "ada|rust|").await.unwrap());
     assert!(!store.subject_known(&make.name("connection"), "ada|rust|").await.unwrap());
@@ -614,7 +616,7 @@ pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make:
 pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Store>, make: Maker) {
     let (tenant, connection) = (make.name("tenant"), make.name("connection"));
     let candidate = make.candidate(&tenant, &connection, make.person());
-    let known = |id: &CandidateId| KnownCandidate {
+    let known = |id: &CandidateId| CandidateSnapshot {
         id: id.clone(),
         person: candidate.person.clone(),
         vendor_ref: candidate.vendor_ref.clone(),
@@ -639,7 +641,7 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
         candidate: VendorKey("ada@example.org".into()),
         assessment: "fa19e351".into(),
     };
-    let call = EnrolmentCall {
+    let call = EnrolmentBatch {
         program: ProgramRef::External("p".into()),
         enrolment: Enrolment { scope: AssessmentScope::All, register: vec!["a".into()], unregister: Vec::new() },
     };
@@ -652,31 +654,31 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
         make.intent(&tenant, &connection, Write::Cancel(cancellation)),
         make.intent(&tenant, &connection, Write::Enrol(EnrolmentWrite { id: make.name("op"), call })),
     ];
-    store.commit(intents.iter().cloned().map(Change::Intent).collect()).await.unwrap();
+    store.commit(intents.iter().cloned().map(Mutation::Intent).collect()).await.unwrap();
     for intent in &intents {
-        let read = store.intent(intent.write.record()).await.unwrap().unwrap();
+        let read = store.intent(intent.write.record_id()).await.unwrap().unwrap();
         // Debug tells every member but the secret ones.
         assert_eq!(format!("{read:?}"), format!("{intent:?}"));
     }
     let read = store.intent(candidate.id.as_str()).await.unwrap().unwrap();
     let Write::Register(registration) = read.write else { panic!("another write came back") };
-    assert!(registration.password.unwrap().matches("correct horse battery"));
+    assert!(registration.password.unwrap().matches_constant_time("correct horse battery"));
 }
 
 pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store>, make: Maker) {
     let (tenant, at) = (make.name("tenant"), make.name("connection"));
     let [one, two, three] = [(); 3].map(|()| make.candidate(&tenant, &at, make.person()));
     for candidate in [&one, &two, &three] {
-        assert_eq!(make.claim(&*store, candidate).await, Claim::Claimed);
+        assert_eq!(make.claim(&*store, candidate).await, InsertResult::Inserted);
     }
     let due = async |now: Timestamp| {
         let due = store.due_intents(&at, now, Timestamp::MAX, 10).await.unwrap();
-        due.iter().map(|intent| intent.write.record().to_owned()).collect::<Vec<_>>()
+        due.iter().map(|intent| intent.write.record_id().to_owned()).collect::<Vec<_>>()
     };
     let far = make.0.now() + 1.hours();
     assert_eq!(due(far).await, Vec::<String>::new(), "all are being sent");
     let at_rest = |candidate: &Candidate, due: Option<Timestamp>| {
-        Change::Intent(Intent { under_way: false, due, attempts: 2, ..make.registration(candidate) })
+        Mutation::Intent(Intent { under_way: false, due, attempts: 2, ..make.registration(candidate) })
     };
     let (soon, later) = (make.0.now() + 1.minutes(), make.0.now() + 2.minutes());
     let changes = vec![at_rest(&one, Some(later)), at_rest(&two, Some(soon)), at_rest(&three, None)];
@@ -697,23 +699,23 @@ pub(crate) async fn an_outcome_is_written_for_its_own_attempt_only(store: Arc<dy
     let id = candidate.id.to_string();
     let first = store.intent(&id).await.unwrap().unwrap();
     let own = store.own_intents("", 1000).await.unwrap();
-    assert!(own.iter().any(|intent| intent.write.record() == id), "this instance is sending it");
+    assert!(own.iter().any(|intent| intent.write.record_id() == id), "this instance is sending it");
     let after = store.own_intents(&id, 1000).await.unwrap();
-    assert!(!after.iter().any(|intent| intent.write.record() == id));
+    assert!(!after.iter().any(|intent| intent.write.record_id() == id));
     let registered = Candidate { state: CandidateState::Registered, ..candidate.clone() };
     let concluded = |attempt: &Intent| {
-        let held = Change::AttemptHeld(id.clone(), attempt.started);
-        vec![held, Change::Candidate(registered.clone()), Change::Settled(id.clone())]
+        let held = Mutation::AttemptHeld(id.clone(), attempt.started);
+        vec![held, Mutation::Candidate(registered.clone()), Mutation::Settled(id.clone())]
     };
     let second = Intent { started: first.started + 1.minutes(), attempts: 2, ..first.clone() };
-    store.commit(vec![Change::Intent(second.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Intent(second.clone())]).await.unwrap();
     let late = store.commit(concluded(&first)).await;
     assert!(matches!(late, Err(StoreError::Superseded)), "{late:?}");
     assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().unwrap().state, candidate.state);
     let resting = Intent { under_way: false, ..second.clone() };
-    store.commit(vec![Change::Intent(resting)]).await.unwrap();
+    store.commit(vec![Mutation::Intent(resting)]).await.unwrap();
     assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "it is sent by none");
-    store.commit(vec![Change::Intent(second.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Intent(second.clone())]).await.unwrap();
     store.commit(concluded(&second)).await.unwrap();
     assert!(store.intent(&id).await.unwrap().is_none());
     assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "it was concluded before");
@@ -732,7 +734,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
     let enrol = |connection: &str| {
         let enrolment =
             Enrolment { scope: AssessmentScope::All, register: vec!["e1".into()], unregister: vec!["e2".into()] };
-        let call = EnrolmentCall { program: ProgramRef::External("onboarding".into()), enrolment };
+        let call = EnrolmentBatch { program: ProgramRef::External("onboarding".into()), enrolment };
         let write = Write::Enrol(EnrolmentWrite { id: make.name("op"), call });
         make.intent(&tenant, connection, write)
     };
@@ -740,26 +742,26 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
     // As earlier versions named the subject, a rendering of the program: it makes no difference.
     let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")"), ..second };
     for intent in [&first, &second, &elsewhere] {
-        store.commit(vec![Change::Intent(intent.clone())]).await.unwrap();
+        store.commit(vec![Mutation::Intent(intent.clone())]).await.unwrap();
     }
     make.claim(&*store, &make.candidate(&tenant, &connection, make.person())).await;
     let found = async |connection: &str| {
         let found = store.enrolment_intents(connection).await.unwrap();
-        found.iter().map(|intent| intent.write.record().to_owned()).collect::<Vec<_>>()
+        found.iter().map(|intent| intent.write.record_id().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(found(&connection).await, [first.write.record(), second.write.record()]);
-    store.commit(vec![Change::Settled(first.write.record().to_owned())]).await.unwrap();
-    assert_eq!(found(&connection).await, [second.write.record()]);
+    assert_eq!(found(&connection).await, [first.write.record_id(), second.write.record_id()]);
+    store.commit(vec![Mutation::Settled(first.write.record_id().to_owned())]).await.unwrap();
+    assert_eq!(found(&connection).await, [second.write.record_id()]);
 }
 
 pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
     let (one, two) = (make.claimed(&*store).await, make.claimed(&*store).await);
     let subject = make.name("subject");
     let about = |candidate| Intent { subject: subject.clone(), ..make.registration(candidate) };
-    store.commit(vec![Change::Intent(about(&two)), Change::Intent(about(&one))]).await.unwrap();
+    store.commit(vec![Mutation::Intent(about(&two)), Mutation::Intent(about(&one))]).await.unwrap();
     let found = store.intents_of(&subject).await.unwrap();
     assert_eq!(
-        found.iter().map(|intent| intent.write.record()).collect::<Vec<_>>(),
+        found.iter().map(|intent| intent.write.record_id()).collect::<Vec<_>>(),
         [two.id.as_str(), one.id.as_str()]
     );
     assert!(store.intents_of(&make.name("subject")).await.unwrap().is_empty());
@@ -774,9 +776,12 @@ pub(crate) async fn claims_of_one_call_stand_for_themselves(store: Arc<dyn Store
     let twin = make.candidate(&there.tenant, &there.connection, first.person.clone());
     let all = [&first, &again, &stranger, &twin, &last];
     let claimants = all.map(|candidate| make.claimant(candidate, Identity::of(&candidate.person, BY_NAME)));
-    let claims = store.claim(claimants.to_vec()).await.unwrap();
-    let held = |by: &Candidate| Claim::Held(vec![by.clone()]);
-    assert_eq!(claims, [Claim::Claimed, held(&there), Claim::HeldByOthers, held(&first), Claim::Claimed]);
+    let claims = store.insert_candidates(claimants.to_vec()).await.unwrap();
+    let held = |by: &Candidate| InsertResult::Exists(vec![by.clone()]);
+    assert_eq!(
+        claims,
+        [InsertResult::Inserted, held(&there), InsertResult::TakenByOtherTenant, held(&first), InsertResult::Inserted]
+    );
     for refused in [&again, &stranger, &twin] {
         assert_eq!(store.candidate(&refused.tenant, &refused.id).await.unwrap(), None);
         assert!(store.intent(refused.id.as_str()).await.unwrap().is_none());
@@ -786,7 +791,7 @@ pub(crate) async fn claims_of_one_call_stand_for_themselves(store: Arc<dyn Store
 pub(crate) async fn records_are_found_by_their_ids(store: Arc<dyn Store>, make: Maker) {
     let candidate = make.claimed(&*store).await;
     let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
-    store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     let gone = CandidateId::generate(&make.0).to_string();
     let found = store.candidates_by_id(&candidate.tenant, &[gone.clone(), candidate.id.to_string()]).await.unwrap();
     assert_eq!(found, std::slice::from_ref(&candidate));
@@ -800,11 +805,14 @@ pub(crate) async fn pictures_stay_and_lists_come_without_them(store: Arc<dyn Sto
     let (tenant, name) = (make.name("tenant"), make.name("connection"));
     let person = Person { photo: Some("QUJD".repeat(1000).into()), ..make.person() };
     let mut candidate = make.candidate(&tenant, &name, person);
-    let claimed = store.claim(vec![make.claimant(&candidate, Identity::of(&candidate.person, BY_NAME))]).await.unwrap();
-    assert_eq!(claimed, [Claim::Claimed]);
+    let claimed = store
+        .insert_candidates(vec![make.claimant(&candidate, Identity::of(&candidate.person, BY_NAME))])
+        .await
+        .unwrap();
+    assert_eq!(claimed, [InsertResult::Inserted]);
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
     candidate.state = CandidateState::Registered;
-    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
     let external = Identity::ExternalId(candidate.person.external_id.clone().unwrap_or_default());
     assert_eq!(store.candidates(&tenant, None, &external).await.unwrap(), std::slice::from_ref(&candidate));
@@ -812,7 +820,7 @@ pub(crate) async fn pictures_stay_and_lists_come_without_them(store: Arc<dyn Sto
     candidate.person.photo = None;
     assert_eq!(listed, std::slice::from_ref(&candidate));
     // A picture that was taken away is gone.
-    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate));
 }
 
@@ -824,7 +832,7 @@ pub(crate) async fn open_writes_are_read_a_few_megabytes_at_a_time(store: Arc<dy
         let mut claimant = make.claimant(&candidate, Vec::new());
         claimant.intent.under_way = false;
         claimant.intent.due = Some(make.0.now());
-        store.claim(vec![claimant]).await.unwrap();
+        store.insert_candidates(vec![claimant]).await.unwrap();
     }
     let due = store.due_intents(&name, make.0.now(), Timestamp::MAX, 100).await.unwrap().len();
     assert!((1..10).contains(&due), "{due}");
@@ -834,7 +842,7 @@ pub(crate) async fn a_settled_intent_is_gone(store: Arc<dyn Store>, make: Maker)
     let candidate = make.claimed(&*store).await;
     let registered = Candidate { state: CandidateState::Registered, outcome: Outcome::Applied, ..candidate };
     let id = registered.id.to_string();
-    store.commit(vec![Change::Candidate(registered.clone()), Change::Settled(id.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(registered.clone()), Mutation::Settled(id.clone())]).await.unwrap();
     assert!(store.intent(&id).await.unwrap().is_none());
     assert!(store.intents_of(&id).await.unwrap().is_empty());
     assert_eq!(store.candidate(&registered.tenant, &registered.id).await.unwrap(), Some(registered));

@@ -6,19 +6,19 @@ use jiff::ToSpan as _;
 
 use super::{BY_NAME, Maker};
 use crate::domain::candidate::{Identity, IfCandidateExists, NewCandidate};
+use crate::domain::error::{Code, Error};
 use crate::domain::ids::OperationId;
-use crate::domain::journal::Origin;
+use crate::domain::intent::WriteOrigin;
 use crate::domain::operation::{
-    BulkOperation, Item, ItemEnd, ItemRef, ItemResult, ItemState, OperationKind, OperationState, Progress, Row,
+    Item, ItemId, ItemOutcome, ItemRequest, ItemState, ItemStatus, Operation, OperationKind, OperationState, Progress,
 };
 use crate::domain::outcome::{Warning, WarningCode};
-use crate::domain::problem::{Code, Fault};
 use crate::secret::Secret;
-use crate::store::{Accepted, Change, Claim, Claimant, Page, Store, StoreError, Window};
+use crate::store::{AcceptResult, CandidateInsert, InsertResult, Mutation, Page, Store, StoreError, Window};
 
 impl Maker {
-    pub(crate) fn operation(&self, tenant: &str, total: u64) -> BulkOperation {
-        BulkOperation {
+    pub(crate) fn operation(&self, tenant: &str, total: u64) -> Operation {
+        Operation {
             id: OperationId::generate(&self.0),
             tenant: tenant.to_owned(),
             client: "lms".to_owned(),
@@ -38,43 +38,43 @@ impl Maker {
         }
     }
 
-    pub(crate) fn item(&self, operation: &BulkOperation, index: u64) -> Item {
+    pub(crate) fn item(&self, operation: &Operation, index: u64) -> Item {
         let new = NewCandidate {
             person: self.person(),
             password: Some(Secret::new("correct horse")),
             if_exists: IfCandidateExists::Update,
         };
         Item {
-            at: ItemRef { operation: operation.id.clone(), index },
+            id: ItemId { operation: operation.id.clone(), index },
             item_id: Some(format!("row {index}")),
             state: ItemState::Waiting,
             record: None,
-            row: Some(Row::Candidate(Box::new(new))),
+            request: Some(ItemRequest::Candidate(Box::new(new))),
             password_gone: false,
-            end: None,
+            outcome: None,
         }
     }
 
     /// A queued operation of so many waiting rows.
-    pub(crate) async fn queued(&self, store: &dyn Store, tenant: &str, total: u64) -> BulkOperation {
+    pub(crate) async fn queued(&self, store: &dyn Store, tenant: &str, total: u64) -> Operation {
         let mut operation = self.operation(tenant, total);
         store.open_operation(&operation).await.unwrap();
         store.add_items((0..total).map(|index| self.item(&operation, index)).collect()).await.unwrap();
         operation.state = OperationState::Queued;
-        assert!(matches!(store.accept_operation(&operation, None).await.unwrap(), Accepted::New));
+        assert!(matches!(store.accept_operation(&operation, None).await.unwrap(), AcceptResult::Queued));
         operation
     }
 }
 
-fn at(operation: &BulkOperation, index: u64) -> ItemRef {
-    ItemRef { operation: operation.id.clone(), index }
+fn at(operation: &Operation, index: u64) -> ItemId {
+    ItemId { operation: operation.id.clone(), index }
 }
 
-async fn progress(store: &dyn Store, operation: &BulkOperation) -> Progress {
+async fn progress(store: &dyn Store, operation: &Operation) -> Progress {
     store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap().1
 }
 
-async fn states(store: &dyn Store, operation: &BulkOperation) -> Vec<ItemState> {
+async fn states(store: &dyn Store, operation: &Operation) -> Vec<ItemState> {
     store.items(&operation.id, &[], 0, 1_000).await.unwrap().iter().map(|item| item.state).collect()
 }
 
@@ -82,19 +82,19 @@ pub(crate) async fn rows_come_back_as_they_were(store: Arc<dyn Store>, make: Mak
     let operation = make.operation(&make.name("tenant"), 3);
     store.open_operation(&operation).await.unwrap();
     let mut refused = make.item(&operation, 1);
-    refused.row = None;
-    refused.end = Some(ItemEnd::failed(Fault::new(Code::ValidationFailed, "odd")));
+    refused.request = None;
+    refused.outcome = Some(ItemOutcome::failed(Error::new(Code::ValidationFailed, "odd")));
     refused.state = ItemState::NotApplied;
     let items = vec![make.item(&operation, 0), refused, make.item(&operation, 2)];
     store.add_items(items.clone()).await.unwrap();
     let read = store.items(&operation.id, &[], 0, 10).await.unwrap();
     // Debug tells every member but the secret ones.
     assert_eq!(format!("{read:?}"), format!("{items:?}"));
-    let Some(Row::Candidate(new)) = &read[0].row else { panic!("another row") };
-    assert!(new.password.as_ref().unwrap().matches("correct horse"));
+    let Some(ItemRequest::Candidate(new)) = &read[0].request else { panic!("another row") };
+    assert!(new.password.as_ref().unwrap().matches_constant_time("correct horse"));
     let part = async |states: &[ItemState], from, limit| -> Vec<u64> {
         let items = store.items(&operation.id, states, from, limit).await.unwrap();
-        items.iter().map(|item| item.at.index).collect()
+        items.iter().map(|item| item.id.index).collect()
     };
     assert_eq!(part(&[ItemState::Waiting], 0, 10).await, [0, 2]);
     // Other tests may use the same database.
@@ -111,7 +111,7 @@ pub(crate) async fn a_window_ends_with_the_row_that_fills_it(store: Arc<dyn Stor
     store.open_operation(&operation).await.unwrap();
     let long = |index| {
         let mut item = make.item(&operation, index);
-        if let Some(Row::Candidate(new)) = &mut item.row {
+        if let Some(ItemRequest::Candidate(new)) = &mut item.request {
             new.person.photo = Some("x".repeat(10_000).into());
         }
         item
@@ -119,8 +119,8 @@ pub(crate) async fn a_window_ends_with_the_row_that_fills_it(store: Arc<dyn Stor
     store.add_items((0..6).map(long).collect()).await.unwrap();
     let window = async |from, rows, bytes| -> Vec<u64> {
         let items = store.next_items(&operation.id, &[ItemState::Waiting], from, Window { rows, bytes }).await.unwrap();
-        assert!(items.iter().all(|item| item.row.is_some()));
-        items.iter().map(|item| item.at.index).collect()
+        assert!(items.iter().all(|item| item.request.is_some()));
+        items.iter().map(|item| item.id.index).collect()
     };
     assert_eq!(window(0, 10, 15_000).await, [0, 1]);
     assert_eq!(window(2, 10, 1).await, [2]);
@@ -131,13 +131,14 @@ pub(crate) async fn a_window_ends_with_the_row_that_fills_it(store: Arc<dyn Stor
 
 pub(crate) async fn reports_say_how_rows_stand(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
-    let fault = Fault::new(Code::ValidationFailed, "odd");
-    let end = |index| Change::ItemEndedUnsent(at(&operation, index), Some("r".into()), ItemEnd::failed(fault.clone()));
+    let fault = Error::new(Code::ValidationFailed, "odd");
+    let end =
+        |index| Mutation::ItemEndedUnsent(at(&operation, index), Some("r".into()), ItemOutcome::failed(fault.clone()));
     store.commit(vec![end(1), end(2)]).await.unwrap();
     let most = |rows, bytes| Window { rows, bytes };
     let all = store.item_reports(&operation.id, &[], 0, most(10, 1 << 20)).await.unwrap();
     assert!(!all.more);
-    let told: Vec<_> = all.rows.iter().map(|row| (row.at.index, row.item_id.as_deref(), row.state)).collect();
+    let told: Vec<_> = all.rows.iter().map(|row| (row.id.index, row.item_id.as_deref(), row.state)).collect();
     let expected = [
         (0, Some("row 0"), ItemState::Waiting),
         (1, Some("row 1"), ItemState::NotApplied),
@@ -146,7 +147,7 @@ pub(crate) async fn reports_say_how_rows_stand(store: Arc<dyn Store>, make: Make
     ];
     assert_eq!(told, expected);
     assert_eq!(all.rows[1].record.as_deref(), Some("r"));
-    let Some(ItemEnd { result: ItemResult::Failed(told), .. }) = &all.rows[2].end else { panic!("no end") };
+    let Some(ItemOutcome { result: ItemStatus::Failed(told), .. }) = &all.rows[2].outcome else { panic!("no end") };
     assert_eq!(told.detail, "odd");
     let ended = &[ItemState::NotApplied];
     for (window, found, more) in [(most(1, 1 << 20), 1, true), (most(9, 1), 1, true), (most(9, 1 << 20), 2, false)] {
@@ -167,11 +168,11 @@ pub(crate) async fn an_operation_is_accepted_under_its_key_once(store: Arc<dyn S
         (operation.id, accepted)
     };
     let (first, accepted) = bulk(1).await;
-    assert!(matches!(accepted, Accepted::New));
+    assert!(matches!(accepted, AcceptResult::Queued));
     let (second, accepted) = bulk(1).await;
-    assert!(matches!(accepted, Accepted::Earlier(id) if id == first));
+    assert!(matches!(accepted, AcceptResult::Replayed(id) if id == first));
     let (third, accepted) = bulk(2).await;
-    assert!(matches!(accepted, Accepted::Different));
+    assert!(matches!(accepted, AcceptResult::KeyMismatch));
     for discarded in [second, third] {
         assert!(store.operation(&tenant, &discarded).await.unwrap().is_none());
         assert!(store.items(&discarded, &[], 0, 10).await.unwrap().is_empty());
@@ -186,23 +187,27 @@ pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, 
     let claimant = |index, identity: &str| {
         let candidate = make.candidate(&tenant, &make.name("connection"), make.person());
         let mut intent = make.registration(&candidate);
-        intent.origin = Origin { key: None, item: Some(at(&operation, index)) };
+        intent.origin = WriteOrigin { key: None, item: Some(at(&operation, index)) };
         let record = candidate.id.to_string();
         let subjects = vec![store.subject_of(&operation.id, identity), store.subject_of(&operation.id, "shared")];
-        let with = vec![Change::ItemClaimed(at(&operation, index), record, subjects)];
-        Claimant { identities: Identity::of(&candidate.person, BY_NAME), candidate, intent, with }
+        let with = vec![Mutation::ItemClaimed(at(&operation, index), record, subjects)];
+        CandidateInsert { identities: Identity::of(&candidate.person, BY_NAME), candidate, intent, with }
     };
     let (one, two) = (claimant(0, "a"), claimant(1, "b"));
-    assert_eq!(store.claim(vec![one.clone(), two]).await.unwrap(), [Claim::Claimed, Claim::Claimed]);
+    assert_eq!(
+        store.insert_candidates(vec![one.clone(), two]).await.unwrap(),
+        [InsertResult::Inserted, InsertResult::Inserted]
+    );
     let again = claimant(0, "c");
-    assert_eq!(store.claim(vec![again.clone()]).await.unwrap(), [Claim::Withdrawn]);
+    assert_eq!(store.insert_candidates(vec![again.clone()]).await.unwrap(), [InsertResult::ItemCancelled]);
     assert_eq!(store.candidate(&tenant, &again.candidate.id).await.unwrap(), None);
     let intent = store.intent(one.candidate.id.as_str()).await.unwrap().unwrap();
     assert_eq!(intent.origin.item, Some(at(&operation, 0)));
 
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
-    let skipped = vec![Change::ItemClaimed(at(&operation, 2), "asg".into(), Vec::new()), Change::Settled("x".into())];
-    assert!(matches!(store.commit(skipped).await, Err(StoreError::Withdrawn)));
+    let skipped =
+        vec![Mutation::ItemClaimed(at(&operation, 2), "asg".into(), Vec::new()), Mutation::Settled("x".into())];
+    assert!(matches!(store.commit(skipped).await, Err(StoreError::ItemNotWaiting)));
     assert_eq!(states(&*store, &operation).await, [ItemState::Claimed, ItemState::Claimed, ItemState::Skipped]);
     let (a, b, shared) = ("a", "b", "shared");
     let expected =
@@ -212,34 +217,35 @@ pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, 
 
 pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 6).await;
-    let end = |result| ItemEnd {
+    let end = |result| ItemOutcome {
         warnings: vec![Warning::new(WarningCode::ExistingDiffers, "d")],
         initial_password: Some(Secret::new("made up")),
-        ..ItemEnd::of(result)
+        ..ItemOutcome::of(result)
     };
     let changes = vec![
-        Change::ItemEnded(at(&operation, 0), Some("cand_1".into()), end(ItemResult::Created)),
-        Change::ItemEnded(at(&operation, 1), None, end(ItemResult::Existing)),
-        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::new(Code::ValidationFailed, "x"))),
-        Change::ItemEnded(at(&operation, 3), None, ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"))),
-        Change::ItemEnded(at(&operation, 4), None, ItemEnd::failed(Fault::new(Code::Skipped, "x"))),
+        Mutation::ItemEnded(at(&operation, 0), Some("cand_1".into()), end(ItemStatus::Created)),
+        Mutation::ItemEnded(at(&operation, 1), None, end(ItemStatus::Existing)),
+        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::ValidationFailed, "x"))),
+        Mutation::ItemEnded(at(&operation, 3), None, ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"))),
+        Mutation::ItemEnded(at(&operation, 4), None, ItemOutcome::failed(Error::new(Code::Skipped, "x"))),
     ];
     store.commit(changes).await.unwrap();
     let counted = progress(&*store, &operation).await;
     assert_eq!(counted, Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 1, pending: 1 });
     let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
-    let first = items[0].end.as_ref().unwrap();
-    assert_eq!((items[0].record.as_deref(), &first.result), (Some("cand_1"), &ItemResult::Created));
+    let first = items[0].outcome.as_ref().unwrap();
+    assert_eq!((items[0].record.as_deref(), &first.result), (Some("cand_1"), &ItemStatus::Created));
     assert_eq!(first.warnings.len(), 1);
-    assert!(first.initial_password.as_ref().unwrap().matches("made up"));
+    assert!(first.initial_password.as_ref().unwrap().matches_constant_time("made up"));
     // Who never claimed it has nothing to say of it any more.
-    let unsent =
-        |index| Change::ItemEndedUnsent(at(&operation, index), None, ItemEnd::failed(Fault::new(Code::Skipped, "x")));
+    let unsent = |index| {
+        Mutation::ItemEndedUnsent(at(&operation, index), None, ItemOutcome::failed(Error::new(Code::Skipped, "x")))
+    };
     store.commit(vec![unsent(3), unsent(5)]).await.unwrap();
     let counted = progress(&*store, &operation).await;
     assert_eq!(counted, Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 2, pending: 0 });
     // Settled later, it counts as what it turned out to be.
-    let settled = Change::ItemEnded(at(&operation, 3), Some("cand_2".into()), ItemEnd::of(ItemResult::Created));
+    let settled = Mutation::ItemEnded(at(&operation, 3), Some("cand_2".into()), ItemOutcome::of(ItemStatus::Created));
     store.commit(vec![settled]).await.unwrap();
     let counted = progress(&*store, &operation).await;
     assert_eq!(counted, Progress { total: 6, applied: 3, not_applied: 1, unknown: 0, skipped: 2, pending: 0 });
@@ -248,15 +254,15 @@ pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker)
 pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, make: Maker) {
     use ItemState::{Applied, NotApplied, Unknown, Waiting};
     let mut operation = make.queued(&*store, &make.name("tenant"), 5).await;
-    let unknown = ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"));
+    let unknown = ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"));
     let changes = vec![
-        Change::ItemClaimed(at(&operation, 0), "cand_0".into(), vec![[1; 16]]),
-        Change::ItemEnded(at(&operation, 0), None, ItemEnd::of(ItemResult::Created)),
-        Change::ItemClaimed(at(&operation, 1), "cand_1".into(), vec![[2; 16]]),
-        Change::ItemEnded(at(&operation, 1), None, unknown),
-        Change::ItemClaimed(at(&operation, 2), "cand_2".into(), vec![[3; 16]]),
-        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::new(Code::GroupNotFound, "x"))),
-        Change::OperationCancelling(operation.id.clone()),
+        Mutation::ItemClaimed(at(&operation, 0), "cand_0".into(), vec![[1; 16]]),
+        Mutation::ItemEnded(at(&operation, 0), None, ItemOutcome::of(ItemStatus::Created)),
+        Mutation::ItemClaimed(at(&operation, 1), "cand_1".into(), vec![[2; 16]]),
+        Mutation::ItemEnded(at(&operation, 1), None, unknown),
+        Mutation::ItemClaimed(at(&operation, 2), "cand_2".into(), vec![[3; 16]]),
+        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x"))),
+        Mutation::OperationCancelling(operation.id.clone()),
     ];
     store.commit(changes).await.unwrap();
     let retried = make.0.now() + 40.hours();
@@ -266,11 +272,11 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     store.skip_waiting(&operation.id).await.unwrap();
     operation.state = OperationState::Cancelled;
     operation.finished = Some(make.0.now());
-    store.commit(vec![Change::Operation(operation.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Operation(operation.clone())]).await.unwrap();
     let (read, _) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
-    assert!(read.cancelling && read.state.ended());
+    assert!(read.cancelling && read.state.is_terminal());
     // An ended one cannot be cancelled.
-    store.commit(vec![Change::OperationCancelling(operation.id.clone())]).await.unwrap();
+    store.commit(vec![Mutation::OperationCancelling(operation.id.clone())]).await.unwrap();
 
     store.requeue(&operation.id, retried).await.unwrap();
     let (read, _) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
@@ -281,7 +287,7 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     let records: Vec<Option<&str>> = items.iter().map(|item| item.record.as_deref()).collect();
     assert_eq!(records, [Some("cand_0"), Some("cand_1"), None, None, None]);
     assert_eq!(store.item_subjects(&operation.id).await.unwrap(), [([1; 16], 0), ([2; 16], 1)]);
-    store.commit(vec![Change::ItemWaiting(at(&operation, 1))]).await.unwrap();
+    store.commit(vec![Mutation::ItemWaiting(at(&operation, 1))]).await.unwrap();
     assert_eq!(store.items(&operation.id, &[Waiting], 1, 1).await.unwrap()[0].record, None);
 }
 
@@ -289,22 +295,23 @@ pub(crate) async fn a_row_that_could_not_be_read_is_never_queued_again(store: Ar
     let mut operation = make.operation(&make.name("tenant"), 2);
     store.open_operation(&operation).await.unwrap();
     let mut refused = make.item(&operation, 0);
-    refused.row = None;
-    refused.end = Some(ItemEnd::failed(Fault::new(Code::ValidationFailed, "odd")));
+    refused.request = None;
+    refused.outcome = Some(ItemOutcome::failed(Error::new(Code::ValidationFailed, "odd")));
     refused.state = ItemState::NotApplied;
     store.add_items(vec![refused, make.item(&operation, 1)]).await.unwrap();
     operation.state = OperationState::Completed;
     operation.finished = Some(make.0.now());
-    let failed = Change::ItemEnded(at(&operation, 1), None, ItemEnd::failed(Fault::new(Code::GroupNotFound, "x")));
-    store.commit(vec![failed.clone(), Change::Operation(operation.clone())]).await.unwrap();
+    let failed =
+        Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x")));
+    store.commit(vec![failed.clone(), Mutation::Operation(operation.clone())]).await.unwrap();
     store.requeue(&operation.id, make.0.now()).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [ItemState::NotApplied, ItemState::Waiting]);
     let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
-    assert!(items.iter().all(|item| item.end.is_some()), "the reason stays");
+    assert!(items.iter().all(|item| item.outcome.is_some()), "the reason stays");
 
     // Where nothing can be sent again, nothing is queued.
-    let applied = Change::ItemEnded(at(&operation, 1), None, ItemEnd::of(ItemResult::Created));
-    store.commit(vec![applied, Change::Operation(operation.clone())]).await.unwrap();
+    let applied = Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created));
+    store.commit(vec![applied, Mutation::Operation(operation.clone())]).await.unwrap();
     store.requeue(&operation.id, make.0.now()).await.unwrap();
     let (read, progress) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
     assert_eq!((read.state, progress.not_applied, progress.pending), (OperationState::Completed, 1, 0));
@@ -313,31 +320,31 @@ pub(crate) async fn a_row_that_could_not_be_read_is_never_queued_again(store: Ar
 pub(crate) async fn what_was_cancelled_never_waits_again(store: Arc<dyn Store>, make: Maker) {
     use ItemState::{Applied, Skipped, Unknown, Waiting};
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
-    let claimed = |index| Change::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
-    let again: Vec<Change> = (0..4).map(|index| Change::ItemWaiting(at(&operation, index))).collect();
+    let claimed = |index| Mutation::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
+    let again: Vec<Mutation> = (0..4).map(|index| Mutation::ItemWaiting(at(&operation, index))).collect();
     store.commit((0..3).map(claimed).collect()).await.unwrap();
     let ends = vec![
-        Change::ItemEnded(at(&operation, 1), None, ItemEnd::of(ItemResult::Created)),
-        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"))),
+        Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created)),
+        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"))),
     ];
     store.commit(ends).await.unwrap();
     store.commit(again.clone()).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [Waiting, Applied, Unknown, Waiting]);
-    store.commit(vec![claimed(0), Change::OperationCancelling(operation.id.clone())]).await.unwrap();
+    store.commit(vec![claimed(0), Mutation::OperationCancelling(operation.id.clone())]).await.unwrap();
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
-    let refused = ItemEnd::failed(Fault::new(Code::VendorRateLimited, "x"));
-    let put_back = std::iter::once(Change::ItemEnded(at(&operation, 0), None, refused)).chain(again).collect();
+    let refused = ItemOutcome::failed(Error::new(Code::VendorRateLimited, "x"));
+    let put_back = std::iter::once(Mutation::ItemEnded(at(&operation, 0), None, refused)).chain(again).collect();
     store.commit(put_back).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [Skipped, Applied, Unknown, Skipped]);
 }
 
 pub(crate) async fn a_row_left_to_a_person_ends_only_while_it_is_claimed(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 2).await;
-    let claimed = |index| Change::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
-    let applied = Change::ItemEnded(at(&operation, 1), None, ItemEnd::of(ItemResult::Created));
+    let claimed = |index| Mutation::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
+    let applied = Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created));
     store.commit(vec![claimed(0), claimed(1), applied]).await.unwrap();
-    let unknown = || ItemEnd::failed(Fault::unknown(Code::VendorTimeout, "x"));
-    let left = |index| Change::ItemEndedClaimed(at(&operation, index), None, unknown());
+    let unknown = || ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"));
+    let left = |index| Mutation::ItemEndedClaimed(at(&operation, index), None, unknown());
     store.commit(vec![left(0), left(1)]).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [ItemState::Unknown, ItemState::Applied]);
 }
@@ -351,10 +358,10 @@ pub(crate) async fn unfinished_operations_are_found_by_tenant_and_connection_in_
     for tenant in [&one, &one, &one, &two] {
         mine.push(make.queued(&*store, tenant, 1).await.id);
     }
-    let mut enrolment = BulkOperation { kind: OperationKind::ProgramEmployees, ..make.operation(&one, 1) };
+    let mut enrolment = Operation { kind: OperationKind::ProgramEmployees, ..make.operation(&one, 1) };
     store.open_operation(&enrolment).await.unwrap();
     enrolment.state = OperationState::Running;
-    store.commit(vec![Change::Operation(enrolment.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Operation(enrolment.clone())]).await.unwrap();
     mine.push(enrolment.id.clone());
     let found = async |but: &[usize], of_each| -> Vec<usize> {
         let but: Vec<OperationId> = but.iter().map(|at| mine[*at].clone()).collect();
@@ -394,16 +401,16 @@ pub(crate) async fn operations_are_the_tenants_own_and_listed_newest_first(store
 pub(crate) async fn a_password_goes_with_its_row(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
     let changes = vec![
-        Change::ItemClaimed(at(&operation, 0), "cand_0".into(), Vec::new()),
-        Change::ItemEnded(at(&operation, 1), None, ItemEnd::failed(Fault::new(Code::GroupNotFound, "x"))),
-        Change::ItemEnded(at(&operation, 2), None, ItemEnd::failed(Fault::new(Code::Skipped, "x"))),
+        Mutation::ItemClaimed(at(&operation, 0), "cand_0".into(), Vec::new()),
+        Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x"))),
+        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::Skipped, "x"))),
     ];
     store.commit(changes).await.unwrap();
     let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
     let gone: Vec<bool> = items.iter().map(|item| item.password_gone).collect();
     assert_eq!(gone, [true, true, false, false], "what was not sent can be sent after all");
     for (item, gone) in items.iter().zip(gone) {
-        let Some(Row::Candidate(new)) = &item.row else { panic!("the row stays") };
+        let Some(ItemRequest::Candidate(new)) = &item.request else { panic!("the row stays") };
         assert_eq!(new.password.is_none(), gone);
     }
 }
@@ -413,9 +420,9 @@ pub(crate) async fn what_is_over_is_purged(store: Arc<dyn Store>, make: Maker) {
     let (mut over, running) = (make.queued(&*store, &tenant, 1).await, make.queued(&*store, &tenant, 1).await);
     over.state = OperationState::Completed;
     over.finished = Some(make.0.now());
-    store.commit(vec![Change::Operation(over.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Operation(over.clone())]).await.unwrap();
     let claim = make.key_claim(&tenant, "k", 1);
-    store.take_key(&claim).await.unwrap();
+    store.acquire_key(&claim).await.unwrap();
     // Others share the database, so only what is ours is looked at.
     store.purge(claim.now, over.finished.unwrap()).await.unwrap();
     assert!(store.operation(&tenant, &over.id).await.unwrap().is_some(), "not before its time");

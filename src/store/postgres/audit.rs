@@ -2,14 +2,14 @@
 
 use sqlx::{PgPool, Row as _};
 
-use super::error::Failed;
-use super::transaction::Hand;
+use super::error::TxError;
+use super::transaction::WriteContext;
 use crate::domain::audit::{Entry, NOTHING};
-use crate::store::records::AuditHead;
+use crate::store::codec::AuditHead;
 
 /// Appends lines, each to its tenant's chain. Holds the end of each chain until the transaction is over; the chains are
 /// taken in order, so no two transactions wait for each other.
-pub(super) async fn append(hand: &mut Hand<'_>, entries: &[&Entry]) -> Result<(), Failed> {
+pub(super) async fn append(hand: &mut WriteContext<'_>, entries: &[&Entry]) -> Result<(), TxError> {
     let mut tenants: Vec<&str> = entries.iter().map(|entry| entry.tenant.as_str()).collect();
     tenants.sort_unstable();
     tenants.dedup();
@@ -20,7 +20,7 @@ pub(super) async fn append(hand: &mut Hand<'_>, entries: &[&Entry]) -> Result<()
     Ok(())
 }
 
-async fn append_to(hand: &mut Hand<'_>, tenant: &str, entries: &[&Entry]) -> Result<(), Failed> {
+async fn append_to(hand: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]) -> Result<(), TxError> {
     // An update that changes nothing: the row is made where there is none, and locked in any case.
     let row = sqlx::query(
         "INSERT INTO audit_heads AS head (tenant, seq, hash) VALUES ($1, 0, $2)

@@ -9,21 +9,21 @@ use std::collections::{HashMap, HashSet};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::error::Failed;
-use super::transaction::Hand;
+use super::error::TxError;
+use super::transaction::WriteContext;
 use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::records::{CandidateRow, Records};
-use crate::store::seal::Blind;
+use crate::store::codec::{CandidateRow, RecordCodec};
+use crate::store::encryption::BlindIndex;
 
 /// One form of an identity as it stands in its table, in the order in which all transactions write them, so that no two
 /// wait for each other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Form {
+pub(super) struct IndexForm {
     pub(super) connection: String,
     pub(super) kind: &'static str,
-    pub(super) blind: Blind,
+    pub(super) blind: BlindIndex,
 }
 
 /// Who holds an identity.
@@ -34,19 +34,19 @@ pub(super) struct Holder {
 }
 
 /// Every form of these identities, each once, in the order of the identities.
-pub(super) fn forms(records: &Records, connection: &str, identities: &[Identity]) -> Vec<Form> {
+pub(super) fn forms(records: &RecordCodec, connection: &str, identities: &[Identity]) -> Vec<IndexForm> {
     let mut seen = HashSet::new();
     let forms = identities.iter().flat_map(|identity| {
         let (kind, _) = identity.parts();
         let blinds = records.identity_forms(connection, identity).into_iter();
-        blinds.map(move |blind| Form { connection: connection.to_owned(), kind, blind })
+        blinds.map(move |blind| IndexForm { connection: connection.to_owned(), kind, blind })
     });
     forms.filter(|form| seen.insert(form.clone())).collect()
 }
 
 /// An identity that somebody wants.
-pub(super) struct Wish<'a> {
-    pub(super) form: &'a Form,
+pub(super) struct IdentityRequest<'a> {
+    pub(super) form: &'a IndexForm,
     pub(super) tenant: &'a str,
     pub(super) candidate: &'a str,
 }
@@ -55,8 +55,8 @@ pub(super) struct Wish<'a> {
 /// them.
 pub(super) async fn take_identities(
     connection: &mut PgConnection,
-    mut wishes: Vec<Wish<'_>>,
-) -> Result<HashMap<String, usize>, Failed> {
+    mut wishes: Vec<IdentityRequest<'_>>,
+) -> Result<HashMap<String, usize>, TxError> {
     wishes.sort_by(|one, other| one.form.cmp(other.form));
     let taken: Vec<String> = sqlx::query_scalar(
         "INSERT INTO identities (connection, kind, blind, tenant, candidate_id)
@@ -78,7 +78,7 @@ pub(super) async fn take_identities(
 }
 
 /// Releases all identities of these candidates.
-pub(super) async fn release_identities(connection: &mut PgConnection, candidates: &[&str]) -> Result<(), Failed> {
+pub(super) async fn release_identities(connection: &mut PgConnection, candidates: &[&str]) -> Result<(), TxError> {
     sqlx::query("DELETE FROM identities WHERE candidate_id = ANY($1)").bind(candidates).execute(connection).await?;
     Ok(())
 }
@@ -86,8 +86,8 @@ pub(super) async fn release_identities(connection: &mut PgConnection, candidates
 /// Who holds each of these identities.
 pub(super) async fn holders(
     connection: &mut PgConnection,
-    forms: &[&Form],
-) -> Result<HashMap<(String, String, Blind), Holder>, Failed> {
+    forms: &[&IndexForm],
+) -> Result<HashMap<(String, String, BlindIndex), Holder>, TxError> {
     let rows = sqlx::query(
         "SELECT held.connection, held.kind, held.blind, held.tenant, held.candidate_id
          FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (connection, kind, blind)
@@ -107,10 +107,10 @@ pub(super) async fn holders(
 
 /// Sets the candidate's identities. One that is gone gets none.
 pub(super) async fn set_identities(
-    hand: &mut Hand<'_>,
+    hand: &mut WriteContext<'_>,
     id: &CandidateId,
     identities: &[Identity],
-) -> Result<(), Failed> {
+) -> Result<(), TxError> {
     // Locked, so that it is not erased and no other identities are set before these are there.
     let owner = sqlx::query("SELECT tenant, connection FROM candidates WHERE id = $1 FOR NO KEY UPDATE")
         .bind(id.as_str())
@@ -120,13 +120,13 @@ pub(super) async fn set_identities(
     let (tenant, connection): (String, String) = (owner.try_get(0)?, owner.try_get(1)?);
     release_identities(hand.connection, &[id.as_str()]).await?;
     let forms = forms(hand.records, &connection, identities);
-    let wishes = forms.iter().map(|form| Wish { form, tenant: &tenant, candidate: id.as_str() }).collect();
+    let wishes = forms.iter().map(|form| IdentityRequest { form, tenant: &tenant, candidate: id.as_str() }).collect();
     let taken = take_identities(hand.connection, wishes).await?;
     if taken.get(id.as_str()).copied().unwrap_or(0) == forms.len() { Ok(()) } else { Err(StoreError::Conflict.into()) }
 }
 
 /// Writes new candidates and what finds them.
-pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
+pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
@@ -146,7 +146,7 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
 }
 
 /// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
-pub(super) async fn update(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
+pub(super) async fn update(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
     let updated: HashSet<String> = sqlx::query_scalar(
         "UPDATE candidates AS known SET state = told.state, modified = told.modified, sealed = told.sealed,
              photo = told.photo
@@ -179,7 +179,7 @@ pub(super) async fn update(connection: &mut PgConnection, candidates: &[&Candida
     insert_lookups(connection, &present).await
 }
 
-async fn insert_lookups(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), Failed> {
+async fn insert_lookups(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
     let lookups = || candidates.iter().flat_map(|row| row.lookups.iter().map(move |lookup| (row, lookup)));
     sqlx::query(
         "INSERT INTO lookups (candidate_id, kind, blind, tenant)

@@ -37,7 +37,7 @@ const IDLE: &str = "3s";
 
 /// How long a read, or a transaction up to its commit, may take: longer than the server's own limit, for a server that is
 /// silent altogether.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Idle for longer, a connection is asked whether it still lives before it is used.
 const FRESH: Duration = Duration::from_secs(1);

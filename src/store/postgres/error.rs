@@ -8,30 +8,30 @@ use crate::store::{FULL, StoreError};
 
 /// Why a transaction did not come to its end.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum TxError {
     /// The store's own answer: nothing was written, and trying again would not change it.
     Store(StoreError),
     /// The library's or the server's.
     Sql(sqlx::Error),
 }
 
-impl From<sqlx::Error> for Failed {
+impl From<sqlx::Error> for TxError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl From<StoreError> for Failed {
+impl From<StoreError> for TxError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<Failed> for StoreError {
-    fn from(failed: Failed) -> Self {
+impl From<TxError> for StoreError {
+    fn from(failed: TxError) -> Self {
         match failed {
-            Failed::Store(error) => error,
-            Failed::Sql(error) => told(&error),
+            TxError::Store(error) => error,
+            TxError::Sql(error) => told(&error),
         }
     }
 }
@@ -44,7 +44,7 @@ impl From<sqlx::Error> for StoreError {
 
 /// What is to be done about an error of the library, as long as the transaction was not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Advice {
+pub(super) enum RetryDecision {
     /// The server sorted two transactions out and took this one back: it is run again.
     Again,
     /// The connection is gone, as after a restart of the server: the transaction is run again on another one.
@@ -54,21 +54,21 @@ pub(super) enum Advice {
 }
 
 /// SQLSTATE classes and codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-pub(super) fn advice(error: &sqlx::Error) -> Advice {
+pub(super) fn advice(error: &sqlx::Error) -> RetryDecision {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
-            Advice::Elsewhere
+            RetryDecision::Elsewhere
         }
         sqlx::Error::Database(database) => match database.code().as_deref() {
             // Serialization failure, deadlock.
-            Some("40001" | "40P01") => Advice::Again,
+            Some("40001" | "40P01") => RetryDecision::Again,
             // Shut down by an administrator, after a crash, still starting; a session ended for being idle; a server that
             // takes no writes any more, since another one was made the first.
-            Some("57P01" | "57P02" | "57P03" | "25P03" | "57P05" | "25006") => Advice::Elsewhere,
-            Some(code) if code.starts_with("08") => Advice::Elsewhere,
-            _ => Advice::GiveUp,
+            Some("57P01" | "57P02" | "57P03" | "25P03" | "57P05" | "25006") => RetryDecision::Elsewhere,
+            Some(code) if code.starts_with("08") => RetryDecision::Elsewhere,
+            _ => RetryDecision::GiveUp,
         },
-        _ => Advice::GiveUp,
+        _ => RetryDecision::GiveUp,
     }
 }
 

@@ -8,23 +8,23 @@ use std::sync::{Mutex, PoisonError};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
 
-use super::error::Failed;
-use super::transaction::Hand;
-use crate::store::seal::Blind;
+use super::error::TxError;
+use super::transaction::WriteContext;
+use crate::store::encryption::BlindIndex;
 use crate::store::{Peer, StoreError};
 
 /// One beat, and who else counts as living.
-pub(super) async fn beat(pulse: &PgPool, instance: &str) -> Result<Vec<Peer>, Failed> {
+pub(super) async fn beat(pulse: &PgPool, instance: &str) -> Result<Vec<Peer>, TxError> {
     let beaten = sqlx::query("UPDATE instances SET beats = beats + 1 WHERE id = $1 AND NOT ended")
         .bind(instance)
         .execute(pulse)
         .await?;
     if beaten.rows_affected() == 0 {
-        return Err(StoreError::Ended.into());
+        return Err(StoreError::Fenced.into());
     }
     let peers = sqlx::query("SELECT id, beats FROM instances WHERE NOT ended AND id <> $1").bind(instance);
     let peers = peers.fetch_all(pulse).await?;
-    let peer = |row: PgRow| Ok(Peer { instance: row.try_get(0)?, beats: row.try_get(1)? });
+    let peer = |row: PgRow| Ok(Peer { instance: row.try_get(0)?, heartbeats: row.try_get(1)? });
     Ok(peers.into_iter().map(peer).collect::<Result<_, sqlx::Error>>()?)
 }
 
@@ -32,10 +32,10 @@ pub(super) async fn beat(pulse: &PgPool, instance: &str) -> Result<Vec<Peer>, Fa
 ///
 /// Its own row first: a beat that comes meanwhile waits, and finds itself ended. Then its lanes: each waits for the
 /// transaction that is in it, which is so counted among what the peer did while it lived.
-pub(super) async fn end(connection: &mut PgConnection, peer: &Peer) -> Result<bool, Failed> {
+pub(super) async fn end(connection: &mut PgConnection, peer: &Peer) -> Result<bool, TxError> {
     let ended = sqlx::query("UPDATE instances SET ended = true WHERE id = $1 AND beats = $2 AND NOT ended")
         .bind(&peer.instance)
-        .bind(peer.beats)
+        .bind(peer.heartbeats)
         .execute(&mut *connection)
         .await?;
     if ended.rows_affected() == 0 {
@@ -48,7 +48,7 @@ pub(super) async fn end(connection: &mut PgConnection, peer: &Peer) -> Result<bo
 }
 
 /// Ends the instance itself, its lanes after it as in [`end`]; may be done twice.
-pub(super) async fn leave(pulse: &PgPool, instance: &str) -> Result<(), Failed> {
+pub(super) async fn leave(pulse: &PgPool, instance: &str) -> Result<(), TxError> {
     sqlx::query("UPDATE instances SET ended = true WHERE id = $1").bind(instance).execute(pulse).await?;
     sqlx::query("UPDATE lanes SET ended = true WHERE instance = $1").bind(instance).execute(pulse).await?;
     Ok(())
@@ -73,38 +73,38 @@ pub(super) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Er
 
 /// A turn or a key that this instance may have taken without knowing: the answer was lost, and the caller was told so.
 #[derive(Debug, Clone)]
-pub(super) enum Loose {
+pub(super) enum UncertainLocks {
     /// The subject's forms, and which take it was: one that succeeded since is not given back.
-    Turn(Vec<Blind>, i64),
+    Turn(Vec<BlindIndex>, i64),
     /// The key's forms, and which take it was. A use whose caller was told of an error is open: a repeat goes on with it.
-    Key(Vec<Blind>, i64),
+    Key(Vec<BlindIndex>, i64),
 }
 
 /// What may be held without anybody knowing, until it is given back.
 #[derive(Default)]
-pub(super) struct LooseEnds(Mutex<Vec<Loose>>);
+pub(super) struct UncertainLocksGuard(Mutex<Vec<UncertainLocks>>);
 
-impl LooseEnds {
-    pub(super) fn add(&self, loose: impl IntoIterator<Item = Loose>) {
+impl UncertainLocksGuard {
+    pub(super) fn add(&self, loose: impl IntoIterator<Item = UncertainLocks>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(loose);
     }
 
-    pub(super) fn take(&self) -> Vec<Loose> {
+    pub(super) fn take(&self) -> Vec<UncertainLocks> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Gives back what was held without anybody knowing.
-pub(super) async fn tie_up(hand: &mut Hand<'_>, loose: &[Loose]) -> Result<(), Failed> {
+pub(super) async fn tie_up(hand: &mut WriteContext<'_>, loose: &[UncertainLocks]) -> Result<(), TxError> {
     for end in loose {
         let query = match end {
-            Loose::Turn(forms, take) => {
+            UncertainLocks::Turn(forms, take) => {
                 sqlx::query("DELETE FROM turns WHERE subject = ANY($2) AND owner = $1 AND take = $3")
                     .bind(hand.instance)
                     .bind(forms)
                     .bind(take)
             }
-            Loose::Key(forms, take) => sqlx::query(
+            UncertainLocks::Key(forms, take) => sqlx::query(
                 "UPDATE idempotency_keys SET owner = NULL WHERE scope = ANY($2) AND owner = $1 AND take = $3",
             )
             .bind(hand.instance)
@@ -123,7 +123,11 @@ pub(super) async fn tie_up(hand: &mut Hand<'_>, loose: &[Loose]) -> Result<(), F
 ///
 /// Only an owner that is known to have ended loses its turn. One that this statement cannot see yet may have begun to live
 /// after the statement did.
-pub(super) async fn take_turns(hand: &mut Hand<'_>, forms: &[Blind], take: i64) -> Result<bool, Failed> {
+pub(super) async fn acquire_locks(
+    hand: &mut WriteContext<'_>,
+    forms: &[BlindIndex],
+    take: i64,
+) -> Result<bool, TxError> {
     let mut sorted = forms.to_vec();
     sorted.sort_unstable();
     let taken = sqlx::query(
@@ -139,12 +143,12 @@ pub(super) async fn take_turns(hand: &mut Hand<'_>, forms: &[Blind], take: i64) 
     if taken.rows_affected() == sorted.len() as u64 {
         return Ok(true);
     }
-    give_turns(hand, &sorted).await?;
+    release_locks(hand, &sorted).await?;
     Ok(false)
 }
 
 /// Gives back this instance's turns among these, in any of their forms.
-pub(super) async fn give_turns(hand: &mut Hand<'_>, forms: &[Blind]) -> Result<(), Failed> {
+pub(super) async fn release_locks(hand: &mut WriteContext<'_>, forms: &[BlindIndex]) -> Result<(), TxError> {
     sqlx::query("DELETE FROM turns WHERE subject = ANY($1) AND owner = $2")
         .bind(forms)
         .bind(hand.instance)

@@ -7,11 +7,11 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, PgPool, Postgres, Row as _};
 
-use super::error::Failed;
+use super::error::TxError;
 use super::query::bytes;
 use crate::domain::ids::OperationId;
-use crate::domain::operation::{ItemRef, ItemReport, ItemState};
-use crate::store::records::{ItemEndRow, ItemRow, Records, ReportRow, index_column};
+use crate::domain::operation::{ItemId, ItemReport, ItemState};
+use crate::store::codec::{ItemOutcomeRow, ItemRow, RecordCodec, ReportRow, index_column};
 use crate::store::{Part, StoreError, Window};
 
 /// Rows that are skipped or removed in one transaction, and bytes of them that are removed: no statement runs into the
@@ -19,7 +19,7 @@ use crate::store::{Part, StoreError, Window};
 const AT_ONCE: i64 = 5_000;
 const AT_ONCE_BYTES: i64 = 32 << 20;
 
-pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Result<(), Failed> {
+pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO operation_items (operation, position, state, record, request, secret, ended, mark, refused)
          SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[],
@@ -42,8 +42,8 @@ pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Resu
 /// Those of the rows that are waiting, locked in order, so that they go on doing so.
 pub(super) async fn waiting(
     connection: &mut PgConnection,
-    rows: impl Iterator<Item = &ItemRef> + Clone,
-) -> Result<HashSet<(String, u64)>, Failed> {
+    rows: impl Iterator<Item = &ItemId> + Clone,
+) -> Result<HashSet<(String, u64)>, TxError> {
     let found = sqlx::query(
         "SELECT item.operation, item.position
          FROM unnest($1::text[], $2::bigint[]) AS wanted (operation, position)
@@ -59,7 +59,7 @@ pub(super) async fn waiting(
 }
 
 /// Rows that were cancelled meanwhile are not sent: then none of them is claimed.
-pub(super) async fn claim(connection: &mut PgConnection, rows: &[(&ItemRef, &str, &[u8])]) -> Result<(), Failed> {
+pub(super) async fn claim(connection: &mut PgConnection, rows: &[(&ItemId, &str, &[u8])]) -> Result<(), TxError> {
     let claimed = sqlx::query(
         "UPDATE operation_items AS item SET state = 'claimed', record = claim.record, subjects = claim.subjects,
              secret = NULL
@@ -72,10 +72,10 @@ pub(super) async fn claim(connection: &mut PgConnection, rows: &[(&ItemRef, &str
     .bind(rows.iter().map(|(.., subjects)| *subjects).collect::<Vec<_>>())
     .execute(connection)
     .await?;
-    if claimed.rows_affected() == rows.len() as u64 { Ok(()) } else { Err(StoreError::Withdrawn.into()) }
+    if claimed.rows_affected() == rows.len() as u64 { Ok(()) } else { Err(StoreError::ItemNotWaiting.into()) }
 }
 
-pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> Result<(), Failed> {
+pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemOutcomeRow]) -> Result<(), TxError> {
     sqlx::query(
         "UPDATE operation_items AS item SET state = told.state, record = coalesce(told.record, item.record),
              ended = told.ended, secret = CASE WHEN told.keeps_secret THEN item.secret END
@@ -96,7 +96,7 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemEndRow]) -> 
     Ok(())
 }
 
-pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemRef, &[u8])]) -> Result<(), Failed> {
+pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemId, &[u8])]) -> Result<(), TxError> {
     sqlx::query(
         "UPDATE operation_items AS item SET subjects = told.subjects
          FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (operation, position, subjects)
@@ -111,7 +111,7 @@ pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemRef, &
 }
 
 /// The operations are locked: either a wish to cancel is seen here, or whoever has it finds the rows waiting.
-pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemRef]) -> Result<(), Failed> {
+pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemId]) -> Result<(), TxError> {
     let operations: BTreeSet<&str> = rows.iter().map(|at| at.operation.as_str()).collect();
     let cancelling: Vec<String> =
         sqlx::query_as("SELECT id, cancelling FROM operations WHERE id = ANY($1) ORDER BY id FOR SHARE")
@@ -137,7 +137,7 @@ pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemRef]) ->
 }
 
 /// Skips some of the waiting rows; how many, none when there are no more.
-pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str) -> Result<u64, Failed> {
+pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str) -> Result<u64, TxError> {
     let skipped = sqlx::query(
         "UPDATE operation_items SET state = 'skipped' WHERE operation = $1 AND position IN (
              SELECT position FROM operation_items WHERE operation = $1 AND state = 'waiting'
@@ -147,7 +147,7 @@ pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str)
 }
 
 /// Removes some rows of an operation; whether there were any.
-pub(super) async fn remove_some(connection: &mut PgConnection, operation: &str) -> Result<bool, Failed> {
+pub(super) async fn remove_some(connection: &mut PgConnection, operation: &str) -> Result<bool, TxError> {
     let removed = sqlx::query(
         "WITH part AS (
              SELECT position, octet_length(request) + coalesce(octet_length(ended), 0) AS bytes FROM operation_items
@@ -162,7 +162,7 @@ pub(super) async fn remove_some(connection: &mut PgConnection, operation: &str) 
 
 /// Lets the rows of an ended operation wait again; how many. How a row ended before stays with it until it has ended again:
 /// a row that turns out not to be readable gets it back.
-pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<u64, Failed> {
+pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<u64, TxError> {
     let waiting = sqlx::query(
         "UPDATE operation_items SET
              record = CASE WHEN state = 'unknown' THEN record END,
@@ -212,12 +212,12 @@ pub(super) async fn list(
 /// How rows stand; each is opened before the next is read.
 pub(super) async fn reports(
     pool: &PgPool,
-    records: &Records,
+    records: &RecordCodec,
     id: &OperationId,
     states: &[ItemState],
     from: u64,
     most: Window,
-) -> Result<Part<ItemReport>, Failed> {
+) -> Result<Part<ItemReport>, TxError> {
     let query = of_items!(
         "SELECT position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, refused, $4::bigint
          FROM operation_items WHERE ",

@@ -3,12 +3,12 @@
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-use super::error::Failed;
-use super::transaction::Hand;
-use crate::domain::journal::KeyRef;
-use crate::store::KeyTaken;
-use crate::store::records::{KeyRow, StoredKey};
-use crate::store::seal::Blind;
+use super::error::TxError;
+use super::transaction::WriteContext;
+use crate::domain::intent::IdempotencyKeyUse;
+use crate::store::KeyState;
+use crate::store::codec::{KeyRow, StoredKey};
+use crate::store::encryption::BlindIndex;
 
 /// Most keys forgotten in one transaction.
 const AT_ONCE: i64 = 5_000;
@@ -18,7 +18,7 @@ const AT_ONCE: i64 = 5_000;
 /// Whoever takes a key holds a lock on every form of it: among replicas that write under different keys of one ring, the
 /// primary key alone would let two of them begin. The lock goes with the transaction; a transaction has one such set of
 /// locks and takes it in order, so no two wait for each other.
-pub(super) async fn take(hand: &mut Hand<'_>, claim: &KeyRow, take: i64) -> Result<KeyTaken, Failed> {
+pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
     sqlx::query("SELECT pg_advisory_xact_lock(form) FROM unnest($1::bigint[]) AS wanted (form)")
         .bind(locks(&claim.scopes))
         .execute(&mut *hand.connection)
@@ -38,7 +38,7 @@ pub(super) async fn take(hand: &mut Hand<'_>, claim: &KeyRow, take: i64) -> Resu
     };
     let stored = stored_key(&stored)?;
     let taken = hand.records.key_taken(claim, &stored)?;
-    if let KeyTaken::Open(key, _) = &taken {
+    if let KeyState::Resumable(key, _) = &taken {
         sqlx::query("UPDATE idempotency_keys SET owner = $2, token = $3, take = $4 WHERE scope = $1")
             .bind(stored.scope)
             .bind(hand.instance)
@@ -51,7 +51,7 @@ pub(super) async fn take(hand: &mut Hand<'_>, claim: &KeyRow, take: i64) -> Resu
 }
 
 /// The first form is the one to write; a forgotten use of the same key makes way.
-async fn begin(hand: &mut Hand<'_>, claim: &KeyRow, take: i64) -> Result<KeyTaken, Failed> {
+async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
     sqlx::query(
         "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, take, expires)
          VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -68,11 +68,11 @@ async fn begin(hand: &mut Hand<'_>, claim: &KeyRow, take: i64) -> Result<KeyTake
     .bind(claim.expires)
     .execute(&mut *hand.connection)
     .await?;
-    Ok(KeyTaken::New(KeyRef { scope: claim.scope.clone(), token: claim.token.clone() }))
+    Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }))
 }
 
 /// The names of the locks, in order. Two keys that share one by chance wait for each other and nothing else.
-fn locks(scopes: &[Blind]) -> Vec<i64> {
+fn locks(scopes: &[BlindIndex]) -> Vec<i64> {
     let mut locks: Vec<i64> =
         scopes.iter().filter_map(|scope| scope.first_chunk().copied().map(i64::from_be_bytes)).collect();
     locks.sort_unstable();
@@ -90,14 +90,14 @@ fn stored_key(row: &PgRow) -> Result<StoredKey, sqlx::Error> {
     })
 }
 
-pub(super) async fn bind(connection: &mut PgConnection, token: &str, record: &str) -> Result<(), Failed> {
+pub(super) async fn bind(connection: &mut PgConnection, token: &str, record: &str) -> Result<(), TxError> {
     let query = sqlx::query("UPDATE idempotency_keys SET record = $2 WHERE token = $1").bind(token).bind(record);
     query.execute(connection).await?;
     Ok(())
 }
 
 /// The first answer stands.
-pub(super) async fn answer(connection: &mut PgConnection, token: &str, sealed: &[u8]) -> Result<(), Failed> {
+pub(super) async fn answer(connection: &mut PgConnection, token: &str, sealed: &[u8]) -> Result<(), TxError> {
     sqlx::query("UPDATE idempotency_keys SET owner = NULL, sealed = $2 WHERE token = $1 AND sealed IS NULL")
         .bind(token)
         .bind(sealed)
@@ -106,19 +106,19 @@ pub(super) async fn answer(connection: &mut PgConnection, token: &str, sealed: &
     Ok(())
 }
 
-pub(super) async fn open(connection: &mut PgConnection, token: &str) -> Result<(), Failed> {
+pub(super) async fn open(connection: &mut PgConnection, token: &str) -> Result<(), TxError> {
     sqlx::query("UPDATE idempotency_keys SET owner = NULL WHERE token = $1").bind(token).execute(connection).await?;
     Ok(())
 }
 
-pub(super) async fn free(connection: &mut PgConnection, token: &str) -> Result<(), Failed> {
+pub(super) async fn free(connection: &mut PgConnection, token: &str) -> Result<(), TxError> {
     let query = sqlx::query("DELETE FROM idempotency_keys WHERE token = $1 AND sealed IS NULL").bind(token);
     query.execute(connection).await?;
     Ok(())
 }
 
 /// Forgets a part of what has expired; how many, and whether there may be more.
-pub(super) async fn purge(connection: &mut PgConnection, now: i64) -> Result<(u64, bool), Failed> {
+pub(super) async fn purge(connection: &mut PgConnection, now: i64) -> Result<(u64, bool), TxError> {
     let over = sqlx::query(
         "DELETE FROM idempotency_keys WHERE scope IN (
              SELECT scope FROM idempotency_keys WHERE expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",

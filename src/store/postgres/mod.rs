@@ -12,23 +12,23 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
-use super::health::{Away, WriteFailed};
-use super::records::{Records, SealedRow};
-use super::{Claim, Inspection, Keyring, StoreError, timed};
+use super::health::{Unavailability, WriteFailure};
+use super::{InsertResult, Inspection, Keyring, StoreError, timed};
 use crate::domain::candidate::Candidate;
-use crate::domain::environment::Environment;
+use crate::domain::system::System;
 use crate::secret::Secret;
+use crate::store::codec::{RecordCodec, SealedRow};
 
 mod audit;
 mod candidates;
-mod changes;
-mod claims;
+mod commit_slots;
 mod connect;
 mod error;
+mod identity_claims;
 mod instances;
 mod items;
 mod keys;
-mod lanes;
+mod mutations;
 mod operations;
 mod query;
 mod records;
@@ -38,11 +38,11 @@ mod store;
 mod tests;
 mod transaction;
 
-use claims::Claimed;
-use connect::{LISTS, PATIENCE, WAIT};
-use error::{Advice, Failed, advice, silent};
-use instances::{Loose, LooseEnds};
-use transaction::{Hand, Working, Writer};
+use crate::store::postgres::identity_claims::InsertedCandidates;
+use connect::{LISTS, TIMEOUT, WAIT};
+use error::{RetryDecision, TxError, advice, silent};
+use instances::{UncertainLocks, UncertainLocksGuard};
+use transaction::{Working, WriteContext, Writer};
 
 /// Times a claim is made again because whoever held the identities was erased in the moment between.
 const CLAIMS: usize = 3;
@@ -52,16 +52,16 @@ const INSPECTION: Duration = Duration::from_secs(30);
 
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
-    records: Arc<Records>,
+    records: Arc<RecordCodec>,
     pool: PgPool,
     pulse: PgPool,
     writer: Arc<Writer>,
-    loose: Arc<LooseEnds>,
+    loose: Arc<UncertainLocksGuard>,
     /// Times a turn or a key was taken.
     takes: AtomicI64,
     lists: Semaphore,
-    away: Away,
-    write_failed: WriteFailed,
+    away: Unavailability,
+    write_failed: WriteFailure,
 }
 
 impl PostgresStore {
@@ -81,16 +81,16 @@ impl PostgresStore {
     /// [`StoreError::Unavailable`] if the database cannot be reached, its schema belongs to another program or was written
     /// by a newer version, or the key to write with is new to another process that serves from it;
     /// [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
-    pub async fn open_to_serve(url: &Secret, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+    pub async fn open_to_serve(url: &Secret, keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let options = connect::options(url)?;
-        let records = Arc::new(Records::new(keyring, environment));
+        let records = Arc::new(RecordCodec::new(keyring, environment));
         let mut connection = connect::first(&options).await?;
         schema::prepare(&mut connection, &records).await?;
         schema::enlist(&mut connection, &records).await?;
         let pool = connect::pool(&options);
         let writer = Arc::new(Writer::new(pool.clone(), Arc::clone(&records)));
         let (pulse, loose) = (connect::pulse(&options), Arc::default());
-        let (away, write_failed) = (Away::default(), WriteFailed::default());
+        let (away, write_failed) = (Unavailability::default(), WriteFailure::default());
         let lists = Semaphore::new(LISTS);
         Ok(Self { records, pool, pulse, writer, loose, takes: AtomicI64::new(0), lists, away, write_failed })
     }
@@ -99,7 +99,7 @@ impl PostgresStore {
     async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        W: for<'a> Fn(Hand<'a>) -> Working<'a, T> + Send + Sync + 'static,
+        W: for<'a> Fn(WriteContext<'a>) -> Working<'a, T> + Send + Sync + 'static,
     {
         let written = timed("write", self.writer.run(work)).await;
         self.write_failed.note(&written);
@@ -109,16 +109,16 @@ impl PostgresStore {
     async fn read<'a, T, R, E>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, E>>,
-        Failed: From<E>,
+        TxError: From<E>,
     {
-        timed("read", self.asked(&self.pool, PATIENCE, read)).await
+        timed("read", self.asked(&self.pool, TIMEOUT, read)).await
     }
 
     /// Reads what may be long: a list, or what many look at again and again. Of the connections such reads have a part.
     async fn list<'a, T, R, E>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, E>>,
-        Failed: From<E>,
+        TxError: From<E>,
     {
         let busy = || StoreError::Unavailable("too many lists are read at the same time".to_owned());
         let permit = tokio::time::timeout(WAIT, self.lists.acquire()).await;
@@ -136,12 +136,14 @@ impl PostgresStore {
     ) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, E>>,
-        Failed: From<E>,
+        TxError: From<E>,
     {
         let asking = async {
             loop {
-                match ask(pool).await.map_err(Failed::from) {
-                    Err(Failed::Sql(error)) if advice(&error) == Advice::Elsewhere => self.writer.pause(1).await,
+                match ask(pool).await.map_err(TxError::from) {
+                    Err(TxError::Sql(error)) if advice(&error) == RetryDecision::Elsewhere => {
+                        self.writer.pause(1).await
+                    }
                     done => return done,
                 }
             }
@@ -152,7 +154,7 @@ impl PostgresStore {
     fn open_all<T>(
         &self,
         rows: &[SealedRow],
-        open: fn(&Records, &SealedRow) -> Result<T, StoreError>,
+        open: fn(&RecordCodec, &SealedRow) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         rows.iter().map(|row| open(&self.records, row)).collect()
     }
@@ -164,7 +166,7 @@ impl PostgresStore {
 
     /// Gives back what this instance may hold without knowing, by itself, as soon as the database can be reached.
     fn tie_up(&self) {
-        let loose: Arc<[Loose]> = self.loose.take().into();
+        let loose: Arc<[UncertainLocks]> = self.loose.take().into();
         if loose.is_empty() {
             return;
         }
@@ -175,7 +177,7 @@ impl PostgresStore {
                 let work = Arc::clone(&work);
                 Box::pin(async move { instances::tie_up(&mut hand, &work).await })
             });
-            if tied.await.is_err_and(|error| !matches!(error, StoreError::Ended)) {
+            if tied.await.is_err_and(|error| !matches!(error, StoreError::Fenced)) {
                 ends.add(loose.iter().cloned());
             }
         });
@@ -185,21 +187,21 @@ impl PostgresStore {
     ///
     /// Holders are read after the transaction: their records are long, and a process that is suspended while it receives
     /// them would keep its lane, which no limit of the server ends.
-    async fn claimed(&self, tenant: &str, claimed: Claimed) -> Option<Claim> {
+    async fn claimed(&self, tenant: &str, claimed: InsertedCandidates) -> Option<InsertResult> {
         match claimed {
-            Claimed::Written => Some(Claim::Claimed),
-            Claimed::HeldByOthers => Some(Claim::HeldByOthers),
-            Claimed::Withdrawn => Some(Claim::Withdrawn),
+            InsertedCandidates::Written => Some(InsertResult::Inserted),
+            InsertedCandidates::HeldByOthers => Some(InsertResult::TakenByOtherTenant),
+            InsertedCandidates::Withdrawn => Some(InsertResult::ItemCancelled),
             // The others of the call may be written, so a read that fails is this claim's own failure.
-            Claimed::Held(ids) => match self.holders(tenant, &ids).await {
-                Ok(held) => (!held.is_empty()).then_some(Claim::Held(held)),
-                Err(error) => Some(Claim::Failed(error)),
+            InsertedCandidates::Held(ids) => match self.holders(tenant, &ids).await {
+                Ok(held) => (!held.is_empty()).then_some(InsertResult::Exists(held)),
+                Err(error) => Some(InsertResult::Failed(error)),
             },
         }
     }
 
     async fn holders(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
         let rows = self.read(|pool| query::candidates_by_id(pool, tenant, ids)).await?;
-        self.open_all(&rows, Records::candidate)
+        self.open_all(&rows, RecordCodec::candidate)
     }
 }

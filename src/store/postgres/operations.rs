@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
 
-use super::error::Failed;
-use super::transaction::Hand;
+use super::error::TxError;
+use super::transaction::WriteContext;
 use super::{items, keys};
 use crate::domain::ids::OperationId;
-use crate::domain::journal::Answer;
-use crate::domain::operation::{BulkOperation, Progress};
-use crate::store::records::{KeyRow, OperationRow};
-use crate::store::{Accepted, KeyTaken, OpenItems, Page};
+use crate::domain::intent::StoredReply;
+use crate::domain::operation::{Operation, Progress};
+use crate::store::codec::{KeyRow, OperationRow};
+use crate::store::{AcceptResult, ItemCounts, KeyState, Page};
 
 /// Operations that are looked at in one transaction to be removed.
 const AT_ONCE: i64 = 16;
@@ -20,7 +20,7 @@ const AT_ONCE: i64 = 16;
 /// Sorts after every id.
 const AFTER_ALL: &str = "~";
 
-pub(super) async fn open(hand: &mut Hand<'_>, operation: &BulkOperation) -> Result<(), Failed> {
+pub(super) async fn open(hand: &mut WriteContext<'_>, operation: &Operation) -> Result<(), TxError> {
     let row = OperationRow::of(operation);
     sqlx::query(
         "INSERT INTO operations (id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling,
@@ -49,14 +49,14 @@ pub(super) async fn open(hand: &mut Hand<'_>, operation: &BulkOperation) -> Resu
     Ok(())
 }
 
-pub(super) async fn cancel(connection: &mut PgConnection, id: &str) -> Result<(), Failed> {
+pub(super) async fn cancel(connection: &mut PgConnection, id: &str) -> Result<(), TxError> {
     let cancel = "UPDATE operations SET cancelling = true WHERE id = $1 AND state IN ('queued', 'running')";
     sqlx::query(cancel).bind(id).execute(connection).await?;
     Ok(())
 }
 
 /// What can change of an operation. A wish to cancel, once there, is taken back by [`requeue`] only.
-pub(super) async fn put(connection: &mut PgConnection, operation: &BulkOperation) -> Result<(), Failed> {
+pub(super) async fn put(connection: &mut PgConnection, operation: &Operation) -> Result<(), TxError> {
     let row = OperationRow::of(operation);
     sqlx::query(
         "UPDATE operations SET connection = $2, fail_on_errors = $3, state = $4, total = $5, started = $6,
@@ -76,35 +76,35 @@ pub(super) async fn put(connection: &mut PgConnection, operation: &BulkOperation
 
 /// Queues the operation, unless its key says otherwise: then it is to be discarded.
 pub(super) async fn accept(
-    hand: &mut Hand<'_>,
-    operation: &BulkOperation,
+    hand: &mut WriteContext<'_>,
+    operation: &Operation,
     key: Option<&KeyRow>,
     take: i64,
-) -> Result<Accepted, Failed> {
+) -> Result<AcceptResult, TxError> {
     let accepted = match key {
-        None => Accepted::New,
+        None => AcceptResult::Queued,
         Some(claim) => match keys::take(hand, claim, take).await? {
-            KeyTaken::Different => Accepted::Different,
-            KeyTaken::Answered(answer) => match *answer {
-                Answer::Operation(id) => Accepted::Earlier(id),
-                _ => Accepted::Different,
+            KeyState::Mismatch => AcceptResult::KeyMismatch,
+            KeyState::Completed(answer) => match *answer {
+                StoredReply::Operation(id) => AcceptResult::Replayed(id),
+                _ => AcceptResult::KeyMismatch,
             },
-            KeyTaken::New(key) | KeyTaken::Open(key, _) => {
-                let sealed = hand.records.answer(&key, Answer::Operation(operation.id.clone()))?;
+            KeyState::Acquired(key) | KeyState::Resumable(key, _) => {
+                let sealed = hand.records.answer(&key, StoredReply::Operation(operation.id.clone()))?;
                 keys::answer(hand.connection, &key.token, &sealed).await?;
-                Accepted::New
+                AcceptResult::Queued
             }
-            KeyTaken::Running => Accepted::Running,
+            KeyState::InProgress => AcceptResult::KeyInProgress,
         },
     };
-    if matches!(accepted, Accepted::New) {
+    if matches!(accepted, AcceptResult::Queued) {
         put(hand.connection, operation).await?;
     }
     Ok(accepted)
 }
 
 /// Removes a portion of an operation, the operation itself when its rows have gone; whether all of it is gone.
-pub(super) async fn discard(connection: &mut PgConnection, id: &str) -> Result<bool, Failed> {
+pub(super) async fn discard(connection: &mut PgConnection, id: &str) -> Result<bool, TxError> {
     if items::remove_some(&mut *connection, id).await? {
         return Ok(false);
     }
@@ -112,7 +112,7 @@ pub(super) async fn discard(connection: &mut PgConnection, id: &str) -> Result<b
     Ok(true)
 }
 
-pub(super) async fn requeue(connection: &mut PgConnection, id: &str, accepted: i64) -> Result<(), Failed> {
+pub(super) async fn requeue(connection: &mut PgConnection, id: &str, accepted: i64) -> Result<(), TxError> {
     // Locked, so that of two retries at once the second finds it queued.
     let ended =
         sqlx::query("SELECT 1 FROM operations WHERE id = $1 AND state IN ('completed', 'cancelled') FOR UPDATE")
@@ -135,7 +135,7 @@ pub(super) async fn requeue(connection: &mut PgConnection, id: &str, accepted: i
 /// Some of the operations that ended before, and of those that nobody receives any more, with whether they had ended. They are
 /// hidden from now on, as if they were being received, and are to be discarded. What another replica looks at at the moment is
 /// left to it.
-pub(super) async fn over(connection: &mut PgConnection, finished: i64) -> Result<Vec<(String, bool)>, Failed> {
+pub(super) async fn over(connection: &mut PgConnection, finished: i64) -> Result<Vec<(String, bool)>, TxError> {
     let over = sqlx::query_as(
         "UPDATE operations SET state = 'receiving' WHERE id IN (
              SELECT id FROM operations
@@ -216,7 +216,7 @@ pub(super) async fn running(pool: &PgPool) -> Result<Vec<(String, String, i64)>,
 }
 
 /// Rows that have not ended, of operations that have not.
-pub(super) async fn open_items(pool: &PgPool) -> Result<OpenItems, sqlx::Error> {
+pub(super) async fn open_items(pool: &PgPool) -> Result<ItemCounts, sqlx::Error> {
     let (waiting, claimed): (i64, i64) = sqlx::query_as(
         "SELECT coalesce(sum(items) FILTER (WHERE c.state = 'waiting'), 0)::bigint,
                 coalesce(sum(items) FILTER (WHERE c.state = 'claimed'), 0)::bigint
@@ -226,7 +226,7 @@ pub(super) async fn open_items(pool: &PgPool) -> Result<OpenItems, sqlx::Error> 
     .fetch_one(pool)
     .await?;
     let count = |count| u64::try_from(count).unwrap_or(0);
-    Ok(OpenItems { waiting: count(waiting), claimed: count(claimed) })
+    Ok(ItemCounts { waiting: count(waiting), claimed: count(claimed) })
 }
 
 async fn with_progress(pool: &PgPool, rows: Vec<OperationRow>) -> Result<Vec<(OperationRow, Progress)>, sqlx::Error> {

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
 
-use super::candidates::Form;
-use super::error::Failed;
+use super::candidates::IndexForm;
+use super::error::TxError;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::store::records::{Records, SealedRow, assignment_state};
-use crate::store::seal::Blind;
-use crate::store::{AssignmentFilter, INTENTS, Page, Unsettled};
+use crate::store::codec::{RecordCodec, SealedRow, assignment_state};
+use crate::store::encryption::BlindIndex;
+use crate::store::{AssignmentFilter, INTENTS, Page, UnsettledCount};
 
 type Read<T> = Result<T, sqlx::Error>;
 
@@ -25,7 +25,7 @@ pub(super) async fn ping(pool: &PgPool) -> Read<()> {
 }
 
 /// Fails if there is no room for a write of ordinary size.
-pub(super) async fn write_probe(connection: &mut PgConnection) -> Result<(), Failed> {
+pub(super) async fn write_probe(connection: &mut PgConnection) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO probe (id, filler) SELECT 1, string_agg(md5(random()::text), '') FROM generate_series(1, 1000)
          ON CONFLICT (id) DO UPDATE SET filler = excluded.filler",
@@ -47,10 +47,10 @@ pub(super) async fn candidates_by_id(pool: &PgPool, tenant: &str, ids: &[String]
 /// The same without their pictures; each is opened before the next is read.
 pub(super) async fn candidates_without_photos(
     pool: &PgPool,
-    records: &Records,
+    records: &RecordCodec,
     tenant: &str,
     ids: &[String],
-) -> Result<Vec<Candidate>, Failed> {
+) -> Result<Vec<Candidate>, TxError> {
     let mut rows = sqlx::query(
         "SELECT id, tenant, connection, sealed FROM unnest($2::text[]) WITH ORDINALITY AS wanted (id, place)
          JOIN candidates USING (id) WHERE tenant = $1 ORDER BY place",
@@ -73,7 +73,7 @@ pub(super) async fn candidate(pool: &PgPool, tenant: &str, id: &str) -> Read<Opt
 /// The tenant's candidates with this identity: as it stands in the record, or as it is claimed.
 pub(super) async fn candidates(
     pool: &PgPool,
-    records: &Records,
+    records: &RecordCodec,
     tenant: &str,
     at: Option<&str>,
     identity: &Identity,
@@ -120,7 +120,7 @@ async fn connections(pool: &PgPool) -> Read<Vec<String>> {
 }
 
 /// Whether a candidate of another tenant holds one of these identities.
-pub(super) async fn held_by_others(pool: &PgPool, tenant: &str, forms: &[Form]) -> Read<bool> {
+pub(super) async fn identities_of_other_tenants(pool: &PgPool, tenant: &str, forms: &[IndexForm]) -> Read<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (
              SELECT 1 FROM unnest($1::text[], $2::text[], $3::bytea[]) AS wanted (connection, kind, blind)
@@ -145,7 +145,7 @@ pub(super) async fn assignments_by_id(pool: &PgPool, tenant: &str, ids: &[String
 }
 
 /// The tenant's assignments of a subject in any of its forms, newest first.
-pub(super) async fn bookings(pool: &PgPool, tenant: &str, at: &str, subject: &[Blind]) -> Read<Vec<SealedRow>> {
+pub(super) async fn bookings(pool: &PgPool, tenant: &str, at: &str, subject: &[BlindIndex]) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "SELECT id, tenant, connection, sealed FROM assignments
          WHERE connection = $1 AND subject = ANY($2) AND tenant = $3 ORDER BY id DESC",
@@ -154,7 +154,7 @@ pub(super) async fn bookings(pool: &PgPool, tenant: &str, at: &str, subject: &[B
 }
 
 /// Whether there is an assignment of a subject in any of its forms, whoever's.
-pub(super) async fn subject_known(pool: &PgPool, at: &str, subject: &[Blind]) -> Read<bool> {
+pub(super) async fn subject_known(pool: &PgPool, at: &str, subject: &[BlindIndex]) -> Read<bool> {
     let known = "SELECT EXISTS (SELECT 1 FROM assignments WHERE connection = $1 AND subject = ANY($2))";
     sqlx::query_scalar(known).bind(at).bind(subject).fetch_one(pool).await
 }
@@ -166,7 +166,7 @@ pub(super) async fn assignments(
     pool: &PgPool,
     tenant: &str,
     filter: &AssignmentFilter,
-    unlinked: &[Blind],
+    unlinked: &[BlindIndex],
     page: &Page,
 ) -> Read<Vec<SealedRow>> {
     let AssignmentFilter { candidate, assessment, connection, state } = filter;
@@ -225,7 +225,7 @@ pub(super) async fn intent(pool: &PgPool, record: &str) -> Read<Option<SealedRow
 }
 
 /// The open intents of a subject in any of its forms, oldest first.
-pub(super) async fn intents_of(pool: &PgPool, subject: &[Blind]) -> Read<Vec<SealedRow>> {
+pub(super) async fn intents_of(pool: &PgPool, subject: &[BlindIndex]) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ANY($1) ORDER BY started, record",
     );
@@ -296,13 +296,13 @@ pub(super) async fn own_intents(pool: &PgPool, instance: &str, after: &str, limi
 }
 
 /// Open intents nobody is sending, counted.
-pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<Unsettled>> {
+pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<UnsettledCount>> {
     let rows = sqlx::query(
         "SELECT connection, operation, count(*) FROM intents WHERE owner IS NULL GROUP BY connection, operation",
     );
     let unsettled = |row: PgRow| {
         let count = u64::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0);
-        Ok(Unsettled { connection: row.try_get(0)?, operation: row.try_get(1)?, count })
+        Ok(UnsettledCount { connection: row.try_get(0)?, operation: row.try_get(1)?, count })
     };
     rows.fetch_all(pool).await?.into_iter().map(unsettled).collect()
 }

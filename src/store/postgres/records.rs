@@ -4,16 +4,16 @@ use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
-use super::error::Failed;
+use super::error::TxError;
 use super::query::sealed_row;
-use super::transaction::Hand;
+use super::transaction::WriteContext;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::records::{AssignmentRow, IntentRow};
+use crate::store::codec::{AssignmentRow, IntentRow};
 
 /// A candidate that is gone takes its person out of what is written about its assignments later. One that is there stays
 /// until this is committed.
-pub(super) async fn put_assignments(hand: &mut Hand<'_>, rows: &[&AssignmentRow]) -> Result<(), Failed> {
+pub(super) async fn put_assignments(hand: &mut WriteContext<'_>, rows: &[&AssignmentRow]) -> Result<(), TxError> {
     let named: Vec<&str> = rows.iter().filter_map(|row| row.candidate_id.as_deref()).collect();
     if named.is_empty() {
         return write_assignments(hand.connection, rows).await;
@@ -39,7 +39,7 @@ pub(super) async fn put_assignments(hand: &mut Hand<'_>, rows: &[&AssignmentRow]
 }
 
 /// Removes the candidate, and the person from its assignments.
-pub(super) async fn erase_person(hand: &mut Hand<'_>, id: &CandidateId) -> Result<(), Failed> {
+pub(super) async fn erase_person(hand: &mut WriteContext<'_>, id: &CandidateId) -> Result<(), TxError> {
     let stored = sqlx::query("DELETE FROM candidates WHERE id = $1 RETURNING id, tenant, connection, sealed")
         .bind(id.as_str())
         .fetch_optional(&mut *hand.connection)
@@ -73,7 +73,7 @@ pub(super) async fn erase_person(hand: &mut Hand<'_>, id: &CandidateId) -> Resul
 }
 
 /// Another tenant's record is never written over. Its subject stays as it was: an erased one does not say it any more.
-async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow]) -> Result<(), Failed> {
+async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO assignments
              (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person)
@@ -102,7 +102,7 @@ async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow
 }
 
 /// Written even for a record that is gone: no write leaves without its intent.
-pub(super) async fn put_intents(hand: &mut Hand<'_>, rows: &[&IntentRow]) -> Result<(), Failed> {
+pub(super) async fn put_intents(hand: &mut WriteContext<'_>, rows: &[&IntentRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO intents
              (record, tenant, connection, operation, subject, started, settle_from, due, attempts, owner, sealed)
@@ -131,7 +131,7 @@ pub(super) async fn put_intents(hand: &mut Hand<'_>, rows: &[&IntentRow]) -> Res
 
 /// Refuses what concludes attempts that this instance is not making any more. The intents are locked until the end of the
 /// transaction.
-pub(super) async fn hold_attempts(hand: &mut Hand<'_>, attempts: &[(&str, i64)]) -> Result<(), Failed> {
+pub(super) async fn hold_attempts(hand: &mut WriteContext<'_>, attempts: &[(&str, i64)]) -> Result<(), TxError> {
     let held = sqlx::query(
         "SELECT 1 FROM intents JOIN unnest($1::text[], $2::bigint[]) AS wanted (record, started) USING (record, started)
          WHERE owner = $3 ORDER BY record FOR UPDATE OF intents",
@@ -145,7 +145,7 @@ pub(super) async fn hold_attempts(hand: &mut Hand<'_>, attempts: &[(&str, i64)])
 }
 
 /// Removes the intents of these records.
-pub(super) async fn settle(connection: &mut PgConnection, records: &[&str]) -> Result<(), Failed> {
+pub(super) async fn settle(connection: &mut PgConnection, records: &[&str]) -> Result<(), TxError> {
     sqlx::query("DELETE FROM intents WHERE record = ANY($1)").bind(records).execute(connection).await?;
     Ok(())
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, Row as _};
 
-use super::{instances, lanes};
-use crate::store::records::Records;
-use crate::store::seal::KeyId;
+use super::instances;
+use crate::store::codec::RecordCodec;
+use crate::store::encryption::KeyId;
+use crate::store::postgres::commit_slots;
 use crate::store::{Inspection, Keyring, Peer, SchemaChange, StoreError};
 
 /// One file a version, in order. A released one is never edited.
@@ -32,7 +33,7 @@ const MIGRATING: &str = "10min";
 const WATCHED: Duration = Duration::from_secs(8);
 
 /// Brings the schema up to date, and refuses one that is not ours, is newer, or was written under a key that is missing.
-pub(super) async fn prepare(connection: &mut PgConnection, records: &Records) -> Result<(), StoreError> {
+pub(super) async fn prepare(connection: &mut PgConnection, records: &RecordCodec) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
     let done = match version(&mut transaction).await? {
@@ -92,7 +93,7 @@ pub(super) async fn inspect(connection: &mut PgConnection, keyring: &Keyring) ->
 async fn lacking(connection: &mut PgConnection, key: KeyId) -> Result<Vec<Peer>, StoreError> {
     let lacking = sqlx::query("SELECT id, beats FROM instances WHERE NOT ended AND NOT $1 = ANY(keys)").bind(key);
     let rows = lacking.fetch_all(connection).await?;
-    rows.into_iter().map(|row| Ok(Peer { instance: row.try_get(0)?, beats: row.try_get(1)? })).collect()
+    rows.into_iter().map(|row| Ok(Peer { instance: row.try_get(0)?, heartbeats: row.try_get(1)? })).collect()
 }
 
 fn new_key() -> StoreError {
@@ -102,7 +103,7 @@ fn new_key() -> StoreError {
 
 /// Registers this instance. A new key is refused as long as an instance without it lives: it could neither read what is
 /// written from now on nor find whom it is about, and would register them again.
-pub(super) async fn enlist(connection: &mut PgConnection, records: &Records) -> Result<(), StoreError> {
+pub(super) async fn enlist(connection: &mut PgConnection, records: &RecordCodec) -> Result<(), StoreError> {
     let lacking = enlisted(connection, records, &[]).await?;
     if lacking.is_empty() {
         return Ok(());
@@ -119,7 +120,7 @@ pub(super) async fn enlist(connection: &mut PgConnection, records: &Records) -> 
 /// stands are ended.
 pub(super) async fn enlisted(
     connection: &mut PgConnection,
-    records: &Records,
+    records: &RecordCodec,
     watched: &[Peer],
 ) -> Result<Vec<Peer>, StoreError> {
     let mut transaction = connection.begin().await?;
@@ -144,7 +145,7 @@ pub(super) async fn enlisted(
             .bind(records.key_ids())
             .execute(&mut *transaction)
             .await?;
-        lanes::make(&mut transaction, records.instance()).await?;
+        commit_slots::make(&mut transaction, records.instance()).await?;
     }
     transaction.commit().await?;
     Ok(living)
@@ -195,7 +196,7 @@ async fn register(connection: &mut PgConnection) -> Result<i64, StoreError> {
     Ok(0)
 }
 
-async fn check_keys(connection: &mut PgConnection, records: &Records) -> Result<(), StoreError> {
+async fn check_keys(connection: &mut PgConnection, records: &RecordCodec) -> Result<(), StoreError> {
     let keys: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM keys").fetch_all(connection).await?;
     keys.iter().try_for_each(|key| records.require_key(key))
 }

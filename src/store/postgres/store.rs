@@ -7,26 +7,27 @@ use jiff::Timestamp;
 
 use super::connect::{LATE, WAIT};
 use super::error::silent;
-use super::instances::Loose;
-use super::{CLAIMS, PostgresStore, audit, candidates, changes, claims, instances, items, keys, operations, query};
+use super::instances::UncertainLocks;
+use super::{CLAIMS, PostgresStore, audit, candidates, instances, items, keys, operations, query};
 use crate::domain::assignment::Assignment;
-use crate::domain::audit::Line;
+use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
-use crate::domain::journal::Intent;
-use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemReport, ItemState, Progress};
-use crate::store::records::operations::running as running_row;
-use crate::store::records::{ItemRow, OperationRow, Records, micros};
+use crate::domain::intent::Intent;
+use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation, Progress};
+use crate::store::codec::operations::running as running_row;
+use crate::store::codec::{ItemRow, OperationRow, RecordCodec, micros};
+use crate::store::postgres::{identity_claims, mutations};
 use crate::store::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, KeyClaim, KeyTaken, OpenItems, Page, Part, Peer, Purged,
-    RunningOperation, Store, StoreError, Subject, Unsettled, Window,
+    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, InsertResult, ItemCounts, KeyState, Mutation, Page,
+    Part, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window,
 };
 
 /// Work for a transaction: each attempt gets its own handle on what the work needs, so that nothing is borrowed.
 macro_rules! work {
     (|$hand:ident $(, $shared:ident)*| $body:expr) => {{
         $(let $shared = std::sync::Arc::new($shared);)*
-        move |mut $hand: super::Hand<'_>| {
+        move |mut $hand: super::WriteContext<'_>| {
             $(let $shared = std::sync::Arc::clone(&$shared);)*
             Box::pin(async move {
                 let $hand = &mut $hand;
@@ -39,7 +40,7 @@ macro_rules! work {
 #[async_trait]
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
-        if self.is_away() {
+        if self.is_unavailable() {
             return Err(silent());
         }
         if self.write_failed.is_set() {
@@ -48,7 +49,7 @@ impl Store for PostgresStore {
         self.read(query::ping).await
     }
 
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         self.away.is_set()
     }
 
@@ -56,7 +57,7 @@ impl Store for PostgresStore {
         true
     }
 
-    async fn beat(&self) -> Result<Vec<Peer>, StoreError> {
+    async fn renew_lease(&self) -> Result<Vec<Peer>, StoreError> {
         let beat = self.asked(&self.pulse, WAIT, |pulse| instances::beat(pulse, self.records.instance()));
         let mut beat = std::pin::pin!(beat);
         let in_time = tokio::time::timeout(LATE, &mut beat).await;
@@ -77,15 +78,15 @@ impl Store for PostgresStore {
         self.write(work!(|hand, peer| instances::end(hand.connection, &peer))).await
     }
 
-    async fn leave(&self) -> Result<(), StoreError> {
+    async fn start_draining(&self) -> Result<(), StoreError> {
         self.asked(&self.pulse, WAIT, |pulse| instances::leave(pulse, self.records.instance())).await
     }
 
-    async fn take_turns(&self, subjects: &[&str]) -> Result<bool, StoreError> {
+    async fn acquire_locks(&self, subjects: &[&str]) -> Result<bool, StoreError> {
         let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.turn_forms(subject)).collect();
         let take = self.next_take();
-        let loose = Loose::Turn(forms.clone(), take);
-        let taken = self.write(work!(|hand, forms| instances::take_turns(hand, &forms, take))).await;
+        let loose = UncertainLocks::Turn(forms.clone(), take);
+        let taken = self.write(work!(|hand, forms| instances::acquire_locks(hand, &forms, take))).await;
         if taken.as_ref().is_err_and(may_have_happened) {
             self.loose.add([loose]);
         }
@@ -93,48 +94,54 @@ impl Store for PostgresStore {
         taken.map_err(StoreError::without_effect)
     }
 
-    async fn give_turns(&self, subjects: &[String]) -> Result<(), StoreError> {
+    async fn release_locks(&self, subjects: &[String]) -> Result<(), StoreError> {
         let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.turn_forms(subject)).collect();
-        self.write(work!(|hand, forms| instances::give_turns(hand, &forms))).await
+        self.write(work!(|hand, forms| instances::release_locks(hand, &forms))).await
     }
 
     /// This engine has no fast path: the caller takes both steps.
-    async fn claim_under_key(&self, _claimant: Claimant, _key: &KeyClaim) -> Result<bool, StoreError> {
+    async fn insert_candidate_under_key(
+        &self,
+        _claimant: CandidateInsert,
+        _key: &AcquireKey,
+    ) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError> {
+    async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError> {
         let rows = claimants.into_iter().map(|claimant| self.records.claimant(claimant));
         let rows = Arc::new(rows.collect::<Result<Vec<_>, _>>()?);
-        let mut claims: Vec<Option<Claim>> = vec![None; rows.len()];
+        let mut claims: Vec<Option<InsertResult>> = vec![None; rows.len()];
         for _ in 0..CLAIMS {
             let open: Vec<usize> = (0..claims.len()).filter(|at| claims[*at].is_none()).collect();
             if open.is_empty() {
                 break;
             }
             let (rows_here, at) = (Arc::clone(&rows), open.clone());
-            let claimed = match self.write(work!(|hand, rows_here, at| claims::claim(hand, &rows_here, &at))).await {
-                Ok(claimed) => claimed,
-                Err(error) if open.len() == claims.len() => return Err(error),
-                Err(error) => {
-                    // Those written before stay claimed, whatever becomes of the others.
-                    for at in open {
-                        claims[at] = Some(Claim::Failed(error.clone()));
+            let claimed =
+                match self.write(work!(|hand, rows_here, at| identity_claims::claim(hand, &rows_here, &at))).await {
+                    Ok(claimed) => claimed,
+                    Err(error) if open.len() == claims.len() => return Err(error),
+                    Err(error) => {
+                        // Those written before stay claimed, whatever becomes of the others.
+                        for at in open {
+                            claims[at] = Some(InsertResult::Failed(error.clone()));
+                        }
+                        break;
                     }
-                    break;
-                }
-            };
+                };
             for (at, claimed) in open.into_iter().zip(claimed) {
                 claims[at] = self.claimed(&rows[at].candidate.tenant, claimed).await;
             }
         }
-        let busy = || Claim::Failed(StoreError::Unavailable("the holders of an identity change too fast".to_owned()));
+        let busy =
+            || InsertResult::Failed(StoreError::Unavailable("the holders of an identity change too fast".to_owned()));
         Ok(claims.into_iter().map(|claim| claim.unwrap_or_else(busy)).collect())
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
         let rows = self.records.changes(changes)?;
-        self.write(work!(|hand, rows| changes::apply(hand, rows.iter()))).await
+        self.write(work!(|hand, rows| mutations::apply(hand, rows.iter()))).await
     }
 
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
@@ -153,17 +160,17 @@ impl Store for PostgresStore {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError> {
         let rows = self.read(|pool| query::candidates(pool, &self.records, tenant, connection, identity)).await?;
-        self.open_all(&rows, Records::candidate)
+        self.open_all(&rows, RecordCodec::candidate)
     }
 
-    async fn held_by_others(
+    async fn identities_of_other_tenants(
         &self,
         tenant: &str,
         connection: &str,
         identities: &[Identity],
     ) -> Result<bool, StoreError> {
         let forms = candidates::forms(&self.records, connection, identities);
-        self.read(|pool| query::held_by_others(pool, tenant, &forms)).await
+        self.read(|pool| query::identities_of_other_tenants(pool, tenant, &forms)).await
     }
 
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
@@ -173,13 +180,13 @@ impl Store for PostgresStore {
 
     async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
         let rows = self.list(|pool| query::assignments_by_id(pool, tenant, ids)).await?;
-        self.open_all(&rows, Records::assignment)
+        self.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError> {
         let forms = self.records.subject_forms(connection, subject);
         let rows = self.read(|pool| query::bookings(pool, tenant, connection, &forms)).await?;
-        self.open_all(&rows, Records::assignment)
+        self.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
@@ -195,7 +202,7 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Assignment>, StoreError> {
         let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
         let rows = self.list(|pool| query::assignments(pool, tenant, filter, &unlinked, page)).await?;
-        self.open_all(&rows, Records::assignment)
+        self.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError> {
@@ -212,12 +219,12 @@ impl Store for PostgresStore {
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
         let forms = self.records.turn_forms(subject);
         let rows = self.read(|pool| query::intents_of(pool, &forms)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError> {
         let rows = self.read(|pool| query::enrolment_intents(pool, connection)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn due_intents(
@@ -229,31 +236,31 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Intent>, StoreError> {
         let times = (micros(now), micros(horizon));
         let rows = self.read(|pool| query::due_intents(pool, connection, times, limit)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
         let rows = self.read(|pool| query::orphans(pool, limit)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError> {
         let rows = self.read(|pool| query::own_intents(pool, self.records.instance(), after, limit)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
-    async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
+    async fn unsettled(&self) -> Result<Vec<UnsettledCount>, StoreError> {
         self.list(query::unsettled).await
     }
 
-    async fn open_items(&self) -> Result<OpenItems, StoreError> {
+    async fn open_items(&self) -> Result<ItemCounts, StoreError> {
         self.list(operations::open_items).await
     }
 
-    async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {
+    async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
         let claim = self.records.key_row(claim);
         let take = self.next_take();
-        let loose = Loose::Key(claim.scopes.clone(), take);
+        let loose = UncertainLocks::Key(claim.scopes.clone(), take);
         let taken = self.write(work!(|hand, claim| keys::take(hand, &claim, take))).await;
         if taken.as_ref().is_err_and(may_have_happened) {
             self.loose.add([loose]);
@@ -262,7 +269,7 @@ impl Store for PostgresStore {
         taken.map_err(StoreError::without_effect)
     }
 
-    async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError> {
+    async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
         let operation = operation.clone();
         self.write(work!(|hand, operation| operations::open(hand, &operation))).await
     }
@@ -274,16 +281,16 @@ impl Store for PostgresStore {
 
     async fn accept_operation(
         &self,
-        operation: &BulkOperation,
-        key: Option<&KeyClaim>,
-    ) -> Result<Accepted, StoreError> {
+        operation: &Operation,
+        key: Option<&AcquireKey>,
+    ) -> Result<AcceptResult, StoreError> {
         let (id, operation) = (operation.id.clone(), operation.clone());
         let key = key.map(|claim| self.records.key_row(claim));
         let take = self.next_take();
         let accepted = self
             .write(work!(|hand, operation, key| operations::accept(hand, &operation, key.as_ref().as_ref(), take)))
             .await?;
-        if !matches!(accepted, Accepted::New)
+        if !matches!(accepted, AcceptResult::Queued)
             && let Err(error) = self.discard(id.as_str()).await
         {
             tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
@@ -295,21 +302,17 @@ impl Store for PostgresStore {
         self.discard(id.as_str()).await
     }
 
-    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError> {
+    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError> {
         let found = self.list(|pool| operations::one(pool, tenant, id.as_str())).await?;
         found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
     }
 
-    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError> {
+    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError> {
         let found = self.list(|pool| operations::page(pool, tenant, page)).await?;
         found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
     }
 
-    async fn unfinished_operations(
-        &self,
-        but: &[OperationId],
-        of_each: usize,
-    ) -> Result<Vec<BulkOperation>, StoreError> {
+    async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
         Ok(OperationRow::readable(self.read(|pool| operations::unfinished(pool, but, of_each)).await?))
     }
 
@@ -337,7 +340,7 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Item>, StoreError> {
         let rows = self.read(|pool| items::list(pool, id.as_str(), states, from, most)).await?;
         rows.iter()
-            .map(|row: &ItemRow| self.records.item(ItemRef { operation: id.clone(), index: row.index() }, row))
+            .map(|row: &ItemRow| self.records.item(ItemId { operation: id.clone(), index: row.index() }, row))
             .collect()
     }
 
@@ -351,9 +354,9 @@ impl Store for PostgresStore {
         self.list(|pool| items::reports(pool, &self.records, id, states, from, most)).await
     }
 
-    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError> {
+    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError> {
         let rows = self.read(|pool| items::subjects(pool, id.as_str())).await?;
-        Ok(Records::item_subjects(&rows))
+        Ok(RecordCodec::item_subjects(&rows))
     }
 
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
@@ -372,11 +375,11 @@ impl Store for PostgresStore {
         self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str(), accepted))).await
     }
 
-    fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {
+    fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash {
         self.records.item_subject(operation, text)
     }
 
-    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError> {
+    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let rows = self.list(|pool| audit::after(pool, tenant, after, limit)).await?;
         rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
@@ -398,9 +401,9 @@ impl Store for PostgresStore {
     }
 
     /// In portions, so that no transaction holds its locks for long or runs into the limit of a statement.
-    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {
+    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
-        let mut purged = Purged::default();
+        let mut purged = PurgeCounts::default();
         loop {
             let over = self.write(work!(|hand| operations::over(hand.connection, finished))).await?;
             if over.is_empty() {

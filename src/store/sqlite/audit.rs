@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes::Hand;
 use crate::domain::audit::{Entry, NOTHING};
 use crate::store::StoreError;
-use crate::store::records::AuditHead;
+use crate::store::codec::AuditHead;
+use crate::store::sqlite::mutations::WriteContext;
 
 /// Appends a line to its tenant's chain.
-pub(super) fn append(hand: &Hand<'_>, entry: &Entry) -> Result<(), StoreError> {
+pub(super) fn append(hand: &WriteContext<'_>, entry: &Entry) -> Result<(), StoreError> {
     let connection = hand.connection;
     let head = connection
         .prepare_cached("SELECT seq, hash FROM audit_heads WHERE tenant = ?1")?

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::store::StoreError;
-use crate::store::records::Records;
+use crate::store::codec::RecordCodec;
 
 /// "exgt", in the header of every database of ours (<https://www.sqlite.org/fileformat2.html#application_id>).
 pub(super) const APPLICATION_ID: i64 = 0x6578_6774;
@@ -62,7 +62,7 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, StoreError> {
 }
 
 /// The connection that writes to a file that was [`resolve`]d, its schema up to date.
-pub(super) fn writer(path: &Path, records: &Records) -> Result<Connection, StoreError> {
+pub(super) fn writer(path: &Path, records: &RecordCodec) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let opened = Connection::open_with_flags(path, flags).map_err(StoreError::from);
     opened.and_then(|connection| prepare(connection, records)).map_err(|error| naming(path, error))
@@ -87,11 +87,11 @@ pub(super) fn checkpointer(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// A database that lives as long as its one connection.
-pub(super) fn memory(records: &Records) -> Result<Connection, StoreError> {
+pub(super) fn memory(records: &RecordCodec) -> Result<Connection, StoreError> {
     prepare(Connection::open_in_memory()?, records)
 }
 
-fn prepare(mut connection: Connection, records: &Records) -> Result<Connection, StoreError> {
+fn prepare(mut connection: Connection, records: &RecordCodec) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     refuse_foreign(&connection)?;
@@ -111,7 +111,7 @@ pub(super) fn refuse_foreign(connection: &Connection) -> Result<(), StoreError> 
 }
 
 /// FULL: a commit that was acknowledged has been fsynced; NORMAL would lose the last ones with the power.
-/// The log keeps its size when it begins anew ([`super::checkpoints`]): written over, it is synchronised without its inode.
+/// The log keeps its size when it begins anew ([`crate::store::sqlite::checkpointer`]): written over, it is synchronised without its inode.
 /// Erased records are overwritten, not only unlinked.
 /// What a savepoint may have to take back stays in memory: each job of a group has one, and past 64 KiB `SQLite` would keep
 /// the pages of all of them in a temporary file (<https://www.sqlite.org/tempfiles.html#statement_journal_files>).
@@ -158,7 +158,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-fn check_keys(connection: &mut Connection, records: &Records) -> Result<(), StoreError> {
+fn check_keys(connection: &mut Connection, records: &RecordCodec) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut statement = transaction.prepare("SELECT id FROM keys")?;

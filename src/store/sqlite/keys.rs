@@ -2,22 +2,22 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::journal::KeyRef;
-use crate::store::records::{KeyRow, Records, StoredKey};
-use crate::store::seal::Blind;
-use crate::store::{KeyTaken, StoreError};
+use crate::domain::intent::IdempotencyKeyUse;
+use crate::store::codec::{KeyRow, RecordCodec, StoredKey};
+use crate::store::encryption::BlindIndex;
+use crate::store::{KeyState, StoreError};
 
 /// Takes a key, or says why not.
 pub(super) fn take(
     connection: &Connection,
-    records: &Records,
+    records: &RecordCodec,
     claim: &KeyRow,
     instance: &str,
-) -> Result<KeyTaken, StoreError> {
+) -> Result<KeyState, StoreError> {
     for scope in &claim.scopes {
         let Some(stored) = stored(connection, scope, claim.now)? else { continue };
         let taken = records.key_taken(claim, &stored)?;
-        if let KeyTaken::Open(key, _) = &taken {
+        if let KeyState::Resumable(key, _) = &taken {
             connection
                 .prepare_cached("UPDATE idempotency_keys SET owner = ?2, token = ?3 WHERE scope = ?1")?
                 .execute(params![stored.scope, instance, key.token])?;
@@ -25,7 +25,7 @@ pub(super) fn take(
         return Ok(taken);
     }
     begin(connection, claim, instance, None)?;
-    Ok(KeyTaken::New(KeyRef { scope: claim.scope.clone(), token: claim.token.clone() }))
+    Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }))
 }
 
 /// Whether the key was used before, and is not forgotten yet.
@@ -57,7 +57,7 @@ pub(super) fn begin(
 }
 
 /// The use of a key that is not forgotten, under one form of its scope.
-fn stored(connection: &Connection, scope: &Blind, now: i64) -> Result<Option<StoredKey>, StoreError> {
+fn stored(connection: &Connection, scope: &BlindIndex, now: i64) -> Result<Option<StoredKey>, StoreError> {
     let stored = connection
         .prepare_cached(
             "SELECT scope, token, fingerprint,

@@ -10,38 +10,39 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::health::WriteFailed;
-use super::records::{ItemRow, OperationRow, Records, SealedRow, micros};
+use super::health::WriteFailure;
 use super::{
-    Accepted, AssignmentFilter, Change, Claim, Claimant, FULL, Inspection, KeyClaim, KeyTaken, Keyring, OpenItems,
-    Page, Part, Peer, Purged, RunningOperation, Store, StoreError, Subject, Unsettled, Window, timed,
+    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, FULL, InsertResult, Inspection, ItemCounts, KeyState,
+    Keyring, Mutation, Page, Part, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount,
+    Window, timed,
 };
 use crate::domain::assignment::Assignment;
-use crate::domain::audit::Line;
+use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::environment::Environment;
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
-use crate::domain::journal::Intent;
-use crate::domain::operation::{BulkOperation, Item, ItemRef, ItemReport, ItemState, Progress};
+use crate::domain::intent::Intent;
+use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation, Progress};
+use crate::domain::system::System;
+use crate::store::codec::{ItemRow, OperationRow, RecordCodec, SealedRow, micros};
 
 mod audit;
-mod changes;
-mod checkpoints;
+mod checkpointer;
 mod connect;
 mod inspect;
 mod keys;
+mod mutations;
 mod operations;
-mod owner;
+mod process_lock;
 mod query;
-mod readers;
+mod read_pool;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use changes::{Claimed, Hand};
-use checkpoints::Checkpoints;
-use owner::Owner;
-use readers::Readers;
+use crate::store::sqlite::checkpointer::Checkpointer;
+use crate::store::sqlite::mutations::{InsertedCandidate, WriteContext};
+use crate::store::sqlite::process_lock::ProcessLock;
+use crate::store::sqlite::read_pool::ReadPool;
 use writer::Writer;
 
 /// Identities looked up as quickly as one record is.
@@ -49,38 +50,38 @@ const FEW: usize = 16;
 
 /// The store in one `SQLite` file, or in memory. Dropping it waits until everything handed over is committed.
 pub struct SqliteStore {
-    records: Arc<Records>,
+    records: Arc<RecordCodec>,
     instance: Arc<str>,
-    write_failed: WriteFailed,
+    write_failed: WriteFailure,
     // Before the writer, so closed before it: the last connection to close tidies the write-ahead log away, and only one
     // that may write can.
-    readers: Option<Readers>,
-    _checkpoints: Option<Checkpoints>,
+    readers: Option<ReadPool>,
+    _checkpoints: Option<Checkpointer>,
     writer: Writer,
     // Last: another process may go on only after the writer has ended.
-    _owner: Option<Owner>,
+    _owner: Option<ProcessLock>,
 }
 
 /// What works on a file beside its writer.
-struct Aside {
-    readers: Readers,
-    checkpoints: Checkpoints,
+struct Auxiliary {
+    readers: ReadPool,
+    checkpoints: Checkpointer,
 }
 
-impl Aside {
+impl Auxiliary {
     fn of(path: &Path, writer: &mut Connection) -> Result<Self, StoreError> {
-        Ok(Self { readers: Readers::open(path)?, checkpoints: Checkpoints::start(path, writer)? })
+        Ok(Self { readers: ReadPool::open(path)?, checkpoints: Checkpointer::start(path, writer)? })
     }
 }
 
 impl SqliteStore {
     /// The store in this file, whoever serves from it.
     #[cfg(test)]
-    pub(crate) fn open(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let path = connect::resolve(path)?;
-        let records = Arc::new(Records::new(keyring, environment));
+        let records = Arc::new(RecordCodec::new(keyring, environment));
         let mut connection = connect::writer(&path, &records)?;
-        let aside = Aside::of(&path, &mut connection)?;
+        let aside = Auxiliary::of(&path, &mut connection)?;
         Self::assembled(records, connection, Some(aside), None)
     }
 
@@ -98,12 +99,12 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Unavailable`] if the file cannot be used, belongs to another program, was written by a newer version
     /// or is served from by another process; [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
-    pub fn open_to_serve(path: &Path, keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
+    pub fn open_to_serve(path: &Path, keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let path = connect::resolve(path)?;
-        let owner = Owner::of(&path)?;
-        let records = Arc::new(Records::new(keyring, environment));
+        let owner = ProcessLock::of(&path)?;
+        let records = Arc::new(RecordCodec::new(keyring, environment));
         let mut connection = connect::writer(&path, &records)?;
-        let aside = Aside::of(&path, &mut connection)?;
+        let aside = Auxiliary::of(&path, &mut connection)?;
         connect::take_over(&mut connection, records.instance())?;
         Self::assembled(records, connection, Some(aside), Some(owner))
     }
@@ -112,34 +113,35 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if there is no memory or thread for it.
-    pub fn in_memory(keyring: Keyring, environment: Environment) -> Result<Self, StoreError> {
-        let records = Arc::new(Records::new(keyring, environment));
+    pub fn in_memory(keyring: Keyring, environment: System) -> Result<Self, StoreError> {
+        let records = Arc::new(RecordCodec::new(keyring, environment));
         let connection = connect::memory(&records)?;
         Self::assembled(records, connection, None, None)
     }
 
     fn assembled(
-        records: Arc<Records>,
+        records: Arc<RecordCodec>,
         connection: Connection,
-        aside: Option<Aside>,
-        owner: Option<Owner>,
+        aside: Option<Auxiliary>,
+        owner: Option<ProcessLock>,
     ) -> Result<Self, StoreError> {
         let instance = records.instance().into();
-        let (readers, checkpoints) = aside.map(|Aside { readers, checkpoints }| (readers, checkpoints)).unzip();
+        let (readers, checkpoints) = aside.map(|Auxiliary { readers, checkpoints }| (readers, checkpoints)).unzip();
         let writer = Writer::start(connection)?;
-        let write_failed = WriteFailed::default();
+        let write_failed = WriteFailure::default();
         Ok(Self { records, instance, write_failed, readers, writer, _checkpoints: checkpoints, _owner: owner })
     }
 
     /// Writes as a whole, or not at all.
     async fn write<T: Send + 'static>(
         &self,
-        mut work: impl FnMut(&Hand<'_>) -> Result<T, StoreError> + Send + 'static,
+        mut work: impl FnMut(&WriteContext<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (records, instance) = (Arc::clone(&self.records), Arc::clone(&self.instance));
         let written = timed(
             "write",
-            self.writer.run(move |connection| work(&Hand { connection, records: &records, instance: &instance })),
+            self.writer
+                .run(move |connection| work(&WriteContext { connection, records: &records, instance: &instance })),
         )
         .await;
         self.write_failed.note(&written);
@@ -171,7 +173,7 @@ impl SqliteStore {
     fn open_all<T>(
         &self,
         rows: &[SealedRow],
-        open: fn(&Records, &SealedRow) -> Result<T, StoreError>,
+        open: fn(&RecordCodec, &SealedRow) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         rows.iter().map(|row| open(&self.records, row)).collect()
     }
@@ -189,7 +191,7 @@ impl Store for SqliteStore {
         self.read(query::ping).await
     }
 
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         false
     }
 
@@ -197,7 +199,7 @@ impl Store for SqliteStore {
         false
     }
 
-    async fn beat(&self) -> Result<Vec<Peer>, StoreError> {
+    async fn renew_lease(&self) -> Result<Vec<Peer>, StoreError> {
         // The file belongs to one process, which the system itself sees to.
         self.ping().await.map(|()| Vec::new())
     }
@@ -206,41 +208,47 @@ impl Store for SqliteStore {
         Ok(false)
     }
 
-    async fn leave(&self) -> Result<(), StoreError> {
+    async fn start_draining(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn take_turns(&self, _subjects: &[&str]) -> Result<bool, StoreError> {
+    async fn acquire_locks(&self, _subjects: &[&str]) -> Result<bool, StoreError> {
         Ok(true)
     }
 
-    async fn give_turns(&self, _subjects: &[String]) -> Result<(), StoreError> {
+    async fn release_locks(&self, _subjects: &[String]) -> Result<(), StoreError> {
         Ok(())
     }
 
-    async fn claim(&self, claimants: Vec<Claimant>) -> Result<Vec<Claim>, StoreError> {
+    async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError> {
         let rows = claimants.into_iter().map(|claimant| self.records.claimant(claimant));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let claimed = self
-            .write(move |hand| rows.iter().map(|row| changes::claim(hand, row)).collect::<Result<Vec<_>, _>>())
+            .write(move |hand| rows.iter().map(|row| mutations::claim(hand, row)).collect::<Result<Vec<_>, _>>())
             .await?;
         let claims = claimed.into_iter().map(|claimed| match claimed {
-            Claimed::Written => Claim::Claimed,
-            Claimed::Held(rows) => self.open_all(&rows, Records::candidate).map_or_else(Claim::Failed, Claim::Held),
-            Claimed::HeldByOthers => Claim::HeldByOthers,
-            Claimed::Withdrawn => Claim::Withdrawn,
+            InsertedCandidate::Written => InsertResult::Inserted,
+            InsertedCandidate::Held(rows) => {
+                self.open_all(&rows, RecordCodec::candidate).map_or_else(InsertResult::Failed, InsertResult::Exists)
+            }
+            InsertedCandidate::HeldByOthers => InsertResult::TakenByOtherTenant,
+            InsertedCandidate::Withdrawn => InsertResult::ItemCancelled,
         });
         Ok(claims.collect())
     }
 
-    async fn claim_under_key(&self, claimant: Claimant, key: &KeyClaim) -> Result<bool, StoreError> {
+    async fn insert_candidate_under_key(
+        &self,
+        claimant: CandidateInsert,
+        key: &AcquireKey,
+    ) -> Result<bool, StoreError> {
         let (row, key) = (self.records.claimant(claimant)?, self.records.key_row(key));
-        self.write(move |hand| changes::claim_under_key(hand, &row, &key)).await
+        self.write(move |hand| mutations::insert_candidate_under_key(hand, &row, &key)).await
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
         let rows = self.records.changes(changes)?;
-        self.write(move |hand| rows.iter().try_for_each(|row| changes::apply(hand, row))).await
+        self.write(move |hand| rows.iter().try_for_each(|row| mutations::apply(hand, row))).await
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
@@ -251,7 +259,7 @@ impl Store for SqliteStore {
     async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
         let (tenant, ids) = (tenant.to_owned(), ids.to_vec());
         let rows = self.read(move |connection| query::assignments_by_id(connection, &tenant, &ids)).await?;
-        self.open_all(&rows, Records::assignment)
+        self.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
@@ -271,10 +279,10 @@ impl Store for SqliteStore {
         let rows = self
             .read_one(move |connection| query::candidates(connection, &records, &tenant, at.as_deref(), &identity))
             .await?;
-        self.open_all(&rows, Records::candidate)
+        self.open_all(&rows, RecordCodec::candidate)
     }
 
-    async fn held_by_others(
+    async fn identities_of_other_tenants(
         &self,
         tenant: &str,
         connection: &str,
@@ -283,8 +291,9 @@ impl Store for SqliteStore {
         let records = Arc::clone(&self.records);
         let (tenant, at, identities) = (tenant.to_owned(), connection.to_owned(), identities.to_vec());
         let few = identities.len() <= FEW;
-        let held =
-            move |connection: &Connection| query::held_by_others(connection, &records, &tenant, &at, &identities);
+        let held = move |connection: &Connection| {
+            query::identities_of_other_tenants(connection, &records, &tenant, &at, &identities)
+        };
         if few { self.read_one(held).await } else { self.read(held).await }
     }
 
@@ -298,7 +307,7 @@ impl Store for SqliteStore {
         let forms = self.records.subject_forms(connection, subject);
         let (tenant, at) = (tenant.to_owned(), connection.to_owned());
         let rows = self.read_one(move |connection| query::bookings(connection, &tenant, &at, &forms)).await?;
-        self.open_all(&rows, Records::assignment)
+        self.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
@@ -317,7 +326,7 @@ impl Store for SqliteStore {
         let (tenant, filter, page) = (tenant.to_owned(), filter.clone(), page.clone());
         let rows =
             self.read(move |connection| query::assignments(connection, &tenant, &filter, &unlinked, &page)).await?;
-        self.open_all(&rows, Records::assignment)
+        self.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError> {
@@ -335,13 +344,13 @@ impl Store for SqliteStore {
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
         let forms = self.records.turn_forms(subject);
         let rows = self.read_one(move |connection| query::intents_of(connection, &forms)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError> {
         let at = connection.to_owned();
         let rows = self.read_one(move |connection| query::enrolment_intents(connection, &at)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn due_intents(
@@ -353,36 +362,36 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Intent>, StoreError> {
         let (at, now, horizon) = (connection.to_owned(), micros(now), micros(horizon));
         let rows = self.read(move |connection| query::due_intents(connection, &at, (now, horizon), limit)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
         let rows = self.read(move |connection| query::orphans(connection, limit)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
     async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError> {
         let (instance, after) = (Arc::clone(&self.instance), after.to_owned());
         let rows = self.read(move |connection| query::own_intents(connection, &instance, &after, limit)).await?;
-        self.open_all(&rows, Records::intent)
+        self.open_all(&rows, RecordCodec::intent)
     }
 
-    async fn unsettled(&self) -> Result<Vec<Unsettled>, StoreError> {
+    async fn unsettled(&self) -> Result<Vec<UnsettledCount>, StoreError> {
         self.read(query::unsettled).await
     }
 
-    async fn open_items(&self) -> Result<OpenItems, StoreError> {
+    async fn open_items(&self) -> Result<ItemCounts, StoreError> {
         self.read(operations::open_items).await
     }
 
-    async fn take_key(&self, claim: &KeyClaim) -> Result<KeyTaken, StoreError> {
+    async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
         let claim = self.records.key_row(claim);
         let taken = self.write(move |hand| keys::take(hand.connection, hand.records, &claim, hand.instance)).await;
         // Only the next process can find it taken, and then by one that has ended.
         taken.map_err(StoreError::without_effect)
     }
 
-    async fn open_operation(&self, operation: &BulkOperation) -> Result<(), StoreError> {
+    async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
         let operation = operation.clone();
         self.write(move |hand| operations::open(hand.connection, &operation, hand.instance)).await
     }
@@ -394,9 +403,9 @@ impl Store for SqliteStore {
 
     async fn accept_operation(
         &self,
-        operation: &BulkOperation,
-        key: Option<&KeyClaim>,
-    ) -> Result<Accepted, StoreError> {
+        operation: &Operation,
+        key: Option<&AcquireKey>,
+    ) -> Result<AcceptResult, StoreError> {
         let (id, operation) = (operation.id.clone(), operation.clone());
         let key = key.map(|claim| self.records.key_row(claim));
         let accepted = self
@@ -404,7 +413,7 @@ impl Store for SqliteStore {
                 operations::accept(hand.connection, hand.records, &operation, key.as_ref(), hand.instance)
             })
             .await?;
-        if !matches!(accepted, Accepted::New)
+        if !matches!(accepted, AcceptResult::Queued)
             && let Err(error) = self.discard_operation(&id).await
         {
             tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
@@ -421,23 +430,19 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(BulkOperation, Progress)>, StoreError> {
+    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_string());
         let found = self.read_one(move |connection| operations::one(connection, &tenant, &id)).await?;
         found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
     }
 
-    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(BulkOperation, Progress)>, StoreError> {
+    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError> {
         let (tenant, page) = (tenant.to_owned(), page.clone());
         let found = self.read(move |connection| operations::page(connection, &tenant, &page)).await?;
         found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
     }
 
-    async fn unfinished_operations(
-        &self,
-        but: &[OperationId],
-        of_each: usize,
-    ) -> Result<Vec<BulkOperation>, StoreError> {
+    async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
         let but = but.to_vec();
         let rows = self.read(move |connection| operations::unfinished(connection, &but, of_each)).await?;
         Ok(OperationRow::readable(rows))
@@ -467,7 +472,7 @@ impl Store for SqliteStore {
         let (text, states) = (id.to_string(), states.to_vec());
         let rows = self.read(move |connection| operations::items(connection, &text, &states, from, most)).await?;
         rows.iter()
-            .map(|row: &ItemRow| self.records.item(ItemRef { operation: id.clone(), index: row.index() }, row))
+            .map(|row: &ItemRow| self.records.item(ItemId { operation: id.clone(), index: row.index() }, row))
             .collect()
     }
 
@@ -482,10 +487,10 @@ impl Store for SqliteStore {
         self.read(move |connection| operations::reports(connection, &records, &id, &states, from, most)).await
     }
 
-    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(Subject, u64)>, StoreError> {
+    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError> {
         let text = id.to_string();
         let rows = self.read(move |connection| operations::subjects(connection, &text)).await?;
-        Ok(Records::item_subjects(&rows))
+        Ok(RecordCodec::item_subjects(&rows))
     }
 
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
@@ -504,11 +509,11 @@ impl Store for SqliteStore {
         self.write(move |hand| operations::requeue(hand.connection, &id, micros(accepted))).await
     }
 
-    fn subject_of(&self, operation: &OperationId, text: &str) -> Subject {
+    fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash {
         self.records.item_subject(operation, text)
     }
 
-    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<Line>, StoreError> {
+    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError> {
         let (name, after) = (tenant.to_owned(), i64::try_from(after).unwrap_or(i64::MAX));
         let rows = self.read(move |connection| audit::after(connection, &name, after, limit)).await?;
         rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
@@ -529,9 +534,9 @@ impl Store for SqliteStore {
     }
 
     /// In portions, so that others write in between.
-    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<Purged, StoreError> {
+    async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
-        let mut purged = Purged::default();
+        let mut purged = PurgeCounts::default();
         loop {
             let (gone, more) = self.write(move |hand| operations::purge(hand.connection, finished)).await?;
             purged.operations += gone;

@@ -7,16 +7,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::keys;
 use crate::domain::ids::OperationId;
-use crate::domain::journal::Answer;
-use crate::domain::operation::{BulkOperation, ItemReport, ItemState, Progress};
-use crate::store::records::operations::running as running_row;
-use crate::store::records::{ItemEndRow, ItemRow, KeyRow, OperationRow, Records, ReportRow, index_column};
-use crate::store::{Accepted, KeyTaken, OpenItems, Page, Part, RunningOperation, StoreError, Window};
+use crate::domain::intent::StoredReply;
+use crate::domain::operation::{ItemReport, ItemState, Operation, Progress};
+use crate::store::codec::operations::running as running_row;
+use crate::store::codec::{ItemOutcomeRow, ItemRow, KeyRow, OperationRow, RecordCodec, ReportRow, index_column};
+use crate::store::{AcceptResult, ItemCounts, KeyState, Page, Part, RunningOperation, StoreError, Window};
 
 const COLUMNS: &str = "id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created, \
                        started, finished, request_id, traceparent, coalesce(accepted, created)";
 
-pub(super) fn open(connection: &Connection, operation: &BulkOperation, instance: &str) -> Result<(), StoreError> {
+pub(super) fn open(connection: &Connection, operation: &Operation, instance: &str) -> Result<(), StoreError> {
     let row = OperationRow::of(operation);
     connection
         .prepare_cached(
@@ -54,7 +54,7 @@ pub(super) fn cancel(connection: &Connection, id: &str) -> Result<(), StoreError
 }
 
 /// What can change of an operation. A wish to cancel, once there, is taken back by [`requeue`] only.
-pub(super) fn put(connection: &Connection, operation: &BulkOperation) -> Result<(), StoreError> {
+pub(super) fn put(connection: &Connection, operation: &Operation) -> Result<(), StoreError> {
     let row = OperationRow::of(operation);
     connection
         .prepare_cached(
@@ -96,28 +96,28 @@ pub(super) fn add_items(connection: &Connection, items: &[ItemRow]) -> Result<()
 /// Queues the operation, unless its key says otherwise: then it is to be discarded.
 pub(super) fn accept(
     connection: &Connection,
-    records: &Records,
-    operation: &BulkOperation,
+    records: &RecordCodec,
+    operation: &Operation,
     key: Option<&KeyRow>,
     instance: &str,
-) -> Result<Accepted, StoreError> {
+) -> Result<AcceptResult, StoreError> {
     let accepted = match key {
-        None => Accepted::New,
+        None => AcceptResult::Queued,
         Some(claim) => match keys::take(connection, records, claim, instance)? {
-            KeyTaken::Different => Accepted::Different,
-            KeyTaken::Answered(answer) => match *answer {
-                Answer::Operation(id) => Accepted::Earlier(id),
-                _ => Accepted::Different,
+            KeyState::Mismatch => AcceptResult::KeyMismatch,
+            KeyState::Completed(answer) => match *answer {
+                StoredReply::Operation(id) => AcceptResult::Replayed(id),
+                _ => AcceptResult::KeyMismatch,
             },
-            KeyTaken::New(key) | KeyTaken::Open(key, _) => {
-                let sealed = records.answer(&key, Answer::Operation(operation.id.clone()))?;
+            KeyState::Acquired(key) | KeyState::Resumable(key, _) => {
+                let sealed = records.answer(&key, StoredReply::Operation(operation.id.clone()))?;
                 keys::answer(connection, &key.token, &sealed)?;
-                Accepted::New
+                AcceptResult::Queued
             }
-            KeyTaken::Running => Accepted::Running,
+            KeyState::InProgress => AcceptResult::KeyInProgress,
         },
     };
-    if matches!(accepted, Accepted::New) {
+    if matches!(accepted, AcceptResult::Queued) {
         put(connection, operation)?;
     }
     Ok(accepted)
@@ -235,7 +235,7 @@ pub(super) fn running(connection: &Connection) -> Result<Vec<RunningOperation>, 
 }
 
 /// Rows that have not ended, of operations that have not.
-pub(super) fn open_items(connection: &Connection) -> Result<OpenItems, StoreError> {
+pub(super) fn open_items(connection: &Connection) -> Result<ItemCounts, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT coalesce(sum(items) FILTER (WHERE c.state = 'waiting'), 0),
                 coalesce(sum(items) FILTER (WHERE c.state = 'claimed'), 0)
@@ -244,7 +244,7 @@ pub(super) fn open_items(connection: &Connection) -> Result<OpenItems, StoreErro
     )?;
     let count =
         |row: &rusqlite::Row<'_>, at| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0));
-    Ok(statement.query_row([], |row| Ok(OpenItems { waiting: count(row, 0)?, claimed: count(row, 1)? }))?)
+    Ok(statement.query_row([], |row| Ok(ItemCounts { waiting: count(row, 0)?, claimed: count(row, 1)? }))?)
 }
 
 pub(super) fn items(
@@ -282,7 +282,7 @@ pub(super) fn items(
 /// How rows stand; each is opened before the next is read.
 pub(super) fn reports(
     connection: &Connection,
-    records: &Records,
+    records: &RecordCodec,
     id: &OperationId,
     states: &[ItemState],
     from: u64,
@@ -350,11 +350,11 @@ pub(super) fn claim_item(
              WHERE operation = ?1 AND position = ?2 AND state = 'waiting'",
         )?
         .execute(params![operation, index_column(index), record, subjects])?;
-    if claimed == 0 { Err(StoreError::Withdrawn) } else { Ok(()) }
+    if claimed == 0 { Err(StoreError::ItemNotWaiting) } else { Ok(()) }
 }
 
-pub(super) fn end_item(connection: &Connection, end: &ItemEndRow) -> Result<(), StoreError> {
-    let ItemEndRow { at, state, record, end, keeps_secret, only } = end;
+pub(super) fn end_item(connection: &Connection, end: &ItemOutcomeRow) -> Result<(), StoreError> {
+    let ItemOutcomeRow { at, state, record, end, keeps_secret, only } = end;
     connection
         .prepare_cached(
             "UPDATE operation_items SET state = ?3, record = coalesce(?4, record), ended = ?5,

@@ -5,9 +5,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::domain::candidate::{Candidate, Identity};
-use crate::store::records::{Records, SealedRow, assignment_state};
-use crate::store::seal::Blind;
-use crate::store::{AssignmentFilter, INTENTS, OfCandidate, Page, StoreError, Unsettled};
+use crate::store::codec::{RecordCodec, SealedRow, assignment_state};
+use crate::store::encryption::BlindIndex;
+use crate::store::{AssignmentFilter, INTENTS, OfCandidate, Page, StoreError, UnsettledCount};
 
 /// Fails if the schema cannot be read.
 pub(super) fn ping(connection: &Connection) -> Result<(), StoreError> {
@@ -32,7 +32,7 @@ pub(super) fn candidate(connection: &Connection, tenant: &str, id: &str) -> Resu
 /// is read.
 pub(super) fn candidates_without_photos(
     connection: &Connection,
-    records: &Records,
+    records: &RecordCodec,
     tenant: &str,
     ids: &[String],
 ) -> Result<Vec<Candidate>, StoreError> {
@@ -62,7 +62,7 @@ pub(super) fn candidates_by_id(
 /// The tenant's candidates with this identity: as it stands in the record, or as it is claimed, for which it has no look-up.
 pub(super) fn candidates(
     connection: &Connection,
-    records: &Records,
+    records: &RecordCodec,
     tenant: &str,
     at: Option<&str>,
     identity: &Identity,
@@ -108,9 +108,9 @@ fn connections(connection: &Connection) -> Result<Vec<String>, StoreError> {
 }
 
 /// Whether a candidate of another tenant holds one of these identities at the connection, under any key.
-pub(super) fn held_by_others(
+pub(super) fn identities_of_other_tenants(
     connection: &Connection,
-    records: &Records,
+    records: &RecordCodec,
     tenant: &str,
     at: &str,
     identities: &[Identity],
@@ -151,7 +151,7 @@ pub(super) fn bookings(
     connection: &Connection,
     tenant: &str,
     at: &str,
-    subject: &[Blind],
+    subject: &[BlindIndex],
 ) -> Result<Vec<SealedRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT id, tenant, connection, sealed FROM assignments
@@ -168,7 +168,7 @@ pub(super) fn bookings(
 }
 
 /// Whether there is an assignment of a subject in any of its forms, whoever's.
-pub(super) fn subject_known(connection: &Connection, at: &str, subject: &[Blind]) -> Result<bool, StoreError> {
+pub(super) fn subject_known(connection: &Connection, at: &str, subject: &[BlindIndex]) -> Result<bool, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT 1 FROM assignments WHERE connection = ?1 AND subject = ?2")?;
     for form in subject {
@@ -184,7 +184,7 @@ pub(super) fn assignments(
     connection: &Connection,
     tenant: &str,
     filter: &AssignmentFilter,
-    unlinked: &[Blind],
+    unlinked: &[BlindIndex],
     page: &Page,
 ) -> Result<Vec<SealedRow>, StoreError> {
     let AssignmentFilter { candidate, assessment, connection: at, state } = filter;
@@ -220,7 +220,7 @@ pub(super) fn assignments(
 
 /// The beginning of a query for a candidate's assignments. A cross join keeps its order: by the few ids that are found, and
 /// not through all of the tenant's.
-fn of_candidate(of: &OfCandidate, unlinked: &[Blind]) -> (String, Vec<Value>) {
+fn of_candidate(of: &OfCandidate, unlinked: &[BlindIndex]) -> (String, Vec<Value>) {
     let mut values = vec![Value::from(of.id.to_string())];
     let mut found = "SELECT id FROM assignments WHERE candidate_id = ?".to_owned();
     if let Some((at, _)) = of.known_as.as_ref().filter(|_| !unlinked.is_empty()) {
@@ -246,7 +246,7 @@ fn marks(count: usize) -> String {
 pub(super) fn assignments_of(
     connection: &Connection,
     id: &str,
-    unlinked: Option<(&str, &str, &[Blind])>,
+    unlinked: Option<(&str, &str, &[BlindIndex])>,
 ) -> Result<Vec<SealedRow>, StoreError> {
     let mut by_id =
         connection.prepare_cached("SELECT id, tenant, connection, sealed FROM assignments WHERE candidate_id = ?1")?;
@@ -281,7 +281,7 @@ pub(super) fn intent(connection: &Connection, record: &str) -> Result<Option<Sea
 }
 
 /// The open intents of a subject in any of its forms, oldest first.
-pub(super) fn intents_of(connection: &Connection, subject: &[Blind]) -> Result<Vec<SealedRow>, StoreError> {
+pub(super) fn intents_of(connection: &Connection, subject: &[BlindIndex]) -> Result<Vec<SealedRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ?1 ORDER BY started, record",
     )?;
@@ -365,13 +365,13 @@ pub(super) fn own_intents(
 }
 
 /// Open intents nobody is sending, counted.
-pub(super) fn unsettled(connection: &Connection) -> Result<Vec<Unsettled>, StoreError> {
+pub(super) fn unsettled(connection: &Connection) -> Result<Vec<UnsettledCount>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT connection, operation, count(*) FROM intents WHERE owner IS NULL GROUP BY connection, operation",
     )?;
     let rows = statement.query_map([], |row| {
         let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
-        Ok(Unsettled { connection: row.get(0)?, operation: row.get(1)?, count })
+        Ok(UnsettledCount { connection: row.get(0)?, operation: row.get(1)?, count })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

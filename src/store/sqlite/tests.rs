@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::candidate::{Candidate, IdentityKind, Person};
-use crate::domain::journal::{Answer, KeyRef};
+use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::domain::operation::OperationState;
 use crate::secret::Secret;
 use crate::store::SchemaChange;
@@ -18,7 +18,7 @@ use crate::store::conformance::{Maker, conformance, environment};
 mod on_disk {
     use super::*;
 
-    fn open(environment: &Environment) -> (TempDir, Arc<dyn Store>) {
+    fn open(environment: &System) -> (TempDir, Arc<dyn Store>) {
         let (directory, path) = place();
         let store = SqliteStore::open(&path, ring(environment), environment.clone()).unwrap();
         (directory, Arc::new(store))
@@ -30,7 +30,7 @@ mod on_disk {
 mod in_memory {
     use super::*;
 
-    fn open(environment: &Environment) -> ((), Arc<dyn Store>) {
+    fn open(environment: &System) -> ((), Arc<dyn Store>) {
         ((), Arc::new(SqliteStore::in_memory(ring(environment), environment.clone()).unwrap()))
     }
 
@@ -44,7 +44,7 @@ async fn everything_survives_a_restart() {
     let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
     let candidate = make.claimed(&store).await;
     let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
-    store.commit(vec![Change::Assignment(assignment.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     drop(store);
     assert!(!beside(&path, "-wal").exists(), "a clean end leaves no log behind");
 
@@ -53,7 +53,7 @@ async fn everything_survives_a_restart() {
     assert_eq!(store.assignment(&candidate.tenant, &assignment.id).await.unwrap(), Some(assignment));
     assert_eq!(store.intents_of(candidate.id.as_str()).await.unwrap().len(), 1);
     let again = make.candidate(&candidate.tenant, &candidate.connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &again).await, Claim::Held(vec![candidate]));
+    assert_eq!(make.claim(&store, &again).await, InsertResult::Exists(vec![candidate]));
 }
 
 #[tokio::test]
@@ -96,17 +96,17 @@ async fn what_an_earlier_process_was_sending_is_orphaned() {
     let store = SqliteStore::open_to_serve(&path, keys.clone(), make.0.clone()).unwrap();
     let candidate = make.claimed(&store).await;
     let key = make.key_claim("t", "k", 1);
-    assert!(matches!(store.take_key(&key).await.unwrap(), KeyTaken::New(_)));
+    assert!(matches!(store.acquire_key(&key).await.unwrap(), KeyState::Acquired(_)));
     assert!(store.orphans(10).await.unwrap().is_empty());
-    assert!(matches!(store.take_key(&key).await.unwrap(), KeyTaken::Running));
+    assert!(matches!(store.acquire_key(&key).await.unwrap(), KeyState::InProgress));
     drop(store);
 
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
     let orphans = store.orphans(10).await.unwrap();
-    assert_eq!(orphans.iter().map(|intent| intent.write.record()).collect::<Vec<_>>(), [candidate.id.as_str()]);
-    assert!(matches!(store.take_key(&key).await.unwrap(), KeyTaken::Open(_, None)));
+    assert_eq!(orphans.iter().map(|intent| intent.write.record_id()).collect::<Vec<_>>(), [candidate.id.as_str()]);
+    assert!(matches!(store.acquire_key(&key).await.unwrap(), KeyState::Resumable(_, None)));
     let adopted = Intent { under_way: false, ..orphans[0].clone() };
-    store.commit(vec![Change::Intent(adopted)]).await.unwrap();
+    store.commit(vec![Mutation::Intent(adopted)]).await.unwrap();
     assert!(store.orphans(10).await.unwrap().is_empty());
 }
 
@@ -115,7 +115,7 @@ async fn intents_of_the_first_version_are_due_at_once() {
     let (_directory, path) = place();
     let connection = of_version(&path, 1);
     let (make, keys) = (Maker(environment()), ring(&environment()));
-    let records = Records::new(keys.clone(), make.0.clone());
+    let records = RecordCodec::new(keys.clone(), make.0.clone());
     let intent = make.registration(&make.candidate("t", "c", make.person()));
     let row = records.intent_row(&intent).unwrap();
     connection
@@ -135,12 +135,12 @@ async fn keys_of_an_earlier_version_are_still_known() {
     let (_directory, path) = place();
     let connection = of_version(&path, 3);
     let (make, keys) = (Maker(environment()), ring(&environment()));
-    let records = Records::new(keys.clone(), make.0.clone());
+    let records = RecordCodec::new(keys.clone(), make.0.clone());
     let (answered, open) = (make.key_claim("t", "answered", 1), make.key_claim("t", "open", 1));
     for (claim, is_answered) in [(&answered, true), (&open, false)] {
         let row = records.key_row(claim);
-        let key = KeyRef { scope: row.scope.clone(), token: row.token.clone() };
-        let sealed = is_answered.then(|| records.answer(&key, Answer::Gone).unwrap());
+        let key = IdempotencyKeyUse { scope: row.scope.clone(), token: row.token.clone() };
+        let sealed = is_answered.then(|| records.answer(&key, StoredReply::Gone).unwrap());
         connection
             .execute(
                 "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, record, sealed, expires)
@@ -152,10 +152,10 @@ async fn keys_of_an_earlier_version_are_still_known() {
     drop(connection);
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
     assert!(
-        matches!(store.take_key(&answered).await.unwrap(), KeyTaken::Answered(answer) if matches!(*answer, Answer::Gone))
+        matches!(store.acquire_key(&answered).await.unwrap(), KeyState::Completed(answer) if matches!(*answer, StoredReply::Gone))
     );
-    assert!(matches!(store.take_key(&open).await.unwrap(), KeyTaken::Open(_, None)));
-    assert!(matches!(store.take_key(&make.key_claim("t", "other", 1)).await.unwrap(), KeyTaken::New(_)));
+    assert!(matches!(store.acquire_key(&open).await.unwrap(), KeyState::Resumable(_, None)));
+    assert!(matches!(store.acquire_key(&make.key_claim("t", "other", 1)).await.unwrap(), KeyState::Acquired(_)));
 }
 
 #[tokio::test]
@@ -165,20 +165,20 @@ async fn a_claim_under_a_key_writes_both_or_neither() {
     let claimant = |candidate: &Candidate| make.claimant(candidate, Identity::of(&candidate.person, BY_NAME));
     let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
     let key = make.key_claim("t", "k", 1);
-    assert!(store.claim_under_key(claimant(&one), &key).await.unwrap());
+    assert!(store.insert_candidate_under_key(claimant(&one), &key).await.unwrap());
     assert_eq!(store.candidate("t", &one.id).await.unwrap(), Some(one.clone()));
-    assert!(matches!(store.take_key(&make.anew(&key)).await.unwrap(), KeyTaken::Running));
+    assert!(matches!(store.acquire_key(&make.anew(&key)).await.unwrap(), KeyState::InProgress));
 
-    assert!(!store.claim_under_key(claimant(&two), &make.anew(&key)).await.unwrap(), "the key is in use");
+    assert!(!store.insert_candidate_under_key(claimant(&two), &make.anew(&key)).await.unwrap(), "the key is in use");
     assert_eq!(store.candidate("t", &two.id).await.unwrap(), None);
     let free = make.key_claim("t", "free", 1);
     let again = make.candidate("t", "c", one.person.clone());
-    assert!(!store.claim_under_key(claimant(&again), &free).await.unwrap(), "the identity is in use");
+    assert!(!store.insert_candidate_under_key(claimant(&again), &free).await.unwrap(), "the identity is in use");
     assert_eq!(store.candidate("t", &again.id).await.unwrap(), None);
-    assert!(matches!(store.take_key(&make.anew(&free)).await.unwrap(), KeyTaken::New(_)));
+    assert!(matches!(store.acquire_key(&make.anew(&free)).await.unwrap(), KeyState::Acquired(_)));
 
-    store.commit(vec![Change::KeyOpen(key.key())]).await.unwrap();
-    let KeyTaken::Open(open, record) = store.take_key(&make.anew(&key)).await.unwrap() else { panic!() };
+    store.commit(vec![Mutation::KeyOpen(key.key())]).await.unwrap();
+    let KeyState::Resumable(open, record) = store.acquire_key(&make.anew(&key)).await.unwrap() else { panic!() };
     assert_eq!((open, record.as_deref()), (key.key(), Some(one.id.as_str())));
 }
 
@@ -198,7 +198,7 @@ async fn rows_of_an_earlier_version_are_counted() {
     }
     drop(connection);
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
-    assert_eq!(store.open_items().await.unwrap(), OpenItems { waiting: 2, claimed: 1 });
+    assert_eq!(store.open_items().await.unwrap(), ItemCounts { waiting: 2, claimed: 1 });
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
     let (read, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
     assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
@@ -220,7 +220,7 @@ async fn a_full_disk_is_told_and_found_to_have_room_again() {
     most_pages(&store, 1).await;
     let full = loop {
         let candidate = make.candidate("t", "c", make.person());
-        if let Err(error) = store.claim(vec![make.claimant(&candidate, Vec::new())]).await {
+        if let Err(error) = store.insert_candidates(vec![make.claimant(&candidate, Vec::new())]).await {
             break error;
         }
     };
@@ -242,12 +242,12 @@ async fn what_is_over_is_removed_in_portions() {
     let mut over = make.queued(&store, "t", 2_500).await;
     over.state = OperationState::Completed;
     over.finished = Some(make.0.now());
-    let small = BulkOperation { finished: over.finished, state: over.state, ..make.queued(&store, "t", 3).await };
+    let small = Operation { finished: over.finished, state: over.state, ..make.queued(&store, "t", 3).await };
     let kept = make.queued(&store, "t", 2).await;
-    store.commit(vec![Change::Operation(over.clone()), Change::Operation(small.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Operation(over.clone()), Mutation::Operation(small.clone())]).await.unwrap();
     let soon = micros(make.0.now() + 1.hour());
     let portion = || store.write(move |hand| operations::purge(hand.connection, soon));
-    let left = async |operation: &BulkOperation| store.items(&operation.id, &[], 0, 9_999).await.unwrap().len();
+    let left = async |operation: &Operation| store.items(&operation.id, &[], 0, 9_999).await.unwrap().len();
     let mut portions = Vec::new();
     loop {
         let (gone, more) = portion().await.unwrap();
@@ -321,29 +321,29 @@ async fn a_rotated_key_still_reads_and_finds() {
     let mut candidate = make.claimed(&store).await;
     let Candidate { tenant, connection, .. } = candidate.clone();
     let early = make.assignment(&tenant, &connection, "s");
-    store.commit(vec![Change::Assignment(early.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(early.clone())]).await.unwrap();
     drop(store);
 
     let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
     let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
     let again = make.candidate(&tenant, &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &again).await, Claim::Held(vec![candidate.clone()]));
+    assert_eq!(make.claim(&store, &again).await, InsertResult::Exists(vec![candidate.clone()]));
     let stranger = make.candidate("stranger", &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &stranger).await, Claim::HeldByOthers);
+    assert_eq!(make.claim(&store, &stranger).await, InsertResult::TakenByOtherTenant);
     let other = make.candidate(&tenant, &connection, make.person());
     make.claim(&store, &other).await;
-    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
+    let taken = Mutation::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
     assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
 
     assert!(store.subject_known(&connection, "s").await.unwrap());
     let late = make.assignment(&tenant, &connection, "s");
-    store.commit(vec![Change::Assignment(late.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(late.clone())]).await.unwrap();
     assert_eq!(store.bookings(&tenant, &connection, "s").await.unwrap(), [late, early]);
 
     // Written again, it is found under the new key, and once.
     candidate.person.name.formatted = Some("Ada".into());
-    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
         assert_eq!(store.candidates(&tenant, None, &identity).await.unwrap(), [candidate.clone()]);
     }
@@ -364,11 +364,11 @@ async fn nothing_personal_stands_in_the_files() {
         ..make.person()
     };
     let mut candidate = make.candidate("planted-tenant", "c", person);
-    assert_eq!(make.claim(&store, &candidate).await, Claim::Claimed);
+    assert_eq!(make.claim(&store, &candidate).await, InsertResult::Inserted);
     candidate.person.group = Some("planted-group".into());
     let mut assignment = make.assignment("planted-tenant", "c", "planted@example.org|rust|");
     assignment.order.reference = Some("planted-reference".into());
-    store.commit(vec![Change::Candidate(candidate), Change::Assignment(assignment)]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(candidate), Mutation::Assignment(assignment)]).await.unwrap();
 
     let files: Vec<u8> =
         [path.clone(), beside(&path, "-wal")].iter().flat_map(|file| fs::read(file).unwrap()).collect();
@@ -399,7 +399,7 @@ async fn an_erased_candidate_leaves_no_row() {
                       + (SELECT count(*) FROM lookups) + (SELECT count(*) FROM intents)";
     let rows = || store.read(move |connection| Ok(connection.query_row(count, [], |row| row.get::<_, i64>(0))?));
     assert_eq!(rows().await.unwrap(), 1 + 1 + 1 + 1);
-    store.commit(vec![Change::EraseCandidate(candidate.id)]).await.unwrap();
+    store.commit(vec![Mutation::EraseCandidate(candidate.id)]).await.unwrap();
     assert_eq!(rows().await.unwrap(), 0);
 }
 
@@ -422,12 +422,12 @@ async fn what_is_held_as_an_identity_has_no_look_up_besides() {
         })
     };
     assert_eq!(kinds().await.unwrap(), ["email"]);
-    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     assert_eq!(kinds().await.unwrap(), ["email"]);
-    store.commit(vec![Change::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
+    store.commit(vec![Mutation::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
     assert_eq!(kinds().await.unwrap(), ["email", "externalId"]);
     let all = Identity::of(&candidate.person, IdentityKind::ALL);
-    store.commit(vec![Change::Identities(candidate.id.clone(), all)]).await.unwrap();
+    store.commit(vec![Mutation::Identities(candidate.id.clone(), all)]).await.unwrap();
     assert_eq!(kinds().await.unwrap(), [] as [&str; 0]);
 }
 
@@ -553,13 +553,13 @@ async fn a_full_disk_refuses_and_the_store_works_again() {
     let before = make.claimed(&store).await;
     set_most_pages(&store, 1).await;
     let big = make.candidate("t", "c", Person { photo: Some("x".repeat(1 << 16).into()), ..make.person() });
-    let claim = store.claim(vec![make.claimant(&big, Identity::of(&big.person, BY_NAME))]).await;
+    let claim = store.insert_candidates(vec![make.claimant(&big, Identity::of(&big.person, BY_NAME))]).await;
     assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     assert_eq!(store.candidate("t", &big.id).await.unwrap(), None);
     assert_eq!(store.candidate(&before.tenant, &before.id).await.unwrap(), Some(before));
 
     set_most_pages(&store, 1 << 20).await;
-    assert_eq!(make.claim(&store, &big).await, Claim::Claimed);
+    assert_eq!(make.claim(&store, &big).await, InsertResult::Inserted);
     assert_eq!(store.candidate("t", &big.id).await.unwrap(), Some(big));
 }
 
@@ -576,7 +576,7 @@ async fn a_refused_job_leaves_its_neighbours_alone() {
     let opened = async { drop(gate) };
     let (broken, claim, ()) = tokio::join!(broken, make.claim(&store, &good), opened);
     assert!(matches!(broken, Err(StoreError::Unavailable(_))));
-    assert_eq!(claim, Claim::Claimed);
+    assert_eq!(claim, InsertResult::Inserted);
     let keys: i64 = store
         .read(|connection| Ok(connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?))
         .await
@@ -590,10 +590,10 @@ async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
     let gate = hold_the_writer(&store);
     let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
-    let before = store.claim(vec![make.claimant(&one, Vec::new())]);
+    let before = store.insert_candidates(vec![make.claimant(&one, Vec::new())]);
     // What SQLite does by itself when the disk fails in the middle.
     let lost = store.writer.run(|connection| Ok(connection.execute_batch("ROLLBACK")?));
-    let after = store.claim(vec![make.claimant(&two, Vec::new())]);
+    let after = store.insert_candidates(vec![make.claimant(&two, Vec::new())]);
     let opened = async { drop(gate) };
     let (before, lost, after, ()) = tokio::join!(before, lost, after, opened);
     for result in [before.map(|_| ()), lost, after.map(|_| ())] {
@@ -602,7 +602,7 @@ async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
     for id in [&one.id, &two.id] {
         assert_eq!(store.candidate("t", id).await.unwrap(), None);
     }
-    assert_eq!(make.claim(&store, &one).await, Claim::Claimed);
+    assert_eq!(make.claim(&store, &one).await, InsertResult::Inserted);
 }
 
 #[tokio::test]
@@ -611,7 +611,7 @@ async fn a_failed_commit_refuses_the_whole_batch() {
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
     let gate = hold_the_writer(&store);
     let candidate = make.candidate("t", "c", make.person());
-    let claim = store.claim(vec![make.claimant(&candidate, Vec::new())]);
+    let claim = store.insert_candidates(vec![make.claimant(&candidate, Vec::new())]);
     // A foreign key that is checked at COMMIT only, so that this is what fails.
     let late = store.writer.run(|connection| {
         connection.execute_batch("PRAGMA defer_foreign_keys = ON")?;
@@ -623,13 +623,13 @@ async fn a_failed_commit_refuses_the_whole_batch() {
     assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
     assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), None);
-    assert_eq!(make.claim(&store, &candidate).await, Claim::Claimed);
+    assert_eq!(make.claim(&store, &candidate).await, InsertResult::Inserted);
 }
 
 #[test]
 fn lists_use_an_index() {
     let environment = environment();
-    let connection = connect::memory(&Records::new(ring(&environment), environment.clone())).unwrap();
+    let connection = connect::memory(&RecordCodec::new(ring(&environment), environment.clone())).unwrap();
     for filter in ["tenant = 't'", "tenant = 't' AND candidate_id = 'c'"] {
         let sql =
             format!("EXPLAIN QUERY PLAN SELECT sealed FROM assignments WHERE {filter} AND id < 'x' ORDER BY id DESC");
@@ -659,7 +659,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", path.display()))
 }
 
-fn ring(environment: &Environment) -> Keyring {
+fn ring(environment: &System) -> Keyring {
     Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
 }
 

@@ -23,14 +23,14 @@ trait Job: Send {
     fn answer(self: Box<Self>, lost: Option<&StoreError>);
 }
 
-struct Asked<T, F> {
+struct WriteJob<T, F> {
     work: F,
     /// Of the last run.
     result: Option<Result<T, StoreError>>,
     caller: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Asked<T, F>
+impl<T, F> Job for WriteJob<T, F>
 where
     T: Send,
     F: FnMut(&Connection) -> Result<T, StoreError> + Send,
@@ -73,7 +73,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (caller, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
-        jobs.send(Box::new(Asked { work, result: None, caller })).await.map_err(|_| ended())?;
+        jobs.send(Box::new(WriteJob { work, result: None, caller })).await.map_err(|_| ended())?;
         // The thread ended in the middle of it.
         answered.await.map_err(|_| StoreError::InDoubt("the thread that writes has ended".to_owned()))?
     }

@@ -7,13 +7,13 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::reader::{Refusal, fixed};
 use super::wire::Action;
-use crate::domain::problem::{Code, Fault, FieldFault};
-use crate::domain::vendor::Attempt;
+use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::vendor::CallPurpose;
+use crate::vendors::examtesting::response_parser::{Refusal, fixed};
 
 /// One published code.
-pub(super) struct Published {
+pub(super) struct DocumentedCode {
     /// Four digits.
     code: &'static str,
     /// The vendor's message, as published.
@@ -29,8 +29,8 @@ pub(super) struct Published {
     detail: &'static str,
 }
 
-const TABLE: [Published; 8] = [
-    Published {
+const TABLE: [DocumentedCode; 8] = [
+    DocumentedCode {
         code: "1001",
         message: "Action is invalid",
         kind: Code::VendorContractError,
@@ -38,7 +38,7 @@ const TABLE: [Published; 8] = [
         proof: false,
         detail: "The vendor does not know the action the gateway asked for.",
     },
-    Published {
+    DocumentedCode {
         code: "1002",
         message: "Institution Id is invalid",
         kind: Code::ConnectionMisconfigured,
@@ -46,7 +46,7 @@ const TABLE: [Published; 8] = [
         proof: false,
         detail: "The vendor does not know the connection's institution_id.",
     },
-    Published {
+    DocumentedCode {
         code: "1003",
         message: "Invalid Api Credentials",
         kind: Code::ConnectionCredentialsInvalid,
@@ -54,7 +54,7 @@ const TABLE: [Published; 8] = [
         proof: false,
         detail: "The vendor refused the connection's api_key or api_pass.",
     },
-    Published {
+    DocumentedCode {
         code: "1004",
         message: "Student ID is invalid",
         kind: Code::InvalidField,
@@ -62,7 +62,7 @@ const TABLE: [Published; 8] = [
         proof: true,
         detail: "The vendor refused the student id.",
     },
-    Published {
+    DocumentedCode {
         code: "1005",
         message: "Group Name is invalid",
         kind: Code::GroupNotFound,
@@ -70,7 +70,7 @@ const TABLE: [Published; 8] = [
         proof: true,
         detail: "The vendor has no group of this name.",
     },
-    Published {
+    DocumentedCode {
         code: "1006",
         message: "Status is invalid",
         kind: Code::InvalidField,
@@ -78,7 +78,7 @@ const TABLE: [Published; 8] = [
         proof: true,
         detail: "The vendor refused the student's status.",
     },
-    Published {
+    DocumentedCode {
         code: "1007",
         message: "Username already exist",
         kind: Code::CandidateAlreadyExists,
@@ -86,7 +86,7 @@ const TABLE: [Published; 8] = [
         proof: false,
         detail: "The vendor has an account with this user name already.",
     },
-    Published {
+    DocumentedCode {
         code: "1008",
         message: "Maximum Student count is reached",
         kind: Code::VendorSeatLimitReached,
@@ -115,36 +115,36 @@ static VALIDATION: LazyLock<Regex> = LazyLock::new(|| {
 
 /// What was asked of the vendor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct RequestKind {
     pub(super) action: Action,
-    pub(super) attempt: Attempt,
+    pub(super) attempt: CallPurpose,
     /// Whether the gateway made up the user name, so that nobody else can have an account of that name.
     pub(super) own_user_name: bool,
 }
 
 /// What a refusal comes to.
 #[derive(Debug)]
-pub(super) enum Meaning {
+pub(super) enum Mapping {
     /// An earlier attempt has done it: the account is there and can only be ours.
     DoneBefore,
     /// A fault.
-    Fault(Box<Fault>),
+    Fault(Box<Error>),
 }
 
 /// What the refusal means for the write.
-pub(super) fn meaning(refusal: &Refusal, asked: Asked) -> Meaning {
-    let Some(published) = published(refusal) else { return Meaning::Fault(Box::new(unpublished(refusal))) };
-    let settling = asked.attempt == Attempt::Settling && asked.action == Action::Add;
+pub(super) fn meaning(refusal: &Refusal, asked: RequestKind) -> Mapping {
+    let Some(published) = published(refusal) else { return Mapping::Fault(Box::new(unpublished(refusal))) };
+    let settling = asked.attempt == CallPurpose::Reconcile && asked.action == Action::Add;
     if published.code == EXISTS && settling {
-        return if asked.own_user_name { Meaning::DoneBefore } else { Meaning::Fault(Box::new(unverified())) };
+        return if asked.own_user_name { Mapping::DoneBefore } else { Mapping::Fault(Box::new(unverified())) };
     }
     let proof = published.proof && !mentions_account(refusal);
     let fault = fault(published, asked.action);
-    Meaning::Fault(Box::new(if proof { fault.proved() } else { fault }))
+    Mapping::Fault(Box::new(if proof { fault.proving_no_effect() } else { fault }))
 }
 
 /// The published error a refusal is about: by its code, else by its message.
-pub(super) fn published(refusal: &Refusal) -> Option<&'static Published> {
+pub(super) fn published(refusal: &Refusal) -> Option<&'static DocumentedCode> {
     match &refusal.code {
         Some(code) => TABLE.iter().find(|published| published.code == code),
         None => published_by_message(&refusal.message),
@@ -152,35 +152,35 @@ pub(super) fn published(refusal: &Refusal) -> Option<&'static Published> {
 }
 
 /// The first published error whose message stands in the text.
-pub(super) fn published_by_message(text: &str) -> Option<&'static Published> {
+pub(super) fn published_by_message(text: &str) -> Option<&'static DocumentedCode> {
     let text = text.to_lowercase();
     TABLE.iter().find(|published| text.contains(&published.message.to_lowercase()))
 }
 
-fn fault(published: &Published, action: Action) -> Fault {
+fn fault(published: &DocumentedCode, action: Action) -> Error {
     if published.code == "1004" && action == Action::Update {
-        return Fault::new(Code::CandidateNotFound, "The vendor has no student with this id.");
+        return Error::new(Code::CandidateNotFound, "The vendor has no student with this id.");
     }
-    let fault = Fault::new(published.kind, published.detail);
+    let fault = Error::new(published.kind, published.detail);
     match published.pointer {
-        Some(pointer) => fault.about(FieldFault::new(pointer, published.kind.as_str(), published.detail)),
+        Some(pointer) => fault.with_field(FieldError::new(pointer, published.kind.as_str(), published.detail)),
         None => fault,
     }
 }
 
-fn unverified() -> Fault {
-    Fault::unknown(
+fn unverified() -> Error {
+    Error::unknown(
         Code::CandidateAlreadyExists,
         "account_exists_unverified: the vendor has an account with this user name; whether an earlier attempt made it, or \
          somebody else, cannot be seen from here.",
     )
 }
 
-fn unpublished(refusal: &Refusal) -> Fault {
+fn unpublished(refusal: &Refusal) -> Error {
     if refusal.code.is_none() && VALIDATION.is_match(&refusal.message) {
-        return Fault::new(Code::VendorRejectedRequest, "The vendor found the request invalid; its message says why.");
+        return Error::new(Code::VendorRejectedRequest, "The vendor found the request invalid; its message says why.");
     }
-    Fault::unknown(Code::VendorErrorUnmapped, "The vendor reported an error it has not published.")
+    Error::unknown(Code::VendorErrorUnmapped, "The vendor reported an error it has not published.")
 }
 
 /// The vendor says that a refusal may have several reasons. One that also speaks of an existing account does not prove
@@ -194,17 +194,17 @@ mod tests {
     use super::*;
     use crate::domain::outcome::Outcome;
 
-    const FIRST: Asked = Asked { action: Action::Add, attempt: Attempt::First, own_user_name: true };
-    const SETTLING: Asked = Asked { attempt: Attempt::Settling, ..FIRST };
+    const FIRST: RequestKind = RequestKind { action: Action::Add, attempt: CallPurpose::Initial, own_user_name: true };
+    const SETTLING: RequestKind = RequestKind { attempt: CallPurpose::Reconcile, ..FIRST };
 
     fn refusal(code: Option<&str>, message: &str) -> Refusal {
         Refusal { code: code.map(str::to_owned), message: message.to_owned() }
     }
 
-    fn fault_of(refusal: &Refusal, asked: Asked) -> Fault {
+    fn fault_of(refusal: &Refusal, asked: RequestKind) -> Error {
         match meaning(refusal, asked) {
-            Meaning::Fault(fault) => *fault,
-            Meaning::DoneBefore => panic!("{refusal:?}"),
+            Mapping::Fault(fault) => *fault,
+            Mapping::DoneBefore => panic!("{refusal:?}"),
         }
     }
 
@@ -253,14 +253,14 @@ mod tests {
 
     #[test]
     fn an_unknown_student_is_no_candidate() {
-        let update = Asked { action: Action::Update, ..FIRST };
+        let update = RequestKind { action: Action::Update, ..FIRST };
         assert_eq!(fault_of(&refusal(Some("1004"), ""), update).code, Code::CandidateNotFound);
     }
 
     #[test]
     fn a_taken_name_on_a_repeat_proves_only_a_name_of_our_own() {
-        assert!(matches!(meaning(&refusal(Some("1007"), ""), SETTLING), Meaning::DoneBefore));
-        let theirs = Asked { own_user_name: false, ..SETTLING };
+        assert!(matches!(meaning(&refusal(Some("1007"), ""), SETTLING), Mapping::DoneBefore));
+        let theirs = RequestKind { own_user_name: false, ..SETTLING };
         let fault = fault_of(&refusal(Some("1007"), ""), theirs);
         assert_eq!((fault.code, fault.outcome, fault.proof), (Code::CandidateAlreadyExists, Outcome::Unknown, false));
         assert!(fault.detail.starts_with("account_exists_unverified:"));

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::reader::{Format, LONGEST_ID, Reading, Refusal, fixed};
+use crate::vendors::examtesting::response_parser::{Format, MAX_ID, ParsedResponse, Refusal, fixed};
 
 static EXPRESSION: LazyLock<Regex> =
     LazyLock::new(|| fixed(r"(?<status>\w+)\W+(?<id>\w+)?(?:\W+(?<code>\d{4})\W+(?<msg>.*))?"));
@@ -19,20 +19,20 @@ pub fn examtesting(body: &[u8]) {
     let expression = Format::Regex(EXPRESSION.clone());
     for format in [Format::Auto, Format::Pipe, Format::Kv, Format::Json, Format::Xml, expression] {
         match format.read(body) {
-            Reading::Success { id } => {
+            ParsedResponse::Success { id } => {
                 assert!(!plain || has("success"), "a success nobody stated");
                 assert!(id.is_none_or(|id| is_id(&id)), "an id that is none");
             }
-            Reading::Refused(Refusal { code, .. }) => {
+            ParsedResponse::Refused(Refusal { code, .. }) => {
                 assert!(!plain || has("error") || has("100"), "a refusal nobody stated");
                 assert!(code.is_none_or(|code| !code.is_empty()), "an empty code");
             }
-            Reading::Unclear { why, .. } => assert!(!why.is_empty()),
+            ParsedResponse::Unclear { why, .. } => assert!(!why.is_empty()),
         }
     }
 }
 
 fn is_id(id: &str) -> bool {
     let length = id.chars().count();
-    id.trim() == id && (1..=LONGEST_ID).contains(&length) && !id.chars().any(char::is_control) && id != "0"
+    id.trim() == id && (1..=MAX_ID).contains(&length) && !id.chars().any(char::is_control) && id != "0"
 }

@@ -6,11 +6,11 @@
 //! It must never use GET: credentials and the student's password travel as parameters.
 
 mod error;
-mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod plan;
-mod reader;
+mod response_fields;
+mod response_parser;
 mod settings;
 mod sign;
 #[cfg(test)]
@@ -24,31 +24,31 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use self::error::{Asked, Meaning};
-use self::plan::Rules;
-use self::reader::{Format, Reading, Refusal};
+use self::error::{Mapping, RequestKind};
+use self::plan::PlanSettings;
 pub use self::settings::{ResponseFormat, Settings};
 use self::sign::Credentials;
 pub use self::wire::ParamsIn;
 use self::wire::{Action, Parameter};
-use super::{Connected, SettingFault, Setup};
+use super::{AdapterContext, SettingError, VendorConnection};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
-use crate::domain::environment::Environment;
+use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::error::{Code, ConnectionRef, Error, FieldError, RejectionScope, VendorResponse};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
-use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault, Reach, VendorAnswer};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
+use crate::domain::system::System;
 use crate::domain::vendor::{
-    Applied, Attempt, Booked, Booking, Call, Cancellation, EnrolmentCall, Health, KnownCandidate, Packing, Planned,
-    Registered, Registration, Row, Update, Vendor, VendorKey,
+    BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
+    EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
 use crate::secret::{Redactor, Secret};
-use crate::transport::{Answer, Client, Unsigned, general_fault};
+use crate::transport::{Client, NoSignature, Response, general_error};
+use crate::vendors::examtesting::response_parser::{Format, ParsedResponse, Refusal};
 
 /// What `ExamTesting` can do.
-pub static DESCRIPTOR: Descriptor = Descriptor {
+pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
     kind: "examtesting",
     name: "ExamTesting",
     documentation: "https://www.examtesting.com/api-doc.aspx",
@@ -56,12 +56,12 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     clock_tolerance: None,
     capabilities: [
         Capability {
-            operation: Operation::CandidatesCreate,
+            kind: WriteKind::CandidatesCreate,
             supported: true,
             required: &["/email", "/group"],
             ignored: &plan::IGNORED,
             max_batch: 1,
-            repeat: Repeat::ConflictProves,
+            retry_safety: RetrySafety::ConflictConfirms,
             per_item_outcome: true,
             read_back: false,
             note: "The group must exist at the vendor (default: the connection's default_group); it decides which exams the \
@@ -70,12 +70,12 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
                    the name is taken proves nothing and the write stays unknown.",
         },
         Capability {
-            operation: Operation::CandidatesUpdate,
+            kind: WriteKind::CandidatesUpdate,
             supported: true,
             required: &["/email", "/group", "/userName"],
             ignored: &plan::IGNORED,
             max_batch: 1,
-            repeat: Repeat::Harmless,
+            retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
             note: "Only at connections with update_enabled: the vendor names this action and documents nothing else about \
@@ -83,28 +83,28 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
                    clears; no password is sent, and whether the vendor insists on one is unknown.",
         },
         Capability::unsupported(
-            Operation::CandidatesDelete,
+            WriteKind::CandidatesDelete,
             "The vendor documents no way to remove or hide a student.",
         ),
-        Capability::unsupported(Operation::AssignmentsCreate, NO_ASSIGNMENTS),
-        Capability::unsupported(Operation::AssignmentsCancel, NO_ASSIGNMENTS),
-        Capability::unsupported(Operation::ProgramsEmployees, "The vendor documents no programs."),
+        Capability::unsupported(WriteKind::AssignmentsCreate, NO_ASSIGNMENTS),
+        Capability::unsupported(WriteKind::AssignmentsCancel, NO_ASSIGNMENTS),
+        Capability::unsupported(WriteKind::ProgramsEmployees, "The vendor documents no programs."),
     ],
 };
 
 const NO_ASSIGNMENTS: &str = "The vendor documents no way to book an exam: a student has what the group has.";
-const CREATE: &str = Operation::CandidatesCreate.as_str();
-const UPDATE: &str = Operation::CandidatesUpdate.as_str();
+const CREATE: &str = WriteKind::CandidatesCreate.as_str();
+const UPDATE: &str = WriteKind::CandidatesUpdate.as_str();
 /// Builds the adapter. Reads secrets, opens no connection.
 ///
 /// # Errors
 /// Every setting that cannot work.
-pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let settings = settings.checked(setup)?;
-    let name = ConnectionName { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
+    let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
     let secrets = Redactor::new([&settings.api_key, &settings.api_pass]);
     let client = Client::new(name.clone(), &settings.base_url, setup.connection, secrets, setup.environment.clone())
-        .map_err(|error| vec![SettingFault { key: "base_url".to_owned(), detail: error.to_string() }])?;
+        .map_err(|error| vec![SettingError { key: "base_url".to_owned(), detail: error.to_string() }])?;
     let account = settings.institution_id.clone();
     let vendor = ExamTesting {
         client: client.clone(),
@@ -116,25 +116,25 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         },
         params_in: settings.params_in,
         format: settings.format,
-        rules: Rules { send_student_id: settings.send_student_id, default_group: settings.default_group },
+        rules: PlanSettings { send_student_id: settings.send_student_id, default_group: settings.default_group },
         update_enabled: settings.update_enabled,
     };
-    Ok(Connected { vendor: Arc::new(vendor), client, account })
+    Ok(VendorConnection { vendor: Arc::new(vendor), client, account })
 }
 
 struct ExamTesting {
     client: Client,
-    name: ConnectionName,
+    name: ConnectionRef,
     credentials: Credentials,
     params_in: ParamsIn,
     format: Format,
-    rules: Rules,
+    rules: PlanSettings,
     update_enabled: bool,
 }
 
 #[async_trait]
 impl Vendor for ExamTesting {
-    fn descriptor(&self) -> &'static Descriptor {
+    fn descriptor(&self) -> &'static VendorDescriptor {
         &DESCRIPTOR
     }
 
@@ -142,14 +142,14 @@ impl Vendor for ExamTesting {
         &self,
         id: &CandidateId,
         new: NewCandidate,
-        environment: &Environment,
-    ) -> Result<Planned<Registration>, Vec<FieldFault>> {
+        environment: &System,
+    ) -> Result<Plan<Registration>, Vec<FieldError>> {
         plan::registration(&self.rules, id, new, environment)
     }
 
-    fn plan_update(&self, candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>> {
+    fn plan_update(&self, candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>> {
         if !self.update_enabled {
-            return Err(vec![FieldFault::unsupported("", "update_enabled is off at this connection")]);
+            return Err(vec![FieldError::unsupported("", "update_enabled is off at this connection")]);
         }
         plan::update(&self.rules, candidate, touched)
     }
@@ -162,8 +162,8 @@ impl Vendor for ExamTesting {
         None
     }
 
-    fn candidate_key(&self, _key: &CandidateKey, _person: Option<&Person>) -> Result<VendorKey, FieldFault> {
-        Err(FieldFault::unsupported("/candidate", NO_ASSIGNMENTS))
+    fn candidate_key(&self, _key: &CandidateKey, _person: Option<&Person>) -> Result<VendorKey, FieldError> {
+        Err(FieldError::unsupported("/candidate", NO_ASSIGNMENTS))
     }
 
     fn plan_assignment(
@@ -174,36 +174,36 @@ impl Vendor for ExamTesting {
         _private: BTreeMap<String, String>,
         _assessment: String,
         _now: Timestamp,
-    ) -> Result<Planned<Booking>, Vec<FieldFault>> {
-        Err(vec![FieldFault::unsupported("/assessment", NO_ASSIGNMENTS)])
+    ) -> Result<Plan<Booking>, Vec<FieldError>> {
+        Err(vec![FieldError::unsupported("/assessment", NO_ASSIGNMENTS)])
     }
 
-    fn packing_of_registration(&self, _registration: &Registration) -> Packing {
-        Packing::Alone
+    fn registration_batch(&self, _registration: &Registration) -> BatchGroup {
+        BatchGroup::Single
     }
 
-    fn packing_of_repeated_registration(&self, _registration: &Registration) -> Packing {
-        Packing::Alone
+    fn reconcile_batch(&self, _registration: &Registration) -> BatchGroup {
+        BatchGroup::Single
     }
 
-    fn packing_of_booking(&self, _booking: &Booking) -> Packing {
-        Packing::Alone
+    fn booking_batch(&self, _booking: &Booking) -> BatchGroup {
+        BatchGroup::Single
     }
 
-    fn repeat_of_registration(&self, _registration: &Registration) -> Repeat {
+    fn registration_retry_safety(&self, _registration: &Registration) -> RetrySafety {
         // With the caller's user name only a success proves; the repeat itself is as safe.
-        Repeat::ConflictProves
+        RetrySafety::ConflictConfirms
     }
 
-    fn repeat_of_booking(&self, _booking: &Booking) -> Repeat {
-        Repeat::Never
+    fn booking_retry_safety(&self, _booking: &Booking) -> RetrySafety {
+        RetrySafety::Unsafe
     }
 
     fn rebooks_expired(&self) -> bool {
         false
     }
 
-    async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
+    async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>> {
         let mut results = Vec::with_capacity(rows.len());
         for row in rows {
             results.push(self.add(row, call).await);
@@ -211,14 +211,14 @@ impl Vendor for ExamTesting {
         results
     }
 
-    async fn update(&self, update: &Update, call: &Call) -> Row<Registered> {
+    async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered> {
         let Some(id) = plan::vendor_id(&update.candidate).filter(|_| self.update_enabled) else {
             // Planned when updates were on, or the id was known; no longer.
             return Err(
                 self.unsupported(UPDATE, "The connection has update_enabled off, or the vendor's id is unknown.")
             );
         };
-        let asked = Asked { action: Action::Update, attempt: call.attempt, own_user_name: false };
+        let asked = RequestKind { action: Action::Update, attempt: call.purpose, own_user_name: false };
         let parameters = wire::parameters(&update.candidate.person, Some(id), None);
         let sent = parameters.iter().filter_map(|parameter| match parameter.value {
             Some(value) => Some((parameter.name, value)),
@@ -227,129 +227,138 @@ impl Vendor for ExamTesting {
         });
         match self.ask(asked, sent.collect(), None, call).await?.value {
             Some(answered) if answered != id => {
-                let fault = Fault::unknown(Code::VendorBadResponse, "The vendor answered for another student.");
+                let fault = Error::unknown(Code::VendorBadResponse, "The vendor answered for another student.");
                 Err(self.finished(fault, UPDATE, asked))
             }
-            _ => Ok(Applied::clean(registered(Some(id.to_owned())))),
+            _ => Ok(WriteSuccess::new(registered(Some(id.to_owned())))),
         }
     }
 
-    async fn hide(&self, _candidate: &KnownCandidate, _call: &Call) -> Row<()> {
+    async fn hide(&self, _candidate: &CandidateSnapshot, _call: &CallContext) -> RowResult<()> {
         Err(self.unsupported("candidates.delete", "The vendor documents no way to remove or hide a student."))
     }
 
-    async fn assign(&self, rows: &[Booking], _call: &Call) -> Vec<Row<Booked>> {
+    async fn assign(&self, rows: &[Booking], _call: &CallContext) -> Vec<RowResult<Booked>> {
         vec![Err(self.unsupported("assignments.create", NO_ASSIGNMENTS)); rows.len()]
     }
 
-    async fn cancel(&self, _cancellation: &Cancellation, _call: &Call) -> Row<()> {
+    async fn cancel(&self, _cancellation: &Cancellation, _call: &CallContext) -> RowResult<()> {
         Err(self.unsupported("assignments.cancel", NO_ASSIGNMENTS))
     }
 
-    async fn enrol(&self, _enrolment: &EnrolmentCall, _call: &Call) -> Row<EnrolmentCounts> {
+    async fn enrol(&self, _enrolment: &EnrolmentBatch, _call: &CallContext) -> RowResult<EnrolmentCounts> {
         Err(self.unsupported("programs.employees", "The vendor documents no programs."))
     }
 
-    async fn check(&self, _call: &Call) -> Health {
-        Health::Unchecked { detail: "The vendor's one documented call adds students.".to_owned() }
+    async fn check(&self, _call: &CallContext) -> CredentialCheck {
+        CredentialCheck::Unchecked { detail: "The vendor's one documented call adds students.".to_owned() }
     }
 }
 
 impl ExamTesting {
-    async fn add(&self, row: &Registration, call: &Call) -> Row<Registered> {
-        let asked = Asked { action: Action::Add, attempt: call.attempt, own_user_name: row.own_user_name };
+    async fn add(&self, row: &Registration, call: &CallContext) -> RowResult<Registered> {
+        let asked = RequestKind { action: Action::Add, attempt: call.purpose, own_user_name: row.own_user_name };
         let student_id = plan::student_id(&self.rules, &row.person);
         let parameters = wire::parameters(&row.person, student_id, row.password.as_ref());
         let sent = parameters.iter().filter_map(|parameter| Some((parameter.name, parameter.value?))).collect();
-        let Applied { value: id, mut warnings } = self.ask(asked, sent, row.password.as_ref(), call).await?;
+        let WriteSuccess { value: id, mut warnings } = self.ask(asked, sent, row.password.as_ref(), call).await?;
         if id.is_none() {
             let detail = "The vendor has the candidate but did not say under which id.";
             warnings.push(Warning::new(WarningCode::VendorIdMissing, detail));
         }
-        Ok(Applied { value: registered(id), warnings })
+        Ok(WriteSuccess { value: registered(id), warnings })
     }
 
     /// One call. The id is what the vendor answered, if it did.
     async fn ask(
         &self,
-        asked: Asked,
+        asked: RequestKind,
         parameters: Vec<(&'static str, &str)>,
         password: Option<&Secret>,
-        call: &Call,
-    ) -> Row<Option<String>> {
+        call: &CallContext,
+    ) -> RowResult<Option<String>> {
         let operation = if asked.action == Action::Add { CREATE } else { UPDATE };
         let parameters = sign::signed(&self.credentials, parameters);
         let request = wire::request(operation, asked.action, &parameters, self.params_in);
-        let ended = match self.client.send(request, &Unsigned, call).await {
+        let ended = match self.client.send(request, &NoSignature, call).await {
             Ok(answer) => self.read(&answer, asked, operation, password),
             Err(fault) => Err(Box::new(fault)),
         };
-        ended.map(Applied::clean).map_err(|fault| self.finished(*fault, operation, asked))
+        ended.map(WriteSuccess::new).map_err(|fault| self.finished(*fault, operation, asked))
     }
 
     fn read(
         &self,
-        answer: &Answer,
-        asked: Asked,
+        answer: &Response,
+        asked: RequestKind,
         operation: &'static str,
         password: Option<&Secret>,
-    ) -> Result<Option<String>, Box<Fault>> {
+    ) -> Result<Option<String>, Box<Error>> {
         let reading = self.format.read(&answer.body);
         let (code, text) = match &reading {
-            Reading::Success { .. } => (None, ""),
-            Reading::Refused(Refusal { code, message }) => (code.as_deref(), message.as_str()),
-            Reading::Unclear { text, .. } => (None, text.as_str()),
+            ParsedResponse::Success { .. } => (None, ""),
+            ParsedResponse::Refused(Refusal { code, message }) => (code.as_deref(), message.as_str()),
+            ParsedResponse::Unclear { text, .. } => (None, text.as_str()),
         };
         let clean = |text: &str| Some(self.client.clean(text, password)).filter(|text| !text.is_empty());
         let (code, message) = (code.and_then(clean), clean(text));
-        let refused = matches!(&reading, Reading::Refused(refusal) if decisive(refusal, answer));
+        let refused = matches!(&reading, ParsedResponse::Refused(refusal) if decisive(refusal, answer));
         if !refused
-            && let Some(fault) = general_fault(&self.client, operation, answer, code.as_deref(), message.as_deref())
+            && let Some(fault) = general_error(&self.client, operation, answer, code.as_deref(), message.as_deref())
         {
-            let contradiction = matches!(reading, Reading::Success { .. }) && fault.outcome == Outcome::NotApplied;
+            let contradiction =
+                matches!(reading, ParsedResponse::Success { .. }) && fault.outcome == Outcome::NotApplied;
             return Err(Box::new(if contradiction { contradicted(fault) } else { fault }));
         }
         let fault = match reading {
-            Reading::Success { id } => return Ok(id),
-            Reading::Refused(refusal) => match error::meaning(&refusal, asked) {
-                Meaning::DoneBefore => return Ok(None),
-                Meaning::Fault(fault) => *fault,
+            ParsedResponse::Success { id } => return Ok(id),
+            ParsedResponse::Refused(refusal) => match error::meaning(&refusal, asked) {
+                Mapping::DoneBefore => return Ok(None),
+                Mapping::Fault(fault) => *fault,
             },
-            Reading::Unclear { why, .. } => {
-                Fault::unknown(Code::VendorBadResponse, format!("The vendor's answer cannot be understood: {why}."))
+            ParsedResponse::Unclear { why, .. } => {
+                Error::unknown(Code::VendorBadResponse, format!("The vendor's answer cannot be understood: {why}."))
             }
         };
         let http_status = Some(answer.status.as_u16());
-        Err(Box::new(fault.said(VendorAnswer { operation: operation.to_owned(), http_status, code, message })))
+        Err(Box::new(fault.with_vendor_response(VendorResponse {
+            operation: operation.to_owned(),
+            http_status,
+            code,
+            message,
+        })))
     }
 
     /// What every fault of a call carries. A repeat that failed says nothing of the attempt before it, unless its refusal
     /// is proof.
-    fn finished(&self, mut fault: Fault, operation: &'static str, asked: Asked) -> Fault {
+    fn finished(&self, mut fault: Error, operation: &'static str, asked: RequestKind) -> Error {
         fault.connection.get_or_insert_with(|| self.name.clone());
-        fault.vendor.get_or_insert_with(|| VendorAnswer { operation: operation.to_owned(), ..VendorAnswer::default() });
-        if asked.attempt == Attempt::Settling && !fault.proof { fault.unproved() } else { fault }
+        fault
+            .vendor
+            .get_or_insert_with(|| VendorResponse { operation: operation.to_owned(), ..VendorResponse::default() });
+        if asked.attempt == CallPurpose::Reconcile && !fault.proof { fault.with_unknown_outcome() } else { fault }
     }
 
-    fn unsupported(&self, operation: &str, detail: &str) -> Fault {
-        let fault = Fault::new(Code::CapabilityUnsupported, detail)
-            .said(VendorAnswer { operation: operation.to_owned(), ..VendorAnswer::default() });
-        Fault { connection: Some(self.name.clone()), ..fault }
+    fn unsupported(&self, operation: &str, detail: &str) -> Error {
+        let fault = Error::new(Code::CapabilityUnsupported, detail)
+            .with_vendor_response(VendorResponse { operation: operation.to_owned(), ..VendorResponse::default() });
+        Error { connection: Some(self.name.clone()), ..fault }
     }
 }
 
 /// Whether the refusal itself is what happened, rather than the HTTP status. The vendor documents no status, so a published
 /// error is believed with any 4xx but 429; with a redirect or a 5xx the program may have failed after it wrote the text.
-fn decisive(refusal: &Refusal, answer: &Answer) -> bool {
+fn decisive(refusal: &Refusal, answer: &Response) -> bool {
     let published = error::published(refusal).is_some();
     answer.status.is_success()
         || answer.status.is_client_error() && answer.status != http::StatusCode::TOO_MANY_REQUESTS && published
 }
 
 /// The fault of a status that means "nothing was done" over a text that says SUCCESS.
-fn contradicted(fault: Fault) -> Fault {
+fn contradicted(fault: Error) -> Error {
     let detail = format!("The vendor's answer says SUCCESS, but its status does not. {}", fault.detail);
-    Fault { code: Code::VendorBadResponse, outcome: Outcome::Unknown, reach: Reach::Row, detail, ..fault }.after(None)
+    Error { code: Code::VendorBadResponse, outcome: Outcome::Unknown, reach: RejectionScope::Row, detail, ..fault }
+        .with_retry_after(None)
 }
 
 fn touches(touched: &[String], parameter: &Parameter<'_>) -> bool {

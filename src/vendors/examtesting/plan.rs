@@ -1,17 +1,17 @@
 //! What is decided before a byte is sent: defaults, a user name and a password where the caller gave none, and every
 //! member the vendor would refuse or has no place for.
 
-use super::wire::{self, LONGEST, Parameter};
+use super::wire::{self, MAX_LENGTH, Parameter};
 use crate::domain::candidate::{NewCandidate, Person};
-use crate::domain::environment::Environment;
+use crate::domain::error::FieldError;
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Warning, WarningCode};
-use crate::domain::problem::FieldFault;
-use crate::domain::vendor::{KnownCandidate, Planned, Registration, Update};
+use crate::domain::system::System;
+use crate::domain::vendor::{CandidateSnapshot, Plan, Registration, Update};
 use crate::secret::Secret;
 
 /// What the connection's settings decide.
-pub(super) struct Rules {
+pub(super) struct PlanSettings {
     pub(super) send_student_id: bool,
     pub(super) default_group: Option<String>,
 }
@@ -28,13 +28,13 @@ const DIGITS: &[u8; 10] = b"0123456789";
 /// # Errors
 /// Every member at fault.
 pub(super) fn registration(
-    rules: &Rules,
+    rules: &PlanSettings,
     id: &CandidateId,
     new: NewCandidate,
-    environment: &Environment,
-) -> Result<Planned<Registration>, Vec<FieldFault>> {
+    environment: &System,
+) -> Result<Plan<Registration>, Vec<FieldError>> {
     let NewCandidate { mut person, password, if_exists: _ } = new;
-    let mut warnings = ignored(&person, person.given());
+    let mut warnings = ignored(&person, person.present_members());
     warnings.extend(unsplit(&person));
     let own_user_name = person.user_name.is_none();
     if own_user_name {
@@ -48,7 +48,7 @@ pub(super) fn registration(
         return Err(faults);
     }
     let write = Registration { id: id.clone(), person, own_user_name, password: Some(password), own_password };
-    Ok(Planned { write, warnings })
+    Ok(Plan { write, warnings })
 }
 
 /// The update.
@@ -56,13 +56,13 @@ pub(super) fn registration(
 /// # Errors
 /// Every member at fault.
 pub(super) fn update(
-    rules: &Rules,
-    mut candidate: KnownCandidate,
+    rules: &PlanSettings,
+    mut candidate: CandidateSnapshot,
     touched: Vec<String>,
-) -> Result<Planned<Update>, Vec<FieldFault>> {
+) -> Result<Plan<Update>, Vec<FieldError>> {
     if vendor_id(&candidate).is_none() {
         let detail = "the vendor's id of this candidate is not known, and an update cannot be sent without it";
-        return Err(vec![FieldFault::unsupported("", detail)]);
+        return Err(vec![FieldError::unsupported("", detail)]);
     }
     candidate.person.group = candidate.person.group.or_else(|| rules.default_group.clone());
     let mut warnings = ignored(&candidate.person, touched.clone());
@@ -76,29 +76,29 @@ pub(super) fn update(
     let parameters = wire::parameters(&candidate.person, vendor_id(&candidate), None);
     let mut faults = faults(&parameters);
     if candidate.person.user_name.is_none() {
-        faults.push(FieldFault::missing("/userName", "the vendor needs it"));
+        faults.push(FieldError::missing("/userName", "the vendor needs it"));
     }
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Planned { write: Update { candidate, touched }, warnings })
+    Ok(Plan { write: Update { candidate, touched }, warnings })
 }
 
 /// `stusID` of a registration.
-pub(super) fn student_id<'a>(rules: &Rules, person: &'a Person) -> Option<&'a str> {
+pub(super) fn student_id<'a>(rules: &PlanSettings, person: &'a Person) -> Option<&'a str> {
     person.external_id.as_deref().filter(|_| rules.send_student_id)
 }
 
 /// `StudentId` as the vendor answered it.
-pub(super) fn vendor_id(candidate: &KnownCandidate) -> Option<&str> {
+pub(super) fn vendor_id(candidate: &CandidateSnapshot) -> Option<&str> {
     candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str)
 }
 
-fn faults(parameters: &[Parameter<'_>]) -> Vec<FieldFault> {
+fn faults(parameters: &[Parameter<'_>]) -> Vec<FieldError> {
     let fault = |parameter: &Parameter<'_>| match parameter.value {
-        Some(value) => wire::refusal(value).map(|detail| FieldFault::invalid(parameter.pointer.clone(), detail)),
+        Some(value) => wire::refusal(value).map(|detail| FieldError::invalid(parameter.pointer.clone(), detail)),
         None if matches!(parameter.name, "groupName" | "email") => {
-            Some(FieldFault::missing(parameter.pointer.clone(), "the vendor needs it"))
+            Some(FieldError::missing(parameter.pointer.clone(), "the vendor needs it"))
         }
         None => None,
     };
@@ -125,7 +125,7 @@ fn says_nothing_new(person: &Person) -> bool {
 fn unsplit(person: &Person) -> Option<Warning> {
     let detail = "The vendor keeps first and last name apart; the whole name was sent as last name. Give givenName and \
                   familyName to have it otherwise.";
-    wire::is_unsplit(&person.name).then(|| Warning::at(WarningCode::NameUnsplit, "/name/formatted", detail))
+    wire::is_unsplit(&person.name).then(|| Warning::with_pointer(WarningCode::NameUnsplit, "/name/formatted", detail))
 }
 
 /// `<externalId or "c">-<last 8 of the candidate id>`: the same for every repeat of this registration, and nobody else's.
@@ -133,7 +133,7 @@ fn unsplit(person: &Person) -> Option<Warning> {
 fn user_name(external_id: Option<&str>, id: &CandidateId) -> String {
     let id = id.as_str();
     let tail = &id[id.len().saturating_sub(8)..];
-    let most = LONGEST - tail.len() - 1;
+    let most = MAX_LENGTH - tail.len() - 1;
     let head: String = external_id.unwrap_or_default().chars().take(most).collect();
     let head = if wire::refusal(&head).is_some() { "c" } else { &head };
     format!("{head}-{tail}")
@@ -141,7 +141,7 @@ fn user_name(external_id: Option<&str>, id: &CandidateId) -> String {
 
 /// Twelve letters and digits, at least one of each, every such password equally likely (to within 2⁻⁵⁶): a number below
 /// their count is drawn and written out in their order, so no draw is ever thrown away.
-fn generated_password(environment: &Environment) -> Secret {
+fn generated_password(environment: &System) -> Secret {
     let total = passwords(PASSWORD_LENGTH, false, false);
     let mut rest = u128::from_be_bytes(environment.random()) % total;
     let (mut letter, mut digit) = (false, false);

@@ -6,10 +6,10 @@ use regex::Regex;
 use serde::Deserialize;
 use url::Url;
 
-use super::reader::Format;
 use super::wire::{self, ParamsIn};
 use crate::secret::{Secret, SecretRef};
-use crate::vendors::{SettingFault, Setup};
+use crate::vendors::examtesting::response_parser::Format;
+use crate::vendors::{AdapterContext, SettingError};
 
 /// The keys of an `ExamTesting` connection.
 #[derive(Debug, Clone, Deserialize)]
@@ -80,7 +80,7 @@ const GROUPS: [&str; 4] = ["status", "id", "code", "msg"];
 impl Settings {
     /// # Errors
     /// Every setting that cannot work.
-    pub(super) fn checked(self, setup: &Setup<'_>) -> Result<Checked, Vec<SettingFault>> {
+    pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
         let Self {
             base_url,
             institution_id,
@@ -127,11 +127,11 @@ const fn yes() -> bool {
     true
 }
 
-fn noted<T>(faults: &mut Vec<SettingFault>, key: &str, result: Result<T, String>) -> Option<T> {
-    result.map_err(|detail| faults.push(SettingFault { key: key.to_owned(), detail })).ok()
+fn noted<T>(faults: &mut Vec<SettingError>, key: &str, result: Result<T, String>) -> Option<T> {
+    result.map_err(|detail| faults.push(SettingError { key: key.to_owned(), detail })).ok()
 }
 
-fn address(text: &str, setup: &Setup<'_>) -> Result<Url, String> {
+fn address(text: &str, setup: &AdapterContext<'_>) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is not an absolute URL: {error}"))?;
     setup.connection.accepts(&url)?;
     if !url.username().is_empty() || url.password().is_some() {

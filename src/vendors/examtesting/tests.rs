@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::domain::candidate::{Address, IfCandidateExists, Name, PhoneKind, PhoneNumber};
-use crate::domain::environment::{Clock, Entropy};
 use crate::domain::exchange::Exchange;
 use crate::domain::outcome::Outcome;
+use crate::domain::system::{Clock, SecureRandom};
 use crate::secret::SecretSource;
 use crate::transport::ConnectionSettings;
 use crate::vendors::Settings as AnySettings;
@@ -34,7 +34,7 @@ impl Clock for Noon {
 /// Counts, so that every draw differs and every run is the same.
 struct Counting(AtomicU64);
 
-impl Entropy for Counting {
+impl SecureRandom for Counting {
     fn fill(&self, bytes: &mut [u8]) {
         for byte in bytes {
             let drawn = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -43,8 +43,8 @@ impl Entropy for Counting {
     }
 }
 
-fn environment() -> Environment {
-    Environment { clock: Arc::new(Noon), entropy: Arc::new(Counting(AtomicU64::new(1))) }
+fn environment() -> System {
+    System { clock: Arc::new(Noon), entropy: Arc::new(Counting(AtomicU64::new(1))) }
 }
 
 struct NoSecrets;
@@ -59,7 +59,7 @@ impl SecretSource for NoSecrets {
     }
 }
 
-fn connected(more: Value) -> Result<Arc<dyn Vendor>, Vec<SettingFault>> {
+fn connected(more: Value) -> Result<Arc<dyn Vendor>, Vec<SettingError>> {
     let mut settings = json!({
         "vendor": "examtesting", "institution_id": "1234", "api_key": "plain:key&one", "api_pass": "plain:pass wörd",
     });
@@ -69,7 +69,7 @@ fn connected(more: Value) -> Result<Arc<dyn Vendor>, Vec<SettingFault>> {
     let settings: AnySettings = serde_json::from_value(settings).unwrap();
     let connection = ConnectionSettings { requests_per_second: 0, ..ConnectionSettings::default() };
     let environment = environment();
-    let setup = Setup { name: "et", connection: &connection, secrets: &NoSecrets, environment };
+    let setup = AdapterContext { name: "et", connection: &connection, secrets: &NoSecrets, environment };
     settings.connect(&setup).map(|connected| connected.vendor)
 }
 
@@ -105,8 +105,12 @@ fn is_whole(seen: &[u8]) -> bool {
     body.len() >= length.parse().unwrap()
 }
 
-fn call(attempt: Attempt) -> Call {
-    Call { attempt, lane: crate::domain::vendor::Lane::Single, exchange: Exchange::example() }
+fn call(attempt: CallPurpose) -> CallContext {
+    CallContext {
+        purpose: attempt,
+        priority: crate::domain::vendor::Priority::Interactive,
+        exchange: Exchange::example(),
+    }
 }
 
 fn full() -> Person {
@@ -141,19 +145,20 @@ fn new(person: Person, password: Option<&str>) -> NewCandidate {
     NewCandidate { person, password: password.map(Secret::new), if_exists: IfCandidateExists::Reuse }
 }
 
-fn planned(
-    vendor: &dyn Vendor,
-    person: Person,
-    password: Option<&str>,
-) -> Result<Planned<Registration>, Vec<FieldFault>> {
+fn planned(vendor: &dyn Vendor, person: Person, password: Option<&str>) -> Result<Plan<Registration>, Vec<FieldError>> {
     vendor.plan_registration(&CandidateId::parse(ID).unwrap(), new(person, password), &environment())
 }
 
-fn pointers(faults: &[FieldFault]) -> Vec<(&str, &str)> {
+fn pointers(faults: &[FieldError]) -> Vec<(&str, &str)> {
     faults.iter().map(|fault| (fault.pointer.as_str(), fault.code.as_ref())).collect()
 }
 
-async fn registered_with(status: u16, body: &'static str, person: Person, attempt: Attempt) -> Row<Registered> {
+async fn registered_with(
+    status: u16,
+    body: &'static str,
+    person: Person,
+    attempt: CallPurpose,
+) -> RowResult<Registered> {
     let (base_url, served) = server(status, body).await;
     let vendor = vendor(json!({ "base_url": base_url }));
     let row = planned(&*vendor, person, Some("s3cret-Pass")).unwrap().write;
@@ -178,7 +183,7 @@ async fn parameters_travel_in_the_published_order_and_spelling() {
         let (base_url, served) = server(200, "SUCCESS|12345").await;
         let vendor = vendor(json!({ "base_url": base_url, "params_in": params_in }));
         let row = planned(&*vendor, full(), Some("s3cret-Pass")).unwrap().write;
-        let rows = vendor.register(&[row], &call(Attempt::First)).await;
+        let rows = vendor.register(&[row], &call(CallPurpose::Initial)).await;
         let seen = served.await.unwrap();
         let (head, sent) = seen.split_once("\r\n\r\n").unwrap();
         assert_eq!(
@@ -198,7 +203,7 @@ async fn absent_members_are_not_sent() {
     let vendor = vendor(json!({ "base_url": base_url, "send_student_id": false, "default_group": "D" }));
     let person = Person { active: Some(false), external_id: Some("E".to_owned()), group: None, ..small() };
     let row = planned(&*vendor, person, Some("pw")).unwrap().write;
-    vendor.register(&[row], &call(Attempt::First)).await;
+    vendor.register(&[row], &call(CallPurpose::Initial)).await;
     let seen = served.await.unwrap();
     let expected = "groupName=D&Status=False&email=a%40b.example&username=E-89abcdef&password=pw";
     assert!(seen.ends_with(&format!("\r\n\r\n{CREDENTIALS}&{expected}")), "{seen}");
@@ -208,7 +213,7 @@ async fn absent_members_are_not_sent() {
 async fn an_update_names_the_student_and_clears_what_was_cleared() {
     let (base_url, served) = server(200, "Status=SUCCESS").await;
     let vendor = vendor(json!({ "base_url": base_url, "update_enabled": true }));
-    let known = KnownCandidate {
+    let known = CandidateSnapshot {
         id: CandidateId::parse(ID).unwrap(),
         person: Person { user_name: Some("u".to_owned()), external_id: Some("E".to_owned()), ..small() },
         vendor_ref: registered(Some("77".to_owned())).vendor_ref,
@@ -218,22 +223,22 @@ async fn an_update_names_the_student_and_clears_what_was_cleared() {
     let plan = vendor.plan_update(known.clone(), touched).unwrap();
     let ignored: Vec<_> = plan.warnings.iter().filter_map(|warning| warning.pointer.as_deref()).collect();
     assert_eq!(ignored, ["/birthDate", "/externalId"]);
-    let done = vendor.update(&plan.write, &call(Attempt::First)).await.unwrap();
-    assert_eq!(done, Applied::clean(registered(Some("77".to_owned()))));
+    let done = vendor.update(&plan.write, &call(CallPurpose::Initial)).await.unwrap();
+    assert_eq!(done, WriteSuccess::new(registered(Some("77".to_owned()))));
     let seen = served.await.unwrap();
     assert!(seen.starts_with("POST /ManageCandidate.aspx?action=update HTTP/1.1\r\n"), "{seen}");
     let expected =
         "stusID=77&groupName=G&Status=True&firstname=&lastname=&mobile=&phone=&email=a%40b.example&username=u";
     assert!(seen.ends_with(&format!("\r\n\r\n{CREDENTIALS}&{expected}")), "{seen}");
 
-    let without_id = KnownCandidate { vendor_ref: Map::new(), ..known };
+    let without_id = CandidateSnapshot { vendor_ref: Map::new(), ..known };
     assert_eq!(pointers(&vendor.plan_update(without_id, vec![]).unwrap_err()), [("", "capability_unsupported")]);
 }
 
 #[tokio::test]
 async fn nothing_is_updated_while_updates_are_off() {
     let vendor = vendor(json!({}));
-    let known = KnownCandidate {
+    let known = CandidateSnapshot {
         id: CandidateId::parse(ID).unwrap(),
         person: small(),
         vendor_ref: registered(Some("77".to_owned())).vendor_ref,
@@ -241,16 +246,16 @@ async fn nothing_is_updated_while_updates_are_off() {
     };
     assert_eq!(pointers(&vendor.plan_update(known.clone(), vec![]).unwrap_err()), [("", "capability_unsupported")]);
     let update = Update { candidate: known.clone(), touched: vec![] };
-    let fault = vendor.update(&update, &call(Attempt::First)).await.unwrap_err();
+    let fault = vendor.update(&update, &call(CallPurpose::Initial)).await.unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::CapabilityUnsupported, Outcome::NotApplied));
-    let fault = vendor.hide(&known, &call(Attempt::First)).await.unwrap_err();
+    let fault = vendor.hide(&known, &call(CallPurpose::Initial)).await.unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::CapabilityUnsupported, Outcome::NotApplied));
 }
 
 #[tokio::test]
 async fn a_success_without_an_id_is_applied_and_says_so() {
     for body in ["SUCCESS", "Status=SUCCESS&StudentId=0"] {
-        let done = registered_with(200, body, small(), Attempt::First).await.unwrap();
+        let done = registered_with(200, body, small(), CallPurpose::Initial).await.unwrap();
         assert!(done.value.vendor_ref.is_empty());
         assert_eq!(done.warnings[0].code.as_str(), "vendor_id_missing");
     }
@@ -259,24 +264,24 @@ async fn a_success_without_an_id_is_applied_and_says_so() {
 #[tokio::test]
 async fn a_taken_user_name_on_a_repeat_proves_only_one_of_our_own() {
     const TAKEN: &str = "ERROR|1007|Username already exist";
-    let first = registered_with(200, TAKEN, small(), Attempt::First).await.unwrap_err();
+    let first = registered_with(200, TAKEN, small(), CallPurpose::Initial).await.unwrap_err();
     assert_eq!((first.code, first.outcome), (Code::CandidateAlreadyExists, Outcome::NotApplied));
-    let own = registered_with(200, TAKEN, small(), Attempt::Settling).await.unwrap();
+    let own = registered_with(200, TAKEN, small(), CallPurpose::Reconcile).await.unwrap();
     assert_eq!(own.warnings[0].code.as_str(), "vendor_id_missing");
-    let theirs = registered_with(200, TAKEN, full(), Attempt::Settling).await.unwrap_err();
+    let theirs = registered_with(200, TAKEN, full(), CallPurpose::Reconcile).await.unwrap_err();
     assert_eq!((theirs.code, theirs.outcome), (Code::CandidateAlreadyExists, Outcome::Unknown));
 }
 
 #[tokio::test]
 async fn a_refused_repeat_leaves_the_write_unknown_unless_it_is_proof() {
     let proved =
-        registered_with(200, "ERROR|1005|Group Name is invalid", small(), Attempt::Settling).await.unwrap_err();
+        registered_with(200, "ERROR|1005|Group Name is invalid", small(), CallPurpose::Reconcile).await.unwrap_err();
     assert_eq!((proved.code, proved.outcome, proved.proof), (Code::GroupNotFound, Outcome::NotApplied, true));
     for body in ["ERROR|1008|Maximum Student count is reached", "status: ERROR, Reason: email is required"] {
-        let fault = registered_with(200, body, small(), Attempt::Settling).await.unwrap_err();
+        let fault = registered_with(200, body, small(), CallPurpose::Reconcile).await.unwrap_err();
         assert_eq!((fault.outcome, fault.proof), (Outcome::Unknown, false), "{body}");
     }
-    let fault = registered_with(429, "", small(), Attempt::Settling).await.unwrap_err();
+    let fault = registered_with(429, "", small(), CallPurpose::Reconcile).await.unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorRateLimited, Outcome::Unknown));
 }
 
@@ -297,7 +302,7 @@ async fn the_status_counts_unless_a_published_refusal_comes_with_it() {
         (200, "ERROR|1099|Unknown error", Code::VendorErrorUnmapped, Outcome::Unknown),
         (200, "", Code::VendorBadResponse, Outcome::Unknown),
     ] {
-        let fault = registered_with(status, body, small(), Attempt::First).await.unwrap_err();
+        let fault = registered_with(status, body, small(), CallPurpose::Initial).await.unwrap_err();
         assert_eq!((fault.code, fault.outcome), (code, outcome), "{status} {body}");
         assert_eq!(fault.connection.unwrap().connection, "et");
         assert_eq!(fault.vendor.unwrap().http_status, Some(status));
@@ -307,7 +312,7 @@ async fn the_status_counts_unless_a_published_refusal_comes_with_it() {
 #[tokio::test]
 async fn what_the_vendor_said_is_kept_without_secrets() {
     let body = "status=ERROR&Reason=1004&error=Student ID is invalid: key%26one s3cret-Pass";
-    let fault = registered_with(200, body, small(), Attempt::First).await.unwrap_err();
+    let fault = registered_with(200, body, small(), CallPurpose::Initial).await.unwrap_err();
     let said = fault.vendor.unwrap();
     assert_eq!(said.code.as_deref(), Some("1004"));
     assert_eq!(said.message.as_deref(), Some("Student ID is invalid: *** ***"));
@@ -317,10 +322,10 @@ async fn what_the_vendor_said_is_kept_without_secrets() {
 #[tokio::test]
 async fn what_the_vendor_lacks_is_declared_and_never_sent() {
     let vendor = vendor(json!({}));
-    let declared: Vec<_> = DESCRIPTOR.capabilities.iter().map(|capability| capability.operation).collect();
-    assert_eq!(declared, Operation::ALL);
-    assert!(matches!(vendor.check(&call(Attempt::First)).await, Health::Unchecked { .. }));
+    let declared: Vec<_> = DESCRIPTOR.capabilities.iter().map(|capability| capability.kind).collect();
+    assert_eq!(declared, WriteKind::ALL);
+    assert!(matches!(vendor.check(&call(CallPurpose::Initial)).await, CredentialCheck::Unchecked { .. }));
     assert_eq!((vendor.assessment_ref("1"), vendor.program_ref("1")), (None, None));
     let key = vendor.candidate_key(&CandidateKey::Email("a@b.example".to_owned()), None).unwrap_err();
-    assert_eq!(key.code, FieldFault::UNSUPPORTED);
+    assert_eq!(key.code, FieldError::UNSUPPORTED);
 }

@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::reader;
 use crate::domain::candidate::{Address, Name, Person, PhoneKind};
 use crate::secret::Secret;
-use crate::transport::{Request, Shown, Target};
+use crate::transport::{RedactionPolicy, Request, Target};
+use crate::vendors::examtesting::response_parser;
 
 /// Where the parameters travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -55,7 +55,7 @@ pub(super) struct Parameter<'a> {
 }
 
 /// Longest value sent, in characters. The vendor documents no lengths; this is the gateway's own limit.
-pub(super) const LONGEST: usize = 100;
+pub(super) const MAX_LENGTH: usize = 100;
 
 /// Every parameter about the person, the absent ones included, in the published order. `student_id` comes with the
 /// member it stands for.
@@ -129,8 +129,8 @@ fn phone<'a>(name: &'static str, person: &'a Person, kind: PhoneKind) -> Paramet
 pub(super) fn refusal(value: &str) -> Option<String> {
     if value.trim().is_empty() {
         Some("must not be blank".to_owned())
-    } else if value.chars().count() > LONGEST {
-        Some(format!("must not have more than {LONGEST} characters at this vendor"))
+    } else if value.chars().count() > MAX_LENGTH {
+        Some(format!("must not have more than {MAX_LENGTH} characters at this vendor"))
     } else if value.chars().any(char::is_control) {
         Some("must not contain control characters".to_owned())
     } else if value.contains('<') || value.contains("&#") {
@@ -141,10 +141,10 @@ pub(super) fn refusal(value: &str) -> Option<String> {
 }
 
 /// Neither the student's id nor anything about the person.
-const SHOWN: Shown = Shown {
+const SHOWN: RedactionPolicy = RedactionPolicy {
     members: &["action", "groupName", "Status", "status", "code", "message"],
     within: &[],
-    document: Some(reader::document),
+    document: Some(response_parser::document),
 };
 
 /// The request for these parameters, UTF-8 and percent-encoded; `action` is always in the query.

@@ -6,9 +6,9 @@
 use http::StatusCode;
 
 use super::wire::{counts, member, object, participant_ids, without_mark};
+use crate::domain::error::{Code, Error, VendorResponse};
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::{Code, Fault, VendorAnswer};
-use crate::transport::{Answer, Client, general_fault};
+use crate::transport::{Client, Response, general_error};
 
 /// The fault an answer tells of, or `None` for a success; `rows` is how many the call had.
 ///
@@ -22,7 +22,7 @@ use crate::transport::{Answer, Client, general_fault};
 /// | one that would mean "nothing was done", with the body of a success | `vendor_bad_response`, unknown | no |
 ///
 /// Whether a call with one bad row does nothing at all is undocumented; we assume that a 4xx changed nothing.
-pub(super) fn fault(client: &Client, operation: &'static str, answer: &Answer, rows: usize) -> Option<Fault> {
+pub(super) fn fault(client: &Client, operation: &'static str, answer: &Response, rows: usize) -> Option<Error> {
     if answer.status.is_success() {
         return None;
     }
@@ -35,27 +35,28 @@ pub(super) fn fault(client: &Client, operation: &'static str, answer: &Answer, r
     Some(fault)
 }
 
-fn by_status(client: &Client, operation: &'static str, answer: &Answer, rows: usize) -> Option<Fault> {
+fn by_status(client: &Client, operation: &'static str, answer: &Response, rows: usize) -> Option<Error> {
     let message = message(answer);
     let fault = match answer.status {
         StatusCode::BAD_REQUEST => {
-            of_call(Fault::new(Code::VendorRejectedRequest, "StartExam found the request invalid."), rows)
+            of_call(Error::new(Code::VendorRejectedRequest, "StartExam found the request invalid."), rows)
         }
         StatusCode::FORBIDDEN if is_about_date(message.as_deref()) => {
-            Fault::new(Code::VendorClockSkew, "StartExam refused the date of a freshly signed request.")
+            Error::new(Code::VendorClockSkew, "StartExam refused the date of a freshly signed request.")
         }
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Fault::new(
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Error::new(
             Code::ConnectionCredentialsInvalid,
             "StartExam did not accept the account or the signature of this connection.",
         ),
         StatusCode::NOT_FOUND => of_call(
-            Fault::new(Code::InvalidReference, "StartExam does not know something the request refers to.").proved(),
+            Error::new(Code::InvalidReference, "StartExam does not know something the request refers to.")
+                .proving_no_effect(),
             rows,
         ),
-        _ => return general_fault(client, operation, answer, None, message.as_deref()),
+        _ => return general_error(client, operation, answer, None, message.as_deref()),
     };
-    let fault = fault.said(said(client, operation, answer, message.as_deref()));
-    Some(client.fault(operation, fault))
+    let fault = fault.with_vendor_response(said(client, operation, answer, message.as_deref()));
+    Some(client.error(operation, fault))
 }
 
 /// The fault of a success that does not tell what happened.
@@ -64,29 +65,29 @@ fn by_status(client: &Client, operation: &'static str, answer: &Answer, rows: us
 pub(super) fn unreadable(
     client: &Client,
     operation: &'static str,
-    answer: &Answer,
+    answer: &Response,
     detail: &str,
     rows: usize,
-) -> Fault {
+) -> Error {
     let message = object(without_mark(&answer.body)).and_then(|object| message_member(&object));
-    let fault = Fault::unknown(Code::VendorBadResponse, detail);
-    let fault = of_call(fault, rows).said(said(client, operation, answer, message.as_deref()));
-    client.fault(operation, fault)
+    let fault = Error::unknown(Code::VendorBadResponse, detail);
+    let fault = of_call(fault, rows).with_vendor_response(said(client, operation, answer, message.as_deref()));
+    client.error(operation, fault)
 }
 
 /// Whether the vendor refused the request's date, which a freshly signed attempt may cure.
-pub(super) fn is_date_refusal(answer: &Answer) -> bool {
+pub(super) fn is_date_refusal(answer: &Response) -> bool {
     answer.status == StatusCode::FORBIDDEN && is_about_date(message(answer).as_deref())
 }
 
 /// Whether something between the vendor and us answered with a page (a proxy's sign-in, say). The body decides: servers
 /// and proxies label JSON, and nothing at all, as HTML.
-pub(super) fn is_page(answer: &Answer) -> bool {
+pub(super) fn is_page(answer: &Response) -> bool {
     without_mark(&answer.body).trim_ascii_start().starts_with(b"<")
 }
 
 /// The vendor's message: the `message` member, else the text itself where it is no page.
-fn message(answer: &Answer) -> Option<String> {
+fn message(answer: &Response) -> Option<String> {
     if let Some(message) = object(&answer.body).and_then(|object| message_member(&object)) {
         return Some(message);
     }
@@ -109,12 +110,12 @@ fn is_about_date(message: Option<&str>) -> bool {
     words.into_iter().any(|word| word.eq_ignore_ascii_case("date"))
 }
 
-fn of_call(fault: Fault, rows: usize) -> Fault {
-    if rows > 1 { fault.of_call() } else { fault }
+fn of_call(fault: Error, rows: usize) -> Error {
+    if rows > 1 { fault.for_batch() } else { fault }
 }
 
-fn said(client: &Client, operation: &str, answer: &Answer, message: Option<&str>) -> VendorAnswer {
-    VendorAnswer {
+fn said(client: &Client, operation: &str, answer: &Response, message: Option<&str>) -> VendorResponse {
+    VendorResponse {
         operation: operation.to_owned(),
         http_status: Some(answer.status.as_u16()),
         code: None,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::wire::{by_row, counts, guid, is_test_list, participant_ids};
 
 /// Most rows an answer is held against.
-const MOST_ROWS: usize = 8;
+const MAX_ROWS: usize = 8;
 
 /// Reads an answer to every call. No row is registered without an id of its own, or without the flag that explains why there
 /// is none.
@@ -16,7 +16,7 @@ pub fn startexam(body: &[u8]) {
     if let Some(ids) = participant_ids(body) {
         assert!(has("participantids"), "ids nobody told");
         assert!(ids.iter().flatten().all(|id| guid(id).as_ref() == Some(id)), "an id that is none");
-        for rows in 0..MOST_ROWS {
+        for rows in 0..MAX_ROWS {
             for flagged in [false, true] {
                 attributed(&ids, rows, flagged);
             }

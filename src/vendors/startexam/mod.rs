@@ -15,24 +15,24 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::Map;
 
-use self::calls::{flagged, misuse};
-use super::{Connected, SettingFault, Setup, json_length};
+use super::{AdapterContext, SettingError, VendorConnection, json_length};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
-use crate::domain::environment::Environment;
+use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::error::{Code, ConnectionRef, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Warning, WarningCode};
-use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault};
 use crate::domain::program::{AssessmentScope, EnrolmentCounts, ProgramRef};
+use crate::domain::system::System;
 use crate::domain::vendor::{
-    Applied, Attempt, Booked, Booking, Call, Cancellation, EnrolmentCall, Health, KnownCandidate, Packing, Planned,
-    Registered, Registration, Row, Update, Vendor, VendorKey,
+    BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
+    EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
 use crate::secret::Redactor;
 use crate::transport::Client;
+use crate::vendors::startexam::client::{flagged, misuse};
 
-mod calls;
+mod client;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
@@ -46,10 +46,10 @@ mod wire;
 pub use settings::{ExistingRegistration, ProfileFields, SecretEncoding, Settings};
 
 /// Most rows in one call: documented for bookings and for each list of a program, assumed for employees.
-const MOST_ROWS: usize = 500;
+const MAX_ROWS: usize = 500;
 
 /// What `StartExam` can do.
-pub static DESCRIPTOR: Descriptor = Descriptor {
+pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
     kind: "startexam",
     name: "StartExam",
     documentation: "https://api.startexam.com",
@@ -60,50 +60,50 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
         Capability {
             required: &["/externalId"],
             ignored: &["/userName", "/password", "/group", "/birthDate", "/gender", "/photo"],
-            max_batch: MOST_ROWS,
+            max_batch: MAX_ROWS,
             note: "Adds or updates by externalId. Name, e-mail, numbers and address go to the profile fields the \
                    connection names, and are ignored where it names none; custom members go to the profile field of \
                    their name.",
-            ..writes(Operation::CandidatesCreate)
+            ..writes(WriteKind::CandidatesCreate)
         },
         Capability {
             ignored: &["/userName", "/password", "/group", "/birthDate", "/gender", "/photo"],
             note: "The whole person is sent again; externalId cannot be changed.",
-            ..writes(Operation::CandidatesUpdate)
+            ..writes(WriteKind::CandidatesUpdate)
         },
         Capability {
             note: "The employee is hidden; StartExam has no deletion.",
-            ..writes(Operation::CandidatesDelete)
+            ..writes(WriteKind::CandidatesDelete)
         },
         Capability {
             required: &["/candidate", "/assessment"],
-            max_batch: MOST_ROWS,
-            repeat: Repeat::HarmlessWithFlag,
+            max_batch: MAX_ROWS,
+            retry_safety: RetrySafety::IdempotentWithFlag,
             per_item_outcome: true,
             note: "No mail and no passwords. Rows with ifExists reuse share a call only where the connection says what \
                    StartExam answers for a registration there is (existing_registration). An unclear create_new or \
                    fail is repeated only if the connection says that nobody else books there (bookings_only_here) and \
                    the gateway knows of no earlier booking.",
-            ..writes(Operation::AssignmentsCreate)
+            ..writes(WriteKind::AssignmentsCreate)
         },
-        Capability::unsupported(Operation::AssignmentsCancel, "StartExam documents no way to withdraw a registration."),
+        Capability::unsupported(WriteKind::AssignmentsCancel, "StartExam documents no way to withdraw a registration."),
         Capability {
             required: &["/scope"],
-            max_batch: MOST_ROWS,
+            max_batch: MAX_ROWS,
             note: "StartExam answers counts only. After an unclear call they are a lower bound.",
-            ..writes(Operation::ProgramsEmployees)
+            ..writes(WriteKind::ProgramsEmployees)
         },
     ],
 };
 
-const fn writes(operation: Operation) -> Capability {
+const fn writes(operation: WriteKind) -> Capability {
     Capability {
-        operation,
+        kind: operation,
         supported: true,
         required: &[],
         ignored: &[],
         max_batch: 1,
-        repeat: Repeat::Harmless,
+        retry_safety: RetrySafety::Idempotent,
         per_item_outcome: false,
         read_back: false,
         note: "",
@@ -114,15 +114,15 @@ const fn writes(operation: Operation) -> Capability {
 ///
 /// # Errors
 /// Every setting that cannot work.
-pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let account = settings.checked(setup)?;
-    let name = ConnectionName { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
+    let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
     let redactor = Redactor::new([&account.secret]);
     let client = Client::new(name, &account.base_url, setup.connection, redactor, setup.environment.clone())
-        .map_err(|error| vec![SettingFault { key: "base_url".to_owned(), detail: error.to_string() }])?;
+        .map_err(|error| vec![SettingError { key: "base_url".to_owned(), detail: error.to_string() }])?;
     let batch = match setup.connection.batch_size {
-        0 => MOST_ROWS,
-        size => size.min(MOST_ROWS),
+        0 => MAX_ROWS,
+        size => size.min(MAX_ROWS),
     };
     let adapter = StartExam {
         client: client.clone(),
@@ -136,7 +136,7 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         rebook_expired: account.rebook_expired,
         batch,
     };
-    Ok(Connected { vendor: Arc::new(adapter), client, account: account.number.to_string() })
+    Ok(VendorConnection { vendor: Arc::new(adapter), client, account: account.number.to_string() })
 }
 
 struct StartExam {
@@ -154,7 +154,7 @@ struct StartExam {
 
 #[async_trait]
 impl Vendor for StartExam {
-    fn descriptor(&self) -> &'static Descriptor {
+    fn descriptor(&self) -> &'static VendorDescriptor {
         &DESCRIPTOR
     }
 
@@ -162,12 +162,12 @@ impl Vendor for StartExam {
         &self,
         id: &CandidateId,
         new: NewCandidate,
-        _environment: &Environment,
-    ) -> Result<Planned<Registration>, Vec<FieldFault>> {
+        _environment: &System,
+    ) -> Result<Plan<Registration>, Vec<FieldError>> {
         plan::registration(&self.fields, id, new)
     }
 
-    fn plan_update(&self, candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>> {
+    fn plan_update(&self, candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>> {
         plan::update(&self.fields, candidate, touched)
     }
 
@@ -179,7 +179,7 @@ impl Vendor for StartExam {
         plan::program_ref(text)
     }
 
-    fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldFault> {
+    fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError> {
         plan::candidate_key(key, person)
     }
 
@@ -191,7 +191,7 @@ impl Vendor for StartExam {
         private: BTreeMap<String, String>,
         assessment: String,
         now: Timestamp,
-    ) -> Result<Planned<Booking>, Vec<FieldFault>> {
+    ) -> Result<Plan<Booking>, Vec<FieldError>> {
         let (from, until) = plan::order(order, now)?;
         let write = Booking {
             id: id.clone(),
@@ -208,45 +208,45 @@ impl Vendor for StartExam {
             // Only the gateway's record can say; whoever keeps it sets this before the booking is sent.
             first_booking: false,
         };
-        Ok(Planned { write, warnings: Vec::new() })
+        Ok(Plan { write, warnings: Vec::new() })
     }
 
-    fn packing_of_registration(&self, registration: &Registration) -> Packing {
+    fn registration_batch(&self, registration: &Registration) -> BatchGroup {
         let person = &registration.person;
         let id = person.external_id.as_deref().unwrap_or_default();
         let bytes = json_length(&self.employee(id, person, person.is_active(), &[])) + 1;
         // Everything employees of one call share, the profile, is the connection's.
-        Packing::Together { key: "employees".to_owned(), at_most: self.batch, bytes }
+        BatchGroup::Keyed { key: "employees".to_owned(), at_most: self.batch, bytes }
     }
 
-    fn packing_of_repeated_registration(&self, registration: &Registration) -> Packing {
+    fn reconcile_batch(&self, registration: &Registration) -> BatchGroup {
         // Employees are put in place by their id: a repeat is the same call.
-        self.packing_of_registration(registration)
+        self.registration_batch(registration)
     }
 
-    fn packing_of_booking(&self, booking: &Booking) -> Packing {
-        let flagged = flagged(booking, Attempt::First);
-        match self.at_most(flagged, Attempt::First) {
-            1 => Packing::Alone,
+    fn booking_batch(&self, booking: &Booking) -> BatchGroup {
+        let flagged = flagged(booking, CallPurpose::Initial);
+        match self.at_most(flagged, CallPurpose::Initial) {
+            1 => BatchGroup::Single,
             at_most => {
                 let bytes = json_length(&wire::EmployeeId { id: &booking.candidate.0 }) + 1;
-                Packing::Together { key: self.shared(booking, flagged), at_most, bytes }
+                BatchGroup::Keyed { key: self.shared(booking, flagged), at_most, bytes }
             }
         }
     }
 
-    fn repeat_of_registration(&self, _registration: &Registration) -> Repeat {
-        Repeat::Harmless
+    fn registration_retry_safety(&self, _registration: &Registration) -> RetrySafety {
+        RetrySafety::Idempotent
     }
 
-    fn repeat_of_booking(&self, booking: &Booking) -> Repeat {
+    fn booking_retry_safety(&self, booking: &Booking) -> RetrySafety {
         // With the flag a repeat finds any earlier registration for the same centre and test, not only ours: the gateway's
         // record rules one out only where nobody else books.
         let only_ours = booking.first_booking && self.bookings_only_here;
         if booking.if_exists == IfAssignmentExists::Reuse || only_ours {
-            Repeat::HarmlessWithFlag
+            RetrySafety::IdempotentWithFlag
         } else {
-            Repeat::Never
+            RetrySafety::Unsafe
         }
     }
 
@@ -254,7 +254,7 @@ impl Vendor for StartExam {
         self.rebook_expired
     }
 
-    async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
+    async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>> {
         let employees: Option<Vec<_>> = rows
             .iter()
             .map(|row| {
@@ -263,48 +263,48 @@ impl Vendor for StartExam {
             })
             .collect();
         let done = match employees {
-            Some(employees) => self.sync(Operation::CandidatesCreate, employees, call).await,
+            Some(employees) => self.sync(WriteKind::CandidatesCreate, employees, call).await,
             None => Err(nameless()),
         };
         let value = |row: &Registration| registered(row.person.external_id.as_deref().unwrap_or_default());
         match done {
-            Ok(()) => rows.iter().map(value).map(Applied::clean).map(Ok).collect(),
+            Ok(()) => rows.iter().map(value).map(WriteSuccess::new).map(Ok).collect(),
             Err(fault) => vec![Err(fault); rows.len()],
         }
     }
 
-    async fn update(&self, update: &Update, call: &Call) -> Row<Registered> {
+    async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered> {
         let Update { candidate, touched } = update;
         let id = employee_id(candidate).ok_or_else(nameless)?;
         let employee = self.employee(id, &candidate.person, candidate.person.is_active(), touched);
-        self.sync(Operation::CandidatesUpdate, vec![employee], call).await?;
-        Ok(Applied::clean(registered(id)))
+        self.sync(WriteKind::CandidatesUpdate, vec![employee], call).await?;
+        Ok(WriteSuccess::new(registered(id)))
     }
 
-    async fn hide(&self, candidate: &KnownCandidate, call: &Call) -> Row<()> {
+    async fn hide(&self, candidate: &CandidateSnapshot, call: &CallContext) -> RowResult<()> {
         let id = employee_id(candidate).ok_or_else(nameless)?;
         let employee = self.employee(id, &candidate.person, false, &[]);
-        self.sync(Operation::CandidatesDelete, vec![employee], call).await?;
-        Ok(Applied::clean(()))
+        self.sync(WriteKind::CandidatesDelete, vec![employee], call).await?;
+        Ok(WriteSuccess::new(()))
     }
 
-    async fn assign(&self, rows: &[Booking], call: &Call) -> Vec<Row<Booked>> {
+    async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>> {
         let Some(first) = rows.first() else { return Vec::new() };
-        let flagged = flagged(first, call.attempt);
+        let flagged = flagged(first, call.purpose);
         match self.book(first, rows, flagged, call).await {
             Ok(ids) => rows.iter().zip(ids).map(|(row, id)| self.booked(row, id.as_deref())).map(Ok).collect(),
             Err(fault) => vec![Err(fault); rows.len()],
         }
     }
 
-    async fn cancel(&self, _cancellation: &Cancellation, _call: &Call) -> Row<()> {
-        Err(Fault::new(Code::CapabilityUnsupported, "StartExam documents no way to withdraw a registration."))
+    async fn cancel(&self, _cancellation: &Cancellation, _call: &CallContext) -> RowResult<()> {
+        Err(Error::new(Code::CapabilityUnsupported, "StartExam documents no way to withdraw a registration."))
     }
 
-    async fn enrol(&self, enrolment: &EnrolmentCall, call: &Call) -> Row<EnrolmentCounts> {
-        const OPERATION: &str = Operation::ProgramsEmployees.as_str();
-        let EnrolmentCall { program, enrolment } = enrolment;
-        if enrolment.register.len().max(enrolment.unregister.len()) > MOST_ROWS {
+    async fn enrol(&self, enrolment: &EnrolmentBatch, call: &CallContext) -> RowResult<EnrolmentCounts> {
+        const OPERATION: &str = WriteKind::ProgramsEmployees.as_str();
+        let EnrolmentBatch { program, enrolment } = enrolment;
+        if enrolment.register.len().max(enrolment.unregister.len()) > MAX_ROWS {
             return Err(misuse("more employees than StartExam takes"));
         }
         let (program_id, program_external_id) = match program {
@@ -326,35 +326,35 @@ impl Vendor for StartExam {
         let answer = self.post(OPERATION, "/v1/program/employees", &body, 1, call).await?;
         let unreadable = || error::unreadable(&self.client, OPERATION, &answer, "StartExam answered no counts.", 1);
         let counts = wire::counts(&answer.body).ok_or_else(unreadable)?;
-        let lower_bound = (call.attempt == Attempt::Settling).then(|| {
+        let lower_bound = (call.purpose == CallPurpose::Reconcile).then(|| {
             let detail = "The call was made again; what an earlier attempt had changed already is not counted.";
             Warning::new(WarningCode::CountsLowerBound, detail)
         });
-        Ok(Applied { value: counts, warnings: lower_bound.into_iter().collect() })
+        Ok(WriteSuccess { value: counts, warnings: lower_bound.into_iter().collect() })
     }
 
-    async fn check(&self, call: &Call) -> Health {
+    async fn check(&self, call: &CallContext) -> CredentialCheck {
         const OPERATION: &str = "connections.check";
         let path = "/v1/tests?type=test&status=active";
         match self.send(OPERATION, Method::GET, path, Bytes::new(), 1, call).await {
             Ok(answer) if wire::is_test_list(&answer.body) => {
-                Health::Ok { detail: "StartExam listed the account's tests.".to_owned() }
+                CredentialCheck::Ok { detail: "StartExam listed the account's tests.".to_owned() }
             }
             Ok(answer) => {
                 let detail = "StartExam answered no list of tests; base_url may lead elsewhere.";
-                Health::Faulty(Box::new(error::unreadable(&self.client, OPERATION, &answer, detail, 1)))
+                CredentialCheck::Faulty(Box::new(error::unreadable(&self.client, OPERATION, &answer, detail, 1)))
             }
-            Err(fault) => Health::Faulty(Box::new(fault)),
+            Err(fault) => CredentialCheck::Faulty(Box::new(fault)),
         }
     }
 }
 
-fn employee_id(candidate: &KnownCandidate) -> Option<&str> {
+fn employee_id(candidate: &CandidateSnapshot) -> Option<&str> {
     let known_as = candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str);
     known_as.or(candidate.person.external_id.as_deref())
 }
 
-fn nameless() -> Fault {
+fn nameless() -> Error {
     misuse("a person without an externalId")
 }
 

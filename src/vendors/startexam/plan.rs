@@ -7,12 +7,12 @@ use super::settings::ProfileFields;
 use super::wire::{guid, is_touched, taken_twice, without_place};
 use crate::domain::assignment::{CandidateKey, NewAssignment, Notify};
 use crate::domain::candidate::{NewCandidate, Person};
+use crate::domain::error::FieldError;
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Warning, WarningCode};
-use crate::domain::problem::FieldFault;
 use crate::domain::program::ProgramRef;
-use crate::domain::text::Faults;
-use crate::domain::vendor::{KnownCandidate, Planned, Registration, Update, VendorKey};
+use crate::domain::validation::FieldErrors;
+use crate::domain::vendor::{CandidateSnapshot, Plan, Registration, Update, VendorKey};
 
 /// How long a booking is open when the order does not say.
 const DEFAULT_VALIDITY: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -24,11 +24,11 @@ pub(super) fn registration(
     fields: &ProfileFields,
     id: &CandidateId,
     new: NewCandidate,
-) -> Result<Planned<Registration>, Vec<FieldFault>> {
+) -> Result<Plan<Registration>, Vec<FieldError>> {
     let NewCandidate { person, password, if_exists: _ } = new;
-    let mut faults = Faults::new();
+    let mut faults = FieldErrors::new();
     if person.external_id.is_none() {
-        faults.push(FieldFault::missing("/externalId", "is the id by which StartExam knows an employee"));
+        faults.push(FieldError::missing("/externalId", "is the id by which StartExam knows an employee"));
     }
     faults.extend(doubled(fields, &person));
     let mut warnings: Vec<Warning> = without_place(fields, &person).iter().map(|p| Warning::field_ignored(p)).collect();
@@ -36,25 +36,25 @@ pub(super) fn registration(
         warnings.push(password_dropped());
     }
     let write = Registration { id: id.clone(), person, own_user_name: false, password: None, own_password: false };
-    faults.or(Planned { write, warnings })
+    faults.into_result(Plan { write, warnings })
 }
 
 pub(super) fn update(
     fields: &ProfileFields,
-    candidate: KnownCandidate,
+    candidate: CandidateSnapshot,
     touched: Vec<String>,
-) -> Result<Planned<Update>, Vec<FieldFault>> {
+) -> Result<Plan<Update>, Vec<FieldError>> {
     let person = &candidate.person;
-    let mut faults = Faults::new();
+    let mut faults = FieldErrors::new();
     let known_as = candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str);
     let renamed = known_as.is_some() && known_as != person.external_id.as_deref();
     if is_touched(&touched, "/externalId") && (renamed || person.external_id.is_none()) {
         let detail = "StartExam knows the employee by this id, so it cannot be changed";
-        faults.push(FieldFault::unsupported("/externalId", detail));
+        faults.push(FieldError::unsupported("/externalId", detail));
     }
     if touched.iter().any(|pointer| pointer == "/custom") && person.custom.is_empty() {
         let detail = "cannot be cleared as a whole; clear its members one by one";
-        faults.push(FieldFault::unsupported("/custom", detail));
+        faults.push(FieldError::unsupported("/custom", detail));
     }
     faults.extend(doubled(fields, person));
     let ignored = without_place(fields, person).into_iter().filter(|pointer| is_touched(&touched, pointer));
@@ -62,17 +62,17 @@ pub(super) fn update(
     if is_touched(&touched, "/password") {
         warnings.push(password_dropped());
     }
-    faults.or(Planned { write: Update { candidate, touched }, warnings })
+    faults.into_result(Plan { write: Update { candidate, touched }, warnings })
 }
 
 /// A booking's first and last moment, or the faults of an order the vendor cannot take.
-pub(super) fn order(order: &NewAssignment, now: Timestamp) -> Result<(Timestamp, Timestamp), Vec<FieldFault>> {
-    let mut faults = Faults::new();
+pub(super) fn order(order: &NewAssignment, now: Timestamp) -> Result<(Timestamp, Timestamp), Vec<FieldError>> {
+    let mut faults = FieldErrors::new();
     if order.notify == Notify::VendorEmail {
-        faults.push(FieldFault::unsupported("/notify", "StartExam sends no mail to candidates"));
+        faults.push(FieldError::unsupported("/notify", "StartExam sends no mail to candidates"));
     }
     if order.passwordless {
-        faults.push(FieldFault::unsupported("/passwordless", "StartExam knows no passwords of candidates"));
+        faults.push(FieldError::unsupported("/passwordless", "StartExam knows no passwords of candidates"));
     }
     let from = whole_second(order.valid_from.unwrap_or(now));
     let until = match order.valid_until {
@@ -80,26 +80,26 @@ pub(super) fn order(order: &NewAssignment, now: Timestamp) -> Result<(Timestamp,
         None => from.checked_add(DEFAULT_VALIDITY).ok(),
     };
     match until {
-        None => faults.push(FieldFault::invalid("/validFrom", "is too late")),
+        None => faults.push(FieldError::invalid("/validFrom", "is too late")),
         Some(until) if until <= from => {
             let than = if order.valid_from.is_some() { "validFrom" } else { "now, when the assignment begins" };
-            faults.push(FieldFault::invalid("/validUntil", format!("must be later than {than}, in whole seconds")));
+            faults.push(FieldError::invalid("/validUntil", format!("must be later than {than}, in whole seconds")));
         }
         Some(_) => {}
     }
-    faults.or((from, until.unwrap_or(from)))
+    faults.into_result((from, until.unwrap_or(from)))
 }
 
-pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldFault> {
+pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError> {
     let known = person.and_then(|person| person.external_id.clone()).map(VendorKey);
     match key {
         CandidateKey::ExternalId(id) => Ok(VendorKey(id.clone())),
         CandidateKey::Id(_) => known.ok_or_else(|| {
             let detail = "has no externalId, by which StartExam knows an employee";
-            FieldFault::new("/candidate/id", "invalid_reference", detail)
+            FieldError::new("/candidate/id", "invalid_reference", detail)
         }),
         CandidateKey::Email(_) => known.ok_or_else(|| {
-            FieldFault::invalid("/candidate/email", "StartExam does not know employees by e-mail; use externalId or id")
+            FieldError::invalid("/candidate/email", "StartExam does not know employees by e-mail; use externalId or id")
         }),
     }
 }
@@ -115,14 +115,14 @@ pub(super) fn program_ref(text: &str) -> Option<ProgramRef> {
     (fits && !odd).then(|| ProgramRef::External(external.to_owned()))
 }
 
-fn doubled(fields: &ProfileFields, person: &Person) -> Vec<FieldFault> {
+fn doubled(fields: &ProfileFields, person: &Person) -> Vec<FieldError> {
     let detail = "is the profile field of another member that is given as well";
-    taken_twice(fields, person).into_iter().map(|pointer| FieldFault::invalid(pointer, detail)).collect()
+    taken_twice(fields, person).into_iter().map(|pointer| FieldError::invalid(pointer, detail)).collect()
 }
 
 fn password_dropped() -> Warning {
     let detail = "StartExam knows no passwords of candidates; it was dropped and is not kept.";
-    Warning::at(WarningCode::FieldIgnored, "/password", detail)
+    Warning::with_pointer(WarningCode::FieldIgnored, "/password", detail)
 }
 
 /// The vendor's times have no fraction of a second.

@@ -11,10 +11,10 @@ use url::{Position, Url};
 use zeroize::Zeroizing;
 
 use super::wire::guid;
-use crate::domain::text::Faults;
+use crate::domain::validation::FieldErrors;
 use crate::secret::{Secret, SecretRef};
 use crate::transport::ConnectionSettings;
-use crate::vendors::{SettingFault, Setup};
+use crate::vendors::{AdapterContext, SettingError};
 
 /// The vendor's own keys of `[connections.<name>]` with `vendor = "startexam"`.
 #[derive(Debug, Clone, Deserialize)]
@@ -148,9 +148,9 @@ impl Settings {
     ///
     /// # Errors
     /// Every setting that cannot work.
-    pub(super) fn checked(self, setup: &Setup<'_>) -> Result<Account, Vec<SettingFault>> {
+    pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Account, Vec<SettingError>> {
         let mut faults = Vec::new();
-        let mut note = |key: &str, detail: String| faults.push(SettingFault { key: key.to_owned(), detail });
+        let mut note = |key: &str, detail: String| faults.push(SettingError { key: key.to_owned(), detail });
 
         let base_url = base_url(&self.base_url, setup.connection).map_err(|detail| note("base_url", detail)).ok();
         if self.account_id == 0 {
@@ -299,9 +299,9 @@ fn key_bytes(secret: &Secret, encoding: SecretEncoding) -> Result<Zeroizing<Vec<
 }
 
 fn unfit_line(text: &str) -> Option<String> {
-    let mut faults = Faults::new();
+    let mut faults = FieldErrors::new();
     faults.line("", Some(text), 200);
-    faults.or(()).err()?.pop().map(|fault| fault.detail)
+    faults.into_result(()).err()?.pop().map(|fault| fault.detail)
 }
 
 fn default_base_url() -> String {

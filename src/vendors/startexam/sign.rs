@@ -14,8 +14,8 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::problem::{Code, Fault};
-use crate::transport::{Draft, Sign};
+use crate::domain::error::{Code, Error};
+use crate::transport::{Signer, SigningRequest};
 
 /// The value of the `Authorization` header: `SharedKey <account>:<Base64 of HMAC-SHA256>` over
 /// `VERB path date content-length`, single spaces between, the path in lower case and without its query.
@@ -45,14 +45,14 @@ impl SharedKey {
 }
 
 #[async_trait]
-impl Sign for SharedKey {
-    async fn sign(&self, draft: Draft<'_>, now: Timestamp) -> Result<(), Fault> {
+impl Signer for SharedKey {
+    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error> {
         let date = DateTimePrinter::new()
             .timestamp_to_rfc9110_string(&now)
-            .map_err(|_| Fault::new(Code::Internal, "The gateway's clock shows a year that no HTTP date can name."))?;
+            .map_err(|_| Error::new(Code::Internal, "The gateway's clock shows a year that no HTTP date can name."))?;
         let length = draft.body.len();
         let value = authorization(draft.method.as_str(), draft.url.path(), &date, length, self.account, &self.key);
-        let unprintable = |_| Fault::new(Code::Internal, "The signature could not be put into a header.");
+        let unprintable = |_| Error::new(Code::Internal, "The signature could not be put into a header.");
         let mut value = HeaderValue::try_from(value).map_err(unprintable)?;
         value.set_sensitive(true);
         draft.headers.insert(AUTHORIZATION, value);
@@ -123,7 +123,7 @@ mod tests {
             let date = httpdate::parse_http_date(&vector.date).unwrap();
             // A fraction of a second must not change the text.
             let now = Timestamp::try_from(date).unwrap() + jiff::SignedDuration::from_millis(999);
-            let draft = Draft { method: &method, url: &url, headers: &mut headers, body: &body };
+            let draft = SigningRequest { method: &method, url: &url, headers: &mut headers, body: &body };
             signer.sign(draft, now).await.unwrap();
             assert_eq!(headers[DATE], vector.date.as_str());
             assert_eq!(headers[AUTHORIZATION], format!("SharedKey {account}:{}", vector.utf8).as_str());

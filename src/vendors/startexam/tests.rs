@@ -11,13 +11,15 @@ use self::server::{Reply, Server};
 use super::{Settings, connect};
 use crate::domain::assignment::{IfAssignmentExists, Notify, Proctoring};
 use crate::domain::candidate::{Name, Person};
-use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::vendor::{Attempt, Booking, Call, KnownCandidate, Lane, Registration, Vendor, VendorKey};
+use crate::domain::system::{Clock, SecureRandom, System};
+use crate::domain::vendor::{
+    Booking, CallContext, CallPurpose, CandidateSnapshot, Priority, Registration, Vendor, VendorKey,
+};
 use crate::secret::{Secret, SecretSource};
 use crate::transport::ConnectionSettings;
-use crate::vendors::{SettingFault, Setup};
+use crate::vendors::{AdapterContext, SettingError};
 
 mod bookings;
 mod candidates;
@@ -43,7 +45,7 @@ impl Clock for Machine {
     }
 }
 
-impl Entropy for Machine {
+impl SecureRandom for Machine {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(7);
     }
@@ -59,8 +61,8 @@ impl SecretSource for Machine {
     }
 }
 
-fn environment() -> Environment {
-    Environment { clock: Arc::new(Machine), entropy: Arc::new(Machine) }
+fn environment() -> System {
+    System { clock: Arc::new(Machine), entropy: Arc::new(Machine) }
 }
 
 fn connection() -> ConnectionSettings {
@@ -80,8 +82,8 @@ fn settings(changes: &Value) -> Settings {
     serde_json::from_value(table).unwrap()
 }
 
-fn adapter(settings: Settings, connection: &ConnectionSettings) -> Result<Arc<dyn Vendor>, Vec<SettingFault>> {
-    let setup = Setup { name: "startexam-main", connection, secrets: &Machine, environment: environment() };
+fn adapter(settings: Settings, connection: &ConnectionSettings) -> Result<Arc<dyn Vendor>, Vec<SettingError>> {
+    let setup = AdapterContext { name: "startexam-main", connection, secrets: &Machine, environment: environment() };
     connect(settings, &setup).map(|connected| connected.vendor)
 }
 
@@ -104,8 +106,8 @@ fn fixture(text: &str) -> Value {
     fixture
 }
 
-fn call(attempt: Attempt) -> Call {
-    Call { attempt, lane: Lane::Single, exchange: Exchange::example() }
+fn call(attempt: CallPurpose) -> CallContext {
+    CallContext { purpose: attempt, priority: Priority::Interactive, exchange: Exchange::example() }
 }
 
 fn person(external_id: &str) -> Person {
@@ -127,9 +129,9 @@ fn registration(external_id: &str) -> Registration {
     }
 }
 
-fn known(person: Person) -> KnownCandidate {
+fn known(person: Person) -> CandidateSnapshot {
     let vendor_ref = serde_json::Map::from_iter([("id".to_owned(), json!("830507"))]);
-    KnownCandidate { id: CandidateId::generate(&environment()), person, vendor_ref, private: BTreeMap::new() }
+    CandidateSnapshot { id: CandidateId::generate(&environment()), person, vendor_ref, private: BTreeMap::new() }
 }
 
 fn booking(external_id: &str, if_exists: IfAssignmentExists) -> Booking {

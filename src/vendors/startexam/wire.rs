@@ -13,7 +13,7 @@ use super::settings::ProfileFields;
 use crate::domain::assignment::Proctoring;
 use crate::domain::candidate::{Address, Name, Person, PhoneKind};
 use crate::domain::program::EnrolmentCounts;
-use crate::domain::text::pointer_token;
+use crate::domain::validation::pointer_token;
 
 /// Body of `POST /v1/employees` (vendor page `/Methods/SyncEmployees`).
 #[derive(Serialize)]
@@ -28,12 +28,12 @@ pub(super) struct Employees<'a> {
 pub(super) struct Employee<'a> {
     pub(super) id: &'a str,
     pub(super) status: &'static str,
-    pub(super) data: Vec<Pair<'a>>,
+    pub(super) data: Vec<Field<'a>>,
 }
 
 /// A named value of a profile, or of proctoring.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Pair<'a> {
+pub(super) struct Field<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) value: &'a str,
 }
@@ -50,7 +50,7 @@ pub(super) struct EmployeesParticipants<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) proctoring: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) proctoring_activation_parameters: Vec<Pair<'a>>,
+    pub(super) proctoring_activation_parameters: Vec<Field<'a>>,
     pub(super) do_not_create_if_exist: bool,
     pub(super) tests: [&'a str; 1],
     pub(super) employees: Vec<EmployeeId<'a>>,
@@ -83,7 +83,7 @@ pub(super) fn guid(text: &str) -> Option<String> {
 }
 
 /// A member of a person that a profile may have a field for.
-struct Member<'a> {
+struct ProfileMember<'a> {
     /// Pointer of the member, to be named where there is no field.
     pointer: String,
     /// Pointer under which a change of it is announced.
@@ -94,21 +94,21 @@ struct Member<'a> {
 
 /// Name and value pairs of the person: every given member the profile has a field for, then `custom`. A `touched`
 /// member without a value is sent empty, since whether leaving a field out keeps or clears it is undocumented.
-pub(super) fn data<'a>(fields: &'a ProfileFields, person: &'a Person, touched: &[String]) -> Vec<Pair<'a>> {
+pub(super) fn data<'a>(fields: &'a ProfileFields, person: &'a Person, touched: &[String]) -> Vec<Field<'a>> {
     let mut pairs = Vec::new();
-    for Member { announced, field, value, .. } in members(fields, person) {
+    for ProfileMember { announced, field, value, .. } in members(fields, person) {
         let cleared = value.is_none() && is_touched(touched, announced) && !person.custom.contains_key(field);
         if let Some(value) = value.or(cleared.then_some(""))
             && !field.is_empty()
         {
-            pairs.push(Pair { name: Cow::Borrowed(field), value });
+            pairs.push(Field { name: Cow::Borrowed(field), value });
         }
     }
-    pairs.extend(person.custom.iter().map(|(name, value)| Pair { name: Cow::Borrowed(name.as_str()), value }));
+    pairs.extend(person.custom.iter().map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value }));
     for token in touched.iter().filter_map(|pointer| pointer.strip_prefix("/custom/")) {
         let name = token.replace("~1", "/").replace("~0", "~");
         if !pairs.iter().any(|pair| pair.name == name) {
-            pairs.push(Pair { name: Cow::Owned(name), value: "" });
+            pairs.push(Field { name: Cow::Owned(name), value: "" });
         }
     }
     pairs
@@ -160,7 +160,7 @@ pub(super) fn is_touched(touched: &[String], pointer: &str) -> bool {
     touched.iter().any(|touched| touched == pointer || within(touched, pointer) || within(pointer, touched))
 }
 
-fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<Member<'a>> {
+fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<ProfileMember<'a>> {
     let Name { given_name, family_name, formatted } = &person.name;
     let Address { street_address, locality, region, postal_code, country } = &person.address;
     let simple = [
@@ -174,7 +174,7 @@ fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<Member<'a>>
         ("/address/postalCode", &fields.postal_code, postal_code),
         ("/address/country", &fields.country, country),
     ];
-    let simple = simple.into_iter().map(|(pointer, field, value)| Member {
+    let simple = simple.into_iter().map(|(pointer, field, value)| ProfileMember {
         pointer: pointer.to_owned(),
         announced: pointer,
         field,
@@ -184,16 +184,16 @@ fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<Member<'a>>
     let phones = phones.into_iter().map(|(kind, field)| {
         let index = person.phone_numbers.iter().position(|number| number.kind == kind).unwrap_or(0);
         let value = person.phone(kind);
-        Member { pointer: format!("/phoneNumbers/{index}"), announced: "/phoneNumbers", field, value }
+        ProfileMember { pointer: format!("/phoneNumbers/{index}"), announced: "/phoneNumbers", field, value }
     });
     simple.chain(phones).collect()
 }
 
 /// Proctoring parameters as the vendor takes them; none where it is off.
-pub(super) fn proctoring_pairs(proctoring: &Proctoring) -> Vec<Pair<'_>> {
+pub(super) fn proctoring_pairs(proctoring: &Proctoring) -> Vec<Field<'_>> {
     let Proctoring { enabled, parameters } = proctoring;
     let given = parameters.iter().filter(|_| *enabled);
-    given.map(|(name, value)| Pair { name: Cow::Borrowed(name.as_str()), value }).collect()
+    given.map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value }).collect()
 }
 
 /// The participant ids an answer holds, `None` for `null`. Nothing at all when it is not of the documented shape

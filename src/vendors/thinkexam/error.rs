@@ -6,10 +6,10 @@
 
 use http::StatusCode;
 
-use super::wire::{Said, Words};
-use crate::domain::problem::{Code, Fault, VendorAnswer};
+use super::wire::{ParsedReply, VendorMessage};
+use crate::domain::error::{Code, Error, VendorResponse};
 use crate::secret::Secret;
-use crate::transport::{Answer, Client, general_fault};
+use crate::transport::{Client, Response, general_error};
 
 /// Codes that say what was wrong with the request. The vendor checks these before it acts, so far as its pages tell, which
 /// is why a repeat refused for one of them proves that the first attempt did nothing. Sources: the knowledge base articles
@@ -32,22 +32,22 @@ pub(super) enum Suspicion {
 }
 
 /// An answer and what is needed to tell about it.
-pub(super) struct Reading<'a> {
+pub(super) struct ErrorContext<'a> {
     pub(super) client: &'a Client,
     pub(super) operation: &'static str,
-    pub(super) answer: &'a Answer,
+    pub(super) answer: &'a Response,
     /// What must not be shown besides the connection's own secrets: passwords sent, the signature used.
     pub(super) masks: Vec<Secret>,
 }
 
-impl Reading<'_> {
+impl ErrorContext<'_> {
     /// Whether the call seems to have been refused for its signature; undocumented, so told by status and words.
-    pub(super) fn suspicion(&self, said: &Said) -> Option<Suspicion> {
+    pub(super) fn suspicion(&self, said: &ParsedReply) -> Option<Suspicion> {
         let status = self.answer.status;
         let (words, is_error) = match said {
-            Said::Success => return None,
-            Said::Error(words) => (words, true),
-            Said::Odd(words) | Said::Nothing(words) => (words, false),
+            ParsedReply::Success => return None,
+            ParsedReply::Error(words) => (words, true),
+            ParsedReply::Odd(words) | ParsedReply::Nothing(words) => (words, false),
         };
         if row_of(words).is_some() {
             return None;
@@ -60,64 +60,66 @@ impl Reading<'_> {
     }
 
     /// The fault of an answer, or an item, that is no success; `None` for one that is.
-    pub(super) fn fault(&self, said: &Said) -> Option<Fault> {
+    pub(super) fn fault(&self, said: &ParsedReply) -> Option<Error> {
         match said {
-            Said::Success => None,
-            Said::Error(words) | Said::Odd(words) => Some(self.refusal(words)),
-            Said::Nothing(words) => Some(self.by_status(words).unwrap_or_else(|| {
+            ParsedReply::Success => None,
+            ParsedReply::Error(words) | ParsedReply::Odd(words) => Some(self.refusal(words)),
+            ParsedReply::Nothing(words) => Some(self.by_status(words).unwrap_or_else(|| {
                 self.bad_response("ThinkExam's answer does not say whether the request succeeded.")
             })),
         }
     }
 
     /// The fault of a call refused for its signature although that was as fresh as it can be.
-    pub(super) fn credentials(&self, said: &Said) -> Fault {
-        let (Said::Error(words) | Said::Odd(words) | Said::Nothing(words)) = said else {
+    pub(super) fn credentials(&self, said: &ParsedReply) -> Error {
+        let (ParsedReply::Error(words) | ParsedReply::Odd(words) | ParsedReply::Nothing(words)) = said else {
             return self.bad_response("ThinkExam's answer contradicts itself.");
         };
-        Fault::new(Code::ConnectionCredentialsInvalid, "ThinkExam refused the signature (ak, sgn, ts).")
-            .said(self.vendor_answer(words))
+        Error::new(Code::ConnectionCredentialsInvalid, "ThinkExam refused the signature (ak, sgn, ts).")
+            .with_vendor_response(self.vendor_answer(words))
     }
 
     /// The fault of an answer whose body says success while its status does not.
-    pub(super) fn contradiction(&self) -> Fault {
+    pub(super) fn contradiction(&self) -> Error {
         let status = self.answer.status.as_u16();
         self.bad_response(&format!("ThinkExam's answer says success, but its status is {status}."))
     }
 
     /// The fault of an answer that cannot be understood.
-    pub(super) fn bad_response(&self, detail: &str) -> Fault {
-        Fault::unknown(Code::VendorBadResponse, detail).said(self.vendor_answer(&Words::default()))
+    pub(super) fn bad_response(&self, detail: &str) -> Error {
+        Error::unknown(Code::VendorBadResponse, detail)
+            .with_vendor_response(self.vendor_answer(&VendorMessage::default()))
     }
 
-    fn refusal(&self, words: &Words) -> Fault {
+    fn refusal(&self, words: &VendorMessage) -> Error {
         let said = self.vendor_answer(words);
         if let Some((_, code, detail)) = row_of(words) {
-            return Fault::new(*code, *detail).said(said).proved();
+            return Error::new(*code, *detail).with_vendor_response(said).proving_no_effect();
         }
         self.by_status(words).unwrap_or_else(|| {
-            Fault::unknown(Code::VendorErrorUnmapped, "ThinkExam reported an error nobody has documented.").said(said)
+            Error::unknown(Code::VendorErrorUnmapped, "ThinkExam reported an error nobody has documented.")
+                .with_vendor_response(said)
         })
     }
 
-    fn by_status(&self, words: &Words) -> Option<Fault> {
-        let Words { code, message } = self.cleaned(words);
-        general_fault(self.client, self.operation, self.answer, code.as_deref(), message.as_deref())
+    fn by_status(&self, words: &VendorMessage) -> Option<Error> {
+        let VendorMessage { code, message } = self.cleaned(words);
+        general_error(self.client, self.operation, self.answer, code.as_deref(), message.as_deref())
     }
 
-    fn vendor_answer(&self, words: &Words) -> VendorAnswer {
-        let Words { code, message } = self.cleaned(words);
+    fn vendor_answer(&self, words: &VendorMessage) -> VendorResponse {
+        let VendorMessage { code, message } = self.cleaned(words);
         let http_status = Some(self.answer.status.as_u16());
-        VendorAnswer { operation: self.operation.to_owned(), http_status, code, message }
+        VendorResponse { operation: self.operation.to_owned(), http_status, code, message }
     }
 
-    fn cleaned(&self, words: &Words) -> Words {
+    fn cleaned(&self, words: &VendorMessage) -> VendorMessage {
         let clean = |text: &String| self.client.clean(text, &self.masks);
-        Words { code: words.code.as_ref().map(clean), message: words.message.as_ref().map(clean) }
+        VendorMessage { code: words.code.as_ref().map(clean), message: words.message.as_ref().map(clean) }
     }
 }
 
-fn row_of(words: &Words) -> Option<&'static (&'static str, Code, &'static str)> {
+fn row_of(words: &VendorMessage) -> Option<&'static (&'static str, Code, &'static str)> {
     let code = words.code.as_deref()?;
     TABLE.iter().find(|(known, _, _)| *known == code)
 }
@@ -160,9 +162,9 @@ mod tests {
     #[test]
     fn every_code_of_the_table_is_a_refusal_by_the_request() {
         for (code, ours, _) in TABLE {
-            let words = Words { code: Some(code.to_owned()), message: None };
+            let words = VendorMessage { code: Some(code.to_owned()), message: None };
             assert_eq!(row_of(&words).map(|(_, ours, _)| *ours), Some(ours));
         }
-        assert_eq!(row_of(&Words { code: Some("3100".to_owned()), message: None }), None);
+        assert_eq!(row_of(&VendorMessage { code: Some("3100".to_owned()), message: None }), None);
     }
 }

@@ -9,18 +9,18 @@
 //! person would be registered with a password nobody knows. Whether a password sent for a known person overwrites theirs
 //! is undocumented; here it can only be the very same password. An update never carries one.
 
-mod calls;
-mod check;
+mod client;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod plan;
 mod settings;
 mod sign;
-mod source;
+mod signature_provider;
 mod template;
 #[cfg(test)]
 mod tests;
+mod validate;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -29,27 +29,27 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::check::Signature;
 pub use self::settings::{
     Algorithm, Encoding, KeyEncoding, Mode, PasswordEncoding, Settings, SignatureSettings, TimeStamp,
 };
-use self::source::{Remote, Source};
 pub use self::template::Template;
 use self::wire::{DeassignBody, RegistrationRow};
-use super::{Connected, SettingFault, Setup, json_length};
+use super::{AdapterContext, SettingError, VendorConnection, json_length};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
-use crate::domain::capability::{Capability, Descriptor, Operation, Repeat};
-use crate::domain::environment::Environment;
+use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
+use crate::domain::error::{Code, ConnectionRef, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::problem::{Code, ConnectionName, Fault, FieldFault};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
+use crate::domain::system::System;
 use crate::domain::vendor::{
-    Applied, Attempt, Booked, Booking, Call, Cancellation, EnrolmentCall, Health, KnownCandidate, Packing, Planned,
-    Registered, Registration, Row, Update, Vendor, VendorKey,
+    BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
+    EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
 use crate::secret::Secret;
 use crate::transport::Client;
+use crate::vendors::thinkexam::signature_provider::{RemoteProvider, SignatureProvider};
+use crate::vendors::thinkexam::validate::Signature;
 
 const DEASSIGN: &str = "/api/v1/deassignTest";
 
@@ -57,7 +57,7 @@ const DEASSIGN: &str = "/api/v1/deassignTest";
 const BATCH: usize = 50;
 
 /// What `ThinkExam` is and can do.
-pub static DESCRIPTOR: Descriptor = Descriptor {
+pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
     kind: "thinkexam",
     name: "ThinkExam",
     documentation: "https://support.thinkexam.com/portal/en/kb",
@@ -66,12 +66,12 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     clock_tolerance: None,
     capabilities: [
         Capability {
-            operation: Operation::CandidatesCreate,
+            kind: WriteKind::CandidatesCreate,
             supported: true,
             required: &["/name", "/email"],
             ignored: &["/userName", "/address"],
             max_batch: BATCH,
-            repeat: Repeat::Harmless,
+            retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
             note: "Registers or logs in. Of custom, extra1, extra2 and extra3 are sent; of phoneNumbers, the mobile one. \
@@ -79,41 +79,41 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
                    vendor publishes no batch limit; 50 is the gateway's own unless batch_size says otherwise.",
         },
         Capability {
-            operation: Operation::CandidatesUpdate,
+            kind: WriteKind::CandidatesUpdate,
             supported: true,
             required: &[],
             ignored: &[],
             max_batch: 1,
-            repeat: Repeat::Harmless,
+            retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
             note: "Only group can change: the person joins it and stays in the earlier ones.",
         },
-        Capability::unsupported(Operation::CandidatesDelete, "The vendor has no call that hides a person."),
+        Capability::unsupported(WriteKind::CandidatesDelete, "The vendor has no call that hides a person."),
         Capability {
-            operation: Operation::AssignmentsCreate,
+            kind: WriteKind::AssignmentsCreate,
             supported: true,
             required: &["/candidate", "/assessment"],
             ignored: &[],
             max_batch: 1,
-            repeat: Repeat::HarmlessWithFlag,
+            retry_safety: RetrySafety::IdempotentWithFlag,
             per_item_outcome: true,
             read_back: false,
             note: "One call a person: the vendor's call for several answers once for all, and would leave nobody's outcome \
                    certain. A repeat has mail switched off.",
         },
         Capability {
-            operation: Operation::AssignmentsCancel,
+            kind: WriteKind::AssignmentsCancel,
             supported: true,
             required: &[],
             ignored: &[],
             max_batch: 1,
-            repeat: Repeat::Harmless,
+            retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
             note: "An error on a repeat proves nothing, since what the vendor says of a test not assigned is undocumented.",
         },
-        Capability::unsupported(Operation::ProgramsEmployees, "The vendor has no programs."),
+        Capability::unsupported(WriteKind::ProgramsEmployees, "The vendor has no programs."),
     ],
 };
 
@@ -121,17 +121,19 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
 ///
 /// # Errors
 /// Every setting that cannot work.
-pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<SettingFault>> {
+pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let checked = settings.checked(setup)?;
-    let name = ConnectionName { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
+    let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
     let client = Client::new(name, &checked.base_url, setup.connection, checked.redactor, setup.environment.clone())
-        .map_err(|error| vec![SettingFault { key: "base_url".to_owned(), detail: error.to_string() }])?;
+        .map_err(|error| vec![SettingError { key: "base_url".to_owned(), detail: error.to_string() }])?;
     let source = match checked.signature {
-        Signature::Remote(recipe) => {
-            Source::Remote(Box::new(Remote::new(client.sibling(), recipe, setup.environment.clone())))
-        }
-        Signature::Formula(formula) => Source::Formula(Box::new(formula)),
-        Signature::Fixed(triple) => Source::Fixed(triple),
+        Signature::Remote(recipe) => SignatureProvider::Remote(Box::new(RemoteProvider::new(
+            client.with_separate_limits(),
+            recipe,
+            setup.environment.clone(),
+        ))),
+        Signature::Formula(formula) => SignatureProvider::Formula(Box::new(formula)),
+        Signature::Fixed(triple) => SignatureProvider::Fixed(triple),
     };
     let vendor = ThinkExam {
         client: client.clone(),
@@ -142,12 +144,12 @@ pub fn connect(settings: Settings, setup: &Setup<'_>) -> Result<Connected, Vec<S
         batch: if setup.connection.batch_size == 0 { BATCH } else { setup.connection.batch_size },
     };
     // Each customer has an address of their own.
-    Ok(Connected { vendor: Arc::new(vendor), client, account: String::new() })
+    Ok(VendorConnection { vendor: Arc::new(vendor), client, account: String::new() })
 }
 
 struct ThinkExam {
     client: Client,
-    source: Source,
+    source: SignatureProvider,
     password_encoding: PasswordEncoding,
     default_group: Option<String>,
     link: Option<Template>,
@@ -156,7 +158,7 @@ struct ThinkExam {
 
 #[async_trait]
 impl Vendor for ThinkExam {
-    fn descriptor(&self) -> &'static Descriptor {
+    fn descriptor(&self) -> &'static VendorDescriptor {
         &DESCRIPTOR
     }
 
@@ -164,12 +166,12 @@ impl Vendor for ThinkExam {
         &self,
         id: &CandidateId,
         new: NewCandidate,
-        _environment: &Environment,
-    ) -> Result<Planned<Registration>, Vec<FieldFault>> {
+        _environment: &System,
+    ) -> Result<Plan<Registration>, Vec<FieldError>> {
         plan::registration(id, new, self.default_group.as_deref())
     }
 
-    fn plan_update(&self, candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>> {
+    fn plan_update(&self, candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>> {
         plan::update(candidate, touched)
     }
 
@@ -181,7 +183,7 @@ impl Vendor for ThinkExam {
         None
     }
 
-    fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldFault> {
+    fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError> {
         plan::candidate_key(key, person)
     }
 
@@ -193,73 +195,73 @@ impl Vendor for ThinkExam {
         private: BTreeMap<String, String>,
         assessment: String,
         _now: Timestamp,
-    ) -> Result<Planned<Booking>, Vec<FieldFault>> {
+    ) -> Result<Plan<Booking>, Vec<FieldError>> {
         plan::assignment(id, order, candidate, private, assessment)
     }
 
-    fn packing_of_registration(&self, registration: &Registration) -> Packing {
+    fn registration_batch(&self, registration: &Registration) -> BatchGroup {
         if registration.person.external_id.is_none() {
-            return Packing::Alone;
+            return BatchGroup::Single;
         }
         let row = RegistrationRow::of(&registration.person, registration.password.as_ref(), self.password_encoding);
-        Packing::Together { key: String::new(), at_most: self.batch, bytes: json_length(&row) + 1 }
+        BatchGroup::Keyed { key: String::new(), at_most: self.batch, bytes: json_length(&row) + 1 }
     }
 
-    fn packing_of_repeated_registration(&self, _registration: &Registration) -> Packing {
+    fn reconcile_batch(&self, _registration: &Registration) -> BatchGroup {
         // An answer is read by enrolment number or place; alone there is no doubt which row it is about.
-        Packing::Alone
+        BatchGroup::Single
     }
 
-    fn packing_of_booking(&self, _booking: &Booking) -> Packing {
-        Packing::Alone
+    fn booking_batch(&self, _booking: &Booking) -> BatchGroup {
+        BatchGroup::Single
     }
 
-    fn repeat_of_registration(&self, _registration: &Registration) -> Repeat {
-        Repeat::Harmless
+    fn registration_retry_safety(&self, _registration: &Registration) -> RetrySafety {
+        RetrySafety::Idempotent
     }
 
-    fn repeat_of_booking(&self, _booking: &Booking) -> Repeat {
-        Repeat::HarmlessWithFlag
+    fn booking_retry_safety(&self, _booking: &Booking) -> RetrySafety {
+        RetrySafety::IdempotentWithFlag
     }
 
     fn rebooks_expired(&self) -> bool {
         false
     }
 
-    async fn register(&self, rows: &[Registration], call: &Call) -> Vec<Row<Registered>> {
+    async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>> {
         if rows.is_empty() {
             return Vec::new();
         }
-        let twice = calls::twins(rows);
+        let twice = client::twins(rows);
         let (sent, people): (Vec<usize>, Vec<(&Person, Option<&Secret>)>) = rows
             .iter()
             .enumerate()
             .filter(|(index, _)| !twice.contains(index))
             .map(|(index, row)| (index, (&row.person, row.password.as_ref())))
             .unzip();
-        let mut answers = self.enter(Operation::CandidatesCreate.as_str(), &people, call).await.into_iter();
-        let mut results: Vec<Row<Registered>> = Vec::with_capacity(rows.len());
+        let mut answers = self.enter(WriteKind::CandidatesCreate.as_str(), &people, call).await.into_iter();
+        let mut results: Vec<RowResult<Registered>> = Vec::with_capacity(rows.len());
         for index in 0..rows.len() {
             let answered = if sent.contains(&index) { answers.next() } else { None };
             results.push(answered.unwrap_or_else(|| {
                 let detail = "An earlier row of the same call has the same e-mail address or enrolment number.";
-                Err(Fault::new(Code::DuplicateItem, detail))
+                Err(Error::new(Code::DuplicateItem, detail))
             }));
         }
         results
     }
 
-    async fn update(&self, update: &Update, call: &Call) -> Row<Registered> {
+    async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered> {
         let people = [(&update.candidate.person, None)];
-        let rows = self.enter(Operation::CandidatesUpdate.as_str(), &people, call).await;
-        rows.into_iter().next().unwrap_or_else(|| Err(Fault::new(Code::Internal, "There was no row to send.")))
+        let rows = self.enter(WriteKind::CandidatesUpdate.as_str(), &people, call).await;
+        rows.into_iter().next().unwrap_or_else(|| Err(Error::new(Code::Internal, "There was no row to send.")))
     }
 
-    async fn hide(&self, _candidate: &KnownCandidate, _call: &Call) -> Row<()> {
-        Err(Fault::new(Code::CapabilityUnsupported, "ThinkExam has no call that hides a person."))
+    async fn hide(&self, _candidate: &CandidateSnapshot, _call: &CallContext) -> RowResult<()> {
+        Err(Error::new(Code::CapabilityUnsupported, "ThinkExam has no call that hides a person."))
     }
 
-    async fn assign(&self, rows: &[Booking], call: &Call) -> Vec<Row<Booked>> {
+    async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>> {
         let mut results = Vec::with_capacity(rows.len());
         for row in rows {
             results.push(self.assign_one(row, call).await);
@@ -267,30 +269,32 @@ impl Vendor for ThinkExam {
         results
     }
 
-    async fn cancel(&self, cancellation: &Cancellation, call: &Call) -> Row<()> {
+    async fn cancel(&self, cancellation: &Cancellation, call: &CallContext) -> RowResult<()> {
         let Cancellation { id: _, candidate: VendorKey(email), assessment } = cancellation;
         let body = wire::bytes(&DeassignBody { email, test_id: assessment })?;
-        let result = self.single(Operation::AssignmentsCancel.as_str(), DEASSIGN, body, call).await;
-        match call.attempt {
-            Attempt::First => result.map(Applied::clean),
+        let result = self.single(WriteKind::AssignmentsCancel.as_str(), DEASSIGN, body, call).await;
+        match call.purpose {
+            CallPurpose::Initial => result.map(WriteSuccess::new),
             // The first attempt may be the very reason why there is nothing left to withdraw.
-            Attempt::Settling => result.map(Applied::clean).map_err(|fault| Fault { proof: false, ..fault.unproved() }),
+            CallPurpose::Reconcile => {
+                result.map(WriteSuccess::new).map_err(|fault| Error { proof: false, ..fault.with_unknown_outcome() })
+            }
         }
     }
 
-    async fn enrol(&self, _enrolment: &EnrolmentCall, _call: &Call) -> Row<EnrolmentCounts> {
-        Err(Fault::new(Code::CapabilityUnsupported, "ThinkExam has no programs."))
+    async fn enrol(&self, _enrolment: &EnrolmentBatch, _call: &CallContext) -> RowResult<EnrolmentCounts> {
+        Err(Error::new(Code::CapabilityUnsupported, "ThinkExam has no programs."))
     }
 
-    async fn check(&self, call: &Call) -> Health {
+    async fn check(&self, call: &CallContext) -> CredentialCheck {
         match &self.source {
-            Source::Remote(remote) => match remote.renew(call).await {
-                Ok(()) => Health::Ok { detail: "The signature service gave a signature.".to_owned() },
-                Err(fault) => Health::Faulty(Box::new(fault)),
+            SignatureProvider::Remote(remote) => match remote.renew(call).await {
+                Ok(()) => CredentialCheck::Ok { detail: "The signature service gave a signature.".to_owned() },
+                Err(fault) => CredentialCheck::Faulty(Box::new(fault)),
             },
-            Source::Formula(_) | Source::Fixed(_) => {
+            SignatureProvider::Formula(_) | SignatureProvider::Fixed(_) => {
                 let detail = "Every call of ThinkExam changes something, so nothing was tried.";
-                Health::Unchecked { detail: detail.to_owned() }
+                CredentialCheck::Unchecked { detail: detail.to_owned() }
             }
         }
     }

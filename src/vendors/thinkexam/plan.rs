@@ -5,42 +5,43 @@ use std::collections::BTreeMap;
 use super::wire::EXTRAS;
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{NewCandidate, Person, PhoneKind};
+use crate::domain::error::FieldError;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Warning, WarningCode};
-use crate::domain::problem::FieldFault;
-use crate::domain::text::{Faults, pointer_token};
-use crate::domain::vendor::{Booking, KnownCandidate, Planned, Registration, Update, VendorKey};
+use crate::domain::validation::{FieldErrors, pointer_token};
+use crate::domain::vendor::{Booking, CandidateSnapshot, Plan, Registration, Update, VendorKey};
 
 pub(super) fn registration(
     id: &CandidateId,
     new: NewCandidate,
     default_group: Option<&str>,
-) -> Result<Planned<Registration>, Vec<FieldFault>> {
+) -> Result<Plan<Registration>, Vec<FieldError>> {
     let NewCandidate { mut person, password, if_exists: _ } = new;
-    let mut faults = Faults::new();
+    let mut faults = FieldErrors::new();
     needed(&mut faults, &person);
     if !person.is_active() {
-        faults.push(FieldFault::unsupported("/active", "ThinkExam cannot register a person as inactive."));
+        faults.push(FieldError::unsupported("/active", "ThinkExam cannot register a person as inactive."));
     }
     let warnings = ignored(&person);
     person.group = person.group.or_else(|| default_group.map(str::to_owned));
     let write = Registration { id: id.clone(), person, own_user_name: false, password, own_password: false };
-    faults.or(Planned { write, warnings })
+    faults.into_result(Plan { write, warnings })
 }
 
-pub(super) fn update(candidate: KnownCandidate, touched: Vec<String>) -> Result<Planned<Update>, Vec<FieldFault>> {
-    let mut faults = Faults::new();
+pub(super) fn update(candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>> {
+    let mut faults = FieldErrors::new();
     needed(&mut faults, &candidate.person);
     for pointer in touched.iter().filter(|pointer| *pointer != "/group") {
-        faults.push(FieldFault::unsupported(pointer.as_str(), "ThinkExam can change nothing but the group."));
+        faults.push(FieldError::unsupported(pointer.as_str(), "ThinkExam can change nothing but the group."));
     }
     let regrouped = touched.iter().any(|pointer| pointer == "/group");
     if regrouped && candidate.person.group.is_none() {
-        faults.push(FieldFault::unsupported("/group", "ThinkExam cannot take a person out of a group."));
+        faults.push(FieldError::unsupported("/group", "ThinkExam cannot take a person out of a group."));
     }
     let detail = "ThinkExam adds the group; the person stays in the earlier ones as well.";
-    let warnings = if regrouped { vec![Warning::at(WarningCode::GroupAdded, "/group", detail)] } else { Vec::new() };
-    faults.or(Planned { write: Update { candidate, touched }, warnings })
+    let warnings =
+        if regrouped { vec![Warning::with_pointer(WarningCode::GroupAdded, "/group", detail)] } else { Vec::new() };
+    faults.into_result(Plan { write: Update { candidate, touched }, warnings })
 }
 
 pub(super) fn assignment(
@@ -49,7 +50,7 @@ pub(super) fn assignment(
     candidate: VendorKey,
     private: BTreeMap<String, String>,
     assessment: String,
-) -> Result<Planned<Booking>, Vec<FieldFault>> {
+) -> Result<Plan<Booking>, Vec<FieldError>> {
     let NewAssignment {
         candidate: _,
         assessment: _,
@@ -73,12 +74,12 @@ pub(super) fn assignment(
             "ThinkExam has one assignment for a candidate and a test.",
         ),
     ];
-    let mut faults = Faults::new();
+    let mut faults = FieldErrors::new();
     faults.extend(
         decisive
             .into_iter()
             .filter(|(_, given, _)| *given)
-            .map(|(pointer, _, detail)| FieldFault::unsupported(pointer, detail)),
+            .map(|(pointer, _, detail)| FieldError::unsupported(pointer, detail)),
     );
     let write = Booking {
         id: id.clone(),
@@ -95,11 +96,11 @@ pub(super) fn assignment(
         // Only the gateway's record can say; ThinkExam's repeat does not depend on it.
         first_booking: false,
     };
-    faults.or(Planned { write, warnings: Vec::new() })
+    faults.into_result(Plan { write, warnings: Vec::new() })
 }
 
 /// `ThinkExam` goes by e-mail. The registered spelling goes before the caller's.
-pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldFault> {
+pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError> {
     if let Some(email) = person.and_then(|person| person.email.clone()) {
         return Ok(VendorKey(email));
     }
@@ -107,11 +108,11 @@ pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Resu
         CandidateKey::Email(email) => Ok(VendorKey(email.clone())),
         CandidateKey::ExternalId(_) => {
             let detail = "ThinkExam goes by e-mail, and the gateway does not know this person's; give `email`.";
-            Err(FieldFault::invalid("/candidate/externalId", detail))
+            Err(FieldError::invalid("/candidate/externalId", detail))
         }
         CandidateKey::Id(_) => {
             let detail = "ThinkExam goes by e-mail, and this candidate has none.";
-            Err(FieldFault::invalid("/candidate/id", detail))
+            Err(FieldError::invalid("/candidate/id", detail))
         }
     }
 }
@@ -122,12 +123,12 @@ pub(super) fn assessment_ref(text: &str) -> Option<String> {
     (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
-fn needed(faults: &mut Faults, person: &Person) {
+fn needed(faults: &mut FieldErrors, person: &Person) {
     if person.name.shown().is_none() {
-        faults.push(FieldFault::missing("/name", "ThinkExam needs a name."));
+        faults.push(FieldError::missing("/name", "ThinkExam needs a name."));
     }
     if person.email.is_none() {
-        faults.push(FieldFault::missing("/email", "ThinkExam needs an e-mail address."));
+        faults.push(FieldError::missing("/email", "ThinkExam needs an e-mail address."));
     }
 }
 
@@ -140,5 +141,10 @@ fn ignored(person: &Person) -> Vec<Warning> {
             || phone.and_then(|index| person.phone_numbers.get(index)).is_some_and(|it| it.kind == PhoneKind::Work)
             || custom.is_some_and(|name| !EXTRAS.iter().any(|extra| pointer_token(extra) == name))
     };
-    person.given().iter().filter(|pointer| placeless(pointer)).map(|pointer| Warning::field_ignored(pointer)).collect()
+    person
+        .present_members()
+        .iter()
+        .filter(|pointer| placeless(pointer))
+        .map(|pointer| Warning::field_ignored(pointer))
+        .collect()
 }

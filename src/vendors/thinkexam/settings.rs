@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::template::Template;
-use crate::domain::units::Span;
+use crate::domain::units::ConfigDuration;
 use crate::secret::{Secret, SecretRef};
 
 /// The settings of one connection, as written.
@@ -63,7 +63,7 @@ pub struct SignatureSettings {
     /// `remote`: where `ts` stands in the answer.
     pub ts_pointer: Option<String>,
     /// `remote`: how long one triple is used; `"0s"` asks anew for every call.
-    pub ttl: Option<Span>,
+    pub ttl: Option<ConfigDuration>,
     /// `hmac`: hash function.
     pub algorithm: Option<Algorithm>,
     /// `hmac`: what is signed, with `{api_key}`, `{secret}` and `{ts}`.

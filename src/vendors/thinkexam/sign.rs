@@ -13,12 +13,12 @@ use zeroize::Zeroizing;
 
 use super::settings::{Algorithm, Encoding};
 use super::template::Template;
-use crate::domain::problem::{Code, Fault};
+use crate::domain::error::{Code, Error};
 use crate::secret::Secret;
 
 /// The three header values of a signed call; a clone is the same triple, one with equal values is not.
 #[derive(Debug, Clone)]
-pub(super) struct Triple(Arc<Values>);
+pub(super) struct SignatureHeaders(Arc<Values>);
 
 #[derive(Debug)]
 struct Values {
@@ -27,7 +27,7 @@ struct Values {
     ts: Secret,
 }
 
-impl Triple {
+impl SignatureHeaders {
     /// The triple, if all three can be headers.
     ///
     /// # Errors
@@ -55,11 +55,11 @@ impl Triple {
     ///
     /// # Errors
     /// `internal`; the values were found fit when the triple was made.
-    pub(super) fn write(&self, headers: &mut HeaderMap) -> Result<(), Fault> {
+    pub(super) fn write(&self, headers: &mut HeaderMap) -> Result<(), Error> {
         let Values { ak, sgn, ts } = &*self.0;
         for (name, value) in [("ak", ak), ("sgn", sgn), ("ts", ts)] {
             let mut value = HeaderValue::from_str(value.expose())
-                .map_err(|_| Fault::new(Code::Internal, format!("The value of `{name}` cannot be sent.")))?;
+                .map_err(|_| Error::new(Code::Internal, format!("The value of `{name}` cannot be sent.")))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -68,7 +68,7 @@ impl Triple {
 }
 
 #[cfg(test)]
-impl Triple {
+impl SignatureHeaders {
     pub(super) fn shown(&self) -> [&str; 3] {
         [self.0.ak.expose(), self.0.sgn.expose(), self.0.ts.expose()]
     }
@@ -114,7 +114,7 @@ impl Formula {
     ///
     /// # Errors
     /// `internal`, should the hash refuse the key; HMAC (RFC 2104) takes keys of any length.
-    pub(super) fn at(&self, now: Timestamp) -> Result<Triple, Fault> {
+    pub(super) fn at(&self, now: Timestamp) -> Result<SignatureHeaders, Error> {
         let ts = if self.mac.milliseconds { now.as_millisecond() } else { now.as_second() }.to_string();
         let message = Zeroizing::new(self.message.filled(|name| match name {
             "api_key" => Some(self.api_key.expose().to_owned()),
@@ -127,13 +127,13 @@ impl Formula {
             Algorithm::Sha1 => code_of::<Hmac<sha1::Sha1>>(&self.key, message.as_bytes()),
             Algorithm::Md5 => code_of::<Hmac<md5::Md5>>(&self.key, message.as_bytes()),
         };
-        let failed = || Fault::new(Code::Internal, "The signature could not be computed.");
+        let failed = || Error::new(Code::Internal, "The signature could not be computed.");
         let bytes = bytes.ok_or_else(failed)?;
         let sgn = match self.mac.encoding {
             Encoding::Hex => HEXLOWER.encode(&bytes),
             Encoding::Base64 => BASE64.encode(&bytes),
         };
-        Triple::new(self.api_key.clone(), Secret::new(sgn), Secret::new(ts)).map_err(|_| failed())
+        SignatureHeaders::new(self.api_key.clone(), Secret::new(sgn), Secret::new(ts)).map_err(|_| failed())
     }
 }
 
@@ -148,8 +148,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::vendors::thinkexam::check::decoded;
     use crate::vendors::thinkexam::settings::KeyEncoding;
+    use crate::vendors::thinkexam::validate::decoded;
 
     #[derive(Deserialize)]
     struct Vectors {
@@ -199,13 +199,13 @@ mod tests {
     #[test]
     fn a_value_that_cannot_be_a_header_is_named() {
         let secret = |text: &str| Secret::new(text);
-        assert_eq!(Triple::new(secret("a"), secret("b\n"), secret("c")).unwrap_err(), "sgn");
-        assert_eq!(Triple::new(secret("a"), secret("b"), secret("")).unwrap_err(), "ts");
+        assert_eq!(SignatureHeaders::new(secret("a"), secret("b\n"), secret("c")).unwrap_err(), "sgn");
+        assert_eq!(SignatureHeaders::new(secret("a"), secret("b"), secret("")).unwrap_err(), "ts");
     }
 
     #[test]
     fn the_headers_are_kept_out_of_debug_output() {
-        let triple = Triple::new(Secret::new("key-1"), Secret::new("sig-1"), Secret::new("17")).unwrap();
+        let triple = SignatureHeaders::new(Secret::new("key-1"), Secret::new("sig-1"), Secret::new("17")).unwrap();
         let mut headers = HeaderMap::new();
         triple.write(&mut headers).unwrap();
         assert_eq!([&headers["ak"], &headers["sgn"], &headers["ts"]], ["key-1", "sig-1", "17"]);

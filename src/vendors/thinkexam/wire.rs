@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::settings::PasswordEncoding;
 use crate::domain::candidate::{Name, Person, PhoneKind};
-use crate::domain::problem::{Code, Fault};
+use crate::domain::error::{Code, Error};
 use crate::secret::Secret;
 
 /// Names of the free fields, and of the members of `custom` that fill them.
@@ -110,36 +110,36 @@ pub(super) const fn flag(on: bool) -> &'static str {
 ///
 /// # Errors
 /// `internal`; text and lists of text always have a JSON form.
-pub(super) fn bytes(body: &impl Serialize) -> Result<Bytes, Fault> {
+pub(super) fn bytes(body: &impl Serialize) -> Result<Bytes, Error> {
     serde_json::to_vec(body)
         .map(Bytes::from)
-        .map_err(|_| Fault::new(Code::Internal, "The request could not be written as JSON."))
+        .map_err(|_| Error::new(Code::Internal, "The request could not be written as JSON."))
 }
 
 /// The vendor's code and message, as it wrote them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Words {
+pub(super) struct VendorMessage {
     pub(super) code: Option<String>,
     pub(super) message: Option<String>,
 }
 
 /// What an answer, or one item of it, says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum ParsedReply {
     /// It was done.
     Success,
     /// It was refused.
-    Error(Words),
+    Error(VendorMessage),
     /// A `result` nobody has documented.
-    Odd(Words),
+    Odd(VendorMessage),
     /// No `result` at all.
-    Nothing(Words),
+    Nothing(VendorMessage),
 }
 
 /// One element of `responseArray`, or an answer of that shape.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
-    pub(super) said: Said,
+    pub(super) said: ParsedReply,
     pub(super) enrollment_no: Option<String>,
     pub(super) student_id: Option<String>,
     pub(super) profile_pic: Option<String>,
@@ -149,7 +149,7 @@ pub(super) struct Item {
 /// A whole answer.
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
-    pub(super) said: Said,
+    pub(super) said: ParsedReply,
     /// `responseArray`, where there is one.
     pub(super) items: Option<Vec<Item>>,
     /// The answer itself read as an item: the form `unifiedAuth` has for one candidate.
@@ -159,13 +159,13 @@ pub(super) struct Reply {
 impl Reply {
     /// An answer that says nothing.
     pub(super) fn silent() -> Self {
-        Self { said: Said::Nothing(Words::default()), items: None, single: None }
+        Self { said: ParsedReply::Nothing(VendorMessage::default()), items: None, single: None }
     }
 
     /// Whether the answer, or any item of it, says that something was done.
     pub(super) fn tells_success(&self) -> bool {
         let items = self.items.iter().flatten().chain(&self.single);
-        std::iter::once(&self.said).chain(items.map(|item| &item.said)).any(|said| *said == Said::Success)
+        std::iter::once(&self.said).chain(items.map(|item| &item.said)).any(|said| *said == ParsedReply::Success)
     }
 
     /// What the body says; a body that is no JSON object says nothing.
@@ -244,30 +244,30 @@ pub(super) fn tree(body: &[u8]) -> Option<Value> {
     places.take(PLACES).find_map(|place| serde_json::from_str(&text[place..]).ok())
 }
 
-fn said(members: &Map<String, Value>) -> Said {
+fn said(members: &Map<String, Value>) -> ParsedReply {
     let result = member(members, "result").as_ref().and_then(scalar);
     match member(members, "error") {
         None | Some(Value::Null) => {}
-        Some(error) => return Said::Error(words(&error, members)),
+        Some(error) => return ParsedReply::Error(words(&error, members)),
     }
     match result {
-        Some(word) if word.eq_ignore_ascii_case("success") => Said::Success,
-        Some(word) if word.eq_ignore_ascii_case("error") => Said::Error(words(&Value::Null, members)),
+        Some(word) if word.eq_ignore_ascii_case("success") => ParsedReply::Success,
+        Some(word) if word.eq_ignore_ascii_case("error") => ParsedReply::Error(words(&Value::Null, members)),
         Some(word) => {
-            let Words { code, message } = words(&Value::Null, members);
-            Said::Odd(Words { code, message: message.or_else(|| Some(format!("result: {word}"))) })
+            let VendorMessage { code, message } = words(&Value::Null, members);
+            ParsedReply::Odd(VendorMessage { code, message: message.or_else(|| Some(format!("result: {word}"))) })
         }
-        None => Said::Nothing(words(&Value::Null, members)),
+        None => ParsedReply::Nothing(words(&Value::Null, members)),
     }
 }
 
 /// Code and message of an `error`, or of the object around it.
-fn words(error: &Value, around: &Map<String, Value>) -> Words {
+fn words(error: &Value, around: &Map<String, Value>) -> VendorMessage {
     let listed = error.get(0).and_then(Value::as_object);
     let inside = error.as_object().or(listed).unwrap_or(around);
     let text = |name| member(inside, name).as_ref().and_then(scalar);
     let bare = scalar(error);
-    Words { code: text("code"), message: bare.or_else(|| text("msg")).or_else(|| text("message")) }
+    VendorMessage { code: text("code"), message: bare.or_else(|| text("msg")).or_else(|| text("message")) }
 }
 
 /// The member of this name, else the first whose name differs in case only; a JSON string holding an object or a list

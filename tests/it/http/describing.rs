@@ -11,7 +11,7 @@ async fn every_problem_is_explained() {
     let answer = sent(served.anonymous(Method::GET, "/problems/vendor_timeout")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     assert_eq!((&answer.body["origin"], &answer.body["status"]), (&json!("vendor"), &json!(504)));
-    for code in examgate::domain::problem::Code::ALL {
+    for code in examgate::domain::error::Code::ALL {
         let answer = served.get(&format!("/problems/{}", code.as_str())).await;
         assert_eq!(answer.body["status"], examgate::http::status(*code).as_u16());
         assert!(!answer.body["meaning"].as_str().unwrap().is_empty());

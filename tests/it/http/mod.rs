@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use examgate::config::{Auth, ClientSettings, RateLimit, ServerSettings};
-use examgate::dispatch::{Allowed, Catalogue, Gateway, Retention};
-use examgate::domain::environment::{Clock, Entropy, Environment};
 use examgate::domain::scope::Scope;
-use examgate::domain::units::{Size, Span};
-use examgate::http::{Busy, Ending, Face, Keeping, Limits, router, serve};
+use examgate::domain::system::{Clock, SecureRandom, System};
+use examgate::domain::units::{ByteSize, ConfigDuration};
+use examgate::http::{ApiParts, Limits, ListenerOptions, LoadGauges, ShutdownHandle, router, serve};
+use examgate::service::{Catalogue, ConnectionAccess, Gateway, Retention};
 use examgate::store::{Keyring, SqliteStore};
 use jiff::Timestamp;
 use reqwest::{Method, Response};
@@ -33,7 +33,7 @@ impl Clock for Machine {
     }
 }
 
-impl Entropy for Machine {
+impl SecureRandom for Machine {
     fn fill(&self, bytes: &mut [u8]) {
         getrandom::fill(bytes).expect("randomness");
     }
@@ -47,8 +47,8 @@ const FEW: &str = "key-of-few";
 const KEPT: Retention = Retention { operations: Duration::from_hours(1), keys: Duration::from_hours(1) };
 
 /// A face with small limits.
-pub async fn face() -> Face {
-    let environment = Environment { clock: Arc::new(Machine), entropy: Arc::new(Machine) };
+pub async fn face() -> ApiParts {
+    let environment = System { clock: Arc::new(Machine), entropy: Arc::new(Machine) };
     let keyring = Keyring::new(&Keyring::generate(&environment), &[]).expect("a keyring");
     let store = SqliteStore::in_memory(keyring, environment.clone()).expect("a store");
     let client = |name: &str, key: &str, scopes: &[Scope], burst: u32| ClientSettings {
@@ -56,32 +56,32 @@ pub async fn face() -> Face {
         tenant: name.to_owned(),
         key_sha256: vec![Sha256::digest(key.as_bytes()).into()],
         scopes: scopes.iter().copied().collect::<BTreeSet<_>>(),
-        connections: Allowed::All,
+        connections: ConnectionAccess::All,
         default_connection: None,
         rate_limit: RateLimit { requests_per_second: if burst > 10 { burst } else { 1 }, burst },
     };
     let gateway = Gateway::start(Arc::new(store), BTreeMap::new(), Catalogue::default(), environment.clone(), KEPT);
     let gateway = gateway.await.expect("a gateway");
     let clients = [client("all", ALL, Scope::ALL, 100_000), client("few", FEW, &[Scope::CandidatesRead], 2)];
-    Face {
+    ApiParts {
         gateway,
         server: ServerSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             admin_listen: None,
             base_path: String::new(),
             public_url: None,
-            body_limit: Size(1000),
-            bulk_body_limit: Size(100_000),
-            request_timeout: Span(Duration::from_mins(1)),
-            keep_alive: Span(KEEP_ALIVE),
-            shutdown_delay: Span(Duration::ZERO),
-            shutdown_grace: Span(Duration::from_secs(5)),
+            body_limit: ByteSize(1000),
+            bulk_body_limit: ByteSize(100_000),
+            request_timeout: ConfigDuration(Duration::from_mins(1)),
+            keep_alive: ConfigDuration(KEEP_ALIVE),
+            shutdown_delay: ConfigDuration(Duration::ZERO),
+            shutdown_grace: ConfigDuration(Duration::from_secs(5)),
             tls: None,
         },
         auth: Auth::Keys(clients.into_iter().map(|client| (client.name.clone(), client)).collect()),
         environment,
         limits: Limits::default(),
-        busy: Busy::default(),
+        busy: LoadGauges::default(),
         ask: Arc::new(|_| Box::pin(async { Err("nobody publishes anything here".to_owned()) })),
     }
 }
@@ -92,7 +92,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A face that listens; it stops when dropped.
 pub struct Served {
     pub address: SocketAddr,
-    pub ending: Ending,
+    pub ending: ShutdownHandle,
 }
 
 impl Drop for Served {
@@ -101,19 +101,19 @@ impl Drop for Served {
     }
 }
 
-pub async fn served(face: &Face) -> Served {
+pub async fn served(face: &ApiParts) -> Served {
     listening(router(face)).await
 }
 
 pub async fn listening(router: axum::Router) -> Served {
-    kept(router, Keeping { connections: 100, keep_alive: KEEP_ALIVE, busy: None, tls: None }).await
+    kept(router, ListenerOptions { connections: 100, keep_alive: KEEP_ALIVE, busy: None, tls: None }).await
 }
 
 /// A router that listens, with so much room.
-pub async fn kept(router: axum::Router, keeping: Keeping) -> Served {
+pub async fn kept(router: axum::Router, keeping: ListenerOptions) -> Served {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let ending = Ending::new(Duration::from_secs(5));
+    let ending = ShutdownHandle::new(Duration::from_secs(5));
     tokio::spawn(serve(listener, router, keeping, ending.clone()));
     Served { address, ending }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use examgate::http::{Ending, Keeping};
+use examgate::http::{ListenerOptions, ShutdownHandle};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -60,8 +60,8 @@ async fn a_head_request_has_the_headers_of_a_get_and_no_body() {
 async fn stopping_refuses_new_connections_and_ends() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let ending = Ending::new(Duration::from_secs(30));
-    let keeping = Keeping { connections: 100, keep_alive: super::KEEP_ALIVE, busy: None, tls: None };
+    let ending = ShutdownHandle::new(Duration::from_secs(30));
+    let keeping = ListenerOptions { connections: 100, keep_alive: super::KEEP_ALIVE, busy: None, tls: None };
     let router = examgate::http::router(&face().await);
     let serving = tokio::spawn(examgate::http::serve(listener, router, keeping, ending.clone()));
     // An idle kept-alive connection must not hold the stop up.

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::sync::RwLock;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::ledger::Word;
 use super::outages::Single;
 use crate::support::gateway::{Answer, Gateway, client, key, sandbox_connections};
@@ -190,7 +190,7 @@ impl Crew {
                     return answer;
                 }
                 assert!([200, 503].contains(&answer.status), "{path}: {answer:?}");
-                assert!(began.elapsed() < PATIENCE, "{path} never ends: {answer:?}");
+                assert!(began.elapsed() < TIMEOUT, "{path} never ends: {answer:?}");
             }
             pause(began, path).await;
         }
@@ -239,6 +239,6 @@ fn connections(sandbox: &Sandbox) -> String {
 
 /// Only a hang comes to its end. The pause spares the machine; nothing depends on it.
 async fn pause(began: Instant, what: &str) {
-    assert!(began.elapsed() < PATIENCE, "{what} never comes to its end");
+    assert!(began.elapsed() < TIMEOUT, "{what} never comes to its end");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }

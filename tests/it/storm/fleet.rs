@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::RwLock;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::rows::Bulk;
 use crate::support::gateway::{Answer, Gateway, client, sandbox_connections};
 
@@ -92,7 +92,7 @@ impl Fleet {
             if told.body["progress"]["unknown"] == 0 && told.body["progress"]["pending"] == 0 {
                 break;
             }
-            assert!(began.elapsed() < PATIENCE, "never settled: {told:?}");
+            assert!(began.elapsed() < TIMEOUT, "never settled: {told:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let (mut results, mut cursor) = (Vec::new(), String::new());
@@ -137,7 +137,7 @@ async fn accepted(members: &[Member], bulk: &Bulk) -> String {
             Some(answer) => assert!(answer.status >= 500 || answer.status == 409, "{answer:?}"),
             None => {}
         }
-        assert!(began.elapsed() < PATIENCE, "never accepted");
+        assert!(began.elapsed() < TIMEOUT, "never accepted");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -149,7 +149,7 @@ async fn ended(members: &[Member], operation: &str) {
         if told.body["state"] == "completed" {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "never ended: {told:?}");
+        assert!(began.elapsed() < TIMEOUT, "never ended: {told:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -165,7 +165,7 @@ async fn ask(members: &[Member], method: Method, path: &str) -> Answer {
             }
             assert!(answer.status >= 500, "{path}: {answer:?}");
         }
-        assert!(began.elapsed() < PATIENCE, "{path}: no answer");
+        assert!(began.elapsed() < TIMEOUT, "{path}: no answer");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -221,7 +221,7 @@ pub async fn quiet(ports: Ports) {
             if told["calls"].as_array().expect("calls").iter().all(|call| call["finished"] == true) {
                 break;
             }
-            assert!(began.elapsed() < super::PATIENCE, "a call never ends");
+            assert!(began.elapsed() < super::TIMEOUT, "a call never ends");
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
     }

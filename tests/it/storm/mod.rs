@@ -127,4 +127,4 @@ async fn calm(sandbox: &Sandbox) {
 }
 
 /// Only a hang comes this far.
-const PATIENCE: Duration = Duration::from_mins(20);
+const TIMEOUT: Duration = Duration::from_mins(20);

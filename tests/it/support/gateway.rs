@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 /// Long enough for the slowest machine; only a hang comes this far.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The API key of a client of the tests.
 pub fn key(client: &str) -> String {
@@ -185,7 +185,7 @@ impl Gateway {
         forward(stderr, sender);
         let mut seen = String::new();
         let address = loop {
-            let line = tokio::time::timeout(PATIENCE, lines.recv()).await;
+            let line = tokio::time::timeout(TIMEOUT, lines.recv()).await;
             let Ok(Some(line)) = line else { panic!("the program did not say where it listens:\n{seen}") };
             if let Some((_, url)) = line.split_once("examgate listening on ") {
                 let (_, address) = url.split_once("://").expect("an address with its scheme");
@@ -210,7 +210,7 @@ impl Gateway {
 
     /// Waits until the process has ended by itself; its exit code.
     pub async fn ended(&mut self) -> Option<i32> {
-        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        let ended = tokio::time::timeout(TIMEOUT, self.process.wait()).await;
         ended.expect("the process ends").expect("its status").code()
     }
 
@@ -244,7 +244,7 @@ impl Gateway {
 
     /// Waits until the process has ended by itself, and gives back its folder.
     pub async fn gone(mut self) -> TempDir {
-        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        let ended = tokio::time::timeout(TIMEOUT, self.process.wait()).await;
         assert!(ended.expect("it ends").expect("it can be waited for").success());
         self.folder
     }
@@ -277,7 +277,7 @@ impl Gateway {
     pub async fn heard(&mut self, words: &str) -> String {
         let mut text = String::new();
         loop {
-            let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+            let line = tokio::time::timeout(TIMEOUT, self.lines.recv()).await;
             let Ok(Some(line)) = line else { panic!("the program never wrote {words:?}:\n{text}") };
             let _ = writeln!(text, "{line}");
             if line.contains(words) {
@@ -426,7 +426,7 @@ pub fn http() -> reqwest::Client {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .pool_max_idle_per_host(0)
-            .timeout(PATIENCE)
+            .timeout(TIMEOUT)
             .build()
             .expect("a client");
     }

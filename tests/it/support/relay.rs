@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::gateway::PATIENCE;
+use super::gateway::TIMEOUT;
 
 /// Requests for encryption, which come before the start-up message.
 const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
@@ -123,7 +123,7 @@ impl Relay {
 
     /// Waits until the wire was cut at so many chosen commits.
     pub async fn until_cut(&self, times: usize) {
-        assert!(self.is_cut_within(times, PATIENCE).await, "no such transaction is committed");
+        assert!(self.is_cut_within(times, TIMEOUT).await, "no such transaction is committed");
     }
 
     /// Whether, within this time, the wire was cut at so many chosen commits; if not, it will not be.

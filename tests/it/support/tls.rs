@@ -47,7 +47,7 @@ impl Authority {
         reqwest::Client::builder()
             .no_proxy()
             .https_only(true)
-            .timeout(super::gateway::PATIENCE)
+            .timeout(super::gateway::TIMEOUT)
             .tls_certs_only([certificate])
     }
 

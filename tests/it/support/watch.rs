@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::gateway::{Answer, Gateway, effects};
 
 /// Only a hang comes this far.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The bodies of the calls of one operation so far, as JSON; a form becomes an object of its fields.
 pub async fn bodies(port: SocketAddr, operation: &str) -> Vec<Value> {
@@ -39,7 +39,7 @@ pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<Str
 pub async fn until_effect(port: SocketAddr, operation: &str, about: &str) {
     let started = tokio::time::Instant::now();
     while !changes(port, operation, "created").await.iter().any(|subject| subject.contains(about)) {
-        assert!(started.elapsed() < PATIENCE, "{operation} never made {about}");
+        assert!(started.elapsed() < TIMEOUT, "{operation} never made {about}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -57,7 +57,7 @@ pub async fn until(gateway: &Gateway, path: &str, wanted: impl Fn(&Answer) -> bo
         if wanted(&answer) {
             return answer;
         }
-        assert!(started.elapsed() < PATIENCE, "{path} never became as wanted: {answer:?}");
+        assert!(started.elapsed() < TIMEOUT, "{path} never became as wanted: {answer:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -13,21 +13,21 @@ async fn a_commit_whose_answer_was_lost_is_answered_as_it_went() {
         let (subject, scope) = (format!("subject {round}"), round.to_string());
         proxy.arm(cut);
         let candidate = make.candidate("t", "c", make.person());
-        assert_eq!(store.claim(vec![claimant(&make, &candidate)]).await.unwrap(), [Claim::Claimed]);
+        assert_eq!(store.insert_candidates(vec![claimant(&make, &candidate)]).await.unwrap(), [InsertResult::Inserted]);
         assert!(proxy.was_cut());
         assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), Some(candidate.clone()));
 
         proxy.arm(cut);
-        assert!(matches!(store.take_key(&key(&make, &scope)).await.unwrap(), KeyTaken::New(_)));
+        assert!(matches!(store.acquire_key(&key(&make, &scope)).await.unwrap(), KeyState::Acquired(_)));
         assert!(proxy.was_cut());
-        assert!(matches!(store.take_key(&key(&make, &scope)).await.unwrap(), KeyTaken::Running));
+        assert!(matches!(store.acquire_key(&key(&make, &scope)).await.unwrap(), KeyState::InProgress));
 
         proxy.arm(cut);
-        assert!(store.take_turns(&[subject.as_str()]).await.unwrap());
+        assert!(store.acquire_locks(&[subject.as_str()]).await.unwrap());
         assert!(proxy.was_cut());
 
         proxy.arm(cut);
-        store.commit(vec![Change::Settled(candidate.id.to_string())]).await.unwrap();
+        store.commit(vec![Mutation::Settled(candidate.id.to_string())]).await.unwrap();
         assert!(proxy.was_cut());
         assert!(store.intent(candidate.id.as_str()).await.unwrap().is_none());
     }
@@ -54,7 +54,10 @@ async fn a_server_that_crashes_and_comes_back_is_used_again() {
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         let candidate = make.candidate("t", "c", make.person());
                         // What is in flight while the server is away waits for it.
-                        assert_eq!(store.claim(vec![claimant(&make, &candidate)]).await.unwrap(), [Claim::Claimed]);
+                        assert_eq!(
+                            store.insert_candidates(vec![claimant(&make, &candidate)]).await.unwrap(),
+                            [InsertResult::Inserted]
+                        );
                         claimed.push(candidate);
                     }
                     claimed
@@ -63,7 +66,7 @@ async fn a_server_that_crashes_and_comes_back_is_used_again() {
             .collect();
         tokio::task::block_in_place(|| server.crash_and_restart());
         assert_eq!(two.candidate(&before.tenant, &before.id).await.unwrap().as_ref(), Some(&before));
-        one.beat().await.unwrap();
+        one.renew_lease().await.unwrap();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         for writer in writers {
             for candidate in writer.await.unwrap() {
@@ -79,7 +82,7 @@ async fn work_whose_caller_hung_up_comes_to_its_end() {
     let Pair { make, one, two, .. } = Pair::open().await;
     let candidate = make.candidate("t", "c", make.person());
     {
-        let claim = one.claim(vec![claimant(&make, &candidate)]);
+        let claim = one.insert_candidates(vec![claimant(&make, &candidate)]);
         tokio::pin!(claim);
         // Polled once, so handed over; then nobody waits any more.
         drop(futures_util::poll!(&mut claim));

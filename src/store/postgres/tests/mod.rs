@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::*;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::journal::Intent;
+use crate::domain::intent::Intent;
 use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
-use crate::store::{Change, Claim, Claimant, KeyClaim, KeyTaken, Peer, Store};
+use crate::store::{AcquireKey, CandidateInsert, InsertResult, KeyState, Mutation, Peer, Store};
 
 mod cut;
 mod opening;
@@ -30,7 +30,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 mod shared_suite {
     use super::*;
 
-    fn open(environment: &Environment) -> ((), Arc<dyn Store>) {
+    fn open(environment: &System) -> ((), Arc<dyn Store>) {
         let store = wait(async {
             let url = Server::shared().schema().await;
             PostgresStore::open_to_serve(&Secret::new(url), ring(environment), environment.clone()).await.unwrap()
@@ -64,7 +64,7 @@ impl Pair {
 
     /// Ends the first instance, as the second sees it.
     async fn end_one(&self) -> Peer {
-        let peers = self.two.beat().await.unwrap();
+        let peers = self.two.renew_lease().await.unwrap();
         let [peer] = &peers[..] else { panic!("{peers:?}") };
         assert!(self.two.end_instance(peer).await.unwrap());
         peer.clone()
@@ -75,7 +75,7 @@ async fn serving(url: &str, keys: &Keyring, make: &Maker) -> Result<PostgresStor
     PostgresStore::open_to_serve(&Secret::new(url), keys.clone(), make.0.clone()).await
 }
 
-fn ring(environment: &Environment) -> Keyring {
+fn ring(environment: &System) -> Keyring {
     Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
 }
 
@@ -84,8 +84,8 @@ fn sending(make: &Maker, candidate: &Candidate) -> Intent {
     Intent { under_way: true, ..make.registration(candidate) }
 }
 
-fn claimant(make: &Maker, candidate: &Candidate) -> Claimant {
-    Claimant {
+fn claimant(make: &Maker, candidate: &Candidate) -> CandidateInsert {
+    CandidateInsert {
         candidate: candidate.clone(),
         identities: Identity::of(&candidate.person, BY_NAME),
         intent: sending(make, candidate),
@@ -93,9 +93,9 @@ fn claimant(make: &Maker, candidate: &Candidate) -> Claimant {
     }
 }
 
-fn key(make: &Maker, scope: &str) -> KeyClaim {
+fn key(make: &Maker, scope: &str) -> AcquireKey {
     let now = make.0.now();
-    KeyClaim {
+    AcquireKey {
         tenant: "t".to_owned(),
         token: make.name("token"),
         scope: scope.to_owned(),

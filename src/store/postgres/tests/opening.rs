@@ -21,7 +21,7 @@ async fn processes_that_start_together_make_the_schema_once() {
     let keys = ring(&make.0);
     let opening = (0..8).map(|_| serving(&url, &keys, &make));
     let stores: Vec<_> = futures_util::future::join_all(opening).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(stores[0].beat().await.unwrap().len(), 7);
+    assert_eq!(stores[0].renew_lease().await.unwrap().len(), 7);
     let mut beside = beside(&url).await;
     let version: i64 = sqlx::query_scalar("SELECT version FROM schema_version").fetch_one(&mut beside).await.unwrap();
     assert_eq!(usize::try_from(version).unwrap(), schema::MIGRATIONS.len());
@@ -66,7 +66,7 @@ async fn an_inspection_refuses_a_new_key_that_a_living_instance_lacks() {
     let secret = Secret::new(&*url);
     let inspecting = tokio::spawn(async move { PostgresStore::inspect(&secret, &rotated).await });
     while !inspecting.is_finished() {
-        store.beat().await.unwrap();
+        store.renew_lease().await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     let error = inspecting.await.unwrap().unwrap_err();
@@ -154,20 +154,20 @@ async fn a_key_is_new_only_when_no_living_instance_lacks_it() {
     let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
     let running = serving(&url, &Keyring::new(&old, &[]).unwrap(), &make).await.unwrap();
     let ring = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
-    let records = Records::new(ring, make.0.clone());
+    let records = RecordCodec::new(ring, make.0.clone());
     let mut connection = beside(&url).await;
     let lacking = schema::enlisted(&mut connection, &records, &[]).await.unwrap();
     assert_eq!(lacking.len(), 1);
     assert_eq!(count(&mut connection, "instances").await, 1, "nothing was written");
     // It beats while it is watched, so it lives.
-    running.beat().await.unwrap();
+    running.renew_lease().await.unwrap();
     let lacking = schema::enlisted(&mut connection, &records, &lacking).await.unwrap();
     assert_eq!(lacking.len(), 1);
-    running.beat().await.unwrap();
+    running.renew_lease().await.unwrap();
     // From here on it is silent.
     let lacking = schema::enlisted(&mut connection, &records, &[]).await.unwrap();
     assert_eq!(schema::enlisted(&mut connection, &records, &lacking).await.unwrap(), []);
-    assert!(matches!(running.beat().await, Err(StoreError::Ended)));
+    assert!(matches!(running.renew_lease().await, Err(StoreError::Fenced)));
 }
 
 #[tokio::test]
@@ -179,24 +179,24 @@ async fn a_rotated_key_still_reads_and_finds() {
     let mut candidate = make.claimed(&before).await;
     let Candidate { tenant, connection, .. } = candidate.clone();
     let early = make.assignment(&tenant, &connection, "s");
-    before.commit(vec![Change::Assignment(early.clone())]).await.unwrap();
+    before.commit(vec![Mutation::Assignment(early.clone())]).await.unwrap();
 
     let store = serving(&url, &Keyring::new(&new, std::slice::from_ref(&old)).unwrap(), &make).await.unwrap();
     let again = make.candidate(&tenant, &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &again).await, Claim::Held(vec![candidate.clone()]));
+    assert_eq!(make.claim(&store, &again).await, InsertResult::Exists(vec![candidate.clone()]));
     let stranger = make.candidate("stranger", &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &stranger).await, Claim::HeldByOthers);
+    assert_eq!(make.claim(&store, &stranger).await, InsertResult::TakenByOtherTenant);
     let other = make.candidate(&tenant, &connection, make.person());
-    assert_eq!(make.claim(&store, &other).await, Claim::Claimed);
-    let taken = Change::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
+    assert_eq!(make.claim(&store, &other).await, InsertResult::Inserted);
+    let taken = Mutation::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
     assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
     assert!(store.subject_known(&connection, "s").await.unwrap());
     let late = make.assignment(&tenant, &connection, "s");
-    store.commit(vec![Change::Assignment(late.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Assignment(late.clone())]).await.unwrap();
     assert_eq!(store.bookings(&tenant, &connection, "s").await.unwrap(), [late, early]);
     // Written again, it is found under the new key, and once.
     candidate.person.name.formatted = Some("Ada".into());
-    store.commit(vec![Change::Candidate(candidate.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
         assert_eq!(store.candidates(&tenant, None, &identity).await.unwrap(), [candidate.clone()]);
     }
@@ -264,13 +264,13 @@ async fn nothing_personal_stands_in_a_dump() {
         ..make.person()
     };
     let mut candidate = make.candidate("planted-tenant", "c", person);
-    assert_eq!(make.claim(&*one, &candidate).await, Claim::Claimed);
+    assert_eq!(make.claim(&*one, &candidate).await, InsertResult::Inserted);
     candidate.person.group = Some("planted-group".into());
     let mut assignment = make.assignment("planted-tenant", "c", "planted@example.org|rust|");
     assignment.order.reference = Some("planted-reference".into());
-    one.commit(vec![Change::Candidate(candidate), Change::Assignment(assignment)]).await.unwrap();
-    one.take_key(&key(&make, "planted-scope")).await.unwrap();
-    one.take_turns(&["planted-subject"]).await.unwrap();
+    one.commit(vec![Mutation::Candidate(candidate), Mutation::Assignment(assignment)]).await.unwrap();
+    one.acquire_key(&key(&make, "planted-scope")).await.unwrap();
+    one.acquire_locks(&["planted-subject"]).await.unwrap();
 
     let (server, schema) = url.split_once("?options=-csearch_path%3D").unwrap();
     let dump = Command::new("pg_dump").args(["--inserts", "--schema", schema, server]).output().unwrap();

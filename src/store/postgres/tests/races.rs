@@ -6,17 +6,17 @@ const ROUNDS: i64 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_are_counted_right_however_many_change_at_once() {
-    use crate::domain::operation::{ItemEnd, ItemRef, ItemResult};
+    use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
     let Pair { url, make, one, two, .. } = Pair::open().await;
     let operation = make.queued(&*one, "t", 120).await;
-    let at = |index| ItemRef { operation: operation.id.clone(), index };
+    let at = |index| ItemId { operation: operation.id.clone(), index };
     let mut ending = tokio::task::JoinSet::new();
     for index in 0..100 {
         let store = Arc::clone(if index % 3 == 0 { &two } else { &one });
-        let end = ItemEnd::of(ItemResult::Created);
+        let end = ItemOutcome::of(ItemStatus::Created);
         let changes = vec![
-            Change::ItemClaimed(at(index), format!("r{index}"), Vec::new()),
-            Change::ItemEnded(at(index), None, end),
+            Mutation::ItemClaimed(at(index), format!("r{index}"), Vec::new()),
+            Mutation::ItemEnded(at(index), None, end),
         ];
         ending.spawn(async move { store.commit(changes).await.unwrap() });
     }
@@ -41,18 +41,21 @@ async fn one_of_two_instances_registers_a_person() {
         let (first, second) = (make.candidate("t", "c", person.clone()), make.candidate("t", "c", person));
         let stranger = make.candidate("stranger", "c", first.person.clone());
         let (a, b, other) = tokio::join!(
-            one.claim(vec![claimant(&make, &first)]),
-            two.claim(vec![claimant(&make, &second)]),
-            two.claim(vec![claimant(&make, &stranger)]),
+            one.insert_candidates(vec![claimant(&make, &first)]),
+            two.insert_candidates(vec![claimant(&make, &second)]),
+            two.insert_candidates(vec![claimant(&make, &stranger)]),
         );
         let claims = [(a, first), (b, second), (other, stranger)].map(|(claim, who)| (claim.unwrap().remove(0), who));
         let winners: Vec<&Candidate> =
-            claims.iter().filter(|(c, _)| *c == Claim::Claimed).map(|(_, who)| who).collect();
+            claims.iter().filter(|(c, _)| *c == InsertResult::Inserted).map(|(_, who)| who).collect();
         let [winner] = winners[..] else { panic!("{claims:?}") };
         for (claim, who) in &claims {
             if who.id != winner.id {
-                let expected =
-                    if who.tenant == winner.tenant { Claim::Held(vec![winner.clone()]) } else { Claim::HeldByOthers };
+                let expected = if who.tenant == winner.tenant {
+                    InsertResult::Exists(vec![winner.clone()])
+                } else {
+                    InsertResult::TakenByOtherTenant
+                };
                 assert_eq!(*claim, expected);
             }
         }
@@ -67,15 +70,18 @@ async fn batches_in_opposite_orders_register_everybody_once() {
     let Pair { url, make, one, two, .. } = Pair::open().await;
     for _ in 0..10 {
         let people: Vec<_> = (0..100).map(|_| make.person()).collect();
-        let batch = |people: Vec<_>| -> Vec<Claimant> {
+        let batch = |people: Vec<_>| -> Vec<CandidateInsert> {
             people.into_iter().map(|person| claimant(&make, &make.candidate("t", "c", person))).collect()
         };
         let (forth, back) = (batch(people.clone()), batch(people.into_iter().rev().collect()));
-        let (forth, back) = tokio::join!(one.claim(forth), two.claim(back));
+        let (forth, back) = tokio::join!(one.insert_candidates(forth), two.insert_candidates(back));
         let (forth, mut back) = (forth.unwrap(), back.unwrap());
         back.reverse();
         for (a, b) in forth.iter().zip(&back) {
-            let one_won = matches!((a, b), (Claim::Claimed, Claim::Held(_)) | (Claim::Held(_), Claim::Claimed));
+            let one_won = matches!(
+                (a, b),
+                (InsertResult::Inserted, InsertResult::Exists(_)) | (InsertResult::Exists(_), InsertResult::Inserted)
+            );
             assert!(one_won, "{a:?} {b:?}");
         }
     }
@@ -87,10 +93,12 @@ async fn one_of_two_instances_begins_the_write_of_a_key() {
     let Pair { make, one, two, .. } = Pair::open().await;
     for round in 0..ROUNDS {
         let claim = key(&make, &round.to_string());
-        let (a, b) = tokio::join!(one.take_key(&claim), two.take_key(&claim));
+        let (a, b) = tokio::join!(one.acquire_key(&claim), two.acquire_key(&claim));
         let (a, b) = (a.unwrap(), b.unwrap());
-        let one_began =
-            matches!((&a, &b), (KeyTaken::New(_), KeyTaken::Running) | (KeyTaken::Running, KeyTaken::New(_)));
+        let one_began = matches!(
+            (&a, &b),
+            (KeyState::Acquired(_), KeyState::InProgress) | (KeyState::InProgress, KeyState::Acquired(_))
+        );
         assert!(one_began, "{a:?} {b:?}");
     }
 }
@@ -101,7 +109,7 @@ async fn one_of_two_instances_has_the_turn() {
     for round in 0..ROUNDS {
         let subject = round.to_string();
         let wanted = [subject.as_str()];
-        let (a, b) = tokio::join!(one.take_turns(&wanted), two.take_turns(&wanted));
+        let (a, b) = tokio::join!(one.acquire_locks(&wanted), two.acquire_locks(&wanted));
         assert!(a.unwrap() != b.unwrap());
     }
 }
@@ -117,18 +125,24 @@ async fn nothing_is_done_twice_while_a_key_is_being_replaced() {
     for round in 0..50 {
         let (person, scope) = (make.person(), round.to_string());
         let (first, second) = (make.candidate("t", "c", person.clone()), make.candidate("t", "c", person));
-        let (a, b) = tokio::join!(one.claim(vec![claimant(&make, &first)]), two.claim(vec![claimant(&make, &second)]));
+        let (a, b) = tokio::join!(
+            one.insert_candidates(vec![claimant(&make, &first)]),
+            two.insert_candidates(vec![claimant(&make, &second)])
+        );
         let claims = (a.unwrap().remove(0), b.unwrap().remove(0));
-        let one_won = claims == (Claim::Claimed, Claim::Held(vec![first.clone()]))
-            || claims == (Claim::Held(vec![second.clone()]), Claim::Claimed);
+        let one_won = claims == (InsertResult::Inserted, InsertResult::Exists(vec![first.clone()]))
+            || claims == (InsertResult::Exists(vec![second.clone()]), InsertResult::Inserted);
         assert!(one_won, "{claims:?}");
         let wanted = [scope.as_str()];
-        let (a, b) = tokio::join!(one.take_turns(&wanted), two.take_turns(&wanted));
+        let (a, b) = tokio::join!(one.acquire_locks(&wanted), two.acquire_locks(&wanted));
         assert!(a.unwrap() != b.unwrap());
         let claim = key(&make, &scope);
-        let (a, b) = tokio::join!(one.take_key(&claim), two.take_key(&claim));
+        let (a, b) = tokio::join!(one.acquire_key(&claim), two.acquire_key(&claim));
         let taken = (a.unwrap(), b.unwrap());
-        let one_began = matches!(&taken, (KeyTaken::New(_), KeyTaken::Running) | (KeyTaken::Running, KeyTaken::New(_)));
+        let one_began = matches!(
+            &taken,
+            (KeyState::Acquired(_), KeyState::InProgress) | (KeyState::InProgress, KeyState::Acquired(_))
+        );
         assert!(one_began, "{taken:?}");
     }
 }
@@ -144,8 +158,8 @@ async fn claimants_of_one_call_that_want_the_same_are_taken_one_after_the_other(
     let mut fourth = make.candidate("t", "c", make.person());
     fourth.person.user_name = second.person.user_name.clone();
     let batch = [&first, &second, &third, &fourth].map(|candidate| claimant(&make, candidate));
-    let claims = one.claim(batch.to_vec()).await.unwrap();
-    let held = |by: &Candidate| Claim::Held(vec![by.clone()]);
+    let claims = one.insert_candidates(batch.to_vec()).await.unwrap();
+    let held = |by: &Candidate| InsertResult::Exists(vec![by.clone()]);
     // The second did not get the user name, so the fourth does.
-    assert_eq!(claims, [Claim::Claimed, held(&first), held(&first), Claim::Claimed]);
+    assert_eq!(claims, [InsertResult::Inserted, held(&first), held(&first), InsertResult::Inserted]);
 }

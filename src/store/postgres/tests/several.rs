@@ -7,27 +7,27 @@ async fn an_instance_that_was_ended_writes_nothing_more() {
     let pair = Pair::open().await;
     let Pair { url, make, one, two, .. } = &pair;
     let before = make.claimed(&**one).await;
-    assert!(one.take_turns(&["s"]).await.unwrap());
+    assert!(one.acquire_locks(&["s"]).await.unwrap());
     pair.end_one().await;
 
     let late = make.candidate("t", "c", make.person());
     let changed = Candidate { private: std::collections::BTreeMap::default(), ..before.clone() };
     let refusals = [
-        one.claim(vec![claimant(make, &late)]).await.map(|_| ()),
-        one.commit(vec![Change::Candidate(changed), Change::Intent(sending(make, &late))]).await,
-        one.take_turns(&["other"]).await.map(|_| ()),
-        one.give_turns(&["s".to_owned()]).await,
-        one.take_key(&key(make, "k")).await.map(|_| ()),
-        one.beat().await.map(|_| ()),
+        one.insert_candidates(vec![claimant(make, &late)]).await.map(|_| ()),
+        one.commit(vec![Mutation::Candidate(changed), Mutation::Intent(sending(make, &late))]).await,
+        one.acquire_locks(&["other"]).await.map(|_| ()),
+        one.release_locks(&["s".to_owned()]).await,
+        one.acquire_key(&key(make, "k")).await.map(|_| ()),
+        one.renew_lease().await.map(|_| ()),
         one.purge(make.0.now(), make.0.now()).await.map(|_| ()),
         one.end_instance(
-            &two.beat().await.unwrap().first().cloned().unwrap_or(Peer { instance: "x".into(), beats: 0 }),
+            &two.renew_lease().await.unwrap().first().cloned().unwrap_or(Peer { instance: "x".into(), heartbeats: 0 }),
         )
         .await
         .map(|_| ()),
     ];
     for refusal in refusals {
-        assert!(matches!(refusal, Err(StoreError::Ended)), "{refusal:?}");
+        assert!(matches!(refusal, Err(StoreError::Fenced)), "{refusal:?}");
     }
     assert_eq!(two.candidate("t", &late.id).await.unwrap(), None);
     assert_eq!(two.candidate(&before.tenant, &before.id).await.unwrap(), Some(before.clone()));
@@ -48,10 +48,10 @@ async fn a_transaction_under_way_is_over_before_its_instance_has_ended() {
     sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *held).await.unwrap();
 
     candidate.person.group = Some("late".into());
-    let (store, change) = (Arc::clone(one), Change::Candidate(candidate.clone()));
+    let (store, change) = (Arc::clone(one), Mutation::Candidate(candidate.clone()));
     let writing = tokio::spawn(async move { store.commit(vec![change]).await });
     until_waiting(&mut watcher, 1).await;
-    let (store, peer) = (Arc::clone(two), two.beat().await.unwrap().remove(0));
+    let (store, peer) = (Arc::clone(two), two.renew_lease().await.unwrap().remove(0));
     let ending = tokio::spawn(async move { store.end_instance(&peer).await });
     until_waiting(&mut watcher, 2).await;
     assert!(!ending.is_finished());
@@ -72,21 +72,21 @@ async fn a_process_that_was_suspended_in_a_transaction_is_ended_all_the_same() {
     entered.bind(one.records.instance()).execute(&mut *suspended).await.unwrap();
     pair.end_one().await;
     assert!(suspended.commit().await.is_err());
-    assert_eq!(two.beat().await.unwrap(), []);
+    assert_eq!(two.renew_lease().await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn an_instance_that_has_beaten_since_is_not_ended() {
     let Pair { one, two, .. } = Pair::open().await;
-    let seen = two.beat().await.unwrap();
+    let seen = two.renew_lease().await.unwrap();
     assert_eq!(seen.len(), 1);
-    one.beat().await.unwrap();
+    one.renew_lease().await.unwrap();
     assert!(!two.end_instance(&seen[0]).await.unwrap());
-    let now = two.beat().await.unwrap();
-    assert_eq!((&now[0].instance, now[0].beats), (&seen[0].instance, seen[0].beats + 1));
+    let now = two.renew_lease().await.unwrap();
+    assert_eq!((&now[0].instance, now[0].heartbeats), (&seen[0].instance, seen[0].heartbeats + 1));
     assert!(two.end_instance(&now[0]).await.unwrap());
     assert!(two.end_instance(&now[0]).await.unwrap(), "it is ended now");
-    assert_eq!(two.beat().await.unwrap(), []);
+    assert_eq!(two.renew_lease().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -98,13 +98,13 @@ async fn beats_do_not_wait_for_transactions() {
     sqlx::query("SELECT 1 FROM candidates FOR UPDATE").execute(&mut *held).await.unwrap();
     let writing: Vec<_> = (0..connect::LANES)
         .map(|_| {
-            let (store, change) = (Arc::clone(&one), Change::Candidate(candidate.clone()));
+            let (store, change) = (Arc::clone(&one), Mutation::Candidate(candidate.clone()));
             tokio::spawn(async move { store.commit(vec![change]).await })
         })
         .collect();
     // Every lane has somebody in it who waits.
     until_waiting(&mut watcher, i64::from(connect::LANES)).await;
-    one.beat().await.unwrap();
+    one.renew_lease().await.unwrap();
     assert_eq!(
         one.candidate(&candidate.tenant, &candidate.id).await.unwrap(),
         Some(candidate),
@@ -122,20 +122,20 @@ async fn a_turn_is_one_instance_s_until_it_gives_it_back_or_ends() {
     let Pair { one, two, .. } = &pair;
     let subjects = ["a".to_owned(), "b".to_owned()];
     for subject in &subjects {
-        assert!(one.take_turns(&[subject.as_str()]).await.unwrap());
-        assert!(one.take_turns(&[subject.as_str()]).await.unwrap(), "it has it");
-        assert!(!two.take_turns(&[subject.as_str()]).await.unwrap());
+        assert!(one.acquire_locks(&[subject.as_str()]).await.unwrap());
+        assert!(one.acquire_locks(&[subject.as_str()]).await.unwrap(), "it has it");
+        assert!(!two.acquire_locks(&[subject.as_str()]).await.unwrap());
     }
-    two.give_turns(&subjects).await.unwrap();
-    assert!(!two.take_turns(&["a"]).await.unwrap(), "nobody gives back what another has");
-    assert!(!two.take_turns(&["c", "a"]).await.unwrap(), "all or none");
-    assert!(one.take_turns(&["c"]).await.unwrap(), "none was kept");
-    one.give_turns(&subjects[..1]).await.unwrap();
-    assert!(two.take_turns(&["a"]).await.unwrap());
-    assert!(!one.take_turns(&["a"]).await.unwrap());
-    assert!(!two.take_turns(&["b"]).await.unwrap());
+    two.release_locks(&subjects).await.unwrap();
+    assert!(!two.acquire_locks(&["a"]).await.unwrap(), "nobody gives back what another has");
+    assert!(!two.acquire_locks(&["c", "a"]).await.unwrap(), "all or none");
+    assert!(one.acquire_locks(&["c"]).await.unwrap(), "none was kept");
+    one.release_locks(&subjects[..1]).await.unwrap();
+    assert!(two.acquire_locks(&["a"]).await.unwrap());
+    assert!(!one.acquire_locks(&["a"]).await.unwrap());
+    assert!(!two.acquire_locks(&["b"]).await.unwrap());
     pair.end_one().await;
-    assert!(two.take_turns(&["b"]).await.unwrap());
+    assert!(two.acquire_locks(&["b"]).await.unwrap());
 }
 
 #[tokio::test]
@@ -143,13 +143,13 @@ async fn what_an_instance_was_sending_when_it_ended_is_an_orphan() {
     let pair = Pair::open().await;
     let Pair { make, one, two, .. } = &pair;
     let candidate = make.candidate("t", "c", make.person());
-    assert_eq!(one.claim(vec![claimant(make, &candidate)]).await.unwrap(), [Claim::Claimed]);
+    assert_eq!(one.insert_candidates(vec![claimant(make, &candidate)]).await.unwrap(), [InsertResult::Inserted]);
     assert!(two.orphans(10).await.unwrap().is_empty());
     pair.end_one().await;
     let orphans = two.orphans(10).await.unwrap();
-    assert_eq!(orphans.iter().map(|intent| intent.write.record()).collect::<Vec<_>>(), [candidate.id.as_str()]);
+    assert_eq!(orphans.iter().map(|intent| intent.write.record_id()).collect::<Vec<_>>(), [candidate.id.as_str()]);
     // Taken on, it is nobody's any more, or the new owner's.
-    two.commit(vec![Change::Intent(sending(make, &candidate))]).await.unwrap();
+    two.commit(vec![Mutation::Intent(sending(make, &candidate))]).await.unwrap();
     assert!(two.orphans(10).await.unwrap().is_empty());
 }
 
@@ -157,17 +157,20 @@ async fn what_an_instance_was_sending_when_it_ended_is_an_orphan() {
 async fn a_key_of_an_instance_that_ended_is_open_with_what_it_led_to() {
     let pair = Pair::open().await;
     let Pair { make, one, two, .. } = &pair;
-    let KeyTaken::New(bound) = one.take_key(&key(make, "bound")).await.unwrap() else { panic!("not new") };
-    let KeyTaken::New(_) = one.take_key(&key(make, "bare")).await.unwrap() else { panic!("not new") };
-    one.commit(vec![Change::KeyBound(bound.clone(), "cand_1".to_owned())]).await.unwrap();
+    let KeyState::Acquired(bound) = one.acquire_key(&key(make, "bound")).await.unwrap() else { panic!("not new") };
+    let KeyState::Acquired(_) = one.acquire_key(&key(make, "bare")).await.unwrap() else { panic!("not new") };
+    one.commit(vec![Mutation::KeyBound(bound.clone(), "cand_1".to_owned())]).await.unwrap();
     for scope in ["bound", "bare"] {
-        assert!(matches!(two.take_key(&key(make, scope)).await.unwrap(), KeyTaken::Running));
+        assert!(matches!(two.acquire_key(&key(make, scope)).await.unwrap(), KeyState::InProgress));
     }
     pair.end_one().await;
-    let taken = two.take_key(&key(make, "bound")).await.unwrap();
-    assert!(matches!(&taken, KeyTaken::Open(key, Some(record)) if *key == bound && record == "cand_1"), "{taken:?}");
-    assert!(matches!(two.take_key(&key(make, "bare")).await.unwrap(), KeyTaken::Open(_, None)));
-    assert!(matches!(two.take_key(&key(make, "bare")).await.unwrap(), KeyTaken::Running), "it is its own now");
+    let taken = two.acquire_key(&key(make, "bound")).await.unwrap();
+    assert!(
+        matches!(&taken, KeyState::Resumable(key, Some(record)) if *key == bound && record == "cand_1"),
+        "{taken:?}"
+    );
+    assert!(matches!(two.acquire_key(&key(make, "bare")).await.unwrap(), KeyState::Resumable(_, None)));
+    assert!(matches!(two.acquire_key(&key(make, "bare")).await.unwrap(), KeyState::InProgress), "it is its own now");
 }
 
 #[tokio::test]
@@ -175,52 +178,52 @@ async fn an_instance_that_left_nothing_behind_is_forgotten() {
     let pair = Pair::open().await;
     let Pair { url, make, keys, one, .. } = &pair;
     let candidate = make.candidate("t", "c", make.person());
-    one.claim(vec![claimant(make, &candidate)]).await.unwrap();
+    one.insert_candidates(vec![claimant(make, &candidate)]).await.unwrap();
     pair.end_one().await;
     let mut beside = beside(url).await;
     serving(url, keys, make).await.unwrap();
     assert_eq!(count(&mut beside, "instances").await, 3, "its intent points to it");
-    pair.two.commit(vec![Change::Settled(candidate.id.to_string())]).await.unwrap();
+    pair.two.commit(vec![Mutation::Settled(candidate.id.to_string())]).await.unwrap();
     serving(url, keys, make).await.unwrap();
     assert_eq!(count(&mut beside, "instances").await, 3);
     assert_eq!(count(&mut beside, "lanes").await, 3 * i64::from(connect::LANES));
-    assert!(matches!(one.commit(Vec::new()).await, Err(StoreError::Ended)), "forgotten is ended");
+    assert!(matches!(one.commit(Vec::new()).await, Err(StoreError::Fenced)), "forgotten is ended");
 }
 
 #[tokio::test]
 async fn turns_of_an_instance_that_ended_are_forgotten_and_those_of_others_are_not() {
     let pair = Pair::open().await;
     let Pair { url, make, one, two, .. } = &pair;
-    assert!(one.take_turns(&["a"]).await.unwrap() && two.take_turns(&["b"]).await.unwrap());
+    assert!(one.acquire_locks(&["a"]).await.unwrap() && two.acquire_locks(&["b"]).await.unwrap());
     two.purge(make.0.now(), make.0.now()).await.unwrap();
     let mut beside = beside(url).await;
     assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (2, 2));
     pair.end_one().await;
     two.purge(make.0.now(), make.0.now()).await.unwrap();
     assert_eq!((count(&mut beside, "turns").await, count(&mut beside, "instances").await), (1, 1));
-    assert!(two.take_turns(&["b"]).await.unwrap());
+    assert!(two.acquire_locks(&["b"]).await.unwrap());
 }
 
 #[tokio::test]
 async fn what_may_be_held_unknowingly_is_given_back_with_a_beat() {
     let Pair { make, one, two, .. } = Pair::open().await;
     // As if the answers to both had been lost.
-    assert!(one.take_turns(&["s"]).await.unwrap());
-    assert!(matches!(one.take_key(&key(&make, "k")).await.unwrap(), KeyTaken::New(_)));
+    assert!(one.acquire_locks(&["s"]).await.unwrap());
+    assert!(matches!(one.acquire_key(&key(&make, "k")).await.unwrap(), KeyState::Acquired(_)));
     let (forms, scopes) = (one.records.turn_forms("s"), one.records.key_row(&key(&make, "k")).scopes);
-    one.loose.add([Loose::Turn(forms.clone(), 0), Loose::Key(scopes, 1)]);
-    assert!(!two.take_turns(&["s"]).await.unwrap());
-    one.beat().await.unwrap();
-    while !two.take_turns(&["s"]).await.unwrap() {
+    one.loose.add([UncertainLocks::Turn(forms.clone(), 0), UncertainLocks::Key(scopes, 1)]);
+    assert!(!two.acquire_locks(&["s"]).await.unwrap());
+    one.renew_lease().await.unwrap();
+    while !two.acquire_locks(&["s"]).await.unwrap() {
         tokio::task::yield_now().await;
     }
-    let taken = two.take_key(&key(&make, "k")).await.unwrap();
-    assert!(matches!(taken, KeyTaken::Open(_, None)), "{taken:?}");
+    let taken = two.acquire_key(&key(&make, "k")).await.unwrap();
+    assert!(matches!(taken, KeyState::Resumable(_, None)), "{taken:?}");
 
     // A later take is not given back for an earlier one.
-    assert!(one.take_turns(&["later"]).await.unwrap());
-    one.loose.add([Loose::Turn(one.records.turn_forms("later"), 0)]);
+    assert!(one.acquire_locks(&["later"]).await.unwrap());
+    one.loose.add([UncertainLocks::Turn(one.records.turn_forms("later"), 0)]);
     one.tie_up();
-    one.give_turns(&["something else".to_owned()]).await.unwrap();
-    assert!(!two.take_turns(&["later"]).await.unwrap());
+    one.release_locks(&["something else".to_owned()]).await.unwrap();
+    assert!(!two.acquire_locks(&["later"]).await.unwrap());
 }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::server::Reply;
 use super::{FIRST_ID, NOW, SECOND_ID, TEST, booking, call, connected, environment, fixture, person, unconnected};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment, Notify, Proctoring};
-use crate::domain::capability::Repeat;
+use crate::domain::capability::RetrySafety;
+use crate::domain::error::{Code, FieldError, RejectionScope};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::{Code, FieldFault, Reach};
-use crate::domain::vendor::{Attempt, Booking, Cancellation, Packing, Row, VendorKey};
+use crate::domain::vendor::{BatchGroup, Booking, CallPurpose, Cancellation, RowResult, VendorKey};
 
 use IfAssignmentExists::{CreateNew, Fail, Reuse};
 
@@ -21,7 +21,7 @@ fn answer(ids: &Value) -> Reply {
 }
 
 /// What one row came to: the participant's id, or that it was there before without an id, or what is not known.
-fn came_to(row: Row<crate::domain::vendor::Booked>) -> String {
+fn came_to(row: RowResult<crate::domain::vendor::Booked>) -> String {
     match row {
         Ok(applied) => {
             let booked = applied.value;
@@ -46,7 +46,7 @@ async fn bookings_are_sent_as_documented_and_matched_by_position() {
     );
     let proctoring = Proctoring { enabled: true, parameters };
     let rows = ["830507", "830508"].map(|id| Booking { proctoring: proctoring.clone(), ..booking(id, CreateNew) });
-    let done = vendor.assign(&rows, &call(Attempt::First)).await;
+    let done = vendor.assign(&rows, &call(CallPurpose::Initial)).await;
 
     assert_eq!(server.only().line, "POST /v2/employees-participants HTTP/1.1");
     assert_eq!(server.only().json(), fixture["request"]);
@@ -63,7 +63,7 @@ async fn bookings_are_sent_as_documented_and_matched_by_position() {
 #[tokio::test]
 async fn without_proctoring_nothing_is_said_of_it() {
     let (vendor, server) = connected(json!({}), vec![answer(&json!([FIRST_ID]))]).await;
-    vendor.assign(&[booking("830507", Reuse)], &call(Attempt::First)).await[0].as_ref().unwrap();
+    vendor.assign(&[booking("830507", Reuse)], &call(CallPurpose::Initial)).await[0].as_ref().unwrap();
     let sent = server.only().json();
     assert_eq!(sent["doNotCreateIfExist"], true);
     assert!(!sent.to_string().contains("roctoring"));
@@ -75,32 +75,32 @@ async fn every_answer_is_read_by_flag_attempt_and_setting() {
     let (a, b) = (FIRST_ID, SECOND_ID);
     let cases = [
         // A flagged row of its own, whatever the setting.
-        ("unknown", Attempt::First, Reuse, 1, json!([a]), vec![a]),
-        ("unknown", Attempt::First, Reuse, 1, json!([]), vec!["there"]),
-        ("unknown", Attempt::First, Reuse, 1, json!([null]), vec!["there"]),
-        ("unknown", Attempt::First, Reuse, 1, json!([a, b]), vec![bad]),
-        ("left_out", Attempt::First, Reuse, 1, json!([]), vec!["there"]),
-        ("repeated", Attempt::First, Reuse, 1, json!([a]), vec![a]),
-        ("null", Attempt::First, Reuse, 1, json!([null]), vec!["there"]),
+        ("unknown", CallPurpose::Initial, Reuse, 1, json!([a]), vec![a]),
+        ("unknown", CallPurpose::Initial, Reuse, 1, json!([]), vec!["there"]),
+        ("unknown", CallPurpose::Initial, Reuse, 1, json!([null]), vec!["there"]),
+        ("unknown", CallPurpose::Initial, Reuse, 1, json!([a, b]), vec![bad]),
+        ("left_out", CallPurpose::Initial, Reuse, 1, json!([]), vec!["there"]),
+        ("repeated", CallPurpose::Initial, Reuse, 1, json!([a]), vec![a]),
+        ("null", CallPurpose::Initial, Reuse, 1, json!([null]), vec!["there"]),
         // Settling always raises the flag.
-        ("unknown", Attempt::Settling, CreateNew, 1, json!([]), vec!["there"]),
-        ("unknown", Attempt::Settling, Fail, 1, json!([a]), vec![a]),
-        ("null", Attempt::Settling, Reuse, 1, json!([null]), vec!["there"]),
-        ("unknown", Attempt::Settling, Reuse, 1, json!("odd"), vec![bad]),
+        ("unknown", CallPurpose::Reconcile, CreateNew, 1, json!([]), vec!["there"]),
+        ("unknown", CallPurpose::Reconcile, Fail, 1, json!([a]), vec![a]),
+        ("null", CallPurpose::Reconcile, Reuse, 1, json!([null]), vec!["there"]),
+        ("unknown", CallPurpose::Reconcile, Reuse, 1, json!("odd"), vec![bad]),
         // Flagged rows together.
-        ("repeated", Attempt::First, Reuse, 2, json!([a, b]), vec![a, b]),
-        ("repeated", Attempt::First, Reuse, 2, json!([b]), vec![bad, bad]),
-        ("repeated", Attempt::First, Reuse, 2, json!([a, a]), vec![bad, bad]),
-        ("null", Attempt::First, Reuse, 2, json!([null, b]), vec!["there", b]),
-        ("null", Attempt::First, Reuse, 2, json!([null, null]), vec!["there", "there"]),
-        ("null", Attempt::First, Reuse, 2, json!([b]), vec![bad, bad]),
-        ("null", Attempt::First, Reuse, 2, json!([]), vec![bad, bad]),
+        ("repeated", CallPurpose::Initial, Reuse, 2, json!([a, b]), vec![a, b]),
+        ("repeated", CallPurpose::Initial, Reuse, 2, json!([b]), vec![bad, bad]),
+        ("repeated", CallPurpose::Initial, Reuse, 2, json!([a, a]), vec![bad, bad]),
+        ("null", CallPurpose::Initial, Reuse, 2, json!([null, b]), vec!["there", b]),
+        ("null", CallPurpose::Initial, Reuse, 2, json!([null, null]), vec!["there", "there"]),
+        ("null", CallPurpose::Initial, Reuse, 2, json!([b]), vec![bad, bad]),
+        ("null", CallPurpose::Initial, Reuse, 2, json!([]), vec![bad, bad]),
         // Unflagged rows: every id, each once.
-        ("null", Attempt::First, CreateNew, 2, json!([a, b]), vec![a, b]),
-        ("null", Attempt::First, CreateNew, 2, json!([null, b]), vec![bad, bad]),
-        ("unknown", Attempt::First, Fail, 1, json!([]), vec![bad]),
-        ("unknown", Attempt::First, CreateNew, 2, json!([a, a]), vec![bad, bad]),
-        ("unknown", Attempt::First, CreateNew, 1, json!(["7"]), vec![bad]),
+        ("null", CallPurpose::Initial, CreateNew, 2, json!([a, b]), vec![a, b]),
+        ("null", CallPurpose::Initial, CreateNew, 2, json!([null, b]), vec![bad, bad]),
+        ("unknown", CallPurpose::Initial, Fail, 1, json!([]), vec![bad]),
+        ("unknown", CallPurpose::Initial, CreateNew, 2, json!([a, a]), vec![bad, bad]),
+        ("unknown", CallPurpose::Initial, CreateNew, 1, json!(["7"]), vec![bad]),
     ];
     for (existing, attempt, if_exists, count, ids, expected) in cases {
         let settings = json!({ "existing_registration": existing, "bookings_only_here": true });
@@ -108,7 +108,7 @@ async fn every_answer_is_read_by_flag_attempt_and_setting() {
         let rows: Vec<Booking> = (0..count).map(|row| booking(&row.to_string(), if_exists)).collect();
         let done: Vec<String> = vendor.assign(&rows, &call(attempt)).await.into_iter().map(came_to).collect();
         assert_eq!(done, expected, "{existing} {attempt:?} {if_exists:?} {ids}");
-        let flagged = attempt == Attempt::Settling || if_exists == Reuse;
+        let flagged = attempt == CallPurpose::Reconcile || if_exists == Reuse;
         assert_eq!(server.only().json()["doNotCreateIfExist"], flagged);
     }
 }
@@ -118,9 +118,9 @@ async fn an_answer_that_does_not_fit_is_of_the_whole_call_and_keeps_no_id() {
     let odd = json!({ "participantIds": [FIRST_ID], "message": "partly done" });
     let (vendor, _server) = connected(json!({}), vec![Reply::json(200, &odd)]).await;
     let rows = [booking("1", CreateNew), booking("2", CreateNew)];
-    for row in vendor.assign(&rows, &call(Attempt::First)).await {
+    for row in vendor.assign(&rows, &call(CallPurpose::Initial)).await {
         let fault = row.unwrap_err();
-        assert_eq!((fault.reach, fault.outcome), (Reach::Call, Outcome::Unknown));
+        assert_eq!((fault.reach, fault.outcome), (RejectionScope::Batch, Outcome::Unknown));
         assert_eq!(fault.connection.as_ref().unwrap().connection, "startexam-main");
         let said = fault.vendor.unwrap();
         assert_eq!((said.http_status, said.message.as_deref()), (Some(200), Some("partly done")));
@@ -135,7 +135,7 @@ async fn rows_that_cannot_share_a_call_are_never_sent() {
         change(&mut other);
         vec![booking("1", CreateNew), other]
     };
-    let first = Attempt::First;
+    let first = CallPurpose::Initial;
     let cases = [
         ("null", first, other(|row| row.candidate = VendorKey("1".to_owned()))),
         ("null", first, other(|row| row.center = Some("elsewhere".to_owned()))),
@@ -146,8 +146,8 @@ async fn rows_that_cannot_share_a_call_are_never_sent() {
         ("null", first, other(|row| row.if_exists = Reuse)),
         ("unknown", first, vec![booking("1", Reuse), booking("2", Reuse)]),
         ("left_out", first, vec![booking("1", Reuse), booking("2", Reuse)]),
-        ("repeated", Attempt::Settling, vec![booking("1", Reuse), booking("2", Reuse)]),
-        ("repeated", Attempt::Settling, vec![Booking { first_booking: false, ..booking("1", CreateNew) }]),
+        ("repeated", CallPurpose::Reconcile, vec![booking("1", Reuse), booking("2", Reuse)]),
+        ("repeated", CallPurpose::Reconcile, vec![Booking { first_booking: false, ..booking("1", CreateNew) }]),
     ];
     for (existing, attempt, rows) in cases {
         let (vendor, server) = connected(settings(existing), vec![answer(&json!([FIRST_ID, SECOND_ID]))]).await;
@@ -172,18 +172,18 @@ fn only_rows_with_everything_in_common_are_packed() {
         |row| row.if_exists = Reuse,
     ];
     let vendor = unconnected(&json!({ "existing_registration": "null" }));
-    let packed = vendor.packing_of_booking(&booking("1", CreateNew));
-    assert!(matches!(packed, Packing::Together { at_most: 500, .. }));
-    assert_eq!(vendor.packing_of_booking(&booking("2", Fail)), packed);
+    let packed = vendor.booking_batch(&booking("1", CreateNew));
+    assert!(matches!(packed, BatchGroup::Keyed { at_most: 500, .. }));
+    assert_eq!(vendor.booking_batch(&booking("2", Fail)), packed);
     for change in changes {
         let mut other = booking("2", CreateNew);
         change(&mut other);
-        assert_ne!(vendor.packing_of_booking(&other), packed, "{other:?}");
+        assert_ne!(vendor.booking_batch(&other), packed, "{other:?}");
     }
     for (existing, alone) in [("unknown", true), ("left_out", true), ("repeated", false), ("null", false)] {
         let vendor = unconnected(&json!({ "existing_registration": existing }));
-        assert_eq!(vendor.packing_of_booking(&booking("1", Reuse)) == Packing::Alone, alone, "{existing}");
-        assert_ne!(vendor.packing_of_booking(&booking("1", CreateNew)), Packing::Alone, "{existing}");
+        assert_eq!(vendor.booking_batch(&booking("1", Reuse)) == BatchGroup::Single, alone, "{existing}");
+        assert_ne!(vendor.booking_batch(&booking("1", CreateNew)), BatchGroup::Single, "{existing}");
     }
 }
 
@@ -191,16 +191,16 @@ fn only_rows_with_everything_in_common_are_packed() {
 fn a_repeat_is_harmless_only_with_the_flag() {
     let (shared, only_here) = (json!({}), json!({ "bookings_only_here": true }));
     for (settings, if_exists, first_booking, expected) in [
-        (&shared, Reuse, false, Repeat::HarmlessWithFlag),
-        (&shared, CreateNew, true, Repeat::Never),
-        (&shared, Fail, true, Repeat::Never),
-        (&only_here, CreateNew, true, Repeat::HarmlessWithFlag),
-        (&only_here, Fail, true, Repeat::HarmlessWithFlag),
-        (&only_here, CreateNew, false, Repeat::Never),
-        (&only_here, Fail, false, Repeat::Never),
+        (&shared, Reuse, false, RetrySafety::IdempotentWithFlag),
+        (&shared, CreateNew, true, RetrySafety::Unsafe),
+        (&shared, Fail, true, RetrySafety::Unsafe),
+        (&only_here, CreateNew, true, RetrySafety::IdempotentWithFlag),
+        (&only_here, Fail, true, RetrySafety::IdempotentWithFlag),
+        (&only_here, CreateNew, false, RetrySafety::Unsafe),
+        (&only_here, Fail, false, RetrySafety::Unsafe),
     ] {
         let row = Booking { first_booking, ..booking("1", if_exists) };
-        assert_eq!(unconnected(settings).repeat_of_booking(&row), expected, "{settings} {row:?}");
+        assert_eq!(unconnected(settings).booking_retry_safety(&row), expected, "{settings} {row:?}");
     }
 }
 
@@ -219,7 +219,7 @@ fn order() -> NewAssignment {
     }
 }
 
-fn planned(order: &NewAssignment) -> Result<Booking, Vec<FieldFault>> {
+fn planned(order: &NewAssignment) -> Result<Booking, Vec<FieldError>> {
     let (id, key) = (AssignmentId::generate(&environment()), VendorKey("830507".to_owned()));
     let now: Timestamp = NOW.parse().unwrap();
     let planned = unconnected(&json!({})).plan_assignment(&id, order, key, BTreeMap::new(), TEST.to_owned(), now)?;
@@ -266,7 +266,7 @@ async fn a_link_keeps_a_strange_centre_in_its_place() {
     let settings = json!({ "link_template": "https://go.example.com/{center}?p={id}" });
     let (vendor, _server) = connected(settings, vec![answer(&json!([FIRST_ID]))]).await;
     let row = Booking { center: Some("ä/../{id}#&".to_owned()), ..booking("1", Reuse) };
-    let booked = vendor.assign(&[row], &call(Attempt::First)).await.remove(0).unwrap().value;
+    let booked = vendor.assign(&[row], &call(CallPurpose::Initial)).await.remove(0).unwrap().value;
     let expected = format!("https://go.example.com/%C3%A4%2F..%2F%7Bid%7D%23%26?p={FIRST_ID}");
     assert_eq!(booked.launch.unwrap().url, expected);
 }
@@ -297,7 +297,7 @@ async fn a_withdrawal_is_refused_without_asking() {
         candidate: VendorKey("1".to_owned()),
         assessment: TEST.to_owned(),
     };
-    let fault = vendor.cancel(&cancellation, &call(Attempt::First)).await.unwrap_err();
+    let fault = vendor.cancel(&cancellation, &call(CallPurpose::Initial)).await.unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::CapabilityUnsupported, Outcome::NotApplied));
     assert!(server.seen().is_empty());
 }

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::server::Reply;
 use super::{SECRET, call, connected, environment, fixture, known, person, registration, unconnected};
 use crate::domain::candidate::{IfCandidateExists, NewCandidate, Person, PhoneKind, PhoneNumber};
+use crate::domain::error::{Code, FieldError, RejectionScope};
 use crate::domain::ids::CandidateId;
 use crate::domain::outcome::{Outcome, Warning};
-use crate::domain::problem::{Code, FieldFault, Reach};
-use crate::domain::vendor::{Attempt, Packing, Planned, Registration, Update};
+use crate::domain::vendor::{BatchGroup, CallPurpose, Plan, Registration, Update};
 use crate::secret::Secret;
 use crate::vendors::startexam::sign::authorization;
 
@@ -16,7 +16,7 @@ fn new(person: Person) -> NewCandidate {
     NewCandidate { person, password: None, if_exists: IfCandidateExists::Reuse }
 }
 
-fn planned(settings: &Value, new: NewCandidate) -> Result<Planned<Registration>, Vec<FieldFault>> {
+fn planned(settings: &Value, new: NewCandidate) -> Result<Plan<Registration>, Vec<FieldError>> {
     unconnected(settings).plan_registration(&CandidateId::generate(&environment()), new, &environment())
 }
 
@@ -50,7 +50,7 @@ async fn a_registration_is_the_vendors_own_example_signed_over_what_was_sent() {
     let fixture = fixture(include_str!("../../../../tests/fixtures/startexam/employees.json"));
     // Whatever the answer says: its shape is not documented.
     let (vendor, server) = connected(json!({}), vec![Reply::new(200, "")]).await;
-    let rows = vendor.register(&[registration("830507")], &call(Attempt::First)).await;
+    let rows = vendor.register(&[registration("830507")], &call(CallPurpose::Initial)).await;
 
     let applied = rows[0].as_ref().unwrap();
     assert_eq!(Value::from(applied.value.vendor_ref.clone()), json!({ "id": "830507" }));
@@ -75,7 +75,7 @@ async fn a_path_prefix_and_another_key_encoding_are_signed_as_configured() {
     let mut settings = super::settings(&json!({ "secret_encoding": "base64" }));
     settings.base_url = format!("{}/Proxy/", server.address());
     let vendor = super::adapter(settings, &super::connection()).unwrap();
-    vendor.register(&[registration("830507")], &call(Attempt::First)).await[0].as_ref().unwrap();
+    vendor.register(&[registration("830507")], &call(CallPurpose::Initial)).await[0].as_ref().unwrap();
 
     let seen = server.only();
     assert_eq!(seen.line, "POST /Proxy/v1/employees HTTP/1.1");
@@ -92,15 +92,15 @@ async fn several_people_go_in_one_call_and_stand_or_fall_together() {
     let mut rows = [registration("830507"), registration("830508")];
     rows[1].person.active = Some(false);
 
-    let done = vendor.register(&rows, &call(Attempt::First)).await;
+    let done = vendor.register(&rows, &call(CallPurpose::Initial)).await;
     assert!(done.len() == 2 && done.iter().all(Result::is_ok));
     let sent = server.only().json();
     assert_eq!([&sent["employees"][0]["status"], &sent["employees"][1]["status"]], ["active", "hidden"]);
 
-    for refused in vendor.register(&rows, &call(Attempt::First)).await {
+    for refused in vendor.register(&rows, &call(CallPurpose::Initial)).await {
         let fault = refused.unwrap_err();
         assert_eq!((fault.code, fault.outcome), (Code::VendorRejectedRequest, Outcome::NotApplied));
-        assert_eq!((fault.reach, fault.proof), (Reach::Call, false));
+        assert_eq!((fault.reach, fault.proof), (RejectionScope::Batch, false));
         assert_eq!(fault.vendor.unwrap().message.unwrap(), "Field 'Email' is not valid");
     }
 }
@@ -108,19 +108,22 @@ async fn several_people_go_in_one_call_and_stand_or_fall_together() {
 #[tokio::test]
 async fn one_employee_twice_in_a_call_is_never_sent() {
     let (vendor, server) = connected(json!({}), vec![Reply::new(200, "{}")]).await;
-    for refused in vendor.register(&[registration("1"), registration("1")], &call(Attempt::First)).await {
+    for refused in vendor.register(&[registration("1"), registration("1")], &call(CallPurpose::Initial)).await {
         let fault = refused.unwrap_err();
-        assert_eq!((fault.code, fault.outcome, fault.reach), (Code::Internal, Outcome::NotApplied, Reach::Call));
+        assert_eq!(
+            (fault.code, fault.outcome, fault.reach),
+            (Code::Internal, Outcome::NotApplied, RejectionScope::Batch)
+        );
     }
     assert!(server.seen().is_empty());
-    assert!(vendor.register(&[], &call(Attempt::First)).await.is_empty());
+    assert!(vendor.register(&[], &call(CallPurpose::Initial)).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_web_page_is_no_success() {
     let page = Reply::new(200, "<!DOCTYPE html><title>Sign in</title>").with("Content-Type: text/html");
     let (vendor, _server) = connected(json!({}), vec![page]).await;
-    let fault = vendor.register(&[registration("1")], &call(Attempt::First)).await.remove(0).unwrap_err();
+    let fault = vendor.register(&[registration("1")], &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown));
     assert_eq!(fault.vendor.unwrap().message, None);
 }
@@ -159,7 +162,7 @@ async fn members_go_to_the_profile_fields_the_operator_names() {
     assert_eq!(told(&planned.warnings), ignored(&expected));
 
     let (vendor, server) = connected(fields, vec![Reply::new(200, "{}")]).await;
-    vendor.register(&[planned.write], &call(Attempt::First)).await[0].as_ref().unwrap();
+    vendor.register(&[planned.write], &call(CallPurpose::Initial)).await[0].as_ref().unwrap();
     let sent = server.only().json();
     let data = sent["employees"][0]["data"].as_array().unwrap().iter();
     let data: Vec<_> = data.map(|pair| (pair["name"].as_str().unwrap(), pair["value"].as_str().unwrap())).collect();
@@ -197,7 +200,7 @@ async fn an_update_sends_the_whole_person_and_empties_what_was_cleared() {
     let planned = vendor.plan_update(known(person), touched).unwrap();
     assert_eq!(told(&planned.warnings), ignored(&["/group"]));
 
-    let applied = vendor.update(&planned.write, &call(Attempt::First)).await.unwrap();
+    let applied = vendor.update(&planned.write, &call(CallPurpose::Initial)).await.unwrap();
     assert_eq!(Value::from(applied.value.vendor_ref), json!({ "id": "830507" }));
     let expected = json!({ "id": "830507", "status": "hidden", "data": [
         { "name": "First Name", "value": "John" },
@@ -227,12 +230,12 @@ fn what_an_update_cannot_do_is_said() {
 #[tokio::test]
 async fn hiding_keeps_the_persons_data() {
     let (vendor, server) = connected(json!({}), vec![Reply::new(200, "{}"), Reply::new(500, "")]).await;
-    vendor.hide(&known(person("830507")), &call(Attempt::First)).await.unwrap();
+    vendor.hide(&known(person("830507")), &call(CallPurpose::Initial)).await.unwrap();
     let employee = &server.only().json()["employees"][0];
     assert_eq!((&employee["status"], employee["data"].as_array().unwrap().len()), (&json!("hidden"), 3));
 
     let update = Update { candidate: known(person("830507")), touched: Vec::new() };
-    let fault = vendor.update(&update, &call(Attempt::First)).await.unwrap_err();
+    let fault = vendor.update(&update, &call(CallPurpose::Initial)).await.unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorInternalError, Outcome::Unknown));
 }
 
@@ -241,10 +244,10 @@ fn registrations_share_calls_of_the_configured_size() {
     for (batch_size, expected) in [(0, 500), (50, 50), (9_000, 500)] {
         let connection = crate::transport::ConnectionSettings { batch_size, ..super::connection() };
         let vendor = super::adapter(super::settings(&json!({})), &connection).unwrap();
-        let Packing::Together { at_most, key, bytes } = vendor.packing_of_registration(&registration("1")) else {
+        let BatchGroup::Keyed { at_most, key, bytes } = vendor.registration_batch(&registration("1")) else {
             panic!("registrations are packed")
         };
         assert_eq!(at_most, expected);
-        assert_eq!(vendor.packing_of_registration(&registration("2")), Packing::Together { at_most, key, bytes });
+        assert_eq!(vendor.registration_batch(&registration("2")), BatchGroup::Keyed { at_most, key, bytes });
     }
 }

@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use super::server::Reply;
 use super::{SECRET, booking, call, connected, fixture, registration};
 use crate::domain::assignment::IfAssignmentExists::CreateNew;
-use crate::domain::capability::Operation;
+use crate::domain::capability::WriteKind;
+use crate::domain::error::{Code, Error, RejectionScope};
 use crate::domain::outcome::Outcome::{self, NotApplied, Unknown};
-use crate::domain::problem::{Code, Fault, Reach};
-use crate::domain::vendor::{Attempt, Health};
+use crate::domain::vendor::{CallPurpose, CredentialCheck};
 use crate::vendors::startexam::DESCRIPTOR;
 
-async fn refused(replies: Vec<Reply>, rows: usize) -> (Fault, usize) {
+async fn refused(replies: Vec<Reply>, rows: usize) -> (Error, usize) {
     let (vendor, server) = connected(json!({}), replies).await;
     let rows: Vec<_> = (0..rows).map(|row| booking(&row.to_string(), CreateNew)).collect();
-    let fault = vendor.assign(&rows, &call(Attempt::First)).await.remove(0).unwrap_err();
+    let fault = vendor.assign(&rows, &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
     assert_eq!(fault.connection.as_ref().unwrap().connection, "startexam-main");
     let said = fault.vendor.as_ref().unwrap();
     assert_eq!((said.operation.as_str(), said.code.as_deref()), ("assignments.create", None));
@@ -49,16 +49,20 @@ async fn every_status_has_its_meaning() {
     for (status, body, code, outcome, proof) in cases {
         let (fault, calls) = refused(vec![Reply::new(status, body)], 1).await;
         assert_eq!((fault.code, fault.outcome, fault.proof), (code, outcome, proof), "{status}");
-        assert_eq!((fault.reach, calls), (Reach::Row, 1), "{status}");
+        assert_eq!((fault.reach, calls), (RejectionScope::Row, 1), "{status}");
         assert_eq!(fault.vendor.unwrap().http_status, Some(status));
     }
 }
 
 #[tokio::test]
 async fn a_refusal_of_several_rows_is_worth_splitting_where_one_may_be_bad() {
-    for (status, reach) in
-        [(400, Reach::Call), (404, Reach::Call), (401, Reach::Row), (403, Reach::Row), (429, Reach::Row)]
-    {
+    for (status, reach) in [
+        (400, RejectionScope::Batch),
+        (404, RejectionScope::Batch),
+        (401, RejectionScope::Row),
+        (403, RejectionScope::Row),
+        (429, RejectionScope::Row),
+    ] {
         let (fault, _) = refused(vec![Reply::new(status, "{}")], 2).await;
         assert_eq!(fault.reach, reach, "{status}");
     }
@@ -95,7 +99,7 @@ async fn what_the_vendor_said_is_kept_fit_to_show() {
 async fn a_refused_date_is_signed_afresh_once() {
     let ids = Reply::json(200, &json!({ "participantIds": [super::FIRST_ID] }));
     let (vendor, server) = connected(json!({}), vec![date_refused(), ids]).await;
-    vendor.assign(&[booking("1", CreateNew)], &call(Attempt::First)).await.remove(0).unwrap();
+    vendor.assign(&[booking("1", CreateNew)], &call(CallPurpose::Initial)).await.remove(0).unwrap();
     let seen = server.seen();
     assert_eq!((seen.len(), &seen[0].body), (2, &seen[1].body));
 
@@ -112,7 +116,7 @@ async fn a_refused_date_is_signed_afresh_once() {
 #[tokio::test]
 async fn a_lost_answer_is_unknown_and_nothing_is_sent_again() {
     let (vendor, server) = connected(json!({}), Vec::new()).await;
-    let fault = vendor.register(&[registration("1")], &call(Attempt::First)).await.remove(0).unwrap_err();
+    let fault = vendor.register(&[registration("1")], &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorTimeout, Unknown));
     assert_eq!(server.seen().len(), 1);
 }
@@ -128,7 +132,7 @@ async fn a_check_reads_the_list_of_tests_and_changes_nothing() {
         date_refused(),
     ];
     let (vendor, server) = connected(json!({}), replies).await;
-    assert!(matches!(vendor.check(&call(Attempt::First)).await, Health::Ok { .. }));
+    assert!(matches!(vendor.check(&call(CallPurpose::Initial)).await, CredentialCheck::Ok { .. }));
     let seen = server.only();
     assert_eq!(seen.line, "GET /v1/tests?type=test&status=active HTTP/1.1");
     assert_eq!(seen.header("content-length"), Some("0"));
@@ -138,17 +142,19 @@ async fn a_check_reads_the_list_of_tests_and_changes_nothing() {
     assert_eq!(seen.header("authorization"), Some(signed.as_str()));
 
     for expected in [Code::VendorBadResponse, Code::ConnectionCredentialsInvalid, Code::VendorClockSkew] {
-        let Health::Faulty(fault) = vendor.check(&call(Attempt::First)).await else { panic!("{expected:?}") };
+        let CredentialCheck::Faulty(fault) = vendor.check(&call(CallPurpose::Initial)).await else {
+            panic!("{expected:?}")
+        };
         assert_eq!(fault.code, expected);
     }
 }
 
 #[test]
 fn every_operation_is_declared_in_order() {
-    let declared = DESCRIPTOR.capabilities.map(|capability| capability.operation);
-    assert_eq!(declared, Operation::ALL);
+    let declared = DESCRIPTOR.capabilities.map(|capability| capability.kind);
+    assert_eq!(declared, WriteKind::ALL);
     let unsupported: Vec<_> =
-        DESCRIPTOR.capabilities.iter().filter(|c| !c.supported).map(|c| c.operation.as_str()).collect();
+        DESCRIPTOR.capabilities.iter().filter(|c| !c.supported).map(|c| c.kind.as_str()).collect();
     assert_eq!(unsupported, ["assignments.cancel"]);
     assert!(DESCRIPTOR.capabilities.iter().all(|capability| !capability.note.is_empty()));
     assert_eq!(Value::from(DESCRIPTOR.documentation), "https://api.startexam.com");

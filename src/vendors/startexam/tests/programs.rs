@@ -4,16 +4,16 @@ use serde_json::json;
 
 use super::server::Reply;
 use super::{TEST, call, connected, fixture, unconnected};
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::Code;
 use crate::domain::program::{AssessmentScope, Enrolment, EnrolmentCounts, ProgramRef};
-use crate::domain::vendor::{Attempt, EnrolmentCall};
+use crate::domain::vendor::{CallPurpose, EnrolmentBatch};
 
 const PROGRAM: &str = "918ae938-8ea5-4298-b5ac-f8ffd873ceb6";
 
-fn enrolment(program: ProgramRef, scope: AssessmentScope, register: &[&str], unregister: &[&str]) -> EnrolmentCall {
+fn enrolment(program: ProgramRef, scope: AssessmentScope, register: &[&str], unregister: &[&str]) -> EnrolmentBatch {
     let list = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-    EnrolmentCall { program, enrolment: Enrolment { scope, register: list(register), unregister: list(unregister) } }
+    EnrolmentBatch { program, enrolment: Enrolment { scope, register: list(register), unregister: list(unregister) } }
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn an_enrolment_is_sent_as_documented_and_its_counts_are_read() {
     let (vendor, server) = connected(json!({}), vec![reply.clone(), reply]).await;
     let scope = AssessmentScope::Selected(vec![TEST.to_owned()]);
     let selected = enrolment(ProgramRef::Id(PROGRAM.to_owned()), scope, &["830507", "830508"], &[]);
-    let applied = vendor.enrol(&selected, &call(Attempt::First)).await.unwrap();
+    let applied = vendor.enrol(&selected, &call(CallPurpose::Initial)).await.unwrap();
     let expected = EnrolmentCounts {
         employees_registered: 4,
         attempts_registered: 16,
@@ -37,7 +37,7 @@ async fn an_enrolment_is_sent_as_documented_and_its_counts_are_read() {
     assert_eq!(server.only().json(), fixture["request"]);
 
     let all = enrolment(ProgramRef::External("our-own".to_owned()), AssessmentScope::All, &[], &["830507"]);
-    let applied = vendor.enrol(&all, &call(Attempt::Settling)).await.unwrap();
+    let applied = vendor.enrol(&all, &call(CallPurpose::Reconcile)).await.unwrap();
     assert_eq!(applied.value, expected);
     assert_eq!(applied.warnings[0].code.as_str(), "counts_lower_bound");
     let sent = json!({
@@ -59,7 +59,7 @@ async fn an_answer_without_counts_leaves_the_call_unknown() {
     let (vendor, _server) = connected(json!({}), replies).await;
     let call_of = enrolment(ProgramRef::Id(PROGRAM.to_owned()), AssessmentScope::All, &["1"], &[]);
     for _ in 0..count {
-        let fault = vendor.enrol(&call_of, &call(Attempt::First)).await.unwrap_err();
+        let fault = vendor.enrol(&call_of, &call(CallPurpose::Initial)).await.unwrap_err();
         assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown));
     }
 }
@@ -69,7 +69,7 @@ async fn more_employees_than_documented_are_never_sent() {
     let (vendor, server) = connected(json!({}), Vec::new()).await;
     let mut call_of = enrolment(ProgramRef::Id(PROGRAM.to_owned()), AssessmentScope::All, &[], &[]);
     call_of.enrolment.unregister = (0..501).map(|n| n.to_string()).collect();
-    let fault = vendor.enrol(&call_of, &call(Attempt::First)).await.unwrap_err();
+    let fault = vendor.enrol(&call_of, &call(CallPurpose::Initial)).await.unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::Internal, Outcome::NotApplied));
     assert!(server.seen().is_empty());
 }

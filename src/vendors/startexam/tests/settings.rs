@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Settings, adapter, connection, settings};
-use crate::domain::reading::{ReadFault, read};
+use crate::domain::deserialize::{DeserializeError, read};
 
 fn faults(changes: &Value) -> Vec<(String, String)> {
     let result = adapter(settings(changes), &connection());
@@ -89,13 +89,13 @@ fn a_secret_that_does_not_decode_is_refused_and_never_shown() {
 fn unknown_keys_and_missing_ones_are_told() {
     let table = json!({ "account_id": 1, "secret": "plain:x", "center": "c", "profile_id": "p",
                         "scret": 1, "profile_fields": { "mail": "Email" } });
-    let mut pointers: Vec<_> = read::<Settings>(table).unwrap_err().iter().map(ReadFault::pointer).collect();
+    let mut pointers: Vec<_> = read::<Settings>(table).unwrap_err().iter().map(DeserializeError::pointer).collect();
     pointers.sort();
     assert_eq!(pointers, ["/profile_fields/mail", "/scret"]);
     for key in ["account_id", "secret", "center", "profile_id"] {
         let mut table = json!({ "account_id": 1, "secret": "plain:x", "center": "c", "profile_id": "p" });
         table.as_object_mut().unwrap().remove(key);
         let faults = read::<Settings>(table).unwrap_err();
-        assert_eq!(faults.iter().map(ReadFault::pointer).collect::<Vec<_>>(), [format!("/{key}")]);
+        assert_eq!(faults.iter().map(DeserializeError::pointer).collect::<Vec<_>>(), [format!("/{key}")]);
     }
 }

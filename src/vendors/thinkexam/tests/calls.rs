@@ -6,9 +6,9 @@ use super::stub::{Stub, ok};
 use super::*;
 use crate::domain::assignment::Notify;
 use crate::domain::candidate::{PhoneKind, PhoneNumber};
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::Code;
-use crate::domain::vendor::{Cancellation, Health, KnownCandidate, Update};
+use crate::domain::vendor::{Cancellation, CandidateSnapshot, CredentialCheck, Update};
 
 #[tokio::test]
 async fn a_registration_leaves_as_a_bare_array_with_signed_headers() {
@@ -89,7 +89,7 @@ async fn an_update_sends_the_group_and_never_a_password() {
     let vendor = connected(&stub.url).vendor;
     let mut person = person(Some("E-1"), "ada@example.com");
     person.group = Some("CE105".to_owned());
-    let candidate = KnownCandidate {
+    let candidate = CandidateSnapshot {
         id: candidate_id(),
         person,
         vendor_ref: serde_json::Map::new(),
@@ -170,7 +170,7 @@ async fn an_error_to_a_repeated_withdrawal_proves_nothing() {
 #[tokio::test]
 async fn a_check_without_a_signature_service_tries_nothing() {
     let stub = Stub::answering(ok(&json!({}))).await;
-    assert!(matches!(connected(&stub.url).vendor.check(&first()).await, Health::Unchecked { .. }));
+    assert!(matches!(connected(&stub.url).vendor.check(&first()).await, CredentialCheck::Unchecked { .. }));
     assert!(stub.seen().is_empty());
 }
 

@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use super::{Settings, connect};
 use crate::domain::candidate::{IfCandidateExists, Name, NewCandidate, Person};
-use crate::domain::environment::{Clock, Entropy, Environment};
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::vendor::{Attempt, Booking, Call, Lane, Registration, VendorKey};
+use crate::domain::system::{Clock, SecureRandom, System};
+use crate::domain::vendor::{Booking, CallContext, CallPurpose, Priority, Registration, VendorKey};
 use crate::secret::{Secret, SecretSource};
 use crate::transport::ConnectionSettings;
-use crate::vendors::{Connected, SettingFault, Setup};
+use crate::vendors::{AdapterContext, SettingError, VendorConnection};
 
 /// A clock that stands until it is moved.
 struct Still(AtomicI64);
@@ -40,7 +40,7 @@ impl Clock for Still {
 
 struct Zeros;
 
-impl Entropy for Zeros {
+impl SecureRandom for Zeros {
     fn fill(&self, bytes: &mut [u8]) {
         bytes.fill(0);
     }
@@ -58,30 +58,30 @@ impl SecretSource for NoSecrets {
     }
 }
 
-fn environment() -> (Environment, Arc<Still>) {
+fn environment() -> (System, Arc<Still>) {
     let clock = Arc::new(Still(AtomicI64::new(1_795_348_800)));
-    (Environment { clock: clock.clone(), entropy: Arc::new(Zeros) }, clock)
+    (System { clock: clock.clone(), entropy: Arc::new(Zeros) }, clock)
 }
 
-fn attempt_connect(settings: Value, connection: &ConnectionSettings) -> Result<Connected, Vec<SettingFault>> {
+fn attempt_connect(settings: Value, connection: &ConnectionSettings) -> Result<VendorConnection, Vec<SettingError>> {
     attempt_connect_in(settings, connection, environment().0)
 }
 
 fn attempt_connect_in(
     settings: Value,
     connection: &ConnectionSettings,
-    environment: Environment,
-) -> Result<Connected, Vec<SettingFault>> {
+    environment: System,
+) -> Result<VendorConnection, Vec<SettingError>> {
     let settings: Settings = serde_json::from_value(settings).unwrap();
-    connect(settings, &Setup { name: "thinkexam-main", connection, secrets: &NoSecrets, environment })
+    connect(settings, &AdapterContext { name: "thinkexam-main", connection, secrets: &NoSecrets, environment })
 }
 
 /// A connection that is signed by hand.
-fn connected(base: &str) -> Connected {
+fn connected(base: &str) -> VendorConnection {
     connected_with(base, &json!({}))
 }
 
-fn connected_with(base: &str, more: &Value) -> Connected {
+fn connected_with(base: &str, more: &Value) -> VendorConnection {
     let mut settings = json!({
         "base_url": base,
         "default_group": "Default course",
@@ -96,16 +96,16 @@ fn unlimited() -> ConnectionSettings {
     ConnectionSettings { requests_per_second: 0, max_in_flight: 64, ..ConnectionSettings::default() }
 }
 
-fn call(attempt: Attempt) -> Call {
-    Call { attempt, lane: Lane::Single, exchange: Exchange::example() }
+fn call(attempt: CallPurpose) -> CallContext {
+    CallContext { purpose: attempt, priority: Priority::Interactive, exchange: Exchange::example() }
 }
 
-fn first() -> Call {
-    call(Attempt::First)
+fn first() -> CallContext {
+    call(CallPurpose::Initial)
 }
 
-fn settling() -> Call {
-    call(Attempt::Settling)
+fn settling() -> CallContext {
+    call(CallPurpose::Reconcile)
 }
 
 fn candidate_id() -> CandidateId {

@@ -5,20 +5,20 @@ use serde_json::json;
 use super::*;
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment, Notify, Proctoring};
 use crate::domain::candidate::{Address, PhoneKind, PhoneNumber};
-use crate::domain::capability::{Operation, Repeat};
-use crate::domain::problem::FieldFault;
-use crate::domain::vendor::{KnownCandidate, Packing, Vendor};
+use crate::domain::capability::{RetrySafety, WriteKind};
+use crate::domain::error::FieldError;
+use crate::domain::vendor::{BatchGroup, CandidateSnapshot, Vendor};
 
 fn vendor() -> Arc<dyn Vendor> {
     connected("https://exams.example.com").vendor
 }
 
-fn told(faults: &[FieldFault]) -> Vec<(&str, &str)> {
+fn told(faults: &[FieldError]) -> Vec<(&str, &str)> {
     faults.iter().map(|fault| (fault.pointer.as_str(), fault.code.as_ref())).collect()
 }
 
-fn known() -> KnownCandidate {
-    KnownCandidate {
+fn known() -> CandidateSnapshot {
+    CandidateSnapshot {
         id: candidate_id(),
         person: person(Some("E-1"), "ada@example.com"),
         vendor_ref: serde_json::Map::new(),
@@ -110,7 +110,7 @@ fn decisive_members_of_an_order_without_a_place_are_refused() {
     let faults = plan(&order).unwrap_err();
     let pointers: Vec<_> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
     assert_eq!(pointers, ["/validFrom", "/validUntil", "/center", "/proctoring/enabled", "/ifExists"]);
-    assert!(faults.iter().all(|fault| fault.code == FieldFault::UNSUPPORTED));
+    assert!(faults.iter().all(|fault| fault.code == FieldError::UNSUPPORTED));
 }
 
 #[test]
@@ -138,30 +138,30 @@ fn test_ids_are_visible_text() {
 #[test]
 fn rows_without_a_number_go_alone() {
     let vendor = vendor();
-    assert_eq!(vendor.packing_of_registration(&registration(None, "a@example.com")), Packing::Alone);
+    assert_eq!(vendor.registration_batch(&registration(None, "a@example.com")), BatchGroup::Single);
     let row = registration(Some("E-1"), "a@example.com");
     let sent = r#"{"name":"Ada Lovelace","email":"a@example.com","enrollment_number":"E-1"},"#;
-    let together = |at_most| Packing::Together { key: String::new(), at_most, bytes: sent.len() };
-    assert_eq!(vendor.packing_of_registration(&row), together(50));
-    assert_eq!(vendor.packing_of_booking(&booking()), Packing::Alone);
+    let together = |at_most| BatchGroup::Keyed { key: String::new(), at_most, bytes: sent.len() };
+    assert_eq!(vendor.registration_batch(&row), together(50));
+    assert_eq!(vendor.booking_batch(&booking()), BatchGroup::Single);
     let settings = json!({
         "base_url": "https://x.example",
         "signature": { "mode": "static", "ak": "plain:a", "sgn": "plain:b", "ts": "plain:1" },
     });
     let smaller = attempt_connect(settings, &ConnectionSettings { batch_size: 7, ..unlimited() }).unwrap().vendor;
-    assert_eq!(smaller.packing_of_registration(&row), together(7));
+    assert_eq!(smaller.registration_batch(&row), together(7));
 }
 
 #[tokio::test]
 async fn what_is_not_declared_is_refused_without_a_call() {
     let vendor = vendor();
     let descriptor = vendor.descriptor();
-    for operation in Operation::ALL {
-        assert_eq!(descriptor.capability(operation).operation, operation);
+    for operation in WriteKind::ALL {
+        assert_eq!(descriptor.capability(operation).kind, operation);
     }
-    assert!(!descriptor.capability(Operation::CandidatesDelete).supported);
+    assert!(!descriptor.capability(WriteKind::CandidatesDelete).supported);
     let fault = vendor.hide(&known(), &first()).await.unwrap_err();
-    assert_eq!(fault.code, crate::domain::problem::Code::CapabilityUnsupported);
-    assert_eq!(vendor.repeat_of_booking(&booking()), Repeat::HarmlessWithFlag);
-    assert_eq!(vendor.repeat_of_registration(&registration(None, "a@example.com")), Repeat::Harmless);
+    assert_eq!(fault.code, crate::domain::error::Code::CapabilityUnsupported);
+    assert_eq!(vendor.booking_retry_safety(&booking()), RetrySafety::IdempotentWithFlag);
+    assert_eq!(vendor.registration_retry_safety(&registration(None, "a@example.com")), RetrySafety::Idempotent);
 }

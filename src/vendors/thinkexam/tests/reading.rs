@@ -4,21 +4,21 @@ use serde_json::{Value, json};
 
 use super::stub::{Canned, Stub, ok};
 use super::*;
+use crate::domain::error::{Code, Error, RejectionScope};
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::{Code, Fault, Reach};
-use crate::domain::vendor::{Registered, Row};
+use crate::domain::vendor::{Registered, RowResult};
 
-async fn registered(canned: Canned, rows: &[Registration]) -> Vec<Row<Registered>> {
+async fn registered(canned: Canned, rows: &[Registration]) -> Vec<RowResult<Registered>> {
     let stub = Stub::answering(canned).await;
     connected(&stub.url).vendor.register(rows, &first()).await
 }
 
-async fn refused_booking(canned: Canned) -> Fault {
+async fn refused_booking(canned: Canned) -> Error {
     let stub = Stub::answering(canned).await;
     connected(&stub.url).vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err()
 }
 
-fn told(row: &Row<Registered>) -> Result<&str, (Code, Outcome, bool)> {
+fn told(row: &RowResult<Registered>) -> Result<&str, (Code, Outcome, bool)> {
     match row {
         Ok(applied) => Ok(applied.value.vendor_ref["id"].as_str().unwrap()),
         Err(fault) => Err((fault.code, fault.outcome, fault.proof)),
@@ -100,18 +100,18 @@ async fn a_call_refused_whole_is_worth_splitting() {
     for result in &results {
         let fault = result.as_ref().unwrap_err();
         assert_eq!((fault.code, fault.outcome), (Code::InvalidReference, Outcome::NotApplied));
-        assert_eq!((fault.reach, fault.proof), (Reach::Call, true));
+        assert_eq!((fault.reach, fault.proof), (RejectionScope::Batch, true));
     }
     let alone = registered(ok(&fixture!("error_3023")), &numbered(&["E-1"])).await;
     let fault = alone[0].as_ref().unwrap_err();
-    assert_eq!((fault.code, fault.reach), (Code::MissingField, Reach::Row));
+    assert_eq!((fault.code, fault.reach), (Code::MissingField, RejectionScope::Row));
 }
 
 #[tokio::test]
 async fn a_call_refused_by_its_status_is_not_worth_splitting() {
     for status in [429, 503] {
         let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
-        assert_eq!(results[1].as_ref().unwrap_err().reach, Reach::Row);
+        assert_eq!(results[1].as_ref().unwrap_err().reach, RejectionScope::Row);
     }
 }
 
@@ -239,7 +239,7 @@ async fn a_success_counts_only_under_a_2xx() {
             let results = registered((status, body.to_string().into_bytes()), &numbered(&["E-1", "E-2"])).await;
             assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, AMBIGUOUS], "{status} {body}");
             let fault = results[0].as_ref().unwrap_err();
-            assert_eq!((fault.lingering, fault.reach), (status >= 500, Reach::Row), "{status}");
+            assert_eq!((fault.lingering, fault.reach), (status >= 500, RejectionScope::Row), "{status}");
         }
         let fault = refused_booking((status, fixture!("assign_success").to_string().into_bytes())).await;
         assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown), "{status}");

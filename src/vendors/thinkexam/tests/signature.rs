@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::stub::{Canned, Seen, Stub, ok};
 use super::*;
+use crate::domain::error::Code;
 use crate::domain::outcome::Outcome;
-use crate::domain::problem::Code;
-use crate::domain::vendor::{Booked, Health, Row};
+use crate::domain::vendor::{Booked, CredentialCheck, RowResult};
 
 const SIGNATURE: &str = "/api/v1/signature";
 const ASSIGN: &str = "/api/v1/assignTest";
@@ -22,7 +22,7 @@ async fn vendor_with(answer: impl Fn(&Seen) -> Canned + Send + Sync + 'static) -
     .await
 }
 
-fn remote(stub: &Stub, more: &Value) -> (Connected, Arc<Still>) {
+fn remote(stub: &Stub, more: &Value) -> (VendorConnection, Arc<Still>) {
     let mut signature = json!({
         "mode": "remote",
         "url": format!("{}{SIGNATURE}", stub.url),
@@ -41,7 +41,7 @@ fn remote(stub: &Stub, more: &Value) -> (Connected, Arc<Still>) {
 }
 
 /// The same with room for twenty calls at the vendor.
-fn many_at_once(stub: &Stub) -> Connected {
+fn many_at_once(stub: &Stub) -> VendorConnection {
     let signature = json!({
         "mode": "remote",
         "url": format!("{}{SIGNATURE}", stub.url),
@@ -54,7 +54,7 @@ fn many_at_once(stub: &Stub) -> Connected {
     attempt_connect(json!({ "base_url": stub.url, "signature": signature }), &unlimited()).unwrap()
 }
 
-async fn twenty(connected: &Connected) -> Vec<Vec<Row<Booked>>> {
+async fn twenty(connected: &VendorConnection) -> Vec<Vec<RowResult<Booked>>> {
     let (call, rows) = (first(), [booking()]);
     futures_util::future::join_all((0..20).map(|_| connected.vendor.assign(&rows, &call))).await
 }
@@ -226,12 +226,12 @@ async fn a_check_asks_for_a_fresh_triple_and_changes_nothing() {
     let stub = vendor_with(accepting(&[])).await;
     let (connected, _) = remote(&stub, &json!({}));
     for _ in 0..2 {
-        assert!(matches!(connected.vendor.check(&first()).await, Health::Ok { .. }));
+        assert!(matches!(connected.vendor.check(&first()).await, CredentialCheck::Ok { .. }));
     }
     assert_eq!((stub.at(SIGNATURE).len(), stub.seen().len()), (2, 2));
     let closed = Stub::answering((401, Vec::new())).await;
     let (connected, _) = remote(&closed, &json!({}));
-    assert!(matches!(connected.vendor.check(&first()).await, Health::Faulty(_)));
+    assert!(matches!(connected.vendor.check(&first()).await, CredentialCheck::Faulty(_)));
 }
 
 #[tokio::test]
@@ -241,13 +241,15 @@ async fn a_signature_service_that_keeps_silent_leaves_the_write_undone() {
     let url = format!("http://{}/signature", silent.local_addr().unwrap());
     let stub = vendor_with(accepting(&[])).await;
     let signature = json!({ "mode": "remote", "url": url, "api_key": "plain:demo-key", "secret": "plain:demo-secret" });
-    let connection =
-        ConnectionSettings { timeout: crate::domain::units::Span(std::time::Duration::from_millis(50)), ..unlimited() };
+    let connection = ConnectionSettings {
+        timeout: crate::domain::units::ConfigDuration(std::time::Duration::from_millis(50)),
+        ..unlimited()
+    };
     let settings = json!({ "base_url": stub.url, "signature": signature });
     let vendor = attempt_connect(settings, &connection).unwrap().vendor;
     let fault = vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorUnreachable, Outcome::NotApplied));
-    let Health::Faulty(fault) = vendor.check(&first()).await else { panic!("nobody answered") };
+    let CredentialCheck::Faulty(fault) = vendor.check(&first()).await else { panic!("nobody answered") };
     assert_eq!((fault.code, fault.outcome), (Code::VendorUnreachable, Outcome::NotApplied));
     assert!(stub.seen().is_empty());
 }

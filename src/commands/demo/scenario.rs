@@ -1,0 +1,385 @@
+//! The journey through all three vendors, as a caller of the public API. Every answer is held against what was expected
+//! of it, and in the end against what the simulators say really happened.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::commands::Failure;
+use crate::commands::demo::client::{Answer, Client};
+use crate::commands::demo::expectations::{Expectations, gist};
+use crate::commands::demo::people::{Person, Vendor, everybody};
+use crate::commands::demo::setup::{PROGRAM, simulator};
+use crate::commands::demo::terminal::{Row, Screen};
+use crate::sandbox::{Sandbox, accounts};
+
+/// How often the lost answer is asked for again.
+const RETRY_INTERVAL: usize = 10;
+/// Pause between two times: the grace of the demonstration's connections.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Registrations; the lost answer, its repeat and the vendor's word on it; bookings and their links; the enrolment;
+/// repeats and the vendors' rest meanwhile; refusals and the vendor's rest; the vendors' records; reading back.
+pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (24 + 16) + (24 + 16);
+
+const REGISTERED: &str = "registered applied";
+
+pub(super) struct Scenario<'a> {
+    client: &'a Client,
+    sandbox: &'a Sandbox,
+    screen: &'a Screen,
+    ledger: Expectations,
+    class: Vec<Member>,
+}
+
+/// A person and what the gateway answered about them.
+struct Member {
+    person: Person,
+    candidate: Option<String>,
+    assignment: Option<String>,
+}
+
+/// A step under way: what it is, and how much differed before it.
+struct Step<'a> {
+    vendor: &'a str,
+    what: String,
+    differences: usize,
+}
+
+impl<'a> Scenario<'a> {
+    pub(super) fn new(client: &'a Client, sandbox: &'a Sandbox, screen: &'a Screen) -> Self {
+        let member = |person| Member { person, candidate: None, assignment: None };
+        let class = everybody().into_iter().map(member).collect();
+        Self { client, sandbox, screen, ledger: Expectations::new(PLANNED), class }
+    }
+
+    /// All steps, one after the other; the rows of the table and how everything went.
+    ///
+    /// # Errors
+    /// When gateway or simulators cannot be asked at all. What differs from the expectation is no error: it is counted.
+    pub(super) async fn run(mut self) -> Result<(Vec<Row>, Expectations), Failure> {
+        let unlucky = self.members(Vendor::StartExam).last().copied().unwrap_or_default();
+        for vendor in Vendor::ALL {
+            self.register(vendor, unlucky).await?;
+        }
+        self.lose_an_answer(unlucky).await?;
+        self.ask_again(unlucky).await?;
+        for vendor in Vendor::ALL {
+            if let Some(assessment) = vendor.assessment() {
+                self.assign(vendor, assessment).await?;
+            }
+        }
+        self.enrol().await?;
+        self.repeat().await?;
+        self.ask_for_too_much().await?;
+        self.be_refused().await?;
+        self.compare().await?;
+        let rows = self.read_back().await?;
+        Ok((rows, self.ledger))
+    }
+
+    async fn register(&mut self, vendor: Vendor, left_out: usize) -> Result<(), Failure> {
+        let members: Vec<usize> = self.members(vendor).into_iter().filter(|index| *index != left_out).collect();
+        let [first, others @ ..] = &members[..] else { return Ok(()) };
+        let step =
+            self.begin(vendor.name(), format!("Register {} people, {} in one bulk", members.len(), others.len()));
+        let single = self.client.post("/candidates", &self.class[*first].person.registration()).await?;
+        let mut answers = vec![(*first, u64::from(single.status), single.body)];
+        let rows: Vec<Value> = others.iter().map(|index| self.class[*index].person.row()).collect();
+        let bulk = json!({ "connection": vendor.connection(), "items": rows });
+        answers.extend(results(others, &self.client.post("/candidates/bulk", &bulk).await?));
+        let mut applied = 0;
+        for (index, status, body) in answers {
+            let member = &mut self.class[index];
+            let what = format!("registering {} at {}", member.person.given_name, vendor.name());
+            self.ledger.expect(what, format!("201 {REGISTERED}"), gist(status, &body));
+            member.candidate = text(&body["id"]);
+            applied += usize::from(body["outcome"] == "applied");
+        }
+        self.end(&step, &format!("{applied} applied"))
+    }
+
+    async fn lose_an_answer(&mut self, index: usize) -> Result<(), Failure> {
+        let name = self.class[index].person.given_name;
+        let step = self.begin(Vendor::StartExam.name(), format!("Register {name}, lose the answer"));
+        let fault = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
+        self.client.strike(self.sandbox.startexam(), fault).await?;
+        let answer = self.register_once(index).await?;
+        let found = gist(answer.status.into(), &answer.body);
+        self.ledger.expect(format!("losing the answer about {name}"), "504 vendor_timeout unknown", &found);
+        let outcome = answer.body["outcome"].as_str().unwrap_or("–");
+        self.end(&step, &format!("{}, {outcome}", told(answer.status, &answer.body)))
+    }
+
+    async fn ask_again(&mut self, index: usize) -> Result<(), Failure> {
+        let name = self.class[index].person.given_name;
+        let step = self.begin(Vendor::StartExam.name(), "Send the same request again".to_owned());
+        let mut body = self.register_once(index).await?.body;
+        // As `Retry-After` asks for: the vendor may still be at work on what it did not answer.
+        for _ in 0..RETRY_INTERVAL {
+            if body["outcome"] != "unknown" {
+                break;
+            }
+            tokio::time::sleep(GRACE).await;
+            body = self.register_once(index).await?.body;
+        }
+        let word = |member: &str| body[member].as_str().unwrap_or("–").to_owned();
+        let found = format!("{} {}", word("state"), word("outcome"));
+        self.ledger.expect(format!("asking again about {name}"), REGISTERED, &found);
+        let effects = self.client.effects(self.sandbox.startexam()).await?;
+        let times = times_registered(&effects, &self.class[index].person);
+        self.ledger.expect(format!("times StartExam has {name}"), 1, times);
+        self.class[index].candidate = text(&body["id"]);
+        self.end(&step, &format!("{}, {name} is there {}", word("outcome"), often(times)))
+    }
+
+    async fn register_once(&self, index: usize) -> Result<Answer, Failure> {
+        let person = &self.class[index].person;
+        self.client.post_once("/candidates", &format!("demo-{}", person.external_id), &person.registration()).await
+    }
+
+    async fn assign(&mut self, vendor: Vendor, assessment: &str) -> Result<(), Failure> {
+        let members = self.members(vendor);
+        let [first, others @ ..] = &members[..] else { return Ok(()) };
+        let step = self.begin(vendor.name(), format!("Assign {assessment}"));
+        let single = self.client.post("/assignments", &self.order(*first, assessment)).await?;
+        let mut answers = vec![(*first, u64::from(single.status), single.body)];
+        let rows: Vec<Value> = others.iter().map(|index| self.order(*index, assessment)).collect();
+        let bulk = json!({ "connection": vendor.connection(), "items": rows });
+        answers.extend(results(others, &self.client.post("/assignments/bulk", &bulk).await?));
+        let (mut applied, mut links) = (0, 0);
+        for (index, status, body) in answers {
+            let member = &mut self.class[index];
+            let name = member.person.given_name;
+            self.ledger.expect(format!("assigning {name}"), "201 assigned applied", gist(status, &body));
+            let launch = body["launch"]["url"].is_string();
+            self.ledger.expect(format!("a launch link for {name}"), true, launch);
+            member.assignment = text(&body["id"]);
+            applied += usize::from(body["outcome"] == "applied");
+            links += usize::from(launch);
+        }
+        self.end(&step, &format!("{applied} applied, {links} launch links"))
+    }
+
+    async fn enrol(&mut self) -> Result<(), Failure> {
+        let employees: Vec<&str> =
+            self.members(Vendor::StartExam).iter().map(|index| self.external_id(*index)).collect();
+        let step = self.begin(Vendor::StartExam.name(), format!("Enrol {} in {PROGRAM}", employees.len()));
+        let order = json!({ "scope": "all", "register": employees });
+        let Answer { status, body } = self.client.post(&format!("/programs/{PROGRAM}/employees"), &order).await?;
+        let told = |body: &Value| {
+            let outcome = body["outcome"].as_str().unwrap_or("–");
+            format!("{outcome}, {} attempts", body["attemptsRegistered"])
+        };
+        let found = format!("{status} {} employees, {}", body["employeesRegistered"], told(&body));
+        let attempts = employees.len() * accounts::startexam::TESTS.len();
+        let expected = format!("200 {} employees, applied, {attempts} attempts", employees.len());
+        self.ledger.expect(format!("enrolling in {PROGRAM}"), expected, found);
+        self.end(&step, &told(&body))
+    }
+
+    /// The same requests once more: the gateway knows the answers, and no vendor hears of it.
+    async fn repeat(&mut self) -> Result<(), Failure> {
+        let mut requests = Vec::new();
+        for vendor in Vendor::ALL {
+            let Some(first) = self.members(vendor).first().copied() else { continue };
+            requests.push(("/candidates", self.class[first].person.registration(), format!("200 {REGISTERED}")));
+            if let Some(assessment) = vendor.assessment() {
+                requests.push(("/assignments", self.order(first, assessment), "200 assigned applied".to_owned()));
+            }
+        }
+        let step = self.begin("all three", format!("Send {} requests a second time", requests.len()));
+        let before = self.sequences().await?;
+        let mut reused = 0;
+        for (path, body, expected) in requests {
+            let answer = self.client.post(path, &body).await?;
+            self.ledger.expect(format!("a second POST {path}"), expected, gist(answer.status.into(), &answer.body));
+            reused += usize::from(answer.status == 200);
+        }
+        let after = self.sequences().await?;
+        for (vendor, (before, after)) in Vendor::ALL.into_iter().zip(before.iter().zip(&after)) {
+            self.ledger.expect(format!("what {} has seen after the repeats", vendor.name()), before, after);
+        }
+        let rest = if before == after { "no vendor called" } else { "vendors called" };
+        self.end(&step, &format!("{reused} × 200, {rest}"))
+    }
+
+    /// Something the vendor has no place for: the gateway says so before anything is sent.
+    async fn ask_for_too_much(&mut self) -> Result<(), Failure> {
+        let step = self.begin(Vendor::ThinkExam.name(), "Ask for a time window it lacks".to_owned());
+        let Some(first) = self.members(Vendor::ThinkExam).first().copied() else { return Ok(()) };
+        let mut order = self.order(first, "aptitude");
+        order["validUntil"] = json!("2099-12-31T00:00:00Z");
+        let before = self.sequences().await?;
+        let Answer { status, body } = self.client.post("/assignments", &order).await?;
+        let found = format!("{} {}", gist(status.into(), &body), body["errors"][0]["pointer"].as_str().unwrap_or("–"));
+        let expected = "422 capability_unsupported not_applied /validUntil";
+        self.ledger.expect("a time window at ThinkExam", expected, found);
+        let unseen = before == self.sequences().await?;
+        self.ledger.expect("ThinkExam never saw the order with a time window", true, unseen);
+        self.end(&step, &told(status, &body))
+    }
+
+    /// Something the vendor itself refuses, in the gateway's words.
+    async fn be_refused(&mut self) -> Result<(), Failure> {
+        let step = self.begin(Vendor::ExamTesting.name(), "Register into a group it lacks".to_owned());
+        let body = json!({
+            "connection": Vendor::ExamTesting.connection(),
+            "externalId": "emp-3999",
+            "name": { "givenName": "Zoe", "familyName": "Ward" },
+            "email": "zoe.ward@example.com",
+            "group": "Group Z",
+        });
+        let Answer { status, body } = self.client.post("/candidates", &body).await?;
+        let found = format!("{}, vendor code {}", gist(status.into(), &body), body["vendor"]["code"]);
+        let expected = "422 group_not_found not_applied, vendor code \"1005\"";
+        self.ledger.expect("an unknown group at ExamTesting", expected, found);
+        self.end(&step, &told(status, &body))
+    }
+
+    /// The vendors' own records: everybody there once, every booking there once.
+    async fn compare(&mut self) -> Result<(), Failure> {
+        let step = self.begin("all three", "Compare with the vendors' records".to_owned());
+        let (mut people, mut bookings) = (0, 0);
+        for vendor in Vendor::ALL {
+            let effects = self.client.effects(simulator(self.sandbox, vendor)).await?;
+            for index in self.members(vendor) {
+                let person = &self.class[index].person;
+                let registered = times_registered(&effects, person);
+                self.ledger.expect(format!("times {} has {}", vendor.name(), person.given_name), 1, registered);
+                people += usize::from(registered == 1);
+                if vendor.assessment().is_some() {
+                    let booked = times_booked(&effects, person);
+                    let what = format!("times {} has booked {}", vendor.name(), person.given_name);
+                    self.ledger.expect(what, 1, booked);
+                    bookings += usize::from(booked == 1);
+                }
+            }
+        }
+        self.end(&step, &format!("{people} people, {bookings} bookings once"))
+    }
+
+    /// Everybody as the gateway knows them now.
+    async fn read_back(&mut self) -> Result<Vec<Row>, Failure> {
+        let mut rows = Vec::new();
+        for member in &self.class {
+            let Person { vendor, given_name, .. } = &member.person;
+            let candidate = self.read("/candidates", member.candidate.as_deref()).await?;
+            let found = gist(candidate.status.into(), &candidate.body);
+            let mut as_expected = found == format!("200 {REGISTERED}");
+            self.ledger.expect(format!("reading {given_name} back"), format!("200 {REGISTERED}"), found);
+            let mut link = None;
+            if vendor.assessment().is_some() {
+                let assignment = self.read("/assignments", member.assignment.as_deref()).await?;
+                let found = gist(assignment.status.into(), &assignment.body);
+                as_expected &= found == "200 assigned applied";
+                let what = format!("reading the assignment of {given_name} back");
+                self.ledger.expect(what, "200 assigned applied", found);
+                link = text(&assignment.body["launch"]["url"]);
+            }
+            let word = |name: &str| text(&candidate.body[name]).unwrap_or_else(|| "–".to_owned());
+            rows.push(Row {
+                person: given_name,
+                vendor: vendor.name(),
+                candidate: member.candidate.clone(),
+                state: word("state"),
+                outcome: word("outcome"),
+                assignment: member.assignment.clone(),
+                link,
+                as_expected,
+            });
+        }
+        self.screen.advance(self.ledger.looked_at());
+        Ok(rows)
+    }
+
+    async fn read(&self, collection: &str, id: Option<&str>) -> Result<Answer, Failure> {
+        match id {
+            Some(id) => self.client.get(&format!("{collection}/{id}")).await,
+            None => Ok(Answer { status: 0, body: Value::Null }),
+        }
+    }
+
+    /// How much each simulator has seen: the number of its last call or effect.
+    async fn sequences(&self) -> Result<Vec<u64>, Failure> {
+        let mut sequences = Vec::new();
+        for vendor in Vendor::ALL {
+            let effects = self.client.effects(simulator(self.sandbox, vendor)).await?;
+            let sequence = effects["sequence"].as_u64();
+            sequences.push(sequence.ok_or_else(|| Failure::Other("a simulator does not count".to_owned()))?);
+        }
+        Ok(sequences)
+    }
+
+    fn members(&self, vendor: Vendor) -> Vec<usize> {
+        (0..self.class.len()).filter(|index| self.class[*index].person.vendor == vendor).collect()
+    }
+
+    fn external_id(&self, index: usize) -> &str {
+        &self.class[index].person.external_id
+    }
+
+    fn order(&self, index: usize, assessment: &str) -> Value {
+        json!({ "candidate": { "externalId": self.external_id(index) }, "assessment": assessment })
+    }
+
+    fn begin<'s>(&self, vendor: &'s str, what: String) -> Step<'s> {
+        self.screen.doing(vendor, &what);
+        Step { vendor, what, differences: self.ledger.differences().len() }
+    }
+
+    fn end(&self, step: &Step<'_>, result: &str) -> Result<(), Failure> {
+        self.screen.advance(self.ledger.looked_at());
+        let as_expected = self.ledger.differences().len() == step.differences;
+        self.screen.step(as_expected, step.vendor, &step.what, result)
+    }
+}
+
+/// Each row of a bulk's answer with its member of the class. A row without a result has status 0.
+fn results(members: &[usize], answer: &Answer) -> Vec<(usize, u64, Value)> {
+    let result = |(row, index): (usize, &usize)| {
+        let result = &answer.body["results"][row];
+        let body = if result["resource"].is_object() { &result["resource"] } else { &result["problem"] };
+        (*index, result["status"].as_u64().unwrap_or_default(), body.clone())
+    };
+    members.iter().enumerate().map(result).collect()
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// Status and problem code.
+fn told(status: u16, body: &Value) -> String {
+    format!("{status} {}", body["code"].as_str().unwrap_or("–"))
+}
+
+fn often(times: usize) -> String {
+    match times {
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    }
+}
+
+fn times_registered(effects: &Value, person: &Person) -> usize {
+    match person.vendor {
+        Vendor::StartExam => times_created(effects, "employees", "employee", &person.external_id),
+        Vendor::ThinkExam => times_created(effects, "bulkCandidateRegister", "email", &person.email),
+        Vendor::ExamTesting => times_created(effects, "add", "email", &person.email),
+    }
+}
+
+fn times_booked(effects: &Value, person: &Person) -> usize {
+    match person.vendor {
+        Vendor::StartExam => times_created(effects, "employees_participants", "employee", &person.external_id),
+        Vendor::ThinkExam => times_created(effects, "assignTest", "email", &person.email),
+        Vendor::ExamTesting => 0,
+    }
+}
+
+fn times_created(effects: &Value, operation: &str, key: &str, value: &str) -> usize {
+    let effects = effects["effects"].as_array().into_iter().flatten();
+    let created =
+        |effect: &&Value| effect["operation"] == operation && effect["change"] == "created" && effect[key] == value;
+    effects.filter(created).count()
+}

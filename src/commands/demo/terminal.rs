@@ -1,0 +1,313 @@
+//! What the person sees: a line a step above a progress bar, the table, the summary and what to try next.
+//!
+//! On a terminal everything fits its width; elsewhere nothing is shortened or wrapped, so that a program can read it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, LineStyle, Table, TableStyle};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::commands::demo::expectations::Expectations;
+use crate::commands::demo::people::Vendor;
+use crate::commands::{Failure, Process, say};
+use crate::secret::Secret;
+
+/// Narrower than this nothing readable is left of a link.
+const MIN_LINK_RATE: usize = 11;
+
+pub(super) struct Screen {
+    bar: ProgressBar,
+    colored: bool,
+    width: Option<usize>,
+}
+
+/// A row of the table. What there is none of is `None`.
+pub(super) struct Row {
+    pub(super) person: &'static str,
+    pub(super) vendor: &'static str,
+    pub(super) candidate: Option<String>,
+    pub(super) state: String,
+    pub(super) outcome: String,
+    pub(super) assignment: Option<String>,
+    pub(super) link: Option<String>,
+    pub(super) as_expected: bool,
+}
+
+/// What is told in the end.
+pub(super) struct Closing<'a> {
+    pub(super) gateway: SocketAddr,
+    pub(super) simulators: [(&'static str, SocketAddr); 3],
+    pub(super) key: &'a Secret,
+    /// Whether the addresses go on answering.
+    pub(super) stays: bool,
+}
+
+/// How much of an identifier is shown.
+#[derive(Clone, Copy)]
+enum Ids {
+    Whole,
+    /// Prefix and the last eight digits; the first ones are the time and nearly the same for all.
+    Tail,
+    /// The last eight digits.
+    Digits,
+}
+
+impl Screen {
+    pub(super) fn new(steps: usize, process: &Process) -> Self {
+        // The bar goes to stderr and hides itself where that is no terminal.
+        let bar = ProgressBar::new(u64::try_from(steps).unwrap_or_default());
+        let style = ProgressStyle::with_template("  {bar:40.green/black.bright} {pos}/{len} {wide_msg:.dim}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸━"));
+        let table = Table::new();
+        let width = table.width().filter(|_| table.is_tty()).map(usize::from);
+        Self { bar, colored: table.should_style() && process.variable("NO_COLOR").is_none(), width }
+    }
+
+    /// Lines above the bar.
+    pub(super) fn say(&self, text: &str) -> Result<(), Failure> {
+        self.bar.suspend(|| say(text))
+    }
+
+    /// Says what is under way.
+    pub(super) fn doing(&self, vendor: &str, what: &str) {
+        self.bar.set_message(format!("{vendor}: {what}"));
+    }
+
+    /// How far the journey has come.
+    pub(super) fn advance(&self, position: usize) {
+        self.bar.set_position(u64::try_from(position).unwrap_or_default());
+    }
+
+    /// The line of a step that is done.
+    pub(super) fn step(&self, as_expected: bool, vendor: &str, what: &str, result: &str) -> Result<(), Failure> {
+        let mark = if as_expected { self.painted("✓", "32") } else { self.painted("✗", "31") };
+        self.say(&format!("  {mark} {vendor:<11}  {what:<34}  {result}"))
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    pub(super) fn table(&self, rows: &[Row]) -> Result<(), Failure> {
+        // Without the spaces that would only make lines equally long.
+        say(format_args!("\n{}", table(rows, self.width, self.colored).trim_fmt()))
+    }
+
+    /// How many outcomes were as expected, and which were not.
+    pub(super) fn summary(&self, ledger: &Expectations, taken: Duration) -> Result<(), Failure> {
+        say("")?;
+        for difference in ledger.differences() {
+            say(format_args!("  {} {difference}", self.painted("✗", "31")))?;
+        }
+        if ledger.looked_at() < ledger.planned() {
+            let missing = ledger.planned() - ledger.looked_at();
+            say(format_args!("  {} {missing} expected outcomes were never seen", self.painted("✗", "31")))?;
+        }
+        let line = format!("{} of {} outcomes as expected", ledger.met(), ledger.planned());
+        let line = self.painted(&line, if ledger.is_clean() { "1;32" } else { "1;31" });
+        say(format_args!("{line}, in {:.1} seconds", taken.as_secs_f64()))
+    }
+
+    /// What this is going to be.
+    pub(super) fn opening(&self, gateway: SocketAddr) -> Result<(), Failure> {
+        let title = self.painted("examgate demo", "1");
+        self.say(&format!("{title}: 24 people, three simulated vendors, http://{gateway}\n"))
+    }
+
+    /// Where everything is, and what to try.
+    pub(super) fn closing(&self, closing: &Closing<'_>) -> Result<(), Failure> {
+        let Closing { gateway, simulators, key, stays } = closing;
+        let api = format!("http://{gateway}");
+        let key = key.expose();
+        let heading = |text: &str| format!("\n{}", self.painted(text, "1"));
+        say(heading("Where it is"))?;
+        say(format_args!("  API           {api}"))?;
+        say(format_args!("  API key       {key}"))?;
+        say(format_args!("  Reference     {api}/docs"))?;
+        say(format_args!("  OpenAPI       {api}/openapi.json"))?;
+        for (vendor, address) in simulators {
+            say(format_args!("  {vendor:<12}  http://{address}/_effects (what happened), /_faults"))?;
+        }
+        say(heading("Try it"))?;
+        for (purpose, command) in commands(&api, key) {
+            say(format_args!("  {}\n  {command}", self.painted(&format!("# {purpose}"), "2")))?;
+        }
+        let end =
+            if *stays { "Serving until Ctrl-C." } else { "Stopped, as --exit says; without it all of this stays." };
+        say(format_args!("\n{end}"))
+    }
+
+    fn painted(&self, text: &str, code: &str) -> String {
+        if self.colored { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// Three requests to begin with: what each is for, and a line for the shell. Each works alone, and again.
+fn commands(api: &str, key: &str) -> [(&'static str, String); 3] {
+    let auth = format!("-H 'Authorization: Bearer {key}'");
+    let post = format!("{auth} -H 'Content-Type: application/json'");
+    // Written out: members in the order a person would give them.
+    let person = format!(
+        r#"{{"connection":"{}","externalId":"emp-1009","name":{{"givenName":"Ines","familyName":"Costa"}},"email":"ines.costa@example.com"}}"#,
+        Vendor::StartExam.connection(),
+    );
+    let order = r#"{"candidate":{"externalId":"emp-1001"},"assessment":"safety-at-work"}"#;
+    [
+        ("Register a person", format!("curl {api}/candidates {post} -d '{person}'")),
+        ("Assign a test", format!("curl {api}/assignments {post} -d '{order}'")),
+        ("List assignments", format!("curl '{api}/assignments?assessment=rust-101&limit=3' {auth}")),
+    ]
+}
+
+/// One line and no grid: 24 rows are read more easily so, and cut more easily by a program.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
+const TITLES: [&str; 7] = ["person", "vendor", "candidate", "state", "outcome", "assignment", "launch link"];
+
+fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
+    if !colored {
+        table.force_no_tty();
+    }
+    let (ids, link_width) = fitting(rows, width);
+    table.set_header(TITLES.map(|title| {
+        let cell = Cell::new(title);
+        if colored { cell.add_attribute(Attribute::Bold) } else { cell }
+    }));
+    for row in rows {
+        let mut cells = cells(row, ids).map(Cell::new);
+        let link = shortened(row.link.as_deref().unwrap_or("–"), link_width);
+        cells[6] = Cell::new(link);
+        if colored {
+            let [.., outcome, _, _] = &mut cells;
+            let color = if row.as_expected { Color::Green } else { Color::Red };
+            *outcome = Cell::new(&row.outcome).fg(color);
+        }
+        table.add_row(cells);
+    }
+    if let Some(column) = table.column_mut(6) {
+        column.set_padding((1, 0));
+    }
+    table
+}
+
+/// How much of identifiers and links this width leaves room for.
+fn fitting(rows: &[Row], width: Option<usize>) -> (Ids, usize) {
+    let Some(width) = width else { return (Ids::Whole, usize::MAX) };
+    let longest = rows.iter().filter_map(|row| row.link.as_deref()).map(|link| link.chars().count()).max();
+    let longest = longest.unwrap_or_default().max(MIN_LINK_RATE);
+    // Identifiers are worth less than a link one can click, but only a whole link can be clicked.
+    let left = |ids| width.saturating_sub(width_before_link(rows, ids));
+    [Ids::Whole, Ids::Tail]
+        .into_iter()
+        .find(|ids| left(*ids) >= longest)
+        .or_else(|| (left(Ids::Tail) >= 30).then_some(Ids::Tail))
+        .map_or_else(|| (Ids::Digits, left(Ids::Digits).max(MIN_LINK_RATE)), |ids| (ids, left(ids)))
+}
+
+fn width_before_link(rows: &[Row], ids: Ids) -> usize {
+    let columns = (0..6).map(|column| {
+        let widths = rows.iter().map(|row| cells(row, ids)[column].chars().count());
+        // One space on either side.
+        widths.chain([TITLES[column].len()]).max().unwrap_or_default() + 2
+    });
+    columns.sum::<usize>() + 1
+}
+
+fn cells(row: &Row, ids: Ids) -> [String; 7] {
+    let id = |id: &Option<String>| id.as_deref().map_or_else(|| "–".to_owned(), |id| identifier(id, ids));
+    [
+        row.person.to_owned(),
+        row.vendor.to_owned(),
+        id(&row.candidate),
+        row.state.clone(),
+        row.outcome.clone(),
+        id(&row.assignment),
+        String::new(),
+    ]
+}
+
+fn identifier(id: &str, ids: Ids) -> String {
+    let tail: String = id.chars().skip(id.chars().count().saturating_sub(8)).collect();
+    match ids {
+        Ids::Whole => id.to_owned(),
+        Ids::Tail => format!("{}_…{tail}", id.split('_').next().unwrap_or_default()),
+        Ids::Digits => format!("…{tail}"),
+    }
+}
+
+/// Both ends of the text with an ellipsis between, at most this many characters. A link's scheme goes first.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let text = text.strip_prefix("https://").unwrap_or(text);
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let kept = most.saturating_sub(1);
+    // The end tells links apart; the beginning only tells whose they are.
+    let end = (kept / 2).max(kept.min(8));
+    let head: String = text.chars().take(kept - end).collect();
+    let tail: String = text.chars().skip(count - end).collect();
+    format!("{head}…{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Row {
+        Row {
+            person: "Lakshmi",
+            vendor: "ExamTesting",
+            candidate: Some("cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f".to_owned()),
+            state: "registered".to_owned(),
+            outcome: "applied".to_owned(),
+            assignment: Some("asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f".to_owned()),
+            link: Some("https://go.startexam.com/mycenter#participant/5b1f0a52-6d5e-4f0c-9a57-1f2d3c4b5a69".to_owned()),
+            as_expected: true,
+        }
+    }
+
+    #[test]
+    fn a_table_for_programs_has_every_row_whole_on_one_line() {
+        let text = table(&[row()], None, false).to_string();
+        let line = text.lines().find(|line| line.contains("Lakshmi")).unwrap();
+        for part in [row().candidate, row().assignment, row().link].into_iter().flatten() {
+            assert!(line.contains(&part), "{line}");
+        }
+        assert!(!text.contains('\u{1b}') && !text.contains('…'), "{text}");
+    }
+
+    #[test]
+    fn a_table_for_people_fits_the_terminal() {
+        for width in [80, 100, 120, 140, 200, 250] {
+            let text = table(&[row()], Some(width), false).to_string();
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
+            assert!(text.contains("5a69"), "the end of the link tells it apart: {text}");
+        }
+    }
+
+    #[test]
+    fn the_wider_the_terminal_the_more_is_shown() {
+        assert!(table(&[row()], Some(250), false).to_string().contains("cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"));
+        assert!(
+            table(&[row()], Some(160), false)
+                .to_string()
+                .contains("https://go.startexam.com/mycenter#participant/5b1f0a52")
+        );
+        assert!(table(&[row()], Some(100), false).to_string().contains("…3c4d5e6f"));
+    }
+
+    #[test]
+    fn short_texts_stay_whole() {
+        assert_eq!(shortened("https://a.example/b", 19), "https://a.example/b");
+        assert_eq!(shortened("https://a.example/b", 11), "a.example/b");
+        assert_eq!(shortened("https://abcdefghij.example/1234567890", 11), "ab…34567890");
+        assert_eq!(shortened("–", 0), "…");
+    }
+}

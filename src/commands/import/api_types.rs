@@ -1,0 +1,165 @@
+//! The gateway's answers, as far as an import reads them. Members and words nobody here knows are no fault: new ones may
+//! come (docs/API-DESIGN.md). None of these types can be printed; they hold people, passwords and links.
+
+use serde::Deserialize;
+
+/// The answer to a bulk: a whole operation (202), or only its id among the results (207).
+#[derive(Deserialize)]
+pub(super) struct Accepted {
+    pub(super) id: Option<String>,
+    pub(super) operation: Option<String>,
+}
+
+/// How far the work has come.
+#[derive(Deserialize)]
+pub(super) struct Operation {
+    pub(super) state: String,
+    #[serde(default)]
+    pub(super) progress: Progress,
+}
+
+impl Operation {
+    /// Whether nothing more will happen by itself.
+    pub(super) fn is_terminal(&self) -> bool {
+        matches!(self.state.as_str(), "completed" | "cancelled")
+    }
+}
+
+/// Rows by what is known of them; every row counts once.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Progress {
+    pub(super) total: usize,
+    pub(super) applied: usize,
+    pub(super) not_applied: usize,
+    pub(super) unknown: usize,
+    pub(super) skipped: usize,
+    pub(super) pending: usize,
+}
+
+/// A page of results.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page {
+    pub(super) items: Vec<Item>,
+    pub(super) next_cursor: Option<String>,
+}
+
+/// What became of a row.
+#[derive(Deserialize)]
+pub(super) struct Item {
+    /// Position in the file, from 0.
+    pub(super) index: usize,
+    /// The caller's own mark of the row.
+    #[serde(rename = "itemId")]
+    pub(super) mark: Option<String>,
+    pub(super) status: Option<u16>,
+    pub(super) outcome: Option<String>,
+    pub(super) resource: Option<Resource>,
+    pub(super) problem: Option<Problem>,
+}
+
+/// A candidate or an assignment.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Resource {
+    pub(super) id: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) user_name: Option<String>,
+    pub(super) initial_password: Option<String>,
+    pub(super) launch: Option<Launch>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// Where a test begins.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Launch {
+    pub(super) url: Option<String>,
+    pub(super) expires_at: Option<String>,
+}
+
+/// Something to know about a row that is applied.
+#[derive(Deserialize)]
+pub(super) struct Warning {
+    pub(super) code: String,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Problem {
+    pub(super) code: Option<String>,
+    pub(super) title: Option<String>,
+    pub(super) detail: Option<String>,
+    pub(super) retryable: Option<bool>,
+    /// Where the settled state will appear.
+    pub(super) resource: Option<String>,
+    pub(super) errors: Vec<ProblemField>,
+}
+
+/// What is wrong with one member.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ProblemField {
+    pub(super) pointer: String,
+    pub(super) detail: String,
+}
+
+impl Problem {
+    /// Whether the problem is of this kind.
+    pub(super) fn is(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
+    /// The problem in lines for a person.
+    pub(super) fn told(&self, status: u16) -> String {
+        let part = |text: &Option<String>| text.as_deref().map(readable).unwrap_or_default();
+        let (code, title, detail) = (part(&self.code), part(&self.title), part(&self.detail));
+        let errors: Vec<String> = self
+            .errors
+            .iter()
+            .map(|error| format!("{}: {}", readable(&error.pointer), readable(&error.detail)))
+            .collect();
+        // Where one member is at fault the detail usually says the same.
+        let detail = Some(detail).filter(|detail| !detail.is_empty() && *detail != title && !errors.contains(detail));
+        let lines = detail.into_iter().chain(errors).map(|line| format!("\n  {line}"));
+        format!("{status} {code}: {title}{}", lines.collect::<String>())
+    }
+}
+
+/// Text of the other side as a terminal may show it: nothing that moves the cursor, and no more than can be read.
+pub(super) fn readable(text: &str) -> String {
+    const MAX: usize = 500;
+    text.chars().take(MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_in_lines() {
+        let problem: Problem = serde_json::from_str(
+            r#"{ "type": "/problems/validation_failed", "title": "Not valid", "status": 422, "detail": "2 members\u001b[2J",
+                 "code": "validation_failed", "origin": "request", "outcome": "not_applied", "retryable": false,
+                 "errors": [ { "pointer": "?connection", "code": "invalid_field", "detail": "must not be blank" },
+                             { "pointer": "/email", "code": "missing_field", "detail": "is missing" } ] }"#,
+        )
+        .unwrap();
+        assert_eq!(
+            problem.told(422),
+            "422 validation_failed: Not valid\n  2 members [2J\n  ?connection: must not be blank\n  /email: is missing"
+        );
+        assert!(problem.is("validation_failed") && !problem.is("not_found"));
+    }
+
+    #[test]
+    fn words_nobody_knows_are_no_fault() {
+        let operation: Operation =
+            serde_json::from_str(r#"{ "state": "resting", "odd": 1, "progress": { "total": 3, "odd": 2 } }"#).unwrap();
+        assert!(!operation.is_terminal() && operation.progress.total == 3);
+        let page: Page = serde_json::from_str(r#"{ "items": [{ "index": 0, "outcome": "odd" }] }"#).unwrap();
+        assert!(page.next_cursor.is_none() && page.items[0].resource.is_none());
+    }
+}

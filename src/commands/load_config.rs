@@ -1,0 +1,51 @@
+//! Finds the configuration file and prepares everything that is made of it.
+
+use std::path::{Path, PathBuf};
+
+use crate::commands::{Failure, Process};
+use crate::config::{self, HostAccess, Inspected, ReloadedConfig, Sources, Startup};
+
+const VARIABLE: &str = "EXAMGATE_CONFIG";
+const DEFAULT: &str = "examgate.toml";
+
+/// The configuration of this process: the file named, else `$EXAMGATE_CONFIG`, else `./examgate.toml`.
+pub(super) fn prepared(file: Option<&Path>, process: &Process) -> Result<Startup, Failure> {
+    let sources = sources(file, process)?;
+    let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
+    Ok(config::prepare(&sources, &machine)?)
+}
+
+/// The configuration of this process, to be looked at: nothing is made.
+///
+/// # Errors
+/// One line for each fault.
+pub(super) fn inspected(file: Option<&Path>, process: &Process) -> Result<Inspected, Failure> {
+    let sources = sources(file, process)?;
+    let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
+    Ok(config::inspect(&sources, &machine)?)
+}
+
+/// The same sources once more, for a gateway that is running: file and secrets may have changed since.
+///
+/// # Errors
+/// One line for each fault.
+pub(super) fn reread(file: Option<&Path>, process: &Process) -> Result<ReloadedConfig, Failure> {
+    let sources = sources(file, process)?;
+    let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
+    Ok(config::reread(&sources, &machine)?)
+}
+
+fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {
+    let environment = process.variables(config::PREFIX).map_err(Failure::Usage)?;
+    let named = file.map(Path::to_owned).or_else(|| process.variable(VARIABLE).map(PathBuf::from));
+    let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT));
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        let advice = match (&named, file) {
+            (None, _) => format!("; name a file with --config FILE or {VARIABLE}"),
+            (Some(_), None) => format!(" (named by {VARIABLE})"),
+            (Some(_), Some(_)) => String::new(),
+        };
+        Failure::Usage(vec![format!("{}: cannot be read: {}{advice}", path.display(), error)])
+    })?;
+    Ok(Sources { file: Some((path, text)), environment })
+}

@@ -1,0 +1,111 @@
+//! A configuration that cannot work, told key by key: where it stands, what its name is, what was expected. Never a value,
+//! since a value in the wrong place may be a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Names and indices from the root to a key.
+pub(super) type Path = Vec<String>;
+
+/// One thing an operator has to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where the value was given; `None` for what was not given at all.
+    pub place: Option<Location>,
+    /// The key, e.g. `connections.startexam-main.timeout`; empty where the place says it all.
+    pub key: String,
+    /// One sentence; never a value.
+    pub detail: String,
+}
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Location {
+    /// In a file, at this line (counted from 1).
+    File {
+        /// The file as the operator named it.
+        file: String,
+        /// The line.
+        line: usize,
+    },
+    /// In this environment variable.
+    Environment(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(Location::File { file, line }) => write!(f, "{file}:{line}: ")?,
+            Some(Location::Environment(name)) => write!(f, "environment variable {name}: ")?,
+            None => {}
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.detail)
+    }
+}
+
+/// Where every value of the merged configuration came from; defaults are not listed.
+pub(super) type Locations = BTreeMap<Path, Location>;
+
+/// Where the value at this path was given: itself, as part of a list or table written into one variable, or, for a table
+/// nobody wrote as such, where its first member was.
+pub(super) fn place<'a>(places: &'a Locations, path: &[String]) -> Option<&'a Location> {
+    let around = (0..=path.len()).rev().find_map(|most| places.get(&path[..most]));
+    around
+        .or_else(|| places.range(path.to_vec()..).next().filter(|(inner, _)| inner.starts_with(path)).map(|(_, at)| at))
+}
+
+/// Collects faults; one for each key, since a second one is mostly the echo of the first.
+#[derive(Debug)]
+pub(super) struct ConfigErrors<'a> {
+    places: &'a Locations,
+    told: Vec<ConfigError>,
+}
+
+impl<'a> ConfigErrors<'a> {
+    pub(super) fn new(places: &'a Locations) -> Self {
+        Self { places, told: Vec::new() }
+    }
+
+    /// Adds a fault of the key at this path.
+    pub(super) fn push<S: Into<String> + Clone>(&mut self, path: &[S], detail: impl Into<String>) {
+        let path: Path = path.iter().cloned().map(Into::into).collect();
+        let fault = ConfigError { place: place(self.places, &path).cloned(), key: key(&path), detail: detail.into() };
+        self.add(fault);
+    }
+
+    /// Whether the value at this path is the text of an environment variable.
+    pub(super) fn is_variable(&self, path: &[&str]) -> bool {
+        let path: Path = path.iter().map(|&name| name.to_owned()).collect();
+        matches!(place(self.places, &path), Some(Location::Environment(_)))
+    }
+
+    /// Adds a fault that is already complete.
+    pub(super) fn add(&mut self, fault: ConfigError) {
+        if fault.key.is_empty() || self.told.iter().all(|told| told.key != fault.key) {
+            self.told.push(fault);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// The faults in the order of the file, then of the environment, then what is missing.
+    pub(super) fn into_sorted(self) -> Vec<ConfigError> {
+        sorted(self.told)
+    }
+}
+
+pub(super) fn sorted(mut told: Vec<ConfigError>) -> Vec<ConfigError> {
+    told.sort_by(|a, b| (a.place.is_none(), &a.place, &a.key).cmp(&(b.place.is_none(), &b.place, &b.key)));
+    told
+}
+
+/// A path as an operator would write it; names that TOML wants quoted are quoted.
+pub(super) fn key(path: &[String]) -> String {
+    let bare = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    path.iter().map(|name| if bare(&name) { name.clone() } else { format!("{name:?}") }).collect::<Vec<_>>().join(".")
+}

@@ -1,0 +1,129 @@
+//! Small rules for text that comes from outside: lengths, control characters, e-mail addresses, dates, pointers.
+
+use jiff::civil::Date;
+
+use super::error::FieldError;
+
+/// Collects the faults of one document, so that a caller learns all of them at once.
+#[derive(Debug, Default)]
+pub struct FieldErrors(Vec<FieldError>);
+
+impl FieldErrors {
+    /// No fault yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, fault: FieldError) {
+        self.0.push(fault);
+    }
+
+    /// Adds several.
+    pub fn extend(&mut self, faults: impl IntoIterator<Item = FieldError>) {
+        self.0.extend(faults);
+    }
+
+    /// The value, unless there was a fault.
+    ///
+    /// # Errors
+    /// Every fault collected.
+    pub fn into_result<T>(self, value: T) -> Result<T, Vec<FieldError>> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    }
+
+    /// Checks an optional line of text: not blank, at most `most` characters, no control characters.
+    pub fn line(&mut self, pointer: &str, value: Option<&str>, most: usize) {
+        let Some(value) = value else { return };
+        if value.trim().is_empty() {
+            self.push(FieldError::invalid(pointer, "must not be blank"));
+        } else if value.chars().count() > most {
+            self.push(FieldError::invalid(pointer, format!("must not have more than {most} characters")));
+        }
+        if value.chars().any(char::is_control) {
+            self.push(FieldError::invalid(pointer, "must not contain control characters"));
+        }
+    }
+
+    /// Checks an optional e-mail address.
+    pub fn email(&mut self, pointer: &str, value: Option<&str>) {
+        if value.is_some_and(|value| !is_email(value)) {
+            self.push(FieldError::invalid(pointer, "is not an e-mail address"));
+        }
+    }
+
+    /// Checks an optional date without time (RFC 3339 full-date).
+    pub fn date(&mut self, pointer: &str, value: Option<&str>) {
+        if value.is_some_and(|value| value.len() != 10 || value.parse::<Date>().is_err()) {
+            self.push(FieldError::invalid(pointer, "is not a date of the form YYYY-MM-DD"));
+        }
+    }
+}
+
+/// Whether the text can be an e-mail address: one `@` with text around it, no white space, no control characters, a host
+/// of non-empty labels, at most 254 characters (RFC 5321 §4.5.3.1.3). Whether it receives mail only mail can tell.
+#[must_use]
+pub fn is_email(text: &str) -> bool {
+    let Some((local, host)) = text.rsplit_once('@') else { return false };
+    text.len() <= 254
+        && !local.is_empty()
+        && local.len() <= 64
+        && !local.contains('@')
+        && !text.chars().any(|c| c.is_whitespace() || c.is_control() || "<>()[]\\,;:\"".contains(c))
+        && host.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
+}
+
+/// The form in which identities are compared: Unicode lower case, no surrounding white space.
+#[must_use]
+pub fn normalize_identity(text: &str) -> String {
+    text.trim().to_lowercase()
+}
+
+/// A member's name as part of an RFC 6901 pointer.
+#[must_use]
+pub fn pointer_token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// Text of others made fit to show: control characters become spaces, and so do those that turn the order of the text
+/// around them (Unicode Technical Report 36 §2.5); white space is folded, at most `most` characters.
+#[must_use]
+pub fn sanitize_for_display(text: &str, most: usize) -> String {
+    let unfit = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let clean: String = text.chars().map(|c| if unfit(c) { ' ' } else { c }).collect();
+    clean.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_addresses_from_other_text() {
+        for good in ["a@b", "jane.doe+exam@example.com", "o'neil@mail.example.org", "ü@exämple.de"] {
+            assert!(is_email(good), "{good}");
+        }
+        for bad in ["", "a", "@b", "a@", "a b@c", "a@b@c", "a@b..c", "a@-b", "a@b\r\nBcc: x", "Jane <a@b>"] {
+            assert!(!is_email(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn collects_every_fault() {
+        let mut faults = FieldErrors::new();
+        faults.line("/a", Some("x\ny"), 2);
+        faults.line("/b", Some("  "), 9);
+        faults.date("/c", Some("2024-02-30"));
+        faults.email("/d", Some("nobody"));
+        let pointers: Vec<_> = faults.into_result(()).unwrap_err().into_iter().map(|fault| fault.pointer).collect();
+        assert_eq!(pointers, ["/a", "/a", "/b", "/c", "/d"]);
+    }
+
+    #[test]
+    fn text_of_others_is_made_fit_to_show() {
+        assert_eq!(sanitize_for_display("a\r\nSet-Cookie: x\u{0}  b", 300), "a Set-Cookie: x b");
+        assert_eq!(sanitize_for_display("safe \u{202e}gpj.exe\u{2069}", 300), "safe gpj.exe");
+        assert_eq!(sanitize_for_display("äöü", 2), "äö");
+    }
+}

@@ -1,0 +1,270 @@
+//! Assignments as they are ordered.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::domain::assignment as domain;
+use crate::domain::error::{Code, FieldError};
+use crate::domain::ids::CandidateId;
+use crate::domain::validation::FieldErrors;
+use crate::http::dto::assignment::Notify;
+use crate::http::extract::validate::{ApiInput, StrictObject, date_time, word};
+use crate::service::{Gateway, RequestContext};
+
+/// Declares a document with the members of an order and some before them.
+macro_rules! with_order {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$extra_meta:meta])* $extra:ident: $extra_type:ty,)* .. }) => {
+        #[derive(Debug, Deserialize, ToSchema)]
+        #[serde(rename_all = "camelCase")]
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$extra_meta])* $extra: $extra_type,)*
+            /// The connection to book at; that of the assessment's catalogue entry, the client's default or the only one
+            /// when absent.
+            #[schema(min_length = 1, max_length = 200)]
+            connection: Option<String>,
+            /// For whom.
+            #[schema(value_type = CandidateReference, required = true, nullable = false)]
+            candidate: Option<StrictObject<CandidateReference>>,
+            /// A catalogue id (`GET /assessments`), or the vendor's own id.
+            #[schema(required = true, nullable = false, min_length = 1, max_length = 250)]
+            assessment: Option<String>,
+            /// From when it may be taken.
+            #[serde(default, deserialize_with = "date_time")]
+            #[schema(value_type = Option<String>, format = DateTime)]
+            valid_from: Option<Timestamp>,
+            /// Until when it may be taken; later than `validFrom`.
+            #[serde(default, deserialize_with = "date_time")]
+            #[schema(value_type = Option<String>, format = DateTime)]
+            valid_until: Option<Timestamp>,
+            /// The vendor-side centre.
+            #[schema(min_length = 1, max_length = 200)]
+            center: Option<String>,
+            /// Who tells the candidate; `none` when absent.
+            #[serde(default, deserialize_with = "word")]
+            notify: Option<Notify>,
+            /// Whether the candidate need not enter a password; false when absent.
+            passwordless: Option<bool>,
+            /// Supervision of the attempt.
+            #[schema(value_type = Option<ProctoringInput>)]
+            proctoring: Option<StrictObject<ProctoringInput>>,
+            /// What to do when the gateway already knows a booking of this candidate for this assessment; `reuse` when
+            /// absent.
+            #[serde(default, deserialize_with = "word")]
+            #[schema(write_only)]
+            if_exists: Option<IfAssignmentExists>,
+            /// The caller's order id.
+            #[schema(min_length = 1, max_length = 200)]
+            reference: Option<String>,
+        }
+    };
+}
+
+with_order! {
+    /// A booking to make.
+    #[schema(examples(new_assignment_example))]
+    pub struct NewAssignment { .. }
+}
+
+with_order! {
+    /// A row of a bulk: a booking to make.
+    pub struct AssignmentItem {
+        /// The caller's mark for the row, repeated in its result.
+        #[schema(min_length = 1, max_length = 200)]
+        item_id: Option<String>,
+        ..
+    }
+}
+
+/// The candidate meant, named in exactly one way.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CandidateReference {
+    /// By the gateway's identifier.
+    id: Option<String>,
+    /// By the caller's own id.
+    #[schema(min_length = 1, max_length = 250)]
+    external_id: Option<String>,
+    /// By e-mail address.
+    #[schema(format = "email", max_length = 254)]
+    email: Option<String>,
+}
+
+/// Supervision of the attempt.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ProctoringInput {
+    /// Whether the attempt is supervised; false when absent.
+    enabled: Option<bool>,
+    /// Names and values the vendor defines.
+    parameters: Option<BTreeMap<String, String>>,
+}
+
+/// What to do when the gateway already knows a booking of this candidate for this assessment.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IfAssignmentExists {
+    /// Answer the one there is.
+    Reuse,
+    /// Book once more.
+    CreateNew,
+    /// Refuse with `assignment_already_exists`.
+    Fail,
+}
+
+/// A booking to make and where.
+pub(in crate::http) struct ValidOrder {
+    pub(in crate::http) connection: Option<String>,
+    pub(in crate::http) order: domain::NewAssignment,
+}
+
+impl ApiInput for NewAssignment {
+    type Checked = ValidOrder;
+
+    fn checked(self) -> Result<ValidOrder, Vec<FieldError>> {
+        let Self {
+            connection,
+            candidate,
+            assessment,
+            valid_from,
+            valid_until,
+            center,
+            notify,
+            passwordless,
+            proctoring,
+            if_exists,
+            reference,
+        } = self;
+        let mut faults = FieldErrors::new();
+        faults.line("/connection", connection.as_deref(), 200);
+        let candidate = candidate_key(&mut faults, candidate);
+        if assessment.is_none() {
+            faults.push(FieldError::missing("/assessment", "is missing"));
+        }
+        let order = domain::NewAssignment {
+            // A stand-in lets the other members be checked when one of these is at fault already.
+            candidate: candidate.unwrap_or_else(|| domain::CandidateKey::ExternalId("-".to_owned())),
+            assessment: assessment.unwrap_or_else(|| "-".to_owned()),
+            valid_from,
+            valid_until,
+            center,
+            notify: notify.map(Into::into).unwrap_or_default(),
+            passwordless: passwordless.unwrap_or(false),
+            proctoring: proctoring.map(|StrictObject(proctoring)| proctoring.into()).unwrap_or_default(),
+            if_exists: if_exists.map(Into::into).unwrap_or_default(),
+            reference,
+        };
+        match order.checked() {
+            Ok(order) => faults.into_result(ValidOrder { connection, order }),
+            Err(more) => {
+                faults.extend(more);
+                Err(faults.into_result(()).err().unwrap_or_default())
+            }
+        }
+    }
+
+    fn review(rest: ValidOrder, gateway: &Gateway, caller: &RequestContext) -> Vec<FieldError> {
+        let ValidOrder { connection, order } = rest;
+        gateway.review_assignment(caller, connection.as_deref(), &order)
+    }
+}
+
+impl ApiInput for AssignmentItem {
+    type Checked = ValidOrder;
+
+    fn checked(self) -> Result<ValidOrder, Vec<FieldError>> {
+        let Self {
+            item_id,
+            connection,
+            candidate,
+            assessment,
+            valid_from,
+            valid_until,
+            center,
+            notify,
+            passwordless,
+            proctoring,
+            if_exists,
+            reference,
+        } = self;
+        let mut faults = FieldErrors::new();
+        faults.line("/itemId", item_id.as_deref(), 200);
+        let single = NewAssignment {
+            connection,
+            candidate,
+            assessment,
+            valid_from,
+            valid_until,
+            center,
+            notify,
+            passwordless,
+            proctoring,
+            if_exists,
+            reference,
+        };
+        match single.checked() {
+            Ok(order) => faults.into_result(order),
+            Err(more) => {
+                faults.extend(more);
+                Err(faults.into_result(()).err().unwrap_or_default())
+            }
+        }
+    }
+}
+
+fn candidate_key(
+    faults: &mut FieldErrors,
+    candidate: Option<StrictObject<CandidateReference>>,
+) -> Option<domain::CandidateKey> {
+    let Some(StrictObject(CandidateReference { id, external_id, email })) = candidate else {
+        faults.push(FieldError::missing("/candidate", "is missing"));
+        return None;
+    };
+    match (id, external_id, email) {
+        (Some(id), None, None) => {
+            let id = CandidateId::parse(&id);
+            if id.is_err() {
+                let detail = "there is no such candidate";
+                faults.push(FieldError::new("/candidate/id", Code::InvalidReference.as_str(), detail));
+            }
+            id.ok().map(domain::CandidateKey::Id)
+        }
+        (None, Some(id), None) => Some(domain::CandidateKey::ExternalId(id)),
+        (None, None, Some(email)) => Some(domain::CandidateKey::Email(email)),
+        _ => {
+            faults.push(FieldError::invalid("/candidate", "give exactly one of id, externalId and email"));
+            None
+        }
+    }
+}
+
+impl From<IfAssignmentExists> for domain::IfAssignmentExists {
+    fn from(word: IfAssignmentExists) -> Self {
+        match word {
+            IfAssignmentExists::Reuse => Self::Reuse,
+            IfAssignmentExists::CreateNew => Self::CreateNew,
+            IfAssignmentExists::Fail => Self::Fail,
+        }
+    }
+}
+
+impl From<ProctoringInput> for domain::Proctoring {
+    fn from(input: ProctoringInput) -> Self {
+        let ProctoringInput { enabled, parameters } = input;
+        Self { enabled: enabled.unwrap_or(false), parameters: parameters.unwrap_or_default() }
+    }
+}
+
+/// The example of an order, also in bulks.
+pub(super) fn new_assignment_example() -> Value {
+    json!({
+        "candidate": { "externalId": "emp-1001" },
+        "assessment": "rust-101",
+        "validFrom": "2026-12-01T08:00:00Z",
+        "validUntil": "2026-12-15T18:00:00Z",
+        "reference": "order-7781",
+    })
+}

@@ -1,0 +1,206 @@
+//! Merge patches (RFC 7396) over the API's form of a candidate.
+
+use serde_json::{Map, Value};
+
+use crate::domain::candidate as domain;
+use crate::domain::error::{Error, FieldError};
+use crate::domain::validation::pointer_token;
+use crate::http::dto::candidate::{Candidate, CandidateChanges, NewCandidate, ValidRegistration};
+use crate::http::extract::validate::{fault_of, parse};
+use crate::service::CandidatePatch;
+
+/// Members of a candidate that a patch may name.
+const CHANGEABLE: [&str; 11] = [
+    "userName",
+    "name",
+    "email",
+    "active",
+    "phoneNumbers",
+    "address",
+    "group",
+    "birthDate",
+    "gender",
+    "photo",
+    "custom",
+];
+
+/// Members of a candidate that stay as they are.
+const FIXED: [&str; 12] = [
+    "id",
+    "connection",
+    "state",
+    "outcome",
+    "externalId",
+    "initialPassword",
+    "password",
+    "ifExists",
+    "vendorRef",
+    "problem",
+    "warnings",
+    "meta",
+];
+
+/// The change this patch makes to a candidate.
+///
+/// # Errors
+/// `validation_failed` for everything that is wrong whatever the candidate is.
+pub(in crate::http) fn of(patch: Map<String, Value>) -> Result<CandidatePatch, Error> {
+    let fixed = FIXED.iter().filter(|name| patch.contains_key(**name));
+    let mut faults: Vec<FieldError> =
+        fixed.map(|name| FieldError::invalid(format!("/{name}"), "cannot be changed")).collect();
+    let rest = patch.iter().filter(|(name, _)| !FIXED.contains(&name.as_str()));
+    let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Err(fault) = parse::<CandidateChanges>(&Value::Object(rest)) {
+        faults.extend(fault.errors);
+    }
+    if !faults.is_empty() {
+        return Err(fault_of(faults));
+    }
+    Ok(Box::new(move |candidate: &domain::Candidate| changed(candidate, patch)))
+}
+
+fn changed(
+    candidate: &domain::Candidate,
+    patch: Map<String, Value>,
+) -> Result<domain::CandidateChanges, Vec<FieldError>> {
+    let present = api_form(candidate);
+    let touched = touched(&present, &patch);
+    let says_active = patch.contains_key("active");
+    let mut merged = Value::Object(present);
+    merge(&mut merged, Value::Object(patch));
+    let ValidRegistration { connection: _, new } = parse::<NewCandidate>(&merged).map_err(|fault| fault.errors)?;
+    let mut person = new.person;
+    person.external_id.clone_from(&candidate.person.external_id);
+    if !says_active {
+        // The API's form always has it; the record keeps "was never said".
+        person.active = candidate.person.active;
+    }
+    Ok(domain::CandidateChanges { person, touched })
+}
+
+/// The changeable members as `GET` answers them.
+fn api_form(candidate: &domain::Candidate) -> Map<String, Value> {
+    let Ok(Value::Object(members)) = serde_json::to_value(Candidate::from(candidate.clone())) else {
+        return Map::new();
+    };
+    members.into_iter().filter(|(name, _)| CHANGEABLE.contains(&name.as_str())).collect()
+}
+
+/// RFC 7396 §2.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            members.remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// Pointers of the members the patch names: of an object its members, of one that is cleared those it has now.
+fn touched(present: &Map<String, Value>, patch: &Map<String, Value>) -> Vec<String> {
+    let mut pointers = Vec::new();
+    for (name, value) in patch {
+        let inner = match (value, present.get(name)) {
+            (Value::Object(members), _) | (Value::Null, Some(Value::Object(members))) => Some(members),
+            _ => None,
+        };
+        match inner {
+            Some(members) => {
+                pointers.extend(members.keys().map(|member| format!("/{name}/{}", pointer_token(member))));
+            }
+            None => pointers.push(format!("/{name}")),
+        }
+    }
+    pointers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::ids::CandidateId;
+    use crate::domain::outcome::Outcome;
+
+    fn candidate() -> domain::Candidate {
+        domain::Candidate {
+            id: CandidateId::parse(&format!("cand_{}", "0".repeat(32))).unwrap(),
+            tenant: "t".to_owned(),
+            connection: "c".to_owned(),
+            person: domain::Person {
+                external_id: Some("x".to_owned()),
+                name: domain::Name {
+                    given_name: Some("Jane".to_owned()),
+                    family_name: Some("Doe".to_owned()),
+                    formatted: None,
+                },
+                phone_numbers: vec![domain::PhoneNumber { kind: domain::PhoneKind::Mobile, value: "1".to_owned() }],
+                custom: BTreeMap::from([("a/b".to_owned(), "1".to_owned()), ("c".to_owned(), "2".to_owned())]),
+                ..domain::Person::default()
+            },
+            state: domain::CandidateState::Registered,
+            outcome: Outcome::Applied,
+            vendor_ref: Map::new(),
+            private: BTreeMap::new(),
+            password_key: None,
+            problem: None,
+            warnings: Vec::new(),
+            created: Timestamp::UNIX_EPOCH,
+            last_modified: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn patched(patch: &Value) -> Result<domain::CandidateChanges, Vec<String>> {
+        let told = |faults: Vec<FieldError>| faults.into_iter().map(|fault| fault.pointer).collect();
+        let change = of(patch.as_object().unwrap().clone()).map_err(|fault| told(fault.errors))?;
+        change(&candidate()).map_err(told)
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let changes =
+            patched(&json!({ "name": { "familyName": "Smith" }, "custom": { "c": null, "d": "3" } })).unwrap();
+        let mut expected = candidate().person;
+        expected.name.family_name = Some("Smith".to_owned());
+        expected.custom = BTreeMap::from([("a/b".to_owned(), "1".to_owned()), ("d".to_owned(), "3".to_owned())]);
+        assert_eq!(changes.person, expected);
+        assert_eq!(changes.touched, ["/custom/c", "/custom/d", "/name/familyName"]);
+    }
+
+    #[test]
+    fn null_clears() {
+        let changes = patched(&json!({ "name": null, "phoneNumbers": null, "custom": null, "group": null })).unwrap();
+        let expected = domain::Person { external_id: Some("x".to_owned()), ..domain::Person::default() };
+        assert_eq!(changes.person, expected);
+        let touched = ["/custom/a~1b", "/custom/c", "/group", "/name/familyName", "/name/givenName", "/phoneNumbers"];
+        assert_eq!(changes.touched, touched);
+    }
+
+    #[test]
+    fn an_empty_patch_changes_nothing() {
+        let changes = patched(&json!({})).unwrap();
+        assert_eq!((changes.person, changes.touched.len()), (candidate().person, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_a_fault() {
+        for name in FIXED {
+            assert_eq!(patched(&json!({ name: null })).unwrap_err(), [format!("/{name}")]);
+        }
+        assert_eq!(patched(&json!({ "nmae": null, "email": 1 })).unwrap_err().len(), 2);
+        assert_eq!(patched(&json!({ "email": "nobody" })).unwrap_err(), ["/email"]);
+        assert_eq!(patched(&json!({ "name": "Jane" })).unwrap_err(), ["/name"]);
+    }
+}

@@ -1,0 +1,271 @@
+//! From JSON to a checked value: what cannot be read and what may not be said are told together, each with its place.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind, read};
+use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::validation::sanitize_for_display;
+use crate::service::{Gateway, RequestContext};
+
+/// A document callers may send.
+pub(in crate::http) trait ApiInput: DeserializeOwned {
+    /// What it becomes.
+    type Checked;
+
+    /// The value, if every member is in order. The faults are told with pointers into this document.
+    fn checked(self) -> Result<Self::Checked, Vec<FieldError>>;
+
+    /// What the vendor would find at fault with it. Asked only of what is left of a document that is refused already, so
+    /// that the caller learns in one answer what the next one would have told; most documents are no vendor's business.
+    fn review(_rest: Self::Checked, _gateway: &Gateway, _caller: &RequestContext) -> Vec<FieldError> {
+        Vec::new()
+    }
+}
+
+/// Reads and checks a document.
+///
+/// # Errors
+/// `validation_failed` with every fault found; `invalid_reference` or `capability_unsupported` when that is all there is.
+pub(in crate::http) fn parse<I: ApiInput>(tree: &Value) -> Result<I::Checked, Error> {
+    let (faults, readable) = match read::<StrictObject<I>>(tree.clone()) {
+        Ok(document) => (Vec::new(), Some(document)),
+        // What is left without the members at fault may have faults of its own, and the caller wants all of them.
+        Err(faults) => {
+            let rest = without(tree.clone(), &faults);
+            (faults.iter().map(field_fault).collect(), read::<StrictObject<I>>(rest).ok())
+        }
+    };
+    match readable.map(|StrictObject(document)| document.checked()) {
+        Some(Ok(value)) if faults.is_empty() => Ok(value),
+        Some(Err(more)) => Err(fault_of(merge_errors(faults, more))),
+        Some(Ok(_)) | None => Err(fault_of(faults)),
+    }
+}
+
+/// Reads and checks a document; where it is refused, `review` looks at what is left without the members at fault.
+///
+/// # Errors
+/// As [`accepted`], with the review's faults.
+pub(in crate::http) fn parse_or_explain<I: ApiInput>(
+    tree: Value,
+    review: impl FnOnce(I::Checked) -> Vec<FieldError>,
+) -> Result<I::Checked, Error> {
+    let fault = match parse::<I>(&tree) {
+        Ok(checked) => return Ok(checked),
+        Err(fault) => fault,
+    };
+    let mut rest = tree;
+    for error in &fault.errors {
+        remove(&mut rest, &path_of(&error.pointer));
+    }
+    let rest = read::<StrictObject<I>>(rest).ok().and_then(|StrictObject(document)| document.checked().ok());
+    let Some(rest) = rest else { return Err(fault) };
+    Err(fault_of(merge_errors(fault.errors, review(rest))))
+}
+
+/// The names in an RFC 6901 pointer.
+fn path_of(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+/// The fault for these members, by what is wrong with all of them.
+pub(in crate::http) fn fault_of(errors: Vec<FieldError>) -> Error {
+    let only_references =
+        !errors.is_empty() && errors.iter().all(|error| error.code == Code::InvalidReference.as_str());
+    let fault = Error::from_fields(errors);
+    if only_references { Error { code: Code::InvalidReference, ..fault } } else { fault }
+}
+
+/// What was found unreadable is not told again as missing or wrong.
+fn merge_errors(mut faults: Vec<FieldError>, more: Vec<FieldError>) -> Vec<FieldError> {
+    let within =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    let told: Vec<String> = faults.iter().map(|fault| fault.pointer.clone()).collect();
+    let fresh = |fault: &FieldError| !told.iter().any(|old| within(&fault.pointer, old) || within(old, &fault.pointer));
+    faults.extend(more.into_iter().filter(fresh));
+    faults
+}
+
+fn field_fault(fault: &DeserializeError) -> FieldError {
+    let detail = sanitize_for_display(&fault.detail, 300);
+    match fault.kind {
+        DeserializeErrorKind::Unknown => FieldError::new(fault.pointer(), FieldError::UNKNOWN, detail),
+        DeserializeErrorKind::Missing => FieldError::missing(fault.pointer(), detail),
+        DeserializeErrorKind::Invalid => FieldError::invalid(fault.pointer(), detail),
+    }
+}
+
+/// The tree without the places at fault. A list with an element at fault goes as a whole: its other elements would move.
+fn without(mut tree: Value, faults: &[DeserializeError]) -> Value {
+    for fault in faults {
+        remove(&mut tree, &fault.path);
+    }
+    tree
+}
+
+/// Removes the value at the path; true when the value itself has to go.
+fn remove(node: &mut Value, path: &[String]) -> bool {
+    let Some((name, rest)) = path.split_first() else { return true };
+    match node {
+        Value::Object(members) => {
+            if members.get_mut(name).is_some_and(|value| remove(value, rest)) {
+                members.remove(name);
+            }
+            false
+        }
+        Value::Array(items) => {
+            let item = name.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            item.is_some_and(|item| remove(item, rest))
+        }
+        _ => true,
+    }
+}
+
+/// A member that has to be an object: serde would also read a struct from a list of its members' values.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(in crate::http) struct StrictObject<T>(pub(in crate::http) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for StrictObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = StrictObject<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<StrictObject<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(access)).map(StrictObject)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// Reads a word of a closed list from a string only: serde would also read `{"reuse": null}`.
+pub(in crate::http) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| T::deserialize(text.into_deserializer())).transpose()
+}
+
+/// Reads a date-time (RFC 3339), and says of anything else what form it should have: the parser's words are for programmers.
+pub(in crate::http) fn date_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(value) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
+    let read = value.as_str().and_then(|text| text.parse().ok());
+    read.map(Some).ok_or_else(|| D::Error::custom("is not a date-time of the form 2026-11-22T10:00:00Z"))
+}
+
+/// The text of a password. What is wrong with one is said without repeating it.
+#[derive(Deserialize)]
+#[serde(try_from = "Value")]
+pub(in crate::http) struct PasswordText(pub(in crate::http) String);
+
+impl fmt::Debug for PasswordText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(crate::secret::MASK)
+    }
+}
+
+impl TryFrom<Value> for PasswordText {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, &'static str> {
+        if let Value::String(text) = value { Ok(Self(text)) } else { Err("must be a string") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::validation::FieldErrors;
+
+    #[derive(Debug, Deserialize)]
+    struct Document {
+        #[serde(default)]
+        name: Option<StrictObject<Name>>,
+        email: Option<String>,
+        password: Option<PasswordText>,
+        #[serde(default)]
+        list: Vec<u8>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Name {
+        given: Option<String>,
+        family: Option<String>,
+    }
+
+    impl ApiInput for Document {
+        type Checked = usize;
+
+        fn checked(self) -> Result<usize, Vec<FieldError>> {
+            let mut faults = FieldErrors::new();
+            faults.email("/email", self.email.as_deref());
+            if self.password.is_some_and(|password| password.0.is_empty()) {
+                faults.push(FieldError::invalid("/password", "must not be empty"));
+            }
+            match self.name.map(|StrictObject(Name { given, family })| (given, family)) {
+                Some((Some(_), Some(_))) => {}
+                _ => faults.push(FieldError::missing("/name/given", "is missing")),
+            }
+            faults.into_result(self.list.len())
+        }
+    }
+
+    fn pointers(tree: &Value) -> Vec<(String, String)> {
+        let fault = parse::<Document>(tree).unwrap_err();
+        let mut told: Vec<_> = fault.errors.into_iter().map(|error| (error.pointer, error.code.into_owned())).collect();
+        told.sort();
+        told
+    }
+
+    #[test]
+    fn faults_of_reading_and_of_checking_are_told_together() {
+        let tree = json!({ "name": { "given": 1, "family": "x" }, "email": "nobody", "odd": 1, "list": [1, 999, "a"] });
+        let expected = [
+            ("/email", "invalid_field"),
+            ("/list/1", "invalid_field"),
+            ("/list/2", "invalid_field"),
+            ("/name/given", "invalid_field"),
+            ("/odd", "unknown_field"),
+        ];
+        assert_eq!(pointers(&tree), expected.map(|(pointer, code)| (pointer.to_owned(), code.to_owned())));
+    }
+
+    #[test]
+    fn objects_are_not_read_from_lists() {
+        assert_eq!(pointers(&json!({ "name": ["a", "b"] })), [("/name".to_owned(), "invalid_field".to_owned())]);
+        assert_eq!(pointers(&json!([])), [(String::new(), "invalid_field".to_owned())]);
+        assert_eq!(pointers(&json!(null)), [(String::new(), "invalid_field".to_owned())]);
+    }
+
+    #[test]
+    fn a_password_is_never_repeated() {
+        let fault = parse::<Document>(&json!({ "password": 733_312 })).unwrap_err();
+        assert!(!format!("{fault:?}").contains("733312"), "{fault:?}");
+    }
+
+    #[test]
+    fn no_fault_is_no_wrong_reference() {
+        assert_eq!(fault_of(Vec::new()).code, Code::ValidationFailed);
+        let reference = FieldError::new("/a", Code::InvalidReference.as_str(), "no");
+        assert_eq!(fault_of(vec![reference]).code, Code::InvalidReference);
+    }
+
+    #[test]
+    fn a_valid_document_is_accepted() {
+        assert_eq!(parse::<Document>(&json!({ "name": { "given": "a", "family": "b" }, "list": [1, 2] })), Ok(2));
+    }
+}

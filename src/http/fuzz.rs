@@ -1,0 +1,78 @@
+//! Any body of a request, for the fuzzer.
+#![expect(clippy::missing_panics_doc, reason = "to panic is how the fuzzer is told")]
+
+use serde_json::Value;
+
+use crate::http::extract::fingerprint::{BodyFormat, hash, request_fingerprint};
+use crate::http::extract::strict_json::strict;
+use crate::http::handlers::bulk::fuzzed;
+
+/// Most JSON values of a body.
+const MAX_VALUES: usize = 10_000;
+
+/// Reads the same bytes as a table of candidates and of bookings.
+pub fn csv(data: &[u8]) {
+    fuzzed::table(data);
+}
+
+/// Reads the same bytes as lines of JSON and as one document.
+pub fn bulk(data: &[u8]) {
+    fuzzed::lines(data);
+    fuzzed::document(data);
+}
+
+/// A JSON document says the same however it is spelt, and a query in whatever order it is; what is wrapped says something
+/// else. The first line is the query.
+pub fn canonical(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    let (query, body) = data.split_at(end);
+    let query = String::from_utf8_lossy(query);
+    let Ok(value) = strict(body, MAX_VALUES) else { return };
+    let said = hash(&value);
+    let mut spelling = String::new();
+    spell(&value, &mut spelling);
+    for again in [value.to_string(), format!("{value:#}"), spelling] {
+        let reread = strict(again.as_bytes(), MAX_VALUES);
+        assert!(reread.is_ok_and(|value| hash(&value) == said), "another spelling says something else: {again}");
+    }
+    assert_ne!(hash(&Value::Array(vec![value])), said, "a list of one says what the one says");
+
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    let turned: Vec<_> = pairs.collect::<Vec<_>>().into_iter().rev().collect();
+    let turned: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(turned).finish();
+    let of = |query: &str, form| request_fingerprint(Some(query), form, &said);
+    assert_eq!(of(&query, BodyFormat::Json), of(&turned, BodyFormat::Json), "the order of a query counts");
+    assert_ne!(of(&query, BodyFormat::Json), of(&query, BodyFormat::Lines), "the form does not count");
+}
+
+/// The value with its members turned round, every character of a text escaped, and room wherever there may be some.
+fn spell(value: &Value, to: &mut String) {
+    let list = |to: &mut String, ends: [char; 2], parts: &mut dyn Iterator<Item = (Option<&String>, &Value)>| {
+        to.push(ends[0]);
+        for (index, (name, part)) in parts.enumerate() {
+            to.push_str(if index == 0 { "\n" } else { " ,\t" });
+            if let Some(name) = name {
+                escape(name, to);
+                to.push_str(" :");
+            }
+            spell(part, to);
+        }
+        to.push(ends[1]);
+    };
+    match value {
+        Value::String(text) => escape(text, to),
+        Value::Array(items) => list(to, ['[', ']'], &mut items.iter().map(|item| (None, item))),
+        Value::Object(members) => {
+            let mut turned: Vec<_> = members.iter().collect();
+            turned.reverse();
+            list(to, ['{', '}'], &mut turned.into_iter().map(|(name, value)| (Some(name), value)));
+        }
+        plain => to.push_str(&plain.to_string()),
+    }
+}
+
+fn escape(text: &str, to: &mut String) {
+    to.push('"');
+    to.extend(text.encode_utf16().map(|unit| format!("\\u{unit:04X}")));
+    to.push('"');
+}

@@ -1,0 +1,150 @@
+//! `/assignments`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+
+use crate::domain::assignment as domain;
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::http::app_state::AppState;
+use crate::http::dto::assignment::{Assignment, AssignmentList, AssignmentState};
+use crate::http::dto::assignment_input::{NewAssignment, ValidOrder};
+use crate::http::dto::common::Settlement;
+use crate::http::extract::body::{Body, EmptyBody};
+use crate::http::extract::prefer::Preferences;
+use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
+use crate::http::extract::write_request::WriteRequest;
+use crate::http::problem::ApiError;
+use crate::http::response::{no_content, write_response};
+use crate::service::{AssignmentQuery, Removal, WriteReply, WriteResult};
+
+/// Book a candidate for an assessment
+///
+/// A booking the gateway already knows (same candidate, assessment and centre) is answered with 200 instead of being made
+/// again, unless `ifExists` says otherwise.
+#[utoipa::path(
+    post, path = "/assignments", operation_id = "createAssignment", tag = "Assignments",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+    ),
+    request_body(content = NewAssignment),
+    responses(
+        (status = 201, description = "The vendor has booked the candidate.", body = Assignment),
+        (status = 200, description = "The gateway already knew the booking.", body = Assignment),
+        (status = 202, description = "The booking goes on; its state appears at `Location`.", body = Assignment),
+    ),
+)]
+pub(in crate::http) async fn create(
+    State(app): State<AppState>,
+    query: QueryParams,
+    WriteRequest { caller, preferences, patience, body: Body(ValidOrder { connection, order }) }: WriteRequest<
+        Body<NewAssignment>,
+    >,
+) -> Result<Response, ApiError> {
+    let connection = query.connection(connection)?;
+    let strict = preferences.strict();
+    let ticket = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
+    Ok(write_response(&app, preferences, patience.wait(ticket).await?, Assignment::from))
+}
+
+/// List assignments
+#[utoipa::path(
+    get, path = "/assignments", operation_id = "listAssignments", tag = "Assignments",
+    params(
+        ("candidate" = Option<String>, Query, description = "Only of this candidate.", nullable = false, example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
+        ("assessment" = Option<String>, Query, description = "Only of this assessment, as orders name it or by the vendor's own id.", nullable = false, example = "rust-101"),
+        ("connection" = Option<String>, Query, description = "Only at this connection.", nullable = false, example = "startexam-main"),
+        ("state" = Option<AssignmentState>, Query, description = "Only in this state.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+    ),
+    responses((status = 200, description = "A part of the assignments, newest first.", body = AssignmentList)),
+)]
+pub(in crate::http) async fn list(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    mut query: QueryParams,
+) -> Result<Json<AssignmentList>, ApiError> {
+    let candidate = query.parsed("candidate", "a candidate's identifier", |text| CandidateId::parse(text).ok());
+    let (assessment, connection) = (query.text("assessment"), query.text("connection"));
+    let state = query.parsed("state", "a state of an assignment", state);
+    let (limit, cursor) = query.page();
+    query.finish()?;
+    let asked = AssignmentQuery {
+        candidate: candidate.as_ref(),
+        assessment: assessment.as_deref(),
+        connection: connection.as_deref(),
+        state,
+        limit,
+        cursor: cursor.as_deref(),
+    };
+    let (items, next_cursor) = app.gateway.assignments(&caller, asked).await?;
+    Ok(Json(AssignmentList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
+}
+
+fn state(text: &str) -> Option<domain::AssignmentState> {
+    let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    AssignmentState::deserialize(word).ok().map(Into::into)
+}
+
+/// Read an assignment
+#[utoipa::path(
+    get, path = "/assignments/{id}", operation_id = "getAssignment", tag = "Assignments",
+    params(("id" = String, Path, description = "The assignment's identifier.", example = "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70")),
+    responses((status = 200, description = "The assignment.", body = Assignment)),
+)]
+pub(in crate::http) async fn read(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<AssignmentId>,
+) -> Result<Json<Assignment>, ApiError> {
+    Ok(Json(app.gateway.assignment(&caller, &id).await?.into()))
+}
+
+/// Cancel an assignment
+///
+/// Withdraws the booking at the vendor. One that is withdrawn already stays so.
+#[utoipa::path(
+    delete, path = "/assignments/{id}", operation_id = "cancelAssignment", tag = "Assignments",
+    params(("id" = String, Path, description = "The assignment's identifier.", example = "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70")),
+    responses(
+        (status = 204, description = "The booking is withdrawn."),
+        (status = 202, description = "The withdrawal goes on; its state appears at `Location`.", body = Assignment),
+    ),
+)]
+pub(in crate::http) async fn cancel(
+    State(app): State<AppState>,
+    Id(id): Id<AssignmentId>,
+    WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
+) -> Result<Response, ApiError> {
+    let ticket = app.gateway.cancel_assignment(&caller, &id)?;
+    let WriteReply { written, replayed } = patience.wait(ticket).await?;
+    let (WriteResult::Created(removal) | WriteResult::Existing(removal) | WriteResult::Pending(removal)) = written;
+    let pending = match removal {
+        Removal::Pending(record) => Some(Assignment::from(*record)),
+        Removal::Done => None,
+    };
+    Ok(no_content(&app, preferences, replayed, pending))
+}
+
+/// Settle an assignment by hand
+///
+/// A person's word on an assignment whose state is `unknown` and that the gateway could not settle itself. Look at the
+/// vendor first: what is said here is believed.
+#[utoipa::path(
+    post, path = "/assignments/{id}/settle", operation_id = "settleAssignment", tag = "Assignments",
+    params(("id" = String, Path, description = "The assignment's identifier.", example = "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70")),
+    request_body(content = Settlement),
+    responses((status = 200, description = "The assignment as it is now known.", body = Assignment)),
+)]
+pub(in crate::http) async fn settle(
+    State(app): State<AppState>,
+    Id(id): Id<AssignmentId>,
+    WriteRequest { caller, preferences: _, patience: _, body: Body(outcome) }: WriteRequest<Body<Settlement>>,
+) -> Result<Response, ApiError> {
+    let reply = app.gateway.settle_assignment(&caller, &id, outcome)?.result(None).await?;
+    Ok(write_response(&app, Preferences::default(), reply, Assignment::from))
+}

@@ -1,0 +1,105 @@
+//! Any body of a bulk, for the fuzzer: however it is cut into pieces, it says the same.
+
+use bytes::Bytes;
+
+use crate::domain::error::{Code, Error};
+use crate::http::extract::fingerprint::Fingerprint;
+use crate::http::handlers::bulk::chunk_reader::ChunkReader;
+use crate::http::handlers::bulk::rows::{BulkItem, ConnectionConsensus, ReadError, RowSink};
+use crate::http::handlers::bulk::{csv, json, ndjson};
+use crate::service::BulkRow;
+
+const KINDS: [BulkItem; 2] = [BulkItem::Candidates, BulkItem::Assignments];
+/// Most rows of a body.
+const MAX: u64 = 64;
+/// Most JSON values of a body.
+const MAX_VALUES: usize = 10_000;
+
+/// What became of a body: each row's mark and fault, and what is said of it as a whole.
+type Told<T> = (Vec<(Option<String>, Option<Error>)>, Result<T, ReadError>);
+
+/// A table.
+pub(in crate::http) fn table(data: &[u8]) {
+    for kind in KINDS {
+        let read = |pieces: Vec<Bytes>| {
+            told(kind, |rows| {
+                let mut pieces = pieces.into_iter();
+                csv::read(ChunkReader::new(move || pieces.next()).without_mark(), rows)
+            })
+        };
+        let whole = read(vec![Bytes::copy_from_slice(data)]);
+        assert!(whole.0.len() <= breaks(data), "more records than lines");
+        assert_eq!(read(cut(data)), whole, "the pieces count");
+    }
+}
+
+/// Lines of JSON.
+pub(in crate::http) fn lines(data: &[u8]) {
+    for kind in KINDS {
+        let read = |pieces: Vec<Bytes>| {
+            told(kind, |rows| {
+                let mut pieces = pieces.into_iter();
+                ndjson::read(ChunkReader::new(move || pieces.next()).without_mark(), rows)
+            })
+        };
+        let whole = read(vec![Bytes::copy_from_slice(data)]);
+        assert!(whole.0.len() <= breaks(data) + 1, "more rows than lines");
+        assert_eq!(read(cut(data)), whole, "the pieces count");
+    }
+}
+
+/// One JSON document. It is as strict as the reader of other bodies, and says the same in another spelling.
+pub(in crate::http) fn document(data: &[u8]) {
+    let strict = crate::http::extract::strict_json::strict(data, MAX_VALUES);
+    for kind in KINDS {
+        let whole = read(kind, vec![Bytes::copy_from_slice(data)]);
+        assert_eq!(read(kind, cut(data)), whole, "the pieces count");
+        match (&whole.1, &strict) {
+            (Ok(said), Ok(value)) => {
+                let again = read(kind, vec![Bytes::from(value.to_string())]);
+                assert_eq!(again.1.as_ref().ok(), Some(said), "another spelling says something else");
+            }
+            (Ok(_), Err(_)) => assert!(strict.is_ok(), "taken, though no other body like it would be"),
+            (Err(ReadError::Fault(fault)), Ok(_)) => {
+                assert_ne!(fault.code, Code::MalformedJson, "refused as malformed")
+            }
+            (Err(_), _) => {}
+        }
+    }
+}
+
+fn read(kind: BulkItem, pieces: Vec<Bytes>) -> Told<Fingerprint> {
+    told(kind, |rows| {
+        let mut pieces = pieces.into_iter();
+        json::read(ChunkReader::new(move || pieces.next()), rows).map(|(_, hash)| hash)
+    })
+}
+
+fn told<T>(
+    kind: BulkItem,
+    read: impl FnOnce(&mut RowSink<&mut dyn FnMut(Vec<BulkRow>) -> bool>) -> Result<T, ReadError>,
+) -> Told<T> {
+    let mut kept = Vec::new();
+    let mut keep = |batch: Vec<BulkRow>| {
+        kept.extend(batch.into_iter().map(|BulkRow { item_id, row }| (item_id, row.err())));
+        true
+    };
+    let said = read(&mut RowSink::new(kind, MAX, ConnectionConsensus::default(), &mut keep));
+    (kept, said)
+}
+
+/// The bytes in pieces of one to seven, as they say themselves.
+fn cut(mut data: &[u8]) -> Vec<Bytes> {
+    let mut pieces = Vec::new();
+    while let Some(first) = data.first() {
+        let (piece, rest) = data.split_at((usize::from(first % 7) + 1).min(data.len()));
+        pieces.push(Bytes::copy_from_slice(piece));
+        data = rest;
+    }
+    pieces
+}
+
+/// How many lines may end in these bytes; a carriage return alone ends a record too.
+fn breaks(data: &[u8]) -> usize {
+    data.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count()
+}

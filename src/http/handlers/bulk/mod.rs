@@ -1,0 +1,176 @@
+//! `/candidates/bulk` and `/assignments/bulk`: many rows in one request, each standing for itself.
+
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::response::Response;
+
+use self::rows::BulkItem;
+use crate::domain::error::Error;
+use crate::domain::ids::OperationId;
+use crate::http::app_state::AppState;
+use crate::http::dto::bulk::{AssignmentBulk, AssignmentBulkReport, CandidateBulk, CandidateBulkReport};
+use crate::http::dto::operation::Operation;
+use crate::http::extract::prefer::Preferences;
+use crate::http::handlers::bulk::upload::BulkRequest;
+use crate::http::middleware::audit::AuditInfo;
+use crate::http::middleware::request_context::ExchangeContext;
+use crate::http::problem::ApiError;
+use crate::http::response::{accepted_response, after_acceptance, finished};
+use crate::http::server::shutdown::ShutdownSignal;
+use crate::service::{AcceptedBulk, RequestContext};
+
+mod chunk_reader;
+mod csv;
+mod csv_columns;
+#[cfg(any(test, fuzzing))]
+pub(in crate::http) mod fuzzed;
+mod json;
+mod ndjson;
+pub(in crate::http) mod report;
+mod rows;
+mod upload;
+
+/// How long a caller waits who does not say.
+const USUAL_WAIT: Duration = Duration::from_secs(10);
+
+const CANDIDATE_LINES: &str = r#"{"itemId":"row-1","externalId":"emp-1001","email":"jane.doe@example.com"}
+{"itemId":"row-2","externalId":"emp-1002","name":{"givenName":"Ravi","familyName":"Nair"}}
+"#;
+const CANDIDATE_TABLE: &str = "itemId,externalId,name.givenName,name.familyName,email,custom.Department\r\n\
+                               row-1,emp-1001,Jane,Doe,jane.doe@example.com,Claims\r\n\
+                               row-2,emp-1002,Ravi,Nair,,\r\n";
+const ASSIGNMENT_LINES: &str = r#"{"itemId":"row-1","candidate":{"externalId":"emp-1001"},"assessment":"rust-101"}
+{"itemId":"row-2","candidate":{"externalId":"emp-1002"},"assessment":"rust-101"}
+"#;
+const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUntil\r\n\
+                                row-1,emp-1001,rust-101,2026-12-15T18:00:00Z\r\n\
+                                row-2,emp-1002,rust-101,\r\n";
+
+/// Register many candidates
+///
+/// Every row succeeds or fails alone: a row that is invalid, or that the vendor refuses, does not touch its neighbours.
+/// Rows come as JSON (at most 10,000), or as lines of JSON or a CSV table (at most 100,000), with `connection` and
+/// `failOnErrors` in the query. A bulk is an operation: it goes on whatever becomes of the caller, who waits ten seconds for
+/// its end unless `Prefer` says otherwise.
+///
+/// The columns of a table are the members of a row, named with dots: `itemId`, `connection`, `externalId`, `userName`,
+/// `password`, `name.givenName`, `name.familyName`, `name.formatted`, `email`, `active`, `phoneNumbers.mobile`,
+/// `phoneNumbers.work`, `address.streetAddress`, `address.locality`, `address.region`, `address.postalCode`,
+/// `address.country`, `group`, `birthDate`, `gender`, `photo`, `ifExists` and `custom.<name>`. An empty cell is a member not
+/// given.
+#[utoipa::path(
+    post, path = "/candidates/bulk", operation_id = "createCandidates", tag = "Candidates",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection all rows go to. In JSON it stands in the body.", nullable = false, example = "startexam-main"),
+        ("failOnErrors" = Option<u64>, Query, description = "Stops sending after this many failed rows. In JSON it stands in the body.", nullable = false, minimum = 1),
+    ),
+    request_body(content(
+        (CandidateBulk = "application/json"),
+        (String = "application/x-ndjson", example = json!(CANDIDATE_LINES)),
+        (String = "text/csv", example = json!(CANDIDATE_TABLE)),
+    )),
+    responses(
+        (status = 207, description = "All rows have ended; each has its own result.", body = CandidateBulkReport),
+        (status = 202, description = "The bulk goes on; how far it is appears at `Location`.", body = Operation),
+    ),
+)]
+pub(in crate::http) async fn candidates(
+    State(app): State<AppState>,
+    Extension(context): Extension<ExchangeContext>,
+    stopping: ShutdownSignal,
+    bulk: BulkRequest,
+) -> Result<Response, ApiError> {
+    Ok(answered(&app, context, &stopping, bulk, BulkItem::Candidates).await?)
+}
+
+/// Book many candidates
+///
+/// Every row succeeds or fails alone: a row that is invalid, or that the vendor refuses, does not touch its neighbours.
+/// Rows come as JSON (at most 10,000), or as lines of JSON or a CSV table (at most 100,000), with `connection` and
+/// `failOnErrors` in the query. A bulk is an operation: it goes on whatever becomes of the caller, who waits ten seconds for
+/// its end unless `Prefer` says otherwise.
+///
+/// The columns of a table are the members of a row, named with dots: `itemId`, `connection`, `candidate.id`,
+/// `candidate.externalId`, `candidate.email`, `assessment`, `validFrom`, `validUntil`, `center`, `notify`, `passwordless`,
+/// `proctoring.enabled`, `proctoring.parameters.<name>`, `ifExists` and `reference`. An empty cell is a member not given.
+#[utoipa::path(
+    post, path = "/assignments/bulk", operation_id = "createAssignments", tag = "Assignments",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection all rows go to. In JSON it stands in the body.", nullable = false, example = "startexam-main"),
+        ("failOnErrors" = Option<u64>, Query, description = "Stops sending after this many failed rows. In JSON it stands in the body.", nullable = false, minimum = 1),
+    ),
+    request_body(content(
+        (AssignmentBulk = "application/json"),
+        (String = "application/x-ndjson", example = json!(ASSIGNMENT_LINES)),
+        (String = "text/csv", example = json!(ASSIGNMENT_TABLE)),
+    )),
+    responses(
+        (status = 207, description = "All rows have ended; each has its own result.", body = AssignmentBulkReport),
+        (status = 202, description = "The bulk goes on; how far it is appears at `Location`.", body = Operation),
+    ),
+)]
+pub(in crate::http) async fn assignments(
+    State(app): State<AppState>,
+    Extension(context): Extension<ExchangeContext>,
+    stopping: ShutdownSignal,
+    bulk: BulkRequest,
+) -> Result<Response, ApiError> {
+    Ok(answered(&app, context, &stopping, bulk, BulkItem::Assignments).await?)
+}
+
+async fn answered(
+    app: &AppState,
+    context: ExchangeContext,
+    stopping: &ShutdownSignal,
+    bulk: BulkRequest,
+    kind: BulkItem,
+) -> Result<Response, Error> {
+    let (caller, preferences) = (bulk.caller.clone(), bulk.preferences);
+    let received = bulk.received(app, kind).await?;
+    let patience = preferences.wait_or(USUAL_WAIT, app.terms.now().server.request_timeout.0);
+    match received {
+        // However quick the vendor is: what is answered must not depend on a race.
+        AcceptedBulk::New(view) if patience.is_zero() => {
+            Ok(accepted_response(app, preferences, false, Operation::from(*view)))
+        }
+        AcceptedBulk::New(view) => {
+            let id = &view.operation.id;
+            match ended(app, context, caller, (stopping, patience), preferences, id, false).await {
+                Ok(response) => Ok(response),
+                // It goes on all the same, and its address is known.
+                Err(_) => Ok(accepted_response(app, preferences, false, Operation::from(*view))),
+            }
+        }
+        AcceptedBulk::Earlier(id) => {
+            let end = ended(app, context, caller, (stopping, patience), preferences, &id, true).await;
+            end.map_err(|fault| after_acceptance(fault, &id))
+        }
+    }
+}
+
+/// Waits for the end of an operation as long as the caller does, and answers how far it is then.
+///
+/// # Errors
+/// Those of looking it up; the operation goes on.
+async fn ended(
+    app: &AppState,
+    context: ExchangeContext,
+    caller: RequestContext,
+    (stopping, patience): (&ShutdownSignal, Duration),
+    preferences: Preferences,
+    id: &OperationId,
+    replayed: bool,
+) -> Result<Response, Error> {
+    let view = tokio::select! {
+        view = app.gateway.operation_ended(&caller, id, patience) => view?,
+        // The bulk is safe with the store; its caller need not hold the shutdown up.
+        () = stopping.begun() => app.gateway.operation(&caller, id).await?,
+    };
+    if view.operation.state.is_terminal() {
+        let noted = AuditInfo::operation(&view);
+        let response = report::response(app, context, caller, view).await?;
+        return Ok(noted.on(finished(app, preferences, replayed, None, response)));
+    }
+    Ok(accepted_response(app, preferences, replayed, Operation::from(view)))
+}

@@ -1,0 +1,151 @@
+//! What became of an operation's rows, written row by row into the answer: as the whole report of a bulk that has ended, which
+//! is sent while it is written, or as one page of a list. Either way it takes little memory, however many rows there are and
+//! however large they are.
+
+use std::io;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+
+use crate::domain::error::Error;
+use crate::domain::ids::OperationId;
+use crate::http::app_state::AppState;
+use crate::http::dto::bulk::BulkSummary;
+use crate::http::dto::operation::OperationItem;
+use crate::http::middleware::request_context::ExchangeContext;
+use crate::http::response::cursor_at;
+use crate::service::{OperationStatus, RequestContext, ResultFilter, ResultRow};
+
+/// Rows of the first part, and most of any; how many there are in the others depends on how large rows turn out to be.
+const PART: (usize, usize) = (64, 500);
+/// How large a part of a report should be, in bytes.
+const PART_BYTES: usize = 128 << 10;
+/// How large a page may be, in bytes; it ends with the row that reaches it.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// 207 with a result for every row of the operation.
+///
+/// # Errors
+/// Those of the first look. Later ones break the answer off: it must not look whole.
+pub(super) async fn response(
+    app: &AppState,
+    context: ExchangeContext,
+    caller: RequestContext,
+    view: OperationStatus,
+) -> Result<Response, Error> {
+    let OperationStatus { operation, progress, .. } = view;
+    let mut rows = Rows::of(app, context, caller, operation.id, None, 0);
+    let summary = serde_json::to_string(&BulkSummary::from(progress)).unwrap_or_default();
+    let mut text = format!(r#"{{"operation":"{}","summary":{summary},"results":["#, rows.id).into_bytes();
+    rows.report(&mut text).await?;
+    let parts = stream::try_unfold((Some(text), rows), |(first, mut rows)| async move {
+        let mut text = first.unwrap_or_default();
+        if text.is_empty() {
+            if !rows.more {
+                return Ok(None);
+            }
+            rows.report(&mut text).await.map_err(|fault| io::Error::other(fault.to_string()))?;
+        }
+        Ok::<_, io::Error>(Some((Bytes::from(text), (None, rows))))
+    });
+    Ok((StatusCode::MULTI_STATUS, [(CONTENT_TYPE, "application/json")], Body::from_stream(parts)).into_response())
+}
+
+/// 200 with a page of the results: so many of them at most, and as many as a page holds.
+///
+/// # Errors
+/// Those of the gateway.
+pub(in crate::http) async fn page(
+    app: &AppState,
+    (context, caller): (ExchangeContext, RequestContext),
+    id: OperationId,
+    outcome: Option<ResultFilter>,
+    (from, limit): (u64, usize),
+) -> Result<Response, Error> {
+    let mut rows = Rows::of(app, context, caller, id, outcome, from);
+    let mut text = br#"{"items":["#.to_vec();
+    let (mut count, mut next) = (0, None);
+    'parts: while rows.more {
+        // One more than asked for tells whether there is a next page.
+        for row in rows.next(limit + 1 - count, PAGE_BYTES).await? {
+            if count == limit || (count > 0 && text.len() >= PAGE_BYTES) {
+                next = Some(cursor_at(row.index));
+                break 'parts;
+            }
+            rows.write(&mut text, row);
+            count += 1;
+        }
+    }
+    let next = serde_json::to_string(&next).unwrap_or_default();
+    text.extend_from_slice(format!(r#"],"nextCursor":{next}}}"#).as_bytes());
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// The rows that are still to be written.
+struct Rows {
+    app: AppState,
+    context: ExchangeContext,
+    caller: RequestContext,
+    id: OperationId,
+    outcome: Option<ResultFilter>,
+    /// The position of the next row.
+    from: u64,
+    more: bool,
+    /// How many were written so far, and their bytes.
+    written: (usize, usize),
+}
+
+impl Rows {
+    fn of(
+        app: &AppState,
+        context: ExchangeContext,
+        caller: RequestContext,
+        id: OperationId,
+        outcome: Option<ResultFilter>,
+        from: u64,
+    ) -> Self {
+        Self { app: app.clone(), context, caller, id, outcome, from, more: true, written: (0, 0) }
+    }
+
+    /// Reads the next rows: so many at most, and about so many bytes of them.
+    async fn next(&mut self, most: usize, bytes: usize) -> Result<Vec<ResultRow>, Error> {
+        let (count, so_far) = self.written;
+        let each = so_far.checked_div(count);
+        let part = each.map_or(PART.0, |each| (bytes / each.max(1)).clamp(1, PART.1));
+        let (caller, limit) = (&self.caller, part.min(most));
+        let found = self.app.gateway.operation_results(caller, &self.id, self.outcome, self.from, limit).await?;
+        let (rows, more) = found;
+        self.more = more;
+        if let Some(last) = rows.last() {
+            self.from = last.index + 1;
+        }
+        Ok(rows)
+    }
+
+    /// Adds the next rows of a report, and its end after the last.
+    async fn report(&mut self, text: &mut Vec<u8>) -> Result<(), Error> {
+        for row in self.next(usize::MAX, PART_BYTES).await? {
+            self.write(text, row);
+        }
+        if !self.more {
+            text.extend_from_slice(b"]}");
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, text: &mut Vec<u8>, row: ResultRow) {
+        let before = text.len();
+        if self.written.0 > 0 {
+            text.push(b',');
+        }
+        let item = OperationItem::of(row, &self.context);
+        // Writing to memory cannot fail, and nothing in the entry can be no JSON.
+        let _ = item.serialize(&mut serde_json::Serializer::new(&mut *text));
+        self.written = (self.written.0 + 1, self.written.1 + text.len() - before);
+    }
+}

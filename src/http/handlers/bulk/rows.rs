@@ -1,0 +1,298 @@
+//! From a row's JSON to what the gateway keeps of it: the same for all forms a bulk can have. A row at fault keeps its
+//! place, and its faults with it.
+
+use serde_json::Value;
+
+use crate::domain::error::{Error, FieldError};
+use crate::domain::operation::{ItemRequest, OperationKind};
+use crate::http::dto::assignment_input::{AssignmentItem, ValidOrder};
+use crate::http::dto::candidate::{CandidateItem, ValidRegistration};
+use crate::http::extract::validate::{fault_of, parse};
+use crate::service::BulkRow;
+
+/// Longest row, in bytes of the body: one with a picture of the longest form has about half of it.
+pub(super) const MAX_LENGTH: usize = 2 << 20;
+/// Most JSON values in a row.
+pub(super) const MAX_VALUES: usize = 10_000;
+/// A batch is handed on when it has this many rows or bytes.
+const BATCH: (usize, usize) = (256, 512 << 10);
+
+/// What the rows of a bulk are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BulkItem {
+    Candidates,
+    Assignments,
+}
+
+impl From<BulkItem> for OperationKind {
+    fn from(kind: BulkItem) -> Self {
+        match kind {
+            BulkItem::Candidates => Self::Candidates,
+            BulkItem::Assignments => Self::Assignments,
+        }
+    }
+}
+
+/// Why the reading of a bulk ended before its end.
+#[derive(Debug, PartialEq)]
+pub(super) enum ReadError {
+    /// The bulk is at fault as a whole.
+    Fault(Box<Error>),
+    /// Nobody takes rows any more; whoever took them knows why.
+    Closed,
+}
+
+impl From<Error> for ReadError {
+    fn from(fault: Error) -> Self {
+        Self::Fault(Box::new(fault))
+    }
+}
+
+/// The rows of a bulk on their way from a reader to whoever keeps them.
+pub(super) struct RowSink<S> {
+    kind: BulkItem,
+    most: u64,
+    taken: u64,
+    pub(super) connections: ConnectionConsensus,
+    batch: Vec<BulkRow>,
+    weight: usize,
+    send: S,
+}
+
+impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
+    /// Rows of this kind, at most so many. `send` takes them on by the batch, and says whether it wants more.
+    pub(super) fn new(kind: BulkItem, most: u64, connections: ConnectionConsensus, send: S) -> Self {
+        Self { kind, most, taken: 0, connections, batch: Vec::new(), weight: 0, send }
+    }
+
+    pub(super) const fn kind(&self) -> BulkItem {
+        self.kind
+    }
+
+    /// How many rows there were.
+    pub(super) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The fault of a bulk with too many rows, or with none.
+    pub(super) fn count_fault(&self, pointer: &str) -> FieldError {
+        FieldError::invalid(pointer, format!("must have 1 to {} rows", self.most))
+    }
+
+    /// Takes a row of so many bytes; false when there are as many as there may be.
+    ///
+    /// # Errors
+    /// [`Stop::Closed`].
+    pub(super) fn take(&mut self, row: Result<Value, Error>, bytes: usize) -> Result<bool, ReadError> {
+        if self.taken == self.most {
+            return Ok(false);
+        }
+        self.taken += 1;
+        let row = match row {
+            Ok(tree) => self.read(&tree),
+            Err(fault) => BulkRow { item_id: None, row: Err(fault) },
+        };
+        self.batch.push(row);
+        self.weight += bytes;
+        if self.batch.len() >= BATCH.0 || self.weight >= BATCH.1 {
+            self.flush()?;
+        }
+        Ok(true)
+    }
+
+    /// Hands on what is left.
+    ///
+    /// # Errors
+    /// [`Stop::Closed`].
+    pub(super) fn flush(&mut self) -> Result<(), ReadError> {
+        self.weight = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() || (self.send)(batch) { Ok(()) } else { Err(ReadError::Closed) }
+    }
+
+    fn read(&mut self, tree: &Value) -> BulkRow {
+        // A mark that is no mark is a fault of the row, and repeated as far as that helps to find it.
+        let item_id = tree.get("itemId").and_then(Value::as_str).filter(|id| id.len() <= 800).map(str::to_owned);
+        let read = match self.kind {
+            BulkItem::Candidates => parse::<CandidateItem>(tree)
+                .map(|ValidRegistration { connection, new }| (connection, ItemRequest::Candidate(Box::new(new)))),
+            BulkItem::Assignments => parse::<AssignmentItem>(tree)
+                .map(|ValidOrder { connection, order }| (connection, ItemRequest::Assignment(Box::new(order)))),
+        };
+        let row = read.and_then(|(own, row)| {
+            self.connections.row(own)?;
+            Ok(row)
+        });
+        BulkRow { item_id, row }
+    }
+}
+
+/// To which connection a bulk goes. It says so itself, or all its rows name the same one, or nothing does; a part of the
+/// rows never decides for the others.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionConsensus {
+    bulk: Option<String>,
+    /// The first one a row names while nothing else is known.
+    named: Option<String>,
+    /// Whether a row names none.
+    unnamed: bool,
+}
+
+impl ConnectionConsensus {
+    /// The bulk goes to this one.
+    pub(super) fn of(bulk: Option<String>) -> Self {
+        Self { bulk, named: None, unnamed: false }
+    }
+
+    /// Now the bulk says it goes to this one.
+    pub(super) fn told(&mut self, bulk: &str) {
+        self.bulk = Some(bulk.to_owned());
+    }
+
+    fn row(&mut self, own: Option<String>) -> Result<(), Error> {
+        let Some(own) = own else {
+            self.unnamed = true;
+            return Ok(());
+        };
+        let expected = self.bulk.as_ref().or(self.named.as_ref());
+        if expected.is_some_and(|expected| *expected != own) {
+            let detail = "differs from the bulk's own; all rows of a bulk go to one connection";
+            return Err(fault_of(vec![FieldError::invalid("/connection", detail)]));
+        }
+        if self.bulk.is_none() {
+            self.named = Some(own);
+        }
+        Ok(())
+    }
+
+    /// The connection of the whole bulk, which names this one.
+    ///
+    /// # Errors
+    /// The fault of the bulk, where its rows were read in the belief that it goes elsewhere.
+    pub(super) fn agreed(&mut self, bulk: Option<String>, pointer: &str) -> Result<Option<String>, FieldError> {
+        match (bulk, self.named.take()) {
+            (Some(bulk), Some(named)) if bulk != named => {
+                let detail = format!("differs from `{named}`, which rows before it name");
+                Err(FieldError::invalid(pointer, detail))
+            }
+            (Some(bulk), _) => Ok(Some(bulk)),
+            (None, Some(named)) if self.unnamed => {
+                let detail = format!("is needed: some rows name `{named}`, others none");
+                Err(FieldError::missing(pointer, detail))
+            }
+            (None, named) => Ok(named),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    type Kept = Rc<RefCell<Vec<BulkRow>>>;
+
+    /// Rows that are kept for a look at them.
+    pub(in crate::http::handlers::bulk) fn kept(
+        kind: BulkItem,
+        most: u64,
+        connection: Option<&str>,
+    ) -> (Kept, RowSink<impl FnMut(Vec<BulkRow>) -> bool>) {
+        let kept = Kept::default();
+        let to = Rc::clone(&kept);
+        let rows = RowSink::new(kind, most, ConnectionConsensus::of(connection.map(str::to_owned)), move |batch| {
+            to.borrow_mut().extend(batch);
+            true
+        });
+        (kept, rows)
+    }
+
+    /// What became of each row: its mark, and `pointer code` of its faults (or the code alone).
+    pub(in crate::http::handlers::bulk) fn told(kept: &Kept) -> Vec<(Option<String>, Vec<String>)> {
+        let faults = |fault: &Error| match fault.errors.as_slice() {
+            [] => vec![fault.code.as_str().to_owned()],
+            errors => errors.iter().map(|error| format!("{} {}", error.pointer, error.code)).collect(),
+        };
+        let kept = kept.borrow();
+        kept.iter().map(|row| (row.item_id.clone(), row.row.as_ref().err().map(faults).unwrap_or_default())).collect()
+    }
+
+    fn pointers(rows: &[Value], connection: Option<&str>) -> Vec<Vec<String>> {
+        let (kept, mut rows_in) = kept(BulkItem::Candidates, 100, connection);
+        for row in rows {
+            assert_eq!(rows_in.take(Ok(row.clone()), 1), Ok(true));
+        }
+        rows_in.flush().unwrap();
+        told(&kept).into_iter().map(|(_, faults)| faults).collect()
+    }
+
+    #[test]
+    fn a_bad_row_fails_alone() {
+        let rows = [
+            json!({ "itemId": "1", "externalId": "x" }),
+            json!({ "itemId": "2", "externalId": "", "odd": 1 }),
+            json!(7),
+            json!({ "connection": "b", "externalId": "y" }),
+            json!({ "connection": "a", "externalId": "z" }),
+        ];
+        let expected: [&[&str]; 5] = [
+            &[],
+            &["/odd unknown_field", "/externalId invalid_field"],
+            &[" invalid_field"],
+            &["/connection invalid_field"],
+            &[],
+        ];
+        assert_eq!(pointers(&rows, Some("a")), expected);
+    }
+
+    #[test]
+    fn all_rows_go_to_one_connection() {
+        let named = |name: &str| json!({ "connection": name, "externalId": "x" });
+        let none: &[&str] = &[];
+        let wrong: &[&str] = &["/connection invalid_field"];
+        assert_eq!(pointers(&[named("a"), named("b"), named("a")], None), [none, wrong, none]);
+        assert_eq!(pointers(&[named("a"), named("b"), json!({})], Some("b")), [wrong, none, none]);
+    }
+
+    #[test]
+    fn rows_decide_for_the_bulk_only_together() {
+        let agreed = |rows: &[Option<&str>], bulk: Option<&str>| {
+            let mut connections = ConnectionConsensus::of(None);
+            for row in rows {
+                connections.row(row.map(str::to_owned)).unwrap();
+            }
+            let agreed = connections.agreed(bulk.map(str::to_owned), "/connection");
+            agreed.map_err(|fault| fault.code.into_owned())
+        };
+        let ok = |name: Option<&str>| Ok(name.map(str::to_owned));
+        assert_eq!(agreed(&[None, None], None), ok(None));
+        assert_eq!(agreed(&[Some("a"), Some("a")], None), ok(Some("a")));
+        assert_eq!(agreed(&[Some("a"), None], None), Err("missing_field".to_owned()));
+        assert_eq!(agreed(&[None, Some("a")], Some("a")), ok(Some("a")));
+        assert_eq!(agreed(&[Some("a")], Some("b")), Err("invalid_field".to_owned()));
+        assert_eq!(agreed(&[None], Some("b")), ok(Some("b")));
+    }
+
+    #[test]
+    fn rows_are_handed_on_in_batches_and_not_after_their_end() {
+        let mut sizes = Vec::new();
+        let mut rows = RowSink::new(BulkItem::Candidates, 600, ConnectionConsensus::default(), |batch| {
+            sizes.push(batch.len());
+            sizes.len() < 4
+        });
+        for _ in 0..600 {
+            assert_eq!(rows.take(Ok(json!({})), 10), Ok(true));
+        }
+        assert_eq!(rows.take(Ok(json!({})), 10), Ok(false));
+        rows.flush().unwrap();
+        rows.flush().unwrap();
+        rows.most = u64::MAX;
+        assert_eq!(rows.take(Ok(json!({})), BATCH.1), Err(ReadError::Closed));
+        drop(rows);
+        assert_eq!(sizes, [256, 256, 88, 1]);
+    }
+}

@@ -1,0 +1,155 @@
+//! A bulk on its way in: the body is taken as it arrives, read on a thread of its own, and its rows are stored as they are
+//! read, so that a bulk of any size takes little memory. Until all of it is there and in order, nothing of it counts.
+//!
+//! Three things go on at once and wait for each other: the body is received, a reader makes rows of it, the rows are kept.
+
+use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use bytes::Bytes;
+use http::request::Parts;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::validation::FieldErrors;
+use crate::http::app_state::AppState;
+use crate::http::extract::body::{MinRateBody, media_type};
+use crate::http::extract::fingerprint::{BodyFormat, Fingerprint, request_fingerprint};
+use crate::http::extract::idempotency::IdempotencyHeader;
+use crate::http::extract::prefer::Preferences;
+use crate::http::extract::request_parts::{AuthenticatedCaller, QueryParams};
+use crate::http::handlers::bulk::chunk_reader::ChunkReader;
+use crate::http::handlers::bulk::rows::{BulkItem, ConnectionConsensus, ReadError, RowSink};
+use crate::http::handlers::bulk::{csv, json, ndjson};
+use crate::http::problem::ApiError;
+use crate::http::server::shutdown::ShutdownSignal;
+use crate::service::{AcceptedBulk, BulkOptions, BulkRow, BulkUpload, RequestContext};
+
+/// Media types and the forms they stand for.
+const TYPES: [&str; 3] = ["application/json", "application/x-ndjson", "text/csv"];
+/// Most rows in JSON.
+const MAX_IN_JSON: u64 = 10_000;
+/// Most rows in the other forms.
+const MAX: u64 = 100_000;
+
+/// A bulk of which nothing but the head was read.
+pub(in crate::http) struct BulkRequest {
+    pub(super) caller: RequestContext,
+    pub(super) preferences: Preferences,
+    keyed: Option<IdempotencyHeader>,
+    query: Option<String>,
+    form: BodyFormat,
+    /// What the query says besides the rows.
+    said: BulkOptions,
+    body: MinRateBody,
+}
+
+impl FromRequest<AppState> for BulkRequest {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        ShutdownSignal::of(&parts).reject_after_close()?;
+        let AuthenticatedCaller(caller) = AuthenticatedCaller::from_request_parts(&mut parts, app).await?;
+        let keyed = IdempotencyHeader::of(&parts.headers, &parts.method, parts.uri.path())?;
+        let form = match media_type(&parts.headers, &TYPES)? {
+            "application/json" => BodyFormat::Json,
+            "text/csv" => BodyFormat::Csv,
+            _ => BodyFormat::Lines,
+        };
+        let said = said(&mut parts, app, form).await?;
+        let (query, preferences) = (parts.uri.query().map(str::to_owned), Preferences::of(&parts.headers));
+        let body =
+            MinRateBody::new(Request::from_parts(parts, body), app.terms.now().server.bulk_body_limit.0, app.limits)?;
+        Ok(Self { caller, preferences, keyed, query, form, said, body })
+    }
+}
+
+/// `connection` and `failOnErrors` of the query. A bulk in JSON says both in its body.
+async fn said(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<BulkOptions, ApiError> {
+    let mut query = QueryParams::from_request_parts(parts, app).await?;
+    let connection = query.text("connection");
+    let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
+    let fail_on_errors = query.parsed("failOnErrors", "a number of at least 1", number);
+    if form == BodyFormat::Json {
+        let given = [("connection", connection.is_some()), ("failOnErrors", fail_on_errors.is_some())];
+        for (name, _) in given.into_iter().filter(|(_, given)| *given) {
+            query.fault(name, "stands in the body of a bulk in JSON");
+        }
+    }
+    query.finish()?;
+    let mut faults = FieldErrors::new();
+    faults.line("?connection", connection.as_deref(), 200);
+    Ok(faults.into_result(BulkOptions { connection, fail_on_errors }).map_err(Error::from_fields)?)
+}
+
+impl BulkRequest {
+    /// Takes the whole bulk in.
+    ///
+    /// # Errors
+    /// What is wrong with it as a whole; nothing of it is kept then, and nothing was sent.
+    pub(super) async fn received(self, app: &AppState, kind: BulkItem) -> Result<AcceptedBulk, Error> {
+        let Self { caller, preferences, keyed, query, form, said, body } = self;
+        let _place = app.place(&app.receptions, &caller.client)?;
+        let mut reception = app.gateway.receive(&caller, kind.into(), preferences.strict()).await?;
+        let (pieces, arriving) = mpsc::channel::<Bytes>(2);
+        let (batches, rows) = mpsc::channel::<Vec<BulkRow>>(1);
+        let reading = tokio::task::spawn_blocking(move || read(form, kind, said, arriving, &batches));
+        let (raw, kept) = tokio::join!(receive(body, pieces), keep(&mut reception, rows));
+        let read = reading.await.unwrap_or_else(|error| {
+            tracing::error!(panicked = error.is_panic(), "a bulk's reader ended without an answer");
+            Err(Error::new(Code::Internal, "The gateway failed while it was reading the bulk.").into())
+        });
+        // A body that was not whole cannot be judged; rows that could not be kept need no further reason.
+        let raw = raw?;
+        kept?;
+        let (envelope, hash) = match read {
+            Ok(read) => read,
+            Err(ReadError::Fault(fault)) => return Err(*fault),
+            Err(ReadError::Closed) => return Err(Error::new(Code::Internal, "The bulk was not read to its end.")),
+        };
+        let key = keyed
+            .map(|keyed| keyed.with_fingerprint(request_fingerprint(query.as_deref(), form, &hash.unwrap_or(raw))));
+        reception.finish(envelope, key).await
+    }
+}
+
+/// Hands the body on piece by piece, and gives its hash. A reader that has had enough does not end it: callers read the
+/// answer when they have sent everything.
+async fn receive(mut body: MinRateBody, pieces: mpsc::Sender<Bytes>) -> Result<Fingerprint, Error> {
+    let mut hash = Sha256::new();
+    while let Some(piece) = body.next().await? {
+        hash.update(&piece);
+        // The reader's own fault tells why it does not want more.
+        let _ = pieces.send(piece).await;
+    }
+    Ok(hash.finalize().into())
+}
+
+async fn keep(reception: &mut BulkUpload, mut rows: mpsc::Receiver<Vec<BulkRow>>) -> Result<(), Error> {
+    while let Some(batch) = rows.recv().await {
+        reception.push(batch).await?;
+    }
+    Ok(())
+}
+
+/// Reads the body, on a thread that may wait. The hash is that of what was said, where that is not the bytes' own.
+fn read(
+    form: BodyFormat,
+    kind: BulkItem,
+    said: BulkOptions,
+    mut arriving: mpsc::Receiver<Bytes>,
+    batches: &mpsc::Sender<Vec<BulkRow>>,
+) -> Result<(BulkOptions, Option<Fingerprint>), ReadError> {
+    let pieces = ChunkReader::new(move || arriving.blocking_recv());
+    let most = if form == BodyFormat::Json { MAX_IN_JSON } else { MAX };
+    let connections = ConnectionConsensus::of(said.connection.clone());
+    let mut rows = RowSink::new(kind, most, connections, |batch| batches.blocking_send(batch).is_ok());
+    match form {
+        BodyFormat::Json => return json::read(pieces, &mut rows).map(|(envelope, hash)| (envelope, Some(hash))),
+        BodyFormat::Csv => csv::read(pieces.without_mark(), &mut rows)?,
+        BodyFormat::Lines | BodyFormat::Empty => ndjson::read(pieces.without_mark(), &mut rows)?,
+    }
+    let agreed = rows.connections.agreed(said.connection, "?connection");
+    let connection = agreed.map_err(|fault: FieldError| Error::from_fields(vec![fault]))?;
+    Ok((BulkOptions { connection, fail_on_errors: said.fail_on_errors }, None))
+}

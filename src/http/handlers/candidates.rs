@@ -1,0 +1,212 @@
+//! `/candidates`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+
+use crate::domain::candidate::{Identity, limits};
+use crate::domain::ids::CandidateId;
+use crate::http::app_state::AppState;
+use crate::http::dto::candidate::{
+    Candidate, CandidateChanges, CandidateList, CandidateSearch, InitialPassword, NewCandidate, ValidRegistration,
+};
+use crate::http::dto::common::Settlement;
+use crate::http::extract::body::{Body, EmptyBody, MergePatch};
+use crate::http::extract::merge_patch;
+use crate::http::extract::prefer::Preferences;
+use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
+use crate::http::extract::write_request::WriteRequest;
+use crate::http::problem::ApiError;
+use crate::http::response::{no_content, paginate, write_response};
+use crate::service::{Removal, WriteReply, WriteResult};
+
+/// Register a candidate
+///
+/// Registers a person at a connection. A person the gateway already has there (same `externalId`, same `userName`, or the
+/// same e-mail address where the vendor knows people by it) is answered with 200 instead of being registered again.
+///
+/// Members the vendor has no place for are kept by the gateway and named in `warnings`; with `Prefer: handling=strict` they
+/// are a fault.
+#[utoipa::path(
+    post, path = "/candidates", operation_id = "createCandidate", tag = "Candidates",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+    ),
+    request_body(content = NewCandidate),
+    responses(
+        (status = 201, description = "The vendor has registered the person.", body = Candidate),
+        (status = 200, description = "The gateway already had the person.", body = Candidate),
+        (status = 202, description = "The registration goes on; its state appears at `Location`.", body = Candidate),
+    ),
+)]
+pub(in crate::http) async fn create(
+    State(app): State<AppState>,
+    query: QueryParams,
+    WriteRequest { caller, preferences, patience, body: Body(ValidRegistration { connection, new }) }: WriteRequest<
+        Body<NewCandidate>,
+    >,
+) -> Result<Response, ApiError> {
+    let connection = query.connection(connection)?;
+    let strict = preferences.strict();
+    let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
+    Ok(write_response(&app, preferences, patience.wait(ticket).await?, Candidate::from))
+}
+
+/// Find a candidate by the caller's own id
+///
+/// For identities that are personal data there is `POST /candidates/search`.
+#[utoipa::path(
+    get, path = "/candidates", operation_id = "findCandidates", tag = "Candidates",
+    params(
+        ("externalId" = String, Query, description = "The caller's own id, compared exactly.", max_length = 250, example = "emp-1001"),
+        ("connection" = Option<String>, Query, description = "The connection to look at; all the client may use when absent.", nullable = false, example = "startexam-main"),
+        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+    ),
+    responses((status = 200, description = "The candidates found.", body = CandidateList)),
+)]
+pub(in crate::http) async fn find(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    mut query: QueryParams,
+) -> Result<Json<CandidateList>, ApiError> {
+    let id = query.required("externalId");
+    if id.chars().count() > limits::EXTERNAL_ID {
+        query.fault("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
+    }
+    let identity = Identity::ExternalId(id);
+    let connection = query.text("connection");
+    let (limit, cursor) = query.page();
+    query.finish()?;
+    let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
+    let (items, next_cursor) = paginate(found, limit, cursor.as_deref())?;
+    Ok(Json(CandidateList { items: items.into_iter().map(Candidate::listed).collect(), next_cursor }))
+}
+
+/// Find a candidate by any identity
+///
+/// Takes the identity in the body, so that no personal data stands in an address. Reads only.
+#[utoipa::path(
+    post, path = "/candidates/search", operation_id = "searchCandidates", tag = "Candidates",
+    params(
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+    ),
+    request_body(content = CandidateSearch),
+    responses((status = 200, description = "The candidates found.", body = CandidateList)),
+)]
+pub(in crate::http) async fn search(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    query: QueryParams,
+    Body((connection, identity)): Body<CandidateSearch>,
+) -> Result<Json<CandidateList>, ApiError> {
+    let connection = query.connection(connection)?;
+    let found = app.gateway.find_candidates(&caller, connection.as_deref(), &identity).await?;
+    Ok(Json(CandidateList { items: found.into_iter().map(Candidate::listed).collect(), next_cursor: None }))
+}
+
+/// Read a candidate
+#[utoipa::path(
+    get, path = "/candidates/{id}", operation_id = "getCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    responses((status = 200, description = "The candidate.", body = Candidate)),
+)]
+pub(in crate::http) async fn read(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<CandidateId>,
+) -> Result<Json<Candidate>, ApiError> {
+    Ok(Json(app.gateway.candidate(&caller, &id).await?.into()))
+}
+
+/// Change a candidate
+///
+/// A merge patch (RFC 7396) over the members of the person. `externalId`, `connection` and `password` cannot be changed.
+/// Where the vendor cannot change a person, the answer is `capability_unsupported`.
+#[utoipa::path(
+    patch, path = "/candidates/{id}", operation_id = "updateCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    request_body(content((CandidateChanges = "application/merge-patch+json"), (CandidateChanges = "application/json"))),
+    responses(
+        (status = 200, description = "The candidate as it now is.", body = Candidate),
+        (status = 202, description = "The change goes on; its state appears at `Location`.", body = Candidate),
+    ),
+)]
+pub(in crate::http) async fn update(
+    State(app): State<AppState>,
+    Id(id): Id<CandidateId>,
+    WriteRequest { caller, preferences, patience, body: MergePatch(members) }: WriteRequest<MergePatch>,
+) -> Result<Response, ApiError> {
+    let change = merge_patch::of(members)?;
+    let ticket = app.gateway.update_candidate(&caller, &id, change, preferences.strict())?;
+    let WriteReply { written: answer, replayed } = patience.wait(ticket).await?;
+    let answer = match answer {
+        WriteResult::Created(answer) | WriteResult::Existing(answer) => WriteResult::Existing(answer),
+        WriteResult::Pending(answer) => WriteResult::Pending(answer),
+    };
+    Ok(write_response(&app, preferences, WriteReply { written: answer, replayed }, Candidate::from))
+}
+
+/// Delete a candidate
+///
+/// Hides the person where the vendor can, and erases the gateway's record.
+#[utoipa::path(
+    delete, path = "/candidates/{id}", operation_id = "deleteCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    responses(
+        (status = 204, description = "The record is erased."),
+        (status = 202, description = "The deletion goes on; until it ends the candidate is at `Location`.", body = Candidate),
+    ),
+)]
+pub(in crate::http) async fn delete(
+    State(app): State<AppState>,
+    Id(id): Id<CandidateId>,
+    WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
+) -> Result<Response, ApiError> {
+    let ticket = app.gateway.delete_candidate(&caller, &id)?;
+    let WriteReply { written, replayed } = patience.wait(ticket).await?;
+    let (WriteResult::Created(removal) | WriteResult::Existing(removal) | WriteResult::Pending(removal)) = written;
+    let pending = match removal {
+        Removal::Pending(record) => Some(Candidate::from(*record)),
+        Removal::Done => None,
+    };
+    Ok(no_content(&app, preferences, replayed, pending))
+}
+
+/// Read the password made up for a candidate
+///
+/// Where the gateway made a password up for a registration without an `Idempotency-Key`, it is kept as long as answers are
+/// kept under keys, for a caller that was answered before the end or not at all. Under a key, the repeat of the request
+/// answers it; for a row of a bulk, its result.
+#[utoipa::path(
+    post, path = "/candidates/{id}/initial-password", operation_id = "readInitialPassword", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    responses((status = 200, description = "The password.", body = InitialPassword)),
+)]
+pub(in crate::http) async fn initial_password(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<CandidateId>,
+) -> Result<Json<InitialPassword>, ApiError> {
+    let password = app.gateway.initial_password(&caller, &id).await?;
+    Ok(Json(InitialPassword { initial_password: password.expose().to_owned() }))
+}
+
+/// Settle a candidate by hand
+///
+/// A person's word on a candidate whose state is `unknown` and that the gateway could not settle itself. Look at the vendor
+/// first: what is said here is believed.
+#[utoipa::path(
+    post, path = "/candidates/{id}/settle", operation_id = "settleCandidate", tag = "Candidates",
+    params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
+    request_body(content = Settlement),
+    responses((status = 200, description = "The candidate as it is now known.", body = Candidate)),
+)]
+pub(in crate::http) async fn settle(
+    State(app): State<AppState>,
+    Id(id): Id<CandidateId>,
+    WriteRequest { caller, preferences: _, patience: _, body: Body(outcome) }: WriteRequest<Body<Settlement>>,
+) -> Result<Response, ApiError> {
+    let reply = app.gateway.settle_candidate(&caller, &id, outcome)?.result(None).await?;
+    Ok(write_response(&app, Preferences::default(), reply, Candidate::from))
+}

@@ -1,0 +1,55 @@
+//! What needs no credentials: whether the gateway lives and is ready, what its problems mean, and its own description.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::domain::error::Code;
+use crate::http::app_state::AppState;
+use crate::http::dto::common::{Alive, ProblemKind};
+use crate::http::extract::request_parts::PathSegment;
+use crate::http::problem::{ApiError, origin, status};
+
+/// Whether the process lives
+///
+/// Answers without looking at anything.
+#[utoipa::path(
+    get, path = "/livez", operation_id = "getLiveness", tag = "Service",
+    responses((status = 200, description = "It does.", body = Alive)),
+)]
+pub(in crate::http) async fn livez() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+/// Whether the gateway can work
+///
+/// Looks at the store, never at a vendor.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "getReadiness", tag = "Service",
+    responses((status = 200, description = "It can.", body = Alive)),
+)]
+pub(in crate::http) async fn readyz(State(app): State<AppState>) -> Result<Json<Alive>, ApiError> {
+    app.gateway.ready().await?;
+    Ok(Json(Alive { status: "ok" }))
+}
+
+/// What a problem means
+///
+/// The `type` of every problem leads here.
+#[utoipa::path(
+    get, path = "/problems/{code}", operation_id = "getProblem", tag = "Service",
+    params(("code" = String, Path, description = "The problem's code.", example = "vendor_timeout")),
+    responses((status = 200, description = "The kind of problem.", body = ProblemKind)),
+)]
+pub(in crate::http) async fn problem(PathSegment(word): PathSegment) -> Result<Json<ProblemKind>, ApiError> {
+    let code = Code::ALL.iter().copied().find(|code| code.as_str() == word);
+    let code = code.ok_or_else(|| ApiError::new(Code::NotFound, "There is no such problem."))?;
+    Ok(Json(ProblemKind {
+        code: code.as_str().to_owned(),
+        title: code.title().to_owned(),
+        status: status(code).as_u16(),
+        origin: origin(code.origin()),
+        retryable: code.retryable(),
+        meaning: code.meaning().to_owned(),
+        action: code.action().to_owned(),
+    }))
+}

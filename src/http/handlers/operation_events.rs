@@ -1,0 +1,114 @@
+//! `/operations/{id}/events`: how far an operation is, told as it changes (Server-Sent Events).
+//!
+//! Every event has the whole operation, so that one who comes late or again has missed nothing. The stream ends with the
+//! event that shows the operation ended, and when the listener is about to close.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+
+use crate::domain::ids::OperationId;
+use crate::http::app_state::AppState;
+use crate::http::dto::operation::Operation;
+use crate::http::extract::request_parts::{AuthenticatedCaller, Id};
+use crate::http::middleware::in_flight_limit::InFlightPermit;
+use crate::http::problem::ApiError;
+use crate::http::server::shutdown::ShutdownSignal;
+use crate::service::{OperationStatus, RequestContext};
+
+/// Pause between two looks; the end is told at once.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often something is sent at least, so that nobody on the way takes the silence for an end.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// The id of the last event.
+const LAST: &str = "end";
+
+/// Follow an operation
+///
+/// Server-Sent Events named `progress`, each with the operation as `data`: one at once, one whenever something has changed,
+/// and the last when the operation has ended. A client that comes again with `Last-Event-ID: end`, as browsers do by
+/// themselves, is answered 204 as long as there is nothing more to tell.
+#[utoipa::path(
+    get, path = "/operations/{id}/events", operation_id = "followOperation", tag = "Operations",
+    params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
+    responses(
+        (status = 200, description = "Events until the operation has ended.", content(("text/event-stream", example = json!(example())))),
+        (status = 204, description = "The client has seen the end already."),
+    ),
+)]
+pub(in crate::http) async fn follow(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<OperationId>,
+    stopping: ShutdownSignal,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let first = app.gateway.operation(&caller, &id).await?;
+    let seen = headers.get("last-event-id").is_some_and(|last| last == LAST);
+    if seen && first.operation.state.is_terminal() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let place = app.place(&app.watchers, &caller.client)?;
+    let watch = OperationWatch {
+        app,
+        caller,
+        id,
+        stopping,
+        next: Some(first),
+        told: String::new(),
+        ended: false,
+        _place: place,
+    };
+    let events = stream::unfold(watch, |mut watch| async move {
+        let event = watch.event().await?;
+        Some((Ok::<_, Infallible>(event), watch))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)).into_response())
+}
+
+struct OperationWatch {
+    app: AppState,
+    caller: RequestContext,
+    id: OperationId,
+    stopping: ShutdownSignal,
+    /// What was seen and not told yet.
+    next: Option<OperationStatus>,
+    /// What was told last.
+    told: String,
+    ended: bool,
+    _place: InFlightPermit,
+}
+
+impl OperationWatch {
+    /// The next event; `None` at the end. Where the store fails, the client comes again and learns why.
+    async fn event(&mut self) -> Option<Event> {
+        while !self.ended {
+            let view = if let Some(view) = self.next.take() {
+                view
+            } else {
+                tokio::select! {
+                    view = self.app.gateway.operation_ended(&self.caller, &self.id, PAUSE) => view.ok()?,
+                    () = self.stopping.begun() => return None,
+                }
+            };
+            self.ended = view.operation.state.is_terminal();
+            let document = serde_json::to_string(&Operation::from(view)).ok()?;
+            if document != self.told {
+                self.told.clone_from(&document);
+                let event = Event::default().event("progress").data(document);
+                return Some(if self.ended { event.id(LAST) } else { event });
+            }
+        }
+        None
+    }
+}
+
+fn example() -> String {
+    let operation = crate::http::dto::operation::operation_example();
+    format!("event: progress\ndata: {operation}\n\n")
+}

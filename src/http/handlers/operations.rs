@@ -1,0 +1,143 @@
+//! `/operations`: pieces of work with many rows.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+
+use crate::domain::ids::OperationId;
+use crate::http::app_state::AppState;
+use crate::http::dto::operation::{ItemOutcome, Operation, OperationItemList, OperationList, OperationSettlement};
+use crate::http::extract::body::Body;
+use crate::http::extract::prefer::Preferences;
+use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
+use crate::http::handlers::bulk::report;
+use crate::http::middleware::audit::AuditInfo;
+use crate::http::middleware::request_context::ExchangeContext;
+use crate::http::problem::ApiError;
+use crate::http::response::{accepted_response, cursor_position};
+
+/// List operations
+#[utoipa::path(
+    get, path = "/operations", operation_id = "listOperations", tag = "Operations",
+    params(
+        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+    ),
+    responses((status = 200, description = "A part of the operations, newest first.", body = OperationList)),
+)]
+pub(in crate::http) async fn list(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    mut query: QueryParams,
+) -> Result<Json<OperationList>, ApiError> {
+    let (limit, cursor) = query.page();
+    query.finish()?;
+    let (items, next_cursor) = app.gateway.operations(&caller, limit, cursor.as_deref()).await?;
+    Ok(Json(OperationList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
+}
+
+/// Read an operation
+#[utoipa::path(
+    get, path = "/operations/{id}", operation_id = "getOperation", tag = "Operations",
+    params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
+    responses((status = 200, description = "The operation.", body = Operation)),
+)]
+pub(in crate::http) async fn read(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<OperationId>,
+) -> Result<Json<Operation>, ApiError> {
+    Ok(Json(app.gateway.operation(&caller, &id).await?.into()))
+}
+
+/// Read what became of an operation's rows
+///
+/// The rows that have ended so far, in the order of the request. A part may have fewer entries than `limit` where they are
+/// long; people come without their `photo`.
+#[utoipa::path(
+    get, path = "/operations/{id}/items", operation_id = "listOperationItems", tag = "Operations",
+    params(
+        ("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71"),
+        ("outcome" = inline(Option<ItemOutcome>), Query, description = "Only rows that ended so. `not_applied` includes those that were skipped.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+    ),
+    responses((status = 200, description = "A part of the rows.", body = OperationItemList)),
+)]
+pub(in crate::http) async fn items(
+    State(app): State<AppState>,
+    Extension(context): Extension<ExchangeContext>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<OperationId>,
+    mut query: QueryParams,
+) -> Result<Response, ApiError> {
+    let outcome = query.parsed("outcome", "applied, not_applied, unknown or skipped", outcome);
+    let (limit, cursor) = query.page();
+    query.finish()?;
+    let from = cursor_position(cursor.as_deref())?;
+    Ok(report::page(&app, (context, caller), id, outcome.map(Into::into), (from, limit)).await?)
+}
+
+fn outcome(text: &str) -> Option<ItemOutcome> {
+    let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    ItemOutcome::deserialize(word).ok()
+}
+
+/// Cancel an operation
+///
+/// What was not begun is skipped; what is on its way ends as it ends. One that has ended stays as it is.
+#[utoipa::path(
+    post, path = "/operations/{id}/cancel", operation_id = "cancelOperation", tag = "Operations",
+    params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
+    responses((status = 202, description = "It will end.", body = Operation)),
+)]
+pub(in crate::http) async fn cancel(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<OperationId>,
+) -> Result<Response, ApiError> {
+    let document = Operation::from(app.gateway.cancel_operation(&caller, &id).await?);
+    Ok(accepted_response(&app, Preferences::default(), false, document))
+}
+
+/// Retry an operation
+///
+/// Rows that failed or were skipped are sent again; unknown ones are settled first. Rows that were applied never are.
+#[utoipa::path(
+    post, path = "/operations/{id}/retry", operation_id = "retryOperation", tag = "Operations",
+    params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
+    responses((status = 202, description = "It goes on.", body = Operation)),
+)]
+pub(in crate::http) async fn retry(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<OperationId>,
+) -> Result<Response, ApiError> {
+    let document = Operation::from(app.gateway.retry_operation(&caller, &id).await?);
+    Ok(accepted_response(&app, Preferences::default(), false, document))
+}
+
+/// Settle an operation by hand
+///
+/// A person's word on calls of an enrolment that the gateway could not settle itself, such as one that the vendor refuses
+/// whenever it is repeated. Look at the vendor first: what is said here is believed. Rows of a bulk are settled at
+/// `/candidates/{id}/settle` and `/assignments/{id}/settle`.
+#[utoipa::path(
+    post, path = "/operations/{id}/settle", operation_id = "settleOperation", tag = "Operations",
+    params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
+    request_body(content = OperationSettlement),
+    responses((status = 200, description = "The operation as it is now known.", body = Operation)),
+)]
+pub(in crate::http) async fn settle(
+    State(app): State<AppState>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Id(id): Id<OperationId>,
+    Body(settlement): Body<OperationSettlement>,
+) -> Result<Response, ApiError> {
+    let view = app.gateway.settle_operation(&caller, &id, settlement).await?;
+    let noted = AuditInfo::operation(&view);
+    Ok(noted.on(Json(Operation::from(view)).into_response()))
+}

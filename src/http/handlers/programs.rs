@@ -1,0 +1,58 @@
+//! `/programs/{id}/employees`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::http::app_state::AppState;
+use crate::http::dto::operation::Operation;
+use crate::http::dto::program::{Enrolled, Enrolment};
+use crate::http::extract::body::Body;
+use crate::http::extract::request_parts::{PathSegment, QueryParams};
+use crate::http::extract::write_request::WriteRequest;
+use crate::http::middleware::audit::AuditInfo;
+use crate::http::problem::ApiError;
+use crate::http::response::{accepted_response, after_acceptance, finished};
+use crate::service::{EnrolmentProgress, WriteReply, WriteResult};
+
+/// Change a program's employees
+///
+/// Enrols and withdraws employees in as many vendor calls as it takes (each at most 500 + 500), sums the counters up and
+/// answers the total of the last call. If only a part was applied, the problem says in `chunks` which.
+#[utoipa::path(
+    post, path = "/programs/{id}/employees", operation_id = "changeProgramEmployees", tag = "Programs",
+    params(
+        ("id" = String, Path, description = "A catalogue id (`GET /programs`), the vendor's own id, or `ext:` and the account's own id for the program.", example = "onboarding-2026"),
+        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+    ),
+    request_body(content = Enrolment),
+    responses(
+        (status = 200, description = "Everything was applied.", body = Enrolled),
+        (status = 202, description = "The change goes on as an operation, whose items are the vendor calls.", body = Operation),
+    ),
+)]
+pub(in crate::http) async fn employees(
+    State(app): State<AppState>,
+    PathSegment(program): PathSegment,
+    query: QueryParams,
+    WriteRequest { caller, preferences, patience, body: Body(mut order) }: WriteRequest<Body<Enrolment>>,
+) -> Result<Response, ApiError> {
+    order.connection = query.connection(order.connection)?;
+    let ticket = app.gateway.enrol(&caller, &program, order)?;
+    let WriteReply { written, replayed } = patience.wait(ticket).await?;
+    let (WriteResult::Created(end) | WriteResult::Existing(end) | WriteResult::Pending(end)) = written;
+    match end {
+        EnrolmentProgress::Done(enrolled) => {
+            let response = Json(Enrolled::from(enrolled)).into_response();
+            Ok(AuditInfo::applied().on(finished(&app, preferences, replayed, None, response)))
+        }
+        EnrolmentProgress::Accepted(id, view) => {
+            let view = match view {
+                Some(view) => *view,
+                // It goes on whether or not it can be read now.
+                None => app.gateway.operation(&caller, &id).await.map_err(|fault| after_acceptance(fault, &id))?,
+            };
+            Ok(accepted_response(&app, preferences, replayed, Operation::from(view)))
+        }
+    }
+}

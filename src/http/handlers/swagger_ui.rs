@@ -1,0 +1,134 @@
+//! Swagger UI at `/docs`, from assets inside the program. Every address in it is relative and no other host is ever asked,
+//! so that it works offline, below any path and behind a proxy that strips one.
+
+use std::io::Read as _;
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY};
+use http::{HeaderName, HeaderValue, StatusCode};
+use utoipa_swagger_ui::Config;
+
+use crate::domain::error::Code;
+use crate::http::app_state::AppState;
+use crate::http::extract::request_parts::PathSegment;
+use crate::http::problem::ApiError;
+
+/// Nothing from elsewhere, nothing inline but the styles Swagger UI sets itself, no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The parts of Swagger UI that are served; the rest of the package is for other uses.
+const ASSETS: [&str; 7] = [
+    "index.html",
+    "index.css",
+    "swagger-ui.css",
+    "swagger-ui-bundle.js",
+    "swagger-ui-standalone-preset.js",
+    "favicon-16x16.png",
+    "favicon-32x32.png",
+];
+
+/// The parts, as they are served. They lie compressed in the program, where they would else take 3 MB more, and are unpacked
+/// all together when the page is first asked for: a reader who is slow must not hold a copy.
+static PARTS: LazyLock<Vec<Asset>> = LazyLock::new(|| ASSETS.into_iter().filter_map(unpacked).collect());
+
+struct Asset {
+    name: &'static str,
+    content_type: String,
+    bytes: Bytes,
+}
+
+/// The badge of `validatorUrl` would send the document's address to a foreign host. The server chosen at first is the one
+/// the page came from: requests to the public address, where that is another, would be against the page's own policy. The
+/// key a reader enters is forgotten with the page: kept, it would lie in the browser's storage in clear.
+const INITIALIZER: &str = r##"window.onload = function () {
+  window.ui = SwaggerUIBundle({
+    url: "../openapi.json",
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    displayRequestDuration: true,
+    persistAuthorization: false,
+    tryItOutEnabled: true,
+    defaultModelsExpandDepth: 0,
+    validatorUrl: null,
+    onComplete: function () {
+      window.ui.oas3Actions.setSelectedServer("./");
+    },
+    presets: [SwaggerUIBundle.presets.apis],
+    layout: "BaseLayout"
+  });
+};
+"##;
+
+/// The routes of the documentation.
+pub(in crate::http) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/docs", get(async || (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "docs/")])))
+        .route("/docs/", get(async || asset("index.html")))
+        .route("/docs/{file}", get(async |PathSegment(file): PathSegment| asset(&file)))
+}
+
+fn asset(name: &str) -> Result<Response, ApiError> {
+    let missing = || ApiError::new(Code::NotFound, "The documentation has no such part.");
+    if name == "swagger-initializer.js" {
+        return Ok((headers("text/javascript; charset=utf-8"), INITIALIZER).into_response());
+    }
+    let part = PARTS.iter().find(|part| part.name == name).ok_or_else(missing)?;
+    Ok((headers(&part.content_type), part.bytes.clone()).into_response())
+}
+
+fn unpacked(name: &'static str) -> Option<Asset> {
+    let file = utoipa_swagger_ui::serve(name, Arc::new(Config::from("../openapi.json"))).ok().flatten()?;
+    let mut bytes = Vec::new();
+    if file.gzpipped {
+        GzDecoder::new(&*file.bytes).read_to_end(&mut bytes).ok()?;
+    } else {
+        bytes.extend_from_slice(&file.bytes);
+    }
+    Some(Asset { name, content_type: file.content_type, bytes: bytes.into() })
+}
+
+fn headers(content_type: &str) -> [(HeaderName, HeaderValue); 4] {
+    let content_type = HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("text/plain"));
+    [
+        (CONTENT_TYPE, content_type),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        // A new version of the program may have a new version of these.
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_part_of_the_page_is_served_and_none_is_foreign() {
+        let page = asset("index.html").unwrap().into_body().collect().await.unwrap().to_bytes();
+        let page = std::str::from_utf8(&page).unwrap();
+        let addresses = page.split(['"', '\'']).skip(1).step_by(2).collect::<Vec<_>>();
+        let parts = addresses.iter().filter(|text| text.contains('.') && !text.contains(' ')).collect::<Vec<_>>();
+        assert!(parts.len() >= 5, "{parts:?}");
+        for part in parts {
+            assert!(asset(part.trim_start_matches("./")).is_ok(), "{part}");
+        }
+        assert!(!page.contains("://"), "no address with a host");
+        assert!(!page.contains("<script>") && !page.contains("onload="), "the policy forbids inline scripts");
+    }
+
+    #[test]
+    fn nothing_else_is_served() {
+        for name in ["", "oauth2-redirect.html", "../Cargo.toml", "swagger-ui.js"] {
+            assert!(asset(name).is_err(), "{name}");
+        }
+        assert!(!POLICY.contains("http") && !INITIALIZER.contains("://"));
+    }
+}

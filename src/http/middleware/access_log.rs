@@ -1,0 +1,88 @@
+//! What is told of each request: one line in the log, one span, one count. Of whatever became of it: also where nothing
+//! matched, where the handler panicked and where the caller hung up before the answer.
+//!
+//! All three name the route, never the path, the query, a body or credentials: personal data can be in all of them.
+
+use http::{HeaderMap, Method};
+use tokio::time::Instant;
+use tracing::Span;
+
+use crate::domain::exchange::{Exchange, ResponseSummary};
+use crate::telemetry::{metrics, spans};
+
+/// The route of a request that none matches.
+const NONE: &str = "-";
+
+/// A request that is being served.
+pub(in crate::http) struct AccessLog {
+    pub(in crate::http) span: Span,
+    exchange: Exchange,
+    method: Method,
+    route: String,
+    trace_id: Option<String>,
+    started: Instant,
+    told: bool,
+}
+
+impl AccessLog {
+    /// A request has come.
+    pub(in crate::http) fn begin(
+        method: &Method,
+        route: Option<&str>,
+        headers: &HeaderMap,
+        exchange: &Exchange,
+    ) -> Self {
+        let started = Instant::now();
+        let span = spans::request(method, route, exchange.request_id(), exchange.id().as_str());
+        let traceparent = exchange.traceparent();
+        spans::set_parent(&span, &spans::RemoteParent { traceparent, tracestate: Some(headers) });
+        // Without traces of our own, that of the caller.
+        let of_caller = || traceparent.and_then(|text| text.split('-').nth(1)).map(str::to_owned);
+        let trace_id = spans::context_of(&span).map(|place| place.trace_id).or_else(of_caller);
+        let route = route.unwrap_or(NONE).to_owned();
+        Self { span, exchange: exchange.clone(), method: method.clone(), route, trace_id, started, told: false }
+    }
+
+    /// It was answered; `code` is the problem's.
+    pub(in crate::http) fn answered(mut self, status: u16, code: Option<&'static str>, client: Option<&str>) {
+        let took = self.started.elapsed();
+        self.exchange.set_response(ResponseSummary { status, code, took });
+        spans::answered(&self.span, status, code, client);
+        self.tell(Some(status), code, client);
+        let overhead = took.saturating_sub(self.exchange.vendor_time());
+        metrics::request(&self.method, &self.route, status, took, overhead);
+    }
+
+    fn tell(&mut self, status: Option<u16>, code: Option<&str>, client: Option<&str>) {
+        self.told = true;
+        tracing::info!(
+            target: "examgate::access",
+            parent: None,
+            // A caller may send any word as a method.
+            method = metrics::verb(&self.method),
+            route = self.route,
+            status,
+            code,
+            millis = millis(self.started.elapsed()),
+            vendor_millis = millis(self.exchange.vendor_time()),
+            request_id = self.exchange.request_id(),
+            exchange = self.exchange.id().as_str(),
+            client,
+            trace_id = self.trace_id,
+            "request"
+        );
+    }
+}
+
+/// The server drops what it was doing when the caller hangs up; the work itself goes on where it has to.
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(None, Some("caller_gone"), None);
+        }
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

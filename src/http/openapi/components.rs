@@ -1,0 +1,327 @@
+//! What is added to the documentation of every operation, in one place: its scope, the problems it can answer, the headers
+//! it takes and gives.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
+
+use crate::domain::capability::WriteKind as VendorCall;
+use crate::domain::error::{Code, ConnectionRef, Error, FieldError, Responsibility, VendorResponse};
+use crate::domain::scope::Scope;
+use crate::http::middleware::request_context::ExchangeContext;
+use crate::http::problem::{MEDIA_TYPE, Problem, always_says_when, status};
+
+/// Names of the two ways to present a key.
+pub(in crate::http) const BEARER: &str = "bearer";
+pub(in crate::http) const API_KEY: &str = "apiKey";
+
+/// What every protected operation can answer.
+const ALWAYS: &[Code] = &[
+    Code::Unauthenticated,
+    Code::InsufficientScope,
+    Code::NotAcceptable,
+    Code::ValidationFailed,
+    Code::RateLimited,
+    Code::Internal,
+    Code::IssuerUnavailable,
+    Code::Overloaded,
+];
+/// What every operation with a body can answer.
+const WITH_BODY: &[Code] = &[Code::MalformedJson, Code::PayloadTooLarge, Code::UnsupportedMediaType];
+
+/// Operations that choose a connection.
+pub(in crate::http) const CONNECTION: &[Code] =
+    &[Code::ConnectionForbidden, Code::ConnectionNotFound, Code::ConnectionRequired];
+/// Operations that look into the store.
+pub(in crate::http) const STORE: &[Code] = &[Code::StoreUnavailable];
+/// Operations that settle by hand.
+pub(in crate::http) const SETTLE: &[Code] = &[Code::StoreUnavailable, Code::Draining, Code::SubjectUnsettled];
+/// Bulks: what a row can end with stands in its result.
+pub(in crate::http) const BULK: &[Code] = &[Code::CapabilityUnsupported, Code::StoreUnavailable, Code::Draining];
+/// Operations that take an `Idempotency-Key`.
+pub(in crate::http) const KEYED: &[Code] = &[Code::IdempotencyInProgress, Code::IdempotencyKeyReused];
+/// Operations that write at a vendor.
+pub(in crate::http) const WRITE: &[Code] = &[
+    Code::CapabilityUnsupported,
+    Code::ConnectionCredentialsInvalid,
+    Code::ConnectionMisconfigured,
+    Code::ConnectionSaturated,
+    Code::Draining,
+    Code::InvalidField,
+    Code::MissingField,
+    Code::StoreUnavailable,
+    Code::SubjectUnsettled,
+    Code::VendorBadResponse,
+    Code::VendorCircuitOpen,
+    Code::VendorClockSkew,
+    Code::VendorContractError,
+    Code::VendorErrorUnmapped,
+    Code::VendorInternalError,
+    Code::VendorRateLimited,
+    Code::VendorRejectedRequest,
+    Code::VendorTimeout,
+    Code::VendorUnavailable,
+    Code::VendorUnreachable,
+];
+/// Operations that register or change people.
+pub(in crate::http) const PEOPLE: &[Code] = &[
+    Code::CandidateAlreadyExists,
+    Code::CandidateConflict,
+    Code::CandidateNotFound,
+    Code::GroupNotFound,
+    Code::VendorSeatLimitReached,
+];
+/// Operations that book.
+pub(in crate::http) const BOOKING: &[Code] =
+    &[Code::AssignmentAlreadyExists, Code::CandidateConflict, Code::InvalidReference];
+/// Operations that enrol.
+pub(in crate::http) const ENROLMENT: &[Code] = &[Code::InvalidReference, Code::ProgramNotFound];
+
+/// Every operation of a path.
+pub(in crate::http) fn of_item_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch].into_iter().flatten()
+}
+
+/// Says who may call the operation.
+pub(in crate::http) fn protect(operation: &mut Operation, scope: Scope) {
+    let needs = [BEARER, API_KEY].map(|scheme| SecurityRequirement::new(scheme, [scope.as_str()]));
+    operation.security = Some(needs.to_vec());
+    let sentence = format!("Needs the scope `{}`.", scope.as_str());
+    operation.description = Some(match operation.description.take().filter(|text| !text.is_empty()) {
+        Some(text) => format!("{text}\n\n{sentence}"),
+        None => sentence,
+    });
+}
+
+/// Documents what every answer of a protected operation tells of the client's rate, where callers look for it: at successes
+/// and at the refusal.
+pub(in crate::http) fn add_rate_headers(operation: &mut Operation) {
+    let refusal = status(Code::RateLimited).as_str().to_owned();
+    for (status, answer) in &mut operation.responses.responses {
+        if let RefOr::T(answer) = answer
+            && (status.starts_with('2') || *status == refusal)
+        {
+            for (name, component) in [("RateLimit", "RateLimit"), ("RateLimit-Policy", "RateLimitPolicy")] {
+                answer.headers.insert(name.to_owned(), header(component));
+            }
+        }
+    }
+}
+
+/// Whether the operation has documented query parameters.
+pub(in crate::http) fn reads_query(operation: &Operation) -> bool {
+    let in_query = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query);
+    operation.parameters.iter().flatten().any(in_query)
+}
+
+/// Whether the operation has an answer of this media type.
+pub(in crate::http) fn answers(operation: &Operation, media_type: &str) -> bool {
+    let answers = operation.responses.responses.values();
+    answers
+        .filter_map(|answer| if let RefOr::T(answer) = answer { Some(answer) } else { None })
+        .any(|answer| answer.content.contains_key(media_type))
+}
+
+/// Documents the headers a write takes and gives.
+pub(in crate::http) fn add_write_headers(operation: &mut Operation) {
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(
+        ["Prefer", "IdempotencyKey"].map(|name| RefOr::Ref(Ref::new(format!("#/components/parameters/{name}")))),
+    );
+    for answer in operation.responses.responses.values_mut() {
+        if let RefOr::T(answer) = answer {
+            answer.headers.insert("Idempotent-Replayed".to_owned(), header("IdempotentReplayed"));
+        }
+    }
+}
+
+/// Documents every problem a protected operation can answer.
+pub(in crate::http) fn add_problems(operation: &mut Operation, more: &[&[Code]]) {
+    let body: &[Code] = if operation.request_body.is_some() { WITH_BODY } else { &[] };
+    let in_path = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path);
+    let named = operation.parameters.iter().flatten().any(in_path);
+    let named: &[Code] = if named { &[Code::NotFound] } else { &[] };
+    let codes = [ALWAYS, body, named].into_iter().chain(more.iter().copied()).flatten().copied();
+    add_responses(operation, codes);
+}
+
+/// Documents these problems.
+pub(in crate::http) fn add_responses(operation: &mut Operation, codes: impl IntoIterator<Item = Code>) {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in codes {
+        let codes = by_status.entry(status(code).as_u16()).or_default();
+        if !codes.contains(&code) {
+            codes.push(code);
+        }
+    }
+    for (status, codes) in by_status {
+        operation.responses.responses.insert(status.to_string(), RefOr::T(response(&codes)));
+    }
+}
+
+fn response(codes: &[Code]) -> Response {
+    let lines = codes.iter().map(|code| format!("* `{}`: {}.", code.as_str(), code.title()));
+    let examples = codes.iter().map(|code| {
+        let name = example_name(*code);
+        (code.as_str().to_owned(), RefOr::Ref(Ref::new(format!("#/components/examples/{name}"))))
+    });
+    let content =
+        ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).examples_from_iter(examples).build();
+    let description = lines.collect::<Vec<_>>().join("\n");
+    let mut response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content).build();
+    if codes.iter().any(|code| always_says_when(*code)) {
+        response.headers.insert("Retry-After".to_owned(), header("RetryAfter"));
+    }
+    if codes.contains(&Code::Unauthenticated) {
+        response.headers.insert("WWW-Authenticate".to_owned(), header("WWWAuthenticate"));
+    }
+    response
+}
+
+/// A reference to one of [`headers`].
+pub(in crate::http) fn header(name: &str) -> RefOr<Header> {
+    RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
+}
+
+/// The headers answers can have.
+pub(in crate::http) fn headers() -> [(&'static str, Header); 8] {
+    let text = |description: &str| {
+        HeaderBuilder::new()
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+            .description(Some(description))
+            .build()
+    };
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+    let seconds =
+        HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait before a repeat.")).build();
+    [
+        (
+            "IdempotentReplayed",
+            text("`true` where this is the answer to an earlier request with the same `Idempotency-Key`."),
+        ),
+        ("Location", text("Address of the resource.")),
+        ("PreferenceApplied", text("The preferences that were honoured (RFC 7240).")),
+        (
+            "RateLimit",
+            text(
+                "What is left of the client's rate (draft-ietf-httpapi-ratelimit-headers): `r` requests at once; after `t` \
+                 seconds all of them again, or, where none is left, one. Absent where there is no limit.",
+            ),
+        ),
+        (
+            "RateLimitPolicy",
+            text("The client's rate: at most `q` requests at once, which are there again `w` seconds later."),
+        ),
+        ("RequestId", text("The request's id: the caller's own if it is fit, else made by the gateway.")),
+        ("RetryAfter", seconds),
+        ("WWWAuthenticate", text("`Bearer`.")),
+    ]
+}
+
+/// The headers writes take.
+pub(in crate::http) fn parameters() -> [(&'static str, Parameter); 2] {
+    let text = |name: &str, description: &str, example: &str| {
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(description))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).examples([json!(example)])))
+            .build()
+    };
+    let key = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(257))
+        .pattern(Some("^[\\x21-\\x7E]+$"))
+        .examples([json!("8e03978e-40d5-43dd-bc93-6894a57f9324")]);
+    let idempotency = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A key of the caller's choice for this one write: 1 to 255 visible ASCII characters, bare or in double \
+             quotes. A repeat with the same key, path and content gets the stored answer, with `Idempotent-Replayed: true`, \
+             instead of being done again; one that comes too early is 409 `idempotency_in_progress`, one with another \
+             content 422 `idempotency_key_reused`. A write that was not applied leaves the key free; one whose outcome is \
+             unknown is settled by the repeat before anything is sent.",
+        ))
+        .schema(Some(key))
+        .build();
+    let prefer = text(
+        "Prefer",
+        "Preferences by RFC 7240: `wait=<seconds>` bounds how long the caller waits, after that the answer is 202 and the \
+         work goes on; `respond-async` answers so at once; `handling=strict` refuses members the vendor has no place for, \
+         which `handling=lenient` (the default) keeps and names in `warnings`. Others are ignored.",
+        "wait=10, handling=strict",
+    );
+    [("IdempotencyKey", idempotency), ("Prefer", prefer)]
+}
+
+/// Name of a problem's example.
+pub(in crate::http) fn example_name(code: Code) -> String {
+    format!("problem_{}", code.as_str())
+}
+
+/// The document a caller could get for this code.
+pub(in crate::http) fn example_of(code: Code) -> Value {
+    serde_json::to_value(Problem::of(&example_fault(code), &ExchangeContext::example())).unwrap_or_default()
+}
+
+/// The example of the problem schema.
+pub(in crate::http) fn problem_example() -> Value {
+    example_of(Code::VendorTimeout)
+}
+
+fn example_fault(code: Code) -> Error {
+    let unclear = matches!(
+        code,
+        Code::VendorTimeout
+            | Code::VendorUnavailable
+            | Code::VendorInternalError
+            | Code::VendorErrorUnmapped
+            | Code::VendorBadResponse
+    );
+    let fault = Error::new(code, code.meaning());
+    let mut fault = if unclear {
+        fault.with_unknown_outcome().with_resource("/candidates/cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")
+    } else {
+        fault
+    };
+    if matches!(code.origin(), Responsibility::Vendor | Responsibility::Connection)
+        || code == Code::VendorRejectedRequest
+    {
+        let operation = VendorCall::CandidatesCreate.as_str().to_owned();
+        let http_status = match code {
+            Code::VendorTimeout | Code::VendorUnreachable => None,
+            Code::VendorRateLimited => Some(429),
+            Code::VendorUnavailable => Some(503),
+            Code::VendorInternalError => Some(500),
+            Code::ConnectionCredentialsInvalid => Some(403),
+            _ => Some(200),
+        };
+        fault.vendor = Some(VendorResponse { operation, http_status, ..VendorResponse::default() });
+        fault.connection =
+            Some(ConnectionRef { connection: "startexam-main".to_owned(), vendor: "startexam".to_owned() });
+    }
+    let error = match code {
+        Code::ValidationFailed => Some(FieldError::invalid("/email", "is not an e-mail address")),
+        Code::CapabilityUnsupported => Some(FieldError::unsupported("/notify", "the vendor sends no mail")),
+        Code::MissingField => Some(FieldError::missing("/email", "is needed by the vendor")),
+        Code::InvalidField => Some(FieldError::invalid("/externalId", "was refused by the vendor")),
+        Code::GroupNotFound => Some(FieldError::invalid("/group", "is unknown to the vendor")),
+        Code::InvalidReference => {
+            Some(FieldError::new("/candidate/id", Code::InvalidReference.as_str(), "there is no such candidate"))
+        }
+        _ => None,
+    };
+    fault.errors.extend(error);
+    fault
+}

@@ -1,0 +1,244 @@
+//! The same description in OpenAPI 3.0, for generators that cannot read 3.1. A conversion of the document, never a second
+//! source.
+
+use serde_json::{Map, Value, json};
+use utoipa::openapi::OpenApi;
+
+/// Keywords of JSON Schema 2020-12 that 3.0 does not know and that have no counterpart there.
+const UNKNOWN_KEYWORDS: [&str; 12] = [
+    "$schema",
+    "$id",
+    "$defs",
+    "$comment",
+    "propertyNames",
+    "patternProperties",
+    "prefixItems",
+    "if",
+    "then",
+    "else",
+    "unevaluatedProperties",
+    "contentMediaType",
+];
+
+/// The document in OpenAPI 3.0.3, as it is served: in one line.
+///
+/// # Errors
+/// When it cannot be serialised, which would be a fault of this program.
+pub(in crate::http) fn printed(document: &OpenApi) -> Result<String, serde_json::Error> {
+    Ok(converted(&serde_json::to_value(document)?).to_string())
+}
+
+/// The document in OpenAPI 3.0.3.
+#[must_use]
+pub fn converted(document: &Value) -> Value {
+    let mut document = document.clone();
+    document["openapi"] = json!("3.0.3");
+    if let Some(root) = document.as_object_mut() {
+        root.remove("webhooks");
+        root.remove("jsonSchemaDialect");
+    }
+    if let Some(info) = document.get_mut("info").and_then(Value::as_object_mut) {
+        info.remove("summary");
+        if let Some(license) = info.get_mut("license").and_then(Value::as_object_mut) {
+            license.remove("identifier");
+        }
+    }
+    if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        schemas.values_mut().for_each(schema);
+    }
+    outside(&mut document, true);
+    document
+}
+
+/// Everything that is not a schema: finds the schemas in it, and what else differs.
+fn outside(node: &mut Value, root: bool) {
+    match node {
+        Value::Array(items) => items.iter_mut().for_each(|item| outside(item, false)),
+        Value::Object(members) => {
+            for (name, value) in members.iter_mut() {
+                match name.as_str() {
+                    // Free text of callers, not description.
+                    "example" | "examples" | "default" => {}
+                    "schemas" if !root => {}
+                    "schema" => schema(value),
+                    "security" => without_scopes(value),
+                    _ => outside(value, false),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// In 3.0 only requirements of OAuth and of `openIdConnect` have scopes.
+fn without_scopes(security: &mut Value) {
+    let requirements = security.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
+    requirements.flat_map(Map::values_mut).for_each(|scopes| *scopes = json!([]));
+}
+
+fn schema(node: &mut Value) {
+    if let Value::Bool(anything) = node {
+        *node = if *anything { json!({}) } else { json!({ "not": {} }) };
+        return;
+    }
+    let Some(members) = node.as_object_mut() else { return };
+    if let Some(reference) = members.remove("$ref") {
+        *node = referring(&reference, std::mem::take(members));
+        return;
+    }
+    members.retain(|name, _| !UNKNOWN_KEYWORDS.contains(&name.as_str()));
+    for name in ["allOf", "anyOf", "oneOf"] {
+        alternatives(members, name);
+    }
+    types(members);
+    bound(members, "exclusiveMinimum", "minimum");
+    bound(members, "exclusiveMaximum", "maximum");
+    if let Some(only) = members.remove("const") {
+        members.insert("enum".to_owned(), json!([only]));
+    }
+    if let Some(Value::Array(examples)) = members.remove("examples") {
+        members.extend(examples.into_iter().next().map(|example| ("example".to_owned(), example)));
+    }
+    if members.remove("contentEncoding").is_some_and(|encoding| encoding == "base64") {
+        members.insert("format".to_owned(), json!("byte"));
+    }
+    if members.get("nullable") == Some(&json!(true))
+        && let Some(Value::Array(words)) = members.get_mut("enum")
+        && !words.contains(&Value::Null)
+    {
+        words.push(Value::Null);
+    }
+    if let Some(properties) = members.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(schema);
+    }
+    for name in ["items", "not"] {
+        members.get_mut(name).into_iter().for_each(schema);
+    }
+    if let Some(additional) = members.get_mut("additionalProperties").filter(|additional| additional.is_object()) {
+        schema(additional);
+    }
+}
+
+/// 3.0 ignores whatever stands beside a reference.
+fn referring(reference: &Value, mut beside: Map<String, Value>) -> Value {
+    beside.remove("summary");
+    let reference = json!({ "$ref": reference });
+    if beside.is_empty() {
+        return reference;
+    }
+    let mut node = Value::Object(beside);
+    schema(&mut node);
+    node["allOf"] = json!([reference]);
+    node
+}
+
+fn alternatives(members: &mut Map<String, Value>, name: &str) {
+    let Some(Value::Array(mut items)) = members.remove(name) else { return };
+    let before = items.len();
+    items.retain(|item| item.get("type") != Some(&json!("null")));
+    if items.len() < before {
+        members.insert("nullable".to_owned(), json!(true));
+    }
+    items.iter_mut().for_each(schema);
+    // `nullable` counts only beside a `type`, and a lone reference cannot have anything beside it.
+    let name = if items.len() == 1 { "allOf" } else { name };
+    members.insert(name.to_owned(), Value::Array(items));
+}
+
+fn types(members: &mut Map<String, Value>) {
+    let Some(Value::Array(types)) = members.get("type") else { return };
+    let (nulls, rest): (Vec<Value>, Vec<Value>) = types.iter().cloned().partition(|kind| kind == "null");
+    members.remove("type");
+    if !nulls.is_empty() {
+        members.insert("nullable".to_owned(), json!(true));
+    }
+    match rest.as_slice() {
+        [only] => {
+            members.insert("type".to_owned(), only.clone());
+        }
+        several => {
+            let several: Vec<Value> = several.iter().map(|kind| json!({ "type": kind })).collect();
+            members.insert("anyOf".to_owned(), Value::Array(several));
+        }
+    }
+}
+
+fn bound(members: &mut Map<String, Value>, exclusive: &str, inclusive: &str) {
+    if members.get(exclusive).is_some_and(Value::is_number)
+        && let Some(value) = members.remove(exclusive)
+    {
+        members.insert(inclusive.to_owned(), value);
+        members.insert(exclusive.to_owned(), json!(true));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::openapi::document;
+
+    fn of(value: Value) -> Value {
+        let mut value = value;
+        schema(&mut value);
+        value
+    }
+
+    #[test]
+    fn null_becomes_nullable() {
+        assert_eq!(of(json!({ "type": ["string", "null"] })), json!({ "type": "string", "nullable": true }));
+        assert_eq!(
+            of(json!({ "oneOf": [{ "type": "null" }, { "$ref": "#/x" }], "description": "d" })),
+            json!({ "allOf": [{ "$ref": "#/x" }], "nullable": true, "description": "d" })
+        );
+        assert_eq!(
+            of(json!({ "type": ["string", "null"], "enum": ["a"] })),
+            json!({ "type": "string", "nullable": true, "enum": ["a", null] })
+        );
+    }
+
+    #[test]
+    fn keywords_of_3_1_are_translated() {
+        assert_eq!(of(json!({ "const": 1 })), json!({ "enum": [1] }));
+        assert_eq!(of(json!({ "examples": [1, 2] })), json!({ "example": 1 }));
+        assert_eq!(of(json!({ "exclusiveMinimum": 0 })), json!({ "minimum": 0, "exclusiveMinimum": true }));
+        assert_eq!(
+            of(json!({ "$ref": "#/x", "description": "d", "readOnly": true })),
+            json!({ "allOf": [{ "$ref": "#/x" }], "description": "d", "readOnly": true })
+        );
+        assert_eq!(of(json!({ "$ref": "#/x" })), json!({ "$ref": "#/x" }));
+        assert_eq!(
+            of(json!({ "properties": { "type": { "type": ["null", "integer"] } } }))["properties"]["type"],
+            json!({ "type": "integer", "nullable": true })
+        );
+    }
+
+    #[test]
+    fn nothing_of_3_1_is_left() {
+        fn walk(node: &Value, path: &str) {
+            match node {
+                Value::Object(members) => {
+                    for (name, value) in members {
+                        let here = format!("{path}/{name}");
+                        if name == "example" || (name == "value" && path.contains("/examples/")) {
+                            continue;
+                        }
+                        assert!(name != "const" && name != "webhooks", "{here}");
+                        assert!(name != "type" || value.is_string() || value.is_object(), "{here}");
+                        assert!(name != "examples" || value.is_object(), "{here}");
+                        assert!(name != "$ref" || members.len() == 1, "{here}");
+                        assert_ne!(value, &json!({ "type": "null" }), "{here}");
+                        walk(value, &here);
+                    }
+                }
+                Value::Array(items) => items.iter().for_each(|item| walk(item, path)),
+                _ => {}
+            }
+        }
+        let source = serde_json::to_value(document(None)).unwrap();
+        let converted = converted(&source);
+        assert_eq!(converted["openapi"], "3.0.3");
+        assert_eq!(converted["paths"]["/candidates"]["post"]["security"][0]["bearer"], json!([]));
+        assert_eq!(converted["paths"].as_object().unwrap().len(), source["paths"].as_object().unwrap().len());
+        walk(&converted, "");
+    }
+}

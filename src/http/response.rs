@@ -1,0 +1,146 @@
+//! Answers that several resources give alike: 201, 200 and 202 of a write, and the parts of a list.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use data_encoding::BASE64URL_NOPAD;
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::domain::error::{Error, FieldError};
+use crate::domain::ids::OperationId;
+use crate::http::app_state::AppState;
+use crate::http::extract::idempotency::{REPLAYED, TRUE};
+use crate::http::extract::prefer::{PREFERENCE_APPLIED, Preferences};
+use crate::http::middleware::audit::{AuditInfo, Auditable};
+use crate::service::{WriteReply, WriteResult};
+
+/// Status, `Location` and body of a write that did not fail.
+pub(super) fn write_response<T, D: Serialize + Auditable>(
+    app: &AppState,
+    preferences: Preferences,
+    reply: WriteReply<T>,
+    document: impl FnOnce(T) -> D,
+) -> Response {
+    let WriteReply { written, replayed } = reply;
+    let (status, record) = match written {
+        WriteResult::Created(record) => (StatusCode::CREATED, record),
+        WriteResult::Existing(record) => (StatusCode::OK, record),
+        WriteResult::Pending(record) => (StatusCode::ACCEPTED, record),
+    };
+    let document = document(record);
+    let (path, noted) = (document.path(), AuditInfo::of(&document, status));
+    let location = (status != StatusCode::OK).then_some(path.as_str());
+    let response = finished(app, preferences, replayed, location, (status, Json(document)).into_response());
+    noted.on(response)
+}
+
+/// As [`written`], for a write that ends without a document: `pending` is what is answered when it goes on.
+pub(super) fn no_content<D: Serialize + Auditable>(
+    app: &AppState,
+    preferences: Preferences,
+    replayed: bool,
+    pending: Option<D>,
+) -> Response {
+    match pending {
+        None => {
+            AuditInfo::applied().on(finished(app, preferences, replayed, None, StatusCode::NO_CONTENT.into_response()))
+        }
+        Some(document) => accepted_response(app, preferences, replayed, document),
+    }
+}
+
+/// 202: the work goes on, and this is where to look.
+pub(super) fn accepted_response<D: Serialize + Auditable>(
+    app: &AppState,
+    preferences: Preferences,
+    replayed: bool,
+    document: D,
+) -> Response {
+    let (path, noted) = (document.path(), AuditInfo::of(&document, StatusCode::ACCEPTED));
+    let response = (StatusCode::ACCEPTED, Json(document)).into_response();
+    noted.on(finished(app, preferences, replayed, Some(&path), response))
+}
+
+/// Turns the fault of a read for an answer into what is true of the operation, which was accepted before.
+pub(super) fn after_acceptance(fault: Error, id: &OperationId) -> Error {
+    let detail = "The operation was accepted before; how far it is cannot be looked up at the moment.";
+    Error { detail: detail.to_owned(), ..fault.with_unknown_outcome() }.with_resource(format!("/operations/{id}"))
+}
+
+/// The answer to a write with the headers that say where to look, what was honoured and whether it is a repeat.
+pub(super) fn finished(
+    app: &AppState,
+    preferences: Preferences,
+    replayed: bool,
+    location: Option<&str>,
+    mut response: Response,
+) -> Response {
+    let location = location.and_then(|path| HeaderValue::from_str(&app.location(path)).ok());
+    let applied = preferences.applied(response.status() == StatusCode::ACCEPTED);
+    let headers = response.headers_mut();
+    headers.extend(location.map(|location| (LOCATION, location)));
+    headers.extend(applied.map(|applied| (PREFERENCE_APPLIED, applied)));
+    headers.extend(replayed.then_some((REPLAYED, TRUE)));
+    response
+}
+
+/// A part of a list that is at hand as a whole, and the cursor of the next part.
+///
+/// # Errors
+/// `validation_failed` for a cursor that this function did not make.
+pub(super) fn paginate<T>(all: Vec<T>, limit: usize, cursor: Option<&str>) -> Result<(Vec<T>, Option<String>), Error> {
+    let start = cursor_position(cursor)?;
+    let start = usize::try_from(start).ok().filter(|start| *start <= all.len()).ok_or_else(no_cursor)?;
+    let end = (start + limit).min(all.len());
+    let next = (end < all.len()).then(|| cursor_at(end as u64));
+    Ok((all.into_iter().skip(start).take(limit).collect(), next))
+}
+
+/// The cursor of what begins at this position.
+pub(super) fn cursor_at(position: u64) -> String {
+    BASE64URL_NOPAD.encode(format!("at:{position}").as_bytes())
+}
+
+/// The position a cursor stands for; the beginning without one.
+///
+/// # Errors
+/// `validation_failed` for a cursor that [`cursor_at`] did not make.
+pub(super) fn cursor_position(cursor: Option<&str>) -> Result<u64, Error> {
+    let Some(cursor) = cursor else { return Ok(0) };
+    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).unwrap_or_default();
+    let position = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_prefix("at:")?.parse().ok());
+    position.ok_or_else(no_cursor)
+}
+
+fn no_cursor() -> Error {
+    Error::from_fields(vec![FieldError::invalid("?cursor", "is not a cursor of this list")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_make_up_the_list() {
+        let all: Vec<usize> = (0..7).collect();
+        let mut seen = Vec::new();
+        let mut cursor = None;
+        loop {
+            let (items, next) = paginate(all.clone(), 3, cursor.as_deref()).unwrap();
+            seen.extend(items);
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn a_made_up_cursor_is_a_fault() {
+        for cursor in ["", "7", "YXQ6eA", "ä"] {
+            assert!(paginate(vec![1], 1, Some(cursor)).is_err(), "{cursor}");
+        }
+    }
+}

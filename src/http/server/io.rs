@@ -1,0 +1,284 @@
+//! What goes over a connection, noted in its pulse: bytes that come, writes that stall, and answers that wait for their
+//! caller.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::http::server::connection_state::ConnectionState;
+
+/// The stream of a connection as HTTP sees it: notes the bytes that come. What TLS says to itself is none of them.
+pub(in crate::http) struct ReadTracker<S> {
+    inner: S,
+    pulse: Arc<ConnectionState>,
+}
+
+impl<S> ReadTracker<S> {
+    pub(in crate::http) fn new(inner: S, pulse: Arc<ConnectionState>) -> Self {
+        Self { inner, pulse }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ReadTracker<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.pulse.on_read();
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadTracker<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// The stream of a connection as the network sees it: notes writes that stall. TLS takes much before it lets a caller know
+/// that nothing of it goes out.
+pub(in crate::http) struct StallTracker<S> {
+    inner: S,
+    pulse: Arc<ConnectionState>,
+}
+
+impl<S> StallTracker<S> {
+    pub(in crate::http) fn new(inner: S, pulse: Arc<ConnectionState>) -> Self {
+        Self { inner, pulse }
+    }
+
+    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.pulse.on_write(result.is_ready());
+        result
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for StallTracker<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallTracker<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.written(result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(context, parts);
+        self.written(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// A request under way, until dropped.
+pub(in crate::http) struct RequestGuard {
+    pulse: Arc<ConnectionState>,
+    offered: bool,
+}
+
+impl RequestGuard {
+    pub(in crate::http) fn new(pulse: Arc<ConnectionState>, http2: bool) -> Self {
+        pulse.on_request(http2);
+        Self { pulse, offered: false }
+    }
+
+    /// It is the caller's turn from now on, or the gateway's.
+    fn offer(&mut self, offered: bool) {
+        match (self.offered, offered) {
+            (false, true) => self.pulse.on_body_ready(),
+            (true, false) => self.pulse.on_body_taken(),
+            _ => {}
+        }
+        self.offered = offered;
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.offer(false);
+        self.pulse.on_response_end();
+    }
+}
+
+/// Longest piece handed over at once.
+const MAX_PIECE: usize = 16 * 1024;
+
+/// The body of an answer: its request is under way until the last of it was handed over.
+///
+/// In pieces, since hyper takes whatever it is given before it looks whether a caller of HTTP/2 has room for it: a long
+/// answer would count as over, and be kept, while its caller takes nothing of it.
+pub(in crate::http) struct ChunkedBody {
+    body: Body,
+    /// What of the last piece is not handed over yet.
+    rest: Bytes,
+    request: RequestGuard,
+}
+
+impl ChunkedBody {
+    pub(in crate::http) fn new(body: Body, mut request: RequestGuard) -> Self {
+        request.offer(true);
+        Self { body, rest: Bytes::new(), request }
+    }
+
+    /// Keeps what is too long of it back.
+    fn first_of(&mut self, mut data: Bytes) -> Bytes {
+        let first = data.split_to(data.len().min(MAX_PIECE));
+        self.rest = data;
+        first
+    }
+}
+
+impl http_body::Body for ChunkedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // More is asked for only when there is room for it on the way to the caller.
+        self.request.offer(false);
+        let frame = if self.rest.is_empty() {
+            Pin::new(&mut self.body).poll_frame(context)
+        } else {
+            let rest = std::mem::take(&mut self.rest);
+            Poll::Ready(Some(Ok(Frame::data(rest))))
+        };
+        let frame = frame.map_ok(|frame| match frame.into_data() {
+            Ok(data) => Frame::data(self.first_of(data)),
+            Err(other) => other,
+        });
+        if matches!(frame, Poll::Ready(Some(_))) {
+            self.request.offer(true);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body::Body as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::http::server::connection_state::{STALL_TIME, TimeoutAction};
+
+    fn cut(pulse: &ConnectionState) -> bool {
+        matches!(pulse.action(Duration::from_secs(75)), TimeoutAction::Abort(_))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_makes_no_progress_is_noted_and_one_that_does_is_too() {
+        let (mut caller, ours) = duplex(64);
+        let pulse = Arc::new(ConnectionState::new());
+        pulse.on_request(false);
+        let mut ours = StallTracker::new(ours, Arc::clone(&pulse));
+        let writing = tokio::spawn(async move { ours.write_all(&[0; 100]).await });
+        tokio::task::yield_now().await;
+        advance(STALL_TIME).await;
+        assert!(cut(&pulse));
+        caller.read_exact(&mut [0; 100]).await.unwrap();
+        writing.await.unwrap().unwrap();
+        assert!(!cut(&pulse));
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_comes_in_pieces_and_whole() {
+        use http_body_util::BodyExt as _;
+        let long: Bytes = (0..=MAX_PIECE * 2).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let mut answer =
+            ChunkedBody::new(Body::from(long.clone()), RequestGuard::new(Arc::new(ConnectionState::new()), false));
+        let (mut pieces, mut whole) = (0, Vec::new());
+        while !answer.is_end_stream() {
+            let left = (long.len() - whole.len()) as u64;
+            assert_eq!(answer.size_hint().exact(), Some(left));
+            whole.extend(answer.frame().await.unwrap().unwrap().into_data().unwrap());
+            pieces += 1;
+        }
+        assert_eq!((whole, pieces), (long.to_vec(), 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_the_callers_turn_until_more_is_asked_for() {
+        let pulse = Arc::new(ConnectionState::new());
+        let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>("a")]);
+        let pieces = futures_util::StreamExt::chain(pieces, futures_util::stream::pending());
+        let mut answer = ChunkedBody::new(Body::from_stream(pieces), RequestGuard::new(Arc::clone(&pulse), true));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut answer).poll_frame(&mut context).is_ready());
+        advance(STALL_TIME).await;
+        assert!(cut(&pulse), "it was handed over, and nobody asked for more");
+        assert!(Pin::new(&mut answer).poll_frame(&mut context).is_pending());
+        assert!(!cut(&pulse), "the gateway has nothing to say yet");
+        drop(answer);
+        assert!(pulse.idle_since().is_some());
+    }
+}

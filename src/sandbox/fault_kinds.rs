@@ -1,0 +1,423 @@
+//! The faults every vendor offers: delays, cut connections, other answers, damaged answers.
+//!
+//! None of this is a vendor's documented behaviour; it is what networks, proxies and busy servers do. Each entry works on
+//! whatever the vendor answered and knows nothing of its operations.
+
+use std::time::Duration;
+
+use crate::sandbox::faults::{Behaviour, FaultKind};
+use crate::sandbox::http_types::{Answer, Body, End, Reply};
+use crate::sandbox::ordered_json::{Json, Layout};
+use crate::sandbox::parameters::{Parameter, Parameters, choice, count, flag, optional_count, signed, status, text};
+use crate::sandbox::server::http_bytes;
+
+const PROXY_PAGE: &str = "<!DOCTYPE html>\r\n<html><head><title>Error</title></head>\r\n<body><center><h1>Service error</h1></center><hr><center>nginx</center></body></html>\r\n";
+const SIGN_IN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><form action=\"/login\" method=\"post\"><input name=\"user\"><input name=\"password\" type=\"password\"></form></body></html>\n";
+const PHP_WARNING: &str = "<br />\n<b>Warning</b>:  Undefined array key \"course\" in <b>/var/www/html/app/Api.php</b> on line <b>217</b><br />\n";
+
+const ACCENTED: &str = "\u{e9}t\u{e9}";
+
+const FORMAT: Parameter = choice(
+    "format",
+    &["html", "vendor", "json", "text", "empty"],
+    "the body: a proxy's HTML page, the vendor's own error form, {\"message\"}, plain text, or nothing",
+);
+const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this answer is given");
+const EFFECT_HAPPENS: Parameter = flag("effect", true, "false: the call takes no effect");
+const MESSAGE: Parameter = text("message", "Simulated failure", "the message for the formats vendor, json and text");
+const RETRY_AFTER_MEANING: &str = "seconds for the Retry-After header; null for none";
+const RETRY_AFTER: Parameter = optional_count("retryAfter", None, RETRY_AFTER_MEANING);
+
+/// The switch every vendor has for the size of what it takes.
+pub(super) const BODY_LIMIT: Parameter = optional_count(
+    "body_limit_bytes",
+    None,
+    "a longer body is answered 413 with a proxy's page (undocumented); 16 MiB when not set",
+);
+
+/// Every general fault.
+pub(super) const GENERAL: &[FaultKind] = &[
+    FaultKind {
+        name: "delay_before_effect",
+        only: &[],
+        meaning: "waits, then handles the call as usual, even if the caller has gone",
+        parameters: &[count("delayMs", 1000, "milliseconds to wait")],
+        behaviour: Behaviour::DelayBefore,
+    },
+    FaultKind {
+        name: "delay_after_effect",
+        only: &[],
+        meaning: "handles the call, then waits before answering",
+        parameters: &[count("delayMs", 1000, "milliseconds to wait")],
+        behaviour: Behaviour::DelayAfter,
+    },
+    FaultKind {
+        name: "reset_before_effect",
+        only: &[],
+        meaning: "resets the connection (RST) without a byte of an answer; nothing happened",
+        parameters: &[],
+        behaviour: Behaviour::Cut { after_effect: false, reset: true },
+    },
+    FaultKind {
+        name: "reset_after_effect",
+        only: &[],
+        meaning: "resets the connection (RST) without a byte of an answer; the effect happened",
+        parameters: &[],
+        behaviour: Behaviour::Cut { after_effect: true, reset: true },
+    },
+    FaultKind {
+        name: "close_before_effect",
+        only: &[],
+        meaning: "closes the connection (FIN) without a byte of an answer; nothing happened",
+        parameters: &[],
+        behaviour: Behaviour::Cut { after_effect: false, reset: false },
+    },
+    FaultKind {
+        name: "close_after_effect",
+        only: &[],
+        meaning: "closes the connection (FIN) without a byte of an answer; the effect happened",
+        parameters: &[],
+        behaviour: Behaviour::Cut { after_effect: true, reset: false },
+    },
+    FaultKind {
+        name: "rate_limited",
+        only: &[],
+        meaning: "answers 429",
+        parameters: &[status(429), optional_count("retryAfter", Some(1), RETRY_AFTER_MEANING), FORMAT, MESSAGE, EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "unavailable",
+        only: &[],
+        meaning: "answers 503, with Retry-After when given",
+        parameters: &[status(503), RETRY_AFTER, FORMAT, MESSAGE, EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "server_error",
+        only: &[],
+        meaning: "answers 500 (or another status) with an HTML page or another body",
+        parameters: &[status(500), FORMAT, MESSAGE, EFFECT],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "gateway_timeout",
+        only: &[],
+        meaning: "answers 504 at once, as a proxy that gave up; the vendor goes on, and the call takes effect later",
+        parameters: &[
+            status(504),
+            FORMAT,
+            MESSAGE,
+            count("effectDelayMs", 1000, "milliseconds from the answer to the effect"),
+        ],
+        behaviour: Behaviour::AnswerFirst,
+    },
+    FaultKind {
+        name: "other_status",
+        only: &[],
+        meaning: "sends the vendor's own answer under another status; the effect happened",
+        parameters: &[status(500)],
+        behaviour: Behaviour::Distort(|knobs, answer| {
+            answer.status = knobs.number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
+        }),
+    },
+    FaultKind {
+        name: "status",
+        only: &[],
+        meaning: "answers any status with any body, whatever was asked",
+        parameters: &[
+            status(418),
+            FORMAT,
+            MESSAGE,
+            RETRY_AFTER,
+            text("body", "", "the body, word for word; when given, format and message do not matter"),
+            text("contentType", "", "the content type for body"),
+            EFFECT,
+        ],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "redirect",
+        only: &[],
+        meaning: "answers a redirect",
+        parameters: &[
+            status(302),
+            text("location", "/moved", "the Location header"),
+            choice("format", &["html", "empty"], "the body"),
+            EFFECT,
+        ],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "html_page",
+        only: &[],
+        meaning: "answers 200 with an HTML sign-in page",
+        parameters: &[
+            status(200),
+            text("body", SIGN_IN_PAGE, "the page"),
+            text("contentType", "text/html; charset=utf-8", "its content type"),
+            EFFECT_HAPPENS,
+        ],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "empty_body",
+        only: &[],
+        meaning: "answers 200 with nothing in the body",
+        parameters: &[status(200), choice("format", &["empty"], "the body"), EFFECT_HAPPENS],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "control_characters",
+        only: &[],
+        meaning: "answers an error in the vendor's own form whose message holds CR LF, ESC, NUL and a forged log line",
+        parameters: &[
+            status(400),
+            choice("format", &["vendor", "json", "text"], "the body"),
+            text("message", "Bad value\r\nlevel=ERROR forged=true\u{1b}[31m red\u{0}end", "the message"),
+            EFFECT,
+        ],
+        behaviour: Behaviour::Replace,
+    },
+    FaultKind {
+        name: "truncated_json",
+        only: &[],
+        meaning: "cuts the body in half; Content-Length is that of the half",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            let mut bytes = answer.body.to_bytes();
+            bytes.truncate(bytes.len() / 2);
+            answer.body = Body::Bytes(bytes);
+        }),
+    },
+    FaultKind {
+        name: "bom",
+        only: &[],
+        meaning: "puts a UTF-8 byte order mark before the body",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| surround(answer, "\u{feff}", "")),
+    },
+    FaultKind {
+        name: "content_type",
+        only: &[],
+        meaning: "sends the right body with another content type",
+        parameters: &[text("value", "text/plain", "the content type")],
+        behaviour: Behaviour::Distort(|knobs, answer| {
+            answer.set_header("Content-Type", knobs.text("value"));
+        }),
+    },
+    FaultKind {
+        name: "text_before",
+        only: &[],
+        meaning: "puts text before the body, such as a warning of the server's own language",
+        parameters: &[text("text", PHP_WARNING, "the text")],
+        behaviour: Behaviour::Distort(|knobs, answer| surround(answer, &knobs.text("text"), "")),
+    },
+    FaultKind {
+        name: "text_after",
+        only: &[],
+        meaning: "puts text after the body, such as the page that was meant to hold it",
+        parameters: &[text("text", SIGN_IN_PAGE, "the text")],
+        behaviour: Behaviour::Distort(|knobs, answer| surround(answer, "", &knobs.text("text"))),
+    },
+    FaultKind {
+        name: "latin1",
+        only: &[],
+        meaning: "sends the body in ISO 8859-1 with an accented word in it (a member \"note\" in JSON)",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            let text = match &mut answer.body {
+                Body::Json(Json::Object(members), _) => {
+                    members.push(("note".to_owned(), ACCENTED.into()));
+                    // PHP's layout would escape the very characters this is about.
+                    Json::Object(members.clone()).write(Layout::Indented("\n"))
+                }
+                other => String::from_utf8_lossy(&other.to_bytes()).into_owned() + " " + ACCENTED,
+            };
+            let latin1 = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'));
+            answer.body = Body::Bytes(latin1.collect());
+        }),
+    },
+    FaultKind {
+        name: "extra_fields",
+        only: &[],
+        meaning: "adds an unknown member to every JSON object of the answer",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            if let Body::Json(json, _) = &mut answer.body {
+                json.each_object(&mut |members| {
+                    members.insert(0, ("apiVersion".to_owned(), "2026-11".into()));
+                });
+            }
+        }),
+    },
+    FaultKind {
+        name: "pascal_case",
+        only: &[],
+        meaning: "begins every JSON member name with a capital",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            if let Body::Json(json, _) = &mut answer.body {
+                json.each_object(&mut |members| {
+                    for (name, _) in members {
+                        capitalise(name);
+                    }
+                });
+            }
+        }),
+    },
+    FaultKind {
+        name: "numbers_as_strings",
+        only: &[],
+        meaning: "writes JSON numbers as strings",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            each_leaf(answer, |leaf| match leaf {
+                Json::Integer(number) => *leaf = number.to_string().into(),
+                Json::Decimal(number) => *leaf = number.to_string().into(),
+                _ => {}
+            });
+        }),
+    },
+    FaultKind {
+        name: "strings_as_numbers",
+        only: &[],
+        meaning: "writes JSON strings of digits as numbers",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            each_leaf(answer, |leaf| {
+                if let Json::Text(digits) = leaf
+                    && let Ok(number) = digits.parse::<i64>()
+                {
+                    *leaf = number.into();
+                }
+            });
+        }),
+    },
+    FaultKind {
+        name: "json_in_string",
+        only: &[],
+        meaning: "writes the whole body as one JSON string",
+        parameters: &[],
+        behaviour: Behaviour::Distort(|_, answer| {
+            let text = String::from_utf8_lossy(&answer.body.to_bytes()).into_owned();
+            answer.body = Body::Text(serde_json::Value::from(text).to_string());
+        }),
+    },
+    FaultKind {
+        name: "huge_body",
+        only: &[],
+        meaning: "pads the body with spaces to a great size",
+        parameters: &[count("bytes", 10 << 20, "the size of the body; at most 256 MiB")],
+        behaviour: Behaviour::Distort(|knobs, answer| {
+            let mut bytes = answer.body.to_bytes();
+            let size = knobs.size("bytes").min(256 << 20).max(bytes.len());
+            bytes.resize(size, b' ');
+            answer.body = Body::Bytes(bytes);
+        }),
+    },
+    FaultKind {
+        name: "truncated_body",
+        only: &[],
+        meaning: "names the full Content-Length, sends half of the body and ends the connection",
+        parameters: &[flag("reset", false, "true: with RST instead of FIN")],
+        behaviour: Behaviour::Send(|knobs, answer| {
+            let body = answer.body.to_bytes();
+            let end = if knobs.flag("reset") { End::Reset } else { End::Close };
+            Reply::Raw { bytes: http_bytes(answer, &body[..body.len() / 2], body.len()), pace: None, end }
+        }),
+    },
+    FaultKind {
+        name: "wrong_content_length",
+        only: &[],
+        meaning: "sends the whole body under another Content-Length and closes the connection",
+        parameters: &[signed("difference", -5, "bytes added to the true length")],
+        behaviour: Behaviour::Send(|knobs, answer| {
+            let body = answer.body.to_bytes();
+            let difference = isize::try_from(knobs.number("difference").unwrap_or(0)).unwrap_or(0);
+            let claimed = body.len().saturating_add_signed(difference);
+            Reply::Raw { bytes: http_bytes(answer, &body, claimed), pace: None, end: End::Close }
+        }),
+    },
+    FaultKind {
+        name: "drip",
+        only: &[],
+        meaning: "sends the answer a few bytes at a time",
+        parameters: &[
+            count("bytes", 16, "bytes at a time, at least 1"),
+            count("intervalMs", 100, "milliseconds between them"),
+        ],
+        behaviour: Behaviour::Send(|knobs, answer| {
+            let body = answer.body.to_bytes();
+            let interval = u64::try_from(knobs.number("intervalMs").unwrap_or(0)).unwrap_or(0);
+            let pace = Some((knobs.size("bytes").max(1), Duration::from_millis(interval)));
+            Reply::Raw { bytes: http_bytes(answer, &body, body.len()), pace, end: End::Close }
+        }),
+    },
+    FaultKind {
+        name: "garbage",
+        only: &[],
+        meaning: "answers bytes that are no HTTP; the effect happened",
+        parameters: &[],
+        behaviour: Behaviour::Send(|_, _| Reply::Raw {
+            bytes: b"\x16\x03\x01\x02\x00 this is not HTTP\r\n\r\n".to_vec(),
+            pace: None,
+            end: End::Close,
+        }),
+    },
+];
+
+/// The answer to a body that is too long.
+pub(super) fn too_large() -> Answer {
+    Answer::html(413, PROXY_PAGE)
+}
+
+/// The answer of a fault that takes the place of the vendor's own; `vendor_error` writes the vendor's error form.
+pub(super) fn replacement(knobs: &Parameters, vendor_error: impl FnOnce(u16, &str) -> Answer) -> Answer {
+    let status = knobs.number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
+    let message = knobs.text("message");
+    let body = knobs.text("body");
+    let mut answer = if body.is_empty() {
+        match knobs.text("format").as_str() {
+            "html" => Answer::html(status, PROXY_PAGE),
+            "vendor" => vendor_error(status, &message),
+            "json" => {
+                let text = serde_json::json!({ "message": message }).to_string();
+                Answer::new(status, "application/json", Body::Text(text))
+            }
+            "text" => Answer::new(status, "text/plain; charset=utf-8", Body::Text(message)),
+            _ => Answer::empty(status),
+        }
+    } else {
+        Answer::new(status, "text/plain; charset=utf-8", Body::Text(body))
+    };
+    let content_type = knobs.text("contentType");
+    if !content_type.is_empty() {
+        answer.set_header("Content-Type", content_type);
+    }
+    if let Some(seconds) = knobs.number("retryAfter") {
+        answer.set_header("Retry-After", seconds.to_string());
+    }
+    let location = knobs.text("location");
+    if !location.is_empty() {
+        answer.set_header("Location", location);
+    }
+    answer
+}
+
+fn surround(answer: &mut Answer, before: &str, after: &str) {
+    answer.body = Body::Bytes([before.as_bytes(), &answer.body.to_bytes(), after.as_bytes()].concat());
+}
+
+fn each_leaf(answer: &mut Answer, mut change: impl FnMut(&mut Json)) {
+    if let Body::Json(json, _) = &mut answer.body {
+        json.each_leaf(&mut change);
+    }
+}
+
+fn capitalise(name: &mut String) {
+    if let Some(first) = name.get(..1) {
+        let first = first.to_ascii_uppercase();
+        name.replace_range(..1, &first);
+    }
+}

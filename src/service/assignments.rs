@@ -1,0 +1,608 @@
+//! Assignments: one candidate booked for one assessment, once, unless the caller wants another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Map;
+
+use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, NewAssignment};
+use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
+use crate::domain::capability::WriteKind;
+use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::intent::{Intent, Write};
+use crate::domain::outcome::{Outcome, Warning, WarningCode};
+use crate::domain::validation::normalize_identity;
+use crate::domain::vendor::{Booking, CallPurpose, Cancellation, Plan, VendorKey};
+use crate::service::candidates::nothing_to_settle;
+use crate::service::connections::Connection;
+use crate::service::snapshot::Snapshot;
+use crate::service::write::erasure::candidate_erased;
+use crate::service::write::executor::{already_there, assignment_path, bind_origin};
+use crate::service::write::handle::AcceptedSender;
+use crate::service::write::reconciler::{blocked_by_unknown_write, manual_resolution, retry_after, with_reason};
+use crate::service::{
+    Gateway, Removal, Replayable, RequestContext, StoreResultExt as _, WriteHandle, WriteResult, call, doubt_at,
+    enforce_strict,
+};
+use crate::store::{AssignmentFilter, Mutation, OfCandidate, Page};
+
+/// A booking with everything that has to be written before the vendor is called.
+pub(super) struct PreparedBooking {
+    pub(super) assignment: Assignment,
+    pub(super) intent: Intent,
+}
+
+/// What an order comes to once everything it names is looked up.
+pub(super) struct ResolvedOrder {
+    pub(super) key: VendorKey,
+    pub(super) candidate: Option<Candidate>,
+    pub(super) assessment: String,
+}
+
+/// Which assignments a caller wants to see.
+#[derive(Debug, Clone, Default)]
+pub struct AssignmentQuery<'a> {
+    /// Of this candidate.
+    pub candidate: Option<&'a CandidateId>,
+    /// Of this assessment, by catalogue id or the vendor's own.
+    pub assessment: Option<&'a str>,
+    /// At this connection.
+    pub connection: Option<&'a str>,
+    /// In this state.
+    pub state: Option<AssignmentState>,
+    /// Most entries.
+    pub limit: usize,
+    /// Where the part before ended.
+    pub cursor: Option<&'a str>,
+}
+
+impl Gateway {
+    /// Books a candidate. With `strict`, members the vendor has no place for are a fault.
+    pub async fn create_assignment(
+        &self,
+        caller: &RequestContext,
+        connection: Option<&str>,
+        order: NewAssignment,
+        strict: bool,
+    ) -> Result<WriteHandle<Assignment>, Error> {
+        let configured = self.configured();
+        let connection = self.connection_of_order(&configured, caller, connection, &order).await?;
+        self.spawn_idempotent(caller, "assignments.create", move |gateway, caller, acceptance| async move {
+            gateway.book(&caller, &configured, &connection, order, strict, &acceptance).await
+        })
+    }
+
+    /// What the vendor would find at fault with an order, whoever it is for; looks nobody up and sends nothing.
+    #[must_use]
+    pub fn review_assignment(
+        &self,
+        caller: &RequestContext,
+        connection: Option<&str>,
+        order: &NewAssignment,
+    ) -> Vec<FieldError> {
+        let configured = self.configured();
+        let of_entry = configured.catalogue.assessments.get(&order.assessment).map(|entry| entry.connection.as_str());
+        let plan = configured.chosen(caller, connection, of_entry).and_then(|connection| {
+            connection.supported(WriteKind::AssignmentsCreate)?;
+            let assessment = configured.assessment_ref(&connection, &order.assessment, "/assessment")?;
+            let resolved = ResolvedOrder { key: VendorKey(String::new()), candidate: None, assessment };
+            self.prepare_booking(caller, &connection, order, resolved, self.0.environment.now(), false)
+        });
+        plan.map_or_else(|fault| fault.errors, |_| Vec::new())
+    }
+
+    /// The tenant's assignment, with the reason where its last write is still unknown; `not_found` otherwise.
+    pub async fn assignment(&self, caller: &RequestContext, id: &AssignmentId) -> Result<Assignment, Error> {
+        let mut assignment = self.own_assignment(caller, id).await?;
+        if assignment.state == AssignmentState::Unknown {
+            assignment.warnings.extend(self.unknown_write_warning(id.as_str()).await?);
+        }
+        Ok(assignment)
+    }
+
+    /// The tenant's assignment as the store has it.
+    async fn own_assignment(&self, caller: &RequestContext, id: &AssignmentId) -> Result<Assignment, Error> {
+        let assignment = self.0.store.assignment(&caller.tenant, id).await.or_not_applied()?;
+        assignment
+            .filter(|assignment| caller.connections.contains(&assignment.connection))
+            .ok_or_else(|| Error::new(Code::NotFound, format!("There is no assignment {id}.")))
+    }
+
+    /// A part of the tenant's assignments, newest first, and the cursor of the next part.
+    pub async fn assignments(
+        &self,
+        caller: &RequestContext,
+        query: AssignmentQuery<'_>,
+    ) -> Result<(Vec<Assignment>, Option<String>), Error> {
+        let AssignmentQuery { candidate, assessment, connection, state, limit, cursor } = query;
+        if let Some(name) = connection {
+            self.configured().named(caller, name)?;
+        }
+        let after = cursor.map(|cursor| AssignmentId::parse(cursor).map_err(|_| unknown_cursor())).transpose()?;
+        let candidate = match candidate {
+            Some(id) => Some(OfCandidate { id: id.clone(), known_as: self.spellings(&caller.tenant, id).await? }),
+            None => None,
+        };
+        let filter = AssignmentFilter {
+            candidate,
+            assessment: assessment.map_or_else(Vec::new, |text| self.forms_of_assessment(connection, text)),
+            connection: connection.map(str::to_owned),
+            state,
+        };
+        // One more than asked for tells whether there is a next part.
+        let page = Page { limit: limit + 1, after: after.map(String::from) };
+        let _permit = self.read_permit(caller).await;
+        let mut items = self.0.store.assignments(&caller.tenant, &filter, &page).await.or_not_applied()?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|last| last.id.to_string());
+        items.retain(|assignment| caller.connections.contains(&assignment.connection));
+        Ok((items, next))
+    }
+
+    /// The connection and the identity by which its vendor knows the candidate.
+    async fn spellings(&self, tenant: &str, id: &CandidateId) -> Result<Option<(String, Identity)>, Error> {
+        let candidate = self.0.store.candidate(tenant, id).await.or_not_applied()?;
+        // One the vendor refused has given its identities up.
+        let Some(candidate) = candidate.filter(|candidate| candidate.state != CandidateState::Failed) else {
+            return Ok(None);
+        };
+        let Ok(connection) = self.connection_of(&candidate.connection) else { return Ok(None) };
+        let key = connection.vendor().candidate_key(&CandidateKey::Id(id.clone()), Some(&candidate.person));
+        Ok(key.ok().map(|key| (candidate.connection, connection.identity_of_key(&key.0))))
+    }
+
+    /// An assessment as a caller asks for it, in every form in which it may be on record: as it is, and as the vendors (or
+    /// the one of this connection) spell their ids.
+    fn forms_of_assessment(&self, connection: Option<&str>, text: &str) -> Vec<String> {
+        let configured = self.configured();
+        let asked = configured.connections.iter().filter(|(name, _)| connection.is_none_or(|asked| asked == *name));
+        let forms = asked.filter_map(|(_, connection)| connection.vendor().assessment_ref(text));
+        forms.chain([text.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Withdraws a booking; fine when it is withdrawn already.
+    pub fn cancel_assignment(
+        &self,
+        caller: &RequestContext,
+        id: &AssignmentId,
+    ) -> Result<WriteHandle<Removal<Assignment>>, Error> {
+        let id = id.clone();
+        self.spawn_idempotent(caller, "assignments.cancel", move |gateway, caller, acceptance| async move {
+            let assignment = gateway.own_assignment(&caller, &id).await?;
+            if assignment.state != AssignmentState::Cancelled {
+                gateway.connection_of(&assignment.connection)?.supported(WriteKind::AssignmentsCancel)?;
+            }
+            let _turn = gateway.lock_subject(&assignment.turn()).await?;
+            let assignment = gateway.own_assignment(&caller, &id).await?;
+            gateway.withdraw(&caller, assignment, &acceptance).await
+        })
+    }
+
+    /// An operator's word on an assignment whose state is `unknown`; `Outcome::Unknown` is refused.
+    pub fn settle_assignment(
+        &self,
+        caller: &RequestContext,
+        id: &AssignmentId,
+        outcome: Outcome,
+    ) -> Result<WriteHandle<Assignment>, Error> {
+        let row = manual_resolution(outcome)?;
+        let id = id.clone();
+        self.spawn_idempotent(caller, "assignments.settle", move |gateway, caller, _acceptance| async move {
+            let _turn = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.turn()).await?;
+            let assignment = gateway.own_assignment(&caller, &id).await?;
+            let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
+            let open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
+            let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            // The request's own line in the audit record says it.
+            intent.reason = None;
+            let row = with_reason(row, assignment.problem.as_deref());
+            let connection = gateway.connection_of(&assignment.connection)?;
+            let (assignment, _) = gateway.concluded_assignment(&connection, assignment, intent, row).await?;
+            Ok(WriteResult::Existing(assignment))
+        })
+    }
+
+    /// The connection an order means, where the vendor can book at all.
+    pub(super) async fn connection_of_order(
+        &self,
+        configured: &Snapshot,
+        caller: &RequestContext,
+        named: Option<&str>,
+        order: &NewAssignment,
+    ) -> Result<Arc<Connection>, Error> {
+        let entry = configured.catalogue.assessments.get(&order.assessment);
+        let connection = match configured.chosen(caller, named, entry.map(|entry| entry.connection.as_str())) {
+            // Nothing names a connection, but the candidate lives at one.
+            Err(fault) if fault.code == Code::ConnectionRequired => match &order.candidate {
+                CandidateKey::Id(id) => {
+                    let candidate = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
+                    let Some(candidate) = candidate else { return Err(fault) };
+                    configured.named(caller, &candidate.connection)?
+                }
+                CandidateKey::ExternalId(_) | CandidateKey::Email(_) => return Err(fault),
+            },
+            chosen => chosen?,
+        };
+        connection.supported(WriteKind::AssignmentsCreate)?;
+        Ok(connection)
+    }
+
+    /// The whole way of a booking, from the look-ups to the answer.
+    pub(super) async fn book(
+        &self,
+        caller: &RequestContext,
+        configured: &Snapshot,
+        connection: &Connection,
+        order: NewAssignment,
+        strict: bool,
+        acceptance: &AcceptedSender<Assignment>,
+    ) -> Result<WriteResult<Assignment>, Error> {
+        let resolved = self.resolve(caller, configured, connection, &order).await?;
+        let PreparedBooking { assignment, mut intent } =
+            self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
+        let _turn = self.lock_subject(&assignment.turn()).await?;
+        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment, &mut intent).await? {
+            return Ok(WriteResult::Existing(existing));
+        }
+        self.mark_first_booking(connection, &assignment, &mut intent).await?;
+        let mut changes = vec![Mutation::Assignment(assignment.clone()), Mutation::Intent(intent.clone())];
+        changes.extend(bind_origin(&intent, &[]));
+        let resource = assignment_path(&assignment.id);
+        self.commit_intents(changes).await.or_not_applied().map_err(|fault| doubt_at(fault, &resource))?;
+        acceptance.accept(assignment.clone(), resource.clone());
+        let row = self.send_one(connection, &intent.write, &call(caller, CallPurpose::Initial)).await;
+        let there = row.as_ref().is_ok_and(|done| already_there(&done.value));
+        let (changes, end) = self.assignment_conclusion(connection, assignment, intent, row);
+        let end = end.map(|end| if there { WriteResult::Existing(end) } else { WriteResult::Created(end) });
+        let told = end.as_ref().ok().filter(|_| !there).and_then(Replayable::audit_facts);
+        self.commit_outcome_with_audit(changes, &resource, (caller, told)).await?;
+        end
+    }
+
+    /// Looks up what an order names: the assessment, and the candidate with its earlier write settled.
+    pub(super) async fn resolve(
+        &self,
+        caller: &RequestContext,
+        configured: &Snapshot,
+        connection: &Connection,
+        order: &NewAssignment,
+    ) -> Result<ResolvedOrder, Error> {
+        let assessment = configured.assessment_ref(connection, &order.assessment, "/assessment")?;
+        let candidate = self.candidate_of_order(caller, connection, &order.candidate).await?;
+        let person: Option<&Person> = candidate.as_ref().map(|candidate| &candidate.person);
+        let key = connection.vendor().candidate_key(&order.candidate, person);
+        let key = key.map_err(|fault| connection.tag_connection(reference(fault)))?;
+        Ok(ResolvedOrder { key, candidate, assessment })
+    }
+
+    async fn candidate_of_order(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        key: &CandidateKey,
+    ) -> Result<Option<Candidate>, Error> {
+        let (pointer, found) = match key {
+            CandidateKey::Id(id) => {
+                let found = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
+                let here = found.filter(|candidate| candidate.connection == connection.name);
+                if here.is_none() {
+                    let detail = "there is no such candidate at this connection";
+                    return Err(connection.tag_connection(reference(FieldError::invalid("/candidate/id", detail))));
+                }
+                ("/candidate/id", here.into_iter().collect())
+            }
+            CandidateKey::ExternalId(id) => {
+                ("/candidate/externalId", self.holders(caller, connection, &Identity::ExternalId(id.clone())).await?)
+            }
+            CandidateKey::Email(email) => (
+                "/candidate/email",
+                self.holders(caller, connection, &Identity::Email(normalize_identity(email))).await?,
+            ),
+        };
+        match <[Candidate; 1]>::try_from(found) {
+            Ok([candidate]) => self.reconcile_for_booking(caller, connection, candidate, pointer).await.map(Some),
+            Err(found) if found.is_empty() => Ok(None),
+            Err(_) => Err(connection
+                .tag_connection(reference(FieldError::invalid(pointer, "several candidates have this address")))),
+        }
+    }
+
+    async fn holders(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        identity: &Identity,
+    ) -> Result<Vec<Candidate>, Error> {
+        let found = self.0.store.candidates(&caller.tenant, Some(&connection.name), identity).await;
+        let mut found = found.or_not_applied()?;
+        found.retain(|candidate| candidate.state != CandidateState::Failed);
+        Ok(found)
+    }
+
+    /// A candidate whose registration is unsettled is settled before it is booked.
+    async fn reconcile_for_booking(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        candidate: Candidate,
+        pointer: &str,
+    ) -> Result<Candidate, Error> {
+        if candidate.state == CandidateState::Registered {
+            return Ok(candidate);
+        }
+        let id = candidate.id.clone();
+        let settled = match self.lock_when_idle(caller, connection, &id).await? {
+            Some((_turn, now)) => {
+                let settled = self.reconcile_candidate(connection, now, &call(caller, CallPurpose::Reconcile)).await;
+                // The booking itself was not sent, whatever is known of the candidate.
+                settled.map_err(|fault| {
+                    let detail = format!("The candidate's own write is not settled: {}", fault.detail);
+                    let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&fault));
+                    connection
+                        .tag_connection(unsettled.with_resource(crate::service::write::executor::candidate_path(&id)))
+                })?
+            }
+            None => None,
+        };
+        settled
+            .map(|settled| settled.candidate)
+            .filter(|candidate| candidate.state == CandidateState::Registered)
+            .ok_or_else(|| {
+                connection
+                    .tag_connection(reference(FieldError::invalid(pointer, "the vendor does not have this candidate")))
+            })
+    }
+
+    /// Plans a booking and makes its record; nothing is written or sent. Rows of one bulk are accepted at one moment, since
+    /// the validity that follows from it decides which of them may share a call.
+    pub(super) fn prepare_booking(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        order: &NewAssignment,
+        resolved: ResolvedOrder,
+        accepted: Timestamp,
+        strict: bool,
+    ) -> Result<PreparedBooking, Error> {
+        let ResolvedOrder { key, candidate, assessment } = resolved;
+        let id = AssignmentId::generate(&self.0.environment);
+        let private = candidate.as_ref().map_or_else(BTreeMap::new, |candidate| candidate.private.clone());
+        let planned = connection.vendor().plan_assignment(&id, order, key, private, assessment, accepted);
+        let Plan { write: booking, warnings } =
+            planned.map_err(|faults| connection.tag_connection(Error::from_fields(faults)))?;
+        enforce_strict(strict, &warnings).map_err(|fault| connection.tag_connection(fault))?;
+        if is_window_over(booking.valid_until, self.0.environment.now().max(accepted)) {
+            let fault = FieldError::invalid("/validUntil", "is over already");
+            return Err(connection.tag_connection(Error::from_fields(vec![fault])));
+        }
+        let assignment = Assignment {
+            id,
+            tenant: caller.tenant.clone(),
+            connection: connection.name.clone(),
+            candidate_id: candidate.map(|candidate| candidate.id),
+            vendor_key: booking.candidate.0.clone(),
+            identity: Some(connection.identity_of_key(&booking.candidate.0)),
+            assessment_ref: booking.assessment.clone(),
+            subject: subject(&booking, connection.descriptor().identifies_by_email()),
+            order: NewAssignment {
+                valid_from: booking.valid_from,
+                valid_until: booking.valid_until,
+                center: booking.center.clone(),
+                ..order.clone()
+            },
+            state: AssignmentState::Pending,
+            outcome: Outcome::Unknown,
+            vendor_ref: Map::new(),
+            launch: None,
+            problem: None,
+            warnings,
+            created: accepted,
+            last_modified: accepted,
+        };
+        let intent = self.intent(caller, connection, &assignment.turn(), Write::Assign(booking));
+        Ok(PreparedBooking { assignment, intent })
+    }
+
+    /// Refuses a write about this booking where another tenant has registered the person, and settles what others have
+    /// open about the same; the caller holds the subject's turn.
+    async fn clear_of_others(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        assignment: &Assignment,
+    ) -> Result<(), Error> {
+        self.refuse_people_of_others(caller, connection, [assignment.vendor_key.as_str()]).await?;
+        let open = self.0.store.intents_of(&assignment.turn()).await.or_not_applied()?;
+        self.settle_writes_of_others(caller, connection, open).await
+    }
+
+    /// The booking there is already, where the order is content with it; the caller holds the subject's turn. Where that one
+    /// is over and the connection books again, the intent becomes one that makes another.
+    pub(super) async fn earlier_booking(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        order: &NewAssignment,
+        wanted: &Assignment,
+        intent: &mut Intent,
+    ) -> Result<Option<Assignment>, Error> {
+        self.clear_of_others(caller, connection, wanted).await?;
+        let store = &self.0.store;
+        let earlier = store.bookings(&caller.tenant, &connection.name, &wanted.subject).await.or_not_applied()?;
+        let now = self.0.environment.now();
+        let over = |assignment: &Assignment| is_window_over(assignment.order.valid_until, now);
+        let mut live: Option<Assignment> = None;
+        for assignment in earlier {
+            let (id, open) = (assignment.id.clone(), !assignment.state.is_terminal());
+            let settled =
+                self.reconcile_assignment(connection, assignment, &call(caller, CallPurpose::Reconcile)).await;
+            // An order that asks for no more than the open booking did shares its fate; any other one was not sent.
+            let shares = order.if_exists == IfAssignmentExists::Reuse;
+            let mut settled =
+                settled.map_err(|fault| if shares { fault } else { blocked_by_unknown_write(connection, fault) })?;
+            if open {
+                // As it is kept: its person may have been erased while it was open.
+                settled = store.assignment(&caller.tenant, &id).await.or_not_applied()?.unwrap_or(settled);
+            }
+            let better = live.as_ref().is_none_or(|known| over(known) && !over(&settled));
+            if settled.state == AssignmentState::Assigned && !settled.is_erased() && better {
+                live = Some(settled);
+            }
+        }
+        match (order.if_exists, live) {
+            (IfAssignmentExists::Reuse, Some(live)) if over(&live) && connection.vendor().rebooks_expired() => {
+                if let Write::Assign(booking) = &mut intent.write {
+                    booking.if_exists = IfAssignmentExists::CreateNew;
+                }
+                Ok(None)
+            }
+            (IfAssignmentExists::Reuse, Some(live)) => {
+                let window_over = over(&live).then(window_over);
+                let mut live = differing(live, order);
+                live.warnings.extend(window_over);
+                Ok(Some(live))
+            }
+            (IfAssignmentExists::Fail, Some(live)) => {
+                let detail = format!("The gateway knows this assignment as {}.", live.id);
+                let fault = Error::new(Code::AssignmentAlreadyExists, detail).with_resource(assignment_path(&live.id));
+                Err(connection.tag_connection(fault))
+            }
+            (IfAssignmentExists::CreateNew, _) | (_, None) => Ok(None),
+        }
+    }
+
+    /// Whether this is the first booking of its subject decides how it may be settled later.
+    pub(super) async fn mark_first_booking(
+        &self,
+        connection: &Connection,
+        assignment: &Assignment,
+        intent: &mut Intent,
+    ) -> Result<(), Error> {
+        let known = self.0.store.subject_known(&connection.name, &assignment.subject).await.or_not_applied()?;
+        if let Write::Assign(booking) = &mut intent.write {
+            booking.first_booking = !known;
+        }
+        Ok(())
+    }
+
+    async fn withdraw(
+        &self,
+        caller: &RequestContext,
+        assignment: Assignment,
+        acceptance: &AcceptedSender<Removal<Assignment>>,
+    ) -> Result<WriteResult<Removal<Assignment>>, Error> {
+        if assignment.state == AssignmentState::Cancelled {
+            return Ok(WriteResult::Existing(Removal::Done));
+        }
+        if assignment.is_erased() {
+            return Err(candidate_erased());
+        }
+        let connection = &*self.connection_of(&assignment.connection)?;
+        self.clear_of_others(caller, connection, &assignment).await?;
+        let open = if assignment.state.is_terminal() {
+            None
+        } else {
+            self.0.store.intent(assignment.id.as_str()).await.or_not_applied()?
+        };
+        // A withdrawal that meets one that is open shares its fate; one that meets a booking was not sent.
+        let shares = open.is_some_and(|open| matches!(open.write, Write::Cancel(_)));
+        let settled = self.reconcile_assignment(connection, assignment, &call(caller, CallPurpose::Reconcile)).await;
+        let assignment =
+            settled.map_err(|fault| if shares { fault } else { blocked_by_unknown_write(connection, fault) })?;
+        match assignment.state {
+            AssignmentState::Cancelled => return Ok(WriteResult::Existing(Removal::Done)),
+            AssignmentState::Assigned => {}
+            AssignmentState::Failed | AssignmentState::Pending | AssignmentState::Unknown => {
+                return Err(Error::new(Code::NotFound, "The vendor has no such booking: it was refused."));
+            }
+        }
+        let cancellation = Cancellation {
+            id: assignment.id.clone(),
+            candidate: VendorKey(assignment.vendor_key.clone()),
+            assessment: assignment.assessment_ref.clone(),
+        };
+        let intent = self.intent(caller, connection, &assignment.turn(), Write::Cancel(cancellation));
+        let pending = Assignment {
+            state: AssignmentState::Pending,
+            outcome: Outcome::Unknown,
+            problem: None,
+            last_modified: intent.started,
+            ..assignment
+        };
+        let mut changes = vec![Mutation::Assignment(pending.clone()), Mutation::Intent(intent.clone())];
+        changes.extend(bind_origin(&intent, &[]));
+        let resource = assignment_path(&pending.id);
+        self.commit_intents(changes).await.or_not_applied().map_err(|fault| doubt_at(fault, &resource))?;
+        acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
+        let row = self.send_one(connection, &intent.write, &call(caller, CallPurpose::Initial)).await;
+        self.conclude_assignment(connection, pending, intent, row).await?;
+        Ok(WriteResult::Created(Removal::Done))
+    }
+}
+
+impl Snapshot {
+    /// The vendor's own id of an assessment: by the catalogue, else as the vendor spells its ids.
+    pub(super) fn assessment_ref(&self, connection: &Connection, text: &str, pointer: &str) -> Result<String, Error> {
+        if let Some(entry) = self.catalogue.assessments.get(text) {
+            if entry.connection == connection.name {
+                return Ok(entry.reference.clone());
+            }
+            let detail = format!("the assessment lives at the connection `{}`", entry.connection);
+            return Err(connection.tag_connection(reference(FieldError::invalid(pointer, detail))));
+        }
+        connection.vendor().assessment_ref(text).ok_or_else(|| {
+            let detail = "is neither in the catalogue nor a possible id at the vendor";
+            connection.tag_connection(reference(FieldError::invalid(pointer, detail)))
+        })
+    }
+}
+
+/// What makes two bookings the same one: candidate, assessment and centre. E-mail addresses are compared without case.
+fn subject(booking: &Booking, by_email: bool) -> String {
+    let center = booking.center.as_deref().unwrap_or_default();
+    let candidate = if by_email { normalize_identity(&booking.candidate.0) } else { booking.candidate.0.clone() };
+    format!("{candidate}\n{}\n{center}", booking.assessment)
+}
+
+/// The fault of a reference to nothing.
+pub(super) fn reference(error: FieldError) -> Error {
+    if error.code == FieldError::UNSUPPORTED {
+        return Error::from_fields(vec![error]);
+    }
+    Error::new(Code::InvalidReference, format!("{}: {}", error.pointer, error.detail)).with_field(error)
+}
+
+fn unknown_cursor() -> Error {
+    Error::from_fields(vec![FieldError::invalid("?cursor", "is not a cursor this list has given")])
+}
+
+/// Whether a window is over at this moment; one without an end never is.
+fn is_window_over(until: Option<Timestamp>, now: Timestamp) -> bool {
+    until.is_some_and(|until| until <= now)
+}
+
+fn window_over() -> Warning {
+    let detail = "The booking's window is over, so nobody is let in; book again with ifExists create_new.";
+    Warning::new(WarningCode::WindowOver, detail)
+}
+
+/// The booking as it is answered when the order differs: told, not changed.
+fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
+    let there = &live.order;
+    let differences = [
+        ("/validFrom", order.valid_from.is_some() && there.valid_from != order.valid_from),
+        ("/validUntil", order.valid_until.is_some() && there.valid_until != order.valid_until),
+        ("/notify", there.notify != order.notify),
+        ("/passwordless", there.passwordless != order.passwordless),
+        ("/proctoring", there.proctoring != order.proctoring),
+        ("/reference", order.reference.is_some() && there.reference != order.reference),
+    ];
+    let detail = "The assignment was there before with another value; nothing was changed (see ifExists).";
+    let warnings = differences.iter().filter(|(_, differs)| *differs);
+    live.warnings
+        .extend(warnings.map(|(pointer, _)| Warning::with_pointer(WarningCode::ExistingDiffers, pointer, detail)));
+    live
+}

@@ -1,0 +1,166 @@
+//! Rows about bookings.
+
+use std::collections::HashMap;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use crate::domain::assignment::{Assignment, NewAssignment};
+use crate::domain::error::Error;
+use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
+use crate::service::assignments::PreparedBooking;
+use crate::service::bulk::batch_sender::{AssignmentRow, Batch, JournaledRow, into_batches};
+use crate::service::bulk::candidate_rows::reject_duplicate;
+use crate::service::bulk::run::OperationRun;
+use crate::service::connections::{ClaimPermit, Connection};
+use crate::service::write::executor::bind_origin;
+use crate::service::write::reconciler::blocked_by_unknown_write;
+use crate::service::{StoreResultExt as _, store_fault};
+use crate::store::{Mutation, StoreError, SubjectHash};
+
+/// Look-ups of one window at once.
+const AT_ONCE: usize = 64;
+
+impl OperationRun {
+    /// Looks up, plans and packs rows; those at fault end here.
+    pub(super) async fn plan_bookings(
+        &self,
+        connection: &Connection,
+        items: Vec<Item>,
+        seen: &mut HashMap<SubjectHash, u64>,
+    ) -> Result<Vec<Batch>, Error> {
+        let orders = items.into_iter().filter_map(|mut item| match item.request.take() {
+            Some(ItemRequest::Assignment(order)) => Some((item, *order)),
+            _ => None,
+        });
+        let mut resolved = stream::iter(orders)
+            .map(|(item, order)| async move {
+                let prepared = self.prepare_one(connection, &item, &order).await;
+                (item, order, prepared)
+            })
+            .buffered(AT_ONCE);
+        let (mut rows, mut ends) = (Vec::new(), Vec::new());
+        while let Some((item, order, prepared)) = resolved.next().await {
+            let planned = prepared.and_then(|PreparedBooking { assignment, intent }| {
+                let subject = self.gateway.0.store.subject_of(&item.id.operation, &assignment.turn());
+                reject_duplicate(seen, &[subject], item.id.index)?;
+                Ok(AssignmentRow { item: item.clone(), order, assignment, intent, subjects: vec![subject] })
+            });
+            match planned {
+                Ok(row) => rows.push(row),
+                Err(fault) if self.should_wait(connection, &fault) => {}
+                Err(fault) => ends.push(Mutation::ItemEndedUnsent(item.id, None, ItemOutcome::failed(fault))),
+            }
+        }
+        drop(resolved);
+        self.ended(ends).await?;
+        let calls = into_batches(connection, rows, |row| &row.intent.write);
+        Ok(calls.into_iter().map(Batch::Bookings).collect())
+    }
+
+    async fn prepare_one(
+        &self,
+        connection: &Connection,
+        item: &Item,
+        order: &NewAssignment,
+    ) -> Result<PreparedBooking, Error> {
+        let caller = self.caller_of(item);
+        let resolved = self.gateway.resolve(&caller, &self.gateway.configured(), connection, order).await?;
+        // All rows of a try were accepted at one moment; the validity that follows from it decides which may share a call.
+        let accepted = self.operation.accepted;
+        self.gateway.prepare_booking(&caller, connection, order, resolved, accepted, self.operation.strict)
+    }
+
+    /// Journals a call's bookings and sends those that are new.
+    pub(super) async fn book_batch(
+        &self,
+        connection: &Connection,
+        mut rows: Vec<AssignmentRow>,
+        begun: ClaimPermit,
+    ) -> Result<(), Error> {
+        // Turns are taken in one order by everybody who takes several, so that two bulks never wait for each other.
+        rows.sort_by_cached_key(|row| row.assignment.turn());
+        let (mut open, mut ends) = (Vec::with_capacity(rows.len()), Vec::new());
+        for mut row in rows {
+            let turn = self.gateway.lock_subject(&row.assignment.turn()).await?;
+            match self.check_existing(connection, &mut row).await {
+                Ok(None) => open.push((row, turn)),
+                Ok(Some(existing)) => {
+                    let differs = existing.warnings.iter().filter(|warning| warning.concerns_request_only());
+                    let end =
+                        ItemOutcome { warnings: differs.cloned().collect(), ..ItemOutcome::of(ItemStatus::Existing) };
+                    ends.push(Mutation::ItemSubjects(row.item.id.clone(), row.subjects));
+                    ends.push(Mutation::ItemEndedUnsent(row.item.id, Some(existing.id.to_string()), end));
+                }
+                Err(fault) if self.should_wait(connection, &fault) => {}
+                Err(fault) => ends.push(Mutation::ItemEndedUnsent(row.item.id, None, ItemOutcome::failed(fault))),
+            }
+        }
+        self.ended(ends).await?;
+        open.sort_by_key(|(row, _)| row.item.id.index);
+        let mut ready = Vec::with_capacity(open.len());
+        for (row, turn) in self.write_intents(connection, open).await? {
+            ready.push(JournaledRow { record: row.assignment, intent: row.intent, turn });
+        }
+        // A row that books again what is over goes in another call than those that are content with what there is.
+        let mut calls = into_batches(connection, ready, |row| &row.intent.write).into_iter().peekable();
+        let (mut begun, mut all) = (Some(begun), Ok(()));
+        while let Some(rows) = calls.next() {
+            let more = calls.peek().is_some();
+            all = all.and(self.send_ready(connection, rows, &mut begun, more).await);
+        }
+        all
+    }
+
+    /// The booking there is already, where the row is content with it; the caller holds the subject's turn.
+    async fn check_existing(
+        &self,
+        connection: &Connection,
+        row: &mut AssignmentRow,
+    ) -> Result<Option<Assignment>, Error> {
+        let caller = self.caller_of(&row.item);
+        let earlier =
+            self.gateway.earlier_booking(&caller, connection, &row.order, &row.assignment, &mut row.intent).await;
+        let earlier = earlier.map_err(|fault| blocked_by_unknown_write(connection, fault))?;
+        if earlier.is_none() {
+            self.gateway.mark_first_booking(connection, &row.assignment, &mut row.intent).await?;
+        }
+        Ok(earlier)
+    }
+
+    /// Writes the rows' records and intents, all in one transaction; those cancelled meanwhile are left out.
+    async fn write_intents<T>(
+        &self,
+        connection: &Connection,
+        mut open: Vec<(AssignmentRow, T)>,
+    ) -> Result<Vec<(AssignmentRow, T)>, Error> {
+        for (row, _) in &mut open {
+            self.stamp_attempt(connection, &mut row.intent);
+        }
+        let changes: Vec<Mutation> = open.iter().flat_map(|(row, _)| Self::mutations(row)).collect();
+        match self.gateway.commit_intents(changes).await {
+            Ok(()) => return Ok(open),
+            Err(StoreError::ItemNotWaiting) => {}
+            Err(error) => return Err(store_fault(&error)),
+        }
+        let mut still = Vec::with_capacity(open.len());
+        for (row, turn) in open {
+            match self.gateway.commit_intents(Self::mutations(&row)).await {
+                Ok(()) => still.push((row, turn)),
+                Err(StoreError::ItemNotWaiting) => {}
+                // Those written before are sent; the others wait still, or are found by the search for orphans.
+                Err(error) if !still.is_empty() => {
+                    tracing::warn!(%error, "some rows of a call could not be recorded yet");
+                    break;
+                }
+                Err(error) => return Err(error).or_not_applied(),
+            }
+        }
+        Ok(still)
+    }
+
+    fn mutations(row: &AssignmentRow) -> Vec<Mutation> {
+        let mut changes = vec![Mutation::Assignment(row.assignment.clone()), Mutation::Intent(row.intent.clone())];
+        changes.extend(bind_origin(&row.intent, &row.subjects));
+        changes
+    }
+}

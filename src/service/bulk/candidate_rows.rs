@@ -1,0 +1,142 @@
+//! Rows about people.
+
+use std::collections::HashMap;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use crate::domain::candidate::NewCandidate;
+use crate::domain::error::{Code, Error};
+use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
+use crate::service::bulk::batch_sender::{Batch, CandidateRow, JournaledRow, into_batches};
+use crate::service::bulk::run::OperationRun;
+use crate::service::candidates::PreparedRegistration;
+use crate::service::connections::{ClaimPermit, Connection};
+use crate::service::write::handle::accepted_channel;
+use crate::service::{CandidateWithWarnings, StoreResultExt as _, WriteResult};
+use crate::store::{InsertResult, Mutation, StoreError, SubjectHash};
+
+impl OperationRun {
+    /// Plans rows and packs them; those at fault end here.
+    pub(super) async fn plan_candidates(
+        &self,
+        connection: &Connection,
+        items: Vec<Item>,
+        seen: &mut HashMap<SubjectHash, u64>,
+    ) -> Result<Vec<Batch>, Error> {
+        let (mut people, mut ends) = (Vec::with_capacity(items.len()), Vec::new());
+        for mut item in items {
+            let Some(ItemRequest::Candidate(new)) = item.request.take() else { continue };
+            let at = item.id.clone();
+            match self.plan_candidate(connection, item, *new, seen) {
+                Ok(person) => people.push(person),
+                Err(fault) => ends.push(Mutation::ItemEndedUnsent(at, None, ItemOutcome::failed(fault))),
+            }
+        }
+        self.ended(ends).await?;
+        let calls = into_batches(connection, people, |person| &person.prepared.intent.write);
+        Ok(calls.into_iter().map(Batch::People).collect())
+    }
+
+    fn plan_candidate(
+        &self,
+        connection: &Connection,
+        item: Item,
+        new: NewCandidate,
+        seen: &mut HashMap<SubjectHash, u64>,
+    ) -> Result<CandidateRow, Error> {
+        let caller = self.caller_of(&item);
+        let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
+        let subjects = self.gateway.subjects_of(&item.id, &prepared.identities);
+        reject_duplicate(seen, &subjects, item.id.index)?;
+        Ok(CandidateRow { item, new, prepared, subjects })
+    }
+
+    /// Claims a call's people and sends those that are new; the others go the way of single requests.
+    pub(super) async fn register_batch(
+        &self,
+        connection: &Connection,
+        mut people: Vec<CandidateRow>,
+        begun: ClaimPermit,
+    ) -> Result<(), Error> {
+        let mut turns = Vec::with_capacity(people.len());
+        let mut claimants = Vec::with_capacity(people.len());
+        for person in &mut people {
+            self.stamp_attempt(connection, &mut person.prepared.intent);
+            turns.push(self.gateway.0.turns.lock_new(person.prepared.candidate.id.as_str()).await);
+            claimants.push(self.gateway.candidate_insert(&person.prepared));
+        }
+        let claims = self.gateway.0.store.insert_candidates(claimants).await;
+        self.gateway.record_doubt(&claims, people.iter().map(|person| &person.prepared.intent));
+        let claims = claims.or_not_applied()?;
+        let mut all = Ok(());
+        let (mut ready, mut known) = (Vec::with_capacity(people.len()), Vec::new());
+        for ((person, turn), claim) in people.into_iter().zip(turns).zip(claims) {
+            match claim {
+                InsertResult::Inserted => {
+                    let PreparedRegistration { candidate, identities: _, intent, own_password: _ } = person.prepared;
+                    ready.push(JournaledRow { record: candidate, intent, turn });
+                }
+                InsertResult::Exists(_) | InsertResult::TakenByOtherTenant => known.push(person),
+                // Cancelled meanwhile.
+                InsertResult::ItemCancelled => {}
+                // Those claimed are sent all the same.
+                InsertResult::Failed(error) => {
+                    let failed: Result<(), StoreError> = Err(error);
+                    self.gateway.record_doubt(&failed, [&person.prepared.intent]);
+                    all = all.and(failed.or_not_applied());
+                }
+            }
+        }
+        // Those that are known may need calls of their own, which then count to the end.
+        let mut begun = Some(begun);
+        if !ready.is_empty() {
+            all = all.and(self.send_ready(connection, ready, &mut begun, !known.is_empty()).await);
+        }
+        let mut met =
+            stream::iter(known).map(|person| self.resolve_existing_row(connection, person)).buffer_unordered(8);
+        // To the end of all of them, as in `Work::send_all`.
+        while let Some(ended) = met.next().await {
+            all = all.and(ended);
+        }
+        all
+    }
+
+    /// A row about a person the gateway has already.
+    async fn resolve_existing_row(&self, connection: &Connection, person: CandidateRow) -> Result<(), Error> {
+        let CandidateRow { item, new, prepared: _, subjects } = person;
+        let caller = self.caller_of(&item);
+        let strict = self.operation.strict;
+        let result = self.gateway.register(&caller, connection, new, strict, &accepted_channel().0).await;
+        let (record, end) = match result {
+            // Told by the write itself.
+            Ok(WriteResult::Created(_) | WriteResult::Pending(_)) => return Ok(()),
+            Ok(WriteResult::Existing(CandidateWithWarnings { candidate, initial_password })) => {
+                // What the record does not say of itself: that the row differs from it.
+                let warnings =
+                    candidate.warnings.iter().filter(|warning| warning.concerns_request_only()).cloned().collect();
+                let end = ItemOutcome { warnings, initial_password, ..ItemOutcome::of(ItemStatus::Existing) };
+                (Some(candidate.id.to_string()), end)
+            }
+            Err(fault) if fault.code == Code::Skipped || self.should_wait(connection, &fault) => return Ok(()),
+            Err(fault) => (None, ItemOutcome::failed(fault)),
+        };
+        let ends =
+            vec![Mutation::ItemSubjects(item.id.clone(), subjects), Mutation::ItemEndedUnsent(item.id, record, end)];
+        self.ended(ends).await
+    }
+}
+
+/// Refuses a row about something an earlier row is about, and remembers what this one is about.
+pub(super) fn reject_duplicate(
+    seen: &mut HashMap<SubjectHash, u64>,
+    subjects: &[SubjectHash],
+    index: u64,
+) -> Result<(), Error> {
+    let earlier = subjects.iter().find_map(|subject| seen.get(subject).filter(|earlier| **earlier != index));
+    if let Some(earlier) = earlier {
+        let detail = format!("Row {earlier} of this bulk is about the same; this one was not sent.");
+        return Err(Error::new(Code::DuplicateItem, detail));
+    }
+    seen.extend(subjects.iter().map(|subject| (*subject, index)));
+    Ok(())
+}

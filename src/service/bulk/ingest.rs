@@ -1,0 +1,211 @@
+//! Receiving a bulk: its rows go to the store as they arrive, so that its size is bounded by nothing but the contract, and
+//! become an operation when all are there.
+
+use crate::domain::assignment::{CandidateKey, NewAssignment};
+use crate::domain::capability::WriteKind;
+use crate::domain::error::{Code, Error};
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{
+    Item, ItemId, ItemOutcome, ItemRequest, ItemState, Operation, OperationKind, OperationState,
+};
+use crate::service::bulk::{BulkRow, OperationStatus};
+use crate::service::exchange_log::traceparent;
+use crate::service::write::idempotency::{in_progress, key_reused};
+use crate::service::{Gateway, IdempotencyRequest, RequestContext, StoreResultExt as _};
+use crate::store::{AcceptResult, StoreError};
+
+/// What a bulk says besides its rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BulkOptions {
+    /// The connection all rows go to.
+    pub connection: Option<String>,
+    /// Stops sending after this many failed rows.
+    pub fail_on_errors: Option<u64>,
+}
+
+/// A bulk that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AcceptedBulk {
+    /// It is a new operation, as it was accepted.
+    New(Box<OperationStatus>),
+    /// It is the operation that an earlier request under the same `Idempotency-Key` made.
+    Earlier(OperationId),
+}
+
+impl AcceptedBulk {
+    /// The operation's identifier.
+    #[must_use]
+    pub fn id(&self) -> &OperationId {
+        match self {
+            Self::New(view) => &view.operation.id,
+            Self::Earlier(id) => id,
+        }
+    }
+}
+
+/// A bulk on its way in. Dropped without [`BulkUpload::finish`], nothing of it stays.
+#[must_use = "a bulk that is not finished is discarded"]
+pub struct BulkUpload {
+    gateway: Gateway,
+    caller: RequestContext,
+    operation: Operation,
+    /// What the first row says about where the bulk goes, should nothing else say it.
+    first: Option<NewAssignment>,
+    /// How many rows ended when they were read.
+    refused: u64,
+    kept: bool,
+}
+
+impl Gateway {
+    /// Begins to receive a bulk.
+    ///
+    /// # Errors
+    /// `draining`, `store_unavailable`.
+    pub async fn receive(
+        &self,
+        caller: &RequestContext,
+        kind: OperationKind,
+        strict: bool,
+    ) -> Result<BulkUpload, Error> {
+        self.refuse_when_draining()?;
+        let now = self.0.environment.now();
+        let operation = Operation {
+            id: OperationId::generate(&self.0.environment),
+            tenant: caller.tenant.clone(),
+            client: caller.client.clone(),
+            kind,
+            connection: String::new(),
+            strict,
+            fail_on_errors: None,
+            state: OperationState::Receiving,
+            cancelling: false,
+            total: 0,
+            created: now,
+            accepted: now,
+            started: None,
+            finished: None,
+            request_id: caller.exchange.request_id().to_owned(),
+            traceparent: traceparent(&caller.exchange),
+        };
+        self.0.store.open_operation(&operation).await.or_not_applied()?;
+        caller.exchange.set_operation(operation.id.clone());
+        Ok(BulkUpload {
+            gateway: self.clone(),
+            caller: caller.clone(),
+            operation,
+            first: None,
+            refused: 0,
+            kept: false,
+        })
+    }
+
+    /// The connection a bulk means, where the vendor can do what its rows ask for.
+    async fn connection_of_bulk(
+        &self,
+        caller: &RequestContext,
+        kind: OperationKind,
+        named: Option<&str>,
+        first: Option<&NewAssignment>,
+    ) -> Result<String, Error> {
+        let configured = self.configured();
+        let connection = match (kind, first) {
+            (OperationKind::Assignments, Some(order)) => {
+                self.connection_of_order(&configured, caller, named, order).await?
+            }
+            _ => configured.chosen(caller, named, None)?,
+        };
+        connection.supported(match kind {
+            OperationKind::Candidates => WriteKind::CandidatesCreate,
+            OperationKind::Assignments => WriteKind::AssignmentsCreate,
+            OperationKind::ProgramEmployees => WriteKind::ProgramsEmployees,
+        })?;
+        Ok(connection.name.clone())
+    }
+}
+
+impl BulkUpload {
+    /// Stores some rows; some hundred at a time is a good measure.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn push(&mut self, rows: Vec<BulkRow>) -> Result<(), Error> {
+        let mut items = Vec::with_capacity(rows.len());
+        for BulkRow { item_id, row } in rows {
+            let at = ItemId { operation: self.operation.id.clone(), index: self.operation.total };
+            self.operation.total += 1;
+            let (row, end) = match row {
+                Ok(row) => (Some(row), None),
+                Err(fault) => (None, Some(ItemOutcome::failed(fault))),
+            };
+            if let (None, Some(ItemRequest::Assignment(order))) = (&self.first, &row) {
+                // The person plays no part in where the bulk goes, unless named by the gateway's own id.
+                let by_id = matches!(order.candidate, CandidateKey::Id(_));
+                let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
+                self.first = Some(NewAssignment { candidate, ..(**order).clone() });
+            }
+            self.refused += u64::from(end.is_some());
+            let state = end.as_ref().map_or(ItemState::Waiting, ItemOutcome::state);
+            items.push(Item { id: at, item_id, state, record: None, request: row, password_gone: false, outcome: end });
+        }
+        self.gateway.0.store.add_items(items).await.or_not_applied()
+    }
+
+    /// Turns the rows into an operation, under the key where there is one; its work begins at once.
+    ///
+    /// # Errors
+    /// What is wrong with the bulk as a whole (`connection_required`, `capability_unsupported`, …), and
+    /// `idempotency_key_reused`; nothing of it stays then.
+    pub async fn finish(
+        mut self,
+        envelope: BulkOptions,
+        key: Option<IdempotencyRequest>,
+    ) -> Result<AcceptedBulk, Error> {
+        let BulkOptions { connection, fail_on_errors } = envelope;
+        let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
+        let kind = self.operation.kind;
+        let named = connection.as_deref();
+        self.operation.connection = gateway.connection_of_bulk(&caller, kind, named, self.first.as_ref()).await?;
+        self.operation.fail_on_errors = fail_on_errors;
+        self.operation.state = OperationState::Queued;
+        let claim = key.map(|request| gateway.key_claim(&caller, request));
+        gateway.refuse_when_draining()?;
+        // From here on nothing is taken back: if the store's answer is lost, the operation may be queued all the same.
+        self.kept = true;
+        let accepted = gateway.0.store.accept_operation(&self.operation, claim.as_ref()).await;
+        match accepted {
+            Ok(AcceptResult::Queued) => {
+                gateway.0.board.notify();
+                let mut view = OperationStatus::queued(self.operation.clone());
+                view.progress.not_applied = self.refused;
+                view.progress.pending -= self.refused;
+                Ok(AcceptedBulk::New(Box::new(view)))
+            }
+            Ok(AcceptResult::Replayed(id)) => Ok(AcceptedBulk::Earlier(id)),
+            Ok(AcceptResult::KeyMismatch) => Err(key_reused()),
+            Ok(AcceptResult::KeyInProgress) => Err(in_progress()),
+            Err(error) => Err(lost(&error, &self.operation.id)),
+        }
+    }
+}
+
+impl Drop for BulkUpload {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let (gateway, id) = (self.gateway.clone(), self.operation.id.clone());
+        // What this instance cannot remove is removed when it has ended.
+        self.gateway.0.tasks.spawn(async move {
+            if let Err(error) = gateway.0.store.discard_operation(&id).await {
+                tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
+            }
+        });
+    }
+}
+
+fn lost(error: &StoreError, id: &OperationId) -> Error {
+    tracing::error!(%error, "the store failed while a bulk was accepted");
+    let detail = "The store failed while the bulk was accepted; it may be under way.";
+    let wait = Some(std::time::Duration::from_secs(1));
+    Error::unknown(Code::StoreUnavailable, detail).with_retry_after(wait).with_resource(format!("/operations/{id}"))
+}

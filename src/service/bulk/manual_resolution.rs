@@ -1,0 +1,81 @@
+//! An operator's word on vendor calls of an enrolment that the gateway cannot settle.
+
+use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::ids::OperationId;
+use crate::domain::intent::Intent;
+use crate::domain::operation::{ItemState, OperationKind};
+use crate::domain::outcome::Outcome;
+use crate::service::bulk::queries::OperationStatus;
+use crate::service::candidates::nothing_to_settle;
+use crate::service::write::reconciler::manual_resolution;
+use crate::service::{Gateway, RequestContext, StoreResultExt as _};
+
+/// An operator's word on the calls of an enrolment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationSettlement {
+    /// What really happened; `Outcome::Unknown` is refused.
+    pub outcome: Outcome,
+    /// The positions of the calls meant; all whose outcome is unknown when `None`.
+    pub items: Option<Vec<u64>>,
+}
+
+impl Gateway {
+    /// Settles unknown calls of an enrolment by an operator's word.
+    pub async fn settle_operation(
+        &self,
+        caller: &RequestContext,
+        id: &OperationId,
+        settlement: OperationSettlement,
+    ) -> Result<OperationStatus, Error> {
+        self.refuse_when_draining()?;
+        let OperationSettlement { outcome, items } = settlement;
+        let row = manual_resolution(outcome)?;
+        let OperationStatus { operation, .. } = self.operation(caller, id).await?;
+        if operation.kind != OperationKind::ProgramEmployees {
+            let detail =
+                "is for program calls only; settle each candidate or assignment of this operation at its own path";
+            return Err(Error::from_fields(vec![FieldError::invalid("/outcome", detail)]));
+        }
+        let connection = self.connection_of(&operation.connection)?;
+        for open in self.unknown_calls(id, items.as_deref()).await? {
+            let _turns = self.lock_subjects(&open).await?;
+            // Read under the turns: it may have been settled, or be on its way again.
+            let now = self.0.store.intent(open.write.record_id()).await.or_not_applied()?;
+            let Some(mut intent) = now.filter(|intent| !intent.under_way) else { continue };
+            // The request's own line in the audit record says it.
+            intent.reason = None;
+            match self.conclude_enrolment(&connection, intent, row.clone()).await {
+                Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
+                _ => {}
+            }
+        }
+        self.0.board.notify();
+        self.operation(caller, id).await
+    }
+
+    /// The open intents of an operation's calls that no instance is sending: of all of them, or of these.
+    async fn unknown_calls(&self, id: &OperationId, items: Option<&[u64]>) -> Result<Vec<Intent>, Error> {
+        let states = [ItemState::Unknown, ItemState::Claimed, ItemState::Waiting];
+        let mut open = Vec::new();
+        for item in self.0.store.items(id, &states, 0, usize::MAX).await.or_not_applied()? {
+            if items.is_some_and(|items| !items.contains(&item.id.index)) {
+                continue;
+            }
+            let Some(record) = &item.record else { continue };
+            let intent = self.0.store.intent(record).await.or_not_applied()?;
+            open.extend(intent.filter(|intent| !intent.under_way).map(|intent| (item.id.index, intent)));
+        }
+        let mut faults = Vec::new();
+        for (position, index) in items.unwrap_or_default().iter().enumerate() {
+            if !open.iter().any(|(known, _)| known == index) {
+                let detail = "is not the position of a call whose outcome is unknown";
+                faults.push(FieldError::invalid(format!("/items/{position}"), detail));
+            }
+        }
+        match (faults.is_empty(), open.is_empty()) {
+            (false, _) => Err(Error::from_fields(faults)),
+            (true, true) => Err(nothing_to_settle()),
+            (true, false) => Ok(open.into_iter().map(|(_, intent)| intent).collect()),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The last exchanges of this instance, for whoever wants to know what a vendor really said.
+//!
+//! They are kept in memory only: a look at the recent past, not a record. What has to be remembered is in the store.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::error::{Code, Error};
+use crate::domain::exchange::{Cause, Exchange, ExchangeOwner, ExchangeView};
+use crate::domain::ids::{ExchangeId, OperationId};
+use crate::domain::operation::Operation;
+use crate::service::{Gateway, RequestContext};
+use crate::telemetry::spans;
+
+/// Exchanges that are kept.
+const KEPT: usize = 1_000;
+
+/// The ring of exchanges.
+#[derive(Default)]
+pub(super) struct Exchanges(Mutex<VecDeque<Exchange>>);
+
+/// Which exchanges a list shall have.
+#[derive(Debug, Clone, Default)]
+pub struct ExchangeFilter {
+    /// Only those that led to a call at this connection.
+    pub connection: Option<String>,
+    /// Only those that began this operation or work on it.
+    pub operation: Option<OperationId>,
+    /// Only those older than this one.
+    pub before: Option<ExchangeId>,
+}
+
+impl Exchanges {
+    fn keep(&self, exchange: Exchange) {
+        let mut kept = self.kept();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(exchange);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Exchange>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of_operation(&self, id: &OperationId) -> Option<Exchange> {
+        self.kept().iter().rev().find(|exchange| exchange.has_operation(id)).cloned()
+    }
+}
+
+impl Gateway {
+    /// Keeps the exchange of a caller's request from now on.
+    pub fn keep_exchange(&self, exchange: &Exchange, about: ExchangeOwner) {
+        exchange.set_owner(about);
+        self.0.exchanges.keep(exchange.clone());
+    }
+
+    /// The exchange an operation's calls belong to: that of the request it came with, or, after a restart or at another
+    /// instance, one of its own.
+    pub(super) fn exchange_of_operation(&self, operation: &Operation) -> Exchange {
+        if let Some(exchange) = self.0.exchanges.of_operation(&operation.id) {
+            return exchange;
+        }
+        let exchange = self.background_exchange(operation.request_id.clone(), operation.traceparent.clone());
+        exchange.set_operation(operation.id.clone());
+        self.keep_exchange(&exchange, ExchangeOwner { tenant: operation.tenant.clone(), cause: Cause::Operation });
+        exchange
+    }
+
+    /// An exchange that no request led to.
+    pub(super) fn background_exchange(&self, request_id: String, traceparent: Option<String>) -> Exchange {
+        let environment = &self.0.environment;
+        Exchange::new(ExchangeId::generate(environment), request_id, traceparent, environment.now())
+    }
+
+    /// The caller's exchange with this id.
+    ///
+    /// # Errors
+    /// `not_found`, also when it is not kept any more.
+    pub fn exchange(&self, caller: &RequestContext, id: &ExchangeId) -> Result<ExchangeView, Error> {
+        let kept = self.0.exchanges.kept();
+        let found = kept.iter().rev().find(|exchange| exchange.id() == id && exchange.belongs_to(&caller.tenant));
+        found.map(Exchange::view).filter(|view| may_see(caller, view)).ok_or_else(|| {
+            let detail = format!("There is no such exchange. Each instance keeps its last {KEPT}, until it ends.");
+            Error::new(Code::NotFound, detail)
+        })
+    }
+
+    /// The caller's exchanges, newest first, and whether there are more.
+    #[must_use]
+    pub fn exchanges(
+        &self,
+        caller: &RequestContext,
+        filter: &ExchangeFilter,
+        limit: usize,
+    ) -> (Vec<ExchangeView>, bool) {
+        let mine = |exchange: &&Exchange| exchange.belongs_to(&caller.tenant);
+        let mut found: Vec<Exchange> = self.0.exchanges.kept().iter().filter(mine).cloned().collect();
+        // Their ids are in order of time; the ring is in order of recognition, which is nearly the same.
+        found.sort_unstable_by(|a, b| b.id().cmp(a.id()));
+        let views = found.into_iter().map(|exchange| exchange.view());
+        let mut views = views.filter(|view| may_see(caller, view) && filter.admits(view));
+        let part = views.by_ref().take(limit).collect();
+        (part, views.next().is_some())
+    }
+}
+
+/// Whether a caller may use every connection that was called: it sees no more here than in the records themselves.
+fn may_see(caller: &RequestContext, view: &ExchangeView) -> bool {
+    view.calls.iter().all(|call| caller.connections.contains(&call.connection))
+}
+
+/// The trace that what a request began goes on with: the gateway's own, else its caller's.
+pub(super) fn traceparent(exchange: &Exchange) -> Option<String> {
+    spans::current_context().map(|place| place.traceparent).or_else(|| exchange.traceparent().map(str::to_owned))
+}
+
+impl ExchangeFilter {
+    fn admits(&self, view: &ExchangeView) -> bool {
+        let Self { connection, operation, before } = self;
+        connection.as_ref().is_none_or(|name| view.calls.iter().any(|call| call.connection == *name))
+            && operation.as_ref().is_none_or(|id| view.operation.as_ref() == Some(id))
+            && before.as_ref().is_none_or(|before| view.id < *before)
+    }
+}

@@ -1,0 +1,112 @@
+//! Counting what became of writes, and showing what is under way: figures for operators, never for decisions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::domain::capability::WriteKind;
+use crate::domain::error::{Code, Error};
+use crate::domain::outcome::Outcome;
+use crate::domain::vendor::RowResult;
+use crate::service::Gateway;
+use crate::service::connections::Connection;
+use crate::service::write::executor::VendorReply;
+use crate::telemetry::metrics;
+use crate::transport::{CircuitState, ConnectionStats};
+
+/// Unmapped codes of one connection that are counted by their own name; what a vendor makes up beyond that is `other`.
+const MAX_CODES: usize = 32;
+/// Longest code that is counted by its own name.
+const MAX_CODE: usize = 40;
+
+/// Unmapped vendor codes that have a figure of their own.
+#[derive(Default)]
+pub(super) struct LabelLimiter(Mutex<BTreeMap<String, BTreeSet<String>>>);
+
+impl LabelLimiter {
+    fn label(&self, connection: &str, fault: &Error) -> String {
+        let said = fault.vendor.as_ref();
+        let code = said.and_then(|said| said.code.clone());
+        let code = code.or_else(|| said?.http_status.map(|status| format!("http_{status}")));
+        // Only what looks like a code: a vendor may put a sentence, or a name, where one belongs.
+        let fit = |code: &String| {
+            (1..=MAX_CODE).contains(&code.len())
+                && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+        };
+        let Some(code) = code.filter(fit) else { return "other".to_owned() };
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let codes = seen.entry(connection.to_owned()).or_default();
+        if codes.len() < MAX_CODES || codes.contains(&code) {
+            codes.insert(code.clone());
+            return code;
+        }
+        "other".to_owned()
+    }
+}
+
+impl Gateway {
+    /// Counts the rows of one vendor call by what is known of them.
+    pub(super) fn count_rows(&self, connection: &Connection, operation: WriteKind, rows: &[RowResult<VendorReply>]) {
+        let mut counts: BTreeMap<(&'static str, &'static str), usize> = BTreeMap::new();
+        for row in rows {
+            let (outcome, code) = match row {
+                Ok(_) => (Outcome::Applied, ""),
+                Err(fault) => (fault.outcome, fault.code.as_str()),
+            };
+            *counts.entry((outcome.as_str(), code)).or_default() += 1;
+            if let Err(fault) = row
+                && fault.code == Code::VendorErrorUnmapped
+            {
+                metrics::unmapped(&connection.name, self.0.codes.label(&connection.name, fault));
+            }
+        }
+        let vendor = connection.descriptor().kind;
+        for ((outcome, code), count) in counts {
+            metrics::write(vendor, &connection.name, operation.as_str(), outcome, code, count);
+        }
+    }
+
+    /// Sets the figures of what is under way at each connection: asked when they are about to be read.
+    pub fn update_gauges(&self) {
+        for connection in self.configured().connections.values() {
+            let ConnectionStats { circuit, in_flight, single_waiting, bulk_waiting, skew: _ } = connection.stats();
+            metrics::at_vendor(&connection.name, in_flight);
+            metrics::waiting(&connection.name, single_waiting, bulk_waiting);
+            let state = match circuit {
+                CircuitState::Closed => metrics::Breaker::Closed,
+                CircuitState::HalfOpen => metrics::Breaker::HalfOpen,
+                CircuitState::Open { .. } => metrics::Breaker::Open,
+            };
+            metrics::circuit(&connection.name, state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::error::VendorResponse;
+
+    fn fault(code: Option<&str>, status: Option<u16>) -> Error {
+        let said = VendorResponse { code: code.map(str::to_owned), http_status: status, ..VendorResponse::default() };
+        Error::unknown(Code::VendorErrorUnmapped, "odd").with_vendor_response(said)
+    }
+
+    #[test]
+    fn a_vendor_cannot_make_figures_without_end() {
+        let codes = LabelLimiter::default();
+        let labels: BTreeSet<String> =
+            (0..1_000).map(|number| codes.label("c", &fault(Some(&format!("E{number}")), None))).collect();
+        assert_eq!(labels.len(), MAX_CODES + 1);
+        assert_eq!(codes.label("c", &fault(Some("E0"), None)), "E0");
+        assert_eq!(codes.label("d", &fault(Some("E999"), None)), "E999", "each connection has its own");
+    }
+
+    #[test]
+    fn only_what_looks_like_a_code_becomes_a_label() {
+        let codes = LabelLimiter::default();
+        assert_eq!(codes.label("c", &fault(None, Some(418))), "http_418");
+        for odd in ["", "Ada Lovelace", "a@b", &"9".repeat(41)] {
+            assert_eq!(codes.label("c", &fault(Some(odd), Some(418))), "other", "{odd}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The store as a process that can be killed sees it: every call is a place to die, changes can fail, and between two
+//! calls others may come first.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::assignment::Assignment;
+use crate::domain::audit::ChainedEntry;
+use crate::domain::candidate::{Candidate, Identity};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::intent::Intent;
+use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
+use crate::service::simulation::sim::{Death, Dice, Failure, Fate};
+use crate::store::{
+    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, InsertResult, ItemCounts, KeyState, Mutation, Page,
+    Part, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window,
+};
+
+pub(super) struct Proxy {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) fate: Arc<Fate>,
+    pub(super) scheduler: Arc<Dice>,
+    pub(super) idle: Idle,
+}
+
+/// What the background looks for each second and did not find. Nothing but a write through this store can make it be there,
+/// so until then it is not looked for again: a case may wait for long without reading for long.
+#[derive(Default)]
+pub(super) struct Idle {
+    writes: AtomicU64,
+    none: [AtomicU64; 3],
+}
+
+impl Idle {
+    fn wrote(&self) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether there was none of this since the last write.
+    fn is_none(&self, what: usize) -> bool {
+        self.none[what].load(Ordering::Relaxed) == self.writes.load(Ordering::Relaxed) + 1
+    }
+
+    fn found<T>(&self, what: usize, found: &Result<Vec<T>, StoreError>) {
+        if found.as_ref().is_ok_and(Vec::is_empty) {
+            self.none[what].store(self.writes.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The call's end, waited for on this thread: nothing else happens meanwhile, so how fast the disk is changes nothing.
+fn at_once<T>(call: impl Future<Output = T>) -> T {
+    // Unconstrained, since a future out of its budget would ask to be polled again for ever.
+    let mut call = pin!(tokio::task::unconstrained(call));
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        match call.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(end) => return end,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+impl Proxy {
+    async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.others_first().await;
+        if self.fate.read_fails() {
+            return Err(StoreError::Unavailable("it is away".to_owned()));
+        }
+        at_once(call)
+    }
+
+    /// As [`Self::write`], for what has no effect where its answer is lost.
+    async fn take<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.others_first().await;
+        self.fate.pass(Death::BeforeCommit).await;
+        if self.fate.failure().is_some() {
+            return Err(StoreError::Unavailable("it is away".to_owned()));
+        }
+        let end = at_once(call);
+        self.idle.wrote();
+        self.fate.pass(Death::AfterCommit).await;
+        end
+    }
+
+    async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.others_first().await;
+        self.fate.pass(Death::BeforeCommit).await;
+        let failure = self.fate.failure();
+        if matches!(failure, Some(Failure::Refused)) {
+            return Err(StoreError::Unavailable("it is away".to_owned()));
+        }
+        let in_doubt = || Err(StoreError::InDoubt("its answer is lost".to_owned()));
+        if matches!(failure, Some(Failure::InDoubt { done: false })) {
+            return in_doubt();
+        }
+        let end = at_once(call);
+        self.idle.wrote();
+        self.fate.pass(Death::AfterCommit).await;
+        if failure.is_some() && end.is_ok() { in_doubt() } else { end }
+    }
+
+    fn looked_for<T>(
+        &self,
+        what: usize,
+        call: impl Future<Output = Result<Vec<T>, StoreError>>,
+    ) -> Result<Vec<T>, StoreError> {
+        if self.idle.is_none(what) {
+            return Ok(Vec::new());
+        }
+        let found = at_once(call);
+        self.idle.found(what, &found);
+        found
+    }
+
+    async fn others_first(&self) {
+        self.fate.alive().await;
+        match self.scheduler.throw() % 24 {
+            // A disk that takes its time, so that others do whole calls meanwhile.
+            0 if !self.fate.is_calm() => {
+                tokio::time::sleep(Duration::from_millis(self.scheduler.throw() % 3000)).await;
+            }
+            times => {
+                for _ in 0..times % 3 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        self.fate.alive().await;
+    }
+}
+
+/// Every method of the trait, each as a read or a write.
+macro_rules! through {
+    ($($way:ident $name:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for Proxy {
+            fn shared(&self) -> bool {
+                self.inner.shared()
+            }
+
+            fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash {
+                self.inner.subject_of(operation, text)
+            }
+
+            async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
+                self.others_first().await;
+                self.looked_for(0, self.inner.orphans(limit))
+            }
+
+            async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
+                self.others_first().await;
+                // What is none but for those at work may be one when they are not any more.
+                if but.is_empty() {
+                    return self.looked_for(1, self.inner.unfinished_operations(but, of_each));
+                }
+                at_once(self.inner.unfinished_operations(but, of_each))
+            }
+
+            async fn due_intents(
+                &self,
+                connection: &str,
+                now: Timestamp,
+                horizon: Timestamp,
+                limit: usize,
+            ) -> Result<Vec<Intent>, StoreError> {
+                self.others_first().await;
+                // None is ever due where none is open.
+                if self.looked_for(2, self.inner.unsettled())?.is_empty() {
+                    return Ok(Vec::new());
+                }
+                at_once(self.inner.due_intents(connection, now, horizon, limit))
+            }
+
+            fn is_unavailable(&self) -> bool {
+                false
+            }
+
+            $(
+                async fn $name(&self, $($argument: $kind),*) -> Result<$answer, StoreError> {
+                    self.$way(self.inner.$name($($argument),*)).await
+                }
+            )*
+        }
+    };
+}
+
+through! {
+    read ping() -> ();
+    read renew_lease() -> Vec<Peer>;
+    write end_instance(peer: &Peer) -> bool;
+    write start_draining() -> ();
+    read acquire_locks(subjects: &[&str]) -> bool;
+    read release_locks(subjects: &[String]) -> ();
+    write insert_candidates(claimants: Vec<CandidateInsert>) -> Vec<InsertResult>;
+    write commit(changes: Vec<Mutation>) -> ();
+    read candidate(tenant: &str, id: &CandidateId) -> Option<Candidate>;
+    read candidates_by_id(tenant: &str, ids: &[String]) -> Vec<Candidate>;
+    read candidates(tenant: &str, connection: Option<&str>, identity: &Identity) -> Vec<Candidate>;
+    read identities_of_other_tenants(tenant: &str, connection: &str, identities: &[Identity]) -> bool;
+    read assignment(tenant: &str, id: &AssignmentId) -> Option<Assignment>;
+    read assignments_by_id(tenant: &str, ids: &[String]) -> Vec<Assignment>;
+    read bookings(tenant: &str, connection: &str, subject: &str) -> Vec<Assignment>;
+    read subject_known(connection: &str, subject: &str) -> bool;
+    read assignments(tenant: &str, filter: &AssignmentFilter, page: &Page) -> Vec<Assignment>;
+    read half_erased(after: Option<&CandidateId>, limit: usize) -> Vec<CandidateId>;
+    read intent(record: &str) -> Option<Intent>;
+    read intents_of(subject: &str) -> Vec<Intent>;
+    read own_intents(after: &str, limit: usize) -> Vec<Intent>;
+    read enrolment_intents(connection: &str) -> Vec<Intent>;
+    read unsettled() -> Vec<UnsettledCount>;
+    read open_items() -> ItemCounts;
+    read running_operations() -> Vec<RunningOperation>;
+    take acquire_key(claim: &AcquireKey) -> KeyState;
+    write insert_candidate_under_key(claimant: CandidateInsert, key: &AcquireKey) -> bool;
+    take open_operation(operation: &Operation) -> ();
+    take add_items(items: Vec<Item>) -> ();
+    write accept_operation(operation: &Operation, key: Option<&AcquireKey>) -> AcceptResult;
+    take discard_operation(id: &OperationId) -> ();
+    read operation(tenant: &str, id: &OperationId) -> Option<(Operation, Progress)>;
+    read operations(tenant: &str, page: &Page) -> Vec<(Operation, Progress)>;
+    read items(id: &OperationId, states: &[ItemState], from: u64, limit: usize) -> Vec<Item>;
+    read next_items(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Vec<Item>;
+    read item_reports(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Part<ItemReport>;
+    read item_subjects(id: &OperationId) -> Vec<(SubjectHash, u64)>;
+    write skip_waiting(id: &OperationId) -> u64;
+    write requeue(id: &OperationId, accepted: Timestamp) -> ();
+    read audit(tenant: &str, after: u64, limit: usize) -> Vec<ChainedEntry>;
+    read remember_time(now: Timestamp) -> ();
+    read remembered_time() -> Option<Timestamp>;
+    read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
+}

@@ -1,0 +1,367 @@
+//! The vendor's own truth: what was sent to it, what it did of that and when, and which of it should never have been.
+//!
+//! It outlives every process of the gateway. What must never happen is noted at the moment it happens.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use crate::domain::assignment::{IfAssignmentExists, Notify};
+use crate::domain::candidate::Person;
+use crate::domain::intent::Write;
+use crate::domain::vendor::Booking;
+use crate::service::simulation::names::{content, is_bad, name, subject, subjects};
+
+/// What kind of vendor it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// Knows people by the caller's id, registers or changes; bookings with a flag that finds earlier ones; hides people,
+    /// withdraws no booking; programs.
+    Employees,
+    /// Knows people by e-mail, registers or changes; one booking a test, with mail; withdraws bookings.
+    Candidates,
+    /// Knows people by their user name, and refuses one that is taken.
+    Students,
+}
+
+/// How the vendor takes one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Script {
+    pub(super) effect: When,
+    pub(super) reply: Reply,
+    /// Milliseconds until the reply.
+    pub(super) latency: u16,
+}
+
+/// When a call takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    Now,
+    AtTheEnd,
+    /// Seconds after the reply, within the grace.
+    Late(u8),
+    Never,
+}
+
+/// What the gateway gets to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    True,
+    Reset,
+    TimeOut,
+    Garbage,
+    Down,
+    Busy,
+    /// With or without proof; the whole call, or the rows of this mask.
+    Refused {
+        proof: bool,
+        rows: Option<u8>,
+    },
+}
+
+impl Script {
+    pub(super) const PLAIN: Self = Self { effect: When::AtTheEnd, reply: Reply::True, latency: 5 };
+
+    /// The same without what no vendor does: act after it has answered, answer the truth before it has acted.
+    fn possible(self) -> Self {
+        let effect = match (self.reply, self.effect) {
+            (Reply::Busy, _) => When::Never,
+            (Reply::True | Reply::Refused { .. }, When::Never | When::Late(_))
+            | (Reply::Reset | Reply::Garbage | Reply::Down, When::Late(_)) => When::AtTheEnd,
+            (_, effect) => effect,
+        };
+        Self { effect, ..self }
+    }
+}
+
+/// What became of a row at the vendor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Truth {
+    /// It will happen at this moment.
+    Coming(i64),
+    /// Nothing came of it, nor ever will.
+    Nothing,
+    /// It is done. Whether that changed anything.
+    Done(bool),
+    /// Refused: the user name is taken.
+    Taken,
+    /// Refused: there is nothing to withdraw.
+    Absent,
+    /// Refused: the vendor never accepts this row.
+    Bad,
+}
+
+/// A row that reached the vendor.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) write: Write,
+    /// Which write about each of its subjects it belongs to: repeats of one write share a place.
+    places: Vec<(String, usize)>,
+    flagged: bool,
+    mails: bool,
+    pub(super) truth: Truth,
+}
+
+/// A person at the vendor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) content: String,
+    pub(super) hidden: bool,
+}
+
+/// A booking at the vendor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) record: String,
+    pub(super) candidate: String,
+    pub(super) assessment: String,
+    pub(super) center: Option<String>,
+    pub(super) live: bool,
+}
+
+pub(super) struct Exam {
+    pub(super) profile: Profile,
+    pub(super) scripts: VecDeque<Script>,
+    pub(super) sent: Vec<Sent>,
+    pub(super) accounts: BTreeMap<String, Account>,
+    pub(super) places: Vec<Place>,
+    pub(super) programs: BTreeMap<String, BTreeSet<String>>,
+    pub(super) violations: Vec<String>,
+    mails: HashMap<String, u32>,
+    /// Subjects of the calls that the living process waits for.
+    waited_for: HashSet<String>,
+    /// The writes about each subject, in the order in which they were first sent.
+    order: HashMap<String, Vec<String>>,
+}
+
+impl Exam {
+    pub(super) fn new(profile: Profile, scripts: Vec<Script>) -> Self {
+        Self {
+            profile,
+            scripts: scripts.into(),
+            sent: Vec::new(),
+            accounts: BTreeMap::new(),
+            places: Vec::new(),
+            programs: BTreeMap::new(),
+            violations: Vec::new(),
+            mails: HashMap::new(),
+            waited_for: HashSet::new(),
+            order: HashMap::new(),
+        }
+    }
+
+    /// Takes a call in; how it is answered, and when.
+    pub(super) fn take(&mut self, writes: &[Write], settling: bool, now: i64) -> (Vec<usize>, Script) {
+        self.pass(now);
+        let script = self.scripts.pop_front().unwrap_or(Script::PLAIN).possible();
+        let mut rows = Vec::with_capacity(writes.len());
+        for write in writes {
+            let name = name(write);
+            let mut places = Vec::new();
+            for subject in subjects(write) {
+                let known = self.order.entry(subject.clone()).or_default();
+                let earlier = if settling { known.iter().rposition(|known| *known == name) } else { None };
+                let place = earlier.unwrap_or_else(|| {
+                    known.push(name.clone());
+                    known.len() - 1
+                });
+                if place + 1 < known.len() {
+                    let later = known[place + 1..].join(", ");
+                    self.violations.push(format!("{name} was sent again after {later}"));
+                }
+                if !self.waited_for.insert(subject.clone()) {
+                    self.violations.push(format!("two writes about {subject} at once"));
+                }
+                places.push((subject, place));
+            }
+            let flagged =
+                matches!(write, Write::Assign(booking) if booking.if_exists == IfAssignmentExists::Reuse) || settling;
+            let mails = matches!(write, Write::Assign(booking) if booking.notify == Notify::VendorEmail) && !settling;
+            let truth = if is_bad(write) { Truth::Bad } else { Truth::Nothing };
+            let write = write.clone();
+            rows.push(self.sent.len());
+            self.sent.push(Sent { write, places, flagged, mails, truth });
+        }
+        let script = self.sensible(script, &rows);
+        let end = now + i64::from(script.latency) * 1000;
+        let bad_for_all =
+            self.profile == Profile::Employees && rows.iter().any(|row| self.sent[*row].truth == Truth::Bad);
+        for (index, row) in rows.iter().enumerate() {
+            let refused = match script.reply {
+                Reply::Busy | Reply::Refused { rows: None, .. } => true,
+                Reply::Refused { rows: Some(mask), .. } => bad_for_all || mask >> (index % 8) & 1 == 1,
+                _ => bad_for_all,
+            };
+            if refused || self.sent[*row].truth == Truth::Bad {
+                continue;
+            }
+            match script.effect {
+                When::Never => {}
+                When::Now => self.happen(*row),
+                When::AtTheEnd => self.sent[*row].truth = Truth::Coming(end),
+                When::Late(seconds) => self.sent[*row].truth = Truth::Coming(end + i64::from(seconds) * 1_000_000),
+            }
+        }
+        (rows, script)
+    }
+
+    /// The process has its answer.
+    pub(super) fn answered(&mut self, rows: &[usize]) {
+        for row in rows {
+            for (subject, _) in &self.sent[*row].places {
+                self.waited_for.remove(subject);
+            }
+        }
+    }
+
+    /// The process is dead, and waits for nothing any more.
+    pub(super) fn hung_up(&mut self) {
+        self.waited_for.clear();
+    }
+
+    /// No vendor proves that nothing happened where something did.
+    fn sensible(&self, script: Script, rows: &[usize]) -> Script {
+        let happened = |row: &usize| {
+            let Sent { places, .. } = &self.sent[*row];
+            self.sent
+                .iter()
+                .any(|sent| sent.places == *places && matches!(sent.truth, Truth::Done(_) | Truth::Coming(_)))
+        };
+        match script.reply {
+            Reply::Refused { proof: true, .. } if rows.iter().any(happened) => {
+                Script { reply: Reply::True, ..script }.possible()
+            }
+            _ => script,
+        }
+    }
+
+    /// Lets happen what was to happen by now, in its order.
+    pub(super) fn pass(&mut self, now: i64) {
+        loop {
+            let due = self.sent.iter().enumerate().filter_map(|(row, sent)| match sent.truth {
+                Truth::Coming(at) if at <= now => Some((at, row)),
+                _ => None,
+            });
+            let Some((_, row)) = due.min() else { return };
+            self.happen(row);
+        }
+    }
+
+    /// Whether a row of this record may still take effect.
+    pub(super) fn coming(&self, record: &str) -> bool {
+        self.sent.iter().any(|sent| sent.write.record_id() == record && matches!(sent.truth, Truth::Coming(_)))
+    }
+
+    fn happen(&mut self, row: usize) {
+        let Sent { write, places, flagged, mails, .. } = self.sent[row].clone();
+        let before = (self.accounts.clone(), self.places.clone(), self.programs.clone());
+        let truth = match &write {
+            Write::Register(registration) => self.register(&registration.person),
+            Write::Update(update) => self.update(&update.candidate.person),
+            Write::Hide(candidate) => self.hide(&candidate.person),
+            Write::Assign(booking) => self.book(booking, flagged, mails),
+            Write::Cancel(cancellation) => self.cancel(&cancellation.candidate.0, &cancellation.assessment),
+            Write::Enrol(enrolment) => {
+                let members = self.programs.entry(subject(&write)).or_default();
+                members.extend(enrolment.call.enrolment.register.iter().cloned());
+                members.retain(|member| !enrolment.call.enrolment.unregister.contains(member));
+                Truth::Done(true)
+            }
+        };
+        let changed = before != (self.accounts.clone(), self.places.clone(), self.programs.clone());
+        for (subject, place) in places.into_iter().filter(|_| changed) {
+            let known = &self.order[&subject];
+            if place + 1 < known.len() {
+                let late = format!("{} took effect after {}", known[place], known[place + 1..].join(", "));
+                self.violations.push(late);
+            }
+        }
+        self.sent[row].truth = truth;
+    }
+
+    fn register(&mut self, person: &Person) -> Truth {
+        let (key, content) = (self.key(person), content(person));
+        match (self.accounts.get_mut(&key), self.profile) {
+            (Some(_), Profile::Students) => return Truth::Taken,
+            (Some(account), _) => {
+                account.content = content;
+                account.hidden = false;
+            }
+            (None, _) => {
+                self.accounts.insert(key, Account { content, hidden: false });
+            }
+        }
+        Truth::Done(true)
+    }
+
+    fn update(&mut self, person: &Person) -> Truth {
+        let (key, content) = (self.key(person), content(person));
+        match self.accounts.get_mut(&key) {
+            Some(account) => account.content = content,
+            None => self.violations.push(format!("{key} was changed and is not there")),
+        }
+        Truth::Done(true)
+    }
+
+    fn hide(&mut self, person: &Person) -> Truth {
+        let key = self.key(person);
+        match self.accounts.get_mut(&key) {
+            Some(account) => account.hidden = true,
+            None => self.violations.push(format!("{key} was hidden and is not there")),
+        }
+        Truth::Done(true)
+    }
+
+    fn book(&mut self, booking: &Booking, flagged: bool, mails: bool) -> Truth {
+        let Booking { id, candidate, assessment, center, if_exists, .. } = booking;
+        let same = |place: &Place| {
+            place.live && place.candidate == candidate.0 && place.assessment == *assessment && place.center == *center
+        };
+        if mails {
+            let mails = self.mails.entry(id.to_string()).or_default();
+            *mails += 1;
+            if *mails > 1 {
+                self.violations.push(format!("{mails} mails about {id}"));
+            }
+        }
+        let there = self.places.iter().find(|place| same(place)).cloned();
+        if there.is_some() && (flagged || self.profile == Profile::Candidates) {
+            return Truth::Done(false);
+        }
+        if let Some(there) = there
+            && *if_exists != IfAssignmentExists::CreateNew
+        {
+            self.violations.push(format!("{id} was booked beside {}", there.record));
+        }
+        if self.places.iter().any(|place| place.record == id.as_str()) {
+            self.violations.push(format!("{id} was booked twice"));
+        }
+        self.places.push(Place {
+            record: id.to_string(),
+            candidate: candidate.0.clone(),
+            assessment: assessment.clone(),
+            center: center.clone(),
+            live: true,
+        });
+        Truth::Done(true)
+    }
+
+    fn cancel(&mut self, candidate: &str, assessment: &str) -> Truth {
+        let same = |place: &&mut Place| place.live && place.candidate == candidate && place.assessment == assessment;
+        match self.places.iter_mut().find(same) {
+            Some(place) => {
+                place.live = false;
+                Truth::Done(true)
+            }
+            None => Truth::Absent,
+        }
+    }
+
+    /// By what the vendor knows the person.
+    pub(super) fn key(&self, person: &Person) -> String {
+        let key = match self.profile {
+            Profile::Employees => &person.external_id,
+            Profile::Candidates => &person.email,
+            Profile::Students => &person.user_name,
+        };
+        key.clone().unwrap_or_default().to_lowercase()
+    }
+}

@@ -1,0 +1,218 @@
+//! Intents without a task: a write that is in the store, and that no task of a living process is going to end.
+//!
+//! Two things lead there. The commit of an intent may be in doubt: its answer was lost, its task has answered `unknown`, and
+//! the intent may be in the store all the same. And a task may end early, by a panic. The search finds both: it walks this
+//! instance's own intents, and takes up each whose subject no task has locked. What is known not to have been sent ends as
+//! `not_applied`, and its row waits again; everything else is unknown from then on and is reconciled as after a crash.
+//!
+//! A task that writes holds the lock of its subject until the outcome is in the store, or among the outcomes that wait for
+//! the store ([`PendingOutcomes`]). That is what makes the search safe.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::candidate::CandidateState;
+use crate::domain::error::{Code, Error};
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::intent::{Intent, Write};
+use crate::service::{Gateway, StoreResultExt as _};
+use crate::store::{Mutation, StoreError};
+
+/// Intents read in one step of the search.
+const PAGE: usize = 256;
+/// How long ago an attempt began that the search looks at: most have ended by then.
+const AGE: SignedDuration = SignedDuration::from_secs(5);
+
+/// First attempts whose intent's commit is in doubt: nothing was sent for them, and by this process nothing will be.
+#[derive(Default)]
+pub(in crate::service) struct UnsentAttempts(Mutex<HashMap<String, Timestamp>>);
+
+impl UnsentAttempts {
+    fn add(&self, intent: &Intent) {
+        if intent.attempts == 1 {
+            lock_unpoisoned(&self.0).insert(intent.write.record_id().to_owned(), intent.started);
+        }
+    }
+
+    fn contains(&self, intent: &Intent) -> bool {
+        intent.attempts == 1 && lock_unpoisoned(&self.0).get(intent.write.record_id()) == Some(&intent.started)
+    }
+
+    fn remove(&self, record: &str) {
+        lock_unpoisoned(&self.0).remove(record);
+    }
+
+    fn records(&self) -> Vec<String> {
+        lock_unpoisoned(&self.0).keys().cloned().collect()
+    }
+}
+
+/// Outcomes that could not be written when they were known, because the store was away; written in order once it is back.
+#[derive(Default)]
+pub(in crate::service) struct PendingOutcomes(Mutex<PendingState>);
+
+#[derive(Default)]
+struct PendingState {
+    next: u64,
+    outcomes: VecDeque<(u64, Vec<Mutation>)>,
+}
+
+impl PendingOutcomes {
+    /// Adds an outcome.
+    pub(in crate::service) fn push(&self, changes: Vec<Mutation>) {
+        let mut pending = lock_unpoisoned(&self.0);
+        let number = pending.next;
+        pending.next += 1;
+        pending.outcomes.push_back((number, changes));
+    }
+
+    fn first(&self) -> Option<(u64, Vec<Mutation>)> {
+        lock_unpoisoned(&self.0).outcomes.front().cloned()
+    }
+
+    fn remove(&self, number: u64) {
+        lock_unpoisoned(&self.0).outcomes.retain(|(at, _)| *at != number);
+    }
+
+    /// Whether one of them concludes an attempt of this record.
+    fn concludes(&self, record: &str) -> bool {
+        let about = |change: &Mutation| matches!(change, Mutation::AttemptHeld(held, _) if held == record);
+        lock_unpoisoned(&self.0).outcomes.iter().any(|(_, changes)| changes.iter().any(about))
+    }
+}
+
+impl Gateway {
+    /// Commits first attempts' intents with what goes with them; nothing was sent for them before.
+    ///
+    /// # Errors
+    /// The store's. What is in doubt afterwards is remembered, and found by the search for orphans.
+    pub(in crate::service) async fn commit_intents(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
+        let intents: Vec<Intent> = changes
+            .iter()
+            .filter_map(|change| if let Mutation::Intent(intent) = change { Some(intent.clone()) } else { None })
+            .collect();
+        let committed = self.0.store.commit(changes).await;
+        self.record_doubt(&committed, &intents);
+        committed
+    }
+
+    /// Remembers that nothing was sent for these, where their commit is in doubt.
+    pub(in crate::service) fn record_doubt<'a, T>(
+        &self,
+        committed: &Result<T, StoreError>,
+        intents: impl IntoIterator<Item = &'a Intent>,
+    ) {
+        if let Err(StoreError::InDoubt(detail)) = committed {
+            tracing::error!(detail, "the commit of an intent is in doubt; nothing was sent");
+            intents.into_iter().for_each(|intent| self.0.unsent.add(intent));
+        }
+    }
+
+    /// Writes down the outcomes that could not be written when they were known. One that the store refuses for good is left
+    /// to the search for orphans.
+    pub(in crate::service) async fn flush_pending_outcomes(&self) {
+        while let Some((number, changes)) = self.0.pending.first() {
+            match self.0.store.commit(changes).await {
+                Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
+                // Written before, by a commit whose answer was lost; or another instance has taken the write over.
+                Ok(()) | Err(StoreError::Superseded | StoreError::Fenced) => {}
+                Err(error) => tracing::error!(%error, "an outcome cannot be written down; the write is reconciled"),
+            }
+            self.0.pending.remove(number);
+        }
+    }
+
+    /// Takes up the intents whose commit is in doubt.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(in crate::service) async fn resolve_doubts(&self) -> Result<(), Error> {
+        for record in self.0.unsent.records() {
+            if let Some(intent) = self.0.store.intent(&record).await.or_not_applied()? {
+                self.adopt_orphan(intent).await?;
+            } else {
+                // The commit in doubt was not done; only another one makes sure that it never will be.
+                self.0.store.commit(vec![Mutation::Settled(record.clone())]).await.or_not_applied()?;
+                self.0.unsent.remove(&record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up this instance's intents that no task is going to end: a page of them after `cursor`, which it moves on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(in crate::service) async fn adopt_orphans(&self, cursor: &mut String) -> Result<(), Error> {
+        let now = self.now();
+        let page = self.0.store.own_intents(cursor, PAGE).await.or_not_applied()?;
+        // A page may be short, where writes are long.
+        *cursor = page.last().map_or_else(String::new, |last| last.write.record_id().to_owned());
+        for intent in page.into_iter().filter(|intent| now.duration_since(intent.started) >= AGE) {
+            self.adopt_orphan(intent).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes one intent up, unless a task is at it.
+    async fn adopt_orphan(&self, intent: Intent) -> Result<(), Error> {
+        let record = intent.write.record_id().to_owned();
+        let Some(_turns) = self.try_lock_subjects(&intent).await? else { return Ok(()) };
+        // Read with the lock in hand: its task may have ended it since.
+        let now = self.0.store.intent(&record).await.or_not_applied()?;
+        let is_orphan = |now: &Intent| now.under_way && now.started == intent.started;
+        let orphan = now.filter(is_orphan).filter(|_| !self.0.pending.concludes(&record));
+        if let Some(intent) = orphan {
+            let mut changes = vec![Mutation::AttemptHeld(record.clone(), intent.started)];
+            match self.conclude_unsent(&intent).await? {
+                Some(ended) => changes.extend(ended),
+                None => changes.extend(self.adoption_mutations(intent).await?),
+            }
+            match self.0.store.commit(changes).await {
+                Ok(()) => tracing::warn!(record, "a write without a task was taken up"),
+                Err(StoreError::Superseded) => {}
+                Err(error) => return Err(error).or_not_applied(),
+            }
+        }
+        self.0.unsent.remove(&record);
+        Ok(())
+    }
+
+    /// What ends a first attempt that is known not to have been sent: nothing happened, its key is free, and its row waits
+    /// again. `None` where that is not known.
+    async fn conclude_unsent(&self, intent: &Intent) -> Result<Option<Vec<Mutation>>, Error> {
+        if !self.0.unsent.contains(intent) {
+            return Ok(None);
+        }
+        let Ok(connection) = self.connection_of(&intent.connection) else { return Ok(None) };
+        let detail = "The store did not confirm that the write was recorded, so it was not sent.";
+        let fault = connection.tag_connection(Error::new(Code::StoreUnavailable, detail));
+        let (record, item) = (intent.write.record_id(), intent.origin.item.clone());
+        let mut changes = if let Write::Enrol(_) = intent.write {
+            self.enrolment_conclusion(&connection, intent.clone(), Err(fault)).0
+        } else if let Ok(id) = CandidateId::parse(record) {
+            let found = self.0.store.candidate(&intent.tenant, &id).await.or_not_applied()?;
+            let Some(candidate) = found.filter(|candidate| candidate.state == CandidateState::Pending) else {
+                return Ok(None);
+            };
+            self.candidate_conclusion(&connection, candidate, intent.clone(), Err(fault)).0
+        } else if let Ok(id) = AssignmentId::parse(record) {
+            let found = self.0.store.assignment(&intent.tenant, &id).await.or_not_applied()?;
+            let Some(assignment) = found else { return Ok(None) };
+            self.assignment_conclusion(&connection, assignment, intent.clone(), Err(fault)).0
+        } else {
+            return Ok(None);
+        };
+        // The attempt is held by the caller of this.
+        changes.retain(|change| !matches!(change, Mutation::AttemptHeld(..)));
+        changes.extend(item.map(Mutation::ItemWaiting));
+        Ok(Some(changes))
+    }
+}
+
+/// Locks a mutex whose data no code can leave half changed.
+pub(in crate::service) fn lock_unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

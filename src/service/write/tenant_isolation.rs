@@ -1,0 +1,86 @@
+//! Tenants that share a connection: a person whom one has registered is out of reach of the others, and writes about a
+//! person whom none has registered are ordered over all of them.
+//!
+//! Every write that passes a vendor's key of a person on comes through here, under the locks of its subjects.
+
+use crate::domain::error::{Code, Error};
+use crate::domain::exchange::{Cause, ExchangeOwner};
+use crate::domain::ids::AssignmentId;
+use crate::domain::intent::{Intent, Write};
+use crate::domain::vendor::{CallContext, CallPurpose};
+use crate::service::connections::Connection;
+use crate::service::write::executor::resource_path;
+use crate::service::write::reconciler::retry_after;
+use crate::service::{Gateway, RequestContext, StoreResultExt as _};
+
+impl Gateway {
+    /// Refuses a write about people of whom another tenant has registered one at the connection. `keys` are how the vendor
+    /// knows them.
+    ///
+    /// # Errors
+    /// `candidate_conflict`, without details; `store_unavailable`.
+    pub(in crate::service) async fn refuse_people_of_others<'a>(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        keys: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), Error> {
+        let identities: Vec<_> = keys.into_iter().map(|key| connection.identity_of_key(key)).collect();
+        if self
+            .0
+            .store
+            .identities_of_other_tenants(&caller.tenant, &connection.name, &identities)
+            .await
+            .or_not_applied()?
+        {
+            let detail = "An identity is not available at this connection.";
+            return Err(connection.tag_connection(Error::new(Code::CandidateConflict, detail)));
+        }
+        Ok(())
+    }
+
+    /// Settles those of these open writes that other tenants made, on behalf of their owners, so that none of them is sent
+    /// again after the caller's write.
+    ///
+    /// # Errors
+    /// `subject_unsettled`, without details, while one of them stays unknown.
+    pub(in crate::service) async fn settle_writes_of_others(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        open: Vec<Intent>,
+    ) -> Result<(), Error> {
+        for intent in open.into_iter().filter(|intent| intent.tenant != caller.tenant) {
+            self.settle_for_owner(caller, connection, &intent).await.map_err(|fault| {
+                let unsettled = Error::new(Code::SubjectUnsettled, "An earlier write about this is not settled.");
+                connection.tag_connection(unsettled.with_retry_after(retry_after(&fault)))
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn settle_for_owner(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        intent: &Intent,
+    ) -> Result<(), Error> {
+        let record = intent.write.record_id();
+        let exchange = self.background_exchange(format!("settle-{record}"), None);
+        let call = CallContext { purpose: CallPurpose::Reconcile, priority: caller.lane, exchange };
+        let cause = Cause::Settling { resource: resource_path(&intent.write) };
+        self.keep_exchange(&call.exchange, ExchangeOwner { tenant: intent.tenant.clone(), cause });
+        match &intent.write {
+            Write::Enrol(_) => self.reconcile_enrolment(connection, record, &call).await.map(|_| ()),
+            Write::Assign(_) | Write::Cancel(_) => {
+                let Ok(id) = AssignmentId::parse(record) else { return Ok(()) };
+                // Read under the lock: it may have been settled before.
+                let found = self.0.store.assignment(&intent.tenant, &id).await.or_not_applied()?;
+                let Some(assignment) = found else { return Ok(()) };
+                self.reconcile_assignment(connection, assignment, &call).await.map(|_| ())
+            }
+            // Their subject is a candidate, which has one owner.
+            Write::Register(_) | Write::Update(_) | Write::Hide(_) => Ok(()),
+        }
+    }
+}

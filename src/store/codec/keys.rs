@@ -1,0 +1,125 @@
+//! Idempotency keys: under what they are found, what tells two requests apart, and the answers kept with them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::assignment::Assignment;
+use crate::domain::candidate::Candidate;
+use crate::domain::ids::OperationId;
+use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
+use crate::domain::program::Enrolled;
+use crate::secret::Secret;
+use crate::store::codec::secrets::{read_secret, write_secret};
+use crate::store::codec::{RecordCodec, unreadable};
+use crate::store::encryption::BlindIndex;
+use crate::store::{AcquireKey, KeyState, StoreError};
+
+const KEYS: &str = "idempotency_keys";
+
+/// A [`AcquireKey`] ready to be looked up and written.
+pub(in crate::store) struct KeyRow {
+    /// Every form the scope may have in the table, the one to write first.
+    pub scopes: Vec<BlindIndex>,
+    pub scope: String,
+    pub tenant: String,
+    pub token: String,
+    pub content: [u8; 32],
+    pub fingerprint: [u8; 32],
+    pub now: i64,
+    pub expires: i64,
+}
+
+/// A row of `idempotency_keys` that is there already.
+pub(in crate::store) struct StoredKey {
+    pub scope: BlindIndex,
+    pub token: String,
+    pub fingerprint: Vec<u8>,
+    /// Whether a living instance is working on it.
+    pub running: bool,
+    pub record: Option<String>,
+    pub answer: Option<Vec<u8>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AnswerRecord {
+    Candidate {
+        created: bool,
+        candidate: Box<Candidate>,
+        #[serde(default, serialize_with = "write_secret", deserialize_with = "read_secret")]
+        initial_password: Option<Secret>,
+    },
+    Assignment {
+        created: bool,
+        assignment: Box<Assignment>,
+    },
+    Gone,
+    Enrolled(Enrolled),
+    Operation(OperationId),
+}
+
+impl RecordCodec {
+    pub(in crate::store) fn key_row(&self, claim: &AcquireKey) -> KeyRow {
+        let AcquireKey { tenant, token, scope, content, now, expires } = claim;
+        KeyRow {
+            scopes: self.keyring.blinds(&crate::store::codec::tenant_scope(tenant), "idempotency key", scope),
+            scope: scope.clone(),
+            tenant: tenant.clone(),
+            token: token.clone(),
+            content: *content,
+            fingerprint: self.keyring.fingerprint(content),
+            now: crate::store::codec::micros(*now),
+            expires: crate::store::codec::micros(*expires),
+        }
+    }
+
+    /// What a stored key means for a claim. One that is open is the caller's from now on: the engine writes that down.
+    pub(in crate::store) fn key_taken(&self, claim: &KeyRow, stored: &StoredKey) -> Result<KeyState, StoreError> {
+        if !self.keyring.is_fingerprint_of(&stored.fingerprint, &claim.content) {
+            return Ok(KeyState::Mismatch);
+        }
+        if let Some(sealed) = &stored.answer {
+            let json = self.open_at(KEYS, &stored.token, sealed)?;
+            let answer: AnswerRecord = serde_json::from_slice(&json).map_err(|_| unreadable(KEYS, &stored.token))?;
+            return Ok(KeyState::Completed(Box::new(answer.into())));
+        }
+        if stored.running {
+            return Ok(KeyState::InProgress);
+        }
+        // What the record's write still has to say comes under the token it was begun with.
+        let token = if stored.record.is_some() { stored.token.clone() } else { claim.token.clone() };
+        Ok(KeyState::Resumable(IdempotencyKeyUse { scope: claim.scope.clone(), token }, stored.record.clone()))
+    }
+
+    /// The seal over an answer.
+    pub(in crate::store) fn answer(&self, key: &IdempotencyKeyUse, answer: StoredReply) -> Result<Vec<u8>, StoreError> {
+        self.seal(KEYS, &key.token, &AnswerRecord::from(answer))
+    }
+}
+
+impl From<StoredReply> for AnswerRecord {
+    fn from(answer: StoredReply) -> Self {
+        match answer {
+            StoredReply::Candidate { created, candidate, initial_password } => {
+                Self::Candidate { created, candidate, initial_password }
+            }
+            StoredReply::Assignment { created, assignment } => Self::Assignment { created, assignment },
+            StoredReply::Gone => Self::Gone,
+            StoredReply::Enrolled(enrolled) => Self::Enrolled(enrolled),
+            StoredReply::Operation(id) => Self::Operation(id),
+        }
+    }
+}
+
+impl From<AnswerRecord> for StoredReply {
+    fn from(record: AnswerRecord) -> Self {
+        match record {
+            AnswerRecord::Candidate { created, candidate, initial_password } => {
+                Self::Candidate { created, candidate, initial_password }
+            }
+            AnswerRecord::Assignment { created, assignment } => Self::Assignment { created, assignment },
+            AnswerRecord::Gone => Self::Gone,
+            AnswerRecord::Enrolled(enrolled) => Self::Enrolled(enrolled),
+            AnswerRecord::Operation(id) => Self::Operation(id),
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! Between the domain and the tables, for every engine alike: what of a record stands in clear columns, what is sealed,
+//! and how it is read back.
+//!
+//! In clear stand only ids, names the operator gave (tenant, connection), assessments, states and times. Everything about
+//! a person is sealed; identities and subjects are blind indices. Nothing here may put record content into an error.
+//!
+//! A record is JSON inside its seal. A member added to a stored type later needs `#[serde(default)]`, or the records of
+//! before can no longer be read; the tests hold the first form of each.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use self::intents::IntentRecord;
+use crate::domain::assignment::{Assignment, AssignmentState};
+use crate::domain::audit::Entry;
+use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Person};
+use crate::domain::ids::{CandidateId, OperationId};
+use crate::domain::intent::Intent;
+use crate::domain::operation::{ItemId, ItemOutcome, ItemState, Operation};
+use crate::domain::system::System;
+use crate::store::encryption::{AadContext, BlindIndex, KeyId, Keyring, SealError};
+use crate::store::{CandidateInsert, Mutation, OfCandidate, StoreError, SubjectHash};
+
+mod audit;
+mod intents;
+mod items;
+mod keys;
+pub(super) mod operations;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+pub(super) use audit::AuditHead;
+pub(super) use items::{ItemRow, ReportRow, index_column};
+pub(super) use keys::{KeyRow, StoredKey};
+pub(super) use operations::OperationRow;
+
+const CANDIDATES: &str = "candidates";
+const ASSIGNMENTS: &str = "assignments";
+const INTENTS: &str = "intents";
+
+/// Seals, opens and indexes records.
+pub(super) struct RecordCodec {
+    keyring: Keyring,
+    environment: System,
+    instance: String,
+}
+
+/// A row of `candidates`, and what finds it as it is.
+pub(super) struct CandidateRow {
+    pub id: String,
+    pub tenant: String,
+    pub connection: String,
+    pub state: &'static str,
+    pub created: i64,
+    pub modified: i64,
+    pub sealed: Vec<u8>,
+    /// The picture, apart: lists are read without it.
+    pub photo: Option<Vec<u8>>,
+    pub lookups: Vec<Lookup>,
+}
+
+/// A row of `lookups`.
+pub(super) struct Lookup {
+    /// What it stands for.
+    pub identity: Identity,
+    pub kind: &'static str,
+    pub blind: BlindIndex,
+}
+
+/// An index value ready to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Indexed {
+    pub kind: &'static str,
+    pub blind: BlindIndex,
+}
+
+/// A row of `assignments`.
+pub(super) struct AssignmentRow {
+    /// The record, for the case that its person turns out to be erased.
+    pub record: Assignment,
+    pub id: String,
+    pub tenant: String,
+    pub connection: String,
+    pub candidate_id: Option<String>,
+    pub subject: BlindIndex,
+    /// Who it is for, where no candidate is known.
+    pub person: Option<BlindIndex>,
+    pub assessment_ref: String,
+    pub assessment: String,
+    pub state: &'static str,
+    pub created: i64,
+    pub sealed: Vec<u8>,
+}
+
+/// A row of `intents`.
+pub(super) struct IntentRow {
+    pub record: String,
+    pub tenant: String,
+    pub connection: String,
+    pub operation: &'static str,
+    pub subject: BlindIndex,
+    pub started: i64,
+    pub settle_from: i64,
+    pub due: Option<i64>,
+    pub attempts: u32,
+    /// Whether the instance that writes it is sending it.
+    pub under_way: bool,
+    pub sealed: Vec<u8>,
+}
+
+/// A [`CandidateInsert`] ready to be written.
+pub(super) struct CandidateInsertRow {
+    pub candidate: CandidateRow,
+    pub identities: Vec<Identity>,
+    pub intent: IntentRow,
+    pub with: Vec<EncodedMutation>,
+}
+
+/// A [`Mutation`] ready to be written: all sealing is done.
+pub(super) enum EncodedMutation {
+    Candidate(CandidateRow),
+    /// Indexed by the engine, which knows the candidate's connection.
+    Identities(CandidateId, Vec<Identity>),
+    EraseCandidate(CandidateId),
+    Assignment(Box<AssignmentRow>),
+    Intent(IntentRow),
+    Settled(String),
+    /// The record, and when the attempt began.
+    AttemptHeld(String, i64),
+    /// The token of the key, and the record.
+    KeyBound(String, String),
+    /// The token of the key, and the sealed answer.
+    KeyAnswered(String, Vec<u8>),
+    KeyOpen(String),
+    KeyFreed(String),
+    ItemClaimed(ItemId, String, Vec<u8>),
+    ItemEnded(ItemOutcomeRow),
+    ItemSubjects(ItemId, Vec<u8>),
+    ItemWaiting(ItemId),
+    Operation(Operation),
+    OperationCancelling(OperationId),
+    /// Sealed by the engine, which knows its place in the chain.
+    Audit(Entry),
+}
+
+/// How a row of an operation ended, ready to be written.
+pub(super) struct ItemOutcomeRow {
+    pub at: ItemId,
+    pub state: &'static str,
+    pub record: Option<String>,
+    pub end: Vec<u8>,
+    /// Whether its password stays: a row that was skipped can be sent after all.
+    pub keeps_secret: bool,
+    /// The state it must be in to end so; any if there is none.
+    pub only: Option<&'static str>,
+}
+
+/// A sealed record as it comes from any of the tables.
+pub(super) struct SealedRow {
+    pub id: String,
+    pub tenant: String,
+    pub connection: String,
+    pub sealed: Vec<u8>,
+    /// A candidate's picture, where it is asked for.
+    pub photo: Option<Vec<u8>>,
+}
+
+impl RecordCodec {
+    pub(super) fn new(keyring: Keyring, environment: System) -> Self {
+        let instance = data_encoding::HEXLOWER.encode(&environment.random::<12>());
+        Self { keyring, environment, instance }
+    }
+
+    /// The id of the key that is written with, and the present moment: for the engine's list of keys in use.
+    pub(super) fn key_in_use(&self) -> (KeyId, i64) {
+        (self.keyring.current_id(), micros(self.environment.now()))
+    }
+
+    /// The ids of the keys that records can be read with.
+    pub(super) fn key_ids(&self) -> Vec<KeyId> {
+        self.keyring.ids()
+    }
+
+    /// A number from 0 to 1 that nobody can foresee, for pauses that are to differ.
+    pub(super) fn chance(&self) -> f64 {
+        f64::from(u32::from_be_bytes(self.environment.random())) / f64::from(u32::MAX)
+    }
+
+    /// The name of the instance that writes: random, so that no two openings of a store ever share one.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// An error unless records under this key can be read.
+    pub(super) fn require_key(&self, id: &[u8]) -> Result<(), StoreError> {
+        Ok(self.keyring.require(id)?)
+    }
+
+    pub(super) fn change(&self, change: Mutation) -> Result<EncodedMutation, StoreError> {
+        Ok(match change {
+            Mutation::Candidate(candidate) => EncodedMutation::Candidate(self.candidate_row(&candidate)?),
+            Mutation::Identities(id, identities) => EncodedMutation::Identities(id, identities),
+            Mutation::EraseCandidate(id) => EncodedMutation::EraseCandidate(id),
+            Mutation::Assignment(assignment) => EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)),
+            Mutation::Intent(intent) => EncodedMutation::Intent(self.intent_row(&intent)?),
+            Mutation::Settled(record) => EncodedMutation::Settled(record),
+            Mutation::KeyBound(key, record) => EncodedMutation::KeyBound(key.token, record),
+            Mutation::KeyAnswered(key, answer) => {
+                let sealed = self.answer(&key, answer)?;
+                EncodedMutation::KeyAnswered(key.token, sealed)
+            }
+            Mutation::KeyOpen(key) => EncodedMutation::KeyOpen(key.token),
+            Mutation::KeyFreed(key) => EncodedMutation::KeyFreed(key.token),
+            Mutation::ItemClaimed(at, record, subjects) => EncodedMutation::ItemClaimed(at, record, subjects.concat()),
+            Mutation::ItemSubjects(at, subjects) => EncodedMutation::ItemSubjects(at, subjects.concat()),
+            Mutation::ItemWaiting(at) => EncodedMutation::ItemWaiting(at),
+            Mutation::AttemptHeld(record, started) => EncodedMutation::AttemptHeld(record, micros(started)),
+            Mutation::ItemEnded(at, record, end) => {
+                EncodedMutation::ItemEnded(self.item_end_row(at, record, end, None)?)
+            }
+            Mutation::ItemEndedUnsent(at, record, end) => {
+                EncodedMutation::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Waiting))?)
+            }
+            Mutation::ItemEndedClaimed(at, record, end) => {
+                EncodedMutation::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Claimed))?)
+            }
+            Mutation::Operation(operation) => EncodedMutation::Operation(operation),
+            Mutation::OperationCancelling(id) => EncodedMutation::OperationCancelling(id),
+            Mutation::Audit(entry) => EncodedMutation::Audit(entry),
+        })
+    }
+
+    fn item_end_row(
+        &self,
+        at: ItemId,
+        record: Option<String>,
+        end: ItemOutcome,
+        only: Option<ItemState>,
+    ) -> Result<ItemOutcomeRow, StoreError> {
+        let state = end.state();
+        let end = self.item_end(&at, end)?;
+        let keeps_secret = state == ItemState::Skipped;
+        Ok(ItemOutcomeRow { at, state: state.as_str(), record, end, keeps_secret, only: only.map(ItemState::as_str) })
+    }
+
+    pub(super) fn changes(&self, changes: Vec<Mutation>) -> Result<Vec<EncodedMutation>, StoreError> {
+        changes.into_iter().map(|change| self.change(change)).collect()
+    }
+
+    pub(super) fn claimant(&self, claimant: CandidateInsert) -> Result<CandidateInsertRow, StoreError> {
+        let CandidateInsert { candidate, identities, intent, with } = claimant;
+        Ok(CandidateInsertRow {
+            candidate: self.candidate_row(&candidate)?,
+            identities,
+            intent: self.intent_row(&intent)?,
+            with: self.changes(with)?,
+        })
+    }
+
+    pub(super) fn candidate_row(&self, candidate: &Candidate) -> Result<CandidateRow, StoreError> {
+        let photo = candidate.person.photo.as_ref();
+        let photo = photo.map(|photo| self.seal(CANDIDATES, &photo_place(&candidate.id), photo)).transpose()?;
+        let sealed = if photo.is_some() {
+            let person = Person { photo: None, ..candidate.person.clone() };
+            self.seal(CANDIDATES, candidate.id.as_str(), &Candidate { person, ..candidate.clone() })?
+        } else {
+            self.seal(CANDIDATES, candidate.id.as_str(), candidate)?
+        };
+        Ok(CandidateRow {
+            id: candidate.id.to_string(),
+            tenant: candidate.tenant.clone(),
+            connection: candidate.connection.clone(),
+            state: candidate_state(candidate.state),
+            created: micros(candidate.created),
+            modified: micros(candidate.last_modified),
+            sealed,
+            photo,
+            lookups: self.lookups(candidate),
+        })
+    }
+
+    /// What finds the candidate as it stands in its record.
+    pub(super) fn lookups(&self, candidate: &Candidate) -> Vec<Lookup> {
+        let scope = tenant_scope(&candidate.tenant);
+        let lookup = |identity: Identity| {
+            let (kind, text) = identity.parts();
+            Lookup { kind, blind: self.keyring.blind(&scope, kind, text), identity }
+        };
+        Identity::of(&candidate.person, IdentityKind::ALL).into_iter().map(lookup).collect()
+    }
+
+    pub(super) fn assignment_row(&self, assignment: Assignment) -> Result<AssignmentRow, StoreError> {
+        let unlinked = assignment.identity.as_ref().filter(|_| assignment.candidate_id.is_none());
+        Ok(AssignmentRow {
+            person: unlinked.map(|identity| self.identity(&assignment.connection, identity).blind),
+            id: assignment.id.to_string(),
+            tenant: assignment.tenant.clone(),
+            connection: assignment.connection.clone(),
+            candidate_id: assignment.candidate_id.as_ref().map(ToString::to_string),
+            subject: self.keyring.blind(&connection_scope(&assignment.connection), SUBJECT, &assignment.subject),
+            assessment_ref: assignment.assessment_ref.clone(),
+            assessment: assignment.order.assessment.clone(),
+            state: assignment_state(assignment.state),
+            created: micros(assignment.created),
+            sealed: self.seal(ASSIGNMENTS, assignment.id.as_str(), &assignment)?,
+            record: assignment,
+        })
+    }
+
+    /// The row without its person, who was erased as this candidate. Its subject stays known.
+    pub(super) fn erased_row(&self, row: &AssignmentRow, id: &CandidateId) -> Result<AssignmentRow, StoreError> {
+        let erased = self.assignment_row(row.record.clone().without_person(id))?;
+        Ok(AssignmentRow { subject: row.subject, ..erased })
+    }
+
+    /// Every form in which assignments without a candidate name this person at their connection.
+    pub(super) fn person_forms(&self, candidate: &Candidate) -> Vec<BlindIndex> {
+        let identities = Identity::of(&candidate.person, IdentityKind::ALL);
+        identities.iter().flat_map(|identity| self.identity_forms(&candidate.connection, identity)).collect()
+    }
+
+    /// Every form in which assignments name whoever is known so, and no candidate.
+    pub(super) fn unlinked_forms(&self, of: Option<&OfCandidate>) -> Vec<BlindIndex> {
+        let known_as = of.and_then(|of| of.known_as.as_ref());
+        known_as.map_or_else(Vec::new, |(connection, identity)| self.identity_forms(connection, identity))
+    }
+
+    pub(super) fn intent_row(&self, intent: &Intent) -> Result<IntentRow, StoreError> {
+        let record = intent.write.record_id();
+        Ok(IntentRow {
+            record: record.to_owned(),
+            tenant: intent.tenant.clone(),
+            connection: intent.connection.clone(),
+            operation: intent.write.kind().as_str(),
+            subject: self.turn(&intent.subject),
+            started: micros(intent.started),
+            settle_from: micros(intent.settle_from),
+            due: intent.due.map(micros),
+            attempts: intent.attempts,
+            under_way: intent.under_way,
+            sealed: self.seal(INTENTS, record, &IntentRecord::from(intent.clone()))?,
+        })
+    }
+
+    pub(super) fn candidate(&self, row: &SealedRow) -> Result<Candidate, StoreError> {
+        let mut candidate: Candidate = self.open(CANDIDATES, row)?;
+        agrees(row, candidate.id.as_str(), &candidate.tenant, &candidate.connection)?;
+        if let Some(sealed) = &row.photo {
+            let place = photo_place(&candidate.id);
+            let text = self.open_at(CANDIDATES, &place, sealed)?;
+            candidate.person.photo = serde_json::from_slice(&text).map_err(|_| unreadable(CANDIDATES, &place))?;
+        }
+        Ok(candidate)
+    }
+
+    /// The candidate without its picture, also where an earlier version wrote it into the record.
+    pub(super) fn candidate_without_photo(&self, row: &SealedRow) -> Result<Candidate, StoreError> {
+        let mut candidate = self.candidate(row)?;
+        candidate.person.photo = None;
+        Ok(candidate)
+    }
+
+    pub(super) fn assignment(&self, row: &SealedRow) -> Result<Assignment, StoreError> {
+        let assignment: Assignment = self.open(ASSIGNMENTS, row)?;
+        agrees(row, assignment.id.as_str(), &assignment.tenant, &assignment.connection)?;
+        Ok(assignment)
+    }
+
+    pub(super) fn intent(&self, row: &SealedRow) -> Result<Intent, StoreError> {
+        let intent = Intent::from(self.open::<IntentRecord>(INTENTS, row)?);
+        agrees(row, intent.write.record_id(), &intent.tenant, &intent.connection)?;
+        Ok(intent)
+    }
+
+    /// The identity as it is written to `identities`.
+    pub(super) fn identity(&self, connection: &str, identity: &Identity) -> Indexed {
+        let (kind, text) = identity.parts();
+        Indexed { kind, blind: self.keyring.blind(&connection_scope(connection), kind, text) }
+    }
+
+    /// The identity in every form it may have in `identities`.
+    pub(super) fn identity_forms(&self, connection: &str, identity: &Identity) -> Vec<BlindIndex> {
+        let (kind, text) = identity.parts();
+        self.keyring.blinds(&connection_scope(connection), kind, text)
+    }
+
+    /// The identity in every form it may have in `lookups`.
+    pub(super) fn lookup_forms(&self, tenant: &str, identity: &Identity) -> Vec<BlindIndex> {
+        let (kind, text) = identity.parts();
+        self.keyring.blinds(&tenant_scope(tenant), kind, text)
+    }
+
+    /// The subject in every form it may have in `assignments`.
+    pub(super) fn subject_forms(&self, connection: &str, subject: &str) -> Vec<BlindIndex> {
+        self.keyring.blinds(&connection_scope(connection), SUBJECT, subject)
+    }
+
+    /// What a turn, or an intent's subject, is written as.
+    pub(super) fn turn(&self, subject: &str) -> BlindIndex {
+        self.keyring.blind(TURN, SUBJECT, subject)
+    }
+
+    /// An intent's subject in every form it may have.
+    pub(super) fn turn_forms(&self, subject: &str) -> Vec<BlindIndex> {
+        self.keyring.blinds(TURN, SUBJECT, subject)
+    }
+
+    /// What a row of an operation is about. The key of the moment only: after a rotation in the middle of an operation two
+    /// rows about the same are told by the record they lead to.
+    pub(super) fn item_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
+        let blind = self.keyring.blind(operation.as_str(), SUBJECT, text);
+        let mut subject = SubjectHash::default();
+        subject.copy_from_slice(&blind[..std::mem::size_of::<SubjectHash>()]);
+        subject
+    }
+
+    /// What the stored subjects of an operation's rows say, from each row's position and its values one after the other.
+    pub(super) fn item_subjects(rows: &[(i64, Vec<u8>)]) -> Vec<(SubjectHash, u64)> {
+        rows.iter()
+            .flat_map(|(position, subjects)| {
+                let index = u64::try_from(*position).unwrap_or(0);
+                subjects
+                    .as_chunks::<{ std::mem::size_of::<SubjectHash>() }>()
+                    .0
+                    .iter()
+                    .map(move |subject| (*subject, index))
+            })
+            .collect()
+    }
+
+    fn seal(&self, table: &'static str, record: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+        let json = serde_json::to_vec(value).map(Zeroizing::new).map_err(|_| unreadable(table, record))?;
+        Ok(self.keyring.seal(&self.environment, AadContext { table, record }, &json)?)
+    }
+
+    fn open<T: DeserializeOwned>(&self, table: &'static str, row: &SealedRow) -> Result<T, StoreError> {
+        let json = self.open_at(table, &row.id, &row.sealed)?;
+        // serde_json's own message may quote what it read.
+        serde_json::from_slice(&json).map_err(|_| unreadable(table, &row.id))
+    }
+
+    fn open_at(&self, table: &'static str, record: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let opened = self.keyring.open(AadContext { table, record }, sealed);
+        opened.map_err(|error| StoreError::Unreadable(format!("{table} {record}: {error}")))
+    }
+}
+
+impl From<SealError> for StoreError {
+    fn from(error: SealError) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+fn photo_place(id: &CandidateId) -> String {
+    format!("{id}/photo")
+}
+
+/// The word for a state in the `state` columns.
+pub(super) const fn assignment_state(state: AssignmentState) -> &'static str {
+    match state {
+        AssignmentState::Assigned => "assigned",
+        AssignmentState::Pending => "pending",
+        AssignmentState::Cancelled => "cancelled",
+        AssignmentState::Failed => "failed",
+        AssignmentState::Unknown => "unknown",
+    }
+}
+
+const fn candidate_state(state: CandidateState) -> &'static str {
+    match state {
+        CandidateState::Registered => "registered",
+        CandidateState::Pending => "pending",
+        CandidateState::Failed => "failed",
+        CandidateState::Unknown => "unknown",
+    }
+}
+
+const SUBJECT: &str = "subject";
+const TURN: &str = "turn";
+
+fn tenant_scope(tenant: &str) -> String {
+    format!("tenant {tenant}")
+}
+
+fn connection_scope(connection: &str) -> String {
+    format!("connection {connection}")
+}
+
+pub(super) fn micros(moment: Timestamp) -> i64 {
+    moment.as_microsecond()
+}
+
+fn unreadable(table: &str, record: &str) -> StoreError {
+    StoreError::Unreadable(format!("{table} {record}: not in a form this version knows"))
+}
+
+/// The columns in clear decide who sees a record; whoever can write to the database must not be able to move one.
+fn agrees(row: &SealedRow, id: &str, tenant: &str, connection: &str) -> Result<(), StoreError> {
+    if row.id == id && row.tenant == tenant && row.connection == connection {
+        return Ok(());
+    }
+    Err(StoreError::Unreadable(format!("{}: its columns do not agree with its seal", row.id)))
+}

@@ -1,0 +1,134 @@
+//! Operations between the domain and their table. Nothing of a person stands in them, so nothing is sealed.
+
+use jiff::Timestamp;
+
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{ItemState, Operation, OperationKind, OperationState, Progress};
+use crate::store::codec::{micros, unreadable};
+use crate::store::{RunningOperation, StoreError};
+
+/// A running operation as it stands in the tables.
+pub(in crate::store) fn running(id: &str, connection: String, pending: i64) -> Result<RunningOperation, StoreError> {
+    let id = OperationId::parse(id).map_err(|_| unreadable(OPERATIONS, id))?;
+    Ok(RunningOperation { id, connection, pending: u64::try_from(pending).unwrap_or(0) })
+}
+
+const OPERATIONS: &str = "operations";
+
+/// A row of `operations`.
+pub(in crate::store) struct OperationRow {
+    pub id: String,
+    pub tenant: String,
+    pub client: String,
+    pub kind: String,
+    pub connection: String,
+    pub strict: bool,
+    pub fail_on_errors: Option<i64>,
+    pub state: String,
+    pub cancelling: bool,
+    pub total: i64,
+    pub created: i64,
+    pub accepted: i64,
+    pub started: Option<i64>,
+    pub finished: Option<i64>,
+    pub request_id: String,
+    pub traceparent: Option<String>,
+}
+
+impl OperationRow {
+    pub(in crate::store) fn of(operation: &Operation) -> Self {
+        let Operation {
+            id,
+            tenant,
+            client,
+            kind,
+            connection,
+            strict,
+            fail_on_errors,
+            state,
+            cancelling,
+            total,
+            created,
+            accepted,
+            started,
+            finished,
+            request_id,
+            traceparent,
+        } = operation.clone();
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Self {
+            id: id.into(),
+            tenant,
+            client,
+            kind: kind.as_str().to_owned(),
+            connection,
+            strict,
+            fail_on_errors: fail_on_errors.map(number),
+            state: state.as_str().to_owned(),
+            cancelling,
+            total: number(total),
+            created: micros(created),
+            accepted: micros(accepted),
+            started: started.map(micros),
+            finished: finished.map(micros),
+            request_id,
+            traceparent,
+        }
+    }
+
+    pub(in crate::store) fn operation(self) -> Result<Operation, StoreError> {
+        use OperationKind::{Assignments, Candidates, ProgramEmployees};
+        use OperationState::{Cancelled, Completed, Queued, Receiving, Running};
+        let odd = || unreadable(OPERATIONS, &self.id);
+        let moment = |micros: i64| Timestamp::from_microsecond(micros).map_err(|_| odd());
+        let number = |number: i64| u64::try_from(number).map_err(|_| odd());
+        let kinds = [Candidates, Assignments, ProgramEmployees];
+        let states = [Receiving, Queued, Running, Completed, Cancelled];
+        Ok(Operation {
+            id: OperationId::parse(&self.id).map_err(|_| odd())?,
+            kind: kinds.into_iter().find(|kind| kind.as_str() == self.kind).ok_or_else(odd)?,
+            state: states.into_iter().find(|state| state.as_str() == self.state).ok_or_else(odd)?,
+            fail_on_errors: self.fail_on_errors.map(number).transpose()?,
+            total: number(self.total)?,
+            created: moment(self.created)?,
+            accepted: moment(self.accepted)?,
+            started: self.started.map(moment).transpose()?,
+            finished: self.finished.map(moment).transpose()?,
+            tenant: self.tenant,
+            client: self.client,
+            connection: self.connection,
+            strict: self.strict,
+            cancelling: self.cancelling,
+            request_id: self.request_id,
+            traceparent: self.traceparent,
+        })
+    }
+
+    /// The operations that can be read: one that is damaged does not keep the others from going on.
+    pub(in crate::store) fn readable(rows: Vec<Self>) -> Vec<Operation> {
+        let read = |row: Self| match row.operation() {
+            Ok(operation) => Some(operation),
+            Err(error) => {
+                tracing::error!(%error, "an operation cannot go on");
+                None
+            }
+        };
+        rows.into_iter().filter_map(read).collect()
+    }
+
+    /// The progress these counts of rows by state come to.
+    pub(in crate::store) fn progress(&self, counts: impl IntoIterator<Item = (String, i64)>) -> Progress {
+        let mut progress = Progress { total: u64::try_from(self.total).unwrap_or(0), ..Progress::default() };
+        for (state, count) in counts {
+            let count = u64::try_from(count).unwrap_or(0);
+            match ItemState::parse(&state) {
+                Some(ItemState::Applied) => progress.applied += count,
+                Some(ItemState::NotApplied) => progress.not_applied += count,
+                Some(ItemState::Unknown) => progress.unknown += count,
+                Some(ItemState::Skipped) => progress.skipped += count,
+                Some(ItemState::Waiting | ItemState::Claimed) | None => progress.pending += count,
+            }
+        }
+        progress
+    }
+}

@@ -1,0 +1,100 @@
+//! The lanes of this instance: each transaction has one for itself (`migrations/0001_start.sql` says what for).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::store::StoreError;
+use crate::store::postgres::connect::{LANES, WAIT};
+use crate::store::postgres::error::TxError;
+
+/// Lanes that are free.
+pub(super) struct CommitSlots {
+    free: Arc<Mutex<Vec<Slot>>>,
+    places: Arc<Semaphore>,
+}
+
+/// One lane, and the number of its last transaction.
+struct Slot {
+    number: i32,
+    receipt: i64,
+}
+
+/// A lane on loan; it goes back when dropped.
+pub(super) struct SlotGuard {
+    lane: Option<Slot>,
+    free: Arc<Mutex<Vec<Slot>>>,
+    // Last, so given up last: whoever gets the place finds the lane back.
+    _place: OwnedSemaphorePermit,
+}
+
+impl CommitSlots {
+    pub(super) fn new() -> Self {
+        let free = (0..LANES).map(|number| Slot { number: i32::from(number), receipt: 0 }).collect();
+        Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(usize::from(LANES))) }
+    }
+
+    pub(super) async fn lend(&self) -> Result<SlotGuard, StoreError> {
+        let place = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
+        let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
+        let lane = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Ok(SlotGuard { lane, free: Arc::clone(&self.free), _place: place })
+    }
+}
+
+impl SlotGuard {
+    /// Begins the lane's next transaction, before anything else in it; [`StoreError::Ended`] if the instance has ended.
+    pub(super) async fn enter(&mut self, connection: &mut PgConnection, instance: &str) -> Result<(), TxError> {
+        let lane = self.lane.as_mut().ok_or_else(busy)?;
+        lane.receipt += 1;
+        // The rows of operations are counted by lane (`migrations/0004_counts.sql`).
+        let entered = sqlx::query(
+            "UPDATE lanes SET receipt = $3 WHERE instance = $1 AND lane = $2 AND NOT ended
+             RETURNING set_config('examgate.lane', lane::text, true)",
+        )
+        .bind(instance)
+        .bind(lane.number)
+        .bind(lane.receipt)
+        .fetch_optional(connection)
+        .await?;
+        if entered.is_none() { Err(StoreError::Fenced.into()) } else { Ok(()) }
+    }
+
+    /// Whether the lane's last transaction was committed. Waits for it where the server is still at it: the transaction
+    /// holds the row.
+    pub(super) async fn committed(&self, pool: &PgPool, instance: &str) -> Result<bool, TxError> {
+        let lane = self.lane.as_ref().ok_or_else(busy)?;
+        let receipt: Option<i64> =
+            sqlx::query_scalar("SELECT receipt FROM lanes WHERE instance = $1 AND lane = $2 FOR UPDATE")
+                .bind(instance)
+                .bind(lane.number)
+                .fetch_optional(pool)
+                .await?;
+        // The row goes only with an instance that has ended and that nothing points to any more.
+        let receipt = receipt.ok_or(StoreError::Fenced)?;
+        Ok(receipt == lane.receipt)
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).extend(self.lane.take());
+    }
+}
+
+fn busy() -> StoreError {
+    StoreError::Unavailable("too many transactions at the same time".to_owned())
+}
+
+/// The lanes of a new instance.
+pub(super) async fn make(connection: &mut PgConnection, instance: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO lanes (instance, lane, receipt, ended) SELECT $1, lane, 0, false FROM generate_series(0, $2) lane",
+    )
+    .bind(instance)
+    .bind(i32::from(LANES) - 1)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,374 @@
+//! The statements that write. Everything here runs inside a transaction of the writer thread.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::domain::candidate::Identity;
+use crate::domain::ids::CandidateId;
+use crate::store::StoreError;
+use crate::store::codec::{
+    AssignmentRow, CandidateInsertRow, CandidateRow, EncodedMutation, Indexed, IntentRow, KeyRow, Lookup, RecordCodec,
+    SealedRow,
+};
+use crate::store::encryption::BlindIndex;
+use crate::store::sqlite::{audit, keys, operations, query};
+
+/// [`crate::store::InsertResult`] before anything is opened.
+pub(super) enum InsertedCandidate {
+    Written,
+    Held(Vec<SealedRow>),
+    HeldByOthers,
+    Withdrawn,
+}
+
+/// What every change needs to be written.
+pub(super) struct WriteContext<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) records: &'a RecordCodec,
+    pub(super) instance: &'a str,
+}
+
+/// Whose an index entry is.
+#[derive(Clone, Copy)]
+struct IdentityOwner<'a> {
+    id: &'a str,
+    tenant: &'a str,
+    connection: &'a str,
+}
+
+/// Writes the candidate with its identities, its intent and what goes with it, unless somebody holds one of the identities
+/// or its row is not waiting any more.
+pub(super) fn claim(hand: &WriteContext<'_>, claimant: &CandidateInsertRow) -> Result<InsertedCandidate, StoreError> {
+    let WriteContext { connection, records, instance: _ } = hand;
+    let CandidateInsertRow { candidate, identities, intent, with } = claimant;
+    let mut held: Vec<String> = Vec::new();
+    for identity in identities {
+        for (tenant, holder) in holders(connection, records, &candidate.connection, identity)? {
+            if tenant != candidate.tenant {
+                return Ok(InsertedCandidate::HeldByOthers);
+            }
+            if !held.contains(&holder) {
+                held.push(holder);
+            }
+        }
+    }
+    if !held.is_empty() {
+        return Ok(InsertedCandidate::Held(query::candidates_by_id(connection, &candidate.tenant, None, &held)?));
+    }
+    // Before anything else is written: only the claim of a row can be refused here.
+    for change in with {
+        match apply(hand, change) {
+            Err(StoreError::ItemNotWaiting) => return Ok(InsertedCandidate::Withdrawn),
+            applied => applied?,
+        }
+    }
+    insert_candidate(connection, candidate)?;
+    let owner = IdentityOwner { id: &candidate.id, tenant: &candidate.tenant, connection: &candidate.connection };
+    for lookup in candidate.lookups.iter().filter(|lookup| !identities.contains(&lookup.identity)) {
+        insert_lookup(connection, owner, lookup)?;
+    }
+    for identity in identities {
+        let indexed = records.identity(&candidate.connection, identity);
+        insert_identity(connection, owner, &indexed)?;
+    }
+    put_intent(hand, intent)?;
+    Ok(InsertedCandidate::Written)
+}
+
+/// Writes the candidate as [`claim`] does, and the key it comes under, unless either is in use.
+pub(super) fn insert_candidate_under_key(
+    hand: &WriteContext<'_>,
+    claimant: &CandidateInsertRow,
+    key: &KeyRow,
+) -> Result<bool, StoreError> {
+    if keys::is_used(hand.connection, key)? || !matches!(claim(hand, claimant)?, InsertedCandidate::Written) {
+        return Ok(false);
+    }
+    keys::begin(hand.connection, key, hand.instance, Some(&claimant.candidate.id))?;
+    Ok(true)
+}
+
+/// Applies one change.
+pub(super) fn apply(hand: &WriteContext<'_>, change: &EncodedMutation) -> Result<(), StoreError> {
+    let WriteContext { connection, records, instance: _ } = hand;
+    match change {
+        EncodedMutation::Candidate(candidate) => update_candidate(connection, records, candidate),
+        EncodedMutation::Identities(id, identities) => set_identities(connection, records, id, identities),
+        EncodedMutation::EraseCandidate(id) => erase_candidate(hand, id),
+        EncodedMutation::Assignment(assignment) => put_assignment(hand, assignment),
+        EncodedMutation::Intent(intent) => put_intent(hand, intent),
+        EncodedMutation::Settled(record) => settle(connection, record),
+        EncodedMutation::AttemptHeld(record, started) => hold_attempt(hand, record, *started),
+        EncodedMutation::KeyBound(token, record) => keys::bind(connection, token, record),
+        EncodedMutation::KeyAnswered(token, sealed) => keys::answer(connection, token, sealed),
+        EncodedMutation::KeyOpen(token) => keys::open(connection, token),
+        EncodedMutation::KeyFreed(token) => keys::free(connection, token),
+        EncodedMutation::ItemClaimed(at, record, subjects) => {
+            operations::claim_item(connection, at.operation.as_str(), at.index, record, subjects)
+        }
+        EncodedMutation::ItemEnded(end) => operations::end_item(connection, end),
+        EncodedMutation::ItemSubjects(at, subjects) => {
+            operations::remember_item(connection, at.operation.as_str(), at.index, subjects)
+        }
+        EncodedMutation::ItemWaiting(at) => operations::requeue_item(connection, at.operation.as_str(), at.index),
+        EncodedMutation::Operation(operation) => operations::put(connection, operation),
+        EncodedMutation::OperationCancelling(id) => operations::cancel(connection, id.as_str()),
+        EncodedMutation::Audit(entry) => audit::append(hand, entry),
+    }
+}
+
+fn insert_candidate(connection: &Connection, candidate: &CandidateRow) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, lookups: _ } = candidate;
+    connection
+        .prepare_cached(
+            "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![id, tenant, name, state, created, modified, sealed, photo])?;
+    Ok(())
+}
+
+/// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
+fn update_candidate(
+    connection: &Connection,
+    records: &RecordCodec,
+    candidate: &CandidateRow,
+) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: name, state, created: _, modified, sealed, photo, lookups } = candidate;
+    let updated = connection
+        .prepare_cached(
+            "UPDATE candidates SET state = ?3, modified = ?4, sealed = ?5, photo = ?6 WHERE id = ?1 AND tenant = ?2",
+        )?
+        .execute(params![id, tenant, state, modified, sealed, photo])?;
+    if updated == 0 {
+        Ok(())
+    } else {
+        index(connection, records, IdentityOwner { id, tenant, connection: name }, lookups)
+    }
+}
+
+/// Makes the candidate found by what its record says. What it holds as an identity needs no look-up of its own: whoever looks
+/// for it looks among the identities as well, and each entry is a page to be written.
+fn index(
+    connection: &Connection,
+    records: &RecordCodec,
+    owner: IdentityOwner<'_>,
+    lookups: &[Lookup],
+) -> Result<(), StoreError> {
+    let IdentityOwner { id, tenant: _, connection: name } = owner;
+    let (mut held, mut present) = (Vec::new(), Vec::new());
+    let mut entries = connection.prepare_cached(
+        "SELECT 1, blind, kind FROM identities WHERE candidate_id = ?1
+         UNION ALL SELECT 0, blind, kind FROM lookups WHERE candidate_id = ?1",
+    )?;
+    let mut rows = entries.query([id])?;
+    while let Some(row) = rows.next()? {
+        let (is_identity, blind): (bool, BlindIndex) = (row.get(0)?, row.get(1)?);
+        if is_identity { held.push(blind) } else { present.push((blind, row.get::<_, String>(2)?)) }
+    }
+    let is_held = |lookup: &Lookup| {
+        !held.is_empty() && records.identity_forms(name, &lookup.identity).iter().any(|form| held.contains(form))
+    };
+    let wanted: Vec<&Lookup> = lookups.iter().filter(|lookup| !is_held(lookup)).collect();
+    for (blind, kind) in &present {
+        if !wanted.iter().any(|wanted| wanted.kind == kind && wanted.blind == *blind) {
+            connection
+                .prepare_cached("DELETE FROM lookups WHERE candidate_id = ?1 AND kind = ?2 AND blind = ?3")?
+                .execute(params![id, kind, blind])?;
+        }
+    }
+    for wanted in wanted {
+        if !present.iter().any(|(blind, kind)| wanted.kind == kind && wanted.blind == *blind) {
+            insert_lookup(connection, owner, wanted)?;
+        }
+    }
+    Ok(())
+}
+
+fn insert_lookup(connection: &Connection, owner: IdentityOwner<'_>, lookup: &Lookup) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO lookups (candidate_id, kind, blind, tenant) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![owner.id, lookup.kind, lookup.blind, owner.tenant])?;
+    Ok(())
+}
+
+/// A candidate that is gone gets no identities.
+fn set_identities(
+    connection: &Connection,
+    records: &RecordCodec,
+    id: &CandidateId,
+    identities: &[Identity],
+) -> Result<(), StoreError> {
+    let stored = connection
+        .prepare_cached("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1")?
+        .query_row([id.as_str()], query::sealed_row)
+        .optional()?;
+    let Some(stored) = stored else { return Ok(()) };
+    let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
+    connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
+    for identity in identities {
+        // The primary key alone would not see one that was written under an earlier key.
+        if !holders(connection, records, owner.connection, identity)?.is_empty() {
+            return Err(StoreError::Conflict);
+        }
+        insert_identity(connection, owner, &records.identity(owner.connection, identity))?;
+    }
+    // What is not held any more may stand in the record still.
+    index(connection, records, owner, &records.lookups(&records.candidate(&stored)?))
+}
+
+/// Tenant and candidate of everybody who holds the identity at the connection, under any key.
+fn holders(
+    connection: &Connection,
+    records: &RecordCodec,
+    name: &str,
+    identity: &Identity,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let (kind, _) = identity.parts();
+    let mut statement = connection.prepare_cached(
+        "SELECT tenant, candidate_id FROM identities WHERE connection = ?1 AND kind = ?2 AND blind = ?3",
+    )?;
+    let mut holders = Vec::new();
+    for form in records.identity_forms(name, identity) {
+        let holder = statement.query_row(params![name, kind, form], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        holders.extend(holder);
+    }
+    Ok(holders)
+}
+
+fn insert_identity(connection: &Connection, owner: IdentityOwner<'_>, identity: &Indexed) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![owner.connection, identity.kind, identity.blind, owner.tenant, owner.id])?;
+    Ok(())
+}
+
+/// Identities and look-ups go with the candidate (`ON DELETE CASCADE`).
+fn erase_candidate(hand: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreError> {
+    let WriteContext { connection, records, instance: _ } = hand;
+    let stored = connection
+        .prepare_cached("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1")?
+        .query_row([id.as_str()], query::sealed_row)
+        .optional()?;
+    let candidate = stored.map(|stored| records.candidate(&stored)).transpose()?;
+    let forms = candidate.as_ref().map(|candidate| records.person_forms(candidate));
+    let unlinked = candidate
+        .as_ref()
+        .zip(forms.as_ref())
+        .map(|(candidate, forms)| (candidate.connection.as_str(), candidate.tenant.as_str(), forms.as_slice()));
+    for stored in query::assignments_of(connection, id.as_str(), unlinked)? {
+        let erased = records.assignment_row(records.assignment(&stored)?.without_person(id))?;
+        connection
+            .prepare_cached("UPDATE assignments SET candidate_id = ?2, person = ?3, sealed = ?4 WHERE id = ?1")?
+            .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
+    }
+    connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
+    settle(connection, id.as_str())
+}
+
+/// A candidate that is gone takes its person out of what is written about its assignments later.
+fn put_assignment(hand: &WriteContext<'_>, assignment: &AssignmentRow) -> Result<(), StoreError> {
+    let WriteContext { connection, records, instance: _ } = hand;
+    if let Some(id) = &assignment.record.candidate_id
+        && !connection.prepare_cached("SELECT 1 FROM candidates WHERE id = ?1")?.exists([id.as_str()])?
+    {
+        return write_assignment(connection, &records.erased_row(assignment, id)?);
+    }
+    write_assignment(connection, assignment)
+}
+
+/// Another tenant's record is never written over. Its subject stays as it was: an erased one does not say it any more.
+fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result<(), StoreError> {
+    let AssignmentRow {
+        record: _,
+        id,
+        tenant,
+        connection: name,
+        candidate_id,
+        subject,
+        person,
+        assessment_ref,
+        assessment,
+        state,
+        created,
+        sealed,
+    } = assignment;
+    connection
+        .prepare_cached(
+            "INSERT INTO assignments
+                 (id, tenant, connection, candidate_id, subject, assessment_ref, assessment, state, created, sealed, person)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (id) DO UPDATE SET
+                 connection = excluded.connection, candidate_id = excluded.candidate_id, person = excluded.person,
+                 assessment_ref = excluded.assessment_ref, assessment = excluded.assessment,
+                 state = excluded.state, created = excluded.created, sealed = excluded.sealed
+             WHERE tenant = excluded.tenant",
+        )?
+        .execute(params![
+            id,
+            tenant,
+            name,
+            candidate_id,
+            subject,
+            assessment_ref,
+            assessment,
+            state,
+            created,
+            sealed,
+            person
+        ])?;
+    Ok(())
+}
+
+/// Written even for a record that is gone: no write leaves without its intent.
+fn put_intent(hand: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreError> {
+    let IntentRow {
+        record,
+        tenant,
+        connection: name,
+        operation,
+        subject,
+        started,
+        settle_from,
+        due,
+        attempts,
+        under_way,
+        sealed,
+    } = intent;
+    let owner = under_way.then_some(hand.instance);
+    hand.connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO intents
+                 (record, tenant, connection, operation, started, settle_from, attempts, sealed, subject, owner, due)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            record,
+            tenant,
+            name,
+            operation,
+            started,
+            settle_from,
+            attempts,
+            sealed,
+            subject,
+            owner,
+            due
+        ])?;
+    Ok(())
+}
+
+/// Refuses what concludes an attempt that this instance is not making any more.
+fn hold_attempt(hand: &WriteContext<'_>, record: &str, started: i64) -> Result<(), StoreError> {
+    let held = hand
+        .connection
+        .prepare_cached("SELECT 1 FROM intents WHERE record = ?1 AND owner = ?2 AND started = ?3")?
+        .exists(params![record, hand.instance, started])?;
+    if held { Ok(()) } else { Err(StoreError::Superseded) }
+}
+
+fn settle(connection: &Connection, record: &str) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM intents WHERE record = ?1")?.execute([record])?;
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! What of a vendor call may be kept for operators to look at: only what an adapter's allow-list names.
+//!
+//! Of a JSON document or a form the listed members are kept with their values, everything else is counted and left out. Of
+//! any other text nothing is kept but its length. What is kept is freed of configured secrets, of everything else that the
+//! request and the answer say (vendors quote it in their messages; `quoted`) and of anything like an e-mail address.
+
+mod echo;
+mod prefilter;
+
+use std::cell::OnceCell;
+
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER, SERVER};
+use serde_json::{Map, Value};
+
+use crate::domain::validation::sanitize_for_display;
+use crate::secret::{MASK, Redactor};
+use crate::transport::redaction::echo::EchoIndex;
+use crate::transport::redaction::prefilter::BigramFilter;
+use crate::transport::request::Response;
+
+/// Elements of a list that are kept.
+const FIRST: usize = 3;
+/// Characters of a text that are kept.
+const CHARACTERS: usize = 300;
+/// Levels that are followed.
+const DEPTH: usize = 8;
+/// Bodies longer than this are not looked into.
+const MAX_LENGTH: usize = 256 * 1024;
+
+/// An adapter's allow-list.
+#[derive(Clone, Copy)]
+pub struct RedactionPolicy {
+    /// Members whose values may be kept, wherever they stand. Never a name, an address, a credential, or an id that opens
+    /// something.
+    pub members: &'static [&'static str],
+    /// Members that are only looked into.
+    pub within: &'static [&'static str],
+    /// Turns an answer into a document, where it is not JSON.
+    pub document: Option<fn(&Response) -> Value>,
+}
+
+impl RedactionPolicy {
+    /// Nothing of bodies.
+    pub const NOTHING: Self = Self { members: &[], within: &[], document: None };
+
+    /// What may be kept of a request.
+    pub(super) fn of_request(&self, sent: &RequestSnapshot<'_>, secrets: &Redactor) -> Option<String> {
+        let tree = match sent.tree() {
+            None if sent.body.is_empty() => return None,
+            None => size(sent.body),
+            // Its listed members may say again what the others say: a group may be named after a person.
+            Some(tree) => self.kept(tree, &Scrubber::new(secrets, self.members, sent.headers, tree, None), (0, false)),
+        };
+        Some(tree.to_string())
+    }
+
+    /// What may be kept of an answer to this request.
+    pub(super) fn of_answer(
+        &self,
+        sent: &RequestSnapshot<'_>,
+        answer: &Response,
+        secrets: &Redactor,
+    ) -> Option<String> {
+        if answer.body.is_empty() {
+            return None;
+        }
+        let tree = self.document.map(|read| read(answer)).or_else(|| tree(&answer.headers, &answer.body));
+        let Some(tree) = tree else { return Some(size(&answer.body).to_string()) };
+        let quoted = Scrubber::new(secrets, self.members, sent.headers, &tree, Some(sent));
+        Some(self.kept(&tree, &quoted, (0, false)).to_string())
+    }
+
+    /// `named`: whether a listed member holds it.
+    fn kept(&self, value: &Value, quoted: &Scrubber<'_>, (depth, named): (usize, bool)) -> Value {
+        if depth > DEPTH {
+            return Value::from("…");
+        }
+        match value {
+            Value::Object(members) => {
+                let mut kept = Map::new();
+                for (name, value) in members {
+                    let named = self.members.contains(&name.as_str());
+                    if named || self.within.contains(&name.as_str()) {
+                        kept.insert(name.clone(), self.kept(value, quoted, (depth + 1, named)));
+                    }
+                }
+                left_out(&mut kept, members.len());
+                Value::Object(kept)
+            }
+            Value::Array(elements) => {
+                let mut kept: Vec<Value> =
+                    elements.iter().take(FIRST).map(|element| self.kept(element, quoted, (depth + 1, named))).collect();
+                if elements.len() > FIRST {
+                    kept.push(format!("… {} more", elements.len() - FIRST).into());
+                }
+                Value::Array(kept)
+            }
+            Value::String(_) | Value::Number(_) if !named => Value::from("…"),
+            Value::String(text) => quoted.freed(text).into(),
+            Value::Number(number) if quoted.holds(&number.to_string()) => MASK.into(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        }
+    }
+}
+
+/// How many members were left out, told under a name no vendor uses.
+fn left_out(kept: &mut Map<String, Value>, all: usize) {
+    let missing = all - kept.len();
+    if missing > 0 {
+        kept.insert("…".to_owned(), format!("{missing} not shown").into());
+    }
+}
+
+fn size(body: &[u8]) -> Value {
+    serde_json::json!({ "bytes": body.len() })
+}
+
+/// The document in a body: JSON, or a form as an object.
+fn tree(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
+    if body.len() > MAX_LENGTH {
+        return None;
+    }
+    if headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form")) {
+        return Some(form(body));
+    }
+    serde_json::from_slice(body).ok().filter(|tree: &Value| tree.is_object() || tree.is_array())
+}
+
+fn form(text: &[u8]) -> Value {
+    url::form_urlencoded::parse(text)
+        .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
+        .collect()
+}
+
+/// A request as it went out.
+pub(super) struct RequestSnapshot<'a> {
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    body: &'a [u8],
+    tree: OnceCell<Option<Value>>,
+}
+
+impl<'a> RequestSnapshot<'a> {
+    pub(super) const fn new(headers: &'a HeaderMap, query: Option<&'a str>, body: &'a [u8]) -> Self {
+        Self { headers, query, body, tree: OnceCell::new() }
+    }
+
+    /// What it says: its body, or its query where it has none.
+    fn tree(&self) -> Option<&Value> {
+        let read = || match self.query {
+            Some(query) if self.body.is_empty() => Some(form(query.as_bytes())),
+            None if self.body.is_empty() => None,
+            _ => tree(self.headers, self.body),
+        };
+        self.tree.get_or_init(read).as_ref()
+    }
+}
+
+/// What nobody shall see of what is kept.
+struct Scrubber<'a> {
+    secrets: &'a Redactor,
+    listed: &'a [&'a str],
+    headers: &'a HeaderMap,
+    /// The document that is kept.
+    own: &'a Value,
+    /// The request it answers.
+    sent: Option<&'a RequestSnapshot<'a>>,
+    // Gathered for the first text that asks for it; most calls keep none.
+    said: OnceCell<EchoIndex>,
+}
+
+impl<'a> Scrubber<'a> {
+    fn new(
+        secrets: &'a Redactor,
+        listed: &'a [&'a str],
+        headers: &'a HeaderMap,
+        own: &'a Value,
+        sent: Option<&'a RequestSnapshot<'a>>,
+    ) -> Self {
+        Self { secrets, listed, headers, own, sent, said: OnceCell::new() }
+    }
+
+    fn freed(&self, text: &str) -> String {
+        let masked = self.secrets.mask(text);
+        let freed = if self.says_nothing(&masked) { masked } else { self.said().scrub(&masked) };
+        sanitize_for_display(&freed, CHARACTERS)
+    }
+
+    fn holds(&self, text: &str) -> bool {
+        self.freed(text) != text
+    }
+
+    fn says_nothing(&self, text: &str) -> bool {
+        let silent = |pairs: BigramFilter| {
+            !self.unreadable()
+                && !pairs.may_contain_header(self.headers)
+                && self.documents().all(|tree| !pairs.may_contain_tree(tree, self.listed))
+        };
+        BigramFilter::of(text).is_some_and(silent)
+    }
+
+    fn said(&self) -> &EchoIndex {
+        self.said.get_or_init(|| EchoIndex::of(self.documents(), self.listed, self.headers, self.unreadable()))
+    }
+
+    /// What was asked, and what is kept: an answer may quote itself, the token beside a message.
+    fn documents(&self) -> impl Iterator<Item = &Value> {
+        self.asked().into_iter().chain([self.own])
+    }
+
+    fn asked(&self) -> Option<&Value> {
+        self.sent.and_then(RequestSnapshot::tree)
+    }
+
+    /// Nobody knows what an unreadable request said, so nothing that may quote it is kept.
+    fn unreadable(&self) -> bool {
+        self.sent.is_some_and(|sent| !sent.body.is_empty()) && self.asked().is_none()
+    }
+}
+
+/// The headers of an answer that tell something about the vendor and nothing about a person.
+pub(super) fn headers(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    const KEPT: [(&str, HeaderName); 5] = [
+        ("date", DATE),
+        ("server", SERVER),
+        ("content-type", CONTENT_TYPE),
+        ("content-length", CONTENT_LENGTH),
+        ("retry-after", RETRY_AFTER),
+    ];
+    let value = |name: &HeaderName| headers.get(name)?.to_str().ok().map(|text| sanitize_for_display(text, 100));
+    KEPT.iter().filter_map(|(name, header)| Some((*name, value(header)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderValue, StatusCode};
+
+    use super::*;
+    use crate::secret::Secret;
+
+    const LIST: RedactionPolicy =
+        RedactionPolicy { members: &["message", "status", "testId"], within: &["rows"], document: None };
+
+    fn json() -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+    }
+
+    fn answer(body: &str) -> Response {
+        Response { status: StatusCode::OK, headers: json(), body: Bytes::from(body.to_owned()) }
+    }
+
+    fn of_answer(body: &str, said: &str) -> String {
+        let secrets = Redactor::new([&Secret::new("key-of-the-account")]);
+        LIST.of_answer(&RequestSnapshot::new(&json(), None, body.as_bytes()), &answer(said), &secrets).unwrap()
+    }
+
+    fn of_request(headers: &HeaderMap, query: Option<&str>, body: &str) -> Option<String> {
+        LIST.of_request(&RequestSnapshot::new(headers, query, body.as_bytes()), &Redactor::default())
+    }
+
+    #[test]
+    fn only_what_is_listed_is_kept() {
+        let sent = r#"{"testId":"7","email":"ada@example.org","rows":[{"name":"Ada","status":"active"},1,2,3,4]}"#;
+        let kept = of_request(&json(), None, sent).unwrap();
+        assert_eq!(
+            kept,
+            r#"{"rows":[{"status":"active","…":"1 not shown"},"…","…","… 2 more"],"testId":"7","…":"1 not shown"}"#
+        );
+        let form =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))]);
+        let text = "status=True&firstname=Ada";
+        for kept in [of_request(&form, None, text), of_request(&form, Some(text), "")] {
+            assert_eq!(kept.as_deref(), Some(r#"{"status":"True","…":"1 not shown"}"#));
+        }
+        assert_eq!(of_request(&form, None, ""), None);
+    }
+
+    #[test]
+    fn what_a_message_quotes_back_is_masked() {
+        let sent = r#"{"email":"Ada@Example.org","name":"Ada Lovelace","n":12345,"testId":"t-100","short":"Li"}"#;
+        let said = r#"{"message":"ada@example.org (ADA, Lovelace, 12345) may not take t-100; Li is not in Lisbon; key-of-the-account; other@mail.example"}"#;
+        assert_eq!(
+            of_answer(sent, said),
+            r#"{"message":"*** (***, ***, ***) may not take t-100; *** is not in Lisbon; ***; ***"}"#
+        );
+    }
+
+    #[test]
+    fn what_is_no_document_is_not_kept() {
+        assert_eq!(of_answer("{}", "<html>Ada</html>"), r#"{"bytes":16}"#);
+        assert_eq!(of_answer("{}", "\"Ada\""), r#"{"bytes":5}"#);
+        assert_eq!(of_answer("unreadable", r#"{"message":"Ada"}"#), r#"{"message":"***"}"#);
+        let deep = "[".repeat(50) + &"]".repeat(50);
+        assert!(of_answer("{}", &deep).contains('…'));
+        assert_eq!(of_answer("{}", r#"["Ada",1,true]"#), r#"["…","…",true]"#);
+    }
+
+    #[test]
+    fn of_headers_a_few_are_kept() {
+        let mut all = json();
+        all.insert("set-cookie", HeaderValue::from_static("session=1"));
+        assert_eq!(headers(&all), [("content-type", "application/json".to_owned())]);
+    }
+}

@@ -1,0 +1,423 @@
+//! Reads an answer of `ExamTesting`. The vendor documents the fields (`Status`, `StudentId`, `Reason`, `error`, eight
+//! codes) but nowhere, in words, the form they come in (<https://www.examtesting.com/api-doc.aspx>); so every form read
+//! here is our guess, and an operator can fix the real one once a pilot has shown it.
+//!
+//! It must never find a success or a refusal that the text does not clearly state: whatever is left over is
+//! [`Reading::Unclear`], and the write stays unknown. It reads any bytes without panicking.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+use serde_json::Value;
+
+use crate::transport::Response;
+use crate::vendors::examtesting::error;
+use crate::vendors::examtesting::response_fields::{Fields, json, labelled, without_tags, xml};
+
+/// In which form the answer is expected.
+#[derive(Debug, Clone)]
+pub(super) enum Format {
+    /// Any that can be understood.
+    Auto,
+    /// Status, id or code, and message, separated by `|` or `,`.
+    Pipe,
+    /// Named values.
+    Kv,
+    /// JSON.
+    Json,
+    /// XML.
+    Xml,
+    /// By an expression with the groups `status`, `id`, `code`, `msg`.
+    Regex(Regex),
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ParsedResponse {
+    /// The vendor has done it.
+    Success {
+        /// The student's id, where it says.
+        id: Option<String>,
+    },
+    /// The vendor has refused.
+    Refused(Refusal),
+    /// Neither can be said.
+    Unclear {
+        /// Why not.
+        why: &'static str,
+        /// What there was to read, for people.
+        text: String,
+    },
+}
+
+/// A refusal in the vendor's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Four digits, where there are any.
+    pub(super) code: Option<String>,
+    /// The rest.
+    pub(super) message: String,
+}
+
+/// Longest id taken for one.
+pub(super) const MAX_ID: usize = 100;
+
+pub(super) const CONTRADICTION: &str = "it says different things at once";
+const NOT_IN_FORM: &str = "it does not have the form set for this connection";
+const NO_STATUS: &str = "it says neither SUCCESS nor ERROR";
+
+static MARKUP: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)<!DOCTYPE|<html"));
+static TITLE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?is)<title[^>]*>(.*?)</title"));
+// `-u`: in any case of ASCII; Unicode's small letters of `S` are two, and a word with the other one is none of these.
+static STATUS_FIELD: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r#"(?i)\bstatus["']?[\s:=|,]+["']?((?-u:SUCCESS|ERROR))\b"#));
+static SUCCESS_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*(?-u:SUCCESS)\b"));
+static SUCCESS_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\b(?-u:SUCCESS)\b"));
+static ERROR_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*ERROR\b"));
+static ERROR_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR\b"));
+// A success may carry the field `error` with nothing in it.
+static EMPTY_ERROR: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\berror\s*[=:]\s*(?:[&,;|]|$)"));
+static ID_LABEL: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bStudentId\b"));
+static ID_FIELD: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r#"(?i)\bStudentId(?:["'\s]*(?:=>|[:=|,>])["'\s]*|\s+)([^\s&|,;:=<>"'{}\[\]\pC]+)"#));
+// Without a label only what has a digit in it is taken for an id: `SUCCESS Student added` has none.
+static ID_AFTER_WORD: LazyLock<Regex> = LazyLock::new(|| {
+    fixed(r#"(?i)\b(?-u:SUCCESS)\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#)
+});
+static CODE_AFTER_ERROR: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r"(?i)\bERROR[\s:_|,=(\[#-]*(?:code|no)?[\s:.=#-]*(\d{4})\b"));
+static CODE_FIELD: LazyLock<Regex> =
+    LazyLock::new(|| fixed(r#"(?i)\b(?:reason|error[\s_-]?code)["']?[\s:=|,]*["']?(\d{4})\b"#));
+static KNOWN_CODE: LazyLock<Regex> = LazyLock::new(|| fixed(r"\b100[1-8]\b"));
+static CODE_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})\b"));
+static CODE_ALONE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})$"));
+
+/// An answer for operators to look at, whatever its form: what it says, without the student's id.
+pub(super) fn document(answer: &Response) -> Value {
+    match Format::Auto.read(&answer.body) {
+        ParsedResponse::Success { .. } => serde_json::json!({ "status": "SUCCESS" }),
+        ParsedResponse::Refused(Refusal { code, message }) => {
+            serde_json::json!({ "status": "ERROR", "code": code, "message": message })
+        }
+        ParsedResponse::Unclear { why, text } => serde_json::json!({ "status": why, "message": text }),
+    }
+}
+
+impl Format {
+    /// What the answer says.
+    pub(super) fn read(&self, body: &[u8]) -> ParsedResponse {
+        let whole = decoded(body);
+        let whole = whole.trim();
+        if let Self::Regex(expression) = self {
+            // Uncut: the operator's expression may count on the markup around the text.
+            return by_expression(expression, whole).unwrap_or_else(|| unclear(NOT_IN_FORM, whole));
+        }
+        let text = before_markup(whole);
+        if text.is_empty() {
+            let why = if whole.is_empty() { "it is empty" } else { "it is a web page" };
+            return ParsedResponse::Unclear { why, text: title(whole) };
+        }
+        let reading = match self {
+            Self::Auto => return automatic(text),
+            Self::Pipe => separated(text),
+            Self::Kv => Some(labelled(text)).filter(Fields::has_status).map(Fields::reading),
+            Self::Json => json(text).filter(Fields::has_status).map(Fields::reading),
+            Self::Xml => xml(text).map(|(fields, _)| fields).filter(Fields::has_status).map(Fields::reading),
+            Self::Regex(_) => None,
+        };
+        reading.unwrap_or_else(|| unclear(NOT_IN_FORM, text))
+    }
+}
+
+fn automatic(text: &str) -> ParsedResponse {
+    match text.as_bytes().first() {
+        Some(b'{' | b'[') => json(text).map_or_else(|| unclear("it is no complete JSON", text), Fields::reading),
+        Some(b'<') => match xml(text) {
+            // Complete markup without named fields: its text is read as text. Incomplete markup is not, because an id cut
+            // short looks like an id.
+            Some((fields, inner)) if !fields.has_status() => plain(inner.trim()),
+            Some((fields, _)) => fields.reading(),
+            None => unclear("it is no complete XML", text),
+        },
+        _ => plain(text),
+    }
+}
+
+/// Text without a grammar. The order matters: an id may look like a code, and an empty `error=` may follow a success.
+fn plain(text: &str) -> ParsedResponse {
+    let mut named = STATUS_FIELD.captures_iter(text).map(|found| is_success(&found[1]));
+    if let Some(first) = named.next() {
+        return match (first, named.all(|other| other == first)) {
+            (_, false) => unclear(CONTRADICTION, text),
+            (true, true) => success(text),
+            (false, true) => ParsedResponse::Refused(refusal(text)),
+        };
+    }
+    let bare = EMPTY_ERROR.replace_all(text, " ");
+    match (SUCCESS_WORD.is_match(&bare), ERROR_WORD.is_match(&bare)) {
+        // A refusal read from such a text could prove a write undone that was done.
+        (true, true) => unclear(CONTRADICTION, text),
+        (true, false) => match success(text) {
+            // The word somewhere in a sentence ("without success") needs an id beside it to be believed.
+            ParsedResponse::Success { id: None } if !SUCCESS_FIRST.is_match(text) => unclear(NO_STATUS, text),
+            reading => reading,
+        },
+        (false, true) => ParsedResponse::Refused(refusal(text)),
+        (false, false) if states_published_error(text) => ParsedResponse::Refused(refusal(text)),
+        (false, false) => unclear(NO_STATUS, text),
+    }
+}
+
+fn success(text: &str) -> ParsedResponse {
+    let mut labelled = ID_FIELD.captures_iter(text).map(|found| found[1].to_owned());
+    if let Some(id) = labelled.next() {
+        let alone = labelled.all(|other| other == id);
+        return if alone { ParsedResponse::Success { id: opaque_id(&id) } } else { unclear(CONTRADICTION, text) };
+    }
+    let id = if ID_LABEL.is_match(text) { None } else { ID_AFTER_WORD.captures(text) };
+    ParsedResponse::Success { id: id.and_then(|found| opaque_id(&found[1])) }
+}
+
+fn separated(text: &str) -> Option<ParsedResponse> {
+    let mut parts = text.split(['|', ',']);
+    let word = parts.next()?.trim();
+    if word.eq_ignore_ascii_case("SUCCESS") {
+        let id = parts.next().and_then(|part| part.split_whitespace().next()).and_then(opaque_id);
+        return Some(ParsedResponse::Success { id });
+    }
+    let error = word.eq_ignore_ascii_case("ERROR") || code_alone(word).is_some() && ERROR_FIRST.is_match(word);
+    error.then(|| ParsedResponse::Refused(refusal(text)))
+}
+
+fn by_expression(expression: &Regex, text: &str) -> Option<ParsedResponse> {
+    let found: Captures<'_> = expression.captures(text)?;
+    let group = |name| found.name(name).map(|group| group.as_str().trim()).filter(|text| !text.is_empty());
+    let status = group("status")?;
+    if status.eq_ignore_ascii_case("SUCCESS") {
+        return Some(ParsedResponse::Success { id: group("id").and_then(opaque_id) });
+    }
+    status.eq_ignore_ascii_case("ERROR").then(|| {
+        let code = group("code").map(|code| code_alone(code).unwrap_or_else(|| code.to_owned()));
+        ParsedResponse::Refused(Refusal { code, message: group("msg").unwrap_or_default().to_owned() })
+    })
+}
+
+/// The refusal in a text without a grammar.
+pub(super) fn refusal(text: &str) -> Refusal {
+    let fields = labelled(text);
+    if fields.has_status() && fields.has_message() {
+        return fields.refusal();
+    }
+    let code = code_in(text);
+    Refusal { message: message(text, code.as_deref()), code }
+}
+
+/// The code in a text that is known to be an error. A number anywhere in it (it may be a student's) only counts beside a
+/// published message.
+pub(super) fn code_in(text: &str) -> Option<String> {
+    let written = CODE_AFTER_ERROR.captures(text).or_else(|| CODE_FIELD.captures(text));
+    let anywhere = || KNOWN_CODE.find(text).filter(|_| error::published_by_message(text).is_some());
+    written.map(|found| found[1].to_owned()).or_else(|| anywhere().map(|found| found.as_str().to_owned()))
+}
+
+/// The code a value begins with.
+pub(super) fn code_first(text: &str) -> Option<String> {
+    CODE_FIRST.captures(text.trim()).map(|found| found[1].to_owned())
+}
+
+/// The code, where the text is nothing else.
+pub(super) fn code_alone(text: &str) -> Option<String> {
+    CODE_ALONE.captures(text.trim()).map(|found| found[1].to_owned())
+}
+
+/// Whether a text without a status word is an error all the same: a published code together with a published message.
+pub(super) fn states_published_error(text: &str) -> bool {
+    KNOWN_CODE.is_match(text) && error::published_by_message(text).is_some()
+}
+
+/// The text without status word and code.
+pub(super) fn message(text: &str, code: Option<&str>) -> String {
+    let text = without_tags(text);
+    let text = STATUS_FIELD.replace(&text, "");
+    let text = ERROR_FIRST.replace(&text, "");
+    let text = match code {
+        Some(code) => CODE_AFTER_ERROR
+            .replace(&text, |found: &Captures<'_>| if &found[1] == code { "" } else { &found[0] }.to_owned()),
+        None => text,
+    };
+    let text = match code {
+        Some(code) => Cow::Owned(text.replacen(code, "", 1)),
+        None => text,
+    };
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || "|,:;-=&()[]#".contains(c));
+    text.trim_end_matches(|c: char| c.is_whitespace() || "|,:;-=&".contains(c)).to_owned()
+}
+
+/// The id, unless it says that there is none. `0` and `-1` are what a program answers that has no id to give; kept as ids
+/// they would send a later update to somebody else.
+pub(super) fn opaque_id(text: &str) -> Option<String> {
+    let id = text.trim();
+    let none = matches!(id, "" | "0" | "-1") || id.eq_ignore_ascii_case("null");
+    let odd = id.chars().count() > MAX_ID || id.chars().any(char::is_control);
+    (!none && !odd).then(|| id.to_owned())
+}
+
+pub(super) fn unclear(why: &'static str, text: &str) -> ParsedResponse {
+    ParsedResponse::Unclear { why, text: text.to_owned() }
+}
+
+fn is_success(word: &str) -> bool {
+    word.eq_ignore_ascii_case("SUCCESS")
+}
+
+/// UTF-8, else Latin-1, in which every byte is a character. A byte order mark is not part of the text.
+fn decoded(body: &[u8]) -> Cow<'_, str> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    match str::from_utf8(body) {
+        Ok(text) => Cow::Borrowed(text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n'])),
+        Err(_) => Cow::Owned(body.iter().copied().map(char::from).collect()),
+    }
+}
+
+/// An `.aspx` page may append its own markup to the text it writes.
+fn before_markup(text: &str) -> &str {
+    let end = MARKUP.find(text).map_or(text.len(), |found| found.start());
+    text[..end].trim()
+}
+
+fn title(page: &str) -> String {
+    TITLE.captures(page).map(|found| found[1].trim().to_owned()).unwrap_or_default()
+}
+
+#[expect(clippy::expect_used, reason = "the patterns are constants; a test compiles every one")]
+pub(super) fn fixed(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a constant pattern compiles")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    const ANSWERS: &str = include_str!("../../../tests/fixtures/examtesting/answers.json");
+
+    fn format_of(case: &Value) -> Format {
+        match case["format"].as_str().unwrap() {
+            "auto" => Format::Auto,
+            "pipe" => Format::Pipe,
+            "kv" => Format::Kv,
+            "json" => Format::Json,
+            "xml" => Format::Xml,
+            "regex" => Format::Regex(Regex::new(case["regex"].as_str().unwrap()).unwrap()),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn body_of(case: &Value) -> Vec<u8> {
+        match case["body"].as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => data_encoding::HEXLOWER.decode(case["hex"].as_str().unwrap().as_bytes()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_answer_is_read_as_written_down() {
+        let cases: Vec<Value> = serde_json::from_str(ANSWERS).unwrap();
+        assert!(cases.len() > 70);
+        for case in &cases {
+            let name = &case["name"];
+            assert!(case["origin"].is_string(), "{name}");
+            let expected = &case["expect"];
+            match format_of(case).read(&body_of(case)) {
+                ParsedResponse::Success { id } => {
+                    assert!(expected.get("success").is_some(), "{name}: {id:?}");
+                    assert_eq!(id.as_deref(), expected["success"].as_str(), "{name}");
+                }
+                ParsedResponse::Refused(Refusal { code, message }) => {
+                    assert!(expected.get("code").is_some(), "{name}: {code:?} {message}");
+                    assert_eq!(code.as_deref(), expected["code"].as_str(), "{name}");
+                    assert_eq!(Some(message.as_str()), expected["message"].as_str(), "{name}");
+                }
+                ParsedResponse::Unclear { why, .. } => {
+                    assert_eq!(expected["unclear"], Value::Bool(true), "{name}: {why}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_found_in_every_form() {
+        for form in [
+            "ERROR|{}|Some text",
+            "ERROR,{},Some text",
+            "status=ERROR&Reason={}&error=Some text",
+            "status: ERROR, Reason: {}, error: Some text",
+            "status:ERROR<br/>Reason:{}<br/>error:Some text",
+            r#"{"status":"ERROR","Reason":"{}","error":"Some text"}"#,
+            r#"[{"status":"ERROR","ErrorCode":"{}","error":"Some text"}]"#,
+            "<r><status>ERROR</status><Reason>{}</Reason><error>Some text</error></r>",
+        ] {
+            for code in ["1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1099"] {
+                for written in [code.to_owned(), format!("ERROR {code}")] {
+                    let text = form.replace("{}", &written);
+                    let refusal = Refusal { code: Some(code.to_owned()), message: "Some text".to_owned() };
+                    assert_eq!(Format::Auto.read(text.as_bytes()), ParsedResponse::Refused(refusal), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_is_told_by_its_title() {
+        let page = b"<html><head><TITLE> Runtime\r\nError </TITLE></head></html>";
+        let ParsedResponse::Unclear { text, .. } = Format::Auto.read(page) else { panic!() };
+        assert_eq!(text, "Runtime\r\nError");
+    }
+
+    fn formats() -> [Format; 6] {
+        let expression = fixed("(?s)(?<status>SUCCESS|ERROR)(?<id>.)?(?<code>.)?(?<msg>.*)");
+        [Format::Auto, Format::Pipe, Format::Kv, Format::Json, Format::Xml, Format::Regex(expression)]
+    }
+
+    #[test]
+    fn a_word_that_only_folds_to_the_right_one_is_none() {
+        for text in ["Status=\u{17f}UCCESS", "\u{17f}ucce\u{17f}\u{17f}|12345", "SUCCE\u{17f}S 12345"] {
+            assert!(matches!(Format::Auto.read(text.as_bytes()), ParsedResponse::Unclear { .. }), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for format in formats() {
+                format.read(&body);
+            }
+        }
+
+        #[test]
+        fn any_mixture_of_the_words_is_read(
+            words in proptest::collection::vec(
+                prop::sample::select(vec![
+                    "SUCCESS", "ERROR", "Status", "StudentId", "Reason", "error", "errorcode", "1007", "1099", "=", ":",
+                    "|", ",", "&", "<br/>", "<a>", "</a>", "<html", "{", "}", "[", "]", "\"", " ", "\n", "é", "\u{0}", "&#x41;",
+                ]),
+                0..30,
+            )
+        ) {
+            for format in formats() {
+                format.read(words.concat().as_bytes());
+            }
+        }
+
+        #[test]
+        fn a_text_without_the_words_is_never_a_success(text in "[^sS]{0,80}") {
+            for format in formats() {
+                let success = matches!(format.read(text.as_bytes()), ParsedResponse::Success { .. });
+                prop_assert!(!success);
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Where signatures come from: the vendor's Signature Generation API, a formula, or three values issued by hand.
+//!
+//! A remote triple is asked for inside the attempt it signs, so that it is as fresh as it can be, but through a client of
+//! its own: through the vendor's it would wait for its own call with `max_in_flight = 1`, and a failing signature service
+//! must not open the circuit of a vendor that answers, nor the other way round. Whatever goes wrong here, the write has
+//! not left: every fault is `not_applied`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use url::Url;
+
+use crate::domain::error::{Code, Error};
+use crate::domain::outcome::Outcome;
+use crate::domain::system::System;
+use crate::domain::vendor::CallContext;
+use crate::secret::Secret;
+use crate::transport::{Client, NoSignature, RedactionPolicy, Request, Response, Signer, SigningRequest, Target};
+use crate::vendors::thinkexam::error::ErrorContext;
+use crate::vendors::thinkexam::sign::{Formula, SignatureHeaders};
+use crate::vendors::thinkexam::template::Template;
+use crate::vendors::thinkexam::wire::{ParsedReply, Reply, scalar, tree};
+
+const OPERATION: &str = "signature";
+
+/// How the Signature Generation API is asked. It is undocumented, so everything about it is a setting.
+pub(super) struct GeneratorRequest {
+    pub(super) url: Url,
+    pub(super) method: Method,
+    pub(super) headers: Vec<(HeaderName, Template)>,
+    pub(super) body: Option<Template>,
+    pub(super) api_key: Option<Secret>,
+    pub(super) secret: Option<Secret>,
+    pub(super) ak_pointer: String,
+    pub(super) sgn_pointer: String,
+    pub(super) ts_pointer: String,
+    pub(super) ttl: Duration,
+}
+
+/// The signature source of one connection.
+pub(super) enum SignatureProvider {
+    Remote(Box<RemoteProvider>),
+    Formula(Box<Formula>),
+    Fixed(SignatureHeaders),
+}
+
+impl SignatureProvider {
+    /// Signs one call.
+    pub(super) fn ticket<'a>(&'a self, call: &'a CallContext) -> SignatureGuard<'a> {
+        SignatureGuard { source: self, call, used: Mutex::new(None) }
+    }
+
+    /// Whether a refused signature can be replaced by a fresh one.
+    pub(super) const fn renews(&self) -> bool {
+        !matches!(self, Self::Fixed(_))
+    }
+
+    /// Forgets the triple the vendor refused, unless another call has replaced it already.
+    pub(super) async fn refused(&self, triple: Option<&SignatureHeaders>) {
+        if let (Self::Remote(remote), Some(triple)) = (self, triple) {
+            remote.forget(triple).await;
+        }
+    }
+}
+
+/// Signs one call and remembers with what, so that the triple can be withdrawn, and masked where the vendor quotes it.
+pub(super) struct SignatureGuard<'a> {
+    source: &'a SignatureProvider,
+    call: &'a CallContext,
+    used: Mutex<Option<SignatureHeaders>>,
+}
+
+impl SignatureGuard<'_> {
+    /// The triple last sent, if any.
+    pub(super) fn used(&self) -> Option<SignatureHeaders> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Signer for SignatureGuard<'_> {
+    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error> {
+        let triple = match self.source {
+            SignatureProvider::Remote(remote) => remote.triple(self.call).await?,
+            SignatureProvider::Formula(formula) => formula.at(now)?,
+            SignatureProvider::Fixed(triple) => triple.clone(),
+        };
+        triple.write(draft.headers)?;
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(triple);
+        Ok(())
+    }
+}
+
+/// Asks for triples, keeps the present one and lets calls share it.
+pub(super) struct RemoteProvider {
+    client: Client,
+    recipe: GeneratorRequest,
+    environment: System,
+    flight: tokio::sync::Mutex<InFlightFetch>,
+    // How many requests have ended: tells a waiting call whether one ended while it waited.
+    landed: AtomicU64,
+}
+
+#[derive(Default)]
+struct InFlightFetch {
+    held: Option<CachedSignature>,
+    failed: Option<Error>,
+}
+
+struct CachedSignature {
+    triple: SignatureHeaders,
+    asked: Timestamp,
+}
+
+impl RemoteProvider {
+    pub(super) fn new(client: Client, recipe: GeneratorRequest, environment: System) -> Self {
+        Self { client, recipe, environment, flight: tokio::sync::Mutex::default(), landed: AtomicU64::new(0) }
+    }
+
+    /// A triple younger than `ttl`. Calls that come together cause one request and share what it brings, a fault included.
+    pub(super) async fn triple(&self, call: &CallContext) -> Result<SignatureHeaders, Error> {
+        if self.recipe.ttl.is_zero() {
+            // Every call has a triple of its own; there is nothing to wait for.
+            return self.fetch(call, self.environment.now()).await;
+        }
+        let seen = self.landed.load(Ordering::Acquire);
+        let mut flight = self.flight.lock().await;
+        if let Some(held) = flight.held.as_ref().filter(|held| self.is_fresh(held)) {
+            return Ok(held.triple.clone());
+        }
+        if self.landed.load(Ordering::Acquire) != seen
+            && let Some(fault) = &flight.failed
+        {
+            return Err(fault.clone());
+        }
+        self.refill(&mut flight, call).await
+    }
+
+    /// A triple asked for now, whatever is held.
+    pub(super) async fn renew(&self, call: &CallContext) -> Result<(), Error> {
+        let mut flight = self.flight.lock().await;
+        self.refill(&mut flight, call).await.map(drop)
+    }
+
+    async fn forget(&self, triple: &SignatureHeaders) {
+        let mut flight = self.flight.lock().await;
+        if flight.held.as_ref().is_some_and(|held| held.triple.is(triple)) {
+            flight.held = None;
+        }
+    }
+
+    async fn refill(&self, flight: &mut InFlightFetch, call: &CallContext) -> Result<SignatureHeaders, Error> {
+        // The age counts from before the question, since nobody says when the vendor's own clock starts.
+        let asked = self.environment.now();
+        let fetched = self.fetch(call, asked).await;
+        *flight = match &fetched {
+            Ok(triple) => InFlightFetch { held: Some(CachedSignature { triple: triple.clone(), asked }), failed: None },
+            Err(fault) => InFlightFetch { held: None, failed: Some(fault.clone()) },
+        };
+        self.landed.fetch_add(1, Ordering::Release);
+        fetched
+    }
+
+    fn is_fresh(&self, held: &CachedSignature) -> bool {
+        let age = self.environment.now().duration_since(held.asked);
+        let ttl = SignedDuration::try_from(self.recipe.ttl).unwrap_or(SignedDuration::MAX);
+        !age.is_negative() && age < ttl
+    }
+
+    async fn fetch(&self, call: &CallContext, now: Timestamp) -> Result<SignatureHeaders, Error> {
+        let request = self.recipe.request(now)?;
+        let answer = self.client.send(request, &NoSignature, call).await.map_err(before_sending)?;
+        self.read(&answer)
+    }
+
+    fn read(&self, answer: &Response) -> Result<SignatureHeaders, Error> {
+        let reading = ErrorContext { client: &self.client, operation: OPERATION, answer, masks: Vec::new() };
+        let reply = Reply::read(&answer.body);
+        if !answer.status.is_success() {
+            return Err(refused(&reading, &reply.said));
+        }
+        let tree = tree(&answer.body).unwrap_or(Value::Null);
+        let triple = self.recipe.picked(&tree);
+        match (&triple, &reply.said) {
+            // The vendor's usual way to refuse is 200 with an `error`.
+            (Err(_), ParsedReply::Error(_)) => Err(credentials(&reading, &reply.said)),
+            _ => triple,
+        }
+    }
+}
+
+impl GeneratorRequest {
+    fn request(&self, now: Timestamp) -> Result<Request, Error> {
+        let value = |name: &str| match name {
+            "api_key" => self.api_key.as_ref().map(|secret| secret.expose().to_owned()),
+            "secret" => self.secret.as_ref().map(|secret| secret.expose().to_owned()),
+            // Unix seconds: our choice, nothing is documented.
+            "now" => Some(now.as_second().to_string()),
+            _ => None,
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if self.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        for (name, template) in &self.headers {
+            let mut value = HeaderValue::from_str(&template.filled(value))
+                .map_err(|_| misconfigured(format!("signature.headers.{name}: cannot be sent as a header.")))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let escaped = |name: &str| value(name).map(|text| json_inside(&text));
+        let body = self.body.as_ref().map(|body| body.filled(escaped)).unwrap_or_default();
+        Ok(Request {
+            operation: OPERATION,
+            method: self.method.clone(),
+            target: Target::Url(self.url.clone()),
+            headers,
+            body: Bytes::from(body),
+            // Key, secret and signature are all there is to it.
+            shown: RedactionPolicy::NOTHING,
+        })
+    }
+
+    fn picked(&self, tree: &Value) -> Result<SignatureHeaders, Error> {
+        let pick = |key: &str, pointer: &str| {
+            tree.pointer(pointer).and_then(scalar).map(Secret::new).ok_or_else(|| {
+                let detail = format!("signature.{key}: the signature service's answer has nothing at {pointer}.");
+                misconfigured(detail)
+            })
+        };
+        let ak = pick("ak_pointer", &self.ak_pointer)?;
+        let sgn = pick("sgn_pointer", &self.sgn_pointer)?;
+        let ts = pick("ts_pointer", &self.ts_pointer)?;
+        SignatureHeaders::new(ak, sgn, ts).map_err(|name| {
+            misconfigured(format!("signature.{name}_pointer: what stands there cannot be sent as a header."))
+        })
+    }
+}
+
+fn misconfigured(detail: String) -> Error {
+    Error::new(Code::ConnectionMisconfigured, detail)
+}
+
+/// A fault of asking for the signature, told of the write: that has not left.
+fn before_sending(fault: Error) -> Error {
+    if fault.code == Code::VendorTimeout {
+        let detail = "The signature service did not answer in time; the request itself was not sent.";
+        return Error { detail: detail.to_owned(), code: Code::VendorUnreachable, ..not_sent(fault) };
+    }
+    not_sent(fault)
+}
+
+fn not_sent(fault: Error) -> Error {
+    Error { outcome: Outcome::NotApplied, proof: false, ..fault }
+}
+
+fn refused(reading: &ErrorContext<'_>, said: &ParsedReply) -> Error {
+    let status = reading.answer.status;
+    if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+        return misconfigured(format!("signature.url or signature.method: the service answered {}.", status.as_u16()));
+    }
+    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+        return credentials(reading, said);
+    }
+    let fault = reading.fault(said).unwrap_or_else(|| reading.bad_response("The signature service's answer is odd."));
+    not_sent(fault)
+}
+
+fn credentials(reading: &ErrorContext<'_>, said: &ParsedReply) -> Error {
+    let detail = "The signature service refused the account's key or secret; the request itself was not sent.";
+    Error { detail: detail.to_owned(), ..not_sent(reading.credentials(said)) }
+}
+
+/// The text as the inside of a JSON string.
+fn json_inside(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}

@@ -1,0 +1,306 @@
+//! Turns the settings as written into settings that can work. Every fault is told, not only the first, and none of them
+//! repeats a value: a setting may be a secret written in the wrong place.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use http::{HeaderName, Method};
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::domain::units::ConfigDuration;
+use crate::secret::{Redactor, Secret, SecretRef};
+use crate::vendors::thinkexam::settings::{
+    KeyEncoding, Mode, PasswordEncoding, Settings, SignatureSettings, TimeStamp,
+};
+use crate::vendors::thinkexam::sign::{Formula, MacSettings, SignatureHeaders};
+use crate::vendors::thinkexam::signature_provider::GeneratorRequest;
+use crate::vendors::thinkexam::template::Template;
+use crate::vendors::{AdapterContext, SettingError};
+
+/// Settings that can work.
+pub(super) struct Checked {
+    pub(super) base_url: Url,
+    pub(super) password_encoding: PasswordEncoding,
+    pub(super) default_group: Option<String>,
+    pub(super) link: Option<Template>,
+    pub(super) signature: Signature,
+    pub(super) redactor: Redactor,
+}
+
+/// The signature source, ready to be built.
+pub(super) enum Signature {
+    Remote(GeneratorRequest),
+    Formula(Formula),
+    Fixed(SignatureHeaders),
+}
+
+/// The body sent to a signature service when none is configured. The service is undocumented; this is our proposal.
+const DEFAULT_BODY: &str = r#"{"apiKey":"{api_key}","secret":"{secret}"}"#;
+
+/// Longest `signature.ttl`.
+const MAX_TTL: Duration = Duration::from_hours(24);
+
+impl Settings {
+    /// The settings with secrets read.
+    ///
+    /// # Errors
+    /// Every setting that cannot work.
+    pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
+        let Self { base_url, password_encoding, default_group, link_template, signature } = self;
+        let mut check = Check { setup, faults: Vec::new(), secrets: Vec::new() };
+        let base_url = check.address("base_url", &base_url);
+        let link = check.link(link_template);
+        let signature = check.signature(signature);
+        match (base_url, signature) {
+            (Some(base_url), Some(signature)) if check.faults.is_empty() => Ok(Checked {
+                base_url,
+                password_encoding,
+                default_group: Some(default_group).filter(|group| !group.trim().is_empty()),
+                link,
+                signature,
+                redactor: Redactor::new(&check.secrets),
+            }),
+            _ => Err(check.faults),
+        }
+    }
+}
+
+struct Check<'a> {
+    setup: &'a AdapterContext<'a>,
+    faults: Vec<SettingError>,
+    secrets: Vec<Secret>,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, key: &str, detail: impl Into<String>) {
+        self.faults.push(SettingError { key: key.to_owned(), detail: detail.into() });
+    }
+
+    fn noted<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
+        result.map_err(|detail| self.fault(key, detail)).ok()
+    }
+
+    fn address(&mut self, key: &str, text: &str) -> Option<Url> {
+        let Ok(url) = Url::parse(text) else {
+            self.fault(key, "is not an absolute URL");
+            return None;
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            self.fault(key, "must not carry a user name or password");
+            return None;
+        }
+        if url.fragment().is_some() || (key == "base_url" && url.query().is_some()) {
+            self.fault(key, "must not have a query or fragment");
+            return None;
+        }
+        self.noted(key, self.setup.connection.accepts(&url))?;
+        Some(url)
+    }
+
+    fn link(&mut self, text: String) -> Option<Template> {
+        if text.is_empty() {
+            return None;
+        }
+        let template = Template::new(text);
+        self.noted("link_template", template.only_names(&["token", "email"]))?;
+        let sample = template.filled(|_| Some("x".to_owned()));
+        if !Url::parse(&sample).is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host()) {
+            self.fault("link_template", "is not an absolute http or https URL");
+            return None;
+        }
+        Some(template)
+    }
+
+    fn secret(&mut self, key: &str, reference: Option<&SecretRef>) -> Option<Secret> {
+        let Some(reference) = reference else {
+            self.fault(key, "is missing");
+            return None;
+        };
+        let secret = self.noted(key, reference.resolve(self.setup.secrets))?;
+        self.secrets.push(secret.clone());
+        Some(secret)
+    }
+
+    fn signature(&mut self, settings: SignatureSettings) -> Option<Signature> {
+        self.strays(&settings);
+        match settings.mode {
+            Mode::Remote => self.remote(settings).map(Signature::Remote),
+            Mode::Hmac => self.formula(&settings).map(Signature::Formula),
+            Mode::Static => self.fixed(&settings).map(Signature::Fixed),
+        }
+    }
+
+    /// Keys that are given and do nothing in this mode.
+    fn strays(&mut self, settings: &SignatureSettings) {
+        let SignatureSettings {
+            mode,
+            api_key,
+            secret,
+            url,
+            method,
+            headers,
+            body,
+            ak_pointer,
+            sgn_pointer,
+            ts_pointer,
+            ttl,
+            algorithm,
+            message,
+            encoding,
+            key_encoding,
+            ts,
+            ak,
+            sgn,
+        } = settings;
+        let remote: &[Mode] = &[Mode::Remote];
+        let hmac: &[Mode] = &[Mode::Hmac];
+        let fixed: &[Mode] = &[Mode::Static];
+        let keys: [(&str, bool, &[Mode]); 17] = [
+            ("api_key", api_key.is_some(), &[Mode::Remote, Mode::Hmac]),
+            ("secret", secret.is_some(), &[Mode::Remote, Mode::Hmac]),
+            ("url", url.is_some(), remote),
+            ("method", method.is_some(), remote),
+            ("headers", headers.is_some(), remote),
+            ("body", body.is_some(), remote),
+            ("ak_pointer", ak_pointer.is_some(), remote),
+            ("sgn_pointer", sgn_pointer.is_some(), remote),
+            ("ts_pointer", ts_pointer.is_some(), remote),
+            ("ttl", ttl.is_some(), remote),
+            ("algorithm", algorithm.is_some(), hmac),
+            ("message", message.is_some(), hmac),
+            ("encoding", encoding.is_some(), hmac),
+            ("key_encoding", key_encoding.is_some(), hmac),
+            ("ts", ts.is_some(), &[Mode::Hmac, Mode::Static]),
+            ("ak", ak.is_some(), fixed),
+            ("sgn", sgn.is_some(), fixed),
+        ];
+        for (key, given, modes) in keys {
+            if given && !modes.contains(mode) {
+                let detail = format!("has no meaning with mode = \"{}\"", mode.as_str());
+                self.fault(&format!("signature.{key}"), detail);
+            }
+        }
+    }
+
+    fn remote(&mut self, settings: SignatureSettings) -> Option<GeneratorRequest> {
+        let url = match &settings.url {
+            Some(text) => self.address("signature.url", text),
+            None => self.noted("signature.url", Err("is missing".to_owned())),
+        };
+        let method = match settings.method.as_deref().unwrap_or("POST") {
+            "GET" => Some(Method::GET),
+            "POST" => Some(Method::POST),
+            "PUT" => Some(Method::PUT),
+            _ => self.noted("signature.method", Err("expected \"GET\", \"POST\" or \"PUT\"".to_owned())),
+        };
+        let default_body = || (method != Some(Method::GET)).then(|| Template::new(DEFAULT_BODY));
+        let body = settings.body.or_else(default_body).filter(|body| !body.is_empty());
+        let headers = self.headers(settings.headers.unwrap_or_default());
+        if let Some(body) = &body {
+            self.names("signature.body", body);
+            if serde_json::from_str::<serde_json::Value>(&body.filled(|_| Some("0".to_owned()))).is_err() {
+                self.fault("signature.body", "is not a JSON template");
+            }
+        }
+        let uses = |name| headers.iter().map(|(_, value)| value).chain(&body).any(|template| template.uses(name));
+        let (with_key, with_secret) = (uses("api_key"), uses("secret"));
+        let api_key = self.needed("signature.api_key", settings.api_key.as_ref(), with_key);
+        let secret = self.needed("signature.secret", settings.secret.as_ref(), with_secret);
+        let ak_pointer = self.pointer("signature.ak_pointer", settings.ak_pointer, "/ak");
+        let sgn_pointer = self.pointer("signature.sgn_pointer", settings.sgn_pointer, "/sgn");
+        let ts_pointer = self.pointer("signature.ts_pointer", settings.ts_pointer, "/ts");
+        let ttl = settings.ttl.map_or(Duration::from_mins(1), |ttl| ttl.0);
+        if ttl > MAX_TTL {
+            self.fault("signature.ttl", format!("must be at most {}", ConfigDuration(MAX_TTL)));
+        }
+        Some(GeneratorRequest {
+            url: url?,
+            method: method?,
+            headers,
+            body,
+            api_key,
+            secret,
+            ak_pointer,
+            sgn_pointer,
+            ts_pointer,
+            ttl,
+        })
+    }
+
+    fn headers(&mut self, headers: BTreeMap<String, Template>) -> Vec<(HeaderName, Template)> {
+        let mut checked = Vec::with_capacity(headers.len());
+        for (name, value) in headers {
+            let key = format!("signature.headers.{name}");
+            self.names(&key, &value);
+            match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) => checked.push((name, value)),
+                Err(_) => self.fault(&key, "is not a header name"),
+            }
+        }
+        checked
+    }
+
+    fn names(&mut self, key: &str, template: &Template) {
+        let result = template.only_names(&["api_key", "secret", "now"]);
+        self.noted(key, result);
+    }
+
+    /// A secret that templates may leave unused.
+    fn needed(&mut self, key: &str, reference: Option<&SecretRef>, needed: bool) -> Option<Secret> {
+        if reference.is_none() && !needed { None } else { self.secret(key, reference) }
+    }
+
+    fn pointer(&mut self, key: &str, pointer: Option<String>, default: &str) -> String {
+        let pointer = pointer.unwrap_or_else(|| default.to_owned());
+        if !pointer.starts_with('/') {
+            self.fault(key, "is not a JSON pointer such as \"/data/sgn\"");
+        }
+        pointer
+    }
+
+    fn formula(&mut self, settings: &SignatureSettings) -> Option<Formula> {
+        let api_key = self.secret("signature.api_key", settings.api_key.as_ref());
+        let secret = self.secret("signature.secret", settings.secret.as_ref());
+        let message = settings.message.clone().unwrap_or_else(|| Template::new("{api_key}{ts}"));
+        self.noted("signature.message", message.only_names(&["api_key", "secret", "ts"]));
+        let milliseconds = match settings.ts.as_ref().map_or("seconds", TimeStamp::as_str) {
+            "seconds" => Some(false),
+            "milliseconds" => Some(true),
+            _ => self.noted("signature.ts", Err("expected \"seconds\" or \"milliseconds\"".to_owned())),
+        };
+        let secret = secret?;
+        let key = self.noted("signature.secret", decoded(&secret, settings.key_encoding.unwrap_or_default()));
+        let mac = MacSettings {
+            algorithm: settings.algorithm.unwrap_or_default(),
+            encoding: settings.encoding.unwrap_or_default(),
+            milliseconds: milliseconds?,
+        };
+        let formula = Formula::new(api_key?, secret, key?, message, mac);
+        self.noted("signature.api_key", formula)
+    }
+
+    fn fixed(&mut self, settings: &SignatureSettings) -> Option<SignatureHeaders> {
+        let ak = self.secret("signature.ak", settings.ak.as_ref());
+        let sgn = self.secret("signature.sgn", settings.sgn.as_ref());
+        let ts = match settings.ts.as_ref().map(|ts| SecretRef::parse(ts.as_str())).transpose() {
+            Ok(reference) => self.secret("signature.ts", reference.as_ref()),
+            Err(detail) => self.noted("signature.ts", Err(detail)),
+        };
+        match SignatureHeaders::new(ak?, sgn?, ts?) {
+            Ok(triple) => Some(triple),
+            Err(name) => self.noted(&format!("signature.{name}"), Err("cannot be sent as a header".to_owned())),
+        }
+    }
+}
+
+pub(super) fn decoded(secret: &Secret, encoding: KeyEncoding) -> Result<Zeroizing<Vec<u8>>, String> {
+    let text = secret.expose().as_bytes();
+    let key = match encoding {
+        KeyEncoding::Utf8 => Ok(text.to_vec()),
+        KeyEncoding::Base64 => BASE64.decode(text).map_err(|_| "is not Base64, as key_encoding says"),
+        KeyEncoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| "is not hexadecimal, as key_encoding says"),
+    };
+    key.map(Zeroizing::new).map_err(str::to_owned)
+}
