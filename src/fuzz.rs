@@ -3,11 +3,11 @@
 //!
 //! It is built for the fuzzer and for tests only, and is no room of the program.
 
-pub use crate::config::fuzzed::configuration;
+pub use crate::config::fuzz::configuration;
 pub use crate::http::fuzz::{bulk, canonical, csv};
-pub use crate::vendors::examtesting::fuzzed::examtesting;
-pub use crate::vendors::startexam::fuzzed::startexam;
-pub use crate::vendors::thinkexam::fuzzed::thinkexam;
+pub use crate::vendors::examtesting::fuzz::examtesting;
+pub use crate::vendors::startexam::fuzz::startexam;
+pub use crate::vendors::thinkexam::fuzz::thinkexam;
 
 /// A reader, by the name of its target and its corpus.
 pub type Reader = (&'static str, fn(&[u8]));

@@ -1,4 +1,4 @@
-//! `check`: validates the configuration, looks at the store and at every connection. It changes nothing anywhere.
+//! `check`: validates the configuration and inspects the store and every connection. It changes nothing anywhere.
 
 use std::path::{Path, PathBuf};
 
@@ -14,14 +14,15 @@ use crate::service::{CheckResult, ConnectionSetup, diagnose};
 use crate::store::{Inspection, SchemaChange, StoreError};
 use crate::transport::fetch_document;
 
-/// Check configuration, store and connections; nothing is changed, neither here nor at a vendor.
+/// Check configuration, store and connections without changing anything, here or at a vendor
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  examgate check --config examgate.toml\n\nA line for the store, with what serve would change there (make a \
-                        database or a key, migrate the schema, register a key), for published token keys and for each \
-                        connection (ok, unchecked or fault), and below that one for each step: address, reachability, tls, clock, \
-                        credentials. Unchecked is no fault: nothing harmless could tell.\nExit code: 0 no fault, 1 store or \
-                        connection at fault, 2 configuration at fault."
+    after_help = "Example:\n  examgate check --config examgate.toml\n\nPrints one line for the store, with what serve would change there \
+                        (create the database or its key, migrate the schema, register a key), one for published token keys, \
+                        and one for each connection (ok, unchecked or fault) followed by its checks: address, reachability, \
+                        tls, clock, credentials. Unchecked is not an error: the vendor has no harmless call to check with.\n\
+                        Exit code: 0 no errors, 1 a check of store, token keys or connections failed, 2 invalid \
+                        configuration."
 )]
 pub(super) struct Options {
     /// The configuration file
@@ -46,8 +47,8 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     })?;
     match faults {
         0 => Ok(()),
-        1 => Err(Failure::Other("1 fault".to_owned())),
-        several => Err(Failure::Other(format!("{several} faults"))),
+        1 => Err(Failure::Other("1 check failed".to_owned())),
+        several => Err(Failure::Other(format!("{several} checks failed"))),
     }
 }
 
@@ -63,7 +64,7 @@ async fn store(StoreView { place, keys }: &StoreView) -> Result<usize, Failure> 
     }
 }
 
-/// What `serve` would change, each as "serve would …".
+/// Lists what `serve` would change, each phrase completing "serve would …".
 fn changes(Inspection { schema, registers_key }: &Inspection) -> Vec<String> {
     let schema = match schema {
         SchemaChange::None => None,
@@ -74,7 +75,7 @@ fn changes(Inspection { schema, registers_key }: &Inspection) -> Vec<String> {
     schema.into_iter().chain(key).collect()
 }
 
-/// What the very first start would make; a key is made only together with a new database.
+/// Lists what the first start would create. A key is created only together with a new database.
 fn first_start(place: &StoreLocation, key: &Path) -> Result<Vec<String>, StoreError> {
     let database = match place {
         StoreLocation::Sqlite(path) => Some(path.as_path()),
@@ -89,7 +90,8 @@ fn first_start(place: &StoreLocation, key: &Path) -> Result<Vec<String>, StoreEr
     Ok(vec!["create the database".to_owned(), format!("create its key in {}", key.display())])
 }
 
-/// The keys of the tokens' issuer, where it publishes them; those in a file were read with the configuration.
+/// Checks the token issuer's published keys and returns the number of errors. Keys in a file were read with the
+/// configuration.
 async fn issuer(auth: &Auth) -> Result<usize, Failure> {
     let Auth::Jwt(_, TokenSettings { keys: KeySource::Published(url), .. }) = auth else { return Ok(0) };
     match fetch_document(url.clone()).await.and_then(|document| JwkSet::parse(&document)) {
@@ -106,7 +108,7 @@ async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> R
     let summary = examination.summary();
     say(format_args!("connection {name}: {}: {}", summary.verdict.as_str(), summary.detail))?;
     for CheckResult { step, verdict, detail, advice } in &examination.findings {
-        let advice = advice.as_ref().map(|advice| format!(" What to do: {advice}")).unwrap_or_default();
+        let advice = advice.as_ref().map(|advice| format!(" Advice: {advice}")).unwrap_or_default();
         say(format_args!("  {}: {}: {detail}{advice}", step.as_str(), verdict.as_str()))?;
     }
     Ok(examination.faults())

@@ -1,4 +1,4 @@
-//! `probe`: asks the gateway whether it lives, for containers without a shell or curl.
+//! `probe`: a health check of the gateway, for containers without a shell or curl.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::commands::{Failure, runtime};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Ask a running gateway whether it lives; exit code 0 if it does, 1 if not.
+/// Check that a running gateway is alive; exit code 0 if it is, 1 if not
 #[derive(Args)]
 #[command(after_help = "Example:\n  HEALTHCHECK CMD [\"examgate\", \"probe\"]\n  examgate probe --url \
                         http://127.0.0.1:8080/readyz")]
 pub(super) struct Options {
-    /// What to ask
+    /// The URL to request
     #[arg(long, default_value = "http://127.0.0.1:9090/livez")]
     url: Url,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let status = runtime()?.block_on(async {
-        // A proxy meant for the way out must not stand between the gateway and its own health check.
+        // Ignore proxies meant for outbound calls.
         let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         client.get(options.url.clone()).send().await.map(|answer| answer.status())
     });

@@ -1,4 +1,4 @@
-//! `key new`: makes an API key.
+//! `key new`: creates an API key.
 
 use clap::Subcommand;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -7,13 +7,13 @@ use sha2::{Digest, Sha256};
 use super::{Failure, Process, say};
 use crate::secret::Secret;
 
-/// API keys.
+/// Create API keys
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Make an API key: prints the key, which is shown only here, and its SHA-256 for the configuration.
+    /// Create an API key: prints the key, which is shown only once, and its SHA-256 for the configuration
     #[command(
-        after_help = "Example:\n  examgate key new\n\nGive the key to the client and put the line beginning with \
-                            key_sha256 below [auth.clients.<name>]."
+        after_help = "Example:\n  examgate key new\n\nGive the key to the client and put the key_sha256 line in the \
+                            section [auth.clients.<name>]."
     )]
     New,
 }

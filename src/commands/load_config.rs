@@ -1,4 +1,4 @@
-//! Finds the configuration file and prepares everything that is made of it.
+//! Finds the configuration file and prepares the parts built from it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,27 +8,30 @@ use crate::config::{self, HostAccess, Inspected, ReloadedConfig, Sources, Startu
 const VARIABLE: &str = "EXAMGATE_CONFIG";
 const DEFAULT: &str = "examgate.toml";
 
-/// The configuration of this process: the file named, else `$EXAMGATE_CONFIG`, else `./examgate.toml`.
+/// Loads the configuration of this process: from `file`, else `$EXAMGATE_CONFIG`, else `./examgate.toml`.
+///
+/// # Errors
+/// One line for each error.
 pub(super) fn prepared(file: Option<&Path>, process: &Process) -> Result<Startup, Failure> {
     let sources = sources(file, process)?;
     let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
     Ok(config::prepare(&sources, &machine)?)
 }
 
-/// The configuration of this process, to be looked at: nothing is made.
+/// Loads the configuration for inspection, without creating anything.
 ///
 /// # Errors
-/// One line for each fault.
+/// One line for each error.
 pub(super) fn inspected(file: Option<&Path>, process: &Process) -> Result<Inspected, Failure> {
     let sources = sources(file, process)?;
     let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
     Ok(config::inspect(&sources, &machine)?)
 }
 
-/// The same sources once more, for a gateway that is running: file and secrets may have changed since.
+/// Reads the same sources again for a running gateway: file and secrets may have changed since.
 ///
 /// # Errors
-/// One line for each fault.
+/// One line for each error.
 pub(super) fn reread(file: Option<&Path>, process: &Process) -> Result<ReloadedConfig, Failure> {
     let sources = sources(file, process)?;
     let machine = HostAccess { secrets: process, files: process, environment: &process.environment };

@@ -1,4 +1,4 @@
-//! Checks `[auth]` and its clients.
+//! Validates `[auth]` and its clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::secret::{SecretRef, SecretSource};
 use crate::service::ConnectionAccess;
 use crate::transport::is_loopback;
 
-/// Longest `auth.jwt.leeway`.
+/// Maximum of `auth.jwt.leeway`.
 const MAX_LEEWAY: Duration = Duration::from_mins(5);
 
-/// What the clients are checked against.
+/// Other sections that clients are validated against.
 pub(super) struct ValidationContext<'a> {
-    /// The names of all connections, those at fault included.
+    /// The names of all connections, invalid ones included.
     pub(super) connections: &'a BTreeSet<String>,
-    /// Where the gateway listens and whether `none` is permitted anywhere; `None` where that is at fault itself.
+    /// The server's settings and `server.allow_insecure`; `None` if `[server]` is invalid.
     pub(super) server: Option<&'a (ServerSettings, bool)>,
 }
 
-/// How callers are recognised. `None` after a fault.
+/// Validates `[auth]`; returns `None` after an error.
 pub(super) fn checked(
     document: schema::Auth,
     surroundings: &ValidationContext<'_>,
@@ -45,8 +45,8 @@ pub(super) fn checked(
             {
                 faults.push(
                     &["auth", "mode"],
-                    "\"none\" lets everybody do everything, and server.listen is not loopback; use \"keys\", or set \
-                     server.allow_insecure = true",
+                    "\"none\" gives every caller full access, and server.listen is not a loopback address; use \"keys\" \
+                     or set server.allow_insecure = true",
                 );
                 return None;
             }
@@ -60,7 +60,7 @@ pub(super) fn checked(
     }
 }
 
-/// Whose tokens are taken; the form is looked at in every mode, what must be there only where it is `used`.
+/// Validates `[auth.jwt]`: the form of its values in every mode, required values only if the mode is `used`.
 fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
     let schema::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
     let mut fine = true;
@@ -76,7 +76,7 @@ fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Op
         }
     }
     if leeway.0 > MAX_LEEWAY {
-        fault("leeway", "must be at most 5m: a token that has expired would go on being taken");
+        fault("leeway", "must be at most 5m: a longer leeway would keep accepting expired tokens");
     }
     let keys = match Url::parse(&jwks) {
         Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {
@@ -91,7 +91,7 @@ fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Op
             Ok(SecretRef::File(path)) => Some(KeySource::File(path, JwkSet::default())),
             _ if jwks.is_empty() && !used => None,
             _ => {
-                fault("jwks", "expected \"file:PATH\" or an https address");
+                fault("jwks", "expected \"file:PATH\" or an https URL");
                 None
             }
         },
@@ -100,7 +100,7 @@ fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Op
     Some(TokenSettings { issuer, audience, keys: keys?, client_claim, leeway })
 }
 
-/// Reads an issuer's keys where they are in a file.
+/// Reads an issuer's keys if they are in a file.
 pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, faults: &mut ConfigErrors<'_>) {
     let KeySource::File(path, keys) = &mut token.keys else { return };
     match secrets.file(path).and_then(|text| JwkSet::parse(text.expose().as_bytes())) {
@@ -117,7 +117,7 @@ fn clients(
     faults: &mut ConfigErrors<'_>,
 ) -> Option<BTreeMap<String, ClientSettings>> {
     if tables.is_empty() && mode != "none" {
-        faults.push(&["auth", "clients"], "no client is configured, so nobody could ask anything");
+        faults.push(&["auth", "clients"], "no client is configured, so every request would be rejected");
         return None;
     }
     let mut clients = BTreeMap::new();
@@ -154,7 +154,7 @@ fn client(
         faults.push(&at("tenant"), "must not contain control characters");
     }
     if by_key && key_sha256.is_empty() {
-        faults.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` makes one");
+        faults.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` generates one");
     }
     let keys = hashes(name, &key_sha256, holders, faults);
     let scopes = self::scopes(name, &scopes, faults);
@@ -163,9 +163,9 @@ fn client(
     if let Some(given) = &default_connection {
         if !surroundings.connections.contains(given) {
             let hint = suggest::word(given, surroundings.connections.iter().map(String::as_str));
-            faults.push(&at("default_connection"), format!("there is no connection of this name{hint}"));
+            faults.push(&at("default_connection"), format!("unknown connection{hint}"));
         } else if matches!(&allowed, ConnectionAccess::Named(named) if !named.contains(given)) {
-            faults.push(&at("default_connection"), "is not among the connections this client may use");
+            faults.push(&at("default_connection"), "is not one of the connections this client may use");
         }
     }
     let schema::RateLimit { requests_per_second, burst } = rate_limit;
@@ -198,13 +198,13 @@ fn hashes(
         let at = ["auth", "clients", name, "key_sha256", &index];
         let hash = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let Some(hash) = hash else {
-            // The text is not repeated: it may be the key itself.
+            // Do not quote the text: it may be the key itself.
             faults.push(&at, "expected the 64 hexadecimal digits of a SHA-256, as `examgate key new` prints them");
             continue;
         };
         match holders.get(&hash) {
-            Some(holder) if holder == name => faults.push(&at, "stands here twice"),
-            Some(holder) => faults.push(&at, format!("is the key of client {holder} as well")),
+            Some(holder) if holder == name => faults.push(&at, "is listed twice"),
+            Some(holder) => faults.push(&at, format!("is also a key of client {holder}")),
             None => {
                 holders.insert(hash, name.to_owned());
                 hashes.push(hash);
@@ -218,7 +218,7 @@ fn scopes(name: &str, words: &[String], faults: &mut ConfigErrors<'_>) -> Option
     if words.is_empty() {
         faults.push(
             &["auth", "clients", name, "scopes"],
-            "needs at least one scope; without one a client may do nothing",
+            "needs at least one scope; a client without scopes has no access",
         );
         return None;
     }
@@ -231,8 +231,8 @@ fn scopes(name: &str, words: &[String], faults: &mut ConfigErrors<'_>) -> Option
         }
         fine = false;
         let hint = suggest::word(word, Scope::ALL.iter().map(|scope| scope.as_str()));
-        let hint = if hint.is_empty() { format!("; known are {}", every_scope()) } else { hint };
-        faults.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("there is no such scope{hint}"));
+        let hint = if hint.is_empty() { format!("; valid scopes are {}", every_scope()) } else { hint };
+        faults.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("unknown scope{hint}"));
     }
     fine.then_some(scopes)
 }
@@ -257,7 +257,7 @@ fn allowed(
         if !surroundings.connections.contains(connection) {
             let hint = suggest::word(connection, surroundings.connections.iter().map(String::as_str));
             let at = ["auth", "clients", name, "connections", &index.to_string()];
-            faults.push(&at, format!("there is no connection of this name{hint}"));
+            faults.push(&at, format!("unknown connection{hint}"));
         }
     }
     ConnectionAccess::Named(given.iter().cloned().collect())

@@ -1,4 +1,4 @@
-//! Checks `[assessments.<id>]` and `[programs.<id>]`: the vendor-neutral catalogue.
+//! Validates `[assessments.<id>]` and `[programs.<id>]`: the vendor-neutral catalogue.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,21 @@ use crate::domain::program::ProgramRef;
 use crate::domain::vendor::Vendor;
 use crate::service::{Catalogue, CatalogueEntry, ConnectionSetup};
 
-/// What marks a program's external id where a program is named.
+/// Prefix that marks a program's external id in a program reference.
 pub(super) const EXTERNAL: &str = "ext:";
 
-/// The entries, their references not looked at yet: only the vendor's adapter can say what they are.
+/// Catalogue entries with unvalidated references: only the vendor's adapter can parse them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CatalogueDraft {
     assessments: Vec<CatalogueEntry>,
     programs: Vec<CatalogueEntry>,
 }
 
-/// The connections entries may name.
+/// Connections that catalogue entries may name.
 pub(super) struct Connections<'a> {
-    /// All, those at fault included.
+    /// The names of all connections, invalid ones included.
     pub(super) names: &'a BTreeSet<String>,
-    /// Those in order.
+    /// The valid connections.
     pub(super) known: &'a BTreeMap<String, ConnectionConfig>,
 }
 
@@ -57,11 +57,11 @@ pub(super) fn checked(
             (Some(reference), None) => reference,
             (None, Some(external)) => format!("{EXTERNAL}{external}"),
             (None, None) => {
-                faults.push(&["programs", &id, "ref"], "is missing: give ref or external_ref");
+                faults.push(&["programs", &id, "ref"], "is missing: set ref or external_ref");
                 continue;
             }
             (Some(_), Some(_)) => {
-                faults.push(&["programs", &id, "external_ref"], "stands beside ref: give one of them");
+                faults.push(&["programs", &id, "external_ref"], "cannot be combined with ref: set only one of them");
                 continue;
             }
         };
@@ -70,8 +70,8 @@ pub(super) fn checked(
     draft
 }
 
-/// The catalogue with each reference in the vendor's own form. Entries of connections that could not be built are passed
-/// over: the fault is theirs.
+/// Returns the catalogue with every reference normalised to the vendor's form. Skips entries of connections that could not
+/// be built: those connections have already reported an error.
 pub(super) fn resolved(
     draft: &CatalogueDraft,
     connections: &BTreeMap<String, ConnectionSetup>,
@@ -106,7 +106,7 @@ pub(super) fn resolved(
 }
 
 fn unfit(vendor: &dyn Vendor, what: &str) -> String {
-    format!("cannot be the id of {what} at {}", vendor.descriptor().name)
+    format!("is not a valid id of {what} at {}", vendor.descriptor().name)
 }
 
 fn placed(
@@ -119,7 +119,7 @@ fn placed(
     let at = [at[0], at[1], "connection"];
     if !connections.names.contains(connection) {
         let hint = suggest::word(connection, connections.names.iter().map(String::as_str));
-        faults.push(&at, format!("there is no connection of this name{hint}"));
+        faults.push(&at, format!("unknown connection{hint}"));
         return;
     }
     let Some(known) = connections.known.get(connection) else { return };

@@ -1,4 +1,4 @@
-//! Checks `[connections.<name>]` and builds the adapters.
+//! Validates `[connections.<name>]` and builds the adapters.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,29 +17,29 @@ use crate::service::ConnectionSetup;
 use crate::transport::{ConnectionSettings, RootCertificates};
 use crate::vendors::{AdapterContext, DESCRIPTORS, Settings};
 
-/// Longest `timeout` of one attempt.
+/// Maximum of `timeout`.
 const MAX_TIMEOUT: Duration = Duration::from_mins(10);
-/// Longest `settle_grace`: well below the 24 hours after which an unknown write is left to a person.
+/// Maximum of `settle_grace`: well below the 24 hours after which an operator has to resolve an unknown write.
 const MAX_SETTLE_GRACE: Duration = Duration::from_hours(12);
-/// Longest `retry.base` and longest `retry.max`.
+/// Maximum of `retry.base` and `retry.max`.
 const MAX_PAUSE: Duration = Duration::from_mins(10);
-/// Longest `breaker.cooldown`.
+/// Maximum of `breaker.cooldown`.
 const MAX_COOLDOWN: Duration = Duration::from_hours(1);
-/// Longest `seat_limit_pause`.
+/// Maximum of `seat_limit_pause`.
 const MAX_SEAT_LIMIT_PAUSE: Duration = Duration::from_hours(24);
 
 /// `[connections.<name>]`: one account at a vendor.
 #[derive(Debug, Clone)]
 pub struct ConnectionConfig {
-    /// What every connection has.
+    /// Settings every connection has.
     pub settings: ConnectionSettings,
-    /// What only this vendor has.
+    /// Settings of this vendor.
     pub vendor: Settings,
-    /// The table as it was merged, to be compared with a later one.
+    /// The merged table, for comparison with a later configuration.
     written: Secret,
 }
 
-/// The connection. `None` after a fault.
+/// Validates one connection; returns `None` after an error.
 pub(super) fn checked(
     name: &str,
     value: &Value,
@@ -49,7 +49,7 @@ pub(super) fn checked(
     let at = ["connections", name];
     identifier::check(&at, faults);
     let mut own = section::table(value, &at, faults)?;
-    // Whole, since a secret may stand in it (`plain:`).
+    // The whole table is a secret: it may contain one in clear text (`plain:`).
     let written = Secret::new(value.to_string());
     let kind = kind(name, own.remove("vendor"), faults);
     let common: Map<String, Value> = ConnectionSettings::KEYS.iter().filter_map(|key| own.remove_entry(*key)).collect();
@@ -60,12 +60,12 @@ pub(super) fn checked(
     let vendor = section::section_with(&Value::Object(own), &at, places, faults, |tree| {
         Settings::read(kind, tree).unwrap_or_else(|| Err(vec![unread()]))
     });
-    // An adapter is not built from stand-ins: what it said about them would only puzzle.
+    // Do not build an adapter from stand-in values: its errors about them would only confuse.
     let vendor = vendor.filter(|part| part.as_given && fine && base_url)?.value;
     Some(ConnectionConfig { settings: settings?, vendor, written })
 }
 
-/// Builds every adapter that can be built.
+/// Builds every adapter that can be built, and reports the errors of the others.
 pub(super) fn connect(
     connections: &BTreeMap<String, ConnectionConfig>,
     secrets: &dyn SecretSource,
@@ -102,7 +102,7 @@ pub(super) fn connect(
     built
 }
 
-/// Remembers what it reads: a secret that was replaced behind the same reference makes another connection.
+/// Secret source that records every secret it reads: a secret replaced behind the same reference means a new connection.
 struct RecordingSecrets<'a> {
     source: &'a dyn SecretSource,
     read: RefCell<Vec<Secret>>,
@@ -129,7 +129,7 @@ fn kind(name: &str, given: Option<Value>, faults: &mut ConfigErrors<'_>) -> Opti
     let kinds = || DESCRIPTORS.iter().map(|descriptor| descriptor.kind);
     let every = kinds().collect::<Vec<_>>().join(", ");
     let detail = match given {
-        None => format!("is missing: expected one of {every}"),
+        None => format!("is missing; expected one of {every}"),
         Some(Value::String(given)) => match kinds().find(|kind| *kind == given) {
             Some(kind) => return Some(kind),
             None => format!("expected one of {every}{}", suggest::word(&given, kinds())),
@@ -148,7 +148,7 @@ fn limits(name: &str, settings: &ConnectionSettings, faults: &mut ConfigErrors<'
         (&["timeout"][..], bounds::more_than_zero(*timeout, MAX_TIMEOUT)),
         (&["settle_grace"], bounds::at_most(*settle_grace, MAX_SETTLE_GRACE)),
         (&["max_in_flight"], at_least(*max_in_flight > 0, "must be at least 1")),
-        (&["retry", "attempts"], at_least(retry.attempts > 0, "must be at least 1; 1 is no repeat")),
+        (&["retry", "attempts"], at_least(retry.attempts > 0, "must be at least 1, which means no retry")),
         (&["retry", "base"], bounds::at_most(retry.base, MAX_PAUSE)),
         (&["retry", "max"], bounds::at_most(retry.max, MAX_PAUSE)),
         (&["breaker", "cooldown"], bounds::at_most(breaker.cooldown, MAX_COOLDOWN)),
@@ -167,24 +167,24 @@ fn limits(name: &str, settings: &ConnectionSettings, faults: &mut ConfigErrors<'
     fine
 }
 
-/// Every vendor has a `base_url`; whether it may be called is the same question for all of them.
+/// Checks `base_url`, which every vendor has and for which the same rules apply.
 fn base_url(
     name: &str,
     own: &Map<String, Value>,
     settings: &ConnectionSettings,
     faults: &mut ConfigErrors<'_>,
 ) -> bool {
-    // What is missing or no text is told when the vendor's settings are read.
+    // Reading the vendor's settings reports a value that is missing or not text.
     let Some(text) = own.get("base_url").and_then(Value::as_str) else { return true };
     let accepted = match Url::parse(text) {
         Ok(url) => settings.accepts(&url),
-        Err(_) => Err("expected an absolute address such as \"https://…\"".to_owned()),
+        Err(_) => Err("expected an absolute URL such as \"https://…\"".to_owned()),
     };
     accepted.map_err(|detail| faults.push(&["connections", name, "base_url"], detail)).is_ok()
 }
 
-// Kinds come from the descriptors; one that has no settings would be a hole in `vendors`, told rather than passed over.
+// Kinds come from the descriptors. One without settings would be a bug in `vendors`; report it instead of ignoring it.
 fn unread() -> DeserializeError {
-    let detail = "has no settings in this version".to_owned();
+    let detail = "is not supported by this version".to_owned();
     DeserializeError { path: vec!["vendor".to_owned()], kind: DeserializeErrorKind::Invalid, detail }
 }

@@ -1,7 +1,8 @@
-//! The environment as a layer: `EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__TIMEOUT` sets `connections.startexam-main.timeout`.
+//! Environment variables as a layer: `EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__TIMEOUT` sets
+//! `connections.startexam-main.timeout`.
 //!
-//! A value stays text until the key it is for wants something else (`reader`): `config`'s own environment source would turn
-//! the secret `007` into the number 7.
+//! A value stays text until its key needs another type (`section`): `config`'s own environment source would turn the
+//! secret `007` into the number 7.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,10 @@ use serde_json::Value as Json;
 use crate::config::error::{ConfigError, Location, Path, key};
 use crate::config::layers::Origins;
 
-/// What a variable that sets a key begins with. `EXAMGATE_CONFIG`, which names the file, is no such variable.
+/// Prefix of variables that set a key. `EXAMGATE_CONFIG`, which names the file, does not have it.
 pub const PREFIX: &str = "EXAMGATE__";
 
-/// The values the variables set, by the names that are already in `below`.
+/// Returns the values that the variables set, matched against the names already in `below`.
 pub(super) fn layer(
     environment: &[(String, String)],
     below: &config::Value,
@@ -25,7 +26,7 @@ pub(super) fn layer(
         .iter()
         .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.split("__").collect(), name, value)))
         .collect();
-    // Tables before what is in them, so that the more exact variable wins.
+    // Tables before their keys, so that the more specific variable wins.
     variables.sort_by(|a, b| (a.0.len(), a.1).cmp(&(b.0.len(), b.1)));
 
     let mut known = below.clone();
@@ -56,10 +57,10 @@ pub(super) fn layer(
     overlay
 }
 
-/// The path whose names the parts match; parts that match nothing are new names in lower case.
+/// Returns the path whose names the parts match; parts without a match become new names in lower case.
 fn resolve(parts: &[&str], known: &config::Value) -> Result<Path, String> {
     if parts.iter().any(|part| part.is_empty()) {
-        return Err(format!("is not of the form {PREFIX}A__B: a name between double underscores is empty"));
+        return Err(format!("must have the form {PREFIX}A__B; a name between double underscores is empty"));
     }
     let mut node = Some(known);
     let mut path = Path::new();
@@ -89,7 +90,7 @@ fn resolve(parts: &[&str], known: &config::Value) -> Result<Path, String> {
     Ok(path)
 }
 
-/// Whether the variable's part means this name: case does not matter, and `_` also stands for `-`.
+/// Returns whether the variable's part matches this name: case does not matter, and `_` also matches `-`.
 fn matches(part: &str, name: &str) -> bool {
     let mut letters = name.chars();
     part.chars().all(|wanted| {
@@ -97,7 +98,8 @@ fn matches(part: &str, name: &str) -> bool {
     }) && letters.next().is_none()
 }
 
-/// The text; a table where there is one already, so that it is laid over it. `None` where the text is no table.
+/// Returns the text, or, if the key already holds a table, the table that the text spells as JSON, so that it can be merged
+/// over it. `None` if that text is not a table.
 fn typed(text: &str, present: Option<&config::Value>, origin: &String) -> Option<config::Value> {
     if present.and_then(table).is_none() {
         return Some(config::Value::new(Some(origin), ValueKind::String(text.to_owned())));
@@ -140,7 +142,7 @@ fn insert(root: &mut config::Value, path: &[String], value: config::Value) {
         *root = value;
         return;
     };
-    // A whole table given as text by another variable becomes one as soon as a variable reaches into it.
+    // Another variable may have given the whole table as text; parse it once a variable sets a key inside it.
     if let ValueKind::String(text) = &root.kind
         && let (Some(json), Some(origin)) = (object(text), root.origin().map(str::to_owned))
     {

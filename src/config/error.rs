@@ -1,5 +1,5 @@
-//! A configuration that cannot work, told key by key: where it stands, what its name is, what was expected. Never a value,
-//! since a value in the wrong place may be a secret.
+//! Configuration errors, one per key: location, key and expectation. Never a value, because a value in the wrong place may
+//! be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,15 +10,15 @@ pub(super) type Path = Vec<String>;
 /// One thing an operator has to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where the value was given; `None` for what was not given at all.
+    /// Where the value was set; `None` for a missing value.
     pub place: Option<Location>,
-    /// The key, e.g. `connections.startexam-main.timeout`; empty where the place says it all.
+    /// The key, e.g. `connections.startexam-main.timeout`; empty if the location is enough.
     pub key: String,
     /// One sentence; never a value.
     pub detail: String,
 }
 
-/// Where a value was given.
+/// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
     /// In a file, at this line (counted from 1).
@@ -46,18 +46,18 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Where every value of the merged configuration came from; defaults are not listed.
+/// Location of every value of the merged configuration; defaults have none.
 pub(super) type Locations = BTreeMap<Path, Location>;
 
-/// Where the value at this path was given: itself, as part of a list or table written into one variable, or, for a table
-/// nobody wrote as such, where its first member was.
+/// Returns where the value at this path was set: its own location, else that of the list or table around it (one variable
+/// may set it whole), else that of the first key inside it.
 pub(super) fn place<'a>(places: &'a Locations, path: &[String]) -> Option<&'a Location> {
     let around = (0..=path.len()).rev().find_map(|most| places.get(&path[..most]));
     around
         .or_else(|| places.range(path.to_vec()..).next().filter(|(inner, _)| inner.starts_with(path)).map(|(_, at)| at))
 }
 
-/// Collects faults; one for each key, since a second one is mostly the echo of the first.
+/// Collects errors, one per key: a second error of a key usually follows from the first.
 #[derive(Debug)]
 pub(super) struct ConfigErrors<'a> {
     places: &'a Locations,
@@ -69,20 +69,20 @@ impl<'a> ConfigErrors<'a> {
         Self { places, told: Vec::new() }
     }
 
-    /// Adds a fault of the key at this path.
+    /// Adds an error for the key at this path.
     pub(super) fn push<S: Into<String> + Clone>(&mut self, path: &[S], detail: impl Into<String>) {
         let path: Path = path.iter().cloned().map(Into::into).collect();
         let fault = ConfigError { place: place(self.places, &path).cloned(), key: key(&path), detail: detail.into() };
         self.add(fault);
     }
 
-    /// Whether the value at this path is the text of an environment variable.
+    /// Returns whether the value at this path is the text of an environment variable.
     pub(super) fn is_variable(&self, path: &[&str]) -> bool {
         let path: Path = path.iter().map(|&name| name.to_owned()).collect();
         matches!(place(self.places, &path), Some(Location::Environment(_)))
     }
 
-    /// Adds a fault that is already complete.
+    /// Adds a complete error.
     pub(super) fn add(&mut self, fault: ConfigError) {
         if fault.key.is_empty() || self.told.iter().all(|told| told.key != fault.key) {
             self.told.push(fault);
@@ -93,7 +93,7 @@ impl<'a> ConfigErrors<'a> {
         self.told.is_empty()
     }
 
-    /// The faults in the order of the file, then of the environment, then what is missing.
+    /// Returns the errors in the order of the file, then those of the environment, then the missing keys.
     pub(super) fn into_sorted(self) -> Vec<ConfigError> {
         sorted(self.told)
     }
@@ -104,7 +104,7 @@ pub(super) fn sorted(mut told: Vec<ConfigError>) -> Vec<ConfigError> {
     told
 }
 
-/// A path as an operator would write it; names that TOML wants quoted are quoted.
+/// Formats a path as an operator would write it, with quotes where TOML needs them.
 pub(super) fn key(path: &[String]) -> String {
     let bare = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     path.iter().map(|name| if bare(&name) { name.clone() } else { format!("{name:?}") }).collect::<Vec<_>>().join(".")

@@ -1,7 +1,7 @@
-//! What an operator can set: read from a TOML file and the environment, checked as a whole, every fault told at once with
-//! its key and line, and never a secret shown.
+//! Configuration: reads a TOML file and environment variables, validates them as a whole, and reports every error at once
+//! with its key and line, without showing a secret.
 //!
-//! It must never read the process: file, environment and secrets are handed in, and nothing is opened or sent.
+//! It must never read the process: callers pass in file, environment and secrets. It opens and sends nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ mod connections;
 mod env;
 mod error;
 #[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzed;
+pub(crate) mod fuzz;
 mod identifier;
 mod jwks;
 mod layers;
@@ -44,7 +44,7 @@ pub use layers::{DEFAULTS, Sources};
 pub use store::{KeyFileStore, KeyView, StoreFingerprint, StoreLocation, StoreParts, StoreView};
 pub use tls::ServerCertificate;
 
-/// A configuration that can work, as far as that can be said without reading a secret.
+/// Configuration that is valid as far as can be checked without reading a secret.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `[server]`.
@@ -63,23 +63,23 @@ pub struct Config {
 pub struct Components {
     /// The connections by name.
     pub connections: BTreeMap<String, ConnectionSetup>,
-    /// What can be ordered by a vendor-neutral id.
+    /// Assessments and programs by their vendor-neutral ids.
     pub catalogue: Catalogue,
 }
 
-/// Everything a gateway is made of.
+/// Everything needed to start a gateway.
 pub struct Startup {
     /// The configuration.
     pub config: Config,
     /// Connections and catalogue.
     pub parts: Components,
-    /// What the store is opened with.
+    /// Location and keys of the store.
     pub store: StoreParts,
-    /// What callers are shown over TLS; `None`: plain HTTP.
+    /// Server certificate for TLS; `None`: plain HTTP.
     pub identity: Option<ServerCertificate>,
 }
 
-/// Everything a gateway would be made of, to be looked at.
+/// Everything needed to start a gateway, for inspection only.
 pub struct Inspected {
     /// The configuration.
     pub config: Config,
@@ -89,23 +89,23 @@ pub struct Inspected {
     pub store: StoreView,
 }
 
-/// What a gateway that is running can take up of a configuration.
+/// Configuration as a running gateway can apply it.
 pub struct ReloadedConfig {
     /// The configuration.
     pub config: Config,
     /// Connections and catalogue.
     pub parts: Components,
-    /// What the store would be opened with; it stays as it is while the gateway runs.
+    /// Fingerprint of the store settings; a reload cannot change the store.
     pub store: StoreFingerprint,
-    /// What callers are shown over TLS.
+    /// Server certificate for TLS; `None`: plain HTTP.
     pub identity: Option<ServerCertificate>,
 }
 
-/// The machine as far as a configuration needs it.
+/// Access to the parts of the machine that loading a configuration needs.
 pub struct HostAccess<'a> {
-    /// Where secrets are read.
+    /// Source of secrets.
     pub secrets: &'a dyn SecretSource,
-    /// Where the store's key is made.
+    /// Files in which the store's key may be created.
     pub files: &'a dyn KeyFileStore,
     /// Clock and entropy.
     pub environment: &'a System,
@@ -114,40 +114,40 @@ pub struct HostAccess<'a> {
 /// `[server]`: where and how the gateway listens.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Where callers reach it.
+    /// Address of the public API.
     pub listen: SocketAddr,
-    /// Where operators reach it; `None` turns it off.
+    /// Address of the operators' endpoints; `None` disables them.
     pub admin_listen: Option<SocketAddr>,
-    /// The path it is mounted below, `""` or `/…` without a final slash.
+    /// Path prefix of the public API, `""` or `/…` without a trailing slash.
     pub base_path: String,
-    /// The absolute address callers use, for `Location` and the document's servers.
+    /// Absolute URL that callers use, for `Location` and the servers of the OpenAPI document.
     pub public_url: Option<Url>,
-    /// Longest body of a single request.
+    /// Maximum body size of a single request.
     pub body_limit: ByteSize,
-    /// Longest body of a bulk.
+    /// Maximum body size of a bulk upload.
     pub bulk_body_limit: ByteSize,
-    /// After this the caller gets 202 as with `Prefer: wait`.
+    /// Time after which the caller receives 202, as with `Prefer: wait`.
     pub request_timeout: ConfigDuration,
-    /// How long a connection may be idle between two requests.
+    /// Maximum idle time of a connection between two requests.
     pub keep_alive: ConfigDuration,
-    /// How long requests are still taken after SIGTERM.
+    /// How long requests are still accepted after SIGTERM.
     pub shutdown_delay: ConfigDuration,
-    /// How long requests under way may take after that.
+    /// How long in-flight requests may take after that.
     pub shutdown_grace: ConfigDuration,
     /// `[server.tls]`; `None`: plain HTTP.
     pub tls: Option<TlsSettings>,
 }
 
-/// `[server.tls]`: where certificate and key are kept.
+/// `[server.tls]`: where certificate and key are stored.
 #[derive(Debug, Clone)]
 pub struct TlsSettings {
-    /// The certificate and those it is signed with.
+    /// The certificate and its intermediates.
     pub certificate: SecretRef,
     /// Its private key.
     pub key: SecretRef,
 }
 
-/// `[auth]`: how callers are recognised.
+/// `[auth]`: how callers are authenticated.
 #[derive(Debug, Clone)]
 pub enum Auth {
     /// By API key.
@@ -159,7 +159,7 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// The clients by name; none where everybody may ask.
+    /// Returns the clients by name; `None` without authentication.
     #[must_use]
     pub fn clients(&self) -> Option<&BTreeMap<String, ClientSettings>> {
         match self {
@@ -168,7 +168,7 @@ impl Auth {
         }
     }
 
-    /// The word of `auth.mode`.
+    /// Returns the value of `auth.mode`.
     #[must_use]
     pub const fn mode(&self) -> &'static str {
         match self {
@@ -179,27 +179,27 @@ impl Auth {
     }
 }
 
-/// `[auth.jwt]`: whose tokens are taken (RFC 7519).
+/// `[auth.jwt]`: which tokens are accepted (RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenSettings {
-    /// What `iss` has to be.
+    /// Required value of `iss`.
     pub issuer: String,
-    /// What `aud` has to be or contain.
+    /// Value that `aud` must equal or contain.
     pub audience: String,
-    /// Where the keys are that tokens are signed with.
+    /// Source of the keys that verify tokens.
     pub keys: KeySource,
-    /// The claim that names the client.
+    /// Claim that names the client.
     pub client_claim: String,
-    /// How far the issuer's clock may be from this machine's.
+    /// Tolerated difference between the issuer's clock and this machine's.
     pub leeway: ConfigDuration,
 }
 
-/// Where an issuer's keys are (RFC 7517).
+/// Source of an issuer's keys (RFC 7517).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// In a file, read at the start and with every reload.
+    /// A file, read at start-up and with every reload.
     File(String, JwkSet),
-    /// Published by the issuer, and asked for again from time to time.
+    /// A URL of the issuer, fetched periodically.
     Published(Url),
 }
 
@@ -208,56 +208,56 @@ pub enum KeySource {
 pub struct ClientSettings {
     /// The client's name.
     pub name: String,
-    /// Who owns what it makes.
+    /// Owner of everything the client creates.
     pub tenant: String,
-    /// SHA-256 of each live key.
+    /// SHA-256 of each valid key.
     pub key_sha256: Vec<[u8; 32]>,
-    /// What it may do.
+    /// Scopes granted to the client.
     pub scopes: BTreeSet<Scope>,
     /// The connections it may use.
     pub connections: ConnectionAccess,
-    /// Used when a request names no connection.
+    /// Connection for requests that name none.
     pub default_connection: Option<String>,
-    /// How fast it may ask.
+    /// Rate limit of the client.
     pub rate_limit: RateLimit,
 }
 
-/// How fast a client may ask.
+/// Rate limit of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Requests a second in the long run.
+    /// Sustained requests per second.
     pub requests_per_second: u32,
-    /// Requests at once.
+    /// Requests allowed in one burst.
     pub burst: u32,
 }
 
-/// `[store]`: where knowledge is kept.
+/// `[store]`: location, keys and retention of the store.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// `sqlite:PATH`, `postgres://…` or where that is kept; treated as a secret, since an address may hold a password.
+    /// `sqlite:PATH`, `postgres://…` or a reference to either; a secret, because an address may contain a password.
     pub url: SecretRef,
-    /// The key new records are sealed with.
+    /// Key that encrypts new records.
     pub encryption_key: SecretRef,
-    /// Earlier keys, still readable.
+    /// Previous keys, so that older records stay readable.
     pub decryption_keys: Vec<SecretRef>,
-    /// How long the personal data of finished operations is kept.
+    /// How long finished operations are kept, with their personal data.
     pub retention: ConfigDuration,
-    /// How long an idempotency key is remembered.
+    /// How long an idempotency key is kept.
     pub idempotency_retention: ConfigDuration,
 }
 
 impl StoreSettings {
-    /// How long the gateway keeps what it does not need any more.
+    /// Returns how long the store keeps finished operations and idempotency keys.
     #[must_use]
     pub const fn kept(&self) -> Retention {
         Retention { operations: self.retention.0, keys: self.idempotency_retention.0 }
     }
 }
 
-/// Reads and checks a configuration without reading a secret.
+/// Reads and validates a configuration without reading a secret.
 ///
 /// # Errors
-/// Every fault, in the order of the file.
+/// Every error, in the order of the file.
 pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
     let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
     let mut faults = error::ConfigErrors::new(&layers.places);
@@ -268,11 +268,11 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
     }
 }
 
-/// Reads and checks a configuration, reads its secrets and builds everything from it. The store's key is made only when
-/// nothing else is at fault.
+/// Reads and validates a configuration, reads its secrets and builds everything from it. Creates the store's key only if
+/// there is no other error.
 ///
 /// # Errors
-/// Every fault, those of secrets together with all others.
+/// Every error, those of secrets included.
 pub fn prepare(sources: &Sources, machine: &HostAccess<'_>) -> Result<Startup, Vec<ConfigError>> {
     let Validated { config, parts, store, identity } = planned(sources, machine)?;
     let mut faults = error::ConfigErrors::new(&config.places);
@@ -282,10 +282,10 @@ pub fn prepare(sources: &Sources, machine: &HostAccess<'_>) -> Result<Startup, V
     }
 }
 
-/// As [`prepare`], to be looked at: nothing is made.
+/// Like [`prepare`], but for inspection: creates nothing.
 ///
 /// # Errors
-/// Every fault, those of secrets together with all others.
+/// Every error, those of secrets included.
 pub fn inspect(sources: &Sources, machine: &HostAccess<'_>) -> Result<Inspected, Vec<ConfigError>> {
     let Validated { config, parts, store, identity: _ } = planned(sources, machine)?;
     let mut faults = error::ConfigErrors::new(&config.places);
@@ -295,16 +295,16 @@ pub fn inspect(sources: &Sources, machine: &HostAccess<'_>) -> Result<Inspected,
     }
 }
 
-/// As [`prepare`], for a gateway that is running: the store's key is never made.
+/// Like [`prepare`], but for a running gateway: never creates the store's key.
 ///
 /// # Errors
-/// Every fault, those of secrets together with all others.
+/// Every error, those of secrets included.
 pub fn reread(sources: &Sources, machine: &HostAccess<'_>) -> Result<ReloadedConfig, Vec<ConfigError>> {
     let Validated { config, parts, store, identity } = planned(sources, machine)?;
     Ok(ReloadedConfig { config, parts, store: store.likeness(), identity })
 }
 
-/// Everything that can be made without changing the machine.
+/// Result of validation; building it changes nothing on the machine.
 struct Validated {
     config: Config,
     parts: Components,
@@ -331,10 +331,10 @@ fn planned(sources: &Sources, machine: &HostAccess<'_>) -> Result<Validated, Vec
 }
 
 impl Config {
-    /// Builds the connections and the catalogue. Reads secrets, opens no connection.
+    /// Builds the connections and the catalogue. Reads secrets but opens no connection.
     ///
     /// # Errors
-    /// Every secret that cannot be read and every setting the vendor's adapter refuses.
+    /// Every secret that cannot be read and every setting the vendor's adapter rejects.
     pub fn connect(&self, secrets: &dyn SecretSource, environment: &System) -> Result<Components, Vec<ConfigError>> {
         let mut faults = error::ConfigErrors::new(&self.places);
         let machine = (secrets, environment);
@@ -343,7 +343,7 @@ impl Config {
     }
 }
 
-/// What can be built of the parts that are in order.
+/// Builds the connections and catalogue entries that are valid.
 fn connected(
     connections: &BTreeMap<String, ConnectionConfig>,
     catalogue: &catalogue::CatalogueDraft,
@@ -355,7 +355,7 @@ fn connected(
     Components { connections, catalogue }
 }
 
-/// The sections as far as they are in order, so that one fault does not hide those of other sections.
+/// Valid sections; an invalid one is `None`, so that its errors do not hide those of other sections.
 struct Raw {
     server: Option<(ServerSettings, bool)>,
     auth: Option<Auth>,
@@ -380,7 +380,7 @@ impl Raw {
         let (assessments, programs) = (tables("assessments", faults), tables("programs", faults));
         for name in root.keys() {
             let path = [name.clone()];
-            faults.push(&path, format!("there is no such key{}", suggest::key(&path)));
+            faults.push(&path, format!("unknown key{}", suggest::key(&path)));
         }
 
         let server = section::section(&server, &["server"], places, faults)

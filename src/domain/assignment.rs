@@ -1,4 +1,4 @@
-//! One candidate booked for one assessment: what a caller may order, and what the gateway remembers.
+//! Assignments: one candidate booked for one assessment, as ordered by a caller and as recorded by the gateway.
 
 use std::collections::BTreeMap;
 
@@ -12,84 +12,84 @@ use super::ids::{AssignmentId, CandidateId};
 use super::outcome::{Outcome, Warning};
 use super::validation::{FieldErrors, pointer_token};
 
-/// The candidate an assignment is for, as the caller names it: exactly one way.
+/// The caller's reference to a candidate, in exactly one form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CandidateKey {
-    /// By the gateway's identifier.
+    /// The gateway's identifier.
     Id(CandidateId),
-    /// By the caller's own id.
+    /// The caller's own id.
     ExternalId(String),
-    /// By e-mail address.
+    /// The e-mail address.
     Email(String),
 }
 
-/// Who tells the candidate.
+/// Who notifies the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notify {
-    /// Nobody.
+    /// No notification.
     #[default]
     None,
-    /// The vendor, by e-mail.
+    /// The vendor sends an e-mail.
     VendorEmail,
 }
 
-/// Most parameters of a supervision.
+/// Maximum number of proctoring parameters.
 pub const MAX_PARAMETERS: usize = 100;
 
-/// Supervision of the attempt.
+/// Proctoring of the attempt.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proctoring {
-    /// Whether the attempt is supervised.
+    /// Whether the attempt is proctored.
     pub enabled: bool,
-    /// Names and values the vendor defines.
+    /// Parameters defined by the vendor.
     pub parameters: BTreeMap<String, String>,
 }
 
-/// What to do when the gateway already knows a booking of this candidate for this assessment.
+/// The action if the gateway already has a booking of this candidate for this assessment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfAssignmentExists {
-    /// Answer the one there is.
+    /// Return the existing booking.
     #[default]
     Reuse,
-    /// Book once more.
+    /// Book again.
     CreateNew,
-    /// Refuse.
+    /// Reject the request.
     Fail,
 }
 
-/// What a caller orders. Valid by construction through [`NewAssignment::checked`].
+/// A caller's order. Valid by construction through [`NewAssignment::checked`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewAssignment {
-    /// For whom.
+    /// The candidate.
     pub candidate: CandidateKey,
     /// A catalogue id, or the vendor's own id.
     pub assessment: String,
-    /// From when it may be taken.
+    /// Start of the validity window.
     pub valid_from: Option<Timestamp>,
-    /// Until when it may be taken.
+    /// End of the validity window.
     pub valid_until: Option<Timestamp>,
     /// The vendor-side centre.
     pub center: Option<String>,
-    /// Who tells the candidate.
+    /// Who notifies the candidate.
     pub notify: Notify,
-    /// Whether the candidate need not enter a password.
+    /// Whether the candidate can start without a password.
     pub passwordless: bool,
-    /// Supervision.
+    /// Proctoring settings.
     pub proctoring: Proctoring,
-    /// What to do when there is one already.
+    /// The action if a booking already exists.
     pub if_exists: IfAssignmentExists,
     /// The caller's order id, at most 200 characters.
     pub reference: Option<String>,
 }
 
 impl NewAssignment {
-    /// The order, if every member is in order.
+    /// Validates the order.
     ///
     /// # Errors
-    /// Every member at fault.
+    /// All invalid fields.
     pub fn checked(self) -> Result<Self, Vec<FieldError>> {
         let mut faults = FieldErrors::new();
         match &self.candidate {
@@ -111,105 +111,105 @@ impl NewAssignment {
             faults.line(&pointer, Some(value), 200);
         }
         if self.proctoring.parameters.len() > MAX_PARAMETERS {
-            let detail = format!("must not have more than {MAX_PARAMETERS} members");
+            let detail = format!("must not have more than {MAX_PARAMETERS} entries");
             faults.push(FieldError::invalid("/proctoring/parameters", detail));
         }
         if !self.proctoring.enabled && !self.proctoring.parameters.is_empty() {
-            faults.push(FieldError::invalid("/proctoring/parameters", "has a meaning only with proctoring enabled"));
+            faults.push(FieldError::invalid("/proctoring/parameters", "is only valid when proctoring is enabled"));
         }
         faults.into_result(self)
     }
 }
 
-/// What the gateway knows an assignment to be.
+/// The state of an assignment, as known to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AssignmentState {
     /// The vendor has the booking.
     Assigned,
-    /// A write is under way.
+    /// A write is in progress.
     Pending,
-    /// The booking was withdrawn.
+    /// The booking was cancelled.
     Cancelled,
-    /// The vendor refused; there is no booking.
+    /// The vendor rejected the order; there is no booking.
     Failed,
-    /// It is not known whether there is a booking.
+    /// It is unknown whether there is a booking.
     Unknown,
 }
 
 impl AssignmentState {
-    /// Whether no write about it is open.
+    /// Returns whether no write about the assignment is open.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         !matches!(self, Self::Pending | Self::Unknown)
     }
 }
 
-/// The way into the assessment. Whoever has the address is let in, so it is a secret in logs.
+/// The launch link. Anyone who has the address can enter the assessment, so logs treat it as a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// The address to open.
     pub url: String,
-    /// Until when it works, where known.
+    /// The expiry of the link, if known.
     pub expires_at: Option<Timestamp>,
 }
 
-/// An assignment as the gateway remembers it.
+/// An assignment as recorded by the gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The gateway's identifier.
     pub id: AssignmentId,
-    /// Who owns it.
+    /// The tenant that owns the assignment.
     pub tenant: String,
-    /// The connection it lives at.
+    /// The connection that the assignment belongs to.
     pub connection: String,
-    /// The gateway's candidate, where it knows one.
+    /// The gateway's candidate, if known.
     pub candidate_id: Option<CandidateId>,
-    /// The order as it was accepted; `candidate` as the vendor is told.
+    /// The order as accepted; `candidate` in the form sent to the vendor.
     pub order: NewAssignment,
-    /// How the vendor is told who the candidate is. Empty once the person was erased.
+    /// The candidate's key at the vendor. Empty after the person was erased.
     pub vendor_key: String,
-    /// The identity that key is, where it was kept when the record was made.
+    /// The identity behind that key, if it was stored when the record was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
     /// The vendor's own id of the assessment.
     pub assessment_ref: String,
-    /// What makes two bookings the same one: candidate, assessment and centre at the vendor.
+    /// The key that makes two bookings the same one: candidate, assessment and centre at the vendor.
     pub subject: String,
-    /// What the gateway knows it to be.
+    /// The state of the assignment.
     pub state: AssignmentState,
-    /// What is known of the last write.
+    /// The outcome of the last write.
     pub outcome: Outcome,
-    /// How the vendor names the booking, as far as it has told.
+    /// The vendor's identifiers for the booking, as far as it has returned them.
     pub vendor_ref: Map<String, Value>,
-    /// The way in, where known.
+    /// The launch link, if known.
     pub launch: Option<Launch>,
-    /// Why the last write failed or is unknown; kept until the next one.
+    /// Why the last write failed or is unknown; kept until the next write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Box<Error>>,
-    /// What the caller should know.
+    /// Warnings for the caller.
     pub warnings: Vec<Warning>,
-    /// When the record was made.
+    /// The creation time of the record.
     pub created: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub last_modified: Timestamp,
 }
 
 impl Assignment {
-    /// What writes about the same booking are ordered by.
+    /// Returns the lock key that serialises writes about the same booking.
     #[must_use]
     pub fn turn(&self) -> String {
         format!("{}\n{}", self.connection, self.subject)
     }
 
-    /// Whether the person it was about was erased, so that nothing can be asked of the vendor about it any more.
+    /// Returns whether the person was erased, so that the vendor can no longer be asked about the booking.
     #[must_use]
     pub fn is_erased(&self) -> bool {
         self.vendor_key.is_empty()
     }
 
-    /// The record without the person, who was erased as this candidate. While a write about it is open it keeps what is
-    /// needed to settle that.
+    /// Removes the person, who was erased as this candidate. While a write is open, the record keeps the data needed to
+    /// reconcile it.
     #[must_use]
     pub fn without_person(mut self, id: &CandidateId) -> Self {
         self.order.candidate = CandidateKey::Id(id.clone());

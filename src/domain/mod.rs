@@ -1,8 +1,8 @@
-//! The words of the API as types: what a candidate, an assignment, a program is, what can be known of a write, what can
-//! go wrong, and what a vendor must be able to do.
+//! The API's vocabulary as types: candidates, assignments, programs, outcomes, errors, and the trait that vendors
+//! implement.
 //!
-//! It names no I/O library and performs none: no socket, no file, no clock, no randomness of its own. A value that exists
-//! here is valid; whoever builds one learns every fault of the input at once.
+//! This module names no I/O library and performs no I/O: no socket, no file, no clock, no randomness of its own. A
+//! value that exists here is valid; constructors report all errors of the input at once.
 
 pub mod assignment;
 pub mod audit;

@@ -1,21 +1,21 @@
-//! What is known of a write at the vendor: the gateway's central promise is that this word is true.
+//! The outcome of a write at the vendor. The gateway's central promise is that this value is true.
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of a write at the vendor.
+/// The known outcome of a write at the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The vendor has done it.
+    /// The vendor has applied the write.
     Applied,
-    /// The vendor has not done it and will not.
+    /// The vendor has not applied the write and will not.
     NotApplied,
-    /// It may or may not have happened.
+    /// The write may or may not have happened.
     Unknown,
 }
 
 impl Outcome {
-    /// The word used in the API.
+    /// Returns the word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -26,24 +26,24 @@ impl Outcome {
     }
 }
 
-/// The kind of a [`Warning`]: the word a program can act on.
+/// The kind of a [`Warning`], machine-readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningCode {
-    /// The vendor has no place for a field; the gateway keeps it. The one warning that `Prefer: handling=strict` turns into a
-    /// rejection.
+    /// The vendor does not support a field; the gateway keeps it. The only warning that `Prefer: handling=strict` turns
+    /// into a rejection.
     FieldIgnored,
-    /// The record returned has another value in this field.
+    /// The returned record has another value in this field.
     ExistingDiffers,
-    /// The password was not sent, because the vendor knows the person already.
+    /// The password was not sent, because the vendor already knows the person.
     PasswordIgnored,
-    /// The change changes nothing, so nothing was sent.
+    /// The request changes nothing, so nothing was sent.
     Unchanged,
-    /// The booking returned cannot be taken any more.
+    /// The validity window of the returned booking is over.
     WindowOver,
     /// The booking exists, but the vendor returned no launch link for it.
     LaunchUnknown,
-    /// Whether the vendor sent its mail is not known.
+    /// It is unknown whether the vendor sent its mail.
     MailUncertain,
     /// The vendor adds a group to the person's groups instead of replacing them.
     GroupAdded,
@@ -51,7 +51,7 @@ pub enum WarningCode {
     VendorIdMissing,
     /// The name was sent as one part, because it cannot be split reliably.
     NameUnsplit,
-    /// The vendor's counts cover fewer calls than were made.
+    /// The vendor's counts cover fewer calls than the gateway made.
     CountsLowerBound,
     /// The outcome of the last write is unknown.
     Unsettled,
@@ -81,42 +81,42 @@ impl WarningCode {
     }
 }
 
-/// Something the caller should know about a write that succeeded.
+/// A warning about a write that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// What kind of warning it is.
+    /// The kind of warning.
     pub code: WarningCode,
-    /// RFC 6901 pointer into the request, where the warning is about one field.
+    /// RFC 6901 pointer into the request, if the warning concerns one field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
-    /// One sentence for people.
+    /// One human-readable sentence.
     pub detail: String,
 }
 
 impl Warning {
-    /// Makes a warning about the write as a whole.
+    /// Creates a warning about the write as a whole.
     #[must_use]
     pub fn new(code: WarningCode, detail: impl Into<String>) -> Self {
         Self { code, pointer: None, detail: detail.into() }
     }
 
-    /// Makes a warning about one field.
+    /// Creates a warning about one field.
     #[must_use]
     pub fn with_pointer(code: WarningCode, pointer: &str, detail: impl Into<String>) -> Self {
         Self { code, pointer: Some(pointer.to_owned()), detail: detail.into() }
     }
 
-    /// Makes the warning about a field the vendor has no place for.
+    /// Creates the warning about a field that the vendor does not support.
     #[must_use]
     pub fn field_ignored(pointer: &str) -> Self {
         Self::with_pointer(
             WarningCode::FieldIgnored,
             pointer,
-            "The vendor has no place for this field; the gateway keeps it.",
+            "The vendor does not support this field; only the gateway stores it.",
         )
     }
 
-    /// Returns whether the warning is about one request only, so that the record does not keep it.
+    /// Returns whether the warning concerns one request only, so that the record does not keep it.
     #[must_use]
     pub fn concerns_request_only(&self) -> bool {
         use WarningCode::{ExistingDiffers, PasswordIgnored, Unchanged, WindowOver};
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_stored_as_the_word_of_the_api() {
+    fn a_code_is_stored_as_its_api_word() {
         for code in [WarningCode::FieldIgnored, WarningCode::CountsLowerBound, WarningCode::SettledByHand] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }

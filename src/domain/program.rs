@@ -1,4 +1,4 @@
-//! Enrolling employees in a vendor-side program, and withdrawing them.
+//! Enrolment of employees in a vendor-side program, and their withdrawal.
 
 use std::collections::HashSet;
 
@@ -8,50 +8,50 @@ use super::error::FieldError;
 use super::outcome::Warning;
 use super::validation::FieldErrors;
 
-/// How the vendor is told which program is meant.
+/// The reference by which the vendor identifies a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProgramRef {
     /// The vendor's own id.
     Id(String),
-    /// The account's id for it, kept at the vendor.
+    /// The account's own id for the program, stored at the vendor.
     External(String),
 }
 
-/// Which of the program's assessments are meant: all, or these (the vendor's own ids).
+/// The assessments of a program that an enrolment covers (the vendor's own ids).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AssessmentScope {
-    /// Every assessment of the program.
+    /// All assessments of the program.
     All,
-    /// These only.
+    /// Only these assessments.
     Selected(Vec<String>),
 }
 
-/// A valid enrolment: two disjoint lists without repeats, not both empty, at most [`Enrolment::MAX`] entries each.
+/// A valid enrolment: two disjoint lists without duplicates, not both empty, at most [`Enrolment::MAX`] entries each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolment {
-    /// The assessments meant.
+    /// The assessments covered.
     pub scope: AssessmentScope,
-    /// The caller's ids of those to enrol.
+    /// The caller's ids of the employees to enrol.
     pub register: Vec<String>,
-    /// The caller's ids of those to withdraw.
+    /// The caller's ids of the employees to withdraw.
     pub unregister: Vec<String>,
 }
 
 impl Enrolment {
-    /// Most entries in one list.
+    /// Maximum entries in one list.
     pub const MAX: usize = 10_000;
 
-    /// The enrolment, if it is in order.
+    /// Validates the enrolment.
     ///
     /// # Errors
-    /// Every entry at fault.
+    /// All invalid entries.
     pub fn checked(self) -> Result<Self, Vec<FieldError>> {
         let mut faults = FieldErrors::new();
         if let AssessmentScope::Selected(assessments) = &self.scope {
             if assessments.is_empty() {
-                faults.push(FieldError::missing("/assessments", "is needed with scope \"selected\""));
+                faults.push(FieldError::missing("/assessments", "is required with scope \"selected\""));
             }
             repeats(&mut faults, "/assessments", assessments);
         }
@@ -69,23 +69,23 @@ impl Enrolment {
         for (index, id) in self.unregister.iter().enumerate() {
             if registered.contains(id) {
                 let pointer = format!("/unregister/{index}");
-                faults.push(FieldError::new(pointer, "duplicate_item", "the same employee stands in register"));
+                faults.push(FieldError::new(pointer, "duplicate_item", "is also in register"));
             }
         }
         if self.register.is_empty() && self.unregister.is_empty() {
-            faults.push(FieldError::missing("/register", "one of register and unregister must have an entry"));
+            faults.push(FieldError::missing("/register", "register or unregister must have at least one entry"));
         }
         faults.into_result(self)
     }
 }
 
 impl Enrolment {
-    /// Everybody it is about.
+    /// Returns all employees in the enrolment.
     pub fn employees(&self) -> impl Iterator<Item = &str> {
         self.register.iter().chain(&self.unregister).map(String::as_str)
     }
 
-    /// Whether it is about somebody the other is about.
+    /// Returns whether both enrolments contain the same employee.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let here: HashSet<&str> = self.employees().collect();
@@ -97,19 +97,23 @@ fn repeats(faults: &mut FieldErrors, pointer: &str, list: &[String]) {
     let mut seen = HashSet::new();
     for (index, id) in list.iter().enumerate() {
         if !seen.insert(id) {
-            faults.push(FieldError::new(format!("{pointer}/{index}"), "duplicate_item", "stands in the list before"));
+            faults.push(FieldError::new(
+                format!("{pointer}/{index}"),
+                "duplicate_item",
+                "is a duplicate of an earlier entry",
+            ));
         }
     }
 }
 
-/// What the vendor counted.
+/// The vendor's counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolmentCounts {
     /// Employees newly in the program.
     pub employees_registered: u64,
     /// Attempts newly granted.
     pub attempts_registered: u64,
-    /// Employees taken out of the program.
+    /// Employees removed from the program.
     pub employees_unregistered: u64,
     /// Attempts withdrawn.
     pub attempts_unregistered: u64,
@@ -118,7 +122,7 @@ pub struct EnrolmentCounts {
 }
 
 impl EnrolmentCounts {
-    /// The counts of two calls, the second made after the first: changes add up, the total is the later one.
+    /// Combines the counts of two consecutive calls: adds the changes and takes the later total.
     #[must_use]
     pub fn then(self, later: Self) -> Self {
         Self {
@@ -134,8 +138,8 @@ impl EnrolmentCounts {
 /// A finished enrolment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolled {
-    /// What the vendor counted, over all calls.
+    /// The vendor's counts over all calls.
     pub counts: EnrolmentCounts,
-    /// What the caller should know.
+    /// Warnings for the caller.
     pub warnings: Vec<Warning>,
 }

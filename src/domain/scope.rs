@@ -1,4 +1,4 @@
-//! What a client may do, as words: `candidates:read`, `programs:write`, …
+//! Permission scopes of clients: `candidates:read`, `programs:write`, …
 
 use serde::{Deserialize, Serialize};
 
@@ -11,16 +11,16 @@ macro_rules! scopes {
         }
 
         impl Scope {
-            /// Every scope there is.
+            /// All scopes.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The word used in configuration and tokens.
+            /// Returns the word used in configuration and tokens.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
-            /// What it permits.
+            /// Returns a description of what the scope permits.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning,)* }
@@ -32,13 +32,13 @@ macro_rules! scopes {
 scopes! {
     CandidatesRead "candidates:read" "Read candidates.";
     CandidatesWrite "candidates:write" "Register, change, delete and settle candidates.";
-    AssignmentsRead "assignments:read" "Read assignments, launch links included.";
+    AssignmentsRead "assignments:read" "Read assignments, including launch links.";
     AssignmentsWrite "assignments:write" "Book, cancel and settle assignments.";
     ProgramsWrite "programs:write" "Enrol and withdraw employees of programs.";
     OperationsRead "operations:read" "Read operations and their items.";
     OperationsWrite "operations:write" "Cancel and retry operations.";
     CatalogueRead "catalogue:read" "Read assessments, programs, vendors and connections.";
-    ConnectionsCheck "connections:check" "Have a connection checked.";
+    ConnectionsCheck "connections:check" "Check connections.";
     ExchangesRead "exchanges:read" "Read recent exchanges with vendors.";
-    AuditRead "audit:read" "Read the audit record.";
+    AuditRead "audit:read" "Read the audit log.";
 }

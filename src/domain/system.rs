@@ -1,38 +1,38 @@
-//! What the program takes from the machine it runs on, passed in so that tests can hold it: the time and randomness.
+//! Clock and randomness of the machine, injected so that tests can control them.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-/// Tells the time of day.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
-    /// The present moment, UTC.
+    /// Returns the current time (UTC).
     fn now(&self) -> Timestamp;
 }
 
-/// Gives unpredictable bytes.
+/// A source of unpredictable bytes.
 pub trait SecureRandom: Send + Sync {
-    /// Fills the buffer with bytes nobody can foresee.
+    /// Fills the buffer with unpredictable bytes.
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// Clock and entropy together, as handed from `main` downwards.
+/// Clock and entropy together, passed down from `main`.
 #[derive(Clone)]
 pub struct System {
-    /// The time of day.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Unpredictable bytes.
+    /// The source of unpredictable bytes.
     pub entropy: Arc<dyn SecureRandom>,
 }
 
 impl System {
-    /// The present moment, UTC.
+    /// Returns the current time (UTC).
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// An array of unpredictable bytes.
+    /// Returns an array of unpredictable bytes.
     #[must_use]
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];

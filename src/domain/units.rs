@@ -1,15 +1,15 @@
-//! Durations (`"300ms"`, `"30s"`, `"24h"`, `"30d"`) and sizes (`"8MiB"`) as operators write them.
+//! Durations (`"300ms"`, `"30s"`, `"24h"`, `"30d"`) and sizes (`"8MiB"`) as written in the configuration.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time from configuration: a whole number followed by `ms`, `s`, `m`, `h` or `d`.
+/// A duration from the configuration: a whole number followed by `ms`, `s`, `m`, `h` or `d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigDuration(pub Duration);
 
-/// A number of bytes from configuration: a whole number followed by `B`, `KiB`, `MiB` or `GiB`.
+/// A number of bytes from the configuration: a whole number followed by `B`, `KiB`, `MiB` or `GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -20,14 +20,14 @@ const SPAN_FORM: &str = "a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" 
 const SIZE_FORM: &str = "a size such as \"512KiB\" or \"8MiB\"";
 
 impl ConfigDuration {
-    /// The longest duration a configuration may hold: ten years. Added to any time of day it stays within what a timestamp
-    /// can say, so that no arithmetic with configured durations overflows.
+    /// The longest duration that a configuration may hold: ten years. The sum of any present time and this duration is
+    /// a valid timestamp, so arithmetic with configured durations cannot overflow.
     pub const MAX: Self = Self(Duration::from_hours(3_650 * 24));
 
-    /// The duration in this text.
+    /// Parses a duration.
     ///
     /// # Errors
-    /// A sentence saying what is accepted.
+    /// A sentence about the accepted form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let span = match scaled(text, &SPAN_UNITS) {
             Scaled::Value(millis) => Some(Self(Duration::from_millis(millis))),
@@ -39,10 +39,10 @@ impl ConfigDuration {
 }
 
 impl ByteSize {
-    /// The size in this text.
+    /// Parses a size.
     ///
     /// # Errors
-    /// A sentence saying what is accepted.
+    /// A sentence about the accepted form.
     pub fn parse(text: &str) -> Result<Self, String> {
         match scaled(text, &SIZE_UNITS) {
             Scaled::Value(bytes) => Ok(Self(bytes)),
@@ -88,7 +88,7 @@ impl Serialize for ByteSize {
     }
 }
 
-/// Reads text; a bare number, the usual slip, is told what was expected.
+/// A visitor for text; for a bare number, the usual mistake, the error names the accepted form.
 struct Text<T> {
     form: &'static str,
     parse: fn(&str) -> Result<T, String>,
@@ -106,7 +106,7 @@ impl<T> de::Visitor<'_> for Text<T> {
     }
 }
 
-/// A number with its unit, in the smallest unit.
+/// A scaled number in its smallest unit, or the reason why there is none.
 enum Scaled {
     Value(u64),
     TooLarge,
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_operators_write() {
+    fn parses_durations_and_sizes() {
         for (text, millis) in [("300ms", 300), ("30s", 30_000), ("5m", 300_000), ("24h", 86_400_000), ("0s", 0)] {
             assert_eq!(ConfigDuration::parse(text), Ok(ConfigDuration(Duration::from_millis(millis))));
             assert_eq!(
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn rejects_everything_else() {
         for text in ["", "30", "s", "-1s", "1.5s", "30 s", "30S", "99999999999999999999d"] {
             assert!(ConfigDuration::parse(text).is_err(), "{text}");
         }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_durations_that_could_overflow_a_timestamp() {
+    fn rejects_durations_that_could_overflow_a_timestamp() {
         assert_eq!(ConfigDuration::parse("3650d"), Ok(ConfigDuration::MAX));
         for text in ["3651d", "87601h", "3000000d", "99999999999999999999d"] {
             assert_eq!(ConfigDuration::parse(text), Err("must be at most 3650d".to_owned()), "{text}");

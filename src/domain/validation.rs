@@ -1,34 +1,34 @@
-//! Small rules for text that comes from outside: lengths, control characters, e-mail addresses, dates, pointers.
+//! Validation and sanitising of external text: lengths, control characters, e-mail addresses, dates, pointers.
 
 use jiff::civil::Date;
 
 use super::error::FieldError;
 
-/// Collects the faults of one document, so that a caller learns all of them at once.
+/// Collects the errors of one document, so that a caller sees all of them at once.
 #[derive(Debug, Default)]
 pub struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
-    /// No fault yet.
+    /// Creates an empty collection.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one.
+    /// Adds an error.
     pub fn push(&mut self, fault: FieldError) {
         self.0.push(fault);
     }
 
-    /// Adds several.
+    /// Adds several errors.
     pub fn extend(&mut self, faults: impl IntoIterator<Item = FieldError>) {
         self.0.extend(faults);
     }
 
-    /// The value, unless there was a fault.
+    /// Returns the value if no error was collected.
     ///
     /// # Errors
-    /// Every fault collected.
+    /// All collected errors.
     pub fn into_result<T>(self, value: T) -> Result<T, Vec<FieldError>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
@@ -61,8 +61,8 @@ impl FieldErrors {
     }
 }
 
-/// Whether the text can be an e-mail address: one `@` with text around it, no white space, no control characters, a host
-/// of non-empty labels, at most 254 characters (RFC 5321 §4.5.3.1.3). Whether it receives mail only mail can tell.
+/// Returns whether the text looks like an e-mail address: one `@` with text around it, no white space, no control
+/// characters, a host of non-empty labels, at most 254 characters (RFC 5321 §4.5.3.1.3). Deliverability is not checked.
 #[must_use]
 pub fn is_email(text: &str) -> bool {
     let Some((local, host)) = text.rsplit_once('@') else { return false };
@@ -74,20 +74,20 @@ pub fn is_email(text: &str) -> bool {
         && host.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
 }
 
-/// The form in which identities are compared: Unicode lower case, no surrounding white space.
+/// Normalises an identity for comparison: Unicode lower case, no surrounding white space.
 #[must_use]
 pub fn normalize_identity(text: &str) -> String {
     text.trim().to_lowercase()
 }
 
-/// A member's name as part of an RFC 6901 pointer.
+/// Escapes a field name for an RFC 6901 pointer.
 #[must_use]
 pub fn pointer_token(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// Text of others made fit to show: control characters become spaces, and so do those that turn the order of the text
-/// around them (Unicode Technical Report 36 §2.5); white space is folded, at most `most` characters.
+/// Sanitises external text for display: replaces control characters and bidirectional overrides (Unicode Technical
+/// Report 36 §2.5) with spaces, folds white space, and keeps at most `most` characters.
 #[must_use]
 pub fn sanitize_for_display(text: &str, most: usize) -> String {
     let unfit = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_addresses_from_other_text() {
+    fn recognises_email_addresses() {
         for good in ["a@b", "jane.doe+exam@example.com", "o'neil@mail.example.org", "ü@exämple.de"] {
             assert!(is_email(good), "{good}");
         }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn collects_every_fault() {
+    fn collects_every_error() {
         let mut faults = FieldErrors::new();
         faults.line("/a", Some("x\ny"), 2);
         faults.line("/b", Some("  "), 9);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_others_is_made_fit_to_show() {
+    fn external_text_is_sanitised() {
         assert_eq!(sanitize_for_display("a\r\nSet-Cookie: x\u{0}  b", 300), "a Set-Cookie: x b");
         assert_eq!(sanitize_for_display("safe \u{202e}gpj.exe\u{2069}", 300), "safe gpj.exe");
         assert_eq!(sanitize_for_display("äöü", 2), "äö");

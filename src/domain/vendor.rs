@@ -1,9 +1,9 @@
-//! What the gateway asks of a vendor: [`Vendor`], the one trait every adapter implements.
+//! The interface to exam vendors: [`Vendor`], the trait that every adapter implements.
 //!
-//! An adapter plans a write (everything that can be said before a byte is sent), performs it for one row or a batch, and
-//! reads the answer into one result a row. It never stores, never schedules and never repeats a write by itself; only a
-//! request the vendor refused for its signature or date is sent once more, freshly signed.
-//! There are no default bodies: an adapter says "unsupported" out loud.
+//! An adapter plans a write (all checks that need no network), performs it for one row or a batch, and maps the
+//! response to one result per row. It never stores, never schedules and never retries a write; the only exception is a
+//! request that the vendor rejected for its signature or date, which the adapter sends once more, freshly signed. There
+//! are no default bodies: each adapter states explicitly what it does not support.
 
 use std::collections::BTreeMap;
 
@@ -23,27 +23,28 @@ use super::program::{Enrolment, EnrolmentCounts, ProgramRef};
 use super::system::System;
 use crate::secret::Secret;
 
-/// Why a call is made.
+/// The purpose of a vendor call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallPurpose {
-    /// For the first time.
+    /// The first attempt.
     Initial,
-    /// Again, to learn what became of an earlier attempt. The adapter uses the harmless form of the write and reads the
-    /// answer accordingly; only a success, or a fault it marks as [`Fault::proof`], settles anything.
+    /// A retry that determines the outcome of an earlier attempt. The adapter uses the harmless form of the write and
+    /// interprets the response accordingly; only a success, or an error marked as [`Error::proof`], reconciles the
+    /// write.
     Reconcile,
 }
 
-/// Who waits for a call: where calls have to queue, those somebody waits for go first.
+/// The priority of a call: interactive calls go first when calls have to queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// A caller with a single request.
+    /// A caller is waiting for this single request.
     Interactive,
-    /// An operation, or the background.
+    /// An operation or background work.
     Bulk,
 }
 
 impl Priority {
-    /// The other one.
+    /// Returns the other priority.
     #[must_use]
     pub const fn other_priority(self) -> Self {
         match self {
@@ -53,165 +54,166 @@ impl Priority {
     }
 }
 
-/// The circumstances of a call.
+/// The context of a vendor call.
 #[derive(Debug, Clone)]
 pub struct CallContext {
-    /// Why it is made.
+    /// The purpose of the call.
     pub purpose: CallPurpose,
-    /// Who waits for it.
+    /// The priority of the call.
     pub priority: Priority,
-    /// The exchange it belongs to, with the request's id and trace.
+    /// The exchange the call belongs to, with the request's id and trace.
     pub exchange: Exchange,
 }
 
-/// A row the vendor has done.
+/// A row that the vendor has applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WriteSuccess<T> {
-    /// What it answered.
+    /// The vendor's result.
     pub value: T,
-    /// What the caller should know.
+    /// Warnings for the caller.
     pub warnings: Vec<Warning>,
 }
 
 impl<T> WriteSuccess<T> {
-    /// Done, nothing to remark.
+    /// Creates a success without warnings.
     pub const fn new(value: T) -> Self {
         Self { value, warnings: Vec::new() }
     }
 
-    /// The same with another value.
+    /// Converts the value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> WriteSuccess<U> {
         WriteSuccess { value: change(self.value), warnings: self.warnings }
     }
 }
 
-/// What became of one row: done, or a fault whose `outcome` says what is known.
+/// The result of one row: applied, or an error whose `outcome` states what is known.
 pub type RowResult<T> = Result<WriteSuccess<T>, Error>;
 
-/// A write that may be sent, and what the caller should know about it.
+/// A write ready to be sent, with warnings for the caller.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<T> {
     /// The write.
     pub write: T,
-    /// Members the vendor has no place for, and the like.
+    /// Warnings, for example about fields that the vendor does not support.
     pub warnings: Vec<Warning>,
 }
 
-/// Which rows may share a vendor call.
+/// The rows that may share a vendor call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchGroup {
     /// This row needs a call of its own.
     Single,
-    /// Rows with the same key may share a call of at most this many.
+    /// Rows with the same key may share a call, up to `at_most` rows.
     Keyed {
-        /// What they have in common.
+        /// The property that the rows share.
         key: String,
-        /// Most rows in one call.
+        /// Maximum rows per call.
         at_most: usize,
-        /// What this row adds to the call's body, in bytes.
+        /// Bytes that this row adds to the call's body.
         bytes: usize,
     },
 }
 
-/// A registration ready to be sent; also the form in which an unfinished one is kept.
+/// A registration ready to be sent; also the persisted form of an unfinished one.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// The gateway's candidate.
+    /// The gateway's candidate id.
     pub id: CandidateId,
-    /// The person as the vendor will know them: defaults filled in.
+    /// The person as sent to the vendor, with defaults applied.
     pub person: Person,
-    /// Whether the gateway made up `person.user_name`.
+    /// Whether the gateway generated `person.user_name`.
     pub own_user_name: bool,
     /// The password to set, if any.
     pub password: Option<Secret>,
-    /// Whether the gateway made up the password, so that the caller has to be told.
+    /// Whether the gateway generated the password, so that it must be returned to the caller.
     pub own_password: bool,
 }
 
-/// What a vendor answers to a registration.
+/// The vendor's result of a registration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Registered {
-    /// How the vendor names the person (`id`, …), as far as it tells.
+    /// The vendor's identifiers for the person (`id`, …), as far as it returns them.
     pub vendor_ref: Map<String, Value>,
-    /// What the adapter wants to see again with later writes and nobody is shown.
+    /// Data that the adapter needs for later writes and the gateway never shows.
     pub private: BTreeMap<String, String>,
 }
 
 /// A candidate as later writes need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateSnapshot {
-    /// The gateway's candidate.
+    /// The gateway's candidate id.
     pub id: CandidateId,
-    /// The person as it is (for an update: as it shall be).
+    /// The person as it is (for an update: as it will be).
     pub person: Person,
-    /// How the vendor names the person.
+    /// The vendor's identifiers for the person.
     pub vendor_ref: Map<String, Value>,
-    /// What the adapter kept.
+    /// Data kept by the adapter.
     pub private: BTreeMap<String, String>,
 }
 
-/// A change of a candidate ready to be sent.
+/// An update of a candidate ready to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
-    /// The candidate; `person` as it shall be.
+    /// The candidate; `person` as it will be.
     pub candidate: CandidateSnapshot,
-    /// Pointers of the members that change.
+    /// Pointers of the fields that change.
     pub touched: Vec<String>,
 }
 
-/// A booking ready to be sent; also the form in which an unfinished one is kept.
+/// A booking ready to be sent; also the persisted form of an unfinished one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Booking {
-    /// The gateway's assignment.
+    /// The gateway's assignment id.
     pub id: AssignmentId,
     /// The candidate's key at the vendor.
     pub candidate: VendorKey,
-    /// What the adapter kept at the candidate's registration.
+    /// Data kept by the adapter when the candidate was registered.
     pub private: BTreeMap<String, String>,
-    /// The vendor's own id of the assessment.
+    /// The vendor's id of the assessment.
     pub assessment: String,
-    /// The centre, where the vendor has centres: filled in.
+    /// The centre, with its default applied, if the vendor has centres.
     pub center: Option<String>,
-    /// From when it may be taken, where the vendor limits that: filled in.
+    /// Start of the validity window, with its default applied, if the vendor has one.
     pub valid_from: Option<Timestamp>,
-    /// Until when it may be taken, where the vendor limits that: filled in.
+    /// End of the validity window, with its default applied, if the vendor has one.
     pub valid_until: Option<Timestamp>,
-    /// Who tells the candidate.
+    /// Who notifies the candidate.
     pub notify: Notify,
-    /// Whether the candidate need not enter a password.
+    /// Whether the candidate can start without a password.
     pub passwordless: bool,
-    /// Supervision.
+    /// Proctoring settings.
     pub proctoring: Proctoring,
-    /// What to do when there is a booking already.
+    /// The action if a booking already exists.
     pub if_exists: IfAssignmentExists,
-    /// Whether the gateway can rule out any booking of this subject before this one (its record has none, and the vendor
-    /// is only written to through it as far as it knows). Decides whether a `create_new` or `fail` may be settled by flag.
+    /// Whether the gateway can rule out an earlier booking of this subject (its records have none, and as far as it
+    /// knows only the gateway writes to the vendor). Decides whether a `create_new` or `fail` may be reconciled by
+    /// flag.
     pub first_booking: bool,
 }
 
-/// How a vendor is told which person is meant: the caller's id or the e-mail address, whichever the vendor goes by.
+/// The key by which the vendor identifies a person: the caller's id or the e-mail address, depending on the vendor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VendorKey(pub String);
 
-/// What a vendor answers to a booking.
+/// The vendor's result of a booking.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Booked {
-    /// How the vendor names the booking, as far as it tells.
+    /// The vendor's identifiers for the booking, as far as it returns them.
     pub vendor_ref: Map<String, Value>,
-    /// The way in, where known.
+    /// The launch link, if known.
     pub launch: Option<Launch>,
-    /// Whether the vendor said that this booking was there before.
+    /// Whether the vendor reported that this booking already existed.
     pub already_there: bool,
 }
 
-/// A withdrawal ready to be sent.
+/// A cancellation ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
-    /// The gateway's assignment.
+    /// The gateway's assignment id.
     pub id: AssignmentId,
     /// The candidate's key at the vendor.
     pub candidate: VendorKey,
-    /// The vendor's own id of the assessment.
+    /// The vendor's id of the assessment.
     pub assessment: String,
 }
 
@@ -220,38 +222,38 @@ pub struct Cancellation {
 pub struct EnrolmentBatch {
     /// The program.
     pub program: ProgramRef,
-    /// Who comes and goes; each list within [`super::capability::Capability::max_batch`].
+    /// The employees to enrol and withdraw; each list within [`super::capability::Capability::max_batch`].
     pub enrolment: Enrolment,
 }
 
-/// What a harmless look at a connection found.
+/// The result of a connection check without side effects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialCheck {
-    /// The vendor answers and accepts the credentials.
+    /// The vendor responds and accepts the credentials.
     Ok {
-        /// What was looked at.
+        /// What was checked.
         detail: String,
     },
-    /// The vendor cannot be asked without side effects, so nothing was tried.
+    /// The vendor offers no check without side effects, so nothing was sent.
     Unchecked {
-        /// Why.
+        /// The reason.
         detail: String,
     },
-    /// Something is wrong.
+    /// The check failed.
     Faulty(Box<Error>),
 }
 
-/// An exam vendor at one configured account.
+/// An exam vendor accessed through one configured account.
 #[async_trait]
 pub trait Vendor: Send + Sync {
-    /// What kind of vendor it is and what it can do.
+    /// Returns the kind of vendor and its capabilities.
     fn descriptor(&self) -> &'static VendorDescriptor;
 
-    /// Turns a request into a registration: required members, decisive ones the vendor has no place for, defaults,
-    /// generated user name and password.
+    /// Turns a request into a registration: checks required fields, rejects significant fields that the vendor does not
+    /// support, applies defaults, generates the user name and password.
     ///
     /// # Errors
-    /// Every member at fault (`missing_field`, `invalid_field`, `capability_unsupported`).
+    /// All invalid fields (`missing_field`, `invalid_field`, `capability_unsupported`).
     fn plan_registration(
         &self,
         id: &CandidateId,
@@ -259,29 +261,31 @@ pub trait Vendor: Send + Sync {
         environment: &System,
     ) -> Result<Plan<Registration>, Vec<FieldError>>;
 
-    /// Turns a change into an update.
+    /// Turns changes into an update.
     ///
     /// # Errors
-    /// Every member at fault; `capability_unsupported` where the vendor cannot change it.
+    /// All invalid fields; `capability_unsupported` for a field that the vendor cannot change.
     fn plan_update(&self, candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>>;
 
-    /// Returns the vendor's own form of an assessment id (a GUID in lower case, say), or `None` for text that cannot be one.
+    /// Returns the vendor's own form of an assessment id (for example a lower-case GUID), or `None` if the text cannot
+    /// be one.
     fn assessment_ref(&self, text: &str) -> Option<String>;
 
-    /// Returns the vendor's own form of a program id, or `None` for text that cannot be one or if the vendor has no programs.
+    /// Returns the vendor's own form of a program id, or `None` if the text cannot be one or the vendor has no
+    /// programs.
     fn program_ref(&self, text: &str) -> Option<ProgramRef>;
 
-    /// The key by which the vendor knows this person; `key` is how the caller named them, `person` what the gateway
-    /// knows of them, if anything.
+    /// Returns the key by which the vendor identifies this person; `key` is the caller's reference, `person` the
+    /// gateway's record, if any.
     ///
     /// # Errors
-    /// The fault of a key the vendor does not go by.
+    /// A field error if the vendor does not identify people by this key.
     fn candidate_key(&self, key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError>;
 
     /// Turns an order into a booking. `assessment` is already the vendor's own id.
     ///
     /// # Errors
-    /// Every member at fault.
+    /// All invalid fields.
     fn plan_assignment(
         &self,
         id: &AssignmentId,
@@ -292,43 +296,43 @@ pub trait Vendor: Send + Sync {
         now: Timestamp,
     ) -> Result<Plan<Booking>, Vec<FieldError>>;
 
-    /// Which registrations may share a call.
+    /// Returns which registrations may share a call.
     fn registration_batch(&self, registration: &Registration) -> BatchGroup;
 
-    /// Which registrations may share a call that settles them. Only what the vendor refuses whole, or answers row by row, may
-    /// be packed: the answer has to say of each row what became of it.
+    /// Returns which registrations may share a reconciling call. Batching is allowed only if the vendor rejects calls
+    /// as a whole or reports each row, because the response must give every row's outcome.
     fn reconcile_batch(&self, registration: &Registration) -> BatchGroup;
 
-    /// Which bookings may share a call.
+    /// Returns which bookings may share a call.
     fn booking_batch(&self, booking: &Booking) -> BatchGroup;
 
-    /// How an unclear registration is settled.
+    /// Returns how an unknown registration is reconciled.
     fn registration_retry_safety(&self, registration: &Registration) -> RetrySafety;
 
-    /// How an unclear booking is settled.
+    /// Returns how an unknown booking is reconciled.
     fn booking_retry_safety(&self, booking: &Booking) -> RetrySafety;
 
-    /// Whether an order that is content with an existing booking books again where that one's window is over.
+    /// Returns whether an order with `ifExists: reuse` books again if the window of the existing booking is over.
     fn rebooks_expired(&self) -> bool;
 
-    /// Registers people in one vendor call: one result a row, in order.
+    /// Registers people in one vendor call; returns one result per row, in order.
     async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>>;
 
-    /// Changes a person.
+    /// Updates a person.
     async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered>;
 
     /// Hides a person.
     async fn hide(&self, candidate: &CandidateSnapshot, call: &CallContext) -> RowResult<()>;
 
-    /// Books candidates in one vendor call: one result a row, in order.
+    /// Books candidates in one vendor call; returns one result per row, in order.
     async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>>;
 
-    /// Withdraws a booking.
+    /// Cancels a booking.
     async fn cancel(&self, cancellation: &Cancellation, call: &CallContext) -> RowResult<()>;
 
     /// Enrols and withdraws employees in one vendor call.
     async fn enrol(&self, enrolment: &EnrolmentBatch, call: &CallContext) -> RowResult<EnrolmentCounts>;
 
-    /// Looks at the connection as far as that has no side effects at the vendor.
+    /// Checks the connection as far as possible without side effects at the vendor.
     async fn check(&self, call: &CallContext) -> CredentialCheck;
 }

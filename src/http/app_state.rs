@@ -1,4 +1,4 @@
-//! What every request needs: the gateway behind the face, who may ask, and how much at once.
+//! The state every request needs: the gateway, authentication and limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,29 +17,29 @@ use crate::service::Gateway;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::ShedReason;
 
-/// What the public face is built from.
+/// Everything the HTTP API is built from.
 #[derive(Clone)]
 pub struct ApiParts {
-    /// The gateway it stands before.
+    /// The service behind the API.
     pub gateway: Gateway,
-    /// Paths, limits and times.
+    /// Paths, limits and timeouts.
     pub server: ServerSettings,
-    /// Who may ask.
+    /// Credentials of the clients that may call.
     pub auth: Auth,
     /// Clock and entropy, for request ids.
     pub environment: System,
-    /// What protects the process from its callers.
+    /// Limits that protect the process from its callers.
     pub limits: Limits,
-    /// How much is under way.
+    /// Gauges of the current load.
     pub busy: LoadGauges,
-    /// How the keys are asked for that an issuer of tokens publishes.
+    /// Fetches the signing keys a token issuer publishes.
     pub ask: JwksFetcher,
 }
 
-/// Asks for the document at an address; fails with a sentence for the operator.
+/// Fetches the document at a URL; fails with a sentence for the operator.
 pub type JwksFetcher = Arc<dyn Fn(Url) -> BoxFuture<'static, Result<Vec<u8>, String>> + Send + Sync>;
 
-/// How much is under way, for the figures; cheap to clone.
+/// Gauges of the current load; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct LoadGauges(Arc<Counts>);
 
@@ -50,7 +50,8 @@ struct Counts {
 }
 
 impl LoadGauges {
-    /// Sets the figures. To be called when somebody asks for them: two changes at once would otherwise be told in any order.
+    /// Sets the metrics. Call it when they are scraped: set on each change, two concurrent changes could arrive in
+    /// either order.
     pub fn tell(&self) {
         metrics::requests_in_flight(self.0.requests.load(Ordering::Relaxed));
         metrics::connections(self.0.connections.load(Ordering::Relaxed));
@@ -61,50 +62,51 @@ impl LoadGauges {
     }
 }
 
-/// On which terms callers are served: who may ask, and paths, limits and times. Clones share them.
+/// Settings that can be reloaded: authentication, paths, limits and timeouts. Clones share them.
 #[derive(Clone)]
 pub struct LiveSettings(Arc<ArcSwap<Settings>>);
 
-/// The terms of a moment.
+/// A snapshot of the reloadable settings.
 pub(super) struct Settings {
     pub(super) server: ServerSettings,
     pub(super) clients: ClientRegistry,
 }
 
 impl LiveSettings {
-    /// The terms a face is built with.
+    /// Builds the settings the API starts with.
     #[must_use]
     pub fn of(face: &ApiParts) -> Self {
         let current = Settings { server: face.server.clone(), clients: ClientRegistry::new(&face.auth, &face.ask) };
         Self(Arc::new(ArcSwap::from_pointee(current)))
     }
 
-    /// Puts others in their place, in one step. A client whose rate limit stays keeps what it has used of it. Where the
-    /// routes are (`base_path`) and what their description says (`public_url`) was settled when they were made.
+    /// Replaces the settings atomically. A client whose rate limit stays the same keeps its usage. The routes' location
+    /// (`base_path`) and the address in the description (`public_url`) are fixed when the routes are built.
     pub fn replace(&self, server: ServerSettings, auth: &Auth) {
         let clients = ClientRegistry::replacing(&self.now().clients, auth);
         self.0.store(Arc::new(Settings { server, clients }));
     }
 
-    /// The terms as they are at the moment; a request that looks twice keeps them.
+    /// Returns the current snapshot; a request that needs it twice keeps it.
     pub(super) fn now(&self) -> Arc<Settings> {
         self.0.load_full()
     }
 }
 
-/// What protects the process from its callers, beyond what operators set.
+/// Limits that protect the process from its callers, besides those operators set.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Requests served at once, until their answers are sent; more are answered 503 `overloaded`. Of these and of the next two
-    /// a client gets no more than it leaves free, where there are several clients, so that none can keep others out.
+    /// Maximum number of requests in flight, until their responses are sent; more get 503 `overloaded`. If there are
+    /// several clients, one client may hold no more of these permits, or of the next two kinds, than it leaves free, so
+    /// that it cannot lock the others out.
     pub in_flight: usize,
-    /// Bulks received at once, as long as they may be under way; each holds a thread.
+    /// Maximum number of bulk requests received at once; each holds a thread for as long as it runs.
     pub receptions: usize,
-    /// Streams of events at once.
+    /// Maximum number of concurrent event streams.
     pub watchers: usize,
     /// How long a request's body may take before its speed counts.
     pub body_allowance: Duration,
-    /// Bytes a second a body must keep up on average after the allowance.
+    /// Average bytes per second a body must sustain after the allowance.
     pub body_rate: u32,
 }
 
@@ -120,7 +122,7 @@ impl Default for Limits {
     }
 }
 
-/// The state shared by all requests: cheap to clone.
+/// State shared by all requests; cheap to clone.
 #[derive(Clone)]
 pub(super) struct AppState(Arc<Shared>);
 
@@ -148,7 +150,7 @@ impl AppState {
         }))
     }
 
-    /// Takes a place for this client among these.
+    /// Acquires an in-flight permit from this limiter for the client.
     ///
     /// # Errors
     /// `overloaded`.
@@ -156,7 +158,7 @@ impl AppState {
         places.acquire(client, self.terms.now().clients.alone())
     }
 
-    /// The address of a resource as the caller has to use it.
+    /// Returns the address of a resource as the caller must use it.
     pub(super) fn location(&self, path: &str) -> String {
         let terms = self.terms.now();
         match &terms.server.public_url {

@@ -1,28 +1,28 @@
-//! Any body of a request, for the fuzzer.
-#![expect(clippy::missing_panics_doc, reason = "to panic is how the fuzzer is told")]
+//! Entry points for the fuzzer: any request body.
+#![expect(clippy::missing_panics_doc, reason = "a panic reports a finding to the fuzzer")]
 
 use serde_json::Value;
 
 use crate::http::extract::fingerprint::{BodyFormat, hash, request_fingerprint};
 use crate::http::extract::strict_json::strict;
-use crate::http::handlers::bulk::fuzzed;
+use crate::http::handlers::bulk::fuzz;
 
-/// Most JSON values of a body.
+/// Maximum number of JSON values in a body.
 const MAX_VALUES: usize = 10_000;
 
-/// Reads the same bytes as a table of candidates and of bookings.
+/// Parses the same bytes as CSV of candidates and of bookings.
 pub fn csv(data: &[u8]) {
-    fuzzed::table(data);
+    fuzz::table(data);
 }
 
-/// Reads the same bytes as lines of JSON and as one document.
+/// Parses the same bytes as NDJSON and as one document.
 pub fn bulk(data: &[u8]) {
-    fuzzed::lines(data);
-    fuzzed::document(data);
+    fuzz::lines(data);
+    fuzz::document(data);
 }
 
-/// A JSON document says the same however it is spelt, and a query in whatever order it is; what is wrapped says something
-/// else. The first line is the query.
+/// Checks that the fingerprint ignores the spelling of a JSON document and the order of a query, and that wrapping a
+/// value changes it. The first line is the query.
 pub fn canonical(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (query, body) = data.split_at(end);
@@ -33,19 +33,20 @@ pub fn canonical(data: &[u8]) {
     spell(&value, &mut spelling);
     for again in [value.to_string(), format!("{value:#}"), spelling] {
         let reread = strict(again.as_bytes(), MAX_VALUES);
-        assert!(reread.is_ok_and(|value| hash(&value) == said), "another spelling says something else: {again}");
+        assert!(reread.is_ok_and(|value| hash(&value) == said), "the spelling changes the fingerprint: {again}");
     }
-    assert_ne!(hash(&Value::Array(vec![value])), said, "a list of one says what the one says");
+    assert_ne!(hash(&Value::Array(vec![value])), said, "a list of one has the fingerprint of its entry");
 
     let pairs = url::form_urlencoded::parse(query.as_bytes());
     let turned: Vec<_> = pairs.collect::<Vec<_>>().into_iter().rev().collect();
     let turned: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(turned).finish();
     let of = |query: &str, form| request_fingerprint(Some(query), form, &said);
-    assert_eq!(of(&query, BodyFormat::Json), of(&turned, BodyFormat::Json), "the order of a query counts");
-    assert_ne!(of(&query, BodyFormat::Json), of(&query, BodyFormat::Lines), "the form does not count");
+    assert_eq!(of(&query, BodyFormat::Json), of(&turned, BodyFormat::Json), "the query's order counts");
+    assert_ne!(of(&query, BodyFormat::Json), of(&query, BodyFormat::Lines), "the body format does not count");
 }
 
-/// The value with its members turned round, every character of a text escaped, and room wherever there may be some.
+/// Writes the value with its fields in reverse order, every character of a string escaped, and whitespace wherever JSON
+/// allows it.
 fn spell(value: &Value, to: &mut String) {
     let list = |to: &mut String, ends: [char; 2], parts: &mut dyn Iterator<Item = (Option<&String>, &Value)>| {
         to.push(ends[0]);

@@ -1,9 +1,11 @@
-//! The public face: HTTP in, the gateway's words out. It decides nothing about outcomes; it reads requests strictly,
-//! knows who asks, and answers every failure as a problem.
+//! The HTTP API: parses requests strictly, authenticates callers, and turns every failure into a problem document. It
+//! decides nothing about outcomes; that is the service's task.
 //!
-//! A request's way: `edge` (id, log) → `guard` (who, how often, may they) → extractors (`request`; `writing` for a write with
-//! its key and body, `bulk` for one of many rows) → the handler of the resource → `dispatch` → back out, where `edge` writes
-//! the problem if there is one.
+//! A request passes, in this order: `server` (connection limit, timeouts, TLS) → `middleware::request_context` (request
+//! id, access log) → `middleware::authorize` (authentication, scope, rate limit, audit entry) → the extractors in
+//! `extract` → the resource's function in `handlers` → `service`. On the way back `middleware::request_context` renders
+//! an error as a problem document. `routes` lists every route; `openapi` documents them; `dto` holds the types of
+//! bodies.
 
 mod app_state;
 mod auth;

@@ -1,4 +1,4 @@
-//! The API's own description: OpenAPI 3.1, made from the routes that are served, so that neither can drift from the other.
+//! The API description, OpenAPI 3.1, generated from the routes that are served so that the two cannot drift apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,19 +24,19 @@ pub(super) mod v3_0;
 const DESCRIPTION: &str = include_str!("description.md");
 
 const TAGS: [(&str, &str); 9] = [
-    ("Candidates", "People registered at a connection."),
-    ("Assignments", "Candidates booked for assessments."),
-    ("Programs", "Employees of vendor-side programs."),
-    ("Operations", "Pieces of work with many rows: bulks, and changes of programs."),
-    ("Catalogue", "What can be ordered, and what each vendor can do."),
-    ("Connections", "The configured accounts at vendors."),
-    ("Exchanges", "The last requests, and what the vendors really said."),
-    ("Audit", "Who asked for what, and what came of it."),
-    ("Service", "The gateway itself. Needs no credentials."),
+    ("Candidates", "People registered on a connection."),
+    ("Assignments", "Bookings of candidates for assessments."),
+    ("Programs", "Employees enrolled in programs at the vendor."),
+    ("Operations", "Jobs with many rows: bulk requests and changes to programs."),
+    ("Catalogue", "Assessments and programs that can be booked, and the capabilities of each vendor."),
+    ("Connections", "Configured vendor accounts."),
+    ("Exchanges", "Recent requests, with the vendor calls they made and the vendors' responses."),
+    ("Audit", "Who requested what, and the outcome."),
+    ("Service", "The gateway itself. No credentials required."),
 ];
 
-/// The document (OpenAPI 3.1). `public_url` is where callers reach the API, if that is known; it always names the address
-/// relative to the document too, which holds below any path and behind any proxy.
+/// Builds the OpenAPI 3.1 document. `public_url` is the address callers use, if known. The document always lists a
+/// server URL relative to itself as well, which is valid below any path and behind any proxy.
 #[must_use]
 pub fn document(public_url: Option<&str>) -> OpenApi {
     let mut document = routes::openapi();
@@ -54,15 +54,15 @@ pub fn document(public_url: Option<&str>) -> OpenApi {
     document
 }
 
-/// The document as it is kept in a file: indented, with a final newline.
+/// Prints the document as it is kept in a file: indented, with a final newline.
 ///
 /// # Errors
-/// When it cannot be serialised, which would be a fault of this program.
+/// If the document cannot be serialised, which would be a bug in this program.
 pub fn printed(document: &OpenApi) -> Result<String, serde_json::Error> {
     Ok(serde_json::to_string_pretty(document)? + "\n")
 }
 
-/// What the routes are added to.
+/// Builds the document without routes.
 pub(super) fn base() -> OpenApi {
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
@@ -76,7 +76,7 @@ pub(super) fn base() -> OpenApi {
 }
 
 fn servers(public_url: Option<&str>) -> Vec<Server> {
-    let relative = ServerBuilder::new().url("./").description(Some("Where this document is served.")).build();
+    let relative = ServerBuilder::new().url("./").description(Some("Where this document was loaded from.")).build();
     let public = public_url.map(|url| {
         ServerBuilder::new().url(url.trim_end_matches('/')).description(Some("The gateway's public address.")).build()
     });
@@ -92,7 +92,7 @@ fn operations(paths: Paths<'_>) -> impl Iterator<Item = &mut Operation> {
 fn describe_parts(components: &mut Components) {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An API key or, where the operator has an identity provider, its token: `Authorization: Bearer <key or JWT>`."))
+        .description(Some("An API key or, if the operator uses an identity provider, a token it issued: `Authorization: Bearer <key or JWT>`."))
         .build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
     let key = ApiKeyValue::with_description("X-Api-Key", "An API key.");
@@ -115,7 +115,7 @@ enum Side {
     Response,
 }
 
-/// Names of the schemas that requests, or answers, are made of.
+/// Collects the names of the schemas used in requests, or in responses.
 fn reachable<'a>(
     components: &Components,
     operations: impl Iterator<Item = &'a mut Operation>,
@@ -168,7 +168,8 @@ fn references(schema: &RefOr<Schema>) -> Vec<String> {
     found
 }
 
-/// Requests with unknown members are refused; answers may grow, so that schemas say nothing of the kind about them.
+/// Closes the schemas of requests, which are rejected if they have unknown fields. Responses may gain fields, so their
+/// schemas stay open.
 fn refuse_unknown_members(components: &mut Components, inputs: &BTreeSet<String>) {
     for name in inputs {
         if let Some(RefOr::T(schema)) = components.schemas.get_mut(name) {
@@ -193,7 +194,7 @@ fn close(schema: &mut Schema) {
     }
 }
 
-/// A member of an answer that has nothing to say is absent, never `null`, unless it is required.
+/// Removes `null` from optional response fields: an empty field is omitted, never `null`, unless it is required.
 fn leave_out_null(components: &mut Components, outputs: &BTreeSet<String>) {
     for name in outputs {
         let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) else { continue };
@@ -253,7 +254,7 @@ fn add_headers(operation: &mut Operation) {
     }
 }
 
-/// Bodies show their schema's example where they have none of their own.
+/// Copies the schema's example to bodies without one of their own.
 fn add_examples(operation: &mut Operation, components: &Components) {
     let examples: BTreeMap<&String, Value> =
         components.schemas.iter().filter_map(|(name, schema)| Some((name, example_in(schema)?))).collect();
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn every_protected_operation_names_its_scope_and_refusals() {
+    fn every_protected_operation_documents_its_scope_and_errors() {
         each_operation(|name, operation| {
             let open = operation["tags"][0] == "Service";
             assert_eq!(operation.get("security").is_none(), open, "{name}");
@@ -316,13 +317,13 @@ mod tests {
                 for status in ["401", "403", "406", "422", "429", "500", "503"] {
                     assert!(operation["responses"].get(status).is_some(), "{name} lacks {status}");
                 }
-                assert!(operation["description"].as_str().unwrap().contains("Needs the scope"), "{name}");
+                assert!(operation["description"].as_str().unwrap().contains("Requires the scope"), "{name}");
             }
         });
     }
 
     #[test]
-    fn operations_have_stable_names_and_words_for_people() {
+    fn operations_have_unique_ids_and_summaries() {
         let mut names = BTreeSet::new();
         each_operation(|name, operation| {
             assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{name}");
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn only_requests_refuse_unknown_members() {
+    fn only_request_schemas_forbid_unknown_fields() {
         let mut document = document(None);
         let components = document.components.clone().unwrap();
         let inputs = reachable(&components, operations(&mut document.paths.paths), Side::Request);
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn walk(value: &Value, root: &Value) {
             match value {
                 Value::Object(members) => {
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_relative_to_the_document() {
+    fn server_url_is_relative_unless_configured() {
         assert_eq!(value()["servers"][0]["url"], "./");
         let public = serde_json::to_value(document(Some("https://exams.example.com/api/"))).unwrap();
         assert_eq!(public["servers"][0]["url"], "https://exams.example.com/api");

@@ -1,6 +1,7 @@
-//! Problems as callers see them (RFC 9457): the one table from code to status, the document, and where it is rendered.
+//! Problem documents as callers see them (RFC 9457): the one table from code to status, the document and its rendering.
 //!
-//! Handlers answer a [`Refused`]; the document is written once, at the edge, where the request's id is known.
+//! Handlers return an [`ApiError`]; `middleware::request_context` renders the document once, where the request id is
+//! known.
 
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use super::dto::common::{Outcome, outcome};
 use crate::domain::error::{Code, ConnectionRef, Error, FieldError, PartialResult, Responsibility, VendorResponse};
 use crate::http::middleware::request_context::ExchangeContext;
 
-/// The media type of every answer that is not a success.
+/// Media type of every response that is not a success.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Most entries of `errors`: enough for any request a person can mend, and no answer much larger than its request.
+/// Maximum number of entries in `errors`: enough for any request a person can correct, and it keeps the response from
+/// growing much larger than its request.
 const MAX_ERRORS: usize = 200;
 
-/// The status of a problem with this code.
+/// Returns the HTTP status of a problem with this code.
 #[must_use]
 pub fn status(code: Code) -> StatusCode {
     match code {
@@ -72,7 +74,7 @@ pub fn status(code: Code) -> StatusCode {
     }
 }
 
-/// Whether an answer with this code always says when to come back.
+/// Returns whether a response with this code always carries `Retry-After`.
 pub(super) fn always_says_when(code: Code) -> bool {
     matches!(
         code,
@@ -89,116 +91,116 @@ pub(super) fn always_says_when(code: Code) -> bool {
     )
 }
 
-/// What went wrong, who must act, and what is known of the write.
+/// A failed request: what went wrong, who must act and what is known about the write.
 ///
 /// Act on `code`, `outcome` and `retryable`; `title`, `detail` and `message` are for people and may change.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(crate::http::openapi::components::problem_example))]
 pub struct Problem {
-    /// `/problems/<code>`: names the kind of problem; `GET` it for what it means and who must act.
+    /// `/problems/<code>`: identifies the kind of problem; `GET` it for its meaning and who must act.
     #[serde(rename = "type")]
     #[schema(format = "uri-reference")]
     pub kind: String,
-    /// The problem's kind in one sentence, the same for every occurrence.
+    /// The kind of problem in one sentence, the same for every occurrence.
     pub title: String,
-    /// The HTTP status, repeated.
+    /// The HTTP status of the response.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What happened this time.
+    /// What went wrong in this occurrence.
     pub detail: String,
-    /// Names this occurrence.
+    /// Identifies this occurrence.
     #[schema(format = "uri-reference")]
     pub instance: String,
-    /// The word to act on. New ones may come.
+    /// The code to act on. New codes may be added.
     pub code: String,
     /// Who must act.
     pub origin: ProblemOrigin,
-    /// Whether the same request can succeed later without anybody changing anything. With outcome `unknown`: only with the
+    /// Whether the same request can succeed later without any change. If the outcome is `unknown`, retry only with the
     /// same `Idempotency-Key`.
     pub retryable: bool,
-    /// What is known of the write.
+    /// What is known about the write.
     pub outcome: Outcome,
-    /// Where the settled state will appear; comes with outcome `unknown`.
+    /// Where the final state will appear; present when the outcome is `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = "uri-reference")]
     pub resource: Option<String>,
-    /// The request's id, as in `X-Request-Id`.
+    /// The request id, as in `X-Request-Id`.
     pub request_id: String,
-    /// What the vendor said, where a vendor was asked.
+    /// The vendor's response, if a vendor was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor: Option<ProblemVendor>,
-    /// Every member at fault, at most 200.
+    /// Every invalid field, at most 200.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemField>,
-    /// What became of each vendor call, where one request took several.
+    /// The outcome of each vendor call, if the request took several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<ProblemChunk>,
 }
 
-/// Who has to do something about a problem.
+/// Who must act on a problem.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemOrigin {
-    /// The caller: the request has to change.
+    /// The caller: the request must change.
     Request,
-    /// The operator: the account or its settings at the vendor have to change.
+    /// The operator: the account or its settings at the vendor must change.
     Connection,
-    /// The vendor: its service answered wrongly, late or not at all.
+    /// The vendor: its service responded incorrectly, late or not at all.
     Vendor,
-    /// The operator: the gateway itself cannot serve at the moment.
+    /// The operator: the gateway itself cannot serve the request at the moment.
     Gateway,
 }
 
-/// What the vendor said, for whoever has to talk to it. Secrets are masked.
+/// The vendor's response, for use when contacting the vendor. Secrets are masked.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemVendor {
     /// The connection concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
-    /// The kind of vendor it leads to.
+    /// The kind of vendor behind the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
-    /// What was asked of the vendor, in the gateway's words.
+    /// The write kind or query sent to the vendor, in the gateway's terms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// The status the vendor answered; `null` when no answer came.
+    /// The HTTP status of the vendor's response; `null` if there was no response.
     #[schema(required = true)]
     pub http_status: Option<u16>,
-    /// The vendor's own code; `null` when it gave none.
+    /// The vendor's own code; `null` if it gave none.
     #[schema(required = true)]
     pub code: Option<String>,
-    /// The vendor's own message, at most 300 characters; `null` when it gave none.
+    /// The vendor's own message, at most 300 characters; `null` if it gave none.
     #[schema(required = true)]
     pub message: Option<String>,
 }
 
-/// What is wrong with one member of the request.
+/// What is wrong with one field of the request.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ProblemField {
-    /// RFC 6901 pointer into the request body (in a bulk result: into the row), `?name` for a query parameter, or the name
-    /// of a header.
+    /// RFC 6901 pointer into the request body (in a bulk result: into the row), `?name` for a query parameter, or the
+    /// name of a header.
     pub pointer: String,
     /// `missing_field`, `invalid_field`, `unknown_field`, `capability_unsupported`, `invalid_reference`, …
     pub code: String,
-    /// What is wrong, in a sentence.
+    /// What is wrong, in one sentence.
     pub detail: String,
 }
 
-/// What became of one of several vendor calls made for one request.
+/// The outcome of one of several vendor calls made for one request.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ProblemChunk {
     /// Position, in each of the lists, of the first entry sent in this call.
     pub from: usize,
     /// Position after the last entry sent in this call (of the longer list).
     pub to: usize,
-    /// What is known of this call.
+    /// What is known about this call.
     pub outcome: Outcome,
 }
 
 impl Problem {
-    /// The document for this fault in this request.
+    /// Builds the document for this error in this request.
     #[must_use]
     pub(super) fn of(fault: &Error, context: &ExchangeContext) -> Self {
         let Error {
@@ -235,37 +237,37 @@ impl Problem {
     }
 }
 
-/// Why the last write to a record failed or is unknown. It is kept until the next write.
+/// Why the last write to a record failed or has an unknown outcome. Kept until the next write.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastProblem {
-    /// `/problems/<code>`: names the kind of problem; `GET` it for what it means and who must act.
+    /// `/problems/<code>`: identifies the kind of problem; `GET` it for its meaning and who must act.
     #[serde(rename = "type")]
     #[schema(format = "uri-reference")]
     pub kind: String,
-    /// The problem's kind in one sentence, the same for every occurrence.
+    /// The kind of problem in one sentence, the same for every occurrence.
     pub title: String,
-    /// The HTTP status the write was answered with, or would have been.
+    /// The HTTP status the write failed with, or would have failed with.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What happened this time.
+    /// What went wrong in this occurrence.
     pub detail: String,
-    /// The exchange in which the vendor was asked, where it was.
+    /// The exchange that holds the vendor call, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = "uri-reference")]
     pub instance: Option<String>,
-    /// The word to act on. New ones may come.
+    /// The code to act on. New codes may be added.
     pub code: String,
     /// Who must act.
     pub origin: ProblemOrigin,
-    /// Whether the same request can succeed later without anybody changing anything.
+    /// Whether the same request can succeed later without any change.
     pub retryable: bool,
-    /// What is known of the write.
+    /// What is known about the write.
     pub outcome: Outcome,
-    /// What the vendor said, where a vendor was asked.
+    /// The vendor's response, if a vendor was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor: Option<ProblemVendor>,
-    /// Every member at fault, at most 200.
+    /// Every invalid field, at most 200.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemField>,
 }
@@ -304,7 +306,7 @@ impl From<&Error> for LastProblem {
 }
 
 impl ProblemVendor {
-    /// Describes the vendor a fault is about, where it is about one.
+    /// Describes the vendor an error is about, if it is about one.
     fn asked(connection: Option<&ConnectionRef>, answer: Option<VendorResponse>) -> Option<Self> {
         let named = connection.map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
         (answer.is_some() || connection.is_some()).then(|| Self::of(named, answer.unwrap_or_default()))
@@ -331,7 +333,7 @@ impl ProblemChunk {
     }
 }
 
-/// The word for who must act.
+/// Converts the responsible party to its API value.
 pub(super) fn origin(origin: Responsibility) -> ProblemOrigin {
     match origin {
         Responsibility::Request => ProblemOrigin::Request,
@@ -341,7 +343,7 @@ pub(super) fn origin(origin: Responsibility) -> ProblemOrigin {
     }
 }
 
-/// A request that ends with a problem.
+/// The error a handler returns; the response becomes a problem document.
 #[derive(Debug)]
 pub(super) struct ApiError(Box<Error>);
 
@@ -357,7 +359,7 @@ impl ApiError {
     }
 }
 
-/// A fault on its way to the edge, in the response's extensions.
+/// An error on its way to the renderer, in the response's extensions.
 #[derive(Clone)]
 struct PendingProblem(Box<Error>);
 
@@ -369,26 +371,26 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The fault an answer tells, before it is rendered.
+/// Returns the error a response carries before it is rendered.
 pub(super) fn fault_of(response: &Response) -> Option<&Error> {
     response.extensions().get::<PendingProblem>().map(|unrendered| &*unrendered.0)
 }
 
-/// The code of the problem an answer tells, for the log; in the answer's extensions.
+/// The problem code of a response, for the access log; kept in the response's extensions.
 #[derive(Clone, Copy)]
 pub(super) struct ProblemCode(pub(super) Code);
 
-/// Writes the document of a refused request; every other answer passes unchanged.
+/// Renders the problem document of a failed request; passes every other response through unchanged.
 pub(super) fn rendered(mut response: Response, context: &ExchangeContext) -> Response {
     let Some(PendingProblem(fault)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
     if fault.code == Code::Internal {
-        tracing::error!(request_id = context.exchange.request_id(), detail = fault.detail, "internal fault");
+        tracing::error!(request_id = context.exchange.request_id(), detail = fault.detail, "internal error");
     }
     let mut problem = axum::Json(Problem::of(&fault, context)).into_response();
     *problem.status_mut() = status(fault.code);
     problem.extensions_mut().insert(ProblemCode(fault.code));
     let headers = problem.headers_mut();
-    // What layers above the handler have said (`Allow` above all) stands.
+    // // Keep headers that layers above the handler set, `Allow` above all.
     headers.extend(
         response.headers().iter().filter(|(name, _)| *name != "content-length").map(|(n, v)| (n.clone(), v.clone())),
     );
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_outcome_names_resource_and_vendor() {
+    async fn unknown_outcome_names_resource_and_vendor() {
         let mut fault = Error::unknown(Code::VendorTimeout, "No answer within 20 s.")
             .with_vendor_response(VendorResponse {
                 operation: "assignments.create".to_owned(),
@@ -462,7 +464,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn members_with_nothing_to_say_are_absent() {
+    async fn empty_fields_are_omitted() {
         let (_, body) = answered(Error::new(Code::NotFound, "x")).await;
         for member in ["resource", "vendor", "errors", "chunks"] {
             assert!(body.get(member).is_none(), "{member}");
@@ -471,7 +473,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_times_are_rounded_up_and_never_zero() {
+    async fn retry_after_is_rounded_up_and_never_zero() {
         for (wait, header) in [
             (Some(Duration::ZERO), "1"),
             (Some(Duration::from_millis(1)), "1"),
@@ -488,11 +490,11 @@ mod tests {
             (&"1".parse().unwrap(), &json!("/operations/op_1"))
         );
         let (parts, _) = answered(Error::unknown(Code::VendorUnavailable, "x")).await;
-        assert!(!parts.headers.contains_key(RETRY_AFTER), "only where somebody said so");
+        assert!(!parts.headers.contains_key(RETRY_AFTER), "only if the error sets it");
     }
 
     #[tokio::test]
-    async fn missing_credentials_are_asked_for() {
+    async fn missing_credentials_yield_a_challenge() {
         let (parts, _) = answered(Error::new(Code::Unauthenticated, "x")).await;
         assert_eq!(parts.headers[WWW_AUTHENTICATE], "Bearer");
     }

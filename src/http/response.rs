@@ -1,4 +1,4 @@
-//! Answers that several resources give alike: 201, 200 and 202 of a write, and the parts of a list.
+//! Responses that several resources share: 201, 200 and 202 of a write, and pages of a list.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use crate::http::extract::prefer::{PREFERENCE_APPLIED, Preferences};
 use crate::http::middleware::audit::{AuditInfo, Auditable};
 use crate::service::{WriteReply, WriteResult};
 
-/// Status, `Location` and body of a write that did not fail.
+/// Builds status, `Location` and body of a write that did not fail.
 pub(super) fn write_response<T, D: Serialize + Auditable>(
     app: &AppState,
     preferences: Preferences,
@@ -35,7 +35,7 @@ pub(super) fn write_response<T, D: Serialize + Auditable>(
     noted.on(response)
 }
 
-/// As [`written`], for a write that ends without a document: `pending` is what is answered when it goes on.
+/// Like [`write_response`], for a write that ends without a document; `pending` is the body while it is still running.
 pub(super) fn no_content<D: Serialize + Auditable>(
     app: &AppState,
     preferences: Preferences,
@@ -50,7 +50,7 @@ pub(super) fn no_content<D: Serialize + Auditable>(
     }
 }
 
-/// 202: the work goes on, and this is where to look.
+/// Builds the 202 response: the work continues, and `Location` is where to follow it.
 pub(super) fn accepted_response<D: Serialize + Auditable>(
     app: &AppState,
     preferences: Preferences,
@@ -62,13 +62,13 @@ pub(super) fn accepted_response<D: Serialize + Auditable>(
     noted.on(finished(app, preferences, replayed, Some(&path), response))
 }
 
-/// Turns the fault of a read for an answer into what is true of the operation, which was accepted before.
+/// Converts an error from reading an accepted operation back: the operation itself was accepted and continues.
 pub(super) fn after_acceptance(fault: Error, id: &OperationId) -> Error {
-    let detail = "The operation was accepted before; how far it is cannot be looked up at the moment.";
+    let detail = "The operation was accepted, but its progress cannot be read at the moment.";
     Error { detail: detail.to_owned(), ..fault.with_unknown_outcome() }.with_resource(format!("/operations/{id}"))
 }
 
-/// The answer to a write with the headers that say where to look, what was honoured and whether it is a repeat.
+/// Builds the response to a write, with the headers for location, applied preferences and idempotent replay.
 pub(super) fn finished(
     app: &AppState,
     preferences: Preferences,
@@ -85,10 +85,10 @@ pub(super) fn finished(
     response
 }
 
-/// A part of a list that is at hand as a whole, and the cursor of the next part.
+/// Cuts one page from a list held in memory, and returns it with the cursor of the next page.
 ///
 /// # Errors
-/// `validation_failed` for a cursor that this function did not make.
+/// `validation_failed` for a cursor this function did not make.
 pub(super) fn paginate<T>(all: Vec<T>, limit: usize, cursor: Option<&str>) -> Result<(Vec<T>, Option<String>), Error> {
     let start = cursor_position(cursor)?;
     let start = usize::try_from(start).ok().filter(|start| *start <= all.len()).ok_or_else(no_cursor)?;
@@ -97,12 +97,12 @@ pub(super) fn paginate<T>(all: Vec<T>, limit: usize, cursor: Option<&str>) -> Re
     Ok((all.into_iter().skip(start).take(limit).collect(), next))
 }
 
-/// The cursor of what begins at this position.
+/// Returns the cursor of the page that begins at this position.
 pub(super) fn cursor_at(position: u64) -> String {
     BASE64URL_NOPAD.encode(format!("at:{position}").as_bytes())
 }
 
-/// The position a cursor stands for; the beginning without one.
+/// Returns the position a cursor stands for; without a cursor, the beginning.
 ///
 /// # Errors
 /// `validation_failed` for a cursor that [`cursor_at`] did not make.
@@ -114,7 +114,7 @@ pub(super) fn cursor_position(cursor: Option<&str>) -> Result<u64, Error> {
 }
 
 fn no_cursor() -> Error {
-    Error::from_fields(vec![FieldError::invalid("?cursor", "is not a cursor of this list")])
+    Error::from_fields(vec![FieldError::invalid("?cursor", "is not a valid cursor for this list")])
 }
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_make_up_the_list() {
+    fn pages_make_up_the_list() {
         let all: Vec<usize> = (0..7).collect();
         let mut seen = Vec::new();
         let mut cursor = None;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_cursor_is_a_fault() {
+    fn invalid_cursor_is_rejected() {
         for cursor in ["", "7", "YXQ6eA", "ä"] {
             assert!(paginate(vec![1], 1, Some(cursor)).is_err(), "{cursor}");
         }

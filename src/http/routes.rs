@@ -1,4 +1,4 @@
-//! The one list of routes: what is served, who may call it, and what it can answer.
+//! The one list of routes, each with its scope and the problems it can return.
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,18 +29,18 @@ use crate::http::middleware::{audit, request_context};
 use crate::http::openapi::components::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
 use crate::http::openapi::v3_0;
 
-/// Shortest answer that is compressed, in bytes: about what goes into one packet anyhow.
+/// Smallest response that is compressed, in bytes: roughly what fits into one packet anyway.
 const MIN_COMPRESSED: u16 = 1024;
 
-/// Makes a route with what is to be said of it. One at a time: the schemas of all of them take megabytes.
+/// Builds one route with its documentation. One at a time: the schemas of all of them take megabytes.
 type Entry = fn() -> UtoipaMethodRouter<AppState>;
 
-/// Every route, described.
+/// Builds the documentation of every route.
 pub(super) fn openapi() -> OpenApi {
     route_entries().fold(OpenApiRouter::with_openapi(openapi::base()), OpenApiRouter::routes).into_openapi()
 }
 
-/// Every described route, to be served.
+/// Builds the router of all documented routes.
 fn router_with_openapi() -> Router<AppState> {
     route_entries().fold(Router::new(), |router, (_, paths, methods)| {
         paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
@@ -146,12 +146,12 @@ fn service_routes() -> &'static [Entry] {
     ]
 }
 
-/// The whole public face, below its base path.
+/// Builds the router of the whole public API, below its base path.
 pub fn router(face: &ApiParts) -> Router {
     router_under(face, &LiveSettings::of(face))
 }
 
-/// The same, on terms that may change while it serves.
+/// Like [`router`], with settings that may change while it serves.
 pub fn router_under(face: &ApiParts, terms: &LiveSettings) -> Router {
     let app = AppState::new(face, terms);
     let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
@@ -164,7 +164,7 @@ pub fn router_under(face: &ApiParts, terms: &LiveSettings) -> Router {
     with_outer_middleware(outer, app).layer(compression())
 }
 
-/// What operators reach on their own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
+/// Builds the router for the operators' own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
 pub fn admin_router(face: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
     let router = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
     let router = match metrics {
@@ -177,11 +177,11 @@ pub fn admin_router(face: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Se
     )
 }
 
-/// Answers are compressed for whoever takes that, unless they are so short that it gains nothing, or come in events.
+/// Compresses responses for clients that accept it, except event streams and responses too short to gain from it.
 ///
-/// The level is the fastest: a long report is mostly repetition, and the time is taken from other callers. That an answer's
-/// length tells something of what is in it (BREACH) needs a page that makes a browser send somebody's key, which it does not
-/// do by itself.
+/// Uses the fastest level: long reports are mostly repetition, and compression time is taken from other callers. The
+/// BREACH attack, which infers contents from the response length, needs a page that makes a browser send a user's key;
+/// browsers do not send API keys by themselves.
 fn compression() -> CompressionLayer<impl Predicate> {
     let worth_it = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
@@ -192,24 +192,24 @@ fn with_outer_middleware(router: Router<AppState>, app: AppState) -> Router {
 }
 
 async fn unknown_route() -> ApiError {
-    ApiError::new(Code::NotFound, "There is nothing at this path.")
+    ApiError::new(Code::NotFound, "No such path.")
 }
 
 async fn wrong_method() -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, "This resource does not know the method.")
+    ApiError::new(Code::MethodNotAllowed, "This resource does not support the method.")
 }
 
 fn metrics_page(text: String) -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// The description in both versions. Each is made when it is first asked for, and kept: most processes are never asked, and
-/// making it takes many times the memory of its text.
+/// Serves the API description in both versions. Each is generated on first use and then cached: most processes never
+/// serve it, and generating it takes many times the memory of its text.
 fn descriptions(public_url: Option<&str>) -> Router<AppState> {
     let public_url: Option<Arc<str>> = public_url.map(Arc::from);
     let made = |print: fn(&OpenApi) -> Option<String>| {
         let (kept, public_url) = (Arc::new(OnceLock::new()), public_url.clone());
-        // Shared bytes: a handler is copied for each request, with all it holds.
+        // Shared bytes: axum clones a handler, with all it holds, for each request.
         get(async move || {
             let text = || print(&openapi::document(public_url.as_deref())).map_or_else(Bytes::new, Bytes::from);
             description(kept.get_or_init(text).clone())

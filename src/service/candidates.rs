@@ -21,7 +21,7 @@ use crate::service::bulk::skipped_error;
 use crate::service::connections::Connection;
 use crate::service::write::executor::{bind_origin, candidate_path, own_password};
 use crate::service::write::handle::AcceptedSender;
-use crate::service::write::idempotency::{KeyGuard, Replayable};
+use crate::service::write::idempotency::{KeyGuard, Replayable, key_name};
 use crate::service::write::locks::SubjectLock;
 use crate::service::write::reconciler::{ReconciledCandidate, blocked_by_unknown_write, with_reason};
 use crate::service::{
@@ -235,13 +235,19 @@ impl Gateway {
         strict: bool,
         acceptance: &AcceptedSender<CandidateWithWarnings>,
     ) -> Option<Result<WriteResult<CandidateWithWarnings>, Error>> {
-        let claim = self.key_claim(caller, caller.key.clone()?);
+        let request = caller.key.clone()?;
+        let name = key_name(caller, &request);
+        // An open write under the key has to be found, which takes both steps.
+        if self.0.open_keys.resource(&name).is_some() {
+            return None;
+        }
+        let claim = self.key_claim(caller, request);
         let key = claim.key();
         let origin = WriteOrigin { key: Some(key.clone()), item: None };
         let caller = RequestContext { origin, ..caller.clone() };
         let prepared = self.prepare(&caller, connection, new.clone(), strict).ok()?;
         let _turn = self.0.turns.lock_new(prepared.candidate.id.as_str()).await;
-        let mut usage = KeyGuard::new(self, key.clone());
+        let mut usage = KeyGuard::new(self, key.clone(), name, acceptance);
         let claimant = CandidateInsert { with: Vec::new(), ..self.candidate_insert(&prepared) };
         let claimed = self.0.store.insert_candidate_under_key(claimant, &claim).await;
         self.record_doubt(&claimed, [&prepared.intent]);

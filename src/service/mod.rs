@@ -1,9 +1,17 @@
-//! What the gateway promises: people are registered once, bookings are made once, and the answer about every write is
-//! true. The only room that knows both the store and the vendors.
+//! The service layer, which keeps the gateway's promises: a person is registered once, a booking is made once, and
+//! every response about a write is true. The only room that knows both the store and the vendors.
 //!
-//! Every write goes the same way: plan (nothing sent yet), claim and intent in the store, the vendor's call, the outcome in
-//! the store, the answer. The work runs in a task of its own, so that a caller who hangs up changes nothing; writes about
-//! one subject run one after the other.
+//! Every write takes the same path: plan (nothing is sent yet), lock the subject, commit the idempotency key and the
+//! intent, call the vendor, commit the outcome, respond. The work runs in its own task, so a caller who hangs up
+//! changes nothing. `write` is that path, and the place to begin reading.
+//!
+//! * `candidates`, `assignments`, `programs`, `catalogue`: the requests about each resource; they plan writes and run
+//!   them through `write`.
+//! * `bulk`: operations of many rows, sent through the same path in batches.
+//! * `background`: the tasks that reconcile due writes, retry queued commits, start operations and purge expired data.
+//! * `cluster`: this instance's lease and its steady clock.
+//! * `snapshot`, `connections`: the current configuration, and the runtime state of each connection.
+//! * `audit`, `exchange_log`, `metrics`, `diagnostics`: what operators see.
 
 mod assignments;
 mod audit;
@@ -56,6 +64,7 @@ use crate::service::write::grace::GracePeriods;
 use crate::service::write::handle::AcceptedSender;
 use crate::service::write::idempotency::Replayable;
 use crate::service::write::locks::{SubjectLock, SubjectLocks};
+use crate::service::write::open_keys::OpenKeys;
 use crate::service::write::orphans::{PendingOutcomes, UnsentAttempts};
 use crate::store::{Mutation, Store, StoreError};
 use crate::telemetry::spans;
@@ -76,16 +85,16 @@ pub use crate::service::request_context::{ConnectionAccess, IdempotencyRequest, 
 pub use crate::service::snapshot::ConfigDiff;
 pub use crate::service::write::handle::{Removal, WriteHandle, WriteReply, WriteResult};
 
-/// How long the gateway keeps what it does not need any more.
+/// Retention periods of data the gateway no longer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Operations, from their end on.
+    /// Operations, counted from their end.
     pub operations: Duration,
-    /// Answers under an `Idempotency-Key`, and made-up passwords, from the request on.
+    /// Responses stored under an `Idempotency-Key` and generated passwords, counted from the request.
     pub keys: Duration,
 }
 
-/// The gateway: cheap to clone, shared by all requests.
+/// Handle to the gateway; cheap to clone and shared by all requests.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
 
@@ -96,7 +105,7 @@ struct Inner {
     lease: Lease,
     turns: SubjectLocks,
     board: ActiveOperations,
-    // The connections that have a settler.
+    // Connections that have a background reconciler.
     settlers: Mutex<BTreeSet<String>>,
     exchanges: Exchanges,
     recorder: AuditWriter,
@@ -105,6 +114,7 @@ struct Inner {
     pending: PendingOutcomes,
     unsent: UnsentAttempts,
     graces: GracePeriods,
+    open_keys: OpenKeys,
     steady: SteadyClock,
     tasks: TaskTracker,
     leaving: AtomicBool,
@@ -113,8 +123,8 @@ struct Inner {
 }
 
 impl Gateway {
-    /// A gateway over these connections. Writes an earlier process left open are unknown from now on, and a task settles
-    /// them in the background as long as the gateway lives.
+    /// Starts a gateway over these connections. Writes that an earlier process left open become unknown, and background
+    /// tasks reconcile them as long as the gateway lives.
     ///
     /// # Errors
     /// `store_unavailable`.
@@ -144,6 +154,7 @@ impl Gateway {
             pending: PendingOutcomes::default(),
             unsent: UnsentAttempts::default(),
             graces: GracePeriods::default(),
+            open_keys: OpenKeys::default(),
             steady,
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
@@ -155,38 +166,38 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Ends when another instance has taken this one for dead: the process must end too.
+    /// Completes when another instance has declared this one dead and fenced it off; the process must then exit.
     pub async fn fenced_off(&self) {
         self.0.lease.lost().await;
     }
 
-    /// Whether another instance has taken this one for dead.
+    /// Returns whether another instance has declared this one dead.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.0.lease.is_lost()
     }
 
-    /// Every kind of vendor there is.
+    /// Returns the descriptors of all supported vendors.
     #[must_use]
     pub fn descriptors() -> &'static [&'static VendorDescriptor] {
         &crate::vendors::DESCRIPTORS
     }
 
-    /// Whether the gateway can work: its store answers and it is not shutting down.
+    /// Checks readiness: the store responds, the lease is held and the instance is not shutting down.
     pub async fn ready(&self) -> Result<(), Error> {
         if self.0.leaving.load(Ordering::SeqCst) {
             return Err(draining());
         }
         self.refuse_when_draining()?;
         if !self.0.lease.holds() {
-            return Err(Error::new(Code::StoreUnavailable, "This instance has lost touch with the store it shares."));
+            return Err(Error::new(Code::StoreUnavailable, "This instance has lost contact with the shared store."));
         }
-        // Whatever came of the look, nobody's write is in doubt for it.
+        // A failed ping puts no write in doubt, so the error is never `unknown`.
         self.0.store.ping().await.map_err(|error| store_unreachable(&error))
     }
 
-    /// Refuses at once what the store is needed for, where it is known not to answer: nobody has to wait to learn it again.
-    /// What is under way goes on trying.
+    /// Rejects a request that needs the store while the store is known to be unavailable, so the caller does not wait
+    /// for another time-out. Work already in flight keeps retrying.
     ///
     /// # Errors
     /// `store_unavailable`.
@@ -194,24 +205,24 @@ impl Gateway {
         if !self.0.store.is_unavailable() {
             return Ok(());
         }
-        let detail = "The store does not answer at the moment; nothing was sent.";
+        let detail = "The store is temporarily unavailable; nothing was sent.";
         Err(Error::new(Code::StoreUnavailable, detail).with_retry_after(Some(Duration::from_secs(1))))
     }
 
-    /// From now on it is not [`ready`](Self::ready), so that callers go elsewhere; everything is served as before.
+    /// Makes [`ready`](Self::ready) fail so that load balancers choose another instance; requests are still served.
     pub fn start_draining(&self) {
         self.0.leaving.store(true, Ordering::SeqCst);
     }
 
-    /// From now on operations and the settling of open writes end with the calls they have begun. Writes are taken still, since
-    /// their requests may have come before.
+    /// Stops operations and background reconciliation after their current vendor calls. New writes are still accepted,
+    /// because their requests may have arrived earlier.
     pub fn stop_background_work(&self) {
         self.start_draining();
         self.0.resting.cancel();
     }
 
-    /// Takes no new writes from now on and waits for those under way, at most this long. What is cut off then stays in the
-    /// store as an intent without an answer.
+    /// Rejects new writes and waits up to `grace` for those in flight. A write cut off then remains in the store as an
+    /// open intent.
     pub async fn drain(&self, grace: Duration) {
         self.stop_background_work();
         self.0.draining.store(true, Ordering::SeqCst);
@@ -219,13 +230,13 @@ impl Gateway {
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!(
                 open = self.0.tasks.len(),
-                "stopped waiting for writes under way; they stay open in the store"
+                "stopped waiting for writes in flight; their intents stay open in the store"
             );
         }
     }
 
-    /// To be called last: the others go on at once with what was this instance's, unless something of it is still under way.
-    /// Then they wait until it counts as dead, since what it has sent by then is not theirs to judge.
+    /// Call last. Releases the lease so that peers take over immediately. Does nothing while writes are in flight:
+    /// peers then wait for the lease to expire, because only this instance knows what it has sent.
     pub async fn release_lease(&self) {
         if !self.0.tasks.is_empty() {
             return;
@@ -244,7 +255,7 @@ impl Gateway {
         if self.0.draining.load(Ordering::SeqCst) { Err(draining()) } else { Ok(()) }
     }
 
-    /// Begins the work in a task of its own, once under the caller's key. `what` names it in traces.
+    /// Spawns the work in its own task, at most once per idempotency key. `what` names it in traces.
     fn spawn_idempotent<T, F, W>(
         &self,
         caller: &RequestContext,
@@ -261,7 +272,7 @@ impl Gateway {
         })
     }
 
-    /// As [`Self::begin`], for work that sees to the caller's key by itself.
+    /// As [`Self::spawn_idempotent`], for work that handles the caller's key itself.
     fn spawn_write<T, F, W>(
         &self,
         caller: &RequestContext,
@@ -276,35 +287,35 @@ impl Gateway {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = crate::service::write::handle::accepted_channel();
         let (gateway, asked, line) = (self.clone(), caller.clone(), caller.line.clone());
-        // Of many kilobytes: it would be copied at each step on its way into the task.
+        // The future is many kilobytes and would be copied at each step on its way into the task.
         let work = Box::pin(work(gateway, caller.clone(), acceptance));
         let work = self.0.tasks.spawn(work.instrument(spans::write(what)));
         let gateway = self.clone();
         Ok(WriteHandle::new(accepted, work, line, Box::new(move |work| gateway.record_outcome(&asked, what, work))))
     }
 
-    /// Returns the present moment by the steady clock, which no step of the wall clock moves. What a vendor or a person is
-    /// told by the day (a window, a signature, a line of the log) goes by the wall clock.
+    /// Returns the current time by the steady clock, which steps of the wall clock do not move. Times that a vendor or
+    /// a person reads (a window, a signature, a log entry) use the wall clock instead.
     pub(super) fn now(&self) -> Timestamp {
         self.0.steady.now()
     }
 
-    /// The turn to write about a subject.
+    /// Acquires the lock that serialises writes about a subject.
     async fn lock_subject(&self, subject: &str) -> Result<SubjectLock, Error> {
         self.0.turns.lock(subject).await.or_not_applied()
     }
 
-    /// The turns a write needs.
+    /// Acquires the locks of all subjects of a write.
     async fn lock_subjects(&self, intent: &Intent) -> Result<Vec<SubjectLock>, Error> {
         self.0.turns.lock_all(&crate::service::write::locks::subjects_of(intent)).await.or_not_applied()
     }
 
-    /// The turns a write needs, if nobody has one of them.
+    /// Acquires the locks of all subjects of a write; `None` if any of them is held.
     async fn try_lock_subjects(&self, intent: &Intent) -> Result<Option<Vec<SubjectLock>>, Error> {
         self.0.turns.try_lock_all(&crate::service::write::locks::subjects_of(intent)).await.or_not_applied()
     }
 
-    /// Writes changes down that nobody waits for; if the store is away, as soon as it is back.
+    /// Commits changes without making the caller wait; if the store is unavailable, queues them until it is back.
     fn commit_in_background(&self, changes: Vec<Mutation>) {
         let gateway = self.clone();
         self.0.tasks.spawn(async move {
@@ -319,19 +330,20 @@ fn draining() -> Error {
     Error::new(Code::Draining, "This instance is shutting down.").with_retry_after(Some(Duration::from_secs(1)))
 }
 
-/// A call made for this caller.
+/// Builds the context of a vendor call made for this caller.
 fn call(caller: &RequestContext, attempt: CallPurpose) -> CallContext {
     CallContext { purpose: attempt, priority: caller.lane, exchange: caller.exchange.clone() }
 }
 
-/// A store's result, with what its failure says of the write. There is no third way to make a fault of one.
+/// The only two conversions of a store's result into a service error; each fixes what a store failure means for the
+/// write.
 trait StoreResultExt<T> {
-    /// Returns the value, or the fault of a write that was not accepted yet: nothing was sent and nothing will be, unless the
-    /// commit that would have accepted it is in doubt.
+    /// Converts the error of a write that is not accepted yet: nothing was sent and nothing will be, unless the commit
+    /// that would have accepted it is in doubt.
     fn or_not_applied(self) -> Result<T, Error>;
 
-    /// Returns the value, or the fault of a write that was accepted and whose outcome appears at `resource`: a store that
-    /// fails then says nothing about it.
+    /// Converts the error of a write that was accepted and whose outcome appears at `resource`: a store failure then
+    /// proves nothing about the write.
     fn or_unknown(self, resource: &str) -> Result<T, Error>;
 }
 
@@ -345,7 +357,7 @@ impl<T> StoreResultExt<T> for Result<T, StoreError> {
     }
 }
 
-/// The store failed before the write was accepted, or in the commit that would have accepted it.
+/// Maps a store error from before the write was accepted, or from the commit that would have accepted it.
 fn store_fault(error: &StoreError) -> Error {
     let wait = Some(Duration::from_secs(1));
     match error {
@@ -353,7 +365,7 @@ fn store_fault(error: &StoreError) -> Error {
         StoreError::ItemNotWaiting => bulk::skipped_error(),
         StoreError::InDoubt(_) | StoreError::Superseded => {
             tracing::error!(%error, "the store failed");
-            let detail = "The store did not confirm the change. The gateway finds out by itself what became of it.";
+            let detail = "The store did not confirm the change. The gateway will find out whether it was made.";
             Error::unknown(Code::StoreUnavailable, detail).with_retry_after(wait)
         }
         StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Fenced => {
@@ -363,40 +375,41 @@ fn store_fault(error: &StoreError) -> Error {
     }
 }
 
-/// The fault of what was not sent, because the store cannot be read or has no room.
+/// Builds the error of a request that was not sent because the store is unreachable or full.
 fn store_unreachable(error: &StoreError) -> Error {
     let detail = if error.is_full() {
-        "The store is full: it can keep nothing more until there is room on its disk; nothing was sent."
+        "The store's disk is full, so it cannot record the request; nothing was sent."
     } else {
         "The store cannot be reached; nothing was sent."
     };
     Error::new(Code::StoreUnavailable, detail).with_retry_after(Some(Duration::from_secs(1)))
 }
 
-/// The fault of a commit with the resource where its outcome appears, should the commit be in doubt.
+/// Adds to the error of a commit in doubt the resource where the outcome will appear.
 fn doubt_at(fault: Error, resource: &str) -> Error {
     if fault.outcome == Outcome::Unknown && fault.resource.is_none() { fault.with_resource(resource) } else { fault }
 }
 
-/// The store failed after the write was accepted: the work goes on, or is taken up again when the store is back.
+/// Builds the error of a store failure after the write was accepted: the work continues, or resumes when the store is
+/// back.
 fn accepted_unread(error: &StoreError, resource: &str) -> Error {
     tracing::error!(%error, resource, "the store failed after a write was accepted");
-    let detail = "The request was accepted, but the store cannot be read; its outcome appears at `resource`.";
+    let detail = "The request was accepted, but the store cannot be read; the outcome will appear at `resource`.";
     Error::unknown(Code::StoreUnavailable, detail)
         .with_retry_after(Some(Duration::from_secs(1)))
         .with_resource(resource)
 }
 
-/// The store failed after the vendor was called: what the vendor did could not be kept.
+/// Builds the error of a store failure after the vendor was called: the outcome could not be committed.
 fn store_lost(error: &StoreError, resource: &str) -> Error {
     tracing::error!(%error, resource, "the store failed after the vendor was called");
     let wait = Some(Duration::from_secs(1));
-    Error::unknown(Code::StoreUnavailable, "The vendor was called, but the outcome could not be kept.")
+    Error::unknown(Code::StoreUnavailable, "The vendor was called, but the outcome could not be stored.")
         .with_retry_after(wait)
         .with_resource(resource)
 }
 
-/// With `Prefer: handling=strict`, members the vendor has no place for are a fault.
+/// Rejects fields the vendor does not support if the request has `Prefer: handling=strict`.
 fn enforce_strict(strict: bool, warnings: &[Warning]) -> Result<(), Error> {
     if !strict {
         return Ok(());

@@ -1,13 +1,13 @@
-//! Encryption at rest: records are sealed before they reach the disk, and found again through keyed blind indices.
+//! Encryption at rest: seals records before they reach the disk and finds them through keyed blind indices.
 //!
 //! This module must never log, and never puts plaintext or key material into an error.
 //!
-//! From each 32-byte key a key for sealing, one for indices and one for fingerprints is derived (HMAC-SHA-256 with a
-//! label), so that no value made for one purpose says anything about another.
+//! Each 32-byte key derives one key for sealing, one for indices and one for fingerprints (HMAC-SHA-256 with a label),
+//! so that a value made for one purpose reveals nothing about another.
 //!
-//! Rotation: the ring writes under its current key and reads under all of them. An index value cannot be turned from one
-//! key to another without the plaintext, so a look-up tries every key of the ring. An earlier key therefore has to stay
-//! in the ring for as long as a database has records of its time: without it a person would not be found, and would be
+//! Rotation: the ring writes under its current key and reads under all of them. An index value cannot be converted to
+//! another key without the plaintext, so a look-up tries every key of the ring. An earlier key must therefore stay in
+//! the ring for as long as a database has records written under it; otherwise a person would not be found and would be
 //! registered twice. The engines refuse to open a database that knows a key the ring lacks.
 
 use std::fmt;
@@ -31,10 +31,10 @@ const ID_BYTES: usize = 8;
 const NONCE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 1 + ID_BYTES;
 
-/// Something cannot be sealed, or a sealed value cannot be opened.
+/// A failure to seal a value or to open a sealed one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The text is no key.
+    /// The text is not a key.
     #[error("{name} is not a key: expected 32 bytes in base64 (44 characters)")]
     NotAKey {
         /// The configuration key it came from.
@@ -43,15 +43,16 @@ pub enum SealError {
     /// Sealed under a key that the ring lacks.
     #[error("sealed with key {0}, which is neither store.encryption_key nor one of store.decryption_keys")]
     UnknownKey(String),
-    /// Altered, cut short, or put in the place of another value.
-    #[error("a sealed value is damaged or not in its place")]
+    /// Altered, truncated, or moved to the place of another value.
+    #[error("a sealed value is damaged or was moved")]
     Damaged,
     /// Too long for the cipher (256 GiB).
-    #[error("a value is too long to be sealed")]
+    #[error("a value is too long to seal")]
     TooLong,
 }
 
-/// Where a sealed value belongs. It opens nowhere else, so that values cannot be swapped inside a database.
+/// Place of a sealed value, used as associated data: the value opens nowhere else, so values cannot be swapped inside a
+/// database.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AadContext<'a> {
     /// The table.
@@ -60,13 +61,13 @@ pub(super) struct AadContext<'a> {
     pub record: &'a str,
 }
 
-/// Names a key without telling anything about it.
+/// Identifier of a key that reveals nothing about the key.
 pub(super) type KeyId = [u8; ID_BYTES];
 
-/// A keyed index value: equal for equal text, and nothing else can be told from it without the key.
+/// A keyed index value: equal for equal text, and otherwise meaningless without the key.
 pub(super) type BlindIndex = [u8; 32];
 
-/// The store's keys: one to write with, and the earlier ones to read with. Cheap to clone.
+/// The store's keys: the current one to write with, and earlier ones to read with. Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring(Arc<Keys>);
 
@@ -83,10 +84,10 @@ struct Key {
 }
 
 impl Keyring {
-    /// A ring that writes under `current` and reads under all; each is 32 bytes in base64.
+    /// Creates a ring that writes under `current` and reads under all; each key is 32 bytes in base64.
     ///
     /// # Errors
-    /// [`SealError::NotAKey`] naming the configuration key at fault.
+    /// [`SealError::NotAKey`] with the name of the invalid configuration key.
     pub fn new(current: &Secret, earlier: &[Secret]) -> Result<Self, SealError> {
         let current = Key::parse(current, || "store.encryption_key".to_owned())?;
         let mut others: Vec<Key> = Vec::with_capacity(earlier.len());
@@ -99,26 +100,26 @@ impl Keyring {
         Ok(Self(Arc::new(Keys { current, earlier: others })))
     }
 
-    /// A fresh key in the form [`Keyring::new`] reads.
+    /// Generates a key in the form [`Keyring::new`] reads.
     #[must_use]
     pub fn generate(environment: &System) -> Secret {
         let bytes = Zeroizing::new(environment.random::<KEY_BYTES>());
         Secret::new(BASE64.encode(bytes.as_slice()))
     }
 
-    /// HMAC-SHA-256 of the bytes under a key of its own, for telling requests apart without keeping them.
+    /// Returns the HMAC-SHA-256 of the bytes under a separate key, to compare requests without storing them.
     #[must_use]
     pub fn fingerprint(&self, bytes: &[u8]) -> [u8; 32] {
         mac(&self.0.current.fingerprint, &[bytes])
     }
 
-    /// Whether the fingerprint is of these bytes, made under any key of the ring; in constant time for each key.
+    /// Returns whether the fingerprint was made of these bytes under any key of the ring; constant time per key.
     #[must_use]
     pub fn is_fingerprint_of(&self, fingerprint: &[u8], bytes: &[u8]) -> bool {
         self.keys().any(|key| bool::from(mac(&key.fingerprint, &[bytes]).ct_eq(fingerprint)))
     }
 
-    /// The bytes, sealed under the current key.
+    /// Seals the bytes under the current key.
     pub(super) fn seal(&self, environment: &System, place: AadContext<'_>, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
         let key = &self.0.current;
         let nonce = environment.random::<NONCE_BYTES>();
@@ -127,7 +128,7 @@ impl Keyring {
         Ok([&[FORMAT], key.id.as_slice(), &nonce, &body].concat())
     }
 
-    /// What was sealed at this place, under any key of the ring.
+    /// Opens a value sealed for this place under any key of the ring.
     pub(super) fn open(&self, place: AadContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (header, rest) = sealed.split_at_checked(HEADER_BYTES).ok_or(SealError::Damaged)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Damaged)?;
@@ -140,28 +141,28 @@ impl Keyring {
         key.cipher.decrypt(&XNonce::from(*nonce), payload).map(Zeroizing::new).map_err(|_| SealError::Damaged)
     }
 
-    /// The index value of a text under the current key. Values of different scope or kind have nothing in common, so
-    /// that equal people at different places cannot be told from the database alone.
+    /// Returns the index value of a text under the current key. Values of different scope or kind are unrelated, so the
+    /// database alone does not reveal that the same person appears in two places.
     pub(super) fn blind(&self, scope: &str, kind: &str, text: &str) -> BlindIndex {
         self.0.current.blind(scope, kind, text)
     }
 
-    /// The index value of a text under every key of the ring, the current one first: for looking up.
+    /// Returns the index values of a text under every key of the ring, the current one first, for look-ups.
     pub(super) fn blinds(&self, scope: &str, kind: &str, text: &str) -> Vec<BlindIndex> {
         self.keys().map(|key| key.blind(scope, kind, text)).collect()
     }
 
-    /// The id of the current key.
+    /// Returns the id of the current key.
     pub(super) fn current_id(&self) -> KeyId {
         self.0.current.id
     }
 
-    /// The ids of all its keys.
+    /// Returns the ids of all keys.
     pub(super) fn ids(&self) -> Vec<KeyId> {
         self.keys().map(|key| key.id).collect()
     }
 
-    /// An error unless the ring has the key with this id.
+    /// Returns an error unless the ring has the key with this id.
     pub(super) fn require(&self, id: &[u8]) -> Result<(), SealError> {
         if self.keys().any(|key| key.id == id) { Ok(()) } else { Err(SealError::UnknownKey(HEXLOWER.encode(id))) }
     }
@@ -205,7 +206,7 @@ impl Key {
 }
 
 impl AadContext<'_> {
-    /// Table names are ours and have no zero byte, so two places never read alike.
+    /// Encodes the place unambiguously: the table names in this crate contain no zero byte.
     fn associated(self) -> Vec<u8> {
         [self.table.as_bytes(), &[0], self.record.as_bytes()].concat()
     }
@@ -216,7 +217,7 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
-/// HMAC over the parts, each with its length before it, so that no two lists of parts read alike.
+/// Computes an HMAC over the parts, each prefixed with its length, so that no two lists of parts are encoded alike.
 fn mac(keyed: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = keyed.clone();
     for part in parts {
@@ -321,7 +322,8 @@ mod tests {
         assert!(!rotated.is_fingerprint_of(b"", b"body"));
     }
 
-    /// What is derived from a key must never change: databases are read with it. From Python's `hmac` and `hashlib`.
+    /// The derivation must never change: existing databases are read with it. Expected values from Python's `hmac` and
+    /// `hashlib`.
     #[test]
     fn derivation_is_as_it_always_was() {
         let ring = Keyring::new(&Secret::new(BASE64.encode(&[7; 32])), &[]).unwrap();

@@ -1,15 +1,15 @@
-//! What an engine remembers of failures, so that they need not be met again to be known.
+//! Known failures of an engine, so that callers need not wait for the same failure again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StoreError;
 
-/// Whether the last write failed for want of room, or because the disk or the server did.
+/// Whether the last write failed because the disk was full or the disk or server failed.
 #[derive(Default)]
 pub(super) struct WriteFailure(AtomicBool);
 
 impl WriteFailure {
-    /// Notes how a write ended.
+    /// Records the result of a write.
     pub(super) fn note<T>(&self, written: &Result<T, StoreError>) {
         match written {
             Ok(_) => self.0.store(false, Ordering::Relaxed),
@@ -23,20 +23,20 @@ impl WriteFailure {
     }
 }
 
-/// Whether the store is known not to answer.
+/// Whether the store is known to be unavailable.
 #[derive(Default)]
 pub(super) struct Unavailability(AtomicBool);
 
 impl Unavailability {
-    /// Says whether it answers, in the log as well where that is new.
+    /// Sets whether the store is unavailable and logs every change.
     pub(super) fn set(&self, away: bool) {
         if self.0.swap(away, Ordering::Relaxed) == away {
             return;
         }
         if away {
-            tracing::warn!("the store does not answer; requests are refused until it does");
+            tracing::warn!("store not responding; rejecting requests until it does");
         } else {
-            tracing::info!("the store answers again");
+            tracing::info!("store is responding again");
         }
     }
 
@@ -58,7 +58,7 @@ mod tests {
         };
         assert!(!note(Err(StoreError::Conflict)));
         assert!(note(Err(StoreError::Unavailable("x".into()))));
-        assert!(note(Err(StoreError::ItemNotWaiting)), "it says nothing about the disk");
+        assert!(note(Err(StoreError::ItemNotWaiting)), "this error is unrelated to the disk");
         assert!(!note(Ok(())));
         assert!(note(Err(StoreError::InDoubt("x".into()))));
     }

@@ -1,22 +1,22 @@
-//! What opening a store would change, found out without changing anything.
+//! Dry run of opening a store: reports what would change without changing anything.
 
-/// What opening a store to serve from it would change there.
+/// Changes that opening a store to serve from it would make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// What would become of the schema.
+    /// Change to the schema.
     pub schema: SchemaChange,
-    /// Whether the key that new records are sealed with is new to the store and would be registered.
+    /// Whether the current encryption key is new to the store and would be registered.
     pub registers_key: bool,
 }
 
-/// What would become of a store's schema.
+/// Change to the schema of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaChange {
     /// It is up to date.
     None,
     /// It would be created.
     Create,
-    /// It would be brought from one version to another.
+    /// It would be migrated from one version to another.
     Migrate {
         /// The version it has.
         from: i64,
@@ -26,7 +26,7 @@ pub enum SchemaChange {
 }
 
 impl SchemaChange {
-    /// The change from this version, where 0 is none at all, to the latest.
+    /// Returns the change from version `from` (0 if there is no schema) to the latest.
     pub(super) fn between(from: i64, to: usize) -> Self {
         let to = i64::try_from(to).unwrap_or(i64::MAX);
         match from {

@@ -1,12 +1,13 @@
-//! What must survive: candidates, assignments, the intents of writes not answered yet, operations with their rows, the
-//! answers kept under an `Idempotency-Key` and the audit record, behind one [`Store`] trait.
+//! The data that must survive a restart, behind one [`Store`] trait: candidates, assignments, the intents of writes
+//! with an unknown outcome, operations with their rows, the replies stored under an `Idempotency-Key`, and the audit
+//! record.
 //!
-//! Every change is one transaction; a call that returned has survived. The store knows no vendor and decides nothing about
-//! outcomes. Everything about a person is sealed before it reaches the disk (`seal`), and found again through keyed blind
-//! indices.
+//! Every change is one transaction and is durable when its call returns. The store knows no vendor and decides nothing
+//! about outcomes. It encrypts everything about a person before it reaches the disk (`encryption`) and finds it again
+//! through keyed blind indices.
 //!
-//! Several processes may share one store (`PostgreSQL`); each is an *instance*. An instance lives as long as it beats; one
-//! that stopped is ended by another, and from then on nothing it still tries to write is taken ([`StoreError::Ended`]).
+//! Several processes may share one store (`PostgreSQL`); each is an *instance* that keeps its lease by heartbeats. When
+//! the heartbeats stop, a peer ends the instance, and the store rejects its later writes ([`StoreError::Fenced`]).
 
 use std::time::Instant;
 
@@ -36,40 +37,41 @@ pub use inspection::{Inspection, SchemaChange};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
-/// Most bytes of open writes that are read at once: one with a picture has a thousand times as many as another.
+/// Maximum bytes of open intents read at once: an intent with a picture is a thousand times as large as one without.
 const INTENTS: usize = 8 << 20;
 
-/// The store cannot do its work; what was asked did not happen, unless it says otherwise.
+/// A failure of the store. Nothing was written, unless the variant documents otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database refused, is gone, or its disk is full. Nothing was written.
-    #[error("the store cannot be reached: {0}")]
+    /// The database refused, is unreachable, or its disk is full. Nothing was written.
+    #[error("store unavailable: {0}")]
     Unavailable(String),
-    /// The commit was handed over and its answer lost: all of it may have been written, or nothing.
-    #[error("the answer to a commit was lost: {0}")]
+    /// The commit was sent and its response lost: either all of the transaction was written or none of it.
+    #[error("the outcome of a commit is unknown: {0}")]
     InDoubt(String),
-    /// A record cannot be read: another key sealed it, or it was damaged.
-    #[error("a record of the store cannot be read: {0}")]
+    /// A record cannot be read: it is damaged or was sealed under another key.
+    #[error("a stored record cannot be read: {0}")]
     Unreadable(String),
-    /// An identity that was to be set is held by another candidate; nothing was written.
+    /// Another candidate holds an identity that was to be set; nothing was written.
     #[error("another candidate holds one of the identities")]
     Conflict,
-    /// A row that was to be claimed is not waiting any more: it was cancelled. Nothing was written.
-    #[error("the row is not waiting any more")]
+    /// A row that was to be claimed is no longer waiting, because it was cancelled. Nothing was written.
+    #[error("the row is no longer waiting")]
     ItemNotWaiting,
-    /// The attempt that was to be concluded is not this instance's any more, or was concluded before; nothing was written.
-    #[error("the attempt was concluded or taken over before")]
+    /// The attempt to conclude was already concluded, or is no longer this instance's; nothing was written.
+    #[error("the attempt was already concluded or taken over")]
     Superseded,
-    /// Another instance took this one for dead and has taken its work over; nothing was written.
-    #[error("this instance was taken for dead and its work taken over")]
+    /// Another instance declared this one dead and took its work over; nothing was written.
+    #[error("this instance was declared dead and another took its work over")]
     Fenced,
 }
 
-/// How the engines say that there is no room left.
+/// Detail both engines report when the disk has no space left.
 const FULL: &str = "the disk is full";
 
 impl StoreError {
-    /// The error of what has no effect, should it have been done after all: it has failed, for sure.
+    /// Converts the error of a call whose late effect is undone: the call has certainly failed, even if the commit
+    /// arrived.
     fn without_effect(self) -> Self {
         match self {
             Self::InDoubt(detail) => Self::Unavailable(detail),
@@ -77,113 +79,115 @@ impl StoreError {
         }
     }
 
-    /// Whether what failed needs more room than there is.
+    /// Returns whether the failure was a full disk.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Unavailable(detail) if detail.contains(FULL))
     }
 }
 
-/// A new candidate that wants its identities.
+/// A new candidate with the identities it claims.
 #[derive(Debug, Clone)]
 pub struct CandidateInsert {
     /// The record.
     pub candidate: Candidate,
-    /// What it must be the only one to hold at its connection.
+    /// Identities that no other candidate at its connection may hold.
     pub identities: Vec<Identity>,
     /// Its registration.
     pub intent: Intent,
-    /// What else is written with it: the row or key it comes from.
+    /// Mutations in the same transaction: the row or key the candidate comes from.
     pub with: Vec<Mutation>,
 }
 
-/// What happened to the claim of a new candidate.
+/// Result of inserting a new candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InsertResult {
-    /// The record, its identities, its intent and all that goes with it are written.
+    /// The record, its identities, its intent and the accompanying mutations are written.
     Inserted,
     /// These candidates of the tenant hold one or more of the identities; nothing was written.
     Exists(Vec<Candidate>),
     /// Another tenant holds one of the identities; nothing was written.
     TakenByOtherTenant,
-    /// The row it comes from is not waiting any more; nothing was written.
+    /// The row it comes from is no longer waiting; nothing was written.
     ItemCancelled,
-    /// What became of it is not known by itself, while others of the same call are written: the store failed in between.
+    /// Its own result is unknown: the store failed after it had written other inserts of the same call.
     Failed(StoreError),
 }
 
-/// One change; several in one call are one transaction.
+/// One change; all changes of one call share a transaction.
 #[derive(Debug, Clone)]
 pub enum Mutation {
-    /// Writes the candidate over the tenant's one with the same id, its identities left as they are. Does nothing if there
-    /// is none: a late outcome does not bring an erased person back.
+    /// Updates the tenant's candidate with the same id and keeps its identities. Does nothing if the candidate is gone:
+    /// a late outcome must not restore an erased person.
     Candidate(Candidate),
-    /// Sets the candidate's identities to these: all others of it are released. [`StoreError::Conflict`] if another
-    /// candidate, of any tenant, holds one of them; nothing happens if the candidate was erased.
+    /// Replaces the candidate's identities; all others are released. [`StoreError::Conflict`] if another candidate, of
+    /// any tenant, holds one of them. Does nothing if the candidate was erased.
     Identities(CandidateId, Vec<Identity>),
     /// Removes the candidate, its identities and its intent; its assignments stay, without the person.
     EraseCandidate(CandidateId),
-    /// Writes the assignment over the one with the same id, or as a new one; without the person if its candidate is gone.
+    /// Inserts or replaces the assignment; without the person if its candidate is gone.
     Assignment(Assignment),
-    /// Writes the intent over the one of the same record, or as a new one. One that is under way belongs to this instance.
+    /// Inserts or replaces the intent of its record. An intent under way belongs to this instance.
     Intent(Intent),
     /// Removes the record's intent: its outcome is known.
     Settled(String),
-    /// [`StoreError::Superseded`] unless this instance is sending the record's intent, in the attempt that began then. It goes
-    /// with everything that concludes an attempt, so that what is written late never undoes what was written since.
+    /// [`StoreError::Superseded`] unless this instance is sending the record's intent in the attempt that began at this
+    /// time. Accompanies everything that concludes an attempt, so that a late write never overwrites a newer one.
     AttemptHeld(String, Timestamp),
-    /// The key's write has led to this record: a repeat settles it. Does nothing if the key has another use by now.
+    /// The key's write has led to this record; a retry reconciles it. Does nothing if the key has another use by now.
     KeyBound(IdempotencyKeyUse, String),
-    /// The key's write is finished; a repeat gets this answer.
+    /// The key's write is finished; a retry gets this reply.
     KeyAnswered(IdempotencyKeyUse, StoredReply),
-    /// Nobody is working on the key's write, and what became of it is not known; a repeat goes on with it.
+    /// No instance is working on the key's write and its outcome is unknown; a retry resumes it.
     KeyOpen(IdempotencyKeyUse),
-    /// Nothing came of the key's write; the key is free. Does nothing if it is answered already.
+    /// The key's write had no effect; the key is free. Does nothing if the key already has a reply.
     KeyFreed(IdempotencyKeyUse),
-    /// The row's record is this one, and what it is about is remembered under these values, so that a later row about the
-    /// same is known for a repeat. Its password is gone: the intent has it now. [`StoreError::Withdrawn`] unless the row
-    /// is waiting.
+    /// Claims the row for this record and stores these hashes of its subjects, so that a later row about the same
+    /// subject is recognised as a duplicate. Clears the row's password, which the intent now holds.
+    /// [`StoreError::ItemNotWaiting`] unless the row is waiting.
     ItemClaimed(ItemId, String, Vec<SubjectHash>),
-    /// The row has ended, with this record where it led to one; its password is gone unless it was skipped.
+    /// Ends the row, with the record it led to, if any. Clears its password unless it was skipped.
     ItemEnded(ItemId, Option<String>, ItemOutcome),
-    /// The same for a row that was never claimed. Does nothing to one that is not waiting any more: whoever claimed it says
-    /// how it ended.
+    /// As [`Mutation::ItemEnded`], for a row that was never claimed. Does nothing unless the row is waiting: the
+    /// claimant of any other row records its outcome.
     ItemEndedUnsent(ItemId, Option<String>, ItemOutcome),
-    /// The same for a row whose write is open and left to a person. Does nothing to one that is not claimed any more: it was
-    /// told meanwhile.
+    /// As [`Mutation::ItemEnded`], for a row whose write is open and left to a person. Does nothing unless the row is
+    /// claimed: otherwise its outcome has been recorded meanwhile.
     ItemEndedClaimed(ItemId, Option<String>, ItemOutcome),
-    /// A row that ended without being claimed was about these: remembered as in [`Mutation::ItemClaimed`].
+    /// Stores the subjects of a row that ended without being claimed, as [`Mutation::ItemClaimed`] does.
     ItemSubjects(ItemId, Vec<SubjectHash>),
-    /// The row waits again: nothing came of it, and it is to be sent once more. It is skipped where its operation was
-    /// cancelled meanwhile. Does nothing to one that ended otherwise.
+    /// Returns the row to waiting: its write had no effect and is to be sent again. Skips it if its operation was
+    /// cancelled meanwhile. Does nothing to a row that ended otherwise.
     ItemWaiting(ItemId),
-    /// Writes the operation's state, times and connection.
+    /// Updates the operation's state, times and connection.
     Operation(Operation),
-    /// Somebody asked for the end of an operation that has not ended. Taken back by [`Store::requeue`] only.
+    /// Requests cancellation of an operation that has not ended. Only [`Store::requeue`] withdraws the request.
     OperationCancelling(OperationId),
-    /// Appends a line to its tenant's audit record. There is no change that alters or removes one.
+    /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
     Audit(Entry),
 }
 
-/// What a row is about, so that a second row about the same can be told: a keyed value made by [`Store::subject_of`].
+/// Keyed hash of the subject of a row, made by [`Store::subject_of`]; a second row about the same subject has the same
+/// hash.
 pub type SubjectHash = [u8; 16];
 
-/// A candidate whose assignments are meant.
+/// A candidate whose assignments are selected.
 #[derive(Debug, Clone)]
 pub struct OfCandidate {
     /// The candidate.
     pub id: CandidateId,
-    /// The connection and the identity by which the vendor knows them: bookings made before they were registered name no
-    /// candidate.
+    /// The connection and the identity by which the vendor knows the candidate: a booking made before their
+    /// registration names no candidate.
     pub known_as: Option<(String, Identity)>,
 }
 
-/// Which assignments are meant.
+/// Filter for a list of assignments.
 #[derive(Debug, Clone, Default)]
 pub struct AssignmentFilter {
     /// Of this candidate.
     pub candidate: Option<OfCandidate>,
-    /// Of this assessment, by the vendor's own id or as the caller named it, in any of these forms; of all if empty.
+    /// Of this assessment: the vendor's id or the caller's name for it, in any of these forms; of all assessments if
+    /// empty.
     pub assessment: Vec<String>,
     /// At this connection.
     pub connection: Option<String>,
@@ -191,83 +195,84 @@ pub struct AssignmentFilter {
     pub state: Option<AssignmentState>,
 }
 
-/// A part of a list: at most `limit` entries after the one named by `after`, newest first.
+/// A page of a list, newest first: at most `limit` entries that follow the entry `after`.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Most entries.
+    /// Maximum number of entries.
     pub limit: usize,
-    /// The last entry of the part before.
+    /// The last entry of the previous page.
     pub after: Option<String>,
 }
 
-/// Most of something that is read in one go: the reading ends with the row that reaches one of the two.
+/// Limits of one read: the read ends with the row that reaches either of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Rows.
+    /// Maximum number of rows.
     pub rows: usize,
-    /// Bytes of memory they take.
+    /// Maximum bytes of memory.
     pub bytes: usize,
 }
 
-/// What a window held.
+/// The rows read within a [`Window`].
 #[derive(Debug, Clone)]
 pub struct Part<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// Whether the window was full, so that there may be more.
+    /// Whether the window was full, so that more rows may follow.
     pub more: bool,
 }
 
-/// The use of an `Idempotency-Key` that is asked for.
+/// A request to acquire an `Idempotency-Key`.
 #[derive(Debug, Clone)]
 pub struct AcquireKey {
-    /// Whose it is.
+    /// The tenant that owns it.
     pub tenant: String,
-    /// Names this use of the key, should it become one.
+    /// Identifies this use of the key if the key is acquired.
     pub token: String,
     /// Tenant, method, path and the caller's key.
     pub scope: String,
-    /// SHA-256 of what the request says; kept as a keyed fingerprint only.
+    /// SHA-256 of the request's content; stored as a keyed fingerprint only.
     pub content: [u8; 32],
-    /// When it is asked.
+    /// Time of the request.
     pub now: Timestamp,
-    /// When the key is forgotten. One that is forgotten by `now` counts as unused.
+    /// Time at which the key expires. A key that has expired by `now` counts as unused.
     pub expires: Timestamp,
 }
 
 impl AcquireKey {
-    /// The use that is asked for.
+    /// Returns the use that this request would create.
     #[must_use]
     pub fn key(&self) -> IdempotencyKeyUse {
         IdempotencyKeyUse { scope: self.scope.clone(), token: self.token.clone() }
     }
 }
 
-/// What there is under an `Idempotency-Key`, checked in this order.
+/// State of an `Idempotency-Key`; the variants are checked in this order.
 #[derive(Debug, Clone)]
 pub enum KeyState {
-    /// It was used for a request that says something else.
+    /// The key was used for a request with other content.
     Mismatch,
-    /// Its write is finished.
+    /// Its write is finished; this is the stored reply.
     Completed(Box<StoredReply>),
-    /// A living instance is working on it.
+    /// A live instance is working on it.
     InProgress,
-    /// It was used, nobody is working on it, and what became of it is not known; it is this instance's now.
+    /// The key was used, no instance is working on it, and the outcome is unknown; it now belongs to this instance.
+    /// Holds the record the earlier use led to, if any.
     Resumable(IdempotencyKeyUse, Option<String>),
-    /// It was free; it is this instance's now.
+    /// It was free; it now belongs to this instance.
     Acquired(IdempotencyKeyUse),
 }
 
-/// What became of an operation whose rows have all arrived.
+/// Result of accepting an operation whose rows have all arrived.
 #[derive(Debug, Clone)]
 pub enum AcceptResult {
-    /// It is queued.
+    /// The operation is queued.
     Queued,
     /// The key belongs to this earlier operation; the new one is discarded.
     Replayed(OperationId),
-    /// The key was used for a request that says something else; the new operation is discarded.
+    /// The key was used for a request with other content; the new operation is discarded.
     KeyMismatch,
-    /// The key's request is under way; the new operation is discarded.
+    /// The key's earlier request is in progress; the new operation is discarded.
     KeyInProgress,
 }
 
@@ -276,16 +281,16 @@ pub enum AcceptResult {
 pub struct Peer {
     /// Its name.
     pub instance: String,
-    /// How often it has beaten.
+    /// Number of its heartbeats.
     pub heartbeats: i64,
 }
 
-/// Rows of operations that have not ended.
+/// Counts of rows that have not ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ItemCounts {
-    /// Nothing was sent for these.
+    /// Rows for which nothing was sent.
     pub waiting: u64,
-    /// These are on their way.
+    /// Rows that are being sent.
     pub claimed: u64,
 }
 
@@ -296,79 +301,82 @@ pub struct RunningOperation {
     pub id: OperationId,
     /// Its connection.
     pub connection: String,
-    /// How many of its rows have not ended.
+    /// Number of its rows that have not ended.
     pub pending: u64,
 }
 
-/// Open writes of one kind that nobody is working on.
+/// Number of open intents of one write kind that no instance is sending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsettledCount {
     /// Their connection.
     pub connection: String,
-    /// Their operation, as in problems and metrics.
+    /// Their write kind, as in problems and metrics.
     pub operation: String,
-    /// How many.
+    /// Number of intents.
     pub count: u64,
 }
 
-/// What was removed because its time was over.
+/// Counts of what a purge removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PurgeCounts {
     /// Operations, with their rows.
     pub operations: u64,
-    /// Idempotency keys, with their answers.
+    /// Idempotency keys, with their stored replies.
     pub keys: u64,
 }
 
-/// What the gateway needs to survive a restart.
+/// Persistent state of the gateway.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Whether the store answers: by a read, and by a write as well where the last write failed.
+    /// Checks that the store can be read, and, if the last write failed, that it can be written.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Whether the store is known not to answer at the moment. Known at once, without a look: whoever does not have to use it
-    /// need not wait to learn it again.
+    /// Returns whether the store is currently known to be unavailable. Does not query the store, so that a caller that
+    /// can do without it need not wait for another timeout.
     fn is_unavailable(&self) -> bool;
 
     // Instances ------------------------------------------------------------------------------------------------------
 
-    /// Whether other processes may use the store at the same time.
+    /// Returns whether other processes may use the store at the same time.
     fn shared(&self) -> bool;
 
-    /// Says that this instance lives, and tells the others that do not count as ended.
+    /// Records a heartbeat of this instance and returns the peers that have not ended.
     async fn renew_lease(&self) -> Result<Vec<Peer>, StoreError>;
 
-    /// Ends another instance, unless it has beaten since; whether it is ended now. What it holds is free from then on.
+    /// Ends another instance unless it has recorded a heartbeat since, and releases what it holds. Returns whether the
+    /// instance has ended.
     async fn end_instance(&self, peer: &Peer) -> Result<bool, StoreError>;
 
-    /// Ends this instance itself, for good: what it holds is free from then on, and nothing it still writes is taken. Does
-    /// nothing where the store belongs to one process.
+    /// Ends this instance for good: releases what it holds and rejects its later writes. Does nothing if the store
+    /// belongs to one process.
     async fn start_draining(&self) -> Result<(), StoreError>;
 
-    /// Takes the turns to write about these subjects: all of them, or none where another living instance has one. Within one
-    /// instance turns are ordered by its own locks; an engine that belongs to one process has nothing to do here.
+    /// Acquires the locks that serialise writes about these subjects, or none of them if another live instance holds
+    /// one. Requests within one instance are ordered by its own locks; an engine that belongs to one process does
+    /// nothing here.
     async fn acquire_locks(&self, subjects: &[&str]) -> Result<bool, StoreError>;
 
-    /// Gives turns back. Those of others stay.
+    /// Releases locks of this instance; locks of other instances stay.
     async fn release_locks(&self, subjects: &[String]) -> Result<(), StoreError>;
 
     // Records --------------------------------------------------------------------------------------------------------
 
-    /// Writes new candidates, each with its identities, its intent and what goes with it, unless somebody holds one of its
-    /// identities: one answer each, in order. All in one transaction; once something was written, a failure is told claim by
-    /// claim ([`InsertResult::Failed`]).
+    /// Inserts new candidates, each with its identities, its intent and accompanying mutations, unless one of its
+    /// identities is taken. Returns one result each, in order. All are inserted in one transaction; once something was
+    /// written, a failure is reported per candidate ([`InsertResult::Failed`]).
     async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError>;
 
-    /// Writes all changes, or none.
+    /// Applies all mutations, or none.
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError>;
 
-    /// The tenant's candidate with this id.
+    /// Returns the tenant's candidate with this id.
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError>;
 
-    /// The tenant's candidates with these ids, in any order and without their pictures; those that are gone are left out.
+    /// Returns the tenant's candidates with these ids, in any order and without their pictures. Omits those that are
+    /// gone.
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError>;
 
-    /// The tenant's candidates with this identity, at this connection or at all of them.
+    /// Returns the tenant's candidates with this identity, at this connection or at all of them.
     async fn candidates(
         &self,
         tenant: &str,
@@ -376,7 +384,7 @@ pub trait Store: Send + Sync {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError>;
 
-    /// Whether a candidate of another tenant holds one of these identities at the connection.
+    /// Returns whether a candidate of another tenant holds one of these identities at the connection.
     async fn identities_of_other_tenants(
         &self,
         tenant: &str,
@@ -384,19 +392,19 @@ pub trait Store: Send + Sync {
         identities: &[Identity],
     ) -> Result<bool, StoreError>;
 
-    /// The tenant's assignment with this id.
+    /// Returns the tenant's assignment with this id.
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError>;
 
-    /// The tenant's assignments with these ids, in any order.
+    /// Returns the tenant's assignments with these ids, in any order.
     async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError>;
 
-    /// The tenant's assignments of this subject at this connection, newest first.
+    /// Returns the tenant's assignments of this subject at this connection, newest first.
     async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError>;
 
-    /// Whether any tenant has or had an assignment of this subject at this connection.
+    /// Returns whether any tenant has or had an assignment of this subject at this connection.
     async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError>;
 
-    /// A part of the tenant's assignments, newest first.
+    /// Returns a page of the tenant's assignments, newest first.
     async fn assignments(
         &self,
         tenant: &str,
@@ -404,23 +412,24 @@ pub trait Store: Send + Sync {
         page: &Page,
     ) -> Result<Vec<Assignment>, StoreError>;
 
-    /// Candidates after this one that are gone while assignments still name them: erased before their assignments were freed
-    /// of the person with them. In the order of their ids.
+    /// Returns, ordered by id, candidates after this one that are gone while assignments still name them: they were
+    /// erased before the person was removed from their assignments.
     async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError>;
 
     // Intents --------------------------------------------------------------------------------------------------------
 
-    /// The open intent of this record.
+    /// Returns the open intent of this record.
     async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError>;
 
-    /// The open intents of this subject, oldest first.
+    /// Returns the open intents of this subject, oldest first.
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError>;
 
-    /// The open intents of a connection that change a program's employees, oldest first.
+    /// Returns a connection's open intents that change a program's employees, oldest first.
     async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError>;
 
-    /// Open intents of a connection that nobody is sending and that are due by now, the longest due first. One that is due
-    /// only after `horizon` is due as well: nothing is put off for so long, so a clock was wrong when it was.
+    /// Returns open intents of a connection that are due and that no instance is sending, the longest due first. An
+    /// intent due after `horizon` counts as due as well: nothing is postponed that long, so a clock was wrong when its
+    /// time was set.
     async fn due_intents(
         &self,
         connection: &str,
@@ -429,39 +438,39 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Intent>, StoreError>;
 
-    /// Open intents that an instance was sending when it ended, oldest first.
+    /// Returns open intents that an instance was sending when it ended, oldest first.
     async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
-    /// Open intents that this instance is sending, by record, after this one: a page of the search for those whose task is
-    /// gone.
+    /// Returns open intents that this instance is sending, ordered by record, after this one: a page of the search for
+    /// those whose task is gone.
     async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
-    /// How many open intents nobody is sending.
+    /// Counts the open intents that no instance is sending.
     async fn unsettled(&self) -> Result<Vec<UnsettledCount>, StoreError>;
 
-    /// The rows of operations that wait or are being sent, counted over all operations.
+    /// Counts the rows that are waiting or being sent, over all operations.
     async fn open_items(&self) -> Result<ItemCounts, StoreError>;
 
     // Idempotency keys -----------------------------------------------------------------------------------------------
 
-    /// Acquires a key and inserts a new candidate whose intent is bound to it: [`Store::acquire_key`] and [`Store::claim`] in one
-    /// transaction. Returns `false`, with nothing written, if the key or an identity is in use, or if the engine has no such
-    /// fast path; the caller then takes both steps.
+    /// Acquires a key and inserts a new candidate whose intent is bound to it: [`Store::acquire_key`] and
+    /// [`Store::insert_candidates`] in one transaction. Returns `false`, with nothing written, if the key or an
+    /// identity is in use, or if the engine has no such fast path; the caller then takes both steps.
     async fn insert_candidate_under_key(&self, claimant: CandidateInsert, key: &AcquireKey)
     -> Result<bool, StoreError>;
 
-    /// Takes a key, or says why not.
+    /// Acquires a key and returns its state.
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError>;
 
     // Operations -----------------------------------------------------------------------------------------------------
 
-    /// Writes a new operation that has no rows yet; its state is `Receiving`, or `Running` where its rows follow at once.
+    /// Inserts a new operation that has no rows yet; its state is `Receiving`, or `Running` if its rows follow at once.
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError>;
 
     /// Adds rows to an operation.
     async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError>;
 
-    /// Turns an operation whose rows have all arrived from `Receiving` into the given one, under its key where it has one.
+    /// Turns an operation whose rows have all arrived from `Receiving` into the given one, under its key if it has one.
     async fn accept_operation(
         &self,
         operation: &Operation,
@@ -471,22 +480,22 @@ pub trait Store: Send + Sync {
     /// Removes an operation with its rows.
     async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError>;
 
-    /// The tenant's operation with this id.
+    /// Returns the tenant's operation with this id.
     async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError>;
 
-    /// A part of the tenant's operations, newest first; those still being received are left out.
+    /// Returns a page of the tenant's operations, newest first; omits those still being received.
     async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError>;
 
-    /// Operations that are queued or running, but for these: the oldest ones of each tenant at each connection, at most so
-    /// many, and apart from them as many changes of programs' employees. First the first of each, then the second of each,
-    /// and so on.
+    /// Returns queued and running operations other than `but`. Per tenant and connection, these are the `of_each`
+    /// oldest operations, and separately as many that change programs' employees. The first of each group come first,
+    /// then the second of each, and so on.
     async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError>;
 
-    /// All running operations, and how many rows of each have not ended.
+    /// Returns all running operations with the number of their rows that have not ended.
     async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError>;
 
-    /// An operation's rows in these states (all if empty) with an index of at least `from`, in order. However long they are:
-    /// for few of them.
+    /// Returns an operation's rows in these states (all if empty) with an index of at least `from`, in order. Their
+    /// size is not limited: read only a few at a time.
     async fn items(
         &self,
         id: &OperationId,
@@ -495,7 +504,7 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Item>, StoreError>;
 
-    /// As [`Store::items`], as many as a window holds.
+    /// As [`Store::items`], limited by a window.
     async fn next_items(
         &self,
         id: &OperationId,
@@ -504,7 +513,7 @@ pub trait Store: Send + Sync {
         most: Window,
     ) -> Result<Vec<Item>, StoreError>;
 
-    /// As [`Store::next_items`], without what the rows ask for.
+    /// As [`Store::next_items`], without the requests of the rows.
     async fn item_reports(
         &self,
         id: &OperationId,
@@ -513,36 +522,36 @@ pub trait Store: Send + Sync {
         most: Window,
     ) -> Result<Part<ItemReport>, StoreError>;
 
-    /// What the operation's rows were about so far, with the first row about each.
+    /// Returns the recorded subjects of the operation's rows, each with the index of its first row.
     async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError>;
 
-    /// Skips every waiting row of an operation; they keep what they ask for.
+    /// Skips every waiting row of an operation and returns how many; the rows keep their requests.
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError>;
 
-    /// Lets every failed, skipped and unknown row of an ended operation wait again, accepted at this moment; forgets what
-    /// those without a record were about, and queues the operation. An unknown row keeps its record: it has to be settled
-    /// first. A row that could not be read stays as it is. Does nothing to an operation that has not ended, nor where no
-    /// row would wait.
+    /// Returns every failed, skipped and unknown row of an ended operation to waiting, accepted at this time; clears
+    /// the subjects of those without a record, and queues the operation. An unknown row keeps its record, because it
+    /// must be reconciled first. A row that could not be read stays as it is. Does nothing if the operation has not
+    /// ended or no row would wait.
     async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError>;
 
-    /// What a row about this is remembered by, within its operation.
+    /// Returns the hash of a subject within an operation.
     fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash;
 
-    /// The tenant's lines of the audit record after the one with this number, in order.
+    /// Returns the tenant's audit entries after the one with this number, in order.
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError>;
 
-    /// Remembers that the store is in use at this moment.
+    /// Records that the store is in use at this time.
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError>;
 
-    /// The latest moment at which the store is remembered to have been in use.
+    /// Returns the latest recorded time at which the store was in use.
     async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Removes operations that ended before `finished`, keys that expire before `now`, and what an instance that ended was
-    /// still receiving.
+    /// Removes operations that ended before `finished`, keys that expire before `now`, and operations that an instance
+    /// was still receiving when it ended.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError>;
 }
 
-/// Measures and traces an action of an engine, its waiting included.
+/// Measures and traces an action of an engine, including its waiting time.
 async fn timed<T>(action: &'static str, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
     let done = work.instrument(spans::store(action)).await;

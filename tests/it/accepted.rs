@@ -160,7 +160,7 @@ async fn a_record_says_why_its_last_write_is_unknown() {
     assert_eq!(settled.text("/state"), "failed", "{settled:?}");
     let told = (settled.text("/problem/code"), settled.text("/problem/outcome"));
     assert_eq!(told, ("vendor_timeout", "not_applied"), "{settled:?}");
-    assert!(settled.text("/problem/detail").contains("An operator said"), "{settled:?}");
+    assert!(settled.text("/problem/detail").contains("An operator confirmed"), "{settled:?}");
     // So does one whose process ended.
     fault(
         port,

@@ -37,7 +37,8 @@ fn number(pattern: &str, text: &str) -> u64 {
 
 #[test]
 fn dashboard_and_alerts_ask_only_for_figures_the_program_has() {
-    let known: BTreeSet<String> = all("\"(examgate_[a-z_]+)\"", &read("src/meter.rs")).into_iter().collect();
+    let known: BTreeSet<String> =
+        all("\"(examgate_[a-z_]+)\"", &read("src/telemetry/metrics.rs")).into_iter().collect();
     assert!(known.contains("examgate_http_requests_total") && known.len() > 10, "{known:?}");
     let exists = |name: &str| {
         let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));

@@ -146,5 +146,5 @@ async fn the_command_tells_the_same_and_its_exit_code_says_so() {
     }
     let (code, text) = run(&startexam("http://127.0.0.1:1", "")).await;
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("  reachability: fault: ") && text.contains("What to do: "), "{text}");
+    assert!(text.contains("  reachability: fault: ") && text.contains("Advice: "), "{text}");
 }

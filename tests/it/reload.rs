@@ -1,4 +1,5 @@
-//! SIGHUP: a changed configuration is taken up while the gateway runs, whole or not at all, and no request is lost by it.
+//! SIGHUP: a changed configuration is taken up while the gateway runs, whole or not at all, and no request is lost by
+//! it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -343,8 +344,8 @@ async fn a_rate_holds_on_the_wire_across_reloads() {
     };
     let mut gateway = started(|_| at(10, "")).await;
     let callers = Callers::start(&gateway, 4);
-    // Each is another connection. If each counted by itself, calls that wait in the old line and calls in the new one would
-    // together be too many.
+    // Each is another connection. If each counted by itself, calls that wait in the old line and calls in the new one
+    // would together be too many.
     for number in 0..10 {
         let before = arrivals(&sandbox).await.len();
         until_arrived(&sandbox, before + 3).await;
@@ -581,7 +582,7 @@ async fn assert_left_to_a_person(gateway: &Gateway, resource: &str) {
     assert_eq!(again.text("/resource"), resource, "{again:?}");
     let read = until(gateway, resource, |read| read.body["warnings"].to_string().contains("another account")).await;
     assert_eq!((read.text("/state"), read.text("/outcome")), ("unknown", "unknown"), "{read:?}");
-    assert!(read.body["warnings"].to_string().contains("Only a person can settle it."), "{read:?}");
+    assert!(read.body["warnings"].to_string().contains("It must be settled manually."), "{read:?}");
 }
 
 #[tokio::test]

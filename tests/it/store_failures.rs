@@ -107,6 +107,45 @@ async fn a_wire_that_is_slow_and_falls_silent_for_a_moment_changes_no_answer() {
     assert_eq!((again.status, &again.body), (201, &answer.body), "{again:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_while_the_store_is_away_does_not_deny_a_write_whose_outcome_is_unknown() {
+    let house = House::new().await;
+    let port = house.sandbox.startexam();
+    faults(port, json!({ "faults": [{ "name": "reset_after_effect" }] })).await;
+    let first = house.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("an answer");
+    let resource = unknown_with_resource(&first);
+    house.relay.cut();
+    let retry = house.send(Method::POST, "/candidates", Some("k"), person("emp-a")).await.expect("an answer");
+    assert_eq!(retry.problem(), (503, "store_unavailable", "unknown"), "{retry:?}");
+    assert_eq!(unknown_with_resource(&retry), resource);
+    // Of a key this process knows nothing of, only this request is answered for: it sent nothing.
+    let fresh = house.send(Method::POST, "/candidates", Some("l"), person("emp-b")).await.expect("an answer");
+    assert_eq!(fresh.problem(), (503, "store_unavailable", "not_applied"), "{fresh:?}");
+    house.relay.mend();
+    faults(port, json!({ "faults": [] })).await;
+    until(&house.gateway, &resource, |told| told.text("/outcome") == "applied").await;
+    assert_eq!(changes(port, "employees", "created").await, ["emp-a"]);
+}
+
+#[tokio::test]
+async fn a_full_disk_does_not_deny_a_write_whose_outcome_is_unknown() {
+    let sandbox = sandbox().await;
+    let port = sandbox.startexam();
+    let machine = Machine::new();
+    let connection = startexam(&format!("http://{port}"), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
+    let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
+    faults(port, json!({ "faults": [{ "name": "reset_after_effect" }] })).await;
+    let send = || {
+        let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
+        request.json(&person("emp-a")).send()
+    };
+    let resource = unknown_with_resource(&send().await);
+    machine.set_disk(Disk::Full);
+    let retry = send().await;
+    assert_eq!(retry.problem(), (503, "store_unavailable", "unknown"), "{retry:?}");
+    assert_eq!(unknown_with_resource(&retry), resource);
+}
+
 #[tokio::test]
 async fn a_disk_that_fills_refuses_writes_before_anything_is_sent() {
     let sandbox = sandbox().await;

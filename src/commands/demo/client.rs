@@ -1,5 +1,5 @@
-//! The demonstration as a caller: requests to the gateway's public API, and to the simulators' control endpoints, over
-//! real HTTP. It knows of the gateway what any client knows.
+//! The demo's HTTP client for the gateway's public API and the simulators' control endpoints. It knows no more of the
+//! gateway than any other client.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::Failure;
 use crate::secret::Secret;
 
-/// Longer than anything in the demonstration takes, so that a hanging gateway ends it with a word.
+/// Longer than any request of the demo takes, so that a hanging gateway ends it with an error.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Client {
@@ -19,7 +19,7 @@ pub(super) struct Client {
     key: Secret,
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -28,7 +28,7 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn new(gateway: SocketAddr, key: Secret) -> Result<Self, Failure> {
-        // A proxy of the person's machine has no business between two addresses of that machine.
+        // Both ends are on this machine: ignore its proxy settings.
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build();
         let http = http.map_err(|error| Failure::other("no HTTP client", error))?;
         Ok(Self { http, gateway, key })
@@ -42,23 +42,23 @@ impl Client {
         send(self.gateway(Method::POST, path).json(body)).await
     }
 
-    /// The same with an `Idempotency-Key`.
+    /// Sends a POST with an `Idempotency-Key`.
     pub(super) async fn post_once(&self, path: &str, key: &str, body: &Value) -> Result<Answer, Failure> {
         send(self.gateway(Method::POST, path).header("Idempotency-Key", key).json(body)).await
     }
 
-    /// What really happened at the simulator.
+    /// Fetches the simulator's record of what happened there.
     pub(super) async fn effects(&self, simulator: SocketAddr) -> Result<Value, Failure> {
         let answer = send(self.http.get(format!("http://{simulator}/_effects?calls=false"))).await?;
         Ok(answer.body)
     }
 
-    /// Makes the simulator misbehave.
+    /// Injects a fault at the simulator.
     pub(super) async fn strike(&self, simulator: SocketAddr, fault: Value) -> Result<(), Failure> {
         let request = self.http.post(format!("http://{simulator}/_faults")).json(&json!({ "add": [fault] }));
         match send(request).await? {
             Answer { status: 200, .. } => Ok(()),
-            Answer { status, body } => Err(Failure::Other(format!("the simulator refused a fault: {status} {body}"))),
+            Answer { status, body } => Err(Failure::Other(format!("the simulator rejected a fault: {status} {body}"))),
         }
     }
 
@@ -68,7 +68,7 @@ impl Client {
 }
 
 async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
-    let fault = |error: reqwest::Error| Failure::other("a request of the demonstration failed", Told(error));
+    let fault = |error: reqwest::Error| Failure::other("a request of the demo failed", Told(error));
     let response = request.send().await.map_err(fault)?;
     let status = response.status().as_u16();
     let bytes = response.bytes().await.map_err(fault)?;
@@ -80,7 +80,7 @@ async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
     Ok(Answer { status, body })
 }
 
-/// An error with its causes, which reqwest keeps to itself.
+/// Displays an error with its sources, which `reqwest::Error` omits.
 struct Told(reqwest::Error);
 
 impl std::fmt::Display for Told {

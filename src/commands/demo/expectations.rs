@@ -1,10 +1,10 @@
-//! What was expected and what came: counts what was met and keeps what differed.
+//! Compares the demo's outcomes with expectations: counts those met and keeps the differences.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// Expectations against answers. The number planned is fixed beforehand, so an expectation nobody looked at is missed too.
+/// The expectations of one run. Their number is fixed beforehand, so that a skipped check counts as missed.
 #[derive(Debug)]
 pub(super) struct Expectations {
     planned: usize,
@@ -18,7 +18,7 @@ impl Expectations {
         Self { planned, looked_at: 0, met: 0, differences: Vec::new() }
     }
 
-    /// Notes whether what was found reads as what was expected.
+    /// Records whether `found` reads the same as `expected`.
     pub(super) fn expect(&mut self, what: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) {
         let (expected, found) = (expected.to_string(), found.to_string());
         self.looked_at += 1;
@@ -45,14 +45,13 @@ impl Expectations {
         &self.differences
     }
 
-    /// Whether everything planned was looked at and as expected.
+    /// Returns whether every planned expectation was checked and met.
     pub(super) fn is_clean(&self) -> bool {
         self.met == self.planned && self.looked_at == self.planned
     }
 }
 
-/// The part of an answer an expectation is about: the status, and the state and outcome of the resource or the code and
-/// outcome of the problem.
+/// Summarises a response as status and outcome, with the state of a resource or the code of a problem.
 pub(super) fn gist(status: u64, body: &Value) -> String {
     let word = |name: &str| body[name].as_str().unwrap_or("–");
     let first = if body["code"].is_string() { word("code") } else { word("state") };
@@ -66,18 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_everything_as_planned_is_clean() {
+    fn is_clean_only_if_every_planned_expectation_is_met() {
         let mut ledger = Expectations::new(2);
         ledger.expect("one", 1, 1);
-        assert!(!ledger.is_clean(), "one was never looked at");
+        assert!(!ledger.is_clean(), "one was never checked");
         ledger.expect("another", "a", "a");
         assert!(ledger.is_clean());
         ledger.expect("one too many", 1, 1);
-        assert!(!ledger.is_clean(), "more than planned is a plan nobody kept");
+        assert!(!ledger.is_clean(), "more checks than planned");
     }
 
     #[test]
-    fn what_differs_is_told() {
+    fn differences_are_described() {
         let mut ledger = Expectations::new(1);
         ledger.expect("times StartExam has Hana", 1, 2);
         assert!(!ledger.is_clean());
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gist_is_of_resources_and_of_problems() {
+    fn summarises_resources_and_problems() {
         assert_eq!(gist(201, &json!({ "state": "registered", "outcome": "applied" })), "201 registered applied");
         let problem = json!({ "code": "vendor_timeout", "outcome": "unknown", "state": "x" });
         assert_eq!(gist(504, &problem), "504 vendor_timeout unknown");

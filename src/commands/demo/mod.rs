@@ -1,7 +1,7 @@
-//! `demo`: simulators, gateway and store in one process, and a journey through all three vendors to look at.
+//! `demo`: simulators, gateway and store in one process, and a scenario that covers all three vendors.
 //!
-//! The journey is a client of the public API over real HTTP; nothing is staged. It reads no file, leaves none behind, and
-//! listens on loopback only, since its vendor accounts are public.
+//! The scenario is a client of the public API over real HTTP; nothing is staged. It reads and writes no files, and listens
+//! on loopback only, since its vendor accounts are public.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -34,21 +34,21 @@ mod setup;
 mod terminal;
 
 const PORT: u16 = 8080;
-/// How long requests under way may take after a stop was asked for.
+/// How long requests in flight may take after a stop signal.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Show the gateway at work: three simulated vendors, a class of 24, no file needed.
+/// Show the gateway at work: three simulated vendors, a class of 24, no files needed
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  examgate demo\n  examgate demo --port 0          (any free port)\n  examgate demo \
                         --exit            (stop after the run; exit code 0 if every outcome was as expected)\n\nEverything \
-                        is kept in memory and listens on 127.0.0.1 only. RUST_LOG=info shows what happens inside."
+                        is kept in memory and listens on 127.0.0.1 only. RUST_LOG=info shows the gateway's log."
 )]
 pub(super) struct Options {
-    /// Stop after the run; exit code 1 if an outcome was not as expected
+    /// Stop after the run; exit code 1 if an outcome is not as expected
     #[arg(long)]
     exit: bool,
-    /// The gateway's port; 0 takes a free one [default: 8080, with --exit a free one]
+    /// The gateway's port; 0 picks a free one [default: 8080; with --exit a free one]
     #[arg(long, value_name = "N")]
     port: Option<u16>,
 }
@@ -60,7 +60,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
         let screen = Screen::new(PLANNED, process);
         let shown = tokio::select! {
             biased;
-            _ = &mut stop => Err(Failure::Other("stopped before the run was over".to_owned())),
+            _ = &mut stop => Err(Failure::Other("stopped before the run was complete".to_owned())),
             shown = show(options, &screen, process) => shown,
         };
         screen.clear();
@@ -69,15 +69,15 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
             stop.await;
         }
         running.stop().await;
-        // Whoever kept it running has seen the summary and stopped it by hand: no failure any more.
+        // Without --exit the user has seen the summary and stopped the demo by hand: not a failure.
         if as_expected || !options.exit {
             return Ok(());
         }
-        Err(Failure::Other("not every outcome was as expected".to_owned()))
+        Err(Failure::Other("some outcomes were not as expected".to_owned()))
     })
 }
 
-/// Starts everything, makes the journey and tells what came of it. Whether all was as expected.
+/// Starts everything, runs the scenario and prints the results. Returns whether every outcome was as expected.
 async fn show(options: &Options, screen: &Screen, process: &Process) -> Result<(Running, bool), Failure> {
     let started = Instant::now();
     let port = options.port.unwrap_or(if options.exit { 0 } else { PORT });
@@ -111,7 +111,7 @@ impl Running {
         let Startup { config, parts, store, identity: _ } = setup::prepared(address, &sandbox, key, process)?;
         let environment = &process.environment;
         let store = SqliteStore::in_memory(store.keyring, environment.clone());
-        let store = store.map_err(|error| Failure::other("the store in memory", error))?;
+        let store = store.map_err(|error| Failure::other("the in-memory store cannot be opened", error))?;
         let retention = config.store.kept();
         let gateway =
             Gateway::start(Arc::new(store), parts.connections, parts.catalogue, environment.clone(), retention)
@@ -127,7 +127,7 @@ impl Running {
     async fn stop(self) {
         self.ending.close();
         if let Err(error) = self.server.await {
-            tracing::error!(panicked = error.is_panic(), "the server's task ended without a word");
+            tracing::error!(panicked = error.is_panic(), "server task ended unexpectedly");
         }
         self.gateway.drain(GRACE).await;
         self.sandbox.stop().await;

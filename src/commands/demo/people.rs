@@ -1,11 +1,11 @@
-//! The class of the demonstration: made-up people, eight at each vendor. The addresses are of a domain that delivers
-//! nothing (RFC 2606).
+//! The demo's class: fictional people, eight at each vendor. Their e-mail domain is reserved and delivers nothing
+//! (RFC 2606).
 
 use serde_json::{Map, Value, json};
 
 use crate::sandbox::accounts;
 
-/// One of the three vendors, as the demonstration meets it.
+/// One of the three vendors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Vendor {
     StartExam,
@@ -16,7 +16,7 @@ pub(super) enum Vendor {
 /// One person of the class.
 #[derive(Debug)]
 pub(super) struct Person {
-    /// Where the person is registered.
+    /// The vendor that registers the person.
     pub(super) vendor: Vendor,
     /// The caller's own id.
     pub(super) external_id: String,
@@ -36,7 +36,7 @@ impl Vendor {
         }
     }
 
-    /// The connection's name in the demonstration's configuration.
+    /// Returns the connection's name in the demo's configuration.
     pub(super) const fn connection(self) -> &'static str {
         match self {
             Self::StartExam => "startexam-main",
@@ -45,7 +45,8 @@ impl Vendor {
         }
     }
 
-    /// The catalogue id of the assessment everybody there is booked for; `None` where the vendor takes no bookings.
+    /// Returns the catalogue id of the assessment that everyone at this vendor is booked for; `None` where the vendor
+    /// takes no bookings.
     pub(super) const fn assessment(self) -> Option<&'static str> {
         match self {
             Self::StartExam => Some("rust-101"),
@@ -64,14 +65,14 @@ impl Vendor {
 }
 
 impl Person {
-    /// The person as `POST /candidates` takes it.
+    /// Returns the request body for `POST /candidates`.
     pub(super) fn registration(&self) -> Value {
         let mut body = self.members();
         body.insert("connection".to_owned(), json!(self.vendor.connection()));
         Value::Object(body)
     }
 
-    /// The person as a row of `POST /candidates/bulk`, which names the connection once.
+    /// Returns a row for `POST /candidates/bulk`, where the request names the connection once for all.
     pub(super) fn row(&self) -> Value {
         Value::Object(self.members())
     }
@@ -135,7 +136,7 @@ const NAMES: [Group; 3] = [
     ),
 ];
 
-/// Everybody, vendor by vendor.
+/// Returns the whole class, grouped by vendor.
 pub(super) fn everybody() -> Vec<Person> {
     let people = NAMES.into_iter().flat_map(|(vendor, first, names)| {
         (first..).zip(names).map(move |(number, (given_name, family_name))| Person {

@@ -1,5 +1,5 @@
-//! The journey through all three vendors, as a caller of the public API. Every answer is held against what was expected
-//! of it, and in the end against what the simulators say really happened.
+//! The scenario that covers all three vendors through the public API. Every response is compared with the expected one,
+//! and at the end with the simulators' own records.
 
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use crate::commands::demo::setup::{PROGRAM, simulator};
 use crate::commands::demo::terminal::{Row, Screen};
 use crate::sandbox::{Sandbox, accounts};
 
-/// How often the lost answer is asked for again.
+/// How many times the request whose response was lost is retried.
 const RETRY_INTERVAL: usize = 10;
-/// Pause between two times: the grace of the demonstration's connections.
+/// Pause between two retries: the `settle_grace` of the demo's connections.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Registrations; the lost answer, its repeat and the vendor's word on it; bookings and their links; the enrolment;
-/// repeats and the vendors' rest meanwhile; refusals and the vendor's rest; the vendors' records; reading back.
+/// Registrations; the lost response, its retry and the vendor's record of it; bookings and their links; the enrolment;
+/// repeated requests and that no vendor saw them; rejections and that the vendor saw none; the vendors' records; reading
+/// back.
 pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (24 + 16) + (24 + 16);
 
 const REGISTERED: &str = "registered applied";
@@ -32,14 +33,14 @@ pub(super) struct Scenario<'a> {
     class: Vec<Member>,
 }
 
-/// A person and what the gateway answered about them.
+/// A person and the ids the gateway assigned.
 struct Member {
     person: Person,
     candidate: Option<String>,
     assignment: Option<String>,
 }
 
-/// A step under way: what it is, and how much differed before it.
+/// A step in progress, with the number of differences before it.
 struct Step<'a> {
     vendor: &'a str,
     what: String,
@@ -53,10 +54,10 @@ impl<'a> Scenario<'a> {
         Self { client, sandbox, screen, ledger: Expectations::new(PLANNED), class }
     }
 
-    /// All steps, one after the other; the rows of the table and how everything went.
+    /// Runs all steps in order. Returns the rows of the table and the expectations.
     ///
     /// # Errors
-    /// When gateway or simulators cannot be asked at all. What differs from the expectation is no error: it is counted.
+    /// If the gateway or a simulator cannot be reached. Unexpected outcomes are counted, not returned as errors.
     pub(super) async fn run(mut self) -> Result<(Vec<Row>, Expectations), Failure> {
         let unlucky = self.members(Vendor::StartExam).last().copied().unwrap_or_default();
         for vendor in Vendor::ALL {
@@ -101,21 +102,21 @@ impl<'a> Scenario<'a> {
 
     async fn lose_an_answer(&mut self, index: usize) -> Result<(), Failure> {
         let name = self.class[index].person.given_name;
-        let step = self.begin(Vendor::StartExam.name(), format!("Register {name}, lose the answer"));
+        let step = self.begin(Vendor::StartExam.name(), format!("Register {name}, lose the response"));
         let fault = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
         self.client.strike(self.sandbox.startexam(), fault).await?;
         let answer = self.register_once(index).await?;
         let found = gist(answer.status.into(), &answer.body);
-        self.ledger.expect(format!("losing the answer about {name}"), "504 vendor_timeout unknown", &found);
+        self.ledger.expect(format!("losing the response about {name}"), "504 vendor_timeout unknown", &found);
         let outcome = answer.body["outcome"].as_str().unwrap_or("–");
         self.end(&step, &format!("{}, {outcome}", told(answer.status, &answer.body)))
     }
 
     async fn ask_again(&mut self, index: usize) -> Result<(), Failure> {
         let name = self.class[index].person.given_name;
-        let step = self.begin(Vendor::StartExam.name(), "Send the same request again".to_owned());
+        let step = self.begin(Vendor::StartExam.name(), "Retry the same request".to_owned());
         let mut body = self.register_once(index).await?.body;
-        // As `Retry-After` asks for: the vendor may still be at work on what it did not answer.
+        // Pause as `Retry-After` asks: the vendor may still be processing the request it did not answer.
         for _ in 0..RETRY_INTERVAL {
             if body["outcome"] != "unknown" {
                 break;
@@ -125,12 +126,12 @@ impl<'a> Scenario<'a> {
         }
         let word = |member: &str| body[member].as_str().unwrap_or("–").to_owned();
         let found = format!("{} {}", word("state"), word("outcome"));
-        self.ledger.expect(format!("asking again about {name}"), REGISTERED, &found);
+        self.ledger.expect(format!("retrying the request about {name}"), REGISTERED, &found);
         let effects = self.client.effects(self.sandbox.startexam()).await?;
         let times = times_registered(&effects, &self.class[index].person);
         self.ledger.expect(format!("times StartExam has {name}"), 1, times);
         self.class[index].candidate = text(&body["id"]);
-        self.end(&step, &format!("{}, {name} is there {}", word("outcome"), often(times)))
+        self.end(&step, &format!("{}, {name} exists {}", word("outcome"), often(times)))
     }
 
     async fn register_once(&self, index: usize) -> Result<Answer, Failure> {
@@ -178,7 +179,7 @@ impl<'a> Scenario<'a> {
         self.end(&step, &told(&body))
     }
 
-    /// The same requests once more: the gateway knows the answers, and no vendor hears of it.
+    /// Sends the same requests a second time: the gateway answers from its records and calls no vendor.
     async fn repeat(&mut self) -> Result<(), Failure> {
         let mut requests = Vec::new();
         for vendor in Vendor::ALL {
@@ -198,15 +199,15 @@ impl<'a> Scenario<'a> {
         }
         let after = self.sequences().await?;
         for (vendor, (before, after)) in Vendor::ALL.into_iter().zip(before.iter().zip(&after)) {
-            self.ledger.expect(format!("what {} has seen after the repeats", vendor.name()), before, after);
+            self.ledger.expect(format!("calls {} has seen after the repeated requests", vendor.name()), before, after);
         }
         let rest = if before == after { "no vendor called" } else { "vendors called" };
         self.end(&step, &format!("{reused} × 200, {rest}"))
     }
 
-    /// Something the vendor has no place for: the gateway says so before anything is sent.
+    /// Requests something the vendor does not support: the gateway rejects it before sending anything.
     async fn ask_for_too_much(&mut self) -> Result<(), Failure> {
-        let step = self.begin(Vendor::ThinkExam.name(), "Ask for a time window it lacks".to_owned());
+        let step = self.begin(Vendor::ThinkExam.name(), "Request an unsupported time window".to_owned());
         let Some(first) = self.members(Vendor::ThinkExam).first().copied() else { return Ok(()) };
         let mut order = self.order(first, "aptitude");
         order["validUntil"] = json!("2099-12-31T00:00:00Z");
@@ -216,13 +217,13 @@ impl<'a> Scenario<'a> {
         let expected = "422 capability_unsupported not_applied /validUntil";
         self.ledger.expect("a time window at ThinkExam", expected, found);
         let unseen = before == self.sequences().await?;
-        self.ledger.expect("ThinkExam never saw the order with a time window", true, unseen);
+        self.ledger.expect("ThinkExam never saw the booking with a time window", true, unseen);
         self.end(&step, &told(status, &body))
     }
 
-    /// Something the vendor itself refuses, in the gateway's words.
+    /// Requests something that the vendor rejects: the gateway maps the error to its own code.
     async fn be_refused(&mut self) -> Result<(), Failure> {
-        let step = self.begin(Vendor::ExamTesting.name(), "Register into a group it lacks".to_owned());
+        let step = self.begin(Vendor::ExamTesting.name(), "Register into an unknown group".to_owned());
         let body = json!({
             "connection": Vendor::ExamTesting.connection(),
             "externalId": "emp-3999",
@@ -237,7 +238,7 @@ impl<'a> Scenario<'a> {
         self.end(&step, &told(status, &body))
     }
 
-    /// The vendors' own records: everybody there once, every booking there once.
+    /// Checks the vendors' own records: every person and every booking exists exactly once.
     async fn compare(&mut self) -> Result<(), Failure> {
         let step = self.begin("all three", "Compare with the vendors' records".to_owned());
         let (mut people, mut bookings) = (0, 0);
@@ -256,10 +257,10 @@ impl<'a> Scenario<'a> {
                 }
             }
         }
-        self.end(&step, &format!("{people} people, {bookings} bookings once"))
+        self.end(&step, &format!("{people} people, {bookings} bookings, each once"))
     }
 
-    /// Everybody as the gateway knows them now.
+    /// Reads everyone back from the gateway.
     async fn read_back(&mut self) -> Result<Vec<Row>, Failure> {
         let mut rows = Vec::new();
         for member in &self.class {
@@ -300,13 +301,14 @@ impl<'a> Scenario<'a> {
         }
     }
 
-    /// How much each simulator has seen: the number of its last call or effect.
+    /// Returns the sequence number of each simulator's last call or effect.
     async fn sequences(&self) -> Result<Vec<u64>, Failure> {
         let mut sequences = Vec::new();
         for vendor in Vendor::ALL {
             let effects = self.client.effects(simulator(self.sandbox, vendor)).await?;
             let sequence = effects["sequence"].as_u64();
-            sequences.push(sequence.ok_or_else(|| Failure::Other("a simulator does not count".to_owned()))?);
+            sequences
+                .push(sequence.ok_or_else(|| Failure::Other("a simulator reports no sequence number".to_owned()))?);
         }
         Ok(sequences)
     }
@@ -335,7 +337,7 @@ impl<'a> Scenario<'a> {
     }
 }
 
-/// Each row of a bulk's answer with its member of the class. A row without a result has status 0.
+/// Pairs each row of a bulk response with its class member. A row without a result has status 0.
 fn results(members: &[usize], answer: &Answer) -> Vec<(usize, u64, Value)> {
     let result = |(row, index): (usize, &usize)| {
         let result = &answer.body["results"][row];
@@ -349,7 +351,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// Status and problem code.
+/// Formats status and problem code.
 fn told(status: u16, body: &Value) -> String {
     format!("{status} {}", body["code"].as_str().unwrap_or("–"))
 }

@@ -1,5 +1,5 @@
-//! What the demonstration is made of: the sandbox, a configuration written in memory with a key made on the spot, and a
-//! store in memory. Nothing is read from a file and nothing is left behind.
+//! The demo's parts: the sandbox, a configuration generated in memory with a fresh key, and an in-memory store. It reads
+//! no files and leaves none behind.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,13 +22,13 @@ pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The program employees are enrolled in, by its catalogue id.
 pub(super) const PROGRAM: &str = "onboarding-2026";
 
-/// Where the gateway listens.
+/// Opens the gateway's listener.
 pub(super) async fn listen(port: u16) -> Result<TcpListener, Failure> {
     TcpListener::bind((LOOPBACK, port)).await.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => Failure::Other(format!(
-            "port {port} is taken by another program; choose one with --port N, or let --port 0 find a free one"
+            "port {port} is in use by another program; choose one with --port N, or let --port 0 pick a free one"
         )),
-        _ => Failure::other(&format!("port {port} cannot be used"), error),
+        _ => Failure::other(&format!("cannot listen on port {port}"), error),
     })
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn sandbox(process: &Process) -> Result<Sandbox, Failure> {
     Sandbox::start(settings).await.map_err(|error| Failure::other("the simulators cannot start", error))
 }
 
-/// Where this vendor's simulator listens.
+/// Returns the address of this vendor's simulator.
 pub(super) fn simulator(sandbox: &Sandbox, vendor: Vendor) -> SocketAddr {
     match vendor {
         Vendor::StartExam => sandbox.startexam(),
@@ -46,12 +46,12 @@ pub(super) fn simulator(sandbox: &Sandbox, vendor: Vendor) -> SocketAddr {
     }
 }
 
-/// An API key nobody has seen before.
+/// Generates an API key.
 pub(super) fn fresh_key(process: &Process) -> Secret {
     Secret::new(format!("egk_{}", BASE64URL_NOPAD.encode(&process.environment.random::<32>())))
 }
 
-/// The gateway's configuration, by the same way as a file's.
+/// Prepares the gateway's configuration through the same code as a file's.
 pub(super) fn prepared(
     listen: SocketAddr,
     sandbox: &Sandbox,
@@ -102,7 +102,7 @@ fn startexam(address: SocketAddr) -> String {
     )
 }
 
-// ThinkExam documents no address to start at; operators set theirs, and this one is made up.
+// ThinkExam documents no address at which a test starts; operators set theirs, and this one is made up.
 fn thinkexam(address: SocketAddr) -> String {
     use accounts::thinkexam::{API_KEY, SECRET};
     format!(
@@ -132,7 +132,7 @@ fn examtesting(address: SocketAddr) -> String {
     )
 }
 
-/// Every test of the sandbox under a speaking id, and its program.
+/// Renders the catalogue: every test of the sandbox under a readable id, and its program.
 fn catalogue() -> String {
     use accounts::{startexam, thinkexam};
     let startexam = startexam::TESTS.iter().map(|test| (Vendor::StartExam, test));

@@ -1,6 +1,6 @@
-//! What the person sees: a line a step above a progress bar, the table, the summary and what to try next.
+//! The demo's output: one line per step above a progress bar, the table, the summary and commands to try.
 //!
-//! On a terminal everything fits its width; elsewhere nothing is shortened or wrapped, so that a program can read it.
+//! On a terminal everything fits its width; elsewhere nothing is shortened or wrapped, so that programs can parse it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::commands::demo::people::Vendor;
 use crate::commands::{Failure, Process, say};
 use crate::secret::Secret;
 
-/// Narrower than this nothing readable is left of a link.
+/// Minimum width of a link in characters; a narrower one is unreadable.
 const MIN_LINK_RATE: usize = 11;
 
 pub(super) struct Screen {
@@ -22,7 +22,7 @@ pub(super) struct Screen {
     width: Option<usize>,
 }
 
-/// A row of the table. What there is none of is `None`.
+/// A row of the table.
 pub(super) struct Row {
     pub(super) person: &'static str,
     pub(super) vendor: &'static str,
@@ -34,20 +34,20 @@ pub(super) struct Row {
     pub(super) as_expected: bool,
 }
 
-/// What is told in the end.
+/// What the closing section shows.
 pub(super) struct Closing<'a> {
     pub(super) gateway: SocketAddr,
     pub(super) simulators: [(&'static str, SocketAddr); 3],
     pub(super) key: &'a Secret,
-    /// Whether the addresses go on answering.
+    /// Whether gateway and simulators keep running.
     pub(super) stays: bool,
 }
 
-/// How much of an identifier is shown.
+/// How much of an identifier the table shows.
 #[derive(Clone, Copy)]
 enum Ids {
     Whole,
-    /// Prefix and the last eight digits; the first ones are the time and nearly the same for all.
+    /// Prefix and the last eight digits; the first digits are a timestamp and nearly the same for all.
     Tail,
     /// The last eight digits.
     Digits,
@@ -55,7 +55,7 @@ enum Ids {
 
 impl Screen {
     pub(super) fn new(steps: usize, process: &Process) -> Self {
-        // The bar goes to stderr and hides itself where that is no terminal.
+        // The bar writes to stderr and hides itself unless that is a terminal.
         let bar = ProgressBar::new(u64::try_from(steps).unwrap_or_default());
         let style = ProgressStyle::with_template("  {bar:40.green/black.bright} {pos}/{len} {wide_msg:.dim}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸━"));
@@ -64,38 +64,38 @@ impl Screen {
         Self { bar, colored: table.should_style() && process.variable("NO_COLOR").is_none(), width }
     }
 
-    /// Lines above the bar.
+    /// Prints lines above the bar.
     pub(super) fn say(&self, text: &str) -> Result<(), Failure> {
         self.bar.suspend(|| say(text))
     }
 
-    /// Says what is under way.
+    /// Shows the current step beside the bar.
     pub(super) fn doing(&self, vendor: &str, what: &str) {
         self.bar.set_message(format!("{vendor}: {what}"));
     }
 
-    /// How far the journey has come.
+    /// Moves the bar to this position.
     pub(super) fn advance(&self, position: usize) {
         self.bar.set_position(u64::try_from(position).unwrap_or_default());
     }
 
-    /// The line of a step that is done.
+    /// Prints the line of a finished step.
     pub(super) fn step(&self, as_expected: bool, vendor: &str, what: &str, result: &str) -> Result<(), Failure> {
         let mark = if as_expected { self.painted("✓", "32") } else { self.painted("✗", "31") };
         self.say(&format!("  {mark} {vendor:<11}  {what:<34}  {result}"))
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 
     pub(super) fn table(&self, rows: &[Row]) -> Result<(), Failure> {
-        // Without the spaces that would only make lines equally long.
+        // Trims the padding at the ends of lines.
         say(format_args!("\n{}", table(rows, self.width, self.colored).trim_fmt()))
     }
 
-    /// How many outcomes were as expected, and which were not.
+    /// Prints how many outcomes were as expected, and which were not.
     pub(super) fn summary(&self, ledger: &Expectations, taken: Duration) -> Result<(), Failure> {
         say("")?;
         for difference in ledger.differences() {
@@ -103,26 +103,26 @@ impl Screen {
         }
         if ledger.looked_at() < ledger.planned() {
             let missing = ledger.planned() - ledger.looked_at();
-            say(format_args!("  {} {missing} expected outcomes were never seen", self.painted("✗", "31")))?;
+            say(format_args!("  {} {missing} expected outcomes were never checked", self.painted("✗", "31")))?;
         }
         let line = format!("{} of {} outcomes as expected", ledger.met(), ledger.planned());
         let line = self.painted(&line, if ledger.is_clean() { "1;32" } else { "1;31" });
         say(format_args!("{line}, in {:.1} seconds", taken.as_secs_f64()))
     }
 
-    /// What this is going to be.
+    /// Prints the title line.
     pub(super) fn opening(&self, gateway: SocketAddr) -> Result<(), Failure> {
         let title = self.painted("examgate demo", "1");
         self.say(&format!("{title}: 24 people, three simulated vendors, http://{gateway}\n"))
     }
 
-    /// Where everything is, and what to try.
+    /// Prints the addresses and commands to try.
     pub(super) fn closing(&self, closing: &Closing<'_>) -> Result<(), Failure> {
         let Closing { gateway, simulators, key, stays } = closing;
         let api = format!("http://{gateway}");
         let key = key.expose();
         let heading = |text: &str| format!("\n{}", self.painted(text, "1"));
-        say(heading("Where it is"))?;
+        say(heading("Addresses"))?;
         say(format_args!("  API           {api}"))?;
         say(format_args!("  API key       {key}"))?;
         say(format_args!("  Reference     {api}/docs"))?;
@@ -135,7 +135,7 @@ impl Screen {
             say(format_args!("  {}\n  {command}", self.painted(&format!("# {purpose}"), "2")))?;
         }
         let end =
-            if *stays { "Serving until Ctrl-C." } else { "Stopped, as --exit says; without it all of this stays." };
+            if *stays { "Serving until Ctrl-C." } else { "Stopped (--exit). Without it, everything keeps running." };
         say(format_args!("\n{end}"))
     }
 
@@ -144,11 +144,11 @@ impl Screen {
     }
 }
 
-/// Three requests to begin with: what each is for, and a line for the shell. Each works alone, and again.
+/// Returns three requests to try: the purpose and a shell command of each. Each works on its own and repeatedly.
 fn commands(api: &str, key: &str) -> [(&'static str, String); 3] {
     let auth = format!("-H 'Authorization: Bearer {key}'");
     let post = format!("{auth} -H 'Content-Type: application/json'");
-    // Written out: members in the order a person would give them.
+    // Written out, so that the fields keep a natural order.
     let person = format!(
         r#"{{"connection":"{}","externalId":"emp-1009","name":{{"givenName":"Ines","familyName":"Costa"}},"email":"ines.costa@example.com"}}"#,
         Vendor::StartExam.connection(),
@@ -161,7 +161,7 @@ fn commands(api: &str, key: &str) -> [(&'static str, String); 3] {
     ]
 }
 
-/// One line and no grid: 24 rows are read more easily so, and cut more easily by a program.
+/// A header line and no grid: 24 rows are easier to read, and easier to cut by a program.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
 const TITLES: [&str; 7] = ["person", "vendor", "candidate", "state", "outcome", "assignment", "launch link"];
 
@@ -193,12 +193,12 @@ fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
     table
 }
 
-/// How much of identifiers and links this width leaves room for.
+/// Chooses the form of identifiers and the width of links that fit this terminal width.
 fn fitting(rows: &[Row], width: Option<usize>) -> (Ids, usize) {
     let Some(width) = width else { return (Ids::Whole, usize::MAX) };
     let longest = rows.iter().filter_map(|row| row.link.as_deref()).map(|link| link.chars().count()).max();
     let longest = longest.unwrap_or_default().max(MIN_LINK_RATE);
-    // Identifiers are worth less than a link one can click, but only a whole link can be clicked.
+    // Shorten identifiers first to keep the link whole: only a whole link can be clicked.
     let left = |ids| width.saturating_sub(width_before_link(rows, ids));
     [Ids::Whole, Ids::Tail]
         .into_iter()
@@ -238,7 +238,7 @@ fn identifier(id: &str, ids: Ids) -> String {
     }
 }
 
-/// Both ends of the text with an ellipsis between, at most this many characters. A link's scheme goes first.
+/// Shortens text to at most this many characters, dropping a link's scheme first, then the middle.
 fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -249,7 +249,7 @@ fn shortened(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     let kept = most.saturating_sub(1);
-    // The end tells links apart; the beginning only tells whose they are.
+    // The end distinguishes links; the beginning only names the vendor.
     let end = (kept / 2).max(kept.min(8));
     let head: String = text.chars().take(kept - end).collect();
     let tail: String = text.chars().skip(count - end).collect();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_for_programs_has_every_row_whole_on_one_line() {
+    fn without_a_terminal_every_row_is_one_unshortened_line() {
         let text = table(&[row()], None, false).to_string();
         let line = text.lines().find(|line| line.contains("Lakshmi")).unwrap();
         for part in [row().candidate, row().assignment, row().link].into_iter().flatten() {
@@ -284,16 +284,16 @@ mod tests {
     }
 
     #[test]
-    fn a_table_for_people_fits_the_terminal() {
+    fn the_table_fits_the_terminal() {
         for width in [80, 100, 120, 140, 200, 250] {
             let text = table(&[row()], Some(width), false).to_string();
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
-            assert!(text.contains("5a69"), "the end of the link tells it apart: {text}");
+            assert!(text.contains("5a69"), "the end of the link distinguishes it: {text}");
         }
     }
 
     #[test]
-    fn the_wider_the_terminal_the_more_is_shown() {
+    fn a_wider_terminal_shows_more() {
         assert!(table(&[row()], Some(250), false).to_string().contains("cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"));
         assert!(
             table(&[row()], Some(160), false)
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn short_texts_stay_whole() {
+    fn only_long_texts_are_shortened() {
         assert_eq!(shortened("https://a.example/b", 19), "https://a.example/b");
         assert_eq!(shortened("https://a.example/b", 11), "a.example/b");
         assert_eq!(shortened("https://abcdefghij.example/1234567890", 11), "ab…34567890");

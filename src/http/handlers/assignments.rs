@@ -23,18 +23,18 @@ use crate::service::{AssignmentQuery, Removal, WriteReply, WriteResult};
 
 /// Book a candidate for an assessment
 ///
-/// A booking the gateway already knows (same candidate, assessment and centre) is answered with 200 instead of being made
-/// again, unless `ifExists` says otherwise.
+/// If the gateway already has the booking (same candidate, assessment and centre), the response is 200 and no new
+/// booking is made, unless `ifExists` requests otherwise.
 #[utoipa::path(
     post, path = "/assignments", operation_id = "createAssignment", tag = "Assignments",
     params(
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+        ("connection" = Option<String>, Query, description = "Name of the connection. If the body names one too, it must be the same.", nullable = false),
     ),
     request_body(content = NewAssignment),
     responses(
         (status = 201, description = "The vendor has booked the candidate.", body = Assignment),
-        (status = 200, description = "The gateway already knew the booking.", body = Assignment),
-        (status = 202, description = "The booking goes on; its state appears at `Location`.", body = Assignment),
+        (status = 200, description = "The gateway already had the booking.", body = Assignment),
+        (status = 202, description = "The booking is still running; its state appears at `Location`.", body = Assignment),
     ),
 )]
 pub(in crate::http) async fn create(
@@ -54,14 +54,14 @@ pub(in crate::http) async fn create(
 #[utoipa::path(
     get, path = "/assignments", operation_id = "listAssignments", tag = "Assignments",
     params(
-        ("candidate" = Option<String>, Query, description = "Only of this candidate.", nullable = false, example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
-        ("assessment" = Option<String>, Query, description = "Only of this assessment, as orders name it or by the vendor's own id.", nullable = false, example = "rust-101"),
-        ("connection" = Option<String>, Query, description = "Only at this connection.", nullable = false, example = "startexam-main"),
-        ("state" = Option<AssignmentState>, Query, description = "Only in this state.", nullable = false),
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("candidate" = Option<String>, Query, description = "Return only assignments of this candidate.", nullable = false, example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f"),
+        ("assessment" = Option<String>, Query, description = "Return only assignments for this assessment: its catalogue id or the vendor's own id.", nullable = false, example = "rust-101"),
+        ("connection" = Option<String>, Query, description = "Return only assignments on this connection.", nullable = false, example = "startexam-main"),
+        ("state" = Option<AssignmentState>, Query, description = "Return only assignments in this state.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the assignments, newest first.", body = AssignmentList)),
+    responses((status = 200, description = "A page of assignments, newest first.", body = AssignmentList)),
 )]
 pub(in crate::http) async fn list(
     State(app): State<AppState>,
@@ -70,7 +70,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<AssignmentList>, ApiError> {
     let candidate = query.parsed("candidate", "a candidate's identifier", |text| CandidateId::parse(text).ok());
     let (assessment, connection) = (query.text("assessment"), query.text("connection"));
-    let state = query.parsed("state", "a state of an assignment", state);
+    let state = query.parsed("state", "an assignment state", state);
     let (limit, cursor) = query.page();
     query.finish()?;
     let asked = AssignmentQuery {
@@ -106,13 +106,13 @@ pub(in crate::http) async fn read(
 
 /// Cancel an assignment
 ///
-/// Withdraws the booking at the vendor. One that is withdrawn already stays so.
+/// Withdraws the booking at the vendor. A booking that is already withdrawn stays so.
 #[utoipa::path(
     delete, path = "/assignments/{id}", operation_id = "cancelAssignment", tag = "Assignments",
     params(("id" = String, Path, description = "The assignment's identifier.", example = "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70")),
     responses(
         (status = 204, description = "The booking is withdrawn."),
-        (status = 202, description = "The withdrawal goes on; its state appears at `Location`.", body = Assignment),
+        (status = 202, description = "The withdrawal is still running; its state appears at `Location`.", body = Assignment),
     ),
 )]
 pub(in crate::http) async fn cancel(
@@ -132,13 +132,13 @@ pub(in crate::http) async fn cancel(
 
 /// Settle an assignment by hand
 ///
-/// A person's word on an assignment whose state is `unknown` and that the gateway could not settle itself. Look at the
-/// vendor first: what is said here is believed.
+/// Records the true outcome of an unknown write that the gateway could not settle itself: the assignment's state is
+/// `unknown`. Verify it at the vendor first; the gateway does not check what you record.
 #[utoipa::path(
     post, path = "/assignments/{id}/settle", operation_id = "settleAssignment", tag = "Assignments",
     params(("id" = String, Path, description = "The assignment's identifier.", example = "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70")),
     request_body(content = Settlement),
-    responses((status = 200, description = "The assignment as it is now known.", body = Assignment)),
+    responses((status = 200, description = "The assignment with the recorded outcome.", body = Assignment)),
 )]
 pub(in crate::http) async fn settle(
     State(app): State<AppState>,

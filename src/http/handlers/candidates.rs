@@ -22,21 +22,22 @@ use crate::service::{Removal, WriteReply, WriteResult};
 
 /// Register a candidate
 ///
-/// Registers a person at a connection. A person the gateway already has there (same `externalId`, same `userName`, or the
-/// same e-mail address where the vendor knows people by it) is answered with 200 instead of being registered again.
+/// Registers a person on a connection. If the gateway already has the person there (same `externalId`, same `userName`,
+/// or the same e-mail address if the vendor identifies people by it), the response is 200 and the person is not
+/// registered again.
 ///
-/// Members the vendor has no place for are kept by the gateway and named in `warnings`; with `Prefer: handling=strict` they
-/// are a fault.
+/// The gateway keeps fields the vendor cannot store and lists them in `warnings`; with `Prefer: handling=strict` they
+/// are an error.
 #[utoipa::path(
     post, path = "/candidates", operation_id = "createCandidate", tag = "Candidates",
     params(
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+        ("connection" = Option<String>, Query, description = "Name of the connection. If the body names one too, it must be the same.", nullable = false),
     ),
     request_body(content = NewCandidate),
     responses(
         (status = 201, description = "The vendor has registered the person.", body = Candidate),
         (status = 200, description = "The gateway already had the person.", body = Candidate),
-        (status = 202, description = "The registration goes on; its state appears at `Location`.", body = Candidate),
+        (status = 202, description = "The registration is still running; its state appears at `Location`.", body = Candidate),
     ),
 )]
 pub(in crate::http) async fn create(
@@ -54,14 +55,14 @@ pub(in crate::http) async fn create(
 
 /// Find a candidate by the caller's own id
 ///
-/// For identities that are personal data there is `POST /candidates/search`.
+/// To search by identities that are personal data, use `POST /candidates/search`.
 #[utoipa::path(
     get, path = "/candidates", operation_id = "findCandidates", tag = "Candidates",
     params(
-        ("externalId" = String, Query, description = "The caller's own id, compared exactly.", max_length = 250, example = "emp-1001"),
-        ("connection" = Option<String>, Query, description = "The connection to look at; all the client may use when absent.", nullable = false, example = "startexam-main"),
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("externalId" = String, Query, description = "The caller's own id; must match exactly.", max_length = 250, example = "emp-1001"),
+        ("connection" = Option<String>, Query, description = "The connection to search; by default all connections the client may use.", nullable = false, example = "startexam-main"),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
     responses((status = 200, description = "The candidates found.", body = CandidateList)),
 )]
@@ -85,11 +86,11 @@ pub(in crate::http) async fn find(
 
 /// Find a candidate by any identity
 ///
-/// Takes the identity in the body, so that no personal data stands in an address. Reads only.
+/// Takes the identity in the body so that no personal data appears in a URL. Changes nothing.
 #[utoipa::path(
     post, path = "/candidates/search", operation_id = "searchCandidates", tag = "Candidates",
     params(
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+        ("connection" = Option<String>, Query, description = "Name of the connection. If the body names one too, it must be the same.", nullable = false),
     ),
     request_body(content = CandidateSearch),
     responses((status = 200, description = "The candidates found.", body = CandidateList)),
@@ -121,15 +122,15 @@ pub(in crate::http) async fn read(
 
 /// Change a candidate
 ///
-/// A merge patch (RFC 7396) over the members of the person. `externalId`, `connection` and `password` cannot be changed.
-/// Where the vendor cannot change a person, the answer is `capability_unsupported`.
+/// A merge patch (RFC 7396) of the person's fields. `externalId`, `connection` and `password` cannot be changed. If the
+/// vendor cannot change people, the request fails with `capability_unsupported`.
 #[utoipa::path(
     patch, path = "/candidates/{id}", operation_id = "updateCandidate", tag = "Candidates",
     params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
     request_body(content((CandidateChanges = "application/merge-patch+json"), (CandidateChanges = "application/json"))),
     responses(
-        (status = 200, description = "The candidate as it now is.", body = Candidate),
-        (status = 202, description = "The change goes on; its state appears at `Location`.", body = Candidate),
+        (status = 200, description = "The changed candidate.", body = Candidate),
+        (status = 202, description = "The change is still running; its state appears at `Location`.", body = Candidate),
     ),
 )]
 pub(in crate::http) async fn update(
@@ -149,13 +150,13 @@ pub(in crate::http) async fn update(
 
 /// Delete a candidate
 ///
-/// Hides the person where the vendor can, and erases the gateway's record.
+/// Hides the person at the vendor, if the vendor supports it, and erases the gateway's record.
 #[utoipa::path(
     delete, path = "/candidates/{id}", operation_id = "deleteCandidate", tag = "Candidates",
     params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
     responses(
         (status = 204, description = "The record is erased."),
-        (status = 202, description = "The deletion goes on; until it ends the candidate is at `Location`.", body = Candidate),
+        (status = 202, description = "The deletion is still running; until it ends, the candidate is at `Location`.", body = Candidate),
     ),
 )]
 pub(in crate::http) async fn delete(
@@ -173,11 +174,11 @@ pub(in crate::http) async fn delete(
     Ok(no_content(&app, preferences, replayed, pending))
 }
 
-/// Read the password made up for a candidate
+/// Read a candidate's generated password
 ///
-/// Where the gateway made a password up for a registration without an `Idempotency-Key`, it is kept as long as answers are
-/// kept under keys, for a caller that was answered before the end or not at all. Under a key, the repeat of the request
-/// answers it; for a row of a bulk, its result.
+/// If the gateway generated the password for a registration without an `Idempotency-Key`, it keeps the password as long
+/// as it keeps responses under keys, for a caller that got an early response or none. With a key, a retry of the
+/// request returns the password; for a row of a bulk request, its result does.
 #[utoipa::path(
     post, path = "/candidates/{id}/initial-password", operation_id = "readInitialPassword", tag = "Candidates",
     params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
@@ -194,13 +195,13 @@ pub(in crate::http) async fn initial_password(
 
 /// Settle a candidate by hand
 ///
-/// A person's word on a candidate whose state is `unknown` and that the gateway could not settle itself. Look at the vendor
-/// first: what is said here is believed.
+/// Records the true outcome of an unknown write that the gateway could not settle itself: the candidate's state is
+/// `unknown`. Verify it at the vendor first; the gateway does not check what you record.
 #[utoipa::path(
     post, path = "/candidates/{id}/settle", operation_id = "settleCandidate", tag = "Candidates",
     params(("id" = String, Path, description = "The candidate's identifier.", example = "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")),
     request_body(content = Settlement),
-    responses((status = 200, description = "The candidate as it is now known.", body = Candidate)),
+    responses((status = 200, description = "The candidate with the recorded outcome.", body = Candidate)),
 )]
 pub(in crate::http) async fn settle(
     State(app): State<AppState>,

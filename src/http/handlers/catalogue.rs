@@ -1,4 +1,4 @@
-//! What the gateway says about itself: assessments, programs, vendors, connections.
+//! `/assessments`, `/programs`, `/vendors` and `/connections`: what the gateway offers.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,14 +20,14 @@ fn page(mut query: QueryParams) -> Result<(usize, Option<String>), Error> {
 
 /// List assessments
 ///
-/// The operator's catalogue of what can be ordered, as far as the client may use its connections.
+/// The operator's catalogue of assessments, limited to connections the client may use.
 #[utoipa::path(
     get, path = "/assessments", operation_id = "listAssessments", tag = "Catalogue",
     params(
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the catalogue.", body = AssessmentList)),
+    responses((status = 200, description = "A page of the catalogue.", body = AssessmentList)),
 )]
 pub(in crate::http) async fn assessments(
     State(app): State<AppState>,
@@ -41,14 +41,14 @@ pub(in crate::http) async fn assessments(
 
 /// List programs
 ///
-/// The operator's catalogue of programs, as far as the client may use their connections.
+/// The operator's catalogue of programs, limited to connections the client may use.
 #[utoipa::path(
     get, path = "/programs", operation_id = "listPrograms", tag = "Catalogue",
     params(
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the catalogue.", body = ProgramList)),
+    responses((status = 200, description = "A page of the catalogue.", body = ProgramList)),
 )]
 pub(in crate::http) async fn programs(
     State(app): State<AppState>,
@@ -62,14 +62,14 @@ pub(in crate::http) async fn programs(
 
 /// List vendors
 ///
-/// Every kind of exam vendor, with what the gateway can do there.
+/// Every kind of exam vendor, with the gateway's capabilities for it.
 #[utoipa::path(
     get, path = "/vendors", operation_id = "listVendors", tag = "Catalogue",
     params(
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the vendors.", body = VendorList)),
+    responses((status = 200, description = "A page of vendors.", body = VendorList)),
 )]
 pub(in crate::http) async fn vendors(query: QueryParams) -> Result<Json<VendorList>, ApiError> {
     let (limit, cursor) = page(query)?;
@@ -87,19 +87,19 @@ pub(in crate::http) async fn vendor(PathSegment(kind): PathSegment) -> Result<Js
     let descriptor = Gateway::descriptors().iter().find(|descriptor| descriptor.kind == kind);
     descriptor
         .map(|descriptor| Json((*descriptor).into()))
-        .ok_or_else(|| ApiError::new(Code::NotFound, "There is no such vendor."))
+        .ok_or_else(|| ApiError::new(Code::NotFound, "No such vendor."))
 }
 
 /// List connections
 ///
-/// The connections the client may use, with their condition.
+/// The connections the client may use, with their status.
 #[utoipa::path(
     get, path = "/connections", operation_id = "listConnections", tag = "Connections",
     params(
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the connections.", body = ConnectionList)),
+    responses((status = 200, description = "A page of connections.", body = ConnectionList)),
 )]
 pub(in crate::http) async fn connections(
     State(app): State<AppState>,
@@ -114,7 +114,7 @@ pub(in crate::http) async fn connections(
 /// Read a connection
 #[utoipa::path(
     get, path = "/connections/{name}", operation_id = "getConnection", tag = "Connections",
-    params(("name" = String, Path, description = "The operator's name for it.", example = "startexam-main")),
+    params(("name" = String, Path, description = "The connection's name, as the operator configured it.", example = "startexam-main")),
     responses((status = 200, description = "The connection.", body = Connection)),
 )]
 pub(in crate::http) async fn connection(
@@ -127,12 +127,12 @@ pub(in crate::http) async fn connection(
 
 /// Check a connection
 ///
-/// Looks at the vendor step by step, as far as that has no side effects there, and answers what was found with what to do
-/// about it. A fault that is found is no problem of this request: the answer is 200 all the same.
+/// Tests the vendor step by step, as far as that has no side effects there, and returns the findings with what to do
+/// about each. A finding is not a problem of this request: the response is 200 in any case.
 #[utoipa::path(
     post, path = "/connections/{name}/check", operation_id = "checkConnection", tag = "Connections",
-    params(("name" = String, Path, description = "The operator's name for it.", example = "startexam-main")),
-    responses((status = 200, description = "The connection with what was found.", body = CheckedConnection)),
+    params(("name" = String, Path, description = "The connection's name, as the operator configured it.", example = "startexam-main")),
+    responses((status = 200, description = "The connection with the findings.", body = CheckedConnection)),
 )]
 pub(in crate::http) async fn check(
     State(app): State<AppState>,

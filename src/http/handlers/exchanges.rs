@@ -1,4 +1,4 @@
-//! `/exchanges`: the last requests with the vendor calls under each.
+//! `/exchanges`: recent requests with the vendor calls each made.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,18 +12,18 @@ use crate::service::ExchangeFilter;
 
 /// List exchanges
 ///
-/// The last requests of the client's tenant with the vendor calls each led to, redacted; those with calls at connections the
-/// client may not use are left out. Each instance keeps its own, in
-/// memory; what has to last is in the records, the operations and the logs.
+/// Recent requests of the client's tenant with the vendor calls each made, redacted. Requests with calls on connections
+/// the client may not use are left out. Each instance keeps its own exchanges, in memory only; lasting information is
+/// in the records, the operations and the logs.
 #[utoipa::path(
     get, path = "/exchanges", operation_id = "listExchanges", tag = "Exchanges",
     params(
-        ("connection" = Option<String>, Query, description = "Only those that led to a call at this connection.", nullable = false),
-        ("operation" = Option<String>, Query, description = "Only those of this operation.", nullable = false, example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71"),
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("connection" = Option<String>, Query, description = "Return only exchanges with a call on this connection.", nullable = false),
+        ("operation" = Option<String>, Query, description = "Return only exchanges of this operation.", nullable = false, example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71"),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the exchanges, newest first.", body = ExchangeList)),
+    responses((status = 200, description = "A page of exchanges, newest first.", body = ExchangeList)),
 )]
 pub(in crate::http) async fn list(
     State(app): State<AppState>,
@@ -31,11 +31,11 @@ pub(in crate::http) async fn list(
     mut query: QueryParams,
 ) -> Result<Json<ExchangeList>, ApiError> {
     let connection = query.text("connection");
-    let operation = query.parsed("operation", "the id of an operation", |text| OperationId::parse(text).ok());
+    let operation = query.parsed("operation", "an operation id", |text| OperationId::parse(text).ok());
     let (limit, cursor) = query.page();
     let before = cursor.map(|text| ExchangeId::parse(&text));
     if let Some(Err(_)) = before {
-        query.fault("cursor", "is not a cursor of this list");
+        query.fault("cursor", "is not a valid cursor for this list");
     }
     query.finish()?;
     let filter = ExchangeFilter { connection, operation, before: before.and_then(Result::ok) };

@@ -1,4 +1,4 @@
-//! What needs no credentials: whether the gateway lives and is ready, what its problems mean, and its own description.
+//! Endpoints without credentials: liveness, readiness and the meaning of problems.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,32 +9,32 @@ use crate::http::dto::common::{Alive, ProblemKind};
 use crate::http::extract::request_parts::PathSegment;
 use crate::http::problem::{ApiError, origin, status};
 
-/// Whether the process lives
+/// Liveness probe
 ///
-/// Answers without looking at anything.
+/// Checks nothing but that the process responds.
 #[utoipa::path(
     get, path = "/livez", operation_id = "getLiveness", tag = "Service",
-    responses((status = 200, description = "It does.", body = Alive)),
+    responses((status = 200, description = "The process is alive.", body = Alive)),
 )]
 pub(in crate::http) async fn livez() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
-/// Whether the gateway can work
+/// Readiness probe
 ///
-/// Looks at the store, never at a vendor.
+/// Checks the store, never a vendor.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "getReadiness", tag = "Service",
-    responses((status = 200, description = "It can.", body = Alive)),
+    responses((status = 200, description = "The gateway is ready.", body = Alive)),
 )]
 pub(in crate::http) async fn readyz(State(app): State<AppState>) -> Result<Json<Alive>, ApiError> {
     app.gateway.ready().await?;
     Ok(Json(Alive { status: "ok" }))
 }
 
-/// What a problem means
+/// Describe a problem
 ///
-/// The `type` of every problem leads here.
+/// The `type` of every problem points here.
 #[utoipa::path(
     get, path = "/problems/{code}", operation_id = "getProblem", tag = "Service",
     params(("code" = String, Path, description = "The problem's code.", example = "vendor_timeout")),
@@ -42,7 +42,7 @@ pub(in crate::http) async fn readyz(State(app): State<AppState>) -> Result<Json<
 )]
 pub(in crate::http) async fn problem(PathSegment(word): PathSegment) -> Result<Json<ProblemKind>, ApiError> {
     let code = Code::ALL.iter().copied().find(|code| code.as_str() == word);
-    let code = code.ok_or_else(|| ApiError::new(Code::NotFound, "There is no such problem."))?;
+    let code = code.ok_or_else(|| ApiError::new(Code::NotFound, "No such problem."))?;
     Ok(Json(ProblemKind {
         code: code.as_str().to_owned(),
         title: code.title().to_owned(),

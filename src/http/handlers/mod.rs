@@ -1,4 +1,4 @@
-//! One file per resource: each handler reads an extracted request, calls the service and makes the response.
+//! Handlers, one file per resource: each takes an extracted request, calls the service and builds the response.
 
 pub(super) mod assignments;
 pub(super) mod bulk;

@@ -1,7 +1,7 @@
-//! `/operations/{id}/events`: how far an operation is, told as it changes (Server-Sent Events).
+//! `/operations/{id}/events`: the progress of an operation as Server-Sent Events.
 //!
-//! Every event has the whole operation, so that one who comes late or again has missed nothing. The stream ends with the
-//! event that shows the operation ended, and when the listener is about to close.
+//! Every event carries the whole operation, so that a client that connects late or reconnects misses nothing. The
+//! stream ends with the event that shows the operation ended, or when the listener is about to close.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -21,24 +21,24 @@ use crate::http::problem::ApiError;
 use crate::http::server::shutdown::ShutdownSignal;
 use crate::service::{OperationStatus, RequestContext};
 
-/// Pause between two looks; the end is told at once.
+/// Polling interval for progress; the end of the operation is sent at once.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often something is sent at least, so that nobody on the way takes the silence for an end.
+/// Maximum silence on the stream, so that no intermediary takes it for an end.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// The id of the last event.
+/// Id of the last event.
 const LAST: &str = "end";
 
 /// Follow an operation
 ///
-/// Server-Sent Events named `progress`, each with the operation as `data`: one at once, one whenever something has changed,
-/// and the last when the operation has ended. A client that comes again with `Last-Event-ID: end`, as browsers do by
-/// themselves, is answered 204 as long as there is nothing more to tell.
+/// Server-Sent Events named `progress`, each with the operation as `data`: one at once, one after every change, and the
+/// last when the operation has ended. A client that reconnects with `Last-Event-ID: end`, as browsers do automatically,
+/// gets 204 as long as there is nothing new.
 #[utoipa::path(
     get, path = "/operations/{id}/events", operation_id = "followOperation", tag = "Operations",
     params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
     responses(
         (status = 200, description = "Events until the operation has ended.", content(("text/event-stream", example = json!(example())))),
-        (status = 204, description = "The client has seen the end already."),
+        (status = 204, description = "The client has already received the last event."),
     ),
 )]
 pub(in crate::http) async fn follow(
@@ -76,16 +76,17 @@ struct OperationWatch {
     caller: RequestContext,
     id: OperationId,
     stopping: ShutdownSignal,
-    /// What was seen and not told yet.
+    /// The state that was read but not sent yet.
     next: Option<OperationStatus>,
-    /// What was told last.
+    /// The state that was sent last.
     told: String,
     ended: bool,
     _place: InFlightPermit,
 }
 
 impl OperationWatch {
-    /// The next event; `None` at the end. Where the store fails, the client comes again and learns why.
+    /// Returns the next event; `None` at the end. If the store fails, the stream ends; the client reconnects and gets
+    /// the error.
     async fn event(&mut self) -> Option<Event> {
         while !self.ended {
             let view = if let Some(view) = self.next.take() {

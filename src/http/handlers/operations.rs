@@ -1,4 +1,4 @@
-//! `/operations`: pieces of work with many rows.
+//! `/operations`: jobs with many rows.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -23,10 +23,10 @@ use crate::http::response::{accepted_response, cursor_position};
 #[utoipa::path(
     get, path = "/operations", operation_id = "listOperations", tag = "Operations",
     params(
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the operations, newest first.", body = OperationList)),
+    responses((status = 200, description = "A page of operations, newest first.", body = OperationList)),
 )]
 pub(in crate::http) async fn list(
     State(app): State<AppState>,
@@ -53,19 +53,19 @@ pub(in crate::http) async fn read(
     Ok(Json(app.gateway.operation(&caller, &id).await?.into()))
 }
 
-/// Read what became of an operation's rows
+/// List the results of an operation
 ///
-/// The rows that have ended so far, in the order of the request. A part may have fewer entries than `limit` where they are
-/// long; people come without their `photo`.
+/// The rows that have ended so far, in the order of the request. A page may have fewer entries than `limit` if they are
+/// long; people are returned without their `photo`.
 #[utoipa::path(
     get, path = "/operations/{id}/items", operation_id = "listOperationItems", tag = "Operations",
     params(
         ("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71"),
-        ("outcome" = inline(Option<ItemOutcome>), Query, description = "Only rows that ended so. `not_applied` includes those that were skipped.", nullable = false),
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before.", nullable = false),
+        ("outcome" = inline(Option<ItemOutcome>), Query, description = "Return only rows with this outcome. `not_applied` includes skipped rows.", nullable = false),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the rows.", body = OperationItemList)),
+    responses((status = 200, description = "A page of rows.", body = OperationItemList)),
 )]
 pub(in crate::http) async fn items(
     State(app): State<AppState>,
@@ -88,11 +88,11 @@ fn outcome(text: &str) -> Option<ItemOutcome> {
 
 /// Cancel an operation
 ///
-/// What was not begun is skipped; what is on its way ends as it ends. One that has ended stays as it is.
+/// Skips rows that have not been started; rows in flight run to their end. An operation that has ended stays as it is.
 #[utoipa::path(
     post, path = "/operations/{id}/cancel", operation_id = "cancelOperation", tag = "Operations",
     params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
-    responses((status = 202, description = "It will end.", body = Operation)),
+    responses((status = 202, description = "The operation will end.", body = Operation)),
 )]
 pub(in crate::http) async fn cancel(
     State(app): State<AppState>,
@@ -105,11 +105,12 @@ pub(in crate::http) async fn cancel(
 
 /// Retry an operation
 ///
-/// Rows that failed or were skipped are sent again; unknown ones are settled first. Rows that were applied never are.
+/// Sends rows again that failed or were skipped, and settles unknown ones first. Never sends rows again that were
+/// applied.
 #[utoipa::path(
     post, path = "/operations/{id}/retry", operation_id = "retryOperation", tag = "Operations",
     params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
-    responses((status = 202, description = "It goes on.", body = Operation)),
+    responses((status = 202, description = "The operation continues.", body = Operation)),
 )]
 pub(in crate::http) async fn retry(
     State(app): State<AppState>,
@@ -122,14 +123,14 @@ pub(in crate::http) async fn retry(
 
 /// Settle an operation by hand
 ///
-/// A person's word on calls of an enrolment that the gateway could not settle itself, such as one that the vendor refuses
-/// whenever it is repeated. Look at the vendor first: what is said here is believed. Rows of a bulk are settled at
-/// `/candidates/{id}/settle` and `/assignments/{id}/settle`.
+/// Records the true outcome of enrolment calls that the gateway could not settle itself, such as a call the vendor
+/// rejects on every retry. Verify it at the vendor first; the gateway does not check what you record. Rows of a bulk
+/// request are settled at `/candidates/{id}/settle` and `/assignments/{id}/settle`.
 #[utoipa::path(
     post, path = "/operations/{id}/settle", operation_id = "settleOperation", tag = "Operations",
     params(("id" = String, Path, description = "The operation's identifier.", example = "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71")),
     request_body(content = OperationSettlement),
-    responses((status = 200, description = "The operation as it is now known.", body = Operation)),
+    responses((status = 200, description = "The operation with the recorded outcome.", body = Operation)),
 )]
 pub(in crate::http) async fn settle(
     State(app): State<AppState>,

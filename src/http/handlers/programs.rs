@@ -17,18 +17,18 @@ use crate::service::{EnrolmentProgress, WriteReply, WriteResult};
 
 /// Change a program's employees
 ///
-/// Enrols and withdraws employees in as many vendor calls as it takes (each at most 500 + 500), sums the counters up and
-/// answers the total of the last call. If only a part was applied, the problem says in `chunks` which.
+/// Enrols and withdraws employees in as many vendor calls as needed (each at most 500 + 500). Returns the sum of the
+/// counters and the total from the last call. If only a part was applied, `chunks` in the problem shows which.
 #[utoipa::path(
     post, path = "/programs/{id}/employees", operation_id = "changeProgramEmployees", tag = "Programs",
     params(
-        ("id" = String, Path, description = "A catalogue id (`GET /programs`), the vendor's own id, or `ext:` and the account's own id for the program.", example = "onboarding-2026"),
-        ("connection" = Option<String>, Query, description = "The connection; the body may name the same one.", nullable = false),
+        ("id" = String, Path, description = "A catalogue id (`GET /programs`), the vendor's own id, or `ext:` followed by the account's own id for the program.", example = "onboarding-2026"),
+        ("connection" = Option<String>, Query, description = "Name of the connection. If the body names one too, it must be the same.", nullable = false),
     ),
     request_body(content = Enrolment),
     responses(
         (status = 200, description = "Everything was applied.", body = Enrolled),
-        (status = 202, description = "The change goes on as an operation, whose items are the vendor calls.", body = Operation),
+        (status = 202, description = "The change continues as an operation whose items are the vendor calls.", body = Operation),
     ),
 )]
 pub(in crate::http) async fn employees(
@@ -49,7 +49,7 @@ pub(in crate::http) async fn employees(
         EnrolmentProgress::Accepted(id, view) => {
             let view = match view {
                 Some(view) => *view,
-                // It goes on whether or not it can be read now.
+                // // The operation continues whether or not it can be read now.
                 None => app.gateway.operation(&caller, &id).await.map_err(|fault| after_acceptance(fault, &id))?,
             };
             Ok(accepted_response(&app, preferences, replayed, Operation::from(view)))

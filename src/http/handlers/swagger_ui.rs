@@ -1,5 +1,5 @@
-//! Swagger UI at `/docs`, from assets inside the program. Every address in it is relative and no other host is ever asked,
-//! so that it works offline, below any path and behind a proxy that strips one.
+//! Swagger UI at `/docs`, from assets embedded in the program. Every address in it is relative and it contacts no other
+//! host, so it works offline, below any path and behind a proxy that strips one.
 
 use std::io::Read as _;
 use std::sync::{Arc, LazyLock};
@@ -18,11 +18,11 @@ use crate::http::app_state::AppState;
 use crate::http::extract::request_parts::PathSegment;
 use crate::http::problem::ApiError;
 
-/// Nothing from elsewhere, nothing inline but the styles Swagger UI sets itself, no frame around it.
+/// Forbids anything from other hosts, inline content except the styles Swagger UI sets itself, and framing.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The parts of Swagger UI that are served; the rest of the package is for other uses.
+/// The assets of Swagger UI that are served; the rest of the package is for other uses.
 const ASSETS: [&str; 7] = [
     "index.html",
     "index.css",
@@ -33,8 +33,8 @@ const ASSETS: [&str; 7] = [
     "favicon-32x32.png",
 ];
 
-/// The parts, as they are served. They lie compressed in the program, where they would else take 3 MB more, and are unpacked
-/// all together when the page is first asked for: a reader who is slow must not hold a copy.
+/// The assets as they are served. The program embeds them compressed, which saves 3 MB, and unpacks them all together
+/// on the first request: a slow reader must not hold a copy.
 static PARTS: LazyLock<Vec<Asset>> = LazyLock::new(|| ASSETS.into_iter().filter_map(unpacked).collect());
 
 struct Asset {
@@ -43,9 +43,9 @@ struct Asset {
     bytes: Bytes,
 }
 
-/// The badge of `validatorUrl` would send the document's address to a foreign host. The server chosen at first is the one
-/// the page came from: requests to the public address, where that is another, would be against the page's own policy. The
-/// key a reader enters is forgotten with the page: kept, it would lie in the browser's storage in clear.
+/// Disables the badge of `validatorUrl`, which would send the document's address to a foreign host. Selects the server
+/// the page came from: requests to a different public address would violate the page's own policy. Does not persist the
+/// key a reader enters, because the browser would store it in clear text.
 const INITIALIZER: &str = r##"window.onload = function () {
   window.ui = SwaggerUIBundle({
     url: "../openapi.json",
@@ -65,7 +65,7 @@ const INITIALIZER: &str = r##"window.onload = function () {
 };
 "##;
 
-/// The routes of the documentation.
+/// Builds the routes of the documentation.
 pub(in crate::http) fn routes() -> Router<AppState> {
     Router::new()
         .route("/docs", get(async || (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "docs/")])))
@@ -74,7 +74,7 @@ pub(in crate::http) fn routes() -> Router<AppState> {
 }
 
 fn asset(name: &str) -> Result<Response, ApiError> {
-    let missing = || ApiError::new(Code::NotFound, "The documentation has no such part.");
+    let missing = || ApiError::new(Code::NotFound, "No such file in the documentation.");
     if name == "swagger-initializer.js" {
         return Ok((headers("text/javascript; charset=utf-8"), INITIALIZER).into_response());
     }
@@ -99,7 +99,7 @@ fn headers(content_type: &str) -> [(HeaderName, HeaderValue); 4] {
         (CONTENT_TYPE, content_type),
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        // A new version of the program may have a new version of these.
+        // // A new version of the program may ship new assets.
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ]
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_part_of_the_page_is_served_and_none_is_foreign() {
+    async fn every_asset_is_served_locally() {
         let page = asset("index.html").unwrap().into_body().collect().await.unwrap().to_bytes();
         let page = std::str::from_utf8(&page).unwrap();
         let addresses = page.split(['"', '\'']).skip(1).step_by(2).collect::<Vec<_>>();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_served() {
+    fn other_files_are_not_served() {
         for name in ["", "oauth2-redirect.html", "../Cargo.toml", "swagger-ui.js"] {
             assert!(asset(name).is_err(), "{name}");
         }

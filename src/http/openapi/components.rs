@@ -1,5 +1,4 @@
-//! What is added to the documentation of every operation, in one place: its scope, the problems it can answer, the headers
-//! it takes and gives.
+//! Documentation added to every operation in one place: its scope, its problems, and its request and response headers.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +20,7 @@ use crate::http::problem::{MEDIA_TYPE, Problem, always_says_when, status};
 pub(in crate::http) const BEARER: &str = "bearer";
 pub(in crate::http) const API_KEY: &str = "apiKey";
 
-/// What every protected operation can answer.
+/// Problems of every protected operation.
 const ALWAYS: &[Code] = &[
     Code::Unauthenticated,
     Code::InsufficientScope,
@@ -32,21 +31,21 @@ const ALWAYS: &[Code] = &[
     Code::IssuerUnavailable,
     Code::Overloaded,
 ];
-/// What every operation with a body can answer.
+/// Problems of every operation with a body.
 const WITH_BODY: &[Code] = &[Code::MalformedJson, Code::PayloadTooLarge, Code::UnsupportedMediaType];
 
-/// Operations that choose a connection.
+/// Problems of operations that choose a connection.
 pub(in crate::http) const CONNECTION: &[Code] =
     &[Code::ConnectionForbidden, Code::ConnectionNotFound, Code::ConnectionRequired];
-/// Operations that look into the store.
+/// Problems of operations that read the store.
 pub(in crate::http) const STORE: &[Code] = &[Code::StoreUnavailable];
-/// Operations that settle by hand.
+/// Problems of operations that settle by hand.
 pub(in crate::http) const SETTLE: &[Code] = &[Code::StoreUnavailable, Code::Draining, Code::SubjectUnsettled];
-/// Bulks: what a row can end with stands in its result.
+/// Problems of bulk requests; the result holds the problems of their rows.
 pub(in crate::http) const BULK: &[Code] = &[Code::CapabilityUnsupported, Code::StoreUnavailable, Code::Draining];
-/// Operations that take an `Idempotency-Key`.
+/// Problems of operations that take an `Idempotency-Key`.
 pub(in crate::http) const KEYED: &[Code] = &[Code::IdempotencyInProgress, Code::IdempotencyKeyReused];
-/// Operations that write at a vendor.
+/// Problems of operations that write at a vendor.
 pub(in crate::http) const WRITE: &[Code] = &[
     Code::CapabilityUnsupported,
     Code::ConnectionCredentialsInvalid,
@@ -69,7 +68,7 @@ pub(in crate::http) const WRITE: &[Code] = &[
     Code::VendorUnavailable,
     Code::VendorUnreachable,
 ];
-/// Operations that register or change people.
+/// Problems of operations that register or change people.
 pub(in crate::http) const PEOPLE: &[Code] = &[
     Code::CandidateAlreadyExists,
     Code::CandidateConflict,
@@ -77,31 +76,31 @@ pub(in crate::http) const PEOPLE: &[Code] = &[
     Code::GroupNotFound,
     Code::VendorSeatLimitReached,
 ];
-/// Operations that book.
+/// Problems of operations that book.
 pub(in crate::http) const BOOKING: &[Code] =
     &[Code::AssignmentAlreadyExists, Code::CandidateConflict, Code::InvalidReference];
-/// Operations that enrol.
+/// Problems of operations that enrol.
 pub(in crate::http) const ENROLMENT: &[Code] = &[Code::InvalidReference, Code::ProgramNotFound];
 
-/// Every operation of a path.
+/// Returns every operation of a path.
 pub(in crate::http) fn of_item_mut(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, delete, patch, .. } = item;
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
-/// Says who may call the operation.
+/// Documents the scope that calling the operation requires.
 pub(in crate::http) fn protect(operation: &mut Operation, scope: Scope) {
     let needs = [BEARER, API_KEY].map(|scheme| SecurityRequirement::new(scheme, [scope.as_str()]));
     operation.security = Some(needs.to_vec());
-    let sentence = format!("Needs the scope `{}`.", scope.as_str());
+    let sentence = format!("Requires the scope `{}`.", scope.as_str());
     operation.description = Some(match operation.description.take().filter(|text| !text.is_empty()) {
         Some(text) => format!("{text}\n\n{sentence}"),
         None => sentence,
     });
 }
 
-/// Documents what every answer of a protected operation tells of the client's rate, where callers look for it: at successes
-/// and at the refusal.
+/// Documents the rate limit headers of a protected operation where callers look for them: on success responses and on
+/// 429.
 pub(in crate::http) fn add_rate_headers(operation: &mut Operation) {
     let refusal = status(Code::RateLimited).as_str().to_owned();
     for (status, answer) in &mut operation.responses.responses {
@@ -115,13 +114,13 @@ pub(in crate::http) fn add_rate_headers(operation: &mut Operation) {
     }
 }
 
-/// Whether the operation has documented query parameters.
+/// Returns whether the operation documents query parameters.
 pub(in crate::http) fn reads_query(operation: &Operation) -> bool {
     let in_query = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query);
     operation.parameters.iter().flatten().any(in_query)
 }
 
-/// Whether the operation has an answer of this media type.
+/// Returns whether the operation has a response of this media type.
 pub(in crate::http) fn answers(operation: &Operation, media_type: &str) -> bool {
     let answers = operation.responses.responses.values();
     answers
@@ -129,7 +128,7 @@ pub(in crate::http) fn answers(operation: &Operation, media_type: &str) -> bool 
         .any(|answer| answer.content.contains_key(media_type))
 }
 
-/// Documents the headers a write takes and gives.
+/// Documents the request and response headers of a write.
 pub(in crate::http) fn add_write_headers(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
     parameters.extend(
@@ -142,7 +141,7 @@ pub(in crate::http) fn add_write_headers(operation: &mut Operation) {
     }
 }
 
-/// Documents every problem a protected operation can answer.
+/// Documents every problem a protected operation can return.
 pub(in crate::http) fn add_problems(operation: &mut Operation, more: &[&[Code]]) {
     let body: &[Code] = if operation.request_body.is_some() { WITH_BODY } else { &[] };
     let in_path = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path);
@@ -185,12 +184,12 @@ fn response(codes: &[Code]) -> Response {
     response
 }
 
-/// A reference to one of [`headers`].
+/// References one of [`headers`].
 pub(in crate::http) fn header(name: &str) -> RefOr<Header> {
     RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
 
-/// The headers answers can have.
+/// Returns the documented response headers.
 pub(in crate::http) fn headers() -> [(&'static str, Header); 8] {
     let text = |description: &str| {
         HeaderBuilder::new()
@@ -200,32 +199,32 @@ pub(in crate::http) fn headers() -> [(&'static str, Header); 8] {
     };
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
     let seconds =
-        HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait before a repeat.")).build();
+        HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait before retrying.")).build();
     [
         (
             "IdempotentReplayed",
-            text("`true` where this is the answer to an earlier request with the same `Idempotency-Key`."),
+            text("`true` if this is the stored response to an earlier request with the same `Idempotency-Key`."),
         ),
         ("Location", text("Address of the resource.")),
-        ("PreferenceApplied", text("The preferences that were honoured (RFC 7240).")),
+        ("PreferenceApplied", text("The preferences the gateway applied (RFC 7240).")),
         (
             "RateLimit",
             text(
-                "What is left of the client's rate (draft-ietf-httpapi-ratelimit-headers): `r` requests at once; after `t` \
-                 seconds all of them again, or, where none is left, one. Absent where there is no limit.",
+                "The remaining rate of the client (draft-ietf-httpapi-ratelimit-headers): `r` requests now; after `t` \
+                 seconds the full quota again or, if none is left, one request. Absent if the client has no limit.",
             ),
         ),
         (
             "RateLimitPolicy",
-            text("The client's rate: at most `q` requests at once, which are there again `w` seconds later."),
+            text("The client's quota: `q` requests, fully available again after `w` seconds without use."),
         ),
-        ("RequestId", text("The request's id: the caller's own if it is fit, else made by the gateway.")),
+        ("RequestId", text("The request id: the caller's own if it is valid, otherwise generated by the gateway.")),
         ("RetryAfter", seconds),
         ("WWWAuthenticate", text("`Bearer`.")),
     ]
 }
 
-/// The headers writes take.
+/// Returns the documented request headers of writes.
 pub(in crate::http) fn parameters() -> [(&'static str, Parameter); 2] {
     let text = |name: &str, description: &str, example: &str| {
         ParameterBuilder::new()
@@ -247,35 +246,36 @@ pub(in crate::http) fn parameters() -> [(&'static str, Parameter); 2] {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A key of the caller's choice for this one write: 1 to 255 visible ASCII characters, bare or in double \
-             quotes. A repeat with the same key, path and content gets the stored answer, with `Idempotent-Replayed: true`, \
-             instead of being done again; one that comes too early is 409 `idempotency_in_progress`, one with another \
-             content 422 `idempotency_key_reused`. A write that was not applied leaves the key free; one whose outcome is \
-             unknown is settled by the repeat before anything is sent.",
+            "A key the caller chooses for this one write: 1 to 255 visible ASCII characters, bare or in double quotes. A \
+             retry with the same key, path and content gets the stored response, with `Idempotent-Replayed: true`, and \
+             nothing is sent again. A retry while the first request is running gets 409 `idempotency_in_progress`; the \
+             same key with other content gets 422 `idempotency_key_reused`. A write that was not applied leaves the key \
+             free; if its outcome is unknown, a retry settles it before sending anything.",
         ))
         .schema(Some(key))
         .build();
     let prefer = text(
         "Prefer",
-        "Preferences by RFC 7240: `wait=<seconds>` bounds how long the caller waits, after that the answer is 202 and the \
-         work goes on; `respond-async` answers so at once; `handling=strict` refuses members the vendor has no place for, \
-         which `handling=lenient` (the default) keeps and names in `warnings`. Others are ignored.",
+        "Preferences (RFC 7240). `wait=<seconds>` limits how long the request waits; after that the response is 202 and \
+         the work continues. `respond-async` returns 202 at once. `handling=strict` rejects fields the vendor cannot \
+         store, which `handling=lenient` (the default) keeps at the gateway and lists in `warnings`. Other preferences \
+         are ignored.",
         "wait=10, handling=strict",
     );
     [("IdempotencyKey", idempotency), ("Prefer", prefer)]
 }
 
-/// Name of a problem's example.
+/// Returns the name of a problem's example.
 pub(in crate::http) fn example_name(code: Code) -> String {
     format!("problem_{}", code.as_str())
 }
 
-/// The document a caller could get for this code.
+/// Builds an example document for this code.
 pub(in crate::http) fn example_of(code: Code) -> Value {
     serde_json::to_value(Problem::of(&example_fault(code), &ExchangeContext::example())).unwrap_or_default()
 }
 
-/// The example of the problem schema.
+/// Builds the example of the problem schema.
 pub(in crate::http) fn problem_example() -> Value {
     example_of(Code::VendorTimeout)
 }

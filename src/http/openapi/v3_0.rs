@@ -1,10 +1,10 @@
-//! The same description in OpenAPI 3.0, for generators that cannot read 3.1. A conversion of the document, never a second
-//! source.
+//! The API description in OpenAPI 3.0, for generators that cannot read 3.1. A conversion of the 3.1 document, never a
+//! second source.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
-/// Keywords of JSON Schema 2020-12 that 3.0 does not know and that have no counterpart there.
+/// Keywords of JSON Schema 2020-12 that OpenAPI 3.0 does not define and that have no counterpart there.
 const UNKNOWN_KEYWORDS: [&str; 12] = [
     "$schema",
     "$id",
@@ -20,15 +20,15 @@ const UNKNOWN_KEYWORDS: [&str; 12] = [
     "contentMediaType",
 ];
 
-/// The document in OpenAPI 3.0.3, as it is served: in one line.
+/// Prints the document in OpenAPI 3.0.3 as it is served: on one line.
 ///
 /// # Errors
-/// When it cannot be serialised, which would be a fault of this program.
+/// If the document cannot be serialised, which would be a bug in this program.
 pub(in crate::http) fn printed(document: &OpenApi) -> Result<String, serde_json::Error> {
     Ok(converted(&serde_json::to_value(document)?).to_string())
 }
 
-/// The document in OpenAPI 3.0.3.
+/// Converts the document to OpenAPI 3.0.3.
 #[must_use]
 pub fn converted(document: &Value) -> Value {
     let mut document = document.clone();
@@ -50,14 +50,14 @@ pub fn converted(document: &Value) -> Value {
     document
 }
 
-/// Everything that is not a schema: finds the schemas in it, and what else differs.
+/// Converts everything outside schemas: finds the schemas and translates other differences.
 fn outside(node: &mut Value, root: bool) {
     match node {
         Value::Array(items) => items.iter_mut().for_each(|item| outside(item, false)),
         Value::Object(members) => {
             for (name, value) in members.iter_mut() {
                 match name.as_str() {
-                    // Free text of callers, not description.
+                    // // Example data, not part of the description.
                     "example" | "examples" | "default" => {}
                     "schemas" if !root => {}
                     "schema" => schema(value),
@@ -70,7 +70,7 @@ fn outside(node: &mut Value, root: bool) {
     }
 }
 
-/// In 3.0 only requirements of OAuth and of `openIdConnect` have scopes.
+/// Removes scopes: in 3.0 only requirements of OAuth and of `openIdConnect` have them.
 fn without_scopes(security: &mut Value) {
     let requirements = security.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
     requirements.flat_map(Map::values_mut).for_each(|scopes| *scopes = json!([]));
@@ -119,7 +119,7 @@ fn schema(node: &mut Value) {
     }
 }
 
-/// 3.0 ignores whatever stands beside a reference.
+/// Wraps a reference that has siblings: 3.0 ignores everything beside a reference.
 fn referring(reference: &Value, mut beside: Map<String, Value>) -> Value {
     beside.remove("summary");
     let reference = json!({ "$ref": reference });
@@ -140,7 +140,7 @@ fn alternatives(members: &mut Map<String, Value>, name: &str) {
         members.insert("nullable".to_owned(), json!(true));
     }
     items.iter_mut().for_each(schema);
-    // `nullable` counts only beside a `type`, and a lone reference cannot have anything beside it.
+    // // `nullable` applies only beside a `type`, and a lone reference cannot have siblings.
     let name = if items.len() == 1 { "allOf" } else { name };
     members.insert(name.to_owned(), Value::Array(items));
 }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_3_1_is_left() {
+    fn no_3_1_keyword_is_left() {
         fn walk(node: &Value, path: &str) {
             match node {
                 Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! Erasure: a person who was erased is in no record and no answer any more.
+//! Erasure: an erased person no longer appears in any record or response.
 
 use crate::domain::assignment::CandidateKey;
 use crate::domain::error::{Code, Error};
@@ -6,11 +6,11 @@ use crate::domain::intent::StoredReply;
 use crate::service::{Gateway, StoreResultExt as _};
 use crate::store::Mutation;
 
-/// Candidates looked at in one go.
+/// Maximum number of candidates per page.
 const AT_ONCE: usize = 256;
 
 impl Gateway {
-    /// Takes people out of assignments whose candidates an earlier version erased. Whether that is done.
+    /// Removes people from assignments whose candidates an earlier version erased. Returns whether it is complete.
     pub(in crate::service) async fn finish_erasures(&self) -> bool {
         let mut last = None;
         loop {
@@ -23,13 +23,13 @@ impl Gateway {
                 Err(error) => Err(error),
             };
             if let Err(error) = erased {
-                tracing::warn!(%error, "assignments of erased people cannot be looked at yet");
+                tracing::warn!(%error, "removing erased people from assignments failed; will retry");
                 return false;
             }
         }
     }
 
-    /// An answer that was kept, without a person who was erased since.
+    /// Removes from a stored reply a person who was erased since.
     pub(in crate::service) async fn without_erased(
         &self,
         tenant: &str,
@@ -49,7 +49,7 @@ impl Gateway {
             StoredReply::Assignment { created, assignment } => {
                 let now = self.0.store.assignment(tenant, &assignment.id).await.or_not_applied()?;
                 match now.map(|now| now.order.candidate) {
-                    // Nothing else ever changes how the order names the candidate.
+                    // Only erasure changes how the order names the candidate.
                     Some(CandidateKey::Id(id)) if assignment.order.candidate != CandidateKey::Id(id.clone()) => {
                         StoredReply::Assignment { created, assignment: Box::new(assignment.without_person(&id)) }
                     }
@@ -61,9 +61,9 @@ impl Gateway {
     }
 }
 
-/// The fault of a withdrawal that would need what was erased.
+/// Builds the error of a withdrawal that would need erased data.
 pub(in crate::service) fn candidate_erased() -> Error {
-    let detail = "The candidate was erased, and with them what the vendor knows them by; the booking cannot be withdrawn \
-                  any more.";
+    let detail = "The candidate was erased, including the key the vendor knows them by; the booking can no longer be \
+                  withdrawn.";
     Error::new(Code::CapabilityUnsupported, detail)
 }

@@ -1,6 +1,6 @@
-//! Sending journalled writes and writing down how they ended: the one place where an outcome becomes part of a record.
+//! Sends committed intents and commits their outcomes: the only place where an outcome becomes part of a record.
 //!
-//! Whoever calls it holds the record's turn, and the intent is in the store before [`Gateway::send`] is called.
+//! The caller holds the subject's lock, and has committed the intent before it calls [`Gateway::send`].
 
 use std::time::Duration;
 
@@ -21,44 +21,44 @@ use crate::service::connections::Connection;
 use crate::service::{Gateway, RequestContext, store_lost};
 use crate::store::{Mutation, SubjectHash};
 
-/// The background's first pause between two attempts at the same write.
+/// Initial back-off between two background attempts at the same write.
 pub(in crate::service) const MIN_BACKOFF: Duration = Duration::from_secs(5);
-/// Its longest.
+/// Maximum back-off between two background attempts.
 pub(in crate::service) const MAX_BACKOFF: Duration = Duration::from_mins(10);
-/// What is still unknown after the background has rested for so long between its attempts is left to a person. Time in which
-/// nothing was tried does not count, whatever the clocks say.
+/// Total back-off after which background reconciliation gives up and leaves the write to a person. Time in which no
+/// attempts were made, such as downtime, does not count, whatever the clocks say.
 const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
-/// What a vendor answered, whatever the write was.
+/// Vendor reply to a write of any kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::service) enum VendorReply {
-    /// A person is registered or changed.
+    /// Reply to a registration or an update of a person.
     Registered(Registered),
-    /// A candidate is booked.
+    /// Reply to a booking.
     Booked(Booked),
-    /// A program's employees are changed.
+    /// Reply to a change of a program's employees.
     Enrolled(EnrolmentCounts),
-    /// Nothing but that it is done.
+    /// Bare confirmation without data.
     Nothing,
 }
 
-/// Where the settled state of a candidate appears.
+/// Returns the path at which a candidate's outcome appears.
 pub(in crate::service) fn candidate_path(id: &impl std::fmt::Display) -> String {
     format!("/candidates/{id}")
 }
 
-/// Where the settled state of an assignment appears.
+/// Returns the path at which an assignment's outcome appears.
 pub(in crate::service) fn assignment_path(id: &impl std::fmt::Display) -> String {
     format!("/assignments/{id}")
 }
 
-/// Where an operation's progress appears.
+/// Returns the path at which an operation's progress appears.
 pub(in crate::service) fn operation_path(id: &impl std::fmt::Display) -> String {
     format!("/operations/{id}")
 }
 
 impl Gateway {
-    /// An intent for a write about this subject that is about to be sent for the first time.
+    /// Builds the intent of a first attempt at a write about this subject.
     pub(in crate::service) fn intent(
         &self,
         caller: &RequestContext,
@@ -87,7 +87,7 @@ impl Gateway {
         }
     }
 
-    /// Sends writes of one kind in one vendor call: one result a row, in order.
+    /// Sends writes of one kind in one vendor call and returns one result per row, in order.
     pub(in crate::service) async fn send(
         &self,
         connection: &Connection,
@@ -104,13 +104,13 @@ impl Gateway {
             rows
         };
         if rows.len() != writes.len() {
-            // Only a defect of an adapter leads here; whatever it did is not known for any row.
+            // Only a defective adapter gets here; the outcome of every row is unknown.
             tracing::error!(
                 connection = connection.name,
                 rows = rows.len(),
-                "an adapter answered a wrong number of rows"
+                "adapter returned the wrong number of rows"
             );
-            let fault = Error::unknown(Code::Internal, "The adapter lost track of the rows.");
+            let fault = Error::unknown(Code::Internal, "The adapter returned the wrong number of rows.");
             rows = writes.iter().map(|_| Err(fault.clone())).collect();
         }
         let now = self.0.environment.now();
@@ -132,7 +132,7 @@ impl Gateway {
         rows
     }
 
-    /// Sends one write in a call of its own.
+    /// Sends one write in its own vendor call.
     pub(in crate::service) async fn send_one(
         &self,
         connection: &Connection,
@@ -140,11 +140,14 @@ impl Gateway {
         call: &CallContext,
     ) -> RowResult<VendorReply> {
         let mut rows = self.send(connection, std::slice::from_ref(write), call).await;
-        rows.pop().unwrap_or_else(|| Err(Error::unknown(Code::Internal, "The adapter gave no answer.")))
+        rows.pop().unwrap_or_else(|| Err(Error::unknown(Code::Internal, "The adapter returned no result.")))
     }
 
-    /// Writes down how writes ended. If the store is away that is done when it is back; until then the intent says that the
-    /// write is under way, so nobody sends it again.
+    /// Commits the outcomes of writes. If the store is unavailable, queues them until it is back; meanwhile the intents
+    /// stay marked as in flight, so no task sends them again.
+    ///
+    /// # Errors
+    /// `store_unavailable` with outcome `unknown`.
     pub(in crate::service) async fn commit_outcome(&self, changes: Vec<Mutation>, resource: &str) -> Result<(), Error> {
         let kept = self.0.store.commit(changes.clone()).await;
         kept.map_err(|error| {
@@ -153,7 +156,7 @@ impl Gateway {
         })
     }
 
-    /// As [`Self::kept`], with the line about the answer that tells of it, where there is one to be written.
+    /// As [`Self::commit_outcome`], together with the audit entry of the response, if one is due.
     pub(in crate::service) async fn commit_outcome_with_audit(
         &self,
         changes: Vec<Mutation>,
@@ -166,15 +169,16 @@ impl Gateway {
         };
         let all = changes.iter().cloned().chain([Mutation::Audit(entry.clone())]).collect();
         self.0.store.commit(all).await.map_err(|error| {
-            // What will be answered is another thing now.
+            // The response will differ from what this entry records, so the HTTP layer writes its own.
             line.restore(entry);
             self.0.pending.push(changes);
             store_lost(&error, resource)
         })
     }
 
-    /// Notes in the intent how its attempt ended. One that ended with a complete answer may be settled at once; any other not
-    /// before its grace is over, since the vendor may still be at work. The grace counts from the attempt's end.
+    /// Schedules reconciliation of an attempt that ended as unknown. After a complete response it may start at once;
+    /// otherwise only after the grace period, counted from the attempt's end, because the vendor may still be
+    /// processing it.
     pub(in crate::service) fn schedule_reconciliation(
         &self,
         intent: &mut Intent,
@@ -191,14 +195,14 @@ impl Gateway {
         schedule_next_attempt(intent, connection.repeat_of(intent), settle_from, now);
     }
 
-    /// Forgets the grace of a write that is not unknown any more.
+    /// Ends the grace period of a write that is no longer unknown.
     pub(in crate::service) fn end_grace(&self, intent: &Intent, row: &RowResult<VendorReply>) {
         if !row.as_ref().is_err_and(|fault| fault.outcome == Outcome::Unknown) {
             self.0.graces.end(intent.write.record_id());
         }
     }
 
-    /// Writes down how a candidate's write ended.
+    /// Commits the outcome of a candidate's write.
     ///
     /// # Errors
     /// The row's fault; `store_unavailable` with outcome `unknown` when it could not be kept.
@@ -215,7 +219,7 @@ impl Gateway {
         result
     }
 
-    /// Writes down how a candidate's write ended; gives back the record as it is then (`None` once it is erased), and the end.
+    /// Commits the outcome of a candidate's write; returns the updated record (`None` once erased) and the result.
     ///
     /// # Errors
     /// `store_unavailable` with outcome `unknown` when it could not be kept.
@@ -236,7 +240,7 @@ impl Gateway {
         Ok((record, result.map(|_| ())))
     }
 
-    /// The changes that write down how a candidate's write ended, and the answer.
+    /// Builds the mutations that record the outcome of a candidate's write, and the result for the caller.
     pub(in crate::service) fn candidate_conclusion(
         &self,
         connection: &Connection,
@@ -316,7 +320,7 @@ impl Gateway {
                 if intent.write.kind() == WriteKind::CandidatesCreate {
                     candidate.state = CandidateState::Failed;
                     candidate.outcome = Outcome::NotApplied;
-                    // The next request for this person starts afresh.
+                    // Free the identities: the next request for this person creates a new record.
                     changes.push(Mutation::Identities(candidate.id.clone(), Vec::new()));
                 } else {
                     candidate.state = CandidateState::Registered;
@@ -330,7 +334,7 @@ impl Gateway {
         }
     }
 
-    /// Writes down how an assignment's write ended.
+    /// Commits the outcome of an assignment's write.
     ///
     /// # Errors
     /// The row's fault; `store_unavailable` with outcome `unknown` when it could not be kept.
@@ -347,7 +351,7 @@ impl Gateway {
         result
     }
 
-    /// Writes down how an assignment's write ended; gives back the record as it is then, and the end.
+    /// Commits the outcome of an assignment's write; returns the updated record and the result.
     ///
     /// # Errors
     /// `store_unavailable` with outcome `unknown` when it could not be kept.
@@ -368,7 +372,7 @@ impl Gateway {
         Ok((record.unwrap_or(assignment), result.map(|_| ())))
     }
 
-    /// The changes that write down how an assignment's write ended, and the answer.
+    /// Builds the mutations that record the outcome of an assignment's write, and the result for the caller.
     pub(in crate::service) fn assignment_conclusion(
         &self,
         connection: &Connection,
@@ -393,7 +397,7 @@ impl Gateway {
         let (settled, origin) = (Mutation::Settled(assignment.id.to_string()), intent.origin.clone());
         match row {
             Ok(WriteSuccess { value, warnings }) => {
-                // A repeat finds what the first attempt made.
+                // A booking that a resend finds was made by an earlier attempt of this write.
                 let created = intent.attempts > 1 || !already_there(&value);
                 assignment.warnings.extend(warnings);
                 assignment.outcome = Outcome::Applied;
@@ -443,17 +447,18 @@ impl Gateway {
     }
 }
 
-/// Holds what concludes an attempt to that attempt; an intent that is at rest is concluded by hand.
+/// Returns the condition that the conclusion applies only to this attempt; `None` for an intent that is not in flight,
+/// which a person concludes.
 pub(in crate::service) fn attempt_held(intent: &Intent) -> Option<Mutation> {
     intent.under_way.then(|| Mutation::AttemptHeld(intent.write.record_id().to_owned(), intent.started))
 }
 
-/// Whether the vendor said that the booking was there before.
+/// Returns whether the vendor reported that the booking already existed.
 pub(in crate::service) const fn already_there(done: &VendorReply) -> bool {
     matches!(done, VendorReply::Booked(Booked { already_there: true, .. }))
 }
 
-/// Returns the password that the write sets, if it sets one.
+/// Returns the password that the write sets, if any.
 pub(in crate::service) const fn sent_password(write: &Write) -> Option<&Secret> {
     match write {
         Write::Register(Registration { password: Some(password), .. }) => Some(password),
@@ -461,7 +466,7 @@ pub(in crate::service) const fn sent_password(write: &Write) -> Option<&Secret> 
     }
 }
 
-/// The password the gateway made up for the person, if the write carries one.
+/// Returns the password the gateway generated for the person, if any.
 pub(in crate::service) const fn own_password(write: &Write) -> Option<&Secret> {
     match write {
         Write::Register(Registration { own_password: true, password: Some(password), .. }) => Some(password),
@@ -469,8 +474,8 @@ pub(in crate::service) const fn own_password(write: &Write) -> Option<&Secret> {
     }
 }
 
-/// What ties an intent to the key and the row it comes from: written in one transaction with it. The row is then about
-/// these.
+/// Builds the mutations that bind the intent to its idempotency key and bulk row; commit them together with the intent.
+/// `subjects` are the row's subjects.
 pub(in crate::service) fn bind_origin(intent: &Intent, subjects: &[SubjectHash]) -> Vec<Mutation> {
     let (record, WriteOrigin { key, item }) = (intent.write.record_id().to_owned(), intent.origin.clone());
     let key = key.map(|key| Mutation::KeyBound(key, record.clone()));
@@ -478,14 +483,14 @@ pub(in crate::service) fn bind_origin(intent: &Intent, subjects: &[SubjectHash])
     key.into_iter().chain(item).collect()
 }
 
-/// Tells the key and the row a write came from that it is done.
+/// Builds the mutations that complete the idempotency key and bulk row of an applied write.
 fn complete_origin(origin: WriteOrigin, record: &str, end: ItemOutcome, answer: StoredReply) -> Vec<Mutation> {
     let key = origin.key.map(|key| Mutation::KeyAnswered(key, answer));
     let item = origin.item.map(|item| Mutation::ItemEnded(item, Some(record.to_owned()), end));
     key.into_iter().chain(item).collect()
 }
 
-/// Tells the key and the row a write came from that it failed, or that it is not known.
+/// Builds the mutations that mark the idempotency key and bulk row of a failed or unknown write.
 pub(in crate::service) fn fail_origin(origin: WriteOrigin, record: &str, fault: &Error) -> Vec<Mutation> {
     let key = origin.key.map(|key| match fault.outcome {
         Outcome::Unknown => Mutation::KeyOpen(key),
@@ -496,8 +501,8 @@ pub(in crate::service) fn fail_origin(origin: WriteOrigin, record: &str, fault: 
     key.into_iter().chain(item).collect()
 }
 
-/// No task is sending the write any more: schedules the background's next attempt, with growing pauses. `settle_from` is
-/// when the grace of the last attempt is over.
+/// Marks the write as no longer in flight and schedules the next background attempt with exponential back-off.
+/// `settle_from` is the end of the last attempt's grace period.
 pub(in crate::service) fn schedule_next_attempt(
     intent: &mut Intent,
     repeat: RetrySafety,
@@ -517,20 +522,20 @@ pub(in crate::service) fn schedule_next_attempt(
     intent.due = Some(settle_from.max(rested.unwrap_or(now)));
 }
 
-/// Takes back what is left of the pause that a request does not wait for.
+/// Credits back the remaining back-off that a request skips by reconciling now.
 pub(in crate::service) fn expedite_reconciliation(intent: &mut Intent, now: Timestamp) {
     let left = intent.due.and_then(|due| Duration::try_from(due.duration_since(now)).ok()).unwrap_or_default();
     intent.rested = intent.rested.saturating_sub(left.min(MAX_BACKOFF));
 }
 
-/// What there is to remark about a change that was made. Until then the remarks of the write before stand, and a change
-/// that was refused leaves no trace.
+/// Returns the warnings of an update that was applied. They replace the previous write's warnings only now, so a
+/// rejected update leaves no trace.
 fn planned_warnings(connection: &Connection, update: &Update) -> Vec<Warning> {
     let planned = connection.vendor().plan_update(update.candidate.clone(), update.touched.clone());
     planned.map_or_else(|_| Vec::new(), |planned| planned.warnings)
 }
 
-/// Where the settled state of a write appears.
+/// Returns the path at which the outcome of a write appears.
 pub(in crate::service) fn resource_path(write: &Write) -> String {
     match write {
         Write::Register(_) | Write::Update(_) | Write::Hide(_) => candidate_path(&write.record_id()),
@@ -612,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn the_background_waits_for_the_grace_and_longer_each_time() {
+    fn back_off_respects_the_grace_and_grows() {
         let mut intent = intent();
         schedule_next_attempt(&mut intent, RetrySafety::Idempotent, at(130), at(100));
         assert_eq!((intent.under_way, intent.settle_from, intent.due), (false, at(130), Some(at(130))));
@@ -625,11 +630,11 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_repeated_or_is_too_old_is_left_to_a_person() {
+    fn unsafe_or_exhausted_writes_are_left_to_a_person() {
         let mut intent = intent();
         schedule_next_attempt(&mut intent, RetrySafety::Unsafe, at(100), at(100));
         assert_eq!(intent.due, None);
-        // However long nothing was tried, it is tried.
+        // Idle time does not count towards giving up.
         let year = 365 * 24 * 3600;
         schedule_next_attempt(&mut intent, RetrySafety::Idempotent, at(year), at(year));
         assert!(intent.due.is_some());
@@ -642,7 +647,7 @@ mod tests {
     }
 
     #[test]
-    fn what_requests_try_in_between_does_not_count_as_rest() {
+    fn attempts_made_by_requests_do_not_count_as_back_off() {
         let mut intent = intent();
         for second in 0..10_000 {
             expedite_reconciliation(&mut intent, at(second));

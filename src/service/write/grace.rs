@@ -1,6 +1,7 @@
-//! How long an attempt that may still take effect is left alone (`settle_grace`), by the monotonic clock: no step of the wall
-//! clock shortens it, nor does a replica whose clock is ahead. A process that did not see the attempt end counts the whole
-//! grace from the moment it first looks at the write.
+//! Grace periods (`settle_grace`): an interrupted attempt may still take effect, so its write is not resent before its
+//! grace period has passed. Measured by the monotonic clock: neither a step of the wall clock nor a replica whose clock
+//! is ahead shortens it. A process that did not see the attempt end counts the whole grace period from its first look
+//! at the write.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,29 +13,29 @@ use tokio::time::Instant;
 use crate::domain::intent::Intent;
 use crate::service::write::orphans::lock_unpoisoned;
 
-/// How long after its end a grace is remembered.
+/// How long a grace period is remembered after the attempt's end.
 const REMEMBERED: Duration = Duration::from_hours(24);
 
-/// The graces of the writes that rest, by record.
+/// Grace periods of unknown writes, by record.
 #[derive(Default)]
 pub(in crate::service) struct GracePeriods(Mutex<HashMap<String, GracePeriod>>);
 
 #[derive(Clone, Copy)]
 struct GracePeriod {
-    /// Names the attempt: when it began.
+    /// Start time of the attempt, which identifies it.
     attempt: Timestamp,
-    /// When it ended, as far as this process knows.
+    /// When the attempt ended, as far as this process knows.
     from: Instant,
 }
 
 impl GracePeriods {
-    /// Begins the grace of an attempt that has ended now without a complete answer.
+    /// Starts the grace period of an attempt that has just ended without a complete response.
     pub(in crate::service) fn begin(&self, intent: &Intent) {
         let grace = GracePeriod { attempt: intent.started, from: Instant::now() };
         lock_unpoisoned(&self.0).insert(intent.write.record_id().to_owned(), grace);
     }
 
-    /// Returns how much of the grace of the intent's last attempt is left; `None` if nothing is.
+    /// Returns the remaining grace period of the intent's last attempt; `None` if it is over.
     pub(in crate::service) fn remaining(&self, intent: &Intent, grace: Duration) -> Option<Duration> {
         if !intent.lingering {
             return None;
@@ -50,12 +51,12 @@ impl GracePeriods {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Forgets the grace of a write whose outcome is known.
+    /// Removes the grace period of a write whose outcome is known.
     pub(in crate::service) fn end(&self, record: &str) {
         lock_unpoisoned(&self.0).remove(record);
     }
 
-    /// Forgets graces that began long ago.
+    /// Removes grace periods that started more than [`REMEMBERED`] ago.
     pub(in crate::service) fn remove_expired(&self) {
         lock_unpoisoned(&self.0).retain(|_, grace| grace.from.elapsed() < REMEMBERED);
     }

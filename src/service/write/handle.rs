@@ -1,4 +1,4 @@
-//! A write under way and those who wait for it: the work goes on whether or not anybody waits.
+//! The handle of a write in flight. The work runs in its own task and continues even if the handle is dropped.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use crate::domain::error::{Code, Error};
 use crate::domain::outcome::Outcome;
 use crate::service::PendingAuditEntry;
 
-/// How a write ended that did not fail.
+/// Result of a write that did not fail.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WriteResult<T> {
-    /// It was done now.
+    /// Resource created by this write.
     Created(T),
-    /// It was there before; nothing new was made.
+    /// Resource that existed before; nothing was created.
     Existing(T),
-    /// It goes on; the record tells how it ends.
+    /// Write still in flight; its outcome will appear in the record.
     Pending(T),
 }
 
-/// A removal under way, or done.
+/// Result of a removal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Removal<T> {
-    /// It goes on; this is the record until it ends.
+    /// Removal still in flight, with the record as it is meanwhile.
     Pending(Box<T>),
-    /// The record is erased or withdrawn.
+    /// Record erased or withdrawn.
     Done,
 }
 
-/// How a write ended, and whether that was so before.
+/// Result of a write, and whether it is a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WriteReply<T> {
-    /// How it ended.
+    /// Result of the write.
     pub written: WriteResult<T>,
-    /// Whether this is the answer kept under the request's `Idempotency-Key`.
+    /// Whether this is the response stored under the request's `Idempotency-Key`.
     pub replayed: bool,
 }
 
@@ -44,15 +44,15 @@ impl<T> From<WriteResult<T>> for WriteReply<T> {
     }
 }
 
-/// What a caller may be answered with before the end of a write.
+/// Accepted record that may be returned before the write ends.
 #[derive(Debug, Clone)]
 pub(in crate::service) struct AcceptedWrite<T> {
     record: T,
-    /// Where its outcome appears.
+    /// Path at which the outcome appears.
     resource: String,
 }
 
-/// Where the work announces the record as soon as there is one to point to.
+/// Sender through which the work announces the record as soon as one exists.
 pub(in crate::service) struct AcceptedSender<T>(watch::Sender<Option<AcceptedWrite<T>>>);
 
 impl<T> Clone for AcceptedSender<T> {
@@ -62,13 +62,18 @@ impl<T> Clone for AcceptedSender<T> {
 }
 
 impl<T> AcceptedSender<T> {
-    /// From now on the caller may be answered with this record, whose outcome appears at `resource`.
+    /// Announces the record, which the caller may now receive early; the outcome will appear at `resource`.
     pub(in crate::service) fn accept(&self, record: T, resource: String) {
         self.0.send_replace(Some(AcceptedWrite { record, resource }));
     }
 
-    /// Keeps a fault from saying more than is known. Once a write is accepted only a vendor's call, which names its exchange,
-    /// proves that nothing came of it: a store that cannot be read any more does not, nor does a defect of our own.
+    /// Returns where the outcome appears, once the write is accepted.
+    pub(in crate::service) fn resource(&self) -> Option<String> {
+        self.0.borrow().as_ref().map(|accepted| accepted.resource.clone())
+    }
+
+    /// Turns an error into `unknown` if it proves nothing about an accepted write. After acceptance only a vendor call,
+    /// which names its exchange, proves that the write was not applied; a store failure or an internal defect does not.
     pub(in crate::service) fn unless_accepted(&self, fault: Error) -> Error {
         let of_ours =
             matches!(fault.code, Code::StoreUnavailable | Code::Internal | Code::Draining) && fault.exchange.is_none();
@@ -77,7 +82,7 @@ impl<T> AcceptedSender<T> {
         }
         match self.0.borrow().as_ref() {
             Some(receipt) => {
-                let detail = format!("The request was accepted; its outcome appears at {}.", receipt.resource);
+                let detail = format!("The request was accepted; its outcome will appear at {}.", receipt.resource);
                 Error { detail, ..fault.with_unknown_outcome().with_resource(receipt.resource.clone()) }
             }
             None => fault,
@@ -85,17 +90,17 @@ impl<T> AcceptedSender<T> {
     }
 }
 
-/// Both ends of an acceptance.
+/// Creates the channel that announces the accepted record.
 pub(in crate::service) fn accepted_channel<T>() -> (AcceptedSender<T>, watch::Receiver<Option<AcceptedWrite<T>>>) {
     let (sender, receiver) = watch::channel(None);
     (AcceptedSender(sender), receiver)
 }
 
-/// A write under way: it goes on whether or not anybody waits for it.
-#[must_use = "a ticket nobody waits for hides how the write ended"]
+/// Handle of a write in flight. Dropping it does not stop the write.
+#[must_use = "await the handle, or the result of the write is lost"]
 pub struct WriteHandle<T> {
     accepted: watch::Receiver<Option<AcceptedWrite<T>>>,
-    /// Until its end is told to whoever waits.
+    /// The running task; `None` once its result has been returned.
     work: Option<WriteTask<T>>,
     left: Option<OnAbandon<T>>,
     line: Option<PendingAuditEntry>,
@@ -103,7 +108,7 @@ pub struct WriteHandle<T> {
 
 type WriteTask<T> = JoinHandle<Result<WriteReply<T>, Error>>;
 
-/// What is done with work whose end nobody waits for.
+/// Hook that takes over the task when the handle is dropped early.
 type OnAbandon<T> = Box<dyn FnOnce(WriteTask<T>) + Send>;
 
 impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
@@ -116,11 +121,11 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
         Self { accepted, work: Some(work), left: Some(left), line }
     }
 
-    /// Waits for the end, at most this long; after that the record as it was accepted is answered as
-    /// [`Written::Pending`], and the work goes on. Faults found before anything is accepted are always waited for.
+    /// Waits for the result, for at most `patience`; then returns the accepted record as [`WriteResult::Pending`] while
+    /// the work continues. Always waits until the write is accepted or has failed.
     ///
     /// # Errors
-    /// The fault that ended the write.
+    /// The error that ended the write.
     pub async fn result(mut self, patience: Option<Duration>) -> Result<WriteReply<T>, Error> {
         match patience {
             Some(patience) => self.result_or_accepted_after(tokio::time::sleep(patience)).await,
@@ -128,11 +133,11 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
         }
     }
 
-    /// Waits until the write is accepted, and answers the record as it was then, however the write has ended since. What
-    /// ends without being accepted is answered with its end.
+    /// Waits until the write is accepted and returns the record as it was then, even if the write has ended since. If
+    /// the write ends without being accepted, returns its result.
     ///
     /// # Errors
-    /// The fault that ended the write before it was accepted.
+    /// The error that ended the write before it was accepted.
     pub async fn result_or_accepted(mut self) -> Result<WriteReply<T>, Error> {
         match self.acceptance().await {
             Some(record) => Ok(WriteResult::Pending(record).into()),
@@ -140,10 +145,10 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
         }
     }
 
-    /// As [`wait`](Self::wait), until this ends.
+    /// As [`result`](Self::result), waiting until the future `enough` completes.
     ///
     /// # Errors
-    /// The fault that ended the write.
+    /// The error that ended the write.
     pub async fn result_or_accepted_after(mut self, enough: impl Future<Output = ()>) -> Result<WriteReply<T>, Error> {
         tokio::select! {
             biased;
@@ -151,22 +156,22 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
             () = enough => {}
         }
         match self.acceptance().await {
-            // Its line says how it ended, so that is what is answered.
+            // The audit entry already records the final result, so the response must report it too.
             Some(_) if self.line.as_ref().is_some_and(|line| !line.defer_to_http()) => self.end().await,
             Some(record) => Ok(WriteResult::Pending(record).into()),
             None => self.end().await,
         }
     }
 
-    /// The record as it was accepted; `None` where the work ended without accepting anything, and its end says why.
+    /// Returns the record as it was accepted; `None` if the work ended without accepting anything.
     async fn acceptance(&mut self) -> Option<T> {
         self.accepted.wait_for(Option::is_some).await.ok()?.as_ref().map(|receipt| receipt.record.clone())
     }
 
-    /// The end, once. Whoever stops waiting for it leaves the work as it was.
+    /// Returns the result, once. Cancel-safe: dropping the future leaves the work running.
     async fn end(&mut self) -> Result<WriteReply<T>, Error> {
         let Some(work) = &mut self.work else {
-            return Err(Error::unknown(Code::Internal, "A write's end was asked for twice."));
+            return Err(Error::unknown(Code::Internal, "The result of a write was requested twice."));
         };
         let end = join_result(work.await);
         self.work = None;
@@ -187,7 +192,7 @@ pub(in crate::service) fn join_result<T>(
     end: Result<Result<WriteReply<T>, Error>, tokio::task::JoinError>,
 ) -> Result<WriteReply<T>, Error> {
     end.unwrap_or_else(|error| {
-        tracing::error!(panicked = error.is_panic(), "a write's task ended without an answer");
-        Err(Error::unknown(Code::Internal, "The gateway failed while it was writing."))
+        tracing::error!(panicked = error.is_panic(), "write task ended without a result");
+        Err(Error::unknown(Code::Internal, "The gateway failed during the write."))
     })
 }

@@ -4,6 +4,7 @@
 //! The answer itself is kept by the transaction that writes down the outcome (`journal`), so that a key never says less
 //! than the record. What ends without a vendor call is kept here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +21,7 @@ use crate::service::audit::AuditFacts;
 use crate::service::connections::Connection;
 use crate::service::programs::EnrolmentProgress;
 use crate::service::snapshot::forbidden;
-use crate::service::write::executor::{assignment_path, candidate_path};
+use crate::service::write::executor::{assignment_path, candidate_path, operation_path};
 use crate::service::write::handle::AcceptedSender;
 use crate::service::{
     CandidateWithWarnings, Gateway, IdempotencyRequest, Removal, RequestContext, StoreResultExt as _, WriteReply,
@@ -170,22 +171,34 @@ fn written<T>(created: bool, value: T) -> WriteResult<T> {
 pub(in crate::service) struct KeyGuard {
     gateway: Gateway,
     key: Option<IdempotencyKeyUse>,
+    /// The key's name in [`OpenKeys`](super::open_keys::OpenKeys).
+    name: String,
 }
 
 impl KeyGuard {
-    pub(in crate::service) fn new(gateway: &Gateway, key: IdempotencyKeyUse) -> Self {
-        Self { gateway: gateway.clone(), key: Some(key) }
+    /// Guards a key that was acquired for a write, which `acceptance` announces.
+    pub(in crate::service) fn new<T: Send + Sync + 'static>(
+        gateway: &Gateway,
+        key: IdempotencyKeyUse,
+        name: String,
+        acceptance: &AcceptedSender<T>,
+    ) -> Self {
+        let acceptance = acceptance.clone();
+        gateway.0.open_keys.begin(&name, Arc::new(move || acceptance.resource()));
+        Self { gateway: gateway.clone(), key: Some(key), name }
     }
 
     /// Nothing was begun under it.
     pub(in crate::service) fn release_unused(mut self) {
         self.key = None;
+        self.gateway.0.open_keys.remove(&self.name);
     }
 }
 
 impl Drop for KeyGuard {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
+            self.gateway.0.open_keys.abandon(&self.name);
             self.gateway.commit_in_background(vec![Mutation::KeyOpen(key)]);
         }
     }
@@ -207,13 +220,20 @@ impl Gateway {
             let end = work(self.clone(), caller, acceptance.clone()).await;
             return end.map(WriteReply::from).map_err(|fault| acceptance.unless_accepted(fault));
         };
+        let name = key_name(&caller, &request);
         for look in 1..=MAX_LOOKUPS {
             let (key, record) = match self.0.store.acquire_key(&self.key_claim(&caller, request.clone())).await {
-                Err(error) => return Err(error).or_not_applied(),
+                Err(error) => {
+                    return Err(error).or_not_applied().map_err(|error| self.unless_key_is_open(&name, error));
+                }
                 Ok(KeyState::Mismatch) => return Err(key_reused()),
                 Ok(KeyState::InProgress) => return Err(in_progress()),
                 Ok(KeyState::Completed(answer)) => {
-                    let answer = self.without_erased(&caller.tenant, *answer).await?;
+                    self.0.open_keys.remove(&name);
+                    let resource = reply_resource(&answer);
+                    let answer = self.without_erased(&caller.tenant, *answer).await;
+                    // The write was applied; only its reply cannot be read now.
+                    let answer = answer.map_err(|error| Error { resource, ..error.with_unknown_outcome() })?;
                     let written = T::from_stored(answer).ok_or_else(key_reused)?;
                     refuse_forbidden(&caller, T::connection(&written))?;
                     return Ok(WriteReply { written, replayed: true });
@@ -221,9 +241,12 @@ impl Gateway {
                 Ok(KeyState::Acquired(key)) => (key, None),
                 Ok(KeyState::Resumable(key, record)) => (key, record),
             };
-            let mut usage = KeyGuard::new(self, key.clone());
+            let mut usage = KeyGuard::new(self, key.clone(), name.clone(), &acceptance);
             if let Some(record) = &record {
-                refuse_forbidden(&caller, self.connection_of_record(&caller, record).await?.as_deref())?;
+                self.0.open_keys.leave_unknown(&name, record_resource(record));
+                let connection = self.connection_of_record(&caller, record).await;
+                let connection = connection.map_err(|error| self.unless_key_is_open(&name, error))?;
+                refuse_forbidden(&caller, connection.as_deref())?;
             }
             match record {
                 // Its own end says what becomes of the key: answered or free, found at the next look, or open still.
@@ -241,6 +264,19 @@ impl Gateway {
             }
         }
         Err(in_progress())
+    }
+
+    /// Turns an error of a store that could not be read into an `unknown` outcome if this process knows of an open write under
+    /// the key.
+    fn unless_key_is_open(&self, name: &str, error: Error) -> Error {
+        let Some(resource) = self.0.open_keys.resource(name) else { return error };
+        let detail = match &resource {
+            Some(resource) => {
+                format!("An earlier request with this key was accepted; its outcome appears at {resource}.")
+            }
+            None => "An earlier request with this key is still in progress.".to_owned(),
+        };
+        Error { detail: format!("{} {detail}", error.detail), resource, ..error.with_unknown_outcome() }
     }
 
     /// Gives a registration without a key one of the gateway's own where a password would be made up, so that the password is
@@ -361,6 +397,12 @@ impl Gateway {
         key: IdempotencyKeyUse,
         result: &Result<WriteResult<T>, Error>,
     ) {
+        match result {
+            Err(error) if error.outcome == Outcome::Unknown => {
+                self.0.open_keys.leave_unknown(&usage.name, error.resource.clone());
+            }
+            _ => self.0.open_keys.remove(&usage.name),
+        }
         let change = match result {
             Ok(WriteResult::Created(_)) if T::WITH_OUTCOME => {
                 usage.key = None;
@@ -384,6 +426,32 @@ impl Gateway {
             self.commit_in_background(vec![change]);
         }
         kept.or_not_applied()
+    }
+}
+
+/// Returns the name of a caller's key among the open ones.
+pub(in crate::service) fn key_name(caller: &RequestContext, request: &IdempotencyRequest) -> String {
+    format!("{}\n{}", caller.tenant, request.scope)
+}
+
+/// Returns where the record of a key's write is read.
+fn record_resource(record: &str) -> Option<String> {
+    if let Ok(id) = CandidateId::parse(record) {
+        return Some(candidate_path(&id));
+    }
+    if let Ok(id) = AssignmentId::parse(record) {
+        return Some(assignment_path(&id));
+    }
+    OperationId::parse(record).ok().map(|id| operation_path(&id))
+}
+
+/// Returns where the record of a stored reply is read, where it has one.
+fn reply_resource(reply: &StoredReply) -> Option<String> {
+    match reply {
+        StoredReply::Candidate { candidate, .. } => Some(candidate_path(&candidate.id)),
+        StoredReply::Assignment { assignment, .. } => Some(assignment_path(&assignment.id)),
+        StoredReply::Operation(id) => Some(operation_path(id)),
+        StoredReply::Gone | StoredReply::Enrolled(_) => None,
     }
 }
 

@@ -1,8 +1,8 @@
-//! One writer a subject: writes about one person, one booking or one program run one after the other, in this process and
-//! among all that share the store.
+//! Subject locks: writes about the same person, booking or program are serialised, within this process and across all
+//! instances that share the store.
 //!
-//! Within the process a lock decides, first come, first served. Where the store is shared, its holder then takes the turn
-//! in the store too, and gives it back there before the lock is free again.
+//! A fair in-process mutex comes first. If the store is shared, its holder then acquires the lock in the store too, and
+//! releases it there before it releases the mutex.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,23 +14,23 @@ use crate::domain::intent::{Intent, Write};
 use crate::domain::vendor::EnrolmentBatch;
 use crate::store::{Store, StoreError};
 
-/// First and longest pause between two looks at a turn that another instance has.
+/// Initial and maximum interval between polls of a lock that another instance holds.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// Pause before turns are given back once more after the store failed.
+/// Interval between attempts to release locks while the store fails.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// Most turns given back in one call.
+/// Maximum number of locks released in one store call.
 const AT_ONCE: usize = 512;
 
-/// A lock for every subject somebody writes about at the moment.
+/// Table of the locks of all subjects with writes in progress.
 pub(in crate::service) struct SubjectLocks {
     locks: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
     store: Arc<dyn Store>,
-    /// Where turns go that have to be given back in the store; none where the store is this process's own.
+    /// Channel of the locks to release in the store; `None` if only this process uses the store.
     returned: Option<mpsc::UnboundedSender<HeldLock>>,
 }
 
-/// What a write is ordered by: a change of a program's employees by each of them, since one program may have two names at the
-/// vendor that nobody can tell apart; any other by its one subject.
+/// Returns the subjects a write locks: a change of a program's employees locks each employee, because one program may
+/// have two names at the vendor that the gateway cannot match; any other write locks its one subject.
 pub(in crate::service) fn subjects_of(intent: &Intent) -> BTreeSet<String> {
     match &intent.write {
         Write::Enrol(enrolment) => employee_subjects(&intent.connection, &enrolment.call),
@@ -38,12 +38,12 @@ pub(in crate::service) fn subjects_of(intent: &Intent) -> BTreeSet<String> {
     }
 }
 
-/// What writes about the employees of a call are ordered by.
+/// Returns the lock subjects of a call's employees.
 pub(in crate::service) fn employee_subjects(connection: &str, call: &EnrolmentBatch) -> BTreeSet<String> {
     call.enrolment.employees().map(|id| format!("{connection}\nemployee\n{id}")).collect()
 }
 
-/// The right to write about a subject, given back when dropped.
+/// Guard of a subject's lock; released on drop.
 pub(in crate::service) struct SubjectLock {
     held: Option<HeldLock>,
     returned: Option<mpsc::UnboundedSender<HeldLock>>,
@@ -55,7 +55,7 @@ struct HeldLock {
 }
 
 impl SubjectLocks {
-    /// Turns over this store; has to be called within a runtime.
+    /// Creates the lock table of a store; must be called within a Tokio runtime.
     pub(in crate::service) fn new(store: Arc<dyn Store>) -> Self {
         let returned = store.shared().then(|| {
             let (returned, turns) = mpsc::unbounded_channel();
@@ -65,7 +65,7 @@ impl SubjectLocks {
         Self { locks: Mutex::default(), store, returned }
     }
 
-    /// Waits for the turn.
+    /// Acquires a subject's lock, waiting as long as it takes.
     ///
     /// # Errors
     /// The store's, where it is shared.
@@ -75,8 +75,8 @@ impl SubjectLocks {
         Ok(self.held(subject, lock))
     }
 
-    /// Waits for the turns of several subjects. None is held in the store while another is waited for there, and in the
-    /// process they are taken in one order, so that two that want the same never wait for each other.
+    /// Acquires the locks of several subjects, waiting as long as it takes. Deadlock-free: the store grants all of them
+    /// or none, and within the process callers acquire them in one order.
     ///
     /// # Errors
     /// The store's, where it is shared.
@@ -92,7 +92,7 @@ impl SubjectLocks {
         Ok(subjects.iter().zip(locks).map(|(subject, lock)| self.held(subject, lock)).collect())
     }
 
-    /// The turns of several subjects, if nobody has one of them.
+    /// Acquires the locks of several subjects; `None` if any of them is held.
     ///
     /// # Errors
     /// The store's, where it is shared.
@@ -122,7 +122,7 @@ impl SubjectLocks {
         Ok(())
     }
 
-    /// The turn, if nobody has it.
+    /// Acquires a subject's lock; `None` if it is held.
     ///
     /// # Errors
     /// The store's, where it is shared.
@@ -134,8 +134,8 @@ impl SubjectLocks {
         Ok(Some(self.held(subject, lock)))
     }
 
-    /// The turn of a subject that was made just now, so that no other instance can know of it before its first intent is
-    /// in the store, which then tells them to wait.
+    /// Acquires the lock of a newly created subject in this process only: other instances cannot know the subject
+    /// before its first intent is in the store, and that intent makes them wait.
     pub(in crate::service) async fn lock_new(&self, subject: &str) -> SubjectLock {
         let lock = self.lock_of(subject).lock_owned().await;
         SubjectLock { held: Some(HeldLock { subject: subject.to_owned(), _lock: lock }), returned: None }
@@ -154,7 +154,7 @@ impl SubjectLocks {
         if let Some(lock) = locks.get(subject).and_then(Weak::upgrade) {
             return lock;
         }
-        // Forgotten subjects are swept when the map is about to grow, so that its size follows the work under way.
+        // Sweep unused locks when the map is about to grow, so that its size follows the work in progress.
         if locks.len() == locks.capacity() {
             locks.retain(|_, lock| lock.strong_count() > 0);
         }
@@ -167,7 +167,7 @@ impl SubjectLocks {
 impl Drop for SubjectLock {
     fn drop(&mut self) {
         if let (Some(held), Some(returned)) = (self.held.take(), &self.returned) {
-            // Only a process that is ending has nobody to give it back any more; then its instance ends too.
+            // The receiver is gone only while the process exits; then its instance, and with it the lock, ends too.
             drop(returned.send(held));
         }
     }
@@ -177,7 +177,7 @@ fn names(subjects: &BTreeSet<String>) -> Vec<&str> {
     subjects.iter().map(String::as_str).collect()
 }
 
-/// Gives turns back in the store, many at once, and only then frees their locks. Ends with the gateway.
+/// Releases locks in the store, in batches, and only then the in-process mutexes. Ends with the gateway.
 async fn release_locks(store: Arc<dyn Store>, mut turns: mpsc::UnboundedReceiver<HeldLock>) {
     let mut held = Vec::with_capacity(AT_ONCE);
     while turns.recv_many(&mut held, AT_ONCE).await > 0 {
@@ -186,7 +186,7 @@ async fn release_locks(store: Arc<dyn Store>, mut turns: mpsc::UnboundedReceiver
             match store.release_locks(&subjects).await {
                 Ok(()) | Err(StoreError::Fenced) => break,
                 Err(error) => {
-                    tracing::warn!(%error, turns = subjects.len(), "turns cannot be given back yet");
+                    tracing::warn!(%error, turns = subjects.len(), "releasing locks failed; will retry");
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
             }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_at_a_time_for_each_subject() {
+    async fn a_subject_has_one_lock_holder_at_a_time() {
         let turns = turns();
         let turn = turns.lock("a").await.unwrap();
         assert!(turns.try_lock("a").await.unwrap().is_none());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_subjects_are_taken_all_or_none() {
+    async fn several_locks_are_acquired_all_or_none() {
         let turns = turns();
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let both = turns.lock_all(&set(&["a", "b"])).await.unwrap();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forgotten_subjects_are_swept() {
+    async fn unused_locks_are_swept() {
         let turns = turns();
         for number in 0..10_000 {
             drop(turns.lock(&number.to_string()).await);

@@ -3,14 +3,16 @@
 //!
 //! 1. [`locks`]: the subject's lock orders writes about the same person or booking, across replicas.
 //! 2. [`idempotency`]: the caller's key is acquired; a finished write is replayed, an open one is reconciled first.
-//! 3. The record and its intent are committed. From here on only the vendor's own words prove `not_applied`.
-//! 4. [`executor`]: sends the intent, concludes it from the vendor's response, and commits outcome, key, bulk row and audit
-//!    entry together. An outcome that cannot be committed is queued, and the caller is told `unknown`.
-//! 5. [`reconciler`]: resolves an unknown outcome by the vendor's declared retry safety, after the [`grace`] period in which
-//!    an interrupted attempt may still take effect.
+//! 3. The record and its intent are committed. From here on only the vendor's own response proves `not_applied`.
+//! 4. [`executor`]: sends the intent, concludes it from the vendor's response, and commits outcome, key, bulk row and
+//!    audit entry together. An outcome that cannot be committed is queued, and the caller gets `unknown`.
+//! 5. [`reconciler`]: resolves an unknown outcome by the vendor's declared retry safety, after the [`grace`] period in
+//!    which an interrupted attempt may still take effect.
 //! 6. [`orphans`]: finds intents of this process that no task works on, so that a commit in doubt ends like any other.
 //!
-//! [`handle`] is what the caller holds meanwhile: the work runs in a task of its own, so a caller who hangs up changes nothing.
+//! Meanwhile the caller holds a [`handle`]: the work runs in its own task, so a caller who hangs up changes nothing.
+//! [`tenant_isolation`] keeps tenants that share a connection apart, and [`erasure`] removes erased people from stored
+//! replies.
 
 pub(super) mod erasure;
 pub(super) mod executor;
@@ -18,6 +20,7 @@ pub(super) mod grace;
 pub(super) mod handle;
 pub(super) mod idempotency;
 pub(super) mod locks;
+pub(super) mod open_keys;
 pub(super) mod orphans;
 pub(super) mod reconciler;
 pub(super) mod tenant_isolation;

@@ -1,12 +1,13 @@
-//! Intents without a task: a write that is in the store, and that no task of a living process is going to end.
+//! Orphaned intents: writes in the store that no task of a running process will conclude.
 //!
-//! Two things lead there. The commit of an intent may be in doubt: its answer was lost, its task has answered `unknown`, and
-//! the intent may be in the store all the same. And a task may end early, by a panic. The search finds both: it walks this
-//! instance's own intents, and takes up each whose subject no task has locked. What is known not to have been sent ends as
-//! `not_applied`, and its row waits again; everything else is unknown from then on and is reconciled as after a crash.
+//! They have two causes. The commit of an intent may be in doubt: the store's response was lost, the task has reported
+//! `unknown`, and the intent may be in the store nevertheless. Or a task ended early, by a panic. The search walks this
+//! instance's own intents and adopts each one whose subject no task has locked. An intent known not to have been sent
+//! is concluded as `not_applied`, and its row is requeued; any other becomes unknown and is reconciled as after a
+//! crash.
 //!
-//! A task that writes holds the lock of its subject until the outcome is in the store, or among the outcomes that wait for
-//! the store ([`PendingOutcomes`]). That is what makes the search safe.
+//! The search is safe because a writing task holds its subject's lock until the outcome is in the store or queued in
+//! [`PendingOutcomes`].
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,12 +21,12 @@ use crate::domain::intent::{Intent, Write};
 use crate::service::{Gateway, StoreResultExt as _};
 use crate::store::{Mutation, StoreError};
 
-/// Intents read in one step of the search.
+/// Maximum number of intents read per step of the search.
 const PAGE: usize = 256;
-/// How long ago an attempt began that the search looks at: most have ended by then.
+/// Minimum age of an attempt before the search checks it; most have ended by then.
 const AGE: SignedDuration = SignedDuration::from_secs(5);
 
-/// First attempts whose intent's commit is in doubt: nothing was sent for them, and by this process nothing will be.
+/// First attempts whose intent's commit is in doubt. This process has not sent them and never will.
 #[derive(Default)]
 pub(in crate::service) struct UnsentAttempts(Mutex<HashMap<String, Timestamp>>);
 
@@ -49,7 +50,7 @@ impl UnsentAttempts {
     }
 }
 
-/// Outcomes that could not be written when they were known, because the store was away; written in order once it is back.
+/// Queue of outcomes that could not be committed because the store was unavailable; committed in order once it is back.
 #[derive(Default)]
 pub(in crate::service) struct PendingOutcomes(Mutex<PendingState>);
 
@@ -60,7 +61,7 @@ struct PendingState {
 }
 
 impl PendingOutcomes {
-    /// Adds an outcome.
+    /// Queues an outcome.
     pub(in crate::service) fn push(&self, changes: Vec<Mutation>) {
         let mut pending = lock_unpoisoned(&self.0);
         let number = pending.next;
@@ -76,7 +77,7 @@ impl PendingOutcomes {
         lock_unpoisoned(&self.0).outcomes.retain(|(at, _)| *at != number);
     }
 
-    /// Whether one of them concludes an attempt of this record.
+    /// Returns whether a queued outcome concludes an attempt of this record.
     fn concludes(&self, record: &str) -> bool {
         let about = |change: &Mutation| matches!(change, Mutation::AttemptHeld(held, _) if held == record);
         lock_unpoisoned(&self.0).outcomes.iter().any(|(_, changes)| changes.iter().any(about))
@@ -84,10 +85,11 @@ impl PendingOutcomes {
 }
 
 impl Gateway {
-    /// Commits first attempts' intents with what goes with them; nothing was sent for them before.
+    /// Commits the intents of first attempts with the mutations that belong to them; nothing has been sent for them
+    /// yet.
     ///
     /// # Errors
-    /// The store's. What is in doubt afterwards is remembered, and found by the search for orphans.
+    /// The store's. Intents left in doubt are remembered, and the search for orphans resolves them.
     pub(in crate::service) async fn commit_intents(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
         let intents: Vec<Intent> = changes
             .iter()
@@ -98,7 +100,7 @@ impl Gateway {
         committed
     }
 
-    /// Remembers that nothing was sent for these, where their commit is in doubt.
+    /// Remembers, if the commit is in doubt, that these intents were not sent.
     pub(in crate::service) fn record_doubt<'a, T>(
         &self,
         committed: &Result<T, StoreError>,
@@ -110,21 +112,20 @@ impl Gateway {
         }
     }
 
-    /// Writes down the outcomes that could not be written when they were known. One that the store refuses for good is left
-    /// to the search for orphans.
+    /// Commits queued outcomes. One that the store rejects permanently is left to the search for orphans.
     pub(in crate::service) async fn flush_pending_outcomes(&self) {
         while let Some((number, changes)) = self.0.pending.first() {
             match self.0.store.commit(changes).await {
                 Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
-                // Written before, by a commit whose answer was lost; or another instance has taken the write over.
+                // Already committed, by a commit whose response was lost; or another instance has taken the write over.
                 Ok(()) | Err(StoreError::Superseded | StoreError::Fenced) => {}
-                Err(error) => tracing::error!(%error, "an outcome cannot be written down; the write is reconciled"),
+                Err(error) => tracing::error!(%error, "the store rejected an outcome; the write will be reconciled"),
             }
             self.0.pending.remove(number);
         }
     }
 
-    /// Takes up the intents whose commit is in doubt.
+    /// Resolves the intents whose commit is in doubt.
     ///
     /// # Errors
     /// The store's.
@@ -133,7 +134,7 @@ impl Gateway {
             if let Some(intent) = self.0.store.intent(&record).await.or_not_applied()? {
                 self.adopt_orphan(intent).await?;
             } else {
-                // The commit in doubt was not done; only another one makes sure that it never will be.
+                // The commit in doubt has not taken effect; only another commit ensures that it never will.
                 self.0.store.commit(vec![Mutation::Settled(record.clone())]).await.or_not_applied()?;
                 self.0.unsent.remove(&record);
             }
@@ -141,14 +142,14 @@ impl Gateway {
         Ok(())
     }
 
-    /// Takes up this instance's intents that no task is going to end: a page of them after `cursor`, which it moves on.
+    /// Adopts this instance's intents that no task will conclude: one page after `cursor`, which it advances.
     ///
     /// # Errors
     /// The store's.
     pub(in crate::service) async fn adopt_orphans(&self, cursor: &mut String) -> Result<(), Error> {
         let now = self.now();
         let page = self.0.store.own_intents(cursor, PAGE).await.or_not_applied()?;
-        // A page may be short, where writes are long.
+        // A short page is not the last one: large writes make pages short.
         *cursor = page.last().map_or_else(String::new, |last| last.write.record_id().to_owned());
         for intent in page.into_iter().filter(|intent| now.duration_since(intent.started) >= AGE) {
             self.adopt_orphan(intent).await?;
@@ -156,11 +157,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Takes one intent up, unless a task is at it.
+    /// Adopts one intent, unless a task holds its subject's lock.
     async fn adopt_orphan(&self, intent: Intent) -> Result<(), Error> {
         let record = intent.write.record_id().to_owned();
         let Some(_turns) = self.try_lock_subjects(&intent).await? else { return Ok(()) };
-        // Read with the lock in hand: its task may have ended it since.
+        // Read again under the lock: the task may have concluded it since.
         let now = self.0.store.intent(&record).await.or_not_applied()?;
         let is_orphan = |now: &Intent| now.under_way && now.started == intent.started;
         let orphan = now.filter(is_orphan).filter(|_| !self.0.pending.concludes(&record));
@@ -171,7 +172,7 @@ impl Gateway {
                 None => changes.extend(self.adoption_mutations(intent).await?),
             }
             match self.0.store.commit(changes).await {
-                Ok(()) => tracing::warn!(record, "a write without a task was taken up"),
+                Ok(()) => tracing::warn!(record, "adopted an orphaned write"),
                 Err(StoreError::Superseded) => {}
                 Err(error) => return Err(error).or_not_applied(),
             }
@@ -180,14 +181,14 @@ impl Gateway {
         Ok(())
     }
 
-    /// What ends a first attempt that is known not to have been sent: nothing happened, its key is free, and its row waits
-    /// again. `None` where that is not known.
+    /// Builds the mutations that conclude a first attempt known not to have been sent: its key is freed and its row
+    /// requeued. `None` if that is not known.
     async fn conclude_unsent(&self, intent: &Intent) -> Result<Option<Vec<Mutation>>, Error> {
         if !self.0.unsent.contains(intent) {
             return Ok(None);
         }
         let Ok(connection) = self.connection_of(&intent.connection) else { return Ok(None) };
-        let detail = "The store did not confirm that the write was recorded, so it was not sent.";
+        let detail = "The store did not confirm that it recorded the write, so the write was not sent.";
         let fault = connection.tag_connection(Error::new(Code::StoreUnavailable, detail));
         let (record, item) = (intent.write.record_id(), intent.origin.item.clone());
         let mut changes = if let Write::Enrol(_) = intent.write {
@@ -205,14 +206,14 @@ impl Gateway {
         } else {
             return Ok(None);
         };
-        // The attempt is held by the caller of this.
+        // The caller adds this condition itself.
         changes.retain(|change| !matches!(change, Mutation::AttemptHeld(..)));
         changes.extend(item.map(Mutation::ItemWaiting));
         Ok(Some(changes))
     }
 }
 
-/// Locks a mutex whose data no code can leave half changed.
+/// Locks a mutex, ignoring poisoning: no code can leave its data half changed.
 pub(in crate::service) fn lock_unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,8 @@
-//! Settling: finding out what became of a write whose answer never came, in the way the vendor's adapter declares.
+//! Reconciliation: finds out the outcome of a write whose response was lost, in the way the vendor's adapter declares.
 //!
-//! A write is settled by whoever needs its subject next, and by the background (`runner`) with growing pauses. Nothing is ever
-//! sent again without the intent saying so first, and never while an earlier attempt may still take effect.
+//! The next request about the subject reconciles the write, and so does `background::due_writes` with exponential
+//! back-off. A write is never resent before its intent records the new attempt, and never while an earlier attempt may
+//! still take effect ([`grace`](super::grace)).
 
 use std::time::Duration;
 
@@ -20,27 +21,28 @@ use crate::service::write::executor::{
 use crate::service::{Gateway, StoreResultExt as _, doubt_at};
 use crate::store::Mutation;
 
-/// Why a write is left to a person whose connection leads to another account or address now.
-pub(in crate::service) const ELSEWHERE: &str = "It was sent to another account or address than its connection leads to now, so \
-                                    nothing here tells what became of it. Settle it by hand, or point the connection \
-                                    back and repeat the request.";
+/// Reason for leaving a write to a person after its connection was moved to another account or address.
+pub(in crate::service) const ELSEWHERE: &str = "It was sent to a different account or address than its connection uses now, so the \
+                                    gateway cannot find out its outcome. Settle it manually, or restore the \
+                                    connection and retry the request.";
 
-/// A candidate whose open write was settled.
+/// Candidate whose open write was reconciled.
 pub(in crate::service) struct ReconciledCandidate {
-    /// The record as it is now.
+    /// Current record.
     pub(in crate::service) candidate: Candidate,
-    /// The password that was sent with a registration that was settled as applied.
+    /// Password sent with a registration that turned out to be applied.
     pub(in crate::service) password: Option<Secret>,
-    /// The password the gateway made up at a registration that was settled as applied, to be told now.
+    /// Password the gateway generated for such a registration, to be returned now.
     pub(in crate::service) initial_password: Option<Secret>,
 }
 
 impl Gateway {
-    /// Settles the candidate's open write, if it has one; the caller holds its turn. Afterwards it is registered or failed,
-    /// or gone (`None`) where the open write was to hide it.
+    /// Reconciles the candidate's open write, if it has one; the caller holds its lock. Afterwards the candidate is
+    /// registered or failed, or erased (`None`) if the open write was a removal.
     ///
     /// # Errors
-    /// `subject_unsettled` while it is too early or nothing may be sent again; otherwise the fault that left it unknown.
+    /// `subject_unsettled` during the grace period or if the write must not be resent; otherwise the error that left it
+    /// unknown.
     pub(in crate::service) async fn reconcile_candidate(
         &self,
         connection: &Connection,
@@ -63,7 +65,7 @@ impl Gateway {
         Ok(candidate.map(|candidate| ReconciledCandidate { candidate, password, initial_password }))
     }
 
-    /// Settles the assignment's open write, if it has one; the caller holds its subject's turn.
+    /// Reconciles the assignment's open write, if it has one; the caller holds its subject's lock.
     ///
     /// # Errors
     /// As [`Gateway::reconcile_candidate`].
@@ -86,14 +88,14 @@ impl Gateway {
         }
     }
 
-    /// What is to be said of a record whose last write is unknown: why it is, and since when.
+    /// Returns the warning on a record whose last write is unknown: since when, why, and who will resolve it.
     pub(in crate::service) async fn unknown_write_warning(&self, record: &str) -> Result<Option<Warning>, Error> {
         let intent = self.0.store.intent(record).await.or_not_applied()?;
         Ok(intent.map(|intent| {
-            let reason = intent.reason.unwrap_or_else(|| "It is being sent.".to_owned());
+            let reason = intent.reason.unwrap_or_else(|| "The write is in flight.".to_owned());
             let next = match intent.due {
-                Some(_) => "The gateway settles it by itself.",
-                None => "Only a person can settle it.",
+                Some(_) => "The gateway will reconcile it automatically.",
+                None => "It must be settled manually.",
             };
             Warning::new(WarningCode::Unsettled, format!("Unknown since {}. {reason} {next}", intent.opened))
         }))
@@ -102,11 +104,12 @@ impl Gateway {
     async fn open_intent(&self, record: &str, resource: &str) -> Result<Intent, Error> {
         let intent = self.0.store.intent(record).await.or_not_applied()?;
         intent.ok_or_else(|| {
-            Error::new(Code::SubjectUnsettled, "An earlier write has to be settled by hand.").with_resource(resource)
+            Error::new(Code::SubjectUnsettled, "An earlier write must be settled manually.").with_resource(resource)
         })
     }
 
-    /// Sends the write again in its harmless form, if that is allowed and not too early.
+    /// Resends the write in its safe form, if the adapter allows that and the grace period is over. The new attempt is
+    /// committed first.
     pub(in crate::service) async fn resend(
         &self,
         connection: &Connection,
@@ -116,7 +119,7 @@ impl Gateway {
     ) -> Result<(Intent, RowResult<VendorReply>), Error> {
         let now = self.now();
         if intent.under_way {
-            let detail = "An earlier write about this is being sent by another instance.";
+            let detail = "An earlier write about this resource is in flight at another instance.";
             let wait = Some(Duration::from_secs(1));
             return Err(connection.tag_connection(
                 Error::new(Code::SubjectUnsettled, detail).with_retry_after(wait).with_resource(resource),
@@ -126,14 +129,14 @@ impl Gateway {
             return Err(self.needs_manual_resolution(connection, intent, resource).await);
         }
         if let Some(left) = self.0.graces.remaining(&intent, connection.settle_grace()) {
-            let detail = "An earlier write was sent and not answered; the vendor may still be at work on it.";
+            let detail = "An earlier write got no response; the vendor may still be processing it.";
             let wait = Some(left.max(Duration::from_secs(1)));
             return Err(connection.tag_connection(
                 Error::new(Code::SubjectUnsettled, detail).with_retry_after(wait).with_resource(resource),
             ));
         }
         if connection.repeat_of(&intent) == RetrySafety::Unsafe {
-            let detail = "An earlier write was sent and not answered, and sending it again could do it twice. Settle it by hand.";
+            let detail = "An earlier write got no response, and resending it could apply it twice. Settle it manually.";
             return Err(connection.tag_connection(Error::new(Code::SubjectUnsettled, detail).with_resource(resource)));
         }
         expedite_reconciliation(&mut intent, now);
@@ -142,7 +145,8 @@ impl Gateway {
         intent.under_way = true;
         intent.lingering = true;
         intent.settle_from = connection.settle_from(now);
-        // In doubt, it is found by the search for orphans: an earlier attempt may have done it.
+        // If this commit is in doubt, the search for orphans finds the intent. The outcome stays unknown: an earlier
+        // attempt may have been applied.
         let committed = self.0.store.commit(vec![Mutation::Intent(intent.clone())]).await.or_not_applied();
         committed.map_err(|fault| connection.tag_connection(doubt_at(fault, resource)))?;
         let call = CallContext { purpose: CallPurpose::Reconcile, ..call.clone() };
@@ -150,8 +154,8 @@ impl Gateway {
         Ok((intent, row.map_err(|fault| keep_unknown_unless_proved(fault, resource))))
     }
 
-    /// Writes down that only a person can settle the write, since it went elsewhere, and tells the key and the row it came
-    /// from.
+    /// Leaves a write that was sent elsewhere to a person: stops its background attempts and marks its key and row as
+    /// unknown.
     async fn needs_manual_resolution(&self, connection: &Connection, mut intent: Intent, resource: &str) -> Error {
         let fault = connection.tag_connection(Error::new(Code::SubjectUnsettled, ELSEWHERE).with_resource(resource));
         if intent.due.is_none() {
@@ -172,7 +176,8 @@ impl Gateway {
     }
 }
 
-/// What an earlier attempt may have done is not forgotten because a later one was refused.
+/// Keeps the outcome unknown unless the error proves that no attempt was applied: rejecting a later attempt says
+/// nothing about an earlier one.
 pub(in crate::service) fn keep_unknown_unless_proved(fault: Error, resource: &str) -> Error {
     if fault.proof || fault.outcome == Outcome::Unknown {
         return fault;
@@ -180,29 +185,29 @@ pub(in crate::service) fn keep_unknown_unless_proved(fault: Error, resource: &st
     fault.with_unknown_outcome().with_resource(resource)
 }
 
-/// The fault of a row that was not sent because an earlier write about the same is not settled: nobody would tell the row
-/// later what became of the other's write, so it says what is true of itself.
+/// Builds the error of a row that was not sent because an earlier write about the same subject is unknown. The row is
+/// reported as not sent: it would never be updated when the other write is reconciled.
 pub(in crate::service) fn blocked_by_unknown_write(connection: &Connection, fault: Error) -> Error {
     if fault.outcome != Outcome::Unknown {
         return fault;
     }
-    let detail = format!("An earlier write about this is not settled: {}", fault.detail);
+    let detail = format!("An earlier write about this resource is not settled: {}", fault.detail);
     let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&fault));
     connection.tag_connection(Error { resource: fault.resource, ..unsettled })
 }
 
-/// When it is worth asking again after this end of settling: a try that ended as unknown as before is followed by another in
-/// the background. `None` where only a person can settle it.
+/// Returns the suggested retry delay after a failed reconciliation. If the outcome is still unknown, the background
+/// will try again. `None` if only a person can settle it.
 pub(in crate::service) fn retry_after(fault: &Error) -> Option<Duration> {
     fault.retry_after.or_else(|| (fault.outcome == Outcome::Unknown).then_some(MIN_BACKOFF))
 }
 
-/// Adds to an operator's word that a write was not done what is on record about it, so that the reason is kept.
+/// Adds the recorded problem to a manual resolution as not applied, so that the original reason is kept.
 pub(in crate::service) fn with_reason(row: RowResult<VendorReply>, problem: Option<&Error>) -> RowResult<VendorReply> {
     row.map_err(|said| match problem {
         Some(problem) => Error {
             outcome: said.outcome,
-            detail: format!("{} Before that: {}", said.detail, problem.detail),
+            detail: format!("{} Earlier problem: {}", said.detail, problem.detail),
             resource: None,
             retry_after: None,
             ..problem.clone()
@@ -211,14 +216,17 @@ pub(in crate::service) fn with_reason(row: RowResult<VendorReply>, problem: Opti
     })
 }
 
-/// The row an operator's word stands for.
+/// Converts an operator's manual resolution into a row result.
 pub(in crate::service) fn manual_resolution(outcome: Outcome) -> Result<RowResult<VendorReply>, Error> {
     match outcome {
         Outcome::Applied => {
-            let warning = Warning::new(WarningCode::SettledByHand, "An operator said that the vendor has done it.");
+            let warning =
+                Warning::new(WarningCode::SettledByHand, "An operator confirmed that the vendor applied the write.");
             Ok(Ok(WriteSuccess { value: VendorReply::Nothing, warnings: vec![warning] }))
         }
-        Outcome::NotApplied => Ok(Err(Error::new(Code::SubjectUnsettled, "An operator said that it was not done."))),
+        Outcome::NotApplied => {
+            Ok(Err(Error::new(Code::SubjectUnsettled, "An operator confirmed that the write was not applied.")))
+        }
         Outcome::Unknown => {
             Err(Error::from_fields(vec![FieldError::invalid("/outcome", "must be applied or not_applied")]))
         }

@@ -1,7 +1,7 @@
-//! Tenants that share a connection: a person whom one has registered is out of reach of the others, and writes about a
-//! person whom none has registered are ordered over all of them.
+//! Isolation of tenants that share a connection: a person registered by one tenant is out of reach of the others, and
+//! writes about a person whom no tenant has registered are serialised across all tenants.
 //!
-//! Every write that passes a vendor's key of a person on comes through here, under the locks of its subjects.
+//! Every write that passes on a vendor's key of a person is checked here, under the locks of its subjects.
 
 use crate::domain::error::{Code, Error};
 use crate::domain::exchange::{Cause, ExchangeOwner};
@@ -14,8 +14,8 @@ use crate::service::write::reconciler::retry_after;
 use crate::service::{Gateway, RequestContext, StoreResultExt as _};
 
 impl Gateway {
-    /// Refuses a write about people of whom another tenant has registered one at the connection. `keys` are how the vendor
-    /// knows them.
+    /// Rejects a write if another tenant has registered one of its people at the connection. `keys` are the vendor's
+    /// keys of these people.
     ///
     /// # Errors
     /// `candidate_conflict`, without details; `store_unavailable`.
@@ -39,11 +39,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Settles those of these open writes that other tenants made, on behalf of their owners, so that none of them is sent
-    /// again after the caller's write.
+    /// Reconciles those open writes that belong to other tenants, on behalf of their owners, so that none of them is
+    /// resent after the caller's write.
     ///
     /// # Errors
-    /// `subject_unsettled`, without details, while one of them stays unknown.
+    /// `subject_unsettled`, without details, if one of them stays unknown.
     pub(in crate::service) async fn settle_writes_of_others(
         &self,
         caller: &RequestContext,
@@ -52,7 +52,8 @@ impl Gateway {
     ) -> Result<(), Error> {
         for intent in open.into_iter().filter(|intent| intent.tenant != caller.tenant) {
             self.settle_for_owner(caller, connection, &intent).await.map_err(|fault| {
-                let unsettled = Error::new(Code::SubjectUnsettled, "An earlier write about this is not settled.");
+                let unsettled =
+                    Error::new(Code::SubjectUnsettled, "An earlier write about this resource is not settled.");
                 connection.tag_connection(unsettled.with_retry_after(retry_after(&fault)))
             })?;
         }
@@ -74,12 +75,12 @@ impl Gateway {
             Write::Enrol(_) => self.reconcile_enrolment(connection, record, &call).await.map(|_| ()),
             Write::Assign(_) | Write::Cancel(_) => {
                 let Ok(id) = AssignmentId::parse(record) else { return Ok(()) };
-                // Read under the lock: it may have been settled before.
+                // Read under the lock: it may have been reconciled since.
                 let found = self.0.store.assignment(&intent.tenant, &id).await.or_not_applied()?;
                 let Some(assignment) = found else { return Ok(()) };
                 self.reconcile_assignment(connection, assignment, &call).await.map(|_| ())
             }
-            // Their subject is a candidate, which has one owner.
+            // Their subject is a candidate, which belongs to one tenant.
             Write::Register(_) | Write::Update(_) | Write::Hide(_) => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
-//! Lines of the audit record. There is nothing of a person in them; they are sealed so that whoever can write to the
-//! database cannot write them.
+//! Audit entries. They contain nothing about a person; they are sealed so that write access to the database is not
+//! enough to forge one.
 
 use crate::domain::audit::{ChainedEntry, Entry};
 use crate::store::StoreError;
@@ -7,21 +7,21 @@ use crate::store::codec::{RecordCodec, unreadable};
 
 const AUDIT: &str = "audit";
 
-/// A line ready to be written, and the hash the next one names.
+/// An audit entry ready to write, with the hash that the next entry refers to.
 pub(in crate::store) struct AuditRow {
     pub seq: i64,
     pub sealed: Vec<u8>,
     pub hash: String,
 }
 
-/// The end of a tenant's chain.
+/// The last entry of a tenant's chain.
 pub(in crate::store) struct AuditHead {
     pub seq: i64,
     pub hash: String,
 }
 
 impl RecordCodec {
-    /// The line of this entry after the last one there is.
+    /// Encodes this entry as the successor of the last one.
     pub(in crate::store) fn audit_row(&self, entry: &Entry, head: &AuditHead) -> Result<AuditRow, StoreError> {
         let odd = || unreadable("audit_heads", &entry.tenant);
         let seq = head.seq.checked_add(1).ok_or_else(odd)?;
@@ -34,7 +34,7 @@ impl RecordCodec {
         Ok(AuditRow { seq, sealed, hash })
     }
 
-    /// A line as it was written. A row that was moved or altered is refused by its seal.
+    /// Opens an entry as it was written. Its associated data reveals a moved or altered row.
     pub(in crate::store) fn audit_line(
         &self,
         tenant: &str,
@@ -48,7 +48,7 @@ impl RecordCodec {
     }
 }
 
-/// What a line is sealed to: the number has no slash, so no two of them are alike.
+/// Returns the place an entry is sealed for: unambiguous, because the number contains no slash.
 fn place(tenant: &str, seq: i64) -> String {
     format!("{tenant}/{seq}")
 }

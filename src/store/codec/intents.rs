@@ -1,4 +1,4 @@
-//! Intents as they stand inside their seal.
+//! Intents in their sealed form.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::domain::vendor::{Booking, Cancellation, CandidateSnapshot, Registrati
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
 
-/// An [`Intent`] as it stands inside its seal.
+/// Sealed form of an [`Intent`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct IntentRecord {
     tenant: String,
@@ -72,7 +72,7 @@ struct KnownRecord {
     private: BTreeMap<String, String>,
 }
 
-/// Nothing is known of attempts that an earlier version made.
+/// Default for intents of earlier versions, whose attempts may still be running at the vendor.
 const fn lingering() -> bool {
     true
 }

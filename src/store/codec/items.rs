@@ -1,5 +1,5 @@
-//! Rows of operations as they stand inside their seals: what was asked for, the password apart from it so that it can go
-//! first, and how it ended.
+//! Rows of operations in their sealed form: the request, the password sealed separately so that it can be removed
+//! first, and the outcome.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::store::codec::{RecordCodec, unreadable};
 
 const ITEMS: &str = "operation_items";
 
-/// A row of `operation_items`, all sealing done or not undone yet.
+/// A row of `operation_items` with its content sealed.
 pub(in crate::store) struct ItemRow {
     pub operation: String,
     pub index: i64,
@@ -26,40 +26,40 @@ pub(in crate::store) struct ItemRow {
     pub request: Vec<u8>,
     pub secret: Option<Vec<u8>>,
     pub end: Option<Vec<u8>>,
-    /// The caller's mark apart from the request, which may be long: for whoever wants to know only how the row ended.
+    /// The caller's mark, separate from the request, which may be long: a report needs only the mark.
     pub mark: Vec<u8>,
-    /// Whether it could not be read.
+    /// Whether the request of the row could not be read.
     pub refused: bool,
 }
 
-/// What is read of a row to tell how it ended: borrowed, since it is opened at once.
+/// Columns read for the report of a row; borrowed, because they are opened at once.
 pub(in crate::store) struct ReportRow<'a> {
     pub index: i64,
     pub state: &'a str,
     pub record: Option<String>,
     pub end: Option<&'a [u8]>,
     pub mark: Option<&'a [u8]>,
-    /// Of a row that was written by a version that knew no `mark`.
+    /// The request of a row written by a version that knew no `mark`.
     pub request: Option<&'a [u8]>,
-    /// Whether the row could not be read.
+    /// Whether the request of the row could not be read.
     pub refused: bool,
 }
 
 impl ReportRow<'_> {
-    /// About how much memory its report takes.
+    /// Estimates the memory its report takes.
     pub(in crate::store) fn bytes(&self) -> usize {
         size_of::<ItemReport>() + self.end.map_or(0, <[u8]>::len) + self.mark.map_or(0, <[u8]>::len)
     }
 }
 
 impl ItemRow {
-    /// The row's position in the request.
+    /// Returns the row's position in the request.
     pub(in crate::store) fn index(&self) -> u64 {
         u64::try_from(self.index).unwrap_or(0)
     }
 }
 
-/// Of a [`RequestRecord`], what tells the row to its caller.
+/// The part of a [`RequestRecord`] that identifies the row to its caller.
 #[derive(Deserialize)]
 struct RequestMark {
     item_id: Option<String>,
@@ -123,7 +123,7 @@ impl RecordCodec {
         })
     }
 
-    /// The seal over how a row ended.
+    /// Seals the outcome of a row.
     pub(in crate::store) fn item_end(&self, at: &ItemId, end: ItemOutcome) -> Result<Vec<u8>, StoreError> {
         let ItemOutcome { result, warnings, initial_password, counts } = end;
         self.seal(ITEMS, &place(at, "end"), &OutcomeRecord { result, warnings, initial_password, counts })
@@ -173,7 +173,7 @@ impl RecordCodec {
     }
 }
 
-/// The column of an index. An operation never has so many rows that it would not fit.
+/// Converts an index to its column. No operation has enough rows to overflow it.
 pub(in crate::store) fn index_column(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
@@ -187,6 +187,6 @@ fn place(at: &ItemId, part: &str) -> String {
 }
 
 fn read<T: serde::de::DeserializeOwned>(at: &ItemId, json: &[u8]) -> Result<T, StoreError> {
-    // serde_json's own message may quote what it read.
+    // The message of serde_json may quote its input.
     serde_json::from_slice(json).map_err(|_| unreadable(ITEMS, &place(at, "")))
 }

@@ -1,4 +1,4 @@
-//! Idempotency keys: under what they are found, what tells two requests apart, and the answers kept with them.
+//! Idempotency keys: their index values, the fingerprints that compare requests, and the stored replies.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::store::{AcquireKey, KeyState, StoreError};
 
 const KEYS: &str = "idempotency_keys";
 
-/// A [`AcquireKey`] ready to be looked up and written.
+/// An [`AcquireKey`] ready for look-up and writing.
 pub(in crate::store) struct KeyRow {
     /// Every form the scope may have in the table, the one to write first.
     pub scopes: Vec<BlindIndex>,
@@ -28,12 +28,12 @@ pub(in crate::store) struct KeyRow {
     pub expires: i64,
 }
 
-/// A row of `idempotency_keys` that is there already.
+/// An existing row of `idempotency_keys`.
 pub(in crate::store) struct StoredKey {
     pub scope: BlindIndex,
     pub token: String,
     pub fingerprint: Vec<u8>,
-    /// Whether a living instance is working on it.
+    /// Whether a live instance is working on it.
     pub running: bool,
     pub record: Option<String>,
     pub answer: Option<Vec<u8>>,
@@ -72,7 +72,8 @@ impl RecordCodec {
         }
     }
 
-    /// What a stored key means for a claim. One that is open is the caller's from now on: the engine writes that down.
+    /// Returns the state of a stored key for a request. A resumable key belongs to the caller from now on; the engine
+    /// records that.
     pub(in crate::store) fn key_taken(&self, claim: &KeyRow, stored: &StoredKey) -> Result<KeyState, StoreError> {
         if !self.keyring.is_fingerprint_of(&stored.fingerprint, &claim.content) {
             return Ok(KeyState::Mismatch);
@@ -85,12 +86,12 @@ impl RecordCodec {
         if stored.running {
             return Ok(KeyState::InProgress);
         }
-        // What the record's write still has to say comes under the token it was begun with.
+        // The record's write concludes under the token it began with.
         let token = if stored.record.is_some() { stored.token.clone() } else { claim.token.clone() };
         Ok(KeyState::Resumable(IdempotencyKeyUse { scope: claim.scope.clone(), token }, stored.record.clone()))
     }
 
-    /// The seal over an answer.
+    /// Seals a reply.
     pub(in crate::store) fn answer(&self, key: &IdempotencyKeyUse, answer: StoredReply) -> Result<Vec<u8>, StoreError> {
         self.seal(KEYS, &key.token, &AnswerRecord::from(answer))
     }

@@ -1,11 +1,12 @@
-//! Between the domain and the tables, for every engine alike: what of a record stands in clear columns, what is sealed,
-//! and how it is read back.
+//! Conversion between domain types and table rows, shared by both engines: decides which columns are clear text and
+//! which are sealed, and reads records back.
 //!
-//! In clear stand only ids, names the operator gave (tenant, connection), assessments, states and times. Everything about
-//! a person is sealed; identities and subjects are blind indices. Nothing here may put record content into an error.
+//! Only ids, names the operator gave (tenant, connection), assessments, states and times are clear text. Everything
+//! about a person is sealed; identities and subjects are blind indices. Nothing here may put record content into an
+//! error.
 //!
-//! A record is JSON inside its seal. A member added to a stored type later needs `#[serde(default)]`, or the records of
-//! before can no longer be read; the tests hold the first form of each.
+//! A sealed record is JSON. A field added to a stored type later needs `#[serde(default)]`, or older records can no
+//! longer be read; the tests hold the first form of each type.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -48,7 +49,7 @@ pub(super) struct RecordCodec {
     instance: String,
 }
 
-/// A row of `candidates`, and what finds it as it is.
+/// A row of `candidates` with its look-up entries.
 pub(super) struct CandidateRow {
     pub id: String,
     pub tenant: String,
@@ -57,14 +58,14 @@ pub(super) struct CandidateRow {
     pub created: i64,
     pub modified: i64,
     pub sealed: Vec<u8>,
-    /// The picture, apart: lists are read without it.
+    /// The picture, stored separately because lists are read without it.
     pub photo: Option<Vec<u8>>,
     pub lookups: Vec<Lookup>,
 }
 
 /// A row of `lookups`.
 pub(super) struct Lookup {
-    /// What it stands for.
+    /// The identity behind the index value.
     pub identity: Identity,
     pub kind: &'static str,
     pub blind: BlindIndex,
@@ -79,14 +80,14 @@ pub(super) struct Indexed {
 
 /// A row of `assignments`.
 pub(super) struct AssignmentRow {
-    /// The record, for the case that its person turns out to be erased.
+    /// The record, needed if its person turns out to be erased.
     pub record: Assignment,
     pub id: String,
     pub tenant: String,
     pub connection: String,
     pub candidate_id: Option<String>,
     pub subject: BlindIndex,
-    /// Who it is for, where no candidate is known.
+    /// The person it is for, if no candidate is known.
     pub person: Option<BlindIndex>,
     pub assessment_ref: String,
     pub assessment: String,
@@ -106,12 +107,12 @@ pub(super) struct IntentRow {
     pub settle_from: i64,
     pub due: Option<i64>,
     pub attempts: u32,
-    /// Whether the instance that writes it is sending it.
+    /// Whether the writing instance is sending it.
     pub under_way: bool,
     pub sealed: Vec<u8>,
 }
 
-/// A [`CandidateInsert`] ready to be written.
+/// A [`CandidateInsert`] ready to write.
 pub(super) struct CandidateInsertRow {
     pub candidate: CandidateRow,
     pub identities: Vec<Identity>,
@@ -119,20 +120,20 @@ pub(super) struct CandidateInsertRow {
     pub with: Vec<EncodedMutation>,
 }
 
-/// A [`Mutation`] ready to be written: all sealing is done.
+/// A [`Mutation`] ready to write, with all content sealed.
 pub(super) enum EncodedMutation {
     Candidate(CandidateRow),
-    /// Indexed by the engine, which knows the candidate's connection.
+    /// The engine computes the index values, because it knows the candidate's connection.
     Identities(CandidateId, Vec<Identity>),
     EraseCandidate(CandidateId),
     Assignment(Box<AssignmentRow>),
     Intent(IntentRow),
     Settled(String),
-    /// The record, and when the attempt began.
+    /// The record and the start time of the attempt.
     AttemptHeld(String, i64),
-    /// The token of the key, and the record.
+    /// The token of the key and the record.
     KeyBound(String, String),
-    /// The token of the key, and the sealed answer.
+    /// The token of the key and the sealed reply.
     KeyAnswered(String, Vec<u8>),
     KeyOpen(String),
     KeyFreed(String),
@@ -142,29 +143,29 @@ pub(super) enum EncodedMutation {
     ItemWaiting(ItemId),
     Operation(Operation),
     OperationCancelling(OperationId),
-    /// Sealed by the engine, which knows its place in the chain.
+    /// The engine seals the entry, because it knows the entry's place in the chain.
     Audit(Entry),
 }
 
-/// How a row of an operation ended, ready to be written.
+/// Outcome of a row, ready to write.
 pub(super) struct ItemOutcomeRow {
     pub at: ItemId,
     pub state: &'static str,
     pub record: Option<String>,
     pub end: Vec<u8>,
-    /// Whether its password stays: a row that was skipped can be sent after all.
+    /// Whether the password stays: a skipped row may still be sent.
     pub keeps_secret: bool,
-    /// The state it must be in to end so; any if there is none.
+    /// State the row must be in; any state if `None`.
     pub only: Option<&'static str>,
 }
 
-/// A sealed record as it comes from any of the tables.
+/// A sealed record read from any of the tables.
 pub(super) struct SealedRow {
     pub id: String,
     pub tenant: String,
     pub connection: String,
     pub sealed: Vec<u8>,
-    /// A candidate's picture, where it is asked for.
+    /// A candidate's picture, if it was requested.
     pub photo: Option<Vec<u8>>,
 }
 
@@ -174,27 +175,27 @@ impl RecordCodec {
         Self { keyring, environment, instance }
     }
 
-    /// The id of the key that is written with, and the present moment: for the engine's list of keys in use.
+    /// Returns the id of the current key and the present time, for the engine's list of keys in use.
     pub(super) fn key_in_use(&self) -> (KeyId, i64) {
         (self.keyring.current_id(), micros(self.environment.now()))
     }
 
-    /// The ids of the keys that records can be read with.
+    /// Returns the ids of the keys that can read records.
     pub(super) fn key_ids(&self) -> Vec<KeyId> {
         self.keyring.ids()
     }
 
-    /// A number from 0 to 1 that nobody can foresee, for pauses that are to differ.
+    /// Returns an unpredictable number from 0 to 1, to randomise pauses.
     pub(super) fn chance(&self) -> f64 {
         f64::from(u32::from_be_bytes(self.environment.random())) / f64::from(u32::MAX)
     }
 
-    /// The name of the instance that writes: random, so that no two openings of a store ever share one.
+    /// Returns the name of this instance: random, so that no two openings of a store share one.
     pub(super) fn instance(&self) -> &str {
         &self.instance
     }
 
-    /// An error unless records under this key can be read.
+    /// Returns an error unless records under this key can be read.
     pub(super) fn require_key(&self, id: &[u8]) -> Result<(), StoreError> {
         Ok(self.keyring.require(id)?)
     }
@@ -282,7 +283,7 @@ impl RecordCodec {
         })
     }
 
-    /// What finds the candidate as it stands in its record.
+    /// Returns the look-up entries for the identities in the candidate's record.
     pub(super) fn lookups(&self, candidate: &Candidate) -> Vec<Lookup> {
         let scope = tenant_scope(&candidate.tenant);
         let lookup = |identity: Identity| {
@@ -310,19 +311,19 @@ impl RecordCodec {
         })
     }
 
-    /// The row without its person, who was erased as this candidate. Its subject stays known.
+    /// Returns the row without its person, who was erased as this candidate. Keeps the index value of its subject.
     pub(super) fn erased_row(&self, row: &AssignmentRow, id: &CandidateId) -> Result<AssignmentRow, StoreError> {
         let erased = self.assignment_row(row.record.clone().without_person(id))?;
         Ok(AssignmentRow { subject: row.subject, ..erased })
     }
 
-    /// Every form in which assignments without a candidate name this person at their connection.
+    /// Returns every form in which assignments without a candidate name this person at their connection.
     pub(super) fn person_forms(&self, candidate: &Candidate) -> Vec<BlindIndex> {
         let identities = Identity::of(&candidate.person, IdentityKind::ALL);
         identities.iter().flat_map(|identity| self.identity_forms(&candidate.connection, identity)).collect()
     }
 
-    /// Every form in which assignments name whoever is known so, and no candidate.
+    /// Returns every form in which assignments that name no candidate name a person known by this identity.
     pub(super) fn unlinked_forms(&self, of: Option<&OfCandidate>) -> Vec<BlindIndex> {
         let known_as = of.and_then(|of| of.known_as.as_ref());
         known_as.map_or_else(Vec::new, |(connection, identity)| self.identity_forms(connection, identity))
@@ -356,7 +357,7 @@ impl RecordCodec {
         Ok(candidate)
     }
 
-    /// The candidate without its picture, also where an earlier version wrote it into the record.
+    /// Returns the candidate without its picture, even if an earlier version stored the picture inside the record.
     pub(super) fn candidate_without_photo(&self, row: &SealedRow) -> Result<Candidate, StoreError> {
         let mut candidate = self.candidate(row)?;
         candidate.person.photo = None;
@@ -375,41 +376,41 @@ impl RecordCodec {
         Ok(intent)
     }
 
-    /// The identity as it is written to `identities`.
+    /// Returns the identity as written to `identities`.
     pub(super) fn identity(&self, connection: &str, identity: &Identity) -> Indexed {
         let (kind, text) = identity.parts();
         Indexed { kind, blind: self.keyring.blind(&connection_scope(connection), kind, text) }
     }
 
-    /// The identity in every form it may have in `identities`.
+    /// Returns the identity in every form it may have in `identities`.
     pub(super) fn identity_forms(&self, connection: &str, identity: &Identity) -> Vec<BlindIndex> {
         let (kind, text) = identity.parts();
         self.keyring.blinds(&connection_scope(connection), kind, text)
     }
 
-    /// The identity in every form it may have in `lookups`.
+    /// Returns the identity in every form it may have in `lookups`.
     pub(super) fn lookup_forms(&self, tenant: &str, identity: &Identity) -> Vec<BlindIndex> {
         let (kind, text) = identity.parts();
         self.keyring.blinds(&tenant_scope(tenant), kind, text)
     }
 
-    /// The subject in every form it may have in `assignments`.
+    /// Returns the subject in every form it may have in `assignments`.
     pub(super) fn subject_forms(&self, connection: &str, subject: &str) -> Vec<BlindIndex> {
         self.keyring.blinds(&connection_scope(connection), SUBJECT, subject)
     }
 
-    /// What a turn, or an intent's subject, is written as.
+    /// Returns the index value of the subject of a lock or of an intent.
     pub(super) fn turn(&self, subject: &str) -> BlindIndex {
         self.keyring.blind(TURN, SUBJECT, subject)
     }
 
-    /// An intent's subject in every form it may have.
+    /// Returns the subject of a lock or of an intent in every form it may have.
     pub(super) fn turn_forms(&self, subject: &str) -> Vec<BlindIndex> {
         self.keyring.blinds(TURN, SUBJECT, subject)
     }
 
-    /// What a row of an operation is about. The key of the moment only: after a rotation in the middle of an operation two
-    /// rows about the same are told by the record they lead to.
+    /// Returns the hash of the subject of a row. Uses the current key only: if keys rotate during an operation,
+    /// duplicates are detected by the record they lead to.
     pub(super) fn item_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
         let blind = self.keyring.blind(operation.as_str(), SUBJECT, text);
         let mut subject = SubjectHash::default();
@@ -417,7 +418,7 @@ impl RecordCodec {
         subject
     }
 
-    /// What the stored subjects of an operation's rows say, from each row's position and its values one after the other.
+    /// Splits the stored subjects of rows, given as the position of each row and its concatenated hashes.
     pub(super) fn item_subjects(rows: &[(i64, Vec<u8>)]) -> Vec<(SubjectHash, u64)> {
         rows.iter()
             .flat_map(|(position, subjects)| {
@@ -438,7 +439,7 @@ impl RecordCodec {
 
     fn open<T: DeserializeOwned>(&self, table: &'static str, row: &SealedRow) -> Result<T, StoreError> {
         let json = self.open_at(table, &row.id, &row.sealed)?;
-        // serde_json's own message may quote what it read.
+        // The message of serde_json may quote its input.
         serde_json::from_slice(&json).map_err(|_| unreadable(table, &row.id))
     }
 
@@ -458,7 +459,7 @@ fn photo_place(id: &CandidateId) -> String {
     format!("{id}/photo")
 }
 
-/// The word for a state in the `state` columns.
+/// Returns the value of a state in the `state` columns.
 pub(super) const fn assignment_state(state: AssignmentState) -> &'static str {
     match state {
         AssignmentState::Assigned => "assigned",
@@ -494,13 +495,14 @@ pub(super) fn micros(moment: Timestamp) -> i64 {
 }
 
 fn unreadable(table: &str, record: &str) -> StoreError {
-    StoreError::Unreadable(format!("{table} {record}: not in a form this version knows"))
+    StoreError::Unreadable(format!("{table} {record}: this version does not know the format"))
 }
 
-/// The columns in clear decide who sees a record; whoever can write to the database must not be able to move one.
+/// Checks the clear columns against the sealed content: they decide who sees a record, so write access to the database
+/// must not be enough to move one.
 fn agrees(row: &SealedRow, id: &str, tenant: &str, connection: &str) -> Result<(), StoreError> {
     if row.id == id && row.tenant == tenant && row.connection == connection {
         return Ok(());
     }
-    Err(StoreError::Unreadable(format!("{}: its columns do not agree with its seal", row.id)))
+    Err(StoreError::Unreadable(format!("{}: its columns do not match its sealed content", row.id)))
 }

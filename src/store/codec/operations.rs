@@ -1,4 +1,4 @@
-//! Operations between the domain and their table. Nothing of a person stands in them, so nothing is sealed.
+//! Conversion between operations and table rows. Operations contain nothing about a person, so nothing is sealed.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use crate::domain::operation::{ItemState, Operation, OperationKind, OperationSta
 use crate::store::codec::{micros, unreadable};
 use crate::store::{RunningOperation, StoreError};
 
-/// A running operation as it stands in the tables.
+/// Reads a running operation from its columns.
 pub(in crate::store) fn running(id: &str, connection: String, pending: i64) -> Result<RunningOperation, StoreError> {
     let id = OperationId::parse(id).map_err(|_| unreadable(OPERATIONS, id))?;
     Ok(RunningOperation { id, connection, pending: u64::try_from(pending).unwrap_or(0) })
@@ -104,19 +104,19 @@ impl OperationRow {
         })
     }
 
-    /// The operations that can be read: one that is damaged does not keep the others from going on.
+    /// Converts the readable rows; a damaged one must not block the others.
     pub(in crate::store) fn readable(rows: Vec<Self>) -> Vec<Operation> {
         let read = |row: Self| match row.operation() {
             Ok(operation) => Some(operation),
             Err(error) => {
-                tracing::error!(%error, "an operation cannot go on");
+                tracing::error!(%error, "operation is unreadable; skipping it");
                 None
             }
         };
         rows.into_iter().filter_map(read).collect()
     }
 
-    /// The progress these counts of rows by state come to.
+    /// Computes the progress from these counts of rows by state.
     pub(in crate::store) fn progress(&self, counts: impl IntoIterator<Item = (String, i64)>) -> Progress {
         let mut progress = Progress { total: u64::try_from(self.total).unwrap_or(0), ..Progress::default() };
         for (state, count) in counts {

@@ -1,11 +1,11 @@
-//! Secrets inside a seal, the one place where they are written down.
+//! Serialisation of secrets inside sealed records.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::secret::Secret;
 
-/// A [`Secret`] has no `Serialize` on purpose; inside a seal, and only there, it is written down.
-#[expect(clippy::ref_option, reason = "the signature serde calls")]
+/// Writes a secret. [`Secret`] has no `Serialize` on purpose; secrets may be serialised only inside sealed records.
+#[expect(clippy::ref_option, reason = "serde requires this signature")]
 pub(super) fn write_secret<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(Secret::expose).serialize(serializer)
 }

@@ -60,7 +60,7 @@ fn an_error_quotes_nothing_of_the_record() {
     assert!(error.contains("cand_1") && !error.contains("planted"), "{error}");
 }
 
-/// The forms in which version 1 wrote records. They stay as they are: databases hold them.
+/// The formats in which version 1 wrote records. They must not change: databases contain them.
 #[test]
 fn records_of_the_first_version_are_read() {
     let records = records();

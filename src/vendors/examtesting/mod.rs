@@ -7,7 +7,7 @@
 
 mod error;
 #[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzed;
+pub(crate) mod fuzz;
 mod plan;
 mod response_fields;
 mod response_parser;

@@ -35,7 +35,7 @@ use crate::vendors::startexam::client::{flagged, misuse};
 mod client;
 mod error;
 #[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzed;
+pub(crate) mod fuzz;
 mod plan;
 mod settings;
 mod sign;

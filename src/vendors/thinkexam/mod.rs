@@ -12,7 +12,7 @@
 mod client;
 mod error;
 #[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzed;
+pub(crate) mod fuzz;
 mod plan;
 mod settings;
 mod sign;

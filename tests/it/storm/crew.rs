@@ -174,6 +174,7 @@ impl Crew {
                 return word;
             }
             // No answer has said where it would be.
+            write.requests += 1;
             if let Some(answer) = self.post(write).await {
                 write.note(&answer);
             }

@@ -234,6 +234,8 @@ pub(super) struct Single {
     pub(super) body: Value,
     pub(super) key: String,
     words: Vec<Word>,
+    /// Requests sent so far.
+    pub(super) requests: u32,
     /// Where its state will appear, once that was said.
     pub(super) resource: Option<String>,
     /// What is known in the end.
@@ -248,8 +250,9 @@ impl Single {
             let said = if answer.status == 202 { answer.header("location") } else { answer.body["resource"].as_str() };
             self.resource = said.map(str::to_owned).or_else(|| self.resource.take());
         }
-        // It says nothing of the write itself, which an earlier request began.
-        if !["idempotency_in_progress", "subject_unsettled"].contains(&answer.text("/code")) {
+        // A retry that was rejected before its key was looked up speaks of itself, not of the write an earlier request began.
+        let retried = self.requests > 1 && answer.text("/code") == "store_unavailable" && word == Word::NotApplied;
+        if !retried && !["idempotency_in_progress", "subject_unsettled"].contains(&answer.text("/code")) {
             self.words.push(word);
         }
         word
@@ -289,6 +292,7 @@ impl Caller {
         for number in 0..writes {
             let mut write = self.next(number);
             loop {
+                write.requests += 1;
                 let answer = self.crew.post(&write).await;
                 let word = answer.as_ref().map_or(Word::Unknown, |answer| write.note(answer));
                 let done = match word {
@@ -344,7 +348,7 @@ impl Caller {
             _ => ("/candidates".to_owned(), id.clone(), person(connection, &id)),
         };
         let (words, resource, end) = (Vec::new(), None, Word::Unknown);
-        Single { tenant, connection, subject, path, body, key: format!("key-{id}"), words, resource, end }
+        Single { tenant, connection, subject, path, body, key: format!("key-{id}"), words, requests: 0, resource, end }
     }
 
     /// Whether nobody was booked or enrolled yet with this person.

@@ -24,7 +24,7 @@ mod chunk_reader;
 mod csv;
 mod csv_columns;
 #[cfg(any(test, fuzzing))]
-pub(in crate::http) mod fuzzed;
+pub(in crate::http) mod fuzz;
 mod json;
 mod ndjson;
 pub(in crate::http) mod report;
