@@ -1,12 +1,12 @@
 # The whole program in one image: gateway (serve), simulators (sandbox), checks (check).
 #
-# Built with BuildKit or without it. At run time nothing but /data is written, so the root file system may be read-only; there is
-# no shell, and no user but "nonroot" (65532).
+# Builds with or without BuildKit. At run time it writes to /data only, so the root file system may be read-only; there is no
+# shell, and no user but "nonroot" (65532).
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 
-# Dependencies have a layer of their own: it is built again only when Cargo.toml or Cargo.lock change.
+# Dependencies have a layer of their own, rebuilt only when Cargo.toml or Cargo.lock change.
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir -p src tests/it \
@@ -14,7 +14,7 @@ RUN mkdir -p src tests/it \
     && touch src/lib.rs tests/it/main.rs \
     && cargo build --release --locked --bin examgate
 
-# cargo goes by time stamps, and the copied sources may be older than the stand-ins above.
+# cargo compares time stamps, and the copied sources may be older than the placeholders above.
 COPY src src
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --bin examgate \
@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="examgate" \
 
 COPY LICENSE /usr/share/doc/examgate/LICENSE
 COPY --from=build /build/target/release/examgate /usr/local/bin/examgate
-# A new named volume takes over owner and mode of this directory.
+# A new named volume inherits owner and mode of this directory.
 COPY --from=build --chown=65532:65532 /data /data
 
 USER 65532:65532
@@ -41,7 +41,7 @@ USER 65532:65532
 WORKDIR /data
 VOLUME /data
 
-# Loopback inside a container is reached by nobody. These two win over server.listen and server.admin_listen of the file.
+# Loopback inside a container is unreachable from outside. These two override server.listen and server.admin_listen.
 ENV EXAMGATE_CONFIG=/etc/examgate/examgate.toml \
     EXAMGATE__SERVER__LISTEN=0.0.0.0:8080 \
     EXAMGATE__SERVER__ADMIN_LISTEN=0.0.0.0:9090

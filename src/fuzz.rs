@@ -1,7 +1,7 @@
-//! What the fuzzer is let at: everything that reads what others write. Each takes any bytes and asserts what must hold of
-//! them; `fuzz/` calls it, and so does a test here with every input that was worth keeping.
+//! Fuzz entry points: every parser of external input. Each accepts arbitrary bytes and asserts its invariants; `fuzz/`
+//! calls them, and so does a test here with every input of the corpus.
 //!
-//! It is built for the fuzzer and for tests only, and is no room of the program.
+//! Built only for the fuzzer and for tests; not part of the program.
 
 pub use crate::config::fuzz::configuration;
 pub use crate::http::fuzz::{bulk, canonical, csv};
@@ -9,10 +9,10 @@ pub use crate::vendors::examtesting::fuzz::examtesting;
 pub use crate::vendors::startexam::fuzz::startexam;
 pub use crate::vendors::thinkexam::fuzz::thinkexam;
 
-/// A reader, by the name of its target and its corpus.
+/// A fuzz entry point with the name of its target and corpus.
 pub type Reader = (&'static str, fn(&[u8]));
 
-/// Every reader.
+/// All fuzz entry points.
 pub const READERS: [Reader; 7] = [
     ("bulk", bulk),
     ("canonical", canonical),
@@ -32,13 +32,13 @@ mod tests {
     use super::READERS;
 
     #[test]
-    fn everything_the_fuzzer_has_kept_is_read() {
+    fn corpus_inputs_are_accepted() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
         for (name, read) in READERS {
             let inputs: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
             assert!(!inputs.is_empty(), "{name} has no corpus");
             for input in inputs {
-                // With its name in the output of a failure.
+                // Show the input's name when the test fails.
                 println!("{}", input.display());
                 read(&fs::read(input).unwrap());
             }
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reader_has_a_target_and_every_corpus_a_reader() {
+    fn targets_corpora_and_entry_points_match() {
         let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
         let names = |folder: &str| -> BTreeSet<String> {
             let entries = fs::read_dir(fuzz.join(folder)).unwrap();

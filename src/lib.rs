@@ -1,8 +1,9 @@
-//! examgate: one vendor-neutral REST API in front of several exam vendors, with a true answer about every write.
+//! examgate: one vendor-neutral REST API in front of several exam vendors that reports the true outcome of every write.
 //!
-//! The rooms, each naming only those before it:
-//! `secret` < `meter` < `trace` < `domain` < `transport` < `vendors` < `store` < `dispatch` < `config` < `http` < `commands` < `main`;
-//! `sandbox` stands apart, and `fuzzing` is there for the fuzzer only. See `docs/ARCHITECTURE.md`.
+//! Modules, each using only those before it:
+//! `secret` < `telemetry` < `domain` < `transport` < `vendors` < `store` < `service` < `config` < `http` <
+//! `commands` < `main`;
+//! `sandbox` is independent, and `fuzz` exists only for the fuzzer and tests. See `docs/ARCHITECTURE.md`.
 
 pub mod commands;
 pub mod config;

@@ -1,10 +1,11 @@
-//! The program: reads the process it runs in and hands it to [`examgate::commands`].
+//! The binary: reads the process environment and passes it to [`examgate::commands`].
 
 use std::process::ExitCode;
 
 use examgate::commands::{self, Process};
 
-/// Faster than the system's where many tasks allocate side by side, and smaller after a load (docs/PERFORMANCE.md).
+/// Faster than the system allocator when many tasks allocate in parallel, and smaller after a load
+/// (docs/PERFORMANCE.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

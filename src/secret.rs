@@ -1,8 +1,8 @@
-//! Values that must never be seen: a [`Secret`] cannot be printed, serialised or compared in variable time, and a
-//! [`Redactor`] takes every known secret out of text that others wrote (vendor messages above all).
+//! Secrets: a [`Secret`] cannot be printed, serialised or compared in variable time, and a [`Redactor`] masks every
+//! known secret in external text (vendor messages above all).
 //!
-//! This module must never gain a way to turn a secret into text by accident: [`Secret::expose`] is the only door, and a
-//! search for it finds every place a secret leaves.
+//! This module must never gain a way to turn a secret into text by accident: [`Secret::expose`] is the only access, and
+//! a search for it finds every place where a secret leaves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// What stands in place of a secret wherever text is shown.
+/// The replacement for a secret in displayed text.
 pub const MASK: &str = "***";
-/// Shortest secret that is masked by itself within a text, in characters.
+/// Minimum length, in characters, of a secret that is masked in place within a text.
 const MIN_MASKED: usize = 4;
 
 /// A secret string; wiped from memory when dropped.
 ///
-/// It has no `Serialize`, no `PartialEq` and a `Debug` that says nothing, so that it can be a member of structs that are
-/// logged or compared.
+/// It has no `Serialize`, no `PartialEq`, and its `Debug` shows only [`MASK`], so structs that are logged or compared
+/// may contain it.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text over; the caller should not keep a copy.
+    /// Takes ownership of the text; the caller should not keep a copy.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The secret itself. Each call is a place where it may leave: signing, sending, hashing.
+    /// Returns the secret itself. Each call is a place where the secret may leave: signing, sending, hashing.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Compares in time that depends on the length only.
+    /// Compares in time that depends only on the length.
     #[must_use]
     pub fn matches_constant_time(&self, other: &str) -> bool {
         bool::from(self.0.as_bytes().ct_eq(other.as_bytes()))
@@ -48,26 +48,26 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where an operator keeps a secret: `env:NAME`, `file:PATH` or `plain:VALUE`.
+/// A reference to a secret: `env:NAME`, `file:PATH` or `plain:VALUE`.
 #[derive(Clone)]
 pub enum SecretRef {
-    /// In the environment variable of this name.
+    /// An environment variable.
     Env(String),
-    /// In this file; a trailing newline is not part of it.
+    /// A file; a trailing newline is not part of the secret.
     File(String),
-    /// Here.
+    /// The value itself.
     Plain(Secret),
 }
 
-/// Reads what a [`SecretRef`] points to; the process's own environment and files stay in `main`'s hands.
+/// Reads the target of a [`SecretRef`]; only `main` accesses the process's environment and files.
 pub trait SecretSource {
-    /// The environment variable's value.
+    /// Reads an environment variable.
     ///
     /// # Errors
     /// A sentence that names the variable and never shows a value.
     fn variable(&self, name: &str) -> Result<Secret, String>;
 
-    /// The file's content.
+    /// Reads a file.
     ///
     /// # Errors
     /// A sentence that names the file and never shows its content.
@@ -75,10 +75,10 @@ pub trait SecretSource {
 }
 
 impl SecretRef {
-    /// The reference in this text.
+    /// Parses a reference.
     ///
     /// # Errors
-    /// A sentence that does not repeat the text, since it may be a secret written without its prefix.
+    /// A sentence that does not quote the text, because the text may be a secret written without its prefix.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
@@ -88,10 +88,10 @@ impl SecretRef {
         }
     }
 
-    /// The secret itself.
+    /// Reads the secret.
     ///
     /// # Errors
-    /// A sentence saying what could not be read, or that it is empty.
+    /// A sentence that names what could not be read or is empty.
     pub fn resolve(&self, source: &dyn SecretSource) -> Result<Secret, String> {
         let (secret, place) = match self {
             Self::Env(name) => (source.variable(name)?, format!("environment variable {name}")),
@@ -120,7 +120,7 @@ impl<'de> serde::Deserialize<'de> for SecretRef {
     }
 }
 
-/// Reads a key that may be `""`, which is no reference; for `#[serde(deserialize_with)]`.
+/// Deserialises a reference that may be `""` (`None`); for `#[serde(deserialize_with)]`.
 ///
 /// # Errors
 /// As [`SecretRef::parse`].
@@ -132,18 +132,18 @@ pub fn optional<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
     SecretRef::parse(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
-/// What something was made of, secrets included: tells whether it would be made the same again, and nothing else.
+/// Fingerprint of a configuration including its secrets; supports only equality.
 #[derive(Clone, Default)]
 pub struct ConfigFingerprint(Vec<Secret>);
 
 impl ConfigFingerprint {
-    /// The likeness of what is made of these parts, in this order.
+    /// Creates the fingerprint of these parts, in this order.
     #[must_use]
     pub fn of(parts: Vec<Secret>) -> Self {
         Self(parts)
     }
 
-    /// Whether every part is the same; the time taken depends on lengths only.
+    /// Returns whether all parts are equal; the time taken depends only on lengths.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         let pairs = self.0.iter().zip(&other.0);
@@ -154,25 +154,25 @@ impl ConfigFingerprint {
 
 impl fmt::Debug for ConfigFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Likeness({MASK})")
+        write!(f, "ConfigFingerprint({MASK})")
     }
 }
 
-/// Masks every secret it knows, in all the spellings a vendor may echo it in.
+/// Masks known secrets in all the spellings in which a vendor may echo them.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    // Longest first, so that a secret which contains another is masked whole, and the short ones are looked for last.
+    // Longest first, so that a secret which contains another is masked whole, and the short ones are searched for last.
     needles: Arc<[Secret]>,
 }
 
 impl Redactor {
-    /// A redactor for these secrets.
+    /// Creates a redactor for these secrets.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         Self::default().with(secrets)
     }
 
-    /// The same redactor knowing these secrets as well, for one call (a candidate's password, a fresh token).
+    /// Adds secrets for one call (a candidate's password, a fresh token).
     #[must_use]
     pub fn with<'a>(&self, more: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut more = more.into_iter().filter(|secret| !secret.expose().is_empty()).peekable();
@@ -185,8 +185,8 @@ impl Redactor {
         Self { needles: needles.into() }
     }
 
-    /// The text with every known secret replaced by [`MASK`]. A text with a secret of fewer than four characters in it is
-    /// replaced whole: masks within ordinary words would spell the secret out.
+    /// Replaces every known secret with [`MASK`]. If the text contains a secret of fewer than four characters, the
+    /// whole text is replaced: masks within ordinary words would reveal the secret.
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
         let mut masked = text.to_owned();
@@ -208,8 +208,8 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// A secret as it is, percent-encoded, form-encoded, HTML-escaped, in Base64 and as a JSON string's inside: what error
-/// pages quote back.
+/// Lists the spellings of a secret that error pages echo: literal, percent-encoded, form-encoded, HTML-escaped, Base64,
+/// and JSON string content.
 fn spellings(secret: &Secret) -> Vec<Secret> {
     let plain = secret.expose();
     let percent = percent_encoding::utf8_percent_encode(plain, percent_encoding::NON_ALPHANUMERIC).to_string();
@@ -268,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn a_likeness_differs_with_any_part() {
+    fn a_fingerprint_differs_with_any_part() {
         let of = |parts: &[&str]| ConfigFingerprint::of(parts.iter().map(|part| Secret::new(*part)).collect());
         let likeness = of(&["table", "secret"]);
         assert!(likeness.same(&of(&["table", "secret"])));
         for other in [&["table", "Secret"][..], &["tables", "ecret"], &["table"], &["table", "secret", ""], &[]] {
             assert!(!likeness.same(&of(other)) && !of(other).same(&likeness), "{other:?}");
         }
-        assert_eq!(format!("{likeness:?}"), "Likeness(***)");
+        assert_eq!(format!("{likeness:?}"), "ConfigFingerprint(***)");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Workloads of a vendor's adapter alone: a registration is written in the vendor's form, signed, sent over a connection
-//! that is open, and its answer read. No router, no store.
+//! Workloads of a vendor adapter alone: encode a registration for the vendor, sign it, send it over an open connection
+//! and parse the response. No router, no store.
 
 use examgate::config::Startup;
 use examgate::domain::candidate::{IfCandidateExists, Name, NewCandidate, Person};
@@ -18,7 +18,7 @@ pub async fn call_startexam() -> Result<Times, Failure> {
     called("startexam-main").await
 }
 
-/// A call to ExamTesting, whose answer takes more to understand.
+/// A call to ExamTesting, whose response takes more work to parse.
 pub async fn call_examtesting() -> Result<Times, Failure> {
     called("examtesting-main").await
 }

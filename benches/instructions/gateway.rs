@@ -1,4 +1,4 @@
-//! Workloads through the whole router and store, without a socket on the callers' side.
+//! Workloads through the complete router and store, without a socket on the caller's side.
 
 use std::sync::Arc;
 
@@ -24,21 +24,21 @@ use crate::people::{mistaken, somebody};
 use crate::surroundings::environment;
 use crate::{Failure, Times, begins, ends, vendor};
 
-/// Times something is done before it is counted, so that caches, connections and the store's first pages are there.
+/// Uncounted repetitions, to warm up caches, connections and the store's first pages.
 const WARM_UP: usize = 100;
-/// Times it is counted: several checkpoints of the store.
+/// Counted repetitions: they span several checkpoints of the store.
 const COUNTED: usize = 200;
 
 const KEY: &str = "egk_for-counting-only";
 const STARTEXAM: &str = "startexam-main";
 
-/// A gateway over a store in a temporary file, and how it is asked.
+/// A gateway on a store in a temporary file, with its router.
 struct Asked {
     router: Router,
     _folder: TempDir,
 }
 
-/// The configuration of a gateway whose vendors are all at this address.
+/// Returns the configuration of a gateway whose vendors are all at this address.
 fn configuration(vendor: std::net::SocketAddr, folder: &std::path::Path) -> String {
     let key = HEXLOWER.encode(&Sha256::digest(KEY));
     let sealing = data_encoding::BASE64.encode(&[7; 32]);
@@ -73,7 +73,7 @@ fn configuration(vendor: std::net::SocketAddr, folder: &std::path::Path) -> Stri
     )
 }
 
-/// What a gateway is made of, with vendors that answer.
+/// The parts of a gateway, with vendors that respond.
 pub async fn prepared(folder: &std::path::Path) -> Result<(Startup, Process), Failure> {
     let text = configuration(vendor::start().await?, folder);
     let mut process = Process::current();
@@ -85,7 +85,7 @@ pub async fn prepared(folder: &std::path::Path) -> Result<(Startup, Process), Fa
 }
 
 impl Asked {
-    /// A gateway as `serve` puts it together, figures and log included; the log is made and thrown away.
+    /// Builds a gateway as `serve` does, metrics and log included; the log is formatted and discarded.
     async fn start() -> Result<Self, Failure> {
         let lines = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(tracing::Level::INFO);
         lines.with_writer(std::io::sink).try_init()?;
@@ -109,12 +109,12 @@ impl Asked {
             environment,
             limits,
             busy,
-            ask: Arc::new(|_| Box::pin(async { Err("nobody publishes keys".to_owned()) })),
+            ask: Arc::new(|_| Box::pin(async { Err("no keys are published".to_owned()) })),
         };
         Ok(Self { router: router(&face), _folder: folder })
     }
 
-    /// Sends a request; fails unless it is answered with this status.
+    /// Sends a request; fails unless the response has this status.
     async fn send(&mut self, request: Request<Body>, expected: StatusCode) -> Result<Value, Failure> {
         let answer = self.router.call(request).await?;
         let (status, body) = (answer.status(), answer.into_body().collect().await?.to_bytes());
@@ -124,14 +124,14 @@ impl Asked {
         Ok(serde_json::from_slice(&body)?)
     }
 
-    /// Registers somebody under a key of their own.
+    /// Registers a person under a key of their own.
     async fn register(&mut self, number: usize) -> Result<Value, Failure> {
         let request = post("/candidates", Some(number), &at(STARTEXAM, somebody(number)))?;
         self.send(request, StatusCode::CREATED).await
     }
 }
 
-/// The document with the connection it is for.
+/// Returns the document with its connection.
 fn at(connection: &str, mut document: Value) -> Value {
     document["connection"] = connection.into();
     document
@@ -183,7 +183,7 @@ fn get(path: &str) -> Result<Request<Body>, Failure> {
     Ok(Request::get(path).header(AUTHORIZATION, format!("Bearer {KEY}")).body(Body::empty())?)
 }
 
-/// The same write again under its key: the body is read and hashed, the answer opened.
+/// The same write retried under its key: reads and hashes the body and decrypts the reply.
 pub async fn repeat() -> Result<Times, Failure> {
     let mut asked = Asked::start().await?;
     for number in (0..WARM_UP).chain(0..WARM_UP) {
@@ -197,7 +197,7 @@ pub async fn repeat() -> Result<Times, Failure> {
     Ok(COUNTED)
 }
 
-/// A write with mistakes in it: the body is read, and every mistake told.
+/// An invalid write: reads the body and reports every error.
 pub async fn refusal() -> Result<Times, Failure> {
     let mut asked = Asked::start().await?;
     for number in 0..WARM_UP + COUNTED {
@@ -211,7 +211,7 @@ pub async fn refusal() -> Result<Times, Failure> {
     Ok(COUNTED)
 }
 
-/// `POST /candidates/bulk` under a key, until the answer says how every row has ended.
+/// `POST /candidates/bulk` under a key, until the response reports how every row ended.
 pub async fn bulk(connection: &str) -> Result<Times, Failure> {
     let mut asked = Asked::start().await?;
     for (from, rows) in [(0, WARM_UP), (WARM_UP, COUNTED)] {

@@ -1,13 +1,15 @@
-//! What `scripts/instructions` counts: one workload a process, run under callgrind, which counts between [`begins`] and
-//! [`ends`] on all threads. The script says where, compares with `benches/instructions.json` and judges; here is only the work.
+//! The workloads that `scripts/instructions` measures: one workload per process, run under callgrind, which counts
+//! instructions between [`begins`] and [`ends`] on all threads. The script sets the counting range, compares with
+//! `benches/instructions.json` and judges; this program only does the work.
 //!
-//! Counts are to be the same from run to run, so whatever could differ is held: clock and randomness are made up
-//! (`surroundings`), tokio's timers stand still, one thread does all but SQLite's writing.
+//! Counts must be the same from run to run, so everything variable is fixed: clock and randomness are deterministic
+//! (`surroundings`), tokio's timers are paused, one thread does everything except SQLite's writing.
 //!
-//! usage: instructions NAME, or --list; the last line on stdout is how often the work was done.
+//! usage: instructions NAME, or --list; the last line on stdout is the number of repetitions.
 //!
-//! gungraun (iai-callgrind before) was looked at: it counts one thread only, and half of a write is done by another; its
-//! runner has to be installed in the same version; and it keeps its figures in `target`, where no review sees them.
+//! gungraun (formerly iai-callgrind) was considered: it counts one thread only, and another thread does half of a
+//! write; its runner must be installed in the same version; and it keeps its figures in `target`, where no review sees
+//! them.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -22,20 +24,20 @@ use calls::{call_examtesting, call_startexam};
 use gateway::{bulk, keyed_write, read, refusal, repeat};
 use surroundings::in_standing_time;
 
-/// The program as a whole allocates with this one too.
+/// The program itself uses this allocator too.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What goes wrong ends the workload; the script shows it.
+/// An error that ends the workload; the script shows it.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// How often the work was done between [`begins`] and [`ends`].
+/// Number of repetitions between [`begins`] and [`ends`].
 type Times = usize;
 
-/// Does a workload.
+/// A workload.
 type Run = fn() -> Result<Times, Failure>;
 
-/// Every workload.
+/// All workloads.
 const WORKLOADS: [(&str, Run); 8] = [
     ("keyed_write", || in_standing_time(keyed_write())),
     ("read", || in_standing_time(read())),
@@ -47,13 +49,13 @@ const WORKLOADS: [(&str, Run); 8] = [
     ("call_examtesting", || in_standing_time(call_examtesting())),
 ];
 
-/// From here on it counts. Callgrind knows it by its name, so it must stay a function.
+/// Starts counting. Callgrind recognises it by name, so it must stay a function.
 #[inline(never)]
 fn begins() {
     std::hint::black_box("begins");
 }
 
-/// Up to here it counts. Another value than above: two functions that do the same may become one.
+/// Stops counting. Its value differs from that of [`begins`], since the compiler may merge two identical functions.
 #[inline(never)]
 fn ends() {
     std::hint::black_box("ends");
@@ -70,7 +72,7 @@ fn main() -> Result<(), Failure> {
         return Ok(());
     };
     let workload = WORKLOADS.into_iter().find(|(known, _)| *known == name);
-    let (_, run) = workload.ok_or_else(|| format!("there is no workload {name}"))?;
+    let (_, run) = workload.ok_or_else(|| format!("unknown workload {name}"))?;
     writeln!(stdout, "{}", run()?)?;
     Ok(())
 }

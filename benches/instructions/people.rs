@@ -1,8 +1,8 @@
-//! The people of the workloads.
+//! The fictional people of the workloads.
 
 use serde_json::{Value, json};
 
-/// Somebody to be registered; another for each number.
+/// Returns a person to register; a different one for each number.
 pub fn somebody(number: usize) -> Value {
     json!({
         "externalId": format!("emp-{number:06}"),
@@ -13,7 +13,7 @@ pub fn somebody(number: usize) -> Value {
     })
 }
 
-/// The same with mistakes in it: no address of mail, and a member that does not exist.
+/// Returns the same person with errors: no e-mail address, and an unknown field.
 pub fn mistaken(number: usize) -> Value {
     let mut person = somebody(number);
     person["email"] = json!("no address");

@@ -1,4 +1,4 @@
-//! What a workload runs in: time that stands still, a clock and randomness that are the same in every run.
+//! The environment of a workload: paused timers, and a clock and randomness that are the same in every run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,8 @@ use crate::{Failure, Times};
 /// 2026-11-25T12:00:00Z.
 const START: i64 = 1_795_608_000_000;
 
-/// A millisecond later at each look, so that ids are in the order they are made in, as they are in life.
+/// A clock that advances a millisecond at each reading, so that ids are in the order of their creation, as in
+/// production.
 struct Steps(AtomicU64);
 
 impl Clock for Steps {
@@ -22,7 +23,7 @@ impl Clock for Steps {
     }
 }
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014): spread like randomness, and the same in every run.
+/// `SplitMix64` (Steele, Lea and Flood, 2014): well distributed, and the same in every run.
 struct Seeded(AtomicU64);
 
 impl SecureRandom for Seeded {
@@ -36,14 +37,14 @@ impl SecureRandom for Seeded {
     }
 }
 
-/// Clock and randomness of a workload.
+/// Returns the clock and randomness of a workload.
 pub fn environment() -> System {
     System { clock: Arc::new(Steps(AtomicU64::new(0))), entropy: Arc::new(Seeded(AtomicU64::new(1))) }
 }
 
-/// Does the work on one thread while tokio's clock stands still: what a gateway does each second would otherwise be counted
-/// too, the more of it the slower the machine. A paused clock jumps to the next timer when nothing else is to be done,
-/// unless a blocking task is under way (`tokio::time::pause`); so one is, to the end.
+/// Does the work on one thread while tokio's clock is paused: otherwise the gateway's work of each second would be
+/// counted too, the more the slower the machine. A paused clock jumps to the next timer when the runtime is idle,
+/// unless a blocking task is running (`tokio::time::pause`); so one runs to the end.
 pub fn in_standing_time(work: impl Future<Output = Result<Times, Failure>>) -> Result<Times, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
     runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! The vendor: StartExam and ExamTesting on a free port of 127.0.0.1, on the workload's own thread. It takes everything and
-//! answers at once. What it does is counted as well.
+//! The vendor: StartExam and ExamTesting on a free port of 127.0.0.1, on the workload's own thread. It accepts
+//! everything and responds at once. Its instructions are counted as well.
 
 use std::net::SocketAddr;
 
@@ -24,6 +24,6 @@ async fn answer(uri: Uri, _body: Bytes) -> Response {
     if uri.path().starts_with("/v1/") {
         return ([(CONTENT_TYPE, "application/json; charset=utf-8")], "{}").into_response();
     }
-    // The form of ExamTesting's answers is undocumented; this is one of those the adapter reads.
+    // The format of ExamTesting's responses is undocumented; this is one that the adapter reads.
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], "SUCCESS|12345").into_response()
 }

@@ -1,1 +1,1 @@
-"""The parts of benches/run: what is measured, against what, and how it is told (docs/PERFORMANCE.md)."""
+"""The parts of benches/run: measurements, the gateways compared, and the report (docs/PERFORMANCE.md)."""

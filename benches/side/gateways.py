@@ -1,4 +1,4 @@
-"""The fake vendor, PostgreSQL, and everything that is put between caller and vendor."""
+"""The fake vendor, PostgreSQL, and everything compared between caller and vendor."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ TEST = "fa19e351-36d0-49c0-be92-66d640b17878"
 
 
 class Vendor:
-    """The fake vendor, on the core of the others."""
+    """The fake vendor, on the core that the gateway does not use."""
 
     def __init__(self, latency=0):
         self.child = Child([PEERS / "vendor", "--latency-ms", latency], OTHER_CORE, OUT / "vendor.log")
@@ -28,7 +28,7 @@ class Vendor:
     def stats(self):
         stats = json.loads(ask(self.address, "GET", "/stats")[1])
         if stats["refused"] or stats["malformed"]:
-            raise Fault(f"the vendor refused calls: {stats}")
+            raise Fault(f"the vendor rejected calls: {stats}")
         return stats
 
     def reset(self):
@@ -39,7 +39,7 @@ class Vendor:
 
 
 class Postgres:
-    """A PostgreSQL that keeps what it promises (fsync, synchronous_commit), on the core of the others."""
+    """A durable PostgreSQL (fsync, synchronous_commit), on the core that the gateway does not use."""
 
     def __init__(self, place):
         self.place, self.programs, self.count = place, postgres_programs(), 0
@@ -86,7 +86,7 @@ class Postgres:
 
 
 class Gateway:
-    """One of those that are compared; `start` gives it a fresh process and, where it keeps something, a fresh store."""
+    """One of the gateways compared; `start` gives it a fresh process and, if it stores anything, a fresh store."""
 
     durable = False
 
@@ -134,7 +134,7 @@ http {{
 
 
 class Program(Gateway):
-    """A gateway that takes the vendor's address as its argument and tells its own."""
+    """A gateway that takes the vendor's address as its argument and prints its own."""
 
     def __init__(self, name, label, command, cwd=None):
         super().__init__(name, label)
@@ -211,7 +211,7 @@ ref = "{TEST}"
         return self.again(place)
 
     def again(self, place):
-        """Starts on the store and the configuration that are there."""
+        """Starts on the existing store and configuration."""
         command = [self.binary, "serve", "--config", place / "examgate.toml"]
         self.child = Child(command, GATEWAY_CORE, place / "log", env=self.env, stop=signal.SIGINT)
         self.address = self.child.first_line().rsplit("//", 1)[1]
@@ -225,7 +225,7 @@ ref = "{TEST}"
             status, answer, _ = ask(self.address, "POST", "/candidates", json.dumps(body),
                                     {**BEARER, "Content-Type": "application/json"})
             if status != 201:
-                raise Fault(f"a candidate to read was answered {status}: {answer[:500]}")
+                raise Fault(f"registering a candidate to read got {status}: {answer[:500]}")
             made.append(json.loads(answer)["id"])
         return made
 

@@ -1,4 +1,4 @@
-"""Child processes on their cores, what they use, and what machine this is. No process outlives the run."""
+"""Child processes on their cores, their resource use, and the machine. No process outlives the run."""
 
 import atexit
 import glob
@@ -20,13 +20,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = ROOT / "target" / "bench"
 PEERS = OUT / "peers" / "release"
 CORES = sorted(os.sched_getaffinity(0))
-# The gateway alone on one core; everybody else, who would be on another machine, on the other.
+# The gateway alone on one core; everything else, which in production runs on other machines, on the other.
 GATEWAY_CORE, OTHER_CORE = ({CORES[1]}, {CORES[0]}) if len(CORES) > 1 else (set(CORES), set(CORES))
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Fault(Exception):
-    """Something that makes the figures worthless; the run ends with it."""
+    """An error that invalidates the figures; it ends the run."""
 
 
 def say(text):
@@ -50,7 +50,7 @@ class Child:
         Child.alive.append(self)
 
     def first_line(self, seconds=20):
-        """The first line on stdout; what comes later is thrown away so that the pipe never fills."""
+        """The first line on stdout; later output is discarded so that the pipe never fills."""
         lines = []
 
         def read():
@@ -64,7 +64,7 @@ class Child:
         while not lines and time.monotonic() < end:
             time.sleep(0.0005)
         if not lines or not lines[0]:
-            raise Fault(f"{self.command[0]} said nothing; {self.log}:\n{self.log.read_text(errors='replace')[-2000:]}")
+            raise Fault(f"{self.command[0]} printed nothing; {self.log}:\n{self.log.read_text(errors='replace')[-2000:]}")
         return lines[0]
 
     def end(self):
@@ -80,7 +80,7 @@ class Child:
         self.errors.close()
 
     def tree(self):
-        """The process and all that come from it."""
+        """The process and all its descendants."""
         found, left = [], [self.pid]
         while left:
             pid = left.pop()
@@ -93,7 +93,7 @@ class Child:
         return found
 
     def cpu(self):
-        """Seconds of CPU so far, of the whole tree."""
+        """CPU seconds so far, of the whole tree."""
         ticks = 0
         for pid in self.tree():
             try:
@@ -104,7 +104,7 @@ class Child:
         return ticks / TICK
 
     def resident(self):
-        """MiB of memory of the whole tree; what is shared counts in parts (PSS)."""
+        """MiB of memory of the whole tree; shared pages count proportionally (PSS)."""
         kib = 0
         for pid in self.tree():
             try:
@@ -179,7 +179,7 @@ def ready(address, path, child, seconds=30):
 
 
 def run(command, cores, timeout=600, env=None, cwd=None):
-    """The output of a command that has to succeed; it is not longer than its time-out."""
+    """The output of a command that must succeed within its time-out."""
     child = Child(command, cores, OUT / "commands.log", env=env, cwd=cwd)
     try:
         output = child.process.communicate(timeout=timeout)[0].decode()
@@ -219,7 +219,7 @@ def version(*command):
 
 
 def sync_millis():
-    """How long this disk takes to keep 4 KiB (fdatasync): median and 99th percentile of 200, in ms."""
+    """Time this disk takes to sync 4 KiB (fdatasync): median and 99th percentile of 200, in ms."""
     path, taken = OUT / "sync-probe", []
     file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     try:
@@ -236,7 +236,7 @@ def sync_millis():
 
 
 def conditions(binary):
-    """What the figures hold for."""
+    """The conditions of the measurement."""
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text()).group(1))
     disk = version("df", "--output=source,fstype", str(OUT))

@@ -1,4 +1,4 @@
-"""What is told of a result: the table of targets, the measured tables, and the plot."""
+"""The report of a result: the table of targets, the measured tables, and the plot."""
 
 import statistics
 import subprocess
@@ -10,7 +10,7 @@ PAGE, PLOT = ROOT / "docs/PERFORMANCE.md", ROOT / "docs/performance.svg"
 
 
 def values(result, kind, name, *path):
-    """A figure of a gateway, of every round that has it."""
+    """One figure of a gateway, from every round that has it."""
     found = []
     for one in result.get(kind, []):
         value = one["results"].get(name, {})
@@ -26,7 +26,7 @@ def middle(found):
 
 
 def shown(found, digits=0, unit=1):
-    """The median, and the least and the most of all rounds."""
+    """The median, minimum and maximum of all rounds."""
     if not found:
         return "–"
     low, high = min(found) / unit, max(found) / unit
@@ -35,7 +35,7 @@ def shown(found, digits=0, unit=1):
 
 
 def ratios(result, kind, path, name, other):
-    """One gateway's figure over another's, of the same round."""
+    """The ratio of two gateways' figures from the same round."""
     found = []
     for one in result.get(kind, []):
         pair = []
@@ -55,7 +55,7 @@ def table(head, rows):
 
 
 def targets(result):
-    """What has to be shown, what was found, and whether it was met."""
+    """The targets, the measured values, and whether they were met."""
     rows = []
 
     def line(what, wanted, found, good, text=None, digits=2):

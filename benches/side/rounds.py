@@ -1,4 +1,4 @@
-"""Single writes and reads: every gateway in turn, in every round in another order."""
+"""Single writes and reads: every gateway in turn, in a different order each round."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ def saturate(gateway, prefix, seconds, keyed=False, ids=""):
 
 
 def saturation(gateway, prefix, options, keyed=False, ids=""):
-    """A warm-up, then what is measured: requests, CPU of the gateway's whole tree, largest resident size."""
+    """A warm-up, then the measurement: requests, CPU of the gateway's whole tree, largest resident size."""
     saturate(gateway, f"{prefix}-warm", options.warm_up, keyed, ids)
     if gateway.child is None:
         result = saturate(gateway, prefix, options.seconds, keyed, ids)
@@ -52,7 +52,7 @@ def kept(result):
 
 
 def rates(gateway, vendor, prefix, saturated, options, wanted, keyed=False, ids=""):
-    """Latency at fixed rates; right after it the same rate without a gateway, which is what is taken off."""
+    """Latency at fixed rates; right after each, the same rate without a gateway, to be subtracted."""
     answer = {}
     half = saturated / 2
     for name, rate in [*((str(rate), rate) for rate in wanted), ("half", round(half))]:
@@ -62,7 +62,7 @@ def rates(gateway, vendor, prefix, saturated, options, wanted, keyed=False, ids=
         direct = fixed(vendor.address, f"{prefix}-{name}-direct", rate, options, keyed, ids)
         answer[name] = {**through, "directP50": direct["p50"], "directP99": direct["p99"],
                         "kept": kept(through) and kept(direct)}
-        # Where the load could not keep its rate, latency tells of the load: such figures stay in the result alone.
+        # If the load could not keep its rate, latency measures the load: keep such figures in the result only.
         if answer[name]["kept"]:
             answer[name] |= {"addedP50": through["p50"] - direct["p50"], "addedP99": through["p99"] - direct["p99"]}
     return answer
@@ -70,11 +70,11 @@ def rates(gateway, vendor, prefix, saturated, options, wanted, keyed=False, ids=
 
 @contextlib.contextmanager
 def vendor_and_place(gateway, base):
-    """A fresh vendor and a fresh place for a gateway; both, and the gateway, are gone afterwards."""
+    """A fresh vendor and a fresh directory for a gateway; both are removed afterwards, and the gateway is stopped."""
     vendor, place = Vendor(), fresh(base, gateway.name)
     try:
         yield vendor, place
-        # Once more, for what it refused since it was last asked.
+        # Check again, for rejections since the last check.
         vendor.stats()
     finally:
         gateway.end()
@@ -96,14 +96,14 @@ def single(gateway, number, base, options):
         answered = sum(result[kind]["requests"] for kind in ("keyed", "plain") if kind in result)
         seen = vendor.stats()["calls"]
         if seen < answered:
-            raise Fault(f"{gateway.name}: {answered} writes were answered, the vendor saw {seen}")
+            raise Fault(f"{gateway.name}: {answered} writes got responses, the vendor saw {seen}")
         if gateway.child:
             result["fixed"] = rates(gateway, vendor, f"{prefix}-f", result["keyed"]["rate"], options, (300, 2000), keyed=True)
         return result
 
 
 def reads(gateway, number, base, options):
-    """One gateway's readings of one round; examgate with traces on."""
+    """One gateway's reads of one round; examgate with traces on."""
     with vendor_and_place(gateway, base) as (vendor, place):
         gateway.start(vendor, place, traces=True)
         ids = place / "ids"

@@ -1,4 +1,4 @@
-"""Bulks: what a number of rows costs, against the vendor's latency, its rate limit and an ideal."""
+"""Bulk operations: the cost of a number of rows, against the vendor's latency, its rate limit and an ideal."""
 
 import json
 import math
@@ -25,14 +25,14 @@ def bookings(rows):
 
 
 def bulk(gateway, path, body, rows, seconds=600):
-    """Sends one bulk and waits for its end."""
+    """Sends one bulk request and waits until its operation ends."""
     before, idle, start = gateway.child.cpu(), gateway.child.resident(), time.perf_counter()
     with Peak(gateway.child, 0.02) as peak:
         status, answer, _ = ask(gateway.address, "POST", path, body,
                                 {**BEARER, "Content-Type": "application/x-ndjson", "Prefer": "respond-async"}, seconds)
         accepted, accepted_peak = time.perf_counter() - start, peak.value
         if status != 202:
-            raise Fault(f"a bulk was answered {status}: {answer[:500]}")
+            raise Fault(f"a bulk request got {status}: {answer[:500]}")
         operation = json.loads(answer)["id"]
         end = time.monotonic() + seconds
         while True:
@@ -71,7 +71,7 @@ def ideal(rows, latency, in_flight, batch):
 
 
 def all_bulks(binary, postgres, base, options):
-    """Accepting, draining, and keeping to a vendor's rate limit."""
+    """Accepting and draining rows, and respecting a vendor's rate limit."""
     rows = 2_000 if options.quick else 50_000
     results = {"accept": [], "drain": [], "limit": []}
     for number in range(options.rounds):
@@ -89,7 +89,7 @@ def all_bulks(binary, postgres, base, options):
 
 
 def all_scales(binary, base, options):
-    """Rows, latencies, ideals, and starting on a store that is full."""
+    """Rows, latencies, ideals, and starting on a full store."""
     sizes = (200, 1_000) if options.quick else (1_000, 10_000, 100_000)
     gateway = Examgate("sqlite", "", binary)
     results = {"rows": [], "latency": [], "ideal": [], "bookings": []}
@@ -141,7 +141,7 @@ def restart(gateway, base, options):
 
 
 def stripped(binary, base):
-    """MB of the program without symbols."""
+    """Size of the stripped binary in MB."""
     copy = base / "stripped"
     shutil.copy(binary, copy)
     if shutil.which("strip"):

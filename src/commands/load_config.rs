@@ -35,7 +35,7 @@ pub(super) fn inspected(file: Option<&Path>, process: &Process) -> Result<Inspec
 pub(super) fn reread(file: Option<&Path>, process: &Process) -> Result<ReloadedConfig, Failure> {
     let sources = sources(file, process)?;
     let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
-    Ok(config::reread(&sources, &machine)?)
+    Ok(config::reload(&sources, &machine)?)
 }
 
 fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {

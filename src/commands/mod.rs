@@ -1,6 +1,6 @@
-//! The command line: one file a command. Commands put the rooms together; they decide nothing a room could decide.
+//! The command line: one file per command. Commands wire the modules together and hold no logic of their own.
 //!
-//! Exit codes: 0 done; 2 the command line or the configuration is at fault, one line each on stderr; 1 anything else.
+//! Exit codes: 0 success; 2 an error in command line or configuration, one line per error on stderr; 1 anything else.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ mod telemetry;
 
 pub use process::Process;
 
-/// One REST API in front of several exam vendors, with a true answer about every write.
+/// One REST API in front of several exam vendors, with a truthful outcome for every write
 #[derive(Parser)]
 #[command(name = "examgate", version, about, arg_required_else_help = true)]
 struct Arguments {
@@ -48,12 +48,12 @@ enum Command {
     Probe(healthcheck::Options),
 }
 
-/// Why a command ended without success.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line or the configuration: exit code 2, one line a fault.
+    /// Errors in command line or configuration, one line each: exit code 2.
     Usage(Vec<String>),
-    /// Anything else: exit code 1.
+    /// Any other error: exit code 1.
     Other(String),
 }
 
@@ -69,13 +69,13 @@ impl From<Vec<ConfigError>> for Failure {
     }
 }
 
-/// Does what the process was asked for.
+/// Runs the command line of this process.
 #[must_use]
 pub fn run(process: &Process) -> ExitCode {
     let arguments = match Arguments::try_parse_from(&process.arguments) {
         Ok(arguments) => arguments,
         Err(told) => {
-            // Help and version are no faults and go to stdout; clap knows which is which.
+            // Help and version are not errors and go to stdout; clap knows which is which.
             let code = if told.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
             return if told.print().is_ok() { code } else { ExitCode::FAILURE };
         }
@@ -103,20 +103,20 @@ pub fn run(process: &Process) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the command's own faults, for the person who typed it")]
+#[expect(clippy::print_stderr, reason = "the command's own errors, for its user")]
 fn told(lines: &[String]) {
     for line in lines {
         eprintln!("{line}");
     }
 }
 
-/// Writes a line to stdout. A reader who closed the pipe (`| head`) is no reason to panic, as `println!` would.
+/// Writes a line to stdout. Returns an error where `println!` would panic, as when `| head` has closed the pipe.
 fn say(line: impl fmt::Display) -> Result<(), Failure> {
     use std::io::Write as _;
     writeln!(std::io::stdout().lock(), "{line}").map_err(|error| Failure::other("stdout", error))
 }
 
-/// The runtime everything asynchronous of a command runs in.
+/// Builds the asynchronous runtime of a command.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

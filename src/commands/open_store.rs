@@ -1,4 +1,4 @@
-//! Opens the store where the configuration says it is, with the engine of that place.
+//! Opens the configured store with the engine its location calls for.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::commands::Process;
 use crate::config::{StoreLocation, StoreParts};
 use crate::store::{Inspection, Keyring, PostgresStore, SqliteStore, Store, StoreError};
 
-/// The store, for a process that serves from it.
+/// Opens the store for a serving process.
 pub(super) async fn to_serve(parts: StoreParts, process: &Process) -> Result<Arc<dyn Store>, StoreError> {
     let StoreParts { place, keyring, likeness: _ } = parts;
     let environment = process.environment.clone();
@@ -18,7 +18,8 @@ pub(super) async fn to_serve(parts: StoreParts, process: &Process) -> Result<Arc
     })
 }
 
-/// What opening the store to serve from it would change; nothing is changed, and a process may be serving from it.
+/// Reports what opening the store to serve would change, without changing anything. Safe while another process is
+/// serving.
 pub(super) async fn inspect(place: &StoreLocation, keyring: &Keyring) -> Result<Inspection, StoreError> {
     match place {
         StoreLocation::Sqlite(path) => SqliteStore::inspect(path, keyring),

@@ -1,5 +1,5 @@
-//! The process the program runs in: arguments, environment, files, clock, randomness. The only place that reads them; all
-//! others are handed what they need.
+//! The process environment: arguments, environment variables, files, clock and randomness. Only this module reads them;
+//! all others receive them as parameters.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,22 +16,22 @@ use crate::config::KeyFileStore;
 use crate::domain::system::{Clock, SecureRandom, System};
 use crate::secret::{Secret, SecretSource};
 
-/// What the program finds when it is started.
+/// The process and its environment.
 #[derive(Clone)]
 pub struct Process {
-    /// The command line, the program's name first.
+    /// The command line, beginning with the program's name.
     pub arguments: Vec<OsString>,
     /// Clock and entropy.
     pub environment: System,
-    /// The time of day, for the sandbox, which shares no types with the gateway.
+    /// The wall clock for the sandbox, which shares no types with the gateway.
     pub now: fn() -> SystemTime,
-    /// Whether a person reads stderr.
+    /// Whether stderr is a terminal.
     pub terminal: bool,
     variables: BTreeMap<OsString, OsString>,
 }
 
 impl Process {
-    /// The process this is.
+    /// Captures the current process.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the process for all others")]
     pub fn current() -> Self {
@@ -44,16 +44,16 @@ impl Process {
         }
     }
 
-    /// An environment variable that is set and not empty.
+    /// Returns an environment variable if it is set and not empty.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&OsString> {
         self.variables.get(&OsString::from(name)).filter(|value| !value.is_empty())
     }
 
-    /// The variables whose names begin with this prefix.
+    /// Returns the variables whose names begin with this prefix.
     ///
     /// # Errors
-    /// One sentence for each that is not UTF-8.
+    /// One message for each that is not UTF-8.
     pub fn variables(&self, prefix: &str) -> Result<Vec<(String, String)>, Vec<String>> {
         let mut found = Vec::new();
         let mut faults = Vec::new();
@@ -79,7 +79,8 @@ impl SecretSource for Process {
     }
 
     fn file(&self, path: &str) -> Result<Secret, String> {
-        // The kind of error only: its text may quote the content (invalid UTF-8 does not, but nobody promises that).
+        // Show the kind of error only: the text may quote the content (it does not for invalid UTF-8, but that is not
+        // guaranteed).
         std::fs::read_to_string(path)
             .map(Secret::new)
             .map_err(|error| format!("file {path} cannot be read: {}", error.kind()))
@@ -88,18 +89,18 @@ impl SecretSource for Process {
 
 impl KeyFileStore for Process {
     fn exists(&self, path: &Path) -> bool {
-        // What cannot be looked at counts as there: reading it then tells why.
+        // An inaccessible file counts as existing: reading it then reports why.
         !matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == ErrorKind::NotFound)
     }
 
     fn create(&self, path: &Path, content: &Secret) -> Result<(), String> {
-        let fault = |error: std::io::Error| format!("file {} cannot be made: {}", path.display(), error.kind());
+        let fault = |error: std::io::Error| format!("file {} cannot be created: {}", path.display(), error.kind());
         let mut file = new_private_file(path).map_err(fault)?;
         writeln!(file, "{}", content.expose()).and_then(|()| file.sync_all()).map_err(fault)
     }
 }
 
-/// A new file that only its owner may read.
+/// Creates a file that only its owner may read.
 pub(super) fn new_private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -108,29 +109,29 @@ pub(super) fn new_private_file(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-/// Keeps the process's memory, with the secrets in it, from being written to disk when it crashes. One byte instead of none:
-/// none holds for files only, one is what the kernel takes for "not to a program either" (`core(5)`, "Piping core dumps to a
+/// Disables core dumps, so that a crash does not write the secrets in memory to disk. The limit is one byte because
+/// zero stops only dumps to files; one also stops dumps piped to a program (`core(5)`, "Piping core dumps to a
 /// program"; `fs/coredump.c`).
-pub(super) fn no_core_dumps() {
+pub(super) fn disable_core_dumps() {
     let most = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(most), maximum: Some(most) }) {
-        tracing::warn!(%error, "the process's memory may be written to disk when it crashes");
+        tracing::warn!(%error, "core dumps cannot be disabled; a crash may write memory to disk");
     }
 }
 
-/// How many files the process may have open, sockets included.
+/// Returns the limit of open files, sockets included.
 pub(super) fn most_files() -> usize {
     let most = getrlimit(Resource::Nofile).current;
     most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-/// Raises the number of open files to what the system permits. The soft limit is low only for programs that use `select`,
-/// which cannot count further.
-pub(super) fn raise_most_files() -> usize {
+/// Raises the soft limit of open files to the hard limit and returns it. The soft limit is low only for programs that
+/// use `select`, which supports no higher descriptors.
+pub(super) fn raise_open_file_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
     most_files()
 }
@@ -149,9 +150,9 @@ struct SystemEntropy;
 impl SecureRandom for SystemEntropy {
     #[expect(
         clippy::expect_used,
-        reason = "without the system's randomness no key, id or nonce can be made; going on would be worse"
+        reason = "without randomness no key, id or nonce is safe; continuing would be worse than a panic"
     )]
     fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the system gives randomness");
+        getrandom::fill(bytes).expect("the system provides randomness");
     }
 }

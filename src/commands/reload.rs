@@ -1,7 +1,7 @@
-//! SIGHUP: file, environment and secrets are read again and, if nothing is at fault, put in the place of what is in force in
-//! one step. A fault leaves everything as it is. No key is made and no store opened for it.
+//! Reload on SIGHUP: reads file, environment and secrets again and, if they are valid, replaces the active
+//! configuration in one step. An error leaves everything unchanged. A reload creates no key and opens no store.
 //!
-//! What only a start can set up is told and stays as it was; the rest is taken up all the same.
+//! Settings that need a restart keep their values and are logged; all others take effect.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::http::{LiveSettings, Tls};
 use crate::service::{ConfigDiff, Gateway, Retention};
 use crate::telemetry::metrics;
 
-/// What the process works by at the moment, as far as a new configuration is compared with it.
+/// The parts of the active configuration that a new one is compared with.
 pub(super) struct ActiveConfig {
     server: ServerSettings,
     auth: Auth,
@@ -31,7 +31,7 @@ impl ActiveConfig {
     }
 }
 
-/// Reads the configuration again whenever it is asked to, one time after the other.
+/// The task that reloads the configuration on each signal, one reload at a time.
 pub(super) struct Reloader {
     file: Option<PathBuf>,
     process: Process,
@@ -62,9 +62,12 @@ impl Reloader {
                 }
                 Err(faults) => {
                     for fault in &faults {
-                        tracing::error!(%fault, "the configuration is at fault");
+                        tracing::error!(%fault, "configuration error");
                     }
-                    tracing::error!(faults = faults.len(), "configuration not reloaded: what was in force goes on");
+                    tracing::error!(
+                        faults = faults.len(),
+                        "configuration reload rejected; keeping the current configuration"
+                    );
                     false
                 }
             };
@@ -72,13 +75,16 @@ impl Reloader {
         }
     }
 
-    /// Off the runtime's threads: secrets may lie on a file system that is slow to answer, and setting up TLS takes a moment.
+    /// Reads the configuration on a blocking thread: secrets may be on a slow file system, and setting up TLS takes a
+    /// moment.
     async fn read(&self) -> Result<ReloadedConfig, Vec<String>> {
         let (file, process) = (self.file.clone(), self.process.clone());
         let read = tokio::task::spawn_blocking(move || load_config::reread(file.as_deref(), &process)).await;
-        read.unwrap_or_else(|error| Err(Failure::other("reading it", error))).map_err(|failure| match failure {
-            Failure::Usage(faults) => faults,
-            Failure::Other(fault) => vec![fault],
+        read.unwrap_or_else(|error| Err(Failure::other("reading the configuration", error))).map_err(|failure| {
+            match failure {
+                Failure::Usage(faults) => faults,
+                Failure::Other(fault) => vec![fault],
+            }
         })
     }
 
@@ -88,13 +94,13 @@ impl Reloader {
         let mut waiting = keep_what_a_start_sets_up(&self.in_force, &mut server, &mut auth);
         waiting.extend(self.in_force.store.differing(&store));
         for key in waiting {
-            tracing::warn!(key, "takes a restart to change; what was in force goes on");
+            tracing::warn!(key, "takes a restart to change; keeping the current value");
         }
         let clients = clients_that_differ(&self.in_force.auth, &auth);
         let limits = limits_that_differ(&self.in_force, &server, retention);
         let issuer = matches!((&self.in_force.auth, &auth), (Auth::Jwt(_, now), Auth::Jwt(_, then)) if now != then);
         let (identity, renewed) = self.shown(identity);
-        // The connections first: a client that may use a new one finds it there.
+        // Connections first, so that a client permitted to use a new one finds it.
         let changed = self.gateway.reconfigure(parts.connections, parts.catalogue, retention).await;
         self.terms.replace(server.clone(), &auth);
         let ConfigDiff { added, changed, removed, catalogue } = changed;
@@ -112,7 +118,7 @@ impl Reloader {
         self.in_force = ActiveConfig { server, auth, retention, store: self.in_force.store.clone(), identity };
     }
 
-    /// Shows callers the new certificate; what is in force after that, and whether it is another one.
+    /// Installs a new certificate. Returns the active one and whether it changed.
     fn shown(&self, new: Option<ServerCertificate>) -> (Option<ServerCertificate>, bool) {
         let (Some(tls), Some(before), Some(new)) = (&self.tls, &self.in_force.identity, new) else {
             return (self.in_force.identity.clone(), false);
@@ -125,7 +131,7 @@ impl Reloader {
     }
 }
 
-/// Puts back what a running process cannot change, and names the keys that would.
+/// Restores the settings that need a restart, and returns the keys that differ.
 fn keep_what_a_start_sets_up(
     in_force: &ActiveConfig,
     server: &mut ServerSettings,
@@ -140,12 +146,12 @@ fn keep_what_a_start_sets_up(
     keep("server.keep_alive", &now.keep_alive, &mut server.keep_alive, &mut kept);
     keep("server.shutdown_delay", &now.shutdown_delay, &mut server.shutdown_delay, &mut kept);
     keep("server.shutdown_grace", &now.shutdown_grace, &mut server.shutdown_grace, &mut kept);
-    // Callers speak one or the other; which of them is also part of every address they know.
+    // The scheme, http or https, is part of every address that callers know.
     if now.tls.is_some() != server.tls.is_some() {
         server.tls.clone_from(&now.tls);
         kept.push("server.tls");
     }
-    // Whether everybody may be let in was judged by the address in the file, which need not be the one listened on.
+    // Validation permitted `auth.mode = "none"` by the file's address, which need not be the active listener's.
     if in_force.auth.mode() != auth.mode() {
         *auth = in_force.auth.clone();
         kept.push("auth.mode");
@@ -160,7 +166,7 @@ fn keep<T: Clone + PartialEq>(key: &'static str, now: &T, then: &mut T, kept: &m
     }
 }
 
-/// Names of the clients that are new, gone, or have something else.
+/// Returns the names of clients that were added, removed or changed.
 fn clients_that_differ(before: &Auth, after: &Auth) -> Vec<String> {
     let (Some(before), Some(after)) = (before.clients(), after.clients()) else { return Vec::new() };
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
@@ -179,7 +185,7 @@ fn limits_that_differ(in_force: &ActiveConfig, server: &ServerSettings, retentio
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
-/// Names for a line of the log; nothing where there is none.
+/// Joins names for a log field; `None` if there are none.
 fn listed(names: &[impl AsRef<str>]) -> Option<String> {
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     (!names.is_empty()).then(|| names.join(", "))

@@ -1,4 +1,4 @@
-//! `sandbox`: the simulators of the three vendors.
+//! `sandbox`: runs the simulators of the three vendors.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,18 +9,18 @@ use super::signals::StopListener;
 use super::{Failure, Process, runtime, say};
 use crate::sandbox::{Sandbox, Settings, accounts, known_faults};
 
-/// Run wire-true simulators of the three vendors, one port each: StartExam, ThinkExam, ExamTesting.
+/// Run wire-accurate simulators of the three vendors, one port each: StartExam, ThinkExam, ExamTesting
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  examgate sandbox\n  examgate sandbox --port-base 0          (three free ports)\n  \
-                        curl http://127.0.0.1:9101/_faults      (what can be made to fail, and how)\n\nThe accounts \
-                        are public and protect nothing: use it on loopback and test networks only."
+                        curl http://127.0.0.1:9101/_faults      (the faults it can inject)\n\nThe accounts \
+                        are public and protect nothing: use them on loopback and test networks only."
 )]
 pub(super) struct Options {
     /// The address to listen on
     #[arg(long, value_name = "H", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
-    /// The first of three ports in a row; 0 takes three free ones
+    /// The first of three consecutive ports; 0 picks three free ones
     #[arg(long, value_name = "PORT", default_value_t = 9101)]
     port_base: u16,
 }
@@ -49,10 +49,10 @@ fn overview(sandbox: &Sandbox) -> String {
     let fault = known_faults().find_map(|(vendor, fault, _)| (vendor == "startexam").then_some(fault)).unwrap_or("…");
     format!(
         "{table}\n\
-         Faults, on each port:  curl {first}/_faults            (what there is)\n\
-         \x20                      curl {first}/_faults -d '{{\"add\":[{{\"name\":\"{fault}\",\"times\":1}}]}}'   (strike the next call)\n\
-         What really happened:  curl {first}/_effects\n\
-         Start over:            curl -X POST {first}/_reset\n\
+         Faults, on each port:  curl {first}/_faults            (the catalogue)\n\
+         \x20                      curl {first}/_faults -d '{{\"add\":[{{\"name\":\"{fault}\",\"times\":1}}]}}'   (inject into the next call)\n\
+         Recorded effects:      curl {first}/_effects\n\
+         Reset:                 curl -X POST {first}/_reset\n\
          Stop with Ctrl-C."
     )
 }

@@ -1,20 +1,20 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once. SIGHUP: the configuration is to be read
-//! again.
+//! Signals. The first SIGTERM or SIGINT requests a graceful stop, the second ends the process at once. SIGHUP requests
+//! a reload of the configuration.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 
-/// Who wants the process to stop.
+/// The signal that requested the stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopSignal {
-    /// A service manager (SIGTERM), perhaps with a load balancer that has to notice first.
+    /// SIGTERM from a service manager; a load balancer may need time to notice.
     Terminate,
-    /// A person at a terminal (SIGINT), who waits.
+    /// SIGINT from a user who waits at a terminal.
     Interrupt,
 }
 
-/// Both signals, caught from the moment this exists.
+/// Listener for both stop signals, active from its creation.
 pub(super) struct StopListener {
     terminate: Signal,
     interrupt: Signal,
@@ -25,12 +25,12 @@ impl StopListener {
         Ok(Self { terminate: caught(SignalKind::terminate())?, interrupt: caught(SignalKind::interrupt())? })
     }
 
-    /// Waits until a stop is asked for, and by whom; the next signal ends the process with exit code 1.
+    /// Waits for the first stop signal and returns it; the next one ends the process with exit code 1.
     pub(super) async fn asked(mut self) -> StopSignal {
         let asked = self.next().await;
         tokio::spawn(async move {
             self.next().await;
-            tracing::warn!("second signal: ending at once");
+            tracing::warn!("second signal: exiting at once");
             std::process::exit(1);
         });
         asked
@@ -44,12 +44,12 @@ impl StopListener {
     }
 }
 
-/// SIGHUP, caught from the moment this exists; until then, and by default, it ends a process. One that came unheard is
-/// remembered, several as one.
+/// Listener for SIGHUP, active from its creation; before that, SIGHUP ends the process, as is its default. A signal
+/// that arrives between two calls of `next` is remembered, several as one.
 pub(super) struct ReloadListener(Signal);
 
 impl ReloadListener {
-    /// Needs a runtime around it.
+    /// Registers the handler. Must be called within a runtime.
     pub(super) fn listen() -> Result<Self, Failure> {
         caught(SignalKind::hangup()).map(Self)
     }
@@ -60,5 +60,5 @@ impl ReloadListener {
 }
 
 fn caught(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(|error| Failure::other("signals cannot be caught", error))
+    signal(kind).map_err(|error| Failure::other("cannot install signal handlers", error))
 }

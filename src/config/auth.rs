@@ -45,8 +45,8 @@ pub(super) fn checked(
             {
                 faults.push(
                     &["auth", "mode"],
-                    "\"none\" gives every caller full access, and server.listen is not a loopback address; use \"keys\" \
-                     or set server.allow_insecure = true",
+                    "\"none\" gives every caller full access, and server.listen is not a loopback address; use \
+                     \"keys\" or set server.allow_insecure = true",
                 );
                 return None;
             }

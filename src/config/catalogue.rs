@@ -70,8 +70,8 @@ pub(super) fn checked(
     draft
 }
 
-/// Returns the catalogue with every reference normalised to the vendor's form. Skips entries of connections that could not
-/// be built: those connections have already reported an error.
+/// Returns the catalogue with every reference normalised to the vendor's form. Skips entries of connections that could
+/// not be built: those connections have already reported an error.
 pub(super) fn resolved(
     draft: &CatalogueDraft,
     connections: &BTreeMap<String, ConnectionSetup>,
@@ -85,7 +85,9 @@ pub(super) fn resolved(
             Some(reference) => {
                 catalogue.assessments.insert(entry.id.clone(), CatalogueEntry { reference, ..entry.clone() });
             }
-            None => faults.push(&["assessments", &entry.id, "ref"], unfit(vendor.as_ref(), "an assessment")),
+            None => {
+                faults.push(&["assessments", &entry.id, "ref"], invalid_reference(vendor.as_ref(), "an assessment"));
+            }
         }
     }
     for entry in &draft.programs {
@@ -96,7 +98,7 @@ pub(super) fn resolved(
             Some(ProgramRef::External(id)) if external => format!("{EXTERNAL}{id}"),
             _ => {
                 let key = if external { "external_ref" } else { "ref" };
-                faults.push(&["programs", &entry.id, key], unfit(vendor.as_ref(), "a program"));
+                faults.push(&["programs", &entry.id, key], invalid_reference(vendor.as_ref(), "a program"));
                 continue;
             }
         };
@@ -105,7 +107,7 @@ pub(super) fn resolved(
     catalogue
 }
 
-fn unfit(vendor: &dyn Vendor, what: &str) -> String {
+fn invalid_reference(vendor: &dyn Vendor, what: &str) -> String {
     format!("is not a valid id of {what} at {}", vendor.descriptor().name)
 }
 

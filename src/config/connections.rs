@@ -102,7 +102,8 @@ pub(super) fn connect(
     built
 }
 
-/// Secret source that records every secret it reads: a secret replaced behind the same reference means a new connection.
+/// Secret source that records every secret it reads: a secret replaced behind the same reference means a new
+/// connection.
 struct RecordingSecrets<'a> {
     source: &'a dyn SecretSource,
     read: RefCell<Vec<Secret>>,

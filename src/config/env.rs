@@ -98,8 +98,8 @@ fn matches(part: &str, name: &str) -> bool {
     }) && letters.next().is_none()
 }
 
-/// Returns the text, or, if the key already holds a table, the table that the text spells as JSON, so that it can be merged
-/// over it. `None` if that text is not a table.
+/// Returns the text, or, if the key already holds a table, the table that the text spells as JSON, so that it can be
+/// merged over it. `None` if that text is not a table.
 fn typed(text: &str, present: Option<&config::Value>, origin: &String) -> Option<config::Value> {
     if present.and_then(table).is_none() {
         return Some(config::Value::new(Some(origin), ValueKind::String(text.to_owned())));

@@ -1,5 +1,5 @@
-//! Configuration errors, one per key: location, key and expectation. Never a value, because a value in the wrong place may
-//! be a secret.
+//! Configuration errors, one per key: location, key and expectation. Never a value, because a value in the wrong place
+//! may be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,8 +49,8 @@ impl fmt::Display for ConfigError {
 /// Location of every value of the merged configuration; defaults have none.
 pub(super) type Locations = BTreeMap<Path, Location>;
 
-/// Returns where the value at this path was set: its own location, else that of the list or table around it (one variable
-/// may set it whole), else that of the first key inside it.
+/// Returns where the value at this path was set: its own location, else that of the list or table around it (one
+/// variable may set it whole), else that of the first key inside it.
 pub(super) fn place<'a>(places: &'a Locations, path: &[String]) -> Option<&'a Location> {
     let around = (0..=path.len()).rev().find_map(|most| places.get(&path[..most]));
     around

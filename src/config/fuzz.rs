@@ -1,14 +1,14 @@
-//! Any configuration, for the fuzzer.
-#![expect(clippy::missing_panics_doc, reason = "to panic is how the fuzzer is told")]
+//! Fuzz target that loads arbitrary configurations.
+#![expect(clippy::missing_panics_doc, reason = "a panic is how a fuzz target reports a failure")]
 
 use std::path::PathBuf;
 
 use super::{Sources, load};
 
-/// Stands in secrets of the corpus, and nowhere else.
+/// Marker that the corpus uses in secrets only.
 const PLANTED: &str = "hushhushdonttellthis";
 
-/// Loads a file; what comes after its first NUL are environment variables, one a line. No fault shows a secret.
+/// Loads a file; after its first NUL byte come environment variables, one per line. No error may show a secret.
 pub fn configuration(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (file, variables) = text.split_once('\0').unwrap_or((&text, ""));
@@ -16,8 +16,8 @@ pub fn configuration(data: &[u8]) {
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let file = Some((PathBuf::from("examgate.toml"), file.to_owned()));
     let Err(faults) = load(&Sources { file, environment }) else { return };
-    assert!(!faults.is_empty(), "refused without a reason");
-    // As a name it would be told with every right.
+    assert!(!faults.is_empty(), "rejected without an error");
+    // An error may quote the marker if it is used as a name.
     let hidden = text.matches(PLANTED).count() == text.matches(&format!("= \"plain:{PLANTED}")).count();
-    assert!(!hidden || !faults.iter().any(|fault| fault.to_string().contains(PLANTED)), "a secret was told");
+    assert!(!hidden || !faults.iter().any(|fault| fault.to_string().contains(PLANTED)), "an error shows a secret");
 }

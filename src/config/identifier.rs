@@ -1,12 +1,15 @@
-//! The names an operator gives: of clients, connections and catalogue entries.
+//! Names that operators choose for clients, connections and catalogue entries.
 
 use crate::config::error::ConfigErrors;
 
-/// Checks the last name of this path; names stand in addresses, logs and metrics.
+/// Checks the last name of this path; names appear in URLs, logs and metrics.
 pub(super) fn check(path: &[&str], faults: &mut ConfigErrors<'_>) {
     if !path.last().is_some_and(|name| fits(name)) {
-        faults
-            .push(path, "is no name: expected 1 to 100 of A-Z, a-z, 0-9, \".\", \"_\", \"-\", a letter or digit first");
+        faults.push(
+            path,
+            "is not a valid name: expected 1 to 100 of A-Z, a-z, 0-9, \".\", \"_\", \"-\", starting with a letter or \
+             digit",
+        );
     }
 }
 
@@ -21,7 +24,7 @@ mod tests {
     use super::fits;
 
     #[test]
-    fn names_are_plain_words() {
+    fn names_have_a_limited_alphabet_and_length() {
         for good in ["a", "startexam-main", "A.b_c-9", &"x".repeat(100)] {
             assert!(fits(good), "{good}");
         }

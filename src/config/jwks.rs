@@ -1,7 +1,7 @@
-//! An identity provider's keys (JWK Set, RFC 7517): those a token may be signed with are kept, all others are passed over.
+//! Keys of an identity provider (JWK Set, RFC 7517): keeps those that can verify a token and ignores all others.
 //!
-//! Each key is for one algorithm, which follows from the key and never from a token. Symmetric keys are not taken at all: so
-//! no token can have a public key taken for a shared secret.
+//! Each key is for one algorithm, which follows from the key and never from a token. Symmetric keys are rejected, so no
+//! token can make the gateway use a public key as a shared secret.
 
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::jwk::{
@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::{
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 
-/// Shortest and longest RSA modulus, in bytes.
+/// Accepted sizes of an RSA modulus, in bytes.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The keys of an issuer.
@@ -20,12 +20,12 @@ pub struct JwkSet {
     keys: Vec<VerifyingKey>,
 }
 
-/// A key that a token can be verified with.
+/// A key that verifies tokens.
 #[derive(Debug, Clone)]
 pub struct VerifyingKey {
     /// Its name (`kid`).
     pub id: Option<String>,
-    /// The only algorithm it is for.
+    /// The only algorithm it may be used with.
     pub algorithm: Algorithm,
     /// The key.
     pub key: DecodingKey,
@@ -40,19 +40,19 @@ impl PartialEq for JwkSet {
 impl Eq for JwkSet {}
 
 impl JwkSet {
-    /// The keys in this document.
+    /// Parses the keys in this document.
     ///
     /// # Errors
-    /// It is no JWK Set, or none of its keys can be used: a sentence saying why for each of them.
+    /// The document is not a JWK Set, or none of its keys is usable; the text gives the reason for each key.
     pub fn parse(document: &[u8]) -> Result<Self, String> {
         let document: Value = serde_json::from_slice(document).map_err(|_| "is not JSON".to_owned())?;
         let members = document.get("keys").and_then(Value::as_array);
-        let members = members.ok_or("is no JWK Set: it has no list `keys` (RFC 7517 §5)")?;
+        let members = members.ok_or("is not a JWK Set: it has no array `keys` (RFC 7517 §5)")?;
         let (mut set, mut passed_over) = (Self::default(), Vec::new());
         for (index, member) in members.iter().enumerate() {
-            // Sets may hold keys of kinds nobody here knows; they are no reason to refuse the others (RFC 7517 §5).
+            // A set may contain keys of unknown types; RFC 7517 §5 says to ignore those.
             let usable = serde_json::from_value::<Jwk>(member.clone())
-                .map_err(|_| "is of a kind that is not known")
+                .map_err(|_| "has an unknown type")
                 .and_then(|jwk| Ok((VerifyingKey::of(&jwk)?, jwk)));
             match usable {
                 Ok((key, jwk)) => {
@@ -63,14 +63,14 @@ impl JwkSet {
             }
         }
         if set.keys.is_empty() {
-            passed_over.insert(0, "has no key that a token can be verified with (RS256, ES256 or EdDSA)".to_owned());
+            passed_over.insert(0, "has no key that can verify tokens (RS256, ES256 or EdDSA)".to_owned());
             return Err(passed_over.join("; "));
         }
         Ok(set)
     }
 
-    /// The key for a token that is signed with this algorithm and names this key. Where either side has no name, only the
-    /// single key of the algorithm can be meant.
+    /// Finds the key for a token with this algorithm and key id. If the token or the key has no id, only a single key
+    /// of the algorithm matches.
     #[must_use]
     pub fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&VerifyingKey> {
         let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
@@ -93,7 +93,7 @@ impl VerifyingKey {
                 Algorithm::EdDSA
             }
             AlgorithmParameters::OctetKey(_) => return Err("is symmetric"),
-            _ => return Err("is of a kind or on a curve that is not taken"),
+            _ => return Err("has an unsupported type or curve"),
         };
         let common = &jwk.common;
         let said = match common.key_algorithm {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_means_the_key_it_names_or_the_only_one() {
+    fn find_returns_the_named_key_or_the_only_one() {
         let found = |keys: &[Value], id| parsed(keys).unwrap().find(id, Algorithm::ES256).map(|key| key.id.clone());
         let named = Some("a".to_owned());
         assert_eq!(found(&[p256(Some("a")), p256(Some("b"))], Some("a")), Some(named.clone()));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_cannot_be_used_are_passed_over_and_told_where_none_is_left() {
+    fn unusable_keys_are_ignored_and_reported_if_none_is_left() {
         let with = |member: &str, value: &str| {
             let mut key = p256(Some("a"));
             key[member] = json!(value);
@@ -168,13 +168,13 @@ mod tests {
         for (key, why) in [
             (json!({ "kty": "oct", "k": "AAAA" }), "is symmetric"),
             (short, "has a modulus of less than 2048"),
-            (with("crv", "P-384"), "is of a kind or on a curve that is not taken"),
+            (with("crv", "P-384"), "has an unsupported type or curve"),
             (with("alg", "ES384"), "is for another algorithm"),
             (with("alg", "RS256"), "is for another algorithm"),
             (with("use", "enc"), "is not for signatures"),
             (with("x", "AAAA="), "has parameters that cannot be read"),
-            (json!({ "kty": "AKP" }), "is of a kind or on a curve that is not taken"),
-            (json!(7), "is of a kind that is not known"),
+            (json!({ "kty": "AKP" }), "has an unsupported type or curve"),
+            (json!(7), "has an unknown type"),
         ] {
             let told = parsed(std::slice::from_ref(&key)).unwrap_err();
             assert!(told.contains("has no key") && told.contains(&format!("key 0 {why}")), "{key}: {told}");

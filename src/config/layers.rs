@@ -1,7 +1,7 @@
-//! Lays the embedded defaults, the file and the environment over each other and remembers where each value came from.
+//! Merges the embedded defaults, the file and the environment, and records where each value came from.
 //!
-//! The layering is the `config` crate's: each of its values carries an origin, which here is the number of a [`Place`].
-//! TOML is read with `toml_edit`, because its spans give the lines. Why so: docs/decisions/0003-configuration.md.
+//! The `config` crate does the merging: each of its values carries an origin, which here is the index of a
+//! [`Location`]. `toml_edit` reads TOML, because its spans give line numbers. See docs/decisions/0003-configuration.md.
 
 use std::path::PathBuf;
 
@@ -12,33 +12,34 @@ use toml_edit::{Document, Item, TableLike};
 use crate::config::env;
 use crate::config::error::{ConfigError, Location, Locations, Path};
 
-/// The embedded defaults: every key there is.
+/// The embedded defaults, with every configuration key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-// `config` reads the names at the root as path expressions (`a.b`, `a[0]`). One root above them keeps quoted names whole.
+// `config` parses names at the root as path expressions (`a.b`, `a[0]`). An extra root above them keeps quoted names
+// whole.
 const ROOT: &str = "examgate";
 
-/// What the configuration is read from; nothing else is looked at.
+/// The only sources of a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The configuration file: its name for messages, and its text.
     pub file: Option<(PathBuf, String)>,
-    /// The process's environment variables; those not beginning with `EXAMGATE__` are passed over.
+    /// The process's environment variables; those without the prefix `EXAMGATE__` are ignored.
     pub environment: Vec<(String, String)>,
 }
 
-/// The merged configuration before anything was checked.
+/// The merged configuration before validation.
 pub(super) struct Layers {
     pub(super) tree: Value,
     pub(super) places: Locations,
-    /// Variables that name no key, or the same one twice.
+    /// Errors of environment variables: malformed, ambiguous or duplicate names, or a value that is not a table.
     pub(super) faults: Vec<ConfigError>,
 }
 
-/// Reads and merges.
+/// Reads and merges the sources.
 ///
 /// # Errors
-/// The fault of a text that is no TOML: nothing more can be said then.
+/// The file is not valid TOML; nothing more can be checked then.
 pub(super) fn merge(sources: &Sources) -> Result<Layers, ConfigError> {
     let mut origins = Origins::default();
     let mut layers = vec![Layer(parse(DEFAULTS, None, &mut origins)?)];
@@ -53,7 +54,7 @@ pub(super) fn merge(sources: &Sources) -> Result<Layers, ConfigError> {
     Ok(Layers { tree, places, faults })
 }
 
-/// The places values came from; `config` keeps only text with a value, so the number stands in for the place.
+/// Locations of values; `config` can only attach text to a value, so it carries the index of its location.
 #[derive(Default)]
 pub(super) struct Origins(Vec<Location>);
 
@@ -93,7 +94,7 @@ fn merge_layers(layers: &[Layer]) -> Result<config::Value, ConfigError> {
 
 fn parse(text: &str, file: Option<&str>, origins: &mut Origins) -> Result<config::Value, ConfigError> {
     let document = Document::parse(text).map_err(|error| {
-        // The sentence only: the whole error quotes the line, which may hold a secret.
+        // Only the first line: the full error quotes the source line, which may contain a secret.
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         let place = file.map(|file| Location::File { file: file.to_owned(), line });
         let detail = format!("is not valid TOML: {}", error.message().lines().next().unwrap_or_default());
@@ -142,7 +143,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The merged values as JSON, each noted with its place.
+/// Converts the merged values to JSON and records the location of each.
 fn to_json(value: &config::Value, path: &mut Path, origins: &Origins, places: &mut Locations) -> Value {
     if let Some(place) = value.origin().and_then(|origin| origins.place(origin)) {
         places.insert(path.clone(), place.clone());

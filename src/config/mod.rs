@@ -1,5 +1,5 @@
-//! Configuration: reads a TOML file and environment variables, validates them as a whole, and reports every error at once
-//! with its key and line, without showing a secret.
+//! Configuration: reads a TOML file and environment variables, validates them as a whole, and reports every error at
+//! once with its key and line, without showing a secret.
 //!
 //! It must never read the process: callers pass in file, environment and secrets. It opens and sends nothing.
 
@@ -268,13 +268,13 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
     }
 }
 
-/// Reads and validates a configuration, reads its secrets and builds everything from it. Creates the store's key only if
-/// there is no other error.
+/// Reads and validates a configuration, reads its secrets and builds everything from it. Creates the store's key only
+/// if there is no other error.
 ///
 /// # Errors
 /// Every error, those of secrets included.
 pub fn prepare(sources: &Sources, machine: &HostAccess<'_>) -> Result<Startup, Vec<ConfigError>> {
-    let Validated { config, parts, store, identity } = planned(sources, machine)?;
+    let Validated { config, parts, store, identity } = validate(sources, machine)?;
     let mut faults = error::ConfigErrors::new(&config.places);
     match store.carried_out(machine.files, machine.environment, &mut faults) {
         Some(store) => Ok(Startup { config, parts, store, identity }),
@@ -287,7 +287,7 @@ pub fn prepare(sources: &Sources, machine: &HostAccess<'_>) -> Result<Startup, V
 /// # Errors
 /// Every error, those of secrets included.
 pub fn inspect(sources: &Sources, machine: &HostAccess<'_>) -> Result<Inspected, Vec<ConfigError>> {
-    let Validated { config, parts, store, identity: _ } = planned(sources, machine)?;
+    let Validated { config, parts, store, identity: _ } = validate(sources, machine)?;
     let mut faults = error::ConfigErrors::new(&config.places);
     match store.view(&mut faults) {
         Some(store) => Ok(Inspected { config, parts, store }),
@@ -299,8 +299,8 @@ pub fn inspect(sources: &Sources, machine: &HostAccess<'_>) -> Result<Inspected,
 ///
 /// # Errors
 /// Every error, those of secrets included.
-pub fn reread(sources: &Sources, machine: &HostAccess<'_>) -> Result<ReloadedConfig, Vec<ConfigError>> {
-    let Validated { config, parts, store, identity } = planned(sources, machine)?;
+pub fn reload(sources: &Sources, machine: &HostAccess<'_>) -> Result<ReloadedConfig, Vec<ConfigError>> {
+    let Validated { config, parts, store, identity } = validate(sources, machine)?;
     Ok(ReloadedConfig { config, parts, store: store.likeness(), identity })
 }
 
@@ -312,14 +312,15 @@ struct Validated {
     identity: Option<ServerCertificate>,
 }
 
-fn planned(sources: &Sources, machine: &HostAccess<'_>) -> Result<Validated, Vec<ConfigError>> {
+fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<Validated, Vec<ConfigError>> {
     let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
     let mut faults = error::ConfigErrors::new(&layers.places);
     let mut draft = Raw::read(&layers, &mut faults);
     if let Some(Auth::Jwt(_, token)) = &mut draft.auth {
         self::auth::read_keys(token, machine.secrets, &mut faults);
     }
-    let parts = connected(&draft.connections, &draft.catalogue, (machine.secrets, machine.environment), &mut faults);
+    let parts =
+        build_components(&draft.connections, &draft.catalogue, (machine.secrets, machine.environment), &mut faults);
     let store =
         draft.store.as_ref().and_then(|settings| store::plan(settings, machine.secrets, machine.files, &mut faults));
     let tls = draft.server.as_ref().and_then(|(server, _)| server.tls.as_ref());
@@ -338,13 +339,13 @@ impl Config {
     pub fn connect(&self, secrets: &dyn SecretSource, environment: &System) -> Result<Components, Vec<ConfigError>> {
         let mut faults = error::ConfigErrors::new(&self.places);
         let machine = (secrets, environment);
-        let parts = connected(&self.connections, &self.catalogue, machine, &mut faults);
+        let parts = build_components(&self.connections, &self.catalogue, machine, &mut faults);
         if faults.is_empty() { Ok(parts) } else { Err(faults.into_sorted()) }
     }
 }
 
 /// Builds the connections and catalogue entries that are valid.
-fn connected(
+fn build_components(
     connections: &BTreeMap<String, ConnectionConfig>,
     catalogue: &catalogue::CatalogueDraft,
     (secrets, environment): (&dyn SecretSource, &System),

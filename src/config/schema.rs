@@ -1,5 +1,5 @@
-//! The sections as they stand in the file, before their values are checked against each other. Keys as the contract of the
-//! configuration names them; defaults come from `default.toml`, so that there is one list of them.
+//! Sections as written in the file, before their values are checked against each other. Key names are part of the
+//! configuration's contract. Defaults come from `default.toml`, so there is only one list of them.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ pub(super) struct RateLimit {
 
 #[derive(Deserialize)]
 pub(super) struct Store {
-    // As a reference, so that a password in it is a secret from the first moment.
+    // A secret reference, so that a password in it is protected from the start.
     pub(super) url: StoreUrl,
     pub(super) encryption_key: SecretRef,
     pub(super) decryption_keys: Vec<SecretRef>,
@@ -98,7 +98,7 @@ pub(super) struct Program {
     pub(super) external_ref: Option<String>,
 }
 
-/// The address of a store: itself, or where it is kept.
+/// URL of a store, or a reference to it.
 pub(super) struct StoreUrl(pub(super) SecretRef);
 
 impl<'de> Deserialize<'de> for StoreUrl {

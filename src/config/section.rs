@@ -1,8 +1,8 @@
-//! Reads a part of the merged configuration into its type and tells every fault of it.
+//! Deserialises a section of the merged configuration and reports all of its errors.
 //!
-//! Three things `domain::reading` cannot know are added here: text from the environment becomes what its key wants; after
-//! a missing key the reading goes on with a stand-in, so that the faults behind it are told too; and serde's sentences,
-//! which quote values, are rewritten so that no secret is ever shown.
+//! Adds three things to `domain::deserialize`: converts text from the environment to the type of its key; after an
+//! error, continues with a stand-in value, so that later errors are reported too; and rewrites serde's messages, which
+//! quote values, so that no secret is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use crate::config::error::{ConfigErrors, Location, Locations, Path, place};
 use crate::config::suggest;
 use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind, read};
 
-const NO_SUCH_KEY: &str = "there is no such key";
+const NO_SUCH_KEY: &str = "unknown key";
 
-/// Reads the part of the configuration below `at`. After a fault, which is told, stand-ins take the place of what could not
-/// be read, so that the rest can be checked too; `None` where that does not help.
+/// Reads the section at `at`. After an error, which is reported, stand-in values replace what cannot be read, so that
+/// the rest can be checked too; returns `None` if that does not help.
 pub(super) fn section<T: DeserializeOwned>(
     tree: &Value,
     at: &[&str],
@@ -26,27 +26,27 @@ pub(super) fn section<T: DeserializeOwned>(
     section_with(tree, at, places, faults, read::<T>).map(|part| part.value)
 }
 
-/// A part of the configuration.
-pub(super) struct Part<T> {
+/// A deserialised section.
+pub(super) struct Section<T> {
     pub(super) value: T,
-    /// Whether it is what the operator gave, without stand-ins.
+    /// Whether the value contains no stand-ins.
     pub(super) as_given: bool,
 }
 
-/// The same with another way of reading, for types that are chosen by a word.
+/// Like [`section`], with another reader, for types that a keyword selects.
 pub(super) fn section_with<T>(
     tree: &Value,
     at: &[&str],
     places: &Locations,
     faults: &mut ConfigErrors<'_>,
     read: impl Fn(Value) -> Result<T, Vec<DeserializeError>>,
-) -> Option<Part<T>> {
+) -> Option<Section<T>> {
     let at: Path = at.iter().map(|&name| name.to_owned()).collect();
     let mut reading = SectionReader { tree: tree.clone(), at, places, told: BTreeSet::new(), tried: BTreeMap::new() };
     reading.retype_whole();
     loop {
         match read(reading.tree.clone()) {
-            Ok(value) => return Some(Part { value, as_given: reading.tried.is_empty() }),
+            Ok(value) => return Some(Section { value, as_given: reading.tried.is_empty() }),
             Err(found) => {
                 let found: Vec<DeserializeError> = found.into_iter().map(named).collect();
                 if !(reading.retype(&found, &read) || reading.report(&found, faults)) {
@@ -57,7 +57,8 @@ pub(super) fn section_with<T>(
     }
 }
 
-/// The table at this place, where text from the environment may be one as JSON. `None`, told, where it is none.
+/// Returns the table at this path; text from the environment may spell one as JSON. If there is none, reports an error
+/// and returns `None`.
 pub(super) fn table(
     value: &Value,
     at: &[&str],
@@ -78,9 +79,9 @@ struct SectionReader<'a> {
     tree: Value,
     at: Path,
     places: &'a Locations,
-    /// Paths whose fault is told.
+    /// Paths whose errors are already reported.
     told: BTreeSet<Path>,
-    /// How many stand-ins were tried at a path.
+    /// Number of stand-ins tried at each path.
     tried: BTreeMap<Path, usize>,
 }
 
@@ -89,7 +90,7 @@ impl SectionReader<'_> {
         self.at.iter().chain(path).cloned().collect()
     }
 
-    /// The paths of texts from the environment at or below this one.
+    /// Returns the paths, at or below this one, of texts from the environment.
     fn texts(&self, path: &[String]) -> Vec<Path> {
         let whole = self.whole(path);
         self.places
@@ -101,7 +102,7 @@ impl SectionReader<'_> {
             .collect()
     }
 
-    /// The whole part may stand in one variable.
+    /// Parses the section if one variable sets it as a whole.
     fn retype_whole(&mut self) {
         if let Value::String(text) = &self.tree
             && matches!(place(self.places, &self.at), Some(Location::Environment(_)))
@@ -111,7 +112,7 @@ impl SectionReader<'_> {
         }
     }
 
-    /// Turns text from the environment into the JSON it spells where the key wants no text. True if something changed.
+    /// Parses text from the environment as JSON if its key needs another type. Returns whether something changed.
     fn retype<T>(
         &mut self,
         found: &[DeserializeError],
@@ -126,7 +127,7 @@ impl SectionReader<'_> {
                 };
                 let mut tree = self.tree.clone();
                 put(&mut tree, &path, value);
-                // A choice between types is read as a whole and tells only its own place; then the change has to help.
+                // A choice between types reports only its own path; accept the change only if it removes an error.
                 let helps = path == fault.path
                     || read(tree.clone())
                         .err()
@@ -140,7 +141,7 @@ impl SectionReader<'_> {
         false
     }
 
-    /// Tells what is new and mends it; false where it cannot be mended.
+    /// Reports new errors and repairs the tree; returns false if that is not possible.
     fn report(&mut self, found: &[DeserializeError], faults: &mut ConfigErrors<'_>) -> bool {
         let mut mended: BTreeMap<&Path, bool> = BTreeMap::new();
         for fault in found {
@@ -161,7 +162,7 @@ impl SectionReader<'_> {
         !mended.is_empty() && mended.values().all(|mends| *mends)
     }
 
-    /// Puts the next value that may pass at this place; when none did, nothing, for keys that may be left out.
+    /// Sets the next stand-in at this path; after the last one, removes the key, which may be optional.
     fn substitute(&mut self, path: &[String]) -> bool {
         let values = [
             json!("plain:x"),
@@ -182,7 +183,7 @@ impl SectionReader<'_> {
     }
 }
 
-/// The fault with a sentence that quotes no value. serde's wording is stable (`Unexpected`'s `Display`).
+/// Rewrites an error so that it quotes no value. serde's wording is stable (`Display` of `Unexpected`).
 fn named(mut fault: DeserializeError) -> DeserializeError {
     if fault.kind == DeserializeErrorKind::Unknown {
         NO_SUCH_KEY.clone_into(&mut fault.detail);
@@ -200,7 +201,7 @@ fn named(mut fault: DeserializeError) -> DeserializeError {
     let expected = detail.rsplit_once(", expected ").map(|(_, expected)| expected);
     let quotes = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
     if quotes.iter().any(|start| detail.starts_with(start)) {
-        fault.detail = format!("expected {}", expected.map_or("something else", operator_terms));
+        fault.detail = format!("expected {}", expected.map_or("another value", operator_terms));
     }
     fault
 }
@@ -209,7 +210,7 @@ fn quoted(detail: &str, start: &str) -> Option<String> {
     Some(detail.strip_prefix(start)?.split('`').next()?.to_owned())
 }
 
-/// Rust's words as an operator's.
+/// Translates Rust's type names for operators.
 fn operator_terms(expected: &str) -> &str {
     match expected {
         "a string" | "a borrowed string" => "text",
@@ -217,7 +218,7 @@ fn operator_terms(expected: &str) -> &str {
         "a sequence" => "a list",
         "a map" => "a table",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
-        "relative URL without a base" | "a string representing an URL" => "an absolute address such as \"https://…\"",
+        "relative URL without a base" | "a string representing an URL" => "an absolute URL such as \"https://…\"",
         expected if expected.starts_with("struct ") => "a table",
         expected => expected,
     }
@@ -250,7 +251,7 @@ fn remove(tree: &mut Value, path: &[String]) -> bool {
     match tree {
         Value::Object(members) if rest.is_empty() => members.remove(name).is_some(),
         Value::Object(members) => members.get_mut(name).is_some_and(|member| remove(member, rest)),
-        // Elements are never taken out: the others would change their numbers.
+        // Never remove an element: that would change the indices of the others.
         Value::Array(items) => {
             name.parse::<usize>().ok().and_then(|index| items.get_mut(index)).is_some_and(|item| remove(item, rest))
         }

@@ -1,4 +1,4 @@
-//! Checks `[server]`.
+//! Validates `[server]`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::{ServerSettings, TlsSettings, bounds};
 use crate::config::error::ConfigErrors;
 use crate::config::schema;
 
-/// Longest `server.request_timeout`.
+/// Maximum of `server.request_timeout`.
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_hours(1);
-/// Longest `server.keep_alive`.
+/// Maximum of `server.keep_alive`.
 const MAX_KEEP_ALIVE: Duration = Duration::from_hours(24);
-/// Longest `server.shutdown_delay` and longest `server.shutdown_grace`.
+/// Maximum of `server.shutdown_delay` and `server.shutdown_grace`.
 const MAX_SHUTDOWN: Duration = Duration::from_hours(24);
 
-/// The settings and whether `auth.mode = "none"` is permitted with them. `None` after a fault.
+/// Validates the settings; also returns `allow_insecure`. `None` after an error.
 pub(super) fn checked(document: schema::Server, faults: &mut ConfigErrors<'_>) -> Option<(ServerSettings, bool)> {
     let schema::Server {
         listen,
@@ -76,7 +76,7 @@ fn tls_settings(document: schema::Tls) -> Result<Option<TlsSettings>, (&'static 
         (Some(certificate), Some(key)) => Ok(Some(TlsSettings { certificate, key })),
         (None, None) => Ok(None),
         (Some(_), None) => Err(("key", "is missing: a certificate needs its private key")),
-        (None, Some(_)) => Err(("certificate", "is missing: a key alone is no use")),
+        (None, Some(_)) => Err(("certificate", "is missing: the key needs its certificate")),
     }
 }
 
@@ -88,7 +88,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned())
 }
 
-/// `""` or `/a/b`; final slashes are dropped.
+/// Parses `""` or `/a/b`; drops trailing slashes.
 fn mounted(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     if path.is_empty() {
@@ -108,7 +108,7 @@ fn public(text: &str) -> Result<Option<Url>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let expected = "expected an absolute http or https address without user name, query or fragment, or \"\"";
+    let expected = "expected an absolute http or https URL without user name, query or fragment, or \"\"";
     let url = Url::parse(text).map_err(|_| expected.to_owned())?;
     let plain = ["http", "https"].contains(&url.scheme())
         && url.has_host()

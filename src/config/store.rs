@@ -1,4 +1,4 @@
-//! Checks `[store]`, reads its keys, and makes the first one.
+//! Validates `[store]`, reads its keys, and creates the first one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use crate::domain::units::ConfigDuration;
 use crate::secret::{ConfigFingerprint, Secret, SecretRef, SecretSource};
 use crate::store::{Keyring, SealError};
 
-/// What the store is opened with.
+/// Location and keys of the store.
 #[derive(Clone)]
 pub struct StoreParts {
     /// Where it is.
     pub place: StoreLocation,
     /// Its keys.
     pub keyring: Keyring,
-    /// What it is opened with, to be compared with a later configuration.
+    /// Fingerprint of its settings, for comparison with a later configuration.
     pub likeness: StoreFingerprint,
 }
 
-/// What a store is opened with, key by key of the configuration.
+/// Fingerprint of the store's settings, one per configuration key.
 #[derive(Clone)]
 pub struct StoreFingerprint {
     url: ConfigFingerprint,
@@ -33,7 +33,7 @@ pub struct StoreFingerprint {
 }
 
 impl StoreFingerprint {
-    /// The keys whose values differ.
+    /// Returns the keys whose values differ.
     #[must_use]
     pub fn differing(&self, other: &Self) -> Vec<&'static str> {
         let keys = [
@@ -45,16 +45,16 @@ impl StoreFingerprint {
     }
 }
 
-/// Where the store is; shown without user and password.
+/// Location of the store; its `Display` omits user and password.
 #[derive(Clone)]
 pub enum StoreLocation {
-    /// In this SQLite file, of one process.
+    /// A SQLite file, for a single process.
     Sqlite(PathBuf),
-    /// In a PostgreSQL database that several processes may share.
+    /// A PostgreSQL database, which several processes may share.
     Postgres {
-        /// Its address, which may hold a password.
+        /// Its URL, which may contain a password.
         url: Secret,
-        /// The address without what nobody needs to see.
+        /// The URL without user, password and parameters.
         shown: String,
     },
 }
@@ -68,25 +68,25 @@ impl fmt::Display for StoreLocation {
     }
 }
 
-/// What an address may say in its query. The rest is refused, since the library would log and ignore it.
+/// Supported query parameters of a PostgreSQL URL. Others are rejected, because the library would log and ignore them.
 const PARAMETERS: [&str; 8] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "hostaddr", "port", "options"];
 
-/// How a connection may be protected; `allow` is left out, because the library takes it for `disable`.
+/// Supported values of `sslmode`; not `allow`, which the library treats as `disable`.
 const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
-/// The files the store's key may be made in.
+/// Files in which the store's key may be created.
 pub trait KeyFileStore {
-    /// Whether there is such a file.
+    /// Returns whether the file exists.
     fn exists(&self, path: &Path) -> bool;
 
-    /// Makes the file, readable by its owner only; refuses to write over one.
+    /// Creates the file, readable by its owner only; never overwrites one.
     ///
     /// # Errors
     /// A sentence that names the file.
     fn create(&self, path: &Path, content: &Secret) -> Result<(), String>;
 }
 
-/// The store to be looked at; nothing is made for it.
+/// The store for inspection; nothing is created for it.
 pub struct StoreView {
     /// Where it is.
     pub place: StoreLocation,
@@ -96,13 +96,13 @@ pub struct StoreView {
 
 /// A store's keys before it is opened.
 pub enum KeyView {
-    /// They are there.
+    /// They exist.
     Known(Keyring),
-    /// The first one would be made in this file.
+    /// The first one would be created in this file.
     ToMake(PathBuf),
 }
 
-/// The store before its key was made.
+/// The validated store, before its key is created.
 pub(super) struct StorePlan {
     url: Secret,
     place: StoreLocation,
@@ -123,7 +123,7 @@ pub(super) fn checked(document: schema::Store, faults: &mut ConfigErrors<'_>) ->
         }
     }
     if retention < idempotency_retention {
-        // A repeat under the key of a bulk is answered from its operation.
+        // The response to a retry under a bulk's idempotency key comes from its operation.
         faults.push(&["store", "retention"], "must not be shorter than store.idempotency_retention");
     }
     if let SecretRef::Plain(text) = &url.0 {
@@ -132,7 +132,7 @@ pub(super) fn checked(document: schema::Store, faults: &mut ConfigErrors<'_>) ->
     Some(StoreSettings { url: url.0, encryption_key, decryption_keys, retention, idempotency_retention })
 }
 
-/// Reads address and keys; makes nothing yet.
+/// Reads the URL and the keys; creates nothing yet.
 pub(super) fn plan(
     settings: &StoreSettings,
     secrets: &dyn SecretSource,
@@ -159,7 +159,7 @@ pub(super) fn plan(
 }
 
 impl StorePlan {
-    /// What the store would be opened with. A key that would have to be made is none yet.
+    /// Returns the fingerprint of the settings; a key that does not exist yet counts as none.
     pub(super) fn likeness(&self) -> StoreFingerprint {
         let key = match &self.key {
             Key::Known(key) => vec![key.clone()],
@@ -172,7 +172,7 @@ impl StorePlan {
         }
     }
 
-    /// The store to be looked at.
+    /// Returns the store for inspection.
     pub(super) fn view(self, faults: &mut ConfigErrors<'_>) -> Option<StoreView> {
         let Self { url: _, place, key, earlier } = self;
         let keys = match key {
@@ -182,7 +182,7 @@ impl StorePlan {
         Some(StoreView { place, keys })
     }
 
-    /// Makes the key where there is none yet.
+    /// Creates the key if there is none yet.
     pub(super) fn carried_out(
         self,
         files: &dyn KeyFileStore,
@@ -211,14 +211,14 @@ fn keyring(key: &Secret, earlier: &[Secret], faults: &mut ConfigErrors<'_>) -> O
     Keyring::new(key, earlier).map_err(|error| faults.push(&["store", "encryption_key"], error.to_string())).ok()
 }
 
-/// The place named by `sqlite:PATH` (`sqlite:///PATH` as well) or `postgres://…`. The address may hold a password and is
-/// never repeated.
+/// Parses `sqlite:PATH` (also `sqlite:///PATH`) or `postgres://…`. Errors never quote the URL, which may contain a
+/// password.
 fn place(url: &Secret, faults: &mut ConfigErrors<'_>) -> Option<StoreLocation> {
     let found = match url.expose().split_once(':') {
         Some(("sqlite", rest)) => match rest.strip_prefix("//").unwrap_or(rest) {
             "" => Err("must name a file: \"sqlite:examgate.db\""),
-            path if path.contains(":memory:") => Err("must name a file: what is kept in memory only would not survive"),
-            path if path.contains('?') => Err("takes a path only, no parameters"),
+            path if path.contains(":memory:") => Err("must name a file: data in memory would not survive a restart"),
+            path if path.contains('?') => Err("must be a path without parameters"),
             path => Ok(StoreLocation::Sqlite(PathBuf::from(path))),
         },
         Some(("postgres" | "postgresql", _)) => postgres(url),
@@ -228,19 +228,21 @@ fn place(url: &Secret, faults: &mut ConfigErrors<'_>) -> Option<StoreLocation> {
 }
 
 fn postgres(text: &Secret) -> Result<StoreLocation, &'static str> {
-    let form = "expected \"postgres://USER:PASSWORD@HOST/DATABASE\"; signs other than letters and digits in user or \
-                password are written as %XX";
+    let form = "expected \"postgres://USER:PASSWORD@HOST/DATABASE\"; percent-encode (%XX) characters other than \
+                letters and digits in user and password";
     let url = Url::parse(text.expose()).map_err(|_| form)?;
     let database = url.path().trim_start_matches('/');
     let named = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-    // An empty host may be a socket's directory in the query.
+    // Without a host, the query may name the directory of a socket.
     let host = url.host_str().filter(|host| !host.is_empty()).map(str::to_owned).or_else(|| named("host"));
     let (Some(host), false) = (host, database.is_empty() || database.contains('/')) else { return Err(form) };
     if url.query_pairs().any(|(key, _)| !PARAMETERS.contains(&&*key)) {
-        return Err("takes no parameters but sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port and options");
+        return Err(
+            "supports only the parameters sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, options",
+        );
     }
     if named("sslmode").is_some_and(|mode| !SSL_MODES.contains(&&*mode)) {
-        return Err("sslmode is one of disable, prefer, require, verify-ca and verify-full");
+        return Err("sslmode must be disable, prefer, require, verify-ca or verify-full");
     }
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     Ok(StoreLocation::Postgres { url: text.clone(), shown: format!("postgres://{host}{port}/{database}") })
@@ -262,18 +264,19 @@ fn read_key(
     key.map_err(|detail| faults.push(at, detail)).ok()
 }
 
-/// A key is made only together with a new database: beside an old one the file was lost, and a fresh key would hide that.
-/// A database that is shared needs one key for all, which none of them can make for itself.
+/// Decides whether the key may be created: only together with a new database. Next to an existing one the key file was
+/// lost, and a new key would hide that. Processes that share a database need the same key, so none of them may create
+/// it.
 fn to_make(path: &str, place: &StoreLocation, files: &dyn KeyFileStore, faults: &mut ConfigErrors<'_>) -> Option<Key> {
     let detail = match place {
         StoreLocation::Sqlite(database) if !files.exists(database) => return Some(Key::ToMake(PathBuf::from(path))),
         StoreLocation::Sqlite(database) => format!(
-            "file {path} is missing, but the database {} is there and cannot be read without it; restore the key",
+            "file {path} is missing, but the database {} exists and cannot be read without it; restore the key",
             database.display()
         ),
         StoreLocation::Postgres { .. } => format!(
-            "file {path} is missing, and with PostgreSQL none is made: every process that shares the database needs the \
-             same key; make one with `openssl rand -base64 32` and give it to all"
+            "file {path} is missing, and with PostgreSQL the gateway does not create it: every process that shares the \
+             database needs the same key; generate one with `openssl rand -base64 32` and give it to all of them"
         ),
     };
     faults.push(&["store", "encryption_key"], detail);

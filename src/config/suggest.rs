@@ -1,11 +1,11 @@
-//! "Did you mean": the nearest of the words that would have been right.
+//! "Did you mean": suggests the nearest valid word.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use super::layers::DEFAULTS;
 
-/// ` (did you mean …?)` for the nearest of these words, or nothing.
+/// Returns ` (did you mean …?)` with the nearest of these words, or an empty text.
 pub(super) fn word<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let most = (given.chars().count() / 3).max(1);
     let folded = given.to_lowercase();
@@ -18,14 +18,14 @@ pub(super) fn word<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) ->
         .map_or_else(String::new, |(_, known)| format!(" (did you mean {known}?)"))
 }
 
-/// The same for a key that does not exist, from the keys its section has.
+/// Suggests a key of the same section for an unknown one; see [`word`].
 pub(super) fn key(path: &[String]) -> String {
     let Some((last, section)) = path.split_last() else { return String::new() };
     KEYS.get(&general(section)).map_or_else(String::new, |known| word(last, known.iter().copied()))
 }
 
-/// The keys of each section, as the embedded defaults document them (examples in comments included), so that there is no
-/// second list to keep.
+/// Keys of each section, parsed from the embedded defaults (examples in comments included), so that there is no second
+/// list to maintain.
 static KEYS: LazyLock<BTreeMap<String, BTreeSet<&'static str>>> = LazyLock::new(|| {
     let mut keys: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
     let mut section = String::new();
@@ -35,7 +35,7 @@ static KEYS: LazyLock<BTreeMap<String, BTreeSet<&'static str>>> = LazyLock::new(
             let names: Vec<&str> = heading.split('.').collect();
             section = general(&names);
             for (index, name) in names.iter().enumerate() {
-                // The operator's own names (`startexam-main`) are no keys.
+                // Names that the operator chooses (`startexam-main`) are not keys.
                 if general(&names[..=index]).split('.').next_back() == Some(name) {
                     keys.entry(general(&names[..index])).or_default().insert(name);
                 }
@@ -60,7 +60,7 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     plain.then(|| (name, value.trim()))
 }
 
-/// A section with the operator's own names taken out: `connections.*.retry`.
+/// Replaces names that the operator chooses: `connections.*.retry`.
 fn general(section: &[impl AsRef<str>]) -> String {
     let named = match section {
         [first, ..] if ["connections", "assessments", "programs"].contains(&first.as_ref()) => 1,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_suggested_for_what_is_far_from_everything() {
+    fn distant_keys_get_no_suggestion() {
         for far in ["server.zzz", "connections.a.tls", "auth.startexam-main"] {
             assert_eq!(key(&path(far)), "", "{far}");
         }

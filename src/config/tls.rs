@@ -1,4 +1,4 @@
-//! Reads the certificate and the key of `[server.tls]` and makes of them what the listener shows its callers.
+//! Reads the certificate and key of `[server.tls]` and builds the listener's TLS configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use super::TlsSettings;
 use crate::config::error::ConfigErrors;
 use crate::secret::{ConfigFingerprint, Secret, SecretRef, SecretSource};
 
-/// What the listener can speak, the one it would rather speak first (RFC 7301).
+/// ALPN protocols of the listener, in order of preference (RFC 7301).
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Who the gateway is to its callers over TLS.
+/// The gateway's TLS identity.
 #[derive(Clone)]
 pub struct ServerCertificate {
-    /// With certificate, key, versions and protocols.
+    /// TLS configuration: certificate, key, versions and protocols.
     pub server: Arc<ServerConfig>,
     likeness: ConfigFingerprint,
 }
 
 impl ServerCertificate {
-    /// Whether certificate and key are the same.
+    /// Returns whether certificate and key are the same.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.likeness.same(&other.likeness)
@@ -37,7 +37,7 @@ impl fmt::Debug for ServerCertificate {
     }
 }
 
-/// The identity. `None` after a fault.
+/// Builds the TLS identity; returns `None` after an error.
 pub(super) fn identity(
     settings: &TlsSettings,
     secrets: &dyn SecretSource,
@@ -74,17 +74,17 @@ fn read<T>(
 
 fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let chain = chain.map_err(|_| "holds a PEM block that cannot be read")?;
+    let chain = chain.map_err(|_| "contains a PEM block that cannot be read")?;
     if chain.is_empty() {
-        return Err("holds no certificate; expected PEM, `-----BEGIN CERTIFICATE-----`");
+        return Err("contains no certificate; expected PEM, `-----BEGIN CERTIFICATE-----`");
     }
     Ok(chain)
 }
 
 fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, &'static str> {
-    // The parser's error is left out: it may quote a line, and the lines are the key.
+    // Drop the parser's error: it may quote a line, and the lines are the key.
     PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|_| "holds no private key; expected PEM without a passphrase, `-----BEGIN PRIVATE KEY-----`")
+        .map_err(|_| "contains no private key; expected PEM without a passphrase, `-----BEGIN PRIVATE KEY-----`")
 }
 
 fn server(
@@ -96,8 +96,8 @@ fn server(
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
     let mut server = built.map_err(|error| match error {
         Error::InconsistentKeys(_) => ("key", "does not belong to the certificate"),
-        Error::InvalidCertificate(_) => ("certificate", "holds a certificate that cannot be read"),
-        _ => ("key", "is of a kind that cannot be used; ECDSA P-256 and P-384, Ed25519 and RSA can"),
+        Error::InvalidCertificate(_) => ("certificate", "contains a certificate that cannot be read"),
+        _ => ("key", "has an unsupported type; use ECDSA P-256 or P-384, Ed25519 or RSA"),
     })?;
     server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(server)

@@ -94,12 +94,12 @@ impl NewAssignment {
         let mut faults = FieldErrors::new();
         match &self.candidate {
             CandidateKey::Id(_) => {}
-            CandidateKey::ExternalId(id) => faults.line("/candidate/externalId", Some(id), 250),
-            CandidateKey::Email(email) => faults.email("/candidate/email", Some(email)),
+            CandidateKey::ExternalId(id) => faults.check_line("/candidate/externalId", Some(id), 250),
+            CandidateKey::Email(email) => faults.check_email("/candidate/email", Some(email)),
         }
-        faults.line("/assessment", Some(&self.assessment), 250);
-        faults.line("/center", self.center.as_deref(), 200);
-        faults.line("/reference", self.reference.as_deref(), 200);
+        faults.check_line("/assessment", Some(&self.assessment), 250);
+        faults.check_line("/center", self.center.as_deref(), 200);
+        faults.check_line("/reference", self.reference.as_deref(), 200);
         if let (Some(from), Some(until)) = (self.valid_from, self.valid_until)
             && until <= from
         {
@@ -107,8 +107,8 @@ impl NewAssignment {
         }
         for (name, value) in &self.proctoring.parameters {
             let pointer = format!("/proctoring/parameters/{}", pointer_token(name));
-            faults.line(&pointer, Some(name), 200);
-            faults.line(&pointer, Some(value), 200);
+            faults.check_line(&pointer, Some(name), 200);
+            faults.check_line(&pointer, Some(value), 200);
         }
         if self.proctoring.parameters.len() > MAX_PARAMETERS {
             let detail = format!("must not have more than {MAX_PARAMETERS} entries");
@@ -198,7 +198,7 @@ pub struct Assignment {
 impl Assignment {
     /// Returns the lock key that serialises writes about the same booking.
     #[must_use]
-    pub fn turn(&self) -> String {
+    pub fn lock_key(&self) -> String {
         format!("{}\n{}", self.connection, self.subject)
     }
 

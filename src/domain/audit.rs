@@ -1,7 +1,8 @@
-//! The audit record: who asked for what about whom, and what came of it. A line holds ids and the gateway's own words only,
-//! never anything of a person, so that it may outlive them.
+//! Audit entries: who requested what about which resource, with what result. An entry holds only ids and the gateway's
+//! own words, never personal data, so it may be kept after the person was erased.
 //!
-//! The lines of a tenant are a chain: each names the hash of the one before. Pure: it hashes and writes, and reads nothing.
+//! The entries of a tenant form a chain: each contains the hash of the previous one. Pure: hashes and serialises, reads
+//! nothing.
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
@@ -11,66 +12,66 @@ use sha2::{Digest as _, Sha256};
 use super::exchange::Exchange;
 use super::outcome::Outcome;
 
-/// What the first line of a tenant names as the one before it.
+/// The previous hash in a tenant's first entry.
 pub const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Why there is a line.
+/// The event that an audit entry records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditEvent {
-    /// A client's request was answered.
+    /// The gateway responded to a client's request.
     Answered,
-    /// A client's request was not answered: the client hung up before.
+    /// The client disconnected before the response.
     CallerGone,
-    /// What went on after its caller was answered 202, or was gone, has ended; or an operation has.
+    /// Work that continued after its caller received a 202 or disconnected has finished, or an operation has.
     Ended,
-    /// A write whose outcome was not known is known now.
+    /// The outcome of an unknown write was determined.
     Settled,
 }
 
-/// How the rows of an operation ended.
+/// The results of an operation's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RowCounts {
-    // In the order of the alphabet, as all of a line is.
-    /// Done, now or before.
+    // Fields are in alphabetical order, as everywhere in an entry.
+    /// Applied, now or earlier.
     pub applied: u64,
     /// Failed.
     pub not_applied: u64,
-    /// Not sent.
+    /// Skipped.
     pub skipped: u64,
-    /// All of them.
+    /// All rows.
     pub total: u64,
-    /// Not known.
+    /// Unknown.
     pub unknown: u64,
 }
 
-/// A line before it has its place in the chain.
+/// An audit entry that is not yet part of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// When it happened.
+    /// The time of the event.
     pub time: Timestamp,
-    /// Whose record it belongs to.
+    /// The tenant that the entry belongs to.
     pub tenant: String,
-    /// Who asked; nobody where the gateway settles by itself.
+    /// The client; `None` if the gateway reconciles by itself.
     pub client: Option<String>,
-    /// Why there is a line.
+    /// The event.
     pub event: AuditEvent,
-    /// What was asked, in the gateway's word: `candidates.create`, `operations.retry`, …
+    /// The action in the gateway's words: `candidates.create`, `operations.retry`, …
     pub action: &'static str,
-    /// Path of what it was about.
+    /// Path of the affected resource.
     pub object: Option<String>,
-    /// The operator's name of the connection.
+    /// The operator's name for the connection.
     pub connection: Option<String>,
-    /// The HTTP status that was answered.
+    /// The HTTP status of the response.
     pub status: Option<u16>,
-    /// What is known of the write.
+    /// The known outcome of the write.
     pub outcome: Option<Outcome>,
-    /// The code of the problem.
+    /// The problem's code.
     pub code: Option<&'static str>,
-    /// Whether the answer was the one kept under an `Idempotency-Key`.
+    /// Whether the response was replayed from an `Idempotency-Key`.
     pub replayed: bool,
-    /// How the rows of an operation ended.
+    /// The results of an operation's rows.
     pub counts: Option<RowCounts>,
     /// The id of the request.
     pub request_id: Option<String>,
@@ -79,7 +80,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A line about a request of this client, of which nothing is known yet but that it came.
+    /// Creates the entry for a client's request, before its result is known.
     #[must_use]
     pub fn about(exchange: &Exchange, tenant: &str, client: &str, time: Timestamp) -> Self {
         Self {
@@ -101,21 +102,21 @@ impl Entry {
     }
 }
 
-/// A line in its place.
+/// An audit entry in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainedEntry {
-    /// Whose it is.
+    /// The tenant.
     pub tenant: String,
-    /// Its number among the tenant's, from 1 on, without gaps.
+    /// The tenant's sequence number, from 1 without gaps.
     pub seq: u64,
-    /// The line as JSON.
+    /// The entry as JSON.
     pub text: String,
 }
 
-/// A line's hash comes after all of this; members in the order of the alphabet, none left out.
+/// The hashed part of an entry, to which the hash is appended; fields in alphabetical order, none omitted.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Hashed<'a> {
+struct HashedEntry<'a> {
     action: &'static str,
     client: Option<&'a str>,
     code: Option<&'static str>,
@@ -135,11 +136,11 @@ struct Hashed<'a> {
 }
 
 impl Entry {
-    /// The line in this place, and its hash: SHA-256 over the line without it, as compact JSON in UTF-8 with the members in
-    /// the order of the alphabet.
+    /// Returns the entry at this position and its hash: SHA-256 over the entry without the hash, as compact UTF-8 JSON
+    /// with fields in alphabetical order.
     ///
     /// # Errors
-    /// None that can be met: every member can be written as JSON.
+    /// None in practice: every field can be serialised.
     pub fn line(&self, seq: u64, previous: &str) -> Result<(ChainedEntry, String), serde_json::Error> {
         let Self {
             time,
@@ -157,7 +158,7 @@ impl Entry {
             request_id,
             exchange,
         } = self;
-        let hashed = Hashed {
+        let hashed = HashedEntry {
             action,
             client: client.as_deref(),
             code: *code,
@@ -187,7 +188,7 @@ impl Entry {
 
 #[cfg(test)]
 impl Entry {
-    /// An entry for tests.
+    /// Creates an entry for tests.
     #[must_use]
     pub fn example(tenant: &str, request_id: &str) -> Self {
         Self {
@@ -213,9 +214,10 @@ impl Entry {
 mod tests {
     use super::*;
 
-    /// Files exported once are verified with it, so it must never change. The hash is from Python's `hashlib`.
+    /// This format must never change: exported files are verified with it. The hash was computed with Python's
+    /// `hashlib`.
     #[test]
-    fn a_line_is_as_it_always_was() {
+    fn entry_format_and_hash_are_stable() {
         let (line, hash) = Entry::example("lms", "req_1").line(1, NOTHING).unwrap();
         let before = format!(
             "{{\"action\":\"candidates.create\",\"client\":\"lms\",\"code\":null,\"connection\":null,\"counts\":null,\
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_in_the_order_of_the_alphabet() {
+    fn fields_are_in_alphabetical_order() {
         let counts = RowCounts { applied: 1, not_applied: 2, skipped: 3, total: 4, unknown: 5 };
         let entry = Entry { counts: Some(counts), ..Entry::example("lms", "req_1") };
         let (line, _) = entry.line(7, NOTHING).unwrap();

@@ -1,4 +1,4 @@
-//! A person registered at a connection: what a caller may say of one, and what the gateway remembers.
+//! Candidates: people registered at a connection, as described by a caller and as recorded by the gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,37 +15,37 @@ use super::outcome::{Outcome, Warning};
 use super::validation::{FieldErrors, normalize_identity, pointer_token};
 use crate::secret::Secret;
 
-/// What describes a person (SCIM and `OneRoster` members). Valid by construction through [`Person::checked`].
+/// A person's attributes (SCIM and `OneRoster` fields). Valid by construction through [`Person::checked`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// The caller's own id.
     pub external_id: Option<String>,
-    /// The name to sign in with.
+    /// The sign-in name.
     pub user_name: Option<String>,
-    /// The name in its parts.
+    /// The name.
     pub name: Name,
-    /// Where mail reaches the person.
+    /// The e-mail address.
     pub email: Option<String>,
-    /// Whether the person may take part; `None` was not said and means yes.
+    /// Whether the person may take part; `None` means yes.
     pub active: Option<bool>,
-    /// Telephone numbers, at most one a kind.
+    /// Telephone numbers, at most one per kind.
     pub phone_numbers: Vec<PhoneNumber>,
     /// Postal address.
     pub address: Address,
-    /// The vendor-side group (classroom, course) the person joins.
+    /// The vendor-side group (classroom, course) that the person joins.
     pub group: Option<String>,
     /// Date of birth, `YYYY-MM-DD`.
     pub birth_date: Option<String>,
-    /// As the vendor spells it.
+    /// Gender, as the vendor spells it.
     pub gender: Option<String>,
-    /// Base64 of a picture.
+    /// A picture in Base64.
     pub photo: Option<Photo>,
-    /// Members only the vendor's account knows.
+    /// Fields defined by the vendor's account.
     pub custom: BTreeMap<String, String>,
 }
 
-/// A picture in Base64, by far the largest member of a person. Clones share its text: a person on the way to the vendor is
-/// in several places at once (record, intent, call).
+/// A picture in Base64, by far the largest field of a person. Clones share the text, because the record, the intent and
+/// the call hold the same person at the same time.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct Photo(Arc<str>);
@@ -76,14 +76,14 @@ impl fmt::Debug for Photo {
     }
 }
 
-/// A name in its parts.
+/// The parts of a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// First name.
     pub given_name: Option<String>,
     /// Last name.
     pub family_name: Option<String>,
-    /// The name as it is shown.
+    /// The display name.
     pub formatted: Option<String>,
 }
 
@@ -105,24 +105,24 @@ pub struct Address {
 /// A telephone number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhoneNumber {
-    /// Which one it is.
+    /// The kind of number.
     pub kind: PhoneKind,
     /// The number as written.
     pub value: String,
 }
 
-/// Kinds of telephone numbers.
+/// The kinds of telephone numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PhoneKind {
     /// A mobile telephone.
     Mobile,
-    /// At work.
+    /// A work telephone.
     Work,
 }
 
 impl PhoneKind {
-    /// The word used in the API.
+    /// Returns the word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,16 +132,16 @@ impl PhoneKind {
     }
 }
 
-/// What to do when the gateway already has the candidate.
+/// The action if the gateway already has the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfCandidateExists {
-    /// Answer the one there is.
+    /// Return the existing candidate.
     #[default]
     Reuse,
-    /// Send the new members to the vendor.
+    /// Send the new fields to the vendor.
     Update,
-    /// Refuse.
+    /// Reject the request.
     Fail,
 }
 
@@ -150,13 +150,13 @@ pub enum IfCandidateExists {
 pub struct NewCandidate {
     /// The person.
     pub person: Person,
-    /// The password to sign in with; never stored longer than the write is unsettled.
+    /// The sign-in password; stored only until the write is reconciled.
     pub password: Option<Secret>,
-    /// What to do when the gateway already has the candidate.
+    /// The action if the gateway already has the candidate.
     pub if_exists: IfCandidateExists,
 }
 
-/// Longest accepted values, in characters. `EXTERNAL_ID` is the smallest limit a vendor documents (`StartExam`: 250).
+/// Maximum lengths, in characters. `EXTERNAL_ID` is the smallest limit that a vendor documents (`StartExam`: 250).
 pub mod limits {
     /// The caller's own id.
     pub const EXTERNAL_ID: usize = 250;
@@ -166,32 +166,32 @@ pub mod limits {
     pub const PASSWORD: usize = 128;
     /// A picture in Base64 (about 768 KiB of picture).
     pub const PHOTO: usize = 1 << 20;
-    /// Number of custom members.
+    /// Number of custom fields.
     pub const CUSTOM_MEMBERS: usize = 50;
 }
 
 impl Person {
-    /// The person, if every member is in order. Pointers are those of the API (`/name/givenName`).
+    /// Validates the person. Pointers are those of the API (`/name/givenName`).
     ///
     /// # Errors
-    /// Every member at fault.
+    /// All invalid fields.
     pub fn checked(self) -> Result<Self, Vec<FieldError>> {
         let mut faults = FieldErrors::new();
-        faults.line("/externalId", self.external_id.as_deref(), limits::EXTERNAL_ID);
-        faults.line("/userName", self.user_name.as_deref(), limits::LINE);
-        faults.line("/name/givenName", self.name.given_name.as_deref(), limits::LINE);
-        faults.line("/name/familyName", self.name.family_name.as_deref(), limits::LINE);
-        faults.line("/name/formatted", self.name.formatted.as_deref(), limits::LINE);
-        faults.email("/email", self.email.as_deref());
-        faults.line("/group", self.group.as_deref(), limits::LINE);
-        faults.date("/birthDate", self.birth_date.as_deref());
-        faults.line("/gender", self.gender.as_deref(), limits::LINE);
-        faults.line("/photo", self.photo.as_deref(), limits::PHOTO);
+        faults.check_line("/externalId", self.external_id.as_deref(), limits::EXTERNAL_ID);
+        faults.check_line("/userName", self.user_name.as_deref(), limits::LINE);
+        faults.check_line("/name/givenName", self.name.given_name.as_deref(), limits::LINE);
+        faults.check_line("/name/familyName", self.name.family_name.as_deref(), limits::LINE);
+        faults.check_line("/name/formatted", self.name.formatted.as_deref(), limits::LINE);
+        faults.check_email("/email", self.email.as_deref());
+        faults.check_line("/group", self.group.as_deref(), limits::LINE);
+        faults.check_date("/birthDate", self.birth_date.as_deref());
+        faults.check_line("/gender", self.gender.as_deref(), limits::LINE);
+        faults.check_line("/photo", self.photo.as_deref(), limits::PHOTO);
         for (pointer, value) in self.address.members() {
-            faults.line(pointer, value, limits::LINE);
+            faults.check_line(pointer, value, limits::LINE);
         }
         for (index, number) in self.phone_numbers.iter().enumerate() {
-            faults.line(&format!("/phoneNumbers/{index}/value"), Some(&number.value), limits::LINE);
+            faults.check_line(&format!("/phoneNumbers/{index}/value"), Some(&number.value), limits::LINE);
             if self.phone_numbers[..index].iter().any(|earlier| earlier.kind == number.kind) {
                 let pointer = format!("/phoneNumbers/{index}/type");
                 faults.push(FieldError::invalid(pointer, "an earlier number has the same type"));
@@ -199,29 +199,29 @@ impl Person {
         }
         for (name, value) in &self.custom {
             let pointer = format!("/custom/{}", pointer_token(name));
-            faults.line(&pointer, Some(name), limits::LINE);
-            faults.line(&pointer, Some(value), limits::LINE);
+            faults.check_line(&pointer, Some(name), limits::LINE);
+            faults.check_line(&pointer, Some(value), limits::LINE);
         }
         if self.custom.len() > limits::CUSTOM_MEMBERS {
-            let detail = format!("must not have more than {} members", limits::CUSTOM_MEMBERS);
+            let detail = format!("must not have more than {} entries", limits::CUSTOM_MEMBERS);
             faults.push(FieldError::invalid("/custom", detail));
         }
         faults.into_result(self)
     }
 
-    /// Whether the person may take part.
+    /// Returns whether the person may take part.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.active.unwrap_or(true)
     }
 
-    /// The number of this kind.
+    /// Returns the number of this kind.
     #[must_use]
     pub fn phone(&self, kind: PhoneKind) -> Option<&str> {
         self.phone_numbers.iter().find(|number| number.kind == kind).map(|number| number.value.as_str())
     }
 
-    /// This person with the members given in the other, and the pointers of those that changed by it.
+    /// Overlays the fields that `given` sets; returns the result and the pointers of the fields that changed.
     #[must_use]
     pub fn merged_with(&self, given: &Self) -> (Self, Vec<String>) {
         let Self {
@@ -274,7 +274,7 @@ impl Person {
         (person, touched)
     }
 
-    /// Pointers of the members in which the two differ.
+    /// Returns the pointers of the fields in which the two differ.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (one, two) = (self.flat(), other.flat());
@@ -282,14 +282,14 @@ impl Person {
         pointers.into_iter().filter(|pointer| one.get(*pointer) != two.get(*pointer)).cloned().collect()
     }
 
-    /// Pointers of the members that are given, for warnings about ones a vendor has no place for.
+    /// Returns the pointers of the fields that are set, for warnings about unsupported ones.
     #[must_use]
     pub fn present_members(&self) -> Vec<String> {
         self.members(|index, _| index.to_string()).into_iter().map(|(pointer, _)| pointer).collect()
     }
 
-    /// Every member by its pointer, for comparison: telephone numbers by their kind, since their order says nothing, and
-    /// `active` only where it is not what goes without saying.
+    /// Maps pointers to values for comparison: telephone numbers by kind, because their order is irrelevant, and
+    /// `active` only if it differs from the default.
     fn flat(&self) -> BTreeMap<String, String> {
         let mut members: BTreeMap<_, _> =
             self.members(|_, number| number.kind.as_str().to_owned()).into_iter().collect();
@@ -299,7 +299,7 @@ impl Person {
         members
     }
 
-    /// Every member that is given, with its pointer; `phone` names a telephone number below `/phoneNumbers/`.
+    /// Lists all set fields with their pointers; `phone` names a telephone number below `/phoneNumbers/`.
     fn members(&self, phone: impl Fn(usize, &PhoneNumber) -> String) -> Vec<(String, String)> {
         let Self {
             external_id,
@@ -343,9 +343,9 @@ impl Person {
 }
 
 impl Name {
-    /// The name as it is shown: `formatted`, else first and last name joined.
+    /// Returns the display name: `formatted`, else first and last name joined.
     #[must_use]
-    pub fn shown(&self) -> Option<String> {
+    pub fn display_name(&self) -> Option<String> {
         if self.formatted.is_some() {
             return self.formatted.clone();
         }
@@ -356,7 +356,7 @@ impl Name {
 }
 
 impl Address {
-    /// Every member with its pointer.
+    /// Lists all fields with their pointers.
     #[must_use]
     pub fn members(&self) -> [(&'static str, Option<&str>); 5] {
         let Self { street_address, locality, region, postal_code, country } = self;
@@ -370,63 +370,63 @@ impl Address {
     }
 }
 
-/// What the gateway knows a candidate to be.
+/// The state of a candidate, as known to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CandidateState {
     /// The vendor has the person.
     Registered,
-    /// A write is under way.
+    /// A write is in progress.
     Pending,
-    /// The vendor refused; it does not have the person.
+    /// The vendor rejected the registration; it does not have the person.
     Failed,
-    /// It is not known whether the vendor has the person.
+    /// It is unknown whether the vendor has the person.
     Unknown,
 }
 
 impl CandidateState {
-    /// Whether no write about it is open.
+    /// Returns whether no write about the candidate is open.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Registered | Self::Failed)
     }
 }
 
-/// A candidate as the gateway remembers it.
+/// A candidate as recorded by the gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The gateway's identifier.
     pub id: CandidateId,
-    /// Who owns it.
+    /// The tenant that owns the candidate.
     pub tenant: String,
-    /// The connection it lives at.
+    /// The connection that the candidate belongs to.
     pub connection: String,
     /// The person.
     pub person: Person,
-    /// What the gateway knows it to be.
+    /// The state of the candidate.
     pub state: CandidateState,
-    /// What is known of the last write.
+    /// The outcome of the last write.
     pub outcome: Outcome,
-    /// How the vendor names the person (`id`, …), as far as it has told.
+    /// The vendor's identifiers for the person (`id`, …), as far as it has returned them.
     pub vendor_ref: Map<String, Value>,
-    /// What the adapter keeps for later and nobody is shown (a sign-in token for launch links).
+    /// Data that the adapter keeps for later writes and the gateway never shows (a sign-in token for launch links).
     pub private: BTreeMap<String, String>,
-    /// The scope of the key under which the password is kept that the gateway made up for a request without a key.
+    /// The scope of the key that stores the password generated for a request without an `Idempotency-Key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_key: Option<String>,
-    /// Why the last write failed or is unknown; kept until the next one.
+    /// Why the last write failed or is unknown; kept until the next write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Box<Error>>,
-    /// What the caller should know.
+    /// Warnings for the caller.
     pub warnings: Vec<Warning>,
-    /// When the record was made.
+    /// The creation time of the record.
     pub created: Timestamp,
-    /// When it last changed.
+    /// The time of the last change.
     pub last_modified: Timestamp,
 }
 
 impl Candidate {
-    /// The record without the person, who was erased.
+    /// Removes the person, who was erased.
     #[must_use]
     pub fn without_person(self) -> Self {
         let (vendor_ref, private) = (Map::new(), BTreeMap::new());
@@ -435,19 +435,19 @@ impl Candidate {
     }
 }
 
-/// By which a person is recognised within a tenant and connection.
+/// An identity by which a person is recognised within a tenant and connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// The caller's own id, compared exactly.
     ExternalId(String),
-    /// The sign-in name, compared without case.
+    /// The sign-in name, compared case-insensitively.
     UserName(String),
-    /// The e-mail address, compared without case.
+    /// The e-mail address, compared case-insensitively.
     Email(String),
 }
 
-/// The kinds of [`Identity`]. A vendor declares which of them it knows people by.
+/// The kinds of [`Identity`]. A vendor declares by which of them it identifies people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityKind {
     /// The caller's own id.
@@ -459,10 +459,10 @@ pub enum IdentityKind {
 }
 
 impl IdentityKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: &'static [Self] = &[Self::ExternalId, Self::UserName, Self::Email];
 
-    /// The member of a candidate that holds it.
+    /// Returns the name of the candidate field that holds this identity.
     #[must_use]
     pub const fn member(self) -> &'static str {
         match self {
@@ -485,7 +485,7 @@ impl Identity {
         kinds.iter().filter_map(identity).collect()
     }
 
-    /// Kind and value, as the store keeps them.
+    /// Returns kind and value, as stored.
     #[must_use]
     pub fn parts(&self) -> (&'static str, &str) {
         match self {
@@ -496,11 +496,11 @@ impl Identity {
     }
 }
 
-/// A change to a candidate: the members to set, and those to clear (RFC 7396 merge patch).
+/// Changes to a candidate: fields to set and fields to clear (RFC 7396 merge patch).
 #[derive(Debug, Clone, Default)]
 pub struct CandidateChanges {
-    /// The person as it will be; only members in `touched` differ from the present one.
+    /// The person as it will be; only fields in `touched` differ from the present one.
     pub person: Person,
-    /// Pointers of the members the patch names.
+    /// Pointers of the fields that the patch names.
     pub touched: Vec<String>,
 }

@@ -1,29 +1,29 @@
-//! What a vendor can do, as data: shown at `GET /vendors`, walked by the conformance test, and the reason behind every
+//! Vendor capabilities as data: returned by `GET /vendors`, checked by the conformance test, and the basis of every
 //! `capability_unsupported`.
 
 use std::time::Duration;
 
 use super::candidate::IdentityKind;
 
-/// A write the gateway can ask of a vendor.
+/// The kinds of writes at a vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WriteKind {
-    /// Register a person.
+    /// Registers a person.
     CandidatesCreate,
-    /// Change a person.
+    /// Updates a person.
     CandidatesUpdate,
-    /// Hide a person.
+    /// Hides a person.
     CandidatesDelete,
-    /// Book a candidate for an assessment.
+    /// Books a candidate for an assessment.
     AssignmentsCreate,
-    /// Withdraw a booking.
+    /// Cancels a booking.
     AssignmentsCancel,
-    /// Enrol employees in a program.
+    /// Changes the employees of a program.
     ProgramsEmployees,
 }
 
 impl WriteKind {
-    /// Every operation.
+    /// All write kinds.
     pub const ALL: [Self; 6] = [
         Self::CandidatesCreate,
         Self::CandidatesUpdate,
@@ -33,7 +33,7 @@ impl WriteKind {
         Self::ProgramsEmployees,
     ];
 
-    /// The word used in problems, logs and metrics.
+    /// Returns the word used in problems, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -47,21 +47,21 @@ impl WriteKind {
     }
 }
 
-/// How an unclear write is settled.
+/// The way in which an unknown write is reconciled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetrySafety {
-    /// Sending it again changes nothing that is not meant.
+    /// A retry has no unwanted effect.
     Idempotent,
-    /// Sending it again is harmless in a changed form.
+    /// A retry is harmless in a changed form.
     IdempotentWithFlag,
-    /// A repeat that is refused as a conflict proves the first one.
+    /// A retry rejected as a conflict proves that the first attempt succeeded.
     ConflictConfirms,
-    /// It must never be sent again; only a person can say.
+    /// The write must never be retried; only a person can determine its outcome.
     Unsafe,
 }
 
 impl RetrySafety {
-    /// The word used in the API.
+    /// Returns the word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,31 +73,31 @@ impl RetrySafety {
     }
 }
 
-/// What a vendor declares about one operation.
+/// A vendor's declaration about one write kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capability {
-    /// Which operation.
+    /// The write kind.
     pub kind: WriteKind,
-    /// Whether the vendor has it. Where it does not, the rest has no meaning and is empty.
+    /// Whether the vendor supports it. If not, the other fields are empty and have no meaning.
     pub supported: bool,
-    /// Pointers of members the vendor needs.
+    /// Pointers of the fields that the vendor requires.
     pub required: &'static [&'static str],
-    /// Pointers of members the vendor has no place for.
+    /// Pointers of the fields that the vendor does not support.
     pub ignored: &'static [&'static str],
-    /// Most rows in one vendor call.
+    /// Maximum rows per vendor call.
     pub max_batch: usize,
-    /// How an unclear write is settled in the usual case.
+    /// How an unknown write is usually reconciled.
     pub retry_safety: RetrySafety,
-    /// Whether the vendor's answer tells each row's outcome.
+    /// Whether the vendor's response reports each row's outcome.
     pub per_item_outcome: bool,
-    /// Whether what was written can be read back.
+    /// Whether the gateway can read back what it wrote.
     pub read_back: bool,
-    /// What an integrator should know, in a sentence.
+    /// A sentence for integrators.
     pub note: &'static str,
 }
 
 impl Capability {
-    /// An operation the vendor does not have.
+    /// Declares a write kind that the vendor does not support.
     #[must_use]
     pub const fn unsupported(operation: WriteKind, note: &'static str) -> Self {
         Self {
@@ -121,27 +121,28 @@ pub struct VendorDescriptor {
     pub kind: &'static str,
     /// The vendor's own name.
     pub name: &'static str,
-    /// Where the vendor describes its interface.
+    /// Where the vendor documents its API.
     pub documentation: &'static str,
-    /// By what the vendor knows people. Two people cannot share one of these, and nothing else tells who is meant.
+    /// The identities by which the vendor recognises people. Each is unique to one person, and no other field
+    /// identifies the person.
     pub identities: &'static [IdentityKind],
-    /// How far apart the clocks may be; `None` where the vendor's calls carry no time of ours.
+    /// The permitted clock difference; `None` if calls to the vendor carry no timestamp.
     pub clock_tolerance: Option<Duration>,
-    /// One entry for every [`WriteKind`].
+    /// One entry per [`WriteKind`].
     pub capabilities: [Capability; WriteKind::ALL.len()],
 }
 
 impl VendorDescriptor {
-    /// Whether the vendor knows people by e-mail address.
+    /// Returns whether the vendor identifies people by e-mail address.
     #[must_use]
     pub fn identifies_by_email(&self) -> bool {
         self.identities.contains(&IdentityKind::Email)
     }
 
-    /// What the vendor declares about this operation.
+    /// Returns the vendor's declaration about this write kind.
     #[must_use]
     pub fn capability(&self, operation: WriteKind) -> &Capability {
-        // Every operation has its entry; the conformance test holds each vendor to that.
+        // The conformance test verifies that each vendor declares every write kind.
         let position = WriteKind::ALL.iter().position(|known| *known == operation).unwrap_or(0);
         &self.capabilities[position]
     }

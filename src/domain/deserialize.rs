@@ -1,5 +1,5 @@
-//! Reads a JSON tree into a typed document and reports every fault, not only the first: what cannot be read is noted with
-//! its place, taken out, and the reading goes on. Used for request bodies and for configuration.
+//! Deserialises a JSON tree and reports every error, not only the first: records each unreadable value with its path,
+//! removes it and continues. Used for request bodies and for configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,47 +9,47 @@ use serde_path_to_error::Segment;
 
 use super::validation::pointer_token;
 
-/// One thing that could not be read.
+/// One value that could not be deserialised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeserializeError {
-    /// Names and indices from the root to the place.
+    /// Names and indices from the root to the value.
     pub path: Vec<String>,
-    /// Whether the place is unknown, missing or of the wrong kind.
+    /// The kind of error.
     pub kind: DeserializeErrorKind,
-    /// The reader's sentence.
+    /// The deserialiser's message.
     pub detail: String,
 }
 
-/// What kind of fault it is.
+/// The kinds of deserialisation errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeserializeErrorKind {
-    /// Nobody knows this member.
+    /// The field is unknown.
     Unknown,
-    /// The document needs a member that is not there.
+    /// A required field is missing.
     Missing,
-    /// The value has the wrong type or form.
+    /// The value has a wrong type or form.
     Invalid,
 }
 
 impl DeserializeError {
-    /// RFC 6901 pointer to the place.
+    /// Returns the RFC 6901 pointer to the value.
     #[must_use]
     pub fn pointer(&self) -> String {
         self.path.iter().flat_map(|name| ["/".to_owned(), pointer_token(name)]).collect()
     }
 }
 
-/// Most faults told of one document. Each costs another reading, so that without a bound a document of nothing but faults
-/// would take time by the square of its length.
-const MAX_FAULTS: usize = 100;
+/// Maximum errors reported per document. Each error costs another pass, so without a limit a document of nothing but
+/// errors would take quadratic time.
+const MAX_ERRORS: usize = 100;
 
-/// Reads the tree.
+/// Deserialises the tree.
 ///
 /// # Errors
-/// Every fault found, in the order of the document, up to a bound. Members nobody knows are faults.
+/// All errors found, in document order, up to a limit. Unknown fields are errors.
 pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<DeserializeError>> {
     let mut faults: Vec<DeserializeError> = Vec::new();
-    let mut gone = Gone::default();
+    let mut gone = RemovedElements::default();
     loop {
         let mut unknown = Vec::new();
         let mut track = serde_path_to_error::Track::new();
@@ -57,7 +57,7 @@ pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<DeserializeEr
         let result: Result<T, _> = serde_ignored::deserialize(deserializer, |path| unknown.push(ignored_path(&path)));
         let error = match result {
             Ok(value) => {
-                faults.extend(unknown.iter().map(|path| unknown_member(gone.original(path))));
+                faults.extend(unknown.iter().map(|path| unknown_field(gone.original(path))));
                 return if faults.is_empty() { Ok(value) } else { Err(faults) };
             }
             Err(error) => error,
@@ -65,37 +65,37 @@ pub fn read<T: DeserializeOwned>(mut tree: Value) -> Result<T, Vec<DeserializeEr
         let path: Vec<String> = track.path().iter().filter_map(segment_name).collect();
         let mut place = gone.original(&path);
         let detail = error.to_string();
-        let kind = match missing_member(&detail) {
+        let kind = match missing_field(&detail) {
             Some(member) => {
                 place.push(member.to_owned());
                 DeserializeErrorKind::Missing
             }
             None => DeserializeErrorKind::Invalid,
         };
-        // What is missing because it, or a part of it, was taken out before is told already.
+        // A value that is missing because it, or a part of it, was removed has been reported already.
         if !faults.iter().any(|fault| fault.path.starts_with(&place)) {
             let detail = if kind == DeserializeErrorKind::Missing { "is missing".to_owned() } else { detail };
             faults.push(DeserializeError { path: place, kind, detail });
         }
-        if faults.len() >= MAX_FAULTS || !take_out(&mut tree, &path) {
-            // What was met on the way to the end is told as well.
-            faults.extend(unknown.iter().map(|path| unknown_member(gone.original(path))));
+        if faults.len() >= MAX_ERRORS || !remove_value(&mut tree, &path) {
+            // Unknown fields found on the way are reported as well.
+            faults.extend(unknown.iter().map(|path| unknown_field(gone.original(path))));
             return Err(faults);
         }
         gone.note(gone.original(&path));
     }
 }
 
-fn unknown_member(path: Vec<String>) -> DeserializeError {
-    let detail = format!("unknown member `{}`", path.last().map_or("", String::as_str));
+fn unknown_field(path: Vec<String>) -> DeserializeError {
+    let detail = format!("unknown field `{}`", path.last().map_or("", String::as_str));
     DeserializeError { path, kind: DeserializeErrorKind::Unknown, detail }
 }
 
-/// The list elements taken out so far, so that later faults are told by the places the caller knows.
+/// List elements removed so far, so that later errors are reported at their original positions.
 #[derive(Default)]
-struct Gone(BTreeMap<Vec<String>, BTreeSet<usize>>);
+struct RemovedElements(BTreeMap<Vec<String>, BTreeSet<usize>>);
 
-impl Gone {
+impl RemovedElements {
     fn note(&mut self, mut place: Vec<String>) {
         if let Some(Ok(index)) = place.pop().map(|last| last.parse()) {
             self.0.entry(place).or_default().insert(index);
@@ -140,13 +140,14 @@ fn joined(parent: &serde_ignored::Path<'_>, name: String) -> Vec<String> {
     path
 }
 
-// serde tells a missing member only in its sentence (`missing field `x``); the wording is part of serde's stable output.
-fn missing_member(detail: &str) -> Option<&str> {
+// serde reports a missing field only in its message (`missing field `x``); the wording is part of serde's stable
+// output.
+fn missing_field(detail: &str) -> Option<&str> {
     detail.strip_prefix("missing field `")?.split('`').next()
 }
 
-/// Removes the value at this path; false where there is none, which ends the reading.
-fn take_out(tree: &mut Value, path: &[String]) -> bool {
+/// Removes the value at this path; returns false if there is none, which ends deserialisation.
+fn remove_value(tree: &mut Value, path: &[String]) -> bool {
     let Some((last, parents)) = path.split_last() else { return false };
     let mut node = tree;
     for name in parents {
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize)]
-    #[expect(dead_code, reason = "only whether it can be read matters here")]
+    #[expect(dead_code, reason = "the tests only check whether it can be deserialised")]
     struct Document {
         name: Option<String>,
         #[serde(default)]
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[derive(Debug, Deserialize)]
-    #[expect(dead_code, reason = "only whether it can be read matters here")]
+    #[expect(dead_code, reason = "the tests only check whether it can be deserialised")]
     struct Entry {
         count: u8,
     }
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_with_its_place() {
+    fn every_error_is_reported_with_its_path() {
         let tree = json!({ "nmae": 1, "name": 7, "list": [{ "count": 1 }, { "count": "x", "o/k": 2 }, 5, { "count": 300 }, "y"] });
         let mut found = pointers(tree);
         found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_of_lists_keep_their_numbers() {
+    fn list_elements_keep_their_indices() {
         assert_eq!(
             read::<Vec<u8>>(json!([1, "a", 2, "b", 3, 999]))
                 .unwrap_err()
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_member_is_named() {
+    fn a_missing_field_is_named() {
         assert_eq!(pointers(json!({ "list": [{}] })), [("/list/0/count".to_owned(), DeserializeErrorKind::Missing)]);
     }
 }

@@ -1,6 +1,7 @@
-//! What can go wrong, as words: every problem [`Code`], and [`Fault`], the error type of everything above the vendors' wires.
+//! Problem [`Code`]s and [`Error`], the error type of everything above the vendor adapters' wire types.
 //!
-//! It knows no HTTP status (that is the public face's business) and never holds a cause that could carry a secret.
+//! This module knows no HTTP status (the `http` layer maps codes to statuses) and never holds a cause that could carry
+//! a secret.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,52 +15,52 @@ mod code;
 
 pub use code::{Code, Responsibility};
 
-/// What is wrong with one member of a request.
+/// A validation error for one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     /// RFC 6901 pointer into the request body, or `?name` for a query parameter.
     pub pointer: String,
     /// `missing_field`, `invalid_field`, `unknown_field`, `capability_unsupported`, `duplicate_item`, …
     pub code: Cow<'static, str>,
-    /// One sentence for people.
+    /// One human-readable sentence.
     pub detail: String,
 }
 
 impl FieldError {
-    /// Code of a member that must be there and is not.
+    /// Code for a required field that is missing.
     pub const MISSING: &'static str = "missing_field";
-    /// Code of a member with a wrong type or value.
+    /// Code for a field with a wrong type or value.
     pub const INVALID: &'static str = "invalid_field";
-    /// Code of a member nobody knows.
+    /// Code for an unknown field.
     pub const UNKNOWN: &'static str = "unknown_field";
-    /// Code of a decisive member the vendor has no place for.
+    /// Code for a significant field that the vendor does not support.
     pub const UNSUPPORTED: &'static str = "capability_unsupported";
 
-    /// A member that must be there and is not.
+    /// Creates an error for a required field that is missing.
     #[must_use]
     pub fn missing(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(pointer, Self::MISSING, detail)
     }
 
-    /// A member with a wrong type or value.
+    /// Creates an error for a field with a wrong type or value.
     #[must_use]
     pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(pointer, Self::INVALID, detail)
     }
 
-    /// A decisive member the vendor has no place for.
+    /// Creates an error for a significant field that the vendor does not support.
     #[must_use]
     pub fn unsupported(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(pointer, Self::UNSUPPORTED, detail)
     }
 
-    /// Any other fault.
+    /// Creates an error with any other code.
     #[must_use]
     pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), code: Cow::Borrowed(code), detail: detail.into() }
     }
 
-    /// The same fault seen from an enclosing document, e.g. below `/items/3`.
+    /// Prefixes the pointer with that of an enclosing document, e.g. `/items/3`.
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
         self.pointer.insert_str(0, prefix);
@@ -67,98 +68,98 @@ impl FieldError {
     }
 }
 
-/// What the vendor itself said, kept for whoever has to talk to it. Already cleaned: no control characters, at most 300
-/// characters, secrets masked.
+/// The vendor's own error, kept for support requests. Already sanitised: no control characters, at most 300 characters,
+/// secrets masked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VendorResponse {
-    /// The operation called, in the gateway's words, e.g. `assignments.create`.
+    /// The write kind or other call, in the gateway's words, e.g. `assignments.create`.
     pub operation: String,
-    /// The HTTP status, where an answer came.
+    /// The HTTP status, if a response arrived.
     pub http_status: Option<u16>,
-    /// The vendor's own code.
+    /// The vendor's error code.
     pub code: Option<String>,
-    /// The vendor's own message.
+    /// The vendor's message.
     pub message: Option<String>,
 }
 
-/// How much of a call a refusal is about.
+/// The part of a vendor call that a rejection applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionScope {
     /// This row only.
     #[default]
     Row,
-    /// The call was refused whole: its other rows may be in order, so the call is worth splitting.
+    /// The whole call. Its other rows may be valid, so splitting the call is worthwhile.
     #[serde(rename = "call")]
     Batch,
 }
 
-/// What became of one of several vendor calls made for one request.
+/// The result of one of several vendor calls made for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialResult {
     /// Position, in each of the lists, of the first entry sent in this call.
     pub from: usize,
     /// Position after the last entry sent in this call (of the longer list).
     pub to: usize,
-    /// What is known of this call.
+    /// The outcome of this call.
     pub outcome: Outcome,
 }
 
-/// Anything that ends a request or a row without success.
+/// The reason why a request or a row did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{}: {detail}", code.as_str())]
 pub struct Error {
-    /// The word a program acts on.
+    /// The machine-readable code.
     pub code: Code,
-    /// What is known of the write.
+    /// The known outcome of the write.
     pub outcome: Outcome,
-    /// What happened this time, in a sentence.
+    /// A sentence about this occurrence.
     pub detail: String,
-    /// Every member at fault.
+    /// All invalid fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// How long to wait before a repeat, where somebody said so.
+    /// The delay before a retry, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
-    /// What the vendor said, where it was asked.
+    /// The vendor's error, if the vendor was called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<VendorResponse>,
     /// The connection concerned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionRef>,
-    /// Path of the resource where the settled state will appear, e.g. `/candidates/cand_…`.
+    /// Path of the resource that will show the reconciled state, e.g. `/candidates/cand_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// How much of the vendor call it is about.
+    /// The part of the vendor call that the rejection applies to.
     #[serde(default)]
     pub reach: RejectionScope,
-    /// Whether this refusal of a repeat proves that the earlier attempt did nothing either. The vendor's error table says
-    /// so; without it a settling attempt leaves the write unknown.
+    /// Whether this rejection of a retry proves that the earlier attempt had no effect either. Set by the vendor's
+    /// error table; without it, reconciliation leaves the write unknown.
     #[serde(default)]
     pub proof: bool,
-    /// Whether the vendor may still act on the attempt: no complete answer came, or one with a status from 500 on, which a
-    /// proxy may have given while the vendor is at work.
+    /// Whether the vendor may still act on the attempt: no complete response arrived, or it had a status of 500 or
+    /// above, which a proxy may have sent while the vendor is still working.
     #[serde(default)]
     pub lingering: bool,
-    /// What became of each call, where one request took several.
+    /// The result of each vendor call, if the request took several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<PartialResult>,
-    /// The exchange in which the vendor was asked; unset where it is the request's own.
+    /// The exchange that holds the vendor call; unset if it is the request's own exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeId>,
 }
 
-/// A connection with the vendor it leads to.
+/// A connection and the vendor it leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionRef {
-    /// The operator's name for it.
+    /// The operator's name for the connection.
     pub connection: String,
     /// The kind of vendor.
     pub vendor: String,
 }
 
 impl Error {
-    /// A fault with outcome `not_applied`: nothing happened at the vendor.
+    /// Creates an error with outcome `not_applied`: nothing happened at the vendor.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
@@ -178,14 +179,14 @@ impl Error {
         }
     }
 
-    /// A fault after which nobody can say whether the write happened.
+    /// Creates an error after which it is unknown whether the write happened.
     #[must_use]
     pub fn unknown(code: Code, detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::Unknown, ..Self::new(code, detail) }
     }
 
-    /// The fault for these members: `capability_unsupported` when that is all that is wrong, else `validation_failed`;
-    /// so too when none is named, since nothing then says that the vendor cannot.
+    /// Creates the error for these fields: `capability_unsupported` if all field errors have that code, else
+    /// `validation_failed`. An empty list is `validation_failed` too, because it names no unsupported field.
     #[must_use]
     pub fn from_fields(errors: Vec<FieldError>) -> Self {
         let only_capability = !errors.is_empty() && errors.iter().all(|error| error.code == FieldError::UNSUPPORTED);
@@ -194,20 +195,20 @@ impl Error {
             [] => "The request is not valid.".to_owned(),
             [only] if only.pointer.is_empty() => format!("The body: {}", only.detail),
             [only] => format!("{}: {}", only.pointer, only.detail),
-            several => format!("{} members are at fault; see errors.", several.len()),
+            several => format!("{} fields are invalid; see errors.", several.len()),
         };
         Self { errors, ..Self::new(code, detail) }
     }
 
-    /// With the member this is about.
+    /// Adds a field error.
     #[must_use]
     pub fn with_field(mut self, error: FieldError) -> Self {
         self.errors.push(error);
         self
     }
 
-    /// With what the vendor said. An answer from 500 on leaves open whether the vendor has stopped: see
-    /// [`Fault::lingering`].
+    /// Adds the vendor's error. With a status of 500 or above the vendor may still be working: see
+    /// [`Error::lingering`].
     #[must_use]
     pub fn with_vendor_response(mut self, answer: VendorResponse) -> Self {
         self.lingering |= answer.http_status.is_some_and(|status| status >= 500);
@@ -215,35 +216,35 @@ impl Error {
         self
     }
 
-    /// With the time to wait before a repeat.
+    /// Sets the delay before a retry.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
     }
 
-    /// As a refusal of the whole call.
+    /// Marks the error as a rejection of the whole call.
     #[must_use]
     pub fn for_batch(mut self) -> Self {
         self.reach = RejectionScope::Batch;
         self
     }
 
-    /// As a refusal which proves that an earlier attempt of the same write did nothing either.
+    /// Marks the error as a rejection which proves that an earlier attempt of the same write had no effect either.
     #[must_use]
     pub fn proving_no_effect(mut self) -> Self {
         self.proof = true;
         self
     }
 
-    /// With the resource where the settled state will appear.
+    /// Sets the resource that will show the reconciled state.
     #[must_use]
     pub fn with_resource(mut self, resource: impl Into<String>) -> Self {
         self.resource = Some(resource.into());
         self
     }
 
-    /// The same fault, but what became of the write is not known: a refusal that proves nothing.
+    /// Sets the outcome to unknown: the rejection proves nothing about the write.
     #[must_use]
     pub fn with_unknown_outcome(mut self) -> Self {
         self.outcome = Outcome::Unknown;
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_the_vendor_cannot_only_where_every_member_says_so() {
+    fn capability_unsupported_requires_every_field_error_to_have_that_code() {
         let unsupported = || FieldError::new("/a", FieldError::UNSUPPORTED, "no");
         let code = |errors: Vec<FieldError>| Error::from_fields(errors).code;
         assert_eq!(code(vec![unsupported()]), Code::CapabilityUnsupported);

@@ -1,8 +1,7 @@
-//! One caller's request with the vendor calls it led to: what is known of it while it runs, and what an operator is shown
-//! afterwards.
+//! An exchange: one caller's request with the vendor calls it caused, as recorded while it runs and shown to operators.
 //!
-//! What gets here has to be fit to be shown: the transport leaves out of requests and answers whatever an adapter's
-//! allow-list does not name. Nothing here may hold a body, a URL's query or a header as it was sent.
+//! Everything recorded here must be safe to show: the transport keeps only the parts of requests and responses that an
+//! adapter's allow-list names. Nothing here may hold a raw body, query or header.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +11,11 @@ use jiff::Timestamp;
 
 use super::ids::{ExchangeId, OperationId};
 
-/// Most vendor calls kept under one exchange; of more, the latest are kept, and faulty ones rather than answered ones.
+/// Maximum vendor calls kept per exchange; beyond it, the latest are kept and successful calls are dropped before
+/// failed ones.
 pub const MAX_CALLS: usize = 16;
 
-/// An exchange under way or over; clones are the same one.
+/// A running or finished exchange; clones share their state.
 #[derive(Debug, Clone)]
 pub struct Exchange(Arc<Inner>);
 
@@ -40,155 +40,155 @@ struct State {
     vendor_time: Duration,
 }
 
-/// Whose exchange it is, and why there is one.
+/// The owner of an exchange and its cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeOwner {
-    /// Who may see it.
+    /// The tenant that may see the exchange.
     pub tenant: String,
-    /// Why there is one.
+    /// The cause of the exchange.
     pub cause: Cause,
 }
 
-/// Why there is an exchange.
+/// The cause of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// A client asked.
+    /// A client's request.
     Request {
         /// The configured client.
         client: String,
-        /// The verb.
+        /// The HTTP method.
         method: String,
-        /// The route, never the path: that may name a person.
+        /// The route, never the path, because a path may name a person.
         route: String,
     },
-    /// An operation went on whose request came to another instance, or before a restart.
+    /// An operation that continued on another instance than the one that received it, or after a restart.
     Operation,
-    /// An unknown write was settled; its record.
+    /// The reconciliation of an unknown write.
     Settling {
         /// Path of the record's resource.
         resource: String,
     },
 }
 
-/// How the caller was answered.
+/// The response to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseSummary {
     /// The HTTP status.
     pub status: u16,
-    /// The problem's code, if it was one.
+    /// The problem's code, if the response is a problem.
     pub code: Option<&'static str>,
-    /// From the request's headers to the answer's.
+    /// Time from the request's headers to the response's.
     pub took: Duration,
 }
 
-/// One attempt at a vendor, or a call that never left, redacted.
+/// One attempt at a vendor, or a call that was never sent; redacted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VendorCall {
-    /// The operator's name of the connection.
+    /// The operator's name for the connection.
     pub connection: String,
     /// The kind of vendor.
     pub vendor: String,
-    /// The gateway's word for what was done.
+    /// The call in the gateway's words, e.g. `assignments.create`.
     pub operation: &'static str,
-    /// Whether it was made to learn what became of an earlier one.
+    /// Whether the call determines the outcome of an earlier one.
     pub settling: bool,
-    /// When it began.
+    /// The start of the attempt.
     pub started: Timestamp,
-    /// How long it waited for the connection's limits before.
+    /// Time the call waited for the connection's limits before it.
     pub waited: Duration,
-    /// From its signing to the end of the answer.
+    /// Time from signing to the end of the response.
     pub took: Duration,
-    /// The verb.
+    /// The HTTP method.
     pub method: String,
-    /// Scheme, host and path: never the query.
+    /// Scheme, host and path; never the query.
     pub address: String,
-    /// `answered`, or the code of the problem that ended it.
+    /// `answered`, or the code of the problem that ended the call.
     pub ended: &'static str,
-    /// What ended it, in a sentence, where it was not answered.
+    /// A sentence about the failure, if no response arrived.
     pub detail: Option<String>,
-    /// The status of the vendor's answer.
+    /// The status of the vendor's response.
     pub status: Option<u16>,
-    /// What of the request may be shown, as JSON.
+    /// The redacted request, as JSON.
     pub request: Option<String>,
-    /// What of the answer's headers may be shown.
+    /// The response headers that may be shown.
     pub headers: Vec<(&'static str, String)>,
-    /// What of the answer's body may be shown, as JSON.
+    /// The redacted response body, as JSON.
     pub answer: Option<String>,
 }
 
-/// An exchange as it stood when it was looked at.
+/// A snapshot of an exchange.
 #[derive(Debug, Clone)]
 pub struct ExchangeView {
-    /// Its id.
+    /// The id of the exchange.
     pub id: ExchangeId,
     /// The request's id, for logs.
     pub request_id: String,
     /// W3C `traceparent` of the request.
     pub traceparent: Option<String>,
-    /// When it began.
+    /// The start of the exchange.
     pub started: Timestamp,
-    /// Whose it is and why there is one.
+    /// The owner and cause.
     pub owner: Option<ExchangeOwner>,
-    /// The operation it began or works on.
+    /// The operation that the exchange started or works on.
     pub operation: Option<OperationId>,
-    /// How the caller was answered, once that happened.
+    /// The response to the caller, once sent.
     pub response: Option<ResponseSummary>,
-    /// How long it was at vendors, their limits included; calls at the same time count once.
+    /// Time spent at vendors, including waiting for their limits; concurrent calls count once.
     pub vendor_time: Duration,
     /// The vendor calls, oldest first.
     pub calls: Vec<VendorCall>,
-    /// Calls that are not shown any more.
+    /// Number of calls that were dropped.
     pub left_out: u64,
 }
 
 impl Exchange {
-    /// A new exchange that nobody is shown yet.
+    /// Creates an exchange without an owner; it stays invisible until it has one.
     #[must_use]
     pub fn new(id: ExchangeId, request_id: String, traceparent: Option<String>, started: Timestamp) -> Self {
         Self(Arc::new(Inner { id, request_id, traceparent, started, state: Mutex::default() }))
     }
 
-    /// Its id.
+    /// Returns the id of the exchange.
     #[must_use]
     pub fn id(&self) -> &ExchangeId {
         &self.0.id
     }
 
-    /// The request's id, for logs.
+    /// Returns the request's id, for logs.
     #[must_use]
     pub fn request_id(&self) -> &str {
         &self.0.request_id
     }
 
-    /// W3C `traceparent` of the request.
+    /// Returns the W3C `traceparent` of the request.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
         self.0.traceparent.as_deref()
     }
 
-    /// Says whose it is.
+    /// Sets the owner.
     pub fn set_owner(&self, about: ExchangeOwner) {
         self.state().about = Some(about);
     }
 
-    /// Whether this tenant may see it.
+    /// Returns whether this tenant may see the exchange.
     #[must_use]
     pub fn belongs_to(&self, tenant: &str) -> bool {
         self.state().about.as_ref().is_some_and(|about| about.tenant == tenant)
     }
 
-    /// Says which operation it began or works on.
+    /// Sets the operation that the exchange started or works on.
     pub fn set_operation(&self, operation: OperationId) {
         self.state().operation = Some(operation);
     }
 
-    /// Whether it is about this operation.
+    /// Returns whether the exchange concerns this operation.
     #[must_use]
     pub fn has_operation(&self, operation: &OperationId) -> bool {
         self.state().operation.as_ref() == Some(operation)
     }
 
-    /// Says how the caller was answered.
+    /// Records the response to the caller.
     pub fn set_response(&self, answer: ResponseSummary) {
         self.state().answer = Some(answer);
     }
@@ -197,7 +197,7 @@ impl Exchange {
     pub fn add(&self, call: VendorCall) {
         let mut state = self.state();
         if state.calls.len() == MAX_CALLS {
-            let dull = state.calls.iter().position(VendorCall::went_well).unwrap_or(0);
+            let dull = state.calls.iter().position(VendorCall::is_success).unwrap_or(0);
             state.calls.remove(dull);
             state.left_out += 1;
         }
@@ -213,13 +213,13 @@ impl Exchange {
         VendorTimer(self)
     }
 
-    /// How long it was at vendors so far.
+    /// Returns the time spent at vendors so far.
     #[must_use]
     pub fn vendor_time(&self) -> Duration {
         self.state().vendor_time()
     }
 
-    /// The exchange as it stands now.
+    /// Returns a snapshot of the exchange.
     #[must_use]
     pub fn view(&self) -> ExchangeView {
         let Inner { id, request_id, traceparent, started, state: _ } = &*self.0;
@@ -239,15 +239,15 @@ impl Exchange {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change leaves a whole state, so a panic elsewhere cannot have left half of one.
+        // Every change leaves a complete state, so a panic elsewhere cannot have left a half-made one.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 impl Exchange {
-    /// An exchange for tests.
-    #[expect(clippy::missing_panics_doc, reason = "a constant of the right form")]
+    /// Creates an exchange for tests.
+    #[expect(clippy::missing_panics_doc, reason = "the constant is a valid id")]
     #[must_use]
     pub fn example() -> Self {
         let id = ExchangeId::parse("exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f").unwrap();
@@ -262,12 +262,12 @@ impl State {
 }
 
 impl VendorCall {
-    fn went_well(&self) -> bool {
+    fn is_success(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 }
 
-/// Time at a vendor, until it is dropped.
+/// A guard that counts time at a vendor until it is dropped.
 #[derive(Debug)]
 pub struct VendorTimer<'a>(&'a Exchange);
 
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_calls_the_faulty_and_the_latest_are_kept() {
+    fn failed_and_latest_calls_are_kept() {
         let exchange = Exchange::example();
         exchange.add(call(500, "first"));
         (0..100).for_each(|_| exchange.add(call(200, "dull")));
@@ -316,16 +316,16 @@ mod tests {
         assert_eq!((view.calls.len(), view.left_out), (MAX_CALLS, 102 - MAX_CALLS as u64));
         assert_eq!((view.calls[0].operation, view.calls[MAX_CALLS - 1].operation), ("first", "last"));
         (0..100).for_each(|_| exchange.add(call(503, "worse")));
-        assert!(exchange.view().calls.iter().all(|call| call.operation == "worse"), "bounded whatever comes");
+        assert!(exchange.view().calls.iter().all(|call| call.operation == "worse"), "the number of calls is bounded");
     }
 
     #[test]
-    fn calls_at_the_same_time_count_once() {
+    fn concurrent_calls_count_once() {
         let exchange = Exchange::example();
         let (first, second) = (exchange.start_vendor_timer(), exchange.start_vendor_timer());
         let began = exchange.state().since;
         drop(first);
-        assert_eq!(exchange.state().since, began, "still there");
+        assert_eq!(exchange.state().since, began, "the second call is still running");
         drop(second);
         let spent = exchange.vendor_time();
         assert_eq!(exchange.state().since, None);

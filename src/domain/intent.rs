@@ -1,5 +1,5 @@
-//! What is written down before a vendor is called: the intent. As long as it stands without an answer, nobody may say
-//! that the write happened, nor that it did not.
+//! Write intents, stored before a vendor is called. While an intent is open, the gateway must claim neither that the
+//! write happened nor that it did not.
 
 use std::time::Duration;
 
@@ -18,31 +18,31 @@ use crate::secret::Secret;
 /// One write at a vendor, with everything needed to send it again.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// Register a person.
+    /// Registers a person.
     Register(Registration),
-    /// Change a person.
+    /// Updates a person.
     Update(Update),
-    /// Hide a person.
+    /// Hides a person.
     Hide(CandidateSnapshot),
-    /// Book a candidate.
+    /// Books a candidate.
     Assign(Booking),
-    /// Withdraw a booking.
+    /// Cancels a booking.
     Cancel(Cancellation),
-    /// Change a program's employees.
+    /// Changes a program's employees.
     Enrol(EnrolmentWrite),
 }
 
 /// One vendor call that changes a program's employees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolmentWrite {
-    /// Names the call: its operation and position, see [`EnrolmentWrite::id_for`].
+    /// The id of the call, from its operation and position; see [`EnrolmentWrite::id_for`].
     pub id: String,
     /// The call.
     pub call: EnrolmentBatch,
 }
 
 impl EnrolmentWrite {
-    /// The id of an operation's call.
+    /// Builds the id of an operation's call.
     #[must_use]
     pub fn id_for(at: &ItemId) -> String {
         format!("{}/{}", at.operation, at.index)
@@ -50,7 +50,7 @@ impl EnrolmentWrite {
 }
 
 impl Write {
-    /// Which operation it is.
+    /// Returns the write kind.
     #[must_use]
     pub const fn kind(&self) -> WriteKind {
         match self {
@@ -63,7 +63,7 @@ impl Write {
         }
     }
 
-    /// How it is settled when its answer was lost, by the vendor's own word.
+    /// Returns how the write is reconciled if its response is lost, as declared by the vendor.
     #[must_use]
     pub fn retry_safety(&self, vendor: &dyn Vendor) -> RetrySafety {
         match self {
@@ -75,7 +75,7 @@ impl Write {
         }
     }
 
-    /// The identifier of the record it is about, which is also the intent's key: a record has at most one open write.
+    /// Returns the id of the record written. It is also the intent's key: a record has at most one open write.
     #[must_use]
     pub fn record_id(&self) -> &str {
         match self {
@@ -89,49 +89,50 @@ impl Write {
     }
 }
 
-/// A write that has been or is about to be sent and whose outcome is not known yet.
+/// A write that was or is about to be sent and whose outcome is not yet known.
 #[derive(Debug, Clone)]
 pub struct Intent {
-    /// Who owns the record.
+    /// The tenant that owns the record.
     pub tenant: String,
-    /// The connection it goes through.
+    /// The connection of the write.
     pub connection: String,
-    /// The account and address the connection led to when it was written down: only there can it be settled. Unset in
-    /// intents of earlier versions.
+    /// The account and address of the connection when the intent was stored; the write can be reconciled only there.
+    /// Unset in intents of earlier versions.
     pub destination: Option<Box<str>>,
-    /// What is written.
+    /// The write.
     pub write: Write,
-    /// What writes it is ordered with: no two of one subject are under way at once.
+    /// The subject by which writes are ordered: no two writes of one subject run at once.
     pub subject: String,
-    /// On whose behalf.
+    /// The origin of the write.
     pub origin: WriteOrigin,
-    /// When it was first written down.
+    /// The time at which the intent was first stored.
     pub opened: Timestamp,
-    /// When the last attempt began.
+    /// The start of the last attempt.
     pub started: Timestamp,
-    /// Attempts so far of which something may have come.
+    /// The number of attempts so far that may have had an effect.
     pub attempts: u32,
-    /// Whether the instance that wrote this is sending it now; if that instance dies, nobody knows what became of it.
+    /// Whether the instance that stored this intent is sending the write now; if that instance dies, the outcome is
+    /// unknown.
     pub under_way: bool,
-    /// Whether the last attempt ended without a complete answer, so that it may still take effect for a while.
+    /// Whether the last attempt ended without a complete response, so that it may still take effect for a while.
     pub lingering: bool,
-    /// When that while is over, by the clock of the process that saw the attempt end.
+    /// The end of that grace period, by the clock of the process that saw the attempt end.
     pub settle_from: Timestamp,
-    /// How long the background has rested between its attempts, all pauses together.
+    /// The total back-off of the background reconciler so far.
     pub rested: Duration,
-    /// When the background settles it next; `None` where only a person can.
+    /// The time of the next background reconciliation; `None` if only a person can determine the outcome.
     pub due: Option<Timestamp>,
-    /// Why it is still open, in a sentence, where an attempt has ended without settling it.
+    /// A sentence on why the write is still open, if an attempt ended without reconciling it.
     pub reason: Option<String>,
 }
 
-/// On whose behalf a write is made: who is told its outcome besides whoever waits for the answer.
+/// The origin of a write: the key and row that receive its outcome, besides the waiting caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteOrigin {
-    /// The `Idempotency-Key` it came with.
+    /// The `Idempotency-Key` of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<IdempotencyKeyUse>,
-    /// The row of an operation it came from.
+    /// The row of an operation that caused the write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<ItemId>,
 }
@@ -141,45 +142,45 @@ pub struct WriteOrigin {
 pub struct IdempotencyKeyUse {
     /// Tenant, method, path and the caller's key.
     pub scope: String,
-    /// Which use of it: what an earlier use still has to say about a key that was freed meanwhile is not heard.
+    /// Identifies this use of the key, so that a late result of an earlier use is ignored after the key was released.
     pub token: String,
 }
 
 impl IdempotencyKeyUse {
-    /// What the scope of a key begins with that the gateway gives a request itself. No caller's key can: its scope begins
-    /// with a method.
+    /// The scope prefix of keys that the gateway assigns to requests itself. No caller's key can have it, because a
+    /// caller's scope begins with a method.
     pub const OF_PASSWORD: &'static str = "initial password\n";
 
-    /// Whether the gateway gave it to a request without one, to keep the password it makes up.
+    /// Returns whether the gateway assigned the key to a request without one, to store the generated password.
     #[must_use]
     pub fn is_for_password(&self) -> bool {
         self.scope.starts_with(Self::OF_PASSWORD)
     }
 }
 
-/// The answer of a finished write, kept under its `Idempotency-Key`.
+/// The reply of a finished write, stored under its `Idempotency-Key`.
 #[derive(Debug, Clone)]
 pub enum StoredReply {
-    /// A person, registered or changed now or there before.
+    /// A candidate, registered or updated now or already present.
     Candidate {
-        /// Whether it was registered now.
+        /// Whether the candidate was registered now.
         created: bool,
-        /// The person.
+        /// The candidate.
         candidate: Box<Candidate>,
-        /// The password the gateway made up.
+        /// The password that the gateway generated.
         initial_password: Option<Secret>,
     },
-    /// A booking.
+    /// An assignment.
     Assignment {
-        /// Whether it was made now.
+        /// Whether the assignment was booked now.
         created: bool,
-        /// The booking.
+        /// The assignment.
         assignment: Box<Assignment>,
     },
-    /// Something is erased or withdrawn.
+    /// The resource was deleted or cancelled.
     Gone,
     /// A program's employees were changed.
     Enrolled(Enrolled),
-    /// An operation was accepted; its state is looked up anew.
+    /// An operation was accepted; its current state is looked up for each reply.
     Operation(OperationId),
 }

@@ -1,4 +1,4 @@
-//! Work of many rows: what a bulk is, how far it is, and what became of each row.
+//! Operations: bulk jobs with their rows, progress and results.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,20 +12,20 @@ use super::program::EnrolmentCounts;
 use super::vendor::EnrolmentBatch;
 use crate::secret::Secret;
 
-/// What an operation's rows are.
+/// The kind of an operation's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
-    /// People to register.
+    /// Candidates to register.
     Candidates,
-    /// Bookings to make.
+    /// Assignments to book.
     Assignments,
     /// Vendor calls that change a program's employees.
     ProgramEmployees,
 }
 
 impl OperationKind {
-    /// The word used in the API.
+    /// Returns the word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,24 +36,24 @@ impl OperationKind {
     }
 }
 
-/// How far an operation is.
+/// The state of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
-    /// Its rows are still arriving; nobody but its sender knows of it, and it may yet be refused.
+    /// Rows are still arriving; only the sender knows of the operation, and the gateway may still reject it.
     Receiving,
-    /// All rows are in the store; nobody works on it yet.
+    /// All rows are stored; no worker has started.
     Queued,
     /// Rows are being sent.
     Running,
-    /// Every row has ended.
+    /// All rows are finished.
     Completed,
-    /// It was cancelled; what had not been sent was skipped.
+    /// The operation was cancelled; unsent rows were skipped.
     Cancelled,
 }
 
 impl OperationState {
-    /// The word used in the API.
+    /// Returns the word used in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,105 +65,105 @@ impl OperationState {
         }
     }
 
-    /// Whether nothing more will happen by itself.
+    /// Returns whether the operation is finished.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Cancelled)
     }
 }
 
-/// Many writes accepted as one piece of work.
+/// Many writes accepted as one bulk job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     /// The gateway's identifier.
     pub id: OperationId,
-    /// Who owns it.
+    /// The tenant that owns the operation.
     pub tenant: String,
-    /// The client that asked for it.
+    /// The client that requested it.
     pub client: String,
-    /// What its rows are.
+    /// The kind of its rows.
     pub kind: OperationKind,
-    /// Where all its rows go; empty while it is being received.
+    /// The connection for all rows; empty while the operation is being received.
     pub connection: String,
-    /// Whether members the vendor has no place for are a fault.
+    /// Whether fields that the vendor does not support are errors.
     pub strict: bool,
-    /// Sending stops after this many failed rows.
+    /// The number of failed rows after which sending stops.
     pub fail_on_errors: Option<u64>,
-    /// How far it is.
+    /// The state of the operation.
     pub state: OperationState,
-    /// Whether somebody asked for its end.
+    /// Whether cancellation was requested.
     pub cancelling: bool,
-    /// How many rows it has.
+    /// The number of rows.
     pub total: u64,
-    /// When it was created.
+    /// The creation time.
     pub created: Timestamp,
-    /// When its rows were accepted: at its creation, or at its last retry. Rows without a validity of their own begin at
-    /// this moment.
+    /// The time at which the rows were accepted: at creation or at the last retry. The validity of rows without a start
+    /// of their own begins at this time.
     pub accepted: Timestamp,
-    /// When the first row was about to be sent.
+    /// The time just before the first row was sent.
     pub started: Option<Timestamp>,
-    /// When it ended.
+    /// The end of the operation.
     pub finished: Option<Timestamp>,
-    /// The id of the request it came with.
+    /// The id of the request that created it.
     pub request_id: String,
     /// W3C `traceparent` of that request.
     pub traceparent: Option<String>,
 }
 
-/// How many rows are how far; every row counts once.
+/// Rows counted by state; every row counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// All rows.
     pub total: u64,
-    /// Done, now or before.
+    /// Applied, now or earlier.
     pub applied: u64,
-    /// Failed, and nothing happened.
+    /// Failed without effect.
     pub not_applied: u64,
-    /// Not known.
+    /// Unknown.
     pub unknown: u64,
     /// Not sent, because the operation stopped before.
     pub skipped: u64,
-    /// Not ended yet.
+    /// Not finished.
     pub pending: u64,
 }
 
-/// What is told of a row: how far it is and how it ended, without what it asks for.
+/// The state and result of a row, without its request.
 #[derive(Debug, Clone)]
 pub struct ItemReport {
-    /// Which row.
+    /// The row.
     pub id: ItemId,
-    /// The caller's mark for it.
+    /// The caller's `itemId`.
     pub item_id: Option<String>,
-    /// How far it is.
+    /// The state of the row.
     pub state: ItemState,
-    /// The record it led to.
+    /// The resulting record.
     pub record: Option<String>,
-    /// Whether it could not be read.
+    /// Whether the row could not be parsed.
     pub refused: bool,
-    /// How it ended.
+    /// The result of the row.
     pub outcome: Option<ItemOutcome>,
 }
 
-/// How far a row is.
+/// The state of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
-    /// Nothing was sent for it.
+    /// Nothing was sent for the row.
     Waiting,
-    /// Its record and intent are in the store; it is on its way.
+    /// Record and intent are stored; the write is in progress.
     Claimed,
-    /// Done, now or before.
+    /// Applied, now or earlier.
     Applied,
-    /// Failed, and nothing happened.
+    /// Failed without effect.
     NotApplied,
-    /// Not known.
+    /// Unknown.
     Unknown,
     /// Not sent, because the operation stopped before.
     Skipped,
 }
 
 impl ItemState {
-    /// The word in the store.
+    /// Returns the word used in the store.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -176,7 +176,7 @@ impl ItemState {
         }
     }
 
-    /// The state with this word.
+    /// Parses the word used in the store.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Waiting, Self::Claimed, Self::Applied, Self::NotApplied, Self::Unknown, Self::Skipped]
@@ -185,21 +185,21 @@ impl ItemState {
     }
 }
 
-/// Names a row.
+/// The identifier of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ItemId {
-    /// Its operation.
+    /// The row's operation.
     pub operation: OperationId,
-    /// Its position in the request, from 0.
+    /// The row's position in the request, from 0.
     pub index: u64,
 }
 
-/// What a row asks for. Where its password was part of it and is gone, the row cannot be sent any more.
+/// The request in a row. If it had a password that is no longer stored, the row cannot be sent again.
 #[derive(Debug, Clone)]
 pub enum ItemRequest {
-    /// A person to register.
+    /// A candidate to register.
     Candidate(Box<NewCandidate>),
-    /// A booking to make.
+    /// An assignment to book.
     Assignment(Box<NewAssignment>),
     /// A vendor call that changes a program's employees.
     Enrolment(Box<EnrolmentBatch>),
@@ -208,61 +208,61 @@ pub enum ItemRequest {
 /// One row of an operation.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// Which row it is.
+    /// The identifier of the row.
     pub id: ItemId,
-    /// The caller's mark.
+    /// The caller's `itemId`.
     pub item_id: Option<String>,
-    /// How far it is.
+    /// The state of the row.
     pub state: ItemState,
-    /// The candidate or assignment it led to.
+    /// The resulting candidate or assignment.
     pub record: Option<String>,
-    /// What it asks for; none where it could not be read.
+    /// The request; `None` if it could not be parsed.
     pub request: Option<ItemRequest>,
-    /// Whether it was given a password that is not kept any more.
+    /// Whether the row had a password that is no longer stored.
     pub password_gone: bool,
-    /// How it ended, once it has.
+    /// The result, once the row is finished.
     pub outcome: Option<ItemOutcome>,
 }
 
-/// How a row ended.
+/// The result of a row.
 #[derive(Debug, Clone)]
 pub struct ItemOutcome {
-    /// What became of it.
+    /// The status of the row.
     pub result: ItemStatus,
-    /// What the caller should know besides what the record itself says.
+    /// Warnings for the caller, besides those of the record.
     pub warnings: Vec<Warning>,
-    /// The password the gateway made up.
+    /// The password that the gateway generated.
     pub initial_password: Option<Secret>,
-    /// What the vendor counted, for a program's employees.
+    /// The vendor's counts, for a program's employees.
     pub counts: Option<EnrolmentCounts>,
 }
 
-/// What became of a row.
+/// The status of a finished row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemStatus {
-    /// It was done now.
+    /// Applied now.
     Created,
-    /// It was there before.
+    /// Already present.
     Existing,
-    /// It failed.
+    /// Failed.
     Failed(Box<Error>),
 }
 
 impl ItemOutcome {
-    /// An end with nothing to add.
+    /// Creates a result without warnings, password or counts.
     #[must_use]
     pub const fn of(result: ItemStatus) -> Self {
         Self { result, warnings: Vec::new(), initial_password: None, counts: None }
     }
 
-    /// An end by this fault.
+    /// Creates a failed result.
     #[must_use]
     pub fn failed(fault: Error) -> Self {
         Self::of(ItemStatus::Failed(Box::new(fault)))
     }
 
-    /// The state of a row that ended so.
+    /// Returns the state of a row with this result.
     #[must_use]
     pub fn state(&self) -> ItemState {
         match &self.result {

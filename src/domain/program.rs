@@ -53,17 +53,17 @@ impl Enrolment {
             if assessments.is_empty() {
                 faults.push(FieldError::missing("/assessments", "is required with scope \"selected\""));
             }
-            repeats(&mut faults, "/assessments", assessments);
+            report_duplicates(&mut faults, "/assessments", assessments);
         }
         for (pointer, list) in [("/register", &self.register), ("/unregister", &self.unregister)] {
             for (index, id) in list.iter().enumerate() {
-                faults.line(&format!("{pointer}/{index}"), Some(id), 250);
+                faults.check_line(&format!("{pointer}/{index}"), Some(id), 250);
             }
             if list.len() > Self::MAX {
                 let detail = format!("must not have more than {} entries", Self::MAX);
                 faults.push(FieldError::invalid(pointer, detail));
             }
-            repeats(&mut faults, pointer, list);
+            report_duplicates(&mut faults, pointer, list);
         }
         let registered: HashSet<&String> = self.register.iter().collect();
         for (index, id) in self.unregister.iter().enumerate() {
@@ -93,7 +93,7 @@ impl Enrolment {
     }
 }
 
-fn repeats(faults: &mut FieldErrors, pointer: &str, list: &[String]) {
+fn report_duplicates(faults: &mut FieldErrors, pointer: &str, list: &[String]) {
     let mut seen = HashSet::new();
     for (index, id) in list.iter().enumerate() {
         if !seen.insert(id) {
@@ -124,7 +124,7 @@ pub struct EnrolmentCounts {
 impl EnrolmentCounts {
     /// Combines the counts of two consecutive calls: adds the changes and takes the later total.
     #[must_use]
-    pub fn then(self, later: Self) -> Self {
+    pub fn combine(self, later: Self) -> Self {
         Self {
             employees_registered: self.employees_registered + later.employees_registered,
             attempts_registered: self.attempts_registered + later.attempts_registered,

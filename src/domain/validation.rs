@@ -34,7 +34,7 @@ impl FieldErrors {
     }
 
     /// Checks an optional line of text: not blank, at most `most` characters, no control characters.
-    pub fn line(&mut self, pointer: &str, value: Option<&str>, most: usize) {
+    pub fn check_line(&mut self, pointer: &str, value: Option<&str>, most: usize) {
         let Some(value) = value else { return };
         if value.trim().is_empty() {
             self.push(FieldError::invalid(pointer, "must not be blank"));
@@ -47,14 +47,14 @@ impl FieldErrors {
     }
 
     /// Checks an optional e-mail address.
-    pub fn email(&mut self, pointer: &str, value: Option<&str>) {
+    pub fn check_email(&mut self, pointer: &str, value: Option<&str>) {
         if value.is_some_and(|value| !is_email(value)) {
             self.push(FieldError::invalid(pointer, "is not an e-mail address"));
         }
     }
 
     /// Checks an optional date without time (RFC 3339 full-date).
-    pub fn date(&mut self, pointer: &str, value: Option<&str>) {
+    pub fn check_date(&mut self, pointer: &str, value: Option<&str>) {
         if value.is_some_and(|value| value.len() != 10 || value.parse::<Date>().is_err()) {
             self.push(FieldError::invalid(pointer, "is not a date of the form YYYY-MM-DD"));
         }
@@ -112,10 +112,10 @@ mod tests {
     #[test]
     fn collects_every_error() {
         let mut faults = FieldErrors::new();
-        faults.line("/a", Some("x\ny"), 2);
-        faults.line("/b", Some("  "), 9);
-        faults.date("/c", Some("2024-02-30"));
-        faults.email("/d", Some("nobody"));
+        faults.check_line("/a", Some("x\ny"), 2);
+        faults.check_line("/b", Some("  "), 9);
+        faults.check_date("/c", Some("2024-02-30"));
+        faults.check_email("/d", Some("nobody"));
         let pointers: Vec<_> = faults.into_result(()).unwrap_err().into_iter().map(|fault| fault.pointer).collect();
         assert_eq!(pointers, ["/a", "/a", "/b", "/c", "/d"]);
     }

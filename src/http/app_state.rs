@@ -52,7 +52,7 @@ struct Counts {
 impl LoadGauges {
     /// Sets the metrics. Call it when they are scraped: set on each change, two concurrent changes could arrive in
     /// either order.
-    pub fn tell(&self) {
+    pub fn update_metrics(&self) {
         metrics::requests_in_flight(self.0.requests.load(Ordering::Relaxed));
         metrics::connections(self.0.connections.load(Ordering::Relaxed));
     }
@@ -154,7 +154,7 @@ impl AppState {
     ///
     /// # Errors
     /// `overloaded`.
-    pub(super) fn place(&self, places: &Arc<InFlightLimiter>, client: &str) -> Result<InFlightPermit, Error> {
+    pub(super) fn acquire_permit(&self, places: &Arc<InFlightLimiter>, client: &str) -> Result<InFlightPermit, Error> {
         places.acquire(client, self.terms.now().clients.alone())
     }
 

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::http::extract::fingerprint::{BodyFormat, hash, request_fingerprint};
-use crate::http::extract::strict_json::strict;
+use crate::http::extract::strict_json::parse_strict;
 use crate::http::handlers::bulk::fuzz;
 
 /// Maximum number of JSON values in a body.
@@ -27,12 +27,12 @@ pub fn canonical(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (query, body) = data.split_at(end);
     let query = String::from_utf8_lossy(query);
-    let Ok(value) = strict(body, MAX_VALUES) else { return };
+    let Ok(value) = parse_strict(body, MAX_VALUES) else { return };
     let said = hash(&value);
     let mut spelling = String::new();
     spell(&value, &mut spelling);
     for again in [value.to_string(), format!("{value:#}"), spelling] {
-        let reread = strict(again.as_bytes(), MAX_VALUES);
+        let reread = parse_strict(again.as_bytes(), MAX_VALUES);
         assert!(reread.is_ok_and(|value| hash(&value) == said), "the spelling changes the fingerprint: {again}");
     }
     assert_ne!(hash(&Value::Array(vec![value])), said, "a list of one has the fingerprint of its entry");

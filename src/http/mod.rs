@@ -1,11 +1,11 @@
 //! The HTTP API: parses requests strictly, authenticates callers, and turns every failure into a problem document. It
 //! decides nothing about outcomes; that is the service's task.
 //!
-//! A request passes, in this order: `server` (connection limit, timeouts, TLS) → `middleware::request_context` (request
-//! id, access log) → `middleware::authorize` (authentication, scope, rate limit, audit entry) → the extractors in
-//! `extract` → the resource's function in `handlers` → `service`. On the way back `middleware::request_context` renders
-//! an error as a problem document. `routes` lists every route; `openapi` documents them; `dto` holds the types of
-//! bodies.
+//! The way of a request: `server` (connection limit, TLS, timeouts) → `middleware::request_context` (request id, access
+//! log) → `middleware::authorize` (authentication, rate limit, scope, in-flight limit) → the extractors in `extract` →
+//! the resource's function in `handlers` → `service`. On the way back `authorize` writes the audit entry and
+//! `request_context` renders an error as a problem document. `routes` lists every route, `openapi` documents them, and
+//! `dto` holds the documents of requests and responses.
 
 mod app_state;
 mod auth;
@@ -29,4 +29,4 @@ pub use crate::http::server::shutdown::ShutdownHandle;
 pub use crate::http::server::tls::Tls;
 pub use openapi::{document, printed};
 pub use problem::status;
-pub use routes::{admin_router, router, router_under};
+pub use routes::{admin_router, router, router_with_settings};

@@ -45,8 +45,8 @@ pub fn document(public_url: Option<&str>) -> OpenApi {
     describe_parts(components);
     let inputs = reachable(components, operations(&mut document.paths.paths), Side::Request);
     let outputs = reachable(components, operations(&mut document.paths.paths), Side::Response);
-    refuse_unknown_members(components, &inputs);
-    leave_out_null(components, &outputs);
+    forbid_unknown_fields(components, &inputs);
+    omit_null(components, &outputs);
     for operation in operations(&mut document.paths.paths) {
         add_headers(operation);
         add_examples(operation, components);
@@ -170,7 +170,7 @@ fn references(schema: &RefOr<Schema>) -> Vec<String> {
 
 /// Closes the schemas of requests, which are rejected if they have unknown fields. Responses may gain fields, so their
 /// schemas stay open.
-fn refuse_unknown_members(components: &mut Components, inputs: &BTreeSet<String>) {
+fn forbid_unknown_fields(components: &mut Components, inputs: &BTreeSet<String>) {
     for name in inputs {
         if let Some(RefOr::T(schema)) = components.schemas.get_mut(name) {
             close(schema);
@@ -195,7 +195,7 @@ fn close(schema: &mut Schema) {
 }
 
 /// Removes `null` from optional response fields: an empty field is omitted, never `null`, unless it is required.
-fn leave_out_null(components: &mut Components, outputs: &BTreeSet<String>) {
+fn omit_null(components: &mut Components, outputs: &BTreeSet<String>) {
     for name in outputs {
         let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) else { continue };
         let required: BTreeSet<&String> = object.required.iter().collect();

@@ -75,7 +75,7 @@ pub fn status(code: Code) -> StatusCode {
 }
 
 /// Returns whether a response with this code always carries `Retry-After`.
-pub(super) fn always_says_when(code: Code) -> bool {
+pub(super) fn always_has_retry_after(code: Code) -> bool {
     matches!(
         code,
         Code::RateLimited
@@ -372,7 +372,7 @@ impl IntoResponse for ApiError {
 }
 
 /// Returns the error a response carries before it is rendered.
-pub(super) fn fault_of(response: &Response) -> Option<&Error> {
+pub(super) fn pending_error(response: &Response) -> Option<&Error> {
     response.extensions().get::<PendingProblem>().map(|unrendered| &*unrendered.0)
 }
 
@@ -381,7 +381,7 @@ pub(super) fn fault_of(response: &Response) -> Option<&Error> {
 pub(super) struct ProblemCode(pub(super) Code);
 
 /// Renders the problem document of a failed request; passes every other response through unchanged.
-pub(super) fn rendered(mut response: Response, context: &ExchangeContext) -> Response {
+pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Response {
     let Some(PendingProblem(fault)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
     if fault.code == Code::Internal {
         tracing::error!(request_id = context.exchange.request_id(), detail = fault.detail, "internal error");
@@ -390,7 +390,7 @@ pub(super) fn rendered(mut response: Response, context: &ExchangeContext) -> Res
     *problem.status_mut() = status(fault.code);
     problem.extensions_mut().insert(ProblemCode(fault.code));
     let headers = problem.headers_mut();
-    // // Keep headers that layers above the handler set, `Allow` above all.
+    // Keep headers that layers above the handler set, `Allow` above all.
     headers.extend(
         response.headers().iter().filter(|(name, _)| *name != "content-length").map(|(n, v)| (n.clone(), v.clone())),
     );
@@ -406,7 +406,7 @@ pub(super) fn rendered(mut response: Response, context: &ExchangeContext) -> Res
 
 /// Whole seconds, rounded up and never 0: a caller must not come back too early.
 fn wait_seconds(fault: &Error) -> Option<u64> {
-    let default = always_says_when(fault.code).then_some(Duration::from_secs(1));
+    let default = always_has_retry_after(fault.code).then_some(Duration::from_secs(1));
     let wait = fault.retry_after.or(default)?;
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     Some(seconds.max(1))
@@ -422,7 +422,7 @@ mod tests {
 
     async fn answered(fault: Error) -> (http::response::Parts, Value) {
         let context = ExchangeContext::example();
-        let (parts, body) = rendered(ApiError::from(fault).into_response(), &context).into_parts();
+        let (parts, body) = render(ApiError::from(fault).into_response(), &context).into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts, serde_json::from_slice(&bytes).unwrap())
     }

@@ -31,7 +31,7 @@ pub(super) fn write_response<T, D: Serialize + Auditable>(
     let document = document(record);
     let (path, noted) = (document.path(), AuditInfo::of(&document, status));
     let location = (status != StatusCode::OK).then_some(path.as_str());
-    let response = finished(app, preferences, replayed, location, (status, Json(document)).into_response());
+    let response = with_write_headers(app, preferences, replayed, location, (status, Json(document)).into_response());
     noted.on(response)
 }
 
@@ -43,9 +43,13 @@ pub(super) fn no_content<D: Serialize + Auditable>(
     pending: Option<D>,
 ) -> Response {
     match pending {
-        None => {
-            AuditInfo::applied().on(finished(app, preferences, replayed, None, StatusCode::NO_CONTENT.into_response()))
-        }
+        None => AuditInfo::applied().on(with_write_headers(
+            app,
+            preferences,
+            replayed,
+            None,
+            StatusCode::NO_CONTENT.into_response(),
+        )),
         Some(document) => accepted_response(app, preferences, replayed, document),
     }
 }
@@ -59,17 +63,17 @@ pub(super) fn accepted_response<D: Serialize + Auditable>(
 ) -> Response {
     let (path, noted) = (document.path(), AuditInfo::of(&document, StatusCode::ACCEPTED));
     let response = (StatusCode::ACCEPTED, Json(document)).into_response();
-    noted.on(finished(app, preferences, replayed, Some(&path), response))
+    noted.on(with_write_headers(app, preferences, replayed, Some(&path), response))
 }
 
 /// Converts an error from reading an accepted operation back: the operation itself was accepted and continues.
-pub(super) fn after_acceptance(fault: Error, id: &OperationId) -> Error {
+pub(super) fn into_accepted_error(fault: Error, id: &OperationId) -> Error {
     let detail = "The operation was accepted, but its progress cannot be read at the moment.";
     Error { detail: detail.to_owned(), ..fault.with_unknown_outcome() }.with_resource(format!("/operations/{id}"))
 }
 
 /// Builds the response to a write, with the headers for location, applied preferences and idempotent replay.
-pub(super) fn finished(
+pub(super) fn with_write_headers(
     app: &AppState,
     preferences: Preferences,
     replayed: bool,
@@ -93,19 +97,19 @@ pub(super) fn paginate<T>(all: Vec<T>, limit: usize, cursor: Option<&str>) -> Re
     let start = cursor_position(cursor)?;
     let start = usize::try_from(start).ok().filter(|start| *start <= all.len()).ok_or_else(no_cursor)?;
     let end = (start + limit).min(all.len());
-    let next = (end < all.len()).then(|| cursor_at(end as u64));
+    let next = (end < all.len()).then(|| encode_cursor(end as u64));
     Ok((all.into_iter().skip(start).take(limit).collect(), next))
 }
 
 /// Returns the cursor of the page that begins at this position.
-pub(super) fn cursor_at(position: u64) -> String {
+pub(super) fn encode_cursor(position: u64) -> String {
     BASE64URL_NOPAD.encode(format!("at:{position}").as_bytes())
 }
 
 /// Returns the position a cursor stands for; without a cursor, the beginning.
 ///
 /// # Errors
-/// `validation_failed` for a cursor that [`cursor_at`] did not make.
+/// `validation_failed` for a cursor that [`encode_cursor`] did not make.
 pub(super) fn cursor_position(cursor: Option<&str>) -> Result<u64, Error> {
     let Some(cursor) = cursor else { return Ok(0) };
     let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).unwrap_or_default();

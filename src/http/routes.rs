@@ -148,11 +148,11 @@ fn service_routes() -> &'static [Entry] {
 
 /// Builds the router of the whole public API, below its base path.
 pub fn router(face: &ApiParts) -> Router {
-    router_under(face, &LiveSettings::of(face))
+    router_with_settings(face, &LiveSettings::of(face))
 }
 
 /// Like [`router`], with settings that may change while it serves.
-pub fn router_under(face: &ApiParts, terms: &LiveSettings) -> Router {
+pub fn router_with_settings(face: &ApiParts, terms: &LiveSettings) -> Router {
     let app = AppState::new(face, terms);
     let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
     let inner = router_with_openapi()
@@ -188,7 +188,10 @@ fn compression() -> CompressionLayer<impl Predicate> {
 }
 
 fn with_outer_middleware(router: Router<AppState>, app: AppState) -> Router {
-    router.fallback(unknown_route).layer(from_fn_with_state(app.clone(), request_context::edge)).with_state(app)
+    router
+        .fallback(unknown_route)
+        .layer(from_fn_with_state(app.clone(), request_context::request_context))
+        .with_state(app)
 }
 
 async fn unknown_route() -> ApiError {

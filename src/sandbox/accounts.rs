@@ -1,6 +1,6 @@
-//! The made-up accounts the sandbox starts with.
+//! The fictional accounts the sandbox starts with.
 //!
-//! Every value is invented, or taken from a vendor's published examples where those name ids. The secrets protect nothing.
+//! Every value is invented, or an id taken from a vendor's published examples. The secrets protect nothing.
 
 /// The `StartExam` account.
 pub mod startexam {
@@ -14,7 +14,7 @@ pub mod startexam {
     pub const CENTER_ID: &str = "5b1f0a52-6d5e-4f0c-9a57-1f2d3c4b5a69";
     /// The only project.
     pub const PROJECT_ID: &str = "0c2e7b61-93b4-4f0e-8f6a-7d2b8c1a9e34";
-    /// The profile whose fields employees have.
+    /// The profile that defines the fields of employees.
     pub const PROFILE_ID: &str = "d51b5efd-fb21-4cb8-94e2-145014839465";
     /// Fields of the profile; no others are accepted.
     pub const PROFILE_FIELDS: &[&str] = &[
@@ -41,11 +41,11 @@ pub mod startexam {
     ];
     /// The program to which every test belongs, in manual mode.
     pub const PROGRAM_ID: &str = "918ae938-8ea5-4298-b5ac-f8ffd873ceb6";
-    /// The same program by the customer's own id.
+    /// The same program's id assigned by the customer.
     pub const PROGRAM_EXTERNAL_ID: &str = "onboarding-2026";
     /// A second program, in automatic mode, with the first two tests.
     pub const AUTOMATIC_PROGRAM_ID: &str = "2d5f7c1a-0b3e-4c8d-a6f9-e71b04d3582c";
-    /// The second program by the customer's own id.
+    /// The second program's id assigned by the customer.
     pub const AUTOMATIC_PROGRAM_EXTERNAL_ID: &str = "yearly-refresher";
 }
 
@@ -59,11 +59,11 @@ pub mod thinkexam {
     pub const STATIC_SIGNATURE: &str = "sandbox-static-signature";
     /// `ts` of the triple that never expires.
     pub const STATIC_TIMESTAMP: &str = "1700000000";
-    /// The key the webhook sends, as the admin panel would show it.
+    /// The key that the webhook sends, as the admin panel would show it.
     pub const WEBHOOK_KEY: &str = "sandbox-thinkexam-webhook-key";
-    /// What `Custom-Header` names for `newUser` and `checkLogin`.
+    /// The client that `Custom-Header` names for `newUser` and `checkLogin`.
     pub const CLIENT_URL: &str = "sandbox.thinkexam.example";
-    /// Courses by name; `newUser` also takes them by number, from 1.
+    /// Course names; `newUser` also takes courses by number, from 1.
     pub const COURSES: &[&str] = &["CE104", "Safety Basics", "Data Science 2026"];
     /// Tests: id and title.
     pub const TESTS: &[(&str, &str)] =
@@ -78,6 +78,6 @@ pub mod examtesting {
     pub const API_KEY: &str = "sandbox-examtesting-key";
     /// `ApiPass`.
     pub const API_PASS: &str = "sandbox-examtesting-pass";
-    /// Student groups, each of which has its exams.
+    /// Student groups; each has its own exams.
     pub const GROUPS: &[&str] = &["Group A", "Group B", "Evening Class"];
 }

@@ -1,7 +1,7 @@
-//! The control endpoints on every vendor's port: `/_faults`, `/_effects`, `/_reset`, and those of one vendor.
+//! The control endpoints on every vendor's port: `/_faults`, `/_effects`, `/_reset`, and those specific to one vendor.
 //!
-//! They are the bench's own, need no vendor credentials and are never struck by a fault. What is misspelt is refused with
-//! the list of what exists.
+//! They belong to the sandbox, need no vendor credentials and are never struck by a fault. A misspelt name is rejected
+//! with the list of valid ones.
 
 use std::time::SystemTime;
 
@@ -12,12 +12,12 @@ use crate::sandbox::parameters::Parameter;
 use crate::sandbox::simulator::{Inner, Profile};
 use crate::sandbox::webhooks::Delivery;
 
-/// Whether a path belongs to the bench and not to the vendor.
+/// Returns whether a path is a control endpoint.
 pub(super) fn is_control(path: &str) -> bool {
     path.starts_with("/_")
 }
 
-/// Answers a control call.
+/// Handles a control call.
 pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: SystemTime) -> Answer {
     let result = match (call.method.as_str(), call.path.as_str()) {
         ("GET", "/_faults") => Ok(faults(inner, profile)),
@@ -27,9 +27,9 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: Sys
             reset(inner);
             Ok(json!({ "reset": profile.name }))
         }
-        (_, "/_faults") => return refusal(405, "/_faults takes GET and POST"),
-        (_, "/_effects") => return refusal(405, "/_effects takes GET"),
-        (_, "/_reset") => return refusal(405, "/_reset takes POST"),
+        (_, "/_faults") => return refusal(405, "/_faults supports GET and POST"),
+        (_, "/_effects") => return refusal(405, "/_effects supports GET"),
+        (_, "/_reset") => return refusal(405, "/_reset supports POST"),
         _ => match vendors_own(inner, call, now) {
             Some(result) => result,
             None => {
@@ -46,13 +46,13 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: Sys
     }
 }
 
-/// What a control call orders to be sent; `None` when it is no such call.
+/// Returns the webhook deliveries a control call requests; `None` if it is not such a call.
 pub(super) fn deliveries(inner: &Inner, call: &Call, now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
     let body = serde_json::from_slice(&call.body).unwrap_or_default();
     if call.method == "POST" { inner.vendor.deliveries(&call.path, &body, now) } else { None }
 }
 
-/// The answer to an order of deliveries, once all are made or given up.
+/// Builds the response to a request for deliveries, once each was delivered or given up.
 pub(super) fn delivered(told: Result<Vec<Value>, String>) -> Answer {
     match told {
         Ok(told) => write(200, &json!({ "deliveries": told })),
@@ -66,19 +66,19 @@ fn vendors_own(inner: &mut Inner, call: &Call, now: SystemTime) -> Option<Result
 }
 
 fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
-    let order: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
+    let order: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON: {error}"))?;
     let Value::Object(order) = order else {
-        return Err("the body is an object with faults, add or switches".to_owned());
+        return Err("the body must be an object with faults, add or switches".to_owned());
     };
     if let Some(name) = order.keys().find(|name| !["faults", "add", "switches"].contains(&name.as_str())) {
-        return Err(format!("there is no \"{name}\"; known here: faults, add, switches"));
+        return Err(format!("unknown field \"{name}\"; expected faults, add, switches"));
     }
-    // Everything is read before anything is changed, so that a refused order changes nothing.
+    // Parse everything before changing anything, so that a rejected request changes nothing.
     let replaced = order.get("faults").map(|list| read_list(inner, "faults", list)).transpose()?;
     let added = order.get("add").map(|list| read_list(inner, "add", list)).transpose()?;
     if let Some(switches) = order.get("switches") {
         let Value::Object(switches) = switches else {
-            return Err("switches is an object of names and values".to_owned());
+            return Err("switches must be an object of names and values".to_owned());
         };
         inner.switches.set_all(switches).map_err(|why| format!("switches: {why}"))?;
     }
@@ -92,7 +92,7 @@ fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
 }
 
 fn read_list(inner: &Inner, name: &str, list: &Value) -> Result<Vec<super::faults::Fault>, String> {
-    let orders = list.as_array().ok_or_else(|| format!("{name} is a list of faults"))?;
+    let orders = list.as_array().ok_or_else(|| format!("{name} must be a list of faults"))?;
     inner.plan.read(orders)
 }
 
@@ -118,7 +118,7 @@ fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, Strin
     for (name, value) in call.query_pairs() {
         match (name.as_str(), value.as_str()) {
             ("since", number) => {
-                since = number.parse().map_err(|_| format!("since is a number, not \"{number}\""))?;
+                since = number.parse().map_err(|_| format!("since must be a number, not \"{number}\""))?;
             }
             ("calls", "true") => with_calls = true,
             ("calls", "false") => with_calls = false,
@@ -126,7 +126,7 @@ fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, Strin
             ("state", "false") => with_state = false,
             _ => {
                 return Err(format!(
-                    "there is no {name}={value}; known here: since=NUMBER, calls=true|false, state=true|false"
+                    "unknown parameter {name}={value}; expected since=NUMBER, calls=true|false, state=true|false"
                 ));
             }
         }

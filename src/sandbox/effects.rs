@@ -1,8 +1,7 @@
-//! The truth: what really happened at the vendor, and every call that came in.
+//! The record of what really happened at the vendor, and of every call received.
 //!
-//! A test that wants to know whether a client's word is right compares it with this list, so an effect is written when it
-//! happens, once, under the same lock that changes the state. It never holds secrets of the real world: all accounts here
-//! are made up.
+//! Tests compare a client's view with this record, so an effect is recorded exactly once, when it happens, under the
+//! same lock that changes the state. It holds no real secrets: all accounts are fictional.
 
 use std::{collections::VecDeque, time::SystemTime};
 
@@ -10,14 +9,15 @@ use serde_json::{Map, Value, json};
 
 use crate::sandbox::http_types::Call;
 
-/// Calls kept; older ones are dropped and counted, so that a long benchmark does not eat the memory.
-const CALLS_KEPT: usize = 50_000;
-/// Body bytes kept over all calls.
-const CALL_BYTES_KEPT: usize = 256 << 20;
-/// Effects kept.
-const EFFECTS_KEPT: usize = 2_000_000;
+/// Maximum number of calls kept; older ones are dropped and counted, so that a long benchmark does not exhaust the
+/// memory.
+const MAX_CALLS: usize = 50_000;
+/// Maximum total size of the kept calls' bodies in bytes.
+const MAX_CALL_BYTES: usize = 256 << 20;
+/// Maximum number of effects kept.
+const MAX_EFFECTS: usize = 2_000_000;
 
-/// Effects and calls since the start or the last reset, in one numbering.
+/// Effects and calls since the start or the last reset, numbered by one sequence.
 #[derive(Debug, Default)]
 pub(super) struct EffectLog {
     sequence: u64,
@@ -51,7 +51,7 @@ struct Entry {
 }
 
 impl EffectLog {
-    /// Notes a call on arrival; the number names it from now on.
+    /// Records a call on arrival and returns its sequence number.
     pub(super) fn begin(
         &mut self,
         at: SystemTime,
@@ -62,7 +62,7 @@ impl EffectLog {
         let sequence = self.next();
         self.call_bytes += call.body.len();
         self.calls.push_back(Entry { sequence, at, operation, call, finished: false, status: None, fault });
-        while self.calls.len() > CALLS_KEPT || (self.call_bytes > CALL_BYTES_KEPT && self.calls.len() > 1) {
+        while self.calls.len() > MAX_CALLS || (self.call_bytes > MAX_CALL_BYTES && self.calls.len() > 1) {
             if let Some(dropped) = self.calls.pop_front() {
                 self.call_bytes -= dropped.call.body.len();
                 self.calls_dropped += 1;
@@ -71,7 +71,7 @@ impl EffectLog {
         sequence
     }
 
-    /// Notes what a call was answered; no status means that the connection was cut.
+    /// Records the status of a call's response; no status means that the connection was cut.
     pub(super) fn finish(&mut self, sequence: u64, status: Option<u16>) {
         if let Ok(index) = self.calls.binary_search_by_key(&sequence, |entry| entry.sequence) {
             self.calls[index].finished = true;
@@ -79,7 +79,7 @@ impl EffectLog {
         }
     }
 
-    /// Notes an effect at the moment it happens.
+    /// Records an effect when it happens.
     pub(super) fn effect(
         &mut self,
         (at, call, operation): (SystemTime, u64, &'static str),
@@ -89,13 +89,13 @@ impl EffectLog {
     ) {
         let sequence = self.next();
         self.effects.push_back(Effect { sequence, at, call, operation, change, subject, keys });
-        if self.effects.len() > EFFECTS_KEPT {
+        if self.effects.len() > MAX_EFFECTS {
             self.effects.pop_front();
             self.effects_dropped += 1;
         }
     }
 
-    /// Everything after a number, as JSON.
+    /// Renders everything after a sequence number as JSON.
     pub(super) fn to_json(&self, since: u64, with_calls: bool) -> Map<String, Value> {
         let mut out = Map::new();
         out.insert("sequence".to_owned(), json!(self.sequence));
@@ -151,7 +151,7 @@ impl Entry {
     }
 }
 
-/// RFC 3339 in UTC; empty for a time no calendar reaches.
+/// Formats a time as RFC 3339 in UTC; empty for a time out of the calendar's range.
 pub(super) fn rfc3339(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
 }

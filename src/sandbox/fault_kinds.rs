@@ -1,7 +1,7 @@
-//! The faults every vendor offers: delays, cut connections, other answers, damaged answers.
+//! The faults that every simulator offers: delays, cut connections, other responses, damaged responses.
 //!
-//! None of this is a vendor's documented behaviour; it is what networks, proxies and busy servers do. Each entry works on
-//! whatever the vendor answered and knows nothing of its operations.
+//! No vendor documents any of these; they are what networks, proxies and busy servers do. Each fault works on whatever
+//! response the vendor gave and does not depend on the operation.
 
 use std::time::Duration;
 
@@ -20,102 +20,102 @@ const ACCENTED: &str = "\u{e9}t\u{e9}";
 const FORMAT: Parameter = choice(
     "format",
     &["html", "vendor", "json", "text", "empty"],
-    "the body: a proxy's HTML page, the vendor's own error form, {\"message\"}, plain text, or nothing",
+    "the body: a proxy's HTML page, the vendor's own error format, {\"message\"}, plain text, or nothing",
 );
-const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this answer is given");
+const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this response");
 const EFFECT_HAPPENS: Parameter = flag("effect", true, "false: the call takes no effect");
 const MESSAGE: Parameter = text("message", "Simulated failure", "the message for the formats vendor, json and text");
 const RETRY_AFTER_MEANING: &str = "seconds for the Retry-After header; null for none";
 const RETRY_AFTER: Parameter = optional_count("retryAfter", None, RETRY_AFTER_MEANING);
 
-/// The switch every vendor has for the size of what it takes.
+/// The switch, common to all vendors, that limits the size of request bodies.
 pub(super) const BODY_LIMIT: Parameter = optional_count(
     "body_limit_bytes",
     None,
-    "a longer body is answered 413 with a proxy's page (undocumented); 16 MiB when not set",
+    "a longer body gets 413 with a proxy's page (undocumented); 16 MiB if not set",
 );
 
-/// Every general fault.
+/// The faults common to all vendors.
 pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "delay_before_effect",
         only: &[],
-        meaning: "waits, then handles the call as usual, even if the caller has gone",
+        meaning: "waits, then handles the call as usual, even if the caller has hung up",
         parameters: &[count("delayMs", 1000, "milliseconds to wait")],
         behaviour: Behaviour::DelayBefore,
     },
     FaultKind {
         name: "delay_after_effect",
         only: &[],
-        meaning: "handles the call, then waits before answering",
+        meaning: "handles the call, then waits before responding",
         parameters: &[count("delayMs", 1000, "milliseconds to wait")],
         behaviour: Behaviour::DelayAfter,
     },
     FaultKind {
         name: "reset_before_effect",
         only: &[],
-        meaning: "resets the connection (RST) without a byte of an answer; nothing happened",
+        meaning: "resets the connection (RST) without sending a byte; the call has no effect",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: false, reset: true },
     },
     FaultKind {
         name: "reset_after_effect",
         only: &[],
-        meaning: "resets the connection (RST) without a byte of an answer; the effect happened",
+        meaning: "resets the connection (RST) without sending a byte; the call takes effect",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: true, reset: true },
     },
     FaultKind {
         name: "close_before_effect",
         only: &[],
-        meaning: "closes the connection (FIN) without a byte of an answer; nothing happened",
+        meaning: "closes the connection (FIN) without sending a byte; the call has no effect",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: false, reset: false },
     },
     FaultKind {
         name: "close_after_effect",
         only: &[],
-        meaning: "closes the connection (FIN) without a byte of an answer; the effect happened",
+        meaning: "closes the connection (FIN) without sending a byte; the call takes effect",
         parameters: &[],
         behaviour: Behaviour::Cut { after_effect: true, reset: false },
     },
     FaultKind {
         name: "rate_limited",
         only: &[],
-        meaning: "answers 429",
+        meaning: "responds with 429",
         parameters: &[status(429), optional_count("retryAfter", Some(1), RETRY_AFTER_MEANING), FORMAT, MESSAGE, EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "unavailable",
         only: &[],
-        meaning: "answers 503, with Retry-After when given",
+        meaning: "responds with 503, with Retry-After if given",
         parameters: &[status(503), RETRY_AFTER, FORMAT, MESSAGE, EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "server_error",
         only: &[],
-        meaning: "answers 500 (or another status) with an HTML page or another body",
+        meaning: "responds with 500 (or another status) and an HTML page or another body",
         parameters: &[status(500), FORMAT, MESSAGE, EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "gateway_timeout",
         only: &[],
-        meaning: "answers 504 at once, as a proxy that gave up; the vendor goes on, and the call takes effect later",
+        meaning: "responds with 504 at once, like a proxy that timed out; the call takes effect later",
         parameters: &[
             status(504),
             FORMAT,
             MESSAGE,
-            count("effectDelayMs", 1000, "milliseconds from the answer to the effect"),
+            count("effectDelayMs", 1000, "milliseconds from the response to the effect"),
         ],
         behaviour: Behaviour::AnswerFirst,
     },
     FaultKind {
         name: "other_status",
         only: &[],
-        meaning: "sends the vendor's own answer under another status; the effect happened",
+        meaning: "sends the vendor's own response with another status; the call takes effect",
         parameters: &[status(500)],
         behaviour: Behaviour::Distort(|knobs, answer| {
             answer.status = knobs.number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
@@ -124,13 +124,13 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "status",
         only: &[],
-        meaning: "answers any status with any body, whatever was asked",
+        meaning: "responds with any status and body, whatever the request",
         parameters: &[
             status(418),
             FORMAT,
             MESSAGE,
             RETRY_AFTER,
-            text("body", "", "the body, word for word; when given, format and message do not matter"),
+            text("body", "", "the literal body; if given, format and message are ignored"),
             text("contentType", "", "the content type for body"),
             EFFECT,
         ],
@@ -139,7 +139,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "redirect",
         only: &[],
-        meaning: "answers a redirect",
+        meaning: "responds with a redirect",
         parameters: &[
             status(302),
             text("location", "/moved", "the Location header"),
@@ -151,7 +151,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "html_page",
         only: &[],
-        meaning: "answers 200 with an HTML sign-in page",
+        meaning: "responds with 200 and an HTML sign-in page",
         parameters: &[
             status(200),
             text("body", SIGN_IN_PAGE, "the page"),
@@ -163,14 +163,14 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "empty_body",
         only: &[],
-        meaning: "answers 200 with nothing in the body",
+        meaning: "responds with 200 and an empty body",
         parameters: &[status(200), choice("format", &["empty"], "the body"), EFFECT_HAPPENS],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "control_characters",
         only: &[],
-        meaning: "answers an error in the vendor's own form whose message holds CR LF, ESC, NUL and a forged log line",
+        meaning: "responds with an error in the vendor's own format whose message contains CR LF, ESC, NUL and a forged log line",
         parameters: &[
             status(400),
             choice("format", &["vendor", "json", "text"], "the body"),
@@ -182,7 +182,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "truncated_json",
         only: &[],
-        meaning: "cuts the body in half; Content-Length is that of the half",
+        meaning: "cuts the body in half, with the Content-Length of the half",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
             let mut bytes = answer.body.to_bytes();
@@ -200,7 +200,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "content_type",
         only: &[],
-        meaning: "sends the right body with another content type",
+        meaning: "sends the correct body with another content type",
         parameters: &[text("value", "text/plain", "the content type")],
         behaviour: Behaviour::Distort(|knobs, answer| {
             answer.set_header("Content-Type", knobs.text("value"));
@@ -209,27 +209,27 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "text_before",
         only: &[],
-        meaning: "puts text before the body, such as a warning of the server's own language",
+        meaning: "puts text before the body, such as a warning of the server's programming language",
         parameters: &[text("text", PHP_WARNING, "the text")],
         behaviour: Behaviour::Distort(|knobs, answer| surround(answer, &knobs.text("text"), "")),
     },
     FaultKind {
         name: "text_after",
         only: &[],
-        meaning: "puts text after the body, such as the page that was meant to hold it",
+        meaning: "puts text after the body, such as an HTML page",
         parameters: &[text("text", SIGN_IN_PAGE, "the text")],
         behaviour: Behaviour::Distort(|knobs, answer| surround(answer, "", &knobs.text("text"))),
     },
     FaultKind {
         name: "latin1",
         only: &[],
-        meaning: "sends the body in ISO 8859-1 with an accented word in it (a member \"note\" in JSON)",
+        meaning: "sends the body in ISO 8859-1 with an accented word in it (a field \"note\" in JSON)",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
             let text = match &mut answer.body {
                 Body::Json(Json::Object(members), _) => {
                     members.push(("note".to_owned(), ACCENTED.into()));
-                    // PHP's layout would escape the very characters this is about.
+                    // PHP's layout would escape the accented characters.
                     Json::Object(members.clone()).write(Layout::Indented("\n"))
                 }
                 other => String::from_utf8_lossy(&other.to_bytes()).into_owned() + " " + ACCENTED,
@@ -241,7 +241,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "extra_fields",
         only: &[],
-        meaning: "adds an unknown member to every JSON object of the answer",
+        meaning: "adds an unknown field to every JSON object of the response",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
             if let Body::Json(json, _) = &mut answer.body {
@@ -254,7 +254,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "pascal_case",
         only: &[],
-        meaning: "begins every JSON member name with a capital",
+        meaning: "capitalises every JSON field name",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
             if let Body::Json(json, _) = &mut answer.body {
@@ -307,8 +307,8 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "huge_body",
         only: &[],
-        meaning: "pads the body with spaces to a great size",
-        parameters: &[count("bytes", 10 << 20, "the size of the body; at most 256 MiB")],
+        meaning: "pads the body with spaces to a large size",
+        parameters: &[count("bytes", 10 << 20, "the size of the body in bytes; at most 256 MiB")],
         behaviour: Behaviour::Distort(|knobs, answer| {
             let mut bytes = answer.body.to_bytes();
             let size = knobs.size("bytes").min(256 << 20).max(bytes.len());
@@ -319,7 +319,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "truncated_body",
         only: &[],
-        meaning: "names the full Content-Length, sends half of the body and ends the connection",
+        meaning: "announces the full Content-Length, sends half of the body and ends the connection",
         parameters: &[flag("reset", false, "true: with RST instead of FIN")],
         behaviour: Behaviour::Send(|knobs, answer| {
             let body = answer.body.to_bytes();
@@ -330,7 +330,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "wrong_content_length",
         only: &[],
-        meaning: "sends the whole body under another Content-Length and closes the connection",
+        meaning: "sends the whole body with another Content-Length and closes the connection",
         parameters: &[signed("difference", -5, "bytes added to the true length")],
         behaviour: Behaviour::Send(|knobs, answer| {
             let body = answer.body.to_bytes();
@@ -342,7 +342,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "drip",
         only: &[],
-        meaning: "sends the answer a few bytes at a time",
+        meaning: "sends the response a few bytes at a time",
         parameters: &[
             count("bytes", 16, "bytes at a time, at least 1"),
             count("intervalMs", 100, "milliseconds between them"),
@@ -357,7 +357,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
     FaultKind {
         name: "garbage",
         only: &[],
-        meaning: "answers bytes that are no HTTP; the effect happened",
+        meaning: "sends bytes that are not HTTP; the call takes effect",
         parameters: &[],
         behaviour: Behaviour::Send(|_, _| Reply::Raw {
             bytes: b"\x16\x03\x01\x02\x00 this is not HTTP\r\n\r\n".to_vec(),
@@ -367,12 +367,12 @@ pub(super) const GENERAL: &[FaultKind] = &[
     },
 ];
 
-/// The answer to a body that is too long.
+/// Returns the response to a request body that is too long.
 pub(super) fn too_large() -> Answer {
     Answer::html(413, PROXY_PAGE)
 }
 
-/// The answer of a fault that takes the place of the vendor's own; `vendor_error` writes the vendor's error form.
+/// Builds the response of a fault that replaces the vendor's own; `vendor_error` writes the vendor's error format.
 pub(super) fn replacement(knobs: &Parameters, vendor_error: impl FnOnce(u16, &str) -> Answer) -> Answer {
     let status = knobs.number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
     let message = knobs.text("message");

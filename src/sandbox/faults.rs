@@ -1,7 +1,7 @@
-//! Misbehaviour on demand: which fault strikes which call, and how often.
+//! The schedule of injected faults: which fault strikes which call, and how often.
 //!
-//! The table of faults every vendor offers is in [`crate::sandbox::fault_kinds`], those of one vendor in its own folder. This file
-//! reads the orders, keeps the list and picks; it never touches an answer.
+//! The faults common to all vendors are in [`crate::sandbox::fault_kinds`], those of one vendor in its folder. This
+//! file parses requests, keeps the list and picks a fault; it never changes a response.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 use crate::sandbox::http_types::{Answer, Reply};
 use crate::sandbox::parameters::{Parameter, Parameters, count};
 
-/// A kind of misbehaviour.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FaultKind {
     pub name: &'static str,
-    /// The only operations it can strike, since it would not show on others; empty for all.
+    /// The only operations it applies to, since it would have no effect on others; empty for all.
     pub only: &'static [&'static str],
     pub meaning: &'static str,
-    /// Parameters beyond those every fault takes (`delayMs`).
+    /// Parameters in addition to those of every fault (`delayMs`).
     pub parameters: &'static [Parameter],
     pub behaviour: Behaviour,
 }
@@ -27,30 +27,30 @@ pub(super) struct FaultKind {
 pub(super) enum Behaviour {
     /// Waits, then lets the call run as usual.
     DelayBefore,
-    /// Lets the call run, then waits before answering.
+    /// Lets the call run, then waits before responding.
     DelayAfter,
-    /// Ends the connection without a byte of an answer.
+    /// Ends the connection without sending a byte.
     Cut { after_effect: bool, reset: bool },
-    /// Another answer takes the place of the vendor's; whether the call runs first is the parameter `effect`.
+    /// Replaces the vendor's response; the parameter `effect` decides whether the call runs first.
     Replace,
-    /// Another answer is given at once; the call runs later.
+    /// Sends another response at once; the call runs later.
     AnswerFirst,
-    /// The vendor's own answer is changed before it is written.
+    /// Changes the vendor's own response before it is written.
     Distort(fn(&Parameters, &mut Answer)),
-    /// The vendor's own answer is sent in an unusual way.
+    /// Sends the vendor's own response in an unusual way.
     Send(fn(&Parameters, &Answer) -> Reply),
-    /// The vendor itself acts on it.
+    /// Implemented by the vendor's simulator itself.
     Vendor,
 }
 
-/// What every fault takes.
+/// The parameters of every fault.
 const COMMON: [Parameter; 1] = [count(
     "delayMs",
     0,
-    "milliseconds to wait: before the effect if the fault strikes before it, else between effect and answer",
+    "milliseconds to wait: before the effect if the fault strikes before it, else between effect and response",
 )];
 
-/// A fault somebody asked for.
+/// An active fault.
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
     pub kind: &'static FaultKind,
@@ -63,12 +63,12 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// Whether it is the fault of this name.
+    /// Returns whether the fault has this name.
     pub(super) fn is(&self, name: &str) -> bool {
         self.kind.name == name
     }
 
-    /// How long it waits.
+    /// Returns how long the fault waits.
     pub(super) fn delay(&self) -> Duration {
         let millis = self.knobs.number("delayMs").and_then(|millis| u64::try_from(millis).ok());
         Duration::from_millis(millis.unwrap_or(0))
@@ -90,19 +90,19 @@ impl Fault {
     }
 }
 
-/// The faults in force at one vendor.
+/// The active faults of one vendor.
 #[derive(Debug)]
 pub(super) struct FaultSchedule {
     kinds: Vec<&'static FaultKind>,
     operations: &'static [&'static str],
-    /// Operations only struck when named, since calls to them are not what `null` is about.
+    /// Operations struck only when named; `null` does not include them.
     apart: &'static [&'static str],
     active: Vec<Fault>,
     dice: u64,
 }
 
 impl FaultSchedule {
-    /// No fault yet, of these kinds and for these operations.
+    /// Creates an empty schedule for these kinds and operations.
     pub(super) fn new(
         kinds: Vec<&'static FaultKind>,
         operations: &'static [&'static str],
@@ -112,22 +112,22 @@ impl FaultSchedule {
         FaultSchedule { kinds, operations, apart, active: Vec::new(), dice }
     }
 
-    /// Reads a list of orders; all of them or none.
+    /// Parses a list of fault requests; fails if any is invalid.
     pub(super) fn read(&self, orders: &[Value]) -> Result<Vec<Fault>, String> {
         orders.iter().map(|order| self.read_one(order)).collect()
     }
 
-    /// Puts these faults in place of all others.
+    /// Replaces all active faults.
     pub(super) fn replace(&mut self, faults: Vec<Fault>) {
         self.active = faults;
     }
 
-    /// Puts these faults behind the others.
+    /// Appends faults to the active ones.
     pub(super) fn add(&mut self, faults: Vec<Fault>) {
         self.active.extend(faults);
     }
 
-    /// The first fault in the list that strikes this call; what has struck often enough is gone.
+    /// Returns the first fault in the list that strikes this call, and removes it once it has struck `times` times.
     pub(super) fn pick(&mut self, operation: &'static str) -> Option<Fault> {
         for index in 0..self.active.len() {
             let fault = &mut self.active[index];
@@ -159,12 +159,12 @@ impl FaultSchedule {
         None
     }
 
-    /// The faults in force.
+    /// Lists the active faults.
     pub(super) fn active(&self) -> Value {
         self.active.iter().map(Fault::to_json).collect()
     }
 
-    /// Every kind there is.
+    /// Lists every kind of fault.
     pub(super) fn known(&self) -> Value {
         let known = self.kinds.iter().map(|kind| {
             let parameters: Vec<_> = knobs_of(kind).iter().map(Parameter::describe).collect();
@@ -173,14 +173,14 @@ impl FaultSchedule {
         known.collect()
     }
 
-    /// The operations a fault can name.
+    /// Returns the operations a fault can name.
     pub(super) fn operations(&self) -> &'static [&'static str] {
         self.operations
     }
 
     fn read_one(&self, order: &Value) -> Result<Fault, String> {
         let Value::Object(order) = order else {
-            return Err(format!("a fault is an object with a name, not {order}"));
+            return Err(format!("a fault must be an object with a name, not {order}"));
         };
         let mut order = order.clone();
         let name = order.remove("name").and_then(|name| name.as_str().map(str::to_owned));
@@ -188,7 +188,7 @@ impl FaultSchedule {
             name.as_deref().and_then(|name| self.kinds.iter().find(|kind| kind.name == name)).ok_or_else(|| {
                 let known: Vec<_> = self.kinds.iter().map(|kind| kind.name).collect();
                 format!(
-                    "there is no fault {}; known here: {}",
+                    "unknown fault {}; known faults: {}",
                     name.map_or("without a name".to_owned(), |n| format!("\"{n}\"")),
                     known.join(", ")
                 )
@@ -198,11 +198,11 @@ impl FaultSchedule {
             && !kind.only.is_empty()
             && !kind.only.contains(&operation)
         {
-            return Err(format!("fault {} strikes {} only, not {operation}", kind.name, kind.only.join(", ")));
+            return Err(format!("fault {} applies to {} only, not {operation}", kind.name, kind.only.join(", ")));
         }
         let times = read_count(&mut order, "times")?;
         if times == Some(0) {
-            return Err("times is at least 1, or null for: until reset".to_owned());
+            return Err("times must be at least 1, or null (until reset)".to_owned());
         }
         let after = read_count(&mut order, "after")?.unwrap_or(0);
         let probability = match order.remove("probability") {
@@ -210,11 +210,11 @@ impl FaultSchedule {
             Some(value) => value
                 .as_f64()
                 .filter(|share| (0.0..=1.0).contains(share))
-                .ok_or_else(|| format!("probability is a number from 0 to 1, not {value}"))?,
+                .ok_or_else(|| format!("probability must be a number from 0 to 1, not {value}"))?,
         };
         let mut knobs = Parameters::new(knobs_of(kind));
         knobs.set_all(&order).map_err(|why| {
-            format!("fault {}: {why} (and every fault: name, operation, times, after, probability)", kind.name)
+            format!("fault {}: {why} (every fault also takes name, operation, times, after, probability)", kind.name)
         })?;
         Ok(Fault { kind, knobs, operation, times, after, probability, struck: 0 })
     }
@@ -227,12 +227,12 @@ impl FaultSchedule {
         let known = value.as_str().and_then(|wanted| self.operations.iter().find(|operation| **operation == wanted));
         match known {
             Some(operation) => Ok(Some(operation)),
-            None => Err(format!("there is no operation {value}; known here: {}", self.operations.join(", "))),
+            None => Err(format!("unknown operation {value}; known operations: {}", self.operations.join(", "))),
         }
     }
 }
 
-/// The parameters a fault takes: its own, and those all take unless it has its own of that name.
+/// Returns the parameters of a fault: its own, and the common ones it does not override.
 pub(super) fn knobs_of(kind: &FaultKind) -> Vec<Parameter> {
     let own = kind.parameters.iter();
     let common = COMMON.iter().filter(|knob| kind.parameters.iter().all(|own| own.name != knob.name));
@@ -244,12 +244,12 @@ fn read_count(order: &mut Map<String, Value>, name: &'static str) -> Result<Opti
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64() {
             Some(number) => Ok(Some(number)),
-            None => Err(format!("{name} is a whole number from 0, or null, not {value}")),
+            None => Err(format!("{name} must be a whole number from 0, or null, not {value}")),
         },
     }
 }
 
-/// A number from 0 to 1 (`SplitMix64`); chance in a test bench needs no better source.
+/// Returns a pseudo-random number from 0 to 1 (`SplitMix64`); a test bench needs no better source.
 fn roll(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut bits = *state;
@@ -274,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_lets_calls_pass_then_strikes_as_often_as_ordered() {
+    fn a_fault_skips_after_calls_then_strikes_times_calls() {
         let mut plan = plan(&json!([{ "name": "bom", "operation": "add", "times": 2, "after": 1 }]));
         let struck: Vec<_> = ["update", "add", "add", "update", "add", "add"].map(|op| plan.pick(op).is_some()).into();
         assert_eq!(struck, [false, false, true, false, true, false]);
     }
 
     #[test]
-    fn a_fault_for_any_operation_leaves_those_apart_alone() {
+    fn a_fault_for_any_operation_skips_operations_apart() {
         let mut plan = plan(&json!([{ "name": "bom" }]));
         assert!(plan.pick("apart").is_none());
         assert!(plan.pick("add").is_some());
@@ -295,17 +295,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_and_parameters_are_refused_with_what_is_known() {
+    fn unknown_names_and_parameters_are_rejected_with_the_known_ones() {
         let plan = plan(&json!([]));
         for (order, hint) in [
-            (json!({ "name": "bomb" }), "known here: delay_before_effect"),
+            (json!({ "name": "bomb" }), "known faults: delay_before_effect"),
             (json!({ "name": "bom", "delay": 1 }), "delayMs"),
             (json!({ "name": "bom", "operation": "delete" }), "add, update, apart"),
             (json!({ "name": "bom", "times": 0 }), "at least 1"),
             (json!({ "name": "bom", "probability": 2 }), "from 0 to 1"),
             (json!({ "name": "drip", "bytes": "many" }), "whole number"),
         ] {
-            let refused = plan.read(&[order]).expect_err("must be refused");
+            let refused = plan.read(&[order]).expect_err("must be rejected");
             assert!(refused.contains(hint), "{refused}");
         }
     }

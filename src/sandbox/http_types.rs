@@ -1,20 +1,20 @@
-//! One request as it came in and one answer before it goes out.
+//! A request as received and a response before it is sent.
 //!
-//! Everything a vendor decides is expressed here, so that faults can change an answer after the vendor made it. Nothing in
-//! this file knows a socket.
+//! A vendor expresses its response in these types, so that faults can change it afterwards. Nothing in this file
+//! touches a socket.
 
 use bytes::Bytes;
 
 use crate::sandbox::ordered_json::{Json, Layout};
 
-/// A request, whole.
+/// A complete request.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
-    /// The verb as received.
+    /// The method as received.
     pub method: String,
     /// The path as received, undecoded.
     pub path: String,
-    /// What followed `?`, undecoded.
+    /// The query without `?`, undecoded.
     pub query: Option<String>,
     /// All headers in order; names in lower case, values as received (Latin-1 read as characters).
     pub headers: Vec<(String, String)>,
@@ -23,17 +23,17 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// The first header of this name (given in lower case).
+    /// Returns the first header of this name (in lower case).
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Name and value pairs of the query, decoded, in order.
+    /// Returns the decoded name and value pairs of the query, in order.
     pub(super) fn query_pairs(&self) -> Vec<(String, String)> {
         pairs(self.query.as_deref().unwrap_or_default().as_bytes())
     }
 
-    /// Name and value pairs of a form body, decoded, in order; none when the body is no form.
+    /// Returns the decoded name and value pairs of a form body, in order; none if the body is not a form.
     pub(super) fn form_pairs(&self) -> Vec<(String, String)> {
         let content_type = self.header("content-type").unwrap_or_default();
         if content_type.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
@@ -44,7 +44,7 @@ impl Call {
     }
 }
 
-/// The body of an answer, as structured as the vendor left it.
+/// The body of a response, as structured as the vendor left it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
     Json(Json, Layout),
@@ -53,7 +53,7 @@ pub(super) enum Body {
 }
 
 impl Body {
-    /// The bytes of the body.
+    /// Returns the bytes of the body.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         match self {
             Body::Json(json, layout) => json.write(*layout).into_bytes(),
@@ -63,7 +63,7 @@ impl Body {
     }
 }
 
-/// What a vendor answers.
+/// A vendor's response.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     pub status: u16,
@@ -73,17 +73,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// An answer with a content type.
+    /// Creates a response with a content type.
     pub(super) fn new(status: u16, content_type: &str, body: Body) -> Self {
         Answer { status, headers: vec![("Content-Type", content_type.to_owned())], body }
     }
 
-    /// An HTML page.
+    /// Creates a response with an HTML page.
     pub(super) fn html(status: u16, page: impl Into<String>) -> Self {
         Answer::new(status, "text/html; charset=utf-8", Body::Text(page.into()))
     }
 
-    /// No body at all.
+    /// Creates a response without a body.
     pub(super) fn empty(status: u16) -> Self {
         Answer { status, headers: Vec::new(), body: Body::Bytes(Vec::new()) }
     }
@@ -95,21 +95,21 @@ impl Answer {
     }
 }
 
-/// How a connection is ended.
+/// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The orderly way (FIN).
+    /// Orderly (FIN).
     Close,
-    /// At once, whatever is still on its way (RST).
+    /// Immediately, discarding unsent data (RST).
     Reset,
 }
 
-/// What the server does with the connection.
+/// What the server sends, and how it leaves the connection.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
-    /// A well-formed HTTP answer.
+    /// A well-formed HTTP response.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
-    /// These bytes as they are, `pace.0` bytes every `pace.1` when given, and then the end of the connection.
+    /// These bytes verbatim, `pace.0` bytes every `pace.1` if given; then the connection ends.
     Raw { bytes: Vec<u8>, pace: Option<(usize, std::time::Duration)>, end: End },
 }
 

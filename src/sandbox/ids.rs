@@ -1,13 +1,13 @@
-//! New ids and opaque tokens, the same for the same seed.
+//! Generator of ids and opaque tokens, deterministic for a seed.
 //!
-//! The seed is the sandbox's start time, so two runs hand out different ids, as two real vendors would. Nothing here is a
+//! The seed is the sandbox's start time, so two runs issue different ids, as two real vendors would. No value here is
 //! secret or fit to be one.
 
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-/// A source of ids.
+/// A generator of ids.
 #[derive(Debug, Clone)]
 pub(super) struct Ids {
     seed: u128,
@@ -15,12 +15,12 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Ids from a start time.
+    /// Creates a generator seeded by a start time.
     pub(super) fn new(start: SystemTime) -> Self {
         Ids { seed: start.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos()), next: 0 }
     }
 
-    /// A GUID in lower case with hyphens.
+    /// Generates a GUID in lower case with hyphens.
     pub(super) fn guid(&mut self) -> String {
         let bytes = self.bytes();
         let mut half = [0; 16];
@@ -28,12 +28,12 @@ impl Ids {
         uuid::Builder::from_random_bytes(half).into_uuid().hyphenated().to_string()
     }
 
-    /// Opaque text in the manner of a Base64 with `*` in place of `/`.
+    /// Generates opaque text that looks like Base64 with `*` instead of `/`.
     pub(super) fn token(&mut self) -> String {
         data_encoding::BASE64.encode(&self.bytes()[..31]).replace('/', "*")
     }
 
-    /// A continuation token in the manner of the published sample `se02331582210410564987`.
+    /// Generates a continuation token that looks like the published sample `se02331582210410564987`.
     pub(super) fn continuation(&mut self) -> String {
         let digits: String = self.bytes().iter().take(20).map(|byte| char::from(b'0' + byte % 10)).collect();
         format!("se{digits}")

@@ -1,14 +1,15 @@
-//! Wire-true simulators of the three vendors, one port each, for people who build or test against examgate.
+//! Wire-accurate simulators of the three vendors, one port each, for building and testing against examgate.
 //!
-//! Each simulator does the vendor's checks in a fixed order, keeps the vendor's state, answers in the vendor's own bytes and
-//! misbehaves on demand; control endpoints tell what really happened. What the vendors document and what is assumed is
-//! told apart in docs/SANDBOX.md.
+//! Each simulator performs the vendor's checks in a fixed order, keeps the vendor's state, responds byte for byte like
+//! the vendor and injects faults on request; control endpoints report what really happened. docs/SANDBOX.md separates
+//! what the vendors document from what is assumed.
 //!
-//! The sandbox must never share code with the adapters under `vendors`: two readings of the same fact sheet that agree
-//! prove more than one reading used twice. It is for loopback and test networks; its accounts are public.
+//! The sandbox must never share code with the adapters under `vendors`: two independent readings of the same fact sheet
+//! that agree prove more than one reading used twice. Use it on loopback and test networks only; its accounts are
+//! public.
 //!
-//! Left out, and answered like any unknown path: `StartExam`'s legacy v1 calls, and `ThinkExam`'s calls whose paths are not
-//! published.
+//! Not implemented, and answered like any unknown path: `StartExam`'s legacy v1 calls, and `ThinkExam`'s calls whose
+//! paths are not published.
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use std::{
 use tokio::net::TcpListener;
 
 use crate::sandbox::simulator::{Profile, Simulator, Vendor};
-use server::Stopper;
+use server::ShutdownHandle;
 
 pub mod accounts;
 
@@ -39,12 +40,12 @@ mod startexam;
 mod thinkexam;
 mod webhooks;
 
-/// Where the sandbox listens and what time it is there.
+/// The sandbox's address and clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The address to listen on, normally loopback.
     pub host: IpAddr,
-    /// 0 for three free ports, else the first of three ports in a row: `StartExam`, `ThinkExam`, `ExamTesting`.
+    /// 0 for three free ports, else the first of three consecutive ports: `StartExam`, `ThinkExam`, `ExamTesting`.
     pub port_base: u16,
     /// The vendors' clock.
     pub now: fn() -> SystemTime,
@@ -54,7 +55,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Sandbox {
     addresses: [SocketAddr; 3],
-    stopper: Stopper,
+    stopper: ShutdownHandle,
 }
 
 impl Sandbox {
@@ -62,7 +63,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// When a port cannot be bound, or `port_base` leaves no room for three ports.
+    /// If a port cannot be bound, or `port_base` leaves no room for three ports.
     pub async fn start(settings: Settings) -> io::Result<Sandbox> {
         let base = settings.port_base;
         let ports = [port(base, 0)?, port(base, 1)?, port(base, 2)?];
@@ -76,7 +77,7 @@ impl Sandbox {
             (thinkexam::PROFILE, Box::new(thinkexam::ThinkExam::new(start))),
             (examtesting::PROFILE, Box::new(examtesting::ExamTesting::new())),
         ];
-        let stopper = Stopper::default();
+        let stopper = ShutdownHandle::default();
         let mut addresses = [SocketAddr::new(settings.host, 0); 3];
         for ((listener, (profile, vendor)), address) in listeners.into_iter().zip(vendors).zip(&mut addresses) {
             *address = listener.local_addr()?;
@@ -85,25 +86,25 @@ impl Sandbox {
         Ok(Sandbox { addresses, stopper })
     }
 
-    /// Where the `StartExam` simulator listens.
+    /// Returns the address of the `StartExam` simulator.
     #[must_use]
     pub fn startexam(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// Where the `ThinkExam` simulator listens.
+    /// Returns the address of the `ThinkExam` simulator.
     #[must_use]
     pub fn thinkexam(&self) -> SocketAddr {
         self.addresses[1]
     }
 
-    /// Where the `ExamTesting` simulator listens.
+    /// Returns the address of the `ExamTesting` simulator.
     #[must_use]
     pub fn examtesting(&self) -> SocketAddr {
         self.addresses[2]
     }
 
-    /// Lets calls in progress end for up to two seconds, then ends them.
+    /// Stops the simulators, giving calls in flight up to two seconds to finish.
     pub async fn stop(self) {
         self.stopper.stop().await;
     }
@@ -115,12 +116,12 @@ impl Drop for Sandbox {
     }
 }
 
-/// Every fault of every vendor: the vendor, the fault's name, what it means. For documents and their tests.
+/// Lists every fault of every vendor: vendor, name, meaning. For documents and their tests.
 pub fn known_faults() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     profiles().into_iter().flat_map(|profile| profile.kinds().map(move |kind| (profile.name, kind.name, kind.meaning)))
 }
 
-/// Every lasting switch of every vendor: the vendor, the switch's name, what it means.
+/// Lists every lasting switch of every vendor: vendor, name, meaning.
 pub fn known_switches() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     profiles()
         .into_iter()

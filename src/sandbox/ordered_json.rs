@@ -1,14 +1,14 @@
-//! JSON that keeps the order of its members and is written in a vendor's own layout.
+//! JSON that keeps the order of its fields and is written in a vendor's own layout.
 //!
-//! The vendors' published answers have a fixed member order and indentation; a client that depends on either should
-//! meet the same bytes here. Reading requests stays with `serde_json`. This must never become a general JSON library.
+//! The vendors' published responses have a fixed field order and indentation; a client that depends on either should
+//! meet the same bytes here. Requests are read with `serde_json`. This must never become a general JSON library.
 
 use std::fmt::Write as _;
 
-/// Name and value of an object's member.
+/// A field of an object: name and value.
 pub(super) type Member = (String, Json);
 
-/// A JSON value with members in the order they were given.
+/// A JSON value whose fields keep their order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Json {
     Null,
@@ -20,29 +20,29 @@ pub(super) enum Json {
     Object(Vec<Member>),
 }
 
-/// How a vendor lays its JSON out.
+/// A vendor's JSON layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// Two spaces per level; the argument ends each line.
+    /// Two spaces per level; the argument is the line ending.
     Indented(&'static str),
     /// On one line, non-ASCII characters escaped as PHP's `json_encode` does.
     Php { escape_slashes: bool },
 }
 
-/// An object from its members in order.
+/// Creates an object from its fields in order.
 pub(super) fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
     Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 impl Json {
-    /// The text of this value in a layout, without a final newline.
+    /// Writes this value in a layout, without a final newline.
     pub(super) fn write(&self, layout: Layout) -> String {
         let mut out = String::new();
         self.write_to(&mut out, layout, 0);
         out
     }
 
-    /// Changes every object (outermost first), this one included.
+    /// Applies a change to every object, outermost first, including this one.
     pub(super) fn each_object(&mut self, change: &mut dyn FnMut(&mut Vec<Member>)) {
         match self {
             Json::Object(members) => {
@@ -56,7 +56,7 @@ impl Json {
         }
     }
 
-    /// Changes every value that is neither list nor object.
+    /// Applies a change to every value that is neither list nor object.
     pub(super) fn each_leaf(&mut self, change: &mut dyn FnMut(&mut Json)) {
         match self {
             Json::Object(members) => members.iter_mut().for_each(|(_, value)| value.each_leaf(change)),
@@ -65,7 +65,7 @@ impl Json {
         }
     }
 
-    /// The member of this name, if this is an object that has one.
+    /// Returns the field of this name, if this is an object that has one.
     pub(super) fn member_mut(&mut self, name: &str) -> Option<&mut Json> {
         let Json::Object(members) = self else {
             return None;
@@ -79,7 +79,7 @@ impl Json {
             Json::Bool(true) => out.push_str("true"),
             Json::Bool(false) => out.push_str("false"),
             Json::Integer(number) => out.push_str(&number.to_string()),
-            // A number that is none (NaN) becomes null, as everywhere in JSON.
+            // NaN becomes null: JSON cannot represent it.
             Json::Decimal(number) => out.push_str(&serde_json::Value::from(*number).to_string()),
             Json::Text(text) => write_text(out, layout, text),
             Json::List(items) => write_all(out, layout, depth, ('[', ']'), items, |out, item| {
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indented_layout_is_two_spaces_and_no_final_newline() {
+    fn indented_layout_has_two_spaces_and_no_final_newline() {
         let json =
             object([("b", 1_i64.into()), ("a", Json::List(vec!["x".into(), Json::Null])), ("e", Json::List(vec![]))]);
         assert_eq!(

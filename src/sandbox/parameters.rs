@@ -1,13 +1,13 @@
-//! Named, typed settings with defaults: the parameters of a fault and the lasting switches of a vendor.
+//! Named, typed parameters with defaults: those of a fault and the lasting switches of a vendor.
 //!
-//! A misspelt name or an impossible value is refused with the list of what exists; it is never ignored, since a fault that
-//! silently does not happen makes a test pass that should have failed.
+//! A misspelt name or invalid value is rejected with the list of valid ones, never ignored: a fault that silently does
+//! not happen would make a test pass that should fail.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// One setting that can be given.
+/// The definition of one parameter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameter {
     pub name: &'static str,
@@ -15,7 +15,7 @@ pub(super) struct Parameter {
     pub meaning: &'static str,
 }
 
-/// What values a setting takes, and its default.
+/// The type of a parameter, with its default.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Form {
     /// A whole number within bounds.
@@ -24,7 +24,7 @@ pub(super) enum Form {
         min: i64,
         max: i64,
     },
-    /// A whole number from zero, or none, which `null` asks for.
+    /// A whole number from zero, or none (`null`).
     Optional(Option<i64>),
     Flag(bool),
     Text(&'static str),
@@ -32,43 +32,43 @@ pub(super) enum Form {
     Choice(&'static [&'static str]),
 }
 
-/// A whole number from zero with a default.
+/// Defines a whole number from zero with a default.
 pub(super) const fn count(name: &'static str, default: i64, meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Number { default, min: 0, max: 1 << 40 }, meaning }
 }
 
-/// A whole number from zero that may be absent.
+/// Defines a whole number from zero that may be absent.
 pub(super) const fn optional_count(name: &'static str, default: Option<i64>, meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Optional(default), meaning }
 }
 
-/// A whole number of either sign.
+/// Defines a whole number of either sign.
 pub(super) const fn signed(name: &'static str, default: i64, meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Number { default, min: -(1 << 40), max: 1 << 40 }, meaning }
 }
 
-/// True or false.
+/// Defines a boolean.
 pub(super) const fn flag(name: &'static str, default: bool, meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Flag(default), meaning }
 }
 
-/// Free text.
+/// Defines free text.
 pub(super) const fn text(name: &'static str, default: &'static str, meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Text(default), meaning }
 }
 
-/// One of several words, the first being the default.
+/// Defines a choice of words; the first is the default.
 pub(super) const fn choice(name: &'static str, words: &'static [&'static str], meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Choice(words), meaning }
 }
 
-/// An HTTP status.
+/// Defines an HTTP status.
 pub(super) const fn status(default: i64) -> Parameter {
     Parameter { name: "status", form: Form::Number { default, min: 200, max: 599 }, meaning: "the HTTP status" }
 }
 
 impl Parameter {
-    /// The default as JSON.
+    /// Returns the default as JSON.
     pub(super) fn default_value(&self) -> Value {
         match self.form {
             Form::Number { default, .. } => json!(default),
@@ -79,7 +79,7 @@ impl Parameter {
         }
     }
 
-    /// The setting described for the list of what exists.
+    /// Describes the parameter for `GET /_faults`.
     pub(super) fn describe(&self) -> Value {
         let mut described = json!({ "name": self.name, "default": self.default_value(), "meaning": self.meaning });
         if let (Form::Choice(words), Some(members)) = (self.form, described.as_object_mut()) {
@@ -111,7 +111,7 @@ impl Parameter {
     }
 }
 
-/// The settings of one table with the values they have now.
+/// The parameters of one table with their current values.
 #[derive(Debug, Clone)]
 pub(super) struct Parameters {
     table: Vec<Parameter>,
@@ -119,19 +119,19 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// All at their defaults.
+    /// Creates parameters with their default values.
     pub(super) fn new(table: Vec<Parameter>) -> Self {
         Parameters { table, given: BTreeMap::new() }
     }
 
-    /// Sets several at once, or none and says why not. `null` puts a setting back to its default, unless it has a
-    /// meaning of its own there.
+    /// Sets several values at once, or none and returns the reason. `null` resets a parameter to its default, unless
+    /// null is a value of its own.
     pub(super) fn set_all(&mut self, values: &Map<String, Value>) -> Result<(), String> {
         let mut given = self.given.clone();
         for (name, value) in values {
             let knob = self.table.iter().find(|knob| knob.name == name).ok_or_else(|| {
                 let known: Vec<_> = self.table.iter().map(|knob| knob.name).collect();
-                format!("there is no \"{name}\"; known here: {}", known.join(", "))
+                format!("unknown name \"{name}\"; known names: {}", known.join(", "))
             })?;
             if value.is_null() && !matches!(knob.form, Form::Optional(_)) {
                 given.remove(knob.name);
@@ -144,32 +144,32 @@ impl Parameters {
         Ok(())
     }
 
-    /// All back to their defaults.
+    /// Resets all to their defaults.
     pub(super) fn reset(&mut self) {
         self.given.clear();
     }
 
-    /// A number; `None` when it has none, or when the table has no such number.
+    /// Returns a number; `None` if it is null or not in the table.
     pub(super) fn number(&self, name: &str) -> Option<i64> {
         self.value(name).and_then(|value| value.as_i64())
     }
 
-    /// A number from zero, as a size; zero when not given.
+    /// Returns a number from zero as a size; zero if absent.
     pub(super) fn size(&self, name: &str) -> usize {
         self.number(name).and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
     }
 
-    /// A flag; false when the table has none of this name.
+    /// Returns a flag; false if not in the table.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.value(name).and_then(|value| value.as_bool()).unwrap_or(false)
     }
 
-    /// A text or chosen word; empty when the table has none of this name.
+    /// Returns a text or chosen word; empty if not in the table.
     pub(super) fn text(&self, name: &str) -> String {
         self.value(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// Whether the word was chosen.
+    /// Returns whether the parameter has this word.
     pub(super) fn is(&self, name: &str, word: &str) -> bool {
         match self.given.get(name) {
             Some(value) => value.as_str() == Some(word),
@@ -177,7 +177,7 @@ impl Parameters {
         }
     }
 
-    /// Every value as it stands.
+    /// Renders every current value as JSON.
     pub(super) fn to_json(&self) -> Value {
         self.table
             .iter()

@@ -1,7 +1,7 @@
-//! Connections: accepting, reading requests, and ending an exchange in ways no well-behaved server would.
+//! Accepts connections, reads requests, and ends exchanges in ways no well-behaved server would.
 //!
-//! HTTP is hyper's; what hyper rightly refuses to do (a reset, a body shorter than announced, bytes that are no HTTP) is
-//! written to the very socket it holds. A call runs to its end even if its caller has gone.
+//! hyper implements HTTP; what hyper rightly refuses to do (a reset, a body shorter than announced, bytes that are not
+//! HTTP) is written directly to its socket. A call runs to its end even if its caller has hung up.
 
 use std::{
     io,
@@ -21,27 +21,27 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::sandbox::http_types::{Answer, Body, Call, End, Reply};
 use crate::sandbox::simulator::Simulator;
 
-/// Requests with a larger body are answered 413.
+/// Maximum size of a request body in bytes; larger ones get 413.
 const BODY_LIMIT: usize = 16 << 20;
-/// How long open calls may take to end when the sandbox stops.
-const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// How long open calls may take to finish when the sandbox stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What ends the serving of one port or all of them.
+/// Shutdown handle for one port or all of them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stopper {
-    /// No new connections or requests.
+pub(super) struct ShutdownHandle {
+    /// Cancelled when no new connections or requests are accepted.
     closing: CancellationToken,
-    /// Everything ends at once.
+    /// Cancelled when everything ends at once.
     ended: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Stopper {
-    /// Lets open calls end, but not for long.
+impl ShutdownHandle {
+    /// Stops gracefully: open calls get a limited time to finish.
     pub(super) async fn stop(&self) {
         self.closing.cancel();
         self.tasks.close();
-        if tokio::time::timeout(STOP_WITHIN, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait()).await.is_err() {
             self.ended.cancel();
             self.tasks.wait().await;
         }
@@ -53,7 +53,7 @@ impl Stopper {
         self.ended.cancel();
     }
 
-    /// Runs a task until it is done or everything ends.
+    /// Spawns a task that ends when everything ends.
     fn run<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -64,20 +64,20 @@ impl Stopper {
 }
 
 /// Accepts connections for one vendor in the background until stopped.
-pub(super) fn serve(listener: TcpListener, desk: Arc<Simulator>, stopper: &Stopper) {
+pub(super) fn serve(listener: TcpListener, desk: Arc<Simulator>, stopper: &ShutdownHandle) {
     let own = stopper.clone();
     stopper.run(async move {
         while let Some(accepted) = own.closing.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, _)) => connection(stream, &desk, &own),
-                // Out of file descriptors, most likely: going on at once would only spin.
+                // Most likely out of file descriptors; retrying at once would only spin.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     });
 }
 
-/// An answer as bytes, with a `Content-Length` of the caller's choice and the end of the connection announced.
+/// Serialises a response with a `Content-Length` of the caller's choice and `Connection: close`.
 pub(super) fn http_bytes(answer: &Answer, body: &[u8], content_length: usize) -> Vec<u8> {
     let reason = http::StatusCode::from_u16(answer.status)
         .ok()
@@ -92,8 +92,8 @@ pub(super) fn http_bytes(answer: &Answer, body: &[u8], content_length: usize) ->
     [head.as_bytes(), body].concat()
 }
 
-fn connection(stream: TcpStream, desk: &Arc<Simulator>, stopper: &Stopper) {
-    // Without it an answer in two segments waits for the peer's delayed acknowledgement.
+fn connection(stream: TcpStream, desk: &Arc<Simulator>, stopper: &ShutdownHandle) {
+    // Without it, a response in two segments waits for the peer's delayed acknowledgement.
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -104,7 +104,7 @@ fn connection(stream: TcpStream, desk: &Arc<Simulator>, stopper: &Stopper) {
         let service = service_fn(|request| exchange(desk.clone(), own.clone(), socket.clone(), request));
         let mut served = std::pin::pin!(http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service));
         tokio::select! {
-            // Failing connections are what this bench is for; the call's own log says what happened.
+            // Failing connections are this sandbox's purpose; the call log records what happened.
             _ = served.as_mut() => {}
             () = own.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
@@ -114,19 +114,19 @@ fn connection(stream: TcpStream, desk: &Arc<Simulator>, stopper: &Stopper) {
     });
 }
 
-/// The connection was ended on purpose.
+/// The error that ends a connection on purpose.
 #[derive(Debug, thiserror::Error)]
 #[error("connection ended on purpose")]
 struct Ended;
 
 async fn exchange(
     desk: Arc<Simulator>,
-    stopper: Stopper,
+    stopper: ShutdownHandle,
     socket: Arc<TcpStream>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Ended> {
     let reply = match read(request).await {
-        // On a task of its own, since hyper drops this future as soon as the caller hangs up.
+        // Spawned as a task, since hyper drops this future as soon as the caller hangs up.
         Ok(call) => stopper.run(async move { desk.handle(call).await }).await.ok().flatten().ok_or(Ended)?,
         Err(reply) => reply.ok_or(Ended)?,
     };
@@ -165,7 +165,7 @@ async fn read(request: Request<Incoming>) -> Result<Call, Option<Reply>> {
 }
 
 fn too_large() -> Reply {
-    let body = Body::Text("the sandbox takes bodies of up to 16 MiB\n".to_owned());
+    let body = Body::Text("the sandbox accepts bodies of up to 16 MiB\n".to_owned());
     let answer = Answer::new(413, "text/plain; charset=utf-8", body);
     let bytes = answer.body.to_bytes();
     Reply::Raw { bytes: http_bytes(&answer, &bytes, bytes.len()), pace: None, end: End::Close }
@@ -206,7 +206,7 @@ async fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket hyper reads and writes while the exchange keeps a hand on it.
+/// A socket shared between hyper and the exchange.
 struct Io(Arc<TcpStream>);
 
 impl hyper::rt::Read for Io {
@@ -215,7 +215,7 @@ impl hyper::rt::Read for Io {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        // hyper's cursor offers uninitialised memory, which safe code cannot hand to the socket.
+        // hyper's cursor offers uninitialised memory, which safe code cannot pass to the socket.
         let mut chunk = [0; 16 << 10];
         let room = buffer.remaining().min(chunk.len());
         loop {
@@ -248,7 +248,7 @@ impl hyper::rt::Write for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Closing happens when the last handle is dropped, which follows at once.
+        // The socket closes when its last handle is dropped, which follows at once.
         Poll::Ready(Ok(()))
     }
 }

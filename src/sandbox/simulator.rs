@@ -1,7 +1,7 @@
-//! Where a vendor's state, faults and log sit behind one lock, and the way of one call through them.
+//! One vendor's simulator: state, faults and log behind one lock, and the path of a call through them.
 //!
-//! Effects and decisions are taken under the lock, waiting never is. The way of a call ends with a [`Reply`]; what that does
-//! to a connection is the server's business.
+//! Decisions and effects happen under the lock, waiting never does. A call ends with a [`Reply`]; the server applies it
+//! to the connection.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,53 +17,53 @@ use crate::sandbox::parameters::{Parameter, Parameters};
 use crate::sandbox::webhooks::Delivery;
 use crate::sandbox::{control, fault_kinds, webhooks};
 
-/// What a simulator of one vendor supplies.
+/// The vendor-specific part of a simulator.
 pub(super) trait Vendor: Send {
-    /// The operation a call is about; [`UNKNOWN`] when it is none of the vendor's.
+    /// Returns the operation of a call; [`UNKNOWN`] if the vendor has no such call.
     fn operation(&self, call: &Call) -> &'static str;
-    /// Checks the call, changes the state and answers.
+    /// Checks the call, changes the state and returns the response.
     fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer;
-    /// An error in the vendor's own form.
+    /// Builds an error in the vendor's own format.
     fn error(&self, status: u16, message: &str) -> Answer;
-    /// A control call of this vendor's own; `None` when there is none of that path.
+    /// Handles a vendor-specific control call; `None` if the path is not one.
     fn control(&mut self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Value, String>>;
-    /// What a control call of this path orders to be sent; `None` when there is none of that path.
+    /// Returns the deliveries that a control call requests; `None` if the path is not such a call.
     fn deliveries(&self, _path: &str, _body: &Value, _now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
         None
     }
-    /// The state for people and tests.
+    /// Renders the state for `GET /_effects`.
     fn state(&self) -> Value;
-    /// Back to the seed.
+    /// Resets the state to the seed.
     fn reset(&mut self);
 }
 
-/// The operation of a call to a path the vendor does not have.
+/// The operation of a call to a path that the vendor does not have.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// What is fixed about a vendor.
+/// The static description of a vendor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Profile {
     pub name: &'static str,
     pub operations: &'static [&'static str],
-    /// Operations a fault strikes only when it names them.
+    /// Operations that a fault strikes only when it names them.
     pub apart: &'static [&'static str],
     pub faults: &'static [FaultKind],
-    /// General faults that make no sense here.
+    /// General faults that have no effect at this vendor.
     pub without: &'static [&'static str],
     pub switches: &'static [Parameter],
 }
 
 impl Profile {
-    /// Every fault of this vendor, the general ones first.
+    /// Lists every fault of this vendor, the general ones first.
     pub(super) fn kinds(&self) -> impl Iterator<Item = &'static FaultKind> + use<> {
         let without = self.without;
         fault_kinds::GENERAL.iter().filter(move |kind| !without.contains(&kind.name)).chain(self.faults)
     }
 }
 
-/// What a vendor may use while it answers.
+/// The context of one call.
 pub(super) struct Context<'a> {
-    /// The time of the call by the sandbox's clock.
+    /// The time of the call on the sandbox's clock.
     pub now: SystemTime,
     pub switches: &'a Parameters,
     fault: Option<&'a Fault>,
@@ -73,35 +73,35 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Whether the vendor's own fault of this name strikes this call.
+    /// Returns whether the vendor's own fault of this name strikes this call.
     pub(super) fn struck_by(&self, name: &str) -> bool {
         self.fault.is_some_and(|fault| fault.is(name))
     }
 
-    /// A parameter of the fault that strikes this call.
+    /// Returns a numeric parameter of the fault that strikes this call.
     pub(super) fn fault_number(&self, name: &str) -> i64 {
         self.fault.and_then(|fault| fault.knobs.number(name)).unwrap_or(0)
     }
 
-    /// A text parameter of the fault that strikes this call.
+    /// Returns a text parameter of the fault that strikes this call.
     pub(super) fn fault_text(&self, name: &str) -> String {
         self.fault.map(|fault| fault.knobs.text(name)).unwrap_or_default()
     }
 
-    /// Notes an effect: what changed, about whom or what, and the keys to count it by.
+    /// Records an effect: the change, its subject, and the keys to count it by.
     pub(super) fn effect(&mut self, change: &'static str, subject: String, keys: Vec<(&'static str, String)>) {
         self.log.effect((self.now, self.sequence, self.operation), change, subject, keys);
     }
 }
 
-/// One vendor's counter.
+/// One vendor's simulator.
 pub(super) struct Simulator {
     pub(super) profile: Profile,
     now: fn() -> SystemTime,
     inner: Mutex<Inner>,
 }
 
-/// Everything behind the lock.
+/// The state behind the lock.
 pub(super) struct Inner {
     pub vendor: Box<dyn Vendor>,
     pub plan: FaultSchedule,
@@ -110,7 +110,7 @@ pub(super) struct Inner {
 }
 
 impl Simulator {
-    /// A desk in its seed state.
+    /// Creates a simulator in its seed state.
     pub(super) fn new(profile: Profile, vendor: Box<dyn Vendor>, now: fn() -> SystemTime) -> Self {
         let dice = now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos().into());
         let plan = FaultSchedule::new(profile.kinds().collect(), profile.operations, profile.apart, dice);
@@ -118,8 +118,8 @@ impl Simulator {
         Simulator { profile, now, inner: Mutex::new(Inner { vendor, plan, switches, log: EffectLog::default() }) }
     }
 
-    /// The whole way of a call, waiting included. It must run to its end even if the caller has gone: a vendor does not
-    /// notice that either.
+    /// Handles a call completely, waiting included. It must run to its end even if the caller has hung up: a real
+    /// vendor does not notice that either.
     pub(super) async fn handle(self: Arc<Self>, call: Call) -> Reply {
         if control::is_control(&call.path) {
             let ordered = control::deliveries(&self.lock(), &call, (self.now)());
@@ -148,7 +148,7 @@ impl Simulator {
         limit.and_then(|limit| usize::try_from(limit).ok()).is_some_and(|limit| call.body.len() > limit)
     }
 
-    /// Answers as a proxy that gave up, while the vendor behind it goes on.
+    /// Responds like a proxy that timed out, while the vendor behind it continues.
     async fn answer_first(self: Arc<Self>, call: Call, operation: &'static str, sequence: u64, fault: Fault) -> Reply {
         tokio::time::sleep(fault.delay()).await;
         let reply = self.close(sequence, self.shape(&fault, None));
@@ -160,7 +160,7 @@ impl Simulator {
         reply
     }
 
-    /// Sends what was ordered, one after the other, and tells what came of every attempt.
+    /// Sends the requested deliveries one after the other and returns the result of every attempt.
     async fn deliver(&self, ordered: Result<Vec<Delivery>, String>) -> Result<Vec<Value>, String> {
         let (deliveries, client) = (ordered?, webhooks::client()?);
         let mut told = Vec::new();
@@ -174,7 +174,7 @@ impl Simulator {
                 told.push(outcome.to_json(&delivery.subject, attempt));
                 let mut keys = delivery.keys.clone();
                 keys.push(("attempt", attempt.to_string()));
-                // No call to the vendor is the cause of it, and calls are numbered from 1.
+                // Not caused by a call to the vendor; calls are numbered from 1.
                 let cause = ((self.now)(), 0, "webhook");
                 self.lock().log.effect(cause, outcome.word(), delivery.subject.clone(), keys);
                 if outcome == webhooks::Outcome::Delivered {
@@ -248,7 +248,7 @@ impl Simulator {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic in one call must not take the whole bench down; the state is at worst that of the call that failed.
+        // A panic in one call must not end the whole sandbox; at worst the state is that of the failed call.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! Requests the sandbox itself sends, in the manner of a vendor's webhook.
+//! Requests that the sandbox itself sends, like a vendor's webhook.
 //!
-//! They go to this machine only. The control endpoints take orders from anybody who reaches the port, so an address that is not
-//! loopback is refused, names are not looked up, and redirects are not followed: the sandbox must never become a way to send
+//! They go to this machine only. Anyone who reaches the port can use the control endpoints, so the sandbox rejects
+//! addresses that are not loopback, resolves no names and follows no redirects: it must never become a way to send
 //! requests elsewhere.
 
 use std::{
@@ -12,38 +12,38 @@ use std::{
 use serde_json::{Value, json};
 use url::{Host, Url};
 
-/// One request to be sent, and sent again while it is not answered 200.
+/// One request, retried until the response is 200.
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
     pub url: Loopback,
-    /// Name and value of the header with the key; none to send none.
+    /// Name and value of the header with the key; `None` to send none.
     pub key: Option<(&'static str, String)>,
     pub body: String,
-    /// How long to wait before it is sent.
+    /// How long to wait before the first attempt.
     pub delay: Duration,
-    /// How often it is sent at most.
+    /// Maximum number of attempts.
     pub attempts: u64,
     pub retry_delay: Duration,
-    /// How long an answer may take.
+    /// Timeout of one attempt.
     pub timeout: Duration,
-    /// What it is about, and the keys to count it by.
+    /// The subject of the effect, and the keys to count it by.
     pub subject: String,
     pub keys: Vec<(&'static str, String)>,
 }
 
-/// What came of sending a request once.
+/// The result of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Answered 200.
+    /// The response was 200.
     Delivered,
-    /// Answered with another status.
+    /// The response had another status.
     Refused(u16),
-    /// Not answered, or not in time.
+    /// No response, or not in time.
     Unanswered,
 }
 
 impl Outcome {
-    /// The word in the list of effects.
+    /// Returns the word in the list of effects.
     pub(super) fn word(self) -> &'static str {
         match self {
             Outcome::Delivered => "delivered",
@@ -52,7 +52,7 @@ impl Outcome {
         }
     }
 
-    /// One attempt for the answer of the control call.
+    /// Renders one attempt for the response of the control call.
     pub(super) fn to_json(self, subject: &str, attempt: u64) -> Value {
         let status = match self {
             Outcome::Delivered => Some(200),
@@ -63,14 +63,14 @@ impl Outcome {
     }
 }
 
-/// An address on this machine.
+/// A loopback address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Loopback(Url);
 
 impl Loopback {
-    /// Reads an address and refuses every one that is not `http` at 127.0.0.0/8, `[::1]` or `localhost`.
+    /// Parses an address and rejects every one that is not `http` at 127.0.0.0/8, `[::1]` or `localhost`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("url is not an address: {error}"))?;
+        let url = Url::parse(text).map_err(|error| format!("url is not a valid address: {error}"))?;
         let is_loopback = match url.host() {
             Some(Host::Ipv4(address)) => address.is_loopback(),
             Some(Host::Ipv6(address)) => address == Ipv6Addr::LOCALHOST,
@@ -80,23 +80,23 @@ impl Loopback {
         if url.scheme() == "http" && is_loopback {
             Ok(Loopback(url))
         } else {
-            Err(format!("url is http at 127.0.0.0/8, [::1] or localhost, not {text}"))
+            Err(format!("url must be http at 127.0.0.0/8, [::1] or localhost, not {text}"))
         }
     }
 }
 
-/// A client that stays on this machine.
+/// Creates a client that only reaches this machine.
 pub(super) fn client() -> Result<reqwest::Client, String> {
     let localhost = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        // Whatever the resolver would say of the name.
+        // Overrides whatever the resolver returns.
         .resolve_to_addrs("localhost", &localhost)
         .pool_max_idle_per_host(0)
         .build()
-        .map_err(|error| format!("no client could be made: {error}"))
+        .map_err(|error| format!("the HTTP client cannot be created: {error}"))
 }
 
 /// Sends a request once.
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_on_this_machine_are_taken() {
+    fn only_loopback_addresses_are_accepted() {
         for good in ["http://127.0.0.1:80/x", "http://127.9.9.9/", "http://[::1]:8080/", "http://LOCALHOST:1/a?b=c"] {
             assert!(Loopback::parse(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! Assignments: one candidate booked for one assessment, once, unless the caller wants another.
+//! Assignments: a candidate is booked for an assessment once, unless the caller asks for another booking.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,47 +19,47 @@ use crate::service::candidates::nothing_to_settle;
 use crate::service::connections::Connection;
 use crate::service::snapshot::Snapshot;
 use crate::service::write::erasure::candidate_erased;
-use crate::service::write::executor::{already_there, assignment_path, bind_origin};
+use crate::service::write::executor::{assignment_path, bind_origin, is_existing_booking};
 use crate::service::write::handle::AcceptedSender;
 use crate::service::write::reconciler::{blocked_by_unknown_write, manual_resolution, retry_after, with_reason};
 use crate::service::{
-    Gateway, Removal, Replayable, RequestContext, StoreResultExt as _, WriteHandle, WriteResult, call, doubt_at,
-    enforce_strict,
+    Gateway, Removal, Replayable, RequestContext, StoreResultExt as _, WriteHandle, WriteResult, call_context,
+    enforce_strict, with_resource_if_unknown,
 };
-use crate::store::{AssignmentFilter, Mutation, OfCandidate, Page};
+use crate::store::{AssignmentFilter, CandidateSelector, Mutation, Page};
 
-/// A booking with everything that has to be written before the vendor is called.
+/// Booking record with the intent to commit before the vendor is called.
 pub(super) struct PreparedBooking {
     pub(super) assignment: Assignment,
     pub(super) intent: Intent,
 }
 
-/// What an order comes to once everything it names is looked up.
+/// Order with everything it names looked up.
 pub(super) struct ResolvedOrder {
     pub(super) key: VendorKey,
     pub(super) candidate: Option<Candidate>,
     pub(super) assessment: String,
 }
 
-/// Which assignments a caller wants to see.
+/// Query for assignments; `None` fields match any value.
 #[derive(Debug, Clone, Default)]
 pub struct AssignmentQuery<'a> {
-    /// Of this candidate.
+    /// Candidate.
     pub candidate: Option<&'a CandidateId>,
-    /// Of this assessment, by catalogue id or the vendor's own.
+    /// Assessment, by catalogue id or the vendor's id.
     pub assessment: Option<&'a str>,
-    /// At this connection.
+    /// Connection.
     pub connection: Option<&'a str>,
-    /// In this state.
+    /// State.
     pub state: Option<AssignmentState>,
-    /// Most entries.
+    /// Maximum number of entries.
     pub limit: usize,
-    /// Where the part before ended.
+    /// Cursor of the previous page.
     pub cursor: Option<&'a str>,
 }
 
 impl Gateway {
-    /// Books a candidate. With `strict`, members the vendor has no place for are a fault.
+    /// Books a candidate. With `strict`, fields the vendor does not support are an error.
     pub async fn create_assignment(
         &self,
         caller: &RequestContext,
@@ -74,7 +74,7 @@ impl Gateway {
         })
     }
 
-    /// What the vendor would find at fault with an order, whoever it is for; looks nobody up and sends nothing.
+    /// Validates an order as the vendor would, whoever it is for; looks nothing up and sends nothing.
     #[must_use]
     pub fn review_assignment(
         &self,
@@ -84,16 +84,17 @@ impl Gateway {
     ) -> Vec<FieldError> {
         let configured = self.configured();
         let of_entry = configured.catalogue.assessments.get(&order.assessment).map(|entry| entry.connection.as_str());
-        let plan = configured.chosen(caller, connection, of_entry).and_then(|connection| {
-            connection.supported(WriteKind::AssignmentsCreate)?;
+        let plan = configured.select_connection(caller, connection, of_entry).and_then(|connection| {
+            connection.require_capability(WriteKind::AssignmentsCreate)?;
             let assessment = configured.assessment_ref(&connection, &order.assessment, "/assessment")?;
             let resolved = ResolvedOrder { key: VendorKey(String::new()), candidate: None, assessment };
-            self.prepare_booking(caller, &connection, order, resolved, self.0.environment.now(), false)
+            self.prepare_booking(caller, &connection, order, resolved, self.0.system.now(), false)
         });
         plan.map_or_else(|fault| fault.errors, |_| Vec::new())
     }
 
-    /// The tenant's assignment, with the reason where its last write is still unknown; `not_found` otherwise.
+    /// Returns the tenant's assignment, with a warning if its last write is still unknown; `not_found` if there is
+    /// none.
     pub async fn assignment(&self, caller: &RequestContext, id: &AssignmentId) -> Result<Assignment, Error> {
         let mut assignment = self.own_assignment(caller, id).await?;
         if assignment.state == AssignmentState::Unknown {
@@ -102,7 +103,7 @@ impl Gateway {
         Ok(assignment)
     }
 
-    /// The tenant's assignment as the store has it.
+    /// Returns the tenant's assignment as stored.
     async fn own_assignment(&self, caller: &RequestContext, id: &AssignmentId) -> Result<Assignment, Error> {
         let assignment = self.0.store.assignment(&caller.tenant, id).await.or_not_applied()?;
         assignment
@@ -110,7 +111,7 @@ impl Gateway {
             .ok_or_else(|| Error::new(Code::NotFound, format!("There is no assignment {id}.")))
     }
 
-    /// A part of the tenant's assignments, newest first, and the cursor of the next part.
+    /// Returns a page of the tenant's assignments, newest first, and the cursor of the next page.
     pub async fn assignments(
         &self,
         caller: &RequestContext,
@@ -122,7 +123,9 @@ impl Gateway {
         }
         let after = cursor.map(|cursor| AssignmentId::parse(cursor).map_err(|_| unknown_cursor())).transpose()?;
         let candidate = match candidate {
-            Some(id) => Some(OfCandidate { id: id.clone(), known_as: self.spellings(&caller.tenant, id).await? }),
+            Some(id) => {
+                Some(CandidateSelector { id: id.clone(), known_as: self.vendor_identity(&caller.tenant, id).await? })
+            }
             None => None,
         };
         let filter = AssignmentFilter {
@@ -131,7 +134,7 @@ impl Gateway {
             connection: connection.map(str::to_owned),
             state,
         };
-        // One more than asked for tells whether there is a next part.
+        // One extra entry shows whether there is a next page.
         let page = Page { limit: limit + 1, after: after.map(String::from) };
         let _permit = self.read_permit(caller).await;
         let mut items = self.0.store.assignments(&caller.tenant, &filter, &page).await.or_not_applied()?;
@@ -142,10 +145,10 @@ impl Gateway {
         Ok((items, next))
     }
 
-    /// The connection and the identity by which its vendor knows the candidate.
-    async fn spellings(&self, tenant: &str, id: &CandidateId) -> Result<Option<(String, Identity)>, Error> {
+    /// Returns the candidate's connection and the identity by which its vendor knows the candidate.
+    async fn vendor_identity(&self, tenant: &str, id: &CandidateId) -> Result<Option<(String, Identity)>, Error> {
         let candidate = self.0.store.candidate(tenant, id).await.or_not_applied()?;
-        // One the vendor refused has given its identities up.
+        // A candidate that the vendor rejected has given up its identities.
         let Some(candidate) = candidate.filter(|candidate| candidate.state != CandidateState::Failed) else {
             return Ok(None);
         };
@@ -154,8 +157,8 @@ impl Gateway {
         Ok(key.ok().map(|key| (candidate.connection, connection.identity_of_key(&key.0))))
     }
 
-    /// An assessment as a caller asks for it, in every form in which it may be on record: as it is, and as the vendors (or
-    /// the one of this connection) spell their ids.
+    /// Returns all forms in which the requested assessment may be stored: as given, and as the vendors (or the one of
+    /// this connection) write their ids.
     fn forms_of_assessment(&self, connection: Option<&str>, text: &str) -> Vec<String> {
         let configured = self.configured();
         let asked = configured.connections.iter().filter(|(name, _)| connection.is_none_or(|asked| asked == *name));
@@ -163,7 +166,7 @@ impl Gateway {
         forms.chain([text.to_owned()]).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Withdraws a booking; fine when it is withdrawn already.
+    /// Withdraws a booking; succeeds if it is already withdrawn.
     pub fn cancel_assignment(
         &self,
         caller: &RequestContext,
@@ -173,15 +176,15 @@ impl Gateway {
         self.spawn_idempotent(caller, "assignments.cancel", move |gateway, caller, acceptance| async move {
             let assignment = gateway.own_assignment(&caller, &id).await?;
             if assignment.state != AssignmentState::Cancelled {
-                gateway.connection_of(&assignment.connection)?.supported(WriteKind::AssignmentsCancel)?;
+                gateway.connection_of(&assignment.connection)?.require_capability(WriteKind::AssignmentsCancel)?;
             }
-            let _turn = gateway.lock_subject(&assignment.turn()).await?;
+            let _turn = gateway.lock_subject(&assignment.lock_key()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             gateway.withdraw(&caller, assignment, &acceptance).await
         })
     }
 
-    /// An operator's word on an assignment whose state is `unknown`; `Outcome::Unknown` is refused.
+    /// Settles an assignment whose state is `unknown` as an operator reports; `Outcome::Unknown` is rejected.
     pub fn settle_assignment(
         &self,
         caller: &RequestContext,
@@ -191,21 +194,21 @@ impl Gateway {
         let row = manual_resolution(outcome)?;
         let id = id.clone();
         self.spawn_idempotent(caller, "assignments.settle", move |gateway, caller, _acceptance| async move {
-            let _turn = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.turn()).await?;
+            let _turn = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.lock_key()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
             let open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
             let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
-            // The request's own line in the audit record says it.
+            // The request's own audit entry records the resolution.
             intent.reason = None;
             let row = with_reason(row, assignment.problem.as_deref());
             let connection = gateway.connection_of(&assignment.connection)?;
-            let (assignment, _) = gateway.concluded_assignment(&connection, assignment, intent, row).await?;
+            let (assignment, _) = gateway.conclude_assignment_with_record(&connection, assignment, intent, row).await?;
             Ok(WriteResult::Existing(assignment))
         })
     }
 
-    /// The connection an order means, where the vendor can book at all.
+    /// Selects an order's connection and checks that its vendor supports bookings.
     pub(super) async fn connection_of_order(
         &self,
         configured: &Snapshot,
@@ -214,8 +217,9 @@ impl Gateway {
         order: &NewAssignment,
     ) -> Result<Arc<Connection>, Error> {
         let entry = configured.catalogue.assessments.get(&order.assessment);
-        let connection = match configured.chosen(caller, named, entry.map(|entry| entry.connection.as_str())) {
-            // Nothing names a connection, but the candidate lives at one.
+        let connection = match configured.select_connection(caller, named, entry.map(|entry| entry.connection.as_str()))
+        {
+            // The request names no connection, but the candidate belongs to one.
             Err(fault) if fault.code == Code::ConnectionRequired => match &order.candidate {
                 CandidateKey::Id(id) => {
                     let candidate = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
@@ -226,11 +230,12 @@ impl Gateway {
             },
             chosen => chosen?,
         };
-        connection.supported(WriteKind::AssignmentsCreate)?;
+        connection.require_capability(WriteKind::AssignmentsCreate)?;
         Ok(connection)
     }
 
-    /// The whole way of a booking, from the look-ups to the answer.
+    /// Books an order: looks it up, plans, locks the subject, commits the intent, calls the vendor and commits the
+    /// outcome.
     pub(super) async fn book(
         &self,
         caller: &RequestContext,
@@ -242,19 +247,23 @@ impl Gateway {
     ) -> Result<WriteResult<Assignment>, Error> {
         let resolved = self.resolve(caller, configured, connection, &order).await?;
         let PreparedBooking { assignment, mut intent } =
-            self.prepare_booking(caller, connection, &order, resolved, self.0.environment.now(), strict)?;
-        let _turn = self.lock_subject(&assignment.turn()).await?;
-        if let Some(existing) = self.earlier_booking(caller, connection, &order, &assignment, &mut intent).await? {
+            self.prepare_booking(caller, connection, &order, resolved, self.0.system.now(), strict)?;
+        let _turn = self.lock_subject(&assignment.lock_key()).await?;
+        if let Some(existing) = self.find_existing_booking(caller, connection, &order, &assignment, &mut intent).await?
+        {
             return Ok(WriteResult::Existing(existing));
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
         let mut changes = vec![Mutation::Assignment(assignment.clone()), Mutation::Intent(intent.clone())];
         changes.extend(bind_origin(&intent, &[]));
         let resource = assignment_path(&assignment.id);
-        self.commit_intents(changes).await.or_not_applied().map_err(|fault| doubt_at(fault, &resource))?;
+        self.commit_intents(changes)
+            .await
+            .or_not_applied()
+            .map_err(|fault| with_resource_if_unknown(fault, &resource))?;
         acceptance.accept(assignment.clone(), resource.clone());
-        let row = self.send_one(connection, &intent.write, &call(caller, CallPurpose::Initial)).await;
-        let there = row.as_ref().is_ok_and(|done| already_there(&done.value));
+        let row = self.send_one(connection, &intent.write, &call_context(caller, CallPurpose::Initial)).await;
+        let there = row.as_ref().is_ok_and(|done| is_existing_booking(&done.value));
         let (changes, end) = self.assignment_conclusion(connection, assignment, intent, row);
         let end = end.map(|end| if there { WriteResult::Existing(end) } else { WriteResult::Created(end) });
         let told = end.as_ref().ok().filter(|_| !there).and_then(Replayable::audit_facts);
@@ -262,7 +271,7 @@ impl Gateway {
         end
     }
 
-    /// Looks up what an order names: the assessment, and the candidate with its earlier write settled.
+    /// Looks up an order's assessment and candidate, reconciling the candidate's earlier write.
     pub(super) async fn resolve(
         &self,
         caller: &RequestContext,
@@ -322,7 +331,7 @@ impl Gateway {
         Ok(found)
     }
 
-    /// A candidate whose registration is unsettled is settled before it is booked.
+    /// Reconciles a candidate's unknown registration before it is booked.
     async fn reconcile_for_booking(
         &self,
         caller: &RequestContext,
@@ -336,8 +345,9 @@ impl Gateway {
         let id = candidate.id.clone();
         let settled = match self.lock_when_idle(caller, connection, &id).await? {
             Some((_turn, now)) => {
-                let settled = self.reconcile_candidate(connection, now, &call(caller, CallPurpose::Reconcile)).await;
-                // The booking itself was not sent, whatever is known of the candidate.
+                let settled =
+                    self.reconcile_candidate(connection, now, &call_context(caller, CallPurpose::Reconcile)).await;
+                // The booking itself was not sent, even if the candidate's outcome is unknown.
                 settled.map_err(|fault| {
                     let detail = format!("The candidate's own write is not settled: {}", fault.detail);
                     let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&fault));
@@ -356,8 +366,8 @@ impl Gateway {
             })
     }
 
-    /// Plans a booking and makes its record; nothing is written or sent. Rows of one bulk are accepted at one moment, since
-    /// the validity that follows from it decides which of them may share a call.
+    /// Plans a booking and builds its record; nothing is stored or sent. Pass the same `accepted` for all rows of a
+    /// bulk: it determines the validity, and only rows of equal validity share a call.
     pub(super) fn prepare_booking(
         &self,
         caller: &RequestContext,
@@ -368,14 +378,14 @@ impl Gateway {
         strict: bool,
     ) -> Result<PreparedBooking, Error> {
         let ResolvedOrder { key, candidate, assessment } = resolved;
-        let id = AssignmentId::generate(&self.0.environment);
+        let id = AssignmentId::generate(&self.0.system);
         let private = candidate.as_ref().map_or_else(BTreeMap::new, |candidate| candidate.private.clone());
         let planned = connection.vendor().plan_assignment(&id, order, key, private, assessment, accepted);
         let Plan { write: booking, warnings } =
             planned.map_err(|faults| connection.tag_connection(Error::from_fields(faults)))?;
         enforce_strict(strict, &warnings).map_err(|fault| connection.tag_connection(fault))?;
-        if is_window_over(booking.valid_until, self.0.environment.now().max(accepted)) {
-            let fault = FieldError::invalid("/validUntil", "is over already");
+        if is_window_over(booking.valid_until, self.0.system.now().max(accepted)) {
+            let fault = FieldError::invalid("/validUntil", "is in the past");
             return Err(connection.tag_connection(Error::from_fields(vec![fault])));
         }
         let assignment = Assignment {
@@ -402,26 +412,26 @@ impl Gateway {
             created: accepted,
             last_modified: accepted,
         };
-        let intent = self.intent(caller, connection, &assignment.turn(), Write::Assign(booking));
+        let intent = self.intent(caller, connection, &assignment.lock_key(), Write::Assign(booking));
         Ok(PreparedBooking { assignment, intent })
     }
 
-    /// Refuses a write about this booking where another tenant has registered the person, and settles what others have
-    /// open about the same; the caller holds the subject's turn.
-    async fn clear_of_others(
+    /// Rejects a write about this booking if another tenant has registered the person, and reconciles other tenants'
+    /// open writes about the same subject; the caller holds the subject's lock.
+    async fn reject_or_reconcile_other_tenants(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         assignment: &Assignment,
     ) -> Result<(), Error> {
-        self.refuse_people_of_others(caller, connection, [assignment.vendor_key.as_str()]).await?;
-        let open = self.0.store.intents_of(&assignment.turn()).await.or_not_applied()?;
-        self.settle_writes_of_others(caller, connection, open).await
+        self.reject_other_tenants_people(caller, connection, [assignment.vendor_key.as_str()]).await?;
+        let open = self.0.store.intents_of(&assignment.lock_key()).await.or_not_applied()?;
+        self.reconcile_other_tenants_writes(caller, connection, open).await
     }
 
-    /// The booking there is already, where the order is content with it; the caller holds the subject's turn. Where that one
-    /// is over and the connection books again, the intent becomes one that makes another.
-    pub(super) async fn earlier_booking(
+    /// Returns the existing booking if the order reuses it; the caller holds the subject's lock. If that booking's
+    /// window is over and the vendor can rebook, changes the intent to create a new booking and returns `None`.
+    pub(super) async fn find_existing_booking(
         &self,
         caller: &RequestContext,
         connection: &Connection,
@@ -429,22 +439,22 @@ impl Gateway {
         wanted: &Assignment,
         intent: &mut Intent,
     ) -> Result<Option<Assignment>, Error> {
-        self.clear_of_others(caller, connection, wanted).await?;
+        self.reject_or_reconcile_other_tenants(caller, connection, wanted).await?;
         let store = &self.0.store;
         let earlier = store.bookings(&caller.tenant, &connection.name, &wanted.subject).await.or_not_applied()?;
-        let now = self.0.environment.now();
+        let now = self.0.system.now();
         let over = |assignment: &Assignment| is_window_over(assignment.order.valid_until, now);
         let mut live: Option<Assignment> = None;
         for assignment in earlier {
             let (id, open) = (assignment.id.clone(), !assignment.state.is_terminal());
             let settled =
-                self.reconcile_assignment(connection, assignment, &call(caller, CallPurpose::Reconcile)).await;
-            // An order that asks for no more than the open booking did shares its fate; any other one was not sent.
+                self.reconcile_assignment(connection, assignment, &call_context(caller, CallPurpose::Reconcile)).await;
+            // With `reuse`, the order shares the outcome of the open booking; any other order was not sent.
             let shares = order.if_exists == IfAssignmentExists::Reuse;
             let mut settled =
                 settled.map_err(|fault| if shares { fault } else { blocked_by_unknown_write(connection, fault) })?;
             if open {
-                // As it is kept: its person may have been erased while it was open.
+                // Read it as stored: its person may have been erased while it was open.
                 settled = store.assignment(&caller.tenant, &id).await.or_not_applied()?.unwrap_or(settled);
             }
             let better = live.as_ref().is_none_or(|known| over(known) && !over(&settled));
@@ -461,7 +471,7 @@ impl Gateway {
             }
             (IfAssignmentExists::Reuse, Some(live)) => {
                 let window_over = over(&live).then(window_over);
-                let mut live = differing(live, order);
+                let mut live = with_difference_warnings(live, order);
                 live.warnings.extend(window_over);
                 Ok(Some(live))
             }
@@ -474,14 +484,14 @@ impl Gateway {
         }
     }
 
-    /// Whether this is the first booking of its subject decides how it may be settled later.
+    /// Records in the intent whether this is the first booking of its subject, which decides how it may be reconciled.
     pub(super) async fn mark_first_booking(
         &self,
         connection: &Connection,
         assignment: &Assignment,
         intent: &mut Intent,
     ) -> Result<(), Error> {
-        let known = self.0.store.subject_known(&connection.name, &assignment.subject).await.or_not_applied()?;
+        let known = self.0.store.is_subject_known(&connection.name, &assignment.subject).await.or_not_applied()?;
         if let Write::Assign(booking) = &mut intent.write {
             booking.first_booking = !known;
         }
@@ -501,22 +511,27 @@ impl Gateway {
             return Err(candidate_erased());
         }
         let connection = &*self.connection_of(&assignment.connection)?;
-        self.clear_of_others(caller, connection, &assignment).await?;
+        self.reject_or_reconcile_other_tenants(caller, connection, &assignment).await?;
         let open = if assignment.state.is_terminal() {
             None
         } else {
             self.0.store.intent(assignment.id.as_str()).await.or_not_applied()?
         };
-        // A withdrawal that meets one that is open shares its fate; one that meets a booking was not sent.
+        // If the open write is a withdrawal too, this one shares its outcome; if it is a booking, this one was not
+        // sent.
         let shares = open.is_some_and(|open| matches!(open.write, Write::Cancel(_)));
-        let settled = self.reconcile_assignment(connection, assignment, &call(caller, CallPurpose::Reconcile)).await;
+        let settled =
+            self.reconcile_assignment(connection, assignment, &call_context(caller, CallPurpose::Reconcile)).await;
         let assignment =
             settled.map_err(|fault| if shares { fault } else { blocked_by_unknown_write(connection, fault) })?;
         match assignment.state {
             AssignmentState::Cancelled => return Ok(WriteResult::Existing(Removal::Done)),
             AssignmentState::Assigned => {}
             AssignmentState::Failed | AssignmentState::Pending | AssignmentState::Unknown => {
-                return Err(Error::new(Code::NotFound, "The vendor has no such booking: it was refused."));
+                return Err(Error::new(
+                    Code::NotFound,
+                    "The vendor rejected this booking, so there is nothing to withdraw.",
+                ));
             }
         }
         let cancellation = Cancellation {
@@ -524,7 +539,7 @@ impl Gateway {
             candidate: VendorKey(assignment.vendor_key.clone()),
             assessment: assignment.assessment_ref.clone(),
         };
-        let intent = self.intent(caller, connection, &assignment.turn(), Write::Cancel(cancellation));
+        let intent = self.intent(caller, connection, &assignment.lock_key(), Write::Cancel(cancellation));
         let pending = Assignment {
             state: AssignmentState::Pending,
             outcome: Outcome::Unknown,
@@ -535,39 +550,42 @@ impl Gateway {
         let mut changes = vec![Mutation::Assignment(pending.clone()), Mutation::Intent(intent.clone())];
         changes.extend(bind_origin(&intent, &[]));
         let resource = assignment_path(&pending.id);
-        self.commit_intents(changes).await.or_not_applied().map_err(|fault| doubt_at(fault, &resource))?;
+        self.commit_intents(changes)
+            .await
+            .or_not_applied()
+            .map_err(|fault| with_resource_if_unknown(fault, &resource))?;
         acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
-        let row = self.send_one(connection, &intent.write, &call(caller, CallPurpose::Initial)).await;
+        let row = self.send_one(connection, &intent.write, &call_context(caller, CallPurpose::Initial)).await;
         self.conclude_assignment(connection, pending, intent, row).await?;
         Ok(WriteResult::Created(Removal::Done))
     }
 }
 
 impl Snapshot {
-    /// The vendor's own id of an assessment: by the catalogue, else as the vendor spells its ids.
+    /// Returns the vendor's id of an assessment: from the catalogue, else the text in the vendor's own form.
     pub(super) fn assessment_ref(&self, connection: &Connection, text: &str, pointer: &str) -> Result<String, Error> {
         if let Some(entry) = self.catalogue.assessments.get(text) {
             if entry.connection == connection.name {
                 return Ok(entry.reference.clone());
             }
-            let detail = format!("the assessment lives at the connection `{}`", entry.connection);
+            let detail = format!("the assessment belongs to the connection `{}`", entry.connection);
             return Err(connection.tag_connection(reference(FieldError::invalid(pointer, detail))));
         }
         connection.vendor().assessment_ref(text).ok_or_else(|| {
-            let detail = "is neither in the catalogue nor a possible id at the vendor";
+            let detail = "is neither in the catalogue nor a valid id at the vendor";
             connection.tag_connection(reference(FieldError::invalid(pointer, detail)))
         })
     }
 }
 
-/// What makes two bookings the same one: candidate, assessment and centre. E-mail addresses are compared without case.
+/// Returns the key by which two bookings are the same: candidate, assessment and centre. E-mail addresses ignore case.
 fn subject(booking: &Booking, by_email: bool) -> String {
     let center = booking.center.as_deref().unwrap_or_default();
     let candidate = if by_email { normalize_identity(&booking.candidate.0) } else { booking.candidate.0.clone() };
     format!("{candidate}\n{}\n{center}", booking.assessment)
 }
 
-/// The fault of a reference to nothing.
+/// Builds the error of a reference to something that does not exist.
 pub(super) fn reference(error: FieldError) -> Error {
     if error.code == FieldError::UNSUPPORTED {
         return Error::from_fields(vec![error]);
@@ -576,21 +594,22 @@ pub(super) fn reference(error: FieldError) -> Error {
 }
 
 fn unknown_cursor() -> Error {
-    Error::from_fields(vec![FieldError::invalid("?cursor", "is not a cursor this list has given")])
+    Error::from_fields(vec![FieldError::invalid("?cursor", "is not a valid cursor for this list")])
 }
 
-/// Whether a window is over at this moment; one without an end never is.
+/// Returns whether a window is over at `now`; one without an end never is.
 fn is_window_over(until: Option<Timestamp>, now: Timestamp) -> bool {
     until.is_some_and(|until| until <= now)
 }
 
 fn window_over() -> Warning {
-    let detail = "The booking's window is over, so nobody is let in; book again with ifExists create_new.";
+    let detail =
+        "The booking's window is over, so the candidate can no longer start; book again with ifExists create_new.";
     Warning::new(WarningCode::WindowOver, detail)
 }
 
-/// The booking as it is answered when the order differs: told, not changed.
-fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
+/// Adds a warning for each field in which the order differs from the existing booking, which is not changed.
+fn with_difference_warnings(mut live: Assignment, order: &NewAssignment) -> Assignment {
     let there = &live.order;
     let differences = [
         ("/validFrom", order.valid_from.is_some() && there.valid_from != order.valid_from),
@@ -600,7 +619,7 @@ fn differing(mut live: Assignment, order: &NewAssignment) -> Assignment {
         ("/proctoring", there.proctoring != order.proctoring),
         ("/reference", order.reference.is_some() && there.reference != order.reference),
     ];
-    let detail = "The assignment was there before with another value; nothing was changed (see ifExists).";
+    let detail = "The assignment already exists with a different value; nothing was changed (see ifExists).";
     let warnings = differences.iter().filter(|(_, differs)| *differs);
     live.warnings
         .extend(warnings.map(|(pointer, _)| Warning::with_pointer(WarningCode::ExistingDiffers, pointer, detail)));

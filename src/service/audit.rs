@@ -1,8 +1,9 @@
-//! The audit record: what is written to it by the gateway itself, and that nothing is lost on the way unnoticed.
+//! Audit entries written by the gateway itself. No entry is lost without an error in the log and a count in the
+//! metrics.
 //!
-//! A request's line is written by the public face, once it is known what will be answered. Here are the lines about what
-//! ends later: a write whose caller did not wait for its end, an operation, and a write whose outcome was not known. The
-//! last two stand in the transaction that writes the outcome down.
+//! The HTTP layer writes the entry of a request once its response is known. This module writes the entries of what ends
+//! later: a write whose caller did not wait, an operation, and a write that was reconciled. The last two are committed
+//! in the same transaction as the outcome.
 
 pub(super) mod pending_entry;
 
@@ -25,19 +26,20 @@ use crate::service::{Gateway, RequestContext, StoreResultExt as _};
 use crate::store::{Mutation, StoreError};
 use crate::telemetry::metrics;
 
-/// Most lines in one transaction.
-const AT_ONCE: usize = 256;
+/// Maximum number of entries per transaction.
+const MAX_BATCH: usize = 256;
 
-/// Most lines that wait for the store to be back; there may be no end to the requests that are refused meanwhile.
-const LATE: usize = 10_000;
+/// Maximum number of entries queued while the store is unavailable; the number of requests rejected meanwhile is
+/// unbounded.
+const MAX_BACKLOG: usize = 10_000;
 
-/// Lines on their way.
+/// Writer of audit entries, with its queues.
 #[derive(Default)]
 pub(super) struct AuditWriter {
     waiting: Mutex<VecDeque<QueuedEntry>>,
-    /// Held by whoever writes.
+    /// Lock of the task that writes.
     pen: tokio::sync::Mutex<()>,
-    /// What could not be written while the store was away.
+    /// Backlog of entries that could not be written while the store was unavailable.
     late: Mutex<VecDeque<Entry>>,
 }
 
@@ -46,7 +48,7 @@ struct QueuedEntry {
     written: oneshot::Sender<()>,
 }
 
-/// What a line says of a write's end.
+/// Facts about a write's end that an audit entry records.
 pub(super) struct AuditFacts {
     pub(super) object: Option<String>,
     pub(super) connection: Option<String>,
@@ -54,44 +56,45 @@ pub(super) struct AuditFacts {
 }
 
 impl Gateway {
-    /// Writes a line, whether or not anybody waits for that. What cannot be written now is written when the store is back.
+    /// Writes an entry, even if the returned future is dropped. If the store is unavailable, queues it until the store
+    /// is back.
     pub fn record(&self, entry: Entry) -> impl Future<Output = ()> + use<> {
         let gateway = self.clone();
         let writing = self.0.tasks.spawn(async move { gateway.written(entry).await });
         async move {
             if let Err(error) = writing.await {
-                tracing::error!(panicked = error.is_panic(), "a line of the audit record was not written");
+                tracing::error!(panicked = error.is_panic(), "an audit entry was not written");
                 metrics::audit_lost(1);
             }
         }
     }
 
-    /// The caller's lines after this one, in order.
+    /// Returns the audit entries of the caller's tenant after `after`, in order.
     ///
     /// # Errors
-    /// `store_unavailable`, also where a line was altered.
+    /// `store_unavailable`, also if an entry was tampered with.
     pub async fn audit(&self, caller: &RequestContext, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, Error> {
         let _permit = self.read_permit(caller).await;
         self.0.store.audit(&caller.tenant, after, limit).await.or_not_applied()
     }
 
-    /// One transaction after the other, each with all lines that wait by then. Where several processes share the store each
-    /// transaction holds the end of the tenant's chain while it is committed: one for each line would make a queue of them.
+    /// Writes an entry, batched with all others waiting by then if several processes share the store: each transaction
+    /// locks the end of the tenant's chain until it is committed, so one per entry would form a queue.
     async fn written(&self, entry: Entry) {
-        if !self.0.store.shared() {
-            // Its writer commits together whatever waits together.
+        if !self.0.store.is_shared() {
+            // The store's own writer batches commits.
             return self.append(vec![entry]).await;
         }
         let (written, mut done) = oneshot::channel();
-        lock(&self.0.recorder.waiting).push_back(QueuedEntry { entry, written });
+        lock(&self.0.audit_writer.waiting).push_back(QueuedEntry { entry, written });
         while matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-            let _pen = self.0.recorder.pen.lock().await;
+            let _pen = self.0.audit_writer.pen.lock().await;
             if !matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
                 return;
             }
-            let (entries, writers) = self.0.recorder.next();
+            let (entries, writers) = self.0.audit_writer.next();
             self.append(entries).await;
-            // Whoever does not wait any more is not told.
+            // The receiver may have been dropped.
             for writer in writers {
                 writer.send(()).unwrap_or_default();
             }
@@ -103,7 +106,7 @@ impl Gateway {
         match self.0.store.commit(lines).await {
             Ok(()) => {}
             Err(error @ StoreError::Unavailable(_)) => {
-                tracing::warn!(%error, lines = entries.len(), "lines of the audit record wait for the store");
+                tracing::warn!(%error, lines = entries.len(), "audit entries queued until the store is available");
                 self.queue_entry(entries);
             }
             Err(error) => lost(entries.len(), &error.to_string()),
@@ -111,22 +114,22 @@ impl Gateway {
     }
 
     fn queue_entry(&self, entries: Vec<Entry>) {
-        let mut late = lock(&self.0.recorder.late);
-        let kept = entries.len().min(LATE.saturating_sub(late.len()));
+        let mut late = lock(&self.0.audit_writer.late);
+        let kept = entries.len().min(MAX_BACKLOG.saturating_sub(late.len()));
         let left_out = entries.len() - kept;
         late.extend(entries.into_iter().take(kept));
         drop(late);
         if left_out > 0 {
-            lost(left_out, "the store was away for too long");
+            lost(left_out, "the store was unavailable for too long");
         }
     }
 
-    /// Writes what could not be written when it happened, as far as the store takes it.
+    /// Writes the backlog, as far as the store accepts it.
     pub(super) async fn flush_audit_backlog(&self) {
         loop {
             let entries: Vec<Entry> = {
-                let mut late = lock(&self.0.recorder.late);
-                let count = late.len().min(AT_ONCE);
+                let mut late = lock(&self.0.audit_writer.late);
+                let count = late.len().min(MAX_BATCH);
                 late.drain(..count).collect()
             };
             if entries.is_empty() {
@@ -143,15 +146,15 @@ impl Gateway {
         }
     }
 
-    /// To be called when the process ends: what still waits for the store is lost with it.
+    /// Discards the backlog with an error in the log. Call when the process ends.
     pub(super) fn discard_audit_backlog(&self) {
-        let late = std::mem::take(&mut *lock(&self.0.recorder.late));
+        let late = std::mem::take(&mut *lock(&self.0.audit_writer.late));
         if !late.is_empty() {
-            lost(late.len(), "the process ends while the store is away");
+            lost(late.len(), "the process ends while the store is unavailable");
         }
     }
 
-    /// Records the end of a write that nobody waits for any more.
+    /// Records the end of a write whose caller no longer waits.
     pub(super) fn record_outcome<T: Replayable>(
         self,
         caller: &RequestContext,
@@ -159,11 +162,11 @@ impl Gateway {
         work: JoinHandle<Result<WriteReply<T>, Error>>,
     ) {
         let entry = Entry { action, event: AuditEvent::Ended, ..self.entry_of(caller) };
-        let line = caller.line.clone();
+        let line = caller.audit_entry.clone();
         let tasks = self.0.tasks.clone();
         tasks.spawn(async move {
             let end = join_result(work.await);
-            if line.is_some_and(|line| line.is_taken()) {
+            if line.is_some_and(|line| line.is_committed()) {
                 return;
             }
             let told = match &end {
@@ -174,29 +177,29 @@ impl Gateway {
                     outcome: fault.outcome,
                 }),
             };
-            // What goes on as an operation has its line when that ends.
+            // A write that continues as an operation gets its entry when the operation ends.
             let Some(AuditFacts { object, connection, outcome }) = told else { return };
             let code = end.as_ref().err().map(|fault| fault.code.as_str());
             let replayed = end.as_ref().is_ok_and(|reply| reply.replayed);
-            let time = self.0.environment.now();
+            let time = self.0.system.now();
             let entry = Entry { time, object, connection, code, outcome: Some(outcome), replayed, ..entry };
             self.written(entry).await;
         });
     }
 
-    /// The line about the answer to a write that was done now, to stand in the transaction of its outcome. Where several
-    /// processes share the store it has a transaction of its own ([`Gateway::written`]).
+    /// Returns the entry of the response to an applied write, to commit in the outcome's transaction. `None` if several
+    /// processes share the store: it then gets a separate transaction ([`Gateway::written`]).
     pub(super) fn response_entry(&self, caller: &RequestContext, told: AuditFacts) -> Option<Entry> {
-        let line = caller.line.as_ref().filter(|_| !self.0.store.shared())?.take_for_commit()?;
+        let line = caller.audit_entry.as_ref().filter(|_| !self.0.store.is_shared())?.take_for_commit()?;
         let AuditFacts { object, connection, outcome } = told;
-        Some(Entry { time: self.0.environment.now(), object, connection, outcome: Some(outcome), ..line })
+        Some(Entry { time: self.0.system.now(), object, connection, outcome: Some(outcome), ..line })
     }
 
     fn entry_of(&self, caller: &RequestContext) -> Entry {
-        Entry::about(&caller.exchange, &caller.tenant, &caller.client, self.0.environment.now())
+        Entry::about(&caller.exchange, &caller.tenant, &caller.client, self.0.system.now())
     }
 
-    /// The line about an operation that has ended.
+    /// Builds the entry of an operation that has ended.
     pub(super) fn operation_entry(
         &self,
         caller: &RequestContext,
@@ -218,9 +221,9 @@ impl Gateway {
         })
     }
 
-    /// The line about a write that was unknown and, by this row, is not any more.
+    /// Builds the entry of a write whose unknown outcome this row resolves; `None` if it was not unknown, or still is.
     pub(super) fn reconciled_entry(&self, intent: &Intent, row: &RowResult<VendorReply>) -> Option<Mutation> {
-        // The reason of an attempt that ended, or whose process did, without an outcome.
+        // Only a write whose earlier attempt ended as unknown has a reason.
         intent.reason.as_ref()?;
         let (outcome, code) = match row {
             Ok(_) => (Outcome::Applied, None),
@@ -228,7 +231,7 @@ impl Gateway {
             Err(fault) => (fault.outcome, Some(fault.code.as_str())),
         };
         Some(Mutation::Audit(Entry {
-            time: self.0.environment.now(),
+            time: self.0.system.now(),
             tenant: intent.tenant.clone(),
             client: None,
             event: AuditEvent::Settled,
@@ -249,7 +252,7 @@ impl Gateway {
 impl AuditWriter {
     fn next(&self) -> (Vec<Entry>, Vec<oneshot::Sender<()>>) {
         let mut waiting = lock(&self.waiting);
-        let count = waiting.len().min(AT_ONCE);
+        let count = waiting.len().min(MAX_BATCH);
         waiting.drain(..count).map(|QueuedEntry { entry, written }| (entry, written)).unzip()
     }
 }
@@ -259,6 +262,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn lost(lines: usize, why: &str) {
-    tracing::error!(lines, why, code = Code::StoreUnavailable.as_str(), "lines of the audit record are lost");
+    tracing::error!(lines, why, code = Code::StoreUnavailable.as_str(), "audit entries lost");
     metrics::audit_lost(lines);
 }

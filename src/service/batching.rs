@@ -1,19 +1,19 @@
-//! Packing rows into vendor calls: the largest calls the vendor takes safely, rows in input order.
+//! Batching: groups rows into the largest vendor calls that are safe, in input order.
 
 use std::collections::HashMap;
 
 use crate::domain::vendor::BatchGroup;
 
-/// What a call may have besides its rows: account, centre, validity and the like.
-const ENVELOPE: usize = 1 << 10;
+/// Bytes reserved for a call's fields besides its rows: account, centre, validity and the like.
+const ENVELOPE_BYTES: usize = 1 << 10;
 
-/// How large a call may become.
+/// Limits of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchLimits<R> {
-    /// Cuts the rows the vendor would take down to what the operator allows.
+    /// Function that reduces the vendor's maximum number of rows to the operator's limit.
     pub(super) rows: R,
-    /// Most bytes of a call's body. A row that is larger by itself has a call of its own: whether the vendor takes it only
-    /// the vendor can say, and its refusal of the size (413) is about that row alone.
+    /// Maximum body size of a call in bytes. A row that exceeds it alone gets its own call: only the vendor can decide
+    /// whether to accept it, and a rejection of the size (413) then concerns that row alone.
     pub(super) bytes: usize,
 }
 
@@ -22,9 +22,9 @@ struct OpenBatch {
     bytes: usize,
 }
 
-/// The positions that share each call.
+/// Returns the positions of the rows in each call.
 pub(super) fn into_batches<R: Fn(usize) -> usize>(rows: &[BatchGroup], limits: &BatchLimits<R>) -> Vec<Vec<usize>> {
-    let room = limits.bytes.saturating_sub(ENVELOPE);
+    let room = limits.bytes.saturating_sub(ENVELOPE_BYTES);
     let mut calls: Vec<Vec<usize>> = Vec::new();
     let mut open: HashMap<&str, OpenBatch> = HashMap::new();
     for (position, packing) in rows.iter().enumerate() {
@@ -50,10 +50,10 @@ pub(super) fn into_batches<R: Fn(usize) -> usize>(rows: &[BatchGroup], limits: &
     calls
 }
 
-/// Lengths of the parts a list is cut into, so that each part fits into a call of so many bytes; `bytes` are those of each
-/// entry.
+/// Returns the lengths of the parts of a list so that each part fits into a call of `call_bytes`; `bytes` are the
+/// entries' sizes.
 pub(super) fn parts(bytes: impl Iterator<Item = usize>, call_bytes: usize) -> Vec<usize> {
-    let room = call_bytes.saturating_sub(ENVELOPE);
+    let room = call_bytes.saturating_sub(ENVELOPE_BYTES);
     let (mut lengths, mut used): (Vec<usize>, usize) = (Vec::new(), 0);
     for bytes in bytes {
         match lengths.last_mut() {
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_cut_by_bytes_and_a_row_that_is_too_large_goes_alone() {
+    fn calls_are_limited_by_bytes_and_an_oversized_row_has_its_own_call() {
         let rows = [40, 500, 60, 1, 100].map(|bytes| of_bytes("a", 50, bytes));
-        let limits = BatchLimits { rows: |most| most, bytes: ENVELOPE + 100 };
+        let limits = BatchLimits { rows: |most| most, bytes: ENVELOPE_BYTES + 100 };
         assert_eq!(into_batches(&rows, &limits), [vec![0, 2], vec![1], vec![3], vec![4]]);
         assert_eq!(into_batches(&rows, &BatchLimits { bytes: 0, ..limits }).len(), 5);
-        assert_eq!(parts([40, 60, 1, 500, 100].into_iter(), ENVELOPE + 100), [2, 1, 1, 1]);
+        assert_eq!(parts([40, 60, 1, 500, 100].into_iter(), ENVELOPE_BYTES + 100), [2, 1, 1, 1]);
         assert_eq!(parts([1; 5].into_iter(), usize::MAX), [5]);
         assert_eq!(parts(std::iter::empty(), 0), Vec::<usize>::new());
     }

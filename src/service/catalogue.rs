@@ -1,39 +1,39 @@
-//! The operator's catalogue: vendor-neutral ids of what can be assigned and enrolled in.
+//! The operator's catalogue: vendor-neutral ids of assessments and programs.
 
 use std::collections::BTreeMap;
 
 use crate::service::{Gateway, RequestContext};
 
-/// An entry of the operator's catalogue.
+/// Entry of the operator's catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogueEntry {
-    /// The vendor-neutral id.
+    /// Vendor-neutral id.
     pub id: String,
-    /// What people call it.
+    /// Display name.
     pub name: String,
-    /// Where it lives.
+    /// Connection it belongs to.
     pub connection: String,
-    /// The vendor's own id; for a program `ext:<id>` where the operator gave an external one.
+    /// Vendor's own id; for a program `ext:<id>` if the operator configured an external id.
     pub reference: String,
 }
 
-/// The catalogue, by vendor-neutral id.
+/// Catalogue, keyed by vendor-neutral id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
-    /// What can be assigned.
+    /// Assessments that can be assigned.
     pub assessments: BTreeMap<String, CatalogueEntry>,
-    /// What employees can be enrolled in.
+    /// Programs that employees can be enrolled in.
     pub programs: BTreeMap<String, CatalogueEntry>,
 }
 
 impl Gateway {
-    /// The assessments the caller may order.
+    /// Returns the assessments the caller may assign.
     #[must_use]
     pub fn assessments(&self, caller: &RequestContext) -> Vec<CatalogueEntry> {
         usable(&self.configured().catalogue.assessments, caller)
     }
 
-    /// The programs the caller may enrol in.
+    /// Returns the programs the caller may enrol employees in.
     #[must_use]
     pub fn programs(&self, caller: &RequestContext) -> Vec<CatalogueEntry> {
         usable(&self.configured().catalogue.programs, caller)

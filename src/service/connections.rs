@@ -1,4 +1,4 @@
-//! The configured connections: which one a request means, and in what condition each is.
+//! Configured connections at run time: their vendor adapter, limits and observed status.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,72 +16,72 @@ use crate::service::cluster::lease::Lease;
 use crate::service::diagnostics::{DiagnosticReport, diagnose};
 use crate::service::fair_semaphore::{FairPermit, FairSemaphore, QueueKey};
 use crate::service::seat_limit::SeatLimit;
-use crate::service::{Gateway, RequestContext, call};
+use crate::service::{Gateway, RequestContext, call_context};
 use crate::transport::{self, ConnectionSettings, ConnectionStats};
 use crate::vendors::VendorConnection;
 
-/// One configured connection, ready for use.
+/// Configured connection, ready for use.
 pub struct ConnectionSetup {
-    /// The adapter and its way out.
+    /// Vendor adapter with its HTTP client.
     pub connected: VendorConnection,
-    /// Grace, batch size and the rest.
+    /// Settings such as grace period and batch size.
     pub settings: ConnectionSettings,
-    /// Everything it was made of.
+    /// Fingerprint of its configuration.
     pub likeness: ConfigFingerprint,
 }
 
-/// What is known of a connection's condition.
+/// Observed status of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionStatus {
-    /// The last call was answered.
+    /// The vendor responded to the last call.
     Ok,
     /// The last calls failed.
     Degraded,
-    /// Nothing is sent at the moment.
+    /// The circuit breaker is open, so nothing is sent.
     CircuitOpen,
-    /// The vendor refuses the credentials.
+    /// The vendor rejects the credentials.
     CredentialsInvalid,
-    /// The vendor finds the clock wrong.
+    /// The vendor rejects the gateway's timestamps.
     ClockSkew,
-    /// Nothing was called yet, or nothing harmless can be.
+    /// No call was made yet, or the vendor has no call without side effects.
     Unchecked,
 }
 
-/// Whether calls go out.
+/// State of a connection's circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitState {
-    /// They do.
+    /// Calls are sent.
     Closed,
-    /// Not before the cool-down is over.
+    /// No calls are sent until the cool-down ends.
     Open,
-    /// One call probes.
+    /// One probe call is allowed.
     HalfOpen,
 }
 
-/// A connection as it is shown: never a secret, never an address with one.
+/// Public view of a connection; contains no secret and no address with one.
 #[derive(Debug, Clone)]
 pub struct ConnectionInfo {
-    /// The operator's name.
+    /// Name given by the operator.
     pub name: String,
-    /// Its kind.
+    /// Vendor descriptor.
     pub descriptor: &'static VendorDescriptor,
-    /// Its condition.
+    /// Observed status.
     pub status: ConnectionStatus,
-    /// The condition in a sentence, with what to do about it.
+    /// Status in a sentence, with what to do about it.
     pub detail: String,
-    /// When that was seen.
+    /// Time of the observation.
     pub since: Option<Timestamp>,
-    /// Its circuit breaker.
+    /// State of the circuit breaker.
     pub circuit: CircuitState,
-    /// Calls at the vendor now.
+    /// Number of calls in flight.
     pub in_flight: usize,
-    /// Calls that wait for its limits.
+    /// Number of calls waiting for the connection's limits.
     pub waiting: usize,
-    /// How far the vendor's clock was ahead by its last answer, in seconds.
+    /// Seconds by which the vendor's clock was ahead at its last response.
     pub clock_ahead: Option<i64>,
 }
 
-/// A connection at work.
+/// Run-time state of a connection.
 pub(super) struct Connection {
     pub(super) name: String,
     destination: Box<str>,
@@ -93,15 +93,18 @@ pub(super) struct Connection {
     seats: SeatLimit,
 }
 
-/// What a connection lends to operations, by tenant and operation in turn, call by call.
+/// Concurrency budget of a connection for bulk operations, shared fairly by tenant and operation.
 #[derive(Clone)]
 struct BulkLimits {
-    /// Places for calls at the vendor. One fewer than it has, so that a single request never waits for a bulk to end.
+    /// In-flight permits for bulk calls. One fewer than the connection has, so a single request never waits for a bulk
+    /// to end.
     calls: Arc<FairSemaphore>,
-    /// Places for calls that are begun: at the vendor, or journalled and waiting for a place there, so that one that comes
-    /// free is taken at once. A quarter more only: after a crash, each row that is begun has to be settled.
+    /// Claim permits, for batches in flight or with committed intents and waiting for an in-flight permit, so that a
+    /// free one is used at once. Only a quarter more than in-flight permits: after a crash, each claimed row must be
+    /// reconciled.
     begun: Arc<FairSemaphore>,
-    /// Places for changes of programs' employees, whose callers wait as with any single write: they never wait for a bulk.
+    /// Permits for changes of programs' employees. Their callers wait as for any single write, so they never wait for a
+    /// bulk.
     enrolments: Arc<FairSemaphore>,
 }
 
@@ -112,11 +115,11 @@ struct LastCheck {
     since: Option<Timestamp>,
 }
 
-/// Leave to begin a call of an operation, given back when it is dropped.
+/// Permit to claim a batch's rows and send them; released on drop.
 pub(super) struct ClaimPermit {
-    /// Among the calls begun, or at the vendor.
+    /// Claim permit if `ahead`, else in-flight permit.
     _place: FairPermit,
-    /// Whether it is journalled first, and waits for its place at the vendor when it is about to be sent.
+    /// Whether the rows are claimed before an in-flight permit is available.
     ahead: bool,
 }
 
@@ -126,8 +129,8 @@ impl Connection {
         Self::with_limits(name, setup, lent)
     }
 
-    /// The connection that takes the place of one with other settings. Where it leads to the same account at the same address
-    /// it goes on with what is known there: calls under way count, and a rate that was used up stays so.
+    /// Creates the successor of a connection with changed settings. For the same account and address it inherits the
+    /// state: calls in flight count, and a used-up rate limit stays used up.
     pub(super) fn replacing(earlier: &Self, setup: ConnectionSetup) -> Self {
         let name = earlier.name.clone();
         if *setup.connected.destination() != *earlier.destination {
@@ -140,54 +143,51 @@ impl Connection {
 
     fn with_limits(name: String, setup: ConnectionSetup, lent: BulkLimits) -> Self {
         let ConnectionSetup { connected, settings, likeness } = setup;
-        let seen = LastCheck {
-            status: ConnectionStatus::Unchecked,
-            detail: "Nothing was called yet.".to_owned(),
-            since: None,
-        };
+        let seen =
+            LastCheck { status: ConnectionStatus::Unchecked, detail: "No call was made yet.".to_owned(), since: None };
         let destination = connected.destination().into();
         let seats = SeatLimit::default();
         Self { name, destination, connected, settings, likeness, seen: Mutex::new(seen), lent, seats }
     }
 
-    /// Whether it would be made the same from this.
+    /// Returns whether this setup has the same configuration.
     pub(super) fn is_same_config(&self, setup: &ConnectionSetup) -> bool {
         self.likeness.same(&setup.likeness)
     }
 
-    /// Lets requests leave only while this lease holds.
+    /// Makes the client send requests only while this lease is held.
     pub(super) fn bind_lease(&self, lease: &Lease) {
         let lease = lease.clone();
         self.connected.client.set_send_permit(move || lease.holds());
     }
 
-    /// The place at the vendor that a call which was begun lacks still.
+    /// Acquires the in-flight permit for a call that so far holds only a claim permit.
     pub(super) async fn acquire_in_flight(&self, begun: Option<&ClaimPermit>, key: &QueueKey) -> Option<FairPermit> {
         if begun.is_none_or(|begun| begun.ahead) { Some(self.lent.calls.acquire(key).await) } else { None }
     }
 
-    /// How often a call of an operation is tried that nothing came of through no fault of its rows.
+    /// Returns the maximum number of attempts for a bulk call that fails for transient reasons.
     pub(super) fn bulk_attempts(&self) -> u32 {
         self.settings.retry.attempts.max(1)
     }
 
-    /// Pause before such a call is tried again, where nobody said how long.
+    /// Returns the pause before such a retry if the vendor suggests none.
     pub(super) fn bulk_pause(&self) -> Duration {
         self.settings.retry.max.0
     }
 
-    /// The fault of these writes, where the vendor is known to refuse them at the moment. Settling is tried in any case.
-    pub(super) fn refusal(&self, writes: &[Write], attempt: CallPurpose) -> Option<Error> {
+    /// Returns the error of registrations while the vendor's seat limit pauses them. Reconciliation is not paused.
+    pub(super) fn seat_limit_error(&self, writes: &[Write], attempt: CallPurpose) -> Option<Error> {
         let registers = matches!(writes, [Write::Register(_), ..]) && attempt == CallPurpose::Initial;
         if registers { self.seats.refusal() } else { None }
     }
 
-    /// Learns from the faults of a call whether the vendor has seats left.
-    pub(super) fn note_seats<'a>(&self, faults: impl Iterator<Item = &'a Error>) {
+    /// Starts the seat-limit pause if an error reports it.
+    pub(super) fn record_seat_limit<'a>(&self, faults: impl Iterator<Item = &'a Error>) {
         self.seats.note(faults, self.settings.seat_limit_pause.0);
     }
 
-    /// What is under way at the vendor.
+    /// Returns the connection's current load.
     pub(super) fn stats(&self) -> ConnectionStats {
         self.connected.client.stats()
     }
@@ -200,28 +200,28 @@ impl Connection {
         self.connected.vendor.descriptor()
     }
 
-    /// Longest that one call takes, its waiting included.
+    /// Returns the maximum duration of one call, including waiting.
     pub(super) fn longest_call(&self) -> Duration {
         self.settings.timeout.0.saturating_mul(3)
     }
 
-    /// Calls at the vendor at once.
+    /// Returns the maximum number of calls in flight.
     pub(super) fn max_in_flight(&self) -> usize {
         self.settings.max_in_flight.max(1)
     }
 
-    /// Most rows in one call: the vendor's own maximum, or less where the operator says so.
+    /// Returns the maximum number of rows per call: the vendor's maximum, or less if the operator limits it.
     pub(super) fn batch(&self, vendor_maximum: usize) -> usize {
         let configured = if self.settings.batch_size == 0 { usize::MAX } else { self.settings.batch_size };
         vendor_maximum.min(configured).max(1)
     }
 
-    /// Most bytes of a call's body with several rows.
+    /// Returns the maximum body size of a call with several rows, in bytes.
     pub(super) fn call_bytes(&self) -> usize {
         usize::try_from(self.settings.max_request_bytes.0).unwrap_or(usize::MAX)
     }
 
-    /// Most rows that any call of an operation takes.
+    /// Returns the maximum number of rows of any bulk call.
     pub(super) fn largest_batch(&self) -> usize {
         let creates = [WriteKind::CandidatesCreate, WriteKind::AssignmentsCreate];
         creates
@@ -231,48 +231,49 @@ impl Connection {
             .unwrap_or(1)
     }
 
-    /// How long after an attempt without a complete answer the vendor may still act.
+    /// Returns how long after an attempt without a complete response the vendor may still apply it.
     pub(super) fn settle_grace(&self) -> Duration {
         self.settings.settle_grace.0
     }
 
-    /// Not before this moment may an attempt begun now be settled, unless it ends with an answer.
-    pub(super) fn settle_from(&self, started: Timestamp) -> Timestamp {
+    /// Returns the earliest time to reconcile an attempt started at `started`, unless it ends with a complete response.
+    pub(super) fn reconcile_from(&self, started: Timestamp) -> Timestamp {
         let grace = SignedDuration::try_from(self.settings.settle_grace.0).unwrap_or(SignedDuration::MAX);
         started.saturating_add(grace).unwrap_or(started)
     }
 
-    /// The account and the address it leads to.
+    /// Returns the account and address it connects to.
     pub(super) fn destination(&self) -> Box<str> {
         self.destination.clone()
     }
 
-    /// Whether the write went to another account or address than the connection leads to now.
-    pub(super) fn is_elsewhere(&self, intent: &Intent) -> bool {
+    /// Returns whether the write was sent to another account or address than the connection uses now.
+    pub(super) fn is_other_destination(&self, intent: &Intent) -> bool {
         intent.destination.as_ref().is_some_and(|destination| *destination != self.destination)
     }
 
-    /// How an unclear write is settled: never where it went elsewhere, since nothing here tells of there.
-    pub(super) fn repeat_of(&self, intent: &Intent) -> RetrySafety {
-        if self.is_elsewhere(intent) { RetrySafety::Unsafe } else { intent.write.retry_safety(self.vendor()) }
+    /// Returns how an unknown write may be resent: never if it was sent elsewhere, because this vendor account knows
+    /// nothing of it.
+    pub(super) fn retry_safety(&self, intent: &Intent) -> RetrySafety {
+        if self.is_other_destination(intent) { RetrySafety::Unsafe } else { intent.write.retry_safety(self.vendor()) }
     }
 
-    /// What the vendor declares about the operation.
+    /// Returns the vendor's capability for the write kind.
     ///
     /// # Errors
-    /// `capability_unsupported` where it has none.
-    pub(super) fn supported(&self, operation: WriteKind) -> Result<&'static Capability, Error> {
+    /// `capability_unsupported` if the vendor does not support it.
+    pub(super) fn require_capability(&self, operation: WriteKind) -> Result<&'static Capability, Error> {
         let descriptor = self.descriptor();
         let capability = descriptor.capability(operation);
         if capability.supported {
             return Ok(capability);
         }
-        let detail = format!("{} has no {}. {}", descriptor.name, operation.as_str(), capability.note);
+        let detail = format!("{} does not support `{}`. {}", descriptor.name, operation.as_str(), capability.note);
         let asked = VendorResponse { operation: operation.as_str().to_owned(), ..VendorResponse::default() };
         Err(self.tag_connection(Error::new(Code::CapabilityUnsupported, detail.trim_end()).with_vendor_response(asked)))
     }
 
-    /// The identity by which the vendor knows a person under this key.
+    /// Returns the identity that a vendor's key of a person stands for.
     pub(super) fn identity_of_key(&self, key: &str) -> Identity {
         if self.descriptor().identifies_by_email() {
             Identity::Email(normalize_identity(key))
@@ -281,16 +282,16 @@ impl Connection {
         }
     }
 
-    /// The fault with the connection it is about.
+    /// Adds the connection to the error.
     pub(super) fn tag_connection(&self, fault: Error) -> Error {
         let name = ConnectionRef { connection: self.name.clone(), vendor: self.descriptor().kind.to_owned() };
         Error { connection: Some(name), ..fault }
     }
 
-    /// Learns the connection's condition from the end of a call.
+    /// Updates the connection's status from the result of a call.
     pub(super) fn note(&self, end: Result<(), &Error>, now: Timestamp) {
         let (status, detail) = match end {
-            Ok(()) => (ConnectionStatus::Ok, "The vendor answers.".to_owned()),
+            Ok(()) => (ConnectionStatus::Ok, "The vendor responds.".to_owned()),
             Err(fault) => match fault.code {
                 Code::ConnectionCredentialsInvalid => (ConnectionStatus::CredentialsInvalid, fault.detail.clone()),
                 Code::VendorClockSkew => (ConnectionStatus::ClockSkew, fault.detail.clone()),
@@ -301,9 +302,9 @@ impl Connection {
                 | Code::VendorBadResponse
                 | Code::VendorContractError
                 | Code::ConnectionMisconfigured => (ConnectionStatus::Degraded, fault.detail.clone()),
-                // Nothing was sent, so nothing was learned.
+                // Nothing was sent, so the status is unchanged.
                 Code::VendorCircuitOpen | Code::ConnectionSaturated | Code::VendorRateLimited => return,
-                _ => (ConnectionStatus::Ok, "The vendor answers.".to_owned()),
+                _ => (ConnectionStatus::Ok, "The vendor responds.".to_owned()),
             },
         };
         self.set(LastCheck { status, detail, since: Some(now) });
@@ -343,27 +344,27 @@ impl Connection {
 }
 
 impl Gateway {
-    /// The connections the caller may use.
+    /// Returns the connections the caller may use.
     #[must_use]
     pub fn connections(&self, caller: &RequestContext) -> Vec<ConnectionInfo> {
         let usable = |connection: &&Arc<Connection>| caller.connections.contains(&connection.name);
         self.configured().connections.values().filter(usable).map(|connection| connection.view()).collect()
     }
 
-    /// One connection; `connection_not_found` or `connection_forbidden` otherwise.
+    /// Returns one connection; `connection_not_found` or `connection_forbidden` otherwise.
     pub fn connection(&self, caller: &RequestContext, name: &str) -> Result<ConnectionInfo, Error> {
         self.configured().named(caller, name).map(|connection| connection.view())
     }
 
-    /// Looks at a connection as far as that has no side effects, step by step.
+    /// Runs the connection's diagnostics, without side effects at the vendor.
     pub async fn check_connection(
         &self,
         caller: &RequestContext,
         name: &str,
     ) -> Result<(ConnectionInfo, DiagnosticReport), Error> {
         let connection = self.configured().named(caller, name)?;
-        let examination = diagnose(&connection.connected, &call(caller, CallPurpose::Initial)).await;
-        let now = self.0.environment.now();
+        let examination = diagnose(&connection.connected, &call_context(caller, CallPurpose::Initial)).await;
+        let now = self.0.system.now();
         if examination.fault().is_none() {
             connection.seats.resume();
         }
@@ -373,7 +374,7 @@ impl Gateway {
                 connection.set(LastCheck { status: ConnectionStatus::Ok, detail: detail.clone(), since: Some(now) });
             }
             (None, Some(CredentialCheck::Unchecked { detail })) => {
-                let detail = format!("The vendor is there. {detail}");
+                let detail = format!("The vendor responds. {detail}");
                 connection.set(LastCheck { status: ConnectionStatus::Unchecked, detail, since: Some(now) });
             }
             (None, _) => {}
@@ -381,28 +382,31 @@ impl Gateway {
         Ok((connection.view(), examination))
     }
 
-    /// The connection a stored record lives at; it may have left the configuration since.
+    /// Returns the connection of a stored record.
+    ///
+    /// # Errors
+    /// `connection_not_found` if it was removed from the configuration.
     pub(super) fn connection_of(&self, name: &str) -> Result<Arc<Connection>, Error> {
         self.configured().connections.get(name).cloned().ok_or_else(|| {
-            let detail = format!("The connection `{name}` this record lives at is not configured any more.");
+            let detail = format!("The connection `{name}` of this record is no longer configured.");
             Error::new(Code::ConnectionNotFound, detail)
         })
     }
 
-    /// Whether the connection is configured still, and as it was when it was taken.
+    /// Returns whether the connection is still configured and unchanged since it was loaded.
     pub(super) fn is_current(&self, connection: &Connection) -> bool {
         let configured = self.configured();
         configured.connections.get(&connection.name).is_some_and(|now| std::ptr::eq(Arc::as_ptr(now), connection))
     }
 
-    /// What has taken the connection's place since it was taken, if it leads to where it led.
+    /// Returns the connection that has replaced this one, if it has the same destination.
     pub(super) fn successor(&self, connection: &Connection) -> Option<Arc<Connection>> {
         let now = self.connection_of(&connection.name).ok()?;
         let other = !std::ptr::eq(now.as_ref(), connection);
         (other && now.destination == connection.destination).then_some(now)
     }
 
-    /// A place for a call of an operation, and the connection as it is configured when the place is free.
+    /// Acquires an in-flight permit for a bulk call, and returns it with the connection as configured by then.
     ///
     /// # Errors
     /// `connection_not_found`.
@@ -411,7 +415,7 @@ impl Gateway {
         name: &str,
         key: &QueueKey,
     ) -> Result<(Arc<Connection>, FairPermit), Error> {
-        self.place_of(name, key, |lent| &lent.calls).await
+        self.acquire_from(name, key, |lent| &lent.calls).await
     }
 
     /// As [`Self::acquire_bulk`], for a call that changes a program's employees.
@@ -423,11 +427,11 @@ impl Gateway {
         name: &str,
         key: &QueueKey,
     ) -> Result<(Arc<Connection>, FairPermit), Error> {
-        self.place_of(name, key, |lent| &lent.enrolments).await
+        self.acquire_from(name, key, |lent| &lent.enrolments).await
     }
 
-    /// Leave to begin a call of an operation, and the connection as [`Self::acquire_bulk`] has it. Ahead of its place at the
-    /// vendor only where nothing may still keep it from being sent.
+    /// Acquires the permit to claim a batch, and returns it with the connection as [`Self::acquire_bulk`] does. Set
+    /// `ahead`, to claim before an in-flight permit is available, only if nothing can still prevent the sending.
     ///
     /// # Errors
     /// `connection_not_found`.
@@ -438,11 +442,11 @@ impl Gateway {
         ahead: bool,
     ) -> Result<(Arc<Connection>, ClaimPermit), Error> {
         let (connection, place) =
-            self.place_of(name, key, |lent| if ahead { &lent.begun } else { &lent.calls }).await?;
+            self.acquire_from(name, key, |lent| if ahead { &lent.begun } else { &lent.calls }).await?;
         Ok((connection, ClaimPermit { _place: place, ahead }))
     }
 
-    async fn place_of(
+    async fn acquire_from(
         &self,
         name: &str,
         key: &QueueKey,
@@ -476,7 +480,7 @@ impl BulkLimits {
     }
 }
 
-/// How many places there are.
+/// Sizes of the bulk limits.
 struct LimitSizes {
     calls: usize,
     begun: usize,

@@ -1,5 +1,5 @@
-//! What is wrong with a connection, step by step, and what to do about it: its name, its server, its TLS, its clock, its
-//! credentials. Nothing is done at the vendor that has a side effect.
+//! Connection diagnostics: checks host name, server, TLS, clock and credentials step by step, and advises what to do
+//! about a fault. No check has a side effect at the vendor.
 
 use std::time::Duration;
 
@@ -7,63 +7,63 @@ use jiff::SignedDuration;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::vendor::{CallContext, CredentialCheck};
-use crate::transport::{NoGreeting, ProbeReport, ProbeResponse, TlsFailure};
+use crate::transport::{ProbeError, ProbeReport, ProbeResponse, TlsFailure};
 use crate::vendors::VendorConnection;
 
-/// From this difference on the clocks are not called equal; both tell whole seconds, and an answer takes its time.
-const EQUAL: SignedDuration = SignedDuration::from_secs(5);
+/// Difference from which on the clocks count as different: both report whole seconds, and a response takes time.
+const MIN_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
 
-/// What was looked at.
+/// Check of a diagnostic report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Whether the host's name has an address.
+    /// Whether the host name has an address.
     Address,
-    /// Whether somebody listens there.
+    /// Whether a server accepts connections there.
     Reachability,
-    /// Whether the connection is encrypted and the certificate good.
+    /// Whether the connection is encrypted and the certificate valid.
     Tls,
-    /// How far the clocks are apart.
+    /// Difference between the clocks.
     Clock,
     /// Whether the vendor accepts the credentials.
     Credentials,
 }
 
-/// What was found.
+/// Status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckStatus {
-    /// In order.
+    /// No fault found.
     Ok,
-    /// Nothing harmless could tell, or an earlier step stood in the way.
+    /// Not checked: there is no check without side effects, or an earlier check failed.
     Unchecked,
-    /// Out of order.
+    /// Fault found.
     Fault,
 }
 
-/// One step of an examination.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
-    /// What was looked at.
+    /// Check.
     pub step: Check,
-    /// What was found.
+    /// Status.
     pub verdict: CheckStatus,
-    /// The finding in a sentence.
+    /// Finding in a sentence.
     pub detail: String,
-    /// What to do about a fault.
+    /// Advice about a fault.
     pub advice: Option<String>,
 }
 
-/// Everything that was found at one connection.
+/// Diagnostic report of one connection.
 #[derive(Debug, Clone)]
 pub struct DiagnosticReport {
-    /// One for every step, in order.
+    /// Results of all checks, in order.
     pub findings: Vec<CheckResult>,
-    /// What the credentials' check found; `None` where it was not come to.
+    /// Result of the credentials check; `None` if an earlier check failed.
     pub(super) health: Option<CredentialCheck>,
-    /// Whether the clocks are too far apart for the vendor.
+    /// Whether the clock difference exceeds the vendor's tolerance.
     pub(super) skewed: bool,
 }
 
-/// Looks at a connection as far as that has no side effects at the vendor.
+/// Runs all checks of a connection, without side effects at the vendor.
 pub async fn diagnose(connected: &VendorConnection, call: &CallContext) -> DiagnosticReport {
     let look = connected.client.probe(call).await;
     let tolerance = connected.vendor.descriptor().clock_tolerance;
@@ -77,21 +77,21 @@ pub async fn diagnose(connected: &VendorConnection, call: &CallContext) -> Diagn
 }
 
 impl DiagnosticReport {
-    /// Steps that found something out of order.
+    /// Returns the number of checks that found a fault.
     #[must_use]
     pub fn faults(&self) -> usize {
         self.findings.iter().filter(|finding| finding.verdict == CheckStatus::Fault).count()
     }
 
-    /// The finding that matters most: the first fault, or else what the credentials' check found.
+    /// Returns the most important result: the first fault, else the credentials check.
     #[must_use]
     pub fn summary(&self) -> &CheckResult {
         let fault = self.findings.iter().find(|finding| finding.verdict == CheckStatus::Fault);
-        // There is one finding for every step.
+        // There is one result per check, so the list is not empty.
         fault.unwrap_or(&self.findings[self.findings.len() - 1])
     }
 
-    /// The first fault as one of the gateway's own, if there is any.
+    /// Returns the first fault as a service error, if there is one.
     pub(super) fn fault(&self) -> Option<Error> {
         if let Some(CredentialCheck::Faulty(fault)) = &self.health {
             return Some((**fault).clone());
@@ -152,22 +152,22 @@ fn address(look: &ProbeReport) -> CheckResult {
         Err(reason) => CheckResult::fault(
             Check::Address,
             format!("{} has no address: {reason}.", look.place),
-            "Check the host in base_url for a slip, and whether this machine's name server knows it.",
+            "Check the host in base_url for a typo, and whether this machine's DNS server resolves it.",
         ),
     }
 }
 
 fn reachability(look: &ProbeReport) -> CheckResult {
     match &look.listening {
-        None => CheckResult::unchecked(Check::Reachability, "There is no address to go to."),
+        None => CheckResult::unchecked(Check::Reachability, "There is no address to connect to."),
         Some(Ok(took)) => {
-            let detail = format!("A connection was made within {} ms.", took.as_millis());
+            let detail = format!("Connected within {} ms.", took.as_millis());
             CheckResult::ok(Check::Reachability, detail)
         }
         Some(Err(reason)) => CheckResult::fault(
             Check::Reachability,
-            format!("Nobody answers: {reason}."),
-            "Check the port in base_url, whether the vendor is up, and whether a firewall lets this machine out to it.",
+            format!("The server does not accept connections: {reason}."),
+            "Check the port in base_url, whether the vendor is up, and whether a firewall blocks this machine.",
         ),
     }
 }
@@ -177,16 +177,16 @@ fn tls(look: &ProbeReport) -> CheckResult {
         None => CheckResult::unchecked(Check::Tls, "There is no connection to encrypt."),
         Some(_) if !look.encrypted => CheckResult::unchecked(
             Check::Tls,
-            "base_url is plain http: nothing is encrypted, credentials and people included.",
+            "base_url is plain http: nothing is encrypted, not even credentials and personal data.",
         ),
         Some(Ok(_)) => {
-            CheckResult::ok(Check::Tls, "The connection is encrypted, and the certificate is good for the host.")
+            CheckResult::ok(Check::Tls, "The connection is encrypted, and the certificate is valid for the host.")
         }
-        Some(Err(NoGreeting { reason, tls: Some(failure) })) => {
+        Some(Err(ProbeError { reason, tls: Some(failure) })) => {
             CheckResult::fault(Check::Tls, format!("No encrypted connection: {reason}"), tls_advice(*failure))
         }
-        Some(Err(NoGreeting { reason, tls: None })) => {
-            CheckResult::unchecked(Check::Tls, format!("Not known, because the vendor did not respond: {reason}"))
+        Some(Err(ProbeError { reason, tls: None })) => {
+            CheckResult::unchecked(Check::Tls, format!("Unknown, because the vendor did not respond: {reason}"))
         }
     }
 }
@@ -195,57 +195,60 @@ fn tls(look: &ProbeReport) -> CheckResult {
 const fn tls_advice(failure: TlsFailure) -> &'static str {
     match failure {
         TlsFailure::OutsideValidity => {
-            "Either the vendor has to renew its certificate, or this machine's clock is wrong."
+            "Either the vendor must renew its certificate, or this machine's clock is wrong."
         }
-        TlsFailure::WrongHost => "base_url names a host the certificate is not for: use the name the vendor gave.",
+        TlsFailure::WrongHost => {
+            "The certificate is not valid for the host in base_url: use the host name the vendor gave."
+        }
         TlsFailure::UnknownIssuer => {
-            "The certificate is from an authority this machine does not trust: install the missing root certificate. If a \
-             proxy inspects the traffic, ask its operator for an exception."
+            "The certificate's issuer is not trusted by this machine: install the missing root certificate. If a proxy \
+             inspects the traffic, ask its operator for an exception."
         }
         TlsFailure::Handshake => {
-            "Ask the vendor which TLS versions and certificates it uses; at least TLS 1.2 is needed here."
+            "Ask the vendor which TLS versions and certificates it uses; the gateway requires TLS 1.2 or later."
         }
     }
 }
 
-/// The clock's finding, and whether the difference is more than the vendor takes.
+/// Returns the clock check's result, and whether the difference exceeds the vendor's tolerance.
 fn clock(look: &ProbeReport, tolerance: Option<Duration>) -> (CheckResult, bool) {
     let greeting = match &look.answer {
-        None | Some(Err(_)) => return (CheckResult::unchecked(Check::Clock, "Nothing was answered."), false),
+        None | Some(Err(_)) => return (CheckResult::unchecked(Check::Clock, "The vendor did not respond."), false),
         Some(Ok(greeting)) => greeting,
     };
     let ProbeResponse { status: _, ahead: Some(ahead) } = greeting else {
         return (
-            CheckResult::unchecked(Check::Clock, "The answer has no Date header, so its clock is not known."),
+            CheckResult::unchecked(Check::Clock, "The response has no Date header, so the vendor's clock is unknown."),
             false,
         );
     };
     let apart = ahead.abs();
-    if apart < EQUAL {
-        return (CheckResult::ok(Check::Clock, "The vendor's clock and this machine's agree."), false);
+    if apart < MIN_DIFFERENCE {
+        return (CheckResult::ok(Check::Clock, "The vendor's and this machine's clocks agree."), false);
     }
     let side = if ahead.is_positive() { "behind" } else { "ahead of" };
     let detail = format!("This machine's clock is {} s {side} the vendor's.", apart.as_secs());
     let Some(tolerance) = tolerance else {
-        return (CheckResult::ok(Check::Clock, format!("{detail} Its calls carry no time of ours.")), false);
+        return (CheckResult::ok(Check::Clock, format!("{detail} Its calls carry no timestamp.")), false);
     };
     let too_far = SignedDuration::try_from(tolerance).is_ok_and(|tolerance| apart > tolerance);
     if too_far {
-        let detail = format!("{detail} It refuses calls that are more than {} s apart.", tolerance.as_secs());
-        let advice = "Have this machine's clock set by NTP. Where it is right, tell the vendor that theirs is wrong.";
+        let detail = format!("{detail} It rejects calls that are more than {} s off.", tolerance.as_secs());
+        let advice =
+            "Synchronise this machine's clock with NTP. If it is right, tell the vendor that their clock is wrong.";
         return (CheckResult::fault(Check::Clock, detail, advice), true);
     }
-    (CheckResult::ok(Check::Clock, format!("{detail} It takes calls up to {} s old.", tolerance.as_secs())), false)
+    (CheckResult::ok(Check::Clock, format!("{detail} It accepts calls up to {} s off.", tolerance.as_secs())), false)
 }
 
 fn credentials(health: Option<&CredentialCheck>) -> CheckResult {
     match health {
-        None => CheckResult::unchecked(Check::Credentials, "The vendor could not be asked."),
+        None => CheckResult::unchecked(Check::Credentials, "The vendor could not be reached."),
         Some(CredentialCheck::Ok { detail }) => CheckResult::ok(Check::Credentials, detail.clone()),
         Some(CredentialCheck::Unchecked { detail }) => CheckResult::unchecked(Check::Credentials, detail.clone()),
         Some(CredentialCheck::Faulty(fault)) => {
             let said = fault.vendor.as_ref().and_then(|said| said.message.as_deref());
-            let said = said.map(|said| format!(" The vendor said: {said}")).unwrap_or_default();
+            let said = said.map(|said| format!(" Vendor message: {said}")).unwrap_or_default();
             CheckResult::fault(Check::Credentials, format!("{}{said}", fault.detail), fault.code.action())
         }
     }
@@ -255,7 +258,7 @@ fn credentials(health: Option<&CredentialCheck>) -> CheckResult {
 mod tests {
     use super::*;
 
-    fn look(answer: Result<Option<i64>, NoGreeting>) -> ProbeReport {
+    fn look(answer: Result<Option<i64>, ProbeError>) -> ProbeReport {
         let answer = answer.map(|ahead| ProbeResponse { status: 404, ahead: ahead.map(SignedDuration::from_secs) });
         ProbeReport {
             place: "v.example:443".to_owned(),
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_difference_the_vendor_minds_is_a_fault() {
+    fn only_a_difference_beyond_the_vendors_tolerance_is_a_fault() {
         let quarter = Some(Duration::from_mins(15));
         for (ahead, tolerance, verdict, skewed) in [
             (Some(0), quarter, CheckStatus::Ok, false),
@@ -288,7 +291,7 @@ mod tests {
     fn a_failed_handshake_has_advice_and_other_failures_do_not() {
         let no_greeting = |tls| {
             let reason = "reason".to_owned();
-            ProbeReport { answer: Some(Err(NoGreeting { reason, tls })), ..look(Ok(None)) }
+            ProbeReport { answer: Some(Err(ProbeError { reason, tls })), ..look(Ok(None)) }
         };
         for (failure, word) in [
             (TlsFailure::OutsideValidity, "clock"),

@@ -1,6 +1,6 @@
-//! The last exchanges of this instance, for whoever wants to know what a vendor really said.
+//! Log of this instance's recent exchanges, which shows what a vendor really returned.
 //!
-//! They are kept in memory only: a look at the recent past, not a record. What has to be remembered is in the store.
+//! Kept in memory only: a diagnostic aid, not a record. Durable data is in the store.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,28 +12,28 @@ use crate::domain::operation::Operation;
 use crate::service::{Gateway, RequestContext};
 use crate::telemetry::spans;
 
-/// Exchanges that are kept.
-const KEPT: usize = 1_000;
+/// Number of exchanges kept.
+const CAPACITY: usize = 1_000;
 
-/// The ring of exchanges.
+/// Ring buffer of exchanges.
 #[derive(Default)]
 pub(super) struct Exchanges(Mutex<VecDeque<Exchange>>);
 
-/// Which exchanges a list shall have.
+/// Filter of exchanges.
 #[derive(Debug, Clone, Default)]
 pub struct ExchangeFilter {
-    /// Only those that led to a call at this connection.
+    /// Only exchanges with a call at this connection.
     pub connection: Option<String>,
-    /// Only those that began this operation or work on it.
+    /// Only exchanges that created this operation or run it.
     pub operation: Option<OperationId>,
-    /// Only those older than this one.
+    /// Only exchanges older than this one.
     pub before: Option<ExchangeId>,
 }
 
 impl Exchanges {
     fn keep(&self, exchange: Exchange) {
         let mut kept = self.kept();
-        if kept.len() == KEPT {
+        if kept.len() == CAPACITY {
             kept.pop_front();
         }
         kept.push_back(exchange);
@@ -49,14 +49,14 @@ impl Exchanges {
 }
 
 impl Gateway {
-    /// Keeps the exchange of a caller's request from now on.
+    /// Adds the exchange to the log.
     pub fn keep_exchange(&self, exchange: &Exchange, about: ExchangeOwner) {
         exchange.set_owner(about);
         self.0.exchanges.keep(exchange.clone());
     }
 
-    /// The exchange an operation's calls belong to: that of the request it came with, or, after a restart or at another
-    /// instance, one of its own.
+    /// Returns the exchange of an operation's calls: that of the request which created it or, after a restart or at
+    /// another instance, a new one.
     pub(super) fn exchange_of_operation(&self, operation: &Operation) -> Exchange {
         if let Some(exchange) = self.0.exchanges.of_operation(&operation.id) {
             return exchange;
@@ -67,26 +67,28 @@ impl Gateway {
         exchange
     }
 
-    /// An exchange that no request led to.
+    /// Creates an exchange that no request caused.
     pub(super) fn background_exchange(&self, request_id: String, traceparent: Option<String>) -> Exchange {
-        let environment = &self.0.environment;
+        let environment = &self.0.system;
         Exchange::new(ExchangeId::generate(environment), request_id, traceparent, environment.now())
     }
 
-    /// The caller's exchange with this id.
+    /// Returns the caller's exchange with this id.
     ///
     /// # Errors
-    /// `not_found`, also when it is not kept any more.
+    /// `not_found`, also if it is no longer kept.
     pub fn exchange(&self, caller: &RequestContext, id: &ExchangeId) -> Result<ExchangeView, Error> {
         let kept = self.0.exchanges.kept();
         let found = kept.iter().rev().find(|exchange| exchange.id() == id && exchange.belongs_to(&caller.tenant));
         found.map(Exchange::view).filter(|view| may_see(caller, view)).ok_or_else(|| {
-            let detail = format!("There is no such exchange. Each instance keeps its last {KEPT}, until it ends.");
+            let detail = format!(
+                "There is no such exchange. Each instance keeps its last {CAPACITY} exchanges, until it exits."
+            );
             Error::new(Code::NotFound, detail)
         })
     }
 
-    /// The caller's exchanges, newest first, and whether there are more.
+    /// Returns the caller's exchanges, newest first, and whether there are more.
     #[must_use]
     pub fn exchanges(
         &self,
@@ -96,7 +98,7 @@ impl Gateway {
     ) -> (Vec<ExchangeView>, bool) {
         let mine = |exchange: &&Exchange| exchange.belongs_to(&caller.tenant);
         let mut found: Vec<Exchange> = self.0.exchanges.kept().iter().filter(mine).cloned().collect();
-        // Their ids are in order of time; the ring is in order of recognition, which is nearly the same.
+        // Ids are ordered by creation time; the ring is ordered by authentication, which is nearly the same.
         found.sort_unstable_by(|a, b| b.id().cmp(a.id()));
         let views = found.into_iter().map(|exchange| exchange.view());
         let mut views = views.filter(|view| may_see(caller, view) && filter.admits(view));
@@ -105,12 +107,14 @@ impl Gateway {
     }
 }
 
-/// Whether a caller may use every connection that was called: it sees no more here than in the records themselves.
+/// Returns whether the caller may use every connection that was called, so that it sees no more here than in the
+/// records.
 fn may_see(caller: &RequestContext, view: &ExchangeView) -> bool {
     view.calls.iter().all(|call| caller.connections.contains(&call.connection))
 }
 
-/// The trace that what a request began goes on with: the gateway's own, else its caller's.
+/// Returns the trace parent for work started by this request: the gateway's own span if tracing is on, else the
+/// caller's.
 pub(super) fn traceparent(exchange: &Exchange) -> Option<String> {
     spans::current_context().map(|place| place.traceparent).or_else(|| exchange.traceparent().map(str::to_owned))
 }

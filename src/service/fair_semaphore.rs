@@ -1,5 +1,5 @@
-//! Fair places: what a connection lends to operations, handed out call by call, by tenant in turn and, within a tenant, by
-//! operation in turn. So neither a tenant with many operations nor an operation with many rows makes another one wait for its
+//! Fair semaphore for a connection's bulk calls. It grants permits round-robin across tenants and, within a tenant,
+//! across operations, so neither a tenant with many operations nor an operation with many rows blocks others until its
 //! end.
 
 use std::collections::VecDeque;
@@ -7,55 +7,55 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// The queue a call waits in for its place: an operation's, among those of its tenant.
+/// Key of the queue in which a call waits for its permit: one queue per operation of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct QueueKey {
-    /// The tenant.
+    /// Tenant.
     pub(super) tenant: String,
-    /// The operation, or what else goes on for the tenant.
+    /// Operation, or another kind of work for the tenant.
     pub(super) operation: String,
 }
 
-/// A limited number of places, shared fairly.
+/// Semaphore whose permits are shared fairly.
 pub(super) struct FairSemaphore(Mutex<State>);
 
 struct State {
     size: usize,
     taken: usize,
-    /// Those that wait, the tenant whose turn is next first.
+    /// Tenants with waiting calls; the next to be served first.
     tenants: VecDeque<TenantQueue>,
 }
 
-/// A tenant's operations that wait, the one whose turn is next first; never empty.
+/// Tenant's operations with waiting calls, the next to be served first; never empty.
 struct TenantQueue {
     name: String,
     operations: VecDeque<OperationQueue>,
 }
 
-/// An operation's calls that wait, in order; never empty.
+/// Operation's waiting calls, in order; never empty.
 struct OperationQueue {
     name: String,
     calls: VecDeque<oneshot::Sender<FairPermit>>,
 }
 
-/// A place, given back when it is dropped.
+/// Permit of a [`FairSemaphore`]; released on drop.
 #[derive(Debug)]
 pub(super) struct FairPermit(Option<Arc<FairSemaphore>>);
 
 impl std::fmt::Debug for FairSemaphore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let State { size, taken, tenants: _ } = &*self.state();
-        formatter.debug_struct("Places").field("size", size).field("taken", taken).finish_non_exhaustive()
+        formatter.debug_struct("FairSemaphore").field("size", size).field("taken", taken).finish_non_exhaustive()
     }
 }
 
 impl FairSemaphore {
-    /// Makes so many places, at least one.
+    /// Creates a semaphore with `size` permits, at least one.
     pub(super) fn new(size: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { size: size.max(1), taken: 0, tenants: VecDeque::new() })))
     }
 
-    /// Waits for a place.
+    /// Acquires a permit, waiting for it in the queue of `key`. Cancel-safe: a dropped wait consumes no permit.
     pub(super) async fn acquire(self: &Arc<Self>, key: &QueueKey) -> FairPermit {
         let granted = {
             let mut state = self.state();
@@ -67,17 +67,17 @@ impl FairSemaphore {
             state.join(key, sender);
             granted
         };
-        // A sender is dropped by a grant only.
+        // A sender is dropped only after it has sent a permit.
         granted.await.unwrap_or(FairPermit(None))
     }
 
-    /// Sets another number of places. What is taken stays so and counts.
+    /// Changes the number of permits. Permits in use stay valid and count.
     pub(super) fn resize(self: &Arc<Self>, size: usize) {
         self.state().size = size.max(1);
         self.wake_waiters();
     }
 
-    /// Gives free places to those that wait.
+    /// Grants free permits to waiting calls.
     fn wake_waiters(self: &Arc<Self>) {
         loop {
             let next = {
@@ -89,7 +89,7 @@ impl FairSemaphore {
                 state.taken += 1;
                 next
             };
-            // Outside the lock: a place that nobody waits for any more comes straight back.
+            // Send outside the lock: a permit whose receiver was dropped comes straight back.
             if let Err(mut refused) = next.send(FairPermit(Some(Arc::clone(self)))) {
                 refused.0 = None;
                 self.state().taken -= 1;
@@ -98,7 +98,7 @@ impl FairSemaphore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way through a change.
+        // No code can leave the state half changed, so poisoning is ignored.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// Takes out the call whose turn it is; its operation and its tenant go to the end.
+    /// Removes the next call to be served, and moves its operation and tenant to the end of their queues.
     fn next(&mut self) -> Option<oneshot::Sender<FairPermit>> {
         let mut tenant = self.tenants.pop_front()?;
         let mut operation = tenant.operations.pop_front()?;
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tenants_take_turns_and_within_one_its_operations() {
+    async fn permits_rotate_across_tenants_and_their_operations() {
         let places = FairSemaphore::new(1);
         let mut held = Some(places.acquire(&key("a", "1")).await);
         let wanted = [("a", "1"), ("a", "1"), ("a", "2"), ("a", "3"), ("b", "9"), ("c", "7"), ("b", "9")];
@@ -173,13 +173,13 @@ mod tests {
                     break;
                 }
             }
-            assert!(held.is_some(), "a place was lost");
+            assert!(held.is_some(), "a permit was lost");
         }
         assert_eq!(order, ["a1", "b9", "c7", "a2", "b9", "a3", "a1"]);
     }
 
     #[tokio::test]
-    async fn a_wait_that_is_dropped_takes_no_place_and_another_size_holds_at_once() {
+    async fn a_dropped_wait_takes_no_permit_and_a_resize_applies_at_once() {
         let places = FairSemaphore::new(2);
         let (first, second) = (places.acquire(&key("a", "1")).await, places.acquire(&key("a", "1")).await);
         let (one, two) = (key("a", "2"), key("b", "3"));

@@ -1,4 +1,4 @@
-//! Counting what became of writes, and showing what is under way: figures for operators, never for decisions.
+//! Metrics of write outcomes and current load. For operators only; no decision depends on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -13,12 +13,12 @@ use crate::service::write::executor::VendorReply;
 use crate::telemetry::metrics;
 use crate::transport::{CircuitState, ConnectionStats};
 
-/// Unmapped codes of one connection that are counted by their own name; what a vendor makes up beyond that is `other`.
+/// Maximum number of unmapped codes of one connection that get their own label; further ones are counted as `other`.
 const MAX_CODES: usize = 32;
-/// Longest code that is counted by its own name.
+/// Maximum length of a code that gets its own label.
 const MAX_CODE: usize = 40;
 
-/// Unmapped vendor codes that have a figure of their own.
+/// Limiter of the label cardinality of unmapped vendor codes.
 #[derive(Default)]
 pub(super) struct LabelLimiter(Mutex<BTreeMap<String, BTreeSet<String>>>);
 
@@ -27,7 +27,7 @@ impl LabelLimiter {
         let said = fault.vendor.as_ref();
         let code = said.and_then(|said| said.code.clone());
         let code = code.or_else(|| said?.http_status.map(|status| format!("http_{status}")));
-        // Only what looks like a code: a vendor may put a sentence, or a name, where one belongs.
+        // Accept only what looks like a code: a vendor may return a sentence, or a person's name, in its place.
         let fit = |code: &String| {
             (1..=MAX_CODE).contains(&code.len())
                 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
@@ -44,7 +44,7 @@ impl LabelLimiter {
 }
 
 impl Gateway {
-    /// Counts the rows of one vendor call by what is known of them.
+    /// Counts the rows of one vendor call by outcome and code.
     pub(super) fn count_rows(&self, connection: &Connection, operation: WriteKind, rows: &[RowResult<VendorReply>]) {
         let mut counts: BTreeMap<(&'static str, &'static str), usize> = BTreeMap::new();
         for row in rows {
@@ -56,7 +56,7 @@ impl Gateway {
             if let Err(fault) = row
                 && fault.code == Code::VendorErrorUnmapped
             {
-                metrics::unmapped(&connection.name, self.0.codes.label(&connection.name, fault));
+                metrics::unmapped(&connection.name, self.0.label_limiter.label(&connection.name, fault));
             }
         }
         let vendor = connection.descriptor().kind;
@@ -65,7 +65,7 @@ impl Gateway {
         }
     }
 
-    /// Sets the figures of what is under way at each connection: asked when they are about to be read.
+    /// Updates the load gauges of each connection; call before they are scraped.
     pub fn update_gauges(&self) {
         for connection in self.configured().connections.values() {
             let ConnectionStats { circuit, in_flight, single_waiting, bulk_waiting, skew: _ } = connection.stats();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vendor_cannot_make_figures_without_end() {
+    fn a_vendor_cannot_create_unlimited_labels() {
         let codes = LabelLimiter::default();
         let labels: BTreeSet<String> =
             (0..1_000).map(|number| codes.label("c", &fault(Some(&format!("E{number}")), None))).collect();

@@ -100,25 +100,25 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn Store>,
-    configured: ArcSwap<Snapshot>,
-    environment: System,
+    snapshot: ArcSwap<Snapshot>,
+    system: System,
     lease: Lease,
-    turns: SubjectLocks,
-    board: ActiveOperations,
+    subject_locks: SubjectLocks,
+    active_operations: ActiveOperations,
     // Connections that have a background reconciler.
-    settlers: Mutex<BTreeSet<String>>,
+    reconcilers: Mutex<BTreeSet<String>>,
     exchanges: Exchanges,
-    recorder: AuditWriter,
+    audit_writer: AuditWriter,
     reads: ReadLimits,
-    codes: LabelLimiter,
-    pending: PendingOutcomes,
-    unsent: UnsentAttempts,
-    graces: GracePeriods,
+    label_limiter: LabelLimiter,
+    pending_outcomes: PendingOutcomes,
+    unsent_attempts: UnsentAttempts,
+    grace_periods: GracePeriods,
     open_keys: OpenKeys,
-    steady: SteadyClock,
+    steady_clock: SteadyClock,
     tasks: TaskTracker,
-    leaving: AtomicBool,
-    resting: CancellationToken,
+    not_ready: AtomicBool,
+    stopping: CancellationToken,
     draining: AtomicBool,
 }
 
@@ -140,25 +140,25 @@ impl Gateway {
         let seen = store.remembered_time().await.or_not_applied()?;
         let steady = SteadyClock::start(&environment, seen);
         let gateway = Self(Arc::new(Inner {
-            turns: SubjectLocks::new(Arc::clone(&store)),
+            subject_locks: SubjectLocks::new(Arc::clone(&store)),
             store,
-            configured: ArcSwap::from_pointee(configured),
-            environment,
+            snapshot: ArcSwap::from_pointee(configured),
+            system: environment,
             lease,
-            board: ActiveOperations::default(),
-            settlers: Mutex::default(),
+            active_operations: ActiveOperations::default(),
+            reconcilers: Mutex::default(),
             exchanges: Exchanges::default(),
-            recorder: AuditWriter::default(),
+            audit_writer: AuditWriter::default(),
             reads: ReadLimits::default(),
-            codes: LabelLimiter::default(),
-            pending: PendingOutcomes::default(),
-            unsent: UnsentAttempts::default(),
-            graces: GracePeriods::default(),
+            label_limiter: LabelLimiter::default(),
+            pending_outcomes: PendingOutcomes::default(),
+            unsent_attempts: UnsentAttempts::default(),
+            grace_periods: GracePeriods::default(),
             open_keys: OpenKeys::default(),
-            steady,
+            steady_clock: steady,
             tasks: TaskTracker::new(),
-            leaving: AtomicBool::new(false),
-            resting: CancellationToken::new(),
+            not_ready: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
             draining: AtomicBool::new(false),
         }));
         gateway.recover().await?;
@@ -185,8 +185,8 @@ impl Gateway {
 
     /// Checks readiness: the store responds, the lease is held and the instance is not shutting down.
     pub async fn ready(&self) -> Result<(), Error> {
-        if self.0.leaving.load(Ordering::SeqCst) {
-            return Err(draining());
+        if self.0.not_ready.load(Ordering::SeqCst) {
+            return Err(draining_error());
         }
         self.refuse_when_draining()?;
         if !self.0.lease.holds() {
@@ -201,7 +201,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `store_unavailable`.
-    pub fn is_store_available(&self) -> Result<(), Error> {
+    pub fn ensure_store_available(&self) -> Result<(), Error> {
         if !self.0.store.is_unavailable() {
             return Ok(());
         }
@@ -211,14 +211,14 @@ impl Gateway {
 
     /// Makes [`ready`](Self::ready) fail so that load balancers choose another instance; requests are still served.
     pub fn start_draining(&self) {
-        self.0.leaving.store(true, Ordering::SeqCst);
+        self.0.not_ready.store(true, Ordering::SeqCst);
     }
 
     /// Stops operations and background reconciliation after their current vendor calls. New writes are still accepted,
     /// because their requests may have arrived earlier.
     pub fn stop_background_work(&self) {
         self.start_draining();
-        self.0.resting.cancel();
+        self.0.stopping.cancel();
     }
 
     /// Rejects new writes and waits up to `grace` for those in flight. A write cut off then remains in the store as an
@@ -248,11 +248,11 @@ impl Gateway {
     }
 
     fn is_stopping(&self) -> bool {
-        self.0.resting.is_cancelled()
+        self.0.stopping.is_cancelled()
     }
 
     fn refuse_when_draining(&self) -> Result<(), Error> {
-        if self.0.draining.load(Ordering::SeqCst) { Err(draining()) } else { Ok(()) }
+        if self.0.draining.load(Ordering::SeqCst) { Err(draining_error()) } else { Ok(()) }
     }
 
     /// Spawns the work in its own task, at most once per idempotency key. `what` names it in traces.
@@ -286,7 +286,7 @@ impl Gateway {
     {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = crate::service::write::handle::accepted_channel();
-        let (gateway, asked, line) = (self.clone(), caller.clone(), caller.line.clone());
+        let (gateway, asked, line) = (self.clone(), caller.clone(), caller.audit_entry.clone());
         // The future is many kilobytes and would be copied at each step on its way into the task.
         let work = Box::pin(work(gateway, caller.clone(), acceptance));
         let work = self.0.tasks.spawn(work.instrument(spans::write(what)));
@@ -297,22 +297,22 @@ impl Gateway {
     /// Returns the current time by the steady clock, which steps of the wall clock do not move. Times that a vendor or
     /// a person reads (a window, a signature, a log entry) use the wall clock instead.
     pub(super) fn now(&self) -> Timestamp {
-        self.0.steady.now()
+        self.0.steady_clock.now()
     }
 
     /// Acquires the lock that serialises writes about a subject.
     async fn lock_subject(&self, subject: &str) -> Result<SubjectLock, Error> {
-        self.0.turns.lock(subject).await.or_not_applied()
+        self.0.subject_locks.lock(subject).await.or_not_applied()
     }
 
     /// Acquires the locks of all subjects of a write.
     async fn lock_subjects(&self, intent: &Intent) -> Result<Vec<SubjectLock>, Error> {
-        self.0.turns.lock_all(&crate::service::write::locks::subjects_of(intent)).await.or_not_applied()
+        self.0.subject_locks.lock_all(&crate::service::write::locks::subjects_of(intent)).await.or_not_applied()
     }
 
     /// Acquires the locks of all subjects of a write; `None` if any of them is held.
     async fn try_lock_subjects(&self, intent: &Intent) -> Result<Option<Vec<SubjectLock>>, Error> {
-        self.0.turns.try_lock_all(&crate::service::write::locks::subjects_of(intent)).await.or_not_applied()
+        self.0.subject_locks.try_lock_all(&crate::service::write::locks::subjects_of(intent)).await.or_not_applied()
     }
 
     /// Commits changes without making the caller wait; if the store is unavailable, queues them until it is back.
@@ -320,19 +320,19 @@ impl Gateway {
         let gateway = self.clone();
         self.0.tasks.spawn(async move {
             if gateway.0.store.commit(changes.clone()).await.is_err() {
-                gateway.0.pending.push(changes);
+                gateway.0.pending_outcomes.push(changes);
             }
         });
     }
 }
 
-fn draining() -> Error {
+fn draining_error() -> Error {
     Error::new(Code::Draining, "This instance is shutting down.").with_retry_after(Some(Duration::from_secs(1)))
 }
 
 /// Builds the context of a vendor call made for this caller.
-fn call(caller: &RequestContext, attempt: CallPurpose) -> CallContext {
-    CallContext { purpose: attempt, priority: caller.lane, exchange: caller.exchange.clone() }
+fn call_context(caller: &RequestContext, attempt: CallPurpose) -> CallContext {
+    CallContext { purpose: attempt, priority: caller.priority, exchange: caller.exchange.clone() }
 }
 
 /// The only two conversions of a store's result into a service error; each fixes what a store failure means for the
@@ -349,16 +349,16 @@ trait StoreResultExt<T> {
 
 impl<T> StoreResultExt<T> for Result<T, StoreError> {
     fn or_not_applied(self) -> Result<T, Error> {
-        self.map_err(|error| store_fault(&error))
+        self.map_err(|error| store_error(&error))
     }
 
     fn or_unknown(self, resource: &str) -> Result<T, Error> {
-        self.map_err(|error| accepted_unread(&error, resource))
+        self.map_err(|error| accepted_but_unreadable_error(&error, resource))
     }
 }
 
 /// Maps a store error from before the write was accepted, or from the commit that would have accepted it.
-fn store_fault(error: &StoreError) -> Error {
+fn store_error(error: &StoreError) -> Error {
     let wait = Some(Duration::from_secs(1));
     match error {
         StoreError::Conflict => Error::new(Code::CandidateConflict, "An identity is not available at this connection."),
@@ -386,13 +386,13 @@ fn store_unreachable(error: &StoreError) -> Error {
 }
 
 /// Adds to the error of a commit in doubt the resource where the outcome will appear.
-fn doubt_at(fault: Error, resource: &str) -> Error {
+fn with_resource_if_unknown(fault: Error, resource: &str) -> Error {
     if fault.outcome == Outcome::Unknown && fault.resource.is_none() { fault.with_resource(resource) } else { fault }
 }
 
 /// Builds the error of a store failure after the write was accepted: the work continues, or resumes when the store is
 /// back.
-fn accepted_unread(error: &StoreError, resource: &str) -> Error {
+fn accepted_but_unreadable_error(error: &StoreError, resource: &str) -> Error {
     tracing::error!(%error, resource, "the store failed after a write was accepted");
     let detail = "The request was accepted, but the store cannot be read; the outcome will appear at `resource`.";
     Error::unknown(Code::StoreUnavailable, detail)
@@ -401,7 +401,7 @@ fn accepted_unread(error: &StoreError, resource: &str) -> Error {
 }
 
 /// Builds the error of a store failure after the vendor was called: the outcome could not be committed.
-fn store_lost(error: &StoreError, resource: &str) -> Error {
+fn outcome_not_stored_error(error: &StoreError, resource: &str) -> Error {
     tracing::error!(%error, resource, "the store failed after the vendor was called");
     let wait = Some(Duration::from_secs(1));
     Error::unknown(Code::StoreUnavailable, "The vendor was called, but the outcome could not be stored.")

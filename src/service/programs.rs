@@ -1,4 +1,4 @@
-//! Programs: enrolling and withdrawing employees, in as many vendor calls as it takes.
+//! Programs: enrols and withdraws employees, in as many vendor calls as needed.
 
 use std::time::Duration;
 
@@ -17,44 +17,44 @@ use crate::service::exchange_log::traceparent;
 use crate::service::snapshot::Snapshot;
 use crate::service::write::executor::operation_path;
 use crate::service::{
-    Gateway, OperationStatus, RequestContext, StoreResultExt as _, WriteHandle, WriteResult, doubt_at,
+    Gateway, OperationStatus, RequestContext, StoreResultExt as _, WriteHandle, WriteResult, with_resource_if_unknown,
 };
 use crate::store::Mutation;
 
-/// How an employee of a program is named.
+/// Reference to an employee of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmployeeRef {
-    /// By the caller's own id.
+    /// Caller's own id.
     ExternalId(String),
-    /// By the gateway's candidate.
+    /// Gateway's candidate id.
     Id(CandidateId),
 }
 
-/// A change of a program's employees as a caller asks for it.
+/// Requested change of a program's employees.
 #[derive(Debug, Clone)]
 pub struct EnrolmentRequest {
-    /// The connection, where the caller names one.
+    /// Connection, if the caller names one.
     pub connection: Option<String>,
-    /// `None`: all assessments of the program; else these, by catalogue id or the vendor's own.
+    /// Assessments, by catalogue id or the vendor's id; `None` for all assessments of the program.
     pub assessments: Option<Vec<String>>,
-    /// Who shall be enrolled.
+    /// Employees to enrol.
     pub register: Vec<EmployeeRef>,
-    /// Who shall be withdrawn.
+    /// Employees to withdraw.
     pub unregister: Vec<EmployeeRef>,
 }
 
-/// A change of a program's employees under way, or done.
+/// Progress of a change of a program's employees.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EnrolmentProgress {
-    /// It goes on; this operation tells how it ends. As it was accepted, where that was now.
+    /// Running as this operation, with its status if this request queued it.
     Accepted(OperationId, Option<Box<OperationStatus>>),
-    /// It is done.
+    /// Finished change.
     Done(Enrolled),
 }
 
 impl Gateway {
-    /// Enrols and withdraws employees of a program: an operation of one row for each vendor call, so that it survives what
-    /// may come in between.
+    /// Enrols and withdraws employees of a program, as an operation with one row per vendor call, so that it survives a
+    /// restart.
     pub fn enrol(
         &self,
         caller: &RequestContext,
@@ -70,14 +70,14 @@ impl Gateway {
             };
             let id = match caller.resumed.as_deref().and_then(|record| OperationId::parse(record).ok()) {
                 Some(id) => {
-                    // It was accepted by an earlier request.
+                    // An earlier request created it.
                     acceptance.accept(EnrolmentProgress::Accepted(id.clone(), None), operation_path(&id));
-                    // Unknown calls are settled, those not sent before follow.
+                    // Unknown calls are reconciled, then the unsent ones follow.
                     accepted(gateway.retry_operation(&caller, &id).await?)
                 }
                 None => accepted(OperationStatus::queued(gateway.begin_enrolment(&caller, &program, order).await?)),
             };
-            let ended = gateway.operation_ended(&caller, &id, Duration::MAX).await?;
+            let ended = gateway.wait_for_operation(&caller, &id, Duration::MAX).await?;
             gateway
                 .enrolled(&ended.operation)
                 .await
@@ -85,7 +85,7 @@ impl Gateway {
         })
     }
 
-    /// Plans an enrolment and stores it as an operation; its calls are sent at once, by whoever takes it up.
+    /// Plans an enrolment and queues it as an operation, which an instance starts at once.
     async fn begin_enrolment(
         &self,
         caller: &RequestContext,
@@ -94,16 +94,16 @@ impl Gateway {
     ) -> Result<Operation, Error> {
         let configured = self.configured();
         let of_entry = configured.catalogue.programs.get(program).map(|entry| entry.connection.as_str());
-        let connection = &*configured.chosen(caller, order.connection.as_deref(), of_entry)?;
-        let capability = connection.supported(WriteKind::ProgramsEmployees)?;
+        let connection = &*configured.select_connection(caller, order.connection.as_deref(), of_entry)?;
+        let capability = connection.require_capability(WriteKind::ProgramsEmployees)?;
         let program_ref = configured.program_ref(connection, program)?;
         let enrolment = self.enrolment(&configured, caller, connection, order).await?;
-        self.refuse_people_of_others(caller, connection, enrolment.employees()).await?;
-        let calls = in_calls(&program_ref, &enrolment, connection.batch(capability.max_batch));
-        let calls = within_bytes(&calls, connection.call_bytes());
-        let now = self.0.environment.now();
+        self.reject_other_tenants_people(caller, connection, enrolment.employees()).await?;
+        let calls = split_by_rows(&program_ref, &enrolment, connection.batch(capability.max_batch));
+        let calls = split_by_bytes(&calls, connection.call_bytes());
+        let now = self.0.system.now();
         let mut operation = Operation {
-            id: OperationId::generate(&self.0.environment),
+            id: OperationId::generate(&self.0.system),
             tenant: caller.tenant.clone(),
             client: caller.client.clone(),
             kind: OperationKind::ProgramEmployees,
@@ -125,15 +125,15 @@ impl Gateway {
         caller.exchange.set_operation(id.clone());
         self.0.store.add_items(enrolments::items(&id, calls)).await.or_not_applied()?;
         operation.state = OperationState::Queued;
-        let key = caller.origin.key.clone().map(|key| Mutation::KeyBound(key, id.to_string()));
+        let key = caller.origin.key.clone().map(|key| Mutation::BindKey(key, id.to_string()));
         let queued = key.into_iter().chain([Mutation::Operation(operation.clone())]).collect();
         let committed = self.0.store.commit(queued).await.or_not_applied();
-        committed.map_err(|fault| doubt_at(fault, &operation_path(&id)))?;
-        self.0.board.notify();
+        committed.map_err(|fault| with_resource_if_unknown(fault, &operation_path(&id)))?;
+        self.0.active_operations.notify();
         Ok(operation)
     }
 
-    /// What became of an enrolment that has ended, all its calls together.
+    /// Returns the combined result of an ended enrolment's calls.
     async fn enrolled(&self, operation: &Operation) -> Result<Enrolled, Error> {
         let resource = operation_path(&operation.id);
         let calls = self.0.store.items(&operation.id, &[], 0, usize::MAX).await.or_unknown(&resource)?;
@@ -141,7 +141,7 @@ impl Gateway {
         let mut warnings: Vec<Warning> = Vec::new();
         let mut fault = None;
         for end in calls.iter().filter_map(|call| call.outcome.as_ref()) {
-            counts = end.counts.map_or(counts, |later| counts.then(later));
+            counts = end.counts.map_or(counts, |later| counts.combine(later));
             for warning in &end.warnings {
                 if !warnings.contains(warning) {
                     warnings.push(warning.clone());
@@ -156,7 +156,7 @@ impl Gateway {
         let cancelled = || calls.iter().any(|call| call.state == ItemState::Skipped).then(skipped_error);
         match fault.or_else(cancelled) {
             None => Ok(Enrolled { counts, warnings }),
-            Some(fault) => Err(partly(fault, &calls, &resource)),
+            Some(fault) => Err(combined_error(fault, &calls, &resource)),
         }
     }
 
@@ -186,7 +186,7 @@ impl Gateway {
         enrolment.checked().map_err(|faults| connection.tag_connection(Error::from_fields(faults)))
     }
 
-    /// The caller's own ids of the employees named.
+    /// Resolves the references to the caller's own ids.
     async fn employees(
         &self,
         caller: &RequestContext,
@@ -214,7 +214,7 @@ impl Gateway {
 }
 
 impl Snapshot {
-    /// The vendor's own name of a program: by the catalogue, else as the vendor spells its ids.
+    /// Returns the vendor's reference of a program: from the catalogue, else the text in the vendor's own form.
     fn program_ref(&self, connection: &Connection, program: &str) -> Result<ProgramRef, Error> {
         let text = match self.catalogue.programs.get(program) {
             Some(entry) if entry.connection == connection.name => &entry.reference,
@@ -223,7 +223,7 @@ impl Snapshot {
         };
         connection.vendor().program_ref(text).ok_or_else(|| {
             let detail = format!(
-                "`{}` is neither in the catalogue nor a possible program at the vendor.",
+                "`{}` is neither in the catalogue nor a valid program id at the vendor.",
                 sanitize_for_display(program, 100)
             );
             connection.tag_connection(Error::new(Code::ProgramNotFound, detail))
@@ -231,8 +231,8 @@ impl Snapshot {
     }
 }
 
-/// The vendor calls an enrolment takes: the lists side by side, so many of each a call.
-fn in_calls(program: &ProgramRef, enrolment: &Enrolment, at_most: usize) -> Vec<EnrolmentBatch> {
+/// Splits an enrolment into vendor calls, with at most `at_most` entries of each list per call.
+fn split_by_rows(program: &ProgramRef, enrolment: &Enrolment, at_most: usize) -> Vec<EnrolmentBatch> {
     let Enrolment { scope, register, unregister } = enrolment;
     let longest = register.len().max(unregister.len());
     let part = |list: &[String], from: usize| list.iter().skip(from).take(at_most).cloned().collect();
@@ -246,9 +246,9 @@ fn in_calls(program: &ProgramRef, enrolment: &Enrolment, at_most: usize) -> Vec<
         .collect()
 }
 
-/// The calls, each cut so that its body is within so many bytes; one pair of employees is never cut.
-fn within_bytes(calls: &[EnrolmentBatch], limit: usize) -> Vec<EnrolmentBatch> {
-    // As JSON at its longest: quotes, a comma, and every character of an id escaped.
+/// Splits the calls so that each body stays within `limit` bytes; a single pair of employees is never split.
+fn split_by_bytes(calls: &[EnrolmentBatch], limit: usize) -> Vec<EnrolmentBatch> {
+    // Worst-case JSON: quotes, a comma, and every character of an id escaped.
     let bytes = |list: &[String], position: usize| list.get(position).map_or(0, |id| 2 * id.len() + 3);
     let part = |list: &[String], from: usize, length: usize| list.iter().skip(from).take(length).cloned().collect();
     let mut within = Vec::with_capacity(calls.len());
@@ -270,21 +270,21 @@ fn within_bytes(calls: &[EnrolmentBatch], limit: usize) -> Vec<EnrolmentBatch> {
     within
 }
 
-/// The fault of one call as the fault of the whole: what was applied before stays applied, what comes after was not sent.
-fn partly(fault: Error, calls: &[Item], resource: &str) -> Error {
+/// Turns the error of one call into that of the enrolment: earlier calls stay applied, later ones were not sent.
+fn combined_error(fault: Error, calls: &[Item], resource: &str) -> Error {
     let mut fault = fault;
     if calls.len() > 1 {
         fault.chunks = chunks(calls);
     }
     if calls.iter().any(|call| call.state == ItemState::Applied) {
-        // Neither "applied" nor "not applied" is true of the whole; the chunks say what is.
+        // Neither "applied" nor "not applied" is true of the whole; the chunks give the details.
         fault.outcome = Outcome::Unknown;
         fault.detail = format!("{} Calls before this one were applied; see chunks.", fault.detail);
     }
     if fault.outcome == Outcome::Unknown { fault.with_resource(resource) } else { fault }
 }
 
-/// What became of each call, with its place in the lists of the request.
+/// Returns the outcome of each call with its range in the request's lists.
 fn chunks(calls: &[Item]) -> Vec<PartialResult> {
     let mut from = 0;
     let chunk = |call: &Item| {

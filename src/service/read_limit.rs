@@ -1,5 +1,5 @@
-//! Reads that may be long or many: lists, pages, and looks at operations, which streams of events and waiting callers take
-//! again and again. A client has a few of them at the store at once, so that they leave its connections to others.
+//! Limits the concurrent store reads per client. Lists and operation reads may be long or, for event streams and
+//! waiting callers, frequent; the limit keeps one client from occupying the store's connection pool.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,24 +8,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::service::{Gateway, RequestContext};
 
-/// Reads of one client at once.
-const READS: usize = 3;
+/// Maximum number of concurrent reads per client.
+const MAX_READS_PER_CLIENT: usize = 3;
 
-/// The reads of all clients. There are as many clients as are configured.
+/// Read limits by client. The number of clients is bounded by the configuration.
 #[derive(Default)]
 pub(super) struct ReadLimits(Mutex<HashMap<String, Arc<Semaphore>>>);
 
 impl ReadLimits {
     fn of(&self, client: &str) -> Arc<Semaphore> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(all.entry(client.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(READS))))
+        Arc::clone(all.entry(client.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(MAX_READS_PER_CLIENT))))
     }
 }
 
 impl Gateway {
-    /// Waits until fewer reads of this client are under way; the permit is held while the store is read.
+    /// Acquires a read permit of this client; hold it while reading the store.
     pub(super) async fn read_permit(&self, caller: &RequestContext) -> Option<OwnedSemaphorePermit> {
-        // Never closed.
+        // The semaphore is never closed.
         self.0.reads.of(&caller.client).acquire_owned().await.ok()
     }
 }
@@ -35,11 +35,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_reads_much_keeps_no_other_waiting() {
+    fn one_clients_reads_do_not_block_another() {
         let reads = ReadLimits::default();
         let take = |client: &str| reads.of(client).try_acquire_owned().ok();
         let held: Vec<_> = std::iter::from_fn(|| take("a")).collect();
-        assert_eq!(held.len(), READS);
+        assert_eq!(held.len(), MAX_READS_PER_CLIENT);
         assert!(take("b").is_some());
         drop(held);
         assert!(take("a").is_some());

@@ -1,4 +1,4 @@
-//! Who asks, and what they may use.
+//! Context of a request: the client, its permissions, and what accompanies its writes.
 
 use std::collections::BTreeSet;
 
@@ -8,42 +8,42 @@ use crate::domain::operation::{Operation, OperationKind};
 use crate::domain::vendor::Priority;
 use crate::service::PendingAuditEntry;
 
-/// Who asks: an authenticated client, with what it may use.
+/// Authenticated client with its permissions and the request's metadata.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// Who owns what the caller sees and makes.
+    /// Tenant that owns the caller's resources.
     pub tenant: String,
-    /// The configured client.
+    /// Name of the configured client.
     pub client: String,
-    /// The connections it may use.
+    /// Connections the client may use.
     pub connections: ConnectionAccess,
-    /// Used when a request names no connection.
+    /// Connection used when a request names none.
     pub default_connection: Option<String>,
-    /// The exchange this is part of, with the request's id and trace.
+    /// Exchange of the request, with its id and trace.
     pub exchange: Exchange,
-    /// Whether somebody waits for it.
-    pub lane: Priority,
-    /// The request's `Idempotency-Key`, where it has one.
+    /// Priority of the request's vendor calls.
+    pub priority: Priority,
+    /// Request's `Idempotency-Key`, if it has one.
     pub key: Option<IdempotencyRequest>,
-    /// On whose behalf the writes of this request are made; set by the gateway itself.
+    /// Idempotency key or bulk row that the request's writes belong to; set by the gateway itself.
     pub origin: WriteOrigin,
-    /// What an earlier use of the key led to, where it has to be gone on with; set by the gateway itself.
+    /// Record of an earlier use of the key that this request resumes; set by the gateway itself.
     pub resumed: Option<String>,
-    /// The audit record's line about the answer, where there is to be one.
-    pub line: Option<PendingAuditEntry>,
+    /// Pending audit entry of the response, if one is due.
+    pub audit_entry: Option<PendingAuditEntry>,
 }
 
-/// An `Idempotency-Key` with what the request under it says.
+/// `Idempotency-Key` with the fingerprint of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyRequest {
-    /// Method, path and the caller's key.
+    /// Method, path and caller's key.
     pub scope: String,
-    /// SHA-256 of what the request says.
+    /// SHA-256 of the request's content.
     pub content: [u8; 32],
 }
 
 impl RequestContext {
-    /// Whoever asked for an operation, while its rows are sent.
+    /// Creates the context in which an operation's rows are sent, on behalf of the client that created it.
     pub(super) fn of_operation(operation: &Operation, exchange: Exchange) -> Self {
         Self {
             tenant: operation.tenant.clone(),
@@ -51,8 +51,8 @@ impl RequestContext {
             connections: ConnectionAccess::Named(BTreeSet::from([operation.connection.clone()])),
             default_connection: Some(operation.connection.clone()),
             exchange,
-            // An enrolment is an operation only so that it survives; its caller waits as with any single write.
-            lane: if operation.kind == OperationKind::ProgramEmployees {
+            // An enrolment is an operation only for durability; its caller waits as for any single write.
+            priority: if operation.kind == OperationKind::ProgramEmployees {
                 Priority::Interactive
             } else {
                 Priority::Bulk
@@ -60,22 +60,22 @@ impl RequestContext {
             key: None,
             origin: WriteOrigin::default(),
             resumed: None,
-            line: None,
+            audit_entry: None,
         }
     }
 }
 
-/// The connections a client may use.
+/// Connections a client may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectionAccess {
-    /// All of them.
+    /// All connections.
     All,
-    /// These.
+    /// Named connections.
     Named(BTreeSet<String>),
 }
 
 impl ConnectionAccess {
-    /// Whether this connection is among them.
+    /// Returns whether the client may use this connection.
     #[must_use]
     pub fn contains(&self, connection: &str) -> bool {
         match self {

@@ -1,4 +1,5 @@
-//! Seats: a vendor that has none left refuses every registration, so after the first such refusal none is sent for a while.
+//! Seat limit: a vendor without free seats rejects every registration, so the first such rejection pauses
+//! registrations.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,29 +8,29 @@ use tokio::time::Instant;
 
 use crate::domain::error::{Code, Error};
 
-/// A pause of a connection's registrations, while it lasts.
+/// Pause of a connection's registrations, if one is active.
 #[derive(Default)]
 pub(super) struct SeatLimit(Mutex<Option<Pause>>);
 
 struct Pause {
     until: Instant,
-    /// What the vendor said.
+    /// Error of the rejection that started the pause.
     fault: Error,
 }
 
 impl SeatLimit {
-    /// Learns from how registrations ended. A pause that lasts is not made longer.
+    /// Starts a pause if one of the errors reports the seat limit. An active pause is not extended.
     pub(super) fn note<'a>(&self, mut faults: impl Iterator<Item = &'a Error>, pause: Duration) {
         let Some(fault) = faults.find(|fault| fault.code == Code::VendorSeatLimitReached) else { return };
         let Some(until) = Instant::now().checked_add(pause).filter(|_| !pause.is_zero()) else { return };
         let mut paused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.as_ref().is_none_or(|paused| paused.until <= Instant::now()) {
-            tracing::warn!(seconds = pause.as_secs(), "the vendor has no seats left: registrations pause");
+            tracing::warn!(seconds = pause.as_secs(), "the vendor has no seats left; pausing registrations");
             *paused = Some(Pause { until, fault: fault.clone() });
         }
     }
 
-    /// Returns the fault of a registration that is not sent, while they pause.
+    /// Returns the error of a registration that is not sent because of the pause.
     pub(super) fn refusal(&self) -> Option<Error> {
         let mut paused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = paused.as_ref()?.until.saturating_duration_since(Instant::now());
@@ -39,7 +40,7 @@ impl SeatLimit {
         }
         let fault = paused.as_ref()?.fault.clone();
         let detail = format!(
-            "{} Nothing was sent: registrations at this connection pause for {} s, or until it is checked.",
+            "{} Nothing was sent: registrations at this connection are paused for {} s, or until it is checked.",
             fault.detail,
             left.as_secs().max(1)
         );
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn registrations_pause_for_as_long_as_is_set_or_until_they_are_resumed() {
+    async fn registrations_pause_for_the_configured_time_or_until_resumed() {
         let seats = SeatLimit::default();
         assert!(seats.refusal().is_none());
         seats.note([Error::new(Code::GroupNotFound, "x")].iter(), MINUTE);

@@ -1,6 +1,6 @@
-//! What the operator has configured, as far as it may change while the gateway runs: connections, catalogue, retention. It is
-//! replaced as a whole. Whoever looks something up takes it once and keeps it as long as the pieces must fit together;
-//! whoever works for long takes it anew for each call.
+//! Configuration snapshot: the settings that may change while the gateway runs (connections, catalogue, retention),
+//! replaced as a whole. Load the snapshot once per request so that its parts are consistent; long-running work reloads
+//! it before each vendor call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -11,23 +11,23 @@ use crate::service::connections::{Connection, short};
 use crate::service::{Catalogue, ConnectionSetup, Gateway, RequestContext, Retention};
 use crate::telemetry::metrics;
 
-/// Everything of the configuration that requests look things up in.
+/// Reloadable part of the configuration.
 pub(super) struct Snapshot {
     pub(super) connections: BTreeMap<String, Arc<Connection>>,
     pub(super) catalogue: Catalogue,
     pub(super) retention: Retention,
 }
 
-/// What a new configuration changed.
+/// Changes that a reload made to the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigDiff {
-    /// Names of connections that were not there before.
+    /// Names of new connections.
     pub added: Vec<String>,
-    /// Names of connections with other settings or secrets.
+    /// Names of connections with changed settings or secrets.
     pub changed: Vec<String>,
-    /// Names of connections that are gone.
+    /// Names of removed connections.
     pub removed: Vec<String>,
-    /// Whether the catalogue is another.
+    /// Whether the catalogue changed.
     pub catalogue: bool,
 }
 
@@ -46,8 +46,8 @@ impl Snapshot {
         Self { connections: connections.into_iter().map(connected).collect(), catalogue, retention }
     }
 
-    /// What takes the place of this. A connection nothing changed about stays the very same, with its circuit, its limits and
-    /// its condition; one that changed goes on where its predecessor stands.
+    /// Builds the successor of this snapshot. An unchanged connection is kept, with its circuit, limits and status; a
+    /// changed one inherits the state of its predecessor.
     fn with_changes(
         &self,
         connections: BTreeMap<String, ConnectionSetup>,
@@ -78,7 +78,7 @@ impl Snapshot {
         (Self { connections: next, catalogue, retention }, told)
     }
 
-    /// The connection with this name, if the caller may use it.
+    /// Returns the connection with this name, if the caller may use it.
     pub(super) fn named(&self, caller: &RequestContext, name: &str) -> Result<Arc<Connection>, Error> {
         let Some(connection) = self.connections.get(name) else {
             return Err(Error::new(Code::ConnectionNotFound, format!("There is no connection `{}`.", short(name))));
@@ -86,12 +86,12 @@ impl Snapshot {
         if caller.connections.contains(name) {
             return Ok(Arc::clone(connection));
         }
-        Err(forbidden(name))
+        Err(forbidden_error(name))
     }
 
-    /// The connection a request means: the one it names, else the one its catalogue entry lives at, else the client's
+    /// Selects the connection of a request: the one it names, else that of its catalogue entry, else the client's
     /// default, else the only one there is.
-    pub(super) fn chosen(
+    pub(super) fn select_connection(
         &self,
         caller: &RequestContext,
         named: Option<&str>,
@@ -103,20 +103,23 @@ impl Snapshot {
         let mut usable = self.connections.keys().filter(|name| caller.connections.contains(name));
         match (usable.next(), usable.next()) {
             (Some(only), None) => self.named(caller, only),
-            _ => Err(Error::new(Code::ConnectionRequired, "The request names no connection and there are several.")
-                .with_field(FieldError::missing("/connection", "is needed: several connections are configured"))),
+            _ => Err(Error::new(
+                Code::ConnectionRequired,
+                "The request names no connection, and several are configured.",
+            )
+            .with_field(FieldError::missing("/connection", "is required: several connections are configured"))),
         }
     }
 }
 
 impl Gateway {
-    /// What is configured at the moment.
+    /// Returns the current snapshot.
     pub(super) fn configured(&self) -> Arc<Snapshot> {
-        self.0.configured.load_full()
+        self.0.snapshot.load_full()
     }
 
-    /// Puts another configuration in the place of the present one, in one step. Requests under way end with what they began
-    /// with; operations and settling take the new one for their next call.
+    /// Replaces the configuration atomically. Requests in flight finish with the snapshot they loaded; operations and
+    /// reconciliation use the new one from their next call on.
     pub async fn reconfigure(
         &self,
         connections: BTreeMap<String, ConnectionSetup>,
@@ -124,12 +127,12 @@ impl Gateway {
         retention: Retention,
     ) -> ConfigDiff {
         let (next, told) = self.configured().with_changes(connections, catalogue, retention, &self.0.lease);
-        self.0.configured.store(Arc::new(next));
+        self.0.snapshot.store(Arc::new(next));
         self.spawn_reconcilers();
-        // Rows that were planned for a connection as it was are planned again.
-        self.0.board.notify();
+        // Plan rows again that were planned for a changed connection.
+        self.0.active_operations.notify();
         for name in &told.removed {
-            // They would stand there forever as they were last.
+            // Reset the gauges; they would otherwise keep their last values for ever.
             metrics::circuit(name, metrics::Breaker::Closed);
             metrics::at_vendor(name, 0);
             metrics::waiting(name, 0, 0);
@@ -138,15 +141,16 @@ impl Gateway {
         told
     }
 
-    /// Whether a settler has to be begun for a connection of this name; whoever asks begins it.
+    /// Registers a reconciler for this connection name; returns `true` if there was none, and the caller must then
+    /// spawn it.
     pub(super) fn register_reconciler(&self, name: &str) -> bool {
-        self.0.settlers.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
+        self.0.reconcilers.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
     }
 
-    /// Whether the settler of this name goes on. Asked and answered under one lock, so that a name that comes back has one
-    /// settler, not two and not none.
+    /// Returns whether the reconciler of this name is still needed, and unregisters it if not. Both happen under one
+    /// lock, so a name that is configured again has exactly one reconciler.
     pub(super) fn is_reconciler_needed(&self, name: &str) -> bool {
-        let mut settlers = self.0.settlers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settlers = self.0.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
         let keeps = self.configured().connections.contains_key(name);
         if !keeps {
             settlers.remove(name);
@@ -154,15 +158,15 @@ impl Gateway {
         keeps
     }
 
-    /// What was sent to a connection that is gone, and never answered, only a person can settle now.
+    /// Logs a warning about unknown writes of removed connections: only a person can settle them now.
     async fn warn_of_unsettled(&self, removed: &[String]) {
         if removed.is_empty() {
             return;
         }
-        let unsettled = match self.0.store.unsettled().await {
+        let unsettled = match self.0.store.count_unsettled_intents().await {
             Ok(unsettled) => unsettled,
             Err(error) => {
-                tracing::warn!(%error, connections = removed.join(", "), "unsettled writes cannot be counted");
+                tracing::warn!(%error, connections = removed.join(", "), "counting unsettled writes failed");
                 return;
             }
         };
@@ -170,13 +174,17 @@ impl Gateway {
         for name in removed {
             let count: u64 = unsettled.iter().filter(|open| open.connection == name).map(|open| open.count).sum();
             if count > 0 {
-                tracing::warn!(connection = name, count, "a removed connection has writes that nobody settles now");
+                tracing::warn!(
+                    connection = name,
+                    count,
+                    "removed connection has unknown writes that only a person can settle"
+                );
             }
         }
     }
 }
 
-/// The fault of a client that may not use a connection.
-pub(super) fn forbidden(name: &str) -> Error {
+/// Builds the error of a client that may not use a connection.
+pub(super) fn forbidden_error(name: &str) -> Error {
     Error::new(Code::ConnectionForbidden, format!("This client may not use the connection `{name}`."))
 }

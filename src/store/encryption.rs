@@ -143,12 +143,12 @@ impl Keyring {
 
     /// Returns the index value of a text under the current key. Values of different scope or kind are unrelated, so the
     /// database alone does not reveal that the same person appears in two places.
-    pub(super) fn blind(&self, scope: &str, kind: &str, text: &str) -> BlindIndex {
+    pub(super) fn blind_index(&self, scope: &str, kind: &str, text: &str) -> BlindIndex {
         self.0.current.blind(scope, kind, text)
     }
 
     /// Returns the index values of a text under every key of the ring, the current one first, for look-ups.
-    pub(super) fn blinds(&self, scope: &str, kind: &str, text: &str) -> Vec<BlindIndex> {
+    pub(super) fn blind_indices(&self, scope: &str, kind: &str, text: &str) -> Vec<BlindIndex> {
         self.keys().map(|key| key.blind(scope, kind, text)).collect()
     }
 
@@ -242,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_is_opened(bytes: Vec<u8>, record: String) {
+        fn sealed_bytes_open_unchanged(bytes: Vec<u8>, record: String) {
             let (ring, place) = (ring(), AadContext { table: "candidates", record: &record });
             let sealed = ring.seal(&environment(), place, &bytes).unwrap();
             let opened = ring.open(place, &sealed).unwrap();
@@ -296,15 +296,15 @@ mod tests {
     #[test]
     fn index_values_differ_by_scope_kind_text_and_key() {
         let (one, two) = (ring(), ring());
-        let value = one.blind("c", "email", "ada");
-        assert_eq!(value, one.blind("c", "email", "ada"));
+        let value = one.blind_index("c", "email", "ada");
+        assert_eq!(value, one.blind_index("c", "email", "ada"));
         for other in [
-            one.blind("d", "email", "ada"),
-            one.blind("c", "userName", "ada"),
-            one.blind("c", "email", "ada2"),
-            one.blind("c", "emaila", "da"),
-            one.blind("ce", "mail", "ada"),
-            two.blind("c", "email", "ada"),
+            one.blind_index("d", "email", "ada"),
+            one.blind_index("c", "userName", "ada"),
+            one.blind_index("c", "email", "ada2"),
+            one.blind_index("c", "emaila", "da"),
+            one.blind_index("ce", "mail", "ada"),
+            two.blind_index("c", "email", "ada"),
         ] {
             assert_ne!(value, other);
         }
@@ -325,11 +325,11 @@ mod tests {
     /// The derivation must never change: existing databases are read with it. Expected values from Python's `hmac` and
     /// `hashlib`.
     #[test]
-    fn derivation_is_as_it_always_was() {
+    fn key_derivation_never_changes() {
         let ring = Keyring::new(&Secret::new(BASE64.encode(&[7; 32])), &[]).unwrap();
         assert_eq!(HEXLOWER.encode(&ring.current_id()), "db77b49e04cdc2ce");
         assert_eq!(
-            HEXLOWER.encode(&ring.blind("connection c", "email", "ada@example.org")),
+            HEXLOWER.encode(&ring.blind_index("connection c", "email", "ada@example.org")),
             "cf1ce8f961ce019c2fc3dd75c1f41bc5dfdecd1313ac684f1fd637f638927510"
         );
         assert_eq!(
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_named_and_not_repeated() {
+    fn an_invalid_key_is_named_but_not_quoted() {
         let environment = environment();
         let (good, short) = (Keyring::generate(&environment), Secret::new(BASE64.encode(b"hunter2 hunter2")));
         for bad in [short, Secret::new("hunter2 is no base64"), Secret::new("")] {

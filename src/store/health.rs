@@ -10,7 +10,7 @@ pub(super) struct WriteFailure(AtomicBool);
 
 impl WriteFailure {
     /// Records the result of a write.
-    pub(super) fn note<T>(&self, written: &Result<T, StoreError>) {
+    pub(super) fn record<T>(&self, written: &Result<T, StoreError>) {
         match written {
             Ok(_) => self.0.store(false, Ordering::Relaxed),
             Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => self.0.store(true, Ordering::Relaxed),
@@ -53,7 +53,7 @@ mod tests {
     fn only_failures_of_the_store_itself_count() {
         let failed = WriteFailure::default();
         let note = |written: Result<(), StoreError>| {
-            failed.note(&written);
+            failed.record(&written);
             failed.is_set()
         };
         assert!(!note(Err(StoreError::Conflict)));

@@ -38,7 +38,7 @@ pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 /// Maximum bytes of open intents read at once: an intent with a picture is a thousand times as large as one without.
-const INTENTS: usize = 8 << 20;
+const MAX_INTENT_BYTES: usize = 8 << 20;
 
 /// A failure of the store. Nothing was written, unless the variant documents otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,12 +67,12 @@ pub enum StoreError {
 }
 
 /// Detail both engines report when the disk has no space left.
-const FULL: &str = "the disk is full";
+const DISK_FULL: &str = "the disk is full";
 
 impl StoreError {
     /// Converts the error of a call whose late effect is undone: the call has certainly failed, even if the commit
     /// arrived.
-    fn without_effect(self) -> Self {
+    fn into_definite_failure(self) -> Self {
         match self {
             Self::InDoubt(detail) => Self::Unavailable(detail),
             other => other,
@@ -82,7 +82,7 @@ impl StoreError {
     /// Returns whether the failure was a full disk.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Unavailable(detail) if detail.contains(FULL))
+        matches!(self, Self::Unavailable(detail) if detail.contains(DISK_FULL))
     }
 }
 
@@ -130,50 +130,50 @@ pub enum Mutation {
     /// Inserts or replaces the intent of its record. An intent under way belongs to this instance.
     Intent(Intent),
     /// Removes the record's intent: its outcome is known.
-    Settled(String),
+    RemoveIntent(String),
     /// [`StoreError::Superseded`] unless this instance is sending the record's intent in the attempt that began at this
     /// time. Accompanies everything that concludes an attempt, so that a late write never overwrites a newer one.
-    AttemptHeld(String, Timestamp),
+    RequireAttempt(String, Timestamp),
     /// The key's write has led to this record; a retry reconciles it. Does nothing if the key has another use by now.
-    KeyBound(IdempotencyKeyUse, String),
+    BindKey(IdempotencyKeyUse, String),
     /// The key's write is finished; a retry gets this reply.
-    KeyAnswered(IdempotencyKeyUse, StoredReply),
+    CompleteKey(IdempotencyKeyUse, StoredReply),
     /// No instance is working on the key's write and its outcome is unknown; a retry resumes it.
-    KeyOpen(IdempotencyKeyUse),
+    ReleaseKey(IdempotencyKeyUse),
     /// The key's write had no effect; the key is free. Does nothing if the key already has a reply.
-    KeyFreed(IdempotencyKeyUse),
+    FreeKey(IdempotencyKeyUse),
     /// Claims the row for this record and stores these hashes of its subjects, so that a later row about the same
     /// subject is recognised as a duplicate. Clears the row's password, which the intent now holds.
     /// [`StoreError::ItemNotWaiting`] unless the row is waiting.
-    ItemClaimed(ItemId, String, Vec<SubjectHash>),
+    ClaimItem(ItemId, String, Vec<SubjectHash>),
     /// Ends the row, with the record it led to, if any. Clears its password unless it was skipped.
-    ItemEnded(ItemId, Option<String>, ItemOutcome),
-    /// As [`Mutation::ItemEnded`], for a row that was never claimed. Does nothing unless the row is waiting: the
-    /// claimant of any other row records its outcome.
-    ItemEndedUnsent(ItemId, Option<String>, ItemOutcome),
-    /// As [`Mutation::ItemEnded`], for a row whose write is open and left to a person. Does nothing unless the row is
+    EndItem(ItemId, Option<String>, ItemOutcome),
+    /// As [`Mutation::EndItem`], for a row that was never claimed. Does nothing unless the row is waiting: the task
+    /// that claimed any other row records its outcome.
+    EndWaitingItem(ItemId, Option<String>, ItemOutcome),
+    /// As [`Mutation::EndItem`], for a row whose write is open and left to a person. Does nothing unless the row is
     /// claimed: otherwise its outcome has been recorded meanwhile.
-    ItemEndedClaimed(ItemId, Option<String>, ItemOutcome),
-    /// Stores the subjects of a row that ended without being claimed, as [`Mutation::ItemClaimed`] does.
-    ItemSubjects(ItemId, Vec<SubjectHash>),
+    EndClaimedItem(ItemId, Option<String>, ItemOutcome),
+    /// Stores the subjects of a row that ended without being claimed, as [`Mutation::ClaimItem`] does.
+    SetItemSubjects(ItemId, Vec<SubjectHash>),
     /// Returns the row to waiting: its write had no effect and is to be sent again. Skips it if its operation was
     /// cancelled meanwhile. Does nothing to a row that ended otherwise.
-    ItemWaiting(ItemId),
+    RequeueItem(ItemId),
     /// Updates the operation's state, times and connection.
     Operation(Operation),
     /// Requests cancellation of an operation that has not ended. Only [`Store::requeue`] withdraws the request.
-    OperationCancelling(OperationId),
+    CancelOperation(OperationId),
     /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
     Audit(Entry),
 }
 
-/// Keyed hash of the subject of a row, made by [`Store::subject_of`]; a second row about the same subject has the same
+/// Keyed hash of the subject of a row, made by [`Store::hash_subject`]; a second row about the same subject has the same
 /// hash.
 pub type SubjectHash = [u8; 16];
 
 /// A candidate whose assignments are selected.
 #[derive(Debug, Clone)]
-pub struct OfCandidate {
+pub struct CandidateSelector {
     /// The candidate.
     pub id: CandidateId,
     /// The connection and the identity by which the vendor knows the candidate: a booking made before their
@@ -185,7 +185,7 @@ pub struct OfCandidate {
 #[derive(Debug, Clone, Default)]
 pub struct AssignmentFilter {
     /// Of this candidate.
-    pub candidate: Option<OfCandidate>,
+    pub candidate: Option<CandidateSelector>,
     /// Of this assessment: the vendor's id or the caller's name for it, in any of these forms; of all assessments if
     /// empty.
     pub assessment: Vec<String>,
@@ -215,7 +215,7 @@ pub struct Window {
 
 /// The rows read within a [`Window`].
 #[derive(Debug, Clone)]
-pub struct Part<T> {
+pub struct WindowedRows<T> {
     /// The rows.
     pub rows: Vec<T>,
     /// Whether the window was full, so that more rows may follow.
@@ -338,7 +338,7 @@ pub trait Store: Send + Sync {
     // Instances ------------------------------------------------------------------------------------------------------
 
     /// Returns whether other processes may use the store at the same time.
-    fn shared(&self) -> bool;
+    fn is_shared(&self) -> bool;
 
     /// Records a heartbeat of this instance and returns the peers that have not ended.
     async fn renew_lease(&self) -> Result<Vec<Peer>, StoreError>;
@@ -349,7 +349,7 @@ pub trait Store: Send + Sync {
 
     /// Ends this instance for good: releases what it holds and rejects its later writes. Does nothing if the store
     /// belongs to one process.
-    async fn start_draining(&self) -> Result<(), StoreError>;
+    async fn end_own_instance(&self) -> Result<(), StoreError>;
 
     /// Acquires the locks that serialise writes about these subjects, or none of them if another live instance holds
     /// one. Requests within one instance are ordered by its own locks; an engine that belongs to one process does
@@ -402,7 +402,7 @@ pub trait Store: Send + Sync {
     async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError>;
 
     /// Returns whether any tenant has or had an assignment of this subject at this connection.
-    async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError>;
+    async fn is_subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError>;
 
     /// Returns a page of the tenant's assignments, newest first.
     async fn assignments(
@@ -414,7 +414,11 @@ pub trait Store: Send + Sync {
 
     /// Returns, ordered by id, candidates after this one that are gone while assignments still name them: they were
     /// erased before the person was removed from their assignments.
-    async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError>;
+    async fn partially_erased_candidates(
+        &self,
+        after: Option<&CandidateId>,
+        limit: usize,
+    ) -> Result<Vec<CandidateId>, StoreError>;
 
     // Intents --------------------------------------------------------------------------------------------------------
 
@@ -439,17 +443,17 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Intent>, StoreError>;
 
     /// Returns open intents that an instance was sending when it ended, oldest first.
-    async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;
+    async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
     /// Returns open intents that this instance is sending, ordered by record, after this one: a page of the search for
     /// those whose task is gone.
     async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError>;
 
     /// Counts the open intents that no instance is sending.
-    async fn unsettled(&self) -> Result<Vec<UnsettledCount>, StoreError>;
+    async fn count_unsettled_intents(&self) -> Result<Vec<UnsettledCount>, StoreError>;
 
     /// Counts the rows that are waiting or being sent, over all operations.
-    async fn open_items(&self) -> Result<ItemCounts, StoreError>;
+    async fn count_open_items(&self) -> Result<ItemCounts, StoreError>;
 
     // Idempotency keys -----------------------------------------------------------------------------------------------
 
@@ -520,7 +524,7 @@ pub trait Store: Send + Sync {
         states: &[ItemState],
         from: u64,
         most: Window,
-    ) -> Result<Part<ItemReport>, StoreError>;
+    ) -> Result<WindowedRows<ItemReport>, StoreError>;
 
     /// Returns the recorded subjects of the operation's rows, each with the index of its first row.
     async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError>;
@@ -535,7 +539,7 @@ pub trait Store: Send + Sync {
     async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError>;
 
     /// Returns the hash of a subject within an operation.
-    fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash;
+    fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash;
 
     /// Returns the tenant's audit entries after the one with this number, in order.
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError>;
@@ -543,16 +547,16 @@ pub trait Store: Send + Sync {
     /// Records that the store is in use at this time.
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Returns the latest recorded time at which the store was in use.
+    /// Returns the time most recently recorded by [`Store::remember_time`].
     async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Removes operations that ended before `finished`, keys that expire before `now`, and operations that an instance
-    /// was still receiving when it ended.
+    /// Removes operations that ended before `finished`, keys that have expired by `now`, and operations that an
+    /// instance was still receiving when it ended.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError>;
 }
 
 /// Measures and traces an action of an engine, including its waiting time.
-async fn timed<T>(action: &'static str, work: impl Future<Output = T>) -> T {
+async fn measure<T>(action: &'static str, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
     let done = work.instrument(spans::store(action)).await;
     metrics::store(action, began.elapsed());

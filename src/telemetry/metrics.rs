@@ -1,8 +1,8 @@
-//! Every figure the process keeps about itself: its name, its labels and what it means, in one place, so that a dashboard,
-//! an alert and the code speak of the same thing.
+//! Every metric of the process: its name, its labels and its meaning, defined once so that dashboards, alerts and code
+//! agree.
 //!
-//! Labels come from the configuration or from closed lists, never from a request: a caller must not be able to make time
-//! series. Nothing here knows where the figures go; without a recorder they go nowhere.
+//! Label values come from the configuration or from closed lists, never from a request: a caller must not be able to
+//! create time series. Nothing here knows the exporter; without a recorder, metrics are discarded.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -32,40 +32,41 @@ const STORE_SECONDS: &str = "examgate_store_seconds";
 const AUDIT_LOST: &str = "examgate_audit_lost_total";
 const RELOADS: &str = "examgate_config_reloads_total";
 
-/// Upper bounds of the histograms' buckets, in seconds: from what the gateway itself needs to what a vendor may take.
+/// Upper bounds of the histogram buckets, in seconds: from the gateway's own overhead to the duration of slow vendor
+/// calls.
 pub const BUCKETS: [f64; 16] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0];
 
-/// Tells the recorder what each figure means, and which program this is. To be called once, after the recorder is set up.
+/// Registers each metric's description and the build information. Call once, after installing the recorder.
 pub fn describe() {
-    describe_gauge!(BUILD, "The program's version, always 1");
-    describe_counter!(REQUESTS, "Requests of callers, by route and status");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time of a request, from its headers to the answer's");
-    describe_histogram!(OVERHEAD_SECONDS, Unit::Seconds, "Time of a request that was not spent at a vendor");
-    describe_gauge!(IN_FLIGHT, "Requests of callers being served");
-    describe_gauge!(CONNECTIONS, "Open connections of callers");
-    describe_counter!(HANDSHAKES_FAILED, "Connections of callers that ended before TLS was agreed on");
-    describe_counter!(SHED, "Requests and connections refused as `overloaded`, by what there were too many of");
-    describe_histogram!(CALL_SECONDS, Unit::Seconds, "Time of a vendor call, its waiting included");
-    describe_histogram!(ATTEMPT_SECONDS, Unit::Seconds, "Time of one attempt at the vendor, signing included");
-    describe_gauge!(AT_VENDOR, "Calls at the vendor, or about to leave for it");
-    describe_gauge!(WAITING, "Calls waiting for the vendor's limits, single requests and rows of operations apart");
-    describe_counter!(RETRIES, "Repeats of what never left this machine, and those the budget did not allow");
-    describe_gauge!(CIRCUIT, "Circuit breaker: 0 closed, 1 half open, 2 open");
-    describe_counter!(WRITES, "Rows of vendor calls by what is known of them; `code` is empty where they were applied");
-    describe_counter!(UNMAPPED, "Vendor codes nobody has mapped yet");
-    describe_gauge!(UNSETTLED, "Writes whose outcome is not known yet");
-    describe_gauge!(ROWS, "Rows of operations that wait or are being sent");
-    describe_gauge!(STALLED, "Running operations none of whose rows has ended for five minutes");
-    describe_histogram!(STORE_SECONDS, Unit::Seconds, "Time of an action in the store");
-    describe_counter!(AUDIT_LOST, "Lines of the audit record that could not be written");
-    describe_counter!(RELOADS, "Reloads of the configuration: applied or refused");
-    // From the start on: a counter that appears with its first count shows no increase.
+    describe_gauge!(BUILD, "Build information; the value is always 1");
+    describe_counter!(REQUESTS, "HTTP requests, by route and status");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "HTTP request duration, up to the response headers");
+    describe_histogram!(OVERHEAD_SECONDS, Unit::Seconds, "HTTP request duration without the time spent at vendors");
+    describe_gauge!(IN_FLIGHT, "HTTP requests in flight");
+    describe_gauge!(CONNECTIONS, "Open client connections");
+    describe_counter!(HANDSHAKES_FAILED, "Client connections that ended before the TLS handshake completed");
+    describe_counter!(SHED, "Requests and connections rejected as `overloaded`, by exceeded limit");
+    describe_histogram!(CALL_SECONDS, Unit::Seconds, "Duration of a vendor call, including waiting");
+    describe_histogram!(ATTEMPT_SECONDS, Unit::Seconds, "Duration of one attempt at the vendor, including signing");
+    describe_gauge!(AT_VENDOR, "Vendor calls in flight or about to be sent");
+    describe_gauge!(WAITING, "Calls waiting for the connection's limits, by lane: single requests or operations");
+    describe_counter!(RETRIES, "Retries of requests that were never sent, including those denied by the retry budget");
+    describe_gauge!(CIRCUIT, "Circuit breaker state: 0 closed, 1 half open, 2 open");
+    describe_counter!(WRITES, "Rows of vendor calls, by outcome; `code` is empty if the row succeeded");
+    describe_counter!(UNMAPPED, "Vendor error codes that the gateway does not map");
+    describe_gauge!(UNSETTLED, "Writes with unknown outcome");
+    describe_gauge!(ROWS, "Rows of operations that are waiting or being sent");
+    describe_gauge!(STALLED, "Running operations without a finished row for five minutes");
+    describe_histogram!(STORE_SECONDS, Unit::Seconds, "Duration of a store action");
+    describe_counter!(AUDIT_LOST, "Audit entries that could not be written");
+    describe_counter!(RELOADS, "Configuration reloads, by result: applied or refused");
+    // Create the counter at start: a counter that first appears with a value shows no increase.
     counter!(AUDIT_LOST).absolute(0);
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
-/// A caller's request ended. `overhead` is the part of `elapsed` that was not spent at a vendor.
+/// Records a finished HTTP request. `overhead` is the part of `elapsed` that was not spent at a vendor.
 pub fn request(method: &http::Method, route: &str, status: u16, elapsed: Duration, overhead: Duration) {
     let labels = [
         ("method", Cow::from(verb(method))),
@@ -77,35 +78,35 @@ pub fn request(method: &http::Method, route: &str, status: u16, elapsed: Duratio
     histogram!(OVERHEAD_SECONDS, &labels[..2]).record(overhead);
 }
 
-/// Requests of callers being served now.
+/// Sets the number of HTTP requests in flight.
 pub fn requests_in_flight(count: usize) {
     gauge!(IN_FLIGHT).set(float(count));
 }
 
-/// Open connections of callers.
+/// Sets the number of open client connections.
 pub fn connections(count: usize) {
     gauge!(CONNECTIONS).set(float(count));
 }
 
-/// A connection ended before TLS was agreed on.
+/// Counts a connection that ended before the TLS handshake completed.
 pub fn handshake_failed() {
     counter!(HANDSHAKES_FAILED).increment(1);
 }
 
-/// What there were too many of when a request or a connection was refused.
+/// The limit that a rejected request or connection exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShedReason {
-    /// Requests being served.
+    /// Requests in flight.
     Requests,
-    /// Bulks being received.
+    /// Bulk uploads in progress.
     Receptions,
-    /// Streams of events.
+    /// Event streams.
     Watchers,
     /// Open connections.
     Connections,
 }
 
-/// A request or a connection was refused as `overloaded`.
+/// Counts a request or connection that was rejected as `overloaded`.
 pub fn shed(what: ShedReason) {
     let reason = match what {
         ShedReason::Requests => "requests",
@@ -116,48 +117,49 @@ pub fn shed(what: ShedReason) {
     counter!(SHED, "reason" => reason).increment(1);
 }
 
-/// A vendor call ended. `status` is the class of the answer's status, or the code of the problem that ended it.
+/// Records a finished vendor call. `status` is the response's status class, or the code of the problem that ended the
+/// call.
 pub fn vendor_call(connection: &str, operation: &'static str, status: &'static str, elapsed: Duration) {
     let connection = connection.to_owned();
     histogram!(CALL_SECONDS, "connection" => connection, "operation" => operation, "status" => status).record(elapsed);
 }
 
-/// One attempt of a vendor call ended; `status` as for [`vendor_call`].
+/// Records a finished attempt of a vendor call; `status` as for [`vendor_call`].
 pub fn vendor_attempt(connection: &str, operation: &'static str, status: &'static str, elapsed: Duration) {
     let connection = connection.to_owned();
     histogram!(ATTEMPT_SECONDS, "connection" => connection, "operation" => operation, "status" => status)
         .record(elapsed);
 }
 
-/// Calls at the vendor now.
+/// Sets the number of vendor calls in flight.
 pub fn at_vendor(connection: &str, count: usize) {
     gauge!(AT_VENDOR, "connection" => connection.to_owned()).set(float(count));
 }
 
-/// Calls waiting for the vendor's limits: of single requests, and of operations.
+/// Sets the number of calls waiting for the connection's limits, from single requests and from operations.
 pub fn waiting(connection: &str, single: usize, bulk: usize) {
     gauge!(WAITING, "connection" => connection.to_owned(), "lane" => "single").set(float(single));
     gauge!(WAITING, "connection" => connection.to_owned(), "lane" => "bulk").set(float(bulk));
 }
 
-/// A repeat of what never left this machine was due: whether the budget allowed it.
+/// Counts a due retry of a request that was never sent, and whether the retry budget allowed it.
 pub fn retry(connection: &str, allowed: bool) {
     let result = if allowed { "repeated" } else { "budget_spent" };
     counter!(RETRIES, "connection" => connection.to_owned(), "result" => result).increment(1);
 }
 
-/// State of a circuit breaker.
+/// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breaker {
-    /// Calls go out.
+    /// Calls are sent.
     Closed,
-    /// One call probes.
+    /// One call is probing.
     HalfOpen,
-    /// Nothing is sent.
+    /// No call is sent.
     Open,
 }
 
-/// The state of a connection's circuit breaker.
+/// Sets the state of a connection's circuit breaker.
 pub fn circuit(connection: &str, state: Breaker) {
     let value = match state {
         Breaker::Closed => 0.0,
@@ -167,7 +169,7 @@ pub fn circuit(connection: &str, state: Breaker) {
     gauge!(CIRCUIT, "connection" => connection.to_owned()).set(value);
 }
 
-/// So many rows of one vendor call ended: `outcome` and `code` as in the problem, `code` empty without one.
+/// Counts the finished rows of one vendor call: `outcome` and `code` as in the problem, `code` empty without one.
 pub fn write(
     vendor: &'static str,
     connection: &str,
@@ -184,42 +186,42 @@ pub fn write(
     .increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
-/// A vendor answered with a code nobody has mapped. `code` has to come from a bounded list.
+/// Counts a vendor error code that the gateway does not map. `code` must come from a bounded list.
 pub fn unmapped(connection: &str, code: String) {
     counter!(UNMAPPED, "connection" => connection.to_owned(), "code" => code).increment(1);
 }
 
-/// Writes of a connection whose outcome is not known yet.
+/// Sets the number of a connection's writes with unknown outcome.
 pub fn unsettled(connection: &str, count: u64) {
     gauge!(UNSETTLED, "connection" => connection.to_owned()).set(float_of(count));
 }
 
-/// Rows of operations in this state.
+/// Sets the number of operation rows in this state.
 pub fn operation_rows(state: &'static str, count: u64) {
     gauge!(ROWS, "state" => state).set(float_of(count));
 }
 
-/// Running operations of a connection that make no progress.
+/// Sets the number of a connection's running operations that make no progress.
 pub fn operations_stalled(connection: &str, count: usize) {
     gauge!(STALLED, "connection" => connection.to_owned()).set(float(count));
 }
 
-/// An action in the store ended.
+/// Records a finished store action.
 pub fn store(action: &'static str, elapsed: Duration) {
     histogram!(STORE_SECONDS, "action" => action).record(elapsed);
 }
 
-/// So many lines of the audit record could not be written.
+/// Counts audit entries that could not be written.
 pub fn audit_lost(count: usize) {
     counter!(AUDIT_LOST).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
-/// The configuration was read again; whether it was applied.
+/// Counts a configuration reload, and whether it was applied.
 pub fn reload(applied: bool) {
     counter!(RELOADS, "result" => if applied { "applied" } else { "refused" }).increment(1);
 }
 
-/// The method as a label: those the API knows, since a caller may send any word.
+/// Returns the method as a label: only methods that the API knows, because a caller may send any word.
 #[must_use]
 pub fn verb(method: &http::Method) -> &'static str {
     match method.as_str() {
@@ -238,7 +240,7 @@ fn float(count: usize) -> f64 {
     float_of(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "nothing is counted up to 2^52")]
+#[expect(clippy::cast_precision_loss, reason = "no count reaches 2^52")]
 fn float_of(count: u64) -> f64 {
     count as f64
 }

@@ -1,4 +1,4 @@
-//! What the process reports about itself: metrics and spans. Nothing here knows where they go.
+//! Telemetry of the process: metrics and spans. Nothing here knows where they are exported.
 
 pub mod metrics;
 pub mod spans;

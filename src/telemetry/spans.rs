@@ -1,9 +1,9 @@
-//! Every span the process can make: its name and its attributes in one place, and how the trace of a caller goes on to the
+//! Every span of the process: its name and attributes, defined once, and the propagation of the caller's trace to the
 //! vendor.
 //!
-//! Attributes come from the configuration, from closed lists and from ids, never from what a request or an answer says:
-//! they leave the process. So there is no path, no query, no `url.full`, no header and no message. Spans are at `debug`:
-//! with no collector and an ordinary log filter none is made.
+//! Attributes come from the configuration, from closed lists and from ids, never from the contents of a request or
+//! response, because they leave the process. There is therefore no path, no query, no `url.full`, no header and no
+//! message. Spans have level `debug`: without a collector and with an ordinary log filter none is created.
 
 use std::collections::HashMap;
 
@@ -19,10 +19,10 @@ use crate::telemetry::metrics;
 
 /// W3C Trace Context: the header with the ids.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// W3C Trace Context: the header with what tracing systems add.
+/// W3C Trace Context: the header with additional data of tracing systems.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// A caller's request. `route` is the pattern, never the path.
+/// Creates the span of a caller's request. `route` is the pattern, never the path.
 pub fn request(method: &Method, route: Option<&str>, request_id: &str, exchange: &str) -> Span {
     let (verb, name) = verb(method);
     debug_span!(
@@ -41,7 +41,8 @@ pub fn request(method: &Method, route: Option<&str>, request_id: &str, exchange:
     )
 }
 
-/// The method as an attribute and in a name: a caller may send any word (semantic conventions for HTTP spans).
+/// Returns the method for the attribute and for the span name: a caller may send any word (semantic conventions for
+/// HTTP spans).
 fn verb(method: &Method) -> (&'static str, &'static str) {
     match metrics::verb(method) {
         "other" => ("_OTHER", "HTTP"),
@@ -49,7 +50,7 @@ fn verb(method: &Method) -> (&'static str, &'static str) {
     }
 }
 
-/// How a caller's request ended: `code` is the problem's.
+/// Records the end of a caller's request; `code` is the problem's.
 pub fn answered(span: &Span, status: u16, code: Option<&str>, client: Option<&str>) {
     span.record("http.response.status_code", i64::from(status));
     if let Some(client) = client {
@@ -58,18 +59,18 @@ pub fn answered(span: &Span, status: u16, code: Option<&str>, client: Option<&st
     if let Some(code) = code {
         span.record("error.type", code);
     }
-    // Semantic conventions: what the caller did wrong is no error of a server.
+    // Semantic conventions: a client error is not an error of the server span.
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }
 }
 
-/// A write's work, which goes on whether or not its caller waits.
+/// Creates the span of a write, which continues whether or not its caller waits.
 pub fn write(what: &'static str) -> Span {
     debug_span!("write", otel.name = %format_args!("write {what}"), examgate.operation = what)
 }
 
-/// An operation's work, part of the trace of the request it came with.
+/// Creates the span of an operation, part of the trace of the request that created it.
 pub fn operation(id: &str, kind: &str, connection: &str, traceparent: Option<&str>) -> Span {
     let span = debug_span!(
         parent: None,
@@ -82,7 +83,7 @@ pub fn operation(id: &str, kind: &str, connection: &str, traceparent: Option<&st
     span
 }
 
-/// The settling of one unknown write in the background: a trace of its own, since nobody asked for it.
+/// Creates the span of one background reconciliation: a root span, because no request caused it.
 pub fn settling(record: &str, connection: &str) -> Span {
     debug_span!(
         parent: None,
@@ -93,7 +94,7 @@ pub fn settling(record: &str, connection: &str) -> Span {
     )
 }
 
-/// A vendor call with its waiting and its attempts.
+/// Creates the span of a vendor call, including its waits and attempts.
 pub fn call(connection: &str, operation: &'static str, request_id: &str) -> Span {
     debug_span!(
         "vendor_call",
@@ -104,24 +105,24 @@ pub fn call(connection: &str, operation: &'static str, request_id: &str) -> Span
     )
 }
 
-/// What an attempt at a vendor is about.
+/// The attributes of an attempt span.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptSpan<'a> {
-    /// The operator's name of the connection.
+    /// The operator's name for the connection.
     pub connection: &'a str,
     /// The kind of vendor.
     pub vendor: &'a str,
-    /// The gateway's word for what is done.
+    /// The call in the gateway's words, e.g. `assignments.create`.
     pub operation: &'static str,
-    /// The verb.
+    /// The HTTP method.
     pub method: &'a Method,
-    /// Where it goes.
+    /// The destination.
     pub url: &'a url::Url,
-    /// Attempts before it.
+    /// The number of earlier attempts.
     pub repeats: u32,
 }
 
-/// One attempt at a vendor.
+/// Creates the span of one attempt at a vendor.
 pub fn attempt(about: AttemptSpan<'_>) -> Span {
     let AttemptSpan { connection, vendor, operation, method, url, repeats } = about;
     let (verb, name) = verb(method);
@@ -143,7 +144,7 @@ pub fn attempt(about: AttemptSpan<'_>) -> Span {
     )
 }
 
-/// How an attempt ended: `broken` is the code of what ended it without an answer, with what is known of the request.
+/// Records the end of an attempt: `broken` holds the code and outcome if no response arrived.
 pub fn attempted(span: &Span, status: Option<u16>, broken: Option<(&str, &str)>) {
     if span.is_disabled() {
         return;
@@ -162,7 +163,7 @@ pub fn attempted(span: &Span, status: Option<u16>, broken: Option<(&str, &str)>)
     span.record("otel.status_code", "ERROR");
 }
 
-/// An action of the store, where it is part of something; the background's looks are nobody's.
+/// Creates the span of a store action within another span; background polling has no parent and gets no span.
 pub fn store(action: &'static str) -> Span {
     if Span::current().is_none() {
         return Span::none();
@@ -170,7 +171,7 @@ pub fn store(action: &'static str) -> Span {
     debug_span!("store", otel.name = %format_args!("store {action}"))
 }
 
-/// The trace a request is part of, as its caller said it.
+/// The remote trace context of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteParent<'a> {
     /// A valid `traceparent`.
@@ -179,7 +180,7 @@ pub struct RemoteParent<'a> {
     pub tracestate: Option<&'a HeaderMap>,
 }
 
-/// Lets a span that has just been made go on with this trace, its sampling decision included.
+/// Makes a newly created span continue this trace, including its sampling decision.
 pub fn set_parent(span: &Span, parent: &RemoteParent<'_>) {
     let Some(traceparent) = parent.traceparent.filter(|_| !span.is_disabled()) else { return };
     let mut carrier = Carrier(HashMap::from([("traceparent", traceparent.to_owned())]));
@@ -193,7 +194,7 @@ pub fn set_parent(span: &Span, parent: &RemoteParent<'_>) {
         carrier.0.insert("tracestate", states.join(","));
     }
     let context = TraceContextPropagator::new().extract_with_context(&opentelemetry::Context::new(), &carrier);
-    // Where nothing is exported there is no layer to tell it to.
+    // Without an exporter there is no layer to receive the parent.
     drop(span.set_parent(context));
 }
 
@@ -209,18 +210,18 @@ impl Extractor for Carrier {
     }
 }
 
-/// The place in a trace, to be handed on.
+/// A trace context for propagation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The id of the trace.
+    /// The trace id.
     pub trace_id: String,
-    /// The `traceparent` that says so.
+    /// The `traceparent` header value.
     pub traceparent: String,
-    /// The `tracestate` that goes with it.
+    /// The `tracestate` header value.
     pub tracestate: Option<String>,
 }
 
-/// Where this span stands in its trace; `None` while nothing is exported.
+/// Returns the trace context of this span; `None` if nothing is exported.
 #[must_use]
 pub fn context_of(span: &Span) -> Option<TraceContext> {
     if span.is_disabled() {
@@ -238,13 +239,13 @@ pub fn context_of(span: &Span) -> Option<TraceContext> {
     })
 }
 
-/// Where the current span stands.
+/// Returns the trace context of the current span.
 #[must_use]
 pub fn current_context() -> Option<TraceContext> {
     context_of(&Span::current())
 }
 
-/// Hands the current span's place on in the headers of a request; without one they stay as they are.
+/// Injects the current span's trace context into request headers; without one, leaves them unchanged.
 pub fn inject(headers: &mut HeaderMap) {
     let Some(place) = current_context() else { return };
     if let Ok(value) = HeaderValue::from_str(&place.traceparent) {

@@ -1,9 +1,9 @@
-//! One attempt: the request goes out once, and what ended it is told apart by one question above all: can the vendor have
-//! seen the whole of it?
+//! One attempt: sends the request once and classifies its end by one question above all: can the vendor have seen the
+//! whole request?
 //!
-//! Nothing here may call a request unsent on the strength of an error's wording alone: a [`Gate`] in front of the body
-//! knows whether a byte of it was handed out, and once shut lets none through. hyper reads the body before it flushes the
-//! head (`proto/h1/dispatch.rs`), and a head without the body it announces is no request either way.
+//! Nothing here may call a request unsent because of an error's wording alone: a [`BodyGate`] in front of the body
+//! records whether any byte was handed out, and once shut passes none. hyper reads the body before it flushes the head
+//! (`proto/h1/dispatch.rs`), and a head without its announced body is no request either way.
 
 use std::error::Error as StdError;
 use std::io;
@@ -21,14 +21,14 @@ use crate::domain::error::{Code, Error};
 use crate::domain::validation::sanitize_for_display;
 use crate::transport::request::Response;
 
-/// How an attempt ended without an answer.
+/// The end of an attempt without a complete response.
 #[derive(Debug)]
 pub(super) struct AttemptError {
     pub(super) kind: AttemptErrorKind,
     pub(super) fault: Error,
-    /// The status, where that much of the answer came.
+    /// The status, if it arrived.
     pub(super) status: Option<StatusCode>,
-    /// Why no connection could be made, where that ended the attempt.
+    /// Why no connection could be made, if that ended the attempt.
     pub(super) connect: Option<ConnectFailure>,
 }
 
@@ -54,43 +54,43 @@ pub enum TlsFailure {
     Handshake,
 }
 
-/// What a broken attempt means for the layers outside it.
+/// The meaning of a failed attempt for the outer layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptErrorKind {
-    /// It ended for a reason of our own; it says nothing about the vendor.
+    /// The gateway ended the attempt; the vendor is not to blame.
     Local,
-    /// It never left this machine and may be repeated.
+    /// The request never left this machine and may be retried.
     NotSent,
-    /// It may have reached the vendor, and no answer came.
+    /// The request may have reached the vendor, and no response arrived.
     Ambiguous,
-    /// The vendor answered, in a way that cannot be read.
+    /// The vendor's response cannot be read.
     InvalidResponse,
 }
 
 impl AttemptError {
-    pub(super) fn ours(fault: Error) -> Self {
+    pub(super) fn local(fault: Error) -> Self {
         Self { kind: AttemptErrorKind::Local, fault, status: None, connect: None }
     }
 
-    fn unsent(detail: impl Into<String>) -> Self {
+    fn not_sent(detail: impl Into<String>) -> Self {
         let fault = Error::new(Code::VendorUnreachable, detail);
         Self { kind: AttemptErrorKind::NotSent, fault, status: None, connect: None }
     }
 
-    fn unconnected(detail: impl Into<String>, error: &reqwest::Error) -> Self {
-        let connect = ConnectFailure { cause: root(error), tls: tls_failure(error) };
-        Self { connect: Some(connect), ..Self::unsent(detail) }
+    fn connect_failed(detail: impl Into<String>, error: &reqwest::Error) -> Self {
+        let connect = ConnectFailure { cause: root_cause(error), tls: tls_failure(error) };
+        Self { connect: Some(connect), ..Self::not_sent(detail) }
     }
 
-    fn lost(code: Code, detail: impl Into<String>, status: Option<StatusCode>) -> Self {
-        Self { kind: AttemptErrorKind::Ambiguous, fault: unanswered(code, detail), status, connect: None }
+    fn ambiguous(code: Code, detail: impl Into<String>, status: Option<StatusCode>) -> Self {
+        Self { kind: AttemptErrorKind::Ambiguous, fault: no_response_error(code, detail), status, connect: None }
     }
 }
 
-/// Whether a request may leave now.
+/// A check whether a request may be sent now.
 pub(super) type SendPermit = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// Stands between the body and the wire, and remembers how far the exchange came.
+/// A gate between the body and the wire that records how far the exchange came.
 #[derive(Default, Clone)]
 pub(super) struct BodyGate(Arc<SendState>);
 
@@ -106,26 +106,26 @@ impl BodyGate {
     const PASSED: u8 = 1;
     const SHUT: u8 = 2;
 
-    /// A gate that lets nothing through once the permit is withdrawn.
+    /// Creates a gate that passes nothing once the permit is withdrawn.
     pub(super) fn new(permit: Option<SendPermit>) -> Self {
         Self(Arc::new(SendState { permit, ..SendState::default() }))
     }
 
-    /// Lets the body through, unless the gate was shut before or may not open any more.
+    /// Passes the body, unless the gate is shut or the permit was withdrawn.
     fn pass(&self) -> bool {
         if self.0.permit.as_ref().is_some_and(|permit| !permit()) {
             self.shut();
         }
-        self.turn(Self::PASSED)
+        self.transition(Self::PASSED)
     }
 
-    /// Lets nothing through from now on. Whether nothing ever went through.
+    /// Shuts the gate; returns whether nothing ever passed.
     fn shut(&self) -> bool {
-        self.turn(Self::SHUT)
+        self.transition(Self::SHUT)
     }
 
-    // One atomic step, since the connection's own task may reach for the body while the attempt is being given up.
-    fn turn(&self, to: u8) -> bool {
+    // One atomic step, because the connection's own task may read the body while the attempt is being abandoned.
+    fn transition(&self, to: u8) -> bool {
         match self.0.body.compare_exchange(Self::UNTOUCHED, to, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
             Err(was) => was == to,
@@ -136,16 +136,20 @@ impl BodyGate {
         StatusCode::from_u16(self.0.status.load(Ordering::Acquire)).ok()
     }
 
-    /// What a time-out means at this point.
+    /// Classifies a timeout at this point.
     pub(super) fn timed_out(&self, limit: impl std::fmt::Display) -> AttemptError {
         if self.shut() {
-            return AttemptError::unsent(format!("No connection was ready within {limit}; nothing was sent."));
+            return AttemptError::not_sent(format!("No connection was ready within {limit}; nothing was sent."));
         }
-        AttemptError::lost(Code::VendorTimeout, format!("No complete answer came within {limit}."), self.status())
+        AttemptError::ambiguous(
+            Code::VendorTimeout,
+            format!("No complete response arrived within {limit}."),
+            self.status(),
+        )
     }
 }
 
-/// Sends the request and reads the whole answer.
+/// Sends the request and reads the whole response.
 pub(super) async fn exchange(
     http: &reqwest::Client,
     mut request: reqwest::Request,
@@ -154,45 +158,45 @@ pub(super) async fn exchange(
     gate: &BodyGate,
 ) -> Result<Response, AttemptError> {
     if body.is_empty() {
-        // There is no body whose reading could be watched, so it counts as sent from here on.
+        // An empty body gives the gate nothing to observe, so the request counts as sent from here on.
         gate.pass();
     } else {
         *request.body_mut() = Some(reqwest::Body::wrap(GatedBody { gate: gate.clone(), body: Some(body) }));
     }
-    let mut response = http.execute(request).await.map_err(|error| broken(error, gate))?;
+    let mut response = http.execute(request).await.map_err(|error| classify_error(error, gate))?;
     let (status, headers) = (response.status(), response.headers().clone());
     gate.0.status.store(status.as_u16(), Ordering::Release);
 
     let announced = response.content_length().unwrap_or(0);
     if announced > max_response_bytes {
-        return Err(too_long(status, max_response_bytes));
+        return Err(response_too_long(status, max_response_bytes));
     }
     let mut whole = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
-    while let Some(part) = response.chunk().await.map_err(|error| broken(error, gate))? {
+    while let Some(part) = response.chunk().await.map_err(|error| classify_error(error, gate))? {
         if (whole.len() + part.len()) as u64 > max_response_bytes {
-            return Err(too_long(status, max_response_bytes));
+            return Err(response_too_long(status, max_response_bytes));
         }
         whole.extend_from_slice(&part);
     }
     Ok(Response { status, headers, body: whole.freeze() })
 }
 
-fn too_long(status: StatusCode, limit: u64) -> AttemptError {
-    let detail = format!("The vendor's answer is longer than max_response_bytes ({limit} bytes).");
-    let fault = unanswered(Code::VendorBadResponse, detail);
+fn response_too_long(status: StatusCode, limit: u64) -> AttemptError {
+    let detail = format!("The vendor's response is longer than max_response_bytes ({limit} bytes).");
+    let fault = no_response_error(Code::VendorBadResponse, detail);
     AttemptError { kind: AttemptErrorKind::InvalidResponse, fault, status: Some(status), connect: None }
 }
 
-/// The fault of an attempt without a complete answer: nothing tells that the vendor has stopped working on it.
-fn unanswered(code: Code, detail: impl Into<String>) -> Error {
+/// Creates the error of an attempt without a complete response: the vendor may still be working on it.
+fn no_response_error(code: Code, detail: impl Into<String>) -> Error {
     Error { lingering: true, ..Error::unknown(code, detail) }
 }
 
-fn broken(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
+fn classify_error(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
     let error = error.without_url();
     if error.is_builder() {
-        let fault = Error::new(Code::Internal, format!("The request could not be built: {}.", root(&error)));
-        return AttemptError::ours(fault);
+        let fault = Error::new(Code::Internal, format!("The request could not be built: {}.", root_cause(&error)));
+        return AttemptError::local(fault);
     }
     if error.is_connect() {
         let detail = if error.is_dns() {
@@ -200,28 +204,28 @@ fn broken(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
         } else if error.is_timeout() {
             "The vendor did not accept a connection in time; nothing was sent.".to_owned()
         } else {
-            format!("No connection to the vendor ({}); nothing was sent.", root(&error))
+            format!("Could not connect to the vendor ({}); nothing was sent.", root_cause(&error))
         };
-        return AttemptError::unconnected(detail, &error);
+        return AttemptError::connect_failed(detail, &error);
     }
-    // hyper cancels only what it hands back unwritten; and a gate still shut has let no byte of the body out.
+    // hyper cancels only requests that it returns unwritten; and an unopened gate has passed no byte of the body.
     if hyper_error(&error).is_some_and(hyper::Error::is_canceled) || gate.shut() {
-        return AttemptError::unsent("The connection was closed before the request was written; nothing was sent.");
+        return AttemptError::not_sent("The connection was closed before the request was written; nothing was sent.");
     }
-    let (code, detail) = cut(&error);
-    AttemptError::lost(code, detail, gate.status())
+    let (code, detail) = classify_disconnect(&error);
+    AttemptError::ambiguous(code, detail, gate.status())
 }
 
-/// How the connection ended after the request may have been written.
-fn cut(error: &reqwest::Error) -> (Code, String) {
+/// Classifies a connection failure after the request may have been written.
+fn classify_disconnect(error: &reqwest::Error) -> (Code, String) {
     if let Some(error) = hyper_error(error) {
         if error.is_parse() {
-            return (Code::VendorBadResponse, "What came back is not HTTP.".to_owned());
+            return (Code::VendorBadResponse, "The vendor's response is not valid HTTP.".to_owned());
         }
         if error.is_incomplete_message() {
             return (
                 Code::VendorTimeout,
-                "The vendor closed the connection before its answer was complete.".to_owned(),
+                "The vendor closed the connection before its response was complete.".to_owned(),
             );
         }
     }
@@ -230,12 +234,12 @@ fn cut(error: &reqwest::Error) -> (Code, String) {
             "The vendor reset the connection after the request was sent.".to_owned()
         }
         Some(io::ErrorKind::UnexpectedEof) => {
-            "The vendor closed the connection before its answer was complete.".to_owned()
+            "The vendor closed the connection before its response was complete.".to_owned()
         }
         Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
-            "The vendor's answer breaks off in invalid HTTP.".to_owned()
+            "The vendor's response contains invalid HTTP.".to_owned()
         }
-        _ => format!("The connection failed after the request was sent ({}).", root(error)),
+        _ => format!("The connection failed after the request was sent ({}).", root_cause(error)),
     };
     (Code::VendorTimeout, detail)
 }
@@ -244,7 +248,7 @@ fn hyper_error(error: &reqwest::Error) -> Option<&hyper::Error> {
     sources(error).find_map(|source| source.downcast_ref())
 }
 
-/// Finds rustls' error among the causes. An `io::Error` leaves the error it wraps out of its own chain of sources.
+/// Finds rustls' error among the causes. An `io::Error` omits the error it wraps from its own chain of sources.
 fn tls_failure(error: &reqwest::Error) -> Option<TlsFailure> {
     let wrapped = |source: &'_ (dyn StdError + 'static)| -> Option<TlsFailure> {
         let inner = source.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -264,7 +268,7 @@ impl From<&TlsError> for TlsFailure {
                 }
                 Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongHost,
                 Bad::UnknownIssuer => Self::UnknownIssuer,
-                // An authority's certificate that the server presents as its own: webpki names it in text only.
+                // A CA certificate that the server presents as its own: webpki reports it only as text.
                 Bad::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Self::UnknownIssuer,
                 _ => Self::Handshake,
             },
@@ -277,8 +281,8 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'sta
     std::iter::successors(error.source(), |source| StdError::source(*source))
 }
 
-/// The innermost cause's own words; the outer ones only say that something went wrong.
-pub(super) fn root(error: &reqwest::Error) -> String {
+/// Returns the innermost cause's message; the outer ones only say that something failed.
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let text = sources(error).last().map_or_else(|| "no further reason".to_owned(), ToString::to_string);
     sanitize_for_display(&text, 200)
 }
@@ -289,16 +293,19 @@ struct GatedBody {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the attempt was given up")]
-struct GivenUp;
+#[error("the attempt was abandoned")]
+struct AttemptAbandoned;
 
 impl Body for GatedBody {
     type Data = Bytes;
-    type Error = GivenUp;
+    type Error = AttemptAbandoned;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AttemptAbandoned>>> {
         if self.body.is_some() && !self.gate.pass() {
-            return Poll::Ready(Some(Err(GivenUp)));
+            return Poll::Ready(Some(Err(AttemptAbandoned)));
         }
         Poll::Ready(self.body.take().map(|body| Ok(Frame::data(body))))
     }
@@ -319,7 +326,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_gate_once_shut_lets_nothing_through() {
+    async fn a_shut_gate_passes_nothing() {
         let gate = BodyGate::default();
         let body = GatedBody { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
         let broken = gate.timed_out("20s");
@@ -328,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_once_read_cannot_be_called_unsent() {
+    async fn a_body_that_was_read_counts_as_sent() {
         let gate = BodyGate::default();
         let body = GatedBody { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
         assert_eq!(body.size_hint().exact(), Some(1));

@@ -1,8 +1,8 @@
-//! Pausing while the vendor fails: after so many failures in a row nothing is sent for a while, then one call may probe.
+//! Circuit breaker: after a number of consecutive failures it stops calls for a while, then admits one probe.
 //!
-//! A failure is a vendor that cannot be reached, does not answer, or answers 5xx. A refusal (any 4xx, 429 among them) is an
-//! answer and closes the circuit. What ends for a reason of our own (a signer's fault, a full queue, a dropped call) says
-//! nothing about the vendor and counts for nothing.
+//! A failure is a vendor that is unreachable, does not respond, or responds with a 5xx. A rejection (any 4xx, including
+//! 429) is a response and closes the circuit. Calls that the gateway ends itself (a signer's error, a full queue, a
+//! dropped call) do not count, because they say nothing about the vendor.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,35 +11,35 @@ use jiff::Timestamp;
 
 use super::settings::BreakerSettings;
 
-/// Whether calls go out at the moment.
+/// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CircuitState {
-    /// Yes.
+    /// Calls are sent.
     Closed,
-    /// Not before this moment.
+    /// No call is sent before `until`.
     Open {
-        /// When one call may probe.
+        /// The time from which one call may probe.
         until: Timestamp,
     },
     /// One call is probing.
     HalfOpen,
 }
 
-/// What a finished call says about the vendor.
+/// The result of a finished call, as far as the breaker is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallResult {
-    /// It answers.
+    /// The vendor responds.
     Alive,
-    /// It fails.
+    /// The vendor fails.
     Failing,
 }
 
-/// The breaker of one connection.
+/// The circuit breaker of one connection.
 pub(super) struct Breaker {
     machine: Mutex<StateMachine>,
 }
 
-/// A call's leave to be sent; dropped without a verdict it counts for nothing and frees the probe's place.
+/// Permission to send one call. Dropping it without a result records nothing and frees the half-open slot.
 pub(super) struct BreakerToken<'a> {
     breaker: &'a Breaker,
     epoch: u64,
@@ -50,7 +50,7 @@ impl Breaker {
         Self { machine: Mutex::new(StateMachine::new(settings.failures, settings.cooldown.0)) }
     }
 
-    /// Leave to send, or how long nothing will be sent.
+    /// Admits a call, or returns how long the circuit stays open.
     pub(super) fn admit(&self, now: Timestamp) -> Result<BreakerToken<'_>, Duration> {
         let epoch = self.machine().admit(now)?;
         Ok(BreakerToken { breaker: self, epoch })
@@ -60,7 +60,7 @@ impl Breaker {
         self.machine().circuit()
     }
 
-    /// Other settings from now on; the circuit stays as it is, unless the breaker is turned off.
+    /// Applies new settings; the circuit keeps its state, unless the breaker is turned off.
     pub(super) fn set(&self, settings: &BreakerSettings) {
         let mut machine = self.machine();
         (machine.failures, machine.cooldown) = (settings.failures, settings.cooldown.0);
@@ -76,7 +76,7 @@ impl Breaker {
 }
 
 impl BreakerToken<'_> {
-    /// Asks again after a wait: the circuit may have opened meanwhile.
+    /// Checks again after a wait, because the circuit may have opened meanwhile.
     pub(super) fn renew(&mut self, now: Timestamp) -> Result<(), Duration> {
         let mut machine = self.breaker.machine();
         if machine.epoch != self.epoch {
@@ -85,7 +85,7 @@ impl BreakerToken<'_> {
         Ok(())
     }
 
-    /// Says how the call ended.
+    /// Records the result of the call.
     pub(super) fn record(self, verdict: CallResult, now: Timestamp) {
         self.breaker.machine().record(self.epoch, verdict, now);
     }
@@ -97,13 +97,13 @@ impl Drop for BreakerToken<'_> {
     }
 }
 
-/// The breaker without its lock: the time is always passed in.
+/// The breaker without its lock; the time is always passed in.
 #[derive(Debug)]
 struct StateMachine {
     failures: u32,
     cooldown: Duration,
     state: State,
-    /// Counts changes of state, so that a call sent before one cannot decide about what came after it.
+    /// Counts state changes, so that a call sent before a change does not affect the new state.
     epoch: u64,
 }
 
@@ -124,7 +124,7 @@ impl StateMachine {
             State::Closed { .. } => Ok(self.epoch),
             State::Probing { .. } => Err(Duration::ZERO),
             State::Open { until } => {
-                // A clock set back must not keep the circuit open for longer than one cool-down.
+                // A clock that was set back must not keep the circuit open for longer than one cool-down.
                 let until = until.min(after(now, self.cooldown));
                 if now < until {
                     self.state = State::Open { until };
@@ -148,7 +148,7 @@ impl StateMachine {
             }
             (State::Probing { .. }, CallResult::Alive) => self.enter(State::Closed { failures: 0 }),
             (State::Closed { .. } | State::Probing { .. }, CallResult::Failing) => self.enter(open),
-            // Opening and probing both begin an epoch, so no pass of this one exists.
+            // Opening and probing both begin an epoch, so no token of this epoch exists.
             (State::Open { .. }, _) => {}
         }
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_does_not_keep_it_open() {
+    fn a_clock_set_back_does_not_keep_the_circuit_open() {
         let mut machine = machine(1);
         machine.record(0, CallResult::Failing, at(1_000_000));
         assert_eq!(machine.admit(at(0)), Err(Duration::from_secs(15)));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_be_turned_off() {
+    fn zero_failures_turn_the_breaker_off() {
         let mut machine = machine(0);
         for second in 0..100 {
             machine.record(machine.epoch, CallResult::Failing, at(second));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_from_before_the_opening_does_not_decide_about_the_probe() {
+    fn a_call_admitted_before_opening_does_not_affect_the_probe() {
         let mut machine = machine(1);
         let early = machine.admit(at(0)).unwrap();
         let failed = machine.admit(at(0)).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_waited_while_it_opened_is_turned_away() {
+    fn a_call_that_waited_while_the_circuit_opened_is_rejected() {
         let settings =
             BreakerSettings { failures: 1, cooldown: crate::domain::units::ConfigDuration(Duration::from_secs(15)) };
         let breaker = Breaker::new(&settings);
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_opens_by_failures_in_a_row_and_lets_one_probe_through(
+        fn opens_after_consecutive_failures_and_admits_one_probe(
             most in 1..4_u32,
             steps in prop::collection::vec(step(), 0..120),
         ) {
@@ -326,7 +326,7 @@ mod tests {
                 match machine.state {
                     State::Closed { failures } => prop_assert!(failures < most),
                     State::Open { .. } => prop_assert_eq!(probes, 0),
-                    // Never stuck: whoever holds the probe is still out there.
+                    // Never stuck: exactly one unfinished call holds the half-open slot.
                     State::Probing { .. } => prop_assert_eq!(probes, 1),
                 }
             }

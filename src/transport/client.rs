@@ -1,4 +1,4 @@
-//! [`Client`]: sends one request through all layers and gives back the answer, or the fault that ended it.
+//! [`Client`]: sends one request through all layers and returns the response, or the error that ended it.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -31,19 +31,19 @@ use crate::transport::redaction::RequestSnapshot;
 use crate::transport::request::{Request, Response, Signer, SigningRequest, Target};
 use crate::transport::response_error::retry_after;
 
-/// Most of a vendor's text that is kept (contract of the problems).
+/// Maximum characters of a vendor text that are kept (as documented for problems).
 const SHOWN_CHARACTERS: usize = 300;
-/// Longest time-out that can be meant.
+/// Longest reasonable timeout.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
-/// Least that a caller is told to wait.
+/// Shortest retry delay returned to a caller.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// A connection whose settings cannot work.
+/// An error for connection settings that cannot work.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ClientError(pub String);
 
-/// The way out for one connection; clones share limits, breaker and connection pool.
+/// The HTTP client of one connection; clones share limits, breaker and connection pool.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -60,7 +60,7 @@ struct Inner {
     permit: OnceLock<SendPermit>,
 }
 
-/// A call on its way through the layers.
+/// A call in progress, with its shared state.
 struct InFlightCall<'a> {
     url: Url,
     request: &'a Request,
@@ -68,9 +68,9 @@ struct InFlightCall<'a> {
     call: &'a CallContext,
     flow: Arc<SharedState>,
     began: Instant,
-    /// When it has to be on its way: each wait before an attempt ends then.
+    /// Each wait before an attempt ends at this time at the latest.
     deadline: Instant,
-    /// How long it waited for its place.
+    /// Time spent waiting for the breaker and the in-flight permit.
     waited: Duration,
 }
 
@@ -81,10 +81,10 @@ impl InFlightCall<'_> {
 }
 
 impl Client {
-    /// A client for this connection. Opens nothing.
+    /// Creates a client for this connection. Opens no connection.
     ///
     /// # Errors
-    /// [`ClientError`] when the address may not be called or the TLS set-up fails.
+    /// [`ClientError`] if the address is not permitted or the TLS set-up fails.
     pub fn new(
         name: ConnectionRef,
         base_url: &Url,
@@ -106,17 +106,17 @@ impl Client {
             return Err(ClientError("base_url must not carry credentials".to_owned()));
         }
         let pool = RotatingClient::new(settings)?;
-        Ok(Self::assembled(name, base_url.clone(), settings.clone(), secrets, environment, pool))
+        Ok(Self::from_parts(name, base_url.clone(), settings.clone(), secrets, environment, pool))
     }
 
-    /// The same connection with a breaker and limits of its own: for what a signer sends itself.
+    /// Creates a client for the same connection with its own breaker and limits, for the calls of a signer.
     ///
-    /// A signer runs while its call holds a place at the vendor and perhaps the breaker's one probe; through the same
-    /// client it would wait for its own call to end.
+    /// A signer runs while its call holds an in-flight permit and perhaps the breaker's half-open slot; through the
+    /// same client it would wait for its own call to end.
     #[must_use]
     pub fn with_separate_limits(&self) -> Self {
         let Inner { name, base_url, settings, secrets, environment, pool, flow: _, permit: _ } = &*self.inner;
-        Self::assembled(
+        Self::from_parts(
             name.clone(),
             base_url.clone(),
             settings.clone(),
@@ -126,12 +126,12 @@ impl Client {
         )
     }
 
-    /// The same connection with connections of its own, its breaker and limits shared: for a look whether new ones can be
-    /// made.
+    /// Creates a client for the same connection with a new connection pool, sharing breaker and limits; for probes that
+    /// test whether new connections can be made.
     pub(super) fn with_new_pool(&self) -> Result<Self, ClientError> {
         let Inner { name, base_url, settings, secrets, environment, pool: _, flow: _, permit: _ } = &*self.inner;
         let pool = RotatingClient::new(settings)?;
-        let fresh = Self::assembled(
+        let fresh = Self::from_parts(
             name.clone(),
             base_url.clone(),
             settings.clone(),
@@ -143,7 +143,8 @@ impl Client {
         Ok(fresh)
     }
 
-    /// One attempt that asks neither breaker nor places, and tells neither how it ended; paced all the same.
+    /// Sends one attempt without the breaker or the concurrency limit and without recording its result; still rate
+    /// limited.
     pub(super) async fn send_unguarded(
         &self,
         request: &Request,
@@ -151,32 +152,32 @@ impl Client {
         call: &CallContext,
     ) -> Result<Response, AttemptError> {
         let _at_vendor = call.exchange.start_vendor_timer();
-        let internal = |reason| AttemptError::ours(Error::new(Code::Internal, reason));
-        let way = self.way(request, signer, call).map_err(internal)?;
+        let internal = |reason| AttemptError::local(Error::new(Code::Internal, reason));
+        let way = self.start_call(request, signer, call).map_err(internal)?;
         self.rate_limit(&way, 0).await
     }
 
-    /// The address that every path is below.
+    /// Returns the base address of all paths.
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.inner.base_url
     }
 
-    /// Goes on with what the connection's earlier client has counted (circuit, places, rate), under the settings of this one.
-    /// To be said before this one is used; the earlier one may have calls under way, and they go on counting.
+    /// Takes over the earlier client's shared state (circuit, permits, rate) under this client's settings. Call before
+    /// using this client; calls in flight on the earlier client keep counting.
     pub fn inherit_state(&self, earlier: &Self) {
         let flow = earlier.flow();
         flow.set(&self.inner.settings);
         *self.inner.flow.lock().unwrap_or_else(PoisonError::into_inner) = flow;
     }
 
-    /// Sends the request through all layers, once. May be dropped at any point: places and the probe are given back, and
-    /// what became of the request is then for the caller to settle.
+    /// Sends the request once through all layers. Cancel-safe: dropping the future releases its permit and the
+    /// half-open slot; the caller must then reconcile the request.
     ///
     /// # Errors
-    /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited` (the
-    /// vendor asked for a pause that outlasts the time-out), or what the signer said. Sent, outcome unknown:
-    /// `vendor_timeout`, `vendor_bad_response`. Any complete answer, whatever its status, is an [`Answer`].
+    /// Nothing was sent: `vendor_unreachable`, `vendor_circuit_open`, `connection_saturated`, `vendor_rate_limited`
+    /// (the vendor asked for a pause longer than the timeout), or the signer's error. Sent, outcome unknown:
+    /// `vendor_timeout`, `vendor_bad_response`. Any complete response, whatever its status, is a [`Response`].
     pub async fn send(&self, request: Request, signer: &dyn Signer, call: &CallContext) -> Result<Response, Error> {
         let span = spans::call(&self.inner.name.connection, request.operation, call.exchange.request_id());
         let _at_vendor = call.exchange.start_vendor_timer();
@@ -192,28 +193,28 @@ impl Client {
         result.map_err(|fault| self.error(request.operation, fault))
     }
 
-    /// Lets requests leave only while this says so; asked when the first byte is about to go. Said once, before anything
-    /// is sent.
+    /// Sets a permit that is checked just before the first byte of each request is sent. Call once, before sending the
+    /// first request.
     pub fn set_send_permit(&self, permit: impl Fn() -> bool + Send + Sync + 'static) {
-        // A second word would come from a second gateway over the same connection; the first stands.
+        // Set only once; a second gateway over the same client must not replace it.
         drop(self.inner.permit.set(Arc::new(permit)));
     }
 
-    /// What is under way.
+    /// Returns the connection's current load and state.
     #[must_use]
     pub fn stats(&self) -> ConnectionStats {
         self.flow().stats()
     }
 
-    /// A vendor's text made fit to show: configured secrets and these masked, control characters removed, ≤ 300
-    /// characters.
+    /// Sanitises a vendor text for display: masks configured secrets and the given ones, removes control characters,
+    /// keeps at most 300 characters.
     #[must_use]
     pub fn clean<'a>(&self, text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
-        // Masked before it is cut, or the end would show the beginning of a secret.
+        // Mask before truncating; otherwise the end could show the beginning of a secret.
         validation::sanitize_for_display(&self.inner.secrets.with(secrets).mask(text), SHOWN_CHARACTERS)
     }
 
-    /// The fault with the connection and the operation it is about.
+    /// Adds the connection and the operation to an error.
     #[must_use]
     pub fn error(&self, operation: &'static str, mut fault: Error) -> Error {
         fault.connection.get_or_insert_with(|| self.inner.name.clone());
@@ -231,7 +232,7 @@ impl Client {
         Arc::clone(&self.inner.flow.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn assembled(
+    fn from_parts(
         name: ConnectionRef,
         base_url: Url,
         settings: ConnectionSettings,
@@ -244,7 +245,7 @@ impl Client {
         Self { inner: Arc::new(Inner { name, base_url, settings, secrets, environment, pool, flow, permit }) }
     }
 
-    fn way<'a>(
+    fn start_call<'a>(
         &self,
         request: &'a Request,
         signer: &'a dyn Signer,
@@ -253,47 +254,47 @@ impl Client {
         let (url, began) = (self.address(&request.target)?, Instant::now());
         let patience = match call.priority {
             Priority::Interactive => self.inner.settings.timeout.0,
-            // Nobody waits for it: it may stand in line for longer than an attempt takes.
+            // No caller waits for it, so it may queue for longer than an attempt takes.
             Priority::Bulk => self.inner.settings.timeout.0.max(MAX_BACKOFF),
         };
         let flow = self.flow();
         Ok(InFlightCall { url, request, signer, call, flow, began, deadline: began + patience, waited: Duration::ZERO })
     }
 
-    /// Breaker, then concurrency. The breaker stands outside, so that nobody queues for a vendor that fails; and it is
-    /// asked again after the wait, since it may have opened meanwhile.
+    /// Breaker, then concurrency limit. The breaker is outermost so that no call queues for a failing vendor; it is
+    /// checked again after the wait because it may have opened meanwhile.
     async fn admit(&self, request: &Request, signer: &dyn Signer, call: &CallContext) -> Result<Response, Error> {
         let Inner { environment, .. } = &*self.inner;
-        let mut way = self.way(request, signer, call).map_err(|reason| Error::new(Code::Internal, reason))?;
+        let mut way = self.start_call(request, signer, call).map_err(|reason| Error::new(Code::Internal, reason))?;
         way.flow.budget.deposit();
 
         let flow = Arc::clone(&way.flow);
         let admitted = async {
             let mut pass = flow.breaker.admit(environment.now()).map_err(circuit_open)?;
-            let permit = flow.limit.acquire(call.priority, way.deadline).await.map_err(busy)?;
+            let permit = flow.limit.acquire(call.priority, way.deadline).await.map_err(limit_error)?;
             pass.renew(environment.now()).map_err(circuit_open)?;
             Ok((pass, permit))
         };
         let admitted = admitted.await;
         way.waited = way.began.elapsed();
-        let (pass, _permit) = admitted.inspect_err(|fault| self.note_unsent(&way, fault))?;
+        let (pass, _permit) = admitted.inspect_err(|fault| self.record_unsent(&way, fault))?;
 
         let result = self.retry_connect(&way).await;
         match &result {
-            Ok(answer) => pass.record(verdict(answer.status), environment.now()),
+            Ok(answer) => pass.record(call_result(answer.status), environment.now()),
             Err(AttemptError { kind: AttemptErrorKind::NotSent | AttemptErrorKind::Ambiguous, .. }) => {
-                pass.record(CallResult::Failing, environment.now())
+                pass.record(CallResult::Failing, environment.now());
             }
             Err(AttemptError { kind: AttemptErrorKind::InvalidResponse, status: Some(status), .. }) => {
-                pass.record(verdict(*status), environment.now());
+                pass.record(call_result(*status), environment.now());
             }
             Err(AttemptError { kind: AttemptErrorKind::Local | AttemptErrorKind::InvalidResponse, .. }) => drop(pass),
         }
         result.map_err(|broken| broken.fault)
     }
 
-    /// Connect retry: repeats only what never left this machine, while the connection's allowance and the deadline last.
-    /// Inside the breaker, so that it counts once; outside the rate, so that every try is paced.
+    /// Connect retry: retries only requests that never left this machine, within the connection's retry budget and the
+    /// deadline. Inside the breaker, so that it counts once; outside the rate limit, so that every attempt is paced.
     async fn retry_connect(&self, way: &InFlightCall<'_>) -> Result<Response, AttemptError> {
         let Inner { settings, name, environment, .. } = &*self.inner;
         let mut tried = 0;
@@ -316,14 +317,14 @@ impl Client {
         }
     }
 
-    /// Rate, right before the attempt it is for; and what the vendor's answer says about the rate of the next ones.
+    /// Rate limit, applied just before the attempt; also records the rate information in the vendor's response.
     async fn rate_limit(&self, way: &InFlightCall<'_>, repeats: u32) -> Result<Response, AttemptError> {
         let Inner { name, environment, .. } = &*self.inner;
         let asked = Instant::now();
         if let Err(reason) = way.flow.limit.acquire_slot(way.call.priority, way.deadline).await {
-            let fault = busy(reason);
-            self.note_unsent(way, &fault);
-            return Err(AttemptError::ours(fault));
+            let fault = limit_error(reason);
+            self.record_unsent(way, &fault);
+            return Err(AttemptError::local(fault));
         }
 
         let (began, started) = (Instant::now(), environment.now());
@@ -350,7 +351,7 @@ impl Client {
         let label = result.as_ref().map_or(ended, |answer| class(answer.status));
         metrics::vendor_attempt(&name.connection, way.request.operation, label, took);
         let times = (started, way.waited + began.duration_since(asked), took);
-        self.note(way, &headers, &result, times);
+        self.record_attempt(way, &headers, &result, times);
         if let Ok(answer) = &result {
             way.flow.record_clock_skew(&answer.headers, environment.now());
             if matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -368,8 +369,8 @@ impl Client {
         spans::attempt(spans::AttemptSpan { connection, vendor, operation, method, url: &way.url, repeats })
     }
 
-    /// One attempt within its time-out; signing is innermost, so that each carries a fresh date. `headers` are the
-    /// request's, and afterwards what it was sent with.
+    /// Sends one attempt within its timeout. Signing is innermost, so that each attempt has a fresh date. `headers` are
+    /// the request's on entry and those actually sent on return.
     async fn attempt(&self, way: &InFlightCall<'_>, headers: &mut HeaderMap) -> Result<Response, AttemptError> {
         let Inner { settings, environment, pool, .. } = &*self.inner;
         let InFlightCall { url, request, signer, .. } = way;
@@ -382,13 +383,13 @@ impl Client {
         let draft = SigningRequest { method: &request.method, url, headers: &mut *headers, body: &request.body };
         match timeout_at(deadline, signer.sign(draft, environment.now())).await {
             Ok(Ok(())) => {}
-            // Whatever became of the signer's own calls, this request was not sent.
+            // Whatever the result of the signer's own calls, this request was not sent.
             Ok(Err(fault)) => {
-                return Err(AttemptError::ours(Error { outcome: Outcome::NotApplied, lingering: false, ..fault }));
+                return Err(AttemptError::local(Error { outcome: Outcome::NotApplied, lingering: false, ..fault }));
             }
             Err(_) => {
                 let detail = format!("Signing took longer than {}; nothing was sent.", settings.timeout);
-                return Err(AttemptError::ours(Error::new(Code::VendorUnreachable, detail)));
+                return Err(AttemptError::local(Error::new(Code::VendorUnreachable, detail)));
             }
         }
 
@@ -396,8 +397,8 @@ impl Client {
         *outgoing.headers_mut() = headers.clone();
         let permit = self.inner.permit.get();
         if permit.is_some_and(|permit| !permit()) {
-            let detail = "This instance has lost touch with the store it shares, so it sends nothing.";
-            return Err(AttemptError::ours(
+            let detail = "This instance has lost contact with the shared store, so it sends nothing.";
+            return Err(AttemptError::local(
                 Error::new(Code::StoreUnavailable, detail).with_retry_after(Some(MIN_WAIT)),
             ));
         }
@@ -410,9 +411,9 @@ impl Client {
         }
     }
 
-    /// Keeps what may be shown of an attempt that was sent with these headers; when it began, how long it waited before and
-    /// took then.
-    fn note(
+    /// Records what may be shown of an attempt sent with these headers, with its start, its waiting time and its
+    /// duration.
+    fn record_attempt(
         &self,
         way: &InFlightCall<'_>,
         headers: &HeaderMap,
@@ -428,7 +429,7 @@ impl Client {
             Ok(answer) => {
                 call.status = Some(answer.status.as_u16());
                 call.headers = redaction::headers(&answer.headers);
-                call.answer = way.request.shown.of_answer(&sent, answer, secrets);
+                call.answer = way.request.shown.redact_response(&sent, answer, secrets);
             }
             Err(broken) => {
                 call.status = broken.status.map(|status| status.as_u16());
@@ -439,8 +440,8 @@ impl Client {
         way.call.exchange.add(call);
     }
 
-    /// Keeps that a call was turned away before it left.
-    fn note_unsent(&self, way: &InFlightCall<'_>, fault: &Error) {
+    /// Records a call that was rejected before it was sent.
+    fn record_unsent(&self, way: &InFlightCall<'_>, fault: &Error) {
         let mut call = self.describe_call(way, &way.sent(&way.request.headers), self.now());
         call.waited = way.began.elapsed();
         call.ended = fault.code.as_str();
@@ -466,13 +467,13 @@ impl Client {
             ended: "answered",
             detail: None,
             status: None,
-            request: shown.of_request(sent, secrets),
+            request: shown.redact_request(sent, secrets),
             headers: Vec::new(),
             answer: None,
         }
     }
 
-    /// The fault with what came of an answer, and without secrets that an error's words may quote.
+    /// Adds the vendor response to an error and masks secrets that its message may contain.
     fn finish_error(&self, request: &Request, mut broken: AttemptError) -> AttemptError {
         if broken.kind == AttemptErrorKind::Local {
             return broken;
@@ -486,7 +487,7 @@ impl Client {
         broken
     }
 
-    /// The whole address. The text of a path reaches the wire as it is, or not at all: vendors sign it.
+    /// Builds the full address. The path text is sent byte for byte or not at all, because vendors sign it.
     fn address(&self, target: &Target) -> Result<Url, String> {
         let path = match target {
             Target::Url(url) => {
@@ -508,7 +509,7 @@ impl Client {
         Url::parse(&text)
             .ok()
             .filter(|url| url.as_str() == text && url.fragment().is_none())
-            .ok_or_else(|| "The request's path is not in the form in which it would be sent.".to_owned())
+            .ok_or_else(|| "A URL parser would rewrite the request's path.".to_owned())
     }
 }
 
@@ -518,8 +519,8 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// The request with the caller's trace, passed on unchanged as by an intermediary that takes no part in it
-/// (W3C Trace Context §4.3). Where the gateway takes part, each attempt puts itself in its place.
+/// Passes the caller's trace on unchanged, as an intermediary that takes no part in it does (W3C Trace Context §4.3).
+/// If the gateway takes part, each attempt injects its own span instead.
 fn with_trace_context(mut request: Request, call: &CallContext) -> Request {
     if let Some(value) = call.exchange.traceparent().and_then(|text| HeaderValue::from_str(text).ok()) {
         request.headers.insert(spans::TRACEPARENT, value);
@@ -527,7 +528,7 @@ fn with_trace_context(mut request: Request, call: &CallContext) -> Request {
     request
 }
 
-fn verdict(status: StatusCode) -> CallResult {
+fn call_result(status: StatusCode) -> CallResult {
     if status.is_server_error() { CallResult::Failing } else { CallResult::Alive }
 }
 
@@ -542,24 +543,24 @@ const fn class(status: StatusCode) -> &'static str {
 }
 
 fn circuit_open(rest: Duration) -> Error {
-    let detail = "The vendor failed several times in a row; nothing is sent for a while.";
+    let detail = "The vendor failed several times in a row; calls are paused.";
     Error::new(Code::VendorCircuitOpen, detail).with_retry_after(Some(rest.max(MIN_WAIT)))
 }
 
-fn busy(reason: LimitError) -> Error {
+fn limit_error(reason: LimitError) -> Error {
     match reason {
         LimitError::Saturated => {
-            Error::new(Code::ConnectionSaturated, "Too many calls wait for this connection already.")
+            Error::new(Code::ConnectionSaturated, "Too many calls are already waiting for this connection.")
                 .with_retry_after(Some(MIN_WAIT))
         }
         LimitError::Paused(rest) => {
-            Error::new(Code::VendorRateLimited, "The vendor asked for a pause; nothing is sent until it is over.")
+            Error::new(Code::VendorRateLimited, "The vendor asked for a pause; calls resume when it ends.")
                 .with_retry_after(Some(rest.max(MIN_WAIT)))
         }
     }
 }
 
-/// Full jitter: anything between nothing and `min(max, base · 2ⁿ)` before the repeat after the n+1st try.
+/// Full jitter: returns a random delay between 0 and `min(max, base · 2ⁿ)` after attempt n+1.
 fn backoff(retry: &RetrySettings, tried: u32, random: [u8; 4]) -> Duration {
     let doubled = retry.base.0.saturating_mul(1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX));
     let most = doubled.min(retry.max.0);
@@ -572,7 +573,7 @@ mod tests {
     use crate::domain::units::ConfigDuration;
 
     #[test]
-    fn pauses_grow_by_doubling_and_stay_below_their_bounds() {
+    fn back_off_doubles_up_to_its_maximum() {
         let millis = |millis| ConfigDuration(Duration::from_millis(millis));
         let retry = RetrySettings { attempts: 9, base: millis(200), max: millis(1_000) };
         let longest: Vec<_> = (1..5).map(|tried| backoff(&retry, tried, [255; 4]).as_millis()).collect();

@@ -1,10 +1,10 @@
-//! Rate and concurrency: how many calls may be at the vendor at once, how many may wait for that, and when the next one may
-//! leave.
+//! Concurrency and rate limits: how many calls may be at the vendor at once, how many may queue, and when the next call
+//! may leave.
 //!
-//! Both waits have two lanes: a single request, whose caller waits, goes before the calls of operations; but after
-//! [`IN_A_ROW`] of them one of an operation goes, so that single requests cannot stop it altogether. Within a lane it is
-//! first come, first served. Both waits are bounded, since a caller who waits longer than an attempt may take is better told
-//! to come back. Waiting counts for nothing: a call dropped while it waits takes nothing with it.
+//! Both queues have two priorities: single requests, whose callers wait, go before the calls of operations; but after
+//! [`MAX_INTERACTIVE_STREAK`] of them one call of an operation goes, so that single requests cannot starve operations. Within a
+//! priority the order is FIFO. Both waits are bounded, because a caller that would wait longer than an attempt may take
+//! should retry later instead. Cancel-safe: a call dropped while waiting consumes no permit.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,44 +16,45 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::pacer::Pacer;
 use crate::domain::vendor::Priority;
 
-/// Longest time a vendor's `Retry-After` stops a connection: beyond it one call tries again, whatever the vendor said.
+/// Longest pause of a connection after a vendor's `Retry-After`: after it one call tries again, whatever the vendor
+/// asked for.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
-/// Single requests that may overtake a waiting call of an operation.
-const IN_A_ROW: u32 = 8;
+/// Consecutive single requests that may overtake a waiting call of an operation.
+const MAX_INTERACTIVE_STREAK: u32 = 8;
 
-/// Why a call may not leave now.
+/// The reason why a call may not leave now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitError {
-    /// Too many calls wait already, or this one waited long enough.
+    /// Too many calls are waiting, or this call waited too long.
     Saturated,
-    /// The vendor asked for a pause, and this much of it is left.
+    /// The vendor asked for a pause; the remaining time.
     Paused(Duration),
 }
 
 /// The limits of one connection.
 pub(super) struct Limiter {
     state: Mutex<State>,
-    /// The first of each lane waits for its moment with this in hand: a tokio mutex is first come, first served.
+    /// Held by the first waiter of each priority; a tokio mutex is FIFO.
     heads: [AsyncMutex<()>; 2],
-    /// Somebody went, gave up, or the limits changed: whoever waits looks again.
+    /// Wakes waiters to check again when a call left or gave up, or the limits changed.
     changed: Notify,
 }
 
 struct State {
-    /// Most calls at the vendor at once.
+    /// Maximum calls at the vendor at once.
     size: usize,
     in_flight: usize,
-    /// Who waits for a place, by lane; given up ones are swept out when they are come across.
+    /// Waiters for an in-flight permit, by priority; abandoned ones are removed when encountered.
     places: [VecDeque<oneshot::Sender<ConcurrencyPermit>>; 2],
     places_order: FairQueue,
-    /// How many wait for their moment, by lane.
+    /// Number of waiters for a send slot, by priority.
     turns: [usize; 2],
     turns_order: FairQueue,
     slots: Pacer,
     paused_until: Option<Instant>,
 }
 
-/// A place at the vendor, given back when dropped.
+/// An in-flight permit, released on drop.
 pub(super) struct ConcurrencyPermit(Option<Arc<Limiter>>);
 
 impl Limiter {
@@ -71,7 +72,7 @@ impl Limiter {
         Self { state: Mutex::new(state), heads: [AsyncMutex::new(()), AsyncMutex::new(())], changed: Notify::new() }
     }
 
-    /// Other limits from now on. What is at the vendor stays there and counts.
+    /// Applies new limits. Calls at the vendor continue and count.
     pub(super) fn set(self: &Arc<Self>, max_in_flight: usize, requests_per_second: u32) {
         {
             let mut state = self.state();
@@ -82,7 +83,7 @@ impl Limiter {
         self.changed.notify_waiters();
     }
 
-    /// A place at the vendor, kept until the permit is dropped.
+    /// Acquires an in-flight permit, held until it is dropped.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         lane: Priority,
@@ -91,7 +92,7 @@ impl Limiter {
         let granted = {
             let mut state = self.state();
             state.paused_beyond(deadline)?;
-            // Whoever gives a place back hands it on, so a free one means that nobody waits.
+            // A released permit goes to the next waiter, so a free one means that no call waits.
             if state.in_flight < state.size {
                 state.in_flight += 1;
                 return Ok(ConcurrencyPermit(Some(Arc::clone(self))));
@@ -114,18 +115,18 @@ impl Limiter {
         }
     }
 
-    /// Waits until the next call may leave: to be asked right before sending.
+    /// Waits until the next call may leave; to be called just before sending.
     pub(super) async fn acquire_slot(&self, lane: Priority, deadline: Instant) -> Result<(), LimitError> {
         let _counted = WaitGuard::new(self, lane);
         let _first = timeout_at(deadline, self.heads[lane as usize].lock()).await.map_err(|_| LimitError::Saturated)?;
         loop {
-            // Before the look, so that no change after it is missed.
+            // Register before checking, so that no later change is missed.
             let changed = self.changed.notified();
             let at = {
                 let mut state = self.state();
                 state.paused_beyond(deadline)?;
                 let now = Instant::now();
-                // Looked up anew each time: another call's answer may have brought a longer pause.
+                // Computed again each time: another call's response may have brought a longer pause.
                 let at = state.slots.next(now).max(state.paused_until.unwrap_or(now));
                 if at <= now && state.is_next(lane) {
                     state.slots.take(now);
@@ -133,7 +134,7 @@ impl Limiter {
                     state.turns_order.went(lane, other);
                     return Ok(());
                 }
-                // Somebody of the other lane goes first: that it went is told.
+                // A call of the other priority goes first; its departure triggers a notification.
                 if at <= now { None } else { Some(at) }
             };
             if at.is_some_and(|at| at > deadline) {
@@ -149,26 +150,26 @@ impl Limiter {
         }
     }
 
-    /// Sends nothing for this long (the vendor's `Retry-After`), at most [`MAX_BACKOFF`]. Never shortens a pause.
+    /// Pauses sending for this long (the vendor's `Retry-After`), at most [`MAX_BACKOFF`]. Never shortens a pause.
     pub(super) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait.min(MAX_BACKOFF);
         let mut state = self.state();
         state.paused_until = state.paused_until.max(Some(until));
     }
 
-    /// Calls at the vendor now, or about to leave for it.
+    /// Returns the number of calls at the vendor or about to leave for it.
     pub(super) fn in_flight(&self) -> usize {
         self.state().in_flight
     }
 
-    /// Calls of this lane that wait for a place or for their moment.
+    /// Returns the number of calls of this priority waiting for a permit or a send slot.
     pub(super) fn waiting(&self, lane: Priority) -> usize {
         let state = self.state();
         let places = state.places[lane as usize].iter().filter(|waiting| !waiting.is_closed()).count();
         places + state.turns[lane as usize]
     }
 
-    /// Gives free places to those who wait, in order.
+    /// Hands free permits to waiters, in order.
     fn wake_waiters(self: &Arc<Self>) {
         loop {
             let next = {
@@ -180,7 +181,7 @@ impl Limiter {
                 state.in_flight += 1;
                 next
             };
-            // Outside the lock: a permit that nobody takes comes straight back.
+            // Outside the lock: a permit that its waiter has abandoned comes straight back.
             if let Err(mut refused) = next.send(ConcurrencyPermit(Some(Arc::clone(self)))) {
                 refused.0 = None;
                 self.state().in_flight -= 1;
@@ -189,7 +190,7 @@ impl Limiter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -211,7 +212,7 @@ impl State {
         }
     }
 
-    /// Whoever gets the next place.
+    /// Removes the waiter that gets the next permit.
     fn next_waiting(&mut self) -> Option<oneshot::Sender<ConcurrencyPermit>> {
         for queue in &mut self.places {
             while queue.front().is_some_and(oneshot::Sender::is_closed) {
@@ -230,17 +231,17 @@ impl State {
     }
 }
 
-/// Which lane goes next.
+/// The choice between the two priorities.
 #[derive(Debug, Default)]
 struct FairQueue {
-    /// Single requests that went, one after the other, while a call of an operation waited.
+    /// Consecutive single requests that went while a call of an operation waited.
     overtaken: u32,
 }
 
 impl FairQueue {
     fn next(&self, single: bool, bulk: bool) -> Option<Priority> {
         match (single, bulk) {
-            (true, true) if self.overtaken < IN_A_ROW => Some(Priority::Interactive),
+            (true, true) if self.overtaken < MAX_INTERACTIVE_STREAK => Some(Priority::Interactive),
             (true, false) => Some(Priority::Interactive),
             (_, true) => Some(Priority::Bulk),
             (false, false) => None,
@@ -252,7 +253,7 @@ impl FairQueue {
     }
 }
 
-/// One that waits for its moment; told to the others when it stops waiting, however that ends.
+/// A waiter for a send slot; notifies the others when it stops waiting, for whatever reason.
 struct WaitGuard<'a>(&'a Limiter, Priority);
 
 impl<'a> WaitGuard<'a> {
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_turns_the_next_away_at_once_and_a_dropped_wait_frees_its_place() {
+    async fn a_full_queue_rejects_and_a_dropped_wait_frees_its_slot() {
         let limit = limit(1, 0);
         let permit = limit.acquire(SINGLE, hour()).await.unwrap();
         let mut waits: Vec<_> = (0..64).map(|_| Box::pin(limit.acquire(SINGLE, hour()))).collect();
@@ -295,12 +296,12 @@ mod tests {
             assert!(poll!(wait).is_pending());
         }
         assert_eq!(limit.acquire(SINGLE, hour()).await.err(), Some(LimitError::Saturated));
-        assert!(poll!(Box::pin(limit.acquire(BULK, hour()))).is_pending(), "the other lane has room of its own");
+        assert!(poll!(Box::pin(limit.acquire(BULK, hour()))).is_pending(), "the other priority has its own queue");
         waits.pop();
         let mut last = Box::pin(limit.acquire(SINGLE, hour()));
         assert!(poll!(&mut last).is_pending());
         drop(permit);
-        assert!(poll!(&mut last).is_pending(), "first come, first served");
+        assert!(poll!(&mut last).is_pending(), "FIFO");
         let first = waits.remove(0).await;
         assert!(first.is_ok());
         assert_eq!((limit.in_flight(), limit.waiting(SINGLE)), (1, 63));
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn single_requests_go_first_but_do_not_stop_an_operation() {
+    async fn single_requests_go_first_without_starving_operations() {
         let limit = limit(1, 0);
         let mut held = Some(limit.acquire(SINGLE, hour()).await.unwrap());
         let mut bulk = Box::pin(limit.acquire(BULK, hour()));
@@ -318,7 +319,7 @@ mod tests {
         for single in &mut singles {
             assert!(poll!(single).is_pending());
         }
-        for _ in 0..IN_A_ROW {
+        for _ in 0..MAX_INTERACTIVE_STREAK {
             drop(held.take());
             held = singles.pop_front().unwrap().await.ok();
             assert!(poll!(&mut bulk).is_pending());
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_single_request_takes_the_next_moment_of_sending() {
+    async fn a_single_request_takes_the_next_send_slot() {
         let limit = limit(9, 1);
         limit.acquire_slot(BULK, hour()).await.unwrap();
         let mut bulk: Vec<_> = (0..3).map(|_| Box::pin(limit.acquire_slot(BULK, hour()))).collect();
@@ -337,7 +338,7 @@ mod tests {
         }
         let began = Instant::now();
         limit.acquire_slot(SINGLE, hour()).await.unwrap();
-        assert_eq!(began.elapsed().as_secs(), 1, "none of those who waited before it went");
+        assert_eq!(began.elapsed().as_secs(), 1, "no earlier waiter went first");
         for turn in bulk {
             turn.await.unwrap();
         }
@@ -346,10 +347,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_operation_gets_its_moment_among_single_requests_without_end() {
+    async fn an_operation_gets_a_send_slot_among_endless_single_requests() {
         let limit = limit(9, 10);
         let mut bulk = Box::pin(limit.acquire_slot(BULK, hour()));
-        assert!(poll!(&mut bulk).is_ready(), "nobody else is there");
+        assert!(poll!(&mut bulk).is_ready(), "no other call is waiting");
         let mut bulk = std::pin::pin!(limit.acquire_slot(BULK, hour()));
         let mut singles = 0;
         loop {
@@ -359,12 +360,12 @@ mod tests {
                 _ = &mut bulk => break,
                 _ = single => singles += 1,
             }
-            assert!(singles <= IN_A_ROW, "overtaken for ever");
+            assert!(singles <= MAX_INTERACTIVE_STREAK, "the operation is starved");
         }
     }
 
     #[tokio::test]
-    async fn other_limits_hold_at_once_and_count_what_is_under_way() {
+    async fn new_limits_apply_at_once_and_count_calls_in_flight() {
         let limit = limit(1, 0);
         let first = limit.acquire(SINGLE, hour()).await.unwrap();
         let mut second = Box::pin(limit.acquire(SINGLE, hour()));
@@ -375,13 +376,13 @@ mod tests {
         assert!(poll!(&mut third).is_pending());
         limit.set(1, 0);
         drop(first);
-        assert!(poll!(&mut third).is_pending(), "one is still too many");
+        assert!(poll!(&mut third).is_pending(), "the limit is still exceeded");
         drop(second);
         assert!(third.await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_pause_is_never_shortened_and_has_an_end() {
+    async fn a_pause_is_never_shortened_and_is_bounded() {
         let limit = limit(1, 0);
         limit.pause(Duration::from_hours(1));
         limit.pause(Duration::ZERO);

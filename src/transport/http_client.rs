@@ -1,27 +1,27 @@
-//! The HTTP client with its pooled connections, renewed now and then.
+//! The HTTP client and its connection pool, replaced periodically.
 //!
-//! A connection that is in use all the time would stay at the address its host name once had. So the pool is given up after
-//! a while: what is under way ends on the old one, whatever begins afterwards resolves the name anew.
+//! A constantly used connection would stay at the address that its host name once resolved to. The pool is therefore
+//! replaced after a while: requests in flight finish on the old one, new requests resolve the name again.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attempt::root;
+use super::attempt::root_cause;
 use super::client::ClientError;
 use super::settings::ConnectionSettings;
 use crate::transport::root_certificates::RootCertificates;
 
-/// How long an idle connection is kept: below what vendors keep (IIS: 120 s), or one would be used in the moment they close
-/// it.
-const IDLE: Duration = Duration::from_secs(20);
-/// Longest wait for a connection, however long an attempt may take.
-const MAX_CONNECT: Duration = Duration::from_secs(10);
-/// How long one pool is used.
-const LIFE: Duration = Duration::from_mins(5);
+/// Idle timeout of pooled connections: below the vendors' own (IIS: 120 s), because otherwise a request could use a
+/// connection just as the vendor closes it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum time to connect, regardless of the attempt's timeout.
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Lifetime of one pool.
+const POOL_LIFETIME: Duration = Duration::from_mins(5);
 
-/// The connections to one vendor.
+/// The connection pool of one vendor connection.
 pub(super) struct RotatingClient {
     made: Mutex<Current>,
     how: ClientConfig,
@@ -40,7 +40,7 @@ struct Current {
 }
 
 impl RotatingClient {
-    /// A pool for attempts of at most `timeout`, with as many idle connections as there may be calls.
+    /// Creates a pool for attempts of at most `timeout`, with as many idle connections as calls in flight.
     pub(super) fn new(settings: &ConnectionSettings) -> Result<Self, ClientError> {
         let how = ClientConfig {
             timeout: settings.timeout.0,
@@ -50,21 +50,21 @@ impl RotatingClient {
         Ok(Self { made: Mutex::new(Current { client: how.make()?, at: Instant::now() }), how })
     }
 
-    /// The client to use for the next attempt.
+    /// Returns the client for the next attempt, replacing the pool if it is too old.
     pub(super) fn client(&self) -> reqwest::Client {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.at.elapsed() >= LIFE {
+        if made.at.elapsed() >= POOL_LIFETIME {
             made.at = Instant::now();
             match self.how.make() {
                 Ok(client) => made.client = client,
-                // It was made from the same settings before; the old one is as good as it was.
-                Err(error) => tracing::warn!(%error, "the connections to a vendor could not be renewed"),
+                // The settings are unchanged, so the old client still works.
+                Err(error) => tracing::warn!(%error, "connection pool not replaced; keeping the old one"),
             }
         }
         made.client.clone()
     }
 
-    /// The same connections and their age, for another client.
+    /// Returns a handle to the same pool, with the same age, for another client.
     pub(super) fn shared(&self) -> Self {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         Self { made: Mutex::new(Current { client: made.client.clone(), at: made.at }), how: self.how.clone() }
@@ -75,20 +75,20 @@ impl ClientConfig {
     fn make(&self) -> Result<reqwest::Client, ClientError> {
         reqwest::Client::builder()
             .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION")))
-            // A redirect followed would carry personal data and a signature to an address nobody configured.
+            // Following a redirect would send personal data and a signature to an address that is not configured.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
             .http1_only()
             .tcp_nodelay(true)
-            // A little less than the attempt has, so that of the two the one that proves "not sent" ends first.
-            .connect_timeout((self.timeout / 10 * 9).min(MAX_CONNECT))
-            .pool_idle_timeout(IDLE)
+            // Slightly below the attempt's timeout, so that the connect timeout, which proves "not sent", fires first.
+            .connect_timeout((self.timeout / 10 * 9).min(MAX_CONNECT_TIMEOUT))
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(self.max_in_flight)
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
             .tls_certs_merge(self.authorities.certificates())
             .build()
-            .map_err(|error| ClientError(format!("the HTTP client cannot be set up: {}", root(&error))))
+            .map_err(|error| ClientError(format!("the HTTP client cannot be created: {}", root_cause(&error))))
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-    /// Keeps each connection and answers once the gate is open; tells of each connection, and of each request.
+    /// Keeps each connection and responds once the gate is open; reports each connection and each request.
     async fn vendor(open: watch::Receiver<bool>) -> (SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -133,11 +133,11 @@ mod tests {
     }
 
     fn age(pool: &RotatingClient) {
-        pool.made.lock().unwrap().at -= LIFE;
+        pool.made.lock().unwrap().at -= POOL_LIFETIME;
     }
 
     #[tokio::test]
-    async fn connections_are_made_anew_after_a_while_and_not_before() {
+    async fn the_pool_is_replaced_only_after_its_lifetime() {
         let (_gate, open) = watch::channel(true);
         let (address, mut heard) = vendor(open).await;
         let pool = pool();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_under_way_when_connections_are_made_anew_ends_on_its_old_one() {
+    async fn requests_in_flight_finish_on_the_old_pool() {
         let (gate, open) = watch::channel(false);
         let (address, mut heard) = vendor(open).await;
         let pool = pool();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shared_pool_is_as_old_as_the_first() {
+    async fn a_shared_pool_keeps_its_age() {
         let pool = pool();
         age(&pool);
         assert_eq!(pool.shared().made.lock().unwrap().at, pool.made.lock().unwrap().at);

@@ -1,24 +1,26 @@
-//! The way out to the vendors, shared by all of them: one [`Client`] a connection.
+//! The outbound HTTP stack shared by all vendors: one [`Client`] per connection.
 //!
-//! The layers, from the outside in, and why each stands where it does:
+//! The layers, from the outside in, with the reason for each position:
 //!
-//! 1. trace: sees everything that happens to a call, the waiting included, and keeps what may be shown of it (`shown`);
-//! 2. deadline: all waiting before an attempt together takes no longer than one attempt may. A caller's `Prefer: wait` is
-//!    no deadline of a call: it ends the caller's waiting, while a write that was cut off half-way would be unknown;
-//! 3. breaker: a failing vendor is not even waited for;
-//! 4. concurrency limit: counts what is at the vendor, or about to leave for it; single requests go before operations;
-//! 5. connect retry: repeats only what never left this machine, each time through the layers below, with full jitter and
-//!    within an allowance that all calls of the connection share;
-//! 6. rate: paces every try, a repeat too, right before it leaves, and keeps the pauses the vendor asks for;
-//! 7. attempt time-out: one attempt, its signing and the reading of its answer included;
-//! 8. sign: innermost, so that every attempt carries a fresh date;
-//! 9. reqwest: no redirects, no retries of its own, no proxy; its pool is renewed now and then, so that names are resolved
-//!    anew (`pool`).
+//! 1. trace: sees the whole call, including its waits, and keeps what may be shown of it (`redaction`);
+//! 2. deadline: limits the total waiting time before an attempt to the duration of one attempt. A caller's
+//!    `Prefer: wait` is no deadline of a call: it ends only the caller's wait, as an aborted write would be unknown;
+//! 3. circuit breaker: no call waits for a failing vendor;
+//! 4. concurrency limit: counts calls at the vendor or about to leave for it; single requests go before operations;
+//! 5. connect retry: retries only requests that never left this machine, each time through the layers below, with full
+//!    jitter and within a budget shared by all calls of the connection;
+//! 6. rate limit: paces every attempt, retries included, just before it leaves, and observes the pauses that the vendor
+//!    asks for;
+//! 7. attempt timeout: one attempt, including signing and reading the response;
+//! 8. sign: innermost, so that every attempt has a fresh date;
+//! 9. reqwest: no redirects, no retries of its own, no proxy; its pool is replaced periodically, so that names are
+//!    resolved again (`http_client`).
 //!
-//! None of these is a tower layer but the allowance: they decide by what is known of the wire (was a byte of the body read?)
-//! and tell it upwards, which a `Service`'s error has no room for (`docs/decisions/0005`).
+//! Only the retry budget is a tower component. The other layers decide by what is known of the wire (was a byte of the
+//! body read?) and pass that knowledge upwards, which a `Service`'s error type cannot express (`docs/decisions/0005`).
 //!
-//! It must never repeat a request that may have reached the vendor: every other repeat is `dispatch`'s, journalled.
+//! This module must never retry a request that may have reached the vendor: every other retry belongs to `service`,
+//! which records a write intent first.
 
 mod attempt;
 mod circuit_breaker;
@@ -38,7 +40,7 @@ mod shared_state;
 mod tests;
 
 pub use crate::transport::fetch::fetch_document;
-pub use crate::transport::probe::{NoGreeting, ProbeReport, ProbeResponse};
+pub use crate::transport::probe::{ProbeError, ProbeReport, ProbeResponse};
 pub use crate::transport::redaction::RedactionPolicy;
 pub use crate::transport::request::{NoSignature, Request, Response, Signer, SigningRequest, Target};
 pub use crate::transport::response_error::general_error;

@@ -1,40 +1,41 @@
-//! When the next call may leave: the rate of a connection.
+//! The rate limit of a connection: computes when the next call may leave.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Evenly spaced moments of sending, and never more than `rate` of them within any [`Pacer::WINDOW`].
+/// A pacer that spaces calls evenly and never allows more than `rate` of them within any [`Pacer::WINDOW`].
 ///
-/// Not `governor`, which serves the public face: its cell-rate algorithm spaces the moments as planned, so that a timer
-/// firing late once lets one call too many into the second after it, and a call that gives up keeps its moment.
+/// Not `governor`, which the HTTP server uses: its cell-rate algorithm spaces planned times, so one late timer lets one
+/// call too many into the following second, and an abandoned call keeps its slot.
 #[derive(Debug)]
 pub(super) struct Pacer {
     rate: usize,
     planned: Option<Instant>,
-    /// When calls of the last second really left, oldest first.
+    /// Actual send times of the calls within the last window, oldest first.
     left: VecDeque<Instant>,
 }
 
 impl Pacer {
-    /// A second, and a hundredth of one: a vendor counts what arrives, and of two calls the later one may be sooner there.
+    /// One second plus one per cent: the vendor counts arrivals, and a later call may travel faster than an earlier
+    /// one.
     const WINDOW: Duration = Duration::from_millis(1010);
-    /// How late a timer usually fires; a slot is planned from the one before it when that is no longer ago than this, so
-    /// that lateness does not add up.
-    const GRAIN: Duration = Duration::from_millis(2);
+    /// Usual timer lateness. The next slot is planned from the previous plan if that is at most this long ago, so that
+    /// lateness does not accumulate.
+    const TIMER_TOLERANCE: Duration = Duration::from_millis(2);
 
     pub(super) fn new(rate: u32) -> Self {
         Self { rate: usize::try_from(rate).unwrap_or(usize::MAX), planned: None, left: VecDeque::new() }
     }
 
-    /// Another rate from now on; what left within the last second still counts.
+    /// Changes the rate; calls of the last second still count.
     pub(super) fn set_rate(&mut self, rate: u32) {
         self.rate = usize::try_from(rate).unwrap_or(usize::MAX);
         self.planned = None;
     }
 
-    /// The first moment at which a call may leave; not after `now` if it may at once.
+    /// Returns the earliest time at which a call may leave; not after `now` if it may leave at once.
     pub(super) fn next(&self, now: Instant) -> Instant {
         if self.rate == 0 {
             return now;
@@ -44,7 +45,7 @@ impl Pacer {
         self.planned.unwrap_or(now).max(window)
     }
 
-    /// Counts a call that leaves now.
+    /// Records a call that leaves now.
     pub(super) fn take(&mut self, now: Instant) {
         if self.rate == 0 {
             return;
@@ -53,7 +54,7 @@ impl Pacer {
             self.left.pop_front();
         }
         self.left.push_back(now);
-        let from = self.planned.filter(|planned| *planned + Self::GRAIN >= now).unwrap_or(now);
+        let from = self.planned.filter(|planned| *planned + Self::TIMER_TOLERANCE >= now).unwrap_or(now);
         let rate = u32::try_from(self.rate).unwrap_or(u32::MAX);
         self.planned = Some(from + Self::WINDOW / rate);
     }
@@ -78,7 +79,7 @@ mod tests {
                 now += Duration::from_millis(if idle < 300 { 0 } else { idle });
                 let at = slots.next(now);
                 if at > now {
-                    // A timer never fires early, but late.
+                    // A timer never fires early, only late.
                     now = at + Duration::from_millis(late);
                     prop_assert!(slots.next(now) <= now);
                 }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_evenly_spaced_and_lateness_does_not_add_up() {
+    fn calls_are_evenly_spaced_and_lateness_does_not_accumulate() {
         let mut slots = Pacer::new(4);
         let start = Instant::now();
         let mut now = start;
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_overtakes_another_by_a_little_keeps_to_the_rate_where_it_arrives() {
+    fn a_faster_call_keeps_the_rate_at_arrival() {
         let mut slots = Pacer::new(50);
         let first = Instant::now();
         let mut now = first;
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_nothing_is_no_limit() {
+    fn a_rate_of_zero_is_unlimited() {
         let mut slots = Pacer::new(0);
         let now = Instant::now();
         for _ in 0..1_000 {

@@ -1,5 +1,4 @@
-//! A look at a vendor's front door: is its name known, does somebody listen, does TLS work, what time is it there. Nothing
-//! that identifies the account is sent.
+//! Connectivity probe of a vendor: name resolution, TCP, TLS and clock. Sends nothing that identifies the account.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,38 +16,39 @@ use crate::transport::redaction::RedactionPolicy;
 use crate::transport::request::{NoSignature, Request, Target};
 use crate::transport::shared_state::clock_skew;
 
-/// Longest that a name or a connection is waited for.
+/// Maximum time for name resolution and for each connection attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses that are tried.
+/// Maximum addresses tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// What was seen, as far as the look came. A step that failed ends it.
+/// The results of a probe. The first failed step ends it.
 #[derive(Debug, Clone)]
 pub struct ProbeReport {
     /// Host and port.
     pub place: String,
-    /// Whether the connection is to be encrypted.
+    /// Whether the connection uses TLS.
     pub encrypted: bool,
-    /// The addresses of the host's name, or why there are none.
+    /// The addresses of the host name, or the reason why there are none.
     pub addresses: Result<Vec<SocketAddr>, String>,
-    /// How long it took until somebody listened, or why nobody did.
+    /// The time to connect, or the reason why no connection was made.
     pub listening: Option<Result<Duration, String>>,
-    /// What came of a plain `HEAD` of `base_url`.
-    pub answer: Option<Result<ProbeResponse, NoGreeting>>,
+    /// The result of a plain `HEAD` of `base_url`.
+    pub answer: Option<Result<ProbeResponse, ProbeError>>,
 }
 
-/// What the vendor's server answered to a question that means nothing.
+/// The vendor server's response to the probe request.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbeResponse {
-    /// The status: any will do.
+    /// The status; any status will do.
     pub status: u16,
-    /// How far its clock is ahead of ours by its `Date`; negative when it is behind. To the second, as the header is.
+    /// The vendor clock's lead over ours, from `Date`; negative if it is behind. Accurate to one second, like the
+    /// header.
     pub ahead: Option<SignedDuration>,
 }
 
 /// Why the vendor's server returned no response.
 #[derive(Debug, Clone)]
-pub struct NoGreeting {
+pub struct ProbeError {
     /// The cause, as a sentence.
     pub reason: String,
     /// The kind of failure, if the TLS handshake failed.
@@ -56,8 +56,8 @@ pub struct NoGreeting {
 }
 
 impl Client {
-    /// Looks whether the vendor is there. Goes past the breaker, since a look is most wanted when that is open, but keeps to
-    /// the rate; new connections are made for it.
+    /// Probes the vendor. Bypasses the breaker, because a probe is most useful while it is open, but keeps to the rate
+    /// limit; makes new connections.
     pub async fn probe(&self, call: &CallContext) -> ProbeReport {
         let url = self.base_url();
         let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(443));
@@ -73,13 +73,13 @@ impl Client {
         let reached = listening.is_ok();
         look.listening = Some(listening);
         if reached {
-            look.answer = Some(self.read_greeting(call).await);
+            look.answer = Some(self.send_head(call).await);
         }
         look
     }
 
-    async fn read_greeting(&self, call: &CallContext) -> Result<ProbeResponse, NoGreeting> {
-        let fresh = self.with_new_pool().map_err(|error| NoGreeting { reason: error.to_string(), tls: None })?;
+    async fn send_head(&self, call: &CallContext) -> Result<ProbeResponse, ProbeError> {
+        let fresh = self.with_new_pool().map_err(|error| ProbeError { reason: error.to_string(), tls: None })?;
         let request = Request {
             operation: "connections.check",
             method: Method::HEAD,
@@ -93,9 +93,9 @@ impl Client {
                 Ok(ProbeResponse { status: answer.status.as_u16(), ahead: clock_skew(&answer.headers, self.now()) })
             }
             Err(AttemptError { connect: Some(failure), .. }) => {
-                Err(NoGreeting { reason: format!("{}.", failure.cause), tls: failure.tls })
+                Err(ProbeError { reason: format!("{}.", failure.cause), tls: failure.tls })
             }
-            Err(AttemptError { fault, .. }) => Err(NoGreeting { reason: fault.detail, tls: None }),
+            Err(AttemptError { fault, .. }) => Err(ProbeError { reason: fault.detail, tls: None }),
         }
     }
 }
@@ -105,15 +105,15 @@ async fn resolve(url: &Url, port: u16) -> Result<Vec<SocketAddr>, String> {
         Some(url::Host::Ipv4(address)) => return Ok(vec![(address, port).into()]),
         Some(url::Host::Ipv6(address)) => return Ok(vec![(address, port).into()]),
         Some(url::Host::Domain(name)) => timeout(TIMEOUT, lookup_host((name, port))).await,
-        None => return Err("base_url names no host".to_owned()),
+        None => return Err("base_url has no host".to_owned()),
     };
     match addresses {
         Ok(Ok(found)) => {
             let found: Vec<SocketAddr> = found.collect();
-            if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found) }
+            if found.is_empty() { Err("the host name has no address".to_owned()) } else { Ok(found) }
         }
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer of the name server within {} s", TIMEOUT.as_secs())),
+        Err(_) => Err(format!("the name server did not respond within {} s", TIMEOUT.as_secs())),
     }
 }
 
@@ -124,7 +124,7 @@ async fn connect(addresses: &[SocketAddr]) -> Result<Duration, String> {
         last = match timeout(TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(_)) => return Ok(began.elapsed()),
             Ok(Err(error)) => format!("{address}: {error}"),
-            Err(_) => format!("{address}: no answer within {} s", TIMEOUT.as_secs()),
+            Err(_) => format!("{address}: no response within {} s", TIMEOUT.as_secs()),
         };
     }
     Err(last)

@@ -1,8 +1,8 @@
-//! What of a vendor call may be kept for operators to look at: only what an adapter's allow-list names.
+//! Redaction of vendor calls for operators: keeps only what an adapter's allow-list names.
 //!
-//! Of a JSON document or a form the listed members are kept with their values, everything else is counted and left out. Of
-//! any other text nothing is kept but its length. What is kept is freed of configured secrets, of everything else that the
-//! request and the answer say (vendors quote it in their messages; `quoted`) and of anything like an e-mail address.
+//! For JSON and form bodies, keeps only allow-listed fields and counts the rest; of any other text, only the length.
+//! Masks in the kept values: configured secrets, everything else that the request and the response contain (vendors
+//! echo it in their messages; see `echo`) and anything like an e-mail address.
 
 mod echo;
 mod prefilter;
@@ -19,44 +19,44 @@ use crate::transport::redaction::echo::EchoIndex;
 use crate::transport::redaction::prefilter::BigramFilter;
 use crate::transport::request::Response;
 
-/// Elements of a list that are kept.
-const FIRST: usize = 3;
-/// Characters of a text that are kept.
-const CHARACTERS: usize = 300;
-/// Levels that are followed.
+/// Maximum list elements kept.
+const MAX_ELEMENTS: usize = 3;
+/// Maximum characters of a text kept.
+const MAX_CHARS: usize = 300;
+/// Maximum nesting depth.
 const DEPTH: usize = 8;
-/// Bodies longer than this are not looked into.
+/// Maximum body length that is parsed.
 const MAX_LENGTH: usize = 256 * 1024;
 
 /// An adapter's allow-list.
 #[derive(Clone, Copy)]
 pub struct RedactionPolicy {
-    /// Members whose values may be kept, wherever they stand. Never a name, an address, a credential, or an id that opens
-    /// something.
+    /// Fields whose values may be kept, at any depth. Never a name, an address, a credential, or an id that grants
+    /// access.
     pub members: &'static [&'static str],
-    /// Members that are only looked into.
+    /// Fields that are only descended into.
     pub within: &'static [&'static str],
-    /// Turns an answer into a document, where it is not JSON.
+    /// Converts a response to a document, if it is not JSON.
     pub document: Option<fn(&Response) -> Value>,
 }
 
 impl RedactionPolicy {
-    /// Nothing of bodies.
+    /// Keeps nothing of bodies.
     pub const NOTHING: Self = Self { members: &[], within: &[], document: None };
 
-    /// What may be kept of a request.
-    pub(super) fn of_request(&self, sent: &RequestSnapshot<'_>, secrets: &Redactor) -> Option<String> {
+    /// Redacts a request.
+    pub(super) fn redact_request(&self, sent: &RequestSnapshot<'_>, secrets: &Redactor) -> Option<String> {
         let tree = match sent.tree() {
             None if sent.body.is_empty() => return None,
             None => size(sent.body),
-            // Its listed members may say again what the others say: a group may be named after a person.
+            // A listed field may echo the others: a group may be named after a person.
             Some(tree) => self.kept(tree, &Scrubber::new(secrets, self.members, sent.headers, tree, None), (0, false)),
         };
         Some(tree.to_string())
     }
 
-    /// What may be kept of an answer to this request.
-    pub(super) fn of_answer(
+    /// Redacts the response to this request.
+    pub(super) fn redact_response(
         &self,
         sent: &RequestSnapshot<'_>,
         answer: &Response,
@@ -71,7 +71,7 @@ impl RedactionPolicy {
         Some(self.kept(&tree, &quoted, (0, false)).to_string())
     }
 
-    /// `named`: whether a listed member holds it.
+    /// `named`: whether the value is inside a listed field.
     fn kept(&self, value: &Value, quoted: &Scrubber<'_>, (depth, named): (usize, bool)) -> Value {
         if depth > DEPTH {
             return Value::from("…");
@@ -89,10 +89,13 @@ impl RedactionPolicy {
                 Value::Object(kept)
             }
             Value::Array(elements) => {
-                let mut kept: Vec<Value> =
-                    elements.iter().take(FIRST).map(|element| self.kept(element, quoted, (depth + 1, named))).collect();
-                if elements.len() > FIRST {
-                    kept.push(format!("… {} more", elements.len() - FIRST).into());
+                let mut kept: Vec<Value> = elements
+                    .iter()
+                    .take(MAX_ELEMENTS)
+                    .map(|element| self.kept(element, quoted, (depth + 1, named)))
+                    .collect();
+                if elements.len() > MAX_ELEMENTS {
+                    kept.push(format!("… {} more", elements.len() - MAX_ELEMENTS).into());
                 }
                 Value::Array(kept)
             }
@@ -104,7 +107,7 @@ impl RedactionPolicy {
     }
 }
 
-/// How many members were left out, told under a name no vendor uses.
+/// Adds the number of omitted fields, under a name that no vendor uses.
 fn left_out(kept: &mut Map<String, Value>, all: usize) {
     let missing = all - kept.len();
     if missing > 0 {
@@ -116,7 +119,7 @@ fn size(body: &[u8]) -> Value {
     serde_json::json!({ "bytes": body.len() })
 }
 
-/// The document in a body: JSON, or a form as an object.
+/// Parses a body: JSON, or a form as an object.
 fn tree(headers: &HeaderMap, body: &[u8]) -> Option<Value> {
     if body.len() > MAX_LENGTH {
         return None;
@@ -133,7 +136,7 @@ fn form(text: &[u8]) -> Value {
         .collect()
 }
 
-/// A request as it went out.
+/// A request as it was sent.
 pub(super) struct RequestSnapshot<'a> {
     headers: &'a HeaderMap,
     query: Option<&'a str>,
@@ -146,7 +149,7 @@ impl<'a> RequestSnapshot<'a> {
         Self { headers, query, body, tree: OnceCell::new() }
     }
 
-    /// What it says: its body, or its query where it has none.
+    /// Returns the parsed body, or the query if there is no body.
     fn tree(&self) -> Option<&Value> {
         let read = || match self.query {
             Some(query) if self.body.is_empty() => Some(form(query.as_bytes())),
@@ -157,16 +160,16 @@ impl<'a> RequestSnapshot<'a> {
     }
 }
 
-/// What nobody shall see of what is kept.
+/// The data to mask in a kept document.
 struct Scrubber<'a> {
     secrets: &'a Redactor,
     listed: &'a [&'a str],
     headers: &'a HeaderMap,
     /// The document that is kept.
     own: &'a Value,
-    /// The request it answers.
+    /// The request that the document responds to.
     sent: Option<&'a RequestSnapshot<'a>>,
-    // Gathered for the first text that asks for it; most calls keep none.
+    // Built for the first text that needs it; most calls need none.
     said: OnceCell<EchoIndex>,
 }
 
@@ -183,15 +186,15 @@ impl<'a> Scrubber<'a> {
 
     fn freed(&self, text: &str) -> String {
         let masked = self.secrets.mask(text);
-        let freed = if self.says_nothing(&masked) { masked } else { self.said().scrub(&masked) };
-        sanitize_for_display(&freed, CHARACTERS)
+        let freed = if self.is_clean(&masked) { masked } else { self.said().scrub(&masked) };
+        sanitize_for_display(&freed, MAX_CHARS)
     }
 
     fn holds(&self, text: &str) -> bool {
         self.freed(text) != text
     }
 
-    fn says_nothing(&self, text: &str) -> bool {
+    fn is_clean(&self, text: &str) -> bool {
         let silent = |pairs: BigramFilter| {
             !self.unreadable()
                 && !pairs.may_contain_header(self.headers)
@@ -204,7 +207,7 @@ impl<'a> Scrubber<'a> {
         self.said.get_or_init(|| EchoIndex::of(self.documents(), self.listed, self.headers, self.unreadable()))
     }
 
-    /// What was asked, and what is kept: an answer may quote itself, the token beside a message.
+    /// The request and the kept document: a response may echo itself, such as a token beside a message.
     fn documents(&self) -> impl Iterator<Item = &Value> {
         self.asked().into_iter().chain([self.own])
     }
@@ -213,13 +216,13 @@ impl<'a> Scrubber<'a> {
         self.sent.and_then(RequestSnapshot::tree)
     }
 
-    /// Nobody knows what an unreadable request said, so nothing that may quote it is kept.
+    /// The contents of an unparsable request are unknown, so no text that may echo it is kept.
     fn unreadable(&self) -> bool {
         self.sent.is_some_and(|sent| !sent.body.is_empty()) && self.asked().is_none()
     }
 }
 
-/// The headers of an answer that tell something about the vendor and nothing about a person.
+/// Returns the response headers that describe the vendor and contain no personal data.
 pub(super) fn headers(headers: &HeaderMap) -> Vec<(&'static str, String)> {
     const KEPT: [(&str, HeaderName); 5] = [
         ("date", DATE),
@@ -253,15 +256,15 @@ mod tests {
 
     fn of_answer(body: &str, said: &str) -> String {
         let secrets = Redactor::new([&Secret::new("key-of-the-account")]);
-        LIST.of_answer(&RequestSnapshot::new(&json(), None, body.as_bytes()), &answer(said), &secrets).unwrap()
+        LIST.redact_response(&RequestSnapshot::new(&json(), None, body.as_bytes()), &answer(said), &secrets).unwrap()
     }
 
     fn of_request(headers: &HeaderMap, query: Option<&str>, body: &str) -> Option<String> {
-        LIST.of_request(&RequestSnapshot::new(headers, query, body.as_bytes()), &Redactor::default())
+        LIST.redact_request(&RequestSnapshot::new(headers, query, body.as_bytes()), &Redactor::default())
     }
 
     #[test]
-    fn only_what_is_listed_is_kept() {
+    fn only_listed_fields_are_kept() {
         let sent = r#"{"testId":"7","email":"ada@example.org","rows":[{"name":"Ada","status":"active"},1,2,3,4]}"#;
         let kept = of_request(&json(), None, sent).unwrap();
         assert_eq!(
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_quotes_back_is_masked() {
+    fn echoed_request_data_is_masked() {
         let sent = r#"{"email":"Ada@Example.org","name":"Ada Lovelace","n":12345,"testId":"t-100","short":"Li"}"#;
         let said = r#"{"message":"ada@example.org (ADA, Lovelace, 12345) may not take t-100; Li is not in Lisbon; key-of-the-account; other@mail.example"}"#;
         assert_eq!(
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_not_kept() {
+    fn only_documents_are_kept() {
         assert_eq!(of_answer("{}", "<html>Ada</html>"), r#"{"bytes":16}"#);
         assert_eq!(of_answer("{}", "\"Ada\""), r#"{"bytes":5}"#);
         assert_eq!(of_answer("unreadable", r#"{"message":"Ada"}"#), r#"{"message":"***"}"#);
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn of_headers_a_few_are_kept() {
+    fn only_allowed_headers_are_kept() {
         let mut all = json();
         all.insert("set-cookie", HeaderValue::from_static("session=1"));
         assert_eq!(headers(&all), [("content-type", "application/json".to_owned())]);

@@ -1,6 +1,6 @@
-//! What goes in and what comes out: [`Request`], [`Signer`], [`Answer`].
+//! The input and output of the transport: [`Request`], [`Signer`], [`Response`].
 //!
-//! None of these may show what it carries when it is printed for debugging: personal data, credentials, signatures.
+//! The debug output of these types must never show their contents: personal data, credentials, signatures.
 
 use std::fmt;
 
@@ -13,40 +13,40 @@ use url::Url;
 use crate::domain::error::Error;
 use crate::transport::redaction::RedactionPolicy;
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone)]
 pub enum Target {
-    /// A path (and query) below the connection's `base_url`, percent-encoded as it shall reach the wire: text that a URL
-    /// parser would rewrite is refused.
+    /// A path (and query) below the connection's `base_url`, percent-encoded exactly as it is sent: text that a URL
+    /// parser would rewrite is rejected.
     Path(String),
-    /// An address of its own (a signature service).
+    /// An absolute address (a signature service).
     Url(Url),
 }
 
-/// A request before it is signed.
+/// A request before signing.
 #[derive(Clone)]
 pub struct Request {
-    /// The gateway's word for what is done (`assignments.create`), for logs, metrics and problems.
+    /// The call in the gateway's words (`assignments.create`), for logs, metrics and problems.
     pub operation: &'static str,
-    /// The verb.
+    /// The HTTP method.
     pub method: Method,
-    /// Where it goes.
+    /// The destination.
     pub target: Target,
-    /// Headers the adapter sets; `Content-Length` is added from the body.
+    /// Headers set by the adapter; `Content-Length` is derived from the body.
     pub headers: HeaderMap,
-    /// The body, serialised once: the bytes that are signed are the bytes that are sent.
+    /// The body, serialised once, so that the bytes signed are the bytes sent.
     pub body: Bytes,
-    /// What of it and of its answer operators may look at.
+    /// What operators may see of the request and its response.
     pub shown: RedactionPolicy,
 }
 
-/// What a signer sees and may change: the headers of one attempt.
+/// The parts of an attempt that a signer sees, with its headers mutable.
 pub struct SigningRequest<'a> {
-    /// The verb.
+    /// The HTTP method.
     pub method: &'a Method,
-    /// The whole address.
+    /// The full address.
     pub url: &'a Url,
-    /// The headers of this attempt, to be added to.
+    /// The headers of this attempt; the signer adds to them.
     pub headers: &'a mut HeaderMap,
     /// The body as it will be sent.
     pub body: &'a Bytes,
@@ -54,18 +54,18 @@ pub struct SigningRequest<'a> {
 
 /// Signs one attempt.
 ///
-/// It must not send through the client whose call it signs: that call already holds a place at the vendor, perhaps the
-/// only one. [`crate::transport::Client::with_separate_limits`] has places of its own.
+/// A signer must not send through the client whose call it signs: that call already holds an in-flight permit, perhaps
+/// the only one. [`crate::transport::Client::with_separate_limits`] has permits of its own.
 #[async_trait]
 pub trait Signer: Send + Sync {
-    /// Adds what the vendor wants to see; `now` is the time of this attempt.
+    /// Adds the authentication that the vendor requires; `now` is the time of this attempt.
     ///
     /// # Errors
-    /// A fault with outcome `not_applied`: nothing was sent.
+    /// An error with outcome `not_applied`: nothing was sent.
     async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error>;
 }
 
-/// Adds nothing.
+/// A signer that adds nothing.
 pub struct NoSignature;
 
 #[async_trait]
@@ -75,7 +75,7 @@ impl Signer for NoSignature {
     }
 }
 
-/// A complete answer.
+/// A complete response.
 #[derive(Clone)]
 pub struct Response {
     /// The HTTP status.
@@ -98,7 +98,7 @@ impl fmt::Debug for Request {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
+        f.debug_struct("Response")
             .field("status", &self.status.as_u16())
             .field("bytes", &self.body.len())
             .finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! Whom a connection trusts besides the platform's roots: the certificates of a vendor's own authority.
+//! Root certificates that a connection trusts besides the platform's, for vendors with their own certificate authority.
 
 use std::fmt;
 
@@ -6,21 +6,21 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-/// Certificates that are trusted as roots, for one connection.
+/// Additional root certificates for one connection.
 #[derive(Clone, Default)]
 pub struct RootCertificates(Vec<reqwest::Certificate>);
 
 impl RootCertificates {
-    /// The certificates in this text, one PEM block after the other; other blocks are passed over.
+    /// Parses certificates from concatenated PEM blocks; other kinds of blocks are skipped.
     ///
     /// # Errors
-    /// A sentence that does not repeat the text.
+    /// A sentence that does not quote the text.
     pub fn read(pem: &str) -> Result<Self, String> {
         let mut checked = RootCertStore::empty();
         let mut found = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let certificate = certificate.map_err(|_| "holds a PEM block that cannot be read".to_owned())?;
-            // The client would refuse it too, but only when it is built and without saying which setting it came from.
+            // The client would reject it too, but only when it is built and without naming the setting.
             let der = reqwest::Certificate::from_der(&certificate);
             match (checked.add(certificate), der) {
                 (Ok(()), Ok(certificate)) => found.push(certificate),
@@ -33,7 +33,7 @@ impl RootCertificates {
         Ok(Self(found))
     }
 
-    /// The certificates.
+    /// Returns the certificates.
     pub(super) fn certificates(&self) -> impl Iterator<Item = reqwest::Certificate> + '_ {
         self.0.iter().cloned()
     }

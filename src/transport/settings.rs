@@ -1,4 +1,4 @@
-//! What an operator can set for any connection, whatever the vendor.
+//! Settings of any connection, whatever the vendor.
 
 use std::time::Duration;
 
@@ -9,64 +9,64 @@ use crate::domain::units::{ByteSize, ConfigDuration};
 use crate::secret::{self, SecretRef};
 use crate::transport::root_certificates::RootCertificates;
 
-/// The settings every connection has besides its vendor's own (contract of the configuration: `[connections.<name>]`).
+/// The settings common to all connections (documented under `[connections.<name>]`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct ConnectionSettings {
-    /// One attempt: connecting, signing, sending and reading the answer.
+    /// Timeout of one attempt: connecting, signing, sending and reading the response.
     pub timeout: ConfigDuration,
     /// How long the vendor may still act after an attempt that timed out, was cut off, met a 5xx or was abandoned.
     pub settle_grace: ConfigDuration,
-    /// Most calls at the vendor at once; at least 1.
+    /// Maximum calls at the vendor at once; at least 1.
     pub max_in_flight: usize,
-    /// Most calls a second; 0 is no limit.
+    /// Maximum calls per second; 0 means no limit.
     pub requests_per_second: u32,
-    /// Most rows in one call; 0 is the vendor's own maximum.
+    /// Maximum rows per call; 0 means the vendor's own maximum.
     pub batch_size: usize,
-    /// Repeating what never left this machine.
+    /// Retries of requests that never left this machine.
     pub retry: RetrySettings,
-    /// Pausing while the vendor fails.
+    /// Circuit breaker settings.
     pub breaker: BreakerSettings,
-    /// How long no registration is sent after the vendor said that it has no seats left; 0 is no pause.
+    /// How long registrations pause after the vendor reported that no seats are left; 0 means no pause.
     pub seat_limit_pause: ConfigDuration,
     /// Whether a plain `http://` address beyond loopback is accepted.
     pub allow_http: bool,
-    /// Longest body of a call with several rows.
+    /// Maximum body length of a call with several rows.
     pub max_request_bytes: ByteSize,
-    /// Longest answer that is read.
+    /// Maximum response length that is read.
     pub max_response_bytes: ByteSize,
-    /// Where certificates are kept that are trusted besides the platform's roots, in PEM; `None`: no others.
+    /// Reference to additional root certificates in PEM; `None`: only the platform's.
     #[serde(deserialize_with = "secret::optional")]
     pub ca: Option<SecretRef>,
-    /// What was read from there; whoever reads the references puts it here.
+    /// The certificates from `ca`, filled in when references are resolved.
     #[serde(skip)]
     pub authorities: RootCertificates,
 }
 
-/// Repeating a connection attempt: full jitter between 0 and `min(max, base · 2ⁿ)`.
+/// Connect retries: full jitter between 0 and `min(max, base · 2ⁿ)`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct RetrySettings {
-    /// Attempts in all; 1 is no repeat.
+    /// Total attempts; 1 means no retry.
     pub attempts: u32,
-    /// Upper end of the first pause.
+    /// Upper bound of the first delay.
     pub base: ConfigDuration,
-    /// Upper end of any pause.
+    /// Upper bound of any delay.
     pub max: ConfigDuration,
 }
 
-/// Pausing while the vendor fails.
+/// Circuit breaker settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct BreakerSettings {
-    /// Failures in a row that open the circuit; 0 turns the breaker off.
+    /// Consecutive failures that open the circuit; 0 turns the breaker off.
     pub failures: u32,
-    /// How long nothing is sent before one call may probe.
+    /// How long the circuit stays open before one call may probe.
     pub cooldown: ConfigDuration,
 }
 
 impl ConnectionSettings {
-    /// The keys of this struct, so that a configuration table can be divided between it and the vendor's settings.
+    /// The keys of this struct, so that a configuration table can be split between it and the vendor's settings.
     pub const KEYS: &'static [&'static str] = &[
         "timeout",
         "settle_grace",
@@ -82,7 +82,7 @@ impl ConnectionSettings {
         "ca",
     ];
 
-    /// Whether this address may be called: `https`, or `http` to this machine, or `http` expressly allowed.
+    /// Checks whether the address is permitted: `https`, `http` to this machine, or `http` if explicitly allowed.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -104,7 +104,7 @@ impl ConnectionSettings {
     }
 }
 
-/// Whether the address is one of this machine, which needs no encryption to get there.
+/// Returns whether the address is on this machine, so that no encryption is needed.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {

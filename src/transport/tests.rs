@@ -1,4 +1,5 @@
-//! The whole stack against a vendor made of raw bytes: what it sees, and what the gateway claims to know afterwards.
+//! Tests of the whole stack against a vendor that speaks raw bytes: what the vendor receives, and which outcome the
+//! gateway reports.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::domain::units::{ByteSize, ConfigDuration};
 use crate::domain::vendor::{CallContext, CallPurpose, Priority};
 use crate::secret::{Redactor, Secret};
 
-/// What the vendor does with the next request, whichever connection brings it.
+/// The vendor's reaction to the next request, on any connection.
 #[derive(Clone)]
 enum Reply {
     /// Sends this and keeps the connection.
@@ -31,7 +32,7 @@ enum Reply {
     Close(String),
     /// Sends a reset.
     Reset,
-    /// Says nothing and keeps the connection.
+    /// Sends nothing and keeps the connection.
     Silence,
 }
 
@@ -43,7 +44,7 @@ struct Vendor {
 }
 
 impl Vendor {
-    /// A vendor that answers by this script; its last line is repeated.
+    /// Starts a vendor that follows this script and repeats its last entry.
     async fn playing(script: &[Reply]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -98,7 +99,7 @@ async fn play(
     }
 }
 
-/// One whole request as text; `None` at the end of the connection or for anything that is not HTTP.
+/// Reads one whole request as text; `None` at the end of the connection or for anything that is not HTTP.
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
@@ -128,7 +129,7 @@ impl Clock for Held {
     }
 }
 
-/// No randomness: pauses between connection attempts are nothing.
+/// No randomness: back-off delays are zero.
 struct Zeros;
 
 impl SecureRandom for Zeros {
@@ -200,7 +201,7 @@ fn told(fault: &Error) -> (Code, Outcome, Option<u16>) {
 }
 
 #[tokio::test]
-async fn the_request_reaches_the_wire_as_it_was_given() {
+async fn the_request_is_sent_unchanged() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client_at(&vendor.url("/Base/"), &settings(), held());
     let mut request = post("{\"a\":\"ü\"}");
@@ -214,14 +215,14 @@ async fn the_request_reaches_the_wire_as_it_was_given() {
     assert!(seen.contains("x-signature: AbC+/=\r\n") && seen.contains("content-length: 10\r\n"), "{seen}");
     assert!(seen.contains(concat!("user-agent: examgate/", env!("CARGO_PKG_VERSION"), "\r\n")), "{seen}");
     assert!(seen.ends_with("\r\n\r\n{\"a\":\"ü\"}"), "{seen}");
-    assert!(seen.contains("traceparent: 00-abc-def-01\r\n"), "the caller's trace goes on: {seen}");
+    assert!(seen.contains("traceparent: 00-abc-def-01\r\n"), "the caller's trace is passed on: {seen}");
     for added in ["tracestate", "accept-encoding", "transfer-encoding"] {
         assert!(!seen.contains(added), "{seen}");
     }
 }
 
 #[tokio::test]
-async fn only_verbs_with_a_body_announce_an_empty_one() {
+async fn only_methods_with_a_body_send_a_zero_content_length() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client(&vendor, &settings());
     client.send(post(""), &NoSignature, &call()).await.unwrap();
@@ -233,7 +234,7 @@ async fn only_verbs_with_a_body_announce_an_empty_one() {
 }
 
 #[tokio::test]
-async fn a_path_that_would_be_rewritten_is_not_sent() {
+async fn a_path_that_a_url_parser_would_rewrite_is_not_sent() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client(&vendor, &settings());
     for path in ["/a/../b", "/a b", "/a#b", "/ü", "/a\\b"] {
@@ -245,7 +246,7 @@ async fn a_path_that_would_be_rewritten_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_query_or_nothing_follows_the_base_as_it_is() {
+async fn a_query_or_an_empty_path_is_appended_unchanged() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client_at(&vendor.url("/api.php"), &settings(), held());
     for path in ["?action=add", ""] {
@@ -259,7 +260,7 @@ async fn a_query_or_nothing_follows_the_base_as_it_is() {
 }
 
 #[tokio::test]
-async fn redirects_are_answers_and_never_followed() {
+async fn redirects_are_never_followed() {
     for (status, outcome) in [
         ("301 Moved", Outcome::Unknown),
         ("302 Found", Outcome::Unknown),
@@ -277,7 +278,7 @@ async fn redirects_are_answers_and_never_followed() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_after_sending_leaves_the_outcome_unknown_and_nothing_is_repeated() {
+async fn a_connection_lost_after_sending_is_unknown_and_not_retried() {
     let half_head = "HTTP/1.1 200 OK\r\nContent-Le";
     let half_body = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
     let bad_chunk = "HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
@@ -300,7 +301,7 @@ async fn a_connection_that_breaks_after_sending_leaves_the_outcome_unknown_and_n
 }
 
 #[tokio::test]
-async fn a_kept_connection_cut_after_the_request_was_read_leaves_the_outcome_unknown() {
+async fn a_reused_connection_lost_after_sending_is_unknown() {
     let vendor = Vendor::playing(&[ok(), Reply::Close(String::new()), ok()]).await;
     let client = client(&vendor, &settings());
     send(&client).await.unwrap();
@@ -310,7 +311,7 @@ async fn a_kept_connection_cut_after_the_request_was_read_leaves_the_outcome_unk
 }
 
 #[tokio::test]
-async fn a_kept_connection_closed_while_idle_never_hides_a_request_that_arrived() {
+async fn a_request_that_arrived_is_never_reported_as_unsent() {
     let vendor = Vendor::playing(&[Reply::Close(answer("200 OK", "", "done"))]).await;
     let client = client(
         &vendor,
@@ -329,7 +330,7 @@ async fn a_kept_connection_closed_while_idle_never_hides_a_request_that_arrived(
 }
 
 #[tokio::test]
-async fn an_early_answer_to_a_long_request_never_counts_as_unsent() {
+async fn an_early_response_to_a_long_request_never_counts_as_unsent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move {
@@ -358,7 +359,7 @@ async fn a_silent_vendor_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn a_vendor_nobody_can_connect_to_has_done_nothing() {
+async fn a_failed_connection_leaves_the_write_not_applied() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
@@ -380,7 +381,7 @@ impl Signer for Counting {
 }
 
 #[tokio::test]
-async fn failed_tls_is_repeated_with_a_fresh_signature_and_nothing_was_sent() {
+async fn failed_tls_is_retried_with_a_fresh_signature() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
     let connections = Arc::new(Mutex::new(0));
@@ -401,7 +402,7 @@ async fn failed_tls_is_repeated_with_a_fresh_signature_and_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_never_ends_has_sent_nothing() {
+async fn a_handshake_timeout_leaves_the_write_not_applied() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
     for body in ["{}", ""] {
@@ -421,7 +422,7 @@ impl Signer for Refusing {
 }
 
 #[tokio::test]
-async fn what_is_not_signed_is_not_sent_and_does_not_count_against_the_vendor() {
+async fn an_unsigned_request_is_not_sent_and_does_not_count_as_a_failure() {
     let vendor = Vendor::playing(&[ok()]).await;
     let breaker = BreakerSettings { failures: 1, ..BreakerSettings::default() };
     let client = client(&vendor, &ConnectionSettings { breaker, ..settings() });
@@ -440,7 +441,7 @@ impl Signer for Asking {
 }
 
 #[tokio::test]
-async fn a_signer_asks_through_a_sibling_while_its_call_holds_the_only_place() {
+async fn a_signer_uses_separate_limits_while_its_call_holds_the_only_permit() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client(&vendor, &ConnectionSettings { max_in_flight: 1, ..settings() });
     client.send(post("{}"), &Asking(client.with_separate_limits()), &call()).await.unwrap();
@@ -448,7 +449,7 @@ async fn a_signer_asks_through_a_sibling_while_its_call_holds_the_only_place() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_long_is_not_read() {
+async fn a_response_that_is_too_long_is_rejected() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n";
     for (text, fits) in [
         (answer("200 OK", "", "123456789"), false),
@@ -469,7 +470,7 @@ async fn an_answer_that_is_too_long_is_not_read() {
 }
 
 #[tokio::test]
-async fn retry_after_stops_the_connection() {
+async fn retry_after_pauses_the_connection() {
     for status in ["429 Too Many", "503 Unavailable"] {
         let vendor = Vendor::playing(&[Reply::Keep(answer(status, "Retry-After: 900\r\n", ""))]).await;
         let client = client(&vendor, &settings());
@@ -484,7 +485,7 @@ async fn retry_after_stops_the_connection() {
 }
 
 #[tokio::test]
-async fn a_failing_vendor_is_left_alone_until_one_probe_succeeds() {
+async fn the_circuit_stays_open_until_a_probe_succeeds() {
     let failing = Reply::Keep(answer("500 Oops", "", ""));
     let vendor = Vendor::playing(&[failing.clone(), failing.clone(), failing, ok()]).await;
     let breaker = BreakerSettings { failures: 2, cooldown: ConfigDuration(Duration::from_secs(15)) };
@@ -507,7 +508,7 @@ async fn a_failing_vendor_is_left_alone_until_one_probe_succeeds() {
 }
 
 #[tokio::test]
-async fn a_dropped_call_gives_everything_back() {
+async fn a_dropped_call_releases_its_permit_and_probe() {
     let failing = Reply::Keep(answer("500 Oops", "", ""));
     let mut vendor = Vendor::playing(&[failing, Reply::Silence, ok()]).await;
     let breaker = BreakerSettings { failures: 1, cooldown: ConfigDuration(Duration::from_secs(15)) };
@@ -533,7 +534,7 @@ async fn a_dropped_call_gives_everything_back() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_too_long_for_a_place_is_turned_away() {
+async fn a_call_that_waits_too_long_for_a_permit_is_rejected() {
     let vendor = Vendor::playing(&[Reply::Silence]).await;
     let client = client(&vendor, &ConnectionSettings { max_in_flight: 1, ..hasty() });
     let results = futures_util::future::join_all((0..80).map(|_| send(&client))).await;
@@ -541,13 +542,13 @@ async fn a_call_that_waits_too_long_for_a_place_is_turned_away() {
         let fault = result.as_ref().unwrap_err();
         fault.code == Code::ConnectionSaturated && told(fault).1 == Outcome::NotApplied && fault.retry_after.is_some()
     });
-    // One is sent and 64 may queue; which of those still get a place before they give up is the timer's business.
+    // One is sent and 64 may queue; how many of those get a permit before they time out depends on timing.
     assert!(saturated.count() >= 15);
     assert!(!vendor.requests().is_empty());
 }
 
 #[tokio::test]
-async fn texts_are_masked_before_they_are_cut() {
+async fn texts_are_masked_before_they_are_truncated() {
     let vendor = Vendor::playing(&[ok()]).await;
     let client = client(&vendor, &settings());
     let password = Secret::new("pass-w0rd");
@@ -558,7 +559,7 @@ async fn texts_are_masked_before_they_are_cut() {
 }
 
 #[tokio::test]
-async fn what_goes_over_the_wire_is_not_in_debug_output() {
+async fn debug_output_hides_wire_contents() {
     let mut request = post("body-text");
     request.target = Target::Path("/path-text".to_owned());
     request.headers.insert("x-signature", HeaderValue::from_static("header-text"));
@@ -569,7 +570,7 @@ async fn what_goes_over_the_wire_is_not_in_debug_output() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
+fn invalid_settings_are_rejected() {
     let base = Url::parse("http://127.0.0.1:1").unwrap();
     for settings in [
         ConnectionSettings { timeout: ConfigDuration(Duration::ZERO), ..settings() },
@@ -583,7 +584,7 @@ fn settings_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn unfit_addresses_are_refused() {
+fn invalid_addresses_are_rejected() {
     for (url, part) in [
         ("http://api.example.com", "plain http"),
         ("https://api.example.com/?a=b", "query"),
@@ -600,7 +601,7 @@ fn unfit_addresses_are_refused() {
 }
 
 #[tokio::test]
-async fn a_status_without_a_row_of_its_own_has_a_meaning() {
+async fn unmapped_statuses_have_a_default_error() {
     use Code::*;
     use Outcome::{NotApplied, Unknown};
     let vendor = Vendor::playing(&[ok()]).await;
@@ -632,7 +633,7 @@ async fn a_status_without_a_row_of_its_own_has_a_meaning() {
     }
     assert!(fault(204, None).is_none());
     let wait = |status, text| fault(status, text).unwrap().retry_after.map(|wait| wait.as_secs());
-    // The held clock stands at 2027-01-15T08:00:00Z.
+    // The test clock is fixed at 2027-01-15T08:00:00Z.
     let date = Some("Fri, 15 Jan 2027 08:02:00 GMT");
     assert_eq!([wait(429, None), wait(429, Some("7")), wait(429, Some("0"))], [Some(1), Some(7), Some(1)]);
     assert_eq!([wait(503, None), wait(503, date), wait(500, Some("7"))], [None, Some(120), None]);

@@ -1,8 +1,8 @@
-//! The exam vendors, one folder each: `mod` (the trait and the capabilities), `settings` (what the operator gives), `sign`
-//! (a pure function of request, body and time), `wire` (the vendor's own field names, private), `error` (one table from
-//! the vendor's codes to ours, quoting its source).
+//! Exam vendors, one folder each: `mod` (trait implementation and capabilities), `settings` (the operator's settings),
+//! `sign` (a pure function of request, body and time), `wire` (the vendor's own field names, private), `error` (one
+//! table from the vendor's codes to ours, quoting its source).
 //!
-//! This file is the only place that lists them. An adapter must never name another adapter, the store or the public face.
+//! Only this file lists them. An adapter must never name another adapter, the store or the HTTP API.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub mod thinkexam;
 
 macro_rules! vendors {
     ($($name:ident = $folder:ident;)*) => {
-        /// Every kind of vendor there is.
+        /// Every supported kind of vendor.
         pub static DESCRIPTORS: [&VendorDescriptor; [$(stringify!($folder)),*].len()] = [$(&$folder::DESCRIPTOR),*];
 
         /// The vendor's own settings of one connection.
@@ -35,8 +35,8 @@ macro_rules! vendors {
         pub enum Settings { $($name($folder::Settings),)* }
 
         impl Settings {
-            /// Reads the settings of this kind of vendor; `None` for a kind nobody knows. Not through the tag: a tagged
-            /// choice is read as a whole, which hides the place of a fault and every unknown key.
+            /// Deserialises the settings of this kind of vendor; `None` for an unknown kind. It does not use the serde
+            /// tag: a tagged enum is read as a whole, which hides the path of an error and every unknown key.
             ///
             /// # Errors
             /// Every key that cannot be read.
@@ -48,15 +48,15 @@ macro_rules! vendors {
                 }
             }
 
-            /// Builds the adapter. Reads secrets, opens no connection.
+            /// Builds the adapter. Reads secrets but opens no connection.
             ///
             /// # Errors
-            /// Every setting that cannot work.
+            /// Every invalid setting.
             pub fn connect(self, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
                 match self { $(Self::$name(settings) => $folder::connect(settings, setup),)* }
             }
 
-            /// What kind of vendor these settings are for.
+            /// Returns the descriptor of the vendor that these settings are for.
             #[must_use]
             pub fn descriptor(&self) -> &'static VendorDescriptor {
                 match self { $(Self::$name(_) => &$folder::DESCRIPTOR,)* }
@@ -71,13 +71,13 @@ vendors! {
     StartExam = startexam;
 }
 
-/// What every adapter is given besides its own settings.
+/// Everything an adapter needs besides its own settings.
 pub struct AdapterContext<'a> {
     /// The operator's name of the connection.
     pub name: &'a str,
     /// The settings every connection has.
     pub connection: &'a ConnectionSettings,
-    /// Where secrets are read from.
+    /// Source of secrets.
     pub secrets: &'a dyn SecretSource,
     /// Clock and entropy.
     pub environment: System,
@@ -88,23 +88,22 @@ pub struct AdapterContext<'a> {
 pub struct VendorConnection {
     /// The adapter.
     pub vendor: Arc<dyn Vendor>,
-    /// Its way out, for its circuit's state.
+    /// The adapter's HTTP client, for the state of its circuit breaker.
     pub client: Client,
-    /// Which of the vendor's accounts it speaks for, where the settings say: never a secret, and the same after a secret was
-    /// replaced.
+    /// The vendor account, if the settings name one: never a secret, and unchanged when a secret is replaced.
     pub account: String,
 }
 
 impl VendorConnection {
-    /// The account and the address it leads to, whatever else is set: what is sent to another destination meets other
-    /// people and other bookings.
+    /// Returns vendor, base URL and account, independent of other settings: another destination has other people and
+    /// other bookings.
     #[must_use]
     pub fn destination(&self) -> String {
         format!("{} {} {}", self.vendor.descriptor().kind, self.client.base_url(), self.account)
     }
 }
 
-/// A setting that cannot work.
+/// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingError {
     /// The key below the connection, e.g. `signature.url`.
@@ -113,7 +112,7 @@ pub struct SettingError {
     pub detail: String,
 }
 
-/// How many bytes of JSON this is, without writing it down. Nothing where it has no JSON form: then it is not sent either.
+/// Returns the length of the value's JSON without building it; 0 if it has no JSON form, because then it is not sent.
 fn json_length(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl io::Write for Count {

@@ -1,5 +1,5 @@
-//! Every vendor × operation × end of a call: what an HTTP status means, whether the vendor may still act on the attempt, and
-//! what a body that speaks against its status makes of it.
+//! Every vendor × write kind × way a call can end: the meaning of an HTTP status, whether the vendor may still act on
+//! the attempt, and the effect of a body that contradicts its status.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -63,19 +63,19 @@ fn environment() -> System {
 #[derive(Debug, Clone)]
 enum End {
     Answer(u16, String),
-    /// Half of the announced body, then nothing more.
+    /// Half of the announced body, then the connection closes.
     Half(u16),
     Close,
     Silence,
 }
 
-/// A vendor's adapter before a server that ends every call in the way set last.
-struct Bench {
+/// A vendor's adapter connected to a server that ends every call in the way set last.
+struct VendorHarness {
     vendor: Arc<dyn Vendor>,
     end: Arc<Mutex<End>>,
 }
 
-impl Bench {
+impl VendorHarness {
     async fn start(kind: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
@@ -115,7 +115,7 @@ impl Bench {
         Self { vendor: connected.vendor, end }
     }
 
-    /// The fault of a first call of this operation that ends so; `None` for a success.
+    /// Returns the error of a first call of this write kind that ends in this way; `None` for a success.
     async fn fault(&self, operation: WriteKind, end: End) -> Option<Error> {
         *self.end.lock().unwrap() = end;
         let call = CallContext {
@@ -171,7 +171,7 @@ async fn serve(mut stream: TcpStream, end: End) {
         End::Close => return,
         End::Silence => return std::future::pending().await,
     };
-    // A client that hangs up ends its own connection only.
+    // Ignore a client that hung up; this ends only its own connection.
     let _written = stream.write_all(text.as_bytes()).await;
 }
 
@@ -229,7 +229,7 @@ fn supported() -> impl Iterator<Item = (&'static str, WriteKind)> {
     })
 }
 
-/// What the contract makes of a status whose body says nothing.
+/// Returns the expected meaning of a status whose body gives no further information.
 fn expected(kind: &str, status: u16) -> (Code, Outcome) {
     match (kind, status) {
         ("startexam", 400) | (_, 413) => (Code::VendorRejectedRequest, NotApplied),
@@ -250,9 +250,9 @@ const STATUSES: [u16; 24] = [
 ];
 
 #[tokio::test]
-async fn a_status_means_the_same_for_every_operation() {
+async fn a_status_means_the_same_for_every_write_kind() {
     for descriptor in DESCRIPTORS {
-        let bench = Bench::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             for status in STATUSES {
                 for body in ["", "<html><title>Sorry</title></html>", "no JSON"] {
@@ -271,9 +271,9 @@ async fn a_status_means_the_same_for_every_operation() {
 }
 
 #[tokio::test]
-async fn an_attempt_without_a_complete_answer_may_still_take_effect() {
+async fn an_attempt_without_a_complete_response_may_still_take_effect() {
     for descriptor in DESCRIPTORS {
-        let bench = Bench::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             for end in [End::Close, End::Half(200), End::Half(404), End::Silence] {
                 let fault = bench.fault(operation, end.clone()).await.unwrap();
@@ -285,7 +285,7 @@ async fn an_attempt_without_a_complete_answer_may_still_take_effect() {
     }
 }
 
-/// The body of a success as the vendor writes it; `None` where it documents none.
+/// Returns a success body as the vendor writes it; `None` if the vendor documents none.
 fn success(kind: &str, operation: WriteKind) -> Option<Value> {
     match (kind, operation) {
         ("startexam", WriteKind::AssignmentsCreate) => {
@@ -306,10 +306,10 @@ fn success(kind: &str, operation: WriteKind) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn a_body_is_judged_whatever_its_content_type_says() {
+async fn the_content_type_does_not_change_how_a_body_is_read() {
     // The server labels everything `text/html`.
     for descriptor in DESCRIPTORS {
-        let bench = Bench::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             let body = success(kind, operation).map(|body| body.to_string()).unwrap_or_default();
             let fault = bench.fault(operation, End::Answer(200, body.clone())).await;
@@ -323,9 +323,9 @@ async fn a_body_is_judged_whatever_its_content_type_says() {
 }
 
 #[tokio::test]
-async fn a_body_that_says_success_under_another_status_is_never_undone_nor_done() {
+async fn a_success_body_under_an_error_status_leaves_the_write_unknown() {
     for descriptor in DESCRIPTORS {
-        let bench = Bench::start(descriptor.kind).await;
+        let bench = VendorHarness::start(descriptor.kind).await;
         for (kind, operation) in supported().filter(|(kind, _)| *kind == descriptor.kind) {
             let Some(body) = success(kind, operation) else { continue };
             for status in STATUSES.into_iter().filter(|status| *status != 304) {
@@ -333,7 +333,7 @@ async fn a_body_that_says_success_under_another_status_is_never_undone_nor_done(
                 let what = format!("{kind} {} {status}: {fault:?}", operation.as_str());
                 assert_eq!((fault.outcome, fault.lingering, fault.proof), (Unknown, status >= 500, false), "{what}");
                 let (code, outcome) = expected(kind, status);
-                // Where the status leaves the write unknown anyway its own word stays, except at ThinkExam.
+                // If the status alone leaves the write unknown, its code is kept, except at ThinkExam.
                 let own_word = kind != "thinkexam" && outcome == Unknown;
                 assert_eq!(fault.code, if own_word { code } else { Code::VendorBadResponse }, "{what}");
             }
@@ -342,9 +342,9 @@ async fn a_body_that_says_success_under_another_status_is_never_undone_nor_done(
 }
 
 #[tokio::test]
-async fn a_row_adds_to_its_call_what_is_sent_of_it() {
+async fn a_row_counts_with_the_bytes_it_adds_to_its_call() {
     for kind in ["startexam", "thinkexam"] {
-        let bench = Bench::start(kind).await;
+        let bench = VendorHarness::start(kind).await;
         let bytes = |packing| match packing {
             BatchGroup::Keyed { bytes, .. } => bytes,
             BatchGroup::Single => panic!("{kind} takes several rows"),

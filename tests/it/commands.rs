@@ -93,7 +93,7 @@ fn the_sandbox_shows_addresses_and_accounts_and_stops_on_a_signal() {
     let mut lines = BufReader::new(sandbox.0.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     let mut shown = String::new();
     while !shown.contains("Stop with") {
-        shown.push_str(&lines.next().expect("the table goes on"));
+        shown.push_str(&lines.next().expect("a further line"));
         shown.push('\n');
     }
     assert_eq!(shown.matches("http://127.0.0.1:").count(), 7, "{shown}");
@@ -114,7 +114,7 @@ fn a_port_in_use_is_exit_code_1() {
 }
 
 #[test]
-fn serve_tells_its_address_answers_the_probe_and_stops_gracefully() {
+fn serve_prints_its_address_passes_the_probe_and_stops_gracefully() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let configuration = "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[auth]\nmode = \"none\"\n";
     std::fs::write(folder.path().join("examgate.toml"), configuration).expect("the configuration can be written");
@@ -134,5 +134,5 @@ fn serve_tells_its_address_answers_the_probe_and_stops_gracefully() {
     serving.0.stderr.take().expect("a pipe").read_to_string(&mut log).expect("text");
     assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{log}");
     assert!(log.contains("\"message\":\"stopped\""), "{log}");
-    assert_eq!(probe("/livez").status.code(), Some(1), "nobody answers any more");
+    assert_eq!(probe("/livez").status.code(), Some(1), "the gateway has stopped");
 }

@@ -115,7 +115,7 @@ fn all_faults_come_at_once_with_key_and_line() {
     for expected in [
         "examgate.toml:8: connections.main.api_key: environment variable KEY is not set",
         "examgate.toml:10: connections.main.timeout: expected a duration such as",
-        "examgate.toml:11: connections.main.base_ulr: there is no such key (did you mean base_url?)",
+        "examgate.toml:11: connections.main.base_ulr: unknown key (did you mean base_url?)",
         "examgate.toml:13: store.retention: expected a duration such as",
         "environment variable EXAMGATE__SERVER__LISTEN: server.listen: expected an address and a port",
     ] {

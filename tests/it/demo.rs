@@ -87,7 +87,7 @@ fn the_demo_ends_with_every_outcome_as_expected() {
 }
 
 #[test]
-fn the_log_does_not_know_the_key() {
+fn the_log_does_not_contain_the_key() {
     let run = demo(&["--exit"]).env("RUST_LOG", "debug").output().expect("the program runs");
     let (stdout, stderr) = (text(&run.stdout), text(&run.stderr));
     assert_eq!(run.status.code(), Some(0), "{stdout}");
@@ -96,7 +96,7 @@ fn the_log_does_not_know_the_key() {
 }
 
 #[test]
-fn a_taken_port_is_told_with_a_way_out() {
+fn a_port_in_use_is_reported_with_an_alternative() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let run = demo(&["--port", &port]).output().expect("the program runs");

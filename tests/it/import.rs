@@ -242,7 +242,7 @@ async fn the_same_file_is_the_same_import_and_another_is_another() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_away_is_asked_again_under_the_same_key() {
+async fn an_unreachable_gateway_is_retried_under_the_same_key() {
     let asked = AtomicUsize::new(0);
     let healthy = gateway(all_applied(3));
     let stub = Stub::start(move |seen| match asked.fetch_add(1, Ordering::SeqCst) {
@@ -258,9 +258,9 @@ async fn a_gateway_that_is_away_is_asked_again_under_the_same_key() {
     let told = desk.import(&stub.url(), &[]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
     for word in [
-        "503 draining: Title of draining\n  Detail of draining\ntrying again in 0.5 s",
+        "503 draining: Title of draining\n  Detail of draining\nretrying in 0.5 s",
         "429 rate_limited",
-        "trying again in 1.0 s",
+        "retrying in 1.0 s",
     ] {
         assert!(told.err.contains(word), "{word}: {told:?}");
     }
@@ -270,21 +270,21 @@ async fn a_gateway_that_is_away_is_asked_again_under_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_stays_away_is_given_up() {
+async fn an_unreachable_gateway_is_given_up_after_the_patience() {
     let desk = Desk::with(PEOPLE);
     let told = desk.import("http://127.0.0.1:9", &["--patience", "1s"]).await;
     assert_eq!(told.code, Some(1), "{told:?}");
-    assert!(told.err.contains("http://127.0.0.1:9/: no answer: ") && told.err.contains("\ntrying again in 0.5 s"));
-    assert!(told.err.contains("given up after 1s (--patience); running the same command again is safe"));
+    assert!(told.err.contains("http://127.0.0.1:9/: no response: ") && told.err.contains("\nretrying in 0.5 s"));
+    assert!(told.err.contains("gave up after 1s (--patience); running the same command again is safe"));
 
     let stub = Stub::start(|_| json_with(503, &[("retry-after", "3600")], &problem(503, "draining"))).await;
     let told = desk.import(&stub.url(), &[]).await;
     assert_eq!((told.code, stub.seen().len()), (Some(1), 1), "{told:?}");
-    assert!(told.err.contains("it asks to wait 3600 seconds"), "{told:?}");
+    assert!(told.err.contains("asks to wait 3600 seconds"), "{told:?}");
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_so_that_a_person_can_act() {
+async fn a_rejection_is_shown_with_its_errors_and_advice() {
     let mut refused = problem(422, "validation_failed");
     refused["errors"] = json!([
         { "pointer": "?connection", "code": "invalid_field", "detail": "must not be\u{1b}[2J blank" },
@@ -308,11 +308,11 @@ async fn a_refusal_is_told_so_that_a_person_can_act() {
         assert!(told.code == Some(1) && told.err.contains(advice), "{told:?}");
     }
     stub.answer_with(|_| crate::support::vendor::answer_of(404, "text/html", "<h1>Not here</h1>"));
-    assert!(desk.import(&stub.url(), &[]).await.err.contains("is the address right? (--url or EXAMGATE_URL)"));
+    assert!(desk.import(&stub.url(), &[]).await.err.contains("is the address correct? (--url or EXAMGATE_URL)"));
 }
 
 #[tokio::test]
-async fn a_refusal_before_a_long_file_is_sent_is_told_all_the_same() {
+async fn a_rejection_before_a_long_file_is_sent_is_shown() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
     // Answers by the headers alone and closes, as the gateway does with a wrong key.
@@ -378,7 +378,7 @@ async fn rows_that_failed_are_tried_again_on_request() {
 }
 
 #[tokio::test]
-async fn an_answer_with_fewer_rows_than_there_are_is_no_success() {
+async fn missing_rows_are_a_failure() {
     let whole = gateway(all_applied(3));
     let stub = Stub::start(move |seen| match seen.uri.path() {
         "/operations/op_7" => answer(200, &operation("completed", &all_applied(4))),
@@ -387,12 +387,12 @@ async fn an_answer_with_fewer_rows_than_there_are_is_no_success() {
     .await;
     let desk = Desk::with(PEOPLE);
     let told = desk.import(&stub.url(), &[]).await;
-    assert!(told.code == Some(1) && told.err.contains("answered 3 of 4 rows"), "{told:?}");
+    assert!(told.code == Some(1) && told.err.contains("returned 3 of 4 rows"), "{told:?}");
     assert_eq!(std::fs::read_dir(desk.folder.path()).expect("a folder").count(), 1, "no result with gaps");
 }
 
 #[tokio::test]
-async fn stopping_stops_only_the_looking_on() {
+async fn a_signal_stops_only_the_watching() {
     let stub = Stub::start(|seen| match seen.method {
         Method::POST => answer(202, &operation("queued", &[])),
         _ => answer(200, &operation("running", &[])),
@@ -402,7 +402,7 @@ async fn stopping_stops_only_the_looking_on() {
     let mut running = desk.command(&stub.url(), &[]).spawn().expect("the program starts");
     let mut lines = BufReader::new(running.stderr.take().expect("a pipe"));
     let mut told = String::new();
-    while !told.contains("the gateway has it as op_7") {
+    while !told.contains("submitted as op_7") {
         assert!(lines.read_line(&mut told).await.expect("text") > 0, "{told}");
     }
     let id = running.id().expect("it runs").to_string();
@@ -412,7 +412,7 @@ async fn stopping_stops_only_the_looking_on() {
     lines.read_to_string(&mut told).await.expect("text");
     assert!(
         told.contains(
-            "the work goes on at the gateway\nthe gateway has the import as op_7; run the same command again"
+            "the import continues on the gateway\nthe gateway has the import as op_7; run the same command again"
         ),
         "{told}"
     );
@@ -420,7 +420,7 @@ async fn stopping_stops_only_the_looking_on() {
 }
 
 #[tokio::test]
-async fn what_cannot_begin_is_told_before_anything_is_sent() {
+async fn invalid_input_is_reported_before_anything_is_sent() {
     let stub = Stub::start(gateway(all_applied(3))).await;
     let told = async |desk: &Desk, more: &[&str], word: &str| {
         let told = desk.import(&stub.url(), more).await;

@@ -152,16 +152,16 @@ async fn a_right_signature_is_not_enough_and_the_refusal_says_what_is_missing() 
         ("exp", json!(now() - 60), "The token has expired."),
         ("exp", Value::Null, "The token lacks one of the claims `exp`, `iss` and `aud`."),
         ("nbf", json!(now() + 60), "The token is not valid yet."),
-        ("iss", json!("https://id.example.com"), "The token is of another issuer."),
+        ("iss", json!("https://id.example.com"), "The token is from another issuer."),
         ("iss", Value::Null, "The token lacks one of the claims `exp`, `iss` and `aud`."),
-        ("aud", json!("another"), "The token is meant for somebody else (`aud`)."),
-        ("aud", json!(["another", "third"]), "The token is meant for somebody else (`aud`)."),
-        ("aud", json!([]), "The token is meant for somebody else (`aud`)."),
+        ("aud", json!("another"), "The token's `aud` does not include this gateway."),
+        ("aud", json!(["another", "third"]), "The token's `aud` does not include this gateway."),
+        ("aud", json!([]), "The token's `aud` does not include this gateway."),
         ("aud", Value::Null, "The token lacks one of the claims `exp`, `iss` and `aud`."),
         ("client_id", Value::Null, "The token has no claim that names a client."),
         ("client_id", json!(["lms"]), "The token has no claim that names a client."),
-        ("client_id", json!("nobody"), "The token names no client of this gateway."),
-        ("client_id", json!("default"), "The token names no client of this gateway."),
+        ("client_id", json!("nobody"), "The token names an unknown client."),
+        ("client_id", json!("default"), "The token names an unknown client."),
     ] {
         assert_eq!(refused(&gateway, &with(member, value.clone())).await, detail, "{member} {value}");
     }
@@ -238,7 +238,7 @@ async fn keys_in_a_file_change_with_a_reload_and_a_bad_file_changes_nothing() {
     assert_eq!(asked(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
     std::fs::write(&path, "{}").expect("the keys can be written");
     gateway.signal("HUP").await;
-    gateway.heard("configuration not reloaded").await;
+    gateway.heard("configuration reload rejected").await;
     assert_eq!(asked(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
     std::fs::write(&path, set(&[second.jwk("two")]).to_string()).expect("the keys can be written");
     gateway.signal("HUP").await;

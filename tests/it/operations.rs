@@ -344,7 +344,7 @@ async fn a_row_whose_connection_is_gone_before_it_is_settled_is_unknown_and_its_
     faults(port, json!({ "faults": [] })).await;
     let mut gateway = Gateway::start_in(folder).await;
     // Their grace is an hour.
-    gateway.heard("settling rows whose answer an earlier process has lost").await;
+    gateway.heard("waiting for rows whose responses were lost with an earlier process").await;
     assert_eq!(progress(&gateway.get(&path).await, "pending"), 2);
     let file = gateway.folder.path().join("examgate.toml");
     let text = std::fs::read_to_string(&file).expect("the configuration");

@@ -114,7 +114,7 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         ("all with", json!({ "scope": "all", "assessments": ["rust-101"], "register": ["e1"] })),
         ("no scope", json!({ "register": ["e1"] })),
         ("odd scope", json!({ "scope": "some", "register": ["e1"] })),
-        ("unknown member", json!({ "scope": "all", "register": ["e1"], "odd": 1 })),
+        ("unknown field", json!({ "scope": "all", "register": ["e1"], "odd": 1 })),
         ("blank id", all(&[" "], &[])),
         ("too long an id", all(&[&"e".repeat(251)], &[])),
     ];

@@ -23,7 +23,7 @@ use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
 use crate::support::watch::{until, until_state};
 
 const APPLIED: &str = "configuration reloaded";
-const REFUSED: &str = "configuration not reloaded";
+const REFUSED: &str = "configuration reload rejected";
 /// What must never come out.
 const PLANTED: &str = "hushhushdonttellthis";
 
@@ -408,7 +408,7 @@ async fn what_is_at_fault_is_refused_whole_and_everything_goes_on() {
     let new_client = client("hr", "", "[\"*\"]");
     let broken = [
         (format!("{fine}{new_client}\n= {PLANTED}"), "is not valid TOML"),
-        (format!("{fine}{new_client}[serber]\nx = \"{PLANTED}\"\n"), "serber: there is no such key"),
+        (format!("{fine}{new_client}[serber]\nx = \"{PLANTED}\"\n"), "serber: unknown key"),
         (fine.replace("/pass\"", "/nowhere\"") + &new_client, "connections.examtesting-main.api_pass: file"),
         (fine.replace("/store.key", "/other.key") + &new_client, "store.encryption_key: file"),
     ];
@@ -516,7 +516,7 @@ async fn a_connection_that_is_removed_leaves_its_records_and_takes_them_up_when_
 
     configure(&gateway, &start, &everybody());
     let told = said(&mut gateway, APPLIED).await;
-    let warned = told.lines().find(|line| line.contains("nobody settles now"));
+    let warned = told.lines().find(|line| line.contains("only a person can settle"));
     assert!(warned.is_some_and(|line| line.contains("\"count\":1") && line.contains("examtesting-main")), "{told}");
     assert_eq!(gateway.get(&path).await.text("/state"), "unknown");
     assert_eq!(gateway.post("/candidates", &at_exam("b")).await.problem().1, "connection_not_found");
@@ -580,7 +580,7 @@ async fn assert_left_to_a_person(gateway: &Gateway, resource: &str) {
     let again = gateway.post("/candidates", &person("a")).await;
     assert_eq!(again.problem().1, "subject_unsettled", "{again:?}");
     assert_eq!(again.text("/resource"), resource, "{again:?}");
-    let read = until(gateway, resource, |read| read.body["warnings"].to_string().contains("another account")).await;
+    let read = until(gateway, resource, |read| read.body["warnings"].to_string().contains("different account")).await;
     assert_eq!((read.text("/state"), read.text("/outcome")), ("unknown", "unknown"), "{read:?}");
     assert!(read.body["warnings"].to_string().contains("It must be settled manually."), "{read:?}");
 }

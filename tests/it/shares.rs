@@ -71,7 +71,7 @@ async fn a_store_that_is_away_is_told_at_once_and_used_again_when_it_is_back() {
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     relay.cut();
     // Known from here on. Until then a request may find it out by itself, which takes its time.
-    let known = |answer: &Answer| answer.text("/detail").starts_with("The store does not answer");
+    let known = |answer: &Answer| answer.text("/detail").starts_with("The store is temporarily unavailable");
     let first = until(&gateway, "/operations", known).await;
     assert_eq!(first.problem(), (503, "store_unavailable", "not_applied"));
     assert!(first.header("retry-after").is_some());

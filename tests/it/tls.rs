@@ -1,5 +1,5 @@
-//! TLS on both sides: callers over HTTPS, with certificates that change while the gateway runs; vendors whose certificate an
-//! authority of their own has signed.
+//! TLS on both sides: callers over HTTPS, with certificates that change while the gateway runs; vendors whose
+//! certificate an authority of their own has signed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -136,8 +136,8 @@ async fn versions_from_1_2_on_are_spoken_and_earlier_ones_refused() {
     }
 }
 
-/// The greeting of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246, 7.4.1.2): version,
-/// random, no session, suites of old and of then, no compression; groups, signatures and points.
+/// The greeting of a client that speaks nothing later than 3.`minor`, where 3.3 is TLS 1.2 (RFC 5246, 7.4.1.2):
+/// version, random, no session, suites of old and of then, no compression; groups, signatures and points.
 fn greeting(minor: u8) -> Vec<u8> {
     let mut hello = vec![3, minor];
     hello.extend([7; 32]);
@@ -224,8 +224,8 @@ async fn over_tls_one_connection_too_many_is_closed_without_a_word() {
     assert!(closed(&mut first).await.starts_with(b"HTTP/1.1 200"));
 }
 
-/// Registers one person after the other, on a new connection each or on one that is kept, until it is over; the statuses,
-/// 0 for no answer.
+/// Registers one person after the other, on a new connection each or on one that is kept, until it is over; the
+/// statuses, 0 for no answer.
 async fn caller(client: reqwest::Client, url: String, name: &'static str, over: Arc<AtomicBool>) -> Vec<u16> {
     let mut statuses = Vec::new();
     while !over.load(Ordering::Relaxed) {
@@ -274,7 +274,7 @@ async fn a_bad_certificate_is_refused_and_the_one_before_shown_on() {
     let (one, other) = (authority.sign(), authority.sign());
     Signed { certificate: one.certificate, key: other.key.clone() }.write(&folder);
     gateway.signal("HUP").await;
-    let lines = gateway.heard("configuration not reloaded").await;
+    let lines = gateway.heard("configuration reload rejected").await;
     assert!(lines.contains("server.tls.key: does not belong to the certificate"), "{lines}");
     assert!(shown(&gateway, &authority, &before).await);
     other.write(&folder);
@@ -339,17 +339,17 @@ async fn what_is_wrong_with_certificates_is_told_by_its_key_and_never_shown() {
     let (certificate, key) = ("file:tls.crt", "file:tls.key");
     for (text, fault) in [
         (server(certificate, ""), "server.tls.key: is missing: a certificate needs its private key"),
-        (server("", key), "server.tls.certificate: is missing: a key alone is no use"),
+        (server("", key), "server.tls.certificate: is missing: the key needs its certificate"),
         (server("file:gone.pem", key), "server.tls.certificate: file gone.pem cannot be read: entity not found"),
         (server("tls.crt", key), "server.tls.certificate: expected a secret reference"),
         (server("file:empty.pem", key), "server.tls.certificate: file empty.pem is empty"),
-        (server("file:none.pem", key), "server.tls.certificate: holds no certificate"),
-        (server("file:broken.pem", key), "server.tls.certificate: holds a PEM block that cannot be read"),
-        (server("file:nonsense.pem", key), "server.tls.certificate: holds a certificate that cannot be read"),
-        (server("file:other.key", key), "server.tls.certificate: holds no certificate"),
-        (server(certificate, "file:tls.crt"), "server.tls.key: holds no private key"),
+        (server("file:none.pem", key), "server.tls.certificate: contains no certificate"),
+        (server("file:broken.pem", key), "server.tls.certificate: contains a PEM block that cannot be read"),
+        (server("file:nonsense.pem", key), "server.tls.certificate: contains a certificate that cannot be read"),
+        (server("file:other.key", key), "server.tls.certificate: contains no certificate"),
+        (server(certificate, "file:tls.crt"), "server.tls.key: contains no private key"),
         (server(certificate, "file:other.key"), "server.tls.key: does not belong to the certificate"),
-        (server(certificate, key) + "minimum = \"1.3\"\n", "server.tls.minimum: there is no such key"),
+        (server(certificate, key) + "minimum = \"1.3\"\n", "server.tls.minimum: unknown key"),
         (connection("file:gone.pem"), "connections.startexam-main.ca: file gone.pem cannot be read: entity not found"),
         (connection("file:none.pem"), "connections.startexam-main.ca: holds no certificate"),
         (connection("file:nonsense.pem"), "connections.startexam-main.ca: holds a certificate that cannot be a root"),

@@ -1,4 +1,4 @@
-"""What both FastAPI gateways share: the models, the signature and the documents."""
+"""The common parts of both FastAPI gateways: models, signature and documents."""
 
 import base64
 import email.utils

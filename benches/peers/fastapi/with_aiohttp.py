@@ -1,4 +1,4 @@
-"""FastAPI and aiohttp, as an integrator writes it by hand. It keeps nothing."""
+"""FastAPI and aiohttp, as an integrator writes it by hand. It stores nothing."""
 
 import os
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""FastAPI and httpx, as an integrator writes it by hand. It keeps nothing."""
+"""FastAPI and httpx, as an integrator writes it by hand. It stores nothing."""
 
 import os
 from contextlib import asynccontextmanager

@@ -1,5 +1,5 @@
-// What an integrator writes by hand with fastify and undici: takes a candidate, signs and sends it to StartExam, answers
-// 201. It keeps nothing. usage: node gateway.js VENDOR_URL; the first line on stdout is its address.
+// What an integrator writes by hand with fastify and undici: accepts a candidate, signs and sends it to StartExam,
+// responds with 201. It stores nothing. usage: node gateway.js VENDOR_URL; the first line on stdout is its address.
 import { createHmac, randomUUID } from "node:crypto";
 import Fastify from "fastify";
 import { Pool } from "undici";

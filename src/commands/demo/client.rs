@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// Injects a fault at the simulator.
-    pub(super) async fn strike(&self, simulator: SocketAddr, fault: Value) -> Result<(), Failure> {
+    pub(super) async fn inject_fault(&self, simulator: SocketAddr, fault: Value) -> Result<(), Failure> {
         let request = self.http.post(format!("http://{simulator}/_faults")).json(&json!({ "add": [fault] }));
         match send(request).await? {
             Answer { status: 200, .. } => Ok(()),
@@ -68,7 +68,7 @@ impl Client {
 }
 
 async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
-    let fault = |error: reqwest::Error| Failure::other("a request of the demo failed", Told(error));
+    let fault = |error: reqwest::Error| Failure::other("a request of the demo failed", ErrorChain(error));
     let response = request.send().await.map_err(fault)?;
     let status = response.status().as_u16();
     let bytes = response.bytes().await.map_err(fault)?;
@@ -81,9 +81,9 @@ async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
 }
 
 /// Displays an error with its sources, which `reqwest::Error` omits.
-struct Told(reqwest::Error);
+struct ErrorChain(reqwest::Error);
 
-impl std::fmt::Display for Told {
+impl std::fmt::Display for ErrorChain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = std::error::Error::source(&self.0);

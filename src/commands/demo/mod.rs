@@ -1,7 +1,7 @@
 //! `demo`: simulators, gateway and store in one process, and a scenario that covers all three vendors.
 //!
-//! The scenario is a client of the public API over real HTTP; nothing is staged. It reads and writes no files, and listens
-//! on loopback only, since its vendor accounts are public.
+//! The scenario is a client of the public API over real HTTP; nothing is staged. The demo reads and writes no files,
+//! and listens on loopback only, since its vendor accounts are public.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use self::client::Client;
 use super::process::most_files;
-use super::serve::face;
+use super::serve::api_parts;
 use super::signals::StopListener;
 use super::{Failure, Process, runtime, telemetry};
 use crate::commands::demo::people::Vendor;
@@ -118,7 +118,7 @@ impl Running {
                 .await
                 .map_err(|fault| Failure::other("the gateway cannot start", fault.detail))?;
         let keeping = ListenerOptions::within(most_files(), config.server.keep_alive.0);
-        let router = http::router(&face(config, gateway.clone(), process));
+        let router = http::router(&api_parts(config, gateway.clone(), process));
         let ending = ShutdownHandle::new(GRACE);
         let server = tokio::spawn(http::serve(listener, router, keeping, ending.clone()));
         Ok(Self { sandbox, gateway, address, ending, server })

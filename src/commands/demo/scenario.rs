@@ -14,13 +14,13 @@ use crate::commands::demo::terminal::{Row, Screen};
 use crate::sandbox::{Sandbox, accounts};
 
 /// How many times the request whose response was lost is retried.
-const RETRY_INTERVAL: usize = 10;
+const MAX_RETRIES: usize = 10;
 /// Pause between two retries: the `settle_grace` of the demo's connections.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Registrations; the lost response, its retry and the vendor's record of it; bookings and their links; the enrolment;
-/// repeated requests and that no vendor saw them; rejections and that the vendor saw none; the vendors' records; reading
-/// back.
+/// repeated requests and that no vendor saw them; rejections and that the vendor saw none; the vendors' records;
+/// reading back.
 pub(super) const PLANNED: usize = 23 + 3 + (16 + 16) + 1 + (5 + 3) + (2 + 1) + (24 + 16) + (24 + 16);
 
 const REGISTERED: &str = "registered applied";
@@ -63,7 +63,7 @@ impl<'a> Scenario<'a> {
         for vendor in Vendor::ALL {
             self.register(vendor, unlucky).await?;
         }
-        self.lose_an_answer(unlucky).await?;
+        self.lose_response(unlucky).await?;
         self.ask_again(unlucky).await?;
         for vendor in Vendor::ALL {
             if let Some(assessment) = vendor.assessment() {
@@ -72,7 +72,7 @@ impl<'a> Scenario<'a> {
         }
         self.enrol().await?;
         self.repeat().await?;
-        self.ask_for_too_much().await?;
+        self.request_unsupported().await?;
         self.be_refused().await?;
         self.compare().await?;
         let rows = self.read_back().await?;
@@ -100,11 +100,11 @@ impl<'a> Scenario<'a> {
         self.end(&step, &format!("{applied} applied"))
     }
 
-    async fn lose_an_answer(&mut self, index: usize) -> Result<(), Failure> {
+    async fn lose_response(&mut self, index: usize) -> Result<(), Failure> {
         let name = self.class[index].person.given_name;
         let step = self.begin(Vendor::StartExam.name(), format!("Register {name}, lose the response"));
         let fault = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
-        self.client.strike(self.sandbox.startexam(), fault).await?;
+        self.client.inject_fault(self.sandbox.startexam(), fault).await?;
         let answer = self.register_once(index).await?;
         let found = gist(answer.status.into(), &answer.body);
         self.ledger.expect(format!("losing the response about {name}"), "504 vendor_timeout unknown", &found);
@@ -117,7 +117,7 @@ impl<'a> Scenario<'a> {
         let step = self.begin(Vendor::StartExam.name(), "Retry the same request".to_owned());
         let mut body = self.register_once(index).await?.body;
         // Pause as `Retry-After` asks: the vendor may still be processing the request it did not answer.
-        for _ in 0..RETRY_INTERVAL {
+        for _ in 0..MAX_RETRIES {
             if body["outcome"] != "unknown" {
                 break;
             }
@@ -206,7 +206,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// Requests something the vendor does not support: the gateway rejects it before sending anything.
-    async fn ask_for_too_much(&mut self) -> Result<(), Failure> {
+    async fn request_unsupported(&mut self) -> Result<(), Failure> {
         let step = self.begin(Vendor::ThinkExam.name(), "Request an unsupported time window".to_owned());
         let Some(first) = self.members(Vendor::ThinkExam).first().copied() else { return Ok(()) };
         let mut order = self.order(first, "aptitude");

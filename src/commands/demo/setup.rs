@@ -1,5 +1,5 @@
-//! The demo's parts: the sandbox, a configuration generated in memory with a fresh key, and an in-memory store. It reads
-//! no files and leaves none behind.
+//! The demo's parts: the sandbox, a configuration generated in memory with a fresh key, and an in-memory store. It
+//! reads no files and leaves none behind.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -14,7 +14,7 @@ use crate::commands::{Failure, Process, say};
 use crate::secret::Secret;
 
 /// Minimum width of a link in characters; a narrower one is unreadable.
-const MIN_LINK_RATE: usize = 11;
+const MIN_LINK_WIDTH: usize = 11;
 
 pub(super) struct Screen {
     bar: ProgressBar,
@@ -197,14 +197,14 @@ fn table(rows: &[Row], width: Option<usize>, colored: bool) -> Table {
 fn fitting(rows: &[Row], width: Option<usize>) -> (Ids, usize) {
     let Some(width) = width else { return (Ids::Whole, usize::MAX) };
     let longest = rows.iter().filter_map(|row| row.link.as_deref()).map(|link| link.chars().count()).max();
-    let longest = longest.unwrap_or_default().max(MIN_LINK_RATE);
+    let longest = longest.unwrap_or_default().max(MIN_LINK_WIDTH);
     // Shorten identifiers first to keep the link whole: only a whole link can be clicked.
     let left = |ids| width.saturating_sub(width_before_link(rows, ids));
     [Ids::Whole, Ids::Tail]
         .into_iter()
         .find(|ids| left(*ids) >= longest)
         .or_else(|| (left(Ids::Tail) >= 30).then_some(Ids::Tail))
-        .map_or_else(|| (Ids::Digits, left(Ids::Digits).max(MIN_LINK_RATE)), |ids| (ids, left(ids)))
+        .map_or_else(|| (Ids::Digits, left(Ids::Digits).max(MIN_LINK_WIDTH)), |ids| (ids, left(ids)))
 }
 
 fn width_before_link(rows: &[Row], ids: Ids) -> usize {

@@ -1,16 +1,16 @@
-//! The gateway's answers, as far as an import reads them. Members and words nobody here knows are no fault: new ones may
-//! come (docs/API-DESIGN.md). None of these types can be printed; they hold people, passwords and links.
+//! The parts of the gateway's responses that an import reads. Unknown fields and words are ignored: new ones may be
+//! added (docs/API-DESIGN.md). None of these types implements `Debug`: they hold people, passwords and links.
 
 use serde::Deserialize;
 
-/// The answer to a bulk: a whole operation (202), or only its id among the results (207).
+/// The response to a bulk request: an operation (202), or its id among the results (207).
 #[derive(Deserialize)]
 pub(super) struct Accepted {
     pub(super) id: Option<String>,
     pub(super) operation: Option<String>,
 }
 
-/// How far the work has come.
+/// A bulk operation.
 #[derive(Deserialize)]
 pub(super) struct Operation {
     pub(super) state: String,
@@ -19,13 +19,13 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// Whether nothing more will happen by itself.
+    /// Returns whether the operation has finished.
     pub(super) fn is_terminal(&self) -> bool {
         matches!(self.state.as_str(), "completed" | "cancelled")
     }
 }
 
-/// Rows by what is known of them; every row counts once.
+/// Row counts by outcome; every row counts once.
 #[derive(Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Progress {
@@ -45,12 +45,12 @@ pub(super) struct Page {
     pub(super) next_cursor: Option<String>,
 }
 
-/// What became of a row.
+/// The result of one row.
 #[derive(Deserialize)]
 pub(super) struct Item {
-    /// Position in the file, from 0.
+    /// Zero-based position in the file.
     pub(super) index: usize,
-    /// The caller's own mark of the row.
+    /// The caller's own id of the row (`itemId`).
     #[serde(rename = "itemId")]
     pub(super) mark: Option<String>,
     pub(super) status: Option<u16>,
@@ -71,7 +71,7 @@ pub(super) struct Resource {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Where a test begins.
+/// The address that starts a test.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Launch {
@@ -79,7 +79,7 @@ pub(super) struct Launch {
     pub(super) expires_at: Option<String>,
 }
 
-/// Something to know about a row that is applied.
+/// A warning about an applied row.
 #[derive(Deserialize)]
 pub(super) struct Warning {
     pub(super) code: String,
@@ -93,12 +93,12 @@ pub(super) struct Problem {
     pub(super) title: Option<String>,
     pub(super) detail: Option<String>,
     pub(super) retryable: Option<bool>,
-    /// Where the settled state will appear.
+    /// Path of the resource that will show the reconciled state.
     pub(super) resource: Option<String>,
     pub(super) errors: Vec<ProblemField>,
 }
 
-/// What is wrong with one member.
+/// An error about one field.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ProblemField {
@@ -107,12 +107,12 @@ pub(super) struct ProblemField {
 }
 
 impl Problem {
-    /// Whether the problem is of this kind.
+    /// Returns whether the problem has this code.
     pub(super) fn is(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
     }
 
-    /// The problem in lines for a person.
+    /// Formats the problem as lines of text.
     pub(super) fn told(&self, status: u16) -> String {
         let part = |text: &Option<String>| text.as_deref().map(readable).unwrap_or_default();
         let (code, title, detail) = (part(&self.code), part(&self.title), part(&self.detail));
@@ -121,14 +121,14 @@ impl Problem {
             .iter()
             .map(|error| format!("{}: {}", readable(&error.pointer), readable(&error.detail)))
             .collect();
-        // Where one member is at fault the detail usually says the same.
+        // With a single invalid field the detail usually repeats its error.
         let detail = Some(detail).filter(|detail| !detail.is_empty() && *detail != title && !errors.contains(detail));
         let lines = detail.into_iter().chain(errors).map(|line| format!("\n  {line}"));
         format!("{status} {code}: {title}{}", lines.collect::<String>())
     }
 }
 
-/// Text of the other side as a terminal may show it: nothing that moves the cursor, and no more than can be read.
+/// Makes text from the server safe for a terminal: replaces control characters and limits the length.
 pub(super) fn readable(text: &str) -> String {
     const MAX: usize = 500;
     text.chars().take(MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -139,9 +139,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_told_in_lines() {
+    fn a_problem_is_formatted_in_lines() {
         let problem: Problem = serde_json::from_str(
-            r#"{ "type": "/problems/validation_failed", "title": "Not valid", "status": 422, "detail": "2 members\u001b[2J",
+            r#"{ "type": "/problems/validation_failed", "title": "Not valid", "status": 422, "detail": "2 fields\u001b[2J",
                  "code": "validation_failed", "origin": "request", "outcome": "not_applied", "retryable": false,
                  "errors": [ { "pointer": "?connection", "code": "invalid_field", "detail": "must not be blank" },
                              { "pointer": "/email", "code": "missing_field", "detail": "is missing" } ] }"#,
@@ -149,13 +149,13 @@ mod tests {
         .unwrap();
         assert_eq!(
             problem.told(422),
-            "422 validation_failed: Not valid\n  2 members [2J\n  ?connection: must not be blank\n  /email: is missing"
+            "422 validation_failed: Not valid\n  2 fields [2J\n  ?connection: must not be blank\n  /email: is missing"
         );
         assert!(problem.is("validation_failed") && !problem.is("not_found"));
     }
 
     #[test]
-    fn words_nobody_knows_are_no_fault() {
+    fn unknown_fields_and_words_are_accepted() {
         let operation: Operation =
             serde_json::from_str(r#"{ "state": "resting", "odd": 1, "progress": { "total": 3, "odd": 2 } }"#).unwrap();
         assert!(!operation.is_terminal() && operation.progress.total == 3);

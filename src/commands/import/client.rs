@@ -1,5 +1,5 @@
-//! The gateway as any client meets it: one request at a time, each repeated while the gateway is away. A bulk is safe to
-//! repeat because it carries its key; everything else here only reads, or asks for what may be asked twice.
+//! The import's API client: one request at a time, each retried while the gateway is unreachable. A bulk request is
+//! safe to retry because of its `Idempotency-Key`; every other request only reads or is idempotent.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
@@ -25,16 +25,16 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the gateway may take over an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
-/// Bytes a second; a line slower than this is taken for dead.
-const SLOWEST: u64 = 16 << 10;
-/// Between the headers of a long upload and its content; doubled when it was too short.
+/// Timeout of one response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Bytes per second; the upload timeout assumes at least this rate.
+const MIN_UPLOAD_RATE: u64 = 16 << 10;
+/// Delay between the headers and the content of a long upload; doubled at every retry.
 const HEAD_START: Duration = Duration::from_millis(200);
 const MAX_HEAD_START: Duration = Duration::from_secs(5);
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
-/// What the API gives at most.
+/// The API's maximum page size.
 const PAGE: &str = "200";
 
 pub(super) struct Client<'a> {
@@ -46,11 +46,11 @@ pub(super) struct Client<'a> {
     screen: &'a Screen,
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 enum RequestError {
-    /// It may pass; the gateway may have said when.
+    /// A transient failure, with the time in `Retry-After` if there was one.
     Passing { what: String, after: Option<Duration> },
-    /// The same request would fail again.
+    /// A permanent failure: the same request would fail again.
     Lasting(String),
 }
 
@@ -59,17 +59,17 @@ impl<'a> Client<'a> {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION"), " import"))
             .connect_timeout(CONNECT_TIMEOUT)
-            // The key goes to the address the person gave and to no other.
+            // Send the key only to the address the user gave.
             .redirect(Policy::none());
-        // Between a person's desk and the gateway there may be a company's proxy, so that the usual variables are followed;
-        // but no proxy reaches this machine's own addresses.
+        // Follow the usual proxy variables, since a company's proxy may stand between the user and the gateway; but no
+        // proxy reaches this machine's own addresses.
         let builder = if is_loopback(&job.address) { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| Failure::other("no HTTP client", error))?;
         let (address, key, patience) = (job.address.clone(), job.key.clone(), job.patience);
         Ok(Self { http, address, key, patience, now, screen })
     }
 
-    /// Sends the file, or finds the import it already became. Answers the operation's id.
+    /// Submits the file, or finds the operation an earlier submission created. Returns the operation's id.
     pub(super) async fn submit(&self, job: &Job) -> Result<String, Failure> {
         let Job { sheet, kind, connection, fail_on_errors, .. } = job;
         let mut url = self.url(&[kind.word(), "bulk"]);
@@ -79,30 +79,30 @@ impl<'a> Client<'a> {
         }
         let key = sheet.key(*kind, connection);
         let head_start = Cell::new(HEAD_START);
-        let slowest = Duration::from_secs(sheet.length / SLOWEST);
-        self.persistently(async || {
+        let slowest = Duration::from_secs(sheet.length / MIN_UPLOAD_RATE);
+        self.retry_until_done(async || {
             let body = sheet.body(head_start.get()).await;
             head_start.set((head_start.get() * 2).min(MAX_HEAD_START));
             let body =
-                body.map_err(|error| RequestError::Lasting(format!("the file cannot be read any more: {error}")))?;
+                body.map_err(|error| RequestError::Lasting(format!("the file can no longer be read: {error}")))?;
             let request = self
-                .request(Method::POST, url.clone(), ANSWER_TIMEOUT + slowest)
+                .request(Method::POST, url.clone(), RESPONSE_TIMEOUT + slowest)
                 .header(CONTENT_TYPE, "text/csv; charset=utf-8")
                 .header(PREFER, "respond-async")
                 .header(IDEMPOTENCY_KEY, &key)
                 .body(Body::wrap(body));
             let (headers, body) = self.answer(request).await?;
-            operation_id(&headers, &body).ok_or_else(|| self.nonsense("does not name an operation"))
+            operation_id(&headers, &body).ok_or_else(|| self.invalid_response("does not name an operation"))
         })
         .await
     }
 
-    /// How far the operation has come.
+    /// Fetches the operation.
     pub(super) async fn operation(&self, id: &str) -> Result<Operation, Failure> {
         self.read(self.url(&["operations", id])).await
     }
 
-    /// A page of its results.
+    /// Fetches a page of the operation's results.
     pub(super) async fn items(&self, id: &str, cursor: Option<&str>) -> Result<Page, Failure> {
         let mut url = self.url(&["operations", id, "items"]);
         url.query_pairs_mut().append_pair("limit", PAGE);
@@ -112,24 +112,26 @@ impl<'a> Client<'a> {
         self.read(url).await
     }
 
-    /// Has the rows tried again that are not applied. Asked twice it is the same: applied rows are never sent again.
+    /// Requests a retry of the rows that are not applied. Idempotent: applied rows are never sent again.
     pub(super) async fn retry(&self, id: &str) -> Result<(), Failure> {
         let url = self.url(&["operations", id, "retry"]);
-        self.persistently(async || self.answer(self.request(Method::POST, url.clone(), ANSWER_TIMEOUT)).await.map(drop))
-            .await
-    }
-
-    async fn read<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failure> {
-        self.persistently(async || {
-            let (_, body) = self.answer(self.request(Method::GET, url.clone(), ANSWER_TIMEOUT)).await?;
-            // Not the reader's own words: they may quote the answer.
-            serde_json::from_slice(&body).map_err(|_| self.nonsense("cannot be understood"))
+        self.retry_until_done(async || {
+            self.answer(self.request(Method::POST, url.clone(), RESPONSE_TIMEOUT)).await.map(drop)
         })
         .await
     }
 
-    /// Does it again, after growing pauses, until it succeeds, cannot succeed or patience ends.
-    async fn persistently<T>(&self, attempt: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, Failure> {
+    async fn read<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failure> {
+        self.retry_until_done(async || {
+            let (_, body) = self.answer(self.request(Method::GET, url.clone(), RESPONSE_TIMEOUT)).await?;
+            // Drop the parser's message: it may quote the response.
+            serde_json::from_slice(&body).map_err(|_| self.invalid_response("cannot be parsed"))
+        })
+        .await
+    }
+
+    /// Retries with back-off until the attempt succeeds, fails permanently or `--patience` runs out.
+    async fn retry_until_done<T>(&self, attempt: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, Failure> {
         let mut away_since = None;
         let mut pause = MIN_BACKOFF;
         loop {
@@ -141,14 +143,14 @@ impl<'a> Client<'a> {
             let wait = after.unwrap_or(pause).max(MIN_BACKOFF);
             let away = *away_since.get_or_insert_with(Instant::now);
             if away.elapsed() + wait > self.patience {
-                let asked = after.map(|after| format!("; it asks to wait {} seconds", after.as_secs()));
+                let asked = after.map(|after| format!("; the gateway asks to wait {} seconds", after.as_secs()));
                 return Err(Failure::Other(format!(
-                    "{what}{}\ngiven up after {} (--patience); running the same command again is safe",
+                    "{what}{}\ngave up after {} (--patience); running the same command again is safe",
                     asked.unwrap_or_default(),
                     ConfigDuration(self.patience)
                 )));
             }
-            self.screen.note(&format!("{what}\ntrying again in {:.1} s", wait.as_secs_f32()));
+            self.screen.note(&format!("{what}\nretrying in {:.1} s", wait.as_secs_f32()));
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(MAX_BACKOFF);
         }
@@ -162,7 +164,7 @@ impl<'a> Client<'a> {
             .timeout(timeout)
     }
 
-    /// The answer to one request, if it is a success.
+    /// Sends one request and returns its response if it is a success.
     async fn answer(&self, request: RequestBuilder) -> Result<(HeaderMap, Vec<u8>), RequestError> {
         let response = request.send().await.map_err(|error| self.unanswered(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -181,26 +183,26 @@ impl<'a> Client<'a> {
         if causes.iter().any(|cause| cause.is::<Changed>()) {
             return RequestError::Lasting(format!("{Changed}; run the command again for what it holds now"));
         }
-        // The outer ones only say that sending failed.
+        // The outer errors only state that sending failed.
         let cause = causes.last().map(|cause| readable(&cause.to_string())).unwrap_or_default();
-        RequestError::Passing { what: format!("{}: no answer: {cause}", self.address), after: None }
+        RequestError::Passing { what: format!("{}: no response: {cause}", self.address), after: None }
     }
 
     fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> RequestError {
         let number = status.as_u16();
         let problem = serde_json::from_slice::<Problem>(body).ok().filter(|problem| problem.code.is_some());
         let after = headers.get(RETRY_AFTER).and_then(|value| seconds(value.to_str().ok()?, (self.now)()));
-        // What stands between here and the gateway answers in its own way while the gateway is away.
+        // While the gateway is unreachable, a proxy in front of it responds in its own format.
         let usual = matches!(number, 429 | 502 | 503 | 504);
         let Some(problem) = problem else {
-            let what = format!("{}: {status}, and not in the words of an examgate gateway", self.address);
+            let what = format!("{}: {status}, not a response of an examgate gateway", self.address);
             return match headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
                 _ if usual => RequestError::Passing { what, after },
                 Some(place) if status.is_redirection() => RequestError::Lasting(format!(
                     "{what}: a redirect to {}, which is not followed; give the gateway's own address with --url",
                     readable(place)
                 )),
-                _ => RequestError::Lasting(format!("{what}; is the address right? (--url or EXAMGATE_URL)")),
+                _ => RequestError::Lasting(format!("{what}; is the address correct? (--url or EXAMGATE_URL)")),
             };
         };
         let told = problem.told(number);
@@ -209,16 +211,16 @@ impl<'a> Client<'a> {
         }
         let advice = match problem.code.as_deref() {
             Some("idempotency_key_reused") => {
-                "\nThe same file was sent before with another --fail-on-errors; give the same again."
+                "\nThe same file was submitted before with another --fail-on-errors; use the same value."
             }
-            Some("unauthenticated") => "\nIs the key one of this gateway? (EXAMGATE_API_KEY or --key-file)",
+            Some("unauthenticated") => "\nIs this a key of this gateway? (EXAMGATE_API_KEY or --key-file)",
             _ => "",
         };
         RequestError::Lasting(told + advice)
     }
 
-    fn nonsense(&self, what: &str) -> RequestError {
-        RequestError::Lasting(format!("{}: the answer {what}; is this an examgate gateway?", self.address))
+    fn invalid_response(&self, what: &str) -> RequestError {
+        RequestError::Lasting(format!("{}: the response {what}; is this an examgate gateway?", self.address))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -231,7 +233,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Whether the address is one of this machine itself.
+/// Returns whether the address is a loopback address.
 pub(super) fn is_loopback(address: &Url) -> bool {
     match address.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -241,8 +243,8 @@ pub(super) fn is_loopback(address: &Url) -> bool {
     }
 }
 
-/// The operation's id, from the document or else from where it is said to be. The address it is read at is always made
-/// of the one the person gave.
+/// Extracts the operation's id from the body, or else from `Location`. Only the id is used: requests always go to the
+/// address the user gave.
 fn operation_id(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let accepted = serde_json::from_slice::<Accepted>(body).ok();
     let named = accepted.and_then(|accepted| accepted.operation.or(accepted.id));
@@ -254,7 +256,7 @@ fn operation_id(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     ((1..=128).contains(&id.len()) && id.chars().all(plain)).then_some(id)
 }
 
-/// What `Retry-After` says (RFC 9110 §10.2.3): seconds, or a date.
+/// Parses `Retry-After` (RFC 9110 §10.2.3): seconds or a date.
 fn seconds(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -271,7 +273,7 @@ mod tests {
     use crate::commands::import::input_file::InputFile;
 
     #[test]
-    fn an_operation_is_found_wherever_it_is_named() {
+    fn an_operation_id_comes_from_body_or_location() {
         let id = |location: Option<&'static str>, body: &str| {
             let headers = location.map(|place| (LOCATION, place.parse().unwrap()));
             operation_id(&headers.into_iter().collect(), body.as_bytes())
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_given_in_seconds_or_as_a_date() {
+    fn retry_after_is_seconds_or_a_date() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(seconds("7", now), Some(Duration::from_secs(7)));
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:40 GMT", now), Some(Duration::from_secs(3)));
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_changed_is_told_and_not_sent_again() {
+    async fn a_changed_file_is_reported_and_not_sent_again() {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let folder = tempfile::tempdir().unwrap();
@@ -316,14 +318,14 @@ mod tests {
         let process = Process::current();
         let screen = Screen::new(1, &process);
         let client = Client::new(&job, process.now, &screen).unwrap();
-        // The gateway says nothing: it is the file that ends this.
+        // The gateway never responds: the changed file ends the attempt.
         let (_connection, told) = tokio::join!(listener.accept(), client.submit(&job));
         let Err(Failure::Other(told)) = told else { panic!("{told:?}") };
-        assert!(told.starts_with("the file changed while it was sent"), "{told}");
+        assert!(told.starts_with("the file changed while it was being sent"), "{told}");
     }
 
     #[test]
-    fn loopback_is_this_machine() {
+    fn recognises_loopback_addresses() {
         for (address, is) in [
             ("http://127.0.0.1:8080", true),
             ("http://[::1]:8080", true),

@@ -1,5 +1,5 @@
-//! The spreadsheet: looked through once before anything is sent, then read from disk as it is sent, so that its size does
-//! not matter. What a row means is the gateway's to judge; here only what would spoil the whole file is told.
+//! The spreadsheet: validated in one pass before anything is sent, then streamed from disk, so that its size does not
+//! matter. The gateway validates the rows; this module reports only errors that affect the whole file.
 
 use std::fmt;
 use std::fs::File;
@@ -19,36 +19,37 @@ use tokio::time::Sleep;
 
 use crate::commands::import::options::Kind;
 
-/// What Excel puts before UTF-8. It is no part of the content: with or without it the file is the same import.
-pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The byte order mark that Excel writes before UTF-8. Not part of the content: with or without it, the file is the
+/// same import.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const CHUNK: usize = 64 << 10;
 
 type Hash = [u8; 32];
 
-/// A file that can be sent.
+/// A validated file, ready to be sent.
 pub(super) struct InputFile {
     pub(super) path: PathBuf,
-    /// Rows below the header.
+    /// Number of rows below the header.
     pub(super) rows: usize,
-    /// Whether it begins with a byte order mark.
+    /// Whether the file begins with a byte order mark.
     pub(super) marked: bool,
-    /// Bytes to send.
+    /// Length in bytes, without the byte order mark.
     pub(super) length: u64,
     hash: Hash,
 }
 
 impl InputFile {
-    /// Looks through the file.
+    /// Opens, validates and hashes the file.
     ///
     /// # Errors
-    /// A sentence for the person, without the file's name and content.
+    /// A message for the user, without the file's name and content.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if metadata.is_dir() {
             return Err("is a directory; expected a CSV file".to_owned());
         }
         if !metadata.is_file() {
-            return Err("is no ordinary file; it has to be read twice, so save it as one first".to_owned());
+            return Err("is not a regular file; the import reads it twice, so save it to a file first".to_owned());
         }
         let mut file = File::open(path).map_err(unreadable)?;
         let marked = is_marked(&mut file).map_err(unreadable)?;
@@ -57,11 +58,11 @@ impl InputFile {
         Ok(Self { path: path.to_owned(), rows, marked, length: read.length, hash: read.hasher.finalize().into() })
     }
 
-    /// The `Idempotency-Key` of this content: the same file for the same connection is the same import, whatever it is
-    /// called and whenever it is sent.
+    /// Returns the `Idempotency-Key` of this content: the same content for the same connection is the same import,
+    /// whatever the file's name and whenever it is sent.
     pub(super) fn key(&self, kind: Kind, connection: &str) -> String {
         let mut hasher = Sha256::new();
-        // Neither the kind nor a connection's name holds a NUL.
+        // Neither the kind nor a connection's name contains a NUL.
         for part in [kind.word(), "\0", connection, "\0"] {
             hasher.update(part);
         }
@@ -69,12 +70,12 @@ impl InputFile {
         format!("import-{}", HEXLOWER.encode(&hasher.finalize()))
     }
 
-    /// The content, to be read while it is sent. A long one begins after `head_start`: a gateway that refuses by the headers
-    /// alone closes the connection, and whoever is writing then may never read why.
+    /// Opens the content as a streamed body. A long one begins after `head_start`: a gateway that rejects the headers
+    /// closes the connection, and a client still writing may then never read the response.
     pub(super) async fn body(&self, head_start: Duration) -> io::Result<SheetBody> {
         let mut file = tokio::fs::File::open(&self.path).await?;
         if self.marked {
-            file.seek(SeekFrom::Start(MARK.len() as u64)).await?;
+            file.seek(SeekFrom::Start(BYTE_ORDER_MARK.len() as u64)).await?;
         }
         let wait = (self.length > CHUNK as u64).then(|| Box::pin(tokio::time::sleep(head_start)));
         let (left, expected) = (self.length, self.hash);
@@ -87,18 +88,18 @@ fn unreadable(error: io::Error) -> String {
     format!("cannot be read: {error}")
 }
 
-/// Skips a byte order mark.
+/// Skips a byte order mark; returns whether there was one.
 fn is_marked(file: &mut File) -> io::Result<bool> {
-    let mut first = Vec::with_capacity(MARK.len());
-    file.take(MARK.len() as u64).read_to_end(&mut first)?;
-    let marked = first == MARK;
+    let mut first = Vec::with_capacity(BYTE_ORDER_MARK.len());
+    file.take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut first)?;
+    let marked = first == BYTE_ORDER_MARK;
     if !marked {
         file.rewind()?;
     }
     Ok(marked)
 }
 
-/// Reads everything and counts the rows below the header.
+/// Reads the whole content and counts the rows below the header.
 fn rows(content: impl Read) -> Result<usize, String> {
     let mut reader = ReaderBuilder::new().flexible(true).has_headers(false).from_reader(content);
     let mut record = ByteRecord::new();
@@ -114,13 +115,13 @@ fn rows(content: impl Read) -> Result<usize, String> {
         seen += 1;
     }
     match seen {
-        0 => Err("is empty; expected a line with the names of the columns and a line for each row".to_owned()),
-        1 => Err("has no row below the line with the names of the columns".to_owned()),
+        0 => Err("is empty; expected a line of column names and a line for each row".to_owned()),
+        1 => Err("has no rows below the line of column names".to_owned()),
         _ => Ok(seen - 1),
     }
 }
 
-/// Two slips of spreadsheet programs that would make every row wrong.
+/// Rejects two common mistakes of spreadsheet exports that would invalidate every row.
 fn check_header(header: &ByteRecord) -> Result<(), String> {
     let first = header.get(0).unwrap_or_default();
     if first.starts_with(b"\xff\xfe") || first.starts_with(b"\xfe\xff") {
@@ -135,7 +136,7 @@ fn check_header(header: &ByteRecord) -> Result<(), String> {
     }
 }
 
-/// Hashes and counts what is read through it.
+/// A reader that hashes and counts the bytes passing through it.
 struct Hashing<R> {
     inner: R,
     hasher: Sha256,
@@ -151,20 +152,20 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// The file changed between looking through it and sending it.
+/// The error for a file that changed between validating and sending it.
 #[derive(Debug)]
 pub(super) struct Changed;
 
 impl fmt::Display for Changed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the file changed while it was sent")
+        f.write_str("the file changed while it was being sent")
     }
 }
 
 impl std::error::Error for Changed {}
 
-/// The file as a request's body, of known length. Its last part is given away only if the whole is still what was looked
-/// through: under the key of one content no other may arrive.
+/// The file as a request body of known length. It releases the last chunk only if the whole content still has the
+/// validated hash: no other content may arrive under that content's key.
 pub(super) struct SheetBody {
     wait: Option<Pin<Box<Sleep>>>,
     file: tokio::fs::File,
@@ -248,25 +249,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_wrong_as_a_whole_is_told_so() {
+    fn errors_of_the_whole_file_are_reported() {
         assert!(fault(b"").starts_with("is empty"));
         assert!(fault(b"\n\n").starts_with("is empty"));
-        assert!(fault(MARK).starts_with("is empty"));
-        assert!(fault(b"externalId,email\n").starts_with("has no row"));
+        assert!(fault(BYTE_ORDER_MARK).starts_with("is empty"));
+        assert!(fault(b"externalId,email\n").starts_with("has no rows"));
         assert!(fault(b"externalId;email\na;b\n").contains("semicolons"));
         assert!(fault(b"externalId\temail\na\tb\n").contains("tabs"));
         assert!(fault(b"\xff\xfee\0x\0\n\0").contains("UTF-16"));
         assert!(fault(b"name\nJos\xe9\n").starts_with("line 2 is not UTF-8"));
         assert!(InputFile::open(Path::new("/")).err().unwrap().starts_with("is a directory"));
-        assert!(InputFile::open(Path::new("/dev/null")).err().unwrap().starts_with("is no ordinary file"));
+        assert!(InputFile::open(Path::new("/dev/null")).err().unwrap().starts_with("is not a regular file"));
         assert!(InputFile::open(Path::new("/nowhere.csv")).err().unwrap().starts_with("cannot be read: No such file"));
     }
 
     #[test]
-    fn the_key_is_of_content_kind_and_connection() {
+    fn the_key_depends_on_content_kind_and_connection() {
         let one = key(b"externalId\na\n");
         assert_eq!(one, key(b"externalId\na\n"));
-        assert_eq!(one, key(b"\xef\xbb\xbfexternalId\na\n"), "a byte order mark is no content");
+        assert_eq!(one, key(b"\xef\xbb\xbfexternalId\na\n"), "a byte order mark is not part of the content");
         assert_ne!(one, key(b"externalId\nb\n"));
         let sheet = sheet(b"externalId\na\n").1.unwrap();
         assert_ne!(one, sheet.key(Kind::Assignments, "main"));
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_body_is_the_content_without_its_mark() {
+    async fn the_body_omits_the_byte_order_mark() {
         let content = format!("externalId\n{}", "0123456789\n".repeat(30_000));
         let (_folder, sheet) = sheet(format!("\u{feff}{content}").as_bytes());
         let body = sheet.unwrap().body(Duration::ZERO).await.unwrap();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_changed_is_not_sent_to_its_end() {
+    async fn a_changed_file_is_not_sent_completely() {
         for other in ["externalId\nb\n", "externalId\n", ""] {
             let (folder, sheet) = sheet(b"externalId\na\n");
             std::fs::write(folder.path().join("people.csv"), other).unwrap();

@@ -1,8 +1,8 @@
-//! `import`: a spreadsheet to a running gateway, and what became of each row back into a file beside it.
+//! `import`: sends a spreadsheet to a running gateway and writes the result of each row to a file beside it.
 //!
-//! A client of the public API and nothing more: it knows of the gateway what any client knows, and decides nothing about a
-//! row. The work is the gateway's, so that this process may end at any moment; the key made of the file's content leads the
-//! next one to the same operation. Nothing is logged, and nothing the file holds is ever shown.
+//! It is an ordinary client of the public API and decides nothing about a row. The gateway does the work, so this
+//! process may end at any moment: the `Idempotency-Key` derived from the file's content leads the next run to the same
+//! operation. It logs nothing and never prints the file's content.
 
 use std::cell::OnceCell;
 use std::io;
@@ -25,7 +25,7 @@ mod options;
 mod progress;
 mod result_file;
 
-/// Between two looks at the operation.
+/// Initial pause between two polls of the operation.
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
@@ -47,27 +47,29 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     })
 }
 
-/// The whole way. The operation's id is put down as soon as it is known.
+/// Submits the file, polls the operation and downloads the results. Sets `id` as soon as the gateway has named it.
 async fn import(job: &Job, screen: &Screen, id: &OnceCell<String>, process: &Process) -> Result<WrittenRow, Failure> {
     let Job { sheet, connection, address, .. } = job;
     screen.note(&format!("{}: {} to {connection} at {address}", sheet.path.display(), rows(sheet.rows)));
     if address.scheme() == "http" && !client::is_loopback(address) {
-        screen.note("warning: this address is plain http: the key and the people in the file can be read on the way");
+        screen.note(
+            "warning: this address is plain http: others on the network can read the key and the people in the file",
+        );
     }
     let client = Client::new(job, process.now, screen)?;
     let submitted = client.submit(job).await?;
     let id = id.get_or_init(|| submitted);
-    screen.note(&format!("the gateway has it as {id}"));
+    screen.note(&format!("submitted as {id}"));
     let mut operation = poll(&client, id, screen).await?;
     if job.retry && operation.progress.applied < operation.progress.total {
-        screen.note("trying the rows again that are not applied");
+        screen.note("retrying rows that were not applied");
         client.retry(id).await?;
         operation = poll(&client, id, screen).await?;
     }
     download_results(&client, id, operation.progress.total, job, process).await
 }
 
-/// Looks at the operation until it is over.
+/// Polls the operation until it finishes.
 async fn poll(client: &Client<'_>, id: &str, screen: &Screen) -> Result<Operation, Failure> {
     let mut pause = MIN_BACKOFF;
     loop {
@@ -81,7 +83,7 @@ async fn poll(client: &Client<'_>, id: &str, screen: &Screen) -> Result<Operatio
     }
 }
 
-/// Reads every result into the file. An answer with gaps is none: it would take the place of a whole one.
+/// Downloads every result into the file. Fails if rows are missing: an incomplete result would replace a complete one.
 async fn download_results(
     client: &Client<'_>,
     id: &str,
@@ -95,7 +97,7 @@ async fn download_results(
     let mut cursor = None;
     loop {
         let page = client.items(id, cursor.as_deref()).await?;
-        // A page without a row is the last one whatever it says; otherwise a mistaken gateway would be asked for ever.
+        // Treat an empty page as the last one, even with a cursor: a faulty gateway must not cause an endless loop.
         let ended = page.items.is_empty();
         for item in page.items {
             file.add(item).map_err(fault)?;
@@ -107,15 +109,15 @@ async fn download_results(
     }
     match file.counts().total {
         told if told == total => file.finish().map_err(fault),
-        told => Err(Failure::Other(format!("the gateway answered {told} of {}; no result is written", rows(total)))),
+        told => Err(Failure::Other(format!("the gateway returned {told} of {}; no result was written", rows(total)))),
     }
 }
 
-/// The failure, and where the import is all the same.
+/// Adds to the failure how to resume the import.
 fn with_resume_hint(failure: Failure, operation: Option<&str>) -> Failure {
     match (failure, operation) {
         (Failure::Other(what), Some(id)) => Failure::Other(format!(
-            "{what}\nthe gateway has the import as {id}; run the same command again to pick it up"
+            "{what}\nthe gateway has the import as {id}; run the same command again to resume watching it"
         )),
         (failure, _) => failure,
     }
@@ -123,12 +125,12 @@ fn with_resume_hint(failure: Failure, operation: Option<&str>) -> Failure {
 
 fn stopped(operation: Option<&String>) -> Failure {
     Failure::Other(match operation {
-        Some(_) => "stopped looking on; the work goes on at the gateway".to_owned(),
-        None => "stopped before the gateway answered; running the same command again is safe".to_owned(),
+        Some(_) => "stopped watching; the import continues on the gateway".to_owned(),
+        None => "stopped before the gateway responded; running the same command again is safe".to_owned(),
     })
 }
 
-/// The summary; a failure unless every row is applied.
+/// Prints the summary. Fails unless every row is applied.
 fn print_summary(job: &Job, operation: &str, written: &WrittenRow) -> Result<(), Failure> {
     let WrittenRow { counts, kept } = written;
     let Progress { total, applied, not_applied, unknown, skipped, pending: _ } = *counts;
@@ -140,18 +142,16 @@ fn print_summary(job: &Job, operation: &str, written: &WrittenRow) -> Result<(),
     }
     say(format_args!("result: {}", job.output.display()))?;
     if let Some(kept) = kept {
-        say(format_args!("former result, with initial passwords that are not in the new one: {}", kept.display()))?;
+        say(format_args!("previous result kept (it holds initial passwords the new one lacks): {}", kept.display()))?;
     }
     if applied == total {
         return Ok(());
     }
     if unknown > 0 {
-        say("The gateway goes on finding out about unknown rows; the same command later tells what it found.")?;
+        say("The gateway keeps reconciling unknown rows; run the same command later to see the outcome.")?;
     }
     if not_applied + skipped > 0 {
-        say(
-            "Correct the rows that failed and import the file again, or have them tried again as they are with --retry.",
-        )?;
+        say("Correct the failed rows and import the file again, or retry them unchanged with --retry.")?;
     }
     Err(Failure::Other(format!("{applied} of {} applied", rows(total))))
 }

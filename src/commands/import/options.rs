@@ -1,4 +1,4 @@
-//! What the person asks for: the command line and the environment, checked as a whole before anything is sent.
+//! The command line and environment of an import, validated completely before anything is sent.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,17 +17,17 @@ const ADDRESS_VARIABLE: &str = "EXAMGATE_URL";
 const KEY_VARIABLE: &str = "EXAMGATE_API_KEY";
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8080";
 
-/// Send a spreadsheet (CSV) to a running gateway and write what became of each row beside it.
+/// Send a spreadsheet (CSV) to a running gateway and write the result of each row to a file beside it
 #[derive(Args)]
 #[command(after_help = HELP)]
 pub(in crate::commands) struct Options {
-    /// The spreadsheet: CSV in UTF-8, separated by commas, the first line naming the columns
+    /// The spreadsheet: comma-separated CSV in UTF-8, with column names in the first line
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The connection all rows go to
+    /// The connection for all rows
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     connection: String,
-    /// What a row is
+    /// What each row is
     #[arg(long, value_enum, default_value = "candidates")]
     kind: Kind,
     /// The gateway's address
@@ -41,26 +41,26 @@ pub(in crate::commands) struct Options {
     /// The file that holds the API key
     #[arg(long, value_name = "FILE", help = "The file that holds the API key [default: the key in $EXAMGATE_API_KEY]")]
     key_file: Option<String>,
-    /// Stop sending after N failed rows; the rest is skipped
+    /// Stop sending after N failed rows and skip the rest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     fail_on_errors: Option<u32>,
-    /// When the import is over, have the rows that are not applied tried once more
+    /// When the import has finished, retry the rows that are not applied once
     #[arg(long)]
     retry: bool,
-    /// Where the result goes [default: beside FILE, people.csv -> people.result.csv]
+    /// The result file [default: beside FILE, people.csv -> people.result.csv]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How long to go on trying while the gateway does not answer
+    /// How long to keep retrying while the gateway does not respond
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = patience)]
     patience: ConfigDuration,
 }
 
-/// Longest `--patience`.
-const MAX_WAIT_BUDGET: ConfigDuration = ConfigDuration(Duration::from_hours(24 * 7));
+/// Maximum of `--patience`.
+const MAX_PATIENCE: ConfigDuration = ConfigDuration(Duration::from_hours(24 * 7));
 
 fn patience(text: &str) -> Result<ConfigDuration, String> {
     let span = ConfigDuration::parse(text)?;
-    if span <= MAX_WAIT_BUDGET { Ok(span) } else { Err(format!("must be at most {MAX_WAIT_BUDGET}")) }
+    if span <= MAX_PATIENCE { Ok(span) } else { Err(format!("must be at most {MAX_PATIENCE}")) }
 }
 
 const HELP: &str = "\
@@ -70,20 +70,20 @@ Examples:
   examgate import orders.csv --connection startexam-main --kind assignments
   examgate import people.csv --connection main --url https://exams.example.com/exam-api --key-file key.txt
 
-The columns are the members of the API's request, nested ones with a dot:
+Column names are the fields of the API's request, nested fields with a dot:
   candidates   externalId,name.givenName,name.familyName,email
   assignments  candidate.externalId,assessment,validUntil
 
-Running the same command again is safe: the gateway knows the file by its content and answers the same import, whether it \
-is under way or over. A corrected file is a new import. Ctrl-C stops only the looking on; the gateway goes on.
+Running the same command again is safe: the gateway recognises the file by its content and returns the same import, \
+running or finished. A corrected file is a new import. Ctrl-C only stops watching; the import continues on the gateway.
 
 The result has a line for each row: outcome, ids, launch link or initial password, problem. It can hold passwords and links \
-that admit whoever has them, and is readable by its owner only. A cell that a spreadsheet would execute (beginning with = + \
-- @, tab or carriage return) has an apostrophe put before it, initial passwords included: leave it out when you pass one on. \
-An initial password is told once; a later run keeps those that the former result holds.
+that grant access, so only its owner can read it. A cell that a spreadsheet would execute (beginning with = + - @, tab or \
+carriage return) is prefixed with an apostrophe, initial passwords included: omit it when you pass one on. The gateway \
+returns an initial password only once; a later run keeps those of the previous result.
 
-Exit code: 0 every row is applied; 1 a row failed, was skipped or is unknown, or anything else went wrong; 2 the command \
-line, the file or the key is at fault.";
+Exit code: 0 every row is applied; 1 a row failed, was skipped or is unknown, or another error occurred; 2 an error in \
+command line, file or key, and nothing was sent.";
 
 /// What a row of the spreadsheet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,7 +95,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The word in paths of the API.
+    /// Returns the path segment of the API.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Candidates => "candidates",
@@ -104,7 +104,7 @@ impl Kind {
     }
 }
 
-/// An import that can begin.
+/// A validated import, ready to run.
 pub(super) struct Job {
     pub(super) sheet: InputFile,
     pub(super) kind: Kind,
@@ -115,15 +115,15 @@ pub(super) struct Job {
     pub(super) address: Url,
     pub(super) key: Secret,
     pub(super) output: PathBuf,
-    /// How long the gateway may stay away.
+    /// How long to retry while the gateway is unreachable.
     pub(super) patience: Duration,
 }
 
 impl Job {
-    /// The import these options ask for.
+    /// Validates options, environment, file and output.
     ///
     /// # Errors
-    /// [`Failure::Usage`] with every fault there is.
+    /// [`Failure::Usage`] with every error found.
     pub(super) fn of(options: &Options, process: &Process) -> Result<Self, Failure> {
         let Options { file, connection, kind, url, key_file, fail_on_errors, retry, output, patience } = options;
         let mut faults = Vec::new();
@@ -151,7 +151,7 @@ impl Job {
     }
 }
 
-/// `people.csv` -> `people.result.csv`.
+/// Returns the default output: `people.csv` -> `people.result.csv`.
 fn beside(file: &Path) -> PathBuf {
     file.with_extension("result.csv")
 }
@@ -165,11 +165,11 @@ fn key(file: Option<&str>, process: &Process) -> Result<Secret, String> {
         Some(_) => fault,
         None => format!("{fault}; set it to the API key, or name a file that holds the key with --key-file"),
     })?;
-    // It becomes a header: what cannot be one must be told without showing it.
+    // The key becomes a header value; report an invalid one without showing it.
     if key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(key);
     }
-    Err(format!("{place}: holds spaces, line breaks or other characters that no API key has"))
+    Err(format!("{place}: contains spaces, line breaks or other characters that are not valid in an API key"))
 }
 
 fn address(given: Option<&str>, process: &Process) -> Result<Url, String> {
@@ -178,14 +178,14 @@ fn address(given: Option<&str>, process: &Process) -> Result<Url, String> {
         (None, Some(value)) => (ADDRESS_VARIABLE, value.to_str().unwrap_or_default()),
         (None, None) => ("the default address", DEFAULT_ADDRESS),
     };
-    // The text is not repeated: where it is wrong it may hold a password.
+    // Do not quote the text: it may hold a password.
     let fault = |why: &str| format!("{place}: {why}; expected an address such as https://exams.example.com/exam-api");
     let url = Url::parse(text).map_err(|error| fault(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(fault("is neither http nor https"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(fault("must not hold a user name or a password"));
+        return Err(fault("must not contain a user name or password"));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(fault("must not have a query or a fragment"));
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_result_stands_beside_the_sheet() {
+    fn the_default_result_is_beside_the_input() {
         for (file, result) in [
             ("people.csv", "people.result.csv"),
             ("a/b/people.v2.csv", "a/b/people.v2.result.csv"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_one_of_a_gateway() {
+    fn accepts_only_valid_gateway_addresses() {
         let process = Process::current();
         for good in ["http://127.0.0.1:8080", "https://exams.example.com/exam-api/", "http://[::1]:1"] {
             assert!(address(Some(good), &process).is_ok(), "{good}");

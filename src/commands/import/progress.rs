@@ -1,5 +1,5 @@
-//! What the person sees meanwhile, on stderr: a bar on a terminal, elsewhere a line now and then. Numbers and names of files
-//! only: nothing of what the file holds.
+//! Progress on stderr: a bar on a terminal, elsewhere an occasional line. It shows counts and file names, never
+//! content.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::commands::Process;
 use crate::commands::import::api_types::{Operation, Progress};
 
-/// Between two lines where there is no terminal.
-const QUIET: Duration = Duration::from_secs(10);
+/// Minimum time between two lines without a terminal.
+const MIN_LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Screen {
     bar: Option<ProgressBar>,
@@ -28,7 +28,7 @@ impl Screen {
         Self { bar, last: Cell::new(None) }
     }
 
-    /// A line of its own. Nobody reading it is no reason to stop.
+    /// Prints a line. Ignores errors: a closed stderr must not stop the import.
     pub(super) fn note(&self, line: &str) {
         let write = || drop(writeln!(std::io::stderr().lock(), "{line}"));
         match &self.bar {
@@ -37,7 +37,7 @@ impl Screen {
         }
     }
 
-    /// How far the operation has come.
+    /// Shows the operation's progress.
     pub(super) fn advance(&self, operation: &Operation) {
         let progress = operation.progress;
         let done = progress.total.saturating_sub(progress.pending);
@@ -47,14 +47,14 @@ impl Screen {
             bar.set_message(counts(progress));
             return;
         }
-        let fresh = self.last.get().is_none_or(|(when, what)| when.elapsed() >= QUIET && what != progress);
+        let fresh = self.last.get().is_none_or(|(when, what)| when.elapsed() >= MIN_LINE_INTERVAL && what != progress);
         if fresh {
             self.last.set(Some((Instant::now(), progress)));
             self.note(&format!("{done} of {} done: {}", rows(progress.total), counts(progress)));
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -62,12 +62,12 @@ impl Screen {
     }
 }
 
-/// So many rows, in words.
+/// Formats a number of rows.
 pub(super) fn rows(count: usize) -> String {
     if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }
 
-/// Every kind of row there is any of.
+/// Lists the counts that are not zero.
 fn counts(progress: Progress) -> String {
     let Progress { total: _, applied, not_applied, unknown, skipped, pending } = progress;
     let named = [
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_there_is_is_counted() {
+    fn zero_counts_are_omitted() {
         let progress = Progress { total: 9, applied: 5, unknown: 1, pending: 3, ..Progress::default() };
         assert_eq!(counts(progress), "5 applied, 1 unknown, 3 pending");
         assert_eq!(counts(Progress::default()), "");

@@ -1,8 +1,8 @@
-//! The result beside the spreadsheet: one line a row, in the order of the file.
+//! The result file beside the spreadsheet: one line per row, in the order of the file.
 //!
-//! It holds personal data, passwords and links that admit whoever has them, so that only its owner may read it, and it
-//! appears whole or not at all. No cell of it is something a spreadsheet program would execute. An initial password the
-//! gateway told once must never be lost by running the import again.
+//! It holds personal data, passwords and links that grant access, so only its owner may read it, and it is written
+//! atomically. No cell contains a formula that a spreadsheet program would execute. The gateway returns an initial
+//! password only once, so running the import again must never lose one.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,14 +14,15 @@ use csv::{QuoteStyle, ReaderBuilder, StringRecord, Writer, WriterBuilder};
 use data_encoding::HEXLOWER;
 
 use crate::commands::import::api_types::{Item, Launch, Problem, Progress, Resource};
-use crate::commands::import::input_file::MARK;
+use crate::commands::import::input_file::BYTE_ORDER_MARK;
 use crate::commands::import::options::Kind;
 use crate::commands::process::new_private_file;
 use crate::domain::system::System;
 use crate::secret::Secret;
 
-/// Columns every result begins and ends with. By the first ones a former result is known again.
+/// The first columns of every result; a previous result is recognised by them.
 const HEAD: [&str; 5] = ["row", "itemId", "outcome", "status", "id"];
+/// The last columns of every result.
 const TAIL: [&str; 4] = ["problem", "detail", "errors", "warnings"];
 const PASSWORD: &str = "initialPassword";
 
@@ -34,21 +35,23 @@ impl Kind {
     }
 }
 
-/// Whether a result can be written here, so that nobody learns at the end of an import that it cannot.
+/// Checks that the result can be written, so that an import does not fail at its end.
 ///
 /// # Errors
-/// A sentence for the person, without the path.
+/// A message for the user, without the path.
 pub(super) fn check(output: &Path, input: &Path, environment: &System) -> Result<(), String> {
     match std::fs::metadata(output) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(format!("cannot be written: {error}")),
-        Ok(metadata) if !metadata.is_file() => return Err("is no ordinary file; the result cannot go there".to_owned()),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err("is not a regular file; the result cannot be written there".to_owned());
+        }
         Ok(_) => {
             let same = |path: &Path| path.canonicalize().ok();
             if same(output) == same(input) {
                 return Err("is the file to import itself; name another with --output".to_owned());
             }
-            if !is_result(output).map_err(|error| format!("cannot be looked at: {error}"))? {
+            if !is_result(output).map_err(|error| format!("cannot be read: {error}"))? {
                 let what = "exists and is not the result of an import; move it away or name another file with --output";
                 return Err(what.to_owned());
             }
@@ -57,32 +60,32 @@ pub(super) fn check(output: &Path, input: &Path, environment: &System) -> Result
     Temporary::beside(output, environment).map(drop).map_err(|error| format!("cannot be written: {error}"))
 }
 
-/// A result under way. Nothing is seen of it before [`ResultFile::finish`].
+/// A result being written; it stays invisible until [`ResultFile::finish`].
 pub(super) struct ResultFile<'a> {
     output: &'a Path,
     kind: Kind,
     writer: Writer<File>,
     temporary: Temporary,
-    /// Passwords of the former result that this one does not hold yet.
+    /// Passwords of the previous result that this one does not hold yet, by candidate id.
     former: HashMap<String, Secret>,
     counts: Progress,
     next: usize,
 }
 
-/// What was written.
+/// The outcome of a written result.
 pub(super) struct WrittenRow {
     pub(super) counts: Progress,
-    /// Where the former result is now, if it holds passwords that the new one does not.
+    /// The new path of the previous result, if it holds passwords that the new one lacks.
     pub(super) kept: Option<PathBuf>,
 }
 
 impl<'a> ResultFile<'a> {
-    /// Begins a result. `marked`: with a byte order mark, as the spreadsheet program wrote its own file.
+    /// Begins a result. `marked` adds a byte order mark, as in the input file.
     pub(super) fn create(output: &'a Path, kind: Kind, marked: bool, environment: &System) -> io::Result<Self> {
         let former = passwords(output)?;
         let (temporary, mut file) = Temporary::beside(output, environment)?;
         if marked {
-            file.write_all(MARK)?;
+            file.write_all(BYTE_ORDER_MARK)?;
         }
         let mut writer = WriterBuilder::new().quote_style(QuoteStyle::Always).from_writer(file);
         writer.write_record(HEAD.iter().chain(kind.columns()).chain(&TAIL))?;
@@ -92,11 +95,11 @@ impl<'a> ResultFile<'a> {
     /// Writes the line of a row.
     ///
     /// # Errors
-    /// Of the disk; and `InvalidData` where a row comes twice or out of order.
+    /// I/O errors, and `InvalidData` if a row is repeated or out of order.
     pub(super) fn add(&mut self, item: Item) -> io::Result<()> {
         let Item { index, mark, status, outcome, resource, problem } = item;
         if index < self.next {
-            return Err(io::Error::new(ErrorKind::InvalidData, "the gateway gave the rows out of order"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "the gateway returned the rows out of order"));
         }
         self.next = index + 1;
         self.count(outcome.as_deref(), problem.as_ref());
@@ -119,21 +122,21 @@ impl<'a> ResultFile<'a> {
         cells.extend([code, detail, Some(errors.join("; ")), Some(warnings.join("; "))]);
         let mut cells: Vec<Cow<'_, str>> = cells.iter().map(|cell| guarded(cell.as_deref().unwrap_or(""))).collect();
         if let (Kind::Candidates, Some(former)) = (self.kind, &former)
-            && let Some(cell) = cells.get_mut(PASSWORD_PLACE).filter(|cell| cell.is_empty())
+            && let Some(cell) = cells.get_mut(PASSWORD_COLUMN).filter(|cell| cell.is_empty())
         {
-            // As it stood there: its apostrophe, if it has one, came from here.
+            // Copied verbatim: it already has its apostrophe, if it needs one.
             *cell = Cow::Borrowed(former.expose());
         }
         self.writer.write_record(cells.iter().map(AsRef::as_ref))?;
         Ok(())
     }
 
-    /// The rows so far.
+    /// Returns the counts of the rows written so far.
     pub(super) fn counts(&self) -> Progress {
         self.counts
     }
 
-    /// Puts the result in its place.
+    /// Moves the result to its final path.
     pub(super) fn finish(mut self) -> io::Result<WrittenRow> {
         self.writer.flush()?;
         self.writer.get_ref().sync_all()?;
@@ -152,19 +155,19 @@ impl<'a> ResultFile<'a> {
             _ if problem.is_some_and(|problem| problem.is("skipped")) => counts.skipped += 1,
             Some("applied") => counts.applied += 1,
             Some("not_applied") => counts.not_applied += 1,
-            // A word nobody here knows is no success.
+            // An outcome unknown to this version is not a success.
             _ => counts.unknown += 1,
         }
     }
 }
 
-const PASSWORD_PLACE: usize = HEAD.len() + 2;
+const PASSWORD_COLUMN: usize = HEAD.len() + 2;
 
-/// The cell, with an apostrophe before what a spreadsheet program would take for a formula
+/// Puts an apostrophe before text that a spreadsheet program would take for a formula
 /// (<https://owasp.org/www-community/attacks/CSV_Injection>).
 ///
-/// Where lists are separated by semicolons, a program may split the cell in spite of its quotation marks, since they do not
-/// stand beside semicolons. So the text after each separator that is in use anywhere is looked at as a cell of its own.
+/// In locales that separate lists by semicolons, a program may split the cell despite its quotation marks, since these
+/// are not next to semicolons. So the text after every separator in use anywhere is treated as a cell of its own.
 fn guarded(cell: &str) -> Cow<'_, str> {
     let mut guarded = String::new();
     let mut copied = 0;
@@ -191,7 +194,7 @@ fn is_result(path: &Path) -> io::Result<bool> {
     Ok(first.iter().take(HEAD.len()).eq(HEAD.iter().map(|name| name.as_bytes())))
 }
 
-/// The passwords of a former result by the candidate's id.
+/// Reads the passwords of a previous result by candidate id.
 fn passwords(path: &Path) -> io::Result<HashMap<String, Secret>> {
     let mut found = HashMap::new();
     let file = match File::open(path) {
@@ -213,7 +216,7 @@ fn passwords(path: &Path) -> io::Result<HashMap<String, Secret>> {
     Ok(found)
 }
 
-/// `people.result.csv` -> the first of `people.result.1.csv`, `people.result.2.csv`, … that is free.
+/// Returns the first free name of `people.result.1.csv`, `people.result.2.csv`, … for `people.result.csv`.
 fn free_name(path: &Path) -> io::Result<PathBuf> {
     let numbered = |number: usize| match path.extension() {
         Some(extension) => path.with_extension(format!("{number}.{}", extension.to_string_lossy())),
@@ -223,7 +226,7 @@ fn free_name(path: &Path) -> io::Result<PathBuf> {
     (1..10_000).map(numbered).find(is_free).ok_or_else(|| ErrorKind::AlreadyExists.into())
 }
 
-/// A file beside another, which it becomes; removed unless it did.
+/// A temporary file beside its target; removed on drop unless renamed to it.
 struct Temporary(Option<PathBuf>);
 
 impl Temporary {
@@ -246,7 +249,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // Nothing can be done about a file that cannot be removed, and nothing is lost by it.
+            // A leftover temporary file is harmless; there is no way to recover here.
             drop(std::fs::remove_file(path));
         }
     }
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spreadsheet_would_execute_gets_an_apostrophe() {
+    fn formulas_get_an_apostrophe() {
         for cell in ["=1+1", "+1", "-1", "@a", "\ta", "\ra"] {
             assert_eq!(guarded(cell), format!("'{cell}"));
         }
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_spreadsheet_would_split_is_guarded_in_each_part() {
+    fn formulas_after_separators_get_an_apostrophe() {
         for (cell, safe) in [
             ("a;=1+1;", "a;'=1+1;"),
             ("a; =1+1", "a; '=1+1"),
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_out_of_order_leave_the_former_result_alone() {
+    fn rows_out_of_order_leave_the_previous_result_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         written(&folder, Kind::Candidates, &[applied(0, "cand_1", None)]).unwrap();
         let former = text(&folder);
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_told_once_is_kept() {
+    fn passwords_of_the_previous_result_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let first = [applied(0, "cand_1", Some("-secret-1")), applied(1, "cand_2", Some("secret-2"))];
         written(&folder, Kind::Candidates, &first).unwrap();
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_former_result_is_overwritten() {
+    fn only_a_previous_result_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("people.csv"), folder.path().join("people.result.csv"));
         let environment = crate::commands::Process::current().environment;
@@ -392,7 +395,7 @@ mod tests {
         std::fs::write(&output, "\u{feff}row,itemId,outcome,status,id,more\n").unwrap();
         assert_eq!(checked(&output), Ok(()));
         assert!(checked(&input).unwrap_err().starts_with("is the file to import itself"));
-        assert!(checked(folder.path()).unwrap_err().starts_with("is no ordinary file"));
+        assert!(checked(folder.path()).unwrap_err().starts_with("is not a regular file"));
         assert!(checked(&folder.path().join("nowhere/a.csv")).unwrap_err().starts_with("cannot be written"));
         assert_eq!(names(&folder), ["people.csv", "people.result.csv"]);
     }

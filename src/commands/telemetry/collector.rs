@@ -1,7 +1,7 @@
-//! The way to the collector: the HTTP client that the exporter is given.
+//! The HTTP client that the trace exporter uses to reach the collector.
 //!
-//! Spans are sent by a thread of the exporter, which knows no runtime; the request itself runs in the gateway's. What goes
-//! wrong is logged when it begins and when it is over, and never with an address, since that may carry credentials.
+//! The exporter sends spans from a thread without a runtime; the request itself runs on the gateway's runtime. Failures
+//! are logged when they begin and when they end, never with an address, since that may carry credentials.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use http::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 
-/// Longest answer of a collector that is read; it says next to nothing.
+/// Maximum length in bytes of a collector's response, whose body is of no interest.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Sends exports.
+/// HTTP client for exports.
 #[derive(Debug)]
 pub(super) struct Collector {
     client: reqwest::Client,
@@ -24,7 +24,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// A way to a collector that has to answer within this time.
+    /// Creates a client with this timeout per request.
     pub(super) fn new(timeout: Duration, runtime: Handle) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .timeout(timeout)
@@ -40,9 +40,9 @@ impl Collector {
             return;
         }
         if let Some(fault) = fault {
-            tracing::warn!(fault, "the collector takes no traces; they are dropped, and nothing else is changed");
+            tracing::warn!(fault, "the collector rejects traces; dropping them, otherwise unaffected");
         } else {
-            tracing::info!("the collector takes traces again");
+            tracing::info!("the collector accepts traces again");
         }
     }
 }
@@ -52,11 +52,11 @@ impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
         let Ok(answered) = self.runtime.spawn(sent(client, request)).await else {
-            return Err("the gateway has ended".into());
+            return Err("the gateway is shutting down".into());
         };
         match &answered {
             Ok(answer) if answer.status().is_success() => self.note(None),
-            Ok(answer) => self.note(Some(format!("it answers with status {}", answer.status().as_u16()))),
+            Ok(answer) => self.note(Some(format!("it responds with status {}", answer.status().as_u16()))),
             Err(fault) => self.note(Some(fault.clone())),
         }
         answered.map_err(Into::into)
@@ -71,7 +71,7 @@ async fn sent(client: reqwest::Client, request: Request<Bytes>) -> Result<Respon
     let mut said = BytesMut::new();
     while let Some(part) = answer.chunk().await.map_err(told)? {
         if said.len() + part.len() > MAX_ANSWER {
-            return Err("its answer is too long".to_owned());
+            return Err("its response is too long".to_owned());
         }
         said.extend_from_slice(&part);
     }
@@ -81,7 +81,7 @@ async fn sent(client: reqwest::Client, request: Request<Bytes>) -> Result<Respon
     Ok(response)
 }
 
-/// The error with its sources, without the address.
+/// Formats the error with its sources, without the address.
 fn told(error: reqwest::Error) -> String {
     super::whole(&error.without_url())
 }

@@ -1,5 +1,5 @@
-//! Where logs go: to stderr, for people on a terminal, else as JSON, one object a line. Secrets never reach a log: they
-//! have no text form (`secret`), and no library may say what it would say below [`LIBRARIES`].
+//! Logs go to stderr: readable text on a terminal, else JSON, one object per line. Secrets never reach a log: they have
+//! no text form (`secret`), and libraries may not log below [`LIBRARIES`].
 
 use clap::ValueEnum;
 use tracing::Metadata;
@@ -13,24 +13,24 @@ use crate::commands::{Failure, Process};
 const LEVELS: &str = "RUST_LOG";
 const FORMAT: &str = "EXAMGATE_LOG_FORMAT";
 
-/// The least of libraries' levels that is let through, whatever is asked for: below it hyper, h2, rustls, reqwest and tower
-/// write headers and bodies.
+/// The most verbose level that libraries may log at, whatever `RUST_LOG` asks for: below it hyper, h2, rustls, reqwest
+/// and tower write headers and bodies.
 const LIBRARIES: LevelFilter = LevelFilter::INFO;
-/// Those that write statements or what a server said above that.
+/// Stricter limits for libraries that log statements or server messages at higher levels.
 const CLOSER: [(&str, LevelFilter); 1] = [("sqlx", LevelFilter::WARN)];
 
-/// How a log line looks.
+/// Log format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::commands) enum Format {
     /// Pretty on a terminal, else JSON
     Auto,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
-    /// For people
+    /// Readable text
     Pretty,
 }
 
-/// The layer that writes the log, as the command line (`asked`) and the environment want it.
+/// Builds the layer that writes the log, by the command line (`asked`) and the environment.
 pub(super) fn layer(level: &'static str, asked: Option<Format>, process: &Process) -> Result<Layered, Failure> {
     let wanted = process.variable(LEVELS).map_or(level.into(), |value| value.to_string_lossy());
     let wanted = EnvFilter::try_new(&wanted).map_err(|error| fault(LEVELS, &error))?;
@@ -68,7 +68,7 @@ fn may_be_written(about: &Metadata<'_>) -> bool {
         || *level <= CLOSER.iter().find(|(name, _)| of(about.target(), name)).map_or(LIBRARIES, |(_, most)| *most)
 }
 
-/// Whether a target is this program's.
+/// Returns whether a log target belongs to this program.
 pub(super) fn ours(target: &str) -> bool {
     of(target, "examgate")
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_ours_by_its_whole_first_word() {
+    fn a_target_is_matched_by_its_whole_crate_name() {
         assert!(ours("examgate") && ours("examgate::http::edge"));
         assert!(!ours("examgate_client") && !ours("hyper::examgate") && !ours(""));
     }

@@ -1,4 +1,5 @@
-//! What the process tells of itself while it runs: the log, and traces where a collector is named. (Figures are `meter`'s.)
+//! Set-up of the process's log and, where a collector is configured, of its traces. (Metrics are in
+//! `telemetry::metrics`.)
 
 mod collector;
 mod logs;
@@ -14,18 +15,18 @@ pub(super) use self::logs::Format;
 use self::traces::Traces;
 use super::{Failure, Process};
 
-/// A layer of the process's subscriber.
+/// A layer of the process's `tracing` subscriber.
 type Layered = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What has to be ended in order when the process ends.
+/// Telemetry to flush when the process ends.
 pub(super) struct Telemetry(Option<Traces>);
 
-/// Log only, at this level where the environment does not say.
+/// Starts logging only, at this level unless the environment sets one.
 pub(super) fn log_at(level: &'static str, process: &Process) -> Result<(), Failure> {
     begin(vec![logs::layer(level, None, process)?])
 }
 
-/// Log and traces for a gateway; traces are sent by this runtime.
+/// Starts logging and tracing for a gateway; this runtime sends the traces.
 pub(super) fn start(format: Option<Format>, process: &Process, runtime: &Handle) -> Result<Telemetry, Failure> {
     let mut layers = vec![logs::layer("info", format, process)?];
     let traces = Traces::tracing_env(process, runtime)?;
@@ -42,12 +43,12 @@ fn begin(layers: Vec<Layered>) -> Result<(), Failure> {
         .with(layers)
         .try_init()
         .map_err(|error| Failure::other("logging cannot start", error))?;
-    panics::log_places();
+    panics::install_hook();
     Ok(())
 }
 
 impl Telemetry {
-    /// Sends what is left, for a bounded time.
+    /// Sends the remaining spans, within a time limit.
     pub(super) fn end(self) {
         if let Some(traces) = self.0 {
             traces.end();
@@ -55,13 +56,13 @@ impl Telemetry {
     }
 }
 
-/// An error with its sources, which neither `Display` nor the JSON of `tracing` shows.
+/// Formats an error with its sources, which neither `Display` nor the JSON of `tracing` shows.
 fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let more = error.to_string();
-        // Many say what their source says already.
+        // Many errors already include the text of their source.
         if !text.ends_with(&more) {
             text.push_str(": ");
             text.push_str(&more);

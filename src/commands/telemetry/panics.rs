@@ -1,9 +1,9 @@
-//! What a panic says: its place. Its message may quote what a request said, so nobody is told that.
+//! Logs panics by location only, since a panic message may quote request data.
 
 use std::panic::PanicHookInfo;
 
-/// Has panics logged from now on, by their place.
-pub(super) fn log_places() {
+/// Installs a panic hook that logs the location.
+pub(super) fn install_hook() {
     std::panic::set_hook(Box::new(log));
 }
 
@@ -19,13 +19,16 @@ mod tests {
 
     const CHILD: &str = "EXAMGATE_TEST_PANICS";
 
-    /// In a process of its own: a hook is for the whole process, and other tests panic as well.
+    /// Runs in a child process: a panic hook is global, and other tests panic as well.
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the test tells itself by the environment which process it is")]
-    fn a_panic_tells_its_place_and_not_its_message() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test finds out from the environment whether it is the child process"
+    )]
+    fn a_panic_is_logged_by_location_without_its_message() {
         if std::env::var(CHILD).is_ok() {
             tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-            super::log_places();
+            super::install_hook();
             let panicked = std::thread::spawn(|| panic!("quotes {}", "ada@example.org")).join();
             assert!(panicked.is_err());
             return;

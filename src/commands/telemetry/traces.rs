@@ -1,7 +1,8 @@
-//! Traces over OTLP/HTTP, by the standard's own variables: off unless an endpoint is named.
+//! Traces over OTLP/HTTP, configured by the standard's variables; off unless an endpoint is set.
 //!
-//! What decides whether and where anything is sent is read and checked here; headers, sampler, batches and resource
-//! attributes are read by the OpenTelemetry crates themselves, after this has refused what they would pass over in silence.
+//! This module reads and validates the variables that decide whether and where to send. The OpenTelemetry crates read
+//! headers, sampler, batching and resource attributes themselves, after this module has rejected values they would
+//! silently ignore.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::collector::Collector;
 use super::{Layered, logs};
 use crate::commands::{Failure, Process};
 
-/// How long the last spans may take to leave when the process ends.
+/// Timeout of the last export when the process ends.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
 /// OpenTelemetry's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,12 +32,12 @@ const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
 const SERVICE: &str = "OTEL_SERVICE_NAME";
-/// Variables of one meaning: that of traces goes before that of everything.
+/// Variables with the same meaning: the one for traces takes precedence over the general one.
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const LIMIT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 const COMPRESSION: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
-/// What this program cannot do; whoever asks for it is told rather than left in the belief.
+/// Unsupported variables; setting one is an error rather than silently ignored.
 const NOT_KNOWN: [&str; 6] = [
     "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
@@ -46,14 +47,14 @@ const NOT_KNOWN: [&str; 6] = [
     "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
 ];
 
-/// What the environment asks for.
+/// The tracing settings of the environment.
 #[derive(Debug, PartialEq)]
 struct TracingEnv {
     endpoint: Url,
     timeout: Duration,
 }
 
-/// Traces that are being sent.
+/// An active trace exporter.
 pub(super) struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
@@ -62,11 +63,11 @@ pub(super) struct Traces {
 }
 
 impl Traces {
-    /// Traces, where the environment asks for them.
+    /// Starts the exporter if the environment configures one.
     pub(super) fn tracing_env(process: &Process, runtime: &Handle) -> Result<Option<Self>, Failure> {
         let variable = |name: &str| process.variable(name).map(|value| value.to_string_lossy().into_owned());
         let Some(wanted) = wanted(&variable).map_err(Failure::Usage)? else { return Ok(None) };
-        let cannot = |error: &dyn std::error::Error| Failure::other("traces cannot be sent", super::whole(error));
+        let cannot = |error: &dyn std::error::Error| Failure::other("tracing cannot start", super::whole(error));
         let collector = Collector::new(wanted.timeout, runtime.clone()).map_err(|error| cannot(&error))?;
         let exporter = SpanExporter::builder()
             .with_http()
@@ -83,7 +84,7 @@ impl Traces {
         Ok(Some(Self { provider, tracer, collector: wanted.endpoint.origin().ascii_serialization() }))
     }
 
-    /// The layer that makes spans of this program's own, and of nobody else's; events stay in the log.
+    /// Builds the layer that exports this program's own spans only; events stay in the log.
     pub(super) fn layer(&self) -> Layered {
         let own = filter_fn(|about| about.is_span() && logs::ours(about.target()));
         tracing_opentelemetry::layer()
@@ -98,20 +99,20 @@ impl Traces {
             .boxed()
     }
 
-    /// Says in the log that traces are sent, and where to.
+    /// Logs the collector that receives traces.
     pub(super) fn announce(&self) {
-        tracing::info!(collector = self.collector, "traces are sent");
+        tracing::info!(collector = self.collector, "sending traces");
     }
 
-    /// Sends what is left.
+    /// Sends the remaining spans.
     pub(super) fn end(self) {
         if self.provider.shutdown_with_timeout(LAST_EXPORT).is_err() {
-            tracing::warn!("the last traces were not taken in time");
+            tracing::warn!("trace exporter flush timed out");
         }
     }
 }
 
-/// What the environment asks for, or everything that is wrong with it.
+/// Parses the environment. Returns every error at once.
 fn wanted(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<TracingEnv>, Vec<String>> {
     let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, variable(name)?)));
     let is = |text: &str, word: &str| text.trim().eq_ignore_ascii_case(word);
@@ -141,7 +142,7 @@ fn wanted(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<TracingEnv
         fault(name, "expected milliseconds");
     }
     for name in NOT_KNOWN.into_iter().filter(|name| variable(name).is_some()) {
-        fault(name, "is not supported; the system's certificates are trusted");
+        fault(name, "is not supported; the system's certificates are used");
     }
     if let Some((name, why)) = sampler_fault(variable) {
         fault(name, why);
@@ -153,7 +154,7 @@ fn wanted(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<TracingEnv
     }
 }
 
-/// Where traces go: the variable of traces as it is, the other one with the path the standard adds.
+/// Parses the endpoint: the variable for traces is used as it is, the general one with the path the standard adds.
 fn address(name: &str, text: &str) -> Option<Url> {
     let mut url = Url::parse(text.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -166,7 +167,7 @@ fn address(name: &str, text: &str) -> Option<Url> {
     Some(url)
 }
 
-/// The crate takes what it does not know for "all".
+/// Validates the sampler; the crate treats an unknown one as "all".
 fn sampler_fault(variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'static str, &'static str)> {
     let sampler = variable(SAMPLER)?;
     match sampler.as_str() {
@@ -176,13 +177,14 @@ fn sampler_fault(variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'static 
             (!share.is_some_and(|share| (0.0..=1.0).contains(&share)))
                 .then_some((SAMPLER_ARGUMENT, "expected a number from 0 to 1"))
         }
-        _ => {
-            Some((SAMPLER, "expected always_on, always_off, traceidratio, or one of these with parentbased_ before it"))
-        }
+        _ => Some((
+            SAMPLER,
+            "expected always_on, always_off, traceidratio, or one of these with the prefix parentbased_",
+        )),
     }
 }
 
-/// Who sends: what the environment says goes before the defaults.
+/// Builds the resource that describes this service; the environment overrides the defaults.
 fn resource(service: Option<String>) -> Resource {
     let resource = Resource::builder_empty()
         .with_service_name("examgate")
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_unless_an_endpoint_is_named() {
+    fn tracing_is_off_without_an_endpoint() {
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&[(PROTOCOL[1], "grpc"), (SERVICE, "x")]), Ok(None));
         let named = (ENDPOINT[1], "http://localhost:4318");
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_of_traces_is_taken_as_it_is_and_the_general_one_gets_its_path() {
+    fn only_the_general_endpoint_gets_the_traces_path() {
         assert_eq!(endpoint(&[(ENDPOINT[1], "http://localhost:4318")]), "http://localhost:4318/v1/traces");
         assert_eq!(endpoint(&[(ENDPOINT[1], "https://otel.example/base/")]), "https://otel.example/base/v1/traces");
         let both = [(ENDPOINT[1], "http://other:1"), (ENDPOINT[0], "http://localhost:4318/x")];
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_told_by_its_variable_and_without_its_value() {
+    fn errors_name_the_variable_without_its_value() {
         let wrong = [
             (ENDPOINT[1], "localhost:4318 secret"),
             (PROTOCOL[0], "grpc"),

@@ -1,9 +1,9 @@
-//! Tokens of an identity provider (JWT, RFC 7519; RFC 8725 for what to beware of): signed by one of the issuer's keys with the
-//! algorithm of that key, for this gateway, not expired.
+//! Tokens of an identity provider (JWT, RFC 7519; pitfalls in RFC 8725): signed by one of the issuer's keys with that
+//! key's algorithm, issued for this gateway, and not expired.
 //!
-//! Published keys are kept for five minutes and then asked for anew while the old ones go on serving; a token that names an
-//! unknown key has them asked for at once, but not more often than every few seconds, whatever callers invent. Keys the
-//! issuer has not confirmed for an hour are not believed any more.
+//! Published keys are used for five minutes and then fetched again while the old ones remain in use. A token that names
+//! an unknown key triggers a fetch at once, but at most every few seconds, whatever key ids callers invent. Keys the
+//! issuer has not confirmed for an hour are no longer trusted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,37 +22,37 @@ use crate::domain::scope::Scope;
 use crate::http::app_state::JwksFetcher;
 use crate::http::auth::unauthenticated;
 
-/// How long published keys are used before they are asked for again.
-const FRESH: Duration = Duration::from_mins(5);
-/// How long they are used while the issuer does not answer.
-const BELIEVED: Duration = Duration::from_hours(1);
-/// Least time between two questions.
-const PAUSE: Duration = Duration::from_secs(5);
-/// Longest token, in bytes: more than any header line leaves room for.
+/// How long published keys are used before they are fetched again.
+const REFRESH_AFTER: Duration = Duration::from_mins(5);
+/// How long they are used while the issuer does not respond.
+const MAX_KEY_AGE: Duration = Duration::from_hours(1);
+/// Minimum time between two fetches.
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum length of a token, in bytes: more than any header line has room for.
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// Who issues tokens.
+/// Verifies the tokens of one issuer.
 pub(super) struct JwtVerifier {
     settings: TokenSettings,
     known: ArcSwap<Keys>,
     ask: JwksFetcher,
-    /// When they were last asked for; held while they are.
+    /// When the keys were last fetched; locked during a fetch.
     asked: Mutex<Option<Instant>>,
 }
 
-/// The keys as they were last seen.
+/// The keys from the last successful fetch.
 #[derive(Default)]
 struct Keys {
     set: JwkSet,
     seen: Option<Instant>,
 }
 
-/// What a token says of who carries it.
+/// The verified claims of a token.
 #[derive(Debug, PartialEq)]
 pub(super) struct TokenClaims {
     /// The client's name.
     pub(super) client: String,
-    /// What the token permits.
+    /// The scopes the token grants.
     pub(super) scopes: BTreeSet<Scope>,
 }
 
@@ -66,17 +66,18 @@ impl JwtVerifier {
         Arc::new(Self { settings, known, ask, asked: Mutex::new(None) })
     }
 
-    /// Whether this is the issuer of these settings.
+    /// Returns whether this verifier was built from these settings.
     pub(super) fn is_same_config(&self, settings: &TokenSettings) -> bool {
         self.settings == *settings
     }
 
-    /// What a token says, if it can be believed.
+    /// Verifies a token and returns its claims.
     ///
     /// # Errors
-    /// `unauthenticated`, saying why once the signature is right; `issuer_unavailable` where the issuer's keys cannot be had.
+    /// `unauthenticated`, with the reason only if the signature is valid; `issuer_unavailable` if the issuer's keys
+    /// cannot be fetched.
     pub(super) async fn verify(self: &Arc<Self>, token: &[u8]) -> Result<TokenClaims, Error> {
-        let unreadable = || unauthenticated("The request carries no token that can be read.");
+        let unreadable = || unauthenticated("The request carries no readable token.");
         if token.len() > MAX_LENGTH {
             return Err(unreadable());
         }
@@ -85,8 +86,8 @@ impl JwtVerifier {
             return Err(unauthenticated("The token is not signed with RS256, ES256 or EdDSA."));
         }
         if header.crit.is_some() {
-            // What must be understood is not (RFC 7515 §4.1.11).
-            return Err(unauthenticated("The token has a header member that must be understood and is not."));
+            // The token marks a header as critical that is not understood (RFC 7515 §4.1.11).
+            return Err(unauthenticated("The token has a critical header field that is not supported."));
         }
         let key = self.key(&header).await?;
         let claims = decode::<Map<String, Value>>(token, &key.key, &self.validation(key.algorithm));
@@ -107,19 +108,19 @@ impl JwtVerifier {
         validation
     }
 
-    /// The key a token is signed with.
+    /// Returns the key a token is signed with.
     async fn key(self: &Arc<Self>, header: &Header) -> Result<VerifyingKey, Error> {
         let find = |keys: &Keys| keys.set.find(header.kid.as_deref(), header.alg).cloned();
-        let unknown = || unauthenticated("The token is signed with no key of its issuer.");
+        let unknown = || unauthenticated("The token is not signed by a known key of its issuer.");
         let keys = self.known.load_full();
         if let KeySource::File(..) = self.settings.keys {
             return find(&keys).ok_or_else(unknown);
         }
         let age = keys.seen.map(|seen| seen.elapsed());
-        let found = age.filter(|age| *age < BELIEVED).and_then(|age| Some((find(&keys)?, age)));
+        let found = age.filter(|age| *age < MAX_KEY_AGE).and_then(|age| Some((find(&keys)?, age)));
         if let Some((key, age)) = found {
-            // One asks; the others need not wait in line for what it learns.
-            if age >= FRESH && self.asked.try_lock().is_ok_and(|asked| may_fetch(*asked)) {
+            // One request fetches; the others need not wait for the result.
+            if age >= REFRESH_AFTER && self.asked.try_lock().is_ok_and(|asked| may_fetch(*asked)) {
                 let issuer = Arc::clone(self);
                 tokio::spawn(async move { issuer.fetch_keys().await });
             }
@@ -127,14 +128,14 @@ impl JwtVerifier {
         }
         self.fetch_keys().await;
         let keys = self.known.load_full();
-        if keys.seen.is_none_or(|seen| seen.elapsed() >= BELIEVED) {
-            let fault = Error::new(Code::IssuerUnavailable, "The keys of the token's issuer cannot be had.");
-            return Err(fault.with_retry_after(Some(PAUSE)));
+        if keys.seen.is_none_or(|seen| seen.elapsed() >= MAX_KEY_AGE) {
+            let fault = Error::new(Code::IssuerUnavailable, "The token issuer's signing keys could not be fetched.");
+            return Err(fault.with_retry_after(Some(MIN_FETCH_INTERVAL)));
         }
         find(&keys).ok_or_else(unknown)
     }
 
-    /// Asks for the keys, unless that was done a moment ago, by whomever.
+    /// Fetches the keys, unless another request did so a moment ago.
     async fn fetch_keys(&self) {
         let KeySource::Published(url) = &self.settings.keys else { return };
         let mut asked = self.asked.lock().await;
@@ -147,34 +148,34 @@ impl JwtVerifier {
                 let changed = self.known.load().set != set;
                 self.known.store(Arc::new(Keys { set, seen: Some(Instant::now()) }));
                 if changed {
-                    tracing::info!("the keys of the tokens' issuer have changed");
+                    tracing::info!("the token issuer's signing keys have changed");
                 }
             }
-            Err(error) => tracing::error!(error, "the keys of the tokens' issuer cannot be had"),
+            Err(error) => tracing::error!(error, "fetching the token issuer's signing keys failed"),
         }
     }
 }
 
-/// Whether the last question is long enough ago.
+/// Returns whether the last fetch was long enough ago.
 fn may_fetch(asked: Option<Instant>) -> bool {
-    asked.is_none_or(|at| at.elapsed() >= PAUSE)
+    asked.is_none_or(|at| at.elapsed() >= MIN_FETCH_INTERVAL)
 }
 
-/// What may be told of a token that is not believed: nothing before its signature is right.
+/// Returns the reason for rejecting a token that the caller may see: none before the signature is known to be valid.
 fn rejection_reason(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ExpiredSignature => "The token has expired.",
         ErrorKind::ImmatureSignature => "The token is not valid yet.",
-        ErrorKind::InvalidIssuer => "The token is of another issuer.",
-        ErrorKind::InvalidAudience => "The token is meant for somebody else (`aud`).",
+        ErrorKind::InvalidIssuer => "The token is from another issuer.",
+        ErrorKind::InvalidAudience => "The token's `aud` does not include this gateway.",
         ErrorKind::MissingRequiredClaim(_) => "The token lacks one of the claims `exp`, `iss` and `aud`.",
-        ErrorKind::InvalidClaimFormat(_) => "The token's times are not numbers.",
-        _ => "The token's signature is not right.",
+        ErrorKind::InvalidClaimFormat(_) => "The token's timestamps are not numbers.",
+        _ => "The token's signature is not valid.",
     }
 }
 
-/// Scopes as words with spaces between (RFC 8693 §4.2) or, as some issuers have them, as a list. Words that are not scopes
-/// here are meant for others.
+/// Parses scopes: words separated by spaces (RFC 8693 §4.2) or, as some issuers send them, a list. Ignores words that
+/// are not scopes of this gateway; they are meant for other services.
 fn scopes(claim: Option<&Value>) -> BTreeSet<Scope> {
     let words: Vec<&str> = match claim {
         Some(Value::String(words)) => words.split(' ').collect(),

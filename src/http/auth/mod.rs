@@ -1,5 +1,5 @@
-//! Who is asking: by API key, compared by hash in constant time, or by a token of an identity provider (`issuer`). Neither is
-//! ever kept, logged or answered.
+//! Authentication: by API key, compared by hash in constant time, or by a token of an identity provider (`jwt`).
+//! Neither is ever stored, logged or returned.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,32 +23,32 @@ use crate::service::{ConnectionAccess, RequestContext};
 mod jwt;
 mod rate_limit;
 
-/// The header that carries a key besides `Authorization`.
+/// The header that carries a key, as an alternative to `Authorization`.
 pub(super) const API_KEY_HEADER: &str = "x-api-key";
 
-/// Everybody who may ask.
+/// All clients that may call.
 pub(super) struct ClientRegistry {
     all: Vec<Client>,
-    /// Hash of a key, and whose it is.
+    /// Hash of a key, and the client it belongs to.
     keys: Vec<([u8; 32], u32)>,
     by: AuthMode,
     ask: JwksFetcher,
 }
 
-/// What a request has to carry.
+/// The credentials a request must carry.
 enum AuthMode {
-    /// A key.
+    /// An API key.
     Key,
     /// A token of this issuer.
     Token(Arc<JwtVerifier>),
-    /// Nothing: everybody is the first client.
+    /// None: every caller is the first client.
     Nothing,
 }
 
-/// A client that has shown who it is.
+/// An authenticated client.
 pub(super) struct Authenticated<'a> {
     pub(super) client: &'a Client,
-    /// What its token permits of what the client may do; `None` where it showed no token.
+    /// The client's scopes that its token grants; `None` if it presented no token.
     granted: Option<BTreeSet<Scope>>,
 }
 
@@ -68,8 +68,8 @@ impl ClientRegistry {
         Self::replacing(&Self { all: Vec::new(), keys: Vec::new(), by: AuthMode::Nothing, ask }, auth)
     }
 
-    /// Who may ask from now on. A client whose rate limit stays as it was keeps what it has used of it, and an issuer's keys
-    /// that were asked for are not asked for again.
+    /// Builds the registry for new settings. A client whose rate limit is unchanged keeps its usage, and an issuer's
+    /// fetched keys are kept.
     pub(super) fn replacing(earlier: &Self, auth: &Auth) -> Self {
         let ask = Arc::clone(&earlier.ask);
         let Some(clients) = auth.clients() else {
@@ -88,16 +88,16 @@ impl ClientRegistry {
         Self { keys: keys.collect(), all, by, ask }
     }
 
-    /// Whether there is only one client.
+    /// Returns whether there is only one client.
     pub(super) fn alone(&self) -> bool {
         self.all.len() < 2
     }
 
-    /// The client whose credentials the request carries.
+    /// Returns the client whose credentials the request carries.
     ///
     /// # Errors
-    /// `unauthenticated`; the sentence does not say whether a part of a key was right. `issuer_unavailable` where a token
-    /// cannot be judged.
+    /// `unauthenticated`; the message does not reveal whether a part of a key was right. `issuer_unavailable` if a
+    /// token cannot be verified.
     pub(super) async fn authenticate(&self, headers: &HeaderMap) -> Result<Authenticated<'_>, Error> {
         let client = match &self.by {
             AuthMode::Key => self.find_client(presented_key(headers)),
@@ -106,7 +106,7 @@ impl ClientRegistry {
                 let token = bearer(headers).ok_or_else(|| unauthenticated("The request carries no token."))?;
                 let bearer = issuer.verify(token).await?;
                 let client = self.all.iter().find(|client| client.name == bearer.client);
-                let client = client.ok_or_else(|| unauthenticated("The token names no client of this gateway."))?;
+                let client = client.ok_or_else(|| unauthenticated("The token names an unknown client."))?;
                 return Ok(Authenticated { client, granted: Some(bearer.scopes) });
             }
         };
@@ -114,7 +114,8 @@ impl ClientRegistry {
         Ok(Authenticated { client, granted: None })
     }
 
-    /// Whose key this is. Every hash is compared, whether or not one has matched: the time taken tells nothing.
+    /// Returns the client this key belongs to. Compares every hash, whether or not one has matched, so that timing
+    /// reveals nothing.
     fn find_client(&self, key: Option<&[u8]>) -> Option<&Client> {
         let presented: [u8; 32] = Sha256::digest(key?).into();
         let mut found = u32::MAX;
@@ -130,7 +131,7 @@ fn unauthenticated(detail: &str) -> Error {
 }
 
 impl Authenticated<'_> {
-    /// Checks that the client may do this.
+    /// Checks that the client has this scope.
     ///
     /// # Errors
     /// `insufficient_scope`, naming the scope.
@@ -166,12 +167,12 @@ impl Client {
         }
     }
 
-    /// Counts the request against the client's rate; how much of it is spent, where it has one.
+    /// Counts the request against the client's rate limit; returns the remaining quota, if the client has a limit.
     pub(super) fn count(&self) -> Option<RateLimitState> {
         self.rate.as_ref().map(|rate| rate.acquire())
     }
 
-    /// The client as the gateway sees it.
+    /// Builds the request context of the client.
     pub(super) fn caller(&self, exchange: Exchange) -> RequestContext {
         RequestContext {
             tenant: self.tenant.clone(),
@@ -179,16 +180,16 @@ impl Client {
             connections: self.connections.clone(),
             default_connection: self.default_connection.clone(),
             exchange,
-            lane: Priority::Interactive,
+            priority: Priority::Interactive,
             key: None,
             origin: WriteOrigin::default(),
             resumed: None,
-            line: None,
+            audit_entry: None,
         }
     }
 }
 
-/// `Authorization: Bearer <key>`, else `X-Api-Key`.
+/// Returns the key from `Authorization: Bearer <key>`, else from `X-Api-Key`.
 fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     if headers.contains_key(header::AUTHORIZATION) {
         return bearer(headers);
@@ -196,7 +197,7 @@ fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(API_KEY_HEADER).map(|key| key.as_bytes().trim_ascii())
 }
 
-/// `Authorization: Bearer <credentials>` (RFC 6750 §2.1), the scheme's name in any case.
+/// Parses `Authorization: Bearer <credentials>` (RFC 6750 §2.1); the scheme's name is case-insensitive.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, rest) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| rest.trim_ascii())
@@ -215,7 +216,7 @@ mod tests {
         ClientRegistry::new(&Auth::Keys(configured()), &nobody())
     }
 
-    /// There is no issuer here.
+    /// A fetcher for tests without an issuer.
     fn nobody() -> JwksFetcher {
         Arc::new(|_| Box::pin(async { Err(String::new()) }))
     }
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_was_used_up_stays_so_unless_it_is_changed() {
+    fn used_up_rate_survives_a_reload_unless_changed() {
         let clients = clients();
         for client in &clients.all {
             let spent: Vec<bool> = (0..3).map(|_| client.count().unwrap().is_admitted().is_ok()).collect();
@@ -255,14 +256,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_live_key_is_recognised_in_either_header() {
+    async fn every_configured_key_is_recognised_in_either_header() {
         assert_eq!(asked("authorization", "Bearer old").await.as_deref(), Some("lms"));
         assert_eq!(asked("authorization", "bearer  new ").await.as_deref(), Some("lms"));
         assert_eq!(asked("x-api-key", "other").await.as_deref(), Some("hr"));
     }
 
     #[tokio::test]
-    async fn everything_else_is_refused() {
+    async fn other_credentials_are_rejected() {
         for value in ["Bearer ", "Bearer", "old", "Basic old", "Bearer olds", "Bearer ol", ""] {
             assert_eq!(asked("authorization", value).await, None, "{value}");
         }
@@ -271,21 +272,21 @@ mod tests {
     }
 
     #[test]
-    fn one_clients_rate_is_not_anothers() {
+    fn clients_have_separate_rates() {
         let clients = clients();
         while clients.all[0].count().unwrap().is_admitted().is_ok() {}
         assert!(clients.all[1].count().unwrap().is_admitted().is_ok());
     }
 
     #[test]
-    fn what_is_lacking_is_named_whoever_lacks_it() {
+    fn missing_scope_is_named_for_client_and_token() {
         let clients = clients();
         let mut known = Authenticated { client: &clients.all[0], granted: None };
         assert!(known.authorize(Scope::CandidatesRead).is_ok());
         let detail = known.authorize(Scope::CandidatesWrite).unwrap_err().detail;
         assert_eq!(detail, "The client lacks the scope `candidates:write`.");
         known.granted = Some(BTreeSet::from([Scope::CandidatesWrite]));
-        assert!(known.authorize(Scope::CandidatesWrite).is_err(), "a token gives nothing the client does not have");
+        assert!(known.authorize(Scope::CandidatesWrite).is_err(), "a token grants no scope the client lacks");
         let detail = known.authorize(Scope::CandidatesRead).unwrap_err().detail;
         assert_eq!(detail, "The token lacks the scope `candidates:read`.");
     }

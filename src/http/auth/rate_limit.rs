@@ -1,4 +1,4 @@
-//! How fast a client may ask, and how it is told: `RateLimit` and `RateLimit-Policy` in every answer
+//! The rate limit of a client, reported as `RateLimit` and `RateLimit-Policy` in every response
 //! (draft-ietf-httpapi-ratelimit-headers-10).
 
 use std::num::NonZeroU32;
@@ -13,34 +13,34 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::config::RateLimit;
 use crate::domain::error::{Code, Error};
 
-/// What is left at the moment.
+/// The remaining quota.
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// What there is at most.
+/// The full quota.
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// A client's rate, and what is left of it.
+/// A client's rate limit and its current usage.
 pub(super) struct RateLimiter {
     limit: RateLimit,
     limiter: governor::RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
     policy: HeaderValue,
 }
 
-/// What a request has left of its client's rate.
+/// The quota left after counting a request.
 pub(in crate::http) struct RateLimitState {
     policy: HeaderValue,
     remaining: u32,
-    /// Until all of it is there again, or until the next request is admitted.
+    /// Time until the quota is full again or, if the request was rejected, until the next request is admitted.
     reset: Duration,
     admitted: bool,
 }
 
 impl RateLimiter {
-    /// `None` where there is no limit.
+    /// Creates a limiter; `None` if there is no limit.
     pub(super) fn new(limit: RateLimit) -> Option<Self> {
         let per_second = NonZeroU32::new(limit.requests_per_second)?;
         let burst = NonZeroU32::new(limit.burst).unwrap_or(per_second);
         let quota = Quota::per_second(per_second).allow_burst(burst);
-        // A burst that is spent is there again after this long.
+        // A used-up burst is full again after this long.
         let window = burst.get().div_ceil(per_second.get());
         let policy = HeaderValue::try_from(format!("\"client\";q={burst};w={window}")).ok()?;
         let limiter = governor::RateLimiter::direct(quota).with_middleware::<StateInformationMiddleware>();
@@ -70,7 +70,7 @@ impl RateLimiter {
 }
 
 impl RateLimitState {
-    /// Whether the request may go on.
+    /// Checks whether the request is admitted.
     ///
     /// # Errors
     /// `rate_limited`, with the time to wait.
@@ -78,15 +78,15 @@ impl RateLimitState {
         if self.admitted {
             return Ok(());
         }
-        let fault = Error::new(Code::RateLimited, "The client asks faster than its rate limit allows.");
+        let fault = Error::new(Code::RateLimited, "The client exceeded its rate limit.");
         Err(fault.with_retry_after(Some(self.reset)))
     }
 
-    /// Tells the caller.
+    /// Writes the rate limit headers of a response.
     pub(in crate::http) fn write_headers(&self, headers: &mut HeaderMap) {
         let seconds = self.reset.as_secs() + u64::from(self.reset.subsec_nanos() > 0);
         let left = format!("\"client\";r={};t={seconds}", self.remaining);
-        // Digits and letters of our own are always fit for a header.
+        // ASCII digits and letters are always valid in a header.
         if let Ok(left) = HeaderValue::try_from(left) {
             headers.insert(LIMIT, left);
         }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_told_until_nothing_is() {
+    fn remaining_quota_counts_down_to_zero() {
         let rate = RateLimiter::new(RateLimit { requests_per_second: 2, burst: 5 }).unwrap();
         for remaining in [4, 3, 2, 1, 0] {
             let (spent, mut headers) = (rate.acquire(), HeaderMap::new());

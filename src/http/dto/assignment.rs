@@ -1,4 +1,4 @@
-//! Assignments as they are answered.
+//! Assignments in responses.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use crate::domain::assignment as domain;
 use crate::domain::ids::CandidateId;
 use crate::http::problem::LastProblem;
 
-/// Who tells the candidate.
+/// Who notifies the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Notify {
-    /// Nobody.
+    /// No notification.
     None,
-    /// The vendor, by e-mail.
+    /// The vendor notifies the candidate by e-mail.
     VendorEmail,
 }
 
@@ -40,19 +40,19 @@ impl From<domain::Notify> for Notify {
     }
 }
 
-/// What the gateway knows an assignment to be.
+/// What the gateway knows about an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AssignmentState {
     /// The vendor has the booking.
     Assigned,
-    /// A write is under way.
+    /// A write is running.
     Pending,
     /// The booking was withdrawn.
     Cancelled,
-    /// The vendor refused; there is no booking.
+    /// The vendor rejected it; there is no booking.
     Failed,
-    /// It is not known whether there is a booking.
+    /// Whether there is a booking is unknown.
     Unknown,
 }
 
@@ -80,17 +80,17 @@ impl From<AssignmentState> for domain::AssignmentState {
     }
 }
 
-/// The candidate of an assignment, as far as the gateway knows.
+/// The candidate of an assignment, as far as the gateway knows them.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AssignmentCandidate {
-    /// The gateway's identifier, where the gateway has the candidate.
+    /// The gateway's identifier, if the gateway has the candidate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The caller's own id, where the order named it.
+    /// The caller's own id, if the order used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// The e-mail address, where the order named it.
+    /// The e-mail address, if the order used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
 }
@@ -111,25 +111,25 @@ impl AssignmentCandidate {
 pub struct Proctoring {
     /// Whether the attempt is supervised.
     pub enabled: bool,
-    /// Names and values the vendor defines.
+    /// Parameter names and values that the vendor defines.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
 }
 
-/// The way into the assessment. Whoever has the address is let in: keep it out of logs.
+/// Access to the assessment. Anyone with the URL can enter: keep it out of logs.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Launch {
-    /// The address to open.
+    /// The URL to open.
     #[schema(format = "uri")]
     pub url: String,
-    /// Until when it works, where known.
+    /// When it stops working, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
 }
 
-/// One candidate booked for one assessment. Members nobody has given are absent.
+/// A booking of one candidate for one assessment. Fields without a value are omitted.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(assignment_example))]
@@ -137,54 +137,54 @@ pub struct Assignment {
     /// The gateway's identifier.
     #[schema(read_only)]
     pub id: String,
-    /// The connection it lives at.
+    /// The connection that holds the booking.
     pub connection: String,
-    /// What the gateway knows it to be.
+    /// What the gateway knows about the assignment.
     #[schema(read_only)]
     pub state: AssignmentState,
-    /// What is known of the last write.
+    /// What is known about the last write.
     #[schema(read_only)]
     pub outcome: Outcome,
-    /// For whom.
+    /// The candidate the booking is for.
     pub candidate: AssignmentCandidate,
-    /// The assessment as the order named it.
+    /// The assessment, as the order named it.
     pub assessment: String,
-    /// From when it may be taken.
+    /// Start of the period in which it may be taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub valid_from: Option<Timestamp>,
-    /// Until when it may be taken.
+    /// End of the period in which it may be taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub valid_until: Option<Timestamp>,
-    /// The vendor-side centre.
+    /// The centre at the vendor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub center: Option<String>,
-    /// Who tells the candidate.
+    /// Who notifies the candidate.
     pub notify: Notify,
-    /// Whether the candidate need not enter a password.
+    /// Whether the candidate can enter without a password.
     pub passwordless: bool,
     /// Supervision of the attempt.
     pub proctoring: Proctoring,
     /// The caller's order id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// How the vendor names the booking, as far as it has told.
+    /// The vendor's identifiers of the booking, as far as the vendor has returned them.
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = BTreeMap<String, Value>, read_only)]
     pub vendor_ref: Map<String, Value>,
-    /// The way in, where known.
+    /// Access to the assessment, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub launch: Option<Launch>,
-    /// Why the last write failed or is unknown; kept until the next.
+    /// Why the last write failed or has an unknown outcome; kept until the next write.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub problem: Option<LastProblem>,
-    /// What to know about the last write.
+    /// Remarks on the last write.
     #[schema(read_only)]
     pub warnings: Vec<Warning>,
-    /// When the record was made and last changed.
+    /// When the record was created and last changed.
     #[schema(read_only)]
     pub meta: Meta,
 }
@@ -250,14 +250,14 @@ impl From<domain::Assignment> for Assignment {
 #[serde(rename_all = "camelCase")]
 #[schema(examples(assignment_list_example))]
 pub struct AssignmentList {
-    /// This part of the list.
+    /// The entries of this page.
     pub items: Vec<Assignment>,
-    /// Gives the next part as `cursor`; `null` at the end.
+    /// The `cursor` of the next page; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
-/// The example of an assignment, also in lists and bulk results.
+/// Builds the example of an assignment, also used in lists and bulk results.
 pub(super) fn assignment_example() -> Value {
     json!({
         "id": "asg_0192f0c1a3b47c8d9e0f1a2b3c4d5e70",

@@ -1,4 +1,4 @@
-//! Assignments as they are ordered.
+//! Assignments in requests.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::http::dto::assignment::Notify;
 use crate::http::extract::validate::{ApiInput, StrictObject, date_time, word};
 use crate::service::{Gateway, RequestContext};
 
-/// Declares a document with the members of an order and some before them.
+/// Declares a document with the fields of an order, preceded by some of its own.
 macro_rules! with_order {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$extra_meta:meta])* $extra:ident: $extra_type:ty,)* .. }) => {
         #[derive(Debug, Deserialize, ToSchema)]
@@ -23,37 +23,36 @@ macro_rules! with_order {
         $(#[$meta])*
         pub struct $name {
             $($(#[$extra_meta])* $extra: $extra_type,)*
-            /// The connection to book at; that of the assessment's catalogue entry, the client's default or the only one
-            /// when absent.
+            /// The connection to book on. Default: the connection of the assessment's catalogue entry, the client's
+            /// default, or the only connection.
             #[schema(min_length = 1, max_length = 200)]
             connection: Option<String>,
-            /// For whom.
+            /// The candidate to book.
             #[schema(value_type = CandidateReference, required = true, nullable = false)]
             candidate: Option<StrictObject<CandidateReference>>,
             /// A catalogue id (`GET /assessments`), or the vendor's own id.
             #[schema(required = true, nullable = false, min_length = 1, max_length = 250)]
             assessment: Option<String>,
-            /// From when it may be taken.
+            /// Start of the period in which the assessment may be taken.
             #[serde(default, deserialize_with = "date_time")]
             #[schema(value_type = Option<String>, format = DateTime)]
             valid_from: Option<Timestamp>,
-            /// Until when it may be taken; later than `validFrom`.
+            /// End of the period in which it may be taken; later than `validFrom`.
             #[serde(default, deserialize_with = "date_time")]
             #[schema(value_type = Option<String>, format = DateTime)]
             valid_until: Option<Timestamp>,
-            /// The vendor-side centre.
+            /// The centre at the vendor.
             #[schema(min_length = 1, max_length = 200)]
             center: Option<String>,
-            /// Who tells the candidate; `none` when absent.
+            /// Who notifies the candidate. Default: `none`.
             #[serde(default, deserialize_with = "word")]
             notify: Option<Notify>,
-            /// Whether the candidate need not enter a password; false when absent.
+            /// Whether the candidate can enter without a password. Default: false.
             passwordless: Option<bool>,
             /// Supervision of the attempt.
             #[schema(value_type = Option<ProctoringInput>)]
             proctoring: Option<StrictObject<ProctoringInput>>,
-            /// What to do when the gateway already knows a booking of this candidate for this assessment; `reuse` when
-            /// absent.
+            /// What to do if the gateway already has a booking of this candidate for this assessment. Default: `reuse`.
             #[serde(default, deserialize_with = "word")]
             #[schema(write_only)]
             if_exists: Option<IfAssignmentExists>,
@@ -71,25 +70,25 @@ with_order! {
 }
 
 with_order! {
-    /// A row of a bulk: a booking to make.
+    /// A row of a bulk request: a booking to make.
     pub struct AssignmentItem {
-        /// The caller's mark for the row, repeated in its result.
+        /// The caller's label for the row, returned in its result.
         #[schema(min_length = 1, max_length = 200)]
         item_id: Option<String>,
         ..
     }
 }
 
-/// The candidate meant, named in exactly one way.
+/// The candidate, identified in exactly one way.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateReference {
-    /// By the gateway's identifier.
+    /// The gateway's identifier.
     id: Option<String>,
-    /// By the caller's own id.
+    /// The caller's own id.
     #[schema(min_length = 1, max_length = 250)]
     external_id: Option<String>,
-    /// By e-mail address.
+    /// The e-mail address.
     #[schema(format = "email", max_length = 254)]
     email: Option<String>,
 }
@@ -97,25 +96,25 @@ pub struct CandidateReference {
 /// Supervision of the attempt.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ProctoringInput {
-    /// Whether the attempt is supervised; false when absent.
+    /// Whether the attempt is supervised. Default: false.
     enabled: Option<bool>,
-    /// Names and values the vendor defines.
+    /// Parameter names and values that the vendor defines.
     parameters: Option<BTreeMap<String, String>>,
 }
 
-/// What to do when the gateway already knows a booking of this candidate for this assessment.
+/// What to do if the gateway already has a booking of this candidate for this assessment.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IfAssignmentExists {
-    /// Answer the one there is.
+    /// Return the existing booking.
     Reuse,
-    /// Book once more.
+    /// Make another booking.
     CreateNew,
-    /// Refuse with `assignment_already_exists`.
+    /// Reject the request with `assignment_already_exists`.
     Fail,
 }
 
-/// A booking to make and where.
+/// A checked order and the connection it names.
 pub(in crate::http) struct ValidOrder {
     pub(in crate::http) connection: Option<String>,
     pub(in crate::http) order: domain::NewAssignment,
@@ -139,13 +138,13 @@ impl ApiInput for NewAssignment {
             reference,
         } = self;
         let mut faults = FieldErrors::new();
-        faults.line("/connection", connection.as_deref(), 200);
+        faults.check_line("/connection", connection.as_deref(), 200);
         let candidate = candidate_key(&mut faults, candidate);
         if assessment.is_none() {
             faults.push(FieldError::missing("/assessment", "is missing"));
         }
         let order = domain::NewAssignment {
-            // A stand-in lets the other members be checked when one of these is at fault already.
+            // A placeholder lets the remaining fields be checked if one of these is already invalid.
             candidate: candidate.unwrap_or_else(|| domain::CandidateKey::ExternalId("-".to_owned())),
             assessment: assessment.unwrap_or_else(|| "-".to_owned()),
             valid_from,
@@ -191,7 +190,7 @@ impl ApiInput for AssignmentItem {
             reference,
         } = self;
         let mut faults = FieldErrors::new();
-        faults.line("/itemId", item_id.as_deref(), 200);
+        faults.check_line("/itemId", item_id.as_deref(), 200);
         let single = NewAssignment {
             connection,
             candidate,
@@ -258,7 +257,7 @@ impl From<ProctoringInput> for domain::Proctoring {
     }
 }
 
-/// The example of an order, also in bulks.
+/// Builds the example of an order, also used in bulk requests.
 pub(super) fn new_assignment_example() -> Value {
     json!({
         "candidate": { "externalId": "emp-1001" },

@@ -1,4 +1,4 @@
-//! The audit record as it is read.
+//! Audit entries in responses.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -6,96 +6,96 @@ use utoipa::ToSchema;
 
 use super::common::Outcome;
 
-/// A line of the audit record. No member is ever left out, so that the hash can be made again: it is over all others, as
-/// compact JSON in UTF-8 with the members in the order of the alphabet.
+/// An audit entry. No field is ever omitted, so that the hash can be recomputed: it covers all other fields as compact
+/// JSON in UTF-8, with the fields in alphabetical order.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(line_example))]
 pub struct AuditLine {
-    /// Its number among the tenant's lines, from 1 on, without gaps.
+    /// Sequence number among the tenant's entries: starts at 1, without gaps.
     pub seq: u64,
-    /// When it was written, at the gateway's clock.
+    /// When the entry was written, by the gateway's clock.
     #[schema(format = DateTime)]
     pub time: String,
-    /// Whose record it belongs to.
+    /// The tenant the entry belongs to.
     pub tenant: String,
-    /// Who asked; `null` where the gateway settled by itself.
+    /// The client that made the request; `null` if the gateway settled a write by itself.
     #[schema(required = true)]
     pub client: Option<String>,
-    /// Why there is a line.
+    /// Why the entry was written.
     pub event: AuditEvent,
-    /// What was asked: `candidates.create`, `candidates.bulk`, `operations.retry`, … New ones may come.
+    /// The action requested: `candidates.create`, `candidates.bulk`, `operations.retry`, … New ones may be added.
     pub action: String,
-    /// Path of what it was about, where that is known.
+    /// Path of the resource concerned, if known.
     #[schema(required = true)]
     pub object: Option<String>,
-    /// The connection, where that is known.
+    /// The connection, if known.
     #[schema(required = true)]
     pub connection: Option<String>,
-    /// The status that was answered.
+    /// The status of the response.
     #[schema(required = true)]
     pub status: Option<u16>,
-    /// What is known of the write; `null` where that is not known yet, or where there are several.
+    /// What is known about the write; `null` if not yet known, or if there are several writes.
     #[schema(required = true)]
     pub outcome: Option<Outcome>,
-    /// The code of the problem, if it was one.
+    /// The code of the problem, if the request failed.
     #[schema(required = true)]
     pub code: Option<String>,
-    /// Whether the answer was the one kept under the request's `Idempotency-Key`.
+    /// Whether the response was the one stored under the request's `Idempotency-Key`.
     pub replayed: bool,
-    /// How the rows of an operation ended.
+    /// The outcomes of an operation's rows.
     #[schema(required = true)]
     pub counts: Option<AuditCounts>,
-    /// The id of the request, as in the logs. A caller may have chosen it.
+    /// The request id, as in the logs. The caller may have chosen it.
     #[schema(required = true)]
     pub request_id: Option<String>,
-    /// The id of its exchange.
+    /// The id of the exchange.
     #[schema(required = true)]
     pub exchange: Option<String>,
-    /// The hash of the line before; 64 zeros in the first one.
+    /// The hash of the previous entry; 64 zeros in the first.
     pub previous: String,
-    /// SHA-256 of this line without this member, in hexadecimal digits.
+    /// SHA-256 of this entry without this field, in hexadecimal digits.
     pub hash: String,
 }
 
-/// Why there is a line.
+/// Why an audit entry was written.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditEvent {
-    /// A client's request was answered.
+    /// A client's request got its response.
     Answered,
-    /// The client was gone before it was answered.
+    /// The client disconnected before the response.
     CallerGone,
-    /// What went on after its caller was answered 202, or was gone, has ended; or an operation has.
+    /// Work that continued after its caller got a 202 or disconnected has ended, or an operation has.
     Ended,
-    /// A write whose outcome was not known is known now.
+    /// The outcome of an unknown write has become known.
     Settled,
 }
 
-/// How the rows of an operation ended.
+/// The outcomes of an operation's rows.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditCounts {
-    /// Done, now or before.
+    /// Applied, now or before.
     pub applied: u64,
     /// Failed.
     pub not_applied: u64,
     /// Not sent.
     pub skipped: u64,
-    /// All of them.
+    /// All rows.
     pub total: u64,
-    /// Not known.
+    /// Outcome unknown.
     pub unknown: u64,
 }
 
-/// The audit record, oldest line first.
+/// Audit entries, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(list_example))]
 pub struct AuditList {
-    /// This part of the record.
+    /// The entries of this page.
     pub items: Vec<AuditLine>,
-    /// Gives the next part as `cursor`; `null` at the end.
+    /// The `cursor` of the next page; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -115,7 +115,7 @@ fn list_example() -> Value {
     json!({ "items": [line_example()], "nextCursor": null })
 }
 
-/// The example as it is exported.
+/// Returns the example in the export format.
 pub(in crate::http) fn example_line() -> String {
     format!("{}\n", line_example())
 }

@@ -1,4 +1,4 @@
-//! Bulks as they are sent and answered: many rows in one request, each with a result of its own.
+//! Bulk requests and reports: many rows in one request, each with its own result.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::http::extract::validate::ApiInput;
 use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::{Problem, status};
 
-/// What a bulk says besides its rows.
+/// The fields of a bulk request besides its rows.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::http) struct Envelope {
@@ -29,7 +29,7 @@ impl ApiInput for Envelope {
     fn checked(self) -> Result<Self::Checked, Vec<FieldError>> {
         let Self { connection, fail_on_errors } = self;
         let mut faults = FieldErrors::new();
-        faults.line("/connection", connection.as_deref(), 200);
+        faults.check_line("/connection", connection.as_deref(), 200);
         if fail_on_errors == Some(0) {
             faults.push(FieldError::invalid("/failOnErrors", "must be at least 1"));
         }
@@ -39,16 +39,16 @@ impl ApiInput for Envelope {
 
 macro_rules! bulk {
     ($request:ident, $item:ident, $report:ident, $result:ident, $resource:ident, $request_example:ident, $report_example:ident) => {
-        /// Many rows in one request. Each row succeeds or fails alone.
+        /// Many rows in one request. Each row succeeds or fails on its own.
         #[derive(Debug, Deserialize, ToSchema)]
         #[serde(rename_all = "camelCase")]
         #[schema(examples($request_example))]
-        #[expect(dead_code, reason = "only documented; rows are read one by one, so that a bad one fails alone")]
+        #[expect(dead_code, reason = "documentation only; rows are parsed one by one, so an invalid one fails alone")]
         pub struct $request {
-            /// The connection all rows go to; chosen as for a single request when absent.
+            /// The connection for all rows. Default: chosen as for a single request.
             #[schema(min_length = 1, max_length = 200)]
             connection: Option<String>,
-            /// Stops sending after this many failed rows; the rest is skipped.
+            /// Stop sending after this many failed rows; the remaining rows are skipped.
             #[schema(minimum = 1)]
             fail_on_errors: Option<u64>,
             /// The rows.
@@ -56,41 +56,41 @@ macro_rules! bulk {
             items: Vec<$item>,
         }
 
-        /// What became of a bulk.
+        /// The results of a bulk request.
         #[derive(Debug, Serialize, ToSchema)]
         #[serde(rename_all = "camelCase")]
         #[schema(examples($report_example))]
         pub struct $report {
-            /// The operation the bulk was.
+            /// The operation created for the bulk request.
             operation: String,
-            /// How many rows ended how; every row counts once.
+            /// The number of rows by outcome; every row counts once.
             summary: BulkSummary,
-            /// One entry a row, in the order of the request.
+            /// One entry per row, in the order of the request.
             results: Vec<$result>,
         }
 
-        /// What became of one row.
+        /// The result of one row.
         #[derive(Debug, Serialize, ToSchema)]
         #[serde(rename_all = "camelCase")]
         pub struct $result {
-            /// Which row, from 0.
+            /// Position of the row, from 0.
             index: u64,
-            /// The caller's mark for the row.
+            /// The caller's label for the row.
             #[serde(skip_serializing_if = "Option::is_none")]
             item_id: Option<String>,
-            /// The status a single request would have been answered with.
+            /// The status a single request would have returned.
             #[schema(minimum = 200, maximum = 599)]
             status: u16,
-            /// What is known of the row.
+            /// What is known about the row.
             outcome: Outcome,
-            /// What was made or found.
+            /// The resource created or found.
             #[serde(skip_serializing_if = "Option::is_none")]
             resource: Option<$resource>,
-            /// True where what was made or found has been erased since: there is no `resource` any more, and no `problem`.
+            /// Present and true if the resource has since been erased; `resource` and `problem` are then absent.
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             #[schema(required = false)]
             erased: bool,
-            /// Why the row failed; its pointers point into the row.
+            /// Why the row failed; its pointers are relative to the row.
             #[serde(skip_serializing_if = "Option::is_none")]
             problem: Option<Problem>,
         }
@@ -116,19 +116,19 @@ bulk!(
     assignment_report_example
 );
 
-/// How many rows ended how. Every row counts once; reused resources count as applied.
+/// The number of rows by outcome. Every row counts once; reused resources count as applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BulkSummary {
     /// All rows.
     pub total: u64,
-    /// Done, now or before.
+    /// Applied, now or before.
     pub applied: u64,
-    /// Failed, and nothing happened.
+    /// Failed, without effect.
     pub not_applied: u64,
-    /// Not known.
+    /// Outcome unknown.
     pub unknown: u64,
-    /// Not sent, because the bulk stopped before.
+    /// Not sent, because the bulk request stopped first.
     pub skipped: u64,
 }
 
@@ -178,7 +178,7 @@ fn report_example(results: &Value) -> Value {
     })
 }
 
-/// The example of rows of an operation.
+/// Builds the example of an operation's rows.
 pub(super) fn candidate_results_example() -> Value {
     let error = FieldError::invalid("/email", "is not an e-mail address");
     results_example(&candidate_example(), Code::ValidationFailed, error)

@@ -1,4 +1,4 @@
-//! Candidates as they are sent and answered.
+//! Candidates in requests and responses.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::common::{Meta, Outcome, Warning, outcome};
-use super::person::{Address, IfCandidateExists, Name, PersonMembers, PhoneNumber, with_person};
+use super::person::{Address, IfCandidateExists, Name, PersonFields, PhoneNumber, with_person};
 use crate::domain::candidate as domain;
 use crate::domain::error::FieldError;
 use crate::domain::validation::{FieldErrors, normalize_identity};
@@ -20,18 +20,18 @@ with_person! {
     /// A person to register.
     #[schema(examples(new_candidate_example))]
     pub struct NewCandidate {
-        /// The connection to register the person at; the client's default or the only one when absent.
+        /// The connection to register the person on. Default: the client's default or the only connection.
         #[schema(min_length = 1, max_length = 200)]
         connection: Option<String>,
-        /// The caller's own id, by which the person is recognised again.
+        /// The caller's own id, which identifies the person in later requests.
         #[schema(min_length = 1, max_length = 250)]
         external_id: Option<String>,
         ..
-        /// The password to sign in with; where the vendor needs one and none is given, the gateway makes one up and answers
-        /// it once as `initialPassword`.
+        /// The password to sign in with. If the vendor requires one and none is given, the gateway generates it and
+        /// returns it once as `initialPassword`.
         #[schema(value_type = Option<String>, write_only, format = Password, min_length = 1, max_length = 128)]
         password: Option<PasswordText>,
-        /// What to do when the gateway already has the candidate; `reuse` when absent.
+        /// What to do if the gateway already has the candidate. Default: `reuse`.
         #[serde(default, deserialize_with = "word")]
         #[schema(write_only)]
         if_exists: Option<IfCandidateExists>,
@@ -39,22 +39,22 @@ with_person! {
 }
 
 with_person! {
-    /// A row of a bulk: a person to register.
+    /// A row of a bulk request: a person to register.
     pub struct CandidateItem {
-        /// The caller's mark for the row, repeated in its result.
+        /// The caller's label for the row, returned in its result.
         #[schema(min_length = 1, max_length = 200)]
         item_id: Option<String>,
-        /// The bulk's own connection, if anything: a bulk goes to one connection.
+        /// If given, the same connection as the bulk request's: all its rows go to one connection.
         #[schema(min_length = 1, max_length = 200)]
         connection: Option<String>,
-        /// The caller's own id, by which the person is recognised again.
+        /// The caller's own id, which identifies the person in later requests.
         #[schema(min_length = 1, max_length = 250)]
         external_id: Option<String>,
         ..
         /// The password to sign in with.
         #[schema(value_type = Option<String>, write_only, format = Password, min_length = 1, max_length = 128)]
         password: Option<PasswordText>,
-        /// What to do when the gateway already has the candidate; `reuse` when absent.
+        /// What to do if the gateway already has the candidate. Default: `reuse`.
         #[serde(default, deserialize_with = "word")]
         #[schema(write_only)]
         if_exists: Option<IfCandidateExists>,
@@ -62,15 +62,15 @@ with_person! {
 }
 
 with_person! {
-    /// A change to a candidate as a merge patch (RFC 7396): members given are set, members given as `null` are cleared, all
-    /// others stay. `phoneNumbers` is replaced as a whole.
+    /// A change to a candidate as a merge patch (RFC 7396): fields with a value are set, fields set to `null` are
+    /// cleared, and all others stay. `phoneNumbers` is replaced as a whole.
     #[schema(examples(json!({ "name": { "familyName": "Doe-Smith" }, "phoneNumbers": null })))]
     pub struct CandidateChanges {
         ..
     }
 }
 
-/// A candidate to register and where.
+/// A checked registration and the connection it names.
 pub(in crate::http) struct ValidRegistration {
     pub(in crate::http) connection: Option<String>,
     pub(in crate::http) new: domain::NewCandidate,
@@ -97,7 +97,7 @@ impl ApiInput for NewCandidate {
             password,
             if_exists,
         } = self;
-        let (person, own) = PersonMembers {
+        let (person, own) = PersonFields {
             external_id,
             user_name,
             name,
@@ -114,7 +114,7 @@ impl ApiInput for NewCandidate {
         .into_person();
         let mut faults = FieldErrors::new();
         faults.extend(own);
-        faults.line("/connection", connection.as_deref(), domain::limits::LINE);
+        faults.check_line("/connection", connection.as_deref(), domain::limits::LINE);
         if let Some(PasswordText(password)) = &password {
             check_password(&mut faults, password);
         }
@@ -165,7 +165,7 @@ impl ApiInput for CandidateItem {
             if_exists,
         } = self;
         let mut faults = FieldErrors::new();
-        faults.line("/itemId", item_id.as_deref(), domain::limits::LINE);
+        faults.check_line("/itemId", item_id.as_deref(), domain::limits::LINE);
         let single = NewCandidate {
             connection,
             external_id,
@@ -194,13 +194,13 @@ impl ApiInput for CandidateItem {
 }
 
 impl ApiInput for CandidateChanges {
-    /// Only the members given are checked: what they amount to shows with the candidate.
+    /// Only the given fields are checked here; the result is checked once the patch is applied to the candidate.
     type Checked = ();
 
     fn checked(self) -> Result<(), Vec<FieldError>> {
         let Self { user_name, name, email, active, phone_numbers, address, group, birth_date, gender, photo, custom } =
             self;
-        let (person, own) = PersonMembers {
+        let (person, own) = PersonFields {
             external_id: None,
             user_name,
             name,
@@ -222,21 +222,21 @@ impl ApiInput for CandidateChanges {
     }
 }
 
-/// Which candidate is looked for: exactly one of `email`, `externalId` and `userName`.
+/// The identity to search for: exactly one of `email`, `externalId` and `userName`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(json!({ "email": "jane.doe@example.com" })))]
 pub struct CandidateSearch {
-    /// The connection to search; all the client may use when absent.
+    /// The connection to search. Default: all connections the client may use.
     #[schema(min_length = 1, max_length = 200)]
     connection: Option<String>,
-    /// The e-mail address, compared without case.
+    /// The e-mail address, compared case-insensitively.
     #[schema(format = "email", max_length = 254)]
     email: Option<String>,
-    /// The caller's own id, compared exactly.
+    /// The caller's own id; must match exactly.
     #[schema(min_length = 1, max_length = 250)]
     external_id: Option<String>,
-    /// The name to sign in with, compared without case.
+    /// The name to sign in with, compared case-insensitively.
     #[schema(min_length = 1, max_length = 200)]
     user_name: Option<String>,
 }
@@ -247,10 +247,10 @@ impl ApiInput for CandidateSearch {
     fn checked(self) -> Result<Self::Checked, Vec<FieldError>> {
         let Self { connection, email, external_id, user_name } = self;
         let mut faults = FieldErrors::new();
-        faults.line("/connection", connection.as_deref(), domain::limits::LINE);
-        faults.email("/email", email.as_deref());
-        faults.line("/externalId", external_id.as_deref(), domain::limits::EXTERNAL_ID);
-        faults.line("/userName", user_name.as_deref(), domain::limits::LINE);
+        faults.check_line("/connection", connection.as_deref(), domain::limits::LINE);
+        faults.check_email("/email", email.as_deref());
+        faults.check_line("/externalId", external_id.as_deref(), domain::limits::EXTERNAL_ID);
+        faults.check_line("/userName", user_name.as_deref(), domain::limits::LINE);
         match (email, external_id, user_name) {
             (Some(email), None, None) => {
                 faults.into_result((connection, domain::Identity::Email(normalize_identity(&email))))
@@ -267,17 +267,17 @@ impl ApiInput for CandidateSearch {
     }
 }
 
-/// What the gateway knows a candidate to be.
+/// What the gateway knows about a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CandidateState {
     /// The vendor has the person.
     Registered,
-    /// A write is under way.
+    /// A write is running.
     Pending,
-    /// The vendor refused; it does not have the person.
+    /// The vendor rejected it and does not have the person.
     Failed,
-    /// It is not known whether the vendor has the person.
+    /// Whether the vendor has the person is unknown.
     Unknown,
 }
 
@@ -292,7 +292,7 @@ impl From<domain::CandidateState> for CandidateState {
     }
 }
 
-/// A person registered at a connection. Members nobody has given are absent.
+/// A person registered on a connection. Fields without a value are omitted.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(candidate_example))]
@@ -300,12 +300,12 @@ pub struct Candidate {
     /// The gateway's identifier.
     #[schema(read_only)]
     pub id: String,
-    /// The connection the person lives at.
+    /// The connection the person is registered on.
     pub connection: String,
-    /// What the gateway knows the candidate to be.
+    /// What the gateway knows about the candidate.
     #[schema(read_only)]
     pub state: CandidateState,
-    /// What is known of the last write.
+    /// What is known about the last write.
     #[schema(read_only)]
     pub outcome: Outcome,
     /// The caller's own id.
@@ -314,18 +314,18 @@ pub struct Candidate {
     /// The name to sign in with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_name: Option<String>,
-    /// The password the gateway made up. Only in the answer to the registration, and at
+    /// The password the gateway generated. Returned only in the response to the registration and by
     /// `POST /candidates/{id}/initial-password`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub initial_password: Option<String>,
-    /// The name in its parts.
+    /// The name and its parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
-    /// Where mail reaches the person.
+    /// The e-mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Whether the person may take part.
+    /// Whether the person may take assessments.
     pub active: bool,
     /// Telephone numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -333,34 +333,34 @@ pub struct Candidate {
     /// Postal address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
-    /// The vendor-side group.
+    /// The group at the vendor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Date of birth.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Date)]
     pub birth_date: Option<String>,
-    /// As the vendor spells it.
+    /// Gender, as the vendor spells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gender: Option<String>,
-    /// A picture in Base64. Lists and results of operations come without it.
+    /// A picture in Base64. Omitted in lists and in results of operations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub photo: Option<String>,
-    /// Members only the vendor's account knows.
+    /// Fields specific to the vendor account.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub custom: BTreeMap<String, String>,
-    /// How the vendor names the person, as far as it has told.
+    /// The vendor's identifiers of the person, as far as the vendor has returned them.
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = BTreeMap<String, Value>, read_only)]
     pub vendor_ref: Map<String, Value>,
-    /// Why the last write failed or is unknown; kept until the next.
+    /// Why the last write failed or has an unknown outcome; kept until the next write.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub problem: Option<LastProblem>,
-    /// What to know about the last write.
+    /// Remarks on the last write.
     #[schema(read_only)]
     pub warnings: Vec<Warning>,
-    /// When the record was made and last changed.
+    /// When the record was created and last changed.
     #[schema(read_only)]
     pub meta: Meta,
 }
@@ -424,7 +424,7 @@ impl From<domain::Candidate> for Candidate {
 }
 
 impl Candidate {
-    /// The entry of a list, which comes without the picture.
+    /// Converts a candidate to a list entry, which omits the picture.
     pub(in crate::http) fn listed(candidate: domain::Candidate) -> Self {
         Self { photo: None, ..candidate.into() }
     }
@@ -438,7 +438,7 @@ impl From<CandidateWithWarnings> for Candidate {
     }
 }
 
-/// A password that the gateway made up.
+/// A password generated by the gateway.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(json!({ "initialPassword": "m4de-up-w0rds" })))]
@@ -448,14 +448,14 @@ pub struct InitialPassword {
     pub initial_password: String,
 }
 
-/// Candidates.
+/// A page of candidates.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(candidate_list_example))]
 pub struct CandidateList {
-    /// This part of the list.
+    /// The entries of this page.
     pub items: Vec<Candidate>,
-    /// Gives the next part as `cursor`; `null` at the end.
+    /// The `cursor` of the next page; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -472,7 +472,7 @@ fn new_candidate_example() -> Value {
     })
 }
 
-/// The example of a candidate, also in lists and bulk results.
+/// Builds the example of a candidate, also used in lists and bulk results.
 pub(super) fn candidate_example() -> Value {
     json!({
         "id": "cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f",

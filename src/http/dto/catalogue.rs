@@ -1,4 +1,4 @@
-//! What the gateway says about itself: catalogue and vendors.
+//! The catalogue and the vendors in responses.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::domain::capability::{Capability, VendorDescriptor};
 use crate::service::CatalogueEntry;
 
-/// A list that is at hand as a whole.
+/// Declares a page of a list that is held in memory as a whole.
 macro_rules! list {
     ($list:ident, $item:ident, $example:ident, $doc:literal) => {
         #[doc = $doc]
@@ -15,23 +15,23 @@ macro_rules! list {
         #[serde(rename_all = "camelCase")]
         #[schema(examples($example))]
         pub struct $list {
-            /// This part of the list.
+            /// The entries of this page.
             pub items: Vec<$item>,
-            /// Gives the next part as `cursor`; `null` at the end.
+            /// The `cursor` of the next page; `null` at the end.
             #[schema(required = true)]
             pub next_cursor: Option<String>,
         }
     };
 }
 
-/// An assessment that can be ordered.
+/// An assessment that can be booked.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Assessment {
-    /// The vendor-neutral id, for `assessment` of an order.
+    /// The vendor-neutral id, used as `assessment` in an order.
     pub id: String,
-    /// What people call it.
+    /// The display name.
     pub name: String,
-    /// The connection it lives at.
+    /// The connection it belongs to.
     pub connection: String,
     /// The vendor's own id.
     #[serde(rename = "ref")]
@@ -41,20 +41,20 @@ pub struct Assessment {
 /// A program that employees can be enrolled in.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Program {
-    /// The vendor-neutral id, for `/programs/{id}/employees`.
+    /// The vendor-neutral id, used in `/programs/{id}/employees`.
     pub id: String,
-    /// What people call it.
+    /// The display name.
     pub name: String,
-    /// The connection it lives at.
+    /// The connection it belongs to.
     pub connection: String,
-    /// The vendor's own id, or `ext:` and the account's own id for it.
+    /// The vendor's own id, or `ext:` followed by the account's own id for it.
     #[serde(rename = "ref")]
     pub reference: String,
 }
 
-list!(AssessmentList, Assessment, assessment_list_example, "The assessments that can be ordered.");
+list!(AssessmentList, Assessment, assessment_list_example, "The assessments that can be booked.");
 list!(ProgramList, Program, program_list_example, "The programs that employees can be enrolled in.");
-list!(VendorList, Vendor, vendor_list_example, "Every kind of exam vendor there is.");
+list!(VendorList, Vendor, vendor_list_example, "The supported kinds of exam vendor.");
 
 impl From<CatalogueEntry> for Assessment {
     fn from(entry: CatalogueEntry) -> Self {
@@ -70,59 +70,60 @@ impl From<CatalogueEntry> for Program {
     }
 }
 
-/// A kind of exam vendor, and what the gateway can do there.
+/// A kind of exam vendor, with the gateway's capabilities for it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(examples(vendor_example))]
-#[expect(clippy::struct_field_names, reason = "the word of the API")]
+#[expect(clippy::struct_field_names, reason = "the API's field names")]
 pub struct Vendor {
-    /// The word for it in configuration and answers.
+    /// The vendor's identifier in configuration and responses.
     pub vendor: &'static str,
     /// The vendor's own name.
     pub name: &'static str,
-    /// Where the vendor describes its interface.
+    /// Address of the vendor's interface documentation.
     #[schema(format = "uri")]
     pub documentation: &'static str,
-    /// The members by which the vendor knows people: a person with the same value in one of them is the same person.
+    /// The fields by which the vendor identifies people: two people with the same value in one of them are the same
+    /// person.
     pub identities: Vec<&'static str>,
-    /// One entry for every operation of the gateway.
+    /// One entry for every write kind of the gateway.
     pub operations: Vec<VendorOperation>,
 }
 
-/// What a vendor can do of one operation.
+/// The vendor's capability for one write kind.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VendorOperation {
-    /// The operation.
+    /// The write kind.
     pub operation: &'static str,
-    /// Whether the vendor has it. Where it does not, the answer is `capability_unsupported` and nothing is sent.
+    /// Whether the vendor supports it. If not, a request fails with `capability_unsupported` and nothing is sent.
     pub supported: bool,
-    /// Pointers of members the vendor needs.
+    /// Pointers to fields the vendor requires.
     pub required: Vec<&'static str>,
-    /// Pointers of members the vendor has no place for.
+    /// Pointers to fields the vendor cannot store.
     pub ignored: Vec<&'static str>,
-    /// Most rows in one vendor call; 0 where unsupported.
+    /// Maximum number of rows per vendor call; 0 if unsupported.
     pub max_batch: usize,
-    /// How an unclear write is settled in the usual case.
+    /// How a write with an unknown outcome is usually settled.
     pub repeat: VendorRepeat,
-    /// Whether the vendor's answer tells each row's outcome.
+    /// Whether the vendor's response reports each row's outcome.
     pub per_item_outcome: bool,
-    /// Whether what was written can be read back.
+    /// Whether the written state can be read back from the vendor.
     pub read_back: bool,
-    /// What an integrator should know.
+    /// Advice for integrators.
     pub note: &'static str,
 }
 
-/// How an unclear write is settled.
+/// How a write with an unknown outcome is settled.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VendorRepeat {
-    /// Sending it again changes nothing that is not meant.
+    /// Sending it again has no unwanted effect.
     Harmless,
-    /// Sending it again is harmless in a changed form.
+    /// Sending it again in a modified form has no unwanted effect.
     HarmlessWithFlag,
-    /// A repeat that is refused as a conflict proves the first one.
+    /// A conflict on sending it again proves that the first attempt was applied.
     ConflictProves,
-    /// It is never sent again; only a person can say.
+    /// It is never sent again; only a person can settle it.
     Never,
 }
 

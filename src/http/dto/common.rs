@@ -1,4 +1,4 @@
-//! Parts that several documents share.
+//! Types that several documents share.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
@@ -9,19 +9,19 @@ use crate::domain::error::FieldError;
 use crate::domain::outcome;
 use crate::http::extract::validate::{ApiInput, word};
 
-/// What is known of a write at the vendor.
+/// What is known about a write at the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The vendor has done it.
+    /// The vendor has applied it.
     Applied,
-    /// The vendor has not done it and will not.
+    /// The vendor has not applied it and will not.
     NotApplied,
-    /// It may or may not have happened.
+    /// It may or may not have been applied.
     Unknown,
 }
 
-/// The word for what is known.
+/// Converts an outcome to its API value.
 pub(in crate::http) fn outcome(known: outcome::Outcome) -> Outcome {
     match known {
         outcome::Outcome::Applied => Outcome::Applied,
@@ -30,12 +30,12 @@ pub(in crate::http) fn outcome(known: outcome::Outcome) -> Outcome {
     }
 }
 
-/// Something to know about a write that did succeed.
+/// A remark on a write that succeeded.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Warning {
-    /// The word to act on: `field_ignored`, `existing_differs`, `launch_unknown`, … New ones may come.
+    /// The code to act on: `field_ignored`, `existing_differs`, `launch_unknown`, … New ones may be added.
     pub code: String,
-    /// RFC 6901 pointer into the request, where the warning is about one member.
+    /// RFC 6901 pointer into the request, if the warning concerns one field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// One sentence for people.
@@ -49,14 +49,14 @@ impl From<outcome::Warning> for Warning {
     }
 }
 
-/// When the gateway's record was made and last changed.
+/// When the gateway's record was created and last changed.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
-    /// When the record was made.
+    /// When the record was created.
     #[schema(value_type = String, format = DateTime)]
     pub created: Moment,
-    /// When it last changed.
+    /// When the record was last changed.
     #[schema(value_type = String, format = DateTime)]
     pub last_modified: Moment,
 }
@@ -67,8 +67,8 @@ impl Meta {
     }
 }
 
-/// When the gateway saw or did something: RFC 3339 in UTC with three decimals, cut off, so that it is never later than it
-/// was. Times of the caller's own are answered as given.
+/// A point in time by the gateway's clock: RFC 3339 in UTC with three decimals, truncated, so that it is never later
+/// than the event. Times the caller gave are returned unchanged.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment(Timestamp);
 
@@ -85,29 +85,29 @@ impl Serialize for Moment {
     }
 }
 
-/// A person's word on what really happened at the vendor.
+/// The true outcome of an unknown write, as a person verified it at the vendor.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(json!({ "outcome": "applied" })))]
 pub struct Settlement {
-    /// What really happened.
+    /// The verified outcome.
     #[serde(default, deserialize_with = "word")]
     #[schema(required = true, nullable = false)]
     outcome: Option<SettledOutcome>,
 }
 
-/// What a person can have found out.
+/// An outcome a person can record.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SettledOutcome {
-    /// The vendor has done it.
+    /// The vendor has applied it.
     Applied,
-    /// The vendor has not done it.
+    /// The vendor has not applied it.
     NotApplied,
 }
 
 impl SettledOutcome {
-    /// The same for the gateway.
+    /// Converts to the domain's outcome.
     pub(super) const fn outcome(self) -> outcome::Outcome {
         match self {
             Self::Applied => outcome::Outcome::Applied,
@@ -126,7 +126,7 @@ impl ApiInput for Settlement {
     }
 }
 
-/// That the process can answer.
+/// A statement that the process responds.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(examples(json!({ "status": "ok" })))]
 pub struct Alive {
@@ -138,20 +138,20 @@ pub struct Alive {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(examples(problem_kind_example))]
 pub struct ProblemKind {
-    /// The word to act on.
+    /// The code to act on.
     pub code: String,
-    /// The kind in one sentence.
+    /// The kind of problem in one sentence.
     pub title: String,
-    /// The HTTP status it is answered with.
+    /// The HTTP status of a response with this code.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// Who must act.
     pub origin: crate::http::problem::ProblemOrigin,
-    /// Whether the same request can succeed later without anybody changing anything.
+    /// Whether the same request can succeed later without any change.
     pub retryable: bool,
-    /// What it means.
+    /// What the code means.
     pub meaning: String,
-    /// What whoever must act should do.
+    /// What the responsible party should do.
     pub action: String,
 }
 
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_have_three_decimals_and_are_never_later_than_they_were() {
+    fn moments_are_truncated_to_three_decimals() {
         for (time, shown) in [
             ("2026-11-22T13:42:21.024999999Z", "2026-11-22T13:42:21.024Z"),
             ("2026-11-22T13:42:21.999999999Z", "2026-11-22T13:42:21.999Z"),

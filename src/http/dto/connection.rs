@@ -1,4 +1,4 @@
-//! The configured connections, and what an examination found.
+//! The configured connections, and the findings of a connection check.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -9,21 +9,21 @@ use crate::service::{
     Check, CheckResult, CheckStatus, CircuitState, ConnectionInfo, ConnectionStatus, DiagnosticReport,
 };
 
-/// The condition of a connection.
+/// The status of a connection.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionCondition {
-    /// The last call was answered.
+    /// The vendor responded to the last call.
     Ok,
-    /// The last calls failed.
+    /// The most recent calls failed.
     Degraded,
-    /// Nothing is sent at the moment.
+    /// The circuit breaker is open; nothing is sent at the moment.
     CircuitOpen,
-    /// The vendor refuses the credentials.
+    /// The vendor rejects the credentials.
     CredentialsInvalid,
-    /// The vendor finds the gateway's clock wrong.
+    /// The vendor rejects requests because the gateway's clock differs from its own.
     ClockSkew,
-    /// Nothing was called yet, or nothing harmless can be.
+    /// No call has been made yet, or no call without side effects is possible.
     Unchecked,
 }
 
@@ -40,15 +40,15 @@ impl From<ConnectionStatus> for ConnectionCondition {
     }
 }
 
-/// Whether calls go out.
+/// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionCircuit {
-    /// They do.
+    /// Calls are sent.
     Closed,
-    /// The vendor failed several times in a row; nothing is sent until the cool-down is over.
+    /// The vendor failed several times in a row; nothing is sent until the cool-down ends.
     Open,
-    /// One call probes whether the vendor is back.
+    /// One call probes whether the vendor has recovered.
     HalfOpen,
 }
 
@@ -57,80 +57,81 @@ pub enum ConnectionCircuit {
 #[serde(rename_all = "camelCase")]
 #[schema(examples(connection_example))]
 pub struct Connection {
-    /// The operator's name for it.
+    /// The connection's name, as the operator configured it.
     pub name: String,
-    /// The kind of vendor it leads to.
+    /// The kind of vendor.
     pub vendor: &'static str,
-    /// Its condition.
+    /// The status of the connection.
     pub status: ConnectionCondition,
-    /// The condition in a sentence, with what to do about it.
+    /// The status in one sentence, with what to do about it.
     pub detail: String,
-    /// When that was seen.
+    /// When this status was observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Moment>,
-    /// The circuit breaker of this instance.
+    /// The state of this instance's circuit breaker.
     pub circuit: ConnectionCircuit,
-    /// Calls of this instance at the vendor now.
+    /// Number of this instance's calls in flight at the vendor.
     pub in_flight: usize,
-    /// Calls of this instance that wait for the connection's limits.
+    /// Number of this instance's calls waiting for the connection's limits.
     pub waiting: usize,
-    /// How far the vendor's clock was ahead of the gateway's by its last answer, in seconds; negative when it was behind.
+    /// How far the vendor's clock was ahead of the gateway's in its last response, in seconds; negative if it was
+    /// behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_seconds: Option<i64>,
 }
 
-/// A connection with what an examination found.
+/// A connection with the findings of a check.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(checked_connection_example))]
 pub struct CheckedConnection {
-    /// The connection as it stands now.
+    /// The connection with its current status.
     #[serde(flatten)]
     pub connection: Connection,
-    /// What was looked at, in this order: `address`, `reachability`, `tls`, `clock`, `credentials`.
+    /// The steps of the check, in this order: `address`, `reachability`, `tls`, `clock`, `credentials`.
     pub checks: Vec<ConnectionCheck>,
 }
 
-/// One step of an examination.
+/// One step of a connection check.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConnectionCheck {
-    /// What was looked at.
+    /// The step.
     pub check: ConnectionStep,
-    /// What was found.
+    /// The verdict of the step.
     pub result: ConnectionVerdict,
-    /// The finding in a sentence.
+    /// The finding in one sentence.
     pub detail: String,
-    /// What to do about a fault.
+    /// What to do about the finding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// What was looked at.
+/// A step of a connection check.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionStep {
-    /// Whether the host's name has an address.
+    /// Whether the host name resolves to an address.
     Address,
-    /// Whether somebody listens there.
+    /// Whether the host accepts connections.
     Reachability,
-    /// Whether the connection is encrypted and the certificate good.
+    /// Whether the connection is encrypted and the certificate is valid.
     Tls,
-    /// How far the clocks are apart.
+    /// How far the clocks differ.
     Clock,
-    /// Whether the vendor accepts the credentials, as far as that can be told without side effects.
+    /// Whether the vendor accepts the credentials, as far as that can be tested without side effects.
     Credentials,
 }
 
-/// What was found.
+/// The verdict of a step.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionVerdict {
-    /// In order.
+    /// No problem found.
     Ok,
-    /// Nothing harmless could tell, or an earlier step stood in the way.
+    /// Not tested: no test without side effects exists, or an earlier step failed.
     Unchecked,
-    /// Out of order.
+    /// A problem was found.
     Fault,
 }
 
@@ -139,9 +140,9 @@ pub enum ConnectionVerdict {
 #[serde(rename_all = "camelCase")]
 #[schema(examples(connection_list_example))]
 pub struct ConnectionList {
-    /// This part of the list.
+    /// The entries of this page.
     pub items: Vec<Connection>,
-    /// Gives the next part as `cursor`; `null` at the end.
+    /// The `cursor` of the next page; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -199,7 +200,7 @@ impl From<CheckResult> for ConnectionCheck {
 }
 
 fn connection_example() -> Value {
-    json!({ "name": "startexam-main", "vendor": "startexam", "status": "ok", "detail": "The vendor answers.",
+    json!({ "name": "startexam-main", "vendor": "startexam", "status": "ok", "detail": "The vendor responds.",
             "since": "2026-11-22T09:30:21.024Z", "circuit": "closed", "inFlight": 1, "waiting": 0,
             "clockAheadSeconds": 0 })
 }
@@ -212,12 +213,12 @@ fn checked_connection_example() -> Value {
     let mut example = connection_example();
     example["checks"] = json!([
         { "check": "address", "result": "ok", "detail": "api.startexam.com:443 is 203.0.113.5." },
-        { "check": "reachability", "result": "ok", "detail": "A connection was made within 12 ms." },
+        { "check": "reachability", "result": "ok", "detail": "Connected within 12 ms." },
         { "check": "tls", "result": "ok",
-          "detail": "The connection is encrypted, and the certificate is good for the host." },
+          "detail": "The connection is encrypted, and the certificate is valid for the host." },
         { "check": "clock", "result": "fault",
-          "detail": "This machine's clock is 1000 s behind the vendor's. It refuses calls that are more than 900 s apart.",
-          "advice": "Have this machine's clock set by NTP. Where it is right, tell the vendor that theirs is wrong." },
+          "detail": "This machine's clock is 1000 s behind the vendor's. It rejects calls that are more than 900 s off.",
+          "advice": "Synchronise this machine's clock with NTP. If it is right, tell the vendor that their clock is wrong." },
         { "check": "credentials", "result": "ok", "detail": "StartExam listed the account's tests." },
     ]);
     example

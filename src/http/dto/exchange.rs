@@ -1,4 +1,4 @@
-//! Exchanges: what callers asked lately, and what the vendors really said.
+//! Exchanges: recent requests and the vendors' actual responses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use utoipa::ToSchema;
 use super::common::Moment;
 use crate::domain::exchange::{Cause, ExchangeOwner, ExchangeView, ResponseSummary, VendorCall};
 
-/// One request with the vendor calls it led to. Redacted: of what was sent and answered only members on each vendor's
+/// One request with the vendor calls it made. Redacted: of requests and responses only the fields on each vendor's
 /// allow-list are shown, never a name, an address, a credential or a launch link.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(exchange_example))]
 pub struct Exchange {
-    /// Its identifier; `instance` of a problem names it.
+    /// Identifier of the exchange; `instance` of a problem refers to it.
     pub id: String,
-    /// Why there was one.
+    /// Why the exchange exists.
     pub cause: ExchangeCause,
-    /// The request's id, as in the logs.
+    /// The request id, as in the logs.
     pub request_id: String,
-    /// W3C `traceparent` the caller sent.
+    /// The W3C `traceparent` the caller sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// When it began.
+    /// When the exchange began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Moment,
-    /// The client that asked.
+    /// The client that sent the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The verb of the request.
+    /// The HTTP method of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// The route of the request; never the path, which may name a person.
@@ -40,40 +40,39 @@ pub struct Exchange {
     /// The resource that was settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// The operation it began, or whose rows were sent.
+    /// The operation the request created, or whose rows were sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// Status of the answer, once there is one.
+    /// Status of the response, once there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Code of the problem that was answered.
+    /// Code of the problem in the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
-    /// From the request's headers to the answer's, in milliseconds.
+    /// Time from the request's headers to the response's headers, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
-    /// How much time went by at vendors, waiting for their limits included, in milliseconds; calls at the same time count
-    /// once.
+    /// Time spent on vendor calls, including waiting for their limits, in milliseconds; concurrent calls count once.
     pub vendor_ms: u64,
     /// The vendor calls, oldest first.
     pub calls: Vec<ExchangeCall>,
-    /// Further calls that are not shown: of many the latest are kept, and those that went wrong.
+    /// Number of calls not shown: if there are many, the latest and the failed ones are kept.
     pub calls_left_out: u64,
 }
 
-/// Why there is an exchange.
+/// Why an exchange exists.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExchangeCause {
-    /// A client asked.
+    /// A client sent a request.
     Request,
-    /// An operation went on whose request came to another instance, or before a restart.
+    /// An operation continued whose request was received by another instance or before a restart.
     Operation,
-    /// An unknown write was settled in the background.
+    /// The gateway settled an unknown write in the background.
     Settling,
 }
 
-/// One attempt at a vendor, or one that was turned away before it left.
+/// One attempt at a vendor call, or an attempt that was rejected before it was sent.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExchangeCall {
@@ -81,48 +80,48 @@ pub struct ExchangeCall {
     pub connection: String,
     /// The kind of vendor.
     pub vendor: String,
-    /// What was done, in the gateway's word.
+    /// The write kind or query, in the gateway's terms.
     pub operation: &'static str,
-    /// Whether it was made to learn what became of an earlier one.
+    /// Whether the call was made to determine the outcome of an earlier one.
     pub settling: bool,
-    /// When it began.
+    /// When the call began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Moment,
-    /// How long it waited for the connection's limits, in milliseconds.
+    /// Time spent waiting for the connection's limits, in milliseconds.
     pub waited_ms: u64,
-    /// From its signing to the end of the answer, in milliseconds.
+    /// Time from signing to the end of the response, in milliseconds.
     pub duration_ms: u64,
-    /// The verb.
+    /// The HTTP method.
     pub method: String,
     /// Scheme, host and path; never the query.
     pub address: String,
-    /// `answered`, or the code of the problem that ended it.
+    /// `answered`, or the code of the problem that ended the call.
     pub ended: &'static str,
-    /// What ended it, in a sentence, where it was not answered.
+    /// Why the call ended without a response, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Status of the vendor's answer.
+    /// Status of the vendor's response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// What may be shown of the request.
+    /// The allow-listed parts of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Value>,
-    /// What may be shown of the answer's headers.
+    /// The allow-listed headers of the response.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<&'static str, String>,
-    /// What may be shown of the answer's body.
+    /// The allow-listed parts of the response body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Value>,
 }
 
-/// The exchanges, newest first.
+/// Exchanges, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(exchange_list_example))]
 pub struct ExchangeList {
-    /// This part of the list.
+    /// The entries of this page.
     pub items: Vec<Exchange>,
-    /// Gives the next part as `cursor`; `null` at the end.
+    /// The `cursor` of the next page; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! The documents of the API, apart from the domain's types: what is renamed there cannot change the API by accident.
+//! The documents of the API, separate from the domain's types, so that a rename there cannot change the API by
+//! accident.
 
 pub(super) mod assignment;
 pub(super) mod assignment_input;

@@ -1,4 +1,4 @@
-//! Operations as they are answered: how far they are, and what became of each row.
+//! Operations in responses: their progress and the result of each row.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::http::problem::{Problem, status};
 use crate::service;
 use crate::service::{OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource};
 
-/// What an operation's rows are.
+/// The kind of rows an operation has.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationKind {
@@ -40,17 +40,17 @@ impl From<domain::OperationKind> for OperationKind {
     }
 }
 
-/// How far an operation is.
+/// The progress of an operation.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
-    /// Nobody works on it yet.
+    /// Work has not started.
     Queued,
     /// Rows are being sent.
     Running,
     /// Every row has ended.
     Completed,
-    /// It was cancelled; what had not been sent was skipped.
+    /// The operation was cancelled; rows not yet sent were skipped.
     Cancelled,
 }
 
@@ -65,19 +65,19 @@ impl From<domain::OperationState> for OperationState {
     }
 }
 
-/// How many rows are how far. Every row counts once; reused resources count as applied.
+/// The number of rows by state. Every row counts once; reused resources count as applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationProgress {
     /// All rows.
     pub total: u64,
-    /// Done, now or before.
+    /// Applied, now or before.
     pub applied: u64,
-    /// Failed, and nothing happened.
+    /// Failed, without effect.
     pub not_applied: u64,
-    /// Not known.
+    /// Outcome unknown.
     pub unknown: u64,
-    /// Not sent, because the operation stopped before.
+    /// Not sent, because the operation stopped first.
     pub skipped: u64,
     /// Not ended yet.
     pub pending: u64,
@@ -90,37 +90,37 @@ impl From<domain::Progress> for OperationProgress {
     }
 }
 
-/// A piece of work with many rows.
+/// A job with many rows.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(operation_example))]
 pub struct Operation {
     /// The gateway's identifier.
     pub id: String,
-    /// What its rows are.
+    /// The kind of rows.
     pub kind: OperationKind,
-    /// The connection all its rows go to.
+    /// The connection for all rows.
     pub connection: String,
-    /// How far it is.
+    /// The state of the operation.
     pub state: OperationState,
-    /// Whether somebody has asked for its end; absent where nobody has.
+    /// Whether cancellation has been requested; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     pub cancelling: bool,
-    /// How many rows are how far.
+    /// The number of rows by state.
     pub progress: OperationProgress,
-    /// When it was accepted.
+    /// When the operation was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Moment,
-    /// When the first row was about to be sent.
+    /// When sending began.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Moment>,
-    /// When it ended.
+    /// When the operation ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Moment>,
-    /// When its personal data is removed, once it has ended.
+    /// When the operation's personal data is removed, once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Moment>,
@@ -167,23 +167,23 @@ impl From<OperationStatus> for Operation {
 #[serde(rename_all = "camelCase")]
 #[schema(examples(operation_list_example))]
 pub struct OperationList {
-    /// This part of the list.
+    /// The entries of this page.
     pub items: Vec<Operation>,
-    /// Gives the next part as `cursor`; `null` at the end.
+    /// The `cursor` of the next page; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
-/// A person's word on what really happened to an operation's unknown rows at the vendor.
+/// The true outcome of an operation's unknown rows, as a person verified it at the vendor.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(json!({ "outcome": "not_applied", "items": [0] })))]
 pub struct OperationSettlement {
-    /// What really happened.
+    /// The verified outcome.
     #[serde(default, deserialize_with = "word")]
     #[schema(required = true, nullable = false)]
     outcome: Option<SettledOutcome>,
-    /// The rows meant, by their `index`; all whose outcome is unknown when absent.
+    /// The rows concerned, by their `index`. Default: all rows whose outcome is unknown.
     #[schema(min_items = 1, max_items = 100_000)]
     items: Option<Vec<u64>>,
 }
@@ -205,33 +205,33 @@ impl ApiInput for OperationSettlement {
     }
 }
 
-/// What became of one row of an operation. Rows that have not ended yet have no entry.
+/// The result of one row of an operation. Rows that have not ended yet have no entry.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationItem {
-    /// Which row, from 0.
+    /// Position of the row, from 0.
     pub index: u64,
-    /// The caller's mark for the row.
+    /// The caller's label for the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub item_id: Option<String>,
-    /// The status a single request would have been answered with.
+    /// The status a single request would have returned.
     #[schema(minimum = 200, maximum = 599)]
     pub status: u16,
-    /// What is known of the row.
+    /// What is known about the row.
     pub outcome: Outcome,
-    /// What was made or found.
+    /// The resource created or found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<ItemResource>,
-    /// True where what was made or found has been erased since: there is no `resource` any more, and no `problem`.
+    /// Present and true if the resource has since been erased; `resource` and `problem` are then absent.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     pub erased: bool,
-    /// Why the row failed; its pointers point into the row.
+    /// Why the row failed; its pointers are relative to the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }
 
-/// What a row led to, by the operation's kind.
+/// The resource of a row, by the operation's kind.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ItemResource {
@@ -239,12 +239,12 @@ pub enum ItemResource {
     Candidate(Box<Candidate>),
     /// A booking.
     Assignment(Box<Assignment>),
-    /// What the vendor counted.
+    /// The vendor's counters.
     Enrolled(Enrolled),
 }
 
 impl OperationItem {
-    /// The entry of a row, told in this request.
+    /// Builds the entry of a row; a problem in it refers to this request.
     pub(in crate::http) fn of(row: ResultRow, context: &ExchangeContext) -> Self {
         let ResultRow { index, item_id, end } = row;
         let entry = |status: u16, known, resource: Option<ItemResource>, problem: Option<Problem>| {
@@ -252,7 +252,7 @@ impl OperationItem {
             Self { index, item_id, status, outcome: known, resource, erased, problem }
         };
         match end {
-            // A change of a program's employees makes nothing that has an address.
+            // A change to a program's employees creates no addressable resource.
             RowOutcome::Created(resource @ RowResource::Enrolled(_)) | RowOutcome::Existing(resource) => {
                 entry(200, Outcome::Applied, ItemResource::of(resource), None)
             }
@@ -281,24 +281,24 @@ impl ItemResource {
 #[serde(rename_all = "camelCase")]
 #[schema(examples(item_list_example))]
 pub struct OperationItemList {
-    /// This part of the list.
+    /// The entries of this page.
     pub items: Vec<OperationItem>,
-    /// Gives the next part as `cursor`; `null` at the end.
+    /// The `cursor` of the next page; `null` at the end.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
-/// Which rows are asked for.
+/// The outcome to filter rows by.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemOutcome {
-    /// Done, now or before.
+    /// Applied, now or before.
     Applied,
-    /// Failed or skipped: nothing happened.
+    /// Failed or skipped: without effect.
     NotApplied,
-    /// Not known.
+    /// Outcome unknown.
     Unknown,
-    /// Not sent, because the operation stopped before.
+    /// Not sent, because the operation stopped first.
     Skipped,
 }
 
@@ -313,7 +313,7 @@ impl From<ItemOutcome> for ResultFilter {
     }
 }
 
-/// The example of an operation, also in events.
+/// Builds the example of an operation, also used in events.
 pub(in crate::http) fn operation_example() -> Value {
     json!({
         "id": "op_0192f0c1a3b47c8d9e0f1a2b3c4d5e71",
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_the_status_of_a_single_request() {
+    fn row_has_the_status_of_a_single_request() {
         use crate::domain::program::{self, EnrolmentCounts};
         let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
         let enrolled = || RowResource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_erased_is_said_to_be_gone() {
+    fn erased_resource_is_marked_as_erased() {
         let row = told(RowOutcome::Created(RowResource::Erased));
         let expected = json!({ "index": 7, "itemId": "x", "status": 201, "outcome": "applied", "erased": true });
         assert_eq!(row, expected);

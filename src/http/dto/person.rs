@@ -1,5 +1,5 @@
-//! The members of a person, as sent and as answered. Those sent refuse unknown members, those answered may grow: so they
-//! are two families.
+//! The fields of a person in requests and responses. Requests reject unknown fields and responses may gain fields, so
+//! there are two families of types.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::domain::candidate as domain;
 use crate::domain::error::FieldError;
 use crate::http::extract::validate::{StrictObject, word};
 
-/// A name in its parts.
+/// A name and its parts.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameInput {
@@ -20,7 +20,7 @@ pub struct NameInput {
     /// Last name.
     #[schema(max_length = 200)]
     family_name: Option<String>,
-    /// The name as it is shown; joined from the others when absent.
+    /// The display name. Default: the other parts joined.
     #[schema(max_length = 200)]
     formatted: Option<String>,
 }
@@ -63,22 +63,22 @@ impl From<AddressInput> for domain::Address {
 /// A telephone number.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct PhoneNumberInput {
-    /// Which one it is; at most one number a type.
+    /// The type of number; at most one number per type.
     #[serde(rename = "type", default, deserialize_with = "word")]
     #[schema(required = true, nullable = false)]
     pub(super) kind: Option<PhoneType>,
-    /// The number as it shall be written.
+    /// The number, as it should be written.
     #[schema(required = true, nullable = false, min_length = 1, max_length = 200)]
     pub(super) value: Option<String>,
 }
 
-/// Types of telephone numbers.
+/// The type of a telephone number.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PhoneType {
     /// A mobile telephone.
     Mobile,
-    /// At work.
+    /// A work telephone.
     Work,
 }
 
@@ -100,15 +100,15 @@ impl From<domain::PhoneKind> for PhoneType {
     }
 }
 
-/// What to do when the gateway already has the candidate.
+/// What to do if the gateway already has the candidate.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IfCandidateExists {
-    /// Answer the one there is; members that differ are named in a warning `existing_differs`.
+    /// Return the existing candidate; a warning `existing_differs` names the fields that differ.
     Reuse,
-    /// Send the new members to the vendor.
+    /// Send the new field values to the vendor.
     Update,
-    /// Refuse with `candidate_already_exists`.
+    /// Reject the request with `candidate_already_exists`.
     Fail,
 }
 
@@ -122,9 +122,9 @@ impl From<IfCandidateExists> for domain::IfCandidateExists {
     }
 }
 
-/// Person members as they are sent, before anything is checked.
+/// The fields of a person as received, before any check.
 #[derive(Default)]
-pub(super) struct PersonMembers {
+pub(super) struct PersonFields {
     pub(super) external_id: Option<String>,
     pub(super) user_name: Option<String>,
     pub(super) name: Option<StrictObject<NameInput>>,
@@ -139,7 +139,8 @@ pub(super) struct PersonMembers {
     pub(super) custom: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// Declares a document with the members of a person and some of its own. (`serde(flatten)` would swallow unknown members.)
+/// Declares a document with the fields of a person and some of its own. (`serde(flatten)` would swallow unknown
+/// fields.)
 macro_rules! with_person {
     (
         $(#[$meta:meta])*
@@ -157,33 +158,34 @@ macro_rules! with_person {
             /// The name to sign in with.
             #[schema(min_length = 1, max_length = 200)]
             user_name: Option<String>,
-            /// The name in its parts.
+            /// The name and its parts.
             #[schema(value_type = Option<$crate::http::dto::person::NameInput>)]
             name: Option<$crate::http::extract::validate::StrictObject<$crate::http::dto::person::NameInput>>,
-            /// Where mail reaches the person.
+            /// The e-mail address.
             #[schema(format = "email", max_length = 254)]
             email: Option<String>,
-            /// Whether the person may take part; true when absent.
+            /// Whether the person may take assessments. Default: true.
             active: Option<bool>,
-            /// Telephone numbers, at most one a type.
+            /// Telephone numbers, at most one per type.
             #[schema(value_type = Option<Vec<$crate::http::dto::person::PhoneNumberInput>>, max_items = 2)]
             phone_numbers: Option<Vec<$crate::http::extract::validate::StrictObject<$crate::http::dto::person::PhoneNumberInput>>>,
             /// Postal address.
             #[schema(value_type = Option<$crate::http::dto::person::AddressInput>)]
             address: Option<$crate::http::extract::validate::StrictObject<$crate::http::dto::person::AddressInput>>,
-            /// The vendor-side group (classroom, course) the person joins; the connection's default when absent.
+            /// The group at the vendor (classroom, course) that the person joins. Default: the connection's default
+            /// group.
             #[schema(min_length = 1, max_length = 200)]
             group: Option<String>,
             /// Date of birth.
             #[schema(value_type = Option<String>, format = Date)]
             birth_date: Option<String>,
-            /// As the vendor spells it.
+            /// Gender, as the vendor spells it.
             #[schema(min_length = 1, max_length = 200)]
             gender: Option<String>,
             /// A picture in Base64.
             #[schema(min_length = 1, max_length = 1_048_576)]
             photo: Option<String>,
-            /// Members only the vendor's account knows, at most 50.
+            /// Fields specific to the vendor account, at most 50.
             custom: Option<std::collections::BTreeMap<String, Option<String>>>,
             $($(#[$after_meta])* $after: $after_type,)*
         }
@@ -191,8 +193,9 @@ macro_rules! with_person {
 }
 pub(super) use with_person;
 
-impl PersonMembers {
-    /// The person, and the faults that only this document can have; where there are any, the person is for checking only.
+impl PersonFields {
+    /// Returns the person and the errors that only this document can have. If there are errors, use the person for
+    /// further checks only.
     pub(super) fn into_person(self) -> (domain::Person, Vec<FieldError>) {
         let Self {
             external_id,
@@ -221,17 +224,17 @@ impl PersonMembers {
             birth_date,
             gender,
             photo: photo.map(Into::into),
-            // A member set to null is one not given.
+            // A field set to null counts as not given.
             custom: custom.unwrap_or_default().into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         };
         (person, faults)
     }
 }
 
-/// The numbers, and what is missing in them. A stand-in takes the place of what is missing, so that whatever else is wrong
-/// with a number is still found, and at its own place.
+/// Returns the numbers and the fields missing in them. A placeholder replaces what is missing, so that other errors of
+/// a number are still found, at the right position.
 fn phone_numbers_of(inputs: Vec<StrictObject<PhoneNumberInput>>) -> (Vec<domain::PhoneNumber>, Vec<FieldError>) {
-    // With two types there are at most two numbers; the check of the person compares each with each.
+    // Two types allow at most two numbers; the check of the person compares every pair.
     if inputs.len() > 2 {
         return (Vec::new(), vec![FieldError::invalid("/phoneNumbers", "must not have more than 2 entries")]);
     }
@@ -253,10 +256,10 @@ fn phone_numbers_of(inputs: Vec<StrictObject<PhoneNumberInput>>) -> (Vec<domain:
     (numbers, faults)
 }
 
-/// A name in its parts.
+/// A name and its parts.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the words of SCIM")]
+#[expect(clippy::struct_field_names, reason = "SCIM's field names")]
 pub struct Name {
     /// First name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -264,7 +267,7 @@ pub struct Name {
     /// Last name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family_name: Option<String>,
-    /// The name as it is shown.
+    /// The display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub formatted: Option<String>,
 }
@@ -280,7 +283,7 @@ impl Name {
 /// A postal address.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the words of SCIM")]
+#[expect(clippy::struct_field_names, reason = "SCIM's field names")]
 pub struct Address {
     /// Street and number.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -310,7 +313,7 @@ impl Address {
 /// A telephone number.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PhoneNumber {
-    /// Which one it is.
+    /// The type of number.
     #[serde(rename = "type")]
     pub kind: PhoneType,
     /// The number as written.
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_telephone_numbers_keep_their_places_beside_incomplete_ones() {
+    fn phone_number_errors_keep_their_positions_beside_incomplete_numbers() {
         for (numbers, expected) in [
             (json!([{ "value": "1" }, { "type": "work", "value": " " }]), &["/0/type", "/1/value"][..]),
             (json!([{ "type": "work" }, { "type": "work", "value": "1" }]), &["/0/value", "/1/type"]),

@@ -1,4 +1,4 @@
-//! Changes of a program's employees as they are sent and answered.
+//! Changes to a program's employees in requests and responses.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,34 +12,36 @@ use crate::domain::validation::{FieldErrors, sanitize_for_display};
 use crate::http::extract::validate::{ApiInput, word};
 use crate::service::{EmployeeRef, EnrolmentRequest};
 
-/// Which assessments of the program are meant.
+/// Which assessments of the program the change covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EnrolmentScope {
     /// Every assessment of the program.
     All,
-    /// Those in `assessments`.
+    /// The assessments listed in `assessments`.
     Selected,
 }
 
-/// Employees to enrol in a program, and to withdraw. At least one list must have an entry, and nobody may be named twice.
+/// Employees to enrol in a program and to withdraw from it. At least one list must have an entry, and no employee may
+/// appear twice.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(enrolment_example))]
 pub struct Enrolment {
-    /// The program's connection; that of its catalogue entry, the client's default or the only one when absent.
+    /// The program's connection. Default: the connection of its catalogue entry, the client's default, or the only
+    /// connection.
     #[schema(min_length = 1, max_length = 200)]
     connection: Option<String>,
-    /// Which assessments of the program are meant.
+    /// Which assessments of the program the change covers.
     #[serde(default, deserialize_with = "word")]
     #[schema(required = true, nullable = false)]
     scope: Option<EnrolmentScope>,
-    /// The assessments meant, by catalogue id or the vendor's own; with `selected` only.
+    /// The assessments covered, by catalogue id or the vendor's own id; only with `selected`.
     assessments: Option<Vec<String>>,
-    /// Who shall be enrolled.
+    /// The employees to enrol.
     #[schema(value_type = Option<Vec<EmployeeReference>>, max_items = 10_000)]
     register: Option<Vec<Value>>,
-    /// Who shall be withdrawn.
+    /// The employees to withdraw.
     #[schema(value_type = Option<Vec<EmployeeReference>>, max_items = 10_000)]
     unregister: Option<Vec<Value>>,
 }
@@ -47,7 +49,7 @@ pub struct Enrolment {
 /// An employee: the caller's own id as a string, or the gateway's candidate as `{ "id": … }`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "only documented; the entries are read one by one, so that each fault has its place")]
+#[expect(dead_code, reason = "documentation only; entries are parsed one by one, so each error has its pointer")]
 pub enum EmployeeReference {
     /// The caller's own id.
     ExternalId(String),
@@ -64,9 +66,9 @@ impl ApiInput for Enrolment {
     fn checked(self) -> Result<EnrolmentRequest, Vec<FieldError>> {
         let Self { connection, scope, assessments, register, unregister } = self;
         let mut faults = FieldErrors::new();
-        faults.line("/connection", connection.as_deref(), 200);
+        faults.check_line("/connection", connection.as_deref(), 200);
         for (index, assessment) in assessments.iter().flatten().enumerate() {
-            faults.line(&format!("/assessments/{index}"), Some(assessment), 250);
+            faults.check_line(&format!("/assessments/{index}"), Some(assessment), 250);
         }
         let assessments = match (scope, assessments.unwrap_or_default()) {
             (None, _) => {
@@ -74,11 +76,11 @@ impl ApiInput for Enrolment {
                 None
             }
             (Some(EnrolmentScope::Selected), list) if list.is_empty() => {
-                faults.push(FieldError::missing("/assessments", "is needed with scope \"selected\""));
+                faults.push(FieldError::missing("/assessments", "is required with scope \"selected\""));
                 None
             }
             (Some(EnrolmentScope::All), list) if !list.is_empty() => {
-                faults.push(FieldError::invalid("/assessments", "has a meaning only with scope \"selected\""));
+                faults.push(FieldError::invalid("/assessments", "is only valid with scope \"selected\""));
                 None
             }
             (Some(EnrolmentScope::Selected), list) => Some(list),
@@ -111,7 +113,7 @@ fn employee(pointer: &str, entry: Value) -> Result<EmployeeRef, FieldError> {
         Value::String(id) => Ok(EmployeeRef::ExternalId(id)),
         Value::Object(members) => {
             if let Some(odd) = members.keys().find(|name| *name != "id") {
-                let detail = format!("unknown member `{}`", sanitize_for_display(odd, 100));
+                let detail = format!("unknown field `{}`", sanitize_for_display(odd, 100));
                 return Err(FieldError::new(pointer, FieldError::UNKNOWN, detail));
             }
             let Some(Value::String(id)) = members.get("id") else {
@@ -126,24 +128,24 @@ fn employee(pointer: &str, entry: Value) -> Result<EmployeeRef, FieldError> {
     }
 }
 
-/// What the vendor counted over all its calls.
+/// The vendor's counters, summed over all calls.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(examples(enrolled_example))]
 pub struct Enrolled {
-    /// Employees newly in the program.
+    /// Employees newly enrolled in the program.
     pub employees_registered: u64,
     /// Attempts newly granted.
     pub attempts_registered: u64,
-    /// Employees taken out of the program.
+    /// Employees removed from the program.
     pub employees_unregistered: u64,
     /// Attempts withdrawn.
     pub attempts_unregistered: u64,
     /// Employees in the program after the last call.
     pub total_employees_in_program: u64,
-    /// Always `applied`: anything else is a problem.
+    /// Always `applied`: any other outcome is reported as a problem.
     pub outcome: Outcome,
-    /// What to know about it: `counts_lower_bound`, …
+    /// Remarks on the result: `counts_lower_bound`, …
     pub warnings: Vec<Warning>,
 }
 
@@ -191,7 +193,7 @@ mod tests {
     use crate::http::extract::validate::parse;
 
     #[test]
-    fn employees_are_named_in_two_ways() {
+    fn employees_are_identified_in_two_ways() {
         let order = parse::<Enrolment>(&enrolment_example()).unwrap();
         assert_eq!(order.assessments, Some(vec!["rust-101".to_owned()]));
         assert!(matches!(order.register.as_slice(), [EmployeeRef::ExternalId(_), EmployeeRef::Id(_)]));
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_has_its_place() {
+    fn every_error_has_a_pointer() {
         let tree =
             json!({ "register": ["a", 1, { "id": "cand_x" }, { "id": "cand_x", "odd": 1 }, {}], "assessments": [""] });
         let errors = parse::<Enrolment>(&tree).unwrap_err().errors;

@@ -1,31 +1,32 @@
-//! Whether a caller can read what is answered (RFC 9110 §12.5.1).
+//! Content negotiation: whether a caller accepts the response's media type (RFC 9110 §12.5.1).
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// The media type of a stream of events.
+/// The media type of an event stream.
 pub(in crate::http) const EVENTS: &str = "text/event-stream";
 
-/// The media type of JSON, a document a line.
+/// The media type of NDJSON, one document per line.
 pub(in crate::http) const LINES: &str = "application/x-ndjson";
 
-/// Whether `Accept` admits `application/json` or `application/problem+json`; a missing or empty one admits everything.
+/// Returns whether `Accept` admits `application/json` or `application/problem+json`; a missing or empty one admits
+/// everything.
 pub(in crate::http) fn admits_json(headers: &HeaderMap) -> bool {
     admits_any(headers, &["application/json", "application/problem+json"])
 }
 
-/// Whether `Accept` admits events, or at least the problem there may be instead.
+/// Returns whether `Accept` admits events, or at least the problem that may be sent instead.
 pub(in crate::http) fn admits_events(headers: &HeaderMap) -> bool {
     admits_any(headers, &[EVENTS, "application/json", "application/problem+json"])
 }
 
-/// Whether `Accept` admits lines, or JSON.
-pub(in crate::http) fn admits_lines(headers: &HeaderMap) -> bool {
+/// Returns whether `Accept` admits NDJSON or JSON.
+pub(in crate::http) fn admits_ndjson(headers: &HeaderMap) -> bool {
     admits_any(headers, &[LINES, "application/json", "application/problem+json"])
 }
 
-/// Whether `Accept` asks for lines by their name: whoever takes anything gets JSON.
-pub(in crate::http) fn asks_for_lines(headers: &HeaderMap) -> bool {
+/// Returns whether `Accept` names NDJSON explicitly; a caller that accepts anything gets JSON.
+pub(in crate::http) fn requests_ndjson(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = |(name, admitted): (&str, bool)| admitted && name.eq_ignore_ascii_case(LINES);
     values.flat_map(|value| value.split(',')).filter_map(range).any(named)
@@ -37,7 +38,7 @@ fn admits_any(headers: &HeaderMap, media_types: &[&str]) -> bool {
     ranges.is_empty() || media_types.iter().any(|media_type| admits(&ranges, media_type))
 }
 
-/// The range and whether its weight is above zero.
+/// Parses a media range; returns it and whether its weight is above zero.
 fn range(text: &str) -> Option<(&str, bool)> {
     let mut parts = text.split(';').map(str::trim);
     let name = parts.next().filter(|name| !name.is_empty())?;
@@ -45,7 +46,7 @@ fn range(text: &str) -> Option<(&str, bool)> {
     Some((name, weight.is_none_or(|weight| weight.trim().parse::<f32>().is_ok_and(|weight| weight > 0.0))))
 }
 
-/// The most specific range that matches decides.
+/// Returns whether the ranges admit the media type; the most specific match decides.
 fn admits(ranges: &[(&str, bool)], media_type: &str) -> bool {
     let family = media_type.split('/').next().unwrap_or_default();
     [media_type, &format!("{family}/*"), "*/*"]
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn json_in_any_spelling_is_admitted() {
+    fn json_is_admitted_in_any_spelling() {
         assert!(admits_json(&HeaderMap::new()));
         for value in [
             "",
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_admitted_where_they_are_the_answer() {
+    fn event_stream_is_admitted_on_event_routes() {
         let admitted = |value: &'static str| {
             let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]);
             (admits_events(&headers), admits_json(&headers))
@@ -94,10 +95,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_given_to_whoever_names_them() {
+    fn ndjson_is_returned_only_if_named() {
         let asked = |value: &'static str| {
             let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]);
-            (admits_lines(&headers), asks_for_lines(&headers))
+            (admits_ndjson(&headers), requests_ndjson(&headers))
         };
         assert_eq!(asked("application/x-ndjson"), (true, true));
         assert_eq!(asked("application/json;q=0.5, Application/X-NDJSON"), (true, true));
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_not() {
+    fn other_media_types_are_not_admitted() {
         for value in ["text/html", "text/*", "application/json;q=0", "application/xml, application/*;q=0", "json"] {
             assert!(!admitted(value), "{value}");
         }

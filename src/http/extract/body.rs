@@ -1,5 +1,5 @@
-//! Bodies of requests: read within limits of size and time, then as strict JSON, then as the document expected. A body is
-//! only read after the caller was recognised.
+//! Request bodies: read within limits of size and time, then as strict JSON, then as the expected document. Bodies are
+//! read only after authentication.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::http::app_state::{AppState, Limits};
 use crate::http::extract::fingerprint;
 use crate::http::extract::fingerprint::{BodyFormat, Fingerprint};
 use crate::http::extract::request_parts::{AuthenticatedCaller, QueryParams};
-use crate::http::extract::strict_json::{ParseError, strict};
+use crate::http::extract::strict_json::{ParseError, parse_strict};
 use crate::http::extract::validate::{ApiInput, parse_or_explain};
 use crate::http::extract::write_request::WriteBody;
 use crate::http::problem::ApiError;
@@ -26,7 +26,8 @@ use crate::service::RequestContext;
 const JSON: &[&str] = &["application/json"];
 const JSON_OR_PATCH: &[&str] = &["application/json", "application/merge-patch+json"];
 
-/// Most JSON values in the body of a single request; the largest honest one (an enrolment) has about 40,000.
+/// Maximum number of JSON values in the body of a single request; the largest legitimate one (an enrolment) has about
+/// 40,000.
 const MAX_VALUES: usize = 100_000;
 
 /// A checked document.
@@ -35,7 +36,7 @@ pub(in crate::http) struct Body<I: ApiInput>(pub(in crate::http) I::Checked);
 /// A merge patch (RFC 7396) of an object.
 pub(in crate::http) struct MergePatch(pub(in crate::http) Map<String, Value>);
 
-/// The body of a write that says everything in its address. What is sent along is not read.
+/// The body of a write that is fully described by its path. Any body sent is ignored unread.
 pub(in crate::http) struct EmptyBody;
 
 impl<I: ApiInput> FromRequest<AppState> for Body<I>
@@ -61,7 +62,8 @@ where
         app: &AppState,
         caller: &RequestContext,
     ) -> Result<(Self, BodyFormat, Fingerprint), Error> {
-        // A review by another vendor than the one meant would tell faults that are none.
+        // Choose the reviewing vendor by the query's connection: a review by another vendor would report false
+        // errors.
         let named = QueryParams::of(request.uri()).text("connection");
         let caller =
             RequestContext { default_connection: named.or(caller.default_connection.clone()), ..caller.clone() };
@@ -99,14 +101,14 @@ fn object(tree: Value) -> Result<Map<String, Value>, Error> {
 
 async fn tree(request: Request, limit: u64, media_types: &[&str], limits: Limits) -> Result<Value, Error> {
     media_type(request.headers(), media_types)?;
-    let bytes = collected(MinRateBody::new(request, limit, limits)?).await?;
-    strict(&bytes, MAX_VALUES).map_err(|refusal| match refusal {
+    let bytes = collect(MinRateBody::new(request, limit, limits)?).await?;
+    parse_strict(&bytes, MAX_VALUES).map_err(|refusal| match refusal {
         ParseError::Malformed(detail) => Error::new(Code::MalformedJson, detail),
         ParseError::TooMany(detail) => Error::new(Code::PayloadTooLarge, detail),
     })
 }
 
-/// Which of these media types the body has, in UTF-8 (RFC 8259 §8.1) and not compressed.
+/// Returns which of these media types the body has, in UTF-8 (RFC 8259 §8.1) and uncompressed.
 ///
 /// # Errors
 /// `unsupported_media_type`.
@@ -127,8 +129,8 @@ pub(in crate::http) fn media_type<'a>(headers: &HeaderMap, accepted: &[&'a str])
     known.copied().ok_or_else(refused)
 }
 
-/// A body as it arrives, within a limit of size. It may be slow only as long as it keeps up a rate, so that nobody can hold
-/// a request open for ever; time counts only while it is waited for, not while what has come is being worked on.
+/// A body as it arrives, limited in size. It may be slow only while it keeps up a minimum rate, so that a caller cannot
+/// hold a request open for ever. Only time spent waiting for the caller counts, not time spent processing.
 pub(in crate::http) struct MinRateBody {
     body: HttpBody,
     limit: u64,
@@ -138,10 +140,10 @@ pub(in crate::http) struct MinRateBody {
 }
 
 impl MinRateBody {
-    /// The body of this request.
+    /// Takes the body of this request.
     ///
     /// # Errors
-    /// `payload_too_large` where the request says so itself.
+    /// `payload_too_large` if `Content-Length` already exceeds the limit.
     pub(in crate::http) fn new(request: Request, limit: u64, limits: Limits) -> Result<Self, Error> {
         let announced = request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -151,10 +153,10 @@ impl MinRateBody {
         Ok(Self { body: request.into_body(), limit, limits, come: 0, waited: Duration::ZERO })
     }
 
-    /// The next piece; `None` at the end.
+    /// Returns the next chunk; `None` at the end.
     ///
     /// # Errors
-    /// `payload_too_large`; `malformed_json` for a body that breaks off or is too slow.
+    /// `payload_too_large`; `malformed_json` for a body that ends unexpectedly or is too slow.
     pub(in crate::http) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let earned = Duration::from_secs(self.come / u64::from(self.limits.body_rate.max(1)));
@@ -163,11 +165,11 @@ impl MinRateBody {
             let frame = timeout(patience, self.body.frame()).await;
             self.waited += started.elapsed();
             let Ok(frame) = frame else {
-                let detail = "The body did not arrive in time; what came of it was not used.";
+                let detail = "The body did not arrive in time; it was discarded.";
                 return Err(Error::new(Code::MalformedJson, detail));
             };
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|_| Error::new(Code::MalformedJson, "The body broke off."))?;
+            let frame = frame.map_err(|_| Error::new(Code::MalformedJson, "The body ended unexpectedly."))?;
             let Ok(data) = frame.into_data() else { continue };
             self.come += data.len() as u64;
             if self.come > self.limit {
@@ -178,7 +180,7 @@ impl MinRateBody {
     }
 }
 
-async fn collected(mut body: MinRateBody) -> Result<Bytes, Error> {
+async fn collect(mut body: MinRateBody) -> Result<Bytes, Error> {
     let mut bytes = BytesMut::new();
     while let Some(piece) = body.next().await? {
         bytes.extend_from_slice(&piece);
@@ -201,12 +203,12 @@ mod tests {
         media_type(&headers, JSON).map_err(|fault| fault.code)
     }
 
-    fn paced(body: HttpBody, limit: u64) -> MinRateBody {
+    fn min_rate_body(body: HttpBody, limit: u64) -> MinRateBody {
         MinRateBody::new(Request::new(body), limit, Limits::default()).unwrap()
     }
 
     #[test]
-    fn only_plain_json_is_read() {
+    fn only_uncompressed_utf8_json_is_accepted() {
         for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\";x=y"] {
             assert_eq!(checked(CONTENT_TYPE, good), Ok("application/json"), "{good}");
         }
@@ -217,17 +219,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_comes_is_given_up() {
+    async fn body_that_never_arrives_times_out() {
         let body = HttpBody::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let fault = collected(paced(body, 10)).await.unwrap_err();
+        let fault = collect(min_rate_body(body, 10)).await.unwrap_err();
         assert_eq!(fault.code, Code::MalformedJson);
         assert!(fault.detail.contains("in time"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_the_callers_own_time_counts() {
+    async fn only_time_waiting_for_the_caller_counts() {
         let pieces = stream::iter([b"x"; 3]).map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece)));
-        let mut body = paced(HttpBody::from_stream(pieces), 10);
+        let mut body = min_rate_body(HttpBody::from_stream(pieces), 10);
         for _ in 0..3 {
             assert_eq!(body.next().await.unwrap().unwrap(), "x");
             tokio::time::sleep(Duration::from_hours(1)).await;
@@ -236,15 +238,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_without_length_is_bounded_too() {
+    async fn body_without_length_is_limited_too() {
         let chunks = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 64])));
-        let fault = collected(paced(HttpBody::from_stream(chunks), 1000)).await.unwrap_err();
+        let fault = collect(min_rate_body(HttpBody::from_stream(chunks), 1000)).await.unwrap_err();
         assert_eq!(fault.code, Code::PayloadTooLarge);
     }
 
     #[tokio::test]
-    async fn a_body_of_just_the_limit_is_read() {
-        assert_eq!(collected(paced(HttpBody::from("12345"), 5)).await.unwrap(), "12345");
-        assert!(collected(paced(HttpBody::from("123456"), 5)).await.is_err());
+    async fn body_of_exactly_the_limit_is_read() {
+        assert_eq!(collect(min_rate_body(HttpBody::from("12345"), 5)).await.unwrap(), "12345");
+        assert!(collect(min_rate_body(HttpBody::from("123456"), 5)).await.is_err());
     }
 }

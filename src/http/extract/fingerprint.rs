@@ -1,32 +1,32 @@
-//! What a request says, as a hash: equal for two requests that say the same, different for any other two. Under an
-//! `Idempotency-Key` it tells a repeat from a different request that uses the key by mistake.
+//! Hashes of a request's meaning: equal for two requests with the same meaning, different for any other two. They
+//! distinguish a retry from a different request that uses the same `Idempotency-Key` by mistake.
 //!
-//! Of JSON only the meaning counts: the order of members, white space, escapes and the spelling of numbers do not. Every
-//! part is written with its kind and length, so that no two values are written alike.
+//! For JSON only the meaning counts: field order, white space, escapes and the spelling of numbers do not. Every part
+//! is hashed with its kind and length, so that no two values have the same encoding.
 
 use serde_json::{Number, Value};
 use sha2::{Digest as _, Sha256};
 
-/// A hash.
+/// A SHA-256 hash.
 pub(in crate::http) type Fingerprint = [u8; 32];
 
-/// How a body is to be read: the same bytes say different things in different forms.
+/// How a body is parsed: the same bytes have different meanings in different formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum BodyFormat {
-    /// There is none.
+    /// No body.
     Empty,
-    /// JSON, by its meaning.
+    /// JSON, hashed by its meaning.
     Json,
-    /// JSON of which every line stands for itself, by its bytes.
+    /// NDJSON, hashed by its bytes.
     Lines,
-    /// A table, by its bytes.
+    /// CSV, hashed by its bytes.
     Csv,
 }
 
-/// Whole numbers up to here are exact in a double (2^53).
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Integers up to this one are exact in a double (2^53).
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
-/// The content of a request: its query, and the hash of its body.
+/// Hashes the content of a request: its query and the hash of its body.
 pub(in crate::http) fn request_fingerprint(query: Option<&str>, form: BodyFormat, body: &Fingerprint) -> Fingerprint {
     let mut pairs: Vec<_> = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).collect();
     pairs.sort();
@@ -46,14 +46,14 @@ pub(in crate::http) fn request_fingerprint(query: Option<&str>, form: BodyFormat
     hash.finalize().into()
 }
 
-/// The hash of a value's meaning.
+/// Hashes the meaning of a value.
 pub(in crate::http) fn hash(value: &Value) -> Fingerprint {
     let mut hash = Sha256::new();
     write(&mut hash, value);
     hash.finalize().into()
 }
 
-/// The hash of many values of which only one is at hand at a time, with what stands around them.
+/// Hashes many values one at a time, together with the value that surrounds them.
 #[derive(Default)]
 pub(in crate::http) struct SequenceHasher(Sha256);
 
@@ -62,7 +62,7 @@ impl SequenceHasher {
         self.0.update(hash(value));
     }
 
-    /// The hash of the values in their order, and of the value around them.
+    /// Returns the hash of the values in their order and of the value around them.
     pub(in crate::http) fn within(self, around: &Value) -> Fingerprint {
         let mut whole = Sha256::new();
         whole.update(hash(around));
@@ -96,11 +96,13 @@ fn write(hash: &mut Sha256, value: &Value) {
     }
 }
 
-/// `1`, `1.0` and `10e-1` are one number (RFC 8259 §6 leaves that to the reader; callers' libraries spell it as they like).
+/// Hashes a number: `1`, `1.0` and `10e-1` are equal (RFC 8259 §6 leaves that to the reader, and callers' libraries
+/// differ).
 fn write_number(hash: &mut Sha256, number: &Number) {
-    let whole = number.as_f64().filter(|value| !number.is_i64() && !number.is_u64() && value.abs() <= EXACT);
+    let whole =
+        number.as_f64().filter(|value| !number.is_i64() && !number.is_u64() && value.abs() <= MAX_EXACT_INTEGER);
     let spelt = match whole {
-        // Adding zero makes -0 the 0 it is.
+        // Adding zero turns -0 into 0.
         Some(value) if value.fract() == 0.0 => format!("{:.0}", value + 0.0),
         _ => number.to_string(),
     };
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn spelling_does_not_count() {
+    fn spelling_does_not_change_the_hash() {
         for (one, other) in [
             (r#"{"a":1,"b":[true,null]}"#, "{ \"b\" : [ true , null ],\n\t\"a\" : 1 }"),
             (r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":2,"x":1}}"#),
@@ -137,7 +139,7 @@ mod tests {
             ("0", "-0.0"),
             ("-3", "-30e-1"),
             ("0.5", "5E-1"),
-            // Without `float_roundtrip` serde_json reads the two a little apart.
+            // Without `float_roundtrip`, serde_json parses the two slightly differently.
             ("9007199256744073709551616", "9.007199256744073e24"),
         ] {
             assert_eq!(of(one), of(other), "{one} {other}");
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_counts() {
+    fn every_other_difference_changes_the_hash() {
         let all = [
             "null",
             "false",
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_counts_by_its_meaning() {
+    fn query_is_hashed_by_its_meaning() {
         let body = [7; 32];
         let of =
             |query: &str| request_fingerprint(Some(query).filter(|query| !query.is_empty()), BodyFormat::Json, &body);
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_in_another_form_are_another_request() {
+    fn same_bytes_in_another_format_hash_differently() {
         let forms = [BodyFormat::Empty, BodyFormat::Json, BodyFormat::Lines, BodyFormat::Csv];
         for (index, one) in forms.iter().enumerate() {
             for other in &forms[index + 1..] {
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn many_values_count_in_their_order() {
+    fn order_of_values_changes_the_hash() {
         let of = |values: &[Value], around: Value| {
             let mut many = SequenceHasher::default();
             for value in values {

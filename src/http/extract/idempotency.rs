@@ -1,4 +1,5 @@
-//! `Idempotency-Key`: the name a caller gives to one write, so that a repeat is answered instead of being done again.
+//! `Idempotency-Key`: a caller's name for one write, so that a retry gets the stored response and the write is not done
+//! again.
 
 use std::borrow::Cow;
 
@@ -9,19 +10,19 @@ use crate::domain::error::{Error, FieldError};
 use crate::http::extract::fingerprint::Fingerprint;
 use crate::service::IdempotencyRequest;
 
-/// The answer's header: what is answered was kept from an earlier request.
+/// Response header: the response was stored for an earlier request.
 pub(in crate::http) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The header's value.
+/// Value of the response header.
 pub(in crate::http) const TRUE: HeaderValue = HeaderValue::from_static("true");
 
-/// The key of a request and what it holds for, before the content is known.
+/// The key of a request and its scope, before the content is known.
 pub(in crate::http) struct IdempotencyHeader {
     scope: String,
 }
 
 impl IdempotencyHeader {
-    /// The key in the headers, if there is one.
+    /// Reads the key from the headers, if there is one.
     ///
     /// # Errors
     /// `validation_failed` for anything but one key of 1 to 255 visible ASCII characters.
@@ -30,13 +31,13 @@ impl IdempotencyHeader {
         Ok(key.map(|key| Self { scope: format!("{method} {}\n{key}", normalize_path(path)) }))
     }
 
-    /// The key of a request with this content.
+    /// Combines the key with the content of its request.
     pub(in crate::http) fn with_fingerprint(self, content: Fingerprint) -> IdempotencyRequest {
         IdempotencyRequest { scope: self.scope, content }
     }
 }
 
-/// Bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header §2.1): the same key.
+/// Reads the key bare or as a quoted string (draft-ietf-httpapi-idempotency-key-header §2.1): both are the same key.
 fn given(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -53,7 +54,7 @@ fn given(headers: &HeaderMap) -> Result<Option<String>, Error> {
     Ok(Some(key.into_owned()))
 }
 
-/// The inside of a quoted string (RFC 8941 §3.3.3): only quotes and backslashes are escaped, and always.
+/// Unescapes the inside of a quoted string (RFC 8941 §3.3.3): only quotes and backslashes are escaped, and always.
 fn unescaped(inner: &str) -> Option<String> {
     let mut text = String::with_capacity(inner.len());
     let mut characters = inner.chars();
@@ -67,7 +68,7 @@ fn unescaped(inner: &str) -> Option<String> {
     Some(text)
 }
 
-/// The path in one spelling: callers may escape more than they have to.
+/// Normalises the spelling of a path: callers may escape more than necessary.
 fn normalize_path(path: &str) -> String {
     let segments = path.split('/').map(|segment| {
         let decoded: Vec<u8> = percent_decode_str(segment).collect();
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_taken_bare_and_quoted() {
+    fn keys_are_accepted_bare_and_quoted() {
         let longest = "k".repeat(255);
         for (value, expected) in [
             ("a", "a"),
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn invalid_keys_are_rejected() {
         let long = "k".repeat(256);
         for bad in [
             "",
@@ -128,11 +129,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("idempotency-key", HeaderValue::from_static("a"));
         headers.append("idempotency-key", HeaderValue::from_static("b"));
-        assert!(given(&headers).is_err(), "two keys are none");
+        assert!(given(&headers).is_err(), "two keys are rejected");
     }
 
     #[test]
-    fn a_key_holds_for_one_method_and_path_however_it_is_spelt() {
+    fn key_is_scoped_to_method_and_normalised_path() {
         let scope = |method: Method, path: &str, value: &'static str| {
             let headers =
                 HeaderMap::from_iter([(HeaderName::from_static("idempotency-key"), HeaderValue::from_static(value))]);

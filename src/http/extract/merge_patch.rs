@@ -1,4 +1,4 @@
-//! Merge patches (RFC 7396) over the API's form of a candidate.
+//! Merge patches (RFC 7396) on the API's form of a candidate.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::http::dto::candidate::{Candidate, CandidateChanges, NewCandidate, Val
 use crate::http::extract::validate::{fault_of, parse};
 use crate::service::CandidatePatch;
 
-/// Members of a candidate that a patch may name.
+/// Fields of a candidate that a patch may change.
 const CHANGEABLE: [&str; 11] = [
     "userName",
     "name",
@@ -24,8 +24,8 @@ const CHANGEABLE: [&str; 11] = [
     "custom",
 ];
 
-/// Members of a candidate that stay as they are.
-const FIXED: [&str; 12] = [
+/// Fields of a candidate that cannot be changed.
+const IMMUTABLE: [&str; 12] = [
     "id",
     "connection",
     "state",
@@ -40,15 +40,15 @@ const FIXED: [&str; 12] = [
     "meta",
 ];
 
-/// The change this patch makes to a candidate.
+/// Returns the change this patch makes to a candidate.
 ///
 /// # Errors
-/// `validation_failed` for everything that is wrong whatever the candidate is.
+/// `validation_failed` for every error that does not depend on the candidate.
 pub(in crate::http) fn of(patch: Map<String, Value>) -> Result<CandidatePatch, Error> {
-    let fixed = FIXED.iter().filter(|name| patch.contains_key(**name));
+    let fixed = IMMUTABLE.iter().filter(|name| patch.contains_key(**name));
     let mut faults: Vec<FieldError> =
         fixed.map(|name| FieldError::invalid(format!("/{name}"), "cannot be changed")).collect();
-    let rest = patch.iter().filter(|(name, _)| !FIXED.contains(&name.as_str()));
+    let rest = patch.iter().filter(|(name, _)| !IMMUTABLE.contains(&name.as_str()));
     let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
     if let Err(fault) = parse::<CandidateChanges>(&Value::Object(rest)) {
         faults.extend(fault.errors);
@@ -72,13 +72,13 @@ fn changed(
     let mut person = new.person;
     person.external_id.clone_from(&candidate.person.external_id);
     if !says_active {
-        // The API's form always has it; the record keeps "was never said".
+        // The API's form always has `active`; the record keeps "never set".
         person.active = candidate.person.active;
     }
     Ok(domain::CandidateChanges { person, touched })
 }
 
-/// The changeable members as `GET` answers them.
+/// Returns the changeable fields as `GET` returns them.
 fn api_form(candidate: &domain::Candidate) -> Map<String, Value> {
     let Ok(Value::Object(members)) = serde_json::to_value(Candidate::from(candidate.clone())) else {
         return Map::new();
@@ -86,7 +86,7 @@ fn api_form(candidate: &domain::Candidate) -> Map<String, Value> {
     members.into_iter().filter(|(name, _)| CHANGEABLE.contains(&name.as_str())).collect()
 }
 
-/// RFC 7396 §2.
+/// Merges as in RFC 7396 §2.
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
@@ -105,7 +105,7 @@ fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-/// Pointers of the members the patch names: of an object its members, of one that is cleared those it has now.
+/// Returns pointers to the fields the patch changes: for an object its fields, for a cleared object its present fields.
 fn touched(present: &Map<String, Value>, patch: &Map<String, Value>) -> Vec<String> {
     let mut pointers = Vec::new();
     for (name, value) in patch {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_stays() {
+    fn unnamed_fields_are_unchanged() {
         let changes =
             patched(&json!({ "name": { "familyName": "Smith" }, "custom": { "c": null, "d": "3" } })).unwrap();
         let mut expected = candidate().person;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn null_clears() {
+    fn null_clears_a_field() {
         let changes = patched(&json!({ "name": null, "phoneNumbers": null, "custom": null, "group": null })).unwrap();
         let expected = domain::Person { external_id: Some("x".to_owned()), ..domain::Person::default() };
         assert_eq!(changes.person, expected);
@@ -189,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_patch_changes_nothing() {
+    fn empty_patch_changes_nothing() {
         let changes = patched(&json!({})).unwrap();
         assert_eq!((changes.person, changes.touched.len()), (candidate().person, 0));
     }
 
     #[test]
-    fn what_cannot_be_changed_is_a_fault() {
-        for name in FIXED {
+    fn fixed_fields_are_rejected() {
+        for name in IMMUTABLE {
             assert_eq!(patched(&json!({ name: null })).unwrap_err(), [format!("/{name}")]);
         }
         assert_eq!(patched(&json!({ "nmae": null, "email": 1 })).unwrap_err().len(), 2);

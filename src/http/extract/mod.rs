@@ -1,4 +1,4 @@
-//! Extractors and what they are made of: they read a request strictly and collect every error before they reject it.
+//! Extractors and their parts: they parse a request strictly and collect every error before they reject it.
 
 pub(super) mod accept;
 pub(super) mod body;

@@ -1,14 +1,14 @@
-//! What a caller prefers (RFC 7240): how long to wait, and how strictly to take the request. What is not understood is
-//! ignored, as the RFC demands; what is honoured is named in `Preference-Applied`.
+//! `Prefer` (RFC 7240): how long to wait, and how strictly to treat the request. Unknown preferences are ignored, as
+//! the RFC demands; `Preference-Applied` names those that were applied.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The answer's header.
+/// The response header.
 pub(in crate::http) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The preferences the gateway knows.
+/// The preferences the gateway supports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::http) struct Preferences {
     wait: Option<u32>,
@@ -17,7 +17,7 @@ pub(in crate::http) struct Preferences {
 }
 
 impl Preferences {
-    /// Reads every `Prefer` header; of a preference named twice the first counts (RFC 7240 §2).
+    /// Parses every `Prefer` header; if a preference is repeated, the first counts (RFC 7240 §2).
     pub(in crate::http) fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         for value in headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()) {
@@ -47,12 +47,12 @@ impl Preferences {
         }
     }
 
-    /// How long the caller waits: never longer than the gateway's own limit, and as long as that when nothing is said.
+    /// Returns how long the caller waits: never longer than the gateway's limit `longest`, which is also the default.
     pub(in crate::http) fn wait(self, longest: Duration) -> Duration {
         self.wait_or(longest, longest)
     }
 
-    /// How long the caller waits: `usual` when nothing is said, never longer than `longest`.
+    /// Returns how long the caller waits: `usual` by default, never longer than `longest`.
     pub(in crate::http) fn wait_or(self, usual: Duration, longest: Duration) -> Duration {
         let wanted = match (self.respond_async, self.wait) {
             (_, Some(seconds)) => Duration::from_secs(u64::from(seconds)),
@@ -62,12 +62,12 @@ impl Preferences {
         wanted.min(longest)
     }
 
-    /// Whether members the vendor has no place for are a fault.
+    /// Returns whether fields the vendor cannot store are an error.
     pub(in crate::http) fn strict(self) -> bool {
         self.strict.unwrap_or(false)
     }
 
-    /// The value of `Preference-Applied`; `accepted` when the answer came before the end of the work.
+    /// Returns the value of `Preference-Applied`; `accepted` if the response came before the work ended.
     pub(in crate::http) fn applied(self, accepted: bool) -> Option<HeaderValue> {
         let handling = self.strict.map(|strict| format!("handling={}", if strict { "strict" } else { "lenient" }));
         let wait = self.wait.map(|seconds| format!("wait={seconds}"));
@@ -100,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_read_wherever_it_stands() {
+    fn known_preferences_are_read_in_any_spelling() {
         let both = Preferences { wait: Some(5), respond_async: true, strict: Some(true) };
         assert_eq!(of(&["respond-async, wait=5; foo=\"a,b\", handling=strict"]), both);
         assert_eq!(of(&["Respond-Async", "WAIT = \"5\"", "handling=STRICT"]), both);
     }
 
     #[test]
-    fn what_is_not_understood_is_ignored() {
+    fn unknown_preferences_are_ignored() {
         for unknown in ["wait=soon", "wait", "wait=-1", "handling=odd", "foo; wait=3", "x=\", wait=3\"", ""] {
             assert_eq!(of(&[unknown]), Preferences::default(), "{unknown}");
         }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_bounded() {
+    fn wait_is_limited() {
         let longest = Duration::from_mins(1);
         assert_eq!(of(&[]).wait(longest), longest);
         assert_eq!(of(&["wait=600"]).wait(longest), longest);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_honoured_is_named() {
+    fn applied_preferences_are_named() {
         assert_eq!(of(&[]).applied(true), None);
         assert_eq!(of(&["respond-async"]).applied(false), None);
         assert_eq!(

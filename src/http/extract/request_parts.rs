@@ -1,4 +1,4 @@
-//! What a request says outside its body: who asks, path segments and query parameters.
+//! The parts of a request outside its body: the caller, path segments and query parameters.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ use crate::http::app_state::AppState;
 use crate::http::problem::ApiError;
 use crate::service::RequestContext;
 
-/// Who asks, as the guard found out.
+/// The authenticated caller, as the `authorize` middleware determined it.
 pub(in crate::http) struct AuthenticatedCaller(pub(in crate::http) RequestContext);
 
 impl FromRequestParts<AppState> for AuthenticatedCaller {
@@ -19,11 +19,11 @@ impl FromRequestParts<AppState> for AuthenticatedCaller {
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<RequestContext>().cloned();
-        caller.map(Self).ok_or_else(|| ApiError::new(Code::Internal, "The request came past the guard."))
+        caller.map(Self).ok_or_else(|| ApiError::new(Code::Internal, "Authentication middleware is not installed."))
     }
 }
 
-/// The one parameter of the path, decoded.
+/// The path's only parameter, decoded.
 pub(in crate::http) struct PathSegment(pub(in crate::http) String);
 
 impl FromRequestParts<AppState> for PathSegment {
@@ -35,7 +35,7 @@ impl FromRequestParts<AppState> for PathSegment {
     }
 }
 
-/// An identifier in the path: a malformed one names nothing.
+/// An identifier in the path; a malformed one is `not_found`.
 pub(in crate::http) struct Id<T>(pub(in crate::http) T);
 
 impl<T: TryFrom<String>> FromRequestParts<AppState> for Id<T> {
@@ -48,10 +48,10 @@ impl<T: TryFrom<String>> FromRequestParts<AppState> for Id<T> {
 }
 
 fn not_found() -> Error {
-    Error::new(Code::NotFound, "There is no such object.")
+    Error::new(Code::NotFound, "No such object.")
 }
 
-/// The query of a request, taken parameter by parameter; what is left at the end nobody knows.
+/// The query of a request, read parameter by parameter; parameters left at the end are unknown.
 pub(in crate::http) struct QueryParams {
     left: Vec<(String, String)>,
     faults: Vec<FieldError>,
@@ -71,7 +71,7 @@ impl QueryParams {
         Self { left: pairs.into_owned().collect(), faults: Vec::new() }
     }
 
-    /// The parameter's text. Empty text is a fault: nobody means it.
+    /// Returns the parameter's text. Empty text is an error: no caller means it.
     pub(in crate::http) fn text(&mut self, name: &str) -> Option<String> {
         let position = self.left.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.left.remove(position);
@@ -84,15 +84,15 @@ impl QueryParams {
         Some(value)
     }
 
-    /// The parameter's text, which has to be there.
+    /// Returns the parameter's text; records an error if it is missing.
     pub(in crate::http) fn required(&mut self, name: &str) -> String {
         self.text(name).unwrap_or_else(|| {
-            self.faults.push(FieldError::missing(format!("?{name}"), "is needed"));
+            self.faults.push(FieldError::missing(format!("?{name}"), "is required"));
             String::new()
         })
     }
 
-    /// The parameter in a form of its own; `expected` completes "must be …".
+    /// Returns the parsed parameter; `expected` completes "must be …".
     pub(in crate::http) fn parsed<T>(
         &mut self,
         name: &str,
@@ -107,29 +107,29 @@ impl QueryParams {
         parsed
     }
 
-    /// `limit` and `cursor` of a list.
+    /// Reads `limit` and `cursor` of a list.
     pub(in crate::http) fn page(&mut self) -> (usize, Option<String>) {
         let limit = |text: &str| usize::from_str(text).ok().filter(|limit| (1..=200).contains(limit));
         (self.parsed("limit", "a number from 1 to 200", limit).unwrap_or(50), self.text("cursor"))
     }
 
-    /// Ends the reading with the connection of a request that may name it here and in its body.
+    /// Finishes with the connection of a request that may name it both here and in its body.
     ///
     /// # Errors
-    /// As [`finish`](Self::finish), also where the two differ.
+    /// As [`finish`](Self::finish), and if the two differ.
     pub(in crate::http) fn connection(mut self, in_body: Option<String>) -> Result<Option<String>, Error> {
         let named = self.text("connection");
         if in_body.as_ref().is_some_and(|body| named.as_ref().is_some_and(|named| named != body)) {
-            self.fault("connection", "differs from the body's own");
+            self.fault("connection", "differs from the connection in the body");
         }
         self.finish()?;
         Ok(named.or(in_body))
     }
 
-    /// Ends the reading.
+    /// Finishes reading: rejects the query if any parameter was invalid or unknown.
     ///
     /// # Errors
-    /// `validation_failed` with every parameter at fault.
+    /// `validation_failed` with every invalid parameter.
     pub(in crate::http) fn finish(mut self) -> Result<(), Error> {
         let unknown = |(name, _): &(String, String)| {
             FieldError::new(format!("?{name}"), FieldError::UNKNOWN, "unknown query parameter")
@@ -138,7 +138,7 @@ impl QueryParams {
         if self.faults.is_empty() { Ok(()) } else { Err(Error::from_fields(self.faults)) }
     }
 
-    /// Notes that a parameter cannot be used.
+    /// Records that a parameter is invalid.
     pub(in crate::http) fn fault(&mut self, name: &str, detail: &str) {
         self.faults.push(FieldError::invalid(format!("?{name}"), detail));
     }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_a_query_is_told() {
+    fn every_query_error_is_reported() {
         let uri: Uri = "/x?limit=0&stat=1&candidate=a&candidate=b&cursor=&state=odd".parse().unwrap();
         let mut query = QueryParams::of(&uri);
         query.page();

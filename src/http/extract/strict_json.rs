@@ -1,31 +1,31 @@
-//! Reads JSON as strictly as RFC 8259 and RFC 7493 allow: a member named twice, anything after the document, deep nesting
-//! and more values than any honest request has are refused, so that two readers can never see two things.
+//! Parses JSON as strictly as RFC 8259 and RFC 7493 allow: rejects duplicate fields, trailing data, deep nesting and
+//! more values than any legitimate request has, so that two parsers can never read two different documents.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Deepest nesting of arrays and objects.
+/// Maximum nesting of arrays and objects.
 pub(in crate::http) const MAX_DEPTH: usize = 64;
 
-/// What is wrong with an object that names a member twice.
-pub(in crate::http) const TWICE: &str = "an object names a member twice";
+/// Error text for an object with a duplicate field.
+pub(in crate::http) const DUPLICATE_FIELD: &str = "an object names a field twice";
 
-/// Why a text is refused.
+/// Why a text is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::http) enum ParseError {
-    /// It is not the JSON meant here; the sentence names line and column.
+    /// It is not valid strict JSON; the message names line and column.
     Malformed(String),
-    /// It has more values than may be held at once.
+    /// It has more values than the limit allows.
     TooMany(String),
 }
 
-/// The document in these bytes, with at most `most` values.
+/// Parses the document in these bytes, with at most `most` values.
 ///
 /// # Errors
-/// [`Refusal`].
-pub(in crate::http) fn strict(bytes: &[u8], most: usize) -> Result<Value, ParseError> {
+/// [`ParseError`].
+pub(in crate::http) fn parse_strict(bytes: &[u8], most: usize) -> Result<Value, ParseError> {
     let mut left = most;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: 0, left: &mut left }.deserialize(&mut reader);
@@ -36,14 +36,15 @@ pub(in crate::http) fn strict(bytes: &[u8], most: usize) -> Result<Value, ParseE
     }
 }
 
-/// A value within a larger document that is read part by part.
+/// A deserialiser seed for a value within a larger document that is read part by part.
 pub(in crate::http) struct Strict<'a> {
     depth: usize,
     left: &'a mut usize,
 }
 
 impl<'a> Strict<'a> {
-    /// A value this deep in its document. `left` is how many values may still come, and 0 once there were too many.
+    /// Creates a seed for a value at this depth of its document. `left` is the number of values still allowed; it is 0
+    /// once there were too many.
     pub(in crate::http) fn at(depth: usize, left: &'a mut usize) -> Self {
         Self { depth, left }
     }
@@ -111,7 +112,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut members = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if members.contains_key(&name) {
-                return Err(A::Error::custom(TWICE));
+                return Err(A::Error::custom(DUPLICATE_FIELD));
             }
             let value = access.next_value_seed(Strict { depth: self.depth + 1, left: self.left })?;
             members.insert(name, value);
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Value, ParseError> {
-        strict(text.as_bytes(), 10_000)
+        parse_strict(text.as_bytes(), 10_000)
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -149,19 +150,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_every_document_as_serde_json_does(value in any_json()) {
+        fn parses_every_document_like_serde_json(value in any_json()) {
             prop_assert_eq!(read(&value.to_string()), Ok(serde_json::from_str::<Value>(&value.to_string()).unwrap()));
         }
 
         #[test]
-        fn never_panics_and_never_reads_more_than_serde_json(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(value) = strict(&bytes, 10_000) {
+        fn never_panics_and_accepts_no_more_than_serde_json(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(value) = parse_strict(&bytes, 10_000) {
                 prop_assert_eq!(value, serde_json::from_slice::<Value>(&bytes).unwrap());
             }
         }
 
         #[test]
-        fn finds_a_member_named_twice_at_any_depth(value in any_json(), depth in 0_usize..10, name in "[a-z]{0,5}") {
+        fn duplicate_field_is_found_at_any_depth(value in any_json(), depth in 0_usize..10, name in "[a-z]{0,5}") {
             let inner = format!("{{{name:?}:{value},{name:?}:{value}}}");
             let text = format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
             prop_assert!(matches!(read(&text), Err(ParseError::Malformed(_))));
@@ -169,26 +170,26 @@ mod tests {
     }
 
     #[test]
-    fn the_place_is_named() {
+    fn error_names_line_and_column() {
         let Err(ParseError::Malformed(detail)) = read("{\n  \"a\": 1,\n  \"a\": 2\n}") else { panic!() };
         assert!(detail.contains("twice at line 3 column"), "{detail}");
     }
 
     #[test]
-    fn escapes_do_not_hide_a_member_named_twice() {
+    fn escapes_do_not_hide_a_duplicate_field() {
         assert!(read(r#"{"a":1,"\u0061":2}"#).is_err());
     }
 
     #[test]
-    fn what_is_no_document_is_malformed() {
+    fn invalid_document_is_malformed() {
         for text in ["", " ", "{", "{}{}", "[1,]", "nul", "{'a':1}", "NaN", "1e999", "\u{feff}{}", "\"\\ud800\""] {
             assert!(matches!(read(text), Err(ParseError::Malformed(_))), "{text:?}");
         }
-        assert!(strict(b"\"\xff\"", 9).is_err());
+        assert!(parse_strict(b"\"\xff\"", 9).is_err());
     }
 
     #[test]
-    fn nesting_ends_at_its_limit() {
+    fn nesting_is_limited() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(read(&nested(MAX_DEPTH + 1)).is_ok());
         assert!(matches!(read(&nested(MAX_DEPTH + 2)), Err(ParseError::Malformed(_))));
@@ -196,8 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn more_values_than_allowed_are_too_many() {
-        assert!(strict(b"[1,2,3]", 5).is_ok());
-        assert!(matches!(strict(b"[1,2,3,4]", 5), Err(ParseError::TooMany(_))));
+    fn number_of_values_is_limited() {
+        assert!(parse_strict(b"[1,2,3]", 5).is_ok());
+        assert!(matches!(parse_strict(b"[1,2,3,4]", 5), Err(ParseError::TooMany(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! From JSON to a checked value: what cannot be read and what may not be said are told together, each with its place.
+//! From JSON to a checked value: reports parse errors and validation errors together, each with its pointer.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,30 +16,31 @@ use crate::service::{Gateway, RequestContext};
 
 /// A document callers may send.
 pub(in crate::http) trait ApiInput: DeserializeOwned {
-    /// What it becomes.
+    /// The checked value.
     type Checked;
 
-    /// The value, if every member is in order. The faults are told with pointers into this document.
+    /// Returns the checked value if every field is valid. Error pointers are relative to this document.
     fn checked(self) -> Result<Self::Checked, Vec<FieldError>>;
 
-    /// What the vendor would find at fault with it. Asked only of what is left of a document that is refused already, so
-    /// that the caller learns in one answer what the next one would have told; most documents are no vendor's business.
+    /// Runs vendor validation on the valid remainder of a rejected document, so that the caller sees all errors at
+    /// once. Default: none, because most documents do not go to a vendor.
     fn review(_rest: Self::Checked, _gateway: &Gateway, _caller: &RequestContext) -> Vec<FieldError> {
         Vec::new()
     }
 }
 
-/// Reads and checks a document.
+/// Parses and checks a document.
 ///
 /// # Errors
-/// `validation_failed` with every fault found; `invalid_reference` or `capability_unsupported` when that is all there is.
+/// `validation_failed` with every error found; `invalid_reference` or `capability_unsupported` if every error is of
+/// that kind.
 pub(in crate::http) fn parse<I: ApiInput>(tree: &Value) -> Result<I::Checked, Error> {
     let (faults, readable) = match read::<StrictObject<I>>(tree.clone()) {
         Ok(document) => (Vec::new(), Some(document)),
-        // What is left without the members at fault may have faults of its own, and the caller wants all of them.
+        // The remainder without the invalid fields may have further errors, and the caller should see all of them.
         Err(faults) => {
             let rest = without(tree.clone(), &faults);
-            (faults.iter().map(field_fault).collect(), read::<StrictObject<I>>(rest).ok())
+            (faults.iter().map(field_error).collect(), read::<StrictObject<I>>(rest).ok())
         }
     };
     match readable.map(|StrictObject(document)| document.checked()) {
@@ -49,10 +50,10 @@ pub(in crate::http) fn parse<I: ApiInput>(tree: &Value) -> Result<I::Checked, Er
     }
 }
 
-/// Reads and checks a document; where it is refused, `review` looks at what is left without the members at fault.
+/// Parses and checks a document; if it is rejected, `review` checks the remainder without the invalid fields.
 ///
 /// # Errors
-/// As [`accepted`], with the review's faults.
+/// As [`parse`], plus the errors of the review.
 pub(in crate::http) fn parse_or_explain<I: ApiInput>(
     tree: Value,
     review: impl FnOnce(I::Checked) -> Vec<FieldError>,
@@ -70,12 +71,12 @@ pub(in crate::http) fn parse_or_explain<I: ApiInput>(
     Err(fault_of(merge_errors(fault.errors, review(rest))))
 }
 
-/// The names in an RFC 6901 pointer.
+/// Splits an RFC 6901 pointer into its names.
 fn path_of(pointer: &str) -> Vec<String> {
     pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect()
 }
 
-/// The fault for these members, by what is wrong with all of them.
+/// Builds the error for these fields; its code depends on what is wrong with all of them.
 pub(in crate::http) fn fault_of(errors: Vec<FieldError>) -> Error {
     let only_references =
         !errors.is_empty() && errors.iter().all(|error| error.code == Code::InvalidReference.as_str());
@@ -83,7 +84,7 @@ pub(in crate::http) fn fault_of(errors: Vec<FieldError>) -> Error {
     if only_references { Error { code: Code::InvalidReference, ..fault } } else { fault }
 }
 
-/// What was found unreadable is not told again as missing or wrong.
+/// Merges two lists of errors: a field that could not be parsed is not reported again as missing or invalid.
 fn merge_errors(mut faults: Vec<FieldError>, more: Vec<FieldError>) -> Vec<FieldError> {
     let within =
         |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
@@ -93,7 +94,7 @@ fn merge_errors(mut faults: Vec<FieldError>, more: Vec<FieldError>) -> Vec<Field
     faults
 }
 
-fn field_fault(fault: &DeserializeError) -> FieldError {
+fn field_error(fault: &DeserializeError) -> FieldError {
     let detail = sanitize_for_display(&fault.detail, 300);
     match fault.kind {
         DeserializeErrorKind::Unknown => FieldError::new(fault.pointer(), FieldError::UNKNOWN, detail),
@@ -102,7 +103,8 @@ fn field_fault(fault: &DeserializeError) -> FieldError {
     }
 }
 
-/// The tree without the places at fault. A list with an element at fault goes as a whole: its other elements would move.
+/// Removes the invalid parts of the tree. Removes a list with an invalid element as a whole: its other elements would
+/// change position.
 fn without(mut tree: Value, faults: &[DeserializeError]) -> Value {
     for fault in faults {
         remove(&mut tree, &fault.path);
@@ -110,7 +112,7 @@ fn without(mut tree: Value, faults: &[DeserializeError]) -> Value {
     tree
 }
 
-/// Removes the value at the path; true when the value itself has to go.
+/// Removes the value at the path; returns true if the parent must remove the value itself.
 fn remove(node: &mut Value, path: &[String]) -> bool {
     let Some((name, rest)) = path.split_first() else { return true };
     match node {
@@ -128,7 +130,7 @@ fn remove(node: &mut Value, path: &[String]) -> bool {
     }
 }
 
-/// A member that has to be an object: serde would also read a struct from a list of its members' values.
+/// A field that must be an object: serde would also accept a list of the struct's values.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(in crate::http) struct StrictObject<T>(pub(in crate::http) T);
 
@@ -150,7 +152,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for StrictObject<T> {
     }
 }
 
-/// Reads a word of a closed list from a string only: serde would also read `{"reuse": null}`.
+/// Parses an enum word from a string only: serde would also accept `{"reuse": null}`.
 pub(in crate::http) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -158,14 +160,15 @@ pub(in crate::http) fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     text.map(|text| T::deserialize(text.into_deserializer())).transpose()
 }
 
-/// Reads a date-time (RFC 3339), and says of anything else what form it should have: the parser's words are for programmers.
+/// Parses a date-time (RFC 3339); for anything else, the error states the expected form, because the parser's own
+/// messages are for programmers.
 pub(in crate::http) fn date_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let Some(value) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
     let read = value.as_str().and_then(|text| text.parse().ok());
     read.map(Some).ok_or_else(|| D::Error::custom("is not a date-time of the form 2026-11-22T10:00:00Z"))
 }
 
-/// The text of a password. What is wrong with one is said without repeating it.
+/// The text of a password. Its errors never quote it.
 #[derive(Deserialize)]
 #[serde(try_from = "Value")]
 pub(in crate::http) struct PasswordText(pub(in crate::http) String);
@@ -212,7 +215,7 @@ mod tests {
 
         fn checked(self) -> Result<usize, Vec<FieldError>> {
             let mut faults = FieldErrors::new();
-            faults.email("/email", self.email.as_deref());
+            faults.check_email("/email", self.email.as_deref());
             if self.password.is_some_and(|password| password.0.is_empty()) {
                 faults.push(FieldError::invalid("/password", "must not be empty"));
             }
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_reading_and_of_checking_are_told_together() {
+    fn parse_and_validation_errors_are_reported_together() {
         let tree = json!({ "name": { "given": 1, "family": "x" }, "email": "nobody", "odd": 1, "list": [1, 999, "a"] });
         let expected = [
             ("/email", "invalid_field"),
@@ -252,20 +255,20 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_never_repeated() {
+    fn password_is_never_quoted_in_errors() {
         let fault = parse::<Document>(&json!({ "password": 733_312 })).unwrap_err();
         assert!(!format!("{fault:?}").contains("733312"), "{fault:?}");
     }
 
     #[test]
-    fn no_fault_is_no_wrong_reference() {
+    fn no_errors_are_not_an_invalid_reference() {
         assert_eq!(fault_of(Vec::new()).code, Code::ValidationFailed);
         let reference = FieldError::new("/a", Code::InvalidReference.as_str(), "no");
         assert_eq!(fault_of(vec![reference]).code, Code::InvalidReference);
     }
 
     #[test]
-    fn a_valid_document_is_accepted() {
+    fn valid_document_is_accepted() {
         assert_eq!(parse::<Document>(&json!({ "name": { "given": "a", "family": "b" }, "list": [1, 2] })), Ok(2));
     }
 }

@@ -1,5 +1,5 @@
-//! The one way a write comes in: its headers and its body together, so that no route can read a body and forget the
-//! `Idempotency-Key` it came with.
+//! Extracts a write: its headers and its body together, so that no route can read a body and forget the
+//! `Idempotency-Key` that came with it.
 
 use std::future::Future;
 
@@ -15,9 +15,9 @@ use crate::http::problem::ApiError;
 use crate::http::server::shutdown::{ShutdownSignal, WaitBudget};
 use crate::service::RequestContext;
 
-/// A write.
+/// A write request.
 pub(in crate::http) struct WriteRequest<B> {
-    /// Who asks, with the key of the request.
+    /// The caller, with the request's idempotency key.
     pub(in crate::http) caller: RequestContext,
     pub(in crate::http) preferences: Preferences,
     /// How long the caller waits.
@@ -25,9 +25,9 @@ pub(in crate::http) struct WriteRequest<B> {
     pub(in crate::http) body: B,
 }
 
-/// A body of a write.
+/// The body of a write.
 pub(in crate::http) trait WriteBody: Sized {
-    /// Reads it. The hash is of what it says, not of how it is written.
+    /// Reads the body. Returns a hash of its meaning, not of its spelling.
     fn read(
         request: Request,
         app: &AppState,
@@ -48,8 +48,8 @@ impl<B: WriteBody> FromRequest<AppState> for WriteRequest<B> {
         let longest = app.terms.now().server.request_timeout.0;
         let patience = WaitBudget::new(preferences.wait(longest), stopping);
         let query = parts.uri.query().map(str::to_owned);
-        if let Some(line) = caller.line.as_ref().filter(|_| patience.is_none()) {
-            // The answer says that the write was accepted, so its line cannot be part of the outcome's transaction.
+        if let Some(line) = caller.audit_entry.as_ref().filter(|_| patience.is_none()) {
+            // The response only reports acceptance, so its audit entry cannot be part of the outcome's transaction.
             line.write_on_acceptance();
         }
         let (body, form, hash) = B::read(Request::from_parts(parts, body), app, &caller).await?;

@@ -22,11 +22,11 @@ use crate::http::server::shutdown::ShutdownSignal;
 use crate::service::{OperationStatus, RequestContext};
 
 /// Polling interval for progress; the end of the operation is sent at once.
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Maximum silence on the stream, so that no intermediary takes it for an end.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Id of the last event.
-const LAST: &str = "end";
+const LAST_EVENT_ID: &str = "end";
 
 /// Follow an operation
 ///
@@ -49,11 +49,11 @@ pub(in crate::http) async fn follow(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let first = app.gateway.operation(&caller, &id).await?;
-    let seen = headers.get("last-event-id").is_some_and(|last| last == LAST);
+    let seen = headers.get("last-event-id").is_some_and(|last| last == LAST_EVENT_ID);
     if seen && first.operation.state.is_terminal() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let place = app.place(&app.watchers, &caller.client)?;
+    let place = app.acquire_permit(&app.watchers, &caller.client)?;
     let watch = OperationWatch {
         app,
         caller,
@@ -93,8 +93,8 @@ impl OperationWatch {
                 view
             } else {
                 tokio::select! {
-                    view = self.app.gateway.operation_ended(&self.caller, &self.id, PAUSE) => view.ok()?,
-                    () = self.stopping.begun() => return None,
+                    view = self.app.gateway.wait_for_operation(&self.caller, &self.id, POLL_INTERVAL) => view.ok()?,
+                    () = self.stopping.wait_begun() => return None,
                 }
             };
             self.ended = view.operation.state.is_terminal();
@@ -102,7 +102,7 @@ impl OperationWatch {
             if document != self.told {
                 self.told.clone_from(&document);
                 let event = Event::default().event("progress").data(document);
-                return Some(if self.ended { event.id(LAST) } else { event });
+                return Some(if self.ended { event.id(LAST_EVENT_ID) } else { event });
             }
         }
         None

@@ -12,7 +12,7 @@ use crate::http::extract::request_parts::{PathSegment, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
 use crate::http::middleware::audit::AuditInfo;
 use crate::http::problem::ApiError;
-use crate::http::response::{accepted_response, after_acceptance, finished};
+use crate::http::response::{accepted_response, into_accepted_error, with_write_headers};
 use crate::service::{EnrolmentProgress, WriteReply, WriteResult};
 
 /// Change a program's employees
@@ -44,13 +44,13 @@ pub(in crate::http) async fn employees(
     match end {
         EnrolmentProgress::Done(enrolled) => {
             let response = Json(Enrolled::from(enrolled)).into_response();
-            Ok(AuditInfo::applied().on(finished(&app, preferences, replayed, None, response)))
+            Ok(AuditInfo::applied().on(with_write_headers(&app, preferences, replayed, None, response)))
         }
         EnrolmentProgress::Accepted(id, view) => {
             let view = match view {
                 Some(view) => *view,
-                // // The operation continues whether or not it can be read now.
-                None => app.gateway.operation(&caller, &id).await.map_err(|fault| after_acceptance(fault, &id))?,
+                // The operation continues whether or not it can be read now.
+                None => app.gateway.operation(&caller, &id).await.map_err(|fault| into_accepted_error(fault, &id))?,
             };
             Ok(accepted_response(&app, preferences, replayed, Operation::from(view)))
         }

@@ -99,7 +99,7 @@ fn headers(content_type: &str) -> [(HeaderName, HeaderValue); 4] {
         (CONTENT_TYPE, content_type),
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        // // A new version of the program may ship new assets.
+        // A new version of the program may ship new assets.
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ]
 }

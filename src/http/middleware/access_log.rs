@@ -1,7 +1,7 @@
-//! What is told of each request: one line in the log, one span, one count. Of whatever became of it: also where nothing
-//! matched, where the handler panicked and where the caller hung up before the answer.
+//! One log event, one span and one metric for each request, however it ends: also if no route matched, the handler
+//! panicked or the caller disconnected before the response.
 //!
-//! All three name the route, never the path, the query, a body or credentials: personal data can be in all of them.
+//! All three name the route, never the path, the query, a body or credentials: any of these can contain personal data.
 
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
@@ -10,10 +10,10 @@ use tracing::Span;
 use crate::domain::exchange::{Exchange, ResponseSummary};
 use crate::telemetry::{metrics, spans};
 
-/// The route of a request that none matches.
-const NONE: &str = "-";
+/// The route of a request that matches none.
+const NO_ROUTE: &str = "-";
 
-/// A request that is being served.
+/// A request being served.
 pub(in crate::http) struct AccessLog {
     pub(in crate::http) span: Span,
     exchange: Exchange,
@@ -25,7 +25,7 @@ pub(in crate::http) struct AccessLog {
 }
 
 impl AccessLog {
-    /// A request has come.
+    /// Starts the record of a request.
     pub(in crate::http) fn begin(
         method: &Method,
         route: Option<&str>,
@@ -36,14 +36,14 @@ impl AccessLog {
         let span = spans::request(method, route, exchange.request_id(), exchange.id().as_str());
         let traceparent = exchange.traceparent();
         spans::set_parent(&span, &spans::RemoteParent { traceparent, tracestate: Some(headers) });
-        // Without traces of our own, that of the caller.
+        // Without our own tracing, use the caller's trace id.
         let of_caller = || traceparent.and_then(|text| text.split('-').nth(1)).map(str::to_owned);
         let trace_id = spans::context_of(&span).map(|place| place.trace_id).or_else(of_caller);
-        let route = route.unwrap_or(NONE).to_owned();
+        let route = route.unwrap_or(NO_ROUTE).to_owned();
         Self { span, exchange: exchange.clone(), method: method.clone(), route, trace_id, started, told: false }
     }
 
-    /// It was answered; `code` is the problem's.
+    /// Records the response; `code` is the problem's.
     pub(in crate::http) fn answered(mut self, status: u16, code: Option<&'static str>, client: Option<&str>) {
         let took = self.started.elapsed();
         self.exchange.set_response(ResponseSummary { status, code, took });
@@ -74,7 +74,8 @@ impl AccessLog {
     }
 }
 
-/// The server drops what it was doing when the caller hangs up; the work itself goes on where it has to.
+/// Records a disconnect: the server drops the request when the caller hangs up; the work itself continues where it
+/// must.
 impl Drop for AccessLog {
     fn drop(&mut self) {
         if !self.told {

@@ -1,7 +1,7 @@
-//! The audit record: the line about each write a client asks for, and `/audit`, where it is read.
+//! Audit entries: writes one for each write a client requests, and serves them at `/audit`.
 //!
-//! A line must never hold anything of a person. Of a request's path it names what the gateway made (`/candidates/cand_…`),
-//! and other names only where they have the form of one and turned out to mean something.
+//! An entry must never hold personal data. From a request's path it takes ids the gateway generated
+//! (`/candidates/cand_…`), and other names only if they have a harmless form and were found to exist.
 
 use std::io;
 
@@ -24,28 +24,28 @@ use crate::http::auth::Client;
 use crate::http::dto::assignment::Assignment;
 use crate::http::dto::audit::{AuditLine, AuditList, example_line};
 use crate::http::dto::candidate::Candidate;
-use crate::http::dto::common::Outcome as RedactionPolicy;
+use crate::http::dto::common::Outcome as ApiOutcome;
 use crate::http::dto::operation::Operation;
 use crate::http::extract::accept;
 use crate::http::extract::idempotency::REPLAYED;
 use crate::http::extract::request_parts::{AuthenticatedCaller, QueryParams};
 use crate::http::middleware::request_context::ExchangeContext;
-use crate::http::problem::{ApiError, fault_of};
-use crate::http::response::{cursor_at, cursor_position};
+use crate::http::problem::{ApiError, pending_error};
+use crate::http::response::{cursor_position, encode_cursor};
 use crate::service::{OperationStatus, PendingAuditEntry, RequestContext};
 
-/// Lines read at once while all of them are sent.
-const AT_ONCE: usize = 500;
+/// Number of entries read at once when streaming all of them.
+const STREAM_BATCH: usize = 500;
 
 /// A document of a resource.
 pub(in crate::http) trait Auditable {
-    /// Where the resource is.
+    /// Returns the path of the resource.
     fn path(&self) -> String;
 
-    /// The connection it belongs to.
+    /// Returns the connection the resource belongs to.
     fn connection(&self) -> &str;
 
-    /// What is known of its last write; `None` where it has many.
+    /// Returns the outcome of its last write; `None` if it has many.
     fn outcome(&self) -> Option<Outcome>;
 }
 
@@ -91,15 +91,15 @@ impl Auditable for Operation {
     }
 }
 
-fn known(shown: RedactionPolicy) -> Outcome {
+fn known(shown: ApiOutcome) -> Outcome {
     match shown {
-        RedactionPolicy::Applied => Outcome::Applied,
-        RedactionPolicy::NotApplied => Outcome::NotApplied,
-        RedactionPolicy::Unknown => Outcome::Unknown,
+        ApiOutcome::Applied => Outcome::Applied,
+        ApiOutcome::NotApplied => Outcome::NotApplied,
+        ApiOutcome::Unknown => Outcome::Unknown,
     }
 }
 
-/// What the line about a write is to say that did not fail; in the answer's extensions.
+/// Audit fields of a write that did not fail; kept in the response's extensions.
 #[derive(Clone, Default)]
 pub(in crate::http) struct AuditInfo {
     object: Option<String>,
@@ -108,19 +108,19 @@ pub(in crate::http) struct AuditInfo {
 }
 
 impl AuditInfo {
-    /// Of an answer with this document.
+    /// Describes a response with this document.
     pub(in crate::http) fn of(document: &impl Auditable, status: StatusCode) -> Self {
-        // What was accepted is not known yet.
+        // The outcome of an accepted write is not known yet.
         let outcome = document.outcome().filter(|_| status != StatusCode::ACCEPTED);
         Self { object: Some(document.path()), connection: Some(document.connection().to_owned()), outcome }
     }
 
-    /// Of an answer without a document.
+    /// Describes a response without a document.
     pub(in crate::http) fn applied() -> Self {
         Self { outcome: Some(Outcome::Applied), ..Self::default() }
     }
 
-    /// Of the answer to a bulk; each of its rows has an outcome of its own.
+    /// Describes the response to a bulk request; each of its rows has its own outcome.
     pub(in crate::http) fn operation(view: &OperationStatus) -> Self {
         let object = Some(format!("/operations/{}", view.operation.id));
         Self { object, connection: Some(view.operation.connection.clone()), outcome: None }
@@ -132,13 +132,13 @@ impl AuditInfo {
     }
 }
 
-/// Whether a request that was not let in has a line. Those of which there may be any number have none: a write to the store
-/// for each would give whoever sends too many a lever. Nor have those that the store is not there for.
+/// Returns whether a rejected request gets an audit entry. Rejections that can occur in any number get none: a store
+/// write for each would amplify a flood of requests. Nor do requests rejected because the store is unavailable.
 pub(in crate::http) fn should_audit(fault: &Error) -> bool {
     !matches!(fault.code, Code::RateLimited | Code::Overloaded | Code::StoreUnavailable)
 }
 
-/// The line about a request, from its beginning on. Dropped without an answer, it says that the caller was gone.
+/// The pending audit entry of a request. If dropped without a response, it records that the caller was gone.
 pub(in crate::http) struct AuditGuard {
     app: AppState,
     exchange: Exchange,
@@ -146,16 +146,16 @@ pub(in crate::http) struct AuditGuard {
     path: Option<PathTarget>,
 }
 
-/// What the path of a request names.
+/// The object named by a request's path.
 enum PathTarget {
-    /// Something with an id the gateway could have made.
+    /// An object with an id the gateway could have generated.
     Own(String),
-    /// Something with a name that anybody may have made up.
+    /// An object with a name the caller may have invented.
     Other(String),
 }
 
 impl AuditGuard {
-    pub(in crate::http) fn begun(
+    pub(in crate::http) fn start(
         app: &AppState,
         client: &Client,
         (action, creates): (&'static str, bool),
@@ -169,14 +169,15 @@ impl AuditGuard {
         Self { app: app.clone(), exchange, line: PendingAuditEntry::new(line, status), path: named(request) }
     }
 
-    /// The line, for whoever writes down the outcome it tells.
+    /// Returns the pending entry, to be committed together with the outcome it reports.
     pub(in crate::http) fn line(&self) -> PendingAuditEntry {
         self.line.clone()
     }
 
-    /// The line about this answer is being written, unless it was with the outcome; to be waited for before it is given.
-    pub(in crate::http) fn answered(self, response: &Response) -> impl Future<Output = ()> + use<> {
-        let line = self.line.take().map(|line| self.of_answer(line, response));
+    /// Starts writing the entry for this response, unless it was committed with the outcome; await the result before
+    /// responding.
+    pub(in crate::http) fn write_entry(self, response: &Response) -> impl Future<Output = ()> + use<> {
+        let line = self.line.take().map(|line| self.entry_of_response(line, response));
         let writing = line.map(|line| self.app.gateway.record(line));
         async move {
             if let Some(writing) = writing {
@@ -185,8 +186,8 @@ impl AuditGuard {
         }
     }
 
-    fn of_answer(&self, line: Entry, response: &Response) -> Entry {
-        let fault = fault_of(response);
+    fn entry_of_response(&self, line: Entry, response: &Response) -> Entry {
+        let fault = pending_error(response);
         let noted = response.extensions().get::<AuditInfo>().cloned().unwrap_or_default();
         let status = fault.map_or(response.status(), |fault| crate::http::problem::status(fault.code));
         let of_fault = fault.and_then(|fault| fault.connection.as_ref()).map(|name| name.connection.clone());
@@ -229,7 +230,7 @@ impl Drop for AuditGuard {
     }
 }
 
-/// The object of the path, where the route has one.
+/// Returns the object in the path, if the route has one.
 fn named(request: &Request) -> Option<PathTarget> {
     let route = request.extensions().get::<MatchedPath>()?.as_str();
     if !route.contains('{') {
@@ -242,7 +243,7 @@ fn named(request: &Request) -> Option<PathTarget> {
         "candidates" => CandidateId::parse(id).is_ok(),
         "assignments" => AssignmentId::parse(id).is_ok(),
         "operations" => OperationId::parse(id).is_ok(),
-        // An e-mail address put in the wrong place is none of these.
+        // Excludes an e-mail address in the wrong position.
         _ => return id.bytes().all(is_plain).then_some(PathTarget::Other(path)),
     };
     own.then_some(PathTarget::Own(path))
@@ -252,21 +253,21 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._:-".contains(&byte)
 }
 
-/// Read the audit record
+/// Read the audit log
 ///
-/// Who asked for what about whom, and what came of it: a line for each write a client of the tenant asked for, and for what
-/// ended later, oldest first. Lines hold ids, never personal data, are kept for ever, and form a chain: each names the hash
-/// of the one before, so that one that was altered or taken out shows.
+/// Who requested what, on which resource, and the outcome: one entry for each write a client of the tenant requested,
+/// and one for work that ended later, oldest first. Entries contain ids, never personal data, and are kept for ever.
+/// They form a chain: each contains the hash of the previous entry, so that an altered or removed entry is detectable.
 ///
-/// With `Accept: application/x-ndjson` all lines are answered, one document a line.
+/// With `Accept: application/x-ndjson` the response contains all entries, one document per line.
 #[utoipa::path(
     get, path = "/audit", operation_id = "readAudit", tag = "Audit",
     params(
-        ("after" = Option<u64>, Query, description = "Only lines after the one with this `seq`.", nullable = false, example = 1200),
-        ("limit" = Option<usize>, Query, description = "Most entries in the answer. Not with lines.", nullable = false, minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the part before. Not with lines.", nullable = false),
+        ("after" = Option<u64>, Query, description = "Return only entries after the one with this `seq`.", nullable = false, example = 1200),
+        ("limit" = Option<usize>, Query, description = "Maximum number of entries in the response. Not with NDJSON.", nullable = false, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "The `nextCursor` of the previous page. Not with NDJSON.", nullable = false),
     ),
-    responses((status = 200, description = "A part of the record, or all of it.", content(
+    responses((status = 200, description = "A page of audit entries, or all of them.", content(
         (AuditList = "application/json"),
         (String = "application/x-ndjson", example = json!(example_line())),
     ))),
@@ -277,13 +278,13 @@ pub(in crate::http) async fn read(
     headers: HeaderMap,
     mut query: QueryParams,
 ) -> Result<Response, ApiError> {
-    // Described as int64, so a number past it is no number of a line.
+    // Documented as int64: a larger number is not a valid `seq`.
     let number = |text: &str| text.parse::<u64>().ok().filter(|seq| i64::try_from(*seq).is_ok());
-    let after = query.parsed("after", "the number of a line", number).unwrap_or(0);
-    if accept::asks_for_lines(&headers) {
+    let after = query.parsed("after", "the `seq` of an entry", number).unwrap_or(0);
+    if accept::requests_ndjson(&headers) {
         for name in ["limit", "cursor"] {
             if query.text(name).is_some() {
-                query.fault(name, "goes with JSON only");
+                query.fault(name, "is only valid with JSON");
             }
         }
         query.finish()?;
@@ -292,33 +293,32 @@ pub(in crate::http) async fn read(
     let (limit, cursor) = query.page();
     query.finish()?;
     let from = cursor_position(cursor.as_deref())?.max(after);
-    // One more than asked for tells whether there is a next part.
+    // Fetch one more than requested to learn whether there is a next page.
     let mut lines = app.gateway.audit(&caller, from, limit + 1).await?;
     let more = lines.len() > limit;
     lines.truncate(limit);
-    let next_cursor = lines.last().filter(|_| more).map(|last| cursor_at(last.seq));
+    let next_cursor = lines.last().filter(|_| more).map(|last| encode_cursor(last.seq));
     let items: Result<Vec<AuditLine>, Error> = lines.iter().map(shown).collect();
     Ok(Json(AuditList { items: items?, next_cursor }).into_response())
 }
 
 fn shown(line: &ChainedEntry) -> Result<AuditLine, Error> {
     serde_json::from_str(&line.text).map_err(|_| {
-        Error::new(
-            Code::Internal,
-            format!("Line {} of the audit record is not in a form this version knows.", line.seq),
-        )
+        Error::new(Code::Internal, format!("Audit entry {} has a format this version does not know.", line.seq))
     })
 }
 
-/// All lines, a part at a time. One that cannot be read breaks the answer off: what is missing must show.
+/// Streams all entries, one batch at a time. An unreadable entry aborts the response: the gap must be noticed.
 async fn all(app: AppState, caller: RequestContext, after: u64) -> Result<Response, Error> {
-    let first = app.gateway.audit(&caller, after, AT_ONCE).await?;
+    let first = app.gateway.audit(&caller, after, STREAM_BATCH).await?;
     let parts = stream::try_unfold(Some(first), move |part| {
         let (app, caller) = (app.clone(), caller.clone());
         async move {
             let Some(lines) = part else { return Ok(None) };
             let next = match lines.last() {
-                Some(last) if lines.len() == AT_ONCE => Some(app.gateway.audit(&caller, last.seq, AT_ONCE).await?),
+                Some(last) if lines.len() == STREAM_BATCH => {
+                    Some(app.gateway.audit(&caller, last.seq, STREAM_BATCH).await?)
+                }
                 _ => None,
             };
             let mut text = String::new();
@@ -330,8 +330,8 @@ async fn all(app: AppState, caller: RequestContext, after: u64) -> Result<Respon
         }
     });
     let broken_off = |fault: Error| {
-        tracing::error!(code = fault.code.as_str(), "the audit record was not sent to its end");
-        io::Error::other("the record cannot be read on")
+        tracing::error!(code = fault.code.as_str(), "streaming the audit entries failed");
+        io::Error::other("reading the audit entries failed")
     };
     let body = Body::from_stream(parts.map_err(broken_off));
     Ok(([(CONTENT_TYPE, accept::LINES)], body).into_response())

@@ -1,5 +1,5 @@
-//! What stands before every protected route, in this order and before the body is read: who is asking, how often, whether
-//! they may, whether they can read the answer, and whether there is room.
+//! Guards every protected route, in this order and before the body is read: authentication, rate limit, scope,
+//! `Accept`, query parameters, in-flight limit. Writes the audit entry afterwards.
 
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
@@ -19,7 +19,7 @@ use crate::http::openapi::components;
 use crate::http::problem::ApiError;
 use crate::service::RequestContext;
 
-/// Protects a route that only reads, and says so in its documentation: the scope, and every problem it can answer.
+/// Guards a read-only route and documents its scope and every problem it can return.
 pub(in crate::http) fn guarded(
     scope: Scope,
     problems: &[&[Code]],
@@ -28,7 +28,7 @@ pub(in crate::http) fn guarded(
     guarded_as(None, scope, problems, routes)
 }
 
-/// As [`guarded`], for what changes something or makes a vendor be asked: the audit record names it by this word.
+/// Like [`guarded`], for a route that changes something or calls a vendor: audit entries use `action` as its name.
 pub(in crate::http) fn guarded_action(
     action: &'static str,
     scope: Scope,
@@ -44,49 +44,49 @@ fn guarded_as(
     problems: &[&[Code]],
     (schemas, mut paths, methods): UtoipaMethodRouter<AppState>,
 ) -> UtoipaMethodRouter<AppState> {
-    let mut route = Route { scope, action, reads_query: false, answers: Answers::Json, creates: false };
+    let mut route = Route { scope, action, reads_query: false, answers: ResponseFormat::Json, creates: false };
     for operation in paths.paths.values_mut().flat_map(components::of_item_mut) {
         components::protect(operation, scope);
         components::add_problems(operation, problems);
         components::add_rate_headers(operation);
         route.reads_query |= components::reads_query(operation);
         route.creates |= operation.responses.responses.contains_key("201");
-        if components::answers(operation, accept::EVENTS) {
-            route.answers = Answers::Events;
-        } else if components::answers(operation, accept::LINES) {
-            route.answers = Answers::Lines;
+        if components::has_media_type(operation, accept::EVENTS) {
+            route.answers = ResponseFormat::Events;
+        } else if components::has_media_type(operation, accept::LINES) {
+            route.answers = ResponseFormat::Lines;
         }
     }
     (schemas, paths, methods)
-        .map(|methods| methods.route_layer(from_fn(move |request, next| guard(route, request, next))))
+        .map(|methods| methods.route_layer(from_fn(move |request, next| authorize(route, request, next))))
 }
 
-/// What the guard has to know of a route; read from its documentation, so that the two agree.
+/// What the guard must know about a route; taken from the route's documentation so that the two agree.
 #[derive(Clone, Copy)]
 struct Route {
     scope: Scope,
-    /// Whether the handler looks at the query, and refuses what it does not know.
+    /// Whether the handler reads the query and rejects unknown parameters.
     reads_query: bool,
-    /// The audit record's word for it, where it has lines there.
+    /// The route's name in audit entries, if it has any.
     action: Option<&'static str>,
-    /// What it can answer.
-    answers: Answers,
-    /// Whether it tells of what is new with 201.
+    /// The media types it can return.
+    answers: ResponseFormat,
+    /// Whether it returns 201 for a new resource.
     creates: bool,
 }
 
-/// What a route can answer besides a problem.
+/// The media types of a route's success responses.
 #[derive(Clone, Copy)]
-enum Answers {
+enum ResponseFormat {
     /// JSON only.
     Json,
-    /// JSON, or a document a line.
+    /// JSON, or one document per line.
     Lines,
-    /// A stream of events.
+    /// An event stream.
     Events,
 }
 
-/// As [`guarded_action`], for writes, which take headers of their own.
+/// Like [`guarded_action`], for writes, which take additional headers.
 pub(in crate::http) fn guarded_write(
     action: &'static str,
     scope: Scope,
@@ -98,7 +98,7 @@ pub(in crate::http) fn guarded_write(
     guarded_action(action, scope, &problems, (schemas, paths, methods))
 }
 
-/// A route that needs no credentials.
+/// Adds a route that needs no credentials.
 pub(in crate::http) fn open(
     problems: &[Code],
     (schemas, mut paths, methods): UtoipaMethodRouter<AppState>,
@@ -109,11 +109,11 @@ pub(in crate::http) fn open(
     (schemas, paths, methods)
 }
 
-async fn guard(route: Route, mut request: Request, next: Next) -> Response {
+async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     let (Some(app), Some(context)) =
         (request.extensions().get::<AppState>().cloned(), request.extensions().get::<ExchangeContext>().cloned())
     else {
-        return ApiError::new(Code::Internal, "The request came past the edge.").into_response();
+        return ApiError::new(Code::Internal, "Request context is missing; middleware not installed.").into_response();
     };
     let terms = app.terms.now();
     let known = match terms.clients.authenticate(request.headers()).await {
@@ -121,34 +121,37 @@ async fn guard(route: Route, mut request: Request, next: Next) -> Response {
         Err(fault) => return ApiError::from(fault).into_response(),
     };
     let (client, spent) = (known.client, known.client.count());
-    // From here on somebody may look at it: whoever has not said who they are leaves no trace that could crowd others out.
+    // Record the exchange only after authentication, so that unauthenticated traffic cannot flush the ring buffer.
     app.gateway.keep_exchange(&context.exchange, asked(&request, client));
     let admitted = spent.as_ref().map_or(Ok(()), RateLimitState::is_admitted);
-    let admitted = admitted.and_then(|()| admitted_to(&app, &request, &known, route));
+    let admitted = admitted.and_then(|()| admit(&app, &request, &known, route));
     let recorded = admitted.as_ref().err().is_none_or(should_audit);
     let record = route
         .action
         .filter(|_| recorded)
-        .map(|action| AuditGuard::begun(&app, client, (action, route.creates), &request, &context));
+        .map(|action| AuditGuard::start(&app, client, (action, route.creates), &request, &context));
     let (mut response, place) = match admitted {
         Err(fault) => (ApiError::from(fault).into_response(), None),
         Ok(place) => {
             let line = record.as_ref().map(AuditGuard::line);
-            request.extensions_mut().insert(RequestContext { line, ..client.caller(context.exchange) });
+            request.extensions_mut().insert(RequestContext { audit_entry: line, ..client.caller(context.exchange) });
             (next.run(request).await, Some(place))
         }
     };
     if let Some(spent) = spent {
         spent.write_headers(response.headers_mut());
     }
-    // Written before it is answered: what a caller was told has its line, whenever the process dies.
-    if let Some(writing) = record.map(|record| record.answered(&response)) {
+    // Write the audit entry before responding: a response the caller has seen has its entry, even if the process
+    // dies.
+    if let Some(writing) = record.map(|record| record.write_entry(&response)) {
         writing.await;
     }
     response.extensions_mut().insert(ClientName(client.name.clone()));
     match place {
-        // What is not sent yet takes memory still. A stream of events may last for hours, and has a room of its own.
-        Some(place) if !matches!(route.answers, Answers::Events) => response.map(|body| place.attach_to_body(body)),
+        // An unsent response still uses memory. An event stream may last for hours, and has a limit of its own.
+        Some(place) if !matches!(route.answers, ResponseFormat::Events) => {
+            response.map(|body| place.attach_to_body(body))
+        }
         _ => response,
     }
 }
@@ -159,21 +162,16 @@ fn asked(request: &Request, client: &crate::http::auth::Client) -> ExchangeOwner
     ExchangeOwner { tenant: client.tenant.clone(), cause }
 }
 
-fn admitted_to(
-    app: &AppState,
-    request: &Request,
-    known: &Authenticated<'_>,
-    route: Route,
-) -> Result<InFlightPermit, Error> {
+fn admit(app: &AppState, request: &Request, known: &Authenticated<'_>, route: Route) -> Result<InFlightPermit, Error> {
     known.authorize(route.scope)?;
     let (admitted, detail) = match route.answers {
-        Answers::Json => (accept::admits_json(request.headers()), "This resource answers JSON only."),
-        Answers::Lines => {
-            let detail = "This resource answers JSON or lines (application/x-ndjson) only.";
-            (accept::admits_lines(request.headers()), detail)
+        ResponseFormat::Json => (accept::admits_json(request.headers()), "This resource returns JSON only."),
+        ResponseFormat::Lines => {
+            let detail = "This resource returns JSON or NDJSON (application/x-ndjson) only.";
+            (accept::admits_ndjson(request.headers()), detail)
         }
-        Answers::Events => {
-            let detail = "This resource answers events (text/event-stream) or JSON only.";
+        ResponseFormat::Events => {
+            let detail = "This resource returns events (text/event-stream) or JSON only.";
             (accept::admits_events(request.headers()), detail)
         }
     };
@@ -189,12 +187,12 @@ fn admitted_to(
         }
     }
     if needs_store(route.scope) {
-        app.gateway.is_store_available()?;
+        app.gateway.ensure_store_available()?;
     }
-    app.place(&app.places, &known.client.name)
+    app.acquire_permit(&app.places, &known.client.name)
 }
 
-/// Whether nothing can be answered without the store.
+/// Returns whether every request with this scope needs the store.
 const fn needs_store(scope: Scope) -> bool {
     match scope {
         Scope::CandidatesRead

@@ -1,5 +1,5 @@
-//! Places, of which there are only so many: for requests, for bulks on their way in, for streams of events. No client gets more of
-//! one kind than it leaves free, so that whoever comes later finds a place.
+//! Limits on concurrent work: requests, bulk requests being received, and event streams. No client may hold more
+//! permits of one kind than it leaves free, so that later clients still get one.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -14,24 +14,24 @@ use crate::domain::error::{Code, Error};
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::ShedReason;
 
-/// The places of one kind.
+/// The permits of one kind.
 pub(in crate::http) struct InFlightLimiter {
     most: usize,
     kind: ShedReason,
-    /// Who has how many.
+    /// The number of permits each client holds.
     taken: Mutex<HashMap<String, usize>>,
-    /// All that are taken, for the figures.
+    /// The number of permits held, for the metrics.
     count: Arc<AtomicUsize>,
 }
 
-/// A client's place; free again when dropped.
+/// A client's in-flight permit; released when dropped.
 pub(in crate::http) struct InFlightPermit {
     places: Arc<InFlightLimiter>,
     client: String,
 }
 
 impl InFlightLimiter {
-    /// So many places of this kind; `count` tells how many are taken.
+    /// Creates a limiter with `most` permits of this kind; `count` receives the number held.
     pub(in crate::http) fn new(most: usize, kind: ShedReason, count: Arc<AtomicUsize>) -> Arc<Self> {
         Arc::new(Self { most, kind, taken: Mutex::default(), count })
     }
@@ -40,10 +40,10 @@ impl InFlightLimiter {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for this client, who may be the only one there is: that one may have all of them.
+    /// Acquires a permit for this client. If it is the only client (`alone`), it may hold all permits.
     ///
     /// # Errors
-    /// `overloaded`, saying of what there is too much.
+    /// `overloaded`, with the kind of work there is too much of.
     pub(in crate::http) fn acquire(self: &Arc<Self>, client: &str, alone: bool) -> Result<InFlightPermit, Error> {
         let mut taken = self.taken();
         let free = self.most.saturating_sub(taken.values().sum());
@@ -63,8 +63,8 @@ impl InFlightLimiter {
         metrics::shed(self.kind);
         let detail = match self.kind {
             ShedReason::Requests => format!("Too many requests{whose} are being served."),
-            ShedReason::Receptions => format!("Too many bulks{whose} are being received."),
-            ShedReason::Watchers => format!("Too many streams of events{whose} are open."),
+            ShedReason::Receptions => format!("Too many bulk requests{whose} are being received."),
+            ShedReason::Watchers => format!("Too many event streams{whose} are open."),
             ShedReason::Connections => format!("Too many connections{whose} are open."),
         };
         Error::new(Code::Overloaded, detail)
@@ -85,7 +85,7 @@ impl Drop for InFlightPermit {
 }
 
 impl InFlightPermit {
-    /// The body of a request's answer, which keeps the place until all of it is handed over.
+    /// Attaches the permit to a response body, which holds it until the whole body has been handed over.
     pub(in crate::http) fn attach_to_body(self, body: Body) -> Body {
         Body::new(PermitBody { body, _place: self })
     }
@@ -133,29 +133,29 @@ mod tests {
     }
 
     #[test]
-    fn every_client_finds_a_place_however_many_the_others_want() {
+    fn every_client_gets_a_permit_whatever_the_others_hold() {
         let (places, count) = so_many(64);
         let taken = ["a", "b", "c", "d", "e"].map(|client| fill(&places, client, false));
         assert_eq!(taken.each_ref().map(Vec::len), [32, 16, 8, 4, 2]);
         assert_eq!(count.load(Ordering::Relaxed), 62);
         let refused = places.acquire("a", false).err().unwrap();
-        assert_eq!(refused.detail, "Too many bulks of this client are being received.");
+        assert_eq!(refused.detail, "Too many bulk requests of this client are being received.");
         drop(taken);
         assert_eq!(count.load(Ordering::Relaxed), 0);
-        assert!(places.taken().is_empty(), "nothing is kept of clients that have no place");
+        assert!(places.taken().is_empty(), "clients without permits are forgotten");
         assert_eq!(fill(&places, "b", false).len(), 32);
     }
 
     #[test]
-    fn the_only_client_may_have_all_places() {
+    fn only_client_may_hold_all_permits() {
         let (places, _) = so_many(4);
         assert_eq!(fill(&places, "a", true).len(), 4);
         let (none, _) = so_many(0);
-        assert_eq!(none.acquire("a", true).err().unwrap().detail, "Too many bulks are being received.");
+        assert_eq!(none.acquire("a", true).err().unwrap().detail, "Too many bulk requests are being received.");
     }
 
     #[tokio::test]
-    async fn a_place_is_kept_until_the_answer_is_sent() {
+    async fn permit_is_held_until_the_response_is_sent() {
         let (places, count) = so_many(4);
         let place = places.acquire("a", false).unwrap();
         let mut body = place.attach_to_body(Body::from("whole"));

@@ -1,5 +1,6 @@
-//! What every request passes before its handler, in this order: [`request_context`] (request id, exchange, panics, security
-//! headers), [`access_log`], [`authorize`] (authentication, rate limit, scope, `Accept`), [`in_flight_limit`], [`audit`].
+//! The layers every request passes before its handler, in this order: [`request_context`] (request id, exchange,
+//! panics, security headers), [`access_log`], [`authorize`] (authentication, rate limit, scope, `Accept`),
+//! [`in_flight_limit`], [`audit`].
 
 pub(super) mod access_log;
 pub(super) mod audit;

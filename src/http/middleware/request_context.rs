@@ -1,5 +1,5 @@
-//! What happens to every request, whatever it is for: it gets its id, is told of (`access`), gets an answer even when the
-//! handler panics, and headers that keep answers out of caches.
+//! The outermost middleware: gives every request its id and its access log entry, renders problem documents, turns a
+//! panic of the handler into a response, and sets headers that keep responses out of caches.
 
 use std::panic::AssertUnwindSafe;
 
@@ -17,18 +17,18 @@ use crate::domain::ids::ExchangeId;
 use crate::domain::system::System;
 use crate::http::app_state::AppState;
 use crate::http::middleware::access_log::AccessLog;
-use crate::http::problem::{ApiError, ProblemCode, rendered};
+use crate::http::problem::{ApiError, ProblemCode, render};
 
-/// The header that names a request.
+/// The header that carries the request id.
 pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What names a request.
+/// The identity of a request: its exchange, with the request id.
 #[derive(Debug, Clone)]
 pub(in crate::http) struct ExchangeContext {
     pub(in crate::http) exchange: Exchange,
 }
 
-/// Which client a request came from, for the log; in the response's extensions.
+/// The client a request came from, for the access log; kept in the response's extensions.
 #[derive(Clone)]
 pub(in crate::http) struct ClientName(pub(in crate::http) String);
 
@@ -39,10 +39,10 @@ impl ExchangeContext {
         Self { exchange: Exchange::new(id, request_id, given_traceparent(headers), environment.now()) }
     }
 
-    /// A context for examples and tests.
+    /// Creates a context for examples and tests.
     pub(in crate::http) fn example() -> Self {
         const EXCHANGE: &str = "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f";
-        #[expect(clippy::expect_used, reason = "a constant of the right form; a unit test parses it")]
+        #[expect(clippy::expect_used, reason = "a well-formed constant; a unit test parses it")]
         let id = ExchangeId::parse(EXCHANGE).expect("well-formed");
         let request_id = id.request_id();
         Self { exchange: Exchange::new(id, request_id, None, jiff::Timestamp::UNIX_EPOCH) }
@@ -50,7 +50,11 @@ impl ExchangeContext {
 }
 
 /// The middleware around everything else.
-pub(in crate::http) async fn edge(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(in crate::http) async fn request_context(
+    State(app): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let context = ExchangeContext::of(request.headers(), &app.environment);
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let access = AccessLog::begin(request.method(), route, request.headers(), &context.exchange);
@@ -58,11 +62,11 @@ pub(in crate::http) async fn edge(State(app): State<AppState>, mut request: Requ
     request.extensions_mut().insert(app);
 
     let handled = AssertUnwindSafe(next.run(request).instrument(access.span.clone())).catch_unwind().await;
-    // What a panic says may contain what the request said, so only its place is told (by the panic hook).
-    let response = handled
-        .unwrap_or_else(|_| ApiError::new(Code::Internal, "The gateway hit a fault of its own.").into_response());
+    // A panic message may contain request data, so the panic hook logs only its location.
+    let response =
+        handled.unwrap_or_else(|_| ApiError::new(Code::Internal, "The gateway had an internal error.").into_response());
 
-    let mut response = rendered(response, &context);
+    let mut response = render(response, &context);
     add_headers(response.headers_mut(), context.exchange.request_id());
     let client = response.extensions_mut().remove::<ClientName>();
     let code = response.extensions_mut().remove::<ProblemCode>().map(|told| told.0.as_str());
@@ -78,7 +82,7 @@ fn add_headers(headers: &mut HeaderMap, request_id: &str) {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// The caller's own id, if it is fit for logs and headers: `[A-Za-z0-9._:-]{1,128}`.
+/// Returns the caller's own request id, if it is safe for logs and headers: `[A-Za-z0-9._:-]{1,128}`.
 fn given_request_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(REQUEST_ID)?.to_str().ok()?;
     let fit = (1..=128).contains(&text.len())
@@ -86,7 +90,8 @@ fn given_request_id(headers: &HeaderMap) -> Option<String> {
     fit.then(|| text.to_owned())
 }
 
-/// W3C Trace Context §3.2: version 00 has exactly four parts, later ones may have more; ids of zeros only are invalid.
+/// Parses W3C Trace Context §3.2: version 00 has exactly four parts, later ones may have more; all-zero ids are
+/// invalid.
 fn given_traceparent(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all("traceparent").iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_fit_request_ids_are_taken_over() {
+    fn only_safe_request_ids_are_accepted() {
         let longest = "x".repeat(128);
         for fit in ["a", "A-Z_a", "0.9:1-2", &longest] {
             assert_eq!(given_request_id(&headers("x-request-id", fit)).as_deref(), Some(fit));
@@ -123,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_valid_trace_parents_are_handed_over() {
+    fn only_valid_trace_parents_are_accepted() {
         let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(given_traceparent(&headers("traceparent", valid)).as_deref(), Some(valid));
         assert!(given_traceparent(&headers("traceparent", &format!("cc{}-more", &valid[2..]))).is_some());
@@ -142,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_has_the_form_of_a_real_one() {
+    fn example_context_is_well_formed() {
         assert!(given_request_id(&headers("x-request-id", ExchangeContext::example().exchange.request_id())).is_some());
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::capability::WriteKind as VendorCall;
 use crate::domain::error::{Code, ConnectionRef, Error, FieldError, Responsibility, VendorResponse};
 use crate::domain::scope::Scope;
 use crate::http::middleware::request_context::ExchangeContext;
-use crate::http::problem::{MEDIA_TYPE, Problem, always_says_when, status};
+use crate::http::problem::{MEDIA_TYPE, Problem, always_has_retry_after, status};
 
 /// Names of the two ways to present a key.
 pub(in crate::http) const BEARER: &str = "bearer";
@@ -121,7 +121,7 @@ pub(in crate::http) fn reads_query(operation: &Operation) -> bool {
 }
 
 /// Returns whether the operation has a response of this media type.
-pub(in crate::http) fn answers(operation: &Operation, media_type: &str) -> bool {
+pub(in crate::http) fn has_media_type(operation: &Operation, media_type: &str) -> bool {
     let answers = operation.responses.responses.values();
     answers
         .filter_map(|answer| if let RefOr::T(answer) = answer { Some(answer) } else { None })
@@ -175,7 +175,7 @@ fn response(codes: &[Code]) -> Response {
         ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).examples_from_iter(examples).build();
     let description = lines.collect::<Vec<_>>().join("\n");
     let mut response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content).build();
-    if codes.iter().any(|code| always_says_when(*code)) {
+    if codes.iter().any(|code| always_has_retry_after(*code)) {
         response.headers.insert("Retry-After".to_owned(), header("RetryAfter"));
     }
     if codes.contains(&Code::Unauthenticated) {
@@ -246,20 +246,20 @@ pub(in crate::http) fn parameters() -> [(&'static str, Parameter); 2] {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A key the caller chooses for this one write: 1 to 255 visible ASCII characters, bare or in double quotes. A \
-             retry with the same key, path and content gets the stored response, with `Idempotent-Replayed: true`, and \
-             nothing is sent again. A retry while the first request is running gets 409 `idempotency_in_progress`; the \
-             same key with other content gets 422 `idempotency_key_reused`. A write that was not applied leaves the key \
-             free; if its outcome is unknown, a retry settles it before sending anything.",
+            "A key the caller chooses for this one write: 1 to 255 visible ASCII characters, bare or in double quotes. \
+             A retry with the same key, path and content gets the stored response, with `Idempotent-Replayed: true`, \
+             and nothing is sent again. A retry while the first request is running gets 409 `idempotency_in_progress`; \
+             the same key with other content gets 422 `idempotency_key_reused`. A write that was not applied leaves \
+             the key free; if its outcome is unknown, a retry settles it before sending anything.",
         ))
         .schema(Some(key))
         .build();
     let prefer = text(
         "Prefer",
-        "Preferences (RFC 7240). `wait=<seconds>` limits how long the request waits; after that the response is 202 and \
-         the work continues. `respond-async` returns 202 at once. `handling=strict` rejects fields the vendor cannot \
-         store, which `handling=lenient` (the default) keeps at the gateway and lists in `warnings`. Other preferences \
-         are ignored.",
+        "Preferences (RFC 7240). `wait=<seconds>` limits how long the request waits; after that the response is 202 \
+         and the work continues. `respond-async` returns 202 at once. `handling=strict` rejects fields the vendor \
+         cannot store, which `handling=lenient` (the default) keeps at the gateway and lists in `warnings`. Other \
+         preferences are ignored.",
         "wait=10, handling=strict",
     );
     [("IdempotencyKey", idempotency), ("Prefer", prefer)]

@@ -57,7 +57,7 @@ fn outside(node: &mut Value, root: bool) {
         Value::Object(members) => {
             for (name, value) in members.iter_mut() {
                 match name.as_str() {
-                    // // Example data, not part of the description.
+                    // Example data, not part of the description.
                     "example" | "examples" | "default" => {}
                     "schemas" if !root => {}
                     "schema" => schema(value),
@@ -140,7 +140,7 @@ fn alternatives(members: &mut Map<String, Value>, name: &str) {
         members.insert("nullable".to_owned(), json!(true));
     }
     items.iter_mut().for_each(schema);
-    // // `nullable` applies only beside a `type`, and a lone reference cannot have siblings.
+    // `nullable` applies only beside a `type`, and a lone reference cannot have siblings.
     let name = if items.len() == 1 { "allOf" } else { name };
     members.insert(name.to_owned(), Value::Array(items));
 }

@@ -1,5 +1,4 @@
-//! The connections of one listener: how many there are, which of them make room, and what one is told for which there is
-//! none.
+//! Limits the connections of a listener: evicts the longest-idle ones and rejects the rest with 503.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,36 +17,36 @@ use crate::http::server::tls::Tls;
 use crate::telemetry::metrics;
 use crate::telemetry::metrics::ShedReason;
 
-/// Most connections of a listener, however many files the process may have open.
+/// Maximum number of connections of a listener, whatever the process's limit on open files.
 const MAX_CONNECTIONS: usize = 20_000;
-/// Files that are kept for the store, the vendors, the operators and refusals.
-const RESERVE: usize = 512;
-/// Refusals under way at once; beyond that a connection is closed without a word.
-const MAX_REFUSALS: usize = 128;
-/// How long a refusal may take.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
-/// Least time between two looks for connections that make room, and between two words about it in the log.
-const LOOK: Duration = Duration::from_millis(100);
-const WORD: Duration = Duration::from_secs(10);
+/// File descriptors reserved for the store, the vendors, the operators and rejections.
+const RESERVED_FILES: usize = 512;
+/// Maximum number of concurrent rejections; further connections are closed without a response.
+const MAX_REJECTIONS: usize = 128;
+/// How long sending a rejection may take.
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// `LOOK`: minimum time between two evictions; `WORD`: minimum time between two log messages about rejections.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a listener may take.
+/// What a listener serves, and its limits.
 #[derive(Clone)]
 pub struct ListenerOptions {
-    /// Connections at once; further ones are refused as `overloaded`.
+    /// Maximum number of concurrent connections; further ones are rejected as `overloaded`.
     pub connections: usize,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
-    /// Where they are counted, if anybody wants to know.
+    /// Gauges for the number of connections, if wanted.
     pub busy: Option<LoadGauges>,
-    /// What callers are shown over TLS; `None`: plain HTTP.
+    /// TLS configuration; `None` means plain HTTP.
     pub tls: Option<Tls>,
 }
 
 impl ListenerOptions {
-    /// As many connections as a process that may have so many files open can take.
+    /// Derives the number of connections from the process's limit on open files.
     #[must_use]
     pub fn within(files: usize, keep_alive: Duration) -> Self {
-        let connections = files.saturating_sub(RESERVE).max(files / 2).min(MAX_CONNECTIONS);
+        let connections = files.saturating_sub(RESERVED_FILES).max(files / 2).min(MAX_CONNECTIONS);
         Self { connections, keep_alive, busy: None, tls: None }
     }
 }
@@ -63,13 +62,13 @@ pub(in crate::http) struct ConnectionLimiter {
 struct ConnectionSlots {
     taken: HashMap<u64, Arc<ConnectionState>>,
     next: u64,
-    /// When room may be made again.
+    /// When connections may be evicted again.
     look: Instant,
-    /// When the log may tell again that there is none.
+    /// When rejections may be logged again.
     word: Instant,
 }
 
-/// A connection's room, free again when dropped.
+/// A connection's slot; freed when dropped.
 pub(in crate::http) struct ConnectionSlot {
     house: Arc<ConnectionLimiter>,
     number: u64,
@@ -81,8 +80,8 @@ impl ConnectionLimiter {
         Self {
             keeping,
             rooms: Mutex::new(ConnectionSlots { taken: HashMap::new(), next: 0, look: now, word: now }),
-            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
-            refusal: refusal().into(),
+            refusals: Arc::new(Semaphore::new(MAX_REJECTIONS)),
+            refusal: rejection_response().into(),
         }
     }
 
@@ -94,14 +93,14 @@ impl ConnectionLimiter {
         self.keeping.keep_alive
     }
 
-    /// A room for one more connection. When few are left, those that are idle longest are asked to go.
+    /// Takes a slot for one more connection. If few are left, asks the longest-idle connections to close.
     pub(in crate::http) fn room(self: &Arc<Self>, pulse: &Arc<ConnectionState>) -> Option<ConnectionSlot> {
         let most = self.keeping.connections;
         let spare = most / 64;
         let mut rooms = self.rooms();
         if rooms.taken.len() + spare >= most && rooms.look <= Instant::now() {
-            rooms.look = Instant::now() + LOOK;
-            make_room(&rooms.taken, spare.max(1));
+            rooms.look = Instant::now() + EVICTION_INTERVAL;
+            evict_idle(&rooms.taken, spare.max(1));
         }
         if rooms.taken.len() >= most {
             return None;
@@ -119,7 +118,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Tells every connection something.
+    /// Calls `tell` with the state of every connection.
     pub(in crate::http) fn each(&self, tell: impl Fn(&ConnectionState)) {
         self.rooms().taken.values().for_each(|pulse| tell(pulse));
     }
@@ -128,25 +127,25 @@ impl ConnectionLimiter {
         self.keeping.tls.as_ref()
     }
 
-    /// Answers a connection for which there is no room, in a task of its own; over TLS it is closed without a word.
+    /// Sends the rejection in its own task; over TLS it closes the connection without a response.
     pub(in crate::http) fn refuse(&self, stream: TcpStream) {
         metrics::shed(ShedReason::Connections);
         let mut rooms = self.rooms();
         if rooms.word <= Instant::now() {
-            rooms.word = Instant::now() + WORD;
-            tracing::warn!(most = self.keeping.connections, "connections are refused: there are too many");
+            rooms.word = Instant::now() + LOG_INTERVAL;
+            tracing::warn!(most = self.keeping.connections, "rejecting connections: too many are open");
         }
         drop(rooms);
         if self.keeping.tls.is_some() {
-            // The words would come after a handshake, which costs more than anything else here.
+            // A response would require a handshake, which costs more than anything else here.
             return;
         }
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let refusal = Arc::clone(&self.refusal);
         tokio::spawn(async move {
-            let refused = timeout(REFUSAL_TIME, refused(stream, &refusal)).await;
+            let refused = timeout(REJECTION_TIMEOUT, send_rejection(stream, &refusal)).await;
             if let Ok(Err(error)) = refused {
-                tracing::debug!(%error, "a connection that was refused went away");
+                tracing::debug!(%error, "a rejected connection closed early");
             }
             drop(permit);
         });
@@ -161,8 +160,8 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// Asks so many connections to close, those that are idle longest first.
-fn make_room(taken: &HashMap<u64, Arc<ConnectionState>>, wanted: usize) {
+/// Asks `wanted` connections to close, longest-idle first.
+fn evict_idle(taken: &HashMap<u64, Arc<ConnectionState>>, wanted: usize) {
     let mut idle: Vec<(Instant, &Arc<ConnectionState>)> =
         taken.values().filter_map(|pulse| Some((pulse.idle_since()?, pulse))).collect();
     if idle.len() > wanted {
@@ -171,9 +170,9 @@ fn make_room(taken: &HashMap<u64, Arc<ConnectionState>>, wanted: usize) {
     idle.iter().take(wanted).for_each(|(_, pulse)| pulse.close());
 }
 
-/// Says so, and waits for the caller to close: bytes of it that nobody has read would otherwise reset the connection, and
-/// the answer with it.
-async fn refused(mut stream: TcpStream, refusal: &[u8]) -> std::io::Result<()> {
+/// Sends the rejection and waits for the caller to close: unread bytes from it would otherwise reset the connection and
+/// lose the response.
+async fn send_rejection(mut stream: TcpStream, refusal: &[u8]) -> std::io::Result<()> {
     stream.write_all(refusal).await?;
     stream.shutdown().await?;
     let mut rest = [0; 1024];
@@ -181,8 +180,8 @@ async fn refused(mut stream: TcpStream, refusal: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The whole answer. It has no id: no request was read.
-fn refusal() -> Vec<u8> {
+/// Builds the complete response. It has no request id: no request was read.
+fn rejection_response() -> Vec<u8> {
     let code = Code::Overloaded;
     let status = status(code);
     let problem = serde_json::json!({
@@ -209,16 +208,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_left_for_the_store_and_the_vendors() {
+    fn file_descriptors_are_reserved_for_the_store_and_the_vendors() {
         let of = |files| ListenerOptions::within(files, Duration::ZERO).connections;
         assert_eq!(of(1_048_576), MAX_CONNECTIONS);
-        assert_eq!(of(20_000), 20_000 - RESERVE);
+        assert_eq!(of(20_000), 20_000 - RESERVED_FILES);
         assert_eq!(of(1024), 512);
         assert_eq!(of(256), 128);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_idle_longest_make_room() {
+    async fn longest_idle_connections_are_evicted() {
         let keeping = ListenerOptions { connections: 2, keep_alive: Duration::from_secs(75), busy: None, tls: None };
         let house = Arc::new(ConnectionLimiter::new(keeping));
         let [first, second] = [0, 1].map(|_| Arc::new(ConnectionState::new()));
@@ -230,8 +229,8 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let newcomer = Arc::new(ConnectionState::new());
-        assert!(house.room(&newcomer).is_none(), "not before somebody has gone");
-        assert!(second.idle_since().is_none() && first.idle_since().is_some(), "the second was asked to go");
+        assert!(house.room(&newcomer).is_none(), "not before a slot is freed");
+        assert!(second.idle_since().is_none() && first.idle_since().is_some(), "the second was asked to close");
         drop(kept);
         assert!(house.room(&newcomer).is_some());
     }

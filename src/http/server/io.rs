@@ -1,5 +1,5 @@
-//! What goes over a connection, noted in its pulse: bytes that come, writes that stall, and answers that wait for their
-//! caller.
+//! Tracks a connection's traffic in its [`ConnectionState`]: bytes received, writes that stall, and responses that wait
+//! for their caller.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::server::connection_state::ConnectionState;
 
-/// The stream of a connection as HTTP sees it: notes the bytes that come. What TLS says to itself is none of them.
+/// The connection's stream as HTTP sees it; tracks bytes received. Bytes of TLS itself do not count.
 pub(in crate::http) struct ReadTracker<S> {
     inner: S,
     pulse: Arc<ConnectionState>,
@@ -65,8 +65,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadTracker<S> {
     }
 }
 
-/// The stream of a connection as the network sees it: notes writes that stall. TLS takes much before it lets a caller know
-/// that nothing of it goes out.
+/// The connection's stream as the network sees it; tracks stalled writes. TLS buffers much before it reports that
+/// nothing is being sent.
 pub(in crate::http) struct StallTracker<S> {
     inner: S,
     pulse: Arc<ConnectionState>,
@@ -121,7 +121,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallTracker<S> {
     }
 }
 
-/// A request under way, until dropped.
+/// Marks a request as in flight until dropped.
 pub(in crate::http) struct RequestGuard {
     pulse: Arc<ConnectionState>,
     offered: bool,
@@ -133,7 +133,7 @@ impl RequestGuard {
         Self { pulse, offered: false }
     }
 
-    /// It is the caller's turn from now on, or the gateway's.
+    /// Records whether the response is waiting for the caller or for the gateway.
     fn offer(&mut self, offered: bool) {
         match (self.offered, offered) {
             (false, true) => self.pulse.on_body_ready(),
@@ -151,16 +151,16 @@ impl Drop for RequestGuard {
     }
 }
 
-/// Longest piece handed over at once.
-const MAX_PIECE: usize = 16 * 1024;
+/// Maximum size of a chunk handed to hyper at once.
+const MAX_CHUNK: usize = 16 * 1024;
 
-/// The body of an answer: its request is under way until the last of it was handed over.
+/// A response body; its request counts as in flight until the last chunk has been handed over.
 ///
-/// In pieces, since hyper takes whatever it is given before it looks whether a caller of HTTP/2 has room for it: a long
-/// answer would count as over, and be kept, while its caller takes nothing of it.
+/// Splits the body into chunks: hyper takes whatever it is given before it checks whether an HTTP/2 caller has window
+/// for it, so a long response would count as finished, and stay buffered, while its caller reads nothing.
 pub(in crate::http) struct ChunkedBody {
     body: Body,
-    /// What of the last piece is not handed over yet.
+    /// The rest of the last chunk, not yet handed over.
     rest: Bytes,
     request: RequestGuard,
 }
@@ -171,9 +171,9 @@ impl ChunkedBody {
         Self { body, rest: Bytes::new(), request }
     }
 
-    /// Keeps what is too long of it back.
+    /// Returns the first chunk and keeps the rest.
     fn first_of(&mut self, mut data: Bytes) -> Bytes {
-        let first = data.split_to(data.len().min(MAX_PIECE));
+        let first = data.split_to(data.len().min(MAX_CHUNK));
         self.rest = data;
         first
     }
@@ -187,7 +187,7 @@ impl http_body::Body for ChunkedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // More is asked for only when there is room for it on the way to the caller.
+        // hyper polls for more only when the caller has room for it.
         self.request.offer(false);
         let frame = if self.rest.is_empty() {
             Pin::new(&mut self.body).poll_frame(context)
@@ -229,21 +229,21 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::http::server::connection_state::{STALL_TIME, TimeoutAction};
+    use crate::http::server::connection_state::{STALL_TIMEOUT, TimeoutAction};
 
     fn cut(pulse: &ConnectionState) -> bool {
         matches!(pulse.action(Duration::from_secs(75)), TimeoutAction::Abort(_))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_makes_no_progress_is_noted_and_one_that_does_is_too() {
+    async fn stalled_and_resumed_writes_are_tracked() {
         let (mut caller, ours) = duplex(64);
         let pulse = Arc::new(ConnectionState::new());
         pulse.on_request(false);
         let mut ours = StallTracker::new(ours, Arc::clone(&pulse));
         let writing = tokio::spawn(async move { ours.write_all(&[0; 100]).await });
         tokio::task::yield_now().await;
-        advance(STALL_TIME).await;
+        advance(STALL_TIMEOUT).await;
         assert!(cut(&pulse));
         caller.read_exact(&mut [0; 100]).await.unwrap();
         writing.await.unwrap().unwrap();
@@ -251,9 +251,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_answer_comes_in_pieces_and_whole() {
+    async fn long_response_is_chunked_and_complete() {
         use http_body_util::BodyExt as _;
-        let long: Bytes = (0..=MAX_PIECE * 2).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let long: Bytes = (0..=MAX_CHUNK * 2).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let mut answer =
             ChunkedBody::new(Body::from(long.clone()), RequestGuard::new(Arc::new(ConnectionState::new()), false));
         let (mut pieces, mut whole) = (0, Vec::new());
@@ -267,17 +267,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_the_callers_turn_until_more_is_asked_for() {
+    async fn response_waits_for_the_caller_until_it_polls_for_more() {
         let pulse = Arc::new(ConnectionState::new());
         let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>("a")]);
         let pieces = futures_util::StreamExt::chain(pieces, futures_util::stream::pending());
         let mut answer = ChunkedBody::new(Body::from_stream(pieces), RequestGuard::new(Arc::clone(&pulse), true));
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(Pin::new(&mut answer).poll_frame(&mut context).is_ready());
-        advance(STALL_TIME).await;
-        assert!(cut(&pulse), "it was handed over, and nobody asked for more");
+        advance(STALL_TIMEOUT).await;
+        assert!(cut(&pulse), "a chunk was handed over, and the caller polled for no more");
         assert!(Pin::new(&mut answer).poll_frame(&mut context).is_pending());
-        assert!(!cut(&pulse), "the gateway has nothing to say yet");
+        assert!(!cut(&pulse), "the gateway has no data yet");
         drop(answer);
         assert!(pulse.idle_since().is_some());
     }

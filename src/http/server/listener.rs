@@ -1,5 +1,5 @@
-//! The accept loop. `axum::serve` has no time-out for headers, no bound on connections and leaves Nagle's algorithm on, so
-//! that a few slow callers could hold the gateway; this one has all three.
+//! The accept loop. `axum::serve` has no timeout for headers, no limit on connections and leaves Nagle's algorithm on,
+//! so a few slow callers could block the gateway; this loop fixes all three.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -24,23 +24,23 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::Accept;
 
 use crate::http::server::connection_limit::{ConnectionLimiter, ConnectionSlot, ListenerOptions};
-use crate::http::server::connection_state::{ConnectionState, HEADER_TIME, TimeoutAction};
+use crate::http::server::connection_state::{ConnectionState, HEADER_TIMEOUT, TimeoutAction};
 use crate::http::server::io::{ChunkedBody, ReadTracker, RequestGuard, StallTracker};
 use crate::http::server::shutdown::{ShutdownHandle, ShutdownSignal};
 use crate::http::server::tls::MaybeTls;
 use crate::telemetry::metrics;
 
-/// Most headers of a request.
+/// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 100;
-/// Longest headers of a request, in bytes.
+/// Maximum size of a request's headers, in bytes.
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
-/// Most of an answer that is kept for a caller of HTTP/2 that does not take it, a request.
-const MAX_WAITING: usize = 64 * 1024;
-/// Most connections taken from the kernel's queue when the listener closes: more than it can hold.
+/// Maximum number of bytes buffered per HTTP/2 request for a caller that does not read its response.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+/// Maximum number of connections accepted from the kernel's backlog when the listener closes: more than it can hold.
 const LAST: usize = 4096;
 
-/// Serves until `ending` says so; after that takes no connection, lets requests under way take at most their grace, and
-/// drops what is left.
+/// Serves until `ending` closes the listener; then accepts no more connections, gives requests in flight their grace
+/// period, and drops the rest.
 pub async fn serve(listener: TcpListener, router: Router, keeping: ListenerOptions, ending: ShutdownHandle) {
     let stopping = ShutdownSignal::default();
     let router = router.layer(Extension(stopping.clone()));
@@ -49,8 +49,8 @@ pub async fn serve(listener: TcpListener, router: Router, keeping: ListenerOptio
     let mut left = false;
     loop {
         tokio::select! {
-            () = ending.closed() => break,
-            () = ending.left(), if !left => {
+            () = ending.wait_closed() => break,
+            () = ending.wait_announced(), if !left => {
                 left = true;
                 hall.house.each(ConnectionState::close_if_announced);
             }
@@ -58,7 +58,7 @@ pub async fn serve(listener: TcpListener, router: Router, keeping: ListenerOptio
             stream = accept(&listener) => hall.receive(stream),
         }
     }
-    // Whoever was let in by the kernel already would otherwise be reset.
+    // Accept connections already in the kernel's backlog; otherwise they would be reset.
     for stream in (0..LAST).map_while(|_| accept(&listener).now_or_never()) {
         hall.receive(stream);
     }
@@ -79,7 +79,7 @@ pub async fn serve(listener: TcpListener, router: Router, keeping: ListenerOptio
         }
     });
     if ended.await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests under way were dropped at the end of the grace");
+        tracing::warn!(connections = connections.len(), "requests in flight were dropped after the grace period");
     }
     connections.shutdown().await;
 }
@@ -89,7 +89,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // `Pulse` has times of its own for the headers and for what is idle.
+        // `ConnectionState` has its own timeouts for headers and for idle connections.
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_LIST_BYTES as usize);
@@ -98,35 +98,35 @@ fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .max_concurrent_streams(100)
-        .max_send_buf_size(MAX_WAITING)
-        // Also bounds headers that drip in: no answer to a ping may come between their frames.
+        .max_send_buf_size(MAX_SEND_BUFFER)
+        // Also bounds headers that trickle in: no response to a ping may come between their frames.
         .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(HEADER_TIME);
+        .keep_alive_timeout(HEADER_TIMEOUT);
     builder
 }
 
-/// The next connection.
+/// Accepts the next connection.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Answers are small and written whole: waiting for more would only delay them.
+                // Responses are small and written whole: Nagle's algorithm would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "connection ended before it began");
+                    tracing::debug!(%error, "connection closed before it could be served");
                     continue;
                 }
                 return stream;
             }
-            // Out of file descriptors, most likely: without a pause this would spin until some are closed.
+            // Most likely out of file descriptors: without a pause the loop would spin until some are closed.
             Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
+                tracing::warn!(%error, "accepting a connection failed");
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-/// Where connections are served.
+/// Serves accepted connections.
 struct Acceptor {
     builder: Builder<TokioExecutor>,
     router: Router,
@@ -174,19 +174,19 @@ impl Acceptor {
                 },
             };
             let io = TokioIo::new(ReadTracker::new(line, Arc::clone(&pulse)));
-            // Boxed: the task would otherwise have room for it twice, as its argument and where it stays.
+            // Boxed: otherwise the task reserves space for it twice, as its argument and in its own state.
             let connection = Box::pin(builder.serve_connection(io, service).into_owned());
             let close = |connection: &mut Pin<Box<Connection<_>>>| connection.as_mut().graceful_shutdown();
             let ended = drive(connection, close, &pulse, keep_alive).await;
             if let Err(reason) = ended.and_then(|ended| ended.map_err(|error| error.to_string())) {
-                // A caller that went away or was too slow: nothing anybody has to act on.
+                // The caller disconnected or was too slow: no one needs to act.
                 tracing::debug!(reason, "connection ended");
             }
         });
     }
 }
 
-/// The caller is told not to come again on this connection.
+/// Asks the caller not to reuse this connection.
 fn announce_close(mut response: Response<ChunkedBody>, pulse: &ConnectionState, http2: bool) -> Response<ChunkedBody> {
     if http2 {
         pulse.close_if_announced();
@@ -199,7 +199,8 @@ fn announce_close(mut response: Response<ChunkedBody>, pulse: &ConnectionState, 
 type Connection<S> =
     hyper_util::server::conn::auto::Connection<'static, TokioIo<ReadTracker<MaybeTls>>, S, TokioExecutor>;
 
-/// The connection once TLS is agreed on; `None` where it was not. Its time is a part of what the first request has.
+/// Completes the TLS handshake; returns `None` if it fails. Its time counts towards the time limit of the first
+/// request.
 async fn tls_handshake(
     handshake: Pin<Box<Accept<StallTracker<TcpStream>>>>,
     pulse: &ConnectionState,
@@ -212,12 +213,12 @@ async fn tls_handshake(
         Err(reason) => reason,
     };
     metrics::handshake_failed();
-    tracing::debug!(reason, "TLS was not agreed on");
+    tracing::debug!(reason, "TLS handshake failed");
     None
 }
 
-/// Drives a connection, or its beginning, to an end, which comes by itself or when its pulse says so. Whoever has to go is
-/// told by `close`, if there is time for it.
+/// Drives a connection or its handshake until it ends or a timeout of its state ends it. Calls `close` first if the
+/// state allows a graceful close.
 async fn drive<C: Future + Unpin>(
     mut connection: C,
     close: impl Fn(&mut C),
@@ -226,7 +227,7 @@ async fn drive<C: Future + Unpin>(
 ) -> Result<C::Output, String> {
     let mut woken = pin!(pulse.woken.notified());
     let mut heard = false;
-    let mut alarm = pin!(sleep_until(Instant::now() + HEADER_TIME));
+    let mut alarm = pin!(sleep_until(Instant::now() + HEADER_TIMEOUT));
     poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(context) {
@@ -237,7 +238,7 @@ async fn drive<C: Future + Unpin>(
                 TimeoutAction::GracefulClose => close(&mut connection),
                 TimeoutAction::Abort(reason) => return Poll::Ready(Err(reason.to_owned())),
                 TimeoutAction::Wait(until) => {
-                    // Later is told when it rings: it would have to be set with every request otherwise.
+                    // A later deadline is set when the timer fires; otherwise every request would have to reset it.
                     if until < alarm.deadline() || alarm.is_elapsed() {
                         alarm.as_mut().reset(until);
                     }

@@ -1,5 +1,5 @@
-//! The listener: accepts connections, limits how many there are and how long each may take, serves HTTP/1.1 and HTTP/2 over
-//! plain TCP or TLS, and shuts down in two phases.
+//! The listener: accepts connections, limits how many there are and how long each may take, serves HTTP/1.1 and HTTP/2
+//! over plain TCP or TLS, and shuts down in two phases.
 
 pub(super) mod connection_limit;
 pub(super) mod connection_state;

@@ -1,5 +1,5 @@
-//! How a listener ends: first it says goodbye and goes on serving, then it takes nothing more. Answers that have no end of
-//! their own, and those that only wait, end then.
+//! Two-phase graceful shutdown of a listener: it announces the shutdown while still serving, then stops accepting.
+//! Event streams end with the second phase; requests that only wait for a vendor end late in the grace period.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::error::{Code, Error};
 use crate::service::{WriteHandle, WriteReply};
 
-/// The end of a listener, said from outside.
+/// Controls a listener's shutdown from outside.
 #[derive(Clone)]
 pub struct ShutdownHandle {
     leaving: CancellationToken,
@@ -20,18 +20,19 @@ pub struct ShutdownHandle {
 }
 
 impl ShutdownHandle {
-    /// An end that nobody has asked for yet; requests under way may then take this long.
+    /// Creates a handle with no shutdown requested. `grace` is how long requests in flight may take once the listener
+    /// closes.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
         Self { leaving: CancellationToken::new(), closing: CancellationToken::new(), grace }
     }
 
-    /// From now on callers are told to go elsewhere, and served meanwhile.
+    /// Announces the shutdown: the listener keeps serving, but asks callers to reconnect elsewhere.
     pub fn announce(&self) {
         self.leaving.cancel();
     }
 
-    /// From now on no connection is taken, and none is kept when its requests are answered.
+    /// Stops accepting connections, and closes each connection once its requests have been answered.
     pub fn close(&self) {
         self.leaving.cancel();
         self.closing.cancel();
@@ -41,12 +42,12 @@ impl ShutdownHandle {
         self.leaving.is_cancelled()
     }
 
-    pub(in crate::http) async fn left(&self) {
+    pub(in crate::http) async fn wait_announced(&self) {
         self.leaving.cancelled().await;
     }
 
-    /// Ends when [`close`](Self::close) was called.
-    pub async fn closed(&self) {
+    /// Completes once [`close`](Self::close) has been called.
+    pub async fn wait_closed(&self) {
         self.closing.cancelled().await;
     }
 
@@ -55,7 +56,7 @@ impl ShutdownHandle {
     }
 }
 
-/// Told to every request of a listener.
+/// The shutdown state, shared with every request of a listener.
 #[derive(Clone, Default)]
 pub(in crate::http) struct ShutdownSignal {
     begun: CancellationToken,
@@ -63,17 +64,18 @@ pub(in crate::http) struct ShutdownSignal {
 }
 
 impl ShutdownSignal {
-    /// From now on the listener takes no more requests.
+    /// Marks the listener as taking no more requests.
     pub(in crate::http) fn begin(&self) {
         self.begun.cancel();
     }
 
-    /// From now on whoever waits for a vendor is answered that the work goes on.
+    /// Ends all waits for vendors: their callers get 202 and the work continues.
     pub(in crate::http) fn end_waits(&self) {
         self.hurried.cancel();
     }
 
-    /// Refuses a write that came after the listener was closed. One that came before is served: its caller could not know.
+    /// Rejects a write that arrived after the listener closed. One that arrived earlier is served: its caller could not
+    /// know.
     ///
     /// # Errors
     /// `draining`.
@@ -85,18 +87,19 @@ impl ShutdownSignal {
         Ok(())
     }
 
-    /// Ends when the listener takes no more requests.
-    pub(in crate::http) async fn begun(&self) {
+    /// Completes once the listener takes no more requests.
+    pub(in crate::http) async fn wait_begun(&self) {
         self.begun.cancelled().await;
     }
 
-    /// What was told to the request. One that is served by something else than a listener is told nothing.
+    /// Returns the signal in a request's extensions. A request served by anything other than a listener gets one that
+    /// never fires.
     pub(in crate::http) fn of(parts: &Parts) -> Self {
         parts.extensions.get::<Self>().cloned().unwrap_or_default()
     }
 }
 
-/// How long a caller waits for its write: its own time, but not beyond the end of the listener.
+/// How long a caller waits for its write: its own limit, but no longer than the listener's shutdown allows.
 pub(in crate::http) struct WaitBudget {
     time: Duration,
     stopping: ShutdownSignal,
@@ -107,20 +110,20 @@ impl WaitBudget {
         Self { time, stopping }
     }
 
-    /// Whether the caller waits for nothing but that its write is accepted.
+    /// Returns whether the caller waits only until its write is accepted.
     pub(in crate::http) fn is_none(&self) -> bool {
         self.time.is_zero()
     }
 
-    /// Waits for the write as long as the caller does.
+    /// Waits for the write as long as the budget allows.
     ///
     /// # Errors
-    /// The fault that ended the write.
+    /// The error that ended the write.
     pub(in crate::http) async fn wait<T>(self, ticket: WriteHandle<T>) -> Result<WriteReply<T>, Error>
     where
         T: Clone + Send + Sync + 'static,
     {
-        // However quick the vendor is: what is answered must not depend on a race.
+        // Always 202, however fast the vendor is: the response must not depend on a race.
         if self.is_none() {
             ticket.result_or_accepted().await
         } else {
@@ -128,7 +131,7 @@ impl WaitBudget {
         }
     }
 
-    /// Ends when it does.
+    /// Completes when the budget is used up.
     async fn expired(self) {
         tokio::select! {
             () = tokio::time::sleep(self.time) => {}

@@ -1,4 +1,4 @@
-//! What is between a listener's connections and HTTP: nothing, or TLS.
+//! The layer between a listener's connections and HTTP: plain TCP or TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -14,32 +14,32 @@ use tokio_rustls::{Accept, TlsAcceptor};
 
 use crate::http::server::io::StallTracker;
 
-/// What a listener shows callers over TLS; clones share it.
+/// A listener's TLS configuration, certificate included; clones share it.
 #[derive(Clone)]
 pub struct Tls(Arc<ArcSwap<ServerConfig>>);
 
 impl Tls {
-    /// Shows this.
+    /// Uses this configuration.
     #[must_use]
     pub fn new(server: Arc<ServerConfig>) -> Self {
         Self(Arc::new(ArcSwap::new(server)))
     }
 
-    /// Shows something else from the next connection on; those there are keep what they were shown.
+    /// Replaces the configuration for new connections; existing ones keep theirs.
     pub fn replace(&self, server: Arc<ServerConfig>) {
         self.0.store(server);
     }
 
-    /// Begins the handshake with a caller.
+    /// Starts the handshake with a caller.
     pub(in crate::http) fn accept(&self, stream: StallTracker<TcpStream>) -> Accept<StallTracker<TcpStream>> {
         TlsAcceptor::from(self.0.load_full()).accept(stream)
     }
 }
 
-/// A connection on which HTTP can be spoken.
+/// A connection that can carry HTTP.
 pub(in crate::http) enum MaybeTls {
     Plain(StallTracker<TcpStream>),
-    // Boxed: its buffers and keys would make the plain one as large.
+    // Boxed: its buffers and keys would make the plain variant as large.
     Tls(Box<TlsStream<StallTracker<TcpStream>>>),
 }
 

@@ -1,23 +1,23 @@
-//! The formats an answer can have. All of them are guesses: the vendor's page shows its answers as pictures.
+//! The possible response formats. All are guesses: the vendor's page shows its responses as pictures.
 //!
-//! Documented are the words (`SUCCESS`, `ERROR`), the names (`Status` and `StudentId` on success; `status`, `Reason` and
-//! `error` on errors, with that difference in capitals), the codes and their messages.
+//! The vendor documents the words (`SUCCESS`, `ERROR`), the names (`Status` and `StudentId` on success; `status`,
+//! `Reason` and `error` on errors, with that difference in capitals), the codes and their messages.
 
 use crate::sandbox::parameters::Parameters;
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
     /// The student's id.
     Success(u64),
     /// A code with its message.
     Coded { code: String, message: String },
-    /// Required parameters are missing, which has no code.
+    /// Required parameters are missing; the vendor has no code for it.
     Missing(Vec<&'static str>),
 }
 
 impl Outcome {
-    /// A published code with its published message.
+    /// Creates an error from a published code and its published message.
     pub(super) fn coded(code: u16) -> Self {
         let message = match code {
             1001 => "Action is invalid",
@@ -33,11 +33,11 @@ impl Outcome {
     }
 }
 
-/// The formats, the default first.
+/// The names of the formats, the default first.
 pub(super) const NAMES: &[&str] =
     &["kv", "kv_empty_error", "pipe", "comma", "words", "colon", "break", "json", "json_array", "xml"];
 
-/// The answer in the format and with the code style of the switches.
+/// Writes the response in the format and code style of the switches.
 pub(super) fn write(outcome: &Outcome, switches: &Parameters) -> String {
     let format = switches.text("response_format");
     match outcome {
@@ -53,7 +53,7 @@ pub(super) fn write(outcome: &Outcome, switches: &Parameters) -> String {
     }
 }
 
-/// A success in a format.
+/// Writes a success in a format.
 pub(super) fn success(format: &str, id: &str) -> String {
     match format {
         "kv_empty_error" => format!("Status=SUCCESS&StudentId={id}&error="),
@@ -71,12 +71,12 @@ pub(super) fn success(format: &str, id: &str) -> String {
     }
 }
 
-/// An error with a code in a format.
+/// Writes an error with a code in a format.
 pub(super) fn error(format: &str, code: &str, message: &str) -> String {
     match format {
         "pipe" => format!("ERROR|{code}|{message}"),
         "comma" => format!("ERROR,{code},{message}"),
-        // With the code style "ERROR 1007" the word would stand twice.
+        // With the code style "ERROR 1007" the word would appear twice.
         "words" => format!("ERROR {} {message}", code.trim_start_matches("ERROR ")),
         "colon" => format!("status: ERROR, Reason: {code}, error: {message}"),
         "break" => format!("status:ERROR<br/>Reason:{code}<br/>error:{message}"),
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_format_writes_successes_and_errors_of_its_own() {
+    fn every_format_differs_for_successes_and_errors() {
         let mut seen = std::collections::BTreeSet::new();
         for format in NAMES {
             assert!(success(format, "12345").contains("12345"), "{format}");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_the_published_ones() {
+    fn messages_are_as_published() {
         let message = |code| match Outcome::coded(code) {
             Outcome::Coded { message, .. } => message,
             other => panic!("{other:?}"),

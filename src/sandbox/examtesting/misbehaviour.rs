@@ -1,4 +1,4 @@
-//! Faults and lasting switches that only make sense at `ExamTesting`.
+//! The faults and lasting switches specific to `ExamTesting`.
 
 use super::super::faults::{Behaviour, FaultKind};
 use super::formats::{self, Outcome};
@@ -6,7 +6,7 @@ use crate::sandbox::fault_kinds::BODY_LIMIT;
 use crate::sandbox::parameters::{Parameter, choice, count, flag, optional_count, status, text};
 use crate::sandbox::simulator::Context;
 
-/// What ASP.NET answers to a value that looks like markup.
+/// The page that ASP.NET returns for a value that looks like markup.
 pub(super) const VALIDATION_PAGE: &str = "<!DOCTYPE html>\r\n<html>\r\n    <head>\r\n        <title>A potentially dangerous Request.Form value was detected from the client.</title>\r\n    </head>\r\n    <body bgcolor=\"white\">\r\n            <span><H1>Server Error in '/' Application.<hr width=100% size=1 color=silver></H1>\r\n            <h2> <i>A potentially dangerous Request.Form value was detected from the client.</i> </h2></span>\r\n    </body>\r\n</html>\r\n";
 const SERVER_ERROR_PAGE: &str = "<!DOCTYPE html>\r\n<html>\r\n    <head>\r\n        <title>Runtime Error</title>\r\n    </head>\r\n    <body bgcolor=\"white\">\r\n            <span><H1>Server Error in '/' Application.<hr width=100% size=1 color=silver></H1>\r\n            <h2> <i>Runtime Error</i> </h2></span>\r\n    </body>\r\n</html>\r\n";
 const FIREWALL_PAGE: &str = "<html><head><title>403 Forbidden</title></head><body><h1>Forbidden</h1><p>Access denied by security policy.</p></body></html>\r\n";
@@ -14,23 +14,23 @@ const RESTART_PAGE: &str = "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\"\
 const STACK_TRACE: &str = "\r\nSystem.Data.SqlClient.SqlException (0x80131904): ERROR: Timeout expired.\r\n   at ManageCandidate.Page_Load(Object sender, EventArgs e)\r\n";
 const HTML: &str = "text/html; charset=utf-8";
 
-const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this answer is given");
+const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this response");
 
-/// A page of the server in place of the answer.
+/// Defines a fault that replaces the response with a server page.
 const fn page(name: &'static str, meaning: &'static str, parameters: &'static [Parameter]) -> FaultKind {
     FaultKind { name, only: &[], meaning, parameters, behaviour: Behaviour::Replace }
 }
 
-/// The vendor's answer with something wrong in its words.
+/// Defines a fault that changes the wording of the vendor's response.
 const fn words(name: &'static str, meaning: &'static str, parameters: &'static [Parameter]) -> FaultKind {
     FaultKind { name, only: &["add", "update"], meaning, parameters, behaviour: Behaviour::Vendor }
 }
 
-/// This vendor's own faults.
+/// The vendor's own faults.
 pub(super) const FAULTS: &[FaultKind] = &[
     page(
         "aspnet_error_page",
-        "answers 500 with the page \"Server Error in '/' Application\"",
+        "responds with 500 and the page \"Server Error in '/' Application\"",
         &[
             status(500),
             text("body", SERVER_ERROR_PAGE, "the page"),
@@ -40,7 +40,7 @@ pub(super) const FAULTS: &[FaultKind] = &[
     ),
     page(
         "request_validation_page",
-        "answers 500 with ASP.NET's page about a potentially dangerous value; nothing happened",
+        "responds with 500 and ASP.NET's page about a potentially dangerous value; the call has no effect",
         &[
             status(500),
             text("body", VALIDATION_PAGE, "the page"),
@@ -50,17 +50,17 @@ pub(super) const FAULTS: &[FaultKind] = &[
     ),
     page(
         "firewall",
-        "answers 403 with a firewall's page",
+        "responds with 403 and a firewall's page",
         &[status(403), text("body", FIREWALL_PAGE, "the page"), text("contentType", HTML, "its content type"), EFFECT],
     ),
     page(
         "application_restart",
-        "answers 503 with IIS's page during a restart of the application",
+        "responds with 503 and IIS's page for an application restart",
         &[status(503), text("body", RESTART_PAGE, "the page"), text("contentType", HTML, "its content type"), EFFECT],
     ),
     page(
         "error_redirect",
-        "answers 302 to an error page",
+        "redirects (302) to an error page",
         &[
             status(302),
             text("location", "/Error.aspx?aspxerrorpath=/ManageCandidate.aspx", "the Location header"),
@@ -71,49 +71,49 @@ pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "cold_start",
         only: &[],
-        meaning: "takes many seconds, as the first call after idling does",
+        meaning: "takes many seconds, like the first call after an idle period",
         parameters: &[count("delayMs", 10_000, "milliseconds to wait")],
         behaviour: Behaviour::DelayBefore,
     },
     words(
         "vendor_error",
-        "answers an error of any code to a caller with good credentials; nothing happened",
+        "responds to valid credentials with an error of any code; the call has no effect",
         &[text("code", "1099", "the code"), text("message", "Unknown error", "the message")],
     ),
-    words("error_without_code", "answers ERROR and nothing else; nothing more than usual happened", &[]),
-    words("success_without_id", "answers SUCCESS and no id", &[]),
-    words("id_zero", "answers SUCCESS with the id 0", &[]),
-    words("success_and_stack_trace", "answers SUCCESS followed by a stack trace that says ERROR", &[]),
-    words("leading_blank_lines", "puts blank lines before the answer", &[]),
-    words(
-        "double_creation",
-        "does not notice that the user name is taken, as when two equal calls arrive together",
-        &[],
-    ),
+    words("error_without_code", "responds with ERROR only; the effect is that of the same call without the fault", &[]),
+    words("success_without_id", "responds with SUCCESS without an id", &[]),
+    words("id_zero", "responds with SUCCESS and the id 0", &[]),
+    words("success_and_stack_trace", "responds with SUCCESS followed by a stack trace that contains ERROR", &[]),
+    words("leading_blank_lines", "puts blank lines before the response", &[]),
+    words("double_creation", "ignores that the user name is taken, as when two identical calls race", &[]),
 ];
 
-/// This vendor's lasting switches.
+/// The vendor's lasting switches.
 pub(super) const SWITCHES: &[Parameter] = &[
-    choice("response_format", formats::NAMES, "the format of the answer (undocumented, every one a guess)"),
-    choice("code_style", &["number", "error_number"], "a code as 1007 or as ERROR 1007 (undocumented)"),
+    choice("response_format", formats::NAMES, "the format of the response (undocumented; all are guesses)"),
+    choice("code_style", &["number", "error_number"], "whether a code is written as 1007 or ERROR 1007 (undocumented)"),
     choice(
         "content_type",
         &["text/html; charset=utf-8", "text/plain; charset=utf-8"],
-        "the content type of the answer (undocumented)",
+        "the content type of the response (undocumented)",
     ),
-    flag("request_validation", true, "values with < or &# are refused with ASP.NET's error page (undocumented)"),
-    flag("update_requires_password", false, "update needs a password (undocumented)"),
-    optional_count("student_limit", None, "students the plan allows; beyond it 1008; no limit when not set"),
+    flag("request_validation", true, "reject values with < or &# with ASP.NET's error page (undocumented)"),
+    flag("update_requires_password", false, "whether update requires a password (undocumented)"),
+    optional_count(
+        "student_limit",
+        None,
+        "maximum number of students, beyond which code 1008 is returned; no limit if not set",
+    ),
     optional_count(
         "next_student_id",
         None,
-        "the id the next new student gets unless it is taken, such as 1005, which is also a code; counting up when not set",
+        "the id of the next new student unless taken, such as 1005, which is also a code; sequential if not set",
     ),
-    flag("disabled_count", true, "disabled students count towards the limit (undocumented)"),
+    flag("disabled_count", true, "whether disabled students count towards the limit (undocumented)"),
     BODY_LIMIT,
 ];
 
-/// The text a fault on words makes of an answer; `None` when no such fault strikes.
+/// Returns the response text that an active wording fault produces; `None` without such a fault.
 pub(super) fn distorted(outcome: &Outcome, context: &Context<'_>) -> Option<String> {
     let format = context.switches.text("response_format");
     let plain = formats::write(outcome, context.switches);

@@ -1,7 +1,7 @@
-//! The `ExamTesting` simulator: one page, two actions, and an answer format nobody documents.
+//! The `ExamTesting` simulator: one page, two actions, and an undocumented response format.
 //!
-//! Parameters are read from query and form alike, names in any case, as ASP.NET does. The format of the answer is a switch;
-//! none of its values is better founded than another.
+//! Like ASP.NET, it reads parameters from query and form alike, with names in any case. The response format is a
+//! switch; none of its values is better founded than another.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,13 +18,13 @@ use formats::Outcome;
 mod formats;
 mod misbehaviour;
 
-/// What is fixed about this vendor.
+/// The static description of this vendor.
 pub(super) const PROFILE: Profile = Profile {
     name: "examtesting",
     operations: &["add", "update", UNKNOWN],
     apart: &[],
     faults: misbehaviour::FAULTS,
-    // Its answers are text; the format that happens to be JSON is written as such.
+    // Its responses are text; the format that happens to be JSON is written as such.
     without: &["extra_fields", "pascal_case", "numbers_as_strings", "strings_as_numbers", "json_in_string"],
     switches: misbehaviour::SWITCHES,
 };
@@ -37,14 +37,14 @@ const FIRST_STUDENT: u64 = 12_345;
 pub(super) struct ExamTesting {
     next_student: u64,
     students: BTreeMap<u64, Student>,
-    /// Who has a user name, by the name in lower case; more than one after a double creation.
+    /// Students by user name in lower case; more than one after a double creation.
     usernames: HashMap<String, BTreeSet<u64>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct Student {
     enabled: bool,
-    /// Every parameter but the credentials, by lower-case name, as last sent.
+    /// Every parameter except the credentials, by lower-case name, as last sent.
     fields: BTreeMap<String, String>,
 }
 
@@ -60,7 +60,7 @@ impl Parameters {
         Parameters(all)
     }
 
-    /// A parameter by its lower-case name; blank counts as not given.
+    /// Returns a parameter by its lower-case name; a blank one counts as absent.
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
@@ -81,7 +81,7 @@ impl Parameters {
 }
 
 impl ExamTesting {
-    /// The institute in its seed state.
+    /// Creates the institute in its seed state.
     pub(super) fn new() -> Self {
         ExamTesting { next_student: FIRST_STUDENT, students: BTreeMap::new(), usernames: HashMap::new() }
     }
@@ -101,7 +101,7 @@ impl ExamTesting {
         }
     }
 
-    /// The checks on the person, in the order of the published codes; the student to update, or none to add.
+    /// Checks the person, in the order of the published codes. Returns the student to update, or none to add.
     fn check_student(
         &self,
         parameters: &Parameters,
@@ -110,7 +110,8 @@ impl ExamTesting {
     ) -> Result<Option<u64>, Outcome> {
         let is_update = action == "update";
         let mut required = vec![("groupname", "groupName"), ("email", "email"), ("username", "username")];
-        // The vendor does not say what an update requires; a caller that never repeats a password must be able to update.
+        // The vendor does not document what an update requires; a caller that does not store passwords must be able to
+        // update.
         if !is_update || context.switches.flag("update_requires_password") {
             required.push(("password", "password"));
         }
@@ -140,8 +141,8 @@ impl ExamTesting {
         Ok(student)
     }
 
-    /// What `stusID` means is undocumented. On `add` it is kept as the customer's own id; on `update` it may be that id or the
-    /// `StudentId` answered before.
+    /// Resolves `stusID`, whose meaning is undocumented. On `add` it is stored as the customer's own id; on `update` it
+    /// may be that id or the `StudentId` returned before.
     fn find_student(&self, id: Option<&str>, is_update: bool) -> Result<Option<u64>, Outcome> {
         let plausible = |id: &str| id.len() <= 100 && id.chars().all(|c| c.is_alphanumeric() || "-_.@:/+ ".contains(c));
         match id {
@@ -176,7 +177,7 @@ impl ExamTesting {
         Outcome::Success(id)
     }
 
-    /// The id ordered by the switch if nobody has it, else the next in the row.
+    /// Returns the id set by the switch if it is free, else the next in sequence.
     fn new_id(&mut self, context: &Context<'_>) -> u64 {
         let ordered = context.switches.number("next_student_id").and_then(|id| u64::try_from(id).ok());
         if let Some(id) = ordered.filter(|id| !self.students.contains_key(id)) {
@@ -197,7 +198,7 @@ impl ExamTesting {
         changed.enabled = is_enabled(&parameters).unwrap_or(student.enabled);
         let keys = keys_of(id, &parameters);
         let mut fields = parameters.without_credentials();
-        // It named the student; the customer's own id given on `add` stays.
+        // It identified the student; the customer's own id given on `add` stays.
         fields.remove("stusid");
         changed.fields.extend(fields);
         if let Some(ids) = student.fields.get("username").and_then(|old| self.usernames.get_mut(&name_key(old.trim())))
@@ -249,7 +250,7 @@ impl Vendor for ExamTesting {
     }
 
     fn reset(&mut self) {
-        // Ids go on, so that what was handed out before a reset never names somebody else after it.
+        // Keep counting ids, so that an id issued before a reset never refers to someone else after it.
         self.students.clear();
         self.usernames.clear();
     }
@@ -268,7 +269,7 @@ fn check_caller(parameters: &Parameters, action: &str) -> Result<(), Outcome> {
     Ok(())
 }
 
-/// Whether names that differ in case only are one is undocumented; here they are.
+/// Normalises a user name. Whether names are case-insensitive is undocumented; here they are.
 fn name_key(username: &str) -> String {
     username.to_lowercase()
 }
@@ -277,7 +278,7 @@ fn is_enabled(parameters: &Parameters) -> Option<bool> {
     parameters.get("status").map(|status| status.eq_ignore_ascii_case("true"))
 }
 
-/// What an effect is counted by, the user name first.
+/// Returns the keys of an effect, the user name first.
 fn keys_of(id: u64, parameters: &Parameters) -> Vec<(&'static str, String)> {
     let text = |name| parameters.get(name).unwrap_or_default().to_owned();
     vec![("username", text("username")), ("studentId", id.to_string()), ("email", text("email"))]

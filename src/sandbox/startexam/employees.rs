@@ -1,7 +1,7 @@
-//! Employees, their registrations, and participants with personal data of their own.
+//! Employees, their registrations, and participants with their own personal data.
 //!
-//! Every check comes before the first change: a refused call has changed nothing. That is an assumption about the vendor,
-//! who does not say what an unknown employee does to the others in the call.
+//! All checks run before the first change: a rejected call changes nothing. This is an assumption; the vendor does not
+//! document how an unknown employee affects the others in the call.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ const PARTICIPANTS_MAX: usize = 1000;
 const TESTS_MAX: usize = 10;
 const EMPLOYEE_ID_MAX: usize = 250;
 
-/// What both kinds of registration begin with.
+/// The common part of both kinds of registration.
 struct Envelope {
     center: String,
     tests: Vec<String>,
@@ -24,10 +24,10 @@ struct Envelope {
 }
 
 impl StartExam {
-    /// `POST /v1/employees`: adds or updates by the customer's id.
+    /// Handles `POST /v1/employees`: adds or updates by the customer's id.
     pub(super) fn sync_employees(&mut self, fields: &Fields<'_>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let profile = fields.guid("profileId")?.ok_or_else(|| Refusal::bad("'profileId' is required"))?;
-        // No maximum is published for this call.
+        // The vendor publishes no maximum for this call.
         let rows = fields.list("employees", (1, usize::MAX))?;
         let rows = rows.iter().map(read_employee).collect::<Result<Vec<_>, _>>()?;
         no_repeats(rows.iter().map(|(id, _)| id.as_str()), "Employee")?;
@@ -40,7 +40,7 @@ impl StartExam {
         Ok(if context.switches.is("employees_answer", "empty") { Json::Null } else { Json::Object(Vec::new()) })
     }
 
-    /// `POST /v2/employees-participants`: registers known employees for tests.
+    /// Handles `POST /v2/employees-participants`: registers known employees for tests.
     pub(super) fn register_employees(
         &mut self,
         fields: &Fields<'_>,
@@ -62,7 +62,7 @@ impl StartExam {
         Ok(object([("participantIds", Json::List(ids))]))
     }
 
-    /// `POST /v2/participants`: registers people by their data alone.
+    /// Handles `POST /v2/participants`: registers people by their data alone.
     pub(super) fn register_participants(
         &mut self,
         fields: &Fields<'_>,
@@ -98,7 +98,7 @@ impl StartExam {
             Some(known) => {
                 let before = known.clone();
                 known.hidden = employee.hidden;
-                // Fields that are not sent stay as they are; the vendor does not say so.
+                // Absent fields stay unchanged; the vendor does not document this.
                 known.data.extend(employee.data);
                 if *known == before { "repeated" } else { "updated" }
             }
@@ -146,7 +146,7 @@ impl StartExam {
             .collect()
     }
 
-    /// One participant id for an employee and the tests it covers; `None` when the answer leaves the row out.
+    /// Registers an employee for the tests one id covers and returns the id; `None` if the response omits the row.
     fn register_one(
         &mut self,
         center: &str,

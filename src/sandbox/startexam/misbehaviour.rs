@@ -1,4 +1,4 @@
-//! Faults and lasting switches that only make sense at `StartExam`.
+//! The faults and lasting switches specific to `StartExam`.
 
 use super::super::faults::{Behaviour, FaultKind};
 use super::account;
@@ -10,65 +10,65 @@ use crate::sandbox::parameters::{Form, Parameter, choice, flag, optional_count, 
 
 const VENDOR_FORM: Parameter =
     choice("format", &["vendor", "html", "json", "text", "empty"], "the body, normally the vendor's {\"message\"}");
-const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this answer is given");
+const EFFECT: Parameter = flag("effect", false, "true: the call takes effect before this response");
 
-/// The operations whose answers hold participant ids.
+/// The operations whose responses hold participant ids.
 const REGISTRATIONS: &[&str] = &["employees_participants", "participants"];
 
-/// The operations whose successful answer is documented. `v1/employees` is not among them: there a 200 is all that is
-/// known of success, whatever its body, so an error's body under it would be no fault anybody could tell.
+/// The operations whose successful response is documented. `v1/employees` is not among them: its success is only a 200
+/// with any body, so an error body with that status would be indistinguishable from success.
 const SHAPED: &[&str] =
     &["employees_participants", "participants", "program_employees", "tests", "create_test", "sessions", "session"];
 
-/// This vendor's own faults.
+/// The vendor's own faults.
 pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "date_refused",
         only: &[],
-        meaning: "answers 403 with the published sentence about an old Date",
+        meaning: "responds with 403 and the published message about an old Date",
         parameters: &[status(403), VENDOR_FORM, text("message", DATE_TOO_OLD, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "forbidden",
         only: &[],
-        meaning: "answers 403 about the signature, in words of our own",
+        meaning: "responds with 403 about the signature, with a message of our own",
         parameters: &[status(403), VENDOR_FORM, text("message", SIGNATURE_WRONG, "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "unauthorized",
         only: &[],
-        meaning: "answers 401, which the vendor does not list",
+        meaning: "responds with 401, which the vendor does not document",
         parameters: &[status(401), VENDOR_FORM, text("message", "Unauthorized", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "not_found",
         only: &[],
-        meaning: "answers 404 whatever was named",
+        meaning: "responds with 404, whatever the reference",
         parameters: &[status(404), VENDOR_FORM, text("message", "The resource is not found", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "bad_request",
         only: &[],
-        meaning: "answers 400 whatever was sent",
+        meaning: "responds with 400, whatever the request",
         parameters: &[status(400), VENDOR_FORM, text("message", "The request is invalid", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "message_with_200",
         only: SHAPED,
-        meaning: "answers 200 with an error's body, where a success has a documented shape",
+        meaning: "responds with 200 and an error body, where a success has a documented shape",
         parameters: &[status(200), VENDOR_FORM, text("message", "Internal error", "the message"), EFFECT],
         behaviour: Behaviour::Replace,
     },
     FaultKind {
         name: "wrong_id_count",
         only: REGISTRATIONS,
-        meaning: "answers too few or too many participantIds; every registration happened",
-        parameters: &[signed("difference", -1, "ids added (made up) or left out at the end")],
+        meaning: "returns too few or too many participantIds; every registration takes effect",
+        parameters: &[signed("difference", -1, "number of ids added (made up) or omitted at the end")],
         behaviour: Behaviour::Distort(|knobs, answer| {
             let difference = isize::try_from(knobs.number("difference").unwrap_or(0)).unwrap_or(0);
             with_ids(answer, |ids| {
@@ -80,14 +80,14 @@ pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "null_ids",
         only: REGISTRATIONS,
-        meaning: "answers null for every id; every registration happened",
+        meaning: "returns null for every id; every registration takes effect",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| with_ids(answer, |ids| ids.fill(Json::Null))),
     },
     FaultKind {
         name: "duplicated_ids",
         only: REGISTRATIONS,
-        meaning: "answers the first id in every place; every registration happened",
+        meaning: "returns the first id in every position; every registration takes effect",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
             with_ids(answer, |ids| {
@@ -100,7 +100,7 @@ pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "missing_ids",
         only: REGISTRATIONS,
-        meaning: "answers an object without participantIds; every registration happened",
+        meaning: "returns an object without participantIds; every registration takes effect",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
             if let Body::Json(Json::Object(members), _) = &mut answer.body {
@@ -111,18 +111,18 @@ pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "endless_feed",
         only: &["sessions"],
-        meaning: "v2/sessions never comes to its end: every page has a continuationToken, the last one is told over and over",
+        meaning: "v2/sessions never ends: every page has a continuationToken, and the last page repeats for ever",
         parameters: &[],
         behaviour: Behaviour::Vendor,
     },
 ];
 
-/// This vendor's lasting switches.
+/// The vendor's lasting switches.
 pub(super) const SWITCHES: &[Parameter] = &[
     choice(
         "existing_registration",
         &["repeated", "left_out", "null"],
-        "what a row skipped by doNotCreateIfExist answers (undocumented): the old id, no entry, or null",
+        "the result of a row skipped by doNotCreateIfExist (undocumented): the old id, no entry, or null",
     ),
     choice(
         "several_tests",
@@ -137,17 +137,17 @@ pub(super) const SWITCHES: &[Parameter] = &[
     Parameter {
         name: "session_page_size",
         form: Form::Number { default: 500, min: 1, max: 500 },
-        meaning: "sessions on a page of v2/sessions; 500 is the published maximum",
+        meaning: "sessions per page of v2/sessions; 500 is the published maximum",
     },
     choice(
         "used_token",
         &["same_page", "loop", "refused"],
-        "what a continuationToken brings the second time (undocumented but for a warning of loops): the same answer, the same page under the same token for ever, or 400",
+        "the response to a continuationToken used again (undocumented but for a warning of loops): the same response, the same page with the same token for ever, or 400",
     ),
     optional_count(
         "token_ttl_seconds",
         None,
-        "how long a continuationToken is good (undocumented; it is to be used at once); for ever when not set",
+        "how long a continuationToken is valid (undocumented; clients are to use it at once); for ever if not set",
     ),
     text("session_list_name", "sessions", "the name of the list in v2/sessions (undocumented)"),
     choice(
@@ -157,11 +157,15 @@ pub(super) const SWITCHES: &[Parameter] = &[
     ),
     choice("hidden_employee", &["refused", "accepted"], "whether a hidden employee can be registered (undocumented)"),
     choice("wrong_verb", &["404", "405"], "status for a known path with another verb (undocumented)"),
-    choice("employees_answer", &["object", "empty"], "body of a successful v1/employees (undocumented): {} or nothing"),
+    choice(
+        "employees_answer",
+        &["object", "empty"],
+        "body of a successful v1/employees response (undocumented): {} or nothing",
+    ),
     choice(
         "program_answer",
         &["object", "id", "empty"],
-        "body of a successful v1/program (undocumented): {}, the program's id, or nothing",
+        "body of a successful v1/program response (undocumented): {}, the program's id, or nothing",
     ),
     choice(
         "program_attempts",
@@ -171,21 +175,25 @@ pub(super) const SWITCHES: &[Parameter] = &[
     choice(
         "inactive_program",
         &["refused", "accepted"],
-        "whether employees can be put into an archived or deleted program or taken out (undocumented)",
+        "whether employees can be added to or removed from an archived or deleted program (undocumented)",
     ),
-    flag("proctoring_allowed", false, "whether the account has proctoring; without it proctoring: true is a 400"),
+    flag("proctoring_allowed", false, "whether the account has proctoring; without it, proctoring: true gets 400"),
     signed(
         "clock_offset_seconds",
         0,
-        "how far the vendor's clock is ahead when it looks at Date; 960 refuses every call of a good clock",
+        "how far the vendor's clock is ahead when it checks Date; 960 rejects every call from a correct clock",
     ),
     optional_count(
         "future_date_limit_seconds",
         None,
-        "Date further ahead than this is refused (undocumented); accepted when not set",
+        "how far ahead Date may be before the call is rejected (undocumented); any if not set",
     ),
     choice("secret_encoding", &["utf8", "base64"], "how the secret becomes the key (undocumented)"),
-    text("secret", account::SECRET, "the account's secret; another value is a secret rotated under the caller"),
+    text(
+        "secret",
+        account::SECRET,
+        "the account's secret; another value simulates a secret rotated without the caller's knowledge",
+    ),
     BODY_LIMIT,
 ];
 

@@ -1,7 +1,7 @@
-//! The `StartExam` simulator: routing, the order of checks, state and answers in the vendor's layout.
+//! The `StartExam` simulator: routing, the order of checks, state and responses in the vendor's layout.
 //!
-//! Implemented are all nine methods of the current front page. The legacy v1 calls (`v1/participants`, `v1/session`) are left
-//! out and answer 404 like any unknown path.
+//! It implements all nine methods of the current front page. The legacy v1 calls (`v1/participants`, `v1/session`) get
+//! 404 like any unknown path.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -22,7 +22,7 @@ mod sign;
 mod tests_list;
 mod validate;
 
-/// What is fixed about this vendor.
+/// The static description of this vendor.
 pub(super) const PROFILE: Profile = Profile {
     name: "startexam",
     operations: &[
@@ -39,14 +39,14 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     apart: &[],
     faults: misbehaviour::FAULTS,
-    // None of its strings is all digits.
+    // None of its strings consists of digits only.
     without: &["strings_as_numbers"],
     switches: misbehaviour::SWITCHES,
 };
 
 const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
-/// Path, verb and operation of what is implemented.
+/// Path, method and operation of every implemented call.
 const ROUTES: [(&str, &str, &str); 9] = [
     ("/v1/employees", "POST", "employees"),
     ("/v2/employees-participants", "POST", "employees_participants"),
@@ -64,7 +64,7 @@ pub(super) struct StartExam {
     start: SystemTime,
     ids: Ids,
     employees: BTreeMap<String, Employee>,
-    /// Participant ids by center, test and employee, oldest first; more than one is a double registration.
+    /// Participant ids by center, test and employee, oldest first; more than one means a double registration.
     registrations: BTreeMap<(String, String, String), Vec<String>>,
     /// Participants registered with personal data: id, and what they were registered for.
     participants: BTreeMap<String, Participant>,
@@ -93,7 +93,7 @@ struct Test {
     modified: String,
 }
 
-/// Why a call is refused: the status and the one `message` the vendor gives.
+/// A rejection: the status and the vendor's one `message`.
 #[derive(Debug, PartialEq)]
 struct Refusal {
     status: u16,
@@ -109,7 +109,7 @@ impl Refusal {
         Refusal { status: 403, message: message.to_owned() }
     }
 
-    /// Something named does not exist; whether that is 404 or 400 is undocumented, hence a switch.
+    /// Rejects an unknown reference; whether with 404 or 400 is undocumented, hence a switch.
     fn unknown(context: &Context<'_>, what: &str, id: &str) -> Self {
         let status = if context.switches.is("unknown_reference", "400") { 400 } else { 404 };
         Refusal { status, message: format!("{what} '{id}' is not found") }
@@ -117,7 +117,7 @@ impl Refusal {
 }
 
 impl StartExam {
-    /// The account in its seed state.
+    /// Creates the account in its seed state.
     pub(super) fn new(start: SystemTime) -> Self {
         let program = program_setup::Program::seed;
         let modified = |_| "2026-01-12T09:00:00Z".to_owned();
@@ -181,7 +181,7 @@ impl Vendor for StartExam {
 
     fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer {
         match self.perform(call, context) {
-            // What a synchronisation of employees answers is undocumented; an empty body is one of the two guesses.
+            // The response to a synchronisation of employees is undocumented; an empty body is one of the two guesses.
             Ok(Json::Null) => Answer::empty(200),
             Ok(json) => Answer::new(200, CONTENT_TYPE, Body::Json(json, Layout::Indented("\n"))),
             Err(refusal) => self.error(refusal.status, &refusal.message),
@@ -220,7 +220,7 @@ impl Vendor for StartExam {
 
     fn reset(&mut self) {
         let mut seed = StartExam::new(self.start);
-        // Ids go on, so that what was handed out before a reset never names somebody else after it.
+        // Keep counting ids, so that an id issued before a reset never refers to someone else after it.
         seed.ids = self.ids.clone();
         *self = seed;
     }

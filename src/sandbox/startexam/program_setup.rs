@@ -1,8 +1,8 @@
-//! Programs themselves: what they consist of, and creating or changing one with `POST /v1/program`.
+//! Programs: their structure, and creating or changing one with `POST /v1/program`.
 //!
-//! Published are the request's members up to `moduleTestMaxAttempts`, and which of them are fixed after creation. Assumed are:
-//! that what an update does not name stays, that an automatic program gives its employees every test it gains, and the
-//! answer, which is published nowhere.
+//! The vendor publishes the request's fields up to `moduleTestMaxAttempts`, and which of them are fixed after creation.
+//! Assumed: that an update leaves absent fields unchanged, that an automatic program gives its employees every test it
+//! gains, and the response, which is not published.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub(super) struct Program {
     pub external_id: Option<String>,
     pub title: String,
     pub status: &'static str,
-    /// The caller says who takes which test; fixed after creation.
+    /// Manual mode: the caller chooses who takes which test; fixed after creation.
     pub manual: bool,
     modules: Vec<Module>,
     /// Module tests each employee has attempts for.
@@ -45,7 +45,7 @@ struct ModuleTest {
     max_attempts: u32,
 }
 
-/// Whether an object was there before.
+/// Whether an object already existed.
 #[derive(Clone, Copy, PartialEq)]
 enum Found {
     New,
@@ -53,7 +53,7 @@ enum Found {
 }
 
 impl Program {
-    /// A program of the seed: one module, in which a module test has the id of its test.
+    /// Creates a seed program: one module, whose module tests have the ids of their tests.
     pub(super) fn seed(id: &str, external_id: &str, manual: bool, tests: &[(&str, &str)]) -> Self {
         let test = |(id, _): &(&str, &str)| ModuleTest { id: (*id).into(), test_id: (*id).into(), max_attempts: 1 };
         let tests = tests.iter().map(test).collect();
@@ -73,12 +73,12 @@ impl Program {
         }
     }
 
-    /// The ids of all module tests.
+    /// Returns the ids of all module tests.
     pub(super) fn module_tests(&self) -> BTreeSet<String> {
         self.tests().map(|test| test.id.clone()).collect()
     }
 
-    /// The module tests an id names: one by its own id, or all that use the test of this id.
+    /// Returns the module tests an id names: one by its own id, or all that use the test with this id.
     pub(super) fn named(&self, id: &str) -> Vec<String> {
         let by_own_id = self.tests().filter(|test| test.id == id).map(|test| test.id.clone()).collect::<Vec<_>>();
         if by_own_id.is_empty() {
@@ -87,7 +87,7 @@ impl Program {
         by_own_id
     }
 
-    /// How many attempts a module test counts for; see the switch `program_attempts`.
+    /// Returns how many attempts a module test counts for; see the switch `program_attempts`.
     pub(super) fn attempts(&self, module_test: &str, context: &Context<'_>) -> usize {
         if context.switches.is("program_attempts", "per_test") {
             return 1;
@@ -96,7 +96,7 @@ impl Program {
         found.and_then(|test| usize::try_from(test.max_attempts).ok()).unwrap_or(1)
     }
 
-    /// The program for people and tests.
+    /// Renders the program for `GET /_effects`.
     pub(super) fn to_json(&self) -> Value {
         let modules = self.modules.iter().map(|module| {
             let tests = module.tests.iter().map(|test| {
@@ -120,7 +120,7 @@ impl Program {
         self.modules.iter().flat_map(|module| &module.tests)
     }
 
-    /// Takes over what the request names; `found` says whether the program was there before.
+    /// Applies the fields of the request; `found` is whether the program already existed.
     fn change(&mut self, fields: &Fields<'_>, found: Found) -> Result<(), Refusal> {
         if let Some(external_id) = fields.text("programExternalId")? {
             self.external_id = Some(external_id.to_owned());
@@ -169,7 +169,7 @@ impl Program {
             module.change_test(&Fields::of(row, "A module test")?)?;
         }
         no_repeats(module.tests.iter().map(|test| test.test_id.as_str()), "Test")?;
-        // A module that is there and is given no order stays in its place; a new one goes to the end, as published.
+        // An existing module without an order keeps its position; a new one is appended, as published.
         let place =
             fields.count("moduleOrder")?.and_then(|order| usize::try_from(order).ok()).or(place).unwrap_or(usize::MAX);
         self.modules.insert(place.min(self.modules.len()), module);
@@ -196,7 +196,7 @@ impl Module {
 }
 
 impl StartExam {
-    /// `POST /v1/program`: a new `programId` creates, a known one updates.
+    /// Handles `POST /v1/program`: a new `programId` creates, a known one updates.
     pub(super) fn create_or_update_program(
         &mut self,
         fields: &Fields<'_>,
@@ -254,7 +254,8 @@ impl StartExam {
     }
 }
 
-/// Project and center, which a new program must name and an old one cannot leave; the account has one of each.
+/// Checks project and center, which a new program must name and an existing one cannot change; the account has one of
+/// each.
 fn check_home(fields: &Fields<'_>, found: Found, context: &Context<'_>) -> Result<(), Refusal> {
     for (name, what, own) in [("projectId", "Project", account::PROJECT_ID), ("centerId", "Center", account::CENTER_ID)]
     {

@@ -1,6 +1,6 @@
 //! Employees in programs: membership, attempts, and counters that count real changes only.
 //!
-//! The vendor documents the five counters and nothing about repeats; that a repeat counts zero is an assumption.
+//! The vendor documents the five counters but not repeated calls; that these count zero is an assumption.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::sandbox::startexam::validate::Fields;
 /// Published limit of each list.
 const EMPLOYEES_MAX: usize = 500;
 
-/// Employees and attempts changed.
+/// Numbers of changed employees and attempts.
 #[derive(Default)]
 struct Counts {
     employees: usize,
@@ -21,7 +21,7 @@ struct Counts {
 }
 
 impl StartExam {
-    /// `POST /v1/program/employees`: puts employees into a program and takes others out.
+    /// Handles `POST /v1/program/employees`: adds employees to a program and removes others.
     pub(super) fn register_program_employees(
         &mut self,
         fields: &Fields<'_>,
@@ -78,7 +78,7 @@ impl StartExam {
     }
 }
 
-/// The selected module tests; `None` for all.
+/// Returns the selected module tests; `None` for all.
 fn read_scope(fields: &Fields<'_>) -> Result<Option<Vec<String>>, Refusal> {
     let tests = fields.guids("moduleTests", (0, usize::MAX))?;
     match fields.required_text("moduleTestsScope")?.to_ascii_lowercase().as_str() {

@@ -1,8 +1,8 @@
-//! Sessions: the incremental feed, one report, and the bench's own way of letting a participant sit a test.
+//! Sessions: the incremental feed, one report, and the sandbox's own way to let a participant take a test.
 //!
-//! The vendor publishes the feed's parameters, the size of its pages, its end marks, that a continuation token is for one use
-//! and for the filters it was given for, and the report's members; how a session looks inside the feed is unknown, so it has
-//! the report's members here. Nobody can sit a test at a simulator, hence `POST /_sessions`.
+//! The vendor publishes the feed's parameters, page size and end marks, that a continuation token is valid once and for
+//! the same filters, and the report's fields; it does not publish how a session looks inside the feed, so it has the
+//! report's fields here. Tests cannot be taken at a simulator, hence `POST /_sessions`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,24 +18,24 @@ use crate::sandbox::ordered_json::{Json, object};
 use crate::sandbox::parameters::{Parameter, Parameters, count, flag, text};
 use crate::sandbox::simulator::Context;
 
-/// What `POST /_sessions` takes.
+/// The parameters of `POST /_sessions`.
 const SITTING: [Parameter; 6] = [
-    text("participantId", "", "who sits the test"),
-    flag("finished", false, "whether the test is over"),
-    flag("autoClosed", false, "whether it was closed by time"),
-    count("elapsedSeconds", 754, "how long it took"),
-    count("score", 4, "points reached"),
-    count("maxScore", 7, "points there were"),
+    text("participantId", "", "the participant who takes the test"),
+    flag("finished", false, "whether the test is finished"),
+    flag("autoClosed", false, "whether the time limit closed it"),
+    count("elapsedSeconds", 754, "duration in seconds"),
+    count("score", 4, "points scored"),
+    count("maxScore", 7, "maximum points"),
 ];
 
-/// Published size of a page.
+/// The published maximum page size.
 const PAGE: usize = 500;
 
 /// Sessions by participant, and the feed's tokens.
 #[derive(Default)]
 pub(super) struct Sessions {
     by_participant: BTreeMap<String, Session>,
-    /// What the tokens given out stand for.
+    /// The page each issued token stands for.
     tokens: HashMap<String, Token>,
 }
 
@@ -61,12 +61,12 @@ struct Page {
 struct Token {
     page: Page,
     given: SystemTime,
-    /// The answer it brought when it was used.
+    /// The response to its first use.
     used: Option<Json>,
 }
 
 impl StartExam {
-    /// `GET /v2/sessions`: what was modified since a time, in pages.
+    /// Handles `GET /v2/sessions`: sessions modified since a time, in pages.
     pub(super) fn session_feed(&mut self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
         let query = parameters(call);
         let center = query.get("center").ok_or_else(|| Refusal::bad("'center' is required"))?;
@@ -87,7 +87,7 @@ impl StartExam {
         }
     }
 
-    /// The page a token stands for; what a used one brings is a switch, since the vendor only warns of loops.
+    /// Returns the page of a token; the response to a used one is a switch, since the vendor only warns of loops.
     fn continued(&mut self, token: &str, since: &str, context: &Context<'_>) -> Result<Json, Refusal> {
         let refused = |why: &str| Err(Refusal::bad(format!("'continuationToken' {why}")));
         let Some(known) = self.sessions.tokens.get(token) else {
@@ -116,7 +116,7 @@ impl StartExam {
         Ok(answer)
     }
 
-    /// `GET /v2/session`: one report.
+    /// Handles `GET /v2/session`: one report.
     pub(super) fn session_report(&self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
         let query = parameters(call);
         let id = query.get("participantid").ok_or_else(|| Refusal::bad("'participantId' is required"))?;
@@ -126,12 +126,12 @@ impl StartExam {
             .ok_or_else(|| Refusal::unknown(context, "Participant", id))
     }
 
-    /// `POST /_sessions`: lets a participant begin or finish; see docs/SANDBOX.md.
+    /// Handles `POST /_sessions`: lets a participant begin or finish; see docs/SANDBOX.md.
     pub(super) fn sit_test(&mut self, order: &Value, now: SystemTime) -> Result<Value, String> {
         let mut knobs = Parameters::new(SITTING.to_vec());
-        knobs.set_all(order.as_object().ok_or("a session is an object")?)?;
+        knobs.set_all(order.as_object().ok_or("a session must be an object")?)?;
         let id = knobs.text("participantId");
-        let test = self.test_of(&id).ok_or_else(|| format!("there is no participant \"{id}\""))?;
+        let test = self.test_of(&id).ok_or_else(|| format!("unknown participant \"{id}\""))?;
         let now = seconds(now);
         let points = |name| f64::from(knobs.number(name).and_then(|points| u32::try_from(points).ok()).unwrap_or(0));
         let known = self.sessions.by_participant.get(&id);
@@ -168,7 +168,7 @@ impl StartExam {
             .collect();
         let last = if has_more {
             let token = self.ids.continuation();
-            // An endless feed tells its last page over and over.
+            // An endless feed repeats its last page.
             let offset = if is_endless && found_all { page.offset } else { next };
             let page = Page { offset, ..page.clone() };
             self.sessions.tokens.insert(token.clone(), Token { page, given: context.now, used: None });
@@ -205,7 +205,7 @@ impl StartExam {
                 members.retain(|(_, value)| *value != Json::Null);
             }
             if context.switches.flag("proctoring_allowed") {
-                // What it holds is not published.
+                // Its content is not published.
                 members.push(("proctoring".to_owned(), Json::Object(Vec::new())));
             }
         }
@@ -230,19 +230,19 @@ impl StartExam {
     }
 }
 
-/// Whole seconds, as everywhere in this API.
+/// Formats a time in whole seconds, as everywhere in this API.
 pub(super) fn seconds(at: SystemTime) -> String {
     rfc3339(at).get(..19).map(|seconds| format!("{seconds}Z")).unwrap_or_default()
 }
 
-/// `[d.]HH:MM:SS`, as published.
+/// Formats a duration as `[d.]HH:MM:SS`, as published.
 fn elapsed(seconds: i64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
     if days > 0 { format!("{days}.{clock}") } else { clock }
 }
 
-/// A page that says it goes on with this token.
+/// Adds a continuation token to a page.
 fn with_token(mut page: Json, token: &str) -> Json {
     if let Json::Object(members) = &mut page {
         members.retain(|(name, _)| name != "modifiedUntil" && name != "continuationToken");
@@ -260,12 +260,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elapsed_time_over_a_day_has_the_days_before_a_dot() {
+    fn durations_over_a_day_begin_with_the_days() {
         assert_eq!([elapsed(754), elapsed(93_784)], ["00:12:34", "1.02:03:04"]);
     }
 
     #[test]
-    fn times_are_written_in_whole_seconds() {
+    fn times_have_whole_seconds() {
         let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_250);
         assert_eq!(seconds(at), "2023-11-14T22:13:20Z");
         assert_eq!(seconds(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");

@@ -1,7 +1,7 @@
 //! The checks on `Date` and `Authorization` of a `StartExam` request.
 //!
-//! Written from the vendor's authorization page alone: the string to sign is rebuilt from what was received, never from
-//! what should have been sent.
+//! Written from the vendor's authorization page alone: the string to sign is rebuilt from the received request, never
+//! from what should have been sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,11 +14,11 @@ use super::Refusal;
 use crate::sandbox::http_types::Call;
 use crate::sandbox::parameters::Parameters;
 
-/// The published limit on the age of `Date`.
+/// The published maximum age of `Date`.
 const DATE_AGE_LIMIT: Duration = Duration::from_mins(15);
-/// The one refusal text the vendor publishes.
+/// The only rejection message that the vendor publishes.
 pub(super) const DATE_TOO_OLD: &str = "HTTP header 'Date' is incorrect: it's older than 15 minutes";
-// The vendor publishes no wording for any refusal below; these texts are invented.
+// The vendor publishes no message for any rejection below; these texts are invented.
 const DATE_MISSING: &str = "HTTP header 'Date' is missing";
 const DATE_MALFORMED: &str = "HTTP header 'Date' is incorrect: it's not in RFC 1123 format";
 const DATE_AHEAD: &str = "HTTP header 'Date' is incorrect: it's in the future";
@@ -29,7 +29,7 @@ const ACCOUNT_UNKNOWN: &str = "HTTP header 'Authorization' is incorrect: unknown
 pub(super) const SIGNATURE_WRONG: &str = "HTTP header 'Authorization' is incorrect: wrong signature";
 const LENGTH_MISSING: &str = "HTTP header 'Content-Length' is missing";
 
-/// Checks date, authorization and length in this order.
+/// Checks date, authorization and length, in this order.
 pub(super) fn check(call: &Call, now: SystemTime, switches: &Parameters) -> Result<(), Refusal> {
     let date = call.header("date").ok_or_else(|| Refusal::forbidden(DATE_MISSING))?;
     check_date(
@@ -47,7 +47,7 @@ pub(super) fn check(call: &Call, now: SystemTime, switches: &Parameters) -> Resu
     if !matches(&key, &string, &signature) {
         return Err(Refusal::forbidden(SIGNATURE_WRONG));
     }
-    // hyper has seen to it that a body is as long as its Content-Length says; only a chunked one has none to sign.
+    // hyper ensures that a body has its Content-Length; only a chunked one has no length to sign.
     if call.header("transfer-encoding").is_some() {
         return Err(Refusal::forbidden(LENGTH_MISSING));
     }
@@ -56,7 +56,7 @@ pub(super) fn check(call: &Call, now: SystemTime, switches: &Parameters) -> Resu
 
 fn check_date(date: &str, now: SystemTime, future_limit: Option<i64>) -> Result<(), Refusal> {
     let sent = httpdate::parse_http_date(date).map_err(|_| Refusal::forbidden(DATE_MALFORMED))?;
-    // The parser also takes the two obsolete forms of RFC 9110, which RFC 1123 has not.
+    // The parser also accepts the two obsolete forms of RFC 9110, which RFC 1123 does not have.
     if httpdate::fmt_http_date(sent) != date {
         return Err(Refusal::forbidden(DATE_MALFORMED));
     }
@@ -87,14 +87,14 @@ fn string_to_sign(verb: &str, path: &str, date: &str, length: &str) -> String {
 
 fn key_bytes(secret: &str, base64: bool) -> Vec<u8> {
     if base64 {
-        // A secret set by hand that is no Base64 matches nothing rather than everything: it stands for itself.
+        // A secret set by hand that is not Base64 must match nothing rather than everything: use it literally.
         return BASE64.decode(secret.as_bytes()).unwrap_or_else(|_| secret.as_bytes().to_vec());
     }
     secret.as_bytes().to_vec()
 }
 
 fn matches(key: &[u8], string: &str, signature: &[u8; 32]) -> bool {
-    // An HMAC takes keys of any length, so the error arm cannot be reached; it refuses all the same.
+    // An HMAC accepts keys of any length, so the error arm is unreachable; it rejects to be safe.
     Hmac::<Sha256>::new_from_slice(key).is_ok_and(|mut mac| {
         mac.update(string.as_bytes());
         mac.verify_slice(signature).is_ok()
@@ -111,7 +111,7 @@ fn shifted(now: SystemTime, seconds: i64) -> SystemTime {
 mod tests {
     use super::*;
 
-    /// Computed twice with independent programs from a made-up secret; the vendor publishes no usable vector.
+    /// Computed by two independent programs from a made-up secret; the vendor publishes no usable vector.
     const VECTORS: [(&str, &str, &str); 3] = [
         (
             "POST /v1/participants Sun, 19 Jan 2014 09:55:37 GMT 1045",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_match_in_both_key_encodings() {
+    fn vectors_match_for_both_key_encodings() {
         for (string, utf8, base64) in VECTORS {
             let key = key_bytes(account::SECRET, false);
             assert!(matches(&key, string, &decoded(utf8)), "{string}");
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn the_string_is_built_from_verb_lower_case_path_date_and_length() {
+    fn the_string_to_sign_is_verb_lower_case_path_date_and_length() {
         let built = string_to_sign("post", "/v2/Employees-Participants", "Fri, 03 May 2024 02:27:07 GMT", "349");
         assert_eq!(built, VECTORS[1].0);
     }
 
     #[test]
-    fn dates_older_than_fifteen_minutes_are_refused_and_future_ones_only_beyond_a_limit() {
+    fn old_dates_are_rejected_and_future_ones_only_beyond_the_limit() {
         let date = "Fri, 03 May 2024 02:27:07 GMT";
         let sent = httpdate::parse_http_date(date).expect("a date");
         let at = |seconds| check_date(date, shifted(sent, seconds), None).map_err(|refusal| refusal.message);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn obsolete_date_forms_are_refused() {
+    fn obsolete_date_formats_are_rejected() {
         for date in ["Friday, 03-May-24 02:27:07 GMT", "Fri May  3 02:27:07 2024", "2024-05-03T02:27:07Z", ""] {
             let refused = check_date(date, SystemTime::UNIX_EPOCH, None).map_err(|refusal| refusal.message);
             assert_eq!(refused, Err(DATE_MALFORMED.to_owned()), "{date}");

@@ -7,11 +7,11 @@ use crate::sandbox::ordered_json::{Json, object};
 use crate::sandbox::simulator::Context;
 use crate::sandbox::startexam::validate::Fields;
 
-/// Published limit of a test's title.
+/// Published maximum length of a test's title.
 const TITLE_MAX: usize = 200;
 
 impl StartExam {
-    /// `GET /v1/tests` with the filters `projectId`, `type` and `status`.
+    /// Handles `GET /v1/tests` with the filters `projectId`, `type` and `status`.
     pub(super) fn list_tests(&self, call: &Call, context: &Context<'_>) -> Result<Json, Refusal> {
         let mut tests: Vec<&Test> = self.tests.iter().collect();
         for (name, value) in call.query_pairs() {
@@ -20,7 +20,7 @@ impl StartExam {
                 ("projectid", id) => return Err(Refusal::unknown(context, "Project", id)),
                 ("type", kind @ ("test" | "survey")) => tests.retain(|test| test.kind == kind),
                 ("status", "active") => {}
-                // No test of the sandbox is ever archived or deleted.
+                // The sandbox never archives or deletes a test.
                 ("status", "archive" | "deleted") => tests.clear(),
                 ("type" | "status", other) => {
                     return Err(Refusal::bad(format!("'{name}' cannot be '{other}'")));
@@ -43,7 +43,7 @@ impl StartExam {
         Ok(object([("tests", Json::List(tests.collect()))]))
     }
 
-    /// `POST /v1/create-test`: a new test on every call.
+    /// Handles `POST /v1/create-test`: a new test on every call.
     pub(super) fn create_test(&mut self, fields: &Fields<'_>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let project_id = fields.guid("projectId")?.ok_or_else(|| Refusal::bad("'projectId' is required"))?;
         let title = fields.required_text("title")?.to_owned();

@@ -1,6 +1,6 @@
-//! Reading `StartExam` request bodies: member names in any case, and every rule the vendor states.
+//! Parsing of `StartExam` request bodies: field names in any case, and every rule the vendor publishes.
 //!
-//! The rules are the vendor's; the wording of the refusals is invented, since only the one about `Date` is published.
+//! The rules are the vendor's; the rejection messages are invented, since only the one about `Date` is published.
 
 use std::collections::HashSet;
 
@@ -8,16 +8,16 @@ use serde_json::{Map, Value};
 
 use crate::sandbox::startexam::Refusal;
 
-/// An object whose members are found in any case.
+/// An object whose fields are looked up in any case.
 pub(super) struct Fields<'a>(&'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
-    /// The members of a value that must be an object.
+    /// Returns the fields of a value that must be an object.
     pub(super) fn of(value: &'a Value, what: &str) -> Result<Self, Refusal> {
         value.as_object().map(Fields).ok_or_else(|| Refusal::bad(format!("{what} must be an object")))
     }
 
-    /// A member that is there and not null.
+    /// Returns a field that is present and not null.
     pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
         let found = self
             .0
@@ -26,19 +26,19 @@ impl<'a> Fields<'a> {
         found.filter(|value| !value.is_null())
     }
 
-    /// A string.
+    /// Returns a string.
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
         self.get(name)
             .map(|value| value.as_str().ok_or_else(|| Refusal::bad(format!("'{name}' must be a string"))))
             .transpose()
     }
 
-    /// A string that must be given.
+    /// Returns a required string.
     pub(super) fn required_text(&self, name: &str) -> Result<&'a str, Refusal> {
         self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| Refusal::bad(format!("'{name}' is required")))
     }
 
-    /// True or false; false when not given.
+    /// Returns a boolean; false if absent.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
         match self.get(name) {
             None => Ok(false),
@@ -46,7 +46,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A whole number from zero.
+    /// Returns a whole number from zero.
     pub(super) fn count(&self, name: &str) -> Result<Option<u32>, Refusal> {
         let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
         self.get(name)
@@ -54,7 +54,7 @@ impl<'a> Fields<'a> {
             .transpose()
     }
 
-    /// A list of at least `bounds.0` and at most `bounds.1` entries.
+    /// Returns a list of at least `bounds.0` and at most `bounds.1` entries.
     pub(super) fn list(&self, name: &str, bounds: (usize, usize)) -> Result<&'a [Value], Refusal> {
         let items = match self.get(name) {
             None => &[],
@@ -68,24 +68,24 @@ impl<'a> Fields<'a> {
         Ok(items)
     }
 
-    /// A list of GUIDs, in lower case.
+    /// Returns a list of GUIDs, in lower case.
     pub(super) fn guids(&self, name: &str, bounds: (usize, usize)) -> Result<Vec<String>, Refusal> {
         self.list(name, bounds)?.iter().map(|value| guid(value, name)).collect()
     }
 
-    /// A GUID, in lower case.
+    /// Returns a GUID, in lower case.
     pub(super) fn guid(&self, name: &str) -> Result<Option<String>, Refusal> {
         self.get(name).map(|value| guid(value, name)).transpose()
     }
 
-    /// A list of strings.
+    /// Returns a list of strings.
     pub(super) fn texts(&self, name: &str, bounds: (usize, usize)) -> Result<Vec<String>, Refusal> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let items = self.list(name, bounds)?.iter().map(text).collect::<Option<_>>();
         items.ok_or_else(|| Refusal::bad(format!("'{name}' must hold strings")))
     }
 
-    /// A list of `{name, value}` pairs; a value may be null.
+    /// Returns a list of `{name, value}` pairs; a value may be null.
     pub(super) fn pairs(&self, name: &str) -> Result<Vec<(String, String)>, Refusal> {
         let pair = |value: &Value| {
             let fields = Fields::of(value, name)?;
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
         self.list(name, (0, usize::MAX))?.iter().map(pair).collect()
     }
 
-    /// A point in time: UTC, ISO 8601, whole seconds, trailing `Z`.
+    /// Returns a point in time: UTC, ISO 8601, whole seconds, trailing `Z`.
     pub(super) fn time(&self, name: &str) -> Result<Option<jiff::Timestamp>, Refusal> {
         let Some(text) = self.text(name)? else {
             return Ok(None);
@@ -107,7 +107,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Refuses a list in which one entry stands twice.
+/// Rejects a list with a duplicate entry.
 pub(super) fn no_repeats<'a>(ids: impl Iterator<Item = &'a str>, what: &str) -> Result<(), Refusal> {
     let mut seen = HashSet::new();
     for id in ids {

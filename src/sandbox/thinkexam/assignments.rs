@@ -1,4 +1,4 @@
-//! Assigning tests, withdrawing them, changing a password, and the mails that go out on the way.
+//! Assigning and withdrawing tests, changing a password, and the mails sent on the way.
 
 use serde_json::{Map, Value};
 
@@ -6,21 +6,21 @@ use super::{Refusal, ThinkExam, account, email_key, success, text};
 use crate::sandbox::ordered_json::Json;
 use crate::sandbox::simulator::Context;
 
-/// Published.
+/// The published message with mail.
 const ASSIGNED_AND_MAILED: &str = "Test is assigned and mail has been sent successfully";
-/// Invented: the wording without mail is not published.
+/// The message without mail; invented, since it is not published.
 const ASSIGNED: &str = "Test is assigned successfully";
-/// Published.
+/// The published message.
 const WITHDRAWN: &str = "Test successfully deassigned from the candidate";
 
 impl ThinkExam {
-    /// `assignTest`.
+    /// Handles `assignTest`.
     pub(super) fn assign_one(&mut self, body: &Map<String, Value>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let email = required(body, "email")?;
         self.assign(&[email], body, context)
     }
 
-    /// `assignTestMultiCandidates`: one answer for all, and all or none, which is an assumption.
+    /// Handles `assignTestMultiCandidates`: one response for all, and all or none, which is an assumption.
     pub(super) fn assign_many(
         &mut self,
         body: &Map<String, Value>,
@@ -32,7 +32,7 @@ impl ThinkExam {
         self.assign(&emails.ok_or_else(Refusal::generic)?, body, context)
     }
 
-    /// `deassignTest`.
+    /// Handles `deassignTest`.
     pub(super) fn withdraw(&mut self, body: &Map<String, Value>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let key = (email_key(&required(body, "email")?), required(body, "testId")?);
         self.check_references(&key.0, &key.1)?;
@@ -44,7 +44,7 @@ impl ThinkExam {
         Ok(success("200", WITHDRAWN))
     }
 
-    /// `changeStudentPassword`.
+    /// Handles `changeStudentPassword`.
     pub(super) fn change_password(
         &mut self,
         body: &Map<String, Value>,
@@ -87,7 +87,7 @@ impl ThinkExam {
         Ok(success("200", if mails || mails_anyway { ASSIGNED_AND_MAILED } else { ASSIGNED }))
     }
 
-    /// What is answered for an unknown candidate or test is undocumented; the published "not exist" is the nearest.
+    /// Builds the error for an unknown candidate or test. It is undocumented; the published "not exist" is the closest.
     fn check_references(&self, email: &str, test: &str) -> Result<(), Refusal> {
         if !self.candidates.contains_key(email) {
             return Err(Refusal::not_exist("email"));
@@ -104,7 +104,7 @@ fn required(body: &Map<String, Value>, name: &str) -> Result<String, Refusal> {
     if text.is_empty() { Err(Refusal::required(name)) } else { Ok(text) }
 }
 
-/// `"0"` or `"1"`, off when absent; numbers and booleans by switch.
+/// Reads a flag: `"0"` or `"1"`, off if absent; numbers and booleans too, by switch.
 fn read_flag(body: &Map<String, Value>, name: &str, context: &Context<'_>) -> Result<bool, Refusal> {
     let loose = context.switches.is("flags", "loose");
     match body.get(name) {

@@ -1,7 +1,7 @@
 //! Registering or logging in candidates, one or many at a time.
 //!
-//! The e-mail address is the key, upper and lower case being one. What the vendor does with a batch of which one row is bad
-//! is undocumented and therefore a switch.
+//! The e-mail address, in any case, is the key. How the vendor treats a batch with one bad row is undocumented and
+//! therefore a switch.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use super::{Candidate, Refusal, ThinkExam, account, email_key, text};
 use crate::sandbox::ordered_json::{Json, object};
 use crate::sandbox::simulator::Context;
 
-/// Members kept with the candidate as they came.
+/// Fields stored with the candidate as received.
 const KEPT: [&str; 19] = [
     "mobile",
     "gender",
@@ -33,7 +33,7 @@ const KEPT: [&str; 19] = [
 ];
 
 impl ThinkExam {
-    /// `bulkCandidateRegister`: an array in, one item per row out.
+    /// Handles `bulkCandidateRegister`: an array in, one item per row out.
     pub(super) fn register_many(&mut self, body: &Value, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let rows = body.as_array().filter(|rows| !rows.is_empty()).ok_or_else(Refusal::generic)?;
         if context.struck_by("vendor_error") {
@@ -64,11 +64,11 @@ impl ThinkExam {
         if context.struck_by("bulk_shuffled") {
             items.reverse();
         }
-        // A capital S and the result last: only here.
+        // Only this response has a capital S and the result last.
         Ok(object([("responseArray", Json::List(items)), ("result", "Success".into())]))
     }
 
-    /// `unifiedAuth`: the same for one candidate.
+    /// Handles `unifiedAuth`: the same for one candidate.
     pub(super) fn register_one(
         &mut self,
         body: &Map<String, Value>,
@@ -78,7 +78,7 @@ impl ThinkExam {
         self.register(body, context)
     }
 
-    /// Creates the candidate or finds the known one, and adds the course; the quota is a switch.
+    /// Creates the candidate or finds the existing one, and adds the course; the quota is a switch.
     pub(super) fn register(&mut self, row: &Map<String, Value>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let key = email_key(&text(row, "email"));
         let is_new = !self.candidates.contains_key(&key);
@@ -136,7 +136,7 @@ impl ThinkExam {
     }
 }
 
-/// The two required members and the course.
+/// Reads the two required fields and the course.
 pub(super) fn check_fields(row: &Map<String, Value>) -> Result<(), Refusal> {
     if let Some(field) = ["name", "email"].iter().find(|field| text(row, field).is_empty()) {
         return Err(Refusal::blank(field));

@@ -1,4 +1,4 @@
-//! Faults and lasting switches that only make sense at `ThinkExam`.
+//! The faults and lasting switches specific to `ThinkExam`.
 
 use super::super::faults::{Behaviour, FaultKind};
 use crate::sandbox::fault_kinds::BODY_LIMIT;
@@ -29,26 +29,26 @@ const CALLS: &[&str] = &[
     "checkLogin",
 ];
 
-/// This vendor's own faults.
+/// The vendor's own faults.
 pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "signature_refused",
         only: SIGNED,
-        meaning: "refuses a good triple, as when it expires between two calls (after: n)",
+        meaning: "rejects a valid triple, as when it expires between two calls (after: n)",
         parameters: &[],
         behaviour: Behaviour::Vendor,
     },
     FaultKind {
         name: "vendor_error",
         only: CALLS,
-        meaning: "answers 200 with an error body of any code; nothing happened",
+        meaning: "responds with 200 and an error body of any code; the call has no effect",
         parameters: &[CODE, MESSAGE],
         behaviour: Behaviour::Vendor,
     },
     FaultKind {
         name: "error_after_effect",
         only: &[],
-        meaning: "answers an error body although the call took effect",
+        meaning: "responds with an error body although the call took effect",
         parameters: &[
             status(200),
             choice("format", &["vendor"], "the body"),
@@ -60,7 +60,7 @@ pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "json_in_member",
         only: CALLS,
-        meaning: "writes every list and object in the answer's outermost object as a JSON string",
+        meaning: "writes every list and object in the response's outermost object as a JSON string",
         parameters: &[],
         behaviour: Behaviour::Distort(|_, answer| {
             if let Body::Json(Json::Object(members), layout) = &mut answer.body {
@@ -75,53 +75,57 @@ pub(super) const FAULTS: &[FaultKind] = &[
     FaultKind {
         name: "bulk_item_error",
         only: BULK,
-        meaning: "one row of bulkCandidateRegister fails alone, as an item; the others are registered",
+        meaning: "fails one row of bulkCandidateRegister, as an item; the others are registered",
         parameters: &[count("row", 0, "which row, from 0"), CODE, MESSAGE],
         behaviour: Behaviour::Vendor,
     },
     FaultKind {
         name: "bulk_fewer_items",
         only: BULK,
-        meaning: "bulkCandidateRegister answers fewer items than rows; all are registered",
-        parameters: &[count("items", 1, "items left out at the end")],
+        meaning: "bulkCandidateRegister returns fewer items than rows; all are registered",
+        parameters: &[count("items", 1, "number of items omitted at the end")],
         behaviour: Behaviour::Vendor,
     },
     FaultKind {
         name: "bulk_shuffled",
         only: BULK,
-        meaning: "bulkCandidateRegister answers its items in reverse order",
+        meaning: "bulkCandidateRegister returns its items in reverse order",
         parameters: &[],
         behaviour: Behaviour::Vendor,
     },
 ];
 
-/// This vendor's lasting switches.
+/// The vendor's lasting switches.
 pub(super) const SWITCHES: &[Parameter] = &[
     choice("signature_kinds", &["any", "issued", "hmac", "static"], "which triples are accepted"),
-    count("signature_ttl_seconds", 300, "how long a triple is good (undocumented)"),
-    flag("signature_one_use", false, "a triple handed out is good for one call (undocumented)"),
-    choice("refusal_status", &["200", "401", "403"], "status for a refused triple (undocumented)"),
-    text("refusal_code", "3001", "code for a refused triple (invented)"),
-    signed("clock_offset_seconds", 0, "how far the vendor's clock is ahead, in ts handed out and ts checked"),
-    choice("not_found_page", &["json", "html"], "what an unknown path answers"),
+    count("signature_ttl_seconds", 300, "how long a triple is valid (undocumented)"),
+    flag("signature_one_use", false, "whether an issued triple is valid for one call only (undocumented)"),
+    choice("refusal_status", &["200", "401", "403"], "status for a rejected triple (undocumented)"),
+    text("refusal_code", "3001", "code for a rejected triple (invented)"),
+    signed("clock_offset_seconds", 0, "how far the vendor's clock is ahead, for ts issued and ts checked"),
+    choice("not_found_page", &["json", "html"], "the response to an unknown path"),
     choice(
         "bulk_errors",
         &["top_level", "item", "top_level_after_earlier_rows"],
-        "one bad row in bulkCandidateRegister (undocumented): refuses the call, fails alone, or refuses the call after earlier rows were registered",
+        "the effect of one bad row in bulkCandidateRegister (undocumented): the call is rejected, only the row fails, or the call is rejected after earlier rows were registered",
     ),
-    choice("assign_again", &["success", "error"], "assigning an assigned test (undocumented)"),
-    choice("withdraw_unassigned", &["error", "success"], "withdrawing a test that is not assigned (undocumented)"),
+    choice("assign_again", &["success", "error"], "the response to assigning an assigned test (undocumented)"),
+    choice(
+        "withdraw_unassigned",
+        &["error", "success"],
+        "the response to withdrawing a test that is not assigned (undocumented)",
+    ),
     choice(
         "flags",
         &["strict", "loose"],
-        "isMailEnable and isPasswordSkip: \"0\" and \"1\" only, or numbers and booleans too (undocumented)",
+        "values of isMailEnable and isPasswordSkip: \"0\" and \"1\" only, or numbers and booleans too (undocumented)",
     ),
-    flag("mail_although_off", false, "mails go out, and are reported, although isMailEnable is \"0\""),
+    flag("mail_although_off", false, "send and report mails although isMailEnable is \"0\""),
     optional_count(
         "candidate_quota",
         None,
-        "candidates the account may have; beyond it a generic error (undocumented)",
+        "maximum number of candidates, beyond which a generic error is returned (undocumented)",
     ),
-    flag("escape_slashes", true, "writes / as \\/ in JSON, PHP's default"),
+    flag("escape_slashes", true, "write / as \\/ in JSON, PHP's default"),
     BODY_LIMIT,
 ];

@@ -1,8 +1,8 @@
-//! The `ThinkExam` simulator: routing, the order of checks, state and answers in the vendor's layout.
+//! The `ThinkExam` simulator: routing, the order of checks, state and responses in the vendor's layout.
 //!
-//! Implemented: `bulkCandidateRegister`, `unifiedAuth`, `assignTest`, `assignTestMultiCandidates`, `deassignTest`,
-//! `changeStudentPassword` (a GET with a body, as published), `newUser`, `checkLogin`, and a signature endpoint of our own at
-//! `POST /sim/signature`, since the real one is published nowhere. The webhook is sent on order, by `POST /_webhooks`.
+//! It implements `bulkCandidateRegister`, `unifiedAuth`, `assignTest`, `assignTestMultiCandidates`, `deassignTest`,
+//! `changeStudentPassword` (a GET with a body, as published), `newUser`, `checkLogin`, and a signature endpoint of our
+//! own at `POST /sim/signature`, since the real one is not published. `POST /_webhooks` sends the webhook.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -23,7 +23,7 @@ mod portal;
 mod sign;
 mod webhook;
 
-/// What is fixed about this vendor.
+/// The static description of this vendor.
 pub(super) const PROFILE: Profile = Profile {
     name: "thinkexam",
     operations: &[
@@ -47,7 +47,7 @@ pub(super) const PROFILE: Profile = Profile {
 /// The operation of the signature endpoint.
 const SIGNATURE: &str = "signature";
 const PREFIX: &str = "/api/v1/";
-/// The code of refusals nobody documents; only its message is published, for a failed password change.
+/// The code of undocumented rejections; only its message is published, for a failed password change.
 const GENERIC_CODE: &str = "3100";
 const GENERIC_MESSAGE: &str = "Something went wrong";
 const HTML_NOT_FOUND: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Not Found</title></head><body><div class=\"code\">404</div><div class=\"message\">Not Found</div></body></html>\n";
@@ -60,9 +60,9 @@ pub(super) struct ThinkExam {
     issued: sign::Issued,
     /// Candidates by e-mail in lower case.
     candidates: BTreeMap<String, Candidate>,
-    /// How often a test was assigned, by e-mail and test id, while it is assigned.
+    /// How often a test was assigned, by e-mail and test id, as long as it is assigned.
     assignments: BTreeMap<(String, String), u32>,
-    /// How many mails went out, by e-mail and test id.
+    /// Number of mails sent, by e-mail and test id.
     mails: BTreeMap<(String, String), u32>,
 }
 
@@ -76,7 +76,7 @@ struct Candidate {
     fields: Map<String, Value>,
 }
 
-/// An error as the vendor words it.
+/// An error with the vendor's code and message.
 #[derive(Debug, Clone, PartialEq)]
 struct Refusal {
     code: String,
@@ -89,22 +89,22 @@ impl Refusal {
         Refusal { code: code.to_owned(), message: message.into(), status: 200 }
     }
 
-    /// Code and sentence as published.
+    /// Creates an error with code and message as published.
     fn blank(field: &str) -> Self {
         Refusal::new("3023", format!("{field} should not be blank"))
     }
 
-    /// Code and sentence as published.
+    /// Creates an error with code and message as published.
     fn not_exist(field: &str) -> Self {
         Refusal::new("3084", format!("{field} not exist."))
     }
 
-    /// Code and sentence as published.
+    /// Creates an error with code and message as published.
     fn required(field: &str) -> Self {
         Refusal::new("3095", format!("{field} is required."))
     }
 
-    /// For everything the vendor does not word; using the published code 3100 for it is our assumption.
+    /// Creates an error for cases without a published message; using the published code 3100 is an assumption.
     fn generic() -> Self {
         Refusal::new(GENERIC_CODE, GENERIC_MESSAGE)
     }
@@ -116,7 +116,7 @@ impl Refusal {
 }
 
 impl ThinkExam {
-    /// The account in its seed state.
+    /// Creates the account in its seed state.
     pub(super) fn new(start: SystemTime) -> Self {
         ThinkExam {
             start,
@@ -136,7 +136,7 @@ impl ThinkExam {
         } else {
             self.issued.check(call, context)?;
         }
-        // What is answered to a body that is no JSON is undocumented.
+        // The response to a body that is not JSON is undocumented.
         let body: Value = serde_json::from_slice(&call.body).map_err(|_| Refusal::generic())?;
         if operation == "bulkCandidateRegister" {
             return self.register_many(&body, context);
@@ -179,7 +179,7 @@ impl Vendor for ThinkExam {
             return write(405, object([("message", message.into())]), context.switches);
         }
         if operation == SIGNATURE {
-            return self.issued.hand_out(call, context);
+            return self.issued.issue(call, context);
         }
         match self.perform(operation, call, context) {
             Ok(json) => write(200, json, context.switches),
@@ -224,14 +224,14 @@ impl Vendor for ThinkExam {
 
     fn reset(&mut self) {
         let mut seed = ThinkExam::new(self.start);
-        // Ids go on, so that what was handed out before a reset never names somebody else after it.
+        // Keep counting ids, so that an id issued before a reset never refers to someone else after it.
         seed.ids = self.ids.clone();
         seed.next_student = self.next_student;
         *self = seed;
     }
 }
 
-/// The text of a member: strings as they are, numbers in digits; empty when absent, null or of another kind.
+/// Returns the text of a field: strings as they are, numbers in digits; empty if absent, null or of another type.
 fn text(body: &Map<String, Value>, name: &str) -> String {
     match body.get(name) {
         Some(Value::String(text)) => text.trim().to_owned(),
@@ -240,7 +240,7 @@ fn text(body: &Map<String, Value>, name: &str) -> String {
     }
 }
 
-/// The key of an e-mail address; upper and lower case are one.
+/// Normalises an e-mail address to its key: case-insensitive.
 fn email_key(email: &str) -> String {
     email.to_lowercase()
 }

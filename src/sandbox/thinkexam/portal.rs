@@ -1,6 +1,6 @@
-//! The two calls of the candidate portal, which take `Custom-Header` in place of a signature and Base64 passwords.
+//! The two calls of the candidate portal, which use `Custom-Header` instead of a signature, and Base64 passwords.
 //!
-//! The answers of `newUser` are not published; it answers here like `unifiedAuth`.
+//! The vendor does not publish the responses of `newUser`; here they are those of `unifiedAuth`.
 
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
@@ -11,10 +11,10 @@ use crate::sandbox::http_types::Call;
 use crate::sandbox::ordered_json::{Json, object};
 use crate::sandbox::simulator::Context;
 
-/// `Custom-Header` is JSON that names the client.
+/// Checks `Custom-Header`, a JSON object that names the client.
 pub(super) fn check_header(call: &Call) -> Result<(), Refusal> {
     let header: Value = serde_json::from_str(call.header("custom-header").unwrap_or_default()).unwrap_or_default();
-    // The refusal is not published.
+    // The vendor does not publish the rejection.
     if header.get("name").and_then(Value::as_str) == Some(account::CLIENT_URL) {
         Ok(())
     } else {
@@ -23,7 +23,7 @@ pub(super) fn check_header(call: &Call) -> Result<(), Refusal> {
 }
 
 impl ThinkExam {
-    /// `newUser`.
+    /// Handles `newUser`.
     pub(super) fn new_user(&mut self, body: &Map<String, Value>, context: &mut Context<'_>) -> Result<Json, Refusal> {
         let mut row = body.clone();
         if text(body, "courseName").is_empty() {
@@ -47,7 +47,7 @@ impl ThinkExam {
         self.register(&row, context)
     }
 
-    /// `checkLogin`.
+    /// Handles `checkLogin`.
     pub(super) fn check_login(&mut self, body: &Map<String, Value>) -> Json {
         let (email, password) = (email_key(&text(body, "email")), decode(&text(body, "password")));
         let (access, laravel) = (self.ids.token(), self.ids.token());
@@ -84,7 +84,7 @@ fn decode(password: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(password.as_bytes()).ok()?).ok()
 }
 
-/// The published rule: eight characters with upper case, lower case and a special one.
+/// Checks the published rule: eight characters with upper case, lower case and a special one.
 fn is_strong(password: &str) -> bool {
     password.chars().count() >= 8
         && password.chars().any(char::is_uppercase)

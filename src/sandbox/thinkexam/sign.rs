@@ -1,8 +1,8 @@
-//! Triples of `ak`, `sgn` and `ts`: handing them out and checking them.
+//! Issuing and checking triples of `ak`, `sgn` and `ts`.
 //!
-//! The vendor names a Signature Generation API and publishes nothing of it: address, bodies, life time, formula and the
-//! refusal here are all invented. Three kinds of triple are good, so that every way a client may be set up can be tried:
-//! one handed out by `POST /sim/signature`, one computed with [`formula`], and one fixed pair that never expires.
+//! The vendor names a Signature Generation API and publishes nothing else about it: address, bodies, lifetime, formula
+//! and the rejection here are all invented. Three kinds of triple are valid, so that every client set-up can be tried:
+//! one issued by `POST /sim/signature`, one computed with [`formula`], and one fixed pair that never expires.
 
 use std::{
     collections::HashMap,
@@ -20,12 +20,12 @@ use crate::sandbox::http_types::{Answer, Call};
 use crate::sandbox::ordered_json::object;
 use crate::sandbox::simulator::Context;
 
-/// Invented: the vendor words no refusal.
+/// Invented: the vendor publishes no rejection message.
 const REFUSED: &str = "Invalid signature";
-/// Triples kept; the oldest go first.
-const ISSUED_KEPT: usize = 100_000;
+/// Maximum number of triples kept; the oldest are dropped first.
+const MAX_ISSUED: usize = 100_000;
 
-/// Triples handed out.
+/// Issued triples.
 #[derive(Debug, Default)]
 pub(super) struct Issued {
     counter: u64,
@@ -40,8 +40,8 @@ struct Triple {
 }
 
 impl Issued {
-    /// `POST /sim/signature` with `{"apiKey", "secret"}` answers `{"ak", "sgn", "ts"}`, or 401.
-    pub(super) fn hand_out(&mut self, call: &Call, context: &mut Context<'_>) -> Answer {
+    /// Handles `POST /sim/signature`: `{"apiKey", "secret"}` returns `{"ak", "sgn", "ts"}`, or 401.
+    pub(super) fn issue(&mut self, call: &Call, context: &mut Context<'_>) -> Answer {
         let body: Map<String, Value> = serde_json::from_slice(&call.body).unwrap_or_default();
         let secret_is_right = same(&text(&body, "secret"), account::SECRET);
         if text(&body, "apiKey") != account::API_KEY || !secret_is_right {
@@ -51,11 +51,11 @@ impl Issued {
         }
         self.counter += 1;
         let ts = seconds(shifted(context)).to_string();
-        // Two triples of one second differ, or "one use" would refuse the second.
+        // Two triples of the same second differ, or "one use" would reject the second.
         let sgn = hmac_hex(account::SECRET, &format!("{}{ts}#{}", account::API_KEY, self.counter));
         self.by_signature.insert(sgn.clone(), Triple { ts: ts.clone(), at: context.now });
         self.order.push_back(sgn.clone());
-        if self.order.len() > ISSUED_KEPT
+        if self.order.len() > MAX_ISSUED
             && let Some(oldest) = self.order.pop_front()
         {
             self.by_signature.remove(&oldest);
@@ -96,8 +96,8 @@ impl Issued {
     }
 }
 
-/// The formula for clients that compute the triple themselves: lower-case hex of HMAC-SHA-256 with the secret as key over the
-/// API key followed by `ts`, which is the time in whole seconds since 1970.
+/// Computes the signature for clients that sign themselves: lower-case hex of HMAC-SHA-256 with the secret as key over
+/// the API key followed by `ts`, the time in whole seconds since 1970.
 fn formula(ts: &str) -> String {
     hmac_hex(account::SECRET, &format!("{}{ts}", account::API_KEY))
 }
@@ -136,7 +136,7 @@ fn same(given: &str, right: &str) -> bool {
 }
 
 fn hmac_hex(key: &str, message: &str) -> String {
-    // An HMAC takes keys of any length; without one there is no signature anybody could match.
+    // An HMAC accepts keys of any length; the unreachable error case yields a signature that nothing matches.
     Hmac::<Sha256>::new_from_slice(key.as_bytes()).map_or_else(
         |_| String::new(),
         |mut mac| {

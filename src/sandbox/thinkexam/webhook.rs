@@ -1,8 +1,8 @@
-//! Results on their way to the customer: the two published forms of the webhook's body.
+//! Delivery of results to the customer, in the two published forms of the webhook's body.
 //!
-//! Published are the members, the header of the key and that it is compared as it is. Not published are retries, order, time-outs
-//! and the values of `status` but one, so all of them are up to whoever orders a delivery. Nobody can sit a test at a simulator,
-//! hence `POST /_webhooks`.
+//! The vendor publishes the fields, the header of the key and that the key is compared literally. It does not publish
+//! retries, order, time-outs and all but one value of `status`, so the request for a delivery decides them. Tests
+//! cannot be taken at a simulator, hence `POST /_webhooks`.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,57 +14,57 @@ use crate::sandbox::ordered_json::{Json, Layout, object};
 use crate::sandbox::parameters::{Form, Parameter, Parameters, choice, count, flag, signed, text};
 use crate::sandbox::webhooks::{Delivery, Loopback};
 
-/// What `POST /_webhooks` takes beside `results`.
+/// The parameters of `POST /_webhooks` besides `results`.
 const ORDER: [Parameter; 3] = [
-    text("url", "", "where to, on this machine"),
+    text("url", "", "the receiver's address, on this machine"),
     flag("reversed", false, "deliver the results in reverse order"),
-    text("key", account::WEBHOOK_KEY, "the key; another value is a wrong one"),
+    text("key", account::WEBHOOK_KEY, "the key; another value is a wrong key"),
 ];
 
-/// What one of `results` takes.
+/// The parameters of one of `results`.
 const RESULT: [Parameter; 13] = [
-    text("email", "", "whose result it is"),
-    text("testId", "", "which test"),
+    text("email", "", "the candidate's e-mail"),
+    text("testId", "", "the test's id"),
     choice("form", &["current", "older"], "the body of the current article or of the older page"),
     choice("keyHeader", &["by_form", "X-webhook_key", "webhook_key", "none"], "the header of the key"),
-    text("status", "COMPLETED", "the member status, which the older form has not"),
+    text("status", "COMPLETED", "the field status, which the older form lacks"),
     signed("marks", 42, "marks scored"),
-    count("totalMarks", 50, "marks there were"),
-    flag("marksAsStrings", false, "marks and percentage as strings in the current form"),
-    flag("unassigned", false, "deliver although the candidate or the assignment is not there yet"),
-    within("copies", 1, (1, 100), "how often the same delivery is made, whatever it is answered"),
-    within("attempts", 3, (1, 20), "how often one is sent while it is not answered 200"),
-    count("delayMs", 0, "milliseconds to wait before it is sent"),
+    count("totalMarks", 50, "maximum marks"),
+    flag("marksAsStrings", false, "write marks and percentage as strings in the current form"),
+    flag("unassigned", false, "deliver although the candidate or the assignment does not exist yet"),
+    within("copies", 1, (1, 100), "how often the same delivery is made, whatever the response"),
+    within("attempts", 3, (1, 20), "maximum number of attempts until the response is 200"),
+    count("delayMs", 0, "milliseconds to wait before the first attempt"),
     count("retryDelayMs", 1000, "milliseconds between attempts"),
 ];
 
-/// How long a receiver may take; the vendor names no time.
+/// Timeout of a receiver; the vendor publishes none.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const RESULTS_MAX: usize = 1000;
+const MAX_RESULTS: usize = 1000;
 
 const fn within(name: &'static str, default: i64, (min, max): (i64, i64), meaning: &'static str) -> Parameter {
     Parameter { name, form: Form::Number { default, min, max }, meaning }
 }
 
 impl ThinkExam {
-    /// Reads an order for deliveries; see docs/SANDBOX.md. All of it is read before anything is sent.
+    /// Parses a request for deliveries (see docs/SANDBOX.md) completely, before anything is sent.
     pub(super) fn read_deliveries(&self, order: &Value, now: SystemTime) -> Result<Vec<Delivery>, String> {
-        let mut order = order.as_object().cloned().ok_or("the body is an object with url and results")?;
+        let mut order = order.as_object().cloned().ok_or("the body must be an object with url and results")?;
         let results = order.remove("results").unwrap_or_default();
-        let results = results.as_array().filter(|results| (1..=RESULTS_MAX).contains(&results.len()));
-        let results = results.ok_or_else(|| format!("results is a list of 1 to {RESULTS_MAX} results"))?;
+        let results = results.as_array().filter(|results| (1..=MAX_RESULTS).contains(&results.len()));
+        let results = results.ok_or_else(|| format!("results must be a list of 1 to {MAX_RESULTS} results"))?;
         let mut knobs = Parameters::new(ORDER.to_vec());
-        knobs.set_all(&order).map_err(|why| format!("{why} (and results)"))?;
+        knobs.set_all(&order).map_err(|why| format!("{why}, results"))?;
         let url = Loopback::parse(&knobs.text("url"))?;
         let key = knobs.text("key");
         if key.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
-            return Err("key is printable ASCII, or it could not stand in a header".to_owned());
+            return Err("key must be printable ASCII to fit in a header".to_owned());
         }
         let mut deliveries = Vec::new();
         for result in results {
             let mut knobs = Parameters::new(RESULT.to_vec());
             knobs
-                .set_all(result.as_object().ok_or("a result is an object")?)
+                .set_all(result.as_object().ok_or("a result must be an object")?)
                 .map_err(|why| format!("results: {why}"))?;
             let delivery = self.delivery(&knobs, &url, &key, now)?;
             deliveries.extend(std::iter::repeat_n(delivery, knobs.size("copies")));
@@ -78,9 +78,7 @@ impl ThinkExam {
     fn delivery(&self, knobs: &Parameters, url: &Loopback, key: &str, now: SystemTime) -> Result<Delivery, String> {
         let (email, test) = (email_key(&knobs.text("email")), knobs.text("testId"));
         if !knobs.flag("unassigned") && !self.assignments.contains_key(&(email.clone(), test.clone())) {
-            return Err(format!(
-                "test \"{test}\" is not assigned to \"{email}\"; unassigned: true sends it all the same"
-            ));
+            return Err(format!("test \"{test}\" is not assigned to \"{email}\"; unassigned: true delivers it anyway"));
         }
         let is_older = knobs.is("form", "older");
         let header = match knobs.text("keyHeader").as_str() {
@@ -104,7 +102,7 @@ impl ThinkExam {
         })
     }
 
-    /// The body of the current article; it names no test.
+    /// Builds the body of the current article; it names no test.
     fn current(&self, email: &str, knobs: &Parameters) -> Json {
         let candidate = self.candidates.get(email);
         let field = |name: &str| {
@@ -139,7 +137,7 @@ impl ThinkExam {
         object([("result", result)])
     }
 
-    /// The body of the older page: flat, upper case, every value a string.
+    /// Builds the body of the older page: flat, upper case, every value a string.
     fn older(&self, email: &str, test: &str, knobs: &Parameters, now: SystemTime) -> Json {
         let candidate = self.candidates.get(email);
         let (marks, total) = (knobs.number("marks").unwrap_or(0), knobs.number("totalMarks").unwrap_or(0));
@@ -153,7 +151,7 @@ impl ThinkExam {
             ("TOTAL_MARKS", total.to_string().into()),
             ("RANK", "1".into()),
             ("PERCENTILE", "100".into()),
-            // Of the sample, 16-08-12, the vendor does not say which part is the year.
+            // The vendor does not document which part of its sample, 16-08-12, is the year.
             ("EXAM_DATE", rfc3339(now).get(2..10).unwrap_or_default().into()),
             ("CORRECT_MARKS", marks.to_string().into()),
             ("LEFT_MARKS", (total - marks).to_string().into()),
@@ -163,7 +161,7 @@ impl ThinkExam {
     }
 }
 
-/// In hundredths at most; of no marks at all it is zero.
+/// Computes the percentage, rounded down to hundredths; zero if there are no marks.
 fn percentage(marks: i64, total: i64) -> Json {
     let hundredths = marks.saturating_mul(10_000).checked_div(total).unwrap_or(0);
     if hundredths % 100 == 0 {

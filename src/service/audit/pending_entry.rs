@@ -1,45 +1,45 @@
-//! The line of the audit record about a request whose answer is waited for.
+//! The audit entry of a request whose response is pending.
 //!
-//! It stands in the transaction that writes down the outcome it tells, so that an answer costs no transaction of its own. Where
-//! nothing was done, or nobody waits for the end, the public face writes it when it answers. Whoever writes it takes it, so
-//! there is one.
+//! It is committed in the same transaction as the outcome it reports, so a response needs no extra transaction. If
+//! nothing was applied, or the response does not wait for the end, the HTTP layer writes it with the response. Taking
+//! the entry transfers responsibility for writing it; it is written exactly once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::audit::{AuditEvent, Entry};
 
-/// The line; clones are the same one.
+/// Shared handle of a pending audit entry; clones refer to the same entry.
 #[derive(Debug, Clone)]
 pub struct PendingAuditEntry(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// The status that tells the caller of something new.
+    /// HTTP status of a response that reports a new resource.
     created: Option<u16>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Whoever comes first.
+    /// Available to the first taker.
     Open(Box<Entry>),
-    /// It is the face's to write: the answer does not wait for the outcome.
+    /// Reserved for the HTTP layer: the response does not wait for the outcome.
     OfFace(Box<Entry>),
-    /// It was written with the outcome.
+    /// Committed with the outcome.
     Told,
-    /// The face has taken it.
+    /// Taken by the HTTP layer.
     Taken,
 }
 
 impl PendingAuditEntry {
-    /// A line of which only the request is known; `created` is how the caller would be told of something new, where the
-    /// gateway may say so in the face's stead.
+    /// Creates an entry that describes only the request. `created` is the HTTP status of a response that reports a new
+    /// resource; `None` if the service must not commit the entry with the outcome.
     #[must_use]
     pub fn new(entry: Entry, created: Option<u16>) -> Self {
         Self(Arc::new(Inner { created, state: Mutex::new(State::Open(Box::new(entry))) }))
     }
 
-    /// For the face, which writes it; `None` where it is written.
+    /// Takes the entry for the HTTP layer to write; `None` if it is already written.
     #[must_use]
     pub fn take(&self) -> Option<Entry> {
         let mut state = self.state();
@@ -52,12 +52,13 @@ impl PendingAuditEntry {
         }
     }
 
-    /// Leaves the line to the face from the beginning: what is answered does not depend on the outcome.
+    /// Reserves the entry for the HTTP layer from the start, because the response does not depend on the outcome.
     pub fn write_on_acceptance(&self) {
         self.defer_to_http();
     }
 
-    /// From now on it is the face's; `false` where it is written, and the outcome is there to be told.
+    /// Reserves the entry for the HTTP layer; returns `false` if it is already committed with the outcome, which the
+    /// response must then report.
     pub(in crate::service) fn defer_to_http(&self) -> bool {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Taken) {
@@ -67,7 +68,7 @@ impl PendingAuditEntry {
         !matches!(*state, State::Told)
     }
 
-    /// For the transaction of an outcome that is something new.
+    /// Takes the entry for the transaction of an outcome that creates something.
     pub(in crate::service) fn take_for_commit(&self) -> Option<Entry> {
         let created = self.0.created?;
         let mut state = self.state();
@@ -80,13 +81,13 @@ impl PendingAuditEntry {
         }
     }
 
-    /// The transaction was lost, so it is to be written all the same.
+    /// Puts the entry back after its transaction failed.
     pub(in crate::service) fn restore(&self, entry: Entry) {
         *self.state() = State::Open(Box::new(entry));
     }
 
-    /// Whether it was written with the outcome.
-    pub(in crate::service) fn is_taken(&self) -> bool {
+    /// Returns whether the entry was committed with the outcome.
+    pub(in crate::service) fn is_committed(&self) -> bool {
         matches!(*self.state(), State::Told)
     }
 
@@ -104,18 +105,18 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_once() {
+    fn an_entry_is_written_once() {
         let told = line();
         assert_eq!(told.take_for_commit().unwrap().status, Some(201));
-        assert!(told.is_taken() && told.take().is_none() && !told.defer_to_http());
+        assert!(told.is_committed() && told.take().is_none() && !told.defer_to_http());
 
         let answered = line();
         assert!(answered.take().is_some() && answered.take_for_commit().is_none() && answered.take().is_none());
-        assert!(!answered.is_taken());
+        assert!(!answered.is_committed());
     }
 
     #[test]
-    fn one_left_to_the_face_is_not_told_with_the_outcome() {
+    fn an_entry_reserved_for_http_is_not_committed_with_the_outcome() {
         let left = line();
         assert!(left.defer_to_http() && left.take_for_commit().is_none() && left.take().is_some());
         let silent = PendingAuditEntry::new(Entry::example("t", "req_1"), None);
@@ -123,10 +124,10 @@ mod tests {
     }
 
     #[test]
-    fn one_whose_transaction_was_lost_is_there_again() {
+    fn an_entry_is_available_again_after_its_transaction_failed() {
         let line = line();
         let entry = line.take_for_commit().unwrap();
         line.restore(entry);
-        assert!(!line.is_taken() && line.take().is_some());
+        assert!(!line.is_committed() && line.take().is_some());
     }
 }

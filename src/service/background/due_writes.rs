@@ -1,6 +1,6 @@
-//! Settling what is due at a connection, as many at once as an operation's calls may be. Registrations whose repeat is harmless
-//! share calls as they did at first, so that a bulk that was cut off is settled at the pace it was sent; all else goes one a
-//! call.
+//! Reconciles the due writes of a connection, with as many calls in flight as its bulk limits allow. Registrations that
+//! are safe to resend share vendor calls as they did at first, so an interrupted bulk is reconciled as fast as it was
+//! sent; any other write has its own call.
 
 use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
@@ -25,21 +25,21 @@ use crate::service::{Gateway, StoreResultExt as _};
 use crate::store::Mutation;
 use crate::telemetry::spans;
 
-/// Open writes looked at in one go: two of the largest calls.
+/// Open writes read per page: enough for two of the largest batches.
 const PAGE_SIZE: usize = 1_000;
-/// Calls prepared at once.
+/// Maximum number of batches prepared concurrently.
 const MAX_PREPARED_BATCHES: usize = 256;
 
-/// A registration that is sent again, with its record.
+/// Registration to resend, with its record.
 struct PendingWrite {
     intent: Intent,
     candidate: Candidate,
-    // Held until its outcome is in the store.
+    // Held until the outcome is committed.
     turn: SubjectLock,
 }
 
 impl Gateway {
-    /// Settles what is due at a connection.
+    /// Reconciles the due writes of a connection.
     pub(in crate::service) async fn reconcile_due(&self, name: &str) {
         loop {
             if self.is_stopping() || !self.0.lease.holds() {
@@ -53,7 +53,7 @@ impl Gateway {
             let due = match self.0.store.due_intents(name, now, horizon, PAGE_SIZE).await {
                 Ok(due) => due,
                 Err(error) => {
-                    tracing::warn!(%error, connection = name, "open writes cannot be looked at yet");
+                    tracing::warn!(%error, connection = name, "reading due writes failed; will retry");
                     return;
                 }
             };
@@ -80,18 +80,18 @@ impl Gateway {
             while let Some(done) = settling.next().await {
                 settled += done;
             }
-            // What is still due is somebody else's at the moment.
+            // Other tasks or instances hold the locks of the writes that are still due.
             if found < PAGE_SIZE || settled == 0 {
                 return;
             }
         }
     }
 
-    /// Settles one write, unless somebody who holds the turn is about to. Whether it was this one's to settle.
+    /// Reconciles one write, unless another task holds its lock. Returns whether this task handled it.
     async fn reconcile_in_background(&self, intent: &Intent) -> Result<bool, Error> {
         let (connection, _place) = self.acquire_bulk(&intent.connection, &queue_key(intent)).await?;
         let connection = connection.as_ref();
-        // Counted among the work under way, so that the process does not end in the middle of it.
+        // Count as work in progress, so that the process does not exit in the middle of it.
         let _under_way = self.0.tasks.token();
         if self.is_stopping() {
             return Ok(false);
@@ -102,7 +102,7 @@ impl Gateway {
         if matches!(intent.write, Write::Enrol(_)) {
             return self.reconcile_enrolment(connection, record, &call).await.map(|_| true);
         }
-        // Read with the turn in hand: it may have been settled before.
+        // Read under the lock: it may have been reconciled since.
         if let Ok(id) = CandidateId::parse(record) {
             if let Some(candidate) = self.0.store.candidate(&intent.tenant, &id).await.or_not_applied()? {
                 self.reconcile_candidate(connection, candidate, &call).await?;
@@ -114,25 +114,26 @@ impl Gateway {
             self.reconcile_assignment(connection, assignment, &call).await?;
             return Ok(true);
         }
-        // The record is gone, and nobody is left to be told.
-        self.0.store.commit(vec![Mutation::Settled(record.to_owned())]).await.or_not_applied()?;
+        // The record was erased, so there is no outcome to report.
+        self.0.store.commit(vec![Mutation::RemoveIntent(record.to_owned())]).await.or_not_applied()?;
         Ok(true)
     }
 
-    /// Settles registrations in one call, but for those somebody else is about to settle. How many were this one's.
+    /// Reconciles registrations in one call, except those whose locks other tasks hold. Returns how many this task
+    /// handled.
     async fn reconcile_batch(&self, intents: Vec<Intent>) -> Result<usize, Error> {
         let Some(first) = intents.first() else { return Ok(0) };
         let (name, key, call) = (first.connection.clone(), queue_key(first), self.reconcile_context(first));
         let (connection, _place) = self.acquire_bulk(&name, &key).await?;
-        // Counted among the work under way, so that the process does not end in the middle of it.
+        // Count as work in progress, so that the process does not exit in the middle of it.
         let _under_way = self.0.tasks.token();
         if self.is_stopping() {
             return Ok(0);
         }
         let mut open = Vec::with_capacity(intents.len());
         for intent in intents {
-            if let Some(turn) = self.0.turns.try_lock(&intent.subject).await.or_not_applied()?
-                && let Some(open_still) = self.still_open(&connection, &intent, turn).await?
+            if let Some(turn) = self.0.subject_locks.try_lock(&intent.subject).await.or_not_applied()?
+                && let Some(open_still) = self.reread_open(&connection, &intent, turn).await?
             {
                 open.push(open_still);
             }
@@ -140,9 +141,9 @@ impl Gateway {
         if open.is_empty() {
             return Ok(0);
         }
-        tracing::info!(connection = name, rows = open.len(), "settling registrations in one call");
+        tracing::info!(connection = name, rows = open.len(), "reconciling registrations in one call");
         let settled = open.len();
-        // However often the call is split, it is one attempt: nothing came of what was refused.
+        // However often the call is split, it counts as one attempt: a rejected call had no effect.
         for open in &mut open {
             expedite_reconciliation(&mut open.intent, self.now());
             open.intent.attempts += 1;
@@ -150,7 +151,7 @@ impl Gateway {
         let mut parts = vec![open];
         let mut end = Ok(());
         while let Some(mut part) = parts.pop() {
-            // What cannot be journalled is not sent, and stays unknown.
+            // A write whose attempt cannot be committed is not sent and stays unknown.
             let answers = match self.begin_attempts(&connection, &mut part).await {
                 Ok(()) => {
                     let writes: Vec<Write> = part.iter().map(|open| open.intent.write.clone()).collect();
@@ -178,8 +179,8 @@ impl Gateway {
         end.map(|()| settled)
     }
 
-    /// Reads the write and its record as they are now, with the turn in hand, if it may be sent again in a call with others.
-    async fn still_open(
+    /// Reads the write and its record again under the lock; `None` if the write may not be resent in a shared call.
+    async fn reread_open(
         &self,
         connection: &Connection,
         intent: &Intent,
@@ -188,7 +189,7 @@ impl Gateway {
         let record = intent.write.record_id();
         let Ok(id) = CandidateId::parse(record) else { return Ok(None) };
         let Some(intent) = self.0.store.intent(record).await.or_not_applied()? else { return Ok(None) };
-        let early = intent.under_way || self.0.graces.remaining(&intent, connection.settle_grace()).is_some();
+        let early = intent.under_way || self.0.grace_periods.remaining(&intent, connection.settle_grace()).is_some();
         if early || matches!(batch_group(connection, &intent), BatchGroup::Single) {
             return Ok(None);
         }
@@ -197,14 +198,14 @@ impl Gateway {
         Ok(open.map(|candidate| PendingWrite { intent, candidate, turn }))
     }
 
-    /// Journals one more attempt of each.
+    /// Commits one more attempt of each write.
     async fn begin_attempts(&self, connection: &Connection, open: &mut [PendingWrite]) -> Result<(), Error> {
         let now = self.now();
         for PendingWrite { intent, .. } in open.iter_mut() {
             intent.started = now;
             intent.under_way = true;
             intent.lingering = true;
-            intent.settle_from = connection.settle_from(now);
+            intent.settle_from = connection.reconcile_from(now);
         }
         let changes = open.iter().map(|open| Mutation::Intent(open.intent.clone())).collect();
         self.0.store.commit(changes).await.or_not_applied()
@@ -218,12 +219,12 @@ impl Gateway {
     }
 }
 
-/// Returns the queue in which settling waits for its places.
+/// Returns the queue in which reconciliation waits for in-flight permits.
 fn queue_key(intent: &Intent) -> QueueKey {
     QueueKey { tenant: intent.tenant.clone(), operation: "settling".to_owned() }
 }
 
-/// Packs the writes that are settled in each call. Those of several tenants never share one: each sees its own calls.
+/// Groups the due writes into batches. Tenants never share a call: each tenant sees its own calls.
 fn into_batches(connection: &Connection, due: Vec<Intent>) -> Vec<Vec<Intent>> {
     let packings: Vec<BatchGroup> = due.iter().map(|intent| batch_group(connection, intent)).collect();
     let mut due: Vec<Option<Intent>> = due.into_iter().map(Some).collect();
@@ -238,7 +239,7 @@ fn into_batches(connection: &Connection, due: Vec<Intent>) -> Vec<Vec<Intent>> {
 
 fn batch_group(connection: &Connection, intent: &Intent) -> BatchGroup {
     match &intent.write {
-        Write::Register(registration) if connection.repeat_of(intent) == RetrySafety::Idempotent => {
+        Write::Register(registration) if connection.retry_safety(intent) == RetrySafety::Idempotent => {
             match connection.vendor().reconcile_batch(registration) {
                 BatchGroup::Keyed { key, at_most, bytes } => {
                     BatchGroup::Keyed { key: format!("{}\n{key}", intent.tenant), at_most, bytes }

@@ -1,7 +1,8 @@
-//! What goes on without anybody asking: writes that a dead process left open are taken over, unknown ones settled with
-//! growing pauses, queued operations begun, and what is kept no longer is removed.
+//! Background tasks: adopt the writes of dead processes, reconcile unknown writes with back-off, start queued
+//! operations and purge expired data.
 //!
-//! It only schedules. What a repeat means is the vendor's adapter's to say, and how it ended is `journal`'s to write down.
+//! They only schedule. The vendor's adapter declares how a write may be resent, and `write::executor` commits the
+//! outcome.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,21 +20,21 @@ use crate::domain::outcome::Outcome;
 use crate::service::bulk::ProgressMark;
 use crate::service::write::executor::{fail_origin, resource_path, schedule_next_attempt};
 use crate::service::write::locks::SubjectLock;
-use crate::service::write::reconciler::ELSEWHERE;
+use crate::service::write::reconciler::MOVED_CONNECTION_REASON;
 use crate::service::{Gateway, StoreResultExt as _};
 use crate::store::{ItemCounts, Mutation};
 use crate::telemetry::metrics;
 
-/// How often it looks.
+/// Interval between background passes.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-/// Orphans looked at in one go.
+/// Maximum number of orphaned intents per page.
 const PAGE_SIZE: usize = 256;
-/// How often old things are removed and open writes counted.
+/// Interval between purges of expired data.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Gateway {
-    /// Takes over what processes that have ended left open, before the first caller is served.
+    /// Adopts the open writes of processes that have ended, before the first request is served.
     pub(in crate::service) async fn recover(&self) -> Result<(), Error> {
         let mut open = 0;
         loop {
@@ -44,13 +45,13 @@ impl Gateway {
             }
         }
         if open > 0 {
-            tracing::info!(open, "writes left open by an earlier process are unknown until settled");
+            tracing::info!(open, "writes left open by an earlier process are unknown until reconciled");
         }
         Ok(())
     }
 
-    /// Looks again and again, for as long as the gateway lives: the tasks hold it weakly. Each connection has a settler of
-    /// its own, so that a vendor that is slow to answer keeps nobody else waiting.
+    /// Starts the background tasks. They hold the gateway weakly and end with it. Each connection has its own
+    /// reconciler, so a slow vendor delays no other connection.
     pub(in crate::service) fn run_in_background(&self) {
         self.spawn_reconcilers();
         let gateway = std::sync::Arc::downgrade(&self.0);
@@ -71,7 +72,7 @@ impl Gateway {
                     gateway.count_unsettled(&mut told).await;
                     gateway.search_orphans(&mut searched).await;
                 }
-                let soon = gateway.0.board.changed();
+                let soon = gateway.0.active_operations.changed();
                 drop(gateway);
                 tokio::select! {
                     () = tokio::time::sleep(PASS_INTERVAL) => {}
@@ -81,7 +82,8 @@ impl Gateway {
         });
     }
 
-    /// Begins a settler for each connection that has none; it ends when its connection leaves the configuration.
+    /// Spawns a reconciler for each connection that has none; it ends when its connection is removed from the
+    /// configuration.
     pub(in crate::service) fn spawn_reconcilers(&self) {
         for name in self.configured().connections.keys().filter(|name| self.register_reconciler(name)) {
             let name = name.clone();
@@ -111,30 +113,34 @@ impl Gateway {
             while self.adopt_dead_peers().await? > 0 {}
             self.resolve_doubts().await
         };
-        // One does not wait for the other to succeed.
+        // Start operations even if the adoption failed.
         for looked in [adopted.await, self.begin_operations().await] {
             if let Err::<(), Error>(fault) = looked {
-                tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "the background cannot go on yet");
+                tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "background pass failed; will retry");
             }
         }
     }
 
-    /// Searches for own intents without a task.
+    /// Searches for this instance's orphaned intents.
     async fn search_orphans(&self, searched: &mut String) {
         if self.is_stopping() || !self.0.lease.holds() {
             return;
         }
         if let Err(fault) = self.adopt_orphans(searched).await {
-            tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "orphaned writes cannot be taken up yet");
+            tracing::warn!(
+                code = fault.code.as_str(),
+                detail = fault.detail,
+                "adopting orphaned writes failed; will retry"
+            );
         }
     }
 
-    /// Takes over writes that a dead process was sending. Gives back how many.
+    /// Adopts writes that a dead process was sending and returns their number.
     async fn adopt_dead_peers(&self) -> Result<usize, Error> {
-        let orphans = self.0.store.orphans(PAGE_SIZE).await.or_not_applied()?;
+        let orphans = self.0.store.orphaned_intents(PAGE_SIZE).await.or_not_applied()?;
         let (mut changes, mut turns): (Vec<Mutation>, Vec<Vec<SubjectLock>>) = (Vec::new(), Vec::new());
         for intent in orphans {
-            // Whoever has the turn looks at the same intent.
+            // The task that holds the lock handles the same intent.
             let Some(taken) = self.try_lock_subjects(&intent).await? else { continue };
             turns.push(taken);
             let now = self.0.store.intent(intent.write.record_id()).await.or_not_applied()?;
@@ -148,34 +154,34 @@ impl Gateway {
         Ok(turns.len())
     }
 
-    /// A write that was under way when its process ended: unknown, its grace counted from now, since nobody knows when its
-    /// attempt really began.
+    /// Builds the mutations that make a write unknown whose process ended while it was in flight. Its grace period
+    /// starts now, because the real start of the attempt is not known.
     pub(in crate::service) async fn adoption_mutations(&self, mut intent: Intent) -> Result<Vec<Mutation>, Error> {
-        const REASON: &str = "The process that was sending it ended.";
+        const REASON: &str = "The process handling it ended before it recorded an outcome.";
         let now = self.now();
         intent.lingering = true;
-        self.0.graces.begin(&intent);
+        self.0.grace_periods.begin(&intent);
         let connection = self.connection_of(&intent.connection).ok();
         let why = Error::unknown(Code::VendorTimeout, REASON).with_resource(resource_path(&intent.write));
         let why = connection.as_ref().map_or_else(|| why.clone(), |connection| connection.tag_connection(why.clone()));
-        let mut changes = self.marked_unknown(&intent, why).await?;
+        let mut changes = self.unknown_record_mutations(&intent, why).await?;
         intent.reason = Some(REASON.to_owned());
-        // Where the connection is not configured any more only a person can say.
-        let repeat = connection.as_ref().map_or(RetrySafety::Unsafe, |connection| connection.repeat_of(&intent));
+        // If the connection is no longer configured, only a person can find out the outcome.
+        let repeat = connection.as_ref().map_or(RetrySafety::Unsafe, |connection| connection.retry_safety(&intent));
         schedule_next_attempt(
             &mut intent,
             repeat,
-            connection.as_ref().map_or(now, |connection| connection.settle_from(now)),
+            connection.as_ref().map_or(now, |connection| connection.reconcile_from(now)),
             now,
         );
-        // The grace alone, without the pause after an attempt that failed.
+        // Wait for the grace period only, without back-off: no attempt has failed.
         intent.due = intent.due.map(|_| intent.settle_from);
         if repeat == RetrySafety::Unsafe {
-            let elsewhere = connection.as_ref().is_some_and(|connection| connection.is_elsewhere(&intent));
+            let elsewhere = connection.as_ref().is_some_and(|connection| connection.is_other_destination(&intent));
             let detail = if elsewhere {
-                ELSEWHERE
+                MOVED_CONNECTION_REASON
             } else {
-                "The process that was sending it ended, and sending it again could do it twice. Settle it by hand."
+                "The process handling it ended, and resending it could apply it twice. Settle it manually."
             };
             intent.reason = Some(detail.to_owned());
             let fault = Error::unknown(Code::VendorTimeout, detail).with_resource(resource_path(&intent.write));
@@ -186,8 +192,8 @@ impl Gateway {
         Ok(changes)
     }
 
-    /// The record of a write whose process ended, as unknown.
-    async fn marked_unknown(&self, intent: &Intent, why: Error) -> Result<Vec<Mutation>, Error> {
+    /// Builds the mutation that marks the record of such a write as unknown.
+    async fn unknown_record_mutations(&self, intent: &Intent, why: Error) -> Result<Vec<Mutation>, Error> {
         let (outcome, problem) = (Outcome::Unknown, Some(Box::new(why)));
         let record = intent.write.record_id();
         if let Ok(id) = CandidateId::parse(record) {
@@ -205,28 +211,29 @@ impl Gateway {
 
     async fn purge_expired(&self) {
         let now = self.now();
-        self.0.graces.remove_expired();
+        self.0.grace_periods.remove_expired();
         if let Err(error) = self.0.store.remember_time(now).await {
-            tracing::warn!(%error, "the time of the store's last use cannot be remembered yet");
+            tracing::warn!(%error, "recording the time of the store's last use failed; will retry");
         }
         let kept = SignedDuration::try_from(self.configured().retention.operations).unwrap_or(SignedDuration::MAX);
         let finished = now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
         match self.0.store.purge(now, finished).await {
             Ok(purged) if purged.operations + purged.keys > 0 => {
-                tracing::info!(operations = purged.operations, keys = purged.keys, "removed what is kept no longer");
+                tracing::info!(operations = purged.operations, keys = purged.keys, "purged expired data");
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "what is kept no longer cannot be removed yet"),
+            Err(error) => tracing::warn!(%error, "purging expired data failed; will retry"),
         }
     }
 
-    /// Counts open writes by connection, also where one is gone. What was ever told is told on: a gauge keeps its last value.
+    /// Counts open writes by connection, including removed ones. Keeps reporting connections that were reported before;
+    /// a gauge would otherwise keep its last value for ever.
     async fn count_unsettled(&self, told: &mut BTreeSet<String>) {
-        if let Ok(ItemCounts { waiting, claimed }) = self.0.store.open_items().await {
+        if let Ok(ItemCounts { waiting, claimed }) = self.0.store.count_open_items().await {
             metrics::operation_rows("waiting", waiting);
             metrics::operation_rows("claimed", claimed);
         }
-        let Ok(unsettled) = self.0.store.unsettled().await else { return };
+        let Ok(unsettled) = self.0.store.count_unsettled_intents().await else { return };
         told.extend(self.configured().connections.keys().cloned());
         told.extend(unsettled.iter().map(|open| open.connection.clone()));
         for name in &*told {

@@ -1,5 +1,5 @@
-//! Which operations this instance works on, and which it may begin: no number of them of one tenant at one connection keeps
-//! those of another waiting.
+//! Registry of the operations this instance runs, and the slots that limit them: however many operations one tenant has
+//! at one connection, those of other tenants and connections can start.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,15 +12,15 @@ use crate::domain::ids::OperationId;
 use crate::domain::operation::{Operation, OperationKind};
 use crate::service::bulk::memory_budget::MemoryBudget;
 
-/// Operations of one group that have a slot in any case.
-const GUARANTEED: usize = 4;
-/// Most operations of one group that have a slot.
-const SHARE: usize = 16;
-/// Slots beyond which a group gets no more than is guaranteed.
-const SLOTS: usize = 64;
+/// Number of slots guaranteed to each group.
+const MIN_GROUP_SLOTS: usize = 4;
+/// Maximum number of slots of one group.
+const MAX_GROUP_SLOTS: usize = 16;
+/// Number of occupied slots from which on a group gets no more than its guaranteed ones.
+const MAX_SHARED_SLOTS: usize = 64;
 
-/// Operations that share slots: of one tenant at one connection. Changes of a program's employees have slots of their own,
-/// since their callers wait as with any single write.
+/// Group of operations that share slots: those of one tenant at one connection. Changes of a program's employees have
+/// separate slots, because their callers wait for them as for any single write.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::service) struct SlotGroup {
     connection: String,
@@ -38,27 +38,27 @@ impl SlotGroup {
     }
 }
 
-/// The operations this instance works on, and whom it tells of changes.
+/// Registry of the operations this instance runs, with change notifications.
 #[derive(Default)]
 pub(in crate::service) struct ActiveOperations {
     state: Mutex<State>,
     wake: Arc<Notify>,
-    /// Notified when an operation has left the board.
+    /// Notified when an operation was removed from the registry.
     pub(super) changed: Notify,
-    /// What the rows in hand may weigh.
+    /// Memory budget of the rows in memory.
     pub(super) budget: MemoryBudget,
 }
 
 #[derive(Default)]
 struct State {
-    /// Those at work; without a group those that have given their slot back.
+    /// Running operations; `None` for those that have released their slot.
     working: HashMap<OperationId, Option<SlotGroup>>,
-    /// When this instance took an unfinished operation up first. Kept while it rests between two passes.
+    /// When this instance first started an unfinished operation. Kept between two passes.
     taken_up: HashMap<OperationId, Instant>,
 }
 
 impl ActiveOperations {
-    /// Ends when there may be something to begin.
+    /// Completes when there may be an operation to start.
     pub(in crate::service) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
         let wake = Arc::clone(&self.wake);
         async move { wake.notified().await }
@@ -68,20 +68,20 @@ impl ActiveOperations {
         self.wake.notify_one();
     }
 
-    /// Returns those at work.
+    /// Returns the running operations.
     pub(super) fn active(&self) -> Vec<OperationId> {
         self.state().working.keys().cloned().collect()
     }
 
-    /// Tells whether one more operation of the group may begin.
+    /// Returns whether one more operation of the group may start.
     pub(super) fn has_slot(&self, group: &SlotGroup) -> bool {
         let state = self.state();
         let held = || state.working.values().flatten().filter(|held| held.enrolments == group.enrolments);
         let of_group = held().filter(|held| *held == group).count();
-        of_group < GUARANTEED || (of_group < SHARE && held().count() < SLOTS)
+        of_group < MIN_GROUP_SLOTS || (of_group < MAX_GROUP_SLOTS && held().count() < MAX_SHARED_SLOTS)
     }
 
-    /// Puts the operation on the board, in a slot of its group; whether it was not there.
+    /// Registers the operation in a slot of its group; returns `false` if it is already running.
     pub(super) fn begin(&self, operation: &Operation) -> bool {
         let mut state = self.state();
         if state.working.contains_key(&operation.id) {
@@ -92,7 +92,7 @@ impl ActiveOperations {
         true
     }
 
-    /// Gives the slot of an operation back that has nothing to send any more and only waits.
+    /// Releases the slot of an operation that has nothing left to send and only waits.
     pub(super) fn release_slot(&self, id: &OperationId) {
         if let Some(group) = self.state().working.get_mut(id)
             && group.take().is_some()
@@ -101,29 +101,29 @@ impl ActiveOperations {
         }
     }
 
-    /// Takes the operation off the board.
+    /// Removes the operation from the registry.
     pub(super) fn end(&self, id: &OperationId) {
         self.state().working.remove(id);
         self.changed.notify_waiters();
     }
 
-    /// Returns how long ago this instance took the operation up first.
-    pub(super) fn since_taken_up(&self, id: &OperationId) -> Duration {
+    /// Returns the time since this instance first started the operation.
+    pub(super) fn time_since_start(&self, id: &OperationId) -> Duration {
         self.state().taken_up.get(id).map(Instant::elapsed).unwrap_or_default()
     }
 
-    /// Forgets when an operation was taken up: it has ended.
+    /// Removes the start time of an operation that has ended.
     pub(super) fn forget(&self, id: &OperationId) {
         self.state().taken_up.remove(id);
     }
 
-    /// Forgets those that are not unfinished any more: another instance has ended them.
+    /// Removes the start times of operations that another instance has ended.
     pub(super) fn forget_others(&self, unfinished: &HashSet<OperationId>) {
         self.state().taken_up.retain(|id, _| unfinished.contains(id));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way through a change.
+        // No code can leave the state half changed, so poisoning is ignored.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

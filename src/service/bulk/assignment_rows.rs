@@ -1,4 +1,4 @@
-//! Rows about bookings.
+//! Planning and sending of assignment rows.
 
 use std::collections::HashMap;
 
@@ -14,14 +14,14 @@ use crate::service::bulk::run::OperationRun;
 use crate::service::connections::{ClaimPermit, Connection};
 use crate::service::write::executor::bind_origin;
 use crate::service::write::reconciler::blocked_by_unknown_write;
-use crate::service::{StoreResultExt as _, store_fault};
+use crate::service::{StoreResultExt as _, store_error};
 use crate::store::{Mutation, StoreError, SubjectHash};
 
-/// Look-ups of one window at once.
-const AT_ONCE: usize = 64;
+/// Maximum number of concurrent look-ups.
+const MAX_CONCURRENT_LOOKUPS: usize = 64;
 
 impl OperationRun {
-    /// Looks up, plans and packs rows; those at fault end here.
+    /// Resolves and plans rows and groups them into batches; invalid rows fail here.
     pub(super) async fn plan_bookings(
         &self,
         connection: &Connection,
@@ -37,22 +37,22 @@ impl OperationRun {
                 let prepared = self.prepare_one(connection, &item, &order).await;
                 (item, order, prepared)
             })
-            .buffered(AT_ONCE);
+            .buffered(MAX_CONCURRENT_LOOKUPS);
         let (mut rows, mut ends) = (Vec::new(), Vec::new());
         while let Some((item, order, prepared)) = resolved.next().await {
             let planned = prepared.and_then(|PreparedBooking { assignment, intent }| {
-                let subject = self.gateway.0.store.subject_of(&item.id.operation, &assignment.turn());
+                let subject = self.gateway.0.store.hash_subject(&item.id.operation, &assignment.lock_key());
                 reject_duplicate(seen, &[subject], item.id.index)?;
                 Ok(AssignmentRow { item: item.clone(), order, assignment, intent, subjects: vec![subject] })
             });
             match planned {
                 Ok(row) => rows.push(row),
                 Err(fault) if self.should_wait(connection, &fault) => {}
-                Err(fault) => ends.push(Mutation::ItemEndedUnsent(item.id, None, ItemOutcome::failed(fault))),
+                Err(fault) => ends.push(Mutation::EndWaitingItem(item.id, None, ItemOutcome::failed(fault))),
             }
         }
         drop(resolved);
-        self.ended(ends).await?;
+        self.commit_unsent_outcomes(ends).await?;
         let calls = into_batches(connection, rows, |row| &row.intent.write);
         Ok(calls.into_iter().map(Batch::Bookings).collect())
     }
@@ -63,45 +63,46 @@ impl OperationRun {
         item: &Item,
         order: &NewAssignment,
     ) -> Result<PreparedBooking, Error> {
-        let caller = self.caller_of(item);
+        let caller = self.row_context(item);
         let resolved = self.gateway.resolve(&caller, &self.gateway.configured(), connection, order).await?;
-        // All rows of a try were accepted at one moment; the validity that follows from it decides which may share a call.
+        // Use one acceptance time for all rows: it determines the validity, and only rows of equal validity share a
+        // call.
         let accepted = self.operation.accepted;
         self.gateway.prepare_booking(&caller, connection, order, resolved, accepted, self.operation.strict)
     }
 
-    /// Journals a call's bookings and sends those that are new.
+    /// Commits the intents of a batch's bookings and sends those that are new.
     pub(super) async fn book_batch(
         &self,
         connection: &Connection,
         mut rows: Vec<AssignmentRow>,
         begun: ClaimPermit,
     ) -> Result<(), Error> {
-        // Turns are taken in one order by everybody who takes several, so that two bulks never wait for each other.
-        rows.sort_by_cached_key(|row| row.assignment.turn());
+        // All tasks acquire several locks in the same order, so two bulks never deadlock.
+        rows.sort_by_cached_key(|row| row.assignment.lock_key());
         let (mut open, mut ends) = (Vec::with_capacity(rows.len()), Vec::new());
         for mut row in rows {
-            let turn = self.gateway.lock_subject(&row.assignment.turn()).await?;
+            let turn = self.gateway.lock_subject(&row.assignment.lock_key()).await?;
             match self.check_existing(connection, &mut row).await {
                 Ok(None) => open.push((row, turn)),
                 Ok(Some(existing)) => {
                     let differs = existing.warnings.iter().filter(|warning| warning.concerns_request_only());
                     let end =
                         ItemOutcome { warnings: differs.cloned().collect(), ..ItemOutcome::of(ItemStatus::Existing) };
-                    ends.push(Mutation::ItemSubjects(row.item.id.clone(), row.subjects));
-                    ends.push(Mutation::ItemEndedUnsent(row.item.id, Some(existing.id.to_string()), end));
+                    ends.push(Mutation::SetItemSubjects(row.item.id.clone(), row.subjects));
+                    ends.push(Mutation::EndWaitingItem(row.item.id, Some(existing.id.to_string()), end));
                 }
                 Err(fault) if self.should_wait(connection, &fault) => {}
-                Err(fault) => ends.push(Mutation::ItemEndedUnsent(row.item.id, None, ItemOutcome::failed(fault))),
+                Err(fault) => ends.push(Mutation::EndWaitingItem(row.item.id, None, ItemOutcome::failed(fault))),
             }
         }
-        self.ended(ends).await?;
+        self.commit_unsent_outcomes(ends).await?;
         open.sort_by_key(|(row, _)| row.item.id.index);
         let mut ready = Vec::with_capacity(open.len());
         for (row, turn) in self.write_intents(connection, open).await? {
             ready.push(JournaledRow { record: row.assignment, intent: row.intent, turn });
         }
-        // A row that books again what is over goes in another call than those that are content with what there is.
+        // Group again: a row that rebooks an expired booking must not share a call with rows that reuse existing ones.
         let mut calls = into_batches(connection, ready, |row| &row.intent.write).into_iter().peekable();
         let (mut begun, mut all) = (Some(begun), Ok(()));
         while let Some(rows) = calls.next() {
@@ -111,15 +112,15 @@ impl OperationRun {
         all
     }
 
-    /// The booking there is already, where the row is content with it; the caller holds the subject's turn.
+    /// Returns the existing booking if the row reuses it; the caller holds the subject's lock.
     async fn check_existing(
         &self,
         connection: &Connection,
         row: &mut AssignmentRow,
     ) -> Result<Option<Assignment>, Error> {
-        let caller = self.caller_of(&row.item);
+        let caller = self.row_context(&row.item);
         let earlier =
-            self.gateway.earlier_booking(&caller, connection, &row.order, &row.assignment, &mut row.intent).await;
+            self.gateway.find_existing_booking(&caller, connection, &row.order, &row.assignment, &mut row.intent).await;
         let earlier = earlier.map_err(|fault| blocked_by_unknown_write(connection, fault))?;
         if earlier.is_none() {
             self.gateway.mark_first_booking(connection, &row.assignment, &mut row.intent).await?;
@@ -127,7 +128,8 @@ impl OperationRun {
         Ok(earlier)
     }
 
-    /// Writes the rows' records and intents, all in one transaction; those cancelled meanwhile are left out.
+    /// Commits the rows' records and intents in one transaction, and returns the rows that were not cancelled
+    /// meanwhile.
     async fn write_intents<T>(
         &self,
         connection: &Connection,
@@ -140,16 +142,16 @@ impl OperationRun {
         match self.gateway.commit_intents(changes).await {
             Ok(()) => return Ok(open),
             Err(StoreError::ItemNotWaiting) => {}
-            Err(error) => return Err(store_fault(&error)),
+            Err(error) => return Err(store_error(&error)),
         }
         let mut still = Vec::with_capacity(open.len());
         for (row, turn) in open {
             match self.gateway.commit_intents(Self::mutations(&row)).await {
                 Ok(()) => still.push((row, turn)),
                 Err(StoreError::ItemNotWaiting) => {}
-                // Those written before are sent; the others wait still, or are found by the search for orphans.
+                // Send the rows committed so far; the others still wait, or the search for orphans finds them.
                 Err(error) if !still.is_empty() => {
-                    tracing::warn!(%error, "some rows of a call could not be recorded yet");
+                    tracing::warn!(%error, "recording some rows of a batch failed; they will be retried");
                     break;
                 }
                 Err(error) => return Err(error).or_not_applied(),

@@ -1,5 +1,5 @@
-//! One call's rows, their intents in the store: sent, split where the vendor refuses the call whole, tried again where
-//! nothing came of it through no fault of the rows, and each row's end written down with those of its call.
+//! Sends batches: rows that share a vendor call and whose intents are committed. A batch is split if the vendor rejects
+//! it as a whole, retried after a transient failure, and its rows' outcomes are committed in one transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::service::bulk::run::{MAX_WAIT, OperationRun};
 use crate::service::connections::{ClaimPermit, Connection};
 use crate::service::write::executor::VendorReply;
 use crate::service::write::locks::SubjectLock;
-use crate::service::{Gateway, call};
+use crate::service::{Gateway, call_context};
 use crate::store::{Mutation, StoreError, SubjectHash};
 
-/// Rows that share one vendor call.
+/// Batch of rows that share one vendor call.
 pub(super) enum Batch {
     People(Vec<CandidateRow>),
     Bookings(Vec<AssignmentRow>),
 }
 
 impl Batch {
-    /// How many.
+    /// Returns the number of rows.
     pub(super) fn rows(&self) -> usize {
         match self {
             Self::People(rows) => rows.len(),
@@ -36,7 +36,7 @@ impl Batch {
     }
 }
 
-/// A row about a person, planned.
+/// Planned row about a person.
 pub(super) struct CandidateRow {
     pub(super) item: Item,
     pub(super) new: NewCandidate,
@@ -44,7 +44,7 @@ pub(super) struct CandidateRow {
     pub(super) subjects: Vec<SubjectHash>,
 }
 
-/// A row about a booking, planned.
+/// Planned row about a booking.
 pub(super) struct AssignmentRow {
     pub(super) item: Item,
     pub(super) order: NewAssignment,
@@ -53,15 +53,15 @@ pub(super) struct AssignmentRow {
     pub(super) subjects: Vec<SubjectHash>,
 }
 
-/// A row whose record and intent are in the store.
+/// Row whose record and intent are committed.
 pub(super) struct JournaledRow<R> {
     pub(super) record: R,
     pub(super) intent: Intent,
-    // Held until the row's outcome is in the store: whoever has it next must not find the write open still.
+    // Held until the row's outcome is committed, so that the next holder never finds the write still open.
     pub(super) turn: SubjectLock,
 }
 
-/// What a call needs of a record, besides what every write needs.
+/// Record type that bulk rows write.
 pub(super) trait BulkResource: Clone + Send + Sync + Sized + 'static {
     fn conclude(
         self,
@@ -97,9 +97,9 @@ impl BulkResource for Assignment {
 }
 
 impl OperationRun {
-    /// Sends rows that are ready, each call when it has a place at the vendor. What cannot be written down is written later;
-    /// nothing is lost with it. When nothing is to be sent any more the next call may begin, while the ends are written down;
-    /// unless more comes of this one.
+    /// Sends journaled rows, each call once it has an in-flight permit. Outcomes that cannot be committed are queued
+    /// and committed later. Releases the claim permit once nothing more will be sent, so that the next batch may start
+    /// while the outcomes are committed, unless `more` calls follow.
     pub(super) async fn send_ready<R: BulkResource>(
         &self,
         connection: &Connection,
@@ -119,7 +119,8 @@ impl OperationRun {
                 continue;
             }
             let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
-            let answers = self.gateway.send(connection, &writes, &call(&self.caller, CallPurpose::Initial)).await;
+            let answers =
+                self.gateway.send(connection, &writes, &call_context(&self.caller, CallPurpose::Initial)).await;
             drop(place);
             let moment = answers.iter().all(|answer| answer.as_ref().is_err_and(is_transient));
             let again = moment && tried < connection.bulk_attempts();
@@ -132,7 +133,7 @@ impl OperationRun {
                 end = end.and(self.requeue(connection, rows, answers).await);
                 continue;
             }
-            // The other parts go on whatever becomes of this one: their intents say that they are being sent.
+            // Continue with the other parts even if this one fails: their intents are marked as in flight.
             if !again && !split {
                 begun.take_if(|_| !more && parts.is_empty());
                 end = end.and(self.conclude_all(connection, rows, answers).await);
@@ -148,27 +149,27 @@ impl OperationRun {
         end
     }
 
-    /// Between half of it and the whole, so that the calls of several operations do not come back in step.
+    /// Returns between half and all of the pause, so that the retries of several operations do not synchronise.
     fn with_jitter(&self, pause: Duration) -> Duration {
-        let share = f64::from(u16::from_be_bytes(self.gateway.0.environment.random())) / f64::from(u16::MAX);
+        let share = f64::from(u16::from_be_bytes(self.gateway.0.system.random())) / f64::from(u16::MAX);
         pause.mul_f64(0.5 + share / 2.0)
     }
 
-    /// Waits, but not for longer than the process stays.
+    /// Sleeps, but returns early when the process is stopping.
     async fn pause(&self, wait: Duration) {
-        let resting = self.gateway.0.resting.clone();
+        let resting = self.gateway.0.stopping.clone();
         let _ = resting.run_until_cancelled(tokio::time::sleep(wait.min(MAX_WAIT))).await;
     }
 
-    /// Whether somebody has asked for the operation's end meanwhile. Where that cannot be read, the attempt's own record in the
-    /// store fails as well.
+    /// Returns whether the operation was cancelled meanwhile. A failed read counts as no: committing the next attempt
+    /// then fails too.
     async fn is_cancelled(&self) -> bool {
         let found = self.gateway.0.store.operation(&self.operation.tenant, &self.operation.id).await;
         matches!(found, Ok(Some((operation, _))) if operation.cancelling)
     }
 
-    /// Nothing came of the rows, and this process goes, has lost its store, or the operation was cancelled: they wait again, for
-    /// whoever goes on with the operation, or are skipped.
+    /// Concludes rows that had no effect and queues them again, because this process is stopping, has lost its store,
+    /// or the operation was cancelled. The next run sends or skips them.
     async fn requeue<R: BulkResource>(
         &self,
         connection: &Connection,
@@ -181,15 +182,15 @@ impl OperationRun {
             turns.push(turn);
             let item = intent.origin.item.clone();
             changes.extend(record.conclude(&self.gateway, connection, intent, answer).0);
-            changes.extend(item.map(Mutation::ItemWaiting));
+            changes.extend(item.map(Mutation::RequeueItem));
         }
         let kept = self.gateway.commit_outcome(changes, &format!("/operations/{}", self.operation.id)).await;
         drop(turns);
         kept
     }
 
-    /// Journals one more attempt of rows that are about to be sent again. Where that cannot be kept, they are not. Nothing came
-    /// of the last attempt, so it does not count among the attempts either, by which the background's pauses grow.
+    /// Commits one more attempt of rows before they are resent; if that fails they must not be sent. The last attempt
+    /// had no effect, so it does not count towards the back-off.
     async fn begin_attempts<R>(&self, connection: &Connection, rows: &mut [JournaledRow<R>]) -> Result<(), StoreError> {
         for row in rows.iter_mut() {
             self.stamp_attempt(connection, &mut row.intent);
@@ -198,14 +199,14 @@ impl OperationRun {
         self.gateway.0.store.commit(changes).await
     }
 
-    /// The intent's attempt begins now.
+    /// Stamps the start of an attempt on the intent.
     pub(super) fn stamp_attempt(&self, connection: &Connection, intent: &mut Intent) {
         intent.started = self.gateway.now();
-        intent.settle_from = connection.settle_from(intent.started);
+        intent.settle_from = connection.reconcile_from(intent.started);
         intent.due = Some(intent.settle_from);
     }
 
-    /// Writes down how the rows of one call ended, in one transaction.
+    /// Commits the outcomes of one call's rows, in one transaction.
     async fn conclude_all<R: BulkResource>(
         &self,
         connection: &Connection,
@@ -227,7 +228,7 @@ impl OperationRun {
     }
 }
 
-/// Rows packed into the largest calls the vendor takes safely.
+/// Groups rows into the largest batches the vendor accepts safely.
 pub(super) fn into_batches<P>(connection: &Connection, rows: Vec<P>, write: impl Fn(&P) -> &Write) -> Vec<Vec<P>> {
     let packings: Vec<BatchGroup> = rows.iter().map(|row| batch_group(connection.vendor(), write(row))).collect();
     let mut rows: Vec<Option<P>> = rows.into_iter().map(Some).collect();
@@ -240,7 +241,7 @@ pub(super) fn into_batches<P>(connection: &Connection, rows: Vec<P>, write: impl
     .collect()
 }
 
-/// Parts of calls as another connection takes them, which may be fewer rows at once.
+/// Regroups the parts by the batch limits of a replaced connection, which may be smaller.
 fn rebatch<R>(connection: &Connection, parts: Vec<(Vec<JournaledRow<R>>, u32)>) -> Vec<(Vec<JournaledRow<R>>, u32)> {
     let again = |(rows, tried)| {
         let calls = into_batches(connection, rows, |row: &JournaledRow<R>| &row.intent.write);
@@ -257,12 +258,12 @@ fn batch_group(vendor: &dyn Vendor, write: &Write) -> BatchGroup {
     }
 }
 
-/// Whether the call was refused, whatever its rows said one by one.
+/// Returns whether the vendor rejected the whole call, regardless of individual rows.
 pub(in crate::service) fn is_batch_rejection(answer: &RowResult<VendorReply>) -> bool {
     matches!(answer, Err(fault) if fault.reach == RejectionScope::Batch && fault.outcome == Outcome::NotApplied)
 }
 
-/// Whether nothing came of a call because of how things stand at the moment: the rows are in order and worth another try.
+/// Returns whether the call had no effect for a transient reason: the rows are valid and worth retrying.
 pub(in crate::service) fn is_transient(fault: &Error) -> bool {
     let moment = matches!(
         fault.code,
@@ -270,7 +271,7 @@ pub(in crate::service) fn is_transient(fault: &Error) -> bool {
             | Code::VendorCircuitOpen
             | Code::VendorRateLimited
             | Code::VendorUnreachable
-            // This instance had lost touch with the store it shares, so it sent nothing.
+            // This instance had lost contact with the shared store, so it sent nothing.
             | Code::StoreUnavailable
     );
     moment && fault.outcome == Outcome::NotApplied

@@ -1,4 +1,4 @@
-//! Rows about people.
+//! Planning and sending of candidate rows.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::service::{CandidateWithWarnings, StoreResultExt as _, WriteResult};
 use crate::store::{InsertResult, Mutation, StoreError, SubjectHash};
 
 impl OperationRun {
-    /// Plans rows and packs them; those at fault end here.
+    /// Plans rows and groups them into batches; invalid rows fail here.
     pub(super) async fn plan_candidates(
         &self,
         connection: &Connection,
@@ -29,10 +29,10 @@ impl OperationRun {
             let at = item.id.clone();
             match self.plan_candidate(connection, item, *new, seen) {
                 Ok(person) => people.push(person),
-                Err(fault) => ends.push(Mutation::ItemEndedUnsent(at, None, ItemOutcome::failed(fault))),
+                Err(fault) => ends.push(Mutation::EndWaitingItem(at, None, ItemOutcome::failed(fault))),
             }
         }
-        self.ended(ends).await?;
+        self.commit_unsent_outcomes(ends).await?;
         let calls = into_batches(connection, people, |person| &person.prepared.intent.write);
         Ok(calls.into_iter().map(Batch::People).collect())
     }
@@ -44,14 +44,14 @@ impl OperationRun {
         new: NewCandidate,
         seen: &mut HashMap<SubjectHash, u64>,
     ) -> Result<CandidateRow, Error> {
-        let caller = self.caller_of(&item);
+        let caller = self.row_context(&item);
         let prepared = self.gateway.prepare(&caller, connection, new.clone(), self.operation.strict)?;
         let subjects = self.gateway.subjects_of(&item.id, &prepared.identities);
         reject_duplicate(seen, &subjects, item.id.index)?;
         Ok(CandidateRow { item, new, prepared, subjects })
     }
 
-    /// Claims a call's people and sends those that are new; the others go the way of single requests.
+    /// Inserts a batch's candidates and sends those that are new; existing ones are handled like single requests.
     pub(super) async fn register_batch(
         &self,
         connection: &Connection,
@@ -62,7 +62,7 @@ impl OperationRun {
         let mut claimants = Vec::with_capacity(people.len());
         for person in &mut people {
             self.stamp_attempt(connection, &mut person.prepared.intent);
-            turns.push(self.gateway.0.turns.lock_new(person.prepared.candidate.id.as_str()).await);
+            turns.push(self.gateway.0.subject_locks.lock_new(person.prepared.candidate.id.as_str()).await);
             claimants.push(self.gateway.candidate_insert(&person.prepared));
         }
         let claims = self.gateway.0.store.insert_candidates(claimants).await;
@@ -77,9 +77,9 @@ impl OperationRun {
                     ready.push(JournaledRow { record: candidate, intent, turn });
                 }
                 InsertResult::Exists(_) | InsertResult::TakenByOtherTenant => known.push(person),
-                // Cancelled meanwhile.
+                // The row was cancelled meanwhile.
                 InsertResult::ItemCancelled => {}
-                // Those claimed are sent all the same.
+                // The inserted rows are sent nevertheless.
                 InsertResult::Failed(error) => {
                     let failed: Result<(), StoreError> = Err(error);
                     self.gateway.record_doubt(&failed, [&person.prepared.intent]);
@@ -87,31 +87,31 @@ impl OperationRun {
                 }
             }
         }
-        // Those that are known may need calls of their own, which then count to the end.
+        // Existing candidates may need separate calls; keep the claim permit until those are done.
         let mut begun = Some(begun);
         if !ready.is_empty() {
             all = all.and(self.send_ready(connection, ready, &mut begun, !known.is_empty()).await);
         }
         let mut met =
             stream::iter(known).map(|person| self.resolve_existing_row(connection, person)).buffer_unordered(8);
-        // To the end of all of them, as in `Work::send_all`.
+        // Drive all of them to their end, as in `OperationRun::send_all`.
         while let Some(ended) = met.next().await {
             all = all.and(ended);
         }
         all
     }
 
-    /// A row about a person the gateway has already.
+    /// Registers a row whose candidate already exists.
     async fn resolve_existing_row(&self, connection: &Connection, person: CandidateRow) -> Result<(), Error> {
         let CandidateRow { item, new, prepared: _, subjects } = person;
-        let caller = self.caller_of(&item);
+        let caller = self.row_context(&item);
         let strict = self.operation.strict;
         let result = self.gateway.register(&caller, connection, new, strict, &accepted_channel().0).await;
         let (record, end) = match result {
-            // Told by the write itself.
+            // The write has recorded the row's outcome.
             Ok(WriteResult::Created(_) | WriteResult::Pending(_)) => return Ok(()),
             Ok(WriteResult::Existing(CandidateWithWarnings { candidate, initial_password })) => {
-                // What the record does not say of itself: that the row differs from it.
+                // Keep the warnings about this row; the record does not store them.
                 let warnings =
                     candidate.warnings.iter().filter(|warning| warning.concerns_request_only()).cloned().collect();
                 let end = ItemOutcome { warnings, initial_password, ..ItemOutcome::of(ItemStatus::Existing) };
@@ -121,12 +121,12 @@ impl OperationRun {
             Err(fault) => (None, ItemOutcome::failed(fault)),
         };
         let ends =
-            vec![Mutation::ItemSubjects(item.id.clone(), subjects), Mutation::ItemEndedUnsent(item.id, record, end)];
-        self.ended(ends).await
+            vec![Mutation::SetItemSubjects(item.id.clone(), subjects), Mutation::EndWaitingItem(item.id, record, end)];
+        self.commit_unsent_outcomes(ends).await
     }
 }
 
-/// Refuses a row about something an earlier row is about, and remembers what this one is about.
+/// Rejects a row with the same subject as an earlier row; otherwise remembers its subjects.
 pub(super) fn reject_duplicate(
     seen: &mut HashMap<SubjectHash, u64>,
     subjects: &[SubjectHash],
@@ -134,7 +134,7 @@ pub(super) fn reject_duplicate(
 ) -> Result<(), Error> {
     let earlier = subjects.iter().find_map(|subject| seen.get(subject).filter(|earlier| **earlier != index));
     if let Some(earlier) = earlier {
-        let detail = format!("Row {earlier} of this bulk is about the same; this one was not sent.");
+        let detail = format!("Row {earlier} of this bulk has the same subject; this row was not sent.");
         return Err(Error::new(Code::DuplicateItem, detail));
     }
     seen.extend(subjects.iter().map(|subject| (*subject, index)));

@@ -1,4 +1,5 @@
-//! Rows on their way when an earlier process ended: each is settled as far as it can be, then the operation ends.
+//! Waits for rows that were in flight when an earlier process died: each is reconciled if possible, then the operation
+//! ends.
 
 use std::time::Duration;
 
@@ -11,23 +12,23 @@ use crate::service::bulk::run::OperationRun;
 use crate::service::write::executor::resource_path;
 use crate::store::{Mutation, Window};
 
-/// Rows looked at in one go.
+/// Rows read per page.
 const WINDOW: usize = 512;
-/// First and longest pause between two looks.
-const MAX_LOOKUPS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Initial and maximum polling interval.
+const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 impl OperationRun {
-    /// Waits for the rows whose answer was lost with an earlier process, until each was settled, or left to a person: then
-    /// the row is unknown. The background settles them; each write tells its row how it ended.
+    /// Waits until each row whose response was lost with an earlier process is reconciled, or left to a person and thus
+    /// unknown. The background reconciles the writes; each one's conclusion also concludes its row.
     pub(super) async fn await_claimed(&self) -> Result<(), Error> {
         let (id, store) = (&self.operation.id, &self.gateway.0.store);
-        let mut pause = MAX_LOOKUPS.0;
+        let mut pause = POLL_INTERVALS.0;
         let mut logged = false;
         loop {
             let mut from = 0;
             let mut open = 0;
             loop {
-                let window = Window { rows: WINDOW, bytes: memory_budget::WINDOW };
+                let window = Window { rows: WINDOW, bytes: memory_budget::PAGE_BYTES };
                 let items = store.item_reports(id, &[ItemState::Claimed], from, window).await.or_not_applied()?.rows;
                 let Some(last) = items.last() else { break };
                 from = last.id.index + 1;
@@ -36,49 +37,54 @@ impl OperationRun {
                 for item in items {
                     ends.extend(self.claimed_outcome(&item).await?);
                 }
-                self.ended(ends).await?;
+                self.commit_unsent_outcomes(ends).await?;
             }
             if open == 0 || self.should_yield() {
                 return Ok(());
             }
             if !logged {
-                // Nothing is sent for it but what the background settles.
-                self.gateway.0.board.release_slot(id);
-                tracing::info!(operation = %id, rows = open, "settling rows whose answer an earlier process has lost");
+                // The operation itself sends nothing more; only the background does.
+                self.gateway.0.active_operations.release_slot(id);
+                tracing::info!(
+                    operation = %id,
+                    rows = open,
+                    "waiting for rows whose responses were lost with an earlier process"
+                );
                 logged = true;
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(MAX_LOOKUPS.1);
+            pause = (pause * 2).min(POLL_INTERVALS.1);
         }
     }
 
-    /// Returns the end of a claimed row that no settling will tell: its write has ended without it, or is left to a person.
+    /// Returns the outcome of a claimed row that no reconciliation will conclude: its record was erased, or its write
+    /// is left to a person.
     async fn claimed_outcome(&self, item: &ItemReport) -> Result<Option<Mutation>, Error> {
         let record = item.record.clone().unwrap_or_default();
         let end = match self.gateway.0.store.intent(&record).await.or_not_applied()? {
-            // The record was erased in between.
+            // The record was erased meanwhile.
             None => ItemOutcome::of(ItemStatus::Existing),
-            Some(intent) => match self.left_to_a_person(&intent) {
+            Some(intent) => match self.manual_resolution_error(&intent) {
                 Some(fault) => ItemOutcome::failed(fault),
                 None => return Ok(None),
             },
         };
-        // Only while it is claimed: it may have been told since.
-        Ok(Some(Mutation::ItemEndedClaimed(item.id.clone(), Some(record), end)))
+        // Applies only while the row is claimed: it may have been concluded since.
+        Ok(Some(Mutation::EndClaimedItem(item.id.clone(), Some(record), end)))
     }
 
-    /// Returns the fault of a row whose open write nothing settles by itself.
-    fn left_to_a_person(&self, intent: &Intent) -> Option<Error> {
+    /// Returns the error of a row whose open write is not reconciled automatically.
+    fn manual_resolution_error(&self, intent: &Intent) -> Option<Error> {
         if intent.under_way {
             return None;
         }
         let connection = self.gateway.connection_of(&intent.connection).ok();
         let detail = match (&connection, intent.due) {
             (Some(_), Some(_)) => return None,
-            (Some(_), None) => "Settle it by hand.",
-            (None, _) => "Its connection is not configured any more. Settle it by hand.",
+            (Some(_), None) => "Settle it manually.",
+            (None, _) => "Its connection is no longer configured. Settle it manually.",
         };
-        let reason = intent.reason.as_deref().unwrap_or("The process that was sending it ended.");
+        let reason = intent.reason.as_deref().unwrap_or("The process handling it ended before it recorded an outcome.");
         let fault = Error::unknown(Code::VendorTimeout, format!("{reason} {detail}"))
             .with_resource(resource_path(&intent.write));
         Some(connection.map_or_else(|| fault.clone(), |connection| connection.tag_connection(fault.clone())))

@@ -1,5 +1,5 @@
-//! Receiving a bulk: its rows go to the store as they arrive, so that its size is bounded by nothing but the contract, and
-//! become an operation when all are there.
+//! Ingests a bulk: stores its rows as they arrive, so that only the contract limits its size, and turns them into an
+//! operation once all are stored.
 
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::capability::WriteKind;
@@ -14,26 +14,26 @@ use crate::service::write::idempotency::{in_progress, key_reused};
 use crate::service::{Gateway, IdempotencyRequest, RequestContext, StoreResultExt as _};
 use crate::store::{AcceptResult, StoreError};
 
-/// What a bulk says besides its rows.
+/// Options of a bulk besides its rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BulkOptions {
-    /// The connection all rows go to.
+    /// Connection of all rows.
     pub connection: Option<String>,
-    /// Stops sending after this many failed rows.
+    /// Number of failed rows after which sending stops.
     pub fail_on_errors: Option<u64>,
 }
 
-/// A bulk that was accepted.
+/// Result of accepting a bulk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AcceptedBulk {
-    /// It is a new operation, as it was accepted.
+    /// New operation, as accepted.
     New(Box<OperationStatus>),
-    /// It is the operation that an earlier request under the same `Idempotency-Key` made.
+    /// Operation that an earlier request under the same `Idempotency-Key` created.
     Earlier(OperationId),
 }
 
 impl AcceptedBulk {
-    /// The operation's identifier.
+    /// Returns the operation's id.
     #[must_use]
     pub fn id(&self) -> &OperationId {
         match self {
@@ -43,21 +43,21 @@ impl AcceptedBulk {
     }
 }
 
-/// A bulk on its way in. Dropped without [`BulkUpload::finish`], nothing of it stays.
+/// Bulk upload in progress. Dropping it without [`BulkUpload::finish`] discards its rows.
 #[must_use = "a bulk that is not finished is discarded"]
 pub struct BulkUpload {
     gateway: Gateway,
     caller: RequestContext,
     operation: Operation,
-    /// What the first row says about where the bulk goes, should nothing else say it.
+    /// First row's order, which determines the connection if the options name none.
     first: Option<NewAssignment>,
-    /// How many rows ended when they were read.
+    /// Number of rows that failed while they were read.
     refused: u64,
     kept: bool,
 }
 
 impl Gateway {
-    /// Begins to receive a bulk.
+    /// Starts a bulk upload.
     ///
     /// # Errors
     /// `draining`, `store_unavailable`.
@@ -68,9 +68,9 @@ impl Gateway {
         strict: bool,
     ) -> Result<BulkUpload, Error> {
         self.refuse_when_draining()?;
-        let now = self.0.environment.now();
+        let now = self.0.system.now();
         let operation = Operation {
-            id: OperationId::generate(&self.0.environment),
+            id: OperationId::generate(&self.0.system),
             tenant: caller.tenant.clone(),
             client: caller.client.clone(),
             kind,
@@ -99,7 +99,7 @@ impl Gateway {
         })
     }
 
-    /// The connection a bulk means, where the vendor can do what its rows ask for.
+    /// Selects the bulk's connection and checks that its vendor supports the write kind of the rows.
     async fn connection_of_bulk(
         &self,
         caller: &RequestContext,
@@ -112,9 +112,9 @@ impl Gateway {
             (OperationKind::Assignments, Some(order)) => {
                 self.connection_of_order(&configured, caller, named, order).await?
             }
-            _ => configured.chosen(caller, named, None)?,
+            _ => configured.select_connection(caller, named, None)?,
         };
-        connection.supported(match kind {
+        connection.require_capability(match kind {
             OperationKind::Candidates => WriteKind::CandidatesCreate,
             OperationKind::Assignments => WriteKind::AssignmentsCreate,
             OperationKind::ProgramEmployees => WriteKind::ProgramsEmployees,
@@ -124,7 +124,7 @@ impl Gateway {
 }
 
 impl BulkUpload {
-    /// Stores some rows; some hundred at a time is a good measure.
+    /// Stores some rows; a few hundred per call is a good size.
     ///
     /// # Errors
     /// `store_unavailable`.
@@ -138,7 +138,7 @@ impl BulkUpload {
                 Err(fault) => (None, Some(ItemOutcome::failed(fault))),
             };
             if let (None, Some(ItemRequest::Assignment(order))) = (&self.first, &row) {
-                // The person plays no part in where the bulk goes, unless named by the gateway's own id.
+                // Only a candidate named by the gateway's id helps to select the connection.
                 let by_id = matches!(order.candidate, CandidateKey::Id(_));
                 let candidate = if by_id { order.candidate.clone() } else { CandidateKey::ExternalId(String::new()) };
                 self.first = Some(NewAssignment { candidate, ..(**order).clone() });
@@ -150,11 +150,11 @@ impl BulkUpload {
         self.gateway.0.store.add_items(items).await.or_not_applied()
     }
 
-    /// Turns the rows into an operation, under the key where there is one; its work begins at once.
+    /// Turns the rows into an operation, under the idempotency key if there is one, and queues it.
     ///
     /// # Errors
-    /// What is wrong with the bulk as a whole (`connection_required`, `capability_unsupported`, …), and
-    /// `idempotency_key_reused`; nothing of it stays then.
+    /// Errors of the bulk as a whole (`connection_required`, `capability_unsupported`, …) and `idempotency_key_reused`;
+    /// the rows are then discarded.
     pub async fn finish(
         mut self,
         envelope: BulkOptions,
@@ -169,12 +169,13 @@ impl BulkUpload {
         self.operation.state = OperationState::Queued;
         let claim = key.map(|request| gateway.key_claim(&caller, request));
         gateway.refuse_when_draining()?;
-        // From here on nothing is taken back: if the store's answer is lost, the operation may be queued all the same.
+        // From here on the rows are not discarded: if the store's response is lost, the operation may be queued
+        // nevertheless.
         self.kept = true;
         let accepted = gateway.0.store.accept_operation(&self.operation, claim.as_ref()).await;
         match accepted {
             Ok(AcceptResult::Queued) => {
-                gateway.0.board.notify();
+                gateway.0.active_operations.notify();
                 let mut view = OperationStatus::queued(self.operation.clone());
                 view.progress.not_applied = self.refused;
                 view.progress.pending -= self.refused;
@@ -194,18 +195,18 @@ impl Drop for BulkUpload {
             return;
         }
         let (gateway, id) = (self.gateway.clone(), self.operation.id.clone());
-        // What this instance cannot remove is removed when it has ended.
+        // If this fails, the rows are removed after the instance has ended.
         self.gateway.0.tasks.spawn(async move {
             if let Err(error) = gateway.0.store.discard_operation(&id).await {
-                tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
+                tracing::warn!(%error, "removing an unfinished bulk failed; will retry later");
             }
         });
     }
 }
 
 fn lost(error: &StoreError, id: &OperationId) -> Error {
-    tracing::error!(%error, "the store failed while a bulk was accepted");
-    let detail = "The store failed while the bulk was accepted; it may be under way.";
+    tracing::error!(%error, "the store failed while accepting a bulk");
+    let detail = "The store failed while accepting the bulk; the operation may be running.";
     let wait = Some(std::time::Duration::from_secs(1));
     Error::unknown(Code::StoreUnavailable, detail).with_retry_after(wait).with_resource(format!("/operations/{id}"))
 }

@@ -1,4 +1,4 @@
-//! An operator's word on vendor calls of an enrolment that the gateway cannot settle.
+//! Manual resolution of an enrolment's vendor calls that the gateway cannot reconcile.
 
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::OperationId;
@@ -10,17 +10,17 @@ use crate::service::candidates::nothing_to_settle;
 use crate::service::write::reconciler::manual_resolution;
 use crate::service::{Gateway, RequestContext, StoreResultExt as _};
 
-/// An operator's word on the calls of an enrolment.
+/// Operator's resolution of an enrolment's calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationSettlement {
-    /// What really happened; `Outcome::Unknown` is refused.
+    /// True outcome; `Outcome::Unknown` is rejected.
     pub outcome: Outcome,
-    /// The positions of the calls meant; all whose outcome is unknown when `None`.
+    /// Positions of the calls; `None` for all whose outcome is unknown.
     pub items: Option<Vec<u64>>,
 }
 
 impl Gateway {
-    /// Settles unknown calls of an enrolment by an operator's word.
+    /// Settles unknown calls of an enrolment as an operator reports.
     pub async fn settle_operation(
         &self,
         caller: &RequestContext,
@@ -39,21 +39,21 @@ impl Gateway {
         let connection = self.connection_of(&operation.connection)?;
         for open in self.unknown_calls(id, items.as_deref()).await? {
             let _turns = self.lock_subjects(&open).await?;
-            // Read under the turns: it may have been settled, or be on its way again.
+            // Read under the locks: it may have been reconciled, or be in flight again.
             let now = self.0.store.intent(open.write.record_id()).await.or_not_applied()?;
             let Some(mut intent) = now.filter(|intent| !intent.under_way) else { continue };
-            // The request's own line in the audit record says it.
+            // The request's own audit entry records the resolution.
             intent.reason = None;
             match self.conclude_enrolment(&connection, intent, row.clone()).await {
                 Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
                 _ => {}
             }
         }
-        self.0.board.notify();
+        self.0.active_operations.notify();
         self.operation(caller, id).await
     }
 
-    /// The open intents of an operation's calls that no instance is sending: of all of them, or of these.
+    /// Returns the open intents of the operation's calls (all, or those at `items`) that are not in flight.
     async fn unknown_calls(&self, id: &OperationId, items: Option<&[u64]>) -> Result<Vec<Intent>, Error> {
         let states = [ItemState::Unknown, ItemState::Claimed, ItemState::Waiting];
         let mut open = Vec::new();

@@ -1,10 +1,14 @@
-//! Operations: many rows accepted as one durable piece of work, each with an outcome of its own, so that one bad row never
-//! fails its neighbours.
+//! Operations: many rows accepted as one durable job. Each row has its own outcome, so one bad row never fails its
+//! neighbours.
 //!
-//! Rows are stored as they arrive (`reception`), and sent by whichever instance has the operation's turn (`worker`), in the
-//! same steps as single requests: plan, claim and intent, call, outcome. A row is claimed right before its call, in one
-//! transaction with its intent, and ends in one transaction with its record; so the operation never says anything but what
-//! the records say, and a process that dies leaves rows that wait or rows whose intents are settled.
+//! [`ingest`] stores rows as they arrive. [`schedule`] starts operations in fair order, and the instance that holds the
+//! operation's lock sends its rows ([`run`]) in the same steps as a single request: plan, commit the intent, call the
+//! vendor, commit the outcome. [`candidate_rows`], [`assignment_rows`] and [`enrolments`] plan the rows of each kind;
+//! [`batch_sender`] sends those that share a vendor call.
+//!
+//! A row is claimed right before its call, in one transaction with its intent, and concluded in one transaction with
+//! its record. So the operation always agrees with the records, and a process that dies leaves only rows that wait, and
+//! claimed rows whose intents will be reconciled ([`claimed_rows`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,12 +36,12 @@ pub use crate::service::bulk::manual_resolution::OperationSettlement;
 pub use crate::service::bulk::queries::{OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource};
 pub(super) use crate::service::bulk::stall_detector::ProgressMark;
 
-/// One row of a bulk: the caller's mark for it, and what was read, or why it could not be.
+/// One row of a bulk: its content, or the error of reading it.
 #[derive(Debug, Clone)]
 pub struct BulkRow {
-    /// The caller's mark.
+    /// Caller-supplied id of the row.
     pub item_id: Option<String>,
-    /// The row.
+    /// Parsed row, or the error that made it unreadable.
     pub row: Result<ItemRequest, Error>,
 }
 
@@ -52,7 +56,7 @@ impl ErrorBudget {
         Self { most: most.unwrap_or(u64::MAX), failed: AtomicU64::new(so_far) }
     }
 
-    /// Whether a failure may keep the rows after it from being sent.
+    /// Returns whether the request limits the number of failed rows, so that a failure may stop the rows after it.
     fn may_stop(&self) -> bool {
         self.most != u64::MAX
     }
@@ -67,20 +71,21 @@ impl ErrorBudget {
 }
 
 impl Gateway {
-    /// Begins the operations nobody works on yet.
+    /// Starts queued operations that no instance works on.
     pub(super) async fn begin_operations(&self) -> Result<(), Error> {
         schedule::begin(self).await
     }
 }
 
-/// The fault of a row that is not sent.
+/// Builds the error of a skipped row.
 pub(super) fn skipped_error() -> Error {
     let detail =
-        "The operation stopped before this row: it was cancelled, or as many rows failed as failOnErrors allows.";
+        "The operation stopped before this row: it was cancelled, or the number of failed rows reached failOnErrors.";
     Error::new(Code::Skipped, detail)
 }
 
-/// The end of a row that cannot be sent: it could not be read, or its password went with an earlier attempt.
+/// Returns the outcome of a row that cannot be sent: it was unreadable, or its password was erased after an earlier
+/// attempt.
 fn unsendable(item: &Item, kind: OperationKind) -> Option<ItemOutcome> {
     let readable = matches!(
         (&item.request, kind),
@@ -89,14 +94,15 @@ fn unsendable(item: &Item, kind: OperationKind) -> Option<ItemOutcome> {
             | (Some(ItemRequest::Enrolment(_)), OperationKind::ProgramEmployees)
     );
     if !readable {
-        // Rows of an earlier version may wait without their end.
+        // Unreadable rows stored by an earlier version may lack their outcome.
         return Some(item.outcome.clone().unwrap_or_else(|| {
-            let detail = "The row could not be read; an earlier version has lost the reason. Correct it in a new bulk.";
+            let detail =
+                "The row could not be read; an earlier version did not store the reason. Correct it in a new bulk.";
             ItemOutcome::failed(Error::new(Code::ValidationFailed, detail))
         }));
     }
     let error = || {
-        let detail = "is not kept after an attempt; send the row again in a new bulk";
+        let detail = "is not kept after an attempt; submit the row in a new bulk";
         match item.outcome.as_ref().map(|end| &end.result) {
             Some(ItemStatus::Failed(fault)) => {
                 format!("{detail}. The attempt ended with {}: {}", fault.code.as_str(), fault.detail)

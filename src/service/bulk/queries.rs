@@ -1,5 +1,4 @@
-//! Operations as their owner sees them: how far they are, what became of each row; and asking for their end or for another
-//! try.
+//! Operations as their owner sees them: progress and row results, cancellation and retry.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,80 +16,80 @@ use crate::domain::operation::{
 use crate::domain::program::Enrolled;
 use crate::service::bulk::skipped_error;
 use crate::service::write::executor::operation_path;
-use crate::service::{CandidateWithWarnings, Gateway, RequestContext, StoreResultExt as _, doubt_at};
-use crate::store::{Mutation, Page, Part, Window};
+use crate::service::{CandidateWithWarnings, Gateway, RequestContext, StoreResultExt as _, with_resource_if_unknown};
+use crate::store::{Mutation, Page, Window, WindowedRows};
 
-/// First and longest pause between two looks at an operation whose end is waited for. What this instance works on is
-/// looked at as soon as it has ended.
-const MAX_LOOKUPS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// Initial and maximum polling interval while a caller waits for an operation's end. The end of an operation that this
+/// instance runs is noticed at once.
+const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// Most bytes of rows that are read at once to tell how they ended.
-const REPORTS: usize = 256 << 10;
+/// Maximum number of bytes of row results read at once.
+const MAX_RESULT_BYTES: usize = 256 << 10;
 
-/// An operation and how far it is.
+/// Operation with its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationStatus {
     /// The operation.
     pub operation: Operation,
-    /// How far it is.
+    /// Progress of its rows.
     pub progress: Progress,
-    /// When it is forgotten; known once it has ended.
+    /// When the operation is removed; known once it has ended.
     pub expires: Option<Timestamp>,
 }
 
 impl OperationStatus {
-    /// Describes an operation that was queued just now.
+    /// Creates the status of a newly queued operation.
     pub(in crate::service) fn queued(operation: Operation) -> Self {
         let progress = Progress { total: operation.total, pending: operation.total, ..Progress::default() };
         Self { operation, progress, expires: None }
     }
 }
 
-/// Which rows are meant, by what became of them.
+/// Filter of rows by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResultFilter {
-    /// Done, now or before.
+    /// Rows that were applied, now or before.
     Applied,
-    /// Failed or skipped: nothing happened.
+    /// Rows that failed or were skipped, without effect.
     NotApplied,
-    /// Not known.
+    /// Rows whose outcome is unknown.
     Unknown,
-    /// Not sent.
+    /// Rows that were not sent.
     Skipped,
 }
 
-/// What became of one row.
+/// Result of one row.
 #[derive(Debug, Clone)]
 pub struct ResultRow {
     /// Its position in the request, from 0.
     pub index: u64,
-    /// The caller's mark.
+    /// Caller-supplied id of the row.
     pub item_id: Option<String>,
-    /// How it ended.
+    /// Outcome of the row.
     pub end: RowOutcome,
 }
 
-/// How a row ended.
+/// Outcome of a row.
 #[derive(Debug, Clone)]
 pub enum RowOutcome {
-    /// It was done now.
+    /// Resource created by this row.
     Created(RowResource),
-    /// It was there before.
+    /// Resource that existed before.
     Existing(RowResource),
-    /// It failed.
+    /// Error of a row that failed.
     Failed(Error),
 }
 
-/// What a row led to.
+/// Resource that a row refers to.
 #[derive(Debug, Clone)]
 pub enum RowResource {
-    /// A person.
+    /// Candidate.
     Candidate(CandidateWithWarnings),
-    /// A booking.
+    /// Assignment.
     Assignment(Assignment),
-    /// A change of a program's employees.
+    /// Change of a program's employees.
     Enrolled(Enrolled),
-    /// Something that was erased since.
+    /// Resource that was erased since.
     Erased,
 }
 
@@ -108,7 +107,7 @@ impl ResultFilter {
 const ENDED: &[ItemState] = &[ItemState::Applied, ItemState::NotApplied, ItemState::Unknown, ItemState::Skipped];
 
 impl Gateway {
-    /// The tenant's operation; `not_found` otherwise, and once it is forgotten.
+    /// Returns the tenant's operation; `not_found` if there is none or it has expired.
     pub async fn operation(&self, caller: &RequestContext, id: &OperationId) -> Result<OperationStatus, Error> {
         let permit = self.read_permit(caller).await;
         let found = self.0.store.operation(&caller.tenant, id).await.or_not_applied()?;
@@ -119,7 +118,7 @@ impl Gateway {
             .ok_or_else(|| Error::new(Code::NotFound, format!("There is no operation {id}.")))
     }
 
-    /// As [`Self::operation`], of one that was accepted: a store that cannot be read says nothing about it.
+    /// As [`Self::operation`] for an accepted operation: if the store cannot be read, the outcome is unknown.
     async fn accepted_operation(&self, caller: &RequestContext, id: &OperationId) -> Result<OperationStatus, Error> {
         self.operation(caller, id).await.map_err(|fault| {
             if fault.code == Code::StoreUnavailable {
@@ -130,7 +129,7 @@ impl Gateway {
         })
     }
 
-    /// A part of the tenant's operations, newest first, and the cursor of the next part.
+    /// Returns a page of the tenant's operations, newest first, and the cursor of the next page.
     pub async fn operations(
         &self,
         caller: &RequestContext,
@@ -138,9 +137,9 @@ impl Gateway {
         cursor: Option<&str>,
     ) -> Result<(Vec<OperationStatus>, Option<String>), Error> {
         let unknown =
-            |_| Error::from_fields(vec![FieldError::invalid("?cursor", "is not a cursor this list has given")]);
+            |_| Error::from_fields(vec![FieldError::invalid("?cursor", "is not a valid cursor for this list")]);
         let after = cursor.map(|cursor| OperationId::parse(cursor).map_err(unknown)).transpose()?;
-        // One more than asked for tells whether there is a next part.
+        // One extra entry shows whether there is a next page.
         let page = Page { limit: limit + 1, after: after.map(String::from) };
         let _permit = self.read_permit(caller).await;
         let mut found = self.0.store.operations(&caller.tenant, &page).await.or_not_applied()?;
@@ -150,31 +149,31 @@ impl Gateway {
         Ok((found.into_iter().filter_map(|found| self.viewed(caller, found)).collect(), next))
     }
 
-    /// Waits until the operation has ended, at most this long.
-    pub async fn operation_ended(
+    /// Waits until the operation ends, for at most `patience`.
+    pub async fn wait_for_operation(
         &self,
         caller: &RequestContext,
         id: &OperationId,
         patience: Duration,
     ) -> Result<OperationStatus, Error> {
         let deadline = Instant::now().checked_add(patience);
-        let mut pause = MAX_LOOKUPS.0;
+        let mut pause = POLL_INTERVALS.0;
         loop {
-            let changed = self.0.board.changed.notified();
+            let changed = self.0.active_operations.changed.notified();
             let view = self.accepted_operation(caller, id).await?;
-            let left = deadline.map_or(MAX_LOOKUPS.1, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(POLL_INTERVALS.1, |deadline| deadline.saturating_duration_since(Instant::now()));
             if view.operation.state.is_terminal() || left.is_zero() {
                 return Ok(view);
             }
             tokio::select! {
                 () = changed => {}
-                () = tokio::time::sleep(pause.min(left)) => pause = (pause * 2).min(MAX_LOOKUPS.1),
+                () = tokio::time::sleep(pause.min(left)) => pause = (pause * 2).min(POLL_INTERVALS.1),
             }
         }
     }
 
-    /// What became of an operation's rows so far, in the order of the request, from this position on; at most so many, and
-    /// fewer where they take much memory. Whether there may be more. People come without their pictures.
+    /// Returns the results of an operation's rows so far, in request order, starting at `from`, and whether there may
+    /// be more. At most `limit` rows, fewer if they take much memory. Candidates come without their photos.
     pub async fn operation_results(
         &self,
         caller: &RequestContext,
@@ -185,9 +184,10 @@ impl Gateway {
     ) -> Result<(Vec<ResultRow>, bool), Error> {
         let OperationStatus { operation, .. } = self.operation(caller, id).await?;
         let states = outcome.map_or(ENDED, ResultFilter::states);
-        let most = Window { rows: limit, bytes: REPORTS };
+        let most = Window { rows: limit, bytes: MAX_RESULT_BYTES };
         let _permit = self.read_permit(caller).await;
-        let Part { rows: items, more } = self.0.store.item_reports(id, states, from, most).await.or_not_applied()?;
+        let WindowedRows { rows: items, more } =
+            self.0.store.item_reports(id, states, from, most).await.or_not_applied()?;
         let records: Vec<String> = items.iter().filter_map(|item| item.record.clone()).collect();
         let mut resources: HashMap<String, RowResource> = HashMap::new();
         match operation.kind {
@@ -201,39 +201,40 @@ impl Gateway {
             }
             OperationKind::ProgramEmployees => {}
         }
-        let told = self.tells_passwords(&operation);
+        let told = self.are_passwords_visible(&operation);
         Ok((items.into_iter().map(|item| result(item, &resources, told)).collect(), more))
     }
 
-    /// Ends an operation: what was not begun is skipped, what is under way goes on to its end.
+    /// Cancels an operation: waiting rows are skipped, rows in flight finish.
     pub async fn cancel_operation(&self, caller: &RequestContext, id: &OperationId) -> Result<OperationStatus, Error> {
         let view = self.operation(caller, id).await?;
         if view.operation.state.is_terminal() {
             return Ok(view);
         }
         let (store, resource) = (&self.0.store, operation_path(id));
-        let cancelling = store.commit(vec![Mutation::OperationCancelling(id.clone())]).await.or_not_applied();
-        cancelling.map_err(|fault| doubt_at(fault, &resource))?;
-        // Its worker finds nothing more to send, and a row it has in hand cannot be claimed any more.
+        let cancelling = store.commit(vec![Mutation::CancelOperation(id.clone())]).await.or_not_applied();
+        cancelling.map_err(|fault| with_resource_if_unknown(fault, &resource))?;
+        // The run finds nothing more to send, and the rows it holds in memory can no longer be claimed.
         store.skip_waiting(id).await.or_unknown(&resource)?;
-        self.0.board.notify();
+        self.0.active_operations.notify();
         self.accepted_operation(caller, id).await
     }
 
-    /// Sends an operation's failed and skipped rows again, its unknown ones once they are settled; applied ones never.
+    /// Retries an operation's failed and skipped rows, and its unknown rows once they are reconciled; never the applied
+    /// ones.
     pub async fn retry_operation(&self, caller: &RequestContext, id: &OperationId) -> Result<OperationStatus, Error> {
         self.refuse_when_draining()?;
         let view = self.operation(caller, id).await?;
         let Progress { not_applied, unknown, skipped, .. } = view.progress;
         if not_applied + unknown + skipped > 0 {
-            let requeued = self.0.store.requeue(id, self.0.environment.now()).await.or_not_applied();
-            requeued.map_err(|fault| doubt_at(fault, &operation_path(id)))?;
-            self.0.board.notify();
+            let requeued = self.0.store.requeue(id, self.0.system.now()).await.or_not_applied();
+            requeued.map_err(|fault| with_resource_if_unknown(fault, &operation_path(id)))?;
+            self.0.active_operations.notify();
         }
         self.accepted_operation(caller, id).await
     }
 
-    /// The operation, unless the caller may not use its connection or its time is over.
+    /// Returns the operation's status, unless it has expired or the caller may not use its connection.
     fn viewed(&self, caller: &RequestContext, (operation, progress): (Operation, Progress)) -> Option<OperationStatus> {
         let kept = SignedDuration::try_from(self.configured().retention.operations).unwrap_or(SignedDuration::MAX);
         let expires = operation.finished.map(|finished| finished.saturating_add(kept).unwrap_or(Timestamp::MAX));
@@ -245,8 +246,8 @@ impl Gateway {
         })
     }
 
-    /// Whether the passwords made up for an operation's people are still told.
-    fn tells_passwords(&self, operation: &Operation) -> bool {
+    /// Returns whether the generated passwords of an operation's candidates are still returned.
+    fn are_passwords_visible(&self, operation: &Operation) -> bool {
         let kept = SignedDuration::try_from(self.configured().retention.keys).unwrap_or(SignedDuration::MAX);
         let from = operation.finished.unwrap_or(operation.created);
         from.saturating_add(kept).unwrap_or(Timestamp::MAX) > self.now()
@@ -259,13 +260,13 @@ fn candidate(candidate: Candidate) -> RowResource {
 
 fn result(item: ItemReport, resources: &HashMap<String, RowResource>, tells_passwords: bool) -> ResultRow {
     let ItemReport { id: at, item_id, state, record, refused, outcome: end } = item;
-    // How a row ended in an earlier try counts no more, unless it could not be read: then nothing else can come of it.
+    // Ignore the outcome of an earlier run, unless the row was unreadable: then no run can change it.
     let end = end.filter(|end| refused || end.state() == state);
     let Some(ItemOutcome { result, warnings, initial_password, counts }) = end else {
-        // Rows skipped all at once are not written one by one.
+        // Rows skipped together have no stored outcome of their own.
         let fault = match state {
             ItemState::Skipped => skipped_error(),
-            _ => Error::unknown(Code::Internal, "The row has no end."),
+            _ => Error::unknown(Code::Internal, "The row has no recorded outcome."),
         };
         return ResultRow { index: at.index, item_id, end: RowOutcome::Failed(fault) };
     };

@@ -1,5 +1,5 @@
-//! Sending an operation's rows: whoever has its turn takes the waiting ones in order, a window at a time, and keeps as many
-//! calls under way as the connection lends to operations.
+//! Runs an operation: the instance that holds its lock reads the waiting rows in order, a page at a time, and keeps as
+//! many calls in flight as the connection's bulk limits allow.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,33 +20,34 @@ use crate::service::bulk::memory_budget::{MemoryPermit, OperationBudget};
 use crate::service::bulk::{ErrorBudget, enrolments, memory_budget};
 use crate::service::connections::Connection;
 use crate::service::fair_semaphore::QueueKey;
-use crate::service::{Gateway, RequestContext, StoreResultExt as _, call};
+use crate::service::{Gateway, RequestContext, StoreResultExt as _, call_context};
 use crate::store::{Mutation, SubjectHash, Window};
 
-/// Rows looked at in one go, for small calls; two calls' worth for large ones. Fewer where they are long ([`budget::WINDOW`]).
-const WINDOW: usize = 512;
-/// Rows that are under way at once, where the vendor's calls take many: each is held in memory, with its person and its intent.
-const ROWS: usize = 2_000;
-/// Calls that are planned ahead at the least.
-const AHEAD: usize = 2;
-/// How much longer than the grace a row waits for an earlier write about the same.
+/// Rows loaded per page; at least two full batches. Large rows make pages shorter ([`memory_budget::PAGE_BYTES`]).
+const PAGE_SIZE: usize = 512;
+/// Maximum number of rows in flight per operation: each is held in memory, with its person and its intent.
+const MAX_ROWS_IN_FLIGHT: usize = 2_000;
+/// Minimum number of batches planned ahead.
+const MIN_PLANNED_BATCHES: usize = 2;
+/// How much longer than the grace period a row waits for an earlier write about the same subject.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest time a row waits for in one go; whoever has set a longer grace is told rather than kept waiting.
+/// Maximum delay a row waits for. A row that would have to wait longer, for example for a long grace period, fails with
+/// the reason.
 pub(super) const MAX_WAIT: Duration = Duration::from_mins(1);
 
-/// An operation at work.
+/// State of a running operation.
 pub(super) struct OperationRun {
     pub(super) gateway: Gateway,
     pub(super) caller: RequestContext,
     pub(super) operation: Operation,
     pub(super) failures: ErrorBudget,
-    /// Whether the work has met a fault of its own: nothing more is begun, and what is under way goes on to its end.
+    /// Whether the run itself failed, for example at the store: no new batches start, and those in flight finish.
     stopped: AtomicBool,
 }
 
-/// Works on an operation until it has ended, nothing more can be done for it now, or the process has to let go of it.
+/// Runs an operation until it ends, nothing more can be done for now, or this process must yield it.
 pub(super) async fn run_operation(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
-    // Read with the turn in hand: another instance may have ended it meanwhile.
+    // Read under the lock: another instance may have ended it since.
     let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.or_not_applied()?;
     let Some((mut operation, progress)) = found.filter(|(operation, _)| !operation.state.is_terminal()) else {
         return Ok(());
@@ -56,13 +57,14 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation) -> Re
         operation.started = operation.started.or(Some(gateway.now()));
         gateway.0.store.commit(vec![Mutation::Operation(operation.clone())]).await.or_not_applied()?;
     }
-    let failed = failed_so_far(gateway, &operation, &progress).await?;
+    let failed = count_failed(gateway, &operation, &progress).await?;
     let failures = ErrorBudget::new(operation.fail_on_errors, failed);
     let caller = RequestContext::of_operation(&operation, gateway.exchange_of_operation(&operation));
     let stopped = AtomicBool::new(false);
     let work = Arc::new(OperationRun { gateway: gateway.clone(), caller, operation, failures, stopped });
     if work.operation.cancelling {
-        // The process that was asked may have ended in between, and rows may wait again since.
+        // The instance that took the request may have died before it skipped the rows, and rows may have been requeued
+        // since.
         gateway.0.store.skip_waiting(&work.operation.id).await.or_not_applied()?;
     }
     work.send_waiting().await?;
@@ -73,8 +75,8 @@ pub(super) async fn run_operation(gateway: &Gateway, operation: Operation) -> Re
     work.end().await
 }
 
-/// Counts the rows that have failed in this try. Those that could not be read count in the first one only: no later one tries them.
-async fn failed_so_far(gateway: &Gateway, operation: &Operation, progress: &Progress) -> Result<u64, Error> {
+/// Counts the rows that failed in this run. Unreadable rows count in the first run only: later runs do not try them.
+async fn count_failed(gateway: &Gateway, operation: &Operation, progress: &Progress) -> Result<u64, Error> {
     let mut failed = progress.not_applied + progress.unknown;
     if operation.fail_on_errors.is_none() || operation.accepted == operation.created {
         return Ok(failed);
@@ -82,7 +84,7 @@ async fn failed_so_far(gateway: &Gateway, operation: &Operation, progress: &Prog
     let mut from = 0;
     loop {
         let states = [ItemState::NotApplied];
-        let items = gateway.0.store.items(&operation.id, &states, from, WINDOW).await.or_not_applied()?;
+        let items = gateway.0.store.items(&operation.id, &states, from, PAGE_SIZE).await.or_not_applied()?;
         let Some(last) = items.last() else { return Ok(failed) };
         from = last.id.index + 1;
         failed = failed.saturating_sub(items.iter().filter(|item| item.request.is_none()).count() as u64);
@@ -90,33 +92,33 @@ async fn failed_so_far(gateway: &Gateway, operation: &Operation, progress: &Prog
 }
 
 impl OperationRun {
-    /// Whether the process has to let go of the operation; another goes on with it.
+    /// Returns whether this process must stop working on the operation and leave it to another instance.
     pub(super) fn should_yield(&self) -> bool {
         self.gateway.is_stopping() || !self.gateway.0.lease.holds()
     }
 
-    /// Whether a row that met this fault waits on: an earlier write about the same is settled soon, and the row is in order.
-    /// The next pass over the operation tries it again.
+    /// Returns whether the row should stay queued after this error: an earlier write about the same subject will be
+    /// reconciled soon. The next pass over the operation retries the row.
     pub(super) fn should_wait(&self, connection: &Connection, fault: &Error) -> bool {
         let soon = fault.code == Code::SubjectUnsettled && fault.retry_after.is_some_and(|wait| wait <= MAX_WAIT);
-        soon && self.gateway.0.board.since_taken_up(&self.operation.id)
+        soon && self.gateway.0.active_operations.time_since_start(&self.operation.id)
             < connection.settle_grace().saturating_add(TIMEOUT)
     }
 
-    /// Returns the queue in which its calls wait for their places at the vendor.
+    /// Returns the queue in which the operation's calls wait for in-flight permits.
     pub(super) fn queue_key(&self) -> QueueKey {
         QueueKey { tenant: self.operation.tenant.clone(), operation: self.operation.id.to_string() }
     }
 
-    /// Whoever asked for the operation, for this row.
-    pub(super) fn caller_of(&self, item: &Item) -> RequestContext {
+    /// Returns the operation's request context with this row as the origin of writes.
+    pub(super) fn row_context(&self, item: &Item) -> RequestContext {
         RequestContext { origin: WriteOrigin { key: None, item: Some(item.id.clone()) }, ..self.caller.clone() }
     }
 
-    /// Writes down how rows ended without a call.
-    pub(super) async fn ended(&self, ends: Vec<Mutation>) -> Result<(), Error> {
+    /// Commits the outcomes of rows that ended without a vendor call.
+    pub(super) async fn commit_unsent_outcomes(&self, ends: Vec<Mutation>) -> Result<(), Error> {
         let failed = |change: &&Mutation| {
-            matches!(change, Mutation::ItemEnded(_, _, end) | Mutation::ItemEndedUnsent(_, _, end)
+            matches!(change, Mutation::EndItem(_, _, end) | Mutation::EndWaitingItem(_, _, end)
                 if matches!(end.state(), ItemState::NotApplied | ItemState::Unknown))
         };
         self.failures.add(ends.iter().filter(failed).count() as u64);
@@ -126,12 +128,12 @@ impl OperationRun {
         self.gateway.0.store.commit(ends).await.or_not_applied()
     }
 
-    /// Sends what waits, through the connection as it is configured. One that changes meanwhile ends a pass: rows that were
-    /// planned for it as it was still wait in the store, and are planned again for it as it is.
+    /// Sends the waiting rows through the connection as currently configured. A configuration change ends the pass;
+    /// rows planned for the old configuration still wait in the store and are planned again.
     async fn send_waiting(self: &Arc<Self>) -> Result<(), Error> {
         loop {
             let Ok(connection) = self.gateway.connection_of(&self.operation.connection) else {
-                return self.refuse_all().await;
+                return self.fail_waiting_rows().await;
             };
             if self.operation.kind == OperationKind::ProgramEmployees {
                 enrolments::send_all(self, &connection.name).await?;
@@ -147,7 +149,7 @@ impl OperationRun {
     async fn send_all(self: Arc<Self>, connection: Arc<Connection>) -> Result<(), Error> {
         let seen: HashMap<SubjectHash, u64> =
             self.gateway.0.store.item_subjects(&self.operation.id).await.or_not_applied()?.into_iter().collect();
-        let allowance = self.gateway.0.board.budget.allowance();
+        let allowance = self.gateway.0.active_operations.budget.allowance();
         let windows =
             RowPager { work: Arc::clone(&self), connection: Arc::clone(&connection), seen, from: 0, allowance };
         let calls = stream::unfold(windows, |mut windows| async move {
@@ -157,15 +159,14 @@ impl OperationRun {
             };
             Some((stream::iter(calls), windows))
         });
-        // As many again as can be at the vendor: while those are there, the next ones are planned, and the last ones written
-        // down.
-        let at_once = 2 * connection.max_in_flight() + AHEAD;
-        let room = Arc::new(Semaphore::new(ROWS));
+        // Twice the in-flight limit, so that planning and committing overlap with the vendor's calls.
+        let at_once = 2 * connection.max_in_flight() + MIN_PLANNED_BATCHES;
+        let room = Arc::new(Semaphore::new(MAX_ROWS_IN_FLIGHT));
         let roomy = move |planned: Result<(Batch, Arc<MemoryPermit>), Error>| {
             let room = Arc::clone(&room);
             async move {
-                let rows = planned.as_ref().map_or(0, |(planned, _)| planned.rows()).min(ROWS);
-                // Never closed, so there is room in the end.
+                let rows = planned.as_ref().map_or(0, |(planned, _)| planned.rows()).min(MAX_ROWS_IN_FLIGHT);
+                // The semaphore is never closed, so acquiring cannot fail.
                 let held = room.acquire_many_owned(u32::try_from(rows).unwrap_or(u32::MAX)).await.ok();
                 planned.map(|planned| (planned, held))
             }
@@ -179,8 +180,7 @@ impl OperationRun {
             }
         };
         let mut delivered = std::pin::pin!(calls.flatten().then(roomy).map(deliver).buffer_unordered(at_once));
-        // To the end of all of them: a call that is dropped while it is under way leaves an intent that nobody settles as long
-        // as this process lives.
+        // Drive every call to its end: dropping one in flight would leave an intent that no task concludes.
         let mut met = Ok(());
         while let Some(ended) = delivered.next().await {
             if ended.is_err() {
@@ -197,13 +197,13 @@ impl OperationRun {
 
     async fn deliver(&self, connection: &Connection, planned: Batch) -> Result<(), Error> {
         let ahead = !self.failures.may_stop();
-        // Looked up by its name, since places may have gone to its successor.
+        // Looked up by name: a reload may have replaced the connection.
         let Ok((current, begun)) = self.gateway.acquire_claim(&connection.name, &self.queue_key(), ahead).await else {
             return Ok(());
         };
         let planned_for_it = std::ptr::eq(current.as_ref(), connection);
         if !planned_for_it || self.stopped.load(Ordering::Relaxed) || self.should_yield() || self.failures.reached() {
-            // They still wait in the store.
+            // The rows still wait in the store.
             return Ok(());
         }
         match planned {
@@ -212,20 +212,20 @@ impl OperationRun {
         }
     }
 
-    /// Every row fails where its connection has left the configuration.
-    async fn refuse_all(&self) -> Result<(), Error> {
-        let (id, most) = (&self.operation.id, Window { rows: WINDOW, bytes: memory_budget::WINDOW });
+    /// Fails every waiting row, because the connection was removed from the configuration.
+    async fn fail_waiting_rows(&self) -> Result<(), Error> {
+        let (id, most) = (&self.operation.id, Window { rows: PAGE_SIZE, bytes: memory_budget::PAGE_BYTES });
         loop {
             let reports = self.gateway.0.store.item_reports(id, &[ItemState::Waiting], 0, most).await;
             let items = reports.or_not_applied()?.rows;
             if items.is_empty() {
                 return Ok(());
             }
-            let fault = Error::new(Code::ConnectionNotFound, "The operation's connection is not configured any more.");
+            let fault = Error::new(Code::ConnectionNotFound, "The operation's connection is no longer configured.");
             let ends = items
                 .into_iter()
-                .map(|item| Mutation::ItemEndedUnsent(item.id, None, ItemOutcome::failed(fault.clone())));
-            self.ended(ends.collect()).await?;
+                .map(|item| Mutation::EndWaitingItem(item.id, None, ItemOutcome::failed(fault.clone())));
+            self.commit_unsent_outcomes(ends.collect()).await?;
         }
     }
 
@@ -234,21 +234,21 @@ impl OperationRun {
         let found = store.operation(&self.operation.tenant, &self.operation.id).await.or_not_applied()?;
         let Some((mut operation, progress)) = found else { return Ok(()) };
         if progress.pending > 0 {
-            // Rows that were put back, or asked for again meanwhile: the next round goes on.
+            // Rows were requeued or retried meanwhile; the next pass continues.
             return Ok(());
         }
         operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
         operation.finished = Some(self.gateway.now());
         let line = self.gateway.operation_entry(&self.caller, &operation, &progress);
         store.commit(vec![Mutation::Operation(operation), line]).await.or_not_applied()?;
-        self.gateway.0.board.forget(&self.operation.id);
-        // Its slot is free for the next one.
-        self.gateway.0.board.notify();
+        self.gateway.0.active_operations.forget(&self.operation.id);
+        // The slot is free for another operation.
+        self.gateway.0.active_operations.notify();
         Ok(())
     }
 }
 
-/// The waiting rows, a window at a time, planned and packed into calls.
+/// Pager that reads the waiting rows and plans them into batches.
 struct RowPager {
     work: Arc<OperationRun>,
     connection: Arc<Connection>,
@@ -258,8 +258,8 @@ struct RowPager {
 }
 
 impl RowPager {
-    /// The calls of the next window, with the memory their rows take; `None` when no row waits any more, or nothing more
-    /// shall be sent.
+    /// Returns the batches of the next page and the memory permit of their rows; `None` when no row waits or sending
+    /// has stopped.
     async fn next(&mut self) -> Result<Option<(Vec<Batch>, Arc<MemoryPermit>)>, Error> {
         let Some(mut held) = self.allowance.acquire_window().await else { return Ok(None) };
         let (work, connection) = (Arc::clone(&self.work), Arc::clone(&self.connection));
@@ -268,7 +268,7 @@ impl RowPager {
         if over || !work.gateway.is_current(connection) {
             return Ok(None);
         }
-        let most = Window { rows: WINDOW.max(2 * connection.largest_batch()), bytes: memory_budget::WINDOW };
+        let most = Window { rows: PAGE_SIZE.max(2 * connection.largest_batch()), bytes: memory_budget::PAGE_BYTES };
         let (store, id) = (&work.gateway.0.store, &work.operation.id);
         let waiting = store.next_items(id, &[ItemState::Waiting], self.from, most).await.or_not_applied()?;
         let Some(last) = waiting.last() else { return Ok(None) };
@@ -277,15 +277,15 @@ impl RowPager {
         let mut items = Vec::with_capacity(waiting.len());
         let mut ends = Vec::new();
         for item in waiting {
-            if work.settled_first(connection, &item).await? == Some(false) {
+            if work.reconcile_before_sending(connection, &item).await? == Some(false) {
                 continue;
             }
             match crate::service::bulk::unsendable(&item, work.operation.kind) {
-                Some(end) => ends.push(Mutation::ItemEndedUnsent(item.id, None, end)),
+                Some(end) => ends.push(Mutation::EndWaitingItem(item.id, None, end)),
                 None => items.push(item),
             }
         }
-        work.ended(ends).await?;
+        work.commit_unsent_outcomes(ends).await?;
         let calls = match work.operation.kind {
             OperationKind::Assignments => work.plan_bookings(connection, items, &mut self.seen).await,
             OperationKind::Candidates | OperationKind::ProgramEmployees => {
@@ -297,36 +297,37 @@ impl RowPager {
 }
 
 impl OperationRun {
-    /// Settles what an earlier try of the row left unknown. `None` if there was none, else whether the row may be sent again
-    /// now: its own end was told by the settling.
-    async fn settled_first(&self, connection: &Connection, item: &Item) -> Result<Option<bool>, Error> {
+    /// Reconciles the write that an earlier run of the row left unknown. Returns `None` if there is none, otherwise
+    /// whether the row may be sent again now; if not, reconciliation has recorded its outcome.
+    async fn reconcile_before_sending(&self, connection: &Connection, item: &Item) -> Result<Option<bool>, Error> {
         let Some(record) = &item.record else { return Ok(None) };
-        let settled = self.settle_record(connection, record).await;
+        let settled = self.reconcile_record(connection, record).await;
         let again = match settled {
             Ok(applied) => !applied,
-            // Nothing was learned of it: the row waits until the store is back.
+            // The store failed before anything was learned: the row waits until it is back.
             Err(fault) if fault.code == Code::StoreUnavailable && fault.outcome == Outcome::NotApplied => {
                 return Err(fault);
             }
             Err(fault) if fault.outcome == Outcome::NotApplied && fault.code != Code::SubjectUnsettled => true,
             Err(fault) => {
-                // Too early, or not to be settled: it is as unknown as before.
+                // Too early, or not reconcilable: the row stays unknown.
                 let unknown = Error { outcome: Outcome::Unknown, ..fault };
                 let end = ItemOutcome::failed(unknown);
-                self.ended(vec![Mutation::ItemEndedUnsent(item.id.clone(), Some(record.clone()), end)]).await?;
+                self.commit_unsent_outcomes(vec![Mutation::EndWaitingItem(item.id.clone(), Some(record.clone()), end)])
+                    .await?;
                 return Ok(Some(false));
             }
         };
         if again {
-            self.gateway.0.store.commit(vec![Mutation::ItemWaiting(item.id.clone())]).await.or_not_applied()?;
+            self.gateway.0.store.commit(vec![Mutation::RequeueItem(item.id.clone())]).await.or_not_applied()?;
         }
         Ok(Some(again))
     }
 
-    /// Settles a record's open write; whether it is applied.
-    async fn settle_record(&self, connection: &Connection, record: &str) -> Result<bool, Error> {
+    /// Reconciles a record's open write and returns whether it was applied.
+    async fn reconcile_record(&self, connection: &Connection, record: &str) -> Result<bool, Error> {
         let (gateway, tenant) = (&self.gateway, &self.operation.tenant);
-        let asked = call(&self.caller, CallPurpose::Reconcile);
+        let asked = call_context(&self.caller, CallPurpose::Reconcile);
         if let Ok(id) = CandidateId::parse(record) {
             let Some((_turn, candidate)) = gateway.lock_when_idle(&self.caller, connection, &id).await? else {
                 return Ok(true);
@@ -335,10 +336,10 @@ impl OperationRun {
             return Ok(settled.is_none_or(|settled| settled.candidate.outcome == Outcome::Applied));
         }
         let Ok(id) = AssignmentId::parse(record) else {
-            return Err(Error::from_fields(vec![FieldError::invalid("", "is no record")]));
+            return Err(Error::from_fields(vec![FieldError::invalid("", "is not a known record")]));
         };
         let Some(found) = gateway.0.store.assignment(tenant, &id).await.or_not_applied()? else { return Ok(true) };
-        let _turn = gateway.lock_subject(&found.turn()).await?;
+        let _turn = gateway.lock_subject(&found.lock_key()).await?;
         let Some(found) = gateway.0.store.assignment(tenant, &id).await.or_not_applied()? else { return Ok(true) };
         Ok(gateway.reconcile_assignment(connection, found, &asked).await?.outcome == Outcome::Applied)
     }

@@ -1,4 +1,5 @@
-//! Which operations begin: of each tenant at each connection in turn, oldest first, in the slots they have (`board`).
+//! Starts operations: round-robin across tenants and connections, oldest first, within the slots of
+//! [`ActiveOperations`](super::active_operations::ActiveOperations).
 
 use tracing::Instrument as _;
 
@@ -11,18 +12,18 @@ use crate::service::write::locks::SubjectLock;
 use crate::service::{Gateway, StoreResultExt as _};
 use crate::telemetry::spans;
 
-/// Operations of one group looked at in one go.
-const AT_ONCE: usize = 4;
+/// Maximum number of operations of one group fetched at once.
+const MAX_FETCHED: usize = 4;
 
-/// Begins the operations nobody works on yet, as far as there are slots for them.
+/// Starts operations that no instance works on, as far as slots are free.
 pub(super) async fn begin(gateway: &Gateway) -> Result<(), Error> {
-    let board = &gateway.0.board;
-    // Those looked at before: begun, which may be over by now, or another instance's.
+    let board = &gateway.0.active_operations;
+    // Operations already considered: started here (and perhaps ended by now), or run by another instance.
     let mut seen: Vec<OperationId> = Vec::new();
     loop {
         let mut passed = board.active();
         passed.extend_from_slice(&seen);
-        let found = gateway.0.store.unfinished_operations(&passed, AT_ONCE).await.or_not_applied()?;
+        let found = gateway.0.store.unfinished_operations(&passed, MAX_FETCHED).await.or_not_applied()?;
         let mut moved = false;
         for operation in found {
             if !board.has_slot(&SlotGroup::of(&operation)) {
@@ -30,7 +31,7 @@ pub(super) async fn begin(gateway: &Gateway) -> Result<(), Error> {
             }
             moved = true;
             seen.push(operation.id.clone());
-            if let Some(turn) = gateway.0.turns.try_lock(&subject(&operation.id)).await.or_not_applied()? {
+            if let Some(turn) = gateway.0.subject_locks.try_lock(&subject(&operation.id)).await.or_not_applied()? {
                 spawn(gateway, operation, turn);
             }
         }
@@ -45,7 +46,7 @@ fn subject(id: &OperationId) -> String {
 }
 
 fn spawn(gateway: &Gateway, operation: Operation, turn: SubjectLock) {
-    if !gateway.0.board.begin(&operation) {
+    if !gateway.0.active_operations.begin(&operation) {
         return;
     }
     let span = spans::operation(
@@ -60,10 +61,15 @@ fn spawn(gateway: &Gateway, operation: Operation, turn: SubjectLock) {
 
 async fn work(gateway: Gateway, operation: Operation, turn: SubjectLock) {
     let id = operation.id.clone();
-    // Whatever ends it early, a fault or a panic, the next round of the background looks at it again.
+    // If an error or a panic ends the run early, the next background pass starts it again.
     let _off_the_board = ActiveGuard(gateway.clone(), id.clone());
     if let Err(fault) = run::run_operation(&gateway, operation).await {
-        tracing::warn!(operation = %id, code = fault.code.as_str(), detail = fault.detail, "an operation rests");
+        tracing::warn!(
+            operation = %id,
+            code = fault.code.as_str(),
+            detail = fault.detail,
+            "operation paused after an error"
+        );
     }
     drop(turn);
 }
@@ -72,6 +78,6 @@ struct ActiveGuard(Gateway, OperationId);
 
 impl Drop for ActiveGuard {
     fn drop(&mut self) {
-        self.0.0.board.end(&self.1);
+        self.0.0.active_operations.end(&self.1);
     }
 }

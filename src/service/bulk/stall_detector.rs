@@ -1,4 +1,4 @@
-//! Operations that run without progress: none should, so it is counted and an alert tells it.
+//! Detects operations that run without progress. None should, so they are counted for an alert.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::service::Gateway;
 use crate::store::RunningOperation;
 use crate::telemetry::metrics;
 
-/// How long without progress counts as stalled.
-const STALLED: Duration = Duration::from_mins(5);
+/// Time without progress after which an operation counts as stalled.
+const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// What was seen of the running operations: how many rows of each had not ended, and since when it is so.
+/// Last observation of the running operations: the number of pending rows of each, and since when it has not changed.
 #[derive(Default)]
 pub(in crate::service) struct ProgressMark {
     pending: HashMap<OperationId, (u64, Instant)>,
@@ -21,8 +21,8 @@ pub(in crate::service) struct ProgressMark {
 }
 
 impl ProgressMark {
-    /// Takes in how the operations are now, and returns the number of those that stall, by connection. Every connection ever told is told
-    /// on: a gauge keeps its last value.
+    /// Updates the observation and returns the number of stalled operations by connection. Keeps reporting connections
+    /// that were reported before; a gauge would otherwise keep its last value for ever.
     fn look(&mut self, running: &[RunningOperation]) -> &BTreeMap<String, usize> {
         let now = Instant::now();
         let mut pending = HashMap::with_capacity(running.len());
@@ -30,7 +30,7 @@ impl ProgressMark {
         for operation in running {
             let before = self.pending.get(&operation.id).filter(|(rows, _)| *rows == operation.pending);
             let since = before.map_or(now, |(_, since)| *since);
-            let stalls = now.saturating_duration_since(since) >= STALLED;
+            let stalls = now.saturating_duration_since(since) >= STALL_TIMEOUT;
             *self.connections.entry(operation.connection.clone()).or_default() += usize::from(stalls);
             pending.insert(operation.id.clone(), (operation.pending, since));
         }
@@ -40,14 +40,14 @@ impl ProgressMark {
 }
 
 impl Gateway {
-    /// Counts the operations that run without progress.
+    /// Counts the stalled operations.
     pub(in crate::service) async fn count_stalled(&self, seen: &mut ProgressMark) {
         let Ok(running) = self.0.store.running_operations().await else { return };
         for (connection, count) in seen.look(&running) {
             metrics::operations_stalled(connection, *count);
         }
         let unfinished: HashSet<OperationId> = running.into_iter().map(|operation| operation.id).collect();
-        self.0.board.forget_others(&unfinished);
+        self.0.active_operations.forget_others(&unfinished);
     }
 }
 
@@ -62,10 +62,10 @@ mod tests {
         let mut seen = ProgressMark::default();
         let stalled = |seen: &mut ProgressMark, pending| seen.look(&with(pending))["c"];
         assert_eq!(stalled(&mut seen, 9), 0);
-        tokio::time::advance(STALLED).await;
+        tokio::time::advance(STALL_TIMEOUT).await;
         assert_eq!(stalled(&mut seen, 9), 1);
         assert_eq!(stalled(&mut seen, 8), 0, "a row has ended");
-        tokio::time::advance(STALLED).await;
+        tokio::time::advance(STALL_TIMEOUT).await;
         assert_eq!(stalled(&mut seen, 8), 1);
         assert_eq!(seen.look(&[])["c"], 0, "it has ended");
     }

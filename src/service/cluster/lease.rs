@@ -1,9 +1,9 @@
-//! Whether this process may write: where the store is shared, an instance lives as long as it beats.
+//! The lease that permits this process to write: if the store is shared, an instance must renew it by heartbeats.
 //!
-//! No clock of the day decides. An instance counts its beats in the store; another one that watches the count stand still for
-//! [`FAILURE_TIMEOUT`], while it reaches the store itself, ends it and takes its work over. The instance itself stops sending
-//! [`LEASE_VALIDITY`] after its last beat, which is earlier, so that what was taken over is not sent by the first owner as well. A
-//! machine that was suspended is told by the time of day having jumped.
+//! Wall clocks do not decide. Each instance counts its heartbeats in the store. A peer that sees the count unchanged
+//! for [`FAILURE_TIMEOUT`], while it can reach the store itself, fences the instance and adopts its work. The instance
+//! stops sending [`LEASE_VALIDITY`] after its last heartbeat, which is earlier, so no write is sent by both. A
+//! suspended machine is detected by a jump of the wall clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,23 +16,23 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::system::System;
 use crate::store::{Peer, Store, StoreError};
 
-/// Between two beats.
+/// Interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long after the beginning of a beat that arrived this instance may send.
+/// How long this instance may send after the start of a heartbeat that reached the store.
 const LEASE_VALIDITY: Duration = Duration::from_millis(5_500);
-/// How long another instance's count has to stand still before it is ended.
+/// How long a peer's count must stay unchanged before the peer is fenced.
 const FAILURE_TIMEOUT: Duration = Duration::from_millis(7_500);
 
-/// The right of this process to send what is in the store.
+/// Permission of this process to send writes from the store.
 #[derive(Clone)]
 pub(in crate::service) struct Lease(Arc<State>);
 
 struct State {
     environment: System,
-    /// When the last beat that arrived began; `None` where nobody else uses the store.
+    /// Start of the last heartbeat that reached the store; `None` if only this process uses the store.
     beaten: Option<Mutex<Heartbeat>>,
     lost: CancellationToken,
-    /// Set when the instance has ended by itself.
+    /// Cancelled when the instance has released the lease.
     given_back: CancellationToken,
 }
 
@@ -43,22 +43,22 @@ struct Heartbeat {
 }
 
 impl Lease {
-    /// The lease of this process, kept up by a task of its own for as long as the process lives.
+    /// Acquires the lease and spawns the task that renews it as long as the process lives.
     ///
     /// # Errors
-    /// The store's, if the first beat does not arrive.
+    /// The store's, if the first heartbeat does not reach it.
     pub(in crate::service) async fn take(store: &Arc<dyn Store>, environment: &System) -> Result<Self, StoreError> {
         let now = || Heartbeat { at: Instant::now(), day: environment.now() };
         let began = now();
         let peers = store.renew_lease().await?;
-        let beaten = store.shared().then(|| Mutex::new(began));
+        let beaten = store.is_shared().then(|| Mutex::new(began));
         let lease = Self(Arc::new(State {
             environment: environment.clone(),
             beaten,
             lost: CancellationToken::new(),
             given_back: CancellationToken::new(),
         }));
-        if store.shared() {
+        if store.is_shared() {
             let mut watch = FailureDetector::default();
             watch.dead(peers, Instant::now());
             tokio::spawn(lease.clone().heartbeat_loop(Arc::clone(store), watch));
@@ -66,7 +66,7 @@ impl Lease {
         Ok(lease)
     }
 
-    /// Whether what is in the store may be sent now.
+    /// Returns whether this process may send now.
     pub(in crate::service) fn holds(&self) -> bool {
         let Some(beaten) = &self.0.beaten else { return true };
         let beaten = *beaten.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,26 +76,26 @@ impl Lease {
         beaten.at.elapsed() < LEASE_VALIDITY && by_day < valid && !over
     }
 
-    /// Ends when another instance has taken this one for dead.
+    /// Completes when another instance has declared this one dead.
     pub(in crate::service) async fn lost(&self) {
         self.0.lost.cancelled().await;
     }
 
-    /// Ends this instance, so that the others need not wait for its death. Nothing may be under way any more.
+    /// Releases the lease so that peers need not wait for it to expire. No write may be in flight.
     pub(in crate::service) async fn release(&self, store: &dyn Store) {
-        if !store.shared() {
+        if !store.is_shared() {
             return;
         }
-        // Before the others may begin: nothing is sent from now on.
+        // Stop sending before peers may start.
         self.0.given_back.cancel();
-        match store.start_draining().await {
-            Ok(()) => tracing::info!("handed over to the other instances"),
-            // They find out by themselves, as after a crash.
-            Err(error) => tracing::warn!(%error, "the other instances cannot be told that this one ends"),
+        match store.end_own_instance().await {
+            Ok(()) => tracing::info!("lease released; peers may take over"),
+            // Peers notice when the heartbeats stop, as after a crash.
+            Err(error) => tracing::warn!(%error, "releasing the lease failed; peers will take over once it expires"),
         }
     }
 
-    /// Whether another instance has taken this one for dead.
+    /// Returns whether another instance has declared this one dead.
     pub(in crate::service) fn is_lost(&self) -> bool {
         self.0.lost.is_cancelled()
     }
@@ -112,13 +112,15 @@ impl Lease {
                 Ok(peers) => peers,
                 Err(StoreError::Fenced) if self.0.given_back.is_cancelled() => return,
                 Err(StoreError::Fenced) => {
-                    tracing::error!("another instance took this one for dead and has taken its work over; it must end");
+                    tracing::error!(
+                        "another instance declared this one dead and took over its work; this process must exit"
+                    );
                     self.0.lost.cancel();
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the store was not reached for a beat");
-                    // Nobody can beat while the store is away: what stood still then says nothing.
+                    tracing::warn!(%error, "heartbeat did not reach the store");
+                    // Peers cannot renew either while the store is unavailable, so an unchanged count proves nothing.
                     watch = FailureDetector::default();
                     continue;
                 }
@@ -128,21 +130,21 @@ impl Lease {
             }
             for peer in watch.dead(peers, Instant::now()) {
                 match store.end_instance(&peer).await {
-                    Ok(true) => tracing::warn!(instance = peer.instance, "an instance is dead; its work is taken over"),
+                    Ok(true) => tracing::warn!(instance = peer.instance, "an instance is dead; taking over its work"),
                     Ok(false) => {}
-                    Err(error) => tracing::warn!(%error, "a dead instance cannot be ended yet"),
+                    Err(error) => tracing::warn!(%error, "fencing a dead instance failed; will retry"),
                 }
             }
         }
     }
 }
 
-/// Since when each other instance's count stands where it stands.
+/// Detector of dead peers: the last heartbeat count of each, and since when it is unchanged.
 #[derive(Default)]
 struct FailureDetector(HashMap<String, (i64, Instant)>);
 
 impl FailureDetector {
-    /// Takes the counts of the moment in; those that stood still for too long.
+    /// Records the current counts and returns the peers whose count was unchanged for too long.
     fn dead(&mut self, peers: Vec<Peer>, now: Instant) -> Vec<Peer> {
         self.0.retain(|instance, _| peers.iter().any(|peer| peer.instance == *instance));
         let still = |peer: &Peer| {
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_dead_when_its_count_stands_still_and_not_before() {
+    fn an_instance_is_dead_once_its_count_stays_unchanged() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut watch = FailureDetector::default();
@@ -178,8 +180,9 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_be_taken_over_has_stopped_sending_before() {
-        // The count was seen at the earliest when the beat arrived, and a beat is valid from its beginning.
+    fn an_instance_stops_sending_before_it_can_be_taken_over() {
+        // A peer sees the count at the earliest when the heartbeat arrives, and the lease is valid from the heartbeat's
+        // start.
         assert!(LEASE_VALIDITY + HEARTBEAT_INTERVAL < FAILURE_TIMEOUT);
     }
 }

@@ -1,9 +1,10 @@
-//! A clock of the day that no step of the wall clock moves: what is kept, given up or forgotten by time is so by this one.
+//! A time of day that steps of the wall clock do not move. Retention, expiry and back-off use this clock.
 //!
-//! It starts at the wall clock and then advances with the monotonic clock. A wall clock that differs from it is believed only
-//! after it has run evenly for [`TRUST`]: what cannot be undone (giving up, forgetting, removing) is never drawn from one
-//! reading. The same holds at start-up, where the latest moment the store remembers takes the place of the steady time: a
-//! wall clock that is far from it may be wrong, or the process may have been down for days, and both look the same at first.
+//! It starts at the wall clock and then advances with the monotonic clock. A wall clock that differs is trusted only
+//! after it has run evenly for [`TRUST_AFTER`]: an irreversible decision (giving up, expiring, purging) never depends on a
+//! single reading. At start-up the latest time recorded in the store takes the place of the steady time: if the wall
+//! clock is far from it, the clock may be wrong or the process may have been down for days, and the two cannot be told
+//! apart at first.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,24 +15,24 @@ use tokio::time::Instant;
 use crate::domain::system::System;
 use crate::service::write::orphans::lock_unpoisoned;
 
-/// How far the wall clock may be off and still be followed at once: it is being slewed, or was corrected a little.
-const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
-/// How long the store may have been out of use and its wall clock still be believed at once.
-const SHORT_ABSENCE: SignedDuration = SignedDuration::from_mins(10);
-/// How long a wall clock that stepped has to run evenly before it is believed.
-const TRUST: Duration = Duration::from_hours(1);
+/// Maximum difference at which the wall clock is followed at once: it is being slewed, or was corrected slightly.
+const MAX_DRIFT: SignedDuration = SignedDuration::from_secs(5);
+/// Maximum time the store may have been unused and the wall clock still be trusted at once.
+const MAX_TRUSTED_ABSENCE: SignedDuration = SignedDuration::from_mins(10);
+/// How long a stepped wall clock must run evenly before it is trusted.
+const TRUST_AFTER: Duration = Duration::from_hours(1);
 
-/// The clock; see the module.
+/// Steady clock; see the module documentation.
 pub(in crate::service) struct SteadyClock {
     environment: System,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The steady time at `at`.
+    /// Steady time at `at`.
     anchor: Timestamp,
     at: Instant,
-    /// A difference between the wall clock and this one that is being watched.
+    /// Step of the wall clock that is not trusted yet.
     watched: Option<WatchedStep>,
 }
 
@@ -41,7 +42,7 @@ struct WatchedStep {
 }
 
 impl SteadyClock {
-    /// Starts the clock. `seen` is the latest moment the store remembers to have been in use.
+    /// Starts the clock. `seen` is the latest time of use recorded in the store.
     pub(in crate::service) fn start(environment: &System, seen: Option<Timestamp>) -> Self {
         let (wall, at) = (environment.now(), Instant::now());
         let anchor = match seen {
@@ -51,21 +52,21 @@ impl SteadyClock {
         Self { environment: environment.clone(), state: Mutex::new(State { anchor, at, watched: None }) }
     }
 
-    /// Returns the present moment.
+    /// Returns the current steady time.
     pub(in crate::service) fn now(&self) -> Timestamp {
         let (wall, at) = (self.environment.now(), Instant::now());
         let mut state = lock_unpoisoned(&self.state);
         let steady = advanced(state.anchor, at.duration_since(state.at));
         let difference = wall.duration_since(steady);
         let trusted = match &state.watched {
-            _ if difference.abs() <= TOLERANCE => true,
-            Some(watched) if (difference - watched.difference).abs() <= TOLERANCE => {
-                at.duration_since(watched.since) >= TRUST
+            _ if difference.abs() <= MAX_DRIFT => true,
+            Some(watched) if (difference - watched.difference).abs() <= MAX_DRIFT => {
+                at.duration_since(watched.since) >= TRUST_AFTER
             }
             Some(_) | None => {
                 tracing::warn!(
                     seconds = difference.as_secs(),
-                    "the wall clock differs from the time that has passed; it is not followed until it has run evenly for an hour"
+                    "the wall clock stepped; it is ignored until it has run evenly for an hour"
                 );
                 state.watched = Some(WatchedStep { difference, since: at });
                 false
@@ -79,9 +80,9 @@ impl SteadyClock {
     }
 }
 
-/// Whether a store that was last used so long ago may simply have been out of use.
+/// Returns whether the store may plausibly have been unused for this long.
 fn is_plausible(absence: SignedDuration) -> bool {
-    -TOLERANCE <= absence && absence <= SHORT_ABSENCE
+    -MAX_DRIFT <= absence && absence <= MAX_TRUSTED_ABSENCE
 }
 
 fn advanced(anchor: Timestamp, by: Duration) -> Timestamp {
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
     use crate::domain::system::Clock;
 
-    /// A wall clock that runs with tokio's clock, plus an offset that a test steps.
+    /// Wall clock that follows Tokio's clock, plus an offset that tests step.
     struct Wall {
         began: Instant,
         offset: AtomicI64,
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_step_is_not_followed_until_it_has_stood_for_an_hour() {
+    async fn a_step_is_followed_only_after_an_hour() {
         for step in [25 * 3600, -25 * 3600, 40 * 86_400] {
             let (wall, environment) = wall();
             let clock = SteadyClock::start(&environment, None);
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_start_up_a_day_that_is_far_from_what_the_store_remembers_is_not_believed_at_once() {
+    async fn a_wall_clock_far_from_the_recorded_time_is_not_trusted_at_start_up() {
         let (_, environment) = wall();
         assert_eq!(SteadyClock::start(&environment, Some(at(-300))).now(), at(0), "a short absence");
         for seen in [-25 * 3600, 25 * 3600] {

@@ -1,4 +1,4 @@
-//! Callers of bulks, and whether the report of an operation is true row by row.
+//! Callers of bulk requests, and the check that an operation's report is true row by row.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::domain::operation::{ItemRequest, OperationKind, Progress};
 use crate::domain::outcome::Outcome;
 use crate::service::simulation::callers::{caller, callers_key, newcomer, order};
 use crate::service::simulation::names::token;
-use crate::service::simulation::sim::{CONNECTION, World};
+use crate::service::simulation::sim::{CONNECTION, Sim};
 use crate::service::simulation::steps::Rows;
-use crate::service::simulation::vendor_oracle::Truth;
+use crate::service::simulation::vendor_oracle::RowState;
 use crate::service::{
     AcceptedBulk, BulkOptions, BulkRow, Gateway, OperationStatus, ResultRow, RowOutcome, RowResource,
 };
 
-/// A bulk that was sent.
+/// A submitted bulk request.
 #[derive(Debug, Clone)]
 pub(super) struct Bulk {
     rows: Rows,
@@ -74,7 +74,7 @@ impl Bulk {
         }
     }
 
-    /// Takes in what the sender was told.
+    /// Records the response to the sender.
     pub(super) fn heard(&mut self, received: Result<AcceptedBulk, Error>, store_failed: bool) -> Result<(), String> {
         match received {
             Ok(received) => {
@@ -91,11 +91,12 @@ impl Bulk {
 
     pub(super) async fn wait(&self, gateway: &Gateway, seconds: u8) -> Option<OperationStatus> {
         let patience = Duration::from_secs(seconds.into());
-        gateway.operation_ended(&caller(None), self.id.as_ref()?, patience).await.ok()
+        gateway.wait_for_operation(&caller(None), self.id.as_ref()?, patience).await.ok()
     }
 
-    /// Holds the report against what is true. At the end only the rows of these records may be unknown still.
-    pub(super) fn judge(&self, world: &mut World, at_the_end: Option<&BTreeSet<String>>) -> Result<(), String> {
+    /// Checks the report against the truth. At the end only the rows of the records in `at_the_end` may still be
+    /// unknown.
+    pub(super) fn judge(&self, world: &mut Sim, at_the_end: Option<&BTreeSet<String>>) -> Result<(), String> {
         let Some(id) = self.id.clone() else { return Ok(()) };
         let found = world.run(async |gateway| {
             let view = gateway.operation(&caller(None), &id).await?;
@@ -117,13 +118,13 @@ impl Bulk {
         &self,
         result: &ResultRow,
         id: &OperationId,
-        world: &World,
+        world: &Sim,
         at_the_end: Option<&BTreeSet<String>>,
     ) -> Result<(), String> {
         let exam = world.exam.lock().unwrap();
         let mine = format!("{}.{}", self.token, result.index);
         let done = |found: &dyn Fn(&Write) -> bool| {
-            exam.sent.iter().any(|sent| matches!(sent.truth, Truth::Done(_)) && found(&sent.write))
+            exam.sent.iter().any(|sent| matches!(sent.truth, RowState::Done(_)) && found(&sent.write))
         };
         let is_mine = |write: &Write| token(write).as_ref() == Some(&mine);
         let of = |record: &str| {

@@ -1,4 +1,4 @@
-//! Callers: what they ask, what they are told, and whether that was true.
+//! Callers: their requests, the responses, and the check that these are true.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use crate::domain::outcome::Outcome;
 use crate::domain::vendor::Priority;
 use crate::secret::Secret;
 use crate::service::simulation::names::token;
-use crate::service::simulation::sim::{CONNECTION, World};
+use crate::service::simulation::sim::{CONNECTION, Sim};
 use crate::service::simulation::steps::{Newcomer, Order, Wish};
-use crate::service::simulation::vendor_oracle::{Profile, Sent, Truth};
+use crate::service::simulation::vendor_oracle::{Profile, RowState, Sent};
 use crate::service::{
     CandidateWithWarnings, ConnectionAccess, EmployeeRef, EnrolmentProgress, EnrolmentRequest, Gateway,
     IdempotencyRequest, Removal, RequestContext, WriteHandle, WriteReply, WriteResult,
 };
-use crate::store::{AssignmentFilter, OfCandidate, Page};
+use crate::store::{AssignmentFilter, CandidateSelector, Page};
 
 pub(super) const TENANT: &str = "t";
 
-/// A request with all it names looked up, so that it can be sent again as it was.
+/// A request with its references resolved, so that it can be sent again unchanged.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
     Register(Newcomer),
@@ -35,25 +35,25 @@ pub(super) enum Action {
     Enrol { program: u8, register: Vec<u8>, unregister: Vec<u8> },
 }
 
-/// A request, and what was said of it.
+/// A request with its responses.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) action: Action,
-    /// What its writes are recognised by at the vendor.
+    /// The token that identifies its writes at the vendor.
     pub(super) token: String,
     pub(super) key: Option<String>,
-    /// Rows the vendor had been sent before it was asked.
+    /// Number of rows the vendor had received before the request.
     from: usize,
-    /// The answer that says that it is done.
+    /// The response that reported success.
     pub(super) done: Option<String>,
-    /// Rows the vendor had been sent when it was said that nothing came of it.
+    /// Numbers of rows the vendor had received at each response of `not_applied`.
     denied: Vec<usize>,
     times: u32,
 }
 
-/// What a caller is told.
+/// A response to a caller.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a word of a test, made one at a time")]
+#[expect(clippy::large_enum_variant, reason = "a test value, created one at a time")]
 pub(super) enum Said {
     Done { created: bool, replayed: bool, record: Option<String>, text: String },
     Pending,
@@ -67,7 +67,7 @@ pub(super) fn caller(key: Option<(&str, &str)>) -> RequestContext {
         connections: ConnectionAccess::All,
         default_connection: None,
         exchange: Exchange::example(),
-        lane: Priority::Interactive,
+        priority: Priority::Interactive,
         key: key.map(|(scope, content)| {
             let mut bytes = [0; 32];
             bytes[..content.len().min(32)].copy_from_slice(&content.as_bytes()[..content.len().min(32)]);
@@ -75,7 +75,7 @@ pub(super) fn caller(key: Option<(&str, &str)>) -> RequestContext {
         }),
         origin: WriteOrigin::default(),
         resumed: None,
-        line: None,
+        audit_entry: None,
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) fn order(order: &Order, candidate: CandidateKey, token: &str) -> NewA
     }
 }
 
-/// The key by which the caller names the person without asking the gateway first.
+/// Returns the key by which a caller names the person without asking the gateway first.
 pub(super) fn callers_key(profile: Profile, person: u8) -> CandidateKey {
     match profile {
         Profile::Candidates => CandidateKey::Email(email(person)),
@@ -120,8 +120,8 @@ pub(super) fn callers_key(profile: Profile, person: u8) -> CandidateKey {
 }
 
 impl Action {
-    /// What the wish comes to as things stand; `None` if there is nothing it could be about.
-    pub(super) fn of(wish: Wish, world: &World) -> Option<Self> {
+    /// Resolves a wish in the current state; `None` if it has no possible target.
+    pub(super) fn of(wish: Wish, world: &Sim) -> Option<Self> {
         let candidate = |person: u8| {
             world.look(async |store| {
                 let identity = Identity::ExternalId(format!("e{person}"));
@@ -139,7 +139,7 @@ impl Action {
             }
             Wish::Cancel { person, exam } => {
                 let filter = AssignmentFilter {
-                    candidate: candidate(person).map(|id| OfCandidate { id, known_as: None }),
+                    candidate: candidate(person).map(|id| CandidateSelector { id, known_as: None }),
                     assessment: vec![format!("exam-{exam}")],
                     ..AssignmentFilter::default()
                 };
@@ -153,7 +153,7 @@ impl Action {
 }
 
 impl Asked {
-    pub(super) fn new(action: Action, number: usize, keyed: bool, world: &World) -> Self {
+    pub(super) fn new(action: Action, number: usize, keyed: bool, world: &Sim) -> Self {
         let from = world.exam.lock().unwrap().sent.len();
         let token = format!("r{number}");
         let key = keyed.then(|| format!("k{number}"));
@@ -209,8 +209,8 @@ impl Asked {
         }
     }
 
-    /// Holds what was said against what is true.
-    pub(super) fn judge(&mut self, said: Option<Said>, world: &World, store_failed: bool) -> Result<(), String> {
+    /// Checks the response against the truth.
+    pub(super) fn judge(&mut self, said: Option<Said>, world: &Sim, store_failed: bool) -> Result<(), String> {
         let again = self.times > 0;
         self.times += 1;
         let sent = world.exam.lock().unwrap().sent.len();
@@ -234,11 +234,11 @@ impl Asked {
                     }
                 }
                 Outcome::NotApplied => {
-                    // Said of this request only, not of the one that went before it under the same key.
+                    // These codes concern this request only, not the earlier one under the same key.
                     let of_repeat = fault.code == Code::IdempotencyInProgress
                         || again && fault.code == Code::StoreUnavailable
                         || again && fault.code == Code::NotFound
-                        // The key was free, and another request has it now.
+                        // The key was free, and another request has taken it.
                         || again && fault.code == Code::IdempotencyKeyReused;
                     if self.done.is_some() && !of_repeat && self.key.is_some() && !store_failed {
                         return Err(format!("{self:?} is done, and now {fault:?}"));
@@ -249,17 +249,17 @@ impl Asked {
                 }
             },
         }
-        self.denials_hold(world)
+        self.check_denials(world)
     }
 
-    /// What was denied must not have happened, nor happen later.
-    pub(super) fn denials_hold(&self, world: &World) -> Result<(), String> {
+    /// Checks that nothing reported as not applied has happened or happens later.
+    pub(super) fn check_denials(&self, world: &Sim) -> Result<(), String> {
         let exam = world.exam.lock().unwrap();
         for until in &self.denied {
             let happened = exam.sent[..*until]
                 .iter()
                 .enumerate()
-                .find(|(row, sent)| matches!(sent.truth, Truth::Done(_)) && self.is_of(*row, sent));
+                .find(|(row, sent)| matches!(sent.truth, RowState::Done(_)) && self.is_of(*row, sent));
             if let Some((row, sent)) = happened {
                 return Err(format!("{self:?} was said not to be applied, but row {row} {sent:?}"));
             }
@@ -277,10 +277,10 @@ impl Asked {
         }
     }
 
-    fn is_done(&self, created: bool, record: Option<&str>, world: &World) -> Result<(), String> {
+    fn is_done(&self, created: bool, record: Option<&str>, world: &Sim) -> Result<(), String> {
         let exam = world.exam.lock().unwrap();
         let done = |found: &dyn Fn(&Write) -> bool| {
-            exam.sent.iter().any(|sent| matches!(sent.truth, Truth::Done(_)) && found(&sent.write))
+            exam.sent.iter().any(|sent| matches!(sent.truth, RowState::Done(_)) && found(&sent.write))
         };
         let mine = |write: &Write| token(write).as_ref() == Some(&self.token);
         let of_record = |write: &Write| Some(write.record_id()) == record;
@@ -298,7 +298,7 @@ impl Asked {
             }
             Action::Book { order, .. } => {
                 let there = done(&|write| matches!(write, Write::Assign(_)) && of_record(write));
-                // Where one was there before, a booking of its own was asked for all the same.
+                // Where a booking existed before, these still ask for one of their own.
                 let own = exam.profile == Profile::Candidates
                     || exam.places.iter().any(|place| Some(place.record.as_str()) == record);
                 match order.if_exists {
@@ -342,7 +342,7 @@ async fn said<T: Debug + Clone + Send + Sync + 'static>(
         Ok(WriteReply { written: WriteResult::Existing(value), replayed }) => (false, value, replayed),
     };
     let (record, text) = told(&value);
-    // Whether there was anything left to do is no part of an answer that says nothing else.
+    // An empty response does not distinguish whether there was anything left to do.
     let text = if text.is_empty() { text } else { format!("{created} {text}") };
     Said::Done { created, replayed, record, text }
 }
@@ -364,8 +364,9 @@ fn told_enrolment(enrolling: &EnrolmentProgress) -> (Option<String>, String) {
     (None, format!("{enrolling:?}"))
 }
 
-/// Whether the record was a candidate's that is gone: the answers kept about it tell of no person any more.
-fn is_erased(world: &World, record: Option<&str>) -> bool {
+/// Returns whether the record was a candidate's that has been erased: stored replies about it no longer contain the
+/// person.
+fn is_erased(world: &Sim, record: Option<&str>) -> bool {
     let Some(id) = record.and_then(|record| CandidateId::parse(record).ok()) else { return false };
     world.look(async |store| store.candidate(TENANT, &id).await.unwrap().is_none())
 }

@@ -1,9 +1,10 @@
-//! The promise, held against random histories: a gateway over a real file, a vendor that loses answers and acts late,
-//! callers who repeat themselves, and processes that are killed between any two things they do.
+//! Property test of the gateway's guarantees against random histories: a gateway on a real file, a vendor that loses
+//! responses and acts late, callers that retry, and processes killed between any two steps.
 //!
-//! After every step, and once more when all is settled: nothing is done twice at the vendor, whatever was said to be applied
-//! is there and whatever was said not to be is not, an answer under a key stays what it was, no late repeat undoes a later
-//! write, and an operation's report is true row by row. A case depends on nothing but what proptest draws.
+//! Checked after every step, and once more after quiescence: nothing is done twice at the vendor, everything reported
+//! as applied is there and everything reported as not applied is not, the response under a key never changes, no late
+//! retry undoes a later write, and an operation's report is true row by row. A case depends only on what proptest
+//! draws.
 
 mod bulks;
 mod callers;
@@ -24,22 +25,22 @@ use proptest::test_runner::RngSeed;
 use self::bulks::Bulk;
 use self::steps::{Case, Step, cases};
 use crate::service::simulation::callers::{Action, Asked};
-use crate::service::simulation::sim::{Failure, World};
+use crate::service::simulation::sim::{Failure, Sim};
 use crate::service::simulation::vendor_oracle::Profile;
 
-/// A case as it is played.
-struct Game {
-    world: World,
+/// A running case.
+struct CaseRun {
+    world: Sim,
     asked: Vec<Asked>,
     bulks: Vec<Bulk>,
-    /// Whether the store was away at any time: what could not be kept then is told anew.
+    /// Whether the store ever failed: a reply that could not be stored then is computed again.
     store_failed: bool,
     profile: Profile,
 }
 
-impl Game {
+impl CaseRun {
     fn new(case: &Case) -> Self {
-        let world = World::new(case.profile, case.seed, case.scripts.clone());
+        let world = Sim::new(case.profile, case.seed, case.scripts.clone());
         Self { world, asked: Vec::new(), bulks: Vec::new(), store_failed: false, profile: case.profile }
     }
 
@@ -63,7 +64,7 @@ impl Game {
                 other.key.clone_from(&self.asked[at].key);
                 self.asked.push(other);
                 self.ask(self.asked.len() - 1, None)?;
-                // Its key is the other's; whether it was free by then is not this one's to say.
+                // The key belongs to the other request; this one cannot know whether it was free by then.
                 self.asked.last_mut().unwrap().key = None;
             }
             Step::Bulk { rows, fail_on_errors, keyed, wait } => {
@@ -86,7 +87,7 @@ impl Game {
             Step::Settle { which } => self.settle(which)?,
             Step::Doom(mut places) => {
                 places.reverse();
-                self.world.process.as_ref().unwrap().fate.doom(places.pop());
+                self.world.process.as_ref().unwrap().fate.schedule_crash(places.pop());
                 self.world.dooms = places;
             }
             Step::Kill { downtime } => self.world.kill(Duration::from_secs(downtime.into())),
@@ -128,17 +129,17 @@ impl Game {
         self.bulks.iter().filter_map(|bulk| bulk.id.clone()).collect()
     }
 
-    /// Lets time pass in which nobody asks for anything.
+    /// Lets time pass without requests.
     fn pass(&mut self, time: Duration) {
         self.world.run(async |_| tokio::time::sleep(time).await);
     }
 
-    /// What holds at every moment.
+    /// Checks the invariants that hold at every moment.
     fn holds(&self) -> Result<(), String> {
         if let Some(violation) = self.world.exam.lock().unwrap().violations.first() {
             return Err(violation.clone());
         }
-        self.asked.iter().try_for_each(|asked| asked.denials_hold(&self.world))?;
+        self.asked.iter().try_for_each(|asked| asked.check_denials(&self.world))?;
         self.one_account_each()
     }
 }
@@ -147,15 +148,16 @@ fn pick<T: Clone>(from: &[T], which: u8) -> Option<T> {
     from.get(usize::from(which).checked_rem(from.len())?).cloned()
 }
 
-fn play(case: Case) -> Result<(), String> {
-    let mut game = Game::new(&case);
+fn run_case(case: Case) -> Result<(), String> {
+    let mut game = CaseRun::new(&case);
     for (number, step) in case.steps.into_iter().enumerate() {
         game.step(step.clone()).map_err(|wrong| format!("step {number}, {step:?}: {wrong}"))?;
     }
     game.end().map_err(|wrong| format!("at the end: {wrong}"))
 }
 
-/// The same histories each time, so that a change is never failed by luck. `PROPTEST_CASES` plays others, and more.
+/// Uses the same histories each time, so that a change never fails by chance. `PROPTEST_CASES` draws different and more
+/// cases.
 fn config() -> ProptestConfig {
     let config = ProptestConfig { max_shrink_iters: 4000, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
@@ -168,17 +170,17 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn employees_are_registered_booked_and_enrolled_as_was_said(case in cases(Profile::Employees)) {
-        play(case).map_err(TestCaseError::fail)?;
+    fn employee_vendor_matches_all_responses(case in cases(Profile::Employees)) {
+        run_case(case).map_err(TestCaseError::fail)?;
     }
 
     #[test]
-    fn candidates_are_registered_and_booked_as_was_said(case in cases(Profile::Candidates)) {
-        play(case).map_err(TestCaseError::fail)?;
+    fn candidate_vendor_matches_all_responses(case in cases(Profile::Candidates)) {
+        run_case(case).map_err(TestCaseError::fail)?;
     }
 
     #[test]
-    fn students_are_registered_as_was_said(case in cases(Profile::Students)) {
-        play(case).map_err(TestCaseError::fail)?;
+    fn student_vendor_matches_all_responses(case in cases(Profile::Students)) {
+        run_case(case).map_err(TestCaseError::fail)?;
     }
 }

@@ -1,11 +1,10 @@
-//! By what writes and people are told apart: the vendor knows nothing of requests, so every request carries a token
-//! through to it.
+//! Identities of writes and people. The vendor sees no requests, so every request carries a token through to it.
 
 use crate::domain::candidate::Person;
 use crate::domain::intent::Write;
 use crate::domain::program::AssessmentScope;
 
-/// The request a write comes from, as far as the vendor is told.
+/// Returns the token of the request behind a write, as far as the vendor receives it.
 pub(super) fn token(write: &Write) -> Option<String> {
     match write {
         Write::Register(registration) => registration.person.name.formatted.clone(),
@@ -19,7 +18,7 @@ pub(super) fn token(write: &Write) -> Option<String> {
     }
 }
 
-/// Who the person is, whatever candidate of the gateway's it is.
+/// Returns the identity of a person, independent of the gateway's candidate records.
 pub(super) fn who(person: &Person) -> String {
     person.email.clone().unwrap_or_default().to_lowercase()
 }
@@ -28,7 +27,7 @@ pub(super) fn content(person: &Person) -> String {
     person.name.formatted.clone().unwrap_or_default()
 }
 
-/// What writes are ordered by.
+/// Returns the subject by which writes are ordered.
 pub(super) fn subject(write: &Write) -> String {
     match write {
         Write::Register(registration) => who(&registration.person),
@@ -42,7 +41,7 @@ pub(super) fn subject(write: &Write) -> String {
     }
 }
 
-/// All that a write is ordered with: a change of a program is ordered employee by employee.
+/// Returns all subjects a write is ordered by: a program change is ordered per employee.
 pub(super) fn subjects(write: &Write) -> Vec<String> {
     let Write::Enrol(enrolment) = write else { return vec![subject(write)] };
     enrolment.call.enrolment.employees().map(|employee| format!("employee {employee}")).collect()
@@ -51,14 +50,14 @@ pub(super) fn subjects(write: &Write) -> Vec<String> {
 pub(super) fn name(write: &Write) -> String {
     let token = token(write).unwrap_or_default();
     let kind = write.kind().as_str();
-    // A call about a program does not tell the vendor which operation it belongs to.
+    // A program call does not carry the operation it belongs to.
     if let Write::Enrol(enrolment) = write {
         return format!("{kind} {token} {:?}", enrolment.call.enrolment.register);
     }
     format!("{kind} {token} {}", write.record_id())
 }
 
-/// Whether the vendor never accepts this row.
+/// Returns whether the vendor never accepts this row.
 pub(super) fn is_bad(write: &Write) -> bool {
     matches!(write, Write::Register(registration) if who(&registration.person).starts_with("bad"))
 }

@@ -1,5 +1,5 @@
-//! The end of a case: the vendor answers everything, time passes until nothing is open that could be settled, and then
-//! every record, every report and the vendor's own books must tell the same story.
+//! The end of a case: the vendor answers every call, time passes until everything that can be reconciled is, and then
+//! every record, every report and the vendor's state must agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,22 +10,22 @@ use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{Intent, Write};
 use crate::domain::operation::{ItemRequest, ItemState};
 use crate::domain::outcome::Outcome;
-use crate::service::simulation::Game;
+use crate::service::simulation::CaseRun;
 use crate::service::simulation::callers::{TENANT, caller, email};
 use crate::service::simulation::names::{token, who};
-use crate::service::simulation::sim::{CONNECTION, World};
-use crate::service::simulation::vendor_oracle::{Exam, Profile, Truth};
+use crate::service::simulation::sim::{CONNECTION, Sim};
+use crate::service::simulation::vendor_oracle::{Profile, RowState, VendorOracle};
 use crate::store::{AssignmentFilter, Page};
 
-/// Everything the gateway has on record.
-struct Books {
+/// Everything the gateway has stored.
+struct StoredRecords {
     candidates: BTreeMap<String, Candidate>,
     assignments: BTreeMap<String, Assignment>,
     intents: Vec<Intent>,
 }
 
-impl Books {
-    fn of(world: &World) -> Self {
+impl StoredRecords {
+    fn of(world: &Sim) -> Self {
         world.look(async |store| {
             let mut candidates = BTreeMap::new();
             for person in 0..14 {
@@ -45,7 +45,7 @@ impl Books {
         })
     }
 
-    /// Those whose outcome is not known.
+    /// Returns the records whose outcome is unknown.
     fn unknown(&self) -> Vec<String> {
         let candidates =
             self.candidates.iter().filter(|(_, candidate)| !candidate.state.is_terminal()).map(|(id, _)| id);
@@ -55,15 +55,15 @@ impl Books {
     }
 }
 
-impl Game {
-    /// Nobody has two accounts, but for those the gateway was told to forget.
+impl CaseRun {
+    /// Checks that no one has two accounts, except those the gateway has erased.
     pub(super) fn one_account_each(&self) -> Result<(), String> {
         if self.profile != Profile::Students {
             return Ok(());
         }
         let mut records: BTreeMap<String, BTreeSet<CandidateId>> = BTreeMap::new();
         for sent in &self.world.exam.lock().unwrap().sent {
-            if let (Write::Register(registration), Truth::Done(_)) = (&sent.write, &sent.truth) {
+            if let (Write::Register(registration), RowState::Done(_)) = (&sent.write, &sent.truth) {
                 records.entry(who(&registration.person)).or_default().insert(registration.id.clone());
             }
         }
@@ -80,13 +80,13 @@ impl Game {
         Ok(())
     }
 
-    /// The word of an operator who knows the truth, about one of the writes that are unknown.
+    /// Settles one of the unknown writes, as an operator who knows the truth.
     pub(super) fn settle(&mut self, which: u8) -> Result<(), String> {
-        let books = Books::of(&self.world);
+        let books = StoredRecords::of(&self.world);
         let Some(record) = crate::service::simulation::pick(&books.unknown(), which) else { return Ok(()) };
         let Some(intent) = books.intents.iter().find(|intent| intent.write.record_id() == record) else {
-            // Records are read before intents, and the background goes on meanwhile: looked at again, it has ended.
-            let again = Books::of(&self.world);
+            // Records are read before intents while background work continues: on a second read the write has ended.
+            let again = StoredRecords::of(&self.world);
             let has_intent = again.intents.iter().any(|intent| intent.write.record_id() == record);
             if has_intent || !again.unknown().contains(&record) {
                 return Ok(());
@@ -114,21 +114,21 @@ impl Game {
         Ok(())
     }
 
-    /// Lets everything come to its end, and looks at all of it.
+    /// Lets everything finish and checks all of it.
     pub(super) fn end(&mut self) -> Result<(), String> {
         self.world.dooms.clear();
         self.world.process.as_ref().unwrap().fate.calm_down();
         self.world.exam.lock().unwrap().scripts.clear();
-        // Until nothing can happen at the vendor any more, and the longest pause of the background is over.
+        // Wait until nothing can happen at the vendor any more and the longest back-off has expired.
         for seconds in [40, 700, 40, 40] {
             self.pass(Duration::from_secs(seconds));
         }
         self.holds()?;
         self.no_orphans()?;
         self.ended(false)?;
-        // What only a person can say is said now.
+        // Settle by hand what only an operator can.
         for _ in 0..3 {
-            for which in 0..u8::try_from(Books::of(&self.world).unknown().len()).unwrap() {
+            for which in 0..u8::try_from(StoredRecords::of(&self.world).unknown().len()).unwrap() {
                 self.settle(which)?;
             }
             self.pass(Duration::from_secs(2));
@@ -143,7 +143,7 @@ impl Game {
     }
 
     fn ended(&mut self, by_hand: bool) -> Result<(), String> {
-        let books = Books::of(&self.world);
+        let books = StoredRecords::of(&self.world);
         let open: BTreeSet<String> = books.unknown().into_iter().collect();
         for bulk in self.bulks.clone() {
             bulk.judge(&mut self.world, Some(&open))?;
@@ -165,7 +165,7 @@ impl Game {
                     if exam
                         .sent
                         .iter()
-                        .any(|sent| sent.write.record_id() == record && matches!(sent.truth, Truth::Done(_)))
+                        .any(|sent| sent.write.record_id() == record && matches!(sent.truth, RowState::Done(_)))
                     {
                         return Err(format!("{candidate:?} is at the vendor"));
                     }
@@ -188,7 +188,7 @@ impl Game {
             });
             let own = exam.places.iter().find(|place| place.record == record);
             let wrong = match assignment.state {
-                // As it was when its person was erased: nobody can ask about it any more.
+                // Erased with its person: no one can ask about it any more.
                 _ if assignment.is_erased() => false,
                 AssignmentState::Assigned => {
                     let needs_own =
@@ -211,13 +211,13 @@ impl Game {
         everything_is_known(&exam, &books)
     }
 
-    /// No intent of the living process is without a task that will end it.
+    /// Checks that every intent of the live process has a task that will finish it.
     fn no_orphans(&self) -> Result<(), String> {
         let own = self.world.look(async |store| store.own_intents("", 1000).await.unwrap());
         own.first().map_or(Ok(()), |intent| Err(format!("no task is going to end {intent:?}")))
     }
 
-    /// No password is kept once the write it went with has ended.
+    /// Checks that no password is stored once its write has ended.
     pub(super) fn no_password_stays(&self) -> Result<(), String> {
         for bulk in &self.bulks {
             let Some(id) = &bulk.id else { continue };
@@ -233,16 +233,16 @@ impl Game {
     }
 }
 
-/// Whether the vendor has done this write.
-fn happened(exam: &Exam, write: &Write) -> bool {
+/// Returns whether the vendor has done this write.
+fn happened(exam: &VendorOracle, write: &Write) -> bool {
     let same = |other: &Write| {
         other.record_id() == write.record_id() && other.kind() == write.kind() && token(other) == token(write)
     };
-    exam.sent.iter().any(|sent| matches!(sent.truth, Truth::Done(_)) && same(&sent.write))
+    exam.sent.iter().any(|sent| matches!(sent.truth, RowState::Done(_)) && same(&sent.write))
 }
 
-/// What the vendor has, the gateway has on record.
-fn everything_is_known(exam: &Exam, books: &Books) -> Result<(), String> {
+/// Checks that the gateway has a record of everything at the vendor.
+fn everything_is_known(exam: &VendorOracle, books: &StoredRecords) -> Result<(), String> {
     for place in exam.places.iter().filter(|place| place.live) {
         let state = books.assignments.get(&place.record).map(|assignment| assignment.state);
         if !matches!(state, Some(AssignmentState::Assigned | AssignmentState::Unknown)) {
@@ -252,8 +252,8 @@ fn everything_is_known(exam: &Exam, books: &Books) -> Result<(), String> {
     Ok(())
 }
 
-/// Only what may never be sent again, or what the vendor will not settle, is unknown when all else is settled.
-fn may_be_unknown(exam: &Exam, intent: Option<&Intent>) -> Result<(), String> {
+/// Checks that after quiescence only writes that may never be retried, or that the vendor cannot confirm, are unknown.
+fn may_be_unknown(exam: &VendorOracle, intent: Option<&Intent>) -> Result<(), String> {
     let Some(intent) = intent else { return Err("an unknown write has no intent".to_owned()) };
     let fine = match &intent.write {
         Write::Register(registration) => {

@@ -1,13 +1,13 @@
-//! Cases with a name: those that once told of a broken promise, and those too rare to wait for.
+//! Named cases: those that once found a bug, and those too rare to draw at random.
 
-use super::play;
+use super::run_case;
 use crate::domain::assignment::IfAssignmentExists;
 use crate::domain::candidate::IfCandidateExists;
 use crate::service::simulation::steps::{Case, Newcomer, Order, Rows, Step, Wish};
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
 fn case(profile: Profile, scripts: Vec<Script>, steps: Vec<Step>) {
-    play(Case { profile, seed: 1, scripts, steps }).unwrap();
+    run_case(Case { profile, seed: 1, scripts, steps }).unwrap();
 }
 
 fn lost(effect: When, reply: Reply) -> Script {
@@ -27,14 +27,14 @@ fn bulk(rows: Rows) -> Step {
 }
 
 #[test]
-fn a_repeat_that_comes_too_early_does_not_say_that_nothing_happened() {
+fn an_early_retry_does_not_report_not_applied() {
     let ask = Step::Ask { wish: Wish::Register(newcomer(0)), keyed: true, patience: None };
     let again = Step::Again { earlier: 0, patience: None };
     case(Profile::Candidates, vec![lost(When::Late(1), Reply::TimeOut)], vec![ask, again]);
 }
 
 #[test]
-fn a_row_that_was_not_sent_does_not_stay_unknown_for_anothers_sake() {
+fn an_unsent_row_is_not_unknown_because_of_another_write() {
     let lost = vec![lost(When::Never, Reply::Reset); 2];
     let ask = Step::Ask { wish: Wish::Register(newcomer(0)), keyed: false, patience: None };
     case(Profile::Employees, lost.clone(), vec![ask, bulk(Rows::People(vec![newcomer(0)]))]);
@@ -43,25 +43,25 @@ fn a_row_that_was_not_sent_does_not_stay_unknown_for_anothers_sake() {
 }
 
 #[test]
-fn the_other_parts_of_a_split_call_go_on_when_the_end_of_one_cannot_be_kept() {
+fn a_failed_commit_of_one_part_does_not_stop_a_split_call() {
     let refused = lost(When::Never, Reply::Refused { proof: false, rows: None });
-    // The bulk's arrival is three changes, its start, the claims and the second attempt one each.
+    // Accepting the bulk is three changes, its start, the claims and the second attempt one each.
     let away = Step::Away { after: 6, changes: 1 };
     let rows = Rows::People(vec![newcomer(0), newcomer(1)]);
     case(Profile::Employees, vec![refused], vec![away, bulk(rows)]);
 }
 
 #[test]
-fn calls_under_way_go_on_when_the_end_of_one_cannot_be_kept() {
+fn a_failed_commit_of_one_call_does_not_stop_others_in_flight() {
     let slow = Script { latency: 3000, ..Script::PLAIN };
-    // The bulk's arrival is three changes, its start and the intents of two calls one each.
+    // Accepting the bulk is three changes, its start and the intents of two calls one each.
     let away = Step::Away { after: 6, changes: 1 };
     let rows = Rows::Bookings(vec![order(0, 0), order(0, 1)]);
     case(Profile::Employees, vec![Script::PLAIN, slow], vec![away, bulk(rows)]);
 }
 
 #[test]
-fn another_booking_whose_answer_is_lost_is_not_taken_for_the_one_before() {
+fn a_lost_second_booking_is_not_mistaken_for_the_first() {
     let another = Order { if_exists: IfAssignmentExists::CreateNew, ..order(0, 0) };
     let ask = |order| Step::Ask { wish: Wish::Book(order), keyed: true, patience: None };
     for effect in [When::Now, When::Late(20), When::Never] {
@@ -72,7 +72,7 @@ fn another_booking_whose_answer_is_lost_is_not_taken_for_the_one_before() {
 }
 
 #[test]
-fn a_row_is_not_sent_again_because_the_store_failed_when_it_was_to_be_settled() {
+fn a_store_failure_during_reconciliation_does_not_resend_the_row() {
     let another = Order { if_exists: IfAssignmentExists::CreateNew, ..order(0, 0) };
     for after in 0..6 {
         let steps = vec![

@@ -1,8 +1,8 @@
-//! The machine under the gateway: a clock that only the case moves, dice that only the case throws, a process that can be
-//! killed between any two things it does, and the disk it leaves behind.
+//! The simulated machine: a clock and randomness controlled by the case, a process that can be killed between any two
+//! steps, and the disk it leaves behind.
 //!
-//! A process is a runtime of one thread with a held clock, so that the same case always runs the same way, however fast
-//! the machine is.
+//! A process is a single-threaded runtime with a paused clock, so that the same case always runs the same way, however
+//! fast the machine is.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,25 +23,25 @@ use crate::domain::units::ConfigDuration;
 use crate::secret::{ConfigFingerprint, Redactor};
 use crate::service::simulation::store::{Idle, Proxy};
 use crate::service::simulation::vendor::Fake;
-use crate::service::simulation::vendor_oracle::{Exam, Profile, Script};
+use crate::service::simulation::vendor_oracle::{Profile, Script, VendorOracle};
 use crate::service::{Catalogue, ConnectionSetup, Gateway, Retention};
 use crate::store::{Keyring, SqliteStore, Store};
 use crate::transport::{Client, ConnectionSettings};
 use crate::vendors::VendorConnection;
 
-/// The one connection of every case.
+/// The only connection of every case.
 pub(super) const CONNECTION: &str = "exam";
 /// How long a vendor may still act on an attempt that timed out.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
-/// Nothing the gateway is asked takes longer than this, by the held clock.
+/// Upper limit for every request to the gateway, by the paused clock.
 const TIMEOUT: Duration = Duration::from_mins(30);
 
-/// Where a process dies.
+/// The point at which a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Death {
+pub(super) enum CrashPoint {
     /// Before a change reaches the store.
     BeforeCommit,
-    /// After a change is in the store, before the process hears of it.
+    /// After a change is in the store, before the process learns of it.
     AfterCommit,
     /// Before a request reaches the vendor.
     BeforeCall,
@@ -49,7 +49,7 @@ pub(super) enum Death {
     DuringCall,
 }
 
-/// The clock of the world. What passes in truth is the held clock of the process; what the process believes may be behind.
+/// The simulated clock. True time is the paused clock of the process; the wall clock that the process reads may differ.
 pub(super) struct Time {
     passed: AtomicI64,
     offset: AtomicI64,
@@ -57,7 +57,7 @@ pub(super) struct Time {
 }
 
 impl Time {
-    /// Microseconds since the world began.
+    /// Returns the microseconds since the start of the case.
     pub(super) fn passed(&self) -> i64 {
         let began = *self.began.lock().unwrap();
         if let Some((at, before)) = began
@@ -80,7 +80,7 @@ impl Time {
         self.passed.fetch_add(i64::try_from(downtime.as_micros()).unwrap(), Ordering::Relaxed);
     }
 
-    /// Moves the day the process believes in; the truth stays.
+    /// Steps the wall clock that the process reads; true time is unaffected.
     pub(super) fn step(&self, seconds: i64) {
         self.offset.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
@@ -93,10 +93,10 @@ impl Clock for Time {
     }
 }
 
-/// Randomness that is the same for the same case (splitmix64).
-pub(super) struct Dice(AtomicU64);
+/// Deterministic randomness (splitmix64).
+pub(super) struct SeededRandom(AtomicU64);
 
-impl Dice {
+impl SeededRandom {
     pub(super) const fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
@@ -109,7 +109,7 @@ impl Dice {
     }
 }
 
-impl SecureRandom for Dice {
+impl SecureRandom for SeededRandom {
     fn fill(&self, bytes: &mut [u8]) {
         for part in bytes.chunks_mut(8) {
             part.copy_from_slice(&self.throw().to_be_bytes()[..part.len()]);
@@ -120,14 +120,14 @@ impl SecureRandom for Dice {
 /// How a change fails.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) enum Failure {
-    /// It is refused, and not done.
+    /// The store rejects it and does nothing.
     #[default]
     Refused,
-    /// Its answer is lost.
+    /// The store's response is lost.
     InDoubt { done: bool },
 }
 
-/// So many calls pass, and then so many fail.
+/// A failure schedule: `pass` calls succeed, then `fail` calls fail.
 #[derive(Default)]
 struct Countdown {
     pass: u32,
@@ -135,7 +135,7 @@ struct Countdown {
 }
 
 impl Countdown {
-    /// Whether this call fails.
+    /// Returns whether this call fails.
     fn fails(&mut self) -> bool {
         if self.fail == 0 {
             return false;
@@ -149,21 +149,21 @@ impl Countdown {
     }
 }
 
-/// What becomes of one process, and when its store is away.
+/// The planned failures of one process and its store.
 #[derive(Default)]
-pub(super) struct Fate {
+pub(super) struct FailurePlan {
     dead: AtomicBool,
     died: Notify,
-    doom: Mutex<Option<(Death, u32)>>,
+    doom: Mutex<Option<(CrashPoint, u32)>>,
     changes: Mutex<Countdown>,
     failure: Mutex<Failure>,
     reads: Mutex<Countdown>,
     calm: AtomicBool,
 }
 
-impl Fate {
-    /// Goes on, or dies here; the dead do nothing any more.
-    pub(super) async fn pass(&self, place: Death) {
+impl FailurePlan {
+    /// Continues, or dies here; a dead process blocks for ever.
+    pub(super) async fn pass(&self, place: CrashPoint) {
         if !self.dead.load(Ordering::SeqCst) {
             let mut doom = self.doom.lock().unwrap();
             match &mut *doom {
@@ -178,32 +178,32 @@ impl Fate {
         }
     }
 
-    /// The dead do nothing any more.
+    /// Blocks for ever if the process is dead.
     pub(super) async fn alive(&self) {
         if self.dead.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Lets the process die at the place, after it has passed it so often.
-    pub(super) fn doom(&self, doom: Option<(Death, u32)>) {
+    /// Schedules the process's death at a point, after it has passed the point that many times.
+    pub(super) fn schedule_crash(&self, doom: Option<(CrashPoint, u32)>) {
         *self.doom.lock().unwrap() = doom;
     }
 
-    /// Lets so many changes fail after so many have passed.
+    /// Schedules `fail` failing changes after `pass` successful ones.
     pub(super) fn fail_changes(&self, pass: u32, fail: u32, failure: Failure) {
         *self.changes.lock().unwrap() = Countdown { pass, fail };
         *self.failure.lock().unwrap() = failure;
     }
 
-    /// Lets so many reads fail after so many have passed.
+    /// Schedules `fail` failing reads after `pass` successful ones.
     pub(super) fn fail_reads(&self, pass: u32, fail: u32) {
         *self.reads.lock().unwrap() = Countdown { pass, fail };
     }
 
-    /// From now on the disk is quick and nothing fails.
+    /// Stops all delays and failures.
     pub(super) fn calm_down(&self) {
-        self.doom(None);
+        self.schedule_crash(None);
         self.fail_changes(0, 0, Failure::Refused);
         self.fail_reads(0, 0);
         self.calm.store(true, Ordering::Relaxed);
@@ -213,52 +213,52 @@ impl Fate {
         self.calm.load(Ordering::Relaxed)
     }
 
-    /// How this change fails, if it does.
+    /// Returns how this change fails, if it does.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.changes.lock().unwrap().fails().then(|| *self.failure.lock().unwrap())
     }
 
-    /// Whether this read fails.
+    /// Returns whether this read fails.
     pub(super) fn read_fails(&self) -> bool {
         self.reads.lock().unwrap().fails()
     }
 }
 
-/// A process that serves.
+/// A running gateway process.
 pub(super) struct Process {
     pub(super) gateway: Gateway,
     pub(super) store: Arc<dyn Store>,
-    pub(super) fate: Arc<Fate>,
+    pub(super) fate: Arc<FailurePlan>,
     runtime: Runtime,
 }
 
-/// Everything there is in one case.
-pub(super) struct World {
+/// The complete state of one case.
+pub(super) struct Sim {
     pub(super) time: Arc<Time>,
-    pub(super) exam: Arc<Mutex<Exam>>,
+    pub(super) exam: Arc<Mutex<VendorOracle>>,
     pub(super) process: Option<Process>,
-    /// Dooms of the processes to come.
-    pub(super) dooms: Vec<(Death, u32)>,
+    /// Scheduled deaths of the following processes.
+    pub(super) dooms: Vec<(CrashPoint, u32)>,
     environment: System,
-    scheduler: Arc<Dice>,
+    scheduler: Arc<SeededRandom>,
     ring: Keyring,
     disk: TempDir,
     lives: u32,
 }
 
-impl World {
+impl Sim {
     pub(super) fn new(profile: Profile, seed: u64, scripts: Vec<Script>) -> Self {
         let time = Arc::new(Time { passed: AtomicI64::new(0), offset: AtomicI64::new(0), began: Mutex::new(None) });
-        let environment = System { clock: Arc::<Time>::clone(&time), entropy: Arc::new(Dice::new(seed)) };
+        let environment = System { clock: Arc::<Time>::clone(&time), entropy: Arc::new(SeededRandom::new(seed)) };
         let Blank { ring, file } = blank();
         let disk = tempfile::tempdir().unwrap();
         let mut world = Self {
             time,
-            exam: Arc::new(Mutex::new(Exam::new(profile, scripts))),
+            exam: Arc::new(Mutex::new(VendorOracle::new(profile, scripts))),
             process: None,
             dooms: Vec::new(),
             environment,
-            scheduler: Arc::new(Dice::new(!seed)),
+            scheduler: Arc::new(SeededRandom::new(!seed)),
             ring: ring.clone(),
             disk,
             lives: 0,
@@ -268,7 +268,7 @@ impl World {
         world
     }
 
-    /// Does the work in the process, as far as it lives; `None` if it died. A dead process is followed by another.
+    /// Runs work in the process; `None` if it died. A dead process is replaced by another.
     pub(super) fn run<T>(&mut self, work: impl AsyncFnOnce(Gateway) -> T) -> Option<T> {
         let process = self.process.as_ref().unwrap();
         let (gateway, fate) = (process.gateway.clone(), Arc::clone(&process.fate));
@@ -276,11 +276,11 @@ impl World {
             tokio::select! {
                 biased;
                 () = fate.died.notified() => None,
-                done = tokio::time::timeout(TIMEOUT, work(gateway)) => Some(done.expect("an answer in good time")),
+                done = tokio::time::timeout(TIMEOUT, work(gateway)) => Some(done.expect("a response within the time limit")),
             }
         });
         {
-            // The vendor goes its way, whether anybody asks it or not.
+            // The vendor progresses whether or not there are calls.
             let _context = process.runtime.enter();
             self.exam.lock().unwrap().pass(self.time.passed());
         }
@@ -290,13 +290,14 @@ impl World {
         done
     }
 
-    /// Looks at the store behind the gateway's back, where nothing dies and nothing fails.
+    /// Reads the store directly, without deaths or failures.
     pub(super) fn look<T>(&self, work: impl AsyncFnOnce(Arc<dyn Store>) -> T) -> T {
         let process = self.process.as_ref().unwrap();
         process.runtime.block_on(work(Arc::clone(&process.store)))
     }
 
-    /// What SIGKILL leaves: the files as they are at this moment. Then another process serves from them.
+    /// Kills the process as SIGKILL does: the files stay as they are at this moment, and another process serves from
+    /// them.
     pub(super) fn kill(&mut self, downtime: Duration) {
         let Process { gateway, store, fate, runtime } = self.process.take().unwrap();
         fate.dead.store(true, Ordering::SeqCst);
@@ -323,8 +324,8 @@ impl World {
     }
 
     fn live(&mut self) {
-        let fate = Arc::new(Fate::default());
-        fate.doom(self.dooms.pop());
+        let fate = Arc::new(FailurePlan::default());
+        fate.schedule_crash(self.dooms.pop());
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         {
             let _context = runtime.enter();
@@ -354,7 +355,7 @@ impl World {
             }
         });
         let Some(gateway) = gateway else {
-            // It died before it served anybody; the file is as it left it.
+            // It died during start; the file is as it left it.
             {
                 let _context = runtime.enter();
                 self.time.end(Duration::ZERO);
@@ -371,9 +372,9 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Sim {
     fn drop(&mut self) {
-        // The runtime before the store: its tasks hold the store, and its end must find them still there.
+        // Drop the runtime before the store: its tasks hold the store and must still find it when they end.
         if let Some(Process { gateway, store, fate, runtime }) = self.process.take() {
             fate.dead.store(true, Ordering::SeqCst);
             drop((gateway, runtime, store));
@@ -387,7 +388,7 @@ fn beside(database: &std::path::Path, suffix: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// An empty database, made once: most cases take less time than its tables.
+/// An empty database, created once: creating its tables takes longer than most cases.
 struct Blank {
     ring: Keyring,
     file: Vec<u8>,
@@ -405,7 +406,7 @@ fn blank() -> &'static Blank {
     })
 }
 
-/// A way out that nothing ever takes; made once, since making it reads the machine's certificates.
+/// Returns a client that nothing uses; created once, since creating it reads the machine's certificates.
 fn unused_client() -> Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     let make = || {

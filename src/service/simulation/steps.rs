@@ -1,4 +1,4 @@
-//! What can happen in a case, and how cases are drawn.
+//! The steps of a case, and the strategies that draw cases.
 
 use std::fmt;
 
@@ -7,45 +7,45 @@ use proptest::prelude::*;
 
 use crate::domain::assignment::IfAssignmentExists;
 use crate::domain::candidate::IfCandidateExists;
-use crate::service::simulation::sim::Death;
+use crate::service::simulation::sim::CrashPoint;
 use crate::service::simulation::vendor_oracle::{Profile, Reply, Script, When};
 
-/// One thing that happens.
+/// One step of a case.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    /// A caller asks, with or without a key, and waits so many milliseconds, or to the end.
+    /// A caller sends a request, with or without a key, and waits this many milliseconds, or to the end.
     Ask { wish: Wish, keyed: bool, patience: Option<u16> },
-    /// The caller of an earlier request with a key sends it once more.
+    /// The caller of an earlier request with a key retries it.
     Again { earlier: u8, patience: Option<u16> },
-    /// Somebody uses the key of an earlier request for another one.
+    /// A caller uses the key of an earlier request for a different one.
     Altered { earlier: u8 },
-    /// A caller sends a bulk and waits so many seconds.
+    /// A caller sends a bulk request and waits this many seconds.
     Bulk { rows: Rows, fail_on_errors: Option<u64>, keyed: bool, wait: u8 },
-    /// The caller of an earlier bulk sends it once more.
+    /// The caller of an earlier bulk request retries it.
     BulkAgain { earlier: u8 },
-    /// Somebody asks for the end of a bulk.
+    /// A caller cancels a bulk operation.
     CancelBulk { earlier: u8 },
-    /// Somebody asks for another try of a bulk.
+    /// A caller retries a bulk operation.
     RetryBulk { earlier: u8 },
-    /// An operator says truly what became of a write that is unknown.
+    /// An operator settles an unknown write truthfully.
     Settle { which: u8 },
-    /// The process, and those after it, die when they come to these places.
-    Doom(Vec<(Death, u32)>),
-    /// The process is killed now; the next one starts after so many seconds.
+    /// The process, and the ones after it, die at these points.
+    Doom(Vec<(CrashPoint, u32)>),
+    /// The process is killed now; the next one starts after this many seconds.
     Kill { downtime: u8 },
-    /// So many seconds pass.
+    /// This many seconds pass.
     Pass { seconds: u8 },
     /// The wall clock steps.
     Clock { step: i64 },
     /// The store fails for some changes.
     Away { after: u8, changes: u8 },
-    /// The answers to some commits are lost; they were done, or not.
+    /// The responses to some commits are lost; the commits were done, or not.
     Doubt { after: u8, changes: u8, done: bool },
     /// The store fails for some reads.
     Unread { after: u8, reads: u8 },
 }
 
-/// What a caller wants.
+/// A request with unresolved targets.
 #[derive(Debug, Clone)]
 pub(super) enum Wish {
     Register(Newcomer),
@@ -80,7 +80,7 @@ pub(super) enum Rows {
     Bookings(Vec<Order>),
 }
 
-/// One case: a vendor, how it takes its calls one after the other, and what happens.
+/// One case: a vendor, how it handles its successive calls, and the steps.
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) profile: Profile,
@@ -89,7 +89,7 @@ pub(super) struct Case {
     pub(super) steps: Vec<Step>,
 }
 
-/// One line for each thing, since proptest shows a case in full when it finds one.
+/// Prints one line per step, since proptest shows a failing case in full.
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?}, seed {}", self.profile, self.seed)?;
@@ -130,10 +130,10 @@ fn script() -> impl Strategy<Value = Script> {
 
 fn step(profile: Profile) -> impl Strategy<Value = Step> {
     let place = prop_oneof![
-        Just(Death::BeforeCommit),
-        Just(Death::AfterCommit),
-        Just(Death::BeforeCall),
-        Just(Death::DuringCall)
+        Just(CrashPoint::BeforeCommit),
+        Just(CrashPoint::AfterCommit),
+        Just(CrashPoint::BeforeCall),
+        Just(CrashPoint::DuringCall)
     ];
     prop_oneof![
         14 => (wish(profile), any::<bool>(), patience())
@@ -161,12 +161,12 @@ fn patience() -> impl Strategy<Value = Option<u16>> {
     prop_oneof![3 => Just(None), 1 => Just(Some(0)), 1 => (0..6000_u16).prop_map(Some)]
 }
 
-/// Few people, so that requests meet.
+/// Draws from few people, so that requests collide.
 fn person() -> impl Strategy<Value = u8> {
     0..4_u8
 }
 
-/// Mostly the same one, for the same reason.
+/// Draws mostly the same test, for the same reason.
 fn exam() -> impl Strategy<Value = u8> {
     prop_oneof![4 => Just(0_u8), 1 => Just(1)]
 }
@@ -188,7 +188,7 @@ fn order(person: impl Strategy<Value = u8>, profile: Profile) -> impl Strategy<V
         1 => Just(IfAssignmentExists::Fail),
     ];
     (person, exam(), if_exists, any::<bool>(), any::<bool>()).prop_map(move |(person, exam, if_exists, mail, by_id)| {
-        // Only a vendor that can have two bookings of a test takes `create_new`.
+        // Only a vendor that allows two bookings of a test accepts `create_new`.
         let once = profile == Profile::Candidates && if_exists == IfAssignmentExists::CreateNew;
         let if_exists = if once { IfAssignmentExists::Reuse } else { if_exists };
         Order { person, exam, if_exists, mail: mail && profile == Profile::Candidates, by_id }
@@ -214,7 +214,7 @@ fn wish(profile: Profile) -> BoxedStrategy<Wish> {
 }
 
 fn rows(profile: Profile) -> BoxedStrategy<Rows> {
-    // Person 13 of a bulk is one no vendor accepts.
+    // Person 13 of a bulk is one that no vendor accepts.
     let people = vec(newcomer(0..14_u8), 1..16).prop_map(Rows::People);
     if profile == Profile::Students {
         return people.boxed();

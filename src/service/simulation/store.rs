@@ -1,5 +1,5 @@
-//! The store as a process that can be killed sees it: every call is a place to die, changes can fail, and between two
-//! calls others may come first.
+//! A store wrapper for a process that can be killed: the process can die at every call, changes can fail, and other
+//! tasks may run between two calls.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
-use crate::service::simulation::sim::{Death, Dice, Failure, Fate};
+use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, InsertResult, ItemCounts, KeyState, Mutation, Page,
-    Part, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window,
+    Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
     pub(super) inner: Arc<dyn Store>,
-    pub(super) fate: Arc<Fate>,
-    pub(super) scheduler: Arc<Dice>,
+    pub(super) fate: Arc<FailurePlan>,
+    pub(super) scheduler: Arc<SeededRandom>,
     pub(super) idle: Idle,
 }
 
-/// What the background looks for each second and did not find. Nothing but a write through this store can make it be there,
-/// so until then it is not looked for again: a case may wait for long without reading for long.
+/// Cache of empty results that the background polls for every second. Only a write through this store can change them,
+/// so they are not queried again until then: a case may wait for long without many reads.
 #[derive(Default)]
 pub(super) struct Idle {
     writes: AtomicU64,
@@ -43,7 +43,7 @@ impl Idle {
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether there was none of this since the last write.
+    /// Returns whether the query was empty since the last write.
     fn is_none(&self, what: usize) -> bool {
         self.none[what].load(Ordering::Relaxed) == self.writes.load(Ordering::Relaxed) + 1
     }
@@ -63,7 +63,7 @@ impl Wake for Unpark {
     }
 }
 
-/// The call's end, waited for on this thread: nothing else happens meanwhile, so how fast the disk is changes nothing.
+/// Completes a call on this thread. Nothing else runs meanwhile, so the disk's speed has no influence.
 fn at_once<T>(call: impl Future<Output = T>) -> T {
     // Unconstrained, since a future out of its budget would ask to be polled again for ever.
     let mut call = pin!(tokio::task::unconstrained(call));
@@ -80,38 +80,38 @@ impl Proxy {
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
         if self.fate.read_fails() {
-            return Err(StoreError::Unavailable("it is away".to_owned()));
+            return Err(StoreError::Unavailable("the store is unavailable".to_owned()));
         }
         at_once(call)
     }
 
-    /// As [`Self::write`], for what has no effect where its answer is lost.
+    /// Like [`Self::write`], for changes that have no effect if the response is lost.
     async fn take<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
-        self.fate.pass(Death::BeforeCommit).await;
+        self.fate.pass(CrashPoint::BeforeCommit).await;
         if self.fate.failure().is_some() {
-            return Err(StoreError::Unavailable("it is away".to_owned()));
+            return Err(StoreError::Unavailable("the store is unavailable".to_owned()));
         }
         let end = at_once(call);
         self.idle.wrote();
-        self.fate.pass(Death::AfterCommit).await;
+        self.fate.pass(CrashPoint::AfterCommit).await;
         end
     }
 
     async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.others_first().await;
-        self.fate.pass(Death::BeforeCommit).await;
+        self.fate.pass(CrashPoint::BeforeCommit).await;
         let failure = self.fate.failure();
         if matches!(failure, Some(Failure::Refused)) {
-            return Err(StoreError::Unavailable("it is away".to_owned()));
+            return Err(StoreError::Unavailable("the store is unavailable".to_owned()));
         }
-        let in_doubt = || Err(StoreError::InDoubt("its answer is lost".to_owned()));
+        let in_doubt = || Err(StoreError::InDoubt("the response is lost".to_owned()));
         if matches!(failure, Some(Failure::InDoubt { done: false })) {
             return in_doubt();
         }
         let end = at_once(call);
         self.idle.wrote();
-        self.fate.pass(Death::AfterCommit).await;
+        self.fate.pass(CrashPoint::AfterCommit).await;
         if failure.is_some() && end.is_ok() { in_doubt() } else { end }
     }
 
@@ -131,7 +131,7 @@ impl Proxy {
     async fn others_first(&self) {
         self.fate.alive().await;
         match self.scheduler.throw() % 24 {
-            // A disk that takes its time, so that others do whole calls meanwhile.
+            // A slow disk, so that other tasks complete whole calls meanwhile.
             0 if !self.fate.is_calm() => {
                 tokio::time::sleep(Duration::from_millis(self.scheduler.throw() % 3000)).await;
             }
@@ -145,27 +145,27 @@ impl Proxy {
     }
 }
 
-/// Every method of the trait, each as a read or a write.
+/// Implements every method of the trait as a read or a write.
 macro_rules! through {
     ($($way:ident $name:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
         impl Store for Proxy {
-            fn shared(&self) -> bool {
-                self.inner.shared()
+            fn is_shared(&self) -> bool {
+                self.inner.is_shared()
             }
 
-            fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash {
-                self.inner.subject_of(operation, text)
+            fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
+                self.inner.hash_subject(operation, text)
             }
 
-            async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
+            async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
                 self.others_first().await;
-                self.looked_for(0, self.inner.orphans(limit))
+                self.looked_for(0, self.inner.orphaned_intents(limit))
             }
 
             async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
                 self.others_first().await;
-                // What is none but for those at work may be one when they are not any more.
+                // An empty result that excludes running operations may change when they stop.
                 if but.is_empty() {
                     return self.looked_for(1, self.inner.unfinished_operations(but, of_each));
                 }
@@ -180,8 +180,8 @@ macro_rules! through {
                 limit: usize,
             ) -> Result<Vec<Intent>, StoreError> {
                 self.others_first().await;
-                // None is ever due where none is open.
-                if self.looked_for(2, self.inner.unsettled())?.is_empty() {
+                // Without open intents, none is due.
+                if self.looked_for(2, self.inner.count_unsettled_intents())?.is_empty() {
                     return Ok(Vec::new());
                 }
                 at_once(self.inner.due_intents(connection, now, horizon, limit))
@@ -204,7 +204,7 @@ through! {
     read ping() -> ();
     read renew_lease() -> Vec<Peer>;
     write end_instance(peer: &Peer) -> bool;
-    write start_draining() -> ();
+    write end_own_instance() -> ();
     read acquire_locks(subjects: &[&str]) -> bool;
     read release_locks(subjects: &[String]) -> ();
     write insert_candidates(claimants: Vec<CandidateInsert>) -> Vec<InsertResult>;
@@ -216,15 +216,15 @@ through! {
     read assignment(tenant: &str, id: &AssignmentId) -> Option<Assignment>;
     read assignments_by_id(tenant: &str, ids: &[String]) -> Vec<Assignment>;
     read bookings(tenant: &str, connection: &str, subject: &str) -> Vec<Assignment>;
-    read subject_known(connection: &str, subject: &str) -> bool;
+    read is_subject_known(connection: &str, subject: &str) -> bool;
     read assignments(tenant: &str, filter: &AssignmentFilter, page: &Page) -> Vec<Assignment>;
-    read half_erased(after: Option<&CandidateId>, limit: usize) -> Vec<CandidateId>;
+    read partially_erased_candidates(after: Option<&CandidateId>, limit: usize) -> Vec<CandidateId>;
     read intent(record: &str) -> Option<Intent>;
     read intents_of(subject: &str) -> Vec<Intent>;
     read own_intents(after: &str, limit: usize) -> Vec<Intent>;
     read enrolment_intents(connection: &str) -> Vec<Intent>;
-    read unsettled() -> Vec<UnsettledCount>;
-    read open_items() -> ItemCounts;
+    read count_unsettled_intents() -> Vec<UnsettledCount>;
+    read count_open_items() -> ItemCounts;
     read running_operations() -> Vec<RunningOperation>;
     take acquire_key(claim: &AcquireKey) -> KeyState;
     write insert_candidate_under_key(claimant: CandidateInsert, key: &AcquireKey) -> bool;
@@ -236,7 +236,7 @@ through! {
     read operations(tenant: &str, page: &Page) -> Vec<(Operation, Progress)>;
     read items(id: &OperationId, states: &[ItemState], from: u64, limit: usize) -> Vec<Item>;
     read next_items(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Vec<Item>;
-    read item_reports(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Part<ItemReport>;
+    read item_reports(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> WindowedRows<ItemReport>;
     read item_subjects(id: &OperationId) -> Vec<(SubjectHash, u64)>;
     write skip_waiting(id: &OperationId) -> u64;
     write requeue(id: &OperationId, accepted: Timestamp) -> ();

@@ -1,5 +1,5 @@
-//! The fake vendor's adapter: plans, packs and declares like the real one of its kind, and answers what the script of the
-//! case says.
+//! The fake vendor's adapter: plans, batches and declares capabilities like the real one of its kind, and responds by
+//! the case's script.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -23,17 +23,17 @@ use crate::domain::vendor::{
     EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
 use crate::secret::Secret;
-use crate::service::simulation::sim::{Death, Fate, Time};
-use crate::service::simulation::vendor_oracle::{Exam, Profile, Reply, Truth};
+use crate::service::simulation::sim::{CrashPoint, FailurePlan, Time};
+use crate::service::simulation::vendor_oracle::{Profile, Reply, RowState, VendorOracle};
 
-/// Most rows in one call.
+/// Maximum rows in one call.
 const BATCH: usize = 5;
-/// Most employees in one call about a program: few, so that changes take several.
+/// Maximum employees in one program call: few, so that changes take several calls.
 const MEMBERS: usize = 3;
 
 pub(super) struct Fake {
-    pub(super) exam: Arc<Mutex<Exam>>,
-    pub(super) fate: Arc<Fate>,
+    pub(super) exam: Arc<Mutex<VendorOracle>>,
+    pub(super) fate: Arc<FailurePlan>,
     pub(super) time: Arc<Time>,
 }
 
@@ -99,17 +99,17 @@ impl Fake {
         self.exam.lock().unwrap().profile
     }
 
-    /// One call: what the vendor truly made of each row, as far as the gateway gets to know.
-    async fn call(&self, writes: Vec<Write>, call: &CallContext) -> Vec<Result<Truth, Error>> {
-        self.fate.pass(Death::BeforeCall).await;
+    /// Makes one call. Returns what the vendor did with each row, as far as the gateway learns it.
+    async fn call(&self, writes: Vec<Write>, call: &CallContext) -> Vec<Result<RowState, Error>> {
+        self.fate.pass(CrashPoint::BeforeCall).await;
         let settling = call.purpose == CallPurpose::Reconcile;
         let (rows, script) = self.exam.lock().unwrap().take(&writes, settling, self.time.passed());
         tokio::time::sleep(Duration::from_millis(script.latency.into())).await;
-        self.fate.pass(Death::DuringCall).await;
+        self.fate.pass(CrashPoint::DuringCall).await;
         let mut exam = self.exam.lock().unwrap();
         exam.pass(self.time.passed());
         exam.answered(&rows);
-        let truths: Vec<Truth> = rows.iter().map(|row| exam.sent[*row].truth.clone()).collect();
+        let truths: Vec<RowState> = rows.iter().map(|row| exam.sent[*row].truth.clone()).collect();
         let of_call = |fault: Error| if rows.len() > 1 { fault.for_batch() } else { fault };
         let whole = |fault: Error| vec![Err(of_call(fault)); rows.len()];
         let refused = |proof: bool| {
@@ -125,12 +125,12 @@ impl Fake {
                 whole(Error::new(Code::VendorRateLimited, "busy").with_retry_after(Some(Duration::from_secs(1))))
             }
             Reply::Refused { proof, rows: None } => whole(refused(proof)),
-            _ if exam.profile == Profile::Employees && truths.contains(&Truth::Bad) => whole(refused(false)),
+            _ if exam.profile == Profile::Employees && truths.contains(&RowState::Bad) => whole(refused(false)),
             reply => truths
                 .into_iter()
                 .enumerate()
                 .map(|(index, truth)| match (reply, truth) {
-                    (_, Truth::Bad) => Err(refused(true)),
+                    (_, RowState::Bad) => Err(refused(true)),
                     (Reply::Refused { proof, rows: Some(mask) }, _) if mask >> (index % 8) & 1 == 1 => {
                         Err(refused(proof))
                     }
@@ -140,7 +140,7 @@ impl Fake {
         }
     }
 
-    async fn one(&self, write: Write, call: &CallContext) -> Result<Truth, Error> {
+    async fn one(&self, write: Write, call: &CallContext) -> Result<RowState, Error> {
         self.call(vec![write], call).await.remove(0)
     }
 }
@@ -181,7 +181,7 @@ impl Vendor for Fake {
             Profile::Students => "/userName",
         };
         if touched.iter().any(|pointer| pointer == key) {
-            return Err(vec![FieldError::unsupported(key, "is how the vendor knows the person")]);
+            return Err(vec![FieldError::unsupported(key, "identifies the person at the vendor")]);
         }
         Ok(Plan { write: Update { candidate, touched }, warnings: Vec::new() })
     }
@@ -200,7 +200,7 @@ impl Vendor for Fake {
             (Some(person), _) => exam.key(person),
             (None, CandidateKey::Email(text)) if exam.profile == Profile::Candidates => text.clone(),
             (None, CandidateKey::ExternalId(text)) if exam.profile == Profile::Employees => text.clone(),
-            _ => return Err(FieldError::invalid("/candidate", "nobody knows them")),
+            _ => return Err(FieldError::invalid("/candidate", "unknown candidate")),
         };
         Ok(VendorKey(text))
     }
@@ -271,10 +271,12 @@ impl Vendor for Fake {
     async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>> {
         let answers = self.call(rows.iter().cloned().map(Write::Register).collect(), call).await;
         let settling = call.purpose == CallPurpose::Reconcile;
-        let read = |(row, answer): (&Registration, Result<Truth, Error>)| match answer? {
-            Truth::Taken if settling && row.own_user_name => Ok(WriteSuccess::new(Registered::default())),
-            Truth::Taken if settling => Err(Error::unknown(Code::CandidateAlreadyExists, "account_exists_unverified")),
-            Truth::Taken => Err(Error::new(Code::CandidateAlreadyExists, "taken")),
+        let read = |(row, answer): (&Registration, Result<RowState, Error>)| match answer? {
+            RowState::Taken if settling && row.own_user_name => Ok(WriteSuccess::new(Registered::default())),
+            RowState::Taken if settling => {
+                Err(Error::unknown(Code::CandidateAlreadyExists, "account_exists_unverified"))
+            }
+            RowState::Taken => Err(Error::new(Code::CandidateAlreadyExists, "taken")),
             _ => {
                 let id = self.exam.lock().unwrap().key(&row.person);
                 let vendor_ref = Map::from_iter([("id".to_owned(), id.into())]);
@@ -295,8 +297,8 @@ impl Vendor for Fake {
     async fn assign(&self, rows: &[Booking], call: &CallContext) -> Vec<RowResult<Booked>> {
         let answers = self.call(rows.iter().cloned().map(Write::Assign).collect(), call).await;
         let tells = self.profile() == Profile::Employees;
-        let read = |answer: Result<Truth, Error>| {
-            let already_there = answer? == Truth::Done(false) && tells;
+        let read = |answer: Result<RowState, Error>| {
+            let already_there = answer? == RowState::Done(false) && tells;
             let warnings =
                 if already_there { vec![Warning::new(WarningCode::LaunchUnknown, "there before")] } else { Vec::new() };
             Ok(WriteSuccess { value: Booked { already_there, ..Booked::default() }, warnings })
@@ -307,14 +309,14 @@ impl Vendor for Fake {
     async fn cancel(&self, cancellation: &Cancellation, call: &CallContext) -> RowResult<()> {
         let answer = self.one(Write::Cancel(cancellation.clone()), call).await;
         match (answer, call.purpose) {
-            (Ok(Truth::Absent), CallPurpose::Initial) => {
+            (Ok(RowState::Absent), CallPurpose::Initial) => {
                 Err(Error::new(Code::VendorErrorUnmapped, "there is no booking"))
             }
-            (Ok(Truth::Absent), CallPurpose::Reconcile) => {
-                Err(Error::unknown(Code::VendorErrorUnmapped, "there is no booking (any more)"))
+            (Ok(RowState::Absent), CallPurpose::Reconcile) => {
+                Err(Error::unknown(Code::VendorErrorUnmapped, "there is no booking any more"))
             }
             (answer, CallPurpose::Initial) => answer.map(|_| WriteSuccess::new(())),
-            // The first attempt may be the very reason why there is nothing left to withdraw.
+            // The first attempt may be the reason why there is nothing left to withdraw.
             (answer, CallPurpose::Reconcile) => answer
                 .map(|_| WriteSuccess::new(()))
                 .map_err(|fault| Error { proof: false, ..fault.with_unknown_outcome() }),

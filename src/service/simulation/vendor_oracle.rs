@@ -1,6 +1,6 @@
-//! The vendor's own truth: what was sent to it, what it did of that and when, and which of it should never have been.
+//! The vendor's true state: what was sent to it, what it did and when, and which of that violates an invariant.
 //!
-//! It outlives every process of the gateway. What must never happen is noted at the moment it happens.
+//! It outlives every process of the gateway. A violation is recorded at the moment it happens.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -10,19 +10,19 @@ use crate::domain::intent::Write;
 use crate::domain::vendor::Booking;
 use crate::service::simulation::names::{content, is_bad, name, subject, subjects};
 
-/// What kind of vendor it is.
+/// The kind of vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Profile {
-    /// Knows people by the caller's id, registers or changes; bookings with a flag that finds earlier ones; hides people,
-    /// withdraws no booking; programs.
+    /// Identifies people by the caller's id and upserts; bookings with a flag that reuses earlier ones; hides people,
+    /// cannot withdraw bookings; has programs.
     Employees,
-    /// Knows people by e-mail, registers or changes; one booking a test, with mail; withdraws bookings.
+    /// Identifies people by e-mail and upserts; one booking per test, with mail; withdraws bookings.
     Candidates,
-    /// Knows people by their user name, and refuses one that is taken.
+    /// Identifies people by user name, and rejects one that is taken.
     Students,
 }
 
-/// How the vendor takes one call.
+/// How the vendor handles one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Script {
     pub(super) effect: When,
@@ -41,7 +41,7 @@ pub(super) enum When {
     Never,
 }
 
-/// What the gateway gets to see.
+/// The response that the gateway receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reply {
     True,
@@ -50,7 +50,7 @@ pub(super) enum Reply {
     Garbage,
     Down,
     Busy,
-    /// With or without proof; the whole call, or the rows of this mask.
+    /// With or without proof that nothing happened; for the whole call, or for the rows of this mask.
     Refused {
         proof: bool,
         rows: Option<u8>,
@@ -60,7 +60,7 @@ pub(super) enum Reply {
 impl Script {
     pub(super) const PLAIN: Self = Self { effect: When::AtTheEnd, reply: Reply::True, latency: 5 };
 
-    /// The same without what no vendor does: act after it has answered, answer the truth before it has acted.
+    /// Removes what no vendor does: act after it has responded, or respond truthfully before it has acted.
     fn possible(self) -> Self {
         let effect = match (self.reply, self.effect) {
             (Reply::Busy, _) => When::Never,
@@ -72,20 +72,20 @@ impl Script {
     }
 }
 
-/// What became of a row at the vendor.
+/// The true state of a row at the vendor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Truth {
-    /// It will happen at this moment.
+pub(super) enum RowState {
+    /// It will take effect at this time in microseconds.
     Coming(i64),
-    /// Nothing came of it, nor ever will.
+    /// It has had no effect and never will.
     Nothing,
-    /// It is done. Whether that changed anything.
+    /// It took effect; whether it changed anything.
     Done(bool),
-    /// Refused: the user name is taken.
+    /// Rejected: the user name is taken.
     Taken,
-    /// Refused: there is nothing to withdraw.
+    /// Rejected: there is nothing to withdraw.
     Absent,
-    /// Refused: the vendor never accepts this row.
+    /// Rejected: the vendor never accepts this row.
     Bad,
 }
 
@@ -93,11 +93,11 @@ pub(super) enum Truth {
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) write: Write,
-    /// Which write about each of its subjects it belongs to: repeats of one write share a place.
+    /// The position of its write among those about each of its subjects; retries of one write share a position.
     places: Vec<(String, usize)>,
     flagged: bool,
     mails: bool,
-    pub(super) truth: Truth,
+    pub(super) truth: RowState,
 }
 
 /// A person at the vendor.
@@ -117,7 +117,7 @@ pub(super) struct Place {
     pub(super) live: bool,
 }
 
-pub(super) struct Exam {
+pub(super) struct VendorOracle {
     pub(super) profile: Profile,
     pub(super) scripts: VecDeque<Script>,
     pub(super) sent: Vec<Sent>,
@@ -126,13 +126,13 @@ pub(super) struct Exam {
     pub(super) programs: BTreeMap<String, BTreeSet<String>>,
     pub(super) violations: Vec<String>,
     mails: HashMap<String, u32>,
-    /// Subjects of the calls that the living process waits for.
+    /// Subjects of the calls in flight from the live process.
     waited_for: HashSet<String>,
     /// The writes about each subject, in the order in which they were first sent.
     order: HashMap<String, Vec<String>>,
 }
 
-impl Exam {
+impl VendorOracle {
     pub(super) fn new(profile: Profile, scripts: Vec<Script>) -> Self {
         Self {
             profile,
@@ -148,7 +148,7 @@ impl Exam {
         }
     }
 
-    /// Takes a call in; how it is answered, and when.
+    /// Receives a call. Returns its rows and the script that determines response and latency.
     pub(super) fn take(&mut self, writes: &[Write], settling: bool, now: i64) -> (Vec<usize>, Script) {
         self.pass(now);
         let script = self.scripts.pop_front().unwrap_or(Script::PLAIN).possible();
@@ -175,7 +175,7 @@ impl Exam {
             let flagged =
                 matches!(write, Write::Assign(booking) if booking.if_exists == IfAssignmentExists::Reuse) || settling;
             let mails = matches!(write, Write::Assign(booking) if booking.notify == Notify::VendorEmail) && !settling;
-            let truth = if is_bad(write) { Truth::Bad } else { Truth::Nothing };
+            let truth = if is_bad(write) { RowState::Bad } else { RowState::Nothing };
             let write = write.clone();
             rows.push(self.sent.len());
             self.sent.push(Sent { write, places, flagged, mails, truth });
@@ -183,27 +183,27 @@ impl Exam {
         let script = self.sensible(script, &rows);
         let end = now + i64::from(script.latency) * 1000;
         let bad_for_all =
-            self.profile == Profile::Employees && rows.iter().any(|row| self.sent[*row].truth == Truth::Bad);
+            self.profile == Profile::Employees && rows.iter().any(|row| self.sent[*row].truth == RowState::Bad);
         for (index, row) in rows.iter().enumerate() {
             let refused = match script.reply {
                 Reply::Busy | Reply::Refused { rows: None, .. } => true,
                 Reply::Refused { rows: Some(mask), .. } => bad_for_all || mask >> (index % 8) & 1 == 1,
                 _ => bad_for_all,
             };
-            if refused || self.sent[*row].truth == Truth::Bad {
+            if refused || self.sent[*row].truth == RowState::Bad {
                 continue;
             }
             match script.effect {
                 When::Never => {}
                 When::Now => self.happen(*row),
-                When::AtTheEnd => self.sent[*row].truth = Truth::Coming(end),
-                When::Late(seconds) => self.sent[*row].truth = Truth::Coming(end + i64::from(seconds) * 1_000_000),
+                When::AtTheEnd => self.sent[*row].truth = RowState::Coming(end),
+                When::Late(seconds) => self.sent[*row].truth = RowState::Coming(end + i64::from(seconds) * 1_000_000),
             }
         }
         (rows, script)
     }
 
-    /// The process has its answer.
+    /// Marks the rows as answered.
     pub(super) fn answered(&mut self, rows: &[usize]) {
         for row in rows {
             for (subject, _) in &self.sent[*row].places {
@@ -212,18 +212,18 @@ impl Exam {
         }
     }
 
-    /// The process is dead, and waits for nothing any more.
+    /// Forgets the calls in flight of a dead process.
     pub(super) fn hung_up(&mut self) {
         self.waited_for.clear();
     }
 
-    /// No vendor proves that nothing happened where something did.
+    /// Adjusts the script: no vendor proves that nothing happened where something did.
     fn sensible(&self, script: Script, rows: &[usize]) -> Script {
         let happened = |row: &usize| {
             let Sent { places, .. } = &self.sent[*row];
             self.sent
                 .iter()
-                .any(|sent| sent.places == *places && matches!(sent.truth, Truth::Done(_) | Truth::Coming(_)))
+                .any(|sent| sent.places == *places && matches!(sent.truth, RowState::Done(_) | RowState::Coming(_)))
         };
         match script.reply {
             Reply::Refused { proof: true, .. } if rows.iter().any(happened) => {
@@ -233,11 +233,11 @@ impl Exam {
         }
     }
 
-    /// Lets happen what was to happen by now, in its order.
+    /// Applies the effects due by now, in order.
     pub(super) fn pass(&mut self, now: i64) {
         loop {
             let due = self.sent.iter().enumerate().filter_map(|(row, sent)| match sent.truth {
-                Truth::Coming(at) if at <= now => Some((at, row)),
+                RowState::Coming(at) if at <= now => Some((at, row)),
                 _ => None,
             });
             let Some((_, row)) = due.min() else { return };
@@ -245,9 +245,9 @@ impl Exam {
         }
     }
 
-    /// Whether a row of this record may still take effect.
+    /// Returns whether a row of this record may still take effect.
     pub(super) fn coming(&self, record: &str) -> bool {
-        self.sent.iter().any(|sent| sent.write.record_id() == record && matches!(sent.truth, Truth::Coming(_)))
+        self.sent.iter().any(|sent| sent.write.record_id() == record && matches!(sent.truth, RowState::Coming(_)))
     }
 
     fn happen(&mut self, row: usize) {
@@ -263,7 +263,7 @@ impl Exam {
                 let members = self.programs.entry(subject(&write)).or_default();
                 members.extend(enrolment.call.enrolment.register.iter().cloned());
                 members.retain(|member| !enrolment.call.enrolment.unregister.contains(member));
-                Truth::Done(true)
+                RowState::Done(true)
             }
         };
         let changed = before != (self.accounts.clone(), self.places.clone(), self.programs.clone());
@@ -277,10 +277,10 @@ impl Exam {
         self.sent[row].truth = truth;
     }
 
-    fn register(&mut self, person: &Person) -> Truth {
+    fn register(&mut self, person: &Person) -> RowState {
         let (key, content) = (self.key(person), content(person));
         match (self.accounts.get_mut(&key), self.profile) {
-            (Some(_), Profile::Students) => return Truth::Taken,
+            (Some(_), Profile::Students) => return RowState::Taken,
             (Some(account), _) => {
                 account.content = content;
                 account.hidden = false;
@@ -289,28 +289,28 @@ impl Exam {
                 self.accounts.insert(key, Account { content, hidden: false });
             }
         }
-        Truth::Done(true)
+        RowState::Done(true)
     }
 
-    fn update(&mut self, person: &Person) -> Truth {
+    fn update(&mut self, person: &Person) -> RowState {
         let (key, content) = (self.key(person), content(person));
         match self.accounts.get_mut(&key) {
             Some(account) => account.content = content,
             None => self.violations.push(format!("{key} was changed and is not there")),
         }
-        Truth::Done(true)
+        RowState::Done(true)
     }
 
-    fn hide(&mut self, person: &Person) -> Truth {
+    fn hide(&mut self, person: &Person) -> RowState {
         let key = self.key(person);
         match self.accounts.get_mut(&key) {
             Some(account) => account.hidden = true,
             None => self.violations.push(format!("{key} was hidden and is not there")),
         }
-        Truth::Done(true)
+        RowState::Done(true)
     }
 
-    fn book(&mut self, booking: &Booking, flagged: bool, mails: bool) -> Truth {
+    fn book(&mut self, booking: &Booking, flagged: bool, mails: bool) -> RowState {
         let Booking { id, candidate, assessment, center, if_exists, .. } = booking;
         let same = |place: &Place| {
             place.live && place.candidate == candidate.0 && place.assessment == *assessment && place.center == *center
@@ -324,7 +324,7 @@ impl Exam {
         }
         let there = self.places.iter().find(|place| same(place)).cloned();
         if there.is_some() && (flagged || self.profile == Profile::Candidates) {
-            return Truth::Done(false);
+            return RowState::Done(false);
         }
         if let Some(there) = there
             && *if_exists != IfAssignmentExists::CreateNew
@@ -341,21 +341,21 @@ impl Exam {
             center: center.clone(),
             live: true,
         });
-        Truth::Done(true)
+        RowState::Done(true)
     }
 
-    fn cancel(&mut self, candidate: &str, assessment: &str) -> Truth {
+    fn cancel(&mut self, candidate: &str, assessment: &str) -> RowState {
         let same = |place: &&mut Place| place.live && place.candidate == candidate && place.assessment == assessment;
         match self.places.iter_mut().find(same) {
             Some(place) => {
                 place.live = false;
-                Truth::Done(true)
+                RowState::Done(true)
             }
-            None => Truth::Absent,
+            None => RowState::Absent,
         }
     }
 
-    /// By what the vendor knows the person.
+    /// Returns the key by which the vendor identifies the person.
     pub(super) fn key(&self, person: &Person) -> String {
         let key = match self.profile {
             Profile::Employees => &person.external_id,

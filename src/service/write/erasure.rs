@@ -7,14 +7,14 @@ use crate::service::{Gateway, StoreResultExt as _};
 use crate::store::Mutation;
 
 /// Maximum number of candidates per page.
-const AT_ONCE: usize = 256;
+const PAGE_SIZE: usize = 256;
 
 impl Gateway {
     /// Removes people from assignments whose candidates an earlier version erased. Returns whether it is complete.
     pub(in crate::service) async fn finish_erasures(&self) -> bool {
         let mut last = None;
         loop {
-            let erased = match self.0.store.half_erased(last.as_ref(), AT_ONCE).await {
+            let erased = match self.0.store.partially_erased_candidates(last.as_ref(), PAGE_SIZE).await {
                 Ok(gone) if gone.is_empty() => return true,
                 Ok(gone) => {
                     last = gone.last().cloned();
@@ -30,7 +30,7 @@ impl Gateway {
     }
 
     /// Removes from a stored reply a person who was erased since.
-    pub(in crate::service) async fn without_erased(
+    pub(in crate::service) async fn redact_erased(
         &self,
         tenant: &str,
         answer: StoredReply,

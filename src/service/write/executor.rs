@@ -18,7 +18,7 @@ use crate::domain::vendor::{Booked, CallContext, Registered, Registration, RowRe
 use crate::secret::Secret;
 use crate::service::audit::AuditFacts;
 use crate::service::connections::Connection;
-use crate::service::{Gateway, RequestContext, store_lost};
+use crate::service::{Gateway, RequestContext, outcome_not_stored_error};
 use crate::store::{Mutation, SubjectHash};
 
 /// Initial back-off between two background attempts at the same write.
@@ -67,7 +67,7 @@ impl Gateway {
         write: Write,
     ) -> Intent {
         let started = self.now();
-        let settle_from = connection.settle_from(started);
+        let settle_from = connection.reconcile_from(started);
         Intent {
             tenant: caller.tenant.clone(),
             connection: connection.name.clone(),
@@ -94,13 +94,13 @@ impl Gateway {
         writes: &[Write],
         call: &CallContext,
     ) -> Vec<RowResult<VendorReply>> {
-        let refusal = connection.refusal(writes, call.purpose);
+        let refusal = connection.seat_limit_error(writes, call.purpose);
         let sent = refusal.is_none();
         let mut rows = if let Some(fault) = refusal {
             vec![Err(fault); writes.len()]
         } else {
             let rows = call_vendor(connection, writes, call).await;
-            connection.note_seats(rows.iter().filter_map(|row| row.as_ref().err()));
+            connection.record_seat_limit(rows.iter().filter_map(|row| row.as_ref().err()));
             rows
         };
         if rows.len() != writes.len() {
@@ -113,7 +113,7 @@ impl Gateway {
             let fault = Error::unknown(Code::Internal, "The adapter returned the wrong number of rows.");
             rows = writes.iter().map(|_| Err(fault.clone())).collect();
         }
-        let now = self.0.environment.now();
+        let now = self.0.system.now();
         for (row, write) in rows.iter_mut().zip(writes) {
             if sent {
                 connection.note(row.as_ref().map(|_| ()), now);
@@ -151,8 +151,8 @@ impl Gateway {
     pub(in crate::service) async fn commit_outcome(&self, changes: Vec<Mutation>, resource: &str) -> Result<(), Error> {
         let kept = self.0.store.commit(changes.clone()).await;
         kept.map_err(|error| {
-            self.0.pending.push(changes);
-            store_lost(&error, resource)
+            self.0.pending_outcomes.push(changes);
+            outcome_not_stored_error(&error, resource)
         })
     }
 
@@ -163,7 +163,8 @@ impl Gateway {
         resource: &str,
         (caller, told): (&RequestContext, Option<AuditFacts>),
     ) -> Result<(), Error> {
-        let Some((line, entry)) = caller.line.as_ref().zip(told.and_then(|told| self.response_entry(caller, told)))
+        let Some((line, entry)) =
+            caller.audit_entry.as_ref().zip(told.and_then(|told| self.response_entry(caller, told)))
         else {
             return self.commit_outcome(changes, resource).await;
         };
@@ -171,8 +172,8 @@ impl Gateway {
         self.0.store.commit(all).await.map_err(|error| {
             // The response will differ from what this entry records, so the HTTP layer writes its own.
             line.restore(entry);
-            self.0.pending.push(changes);
-            store_lost(&error, resource)
+            self.0.pending_outcomes.push(changes);
+            outcome_not_stored_error(&error, resource)
         })
     }
 
@@ -188,24 +189,24 @@ impl Gateway {
         let now = self.now();
         intent.reason = Some(fault.to_string());
         intent.lingering = fault.lingering;
-        let settle_from = if fault.lingering { connection.settle_from(now) } else { now };
+        let settle_from = if fault.lingering { connection.reconcile_from(now) } else { now };
         if fault.lingering {
-            self.0.graces.begin(intent);
+            self.0.grace_periods.begin(intent);
         }
-        schedule_next_attempt(intent, connection.repeat_of(intent), settle_from, now);
+        schedule_next_attempt(intent, connection.retry_safety(intent), settle_from, now);
     }
 
     /// Ends the grace period of a write that is no longer unknown.
     pub(in crate::service) fn end_grace(&self, intent: &Intent, row: &RowResult<VendorReply>) {
         if !row.as_ref().is_err_and(|fault| fault.outcome == Outcome::Unknown) {
-            self.0.graces.end(intent.write.record_id());
+            self.0.grace_periods.end(intent.write.record_id());
         }
     }
 
     /// Commits the outcome of a candidate's write.
     ///
     /// # Errors
-    /// The row's fault; `store_unavailable` with outcome `unknown` when it could not be kept.
+    /// The row's error; `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
     pub(in crate::service) async fn conclude_candidate(
         &self,
         connection: &Connection,
@@ -222,8 +223,8 @@ impl Gateway {
     /// Commits the outcome of a candidate's write; returns the updated record (`None` once erased) and the result.
     ///
     /// # Errors
-    /// `store_unavailable` with outcome `unknown` when it could not be kept.
-    pub(in crate::service) async fn concluded_candidate(
+    /// `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
+    pub(in crate::service) async fn conclude_candidate_with_record(
         &self,
         connection: &Connection,
         candidate: Candidate,
@@ -248,7 +249,7 @@ impl Gateway {
         intent: Intent,
         row: RowResult<VendorReply>,
     ) -> (Vec<Mutation>, Result<Candidate, Error>) {
-        let (held, line) = (attempt_held(&intent), self.reconciled_entry(&intent, &row));
+        let (held, line) = (attempt_condition(&intent), self.reconciled_entry(&intent, &row));
         self.end_grace(&intent, &row);
         let (changes, result) = self.candidate_changes(connection, candidate, intent, row);
         (held.into_iter().chain(changes).chain(line).collect(), result)
@@ -261,12 +262,12 @@ impl Gateway {
         mut intent: Intent,
         row: RowResult<VendorReply>,
     ) -> (Vec<Mutation>, Result<Candidate, Error>) {
-        candidate.last_modified = self.0.environment.now();
-        let (settled, origin) = (Mutation::Settled(candidate.id.to_string()), intent.origin.clone());
+        candidate.last_modified = self.0.system.now();
+        let (settled, origin) = (Mutation::RemoveIntent(candidate.id.to_string()), intent.origin.clone());
         match row {
             Ok(WriteSuccess { value, warnings }) => {
                 let mut changes = vec![settled];
-                let initial_password = own_password(&intent.write).cloned();
+                let initial_password = generated_password(&intent.write).cloned();
                 let created = matches!(intent.write, Write::Register(_));
                 if let Write::Update(update) = &intent.write {
                     candidate.warnings.retain(|warning| warning.code == WarningCode::PasswordIgnored);
@@ -337,7 +338,7 @@ impl Gateway {
     /// Commits the outcome of an assignment's write.
     ///
     /// # Errors
-    /// The row's fault; `store_unavailable` with outcome `unknown` when it could not be kept.
+    /// The row's error; `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
     pub(in crate::service) async fn conclude_assignment(
         &self,
         connection: &Connection,
@@ -354,8 +355,8 @@ impl Gateway {
     /// Commits the outcome of an assignment's write; returns the updated record and the result.
     ///
     /// # Errors
-    /// `store_unavailable` with outcome `unknown` when it could not be kept.
-    pub(in crate::service) async fn concluded_assignment(
+    /// `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
+    pub(in crate::service) async fn conclude_assignment_with_record(
         &self,
         connection: &Connection,
         assignment: Assignment,
@@ -380,7 +381,7 @@ impl Gateway {
         intent: Intent,
         row: RowResult<VendorReply>,
     ) -> (Vec<Mutation>, Result<Assignment, Error>) {
-        let (held, line) = (attempt_held(&intent), self.reconciled_entry(&intent, &row));
+        let (held, line) = (attempt_condition(&intent), self.reconciled_entry(&intent, &row));
         self.end_grace(&intent, &row);
         let (changes, result) = self.assignment_changes(connection, assignment, intent, row);
         (held.into_iter().chain(changes).chain(line).collect(), result)
@@ -393,12 +394,12 @@ impl Gateway {
         mut intent: Intent,
         row: RowResult<VendorReply>,
     ) -> (Vec<Mutation>, Result<Assignment, Error>) {
-        assignment.last_modified = self.0.environment.now();
-        let (settled, origin) = (Mutation::Settled(assignment.id.to_string()), intent.origin.clone());
+        assignment.last_modified = self.0.system.now();
+        let (settled, origin) = (Mutation::RemoveIntent(assignment.id.to_string()), intent.origin.clone());
         match row {
             Ok(WriteSuccess { value, warnings }) => {
                 // A booking that a resend finds was made by an earlier attempt of this write.
-                let created = intent.attempts > 1 || !already_there(&value);
+                let created = intent.attempts > 1 || !is_existing_booking(&value);
                 assignment.warnings.extend(warnings);
                 assignment.outcome = Outcome::Applied;
                 assignment.problem = None;
@@ -449,12 +450,12 @@ impl Gateway {
 
 /// Returns the condition that the conclusion applies only to this attempt; `None` for an intent that is not in flight,
 /// which a person concludes.
-pub(in crate::service) fn attempt_held(intent: &Intent) -> Option<Mutation> {
-    intent.under_way.then(|| Mutation::AttemptHeld(intent.write.record_id().to_owned(), intent.started))
+pub(in crate::service) fn attempt_condition(intent: &Intent) -> Option<Mutation> {
+    intent.under_way.then(|| Mutation::RequireAttempt(intent.write.record_id().to_owned(), intent.started))
 }
 
 /// Returns whether the vendor reported that the booking already existed.
-pub(in crate::service) const fn already_there(done: &VendorReply) -> bool {
+pub(in crate::service) const fn is_existing_booking(done: &VendorReply) -> bool {
     matches!(done, VendorReply::Booked(Booked { already_there: true, .. }))
 }
 
@@ -467,7 +468,7 @@ pub(in crate::service) const fn sent_password(write: &Write) -> Option<&Secret> 
 }
 
 /// Returns the password the gateway generated for the person, if any.
-pub(in crate::service) const fn own_password(write: &Write) -> Option<&Secret> {
+pub(in crate::service) const fn generated_password(write: &Write) -> Option<&Secret> {
     match write {
         Write::Register(Registration { own_password: true, password: Some(password), .. }) => Some(password),
         _ => None,
@@ -478,26 +479,26 @@ pub(in crate::service) const fn own_password(write: &Write) -> Option<&Secret> {
 /// `subjects` are the row's subjects.
 pub(in crate::service) fn bind_origin(intent: &Intent, subjects: &[SubjectHash]) -> Vec<Mutation> {
     let (record, WriteOrigin { key, item }) = (intent.write.record_id().to_owned(), intent.origin.clone());
-    let key = key.map(|key| Mutation::KeyBound(key, record.clone()));
-    let item = item.map(|item| Mutation::ItemClaimed(item, record.clone(), subjects.to_vec()));
+    let key = key.map(|key| Mutation::BindKey(key, record.clone()));
+    let item = item.map(|item| Mutation::ClaimItem(item, record.clone(), subjects.to_vec()));
     key.into_iter().chain(item).collect()
 }
 
 /// Builds the mutations that complete the idempotency key and bulk row of an applied write.
 fn complete_origin(origin: WriteOrigin, record: &str, end: ItemOutcome, answer: StoredReply) -> Vec<Mutation> {
-    let key = origin.key.map(|key| Mutation::KeyAnswered(key, answer));
-    let item = origin.item.map(|item| Mutation::ItemEnded(item, Some(record.to_owned()), end));
+    let key = origin.key.map(|key| Mutation::CompleteKey(key, answer));
+    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), end));
     key.into_iter().chain(item).collect()
 }
 
 /// Builds the mutations that mark the idempotency key and bulk row of a failed or unknown write.
 pub(in crate::service) fn fail_origin(origin: WriteOrigin, record: &str, fault: &Error) -> Vec<Mutation> {
     let key = origin.key.map(|key| match fault.outcome {
-        Outcome::Unknown => Mutation::KeyOpen(key),
-        Outcome::Applied | Outcome::NotApplied => Mutation::KeyFreed(key),
+        Outcome::Unknown => Mutation::ReleaseKey(key),
+        Outcome::Applied | Outcome::NotApplied => Mutation::FreeKey(key),
     });
     let end = || ItemOutcome::failed(fault.clone());
-    let item = origin.item.map(|item| Mutation::ItemEnded(item, Some(record.to_owned()), end()));
+    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), end()));
     key.into_iter().chain(item).collect()
 }
 

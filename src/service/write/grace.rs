@@ -14,7 +14,7 @@ use crate::domain::intent::Intent;
 use crate::service::write::orphans::lock_unpoisoned;
 
 /// How long a grace period is remembered after the attempt's end.
-const REMEMBERED: Duration = Duration::from_hours(24);
+const MAX_REMEMBERED_AGE: Duration = Duration::from_hours(24);
 
 /// Grace periods of unknown writes, by record.
 #[derive(Default)]
@@ -56,8 +56,8 @@ impl GracePeriods {
         lock_unpoisoned(&self.0).remove(record);
     }
 
-    /// Removes grace periods that started more than [`REMEMBERED`] ago.
+    /// Removes grace periods that started more than [`MAX_REMEMBERED_AGE`] ago.
     pub(in crate::service) fn remove_expired(&self) {
-        lock_unpoisoned(&self.0).retain(|_, grace| grace.from.elapsed() < REMEMBERED);
+        lock_unpoisoned(&self.0).retain(|_, grace| grace.from.elapsed() < MAX_REMEMBERED_AGE);
     }
 }

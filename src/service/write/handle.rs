@@ -129,7 +129,7 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
     pub async fn result(mut self, patience: Option<Duration>) -> Result<WriteReply<T>, Error> {
         match patience {
             Some(patience) => self.result_or_accepted_after(tokio::time::sleep(patience)).await,
-            None => self.end().await,
+            None => self.join().await,
         }
     }
 
@@ -139,9 +139,9 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
     /// # Errors
     /// The error that ended the write before it was accepted.
     pub async fn result_or_accepted(mut self) -> Result<WriteReply<T>, Error> {
-        match self.acceptance().await {
+        match self.accepted_record().await {
             Some(record) => Ok(WriteResult::Pending(record).into()),
-            None => self.end().await,
+            None => self.join().await,
         }
     }
 
@@ -152,24 +152,24 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
     pub async fn result_or_accepted_after(mut self, enough: impl Future<Output = ()>) -> Result<WriteReply<T>, Error> {
         tokio::select! {
             biased;
-            end = self.end() => return end,
+            end = self.join() => return end,
             () = enough => {}
         }
-        match self.acceptance().await {
+        match self.accepted_record().await {
             // The audit entry already records the final result, so the response must report it too.
-            Some(_) if self.line.as_ref().is_some_and(|line| !line.defer_to_http()) => self.end().await,
+            Some(_) if self.line.as_ref().is_some_and(|line| !line.defer_to_http()) => self.join().await,
             Some(record) => Ok(WriteResult::Pending(record).into()),
-            None => self.end().await,
+            None => self.join().await,
         }
     }
 
     /// Returns the record as it was accepted; `None` if the work ended without accepting anything.
-    async fn acceptance(&mut self) -> Option<T> {
+    async fn accepted_record(&mut self) -> Option<T> {
         self.accepted.wait_for(Option::is_some).await.ok()?.as_ref().map(|receipt| receipt.record.clone())
     }
 
     /// Returns the result, once. Cancel-safe: dropping the future leaves the work running.
-    async fn end(&mut self) -> Result<WriteReply<T>, Error> {
+    async fn join(&mut self) -> Result<WriteReply<T>, Error> {
         let Some(work) = &mut self.work else {
             return Err(Error::unknown(Code::Internal, "The result of a write was requested twice."));
         };

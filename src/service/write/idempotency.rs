@@ -1,8 +1,8 @@
-//! `Idempotency-Key`: a write under a key is done once; its repeat gets the same answer, waits its turn, or goes on with
-//! what is not known yet, and never sends blindly.
+//! `Idempotency-Key`: a write under a key is applied once. A retry gets the same response, an error while the write is
+//! in progress, or resumes a write whose outcome is unknown; it never sends blindly.
 //!
-//! The answer itself is kept by the transaction that writes down the outcome (`journal`), so that a key never says less
-//! than the record. What ends without a vendor call is kept here.
+//! The transaction that commits the outcome also stores the response ([`executor`](super::executor)), so a key always
+//! agrees with the record. This module stores the response of requests that end without a vendor call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::NewCandidate;
 use crate::domain::error::{Code, Error};
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId, fresh};
+use crate::domain::ids::{AssignmentId, CandidateId, OperationId, new_uuid_v7};
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply, WriteOrigin};
 use crate::domain::outcome::Outcome;
 use crate::domain::vendor::CallPurpose;
@@ -20,40 +20,42 @@ use crate::secret::Secret;
 use crate::service::audit::AuditFacts;
 use crate::service::connections::Connection;
 use crate::service::programs::EnrolmentProgress;
-use crate::service::snapshot::forbidden;
+use crate::service::snapshot::forbidden_error;
 use crate::service::write::executor::{assignment_path, candidate_path, operation_path};
 use crate::service::write::handle::AcceptedSender;
+use crate::service::write::open_keys::OpenWrite;
 use crate::service::{
     CandidateWithWarnings, Gateway, IdempotencyRequest, Removal, RequestContext, StoreResultExt as _, WriteReply,
-    WriteResult, call,
+    WriteResult, call_context,
 };
 use crate::store::{AcquireKey, KeyState, Mutation};
 
-/// How often a key is looked at again after its open write was settled; more often than this somebody is in a loop.
+/// Maximum number of look-ups of a key: after its open write is reconciled, the key is looked up again.
 const MAX_LOOKUPS: usize = 4;
 
-/// What a request says whose key is the gateway's own: nothing that could differ.
+/// Constant request fingerprint under the gateway's own keys, whose requests cannot differ.
 const OF_PASSWORD: [u8; 32] = [0; 32];
 
-/// What can be kept under a key.
+/// Result whose reply can be stored under a key and replayed.
 pub(in crate::service) trait Replayable: Clone + Send + Sync + Sized + 'static {
-    /// Whether the answer of a write that was done now is kept by the transaction that wrote down its outcome.
-    const WITH_OUTCOME: bool;
+    /// Whether the transaction that commits the outcome also stores the reply.
+    const IS_STORED_WITH_OUTCOME: bool;
 
+    /// Returns the reply to store; `None` while the write is pending.
     fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply>;
 
-    /// The connection it belongs to, where it says so.
+    /// Returns the connection of the result, if the result names it.
     fn connection(written: &WriteResult<Self>) -> Option<&str>;
 
-    /// What the audit record says of its end; `None` where it goes on as an operation.
+    /// Returns the facts for the audit entry; `None` if the write continues as an operation.
     fn audit_facts(written: &WriteResult<Self>) -> Option<AuditFacts>;
 
-    /// The answer that was kept; `None` if it is one of another kind.
+    /// Restores the result from a stored reply; `None` if the reply is of another kind.
     fn from_stored(answer: StoredReply) -> Option<WriteResult<Self>>;
 }
 
 impl Replayable for CandidateWithWarnings {
-    const WITH_OUTCOME: bool = true;
+    const IS_STORED_WITH_OUTCOME: bool = true;
 
     fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply> {
         let (created, CandidateWithWarnings { candidate, initial_password }) = ended(written)?;
@@ -80,7 +82,7 @@ impl Replayable for CandidateWithWarnings {
 }
 
 impl Replayable for Assignment {
-    const WITH_OUTCOME: bool = true;
+    const IS_STORED_WITH_OUTCOME: bool = true;
 
     fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply> {
         let (created, assignment) = ended(written)?;
@@ -107,7 +109,7 @@ impl Replayable for Assignment {
 }
 
 impl<T: Clone + Send + Sync + 'static> Replayable for Removal<T> {
-    const WITH_OUTCOME: bool = false;
+    const IS_STORED_WITH_OUTCOME: bool = false;
 
     fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply> {
         ended(written).map(|_| StoredReply::Gone)
@@ -127,7 +129,7 @@ impl<T: Clone + Send + Sync + 'static> Replayable for Removal<T> {
 }
 
 impl Replayable for EnrolmentProgress {
-    const WITH_OUTCOME: bool = false;
+    const IS_STORED_WITH_OUTCOME: bool = false;
 
     fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply> {
         match ended(written)? {
@@ -167,16 +169,17 @@ fn written<T>(created: bool, value: T) -> WriteResult<T> {
     if created { WriteResult::Created(value) } else { WriteResult::Existing(value) }
 }
 
-/// A key in use. Dropped without a word about how its write ended, it is opened for a repeat.
+/// Guard of a key in use. Dropped before the write's result is recorded, it marks the key as open, so that a retry
+/// resumes it.
 pub(in crate::service) struct KeyGuard {
     gateway: Gateway,
     key: Option<IdempotencyKeyUse>,
-    /// The key's name in [`OpenKeys`](super::open_keys::OpenKeys).
+    /// Name of the key in [`OpenKeys`](super::open_keys::OpenKeys).
     name: String,
 }
 
 impl KeyGuard {
-    /// Guards a key that was acquired for a write, which `acceptance` announces.
+    /// Creates the guard of an acquired key; `acceptance` announces its write's record.
     pub(in crate::service) fn new<T: Send + Sync + 'static>(
         gateway: &Gateway,
         key: IdempotencyKeyUse,
@@ -188,7 +191,7 @@ impl KeyGuard {
         Self { gateway: gateway.clone(), key: Some(key), name }
     }
 
-    /// Nothing was begun under it.
+    /// Drops the guard of a key that was not acquired after all.
     pub(in crate::service) fn release_unused(mut self) {
         self.key = None;
         self.gateway.0.open_keys.remove(&self.name);
@@ -199,13 +202,13 @@ impl Drop for KeyGuard {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             self.gateway.0.open_keys.abandon(&self.name);
-            self.gateway.commit_in_background(vec![Mutation::KeyOpen(key)]);
+            self.gateway.commit_in_background(vec![Mutation::ReleaseKey(key)]);
         }
     }
 }
 
 impl Gateway {
-    /// Does the work under the caller's key, where it has one.
+    /// Runs the work at most once under the caller's key; without a key, simply runs it.
     pub(in crate::service) async fn run_idempotent<T, W>(
         &self,
         caller: RequestContext,
@@ -231,7 +234,7 @@ impl Gateway {
                 Ok(KeyState::Completed(answer)) => {
                     self.0.open_keys.remove(&name);
                     let resource = reply_resource(&answer);
-                    let answer = self.without_erased(&caller.tenant, *answer).await;
+                    let answer = self.redact_erased(&caller.tenant, *answer).await;
                     // The write was applied; only its reply cannot be read now.
                     let answer = answer.map_err(|error| Error { resource, ..error.with_unknown_outcome() })?;
                     let written = T::from_stored(answer).ok_or_else(key_reused)?;
@@ -249,9 +252,10 @@ impl Gateway {
                 refuse_forbidden(&caller, connection.as_deref())?;
             }
             match record {
-                // Its own end says what becomes of the key: answered or free, found at the next look, or open still.
-                Some(record) if look < MAX_LOOKUPS && self.settle_for_repeat(&caller, &record).await? => {
-                    self.release(&mut usage, Mutation::KeyOpen(key)).await?;
+                // The reconciled write's conclusion has completed or freed the key, or left it open; the next look-up
+                // shows which.
+                Some(record) if look < MAX_LOOKUPS && self.reconcile_for_retry(&caller, &record).await? => {
+                    self.release(&mut usage, Mutation::ReleaseKey(key)).await?;
                 }
                 resumed => {
                     let origin = WriteOrigin { key: Some(key.clone()), item: None };
@@ -266,21 +270,21 @@ impl Gateway {
         Err(in_progress())
     }
 
-    /// Turns an error of a store that could not be read into an `unknown` outcome if this process knows of an open write under
-    /// the key.
+    /// Turns an error of a store that could not be read into an `unknown` outcome if this process knows of an open
+    /// write under the key.
     fn unless_key_is_open(&self, name: &str, error: Error) -> Error {
-        let Some(resource) = self.0.open_keys.resource(name) else { return error };
+        let Some(OpenWrite { resource }) = self.0.open_keys.get(name) else { return error };
         let detail = match &resource {
             Some(resource) => {
-                format!("An earlier request with this key was accepted; its outcome appears at {resource}.")
+                format!("An earlier request with this key was accepted; its outcome will appear at {resource}.")
             }
             None => "An earlier request with this key is still in progress.".to_owned(),
         };
         Error { detail: format!("{} {detail}", error.detail), resource, ..error.with_unknown_outcome() }
     }
 
-    /// Gives a registration without a key one of the gateway's own where a password would be made up, so that the password is
-    /// kept with the answer: its caller may be answered before the end, or not at all.
+    /// Gives a registration without a key one of the gateway's own if a password would be generated, so that the
+    /// password is stored with the reply: the caller may get a response before the end, or none.
     pub(in crate::service) fn with_password_key(
         &self,
         caller: &RequestContext,
@@ -291,15 +295,15 @@ impl Gateway {
         if caller.key.is_none() && new.password.is_none() {
             let planned = self.prepare(&caller, connection, new.clone(), false);
             if planned.is_ok_and(|planned| planned.own_password.is_some()) {
-                let scope = format!("{}{}", IdempotencyKeyUse::OF_PASSWORD, fresh(&self.0.environment).simple());
+                let scope = format!("{}{}", IdempotencyKeyUse::OF_PASSWORD, new_uuid_v7(&self.0.system).simple());
                 caller.key = Some(IdempotencyRequest { scope, content: OF_PASSWORD });
             }
         }
         caller
     }
 
-    /// The password kept under a key of the gateway's own; `None` once it is forgotten.
-    pub(in crate::service) async fn password_under(
+    /// Returns the password stored under one of the gateway's own keys; `None` once it has expired.
+    pub(in crate::service) async fn stored_password(
         &self,
         caller: &RequestContext,
         scope: String,
@@ -311,18 +315,18 @@ impl Gateway {
                 _ => None,
             },
             KeyState::Acquired(key) => {
-                self.commit_in_background(vec![Mutation::KeyFreed(key)]);
+                self.commit_in_background(vec![Mutation::FreeKey(key)]);
                 None
             }
             KeyState::Resumable(key, _) => {
-                self.commit_in_background(vec![Mutation::KeyOpen(key)]);
+                self.commit_in_background(vec![Mutation::ReleaseKey(key)]);
                 None
             }
             KeyState::InProgress | KeyState::Mismatch => None,
         })
     }
 
-    /// The connection of what a key's write has led to.
+    /// Returns the connection of the record that a key's write created.
     async fn connection_of_record(&self, caller: &RequestContext, record: &str) -> Result<Option<String>, Error> {
         let (store, tenant) = (&self.0.store, &caller.tenant);
         if let Ok(id) = CandidateId::parse(record) {
@@ -338,21 +342,22 @@ impl Gateway {
         Ok(found.map(|(operation, _)| operation.connection))
     }
 
-    /// What a key is asked for with, now.
+    /// Builds the store request that acquires a key.
     pub(in crate::service) fn key_claim(&self, caller: &RequestContext, request: IdempotencyRequest) -> AcquireKey {
         let IdempotencyRequest { scope, content } = request;
         let now = self.now();
         let kept = SignedDuration::try_from(self.configured().retention.keys).unwrap_or(SignedDuration::MAX);
         let expires = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
-        // Later tokens are greater, so that an index of them grows at its end.
-        let token = fresh(&self.0.environment).simple().to_string();
+        // Tokens increase with time, so their index grows at its end.
+        let token = new_uuid_v7(&self.0.system).simple().to_string();
         AcquireKey { tenant: caller.tenant.clone(), token, scope, content, now, expires }
     }
 
-    /// Settles what the key's write led to. Whether there was anything to settle. That nothing was sent now, because it is
-    /// too early, say, is no word about what was sent before: as long as it is not settled, the answer is `unknown`.
-    async fn settle_for_repeat(&self, caller: &RequestContext, record: &str) -> Result<bool, Error> {
-        self.settle_record_of_key(caller, record).await.map_err(|fault| match fault.resource {
+    /// Reconciles the write under the key and returns whether there was one. If it cannot be reconciled yet (for
+    /// example during the grace period), the earlier attempt may still have been applied, so the outcome stays
+    /// `unknown`.
+    async fn reconcile_for_retry(&self, caller: &RequestContext, record: &str) -> Result<bool, Error> {
+        self.reconcile_record_of_key(caller, record).await.map_err(|fault| match fault.resource {
             Some(_) => fault.with_unknown_outcome(),
             None if record.starts_with(CandidateId::PREFIX) => {
                 fault.with_unknown_outcome().with_resource(candidate_path(&record))
@@ -361,10 +366,10 @@ impl Gateway {
         })
     }
 
-    async fn settle_record_of_key(&self, caller: &RequestContext, record: &str) -> Result<bool, Error> {
-        let asked = call(caller, CallPurpose::Reconcile);
+    async fn reconcile_record_of_key(&self, caller: &RequestContext, record: &str) -> Result<bool, Error> {
+        let asked = call_context(caller, CallPurpose::Reconcile);
         if OperationId::parse(record).is_ok() {
-            // An enrolment: the work itself finds the operation again and waits for it.
+            // The work of an enrolment resumes its operation and waits for it.
             return Ok(false);
         }
         if let Ok(id) = CandidateId::parse(record) {
@@ -375,7 +380,7 @@ impl Gateway {
             let Some((_turn, candidate)) = self.lock_when_idle(caller, &connection, &id).await? else {
                 return Ok(false);
             };
-            // Settled by somebody else meanwhile, it has told the key.
+            // If another task has reconciled it meanwhile, that has concluded the key as well.
             self.reconcile_candidate(&connection, candidate, &asked).await?;
             return Ok(true);
         }
@@ -383,7 +388,7 @@ impl Gateway {
         let Some(found) = self.0.store.assignment(&caller.tenant, &id).await.or_not_applied()? else {
             return Ok(false);
         };
-        let _turn = self.lock_subject(&found.turn()).await?;
+        let _turn = self.lock_subject(&found.lock_key()).await?;
         let found = self.0.store.assignment(&caller.tenant, &id).await.or_not_applied()?;
         let Some(assignment) = found else { return Ok(false) };
         let connection = self.connection_of(&assignment.connection)?;
@@ -391,6 +396,7 @@ impl Gateway {
         Ok(true)
     }
 
+    /// Records the result of the work under the key, unless the outcome's transaction has done so.
     pub(in crate::service) async fn finish_key<T: Replayable>(
         &self,
         usage: &mut KeyGuard,
@@ -404,18 +410,18 @@ impl Gateway {
             _ => self.0.open_keys.remove(&usage.name),
         }
         let change = match result {
-            Ok(WriteResult::Created(_)) if T::WITH_OUTCOME => {
+            Ok(WriteResult::Created(_)) if T::IS_STORED_WITH_OUTCOME => {
                 usage.key = None;
                 return;
             }
-            // Nothing was made up for this request, and nobody else knows the key.
-            Ok(WriteResult::Existing(_)) if key.is_for_password() => Mutation::KeyFreed(key),
+            // No password was generated for this request, and no caller knows the key.
+            Ok(WriteResult::Existing(_)) if key.is_for_password() => Mutation::FreeKey(key),
             Ok(written) => T::stored_reply(written)
-                .map_or_else(|| Mutation::KeyOpen(key.clone()), |answer| Mutation::KeyAnswered(key.clone(), answer)),
-            Err(fault) if fault.outcome == Outcome::NotApplied => Mutation::KeyFreed(key),
-            Err(_) => Mutation::KeyOpen(key),
+                .map_or_else(|| Mutation::ReleaseKey(key.clone()), |answer| Mutation::CompleteKey(key.clone(), answer)),
+            Err(fault) if fault.outcome == Outcome::NotApplied => Mutation::FreeKey(key),
+            Err(_) => Mutation::ReleaseKey(key),
         };
-        // The write has ended, whatever becomes of its key; what could not be kept now is kept later.
+        // The write has ended whether or not the key can be stored now; `release` retries in the background.
         drop(self.release(usage, change).await);
     }
 
@@ -434,7 +440,7 @@ pub(in crate::service) fn key_name(caller: &RequestContext, request: &Idempotenc
     format!("{}\n{}", caller.tenant, request.scope)
 }
 
-/// Returns where the record of a key's write is read.
+/// Returns the path of the record of a key's write.
 fn record_resource(record: &str) -> Option<String> {
     if let Ok(id) = CandidateId::parse(record) {
         return Some(candidate_path(&id));
@@ -445,7 +451,7 @@ fn record_resource(record: &str) -> Option<String> {
     OperationId::parse(record).ok().map(|id| operation_path(&id))
 }
 
-/// Returns where the record of a stored reply is read, where it has one.
+/// Returns the path of the record in a stored reply, if it has one.
 fn reply_resource(reply: &StoredReply) -> Option<String> {
     match reply {
         StoredReply::Candidate { candidate, .. } => Some(candidate_path(&candidate.id)),
@@ -455,19 +461,19 @@ fn reply_resource(reply: &StoredReply) -> Option<String> {
     }
 }
 
-/// Clients of one tenant share its keys, but not what is at a connection that only some of them may use.
+/// Rejects a client that may not use the connection: clients of a tenant share its keys, but not its connections.
 fn refuse_forbidden(caller: &RequestContext, connection: Option<&str>) -> Result<(), Error> {
     match connection.filter(|name| !caller.connections.contains(name)) {
-        Some(name) => Err(forbidden(name)),
+        Some(name) => Err(forbidden_error(name)),
         None => Ok(()),
     }
 }
 
 pub(in crate::service) fn key_reused() -> Error {
-    Error::new(Code::IdempotencyKeyReused, "The key was used before, for a request that says something else.")
+    Error::new(Code::IdempotencyKeyReused, "The key was already used for a different request.")
 }
 
 pub(in crate::service) fn in_progress() -> Error {
-    Error::new(Code::IdempotencyInProgress, "An earlier request with this key is still under way.")
+    Error::new(Code::IdempotencyInProgress, "An earlier request with this key is still in progress.")
         .with_retry_after(Some(Duration::from_secs(1)))
 }

@@ -15,11 +15,11 @@ use crate::domain::vendor::EnrolmentBatch;
 use crate::store::{Store, StoreError};
 
 /// Initial and maximum interval between polls of a lock that another instance holds.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 /// Interval between attempts to release locks while the store fails.
-const AFTER_FAILURE: Duration = Duration::from_millis(500);
+const RELEASE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Maximum number of locks released in one store call.
-const AT_ONCE: usize = 512;
+const MAX_RELEASE_BATCH: usize = 512;
 
 /// Table of the locks of all subjects with writes in progress.
 pub(in crate::service) struct SubjectLocks {
@@ -57,7 +57,7 @@ struct HeldLock {
 impl SubjectLocks {
     /// Creates the lock table of a store; must be called within a Tokio runtime.
     pub(in crate::service) fn new(store: Arc<dyn Store>) -> Self {
-        let returned = store.shared().then(|| {
+        let returned = store.is_shared().then(|| {
             let (returned, turns) = mpsc::unbounded_channel();
             tokio::spawn(release_locks(Arc::clone(&store), turns));
             returned
@@ -72,7 +72,7 @@ impl SubjectLocks {
     pub(in crate::service) async fn lock(&self, subject: &str) -> Result<SubjectLock, StoreError> {
         let lock = self.lock_of(subject).lock_owned().await;
         self.wait_in_store(&[subject]).await?;
-        Ok(self.held(subject, lock))
+        Ok(self.guard_lock(subject, lock))
     }
 
     /// Acquires the locks of several subjects, waiting as long as it takes. Deadlock-free: the store grants all of them
@@ -89,7 +89,7 @@ impl SubjectLocks {
             locks.push(self.lock_of(subject).lock_owned().await);
         }
         self.wait_in_store(&names(subjects)).await?;
-        Ok(subjects.iter().zip(locks).map(|(subject, lock)| self.held(subject, lock)).collect())
+        Ok(subjects.iter().zip(locks).map(|(subject, lock)| self.guard_lock(subject, lock)).collect())
     }
 
     /// Acquires the locks of several subjects; `None` if any of them is held.
@@ -108,15 +108,15 @@ impl SubjectLocks {
         if self.returned.is_some() && !self.store.acquire_locks(&names(subjects)).await? {
             return Ok(None);
         }
-        Ok(Some(subjects.iter().zip(locks).map(|(subject, lock)| self.held(subject, lock)).collect()))
+        Ok(Some(subjects.iter().zip(locks).map(|(subject, lock)| self.guard_lock(subject, lock)).collect()))
     }
 
     async fn wait_in_store(&self, subjects: &[&str]) -> Result<(), StoreError> {
         if self.returned.is_some() {
-            let mut pause = PAUSES.0;
+            let mut pause = POLL_INTERVALS.0;
             while !self.store.acquire_locks(subjects).await? {
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
+                pause = (pause * 2).min(POLL_INTERVALS.1);
             }
         }
         Ok(())
@@ -131,7 +131,7 @@ impl SubjectLocks {
         if self.returned.is_some() && !self.store.acquire_locks(&[subject]).await? {
             return Ok(None);
         }
-        Ok(Some(self.held(subject, lock)))
+        Ok(Some(self.guard_lock(subject, lock)))
     }
 
     /// Acquires the lock of a newly created subject in this process only: other instances cannot know the subject
@@ -141,7 +141,7 @@ impl SubjectLocks {
         SubjectLock { held: Some(HeldLock { subject: subject.to_owned(), _lock: lock }), returned: None }
     }
 
-    fn held(&self, subject: &str, lock: OwnedMutexGuard<()>) -> SubjectLock {
+    fn guard_lock(&self, subject: &str, lock: OwnedMutexGuard<()>) -> SubjectLock {
         SubjectLock {
             held: Some(HeldLock { subject: subject.to_owned(), _lock: lock }),
             returned: self.returned.clone(),
@@ -179,15 +179,15 @@ fn names(subjects: &BTreeSet<String>) -> Vec<&str> {
 
 /// Releases locks in the store, in batches, and only then the in-process mutexes. Ends with the gateway.
 async fn release_locks(store: Arc<dyn Store>, mut turns: mpsc::UnboundedReceiver<HeldLock>) {
-    let mut held = Vec::with_capacity(AT_ONCE);
-    while turns.recv_many(&mut held, AT_ONCE).await > 0 {
+    let mut held = Vec::with_capacity(MAX_RELEASE_BATCH);
+    while turns.recv_many(&mut held, MAX_RELEASE_BATCH).await > 0 {
         let subjects: Vec<String> = held.iter().map(|turn| turn.subject.clone()).collect();
         loop {
             match store.release_locks(&subjects).await {
                 Ok(()) | Err(StoreError::Fenced) => break,
                 Err(error) => {
                     tracing::warn!(%error, turns = subjects.len(), "releasing locks failed; will retry");
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tokio::time::sleep(RELEASE_RETRY_INTERVAL).await;
                 }
             }
         }

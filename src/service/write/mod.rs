@@ -3,6 +3,7 @@
 //!
 //! 1. [`locks`]: the subject's lock orders writes about the same person or booking, across replicas.
 //! 2. [`idempotency`]: the caller's key is acquired; a finished write is replayed, an open one is reconciled first.
+//!    [`open_keys`] remembers unfinished keys in memory, for retries while the store cannot be read.
 //! 3. The record and its intent are committed. From here on only the vendor's own response proves `not_applied`.
 //! 4. [`executor`]: sends the intent, concludes it from the vendor's response, and commits outcome, key, bulk row and
 //!    audit entry together. An outcome that cannot be committed is queued, and the caller gets `unknown`.

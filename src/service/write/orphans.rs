@@ -24,7 +24,7 @@ use crate::store::{Mutation, StoreError};
 /// Maximum number of intents read per step of the search.
 const PAGE: usize = 256;
 /// Minimum age of an attempt before the search checks it; most have ended by then.
-const AGE: SignedDuration = SignedDuration::from_secs(5);
+const MIN_AGE: SignedDuration = SignedDuration::from_secs(5);
 
 /// First attempts whose intent's commit is in doubt. This process has not sent them and never will.
 #[derive(Default)]
@@ -79,7 +79,7 @@ impl PendingOutcomes {
 
     /// Returns whether a queued outcome concludes an attempt of this record.
     fn concludes(&self, record: &str) -> bool {
-        let about = |change: &Mutation| matches!(change, Mutation::AttemptHeld(held, _) if held == record);
+        let about = |change: &Mutation| matches!(change, Mutation::RequireAttempt(held, _) if held == record);
         lock_unpoisoned(&self.0).outcomes.iter().any(|(_, changes)| changes.iter().any(about))
     }
 }
@@ -108,20 +108,20 @@ impl Gateway {
     ) {
         if let Err(StoreError::InDoubt(detail)) = committed {
             tracing::error!(detail, "the commit of an intent is in doubt; nothing was sent");
-            intents.into_iter().for_each(|intent| self.0.unsent.add(intent));
+            intents.into_iter().for_each(|intent| self.0.unsent_attempts.add(intent));
         }
     }
 
     /// Commits queued outcomes. One that the store rejects permanently is left to the search for orphans.
     pub(in crate::service) async fn flush_pending_outcomes(&self) {
-        while let Some((number, changes)) = self.0.pending.first() {
+        while let Some((number, changes)) = self.0.pending_outcomes.first() {
             match self.0.store.commit(changes).await {
                 Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
                 // Already committed, by a commit whose response was lost; or another instance has taken the write over.
                 Ok(()) | Err(StoreError::Superseded | StoreError::Fenced) => {}
                 Err(error) => tracing::error!(%error, "the store rejected an outcome; the write will be reconciled"),
             }
-            self.0.pending.remove(number);
+            self.0.pending_outcomes.remove(number);
         }
     }
 
@@ -130,13 +130,13 @@ impl Gateway {
     /// # Errors
     /// The store's.
     pub(in crate::service) async fn resolve_doubts(&self) -> Result<(), Error> {
-        for record in self.0.unsent.records() {
+        for record in self.0.unsent_attempts.records() {
             if let Some(intent) = self.0.store.intent(&record).await.or_not_applied()? {
                 self.adopt_orphan(intent).await?;
             } else {
                 // The commit in doubt has not taken effect; only another commit ensures that it never will.
-                self.0.store.commit(vec![Mutation::Settled(record.clone())]).await.or_not_applied()?;
-                self.0.unsent.remove(&record);
+                self.0.store.commit(vec![Mutation::RemoveIntent(record.clone())]).await.or_not_applied()?;
+                self.0.unsent_attempts.remove(&record);
             }
         }
         Ok(())
@@ -151,7 +151,7 @@ impl Gateway {
         let page = self.0.store.own_intents(cursor, PAGE).await.or_not_applied()?;
         // A short page is not the last one: large writes make pages short.
         *cursor = page.last().map_or_else(String::new, |last| last.write.record_id().to_owned());
-        for intent in page.into_iter().filter(|intent| now.duration_since(intent.started) >= AGE) {
+        for intent in page.into_iter().filter(|intent| now.duration_since(intent.started) >= MIN_AGE) {
             self.adopt_orphan(intent).await?;
         }
         Ok(())
@@ -164,9 +164,9 @@ impl Gateway {
         // Read again under the lock: the task may have concluded it since.
         let now = self.0.store.intent(&record).await.or_not_applied()?;
         let is_orphan = |now: &Intent| now.under_way && now.started == intent.started;
-        let orphan = now.filter(is_orphan).filter(|_| !self.0.pending.concludes(&record));
+        let orphan = now.filter(is_orphan).filter(|_| !self.0.pending_outcomes.concludes(&record));
         if let Some(intent) = orphan {
-            let mut changes = vec![Mutation::AttemptHeld(record.clone(), intent.started)];
+            let mut changes = vec![Mutation::RequireAttempt(record.clone(), intent.started)];
             match self.conclude_unsent(&intent).await? {
                 Some(ended) => changes.extend(ended),
                 None => changes.extend(self.adoption_mutations(intent).await?),
@@ -177,14 +177,14 @@ impl Gateway {
                 Err(error) => return Err(error).or_not_applied(),
             }
         }
-        self.0.unsent.remove(&record);
+        self.0.unsent_attempts.remove(&record);
         Ok(())
     }
 
     /// Builds the mutations that conclude a first attempt known not to have been sent: its key is freed and its row
     /// requeued. `None` if that is not known.
     async fn conclude_unsent(&self, intent: &Intent) -> Result<Option<Vec<Mutation>>, Error> {
-        if !self.0.unsent.contains(intent) {
+        if !self.0.unsent_attempts.contains(intent) {
             return Ok(None);
         }
         let Ok(connection) = self.connection_of(&intent.connection) else { return Ok(None) };
@@ -207,8 +207,8 @@ impl Gateway {
             return Ok(None);
         };
         // The caller adds this condition itself.
-        changes.retain(|change| !matches!(change, Mutation::AttemptHeld(..)));
-        changes.extend(item.map(Mutation::ItemWaiting));
+        changes.retain(|change| !matches!(change, Mutation::RequireAttempt(..)));
+        changes.extend(item.map(Mutation::RequeueItem));
         Ok(Some(changes))
     }
 }

@@ -16,15 +16,16 @@ use crate::domain::vendor::{CallContext, CallPurpose, RowResult, WriteSuccess};
 use crate::secret::Secret;
 use crate::service::connections::Connection;
 use crate::service::write::executor::{
-    MIN_BACKOFF, VendorReply, assignment_path, candidate_path, expedite_reconciliation, own_password, sent_password,
+    MIN_BACKOFF, VendorReply, assignment_path, candidate_path, expedite_reconciliation, generated_password,
+    sent_password,
 };
-use crate::service::{Gateway, StoreResultExt as _, doubt_at};
+use crate::service::{Gateway, StoreResultExt as _, with_resource_if_unknown};
 use crate::store::Mutation;
 
 /// Reason for leaving a write to a person after its connection was moved to another account or address.
-pub(in crate::service) const ELSEWHERE: &str = "It was sent to a different account or address than its connection uses now, so the \
-                                    gateway cannot find out its outcome. Settle it manually, or restore the \
-                                    connection and retry the request.";
+pub(in crate::service) const MOVED_CONNECTION_REASON: &str = "It was sent to a different account or address than its \
+    connection uses now, so the gateway cannot find out its outcome. Settle it manually, or restore the connection and \
+    retry the request.";
 
 /// Candidate whose open write was reconciled.
 pub(in crate::service) struct ReconciledCandidate {
@@ -54,9 +55,9 @@ impl Gateway {
         }
         let resource = candidate_path(&candidate.id);
         let intent = self.open_intent(candidate.id.as_str(), &resource).await?;
-        let (sent, own_password) = (sent_password(&intent.write).cloned(), own_password(&intent.write).cloned());
+        let (sent, own_password) = (sent_password(&intent.write).cloned(), generated_password(&intent.write).cloned());
         let (intent, row) = self.resend(connection, intent, &resource, call).await?;
-        let (candidate, end) = self.concluded_candidate(connection, candidate, intent, row).await?;
+        let (candidate, end) = self.conclude_candidate_with_record(connection, candidate, intent, row).await?;
         let (password, initial_password) = match end {
             Ok(()) => (sent, own_password),
             Err(fault) if fault.outcome == Outcome::Unknown => return Err(fault),
@@ -81,7 +82,7 @@ impl Gateway {
         let resource = assignment_path(&assignment.id);
         let intent = self.open_intent(assignment.id.as_str(), &resource).await?;
         let (intent, row) = self.resend(connection, intent, &resource, call).await?;
-        let (assignment, end) = self.concluded_assignment(connection, assignment, intent, row).await?;
+        let (assignment, end) = self.conclude_assignment_with_record(connection, assignment, intent, row).await?;
         match end {
             Err(fault) if fault.outcome == Outcome::Unknown => Err(fault),
             Ok(()) | Err(_) => Ok(assignment),
@@ -125,17 +126,17 @@ impl Gateway {
                 Error::new(Code::SubjectUnsettled, detail).with_retry_after(wait).with_resource(resource),
             ));
         }
-        if connection.is_elsewhere(&intent) {
+        if connection.is_other_destination(&intent) {
             return Err(self.needs_manual_resolution(connection, intent, resource).await);
         }
-        if let Some(left) = self.0.graces.remaining(&intent, connection.settle_grace()) {
+        if let Some(left) = self.0.grace_periods.remaining(&intent, connection.settle_grace()) {
             let detail = "An earlier write got no response; the vendor may still be processing it.";
             let wait = Some(left.max(Duration::from_secs(1)));
             return Err(connection.tag_connection(
                 Error::new(Code::SubjectUnsettled, detail).with_retry_after(wait).with_resource(resource),
             ));
         }
-        if connection.repeat_of(&intent) == RetrySafety::Unsafe {
+        if connection.retry_safety(&intent) == RetrySafety::Unsafe {
             let detail = "An earlier write got no response, and resending it could apply it twice. Settle it manually.";
             return Err(connection.tag_connection(Error::new(Code::SubjectUnsettled, detail).with_resource(resource)));
         }
@@ -144,11 +145,11 @@ impl Gateway {
         intent.started = now;
         intent.under_way = true;
         intent.lingering = true;
-        intent.settle_from = connection.settle_from(now);
+        intent.settle_from = connection.reconcile_from(now);
         // If this commit is in doubt, the search for orphans finds the intent. The outcome stays unknown: an earlier
         // attempt may have been applied.
         let committed = self.0.store.commit(vec![Mutation::Intent(intent.clone())]).await.or_not_applied();
-        committed.map_err(|fault| connection.tag_connection(doubt_at(fault, resource)))?;
+        committed.map_err(|fault| connection.tag_connection(with_resource_if_unknown(fault, resource)))?;
         let call = CallContext { purpose: CallPurpose::Reconcile, ..call.clone() };
         let row = self.send_one(connection, &intent.write, &call).await;
         Ok((intent, row.map_err(|fault| keep_unknown_unless_proved(fault, resource))))
@@ -157,12 +158,13 @@ impl Gateway {
     /// Leaves a write that was sent elsewhere to a person: stops its background attempts and marks its key and row as
     /// unknown.
     async fn needs_manual_resolution(&self, connection: &Connection, mut intent: Intent, resource: &str) -> Error {
-        let fault = connection.tag_connection(Error::new(Code::SubjectUnsettled, ELSEWHERE).with_resource(resource));
+        let fault = connection
+            .tag_connection(Error::new(Code::SubjectUnsettled, MOVED_CONNECTION_REASON).with_resource(resource));
         if intent.due.is_none() {
             return fault;
         }
         intent.due = None;
-        intent.reason = Some(ELSEWHERE.to_owned());
+        intent.reason = Some(MOVED_CONNECTION_REASON.to_owned());
         let mut changes = crate::service::write::executor::fail_origin(
             intent.origin.clone(),
             intent.write.record_id(),
@@ -171,7 +173,7 @@ impl Gateway {
         changes.push(Mutation::Intent(intent));
         match self.0.store.commit(changes).await.or_not_applied() {
             Ok(()) => fault,
-            Err(lost) => connection.tag_connection(doubt_at(lost, resource)),
+            Err(lost) => connection.tag_connection(with_resource_if_unknown(lost, resource)),
         }
     }
 }

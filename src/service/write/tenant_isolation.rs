@@ -19,7 +19,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `candidate_conflict`, without details; `store_unavailable`.
-    pub(in crate::service) async fn refuse_people_of_others<'a>(
+    pub(in crate::service) async fn reject_other_tenants_people<'a>(
         &self,
         caller: &RequestContext,
         connection: &Connection,
@@ -44,14 +44,14 @@ impl Gateway {
     ///
     /// # Errors
     /// `subject_unsettled`, without details, if one of them stays unknown.
-    pub(in crate::service) async fn settle_writes_of_others(
+    pub(in crate::service) async fn reconcile_other_tenants_writes(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         open: Vec<Intent>,
     ) -> Result<(), Error> {
         for intent in open.into_iter().filter(|intent| intent.tenant != caller.tenant) {
-            self.settle_for_owner(caller, connection, &intent).await.map_err(|fault| {
+            self.reconcile_for_owner(caller, connection, &intent).await.map_err(|fault| {
                 let unsettled =
                     Error::new(Code::SubjectUnsettled, "An earlier write about this resource is not settled.");
                 connection.tag_connection(unsettled.with_retry_after(retry_after(&fault)))
@@ -60,7 +60,7 @@ impl Gateway {
         Ok(())
     }
 
-    async fn settle_for_owner(
+    async fn reconcile_for_owner(
         &self,
         caller: &RequestContext,
         connection: &Connection,
@@ -68,7 +68,7 @@ impl Gateway {
     ) -> Result<(), Error> {
         let record = intent.write.record_id();
         let exchange = self.background_exchange(format!("settle-{record}"), None);
-        let call = CallContext { purpose: CallPurpose::Reconcile, priority: caller.lane, exchange };
+        let call = CallContext { purpose: CallPurpose::Reconcile, priority: caller.priority, exchange };
         let cause = Cause::Settling { resource: resource_path(&intent.write) };
         self.keep_exchange(&call.exchange, ExchangeOwner { tenant: intent.tenant.clone(), cause });
         match &intent.write {

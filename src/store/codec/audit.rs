@@ -3,7 +3,7 @@
 
 use crate::domain::audit::{ChainedEntry, Entry};
 use crate::store::StoreError;
-use crate::store::codec::{RecordCodec, unreadable};
+use crate::store::codec::{RecordCodec, unknown_format};
 
 const AUDIT: &str = "audit";
 
@@ -23,7 +23,7 @@ pub(in crate::store) struct AuditHead {
 impl RecordCodec {
     /// Encodes this entry as the successor of the last one.
     pub(in crate::store) fn audit_row(&self, entry: &Entry, head: &AuditHead) -> Result<AuditRow, StoreError> {
-        let odd = || unreadable("audit_heads", &entry.tenant);
+        let odd = || unknown_format("audit_heads", &entry.tenant);
         let seq = head.seq.checked_add(1).ok_or_else(odd)?;
         let (line, hash) = entry.line(u64::try_from(seq).map_err(|_| odd())?, &head.hash).map_err(|_| odd())?;
         let sealed = self.keyring.seal(
@@ -35,14 +35,14 @@ impl RecordCodec {
     }
 
     /// Opens an entry as it was written. Its associated data reveals a moved or altered row.
-    pub(in crate::store) fn audit_line(
+    pub(in crate::store) fn open_audit_entry(
         &self,
         tenant: &str,
         seq: i64,
         sealed: &[u8],
     ) -> Result<ChainedEntry, StoreError> {
         let place = place(tenant, seq);
-        let odd = || unreadable(AUDIT, &place);
+        let odd = || unknown_format(AUDIT, &place);
         let text = String::from_utf8(self.open_at(AUDIT, &place, sealed)?.to_vec()).map_err(|_| odd())?;
         Ok(ChainedEntry { tenant: tenant.to_owned(), seq: u64::try_from(seq).map_err(|_| odd())?, text })
     }

@@ -72,7 +72,7 @@ struct KnownRecord {
     private: BTreeMap<String, String>,
 }
 
-/// Default for intents of earlier versions, whose attempts may still be running at the vendor.
+/// Default for intents of earlier versions, which did not record it: the last attempt may still take effect.
 const fn lingering() -> bool {
     true
 }

@@ -13,7 +13,7 @@ use crate::domain::vendor::EnrolmentBatch;
 use crate::secret::Secret;
 use crate::store::StoreError;
 use crate::store::codec::secrets::{read_secret, write_secret};
-use crate::store::codec::{RecordCodec, unreadable};
+use crate::store::codec::{RecordCodec, unknown_format};
 
 const ITEMS: &str = "operation_items";
 
@@ -117,14 +117,14 @@ impl RecordCodec {
             record,
             request: self.seal(ITEMS, &place(&at, "request"), &request)?,
             secret,
-            end: end.map(|end| self.item_end(&at, end)).transpose()?,
+            end: end.map(|end| self.seal_outcome(&at, end)).transpose()?,
             mark,
             refused,
         })
     }
 
     /// Seals the outcome of a row.
-    pub(in crate::store) fn item_end(&self, at: &ItemId, end: ItemOutcome) -> Result<Vec<u8>, StoreError> {
+    pub(in crate::store) fn seal_outcome(&self, at: &ItemId, end: ItemOutcome) -> Result<Vec<u8>, StoreError> {
         let ItemOutcome { result, warnings, initial_password, counts } = end;
         self.seal(ITEMS, &place(at, "end"), &OutcomeRecord { result, warnings, initial_password, counts })
     }
@@ -136,7 +136,7 @@ impl RecordCodec {
             Some(sealed) => Some(Secret::new(read::<String>(&at, &open("secret", sealed)?)?)),
             None => None,
         };
-        let end = stored.end.as_deref().map(|sealed| self.opened_end(&at, sealed)).transpose()?;
+        let end = stored.end.as_deref().map(|sealed| self.open_outcome(&at, sealed)).transpose()?;
         let password_gone = with_password && password.is_none();
         let row = row.map(|row| match row {
             RowRecord::Candidate { person, if_exists } => {
@@ -162,11 +162,11 @@ impl RecordCodec {
             (None, Some(sealed)) => read::<RequestMark>(&at, &open("request", sealed)?)?.item_id,
             (None, None) => None,
         };
-        let end = end.map(|sealed| self.opened_end(&at, sealed)).transpose()?;
+        let end = end.map(|sealed| self.open_outcome(&at, sealed)).transpose()?;
         Ok(ItemReport { item_id, state: state(&at, word)?, record, refused, outcome: end, id: at })
     }
 
-    fn opened_end(&self, at: &ItemId, sealed: &[u8]) -> Result<ItemOutcome, StoreError> {
+    fn open_outcome(&self, at: &ItemId, sealed: &[u8]) -> Result<ItemOutcome, StoreError> {
         let OutcomeRecord { result, warnings, initial_password, counts } =
             read(at, &self.open_at(ITEMS, &place(at, "end"), sealed)?)?;
         Ok(ItemOutcome { result, warnings, initial_password, counts })
@@ -179,7 +179,7 @@ pub(in crate::store) fn index_column(index: u64) -> i64 {
 }
 
 fn state(at: &ItemId, word: &str) -> Result<ItemState, StoreError> {
-    ItemState::parse(word).ok_or_else(|| unreadable(ITEMS, &place(at, "state")))
+    ItemState::parse(word).ok_or_else(|| unknown_format(ITEMS, &place(at, "state")))
 }
 
 fn place(at: &ItemId, part: &str) -> String {
@@ -188,5 +188,5 @@ fn place(at: &ItemId, part: &str) -> String {
 
 fn read<T: serde::de::DeserializeOwned>(at: &ItemId, json: &[u8]) -> Result<T, StoreError> {
     // The message of serde_json may quote its input.
-    serde_json::from_slice(json).map_err(|_| unreadable(ITEMS, &place(at, "")))
+    serde_json::from_slice(json).map_err(|_| unknown_format(ITEMS, &place(at, "")))
 }

@@ -9,7 +9,7 @@ use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::domain::program::Enrolled;
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
-use crate::store::codec::{RecordCodec, unreadable};
+use crate::store::codec::{RecordCodec, unknown_format};
 use crate::store::encryption::BlindIndex;
 use crate::store::{AcquireKey, KeyState, StoreError};
 
@@ -41,7 +41,7 @@ pub(in crate::store) struct StoredKey {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum AnswerRecord {
+enum ReplyRecord {
     Candidate {
         created: bool,
         candidate: Box<Candidate>,
@@ -61,7 +61,7 @@ impl RecordCodec {
     pub(in crate::store) fn key_row(&self, claim: &AcquireKey) -> KeyRow {
         let AcquireKey { tenant, token, scope, content, now, expires } = claim;
         KeyRow {
-            scopes: self.keyring.blinds(&crate::store::codec::tenant_scope(tenant), "idempotency key", scope),
+            scopes: self.keyring.blind_indices(&crate::store::codec::tenant_scope(tenant), "idempotency key", scope),
             scope: scope.clone(),
             tenant: tenant.clone(),
             token: token.clone(),
@@ -74,13 +74,13 @@ impl RecordCodec {
 
     /// Returns the state of a stored key for a request. A resumable key belongs to the caller from now on; the engine
     /// records that.
-    pub(in crate::store) fn key_taken(&self, claim: &KeyRow, stored: &StoredKey) -> Result<KeyState, StoreError> {
+    pub(in crate::store) fn key_state(&self, claim: &KeyRow, stored: &StoredKey) -> Result<KeyState, StoreError> {
         if !self.keyring.is_fingerprint_of(&stored.fingerprint, &claim.content) {
             return Ok(KeyState::Mismatch);
         }
         if let Some(sealed) = &stored.answer {
             let json = self.open_at(KEYS, &stored.token, sealed)?;
-            let answer: AnswerRecord = serde_json::from_slice(&json).map_err(|_| unreadable(KEYS, &stored.token))?;
+            let answer: ReplyRecord = serde_json::from_slice(&json).map_err(|_| unknown_format(KEYS, &stored.token))?;
             return Ok(KeyState::Completed(Box::new(answer.into())));
         }
         if stored.running {
@@ -92,12 +92,16 @@ impl RecordCodec {
     }
 
     /// Seals a reply.
-    pub(in crate::store) fn answer(&self, key: &IdempotencyKeyUse, answer: StoredReply) -> Result<Vec<u8>, StoreError> {
-        self.seal(KEYS, &key.token, &AnswerRecord::from(answer))
+    pub(in crate::store) fn seal_reply(
+        &self,
+        key: &IdempotencyKeyUse,
+        answer: StoredReply,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.seal(KEYS, &key.token, &ReplyRecord::from(answer))
     }
 }
 
-impl From<StoredReply> for AnswerRecord {
+impl From<StoredReply> for ReplyRecord {
     fn from(answer: StoredReply) -> Self {
         match answer {
             StoredReply::Candidate { created, candidate, initial_password } => {
@@ -111,16 +115,16 @@ impl From<StoredReply> for AnswerRecord {
     }
 }
 
-impl From<AnswerRecord> for StoredReply {
-    fn from(record: AnswerRecord) -> Self {
+impl From<ReplyRecord> for StoredReply {
+    fn from(record: ReplyRecord) -> Self {
         match record {
-            AnswerRecord::Candidate { created, candidate, initial_password } => {
+            ReplyRecord::Candidate { created, candidate, initial_password } => {
                 Self::Candidate { created, candidate, initial_password }
             }
-            AnswerRecord::Assignment { created, assignment } => Self::Assignment { created, assignment },
-            AnswerRecord::Gone => Self::Gone,
-            AnswerRecord::Enrolled(enrolled) => Self::Enrolled(enrolled),
-            AnswerRecord::Operation(id) => Self::Operation(id),
+            ReplyRecord::Assignment { created, assignment } => Self::Assignment { created, assignment },
+            ReplyRecord::Gone => Self::Gone,
+            ReplyRecord::Enrolled(enrolled) => Self::Enrolled(enrolled),
+            ReplyRecord::Operation(id) => Self::Operation(id),
         }
     }
 }

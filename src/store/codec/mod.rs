@@ -22,7 +22,7 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemState, Operation};
 use crate::domain::system::System;
 use crate::store::encryption::{AadContext, BlindIndex, KeyId, Keyring, SealError};
-use crate::store::{CandidateInsert, Mutation, OfCandidate, StoreError, SubjectHash};
+use crate::store::{CandidateInsert, CandidateSelector, Mutation, StoreError, SubjectHash};
 
 mod audit;
 mod intents;
@@ -40,9 +40,9 @@ pub(super) use operations::OperationRow;
 
 const CANDIDATES: &str = "candidates";
 const ASSIGNMENTS: &str = "assignments";
-const INTENTS: &str = "intents";
+const INTENTS_TABLE: &str = "intents";
 
-/// Seals, opens and indexes records.
+/// Encoder and decoder of records: seals, opens and indexes them.
 pub(super) struct RecordCodec {
     keyring: Keyring,
     environment: System,
@@ -71,9 +71,9 @@ pub(super) struct Lookup {
     pub blind: BlindIndex,
 }
 
-/// An index value ready to be written.
+/// An index value ready to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Indexed {
+pub(super) struct IndexValue {
     pub kind: &'static str,
     pub blind: BlindIndex,
 }
@@ -186,7 +186,7 @@ impl RecordCodec {
     }
 
     /// Returns an unpredictable number from 0 to 1, to randomise pauses.
-    pub(super) fn chance(&self) -> f64 {
+    pub(super) fn random_fraction(&self) -> f64 {
         f64::from(u32::from_be_bytes(self.environment.random())) / f64::from(u32::MAX)
     }
 
@@ -200,36 +200,34 @@ impl RecordCodec {
         Ok(self.keyring.require(id)?)
     }
 
-    pub(super) fn change(&self, change: Mutation) -> Result<EncodedMutation, StoreError> {
+    pub(super) fn encode_mutation(&self, change: Mutation) -> Result<EncodedMutation, StoreError> {
         Ok(match change {
             Mutation::Candidate(candidate) => EncodedMutation::Candidate(self.candidate_row(&candidate)?),
             Mutation::Identities(id, identities) => EncodedMutation::Identities(id, identities),
             Mutation::EraseCandidate(id) => EncodedMutation::EraseCandidate(id),
             Mutation::Assignment(assignment) => EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)),
             Mutation::Intent(intent) => EncodedMutation::Intent(self.intent_row(&intent)?),
-            Mutation::Settled(record) => EncodedMutation::Settled(record),
-            Mutation::KeyBound(key, record) => EncodedMutation::KeyBound(key.token, record),
-            Mutation::KeyAnswered(key, answer) => {
-                let sealed = self.answer(&key, answer)?;
+            Mutation::RemoveIntent(record) => EncodedMutation::Settled(record),
+            Mutation::BindKey(key, record) => EncodedMutation::KeyBound(key.token, record),
+            Mutation::CompleteKey(key, answer) => {
+                let sealed = self.seal_reply(&key, answer)?;
                 EncodedMutation::KeyAnswered(key.token, sealed)
             }
-            Mutation::KeyOpen(key) => EncodedMutation::KeyOpen(key.token),
-            Mutation::KeyFreed(key) => EncodedMutation::KeyFreed(key.token),
-            Mutation::ItemClaimed(at, record, subjects) => EncodedMutation::ItemClaimed(at, record, subjects.concat()),
-            Mutation::ItemSubjects(at, subjects) => EncodedMutation::ItemSubjects(at, subjects.concat()),
-            Mutation::ItemWaiting(at) => EncodedMutation::ItemWaiting(at),
-            Mutation::AttemptHeld(record, started) => EncodedMutation::AttemptHeld(record, micros(started)),
-            Mutation::ItemEnded(at, record, end) => {
-                EncodedMutation::ItemEnded(self.item_end_row(at, record, end, None)?)
-            }
-            Mutation::ItemEndedUnsent(at, record, end) => {
+            Mutation::ReleaseKey(key) => EncodedMutation::KeyOpen(key.token),
+            Mutation::FreeKey(key) => EncodedMutation::KeyFreed(key.token),
+            Mutation::ClaimItem(at, record, subjects) => EncodedMutation::ItemClaimed(at, record, subjects.concat()),
+            Mutation::SetItemSubjects(at, subjects) => EncodedMutation::ItemSubjects(at, subjects.concat()),
+            Mutation::RequeueItem(at) => EncodedMutation::ItemWaiting(at),
+            Mutation::RequireAttempt(record, started) => EncodedMutation::AttemptHeld(record, micros(started)),
+            Mutation::EndItem(at, record, end) => EncodedMutation::ItemEnded(self.item_end_row(at, record, end, None)?),
+            Mutation::EndWaitingItem(at, record, end) => {
                 EncodedMutation::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Waiting))?)
             }
-            Mutation::ItemEndedClaimed(at, record, end) => {
+            Mutation::EndClaimedItem(at, record, end) => {
                 EncodedMutation::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Claimed))?)
             }
             Mutation::Operation(operation) => EncodedMutation::Operation(operation),
-            Mutation::OperationCancelling(id) => EncodedMutation::OperationCancelling(id),
+            Mutation::CancelOperation(id) => EncodedMutation::OperationCancelling(id),
             Mutation::Audit(entry) => EncodedMutation::Audit(entry),
         })
     }
@@ -242,22 +240,22 @@ impl RecordCodec {
         only: Option<ItemState>,
     ) -> Result<ItemOutcomeRow, StoreError> {
         let state = end.state();
-        let end = self.item_end(&at, end)?;
+        let end = self.seal_outcome(&at, end)?;
         let keeps_secret = state == ItemState::Skipped;
         Ok(ItemOutcomeRow { at, state: state.as_str(), record, end, keeps_secret, only: only.map(ItemState::as_str) })
     }
 
-    pub(super) fn changes(&self, changes: Vec<Mutation>) -> Result<Vec<EncodedMutation>, StoreError> {
-        changes.into_iter().map(|change| self.change(change)).collect()
+    pub(super) fn encode_mutations(&self, changes: Vec<Mutation>) -> Result<Vec<EncodedMutation>, StoreError> {
+        changes.into_iter().map(|change| self.encode_mutation(change)).collect()
     }
 
-    pub(super) fn claimant(&self, claimant: CandidateInsert) -> Result<CandidateInsertRow, StoreError> {
+    pub(super) fn encode_insert(&self, claimant: CandidateInsert) -> Result<CandidateInsertRow, StoreError> {
         let CandidateInsert { candidate, identities, intent, with } = claimant;
         Ok(CandidateInsertRow {
             candidate: self.candidate_row(&candidate)?,
             identities,
             intent: self.intent_row(&intent)?,
-            with: self.changes(with)?,
+            with: self.encode_mutations(with)?,
         })
     }
 
@@ -288,7 +286,7 @@ impl RecordCodec {
         let scope = tenant_scope(&candidate.tenant);
         let lookup = |identity: Identity| {
             let (kind, text) = identity.parts();
-            Lookup { kind, blind: self.keyring.blind(&scope, kind, text), identity }
+            Lookup { kind, blind: self.keyring.blind_index(&scope, kind, text), identity }
         };
         Identity::of(&candidate.person, IdentityKind::ALL).into_iter().map(lookup).collect()
     }
@@ -301,7 +299,7 @@ impl RecordCodec {
             tenant: assignment.tenant.clone(),
             connection: assignment.connection.clone(),
             candidate_id: assignment.candidate_id.as_ref().map(ToString::to_string),
-            subject: self.keyring.blind(&connection_scope(&assignment.connection), SUBJECT, &assignment.subject),
+            subject: self.keyring.blind_index(&connection_scope(&assignment.connection), SUBJECT, &assignment.subject),
             assessment_ref: assignment.assessment_ref.clone(),
             assessment: assignment.order.assessment.clone(),
             state: assignment_state(assignment.state),
@@ -324,7 +322,7 @@ impl RecordCodec {
     }
 
     /// Returns every form in which assignments that name no candidate name a person known by this identity.
-    pub(super) fn unlinked_forms(&self, of: Option<&OfCandidate>) -> Vec<BlindIndex> {
+    pub(super) fn unlinked_forms(&self, of: Option<&CandidateSelector>) -> Vec<BlindIndex> {
         let known_as = of.and_then(|of| of.known_as.as_ref());
         known_as.map_or_else(Vec::new, |(connection, identity)| self.identity_forms(connection, identity))
     }
@@ -336,23 +334,23 @@ impl RecordCodec {
             tenant: intent.tenant.clone(),
             connection: intent.connection.clone(),
             operation: intent.write.kind().as_str(),
-            subject: self.turn(&intent.subject),
+            subject: self.lock_index(&intent.subject),
             started: micros(intent.started),
             settle_from: micros(intent.settle_from),
             due: intent.due.map(micros),
             attempts: intent.attempts,
             under_way: intent.under_way,
-            sealed: self.seal(INTENTS, record, &IntentRecord::from(intent.clone()))?,
+            sealed: self.seal(INTENTS_TABLE, record, &IntentRecord::from(intent.clone()))?,
         })
     }
 
     pub(super) fn candidate(&self, row: &SealedRow) -> Result<Candidate, StoreError> {
         let mut candidate: Candidate = self.open(CANDIDATES, row)?;
-        agrees(row, candidate.id.as_str(), &candidate.tenant, &candidate.connection)?;
+        check_columns(row, candidate.id.as_str(), &candidate.tenant, &candidate.connection)?;
         if let Some(sealed) = &row.photo {
             let place = photo_place(&candidate.id);
             let text = self.open_at(CANDIDATES, &place, sealed)?;
-            candidate.person.photo = serde_json::from_slice(&text).map_err(|_| unreadable(CANDIDATES, &place))?;
+            candidate.person.photo = serde_json::from_slice(&text).map_err(|_| unknown_format(CANDIDATES, &place))?;
         }
         Ok(candidate)
     }
@@ -366,53 +364,53 @@ impl RecordCodec {
 
     pub(super) fn assignment(&self, row: &SealedRow) -> Result<Assignment, StoreError> {
         let assignment: Assignment = self.open(ASSIGNMENTS, row)?;
-        agrees(row, assignment.id.as_str(), &assignment.tenant, &assignment.connection)?;
+        check_columns(row, assignment.id.as_str(), &assignment.tenant, &assignment.connection)?;
         Ok(assignment)
     }
 
     pub(super) fn intent(&self, row: &SealedRow) -> Result<Intent, StoreError> {
-        let intent = Intent::from(self.open::<IntentRecord>(INTENTS, row)?);
-        agrees(row, intent.write.record_id(), &intent.tenant, &intent.connection)?;
+        let intent = Intent::from(self.open::<IntentRecord>(INTENTS_TABLE, row)?);
+        check_columns(row, intent.write.record_id(), &intent.tenant, &intent.connection)?;
         Ok(intent)
     }
 
     /// Returns the identity as written to `identities`.
-    pub(super) fn identity(&self, connection: &str, identity: &Identity) -> Indexed {
+    pub(super) fn identity(&self, connection: &str, identity: &Identity) -> IndexValue {
         let (kind, text) = identity.parts();
-        Indexed { kind, blind: self.keyring.blind(&connection_scope(connection), kind, text) }
+        IndexValue { kind, blind: self.keyring.blind_index(&connection_scope(connection), kind, text) }
     }
 
     /// Returns the identity in every form it may have in `identities`.
     pub(super) fn identity_forms(&self, connection: &str, identity: &Identity) -> Vec<BlindIndex> {
         let (kind, text) = identity.parts();
-        self.keyring.blinds(&connection_scope(connection), kind, text)
+        self.keyring.blind_indices(&connection_scope(connection), kind, text)
     }
 
     /// Returns the identity in every form it may have in `lookups`.
     pub(super) fn lookup_forms(&self, tenant: &str, identity: &Identity) -> Vec<BlindIndex> {
         let (kind, text) = identity.parts();
-        self.keyring.blinds(&tenant_scope(tenant), kind, text)
+        self.keyring.blind_indices(&tenant_scope(tenant), kind, text)
     }
 
     /// Returns the subject in every form it may have in `assignments`.
     pub(super) fn subject_forms(&self, connection: &str, subject: &str) -> Vec<BlindIndex> {
-        self.keyring.blinds(&connection_scope(connection), SUBJECT, subject)
+        self.keyring.blind_indices(&connection_scope(connection), SUBJECT, subject)
     }
 
     /// Returns the index value of the subject of a lock or of an intent.
-    pub(super) fn turn(&self, subject: &str) -> BlindIndex {
-        self.keyring.blind(TURN, SUBJECT, subject)
+    pub(super) fn lock_index(&self, subject: &str) -> BlindIndex {
+        self.keyring.blind_index(TURN, SUBJECT, subject)
     }
 
     /// Returns the subject of a lock or of an intent in every form it may have.
-    pub(super) fn turn_forms(&self, subject: &str) -> Vec<BlindIndex> {
-        self.keyring.blinds(TURN, SUBJECT, subject)
+    pub(super) fn lock_forms(&self, subject: &str) -> Vec<BlindIndex> {
+        self.keyring.blind_indices(TURN, SUBJECT, subject)
     }
 
     /// Returns the hash of the subject of a row. Uses the current key only: if keys rotate during an operation,
     /// duplicates are detected by the record they lead to.
     pub(super) fn item_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
-        let blind = self.keyring.blind(operation.as_str(), SUBJECT, text);
+        let blind = self.keyring.blind_index(operation.as_str(), SUBJECT, text);
         let mut subject = SubjectHash::default();
         subject.copy_from_slice(&blind[..std::mem::size_of::<SubjectHash>()]);
         subject
@@ -433,14 +431,14 @@ impl RecordCodec {
     }
 
     fn seal(&self, table: &'static str, record: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-        let json = serde_json::to_vec(value).map(Zeroizing::new).map_err(|_| unreadable(table, record))?;
+        let json = serde_json::to_vec(value).map(Zeroizing::new).map_err(|_| unknown_format(table, record))?;
         Ok(self.keyring.seal(&self.environment, AadContext { table, record }, &json)?)
     }
 
     fn open<T: DeserializeOwned>(&self, table: &'static str, row: &SealedRow) -> Result<T, StoreError> {
         let json = self.open_at(table, &row.id, &row.sealed)?;
         // The message of serde_json may quote its input.
-        serde_json::from_slice(&json).map_err(|_| unreadable(table, &row.id))
+        serde_json::from_slice(&json).map_err(|_| unknown_format(table, &row.id))
     }
 
     fn open_at(&self, table: &'static str, record: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
@@ -494,13 +492,13 @@ pub(super) fn micros(moment: Timestamp) -> i64 {
     moment.as_microsecond()
 }
 
-fn unreadable(table: &str, record: &str) -> StoreError {
+fn unknown_format(table: &str, record: &str) -> StoreError {
     StoreError::Unreadable(format!("{table} {record}: this version does not know the format"))
 }
 
 /// Checks the clear columns against the sealed content: they decide who sees a record, so write access to the database
 /// must not be enough to move one.
-fn agrees(row: &SealedRow, id: &str, tenant: &str, connection: &str) -> Result<(), StoreError> {
+fn check_columns(row: &SealedRow, id: &str, tenant: &str, connection: &str) -> Result<(), StoreError> {
     if row.id == id && row.tenant == tenant && row.connection == connection {
         return Ok(());
     }

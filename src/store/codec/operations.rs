@@ -4,12 +4,12 @@ use jiff::Timestamp;
 
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{ItemState, Operation, OperationKind, OperationState, Progress};
-use crate::store::codec::{micros, unreadable};
+use crate::store::codec::{micros, unknown_format};
 use crate::store::{RunningOperation, StoreError};
 
 /// Reads a running operation from its columns.
 pub(in crate::store) fn running(id: &str, connection: String, pending: i64) -> Result<RunningOperation, StoreError> {
-    let id = OperationId::parse(id).map_err(|_| unreadable(OPERATIONS, id))?;
+    let id = OperationId::parse(id).map_err(|_| unknown_format(OPERATIONS, id))?;
     Ok(RunningOperation { id, connection, pending: u64::try_from(pending).unwrap_or(0) })
 }
 
@@ -79,7 +79,7 @@ impl OperationRow {
     pub(in crate::store) fn operation(self) -> Result<Operation, StoreError> {
         use OperationKind::{Assignments, Candidates, ProgramEmployees};
         use OperationState::{Cancelled, Completed, Queued, Receiving, Running};
-        let odd = || unreadable(OPERATIONS, &self.id);
+        let odd = || unknown_format(OPERATIONS, &self.id);
         let moment = |micros: i64| Timestamp::from_microsecond(micros).map_err(|_| odd());
         let number = |number: i64| u64::try_from(number).map_err(|_| odd());
         let kinds = [Candidates, Assignments, ProgramEmployees];

@@ -15,7 +15,7 @@ fn sealed(records: &RecordCodec, table: &'static str, id: &str, json: &str) -> S
 }
 
 #[test]
-fn a_picture_inside_the_record_is_read_as_well() {
+fn a_picture_stored_inside_the_record_is_read() {
     let (records, make) = (records(), Maker(environment()));
     let candidate = make.candidate("t", "c", Person { photo: Some("QUJD".to_owned().into()), ..make.person() });
     let id = candidate.id.to_string();
@@ -26,7 +26,7 @@ fn a_picture_inside_the_record_is_read_as_well() {
 
 proptest! {
     #[test]
-    fn a_candidate_is_read_as_it_was_written(
+    fn a_candidate_round_trips(
         external_id: Option<String>, group: Option<String>, active: Option<bool>,
         custom in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
     ) {
@@ -114,7 +114,7 @@ fn records_of_the_first_version_are_read() {
             r#"{{"tenant":"t","connection":"c","write":{write},"started":"2026-11-22T10:00:00Z","attempts":2,
             "settle_from":"2026-11-22T10:00:30Z","reason":null}}"#
         );
-        let intent = records.intent(&sealed(&records, INTENTS, id, &intent)).unwrap();
+        let intent = records.intent(&sealed(&records, INTENTS_TABLE, id, &intent)).unwrap();
         assert_eq!((intent.write.record_id(), intent.attempts), (id, 2));
     }
 }

@@ -1,4 +1,4 @@
-//! What every engine must do with the audit record.
+//! Required behaviour of every engine: the audit record.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::domain::audit::{ChainedEntry, Entry, NOTHING};
 use crate::domain::candidate::Identity;
 use crate::store::{Mutation, Store, StoreError};
 
-/// The request's ids of the lines, which have to be a chain from its beginning.
+/// Returns the request ids of the entries after checking that they form a chain from its beginning.
 fn ids(lines: &[ChainedEntry]) -> Vec<String> {
     let mut previous = NOTHING.to_owned();
     lines
@@ -28,7 +28,7 @@ fn line(tenant: &str, id: &str) -> Mutation {
     Mutation::Audit(Entry::example(tenant, id))
 }
 
-pub(crate) async fn lines_are_a_chain_of_their_tenant(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn entries_form_a_chain_per_tenant(store: Arc<dyn Store>, make: Maker) {
     let (one, other) = (make.name("tenant"), make.name("tenant"));
     assert_eq!(store.audit(&one, 0, 10).await.unwrap(), []);
     store.commit(vec![line(&one, "a"), line(&other, "x"), line(&one, "b")]).await.unwrap();
@@ -40,12 +40,12 @@ pub(crate) async fn lines_are_a_chain_of_their_tenant(store: Arc<dyn Store>, mak
     assert_eq!(store.audit(&one, u64::MAX, 1).await.unwrap(), []);
 }
 
-pub(crate) async fn many_at_once_append_to_one_chain(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn concurrent_appends_form_one_chain(store: Arc<dyn Store>, make: Maker) {
     let (one, other) = (make.name("tenant"), make.name("tenant"));
     let writing: Vec<_> = (0..40)
         .map(|number| {
             let (store, id) = (Arc::clone(&store), format!("{number:02}"));
-            // In both orders, so that two who wait for each other would show.
+            // In both orders, so that a deadlock would show.
             let mut lines = vec![line(&one, &id), line(&other, &id)];
             if number % 2 == 0 {
                 lines.reverse();
@@ -63,7 +63,7 @@ pub(crate) async fn many_at_once_append_to_one_chain(store: Arc<dyn Store>, make
     }
 }
 
-pub(crate) async fn a_line_stands_or_falls_with_its_transaction(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn an_entry_is_committed_only_with_its_transaction(store: Arc<dyn Store>, make: Maker) {
     let (tenant, holder) = (make.name("tenant"), make.claimed(&*store).await);
     let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
     make.claim(&*store, &candidate).await;

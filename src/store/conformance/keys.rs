@@ -1,4 +1,4 @@
-//! What every engine must do with idempotency keys.
+//! Required behaviour of every engine: idempotency keys.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
 use crate::store::{AcquireKey, KeyState, Mutation, Store};
 
 impl Maker {
-    /// A claim of a key for an hour, for content that differs by `content`.
+    /// Returns a request for a key that expires in an hour; `content` distinguishes contents.
     pub(crate) fn key_claim(&self, tenant: &str, scope: &str, content: u8) -> AcquireKey {
         let now = self.0.now();
         let expires = now + 1.hours();
@@ -24,7 +24,7 @@ impl Maker {
         }
     }
 
-    /// The same key, asked for again.
+    /// Returns a second request for the same key.
     pub(crate) fn anew(&self, claim: &AcquireKey) -> AcquireKey {
         AcquireKey { token: self.name("token"), ..claim.clone() }
     }
@@ -36,7 +36,7 @@ async fn new_key(store: &dyn Store, claim: &AcquireKey) -> IdempotencyKeyUse {
     key
 }
 
-pub(crate) async fn a_key_is_taken_once_and_answered_ever_after(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn a_key_is_acquired_once_and_then_returns_its_reply(store: Arc<dyn Store>, make: Maker) {
     let (tenant, candidate) = (make.name("tenant"), make.claimed(&*store).await);
     let claim = make.key_claim(&tenant, "POST /candidates k", 1);
     let key = new_key(&*store, &claim).await;
@@ -53,95 +53,95 @@ pub(crate) async fn a_key_is_taken_once_and_answered_ever_after(store: Arc<dyn S
         candidate: Box::new(candidate.clone()),
         initial_password: Some(password.clone()),
     };
-    store.commit(vec![Mutation::KeyAnswered(key.clone(), answer(true))]).await.unwrap();
-    // The first answer stands.
+    store.commit(vec![Mutation::CompleteKey(key.clone(), answer(true))]).await.unwrap();
+    // The first reply is kept.
     let late = vec![
-        Mutation::KeyAnswered(key.clone(), answer(false)),
-        Mutation::KeyFreed(key.clone()),
-        Mutation::KeyOpen(key),
+        Mutation::CompleteKey(key.clone(), answer(false)),
+        Mutation::FreeKey(key.clone()),
+        Mutation::ReleaseKey(key),
     ];
     store.commit(late).await.unwrap();
     for _ in 0..2 {
         let taken = store.acquire_key(&claim).await.unwrap();
         let KeyState::Completed(answer) = taken else { panic!("{taken:?}") };
         let StoredReply::Candidate { created, candidate: kept, initial_password } = *answer else {
-            panic!("another answer")
+            panic!("another reply")
         };
         assert!(created && *kept == candidate && initial_password.unwrap().matches_constant_time("correct horse"));
     }
 }
 
-pub(crate) async fn a_key_of_another_content_is_different(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn a_key_with_other_content_is_a_mismatch(store: Arc<dyn Store>, make: Maker) {
     let tenant = make.name("tenant");
     let claim = make.key_claim(&tenant, "k", 1);
     let key = new_key(&*store, &claim).await;
     let other = make.key_claim(&tenant, "k", 2);
     assert!(matches!(store.acquire_key(&other).await.unwrap(), KeyState::Mismatch));
-    store.commit(vec![Mutation::KeyAnswered(key, StoredReply::Gone)]).await.unwrap();
+    store.commit(vec![Mutation::CompleteKey(key, StoredReply::Gone)]).await.unwrap();
     assert!(matches!(store.acquire_key(&other).await.unwrap(), KeyState::Mismatch));
     assert!(matches!(store.acquire_key(&claim).await.unwrap(), KeyState::Completed(_)));
 }
 
-pub(crate) async fn a_freed_key_is_new_and_an_open_one_goes_on(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn a_freed_key_is_new_and_an_open_one_is_resumable(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
     let first = new_key(&*store, &make.anew(&claim)).await;
-    store.commit(vec![Mutation::KeyFreed(first.clone())]).await.unwrap();
+    store.commit(vec![Mutation::FreeKey(first.clone())]).await.unwrap();
     let second = new_key(&*store, &make.anew(&claim)).await;
     assert_ne!(first.token, second.token);
 
-    store.commit(vec![Mutation::KeyOpen(second)]).await.unwrap();
+    store.commit(vec![Mutation::ReleaseKey(second)]).await.unwrap();
     let taken = store.acquire_key(&make.anew(&claim)).await.unwrap();
     let KeyState::Resumable(third, None) = taken else { panic!("{taken:?}") };
     assert!(
         matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::InProgress),
-        "it is somebody's again"
+        "it belongs to an instance again"
     );
 
-    // What the record's write still has to say is heard.
+    // The record's write may still conclude under its token.
     store
-        .commit(vec![Mutation::KeyBound(third.clone(), "cand_1".to_owned()), Mutation::KeyOpen(third.clone())])
+        .commit(vec![Mutation::BindKey(third.clone(), "cand_1".to_owned()), Mutation::ReleaseKey(third.clone())])
         .await
         .unwrap();
     let taken = store.acquire_key(&make.anew(&claim)).await.unwrap();
     let KeyState::Resumable(fourth, Some(record)) = taken else { panic!("{taken:?}") };
     assert_eq!((fourth.token, record.as_str()), (third.token.clone(), "cand_1"));
-    store.commit(vec![Mutation::KeyAnswered(third, StoredReply::Gone)]).await.unwrap();
+    store.commit(vec![Mutation::CompleteKey(third, StoredReply::Gone)]).await.unwrap();
     assert!(matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::Completed(_)));
 }
 
-pub(crate) async fn an_earlier_use_of_a_key_is_not_heard(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn an_earlier_use_of_a_key_has_no_effect(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
     let early = new_key(&*store, &make.anew(&claim)).await;
-    store.commit(vec![Mutation::KeyFreed(early.clone())]).await.unwrap();
+    store.commit(vec![Mutation::FreeKey(early.clone())]).await.unwrap();
     let late = new_key(&*store, &make.anew(&claim)).await;
     for word in [
-        Mutation::KeyAnswered(early.clone(), StoredReply::Gone),
-        Mutation::KeyFreed(early.clone()),
-        Mutation::KeyOpen(early.clone()),
-        Mutation::KeyBound(early, "cand_1".to_owned()),
+        Mutation::CompleteKey(early.clone(), StoredReply::Gone),
+        Mutation::FreeKey(early.clone()),
+        Mutation::ReleaseKey(early.clone()),
+        Mutation::BindKey(early, "cand_1".to_owned()),
     ] {
         store.commit(vec![word]).await.unwrap();
         assert!(matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::InProgress));
     }
-    store.commit(vec![Mutation::KeyOpen(late)]).await.unwrap();
+    store.commit(vec![Mutation::ReleaseKey(late)]).await.unwrap();
     assert!(matches!(store.acquire_key(&make.anew(&claim)).await.unwrap(), KeyState::Resumable(_, None)));
 }
 
-pub(crate) async fn a_key_is_forgotten_in_its_time(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn a_key_expires(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
     let key = new_key(&*store, &claim).await;
     store
-        .commit(vec![Mutation::KeyAnswered(key, StoredReply::Operation(OperationId::generate(&make.0)))])
+        .commit(vec![Mutation::CompleteKey(key, StoredReply::Operation(OperationId::generate(&make.0)))])
         .await
         .unwrap();
     let before = AcquireKey { now: claim.expires - 1.microseconds(), ..claim.clone() };
     assert!(matches!(store.acquire_key(&before).await.unwrap(), KeyState::Completed(_)));
-    // Also before it is purged, and whatever the new request says.
+    // Even before the purge, and whatever the content of the new request.
     let after = AcquireKey { now: claim.expires, expires: claim.expires + 1.hours(), content: [9; 32], ..claim };
     new_key(&*store, &after).await;
 }
 
-pub(crate) async fn one_of_many_takes_a_key(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn only_one_of_many_acquires_a_key(store: Arc<dyn Store>, make: Maker) {
     let claim = make.key_claim(&make.name("tenant"), "k", 1);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..32 {

@@ -1,7 +1,7 @@
-//! What every engine of the store must do, as tests over `dyn Store`. An engine names itself in [`conformance!`] with a
-//! function that opens an empty store.
+//! Required behaviour of every engine, as tests over `dyn Store`. An engine passes [`conformance!`] a function that
+//! opens an empty store.
 //!
-//! Tenants and connections are fresh for each test, so that engines may share one database between them.
+//! Tenants and connections are fresh for each test, so that tests may share one database.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, json};
 
-use super::{AssignmentFilter, CandidateInsert, InsertResult, Mutation, OfCandidate, Page, Store, StoreError};
+use super::{AssignmentFilter, CandidateInsert, CandidateSelector, InsertResult, Mutation, Page, Store, StoreError};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
@@ -28,15 +28,15 @@ mod audit;
 mod keys;
 mod operations;
 
-/// The identities of a person at a vendor that does not know people by e-mail address.
+/// The identity kinds of a vendor that does not identify people by e-mail address.
 pub(crate) const BY_NAME: &[IdentityKind] = &[IdentityKind::ExternalId, IdentityKind::UserName];
 
 pub(crate) use audit::*;
 pub(crate) use keys::*;
 pub(crate) use operations::*;
 
-/// Makes one test of each behaviour. `$open` takes an [`Environment`] and gives something that owns the store's place and
-/// an `Arc<dyn Store>`.
+/// Generates one test per behaviour. `$open` takes a [`System`] and returns an owner of the storage location and an
+/// `Arc<dyn Store>`.
 macro_rules! conformance {
     ($open:path, [$($behaviour:ident),* $(,)?]) => {
         $(
@@ -52,65 +52,66 @@ macro_rules! conformance {
         $crate::store::conformance::conformance!($open, [
             answers_a_ping,
             a_claim_writes_candidate_identities_and_intent,
-            a_held_identity_is_answered_and_nothing_is_written,
-            an_identity_of_another_tenant_is_held_by_others,
+            a_held_identity_returns_its_holders_and_writes_nothing,
+            an_identity_of_another_tenant_is_taken,
             identities_of_other_connections_are_free,
-            who_else_holds_an_identity_is_known,
+            identities_of_other_tenants_are_detected,
             one_of_many_parallel_claims_wins,
             many_parallel_claims_of_different_people_all_win,
             an_acknowledged_write_is_seen_at_once,
-            changed_candidates_are_found_as_they_are_now,
+            changed_candidates_are_found_by_their_new_values,
             identities_are_set_and_released,
-            an_identity_that_is_held_is_a_conflict_and_nothing_is_written,
+            setting_a_held_identity_is_a_conflict_and_writes_nothing,
             an_erased_candidate_is_gone_and_stays_gone,
             candidates_are_the_tenants_own,
             assignments_are_the_tenants_own,
             assignments_are_listed_newest_first_in_parts,
             assignments_are_filtered,
-            a_booking_made_before_its_person_is_known_is_theirs,
+            a_booking_made_before_registration_belongs_to_the_candidate,
             an_erased_candidate_leaves_its_assignments_without_the_person,
-            what_is_written_late_of_an_erased_person_s_assignment_is_without_them,
+            late_writes_to_assignments_of_an_erased_candidate_omit_the_person,
             bookings_of_a_subject_are_found,
-            every_kind_of_intent_comes_back_as_it_was,
-            due_intents_are_those_nobody_is_sending,
+            every_kind_of_intent_round_trips,
+            due_intents_exclude_those_being_sent,
             an_outcome_is_written_for_its_own_attempt_only,
             the_time_of_the_last_use_is_remembered,
             intents_of_a_subject_are_found,
             open_enrolments_of_a_connection_are_found,
             a_settled_intent_is_gone,
-            claims_of_one_call_stand_for_themselves,
+            inserts_of_one_call_have_independent_results,
             records_are_found_by_their_ids,
-            pictures_stay_and_lists_come_without_them,
-            a_key_is_taken_once_and_answered_ever_after,
-            a_key_of_another_content_is_different,
-            a_freed_key_is_new_and_an_open_one_goes_on,
-            an_earlier_use_of_a_key_is_not_heard,
-            a_key_is_forgotten_in_its_time,
-            one_of_many_takes_a_key,
-            rows_come_back_as_they_were,
+            pictures_are_kept_and_lists_omit_them,
+            a_key_is_acquired_once_and_then_returns_its_reply,
+            a_key_with_other_content_is_a_mismatch,
+            a_freed_key_is_new_and_an_open_one_is_resumable,
+            an_earlier_use_of_a_key_has_no_effect,
+            a_key_expires,
+            only_one_of_many_acquires_a_key,
+            rows_round_trip,
             a_window_ends_with_the_row_that_fills_it,
-            reports_say_how_rows_stand,
+            reports_show_the_state_and_outcome_of_rows,
             open_writes_are_read_a_few_megabytes_at_a_time,
             an_operation_is_accepted_under_its_key_once,
             a_row_is_claimed_only_while_it_waits,
             rows_end_and_are_counted,
             a_finished_operation_is_queued_again,
             a_row_that_could_not_be_read_is_never_queued_again,
-            what_was_cancelled_never_waits_again,
+            rows_of_a_cancelled_operation_never_wait_again,
             a_row_left_to_a_person_ends_only_while_it_is_claimed,
-            unfinished_operations_are_found_by_tenant_and_connection_in_turn,
+            unfinished_operations_alternate_between_tenants_and_connections,
             operations_are_the_tenants_own_and_listed_newest_first,
-            a_password_goes_with_its_row,
-            what_is_over_is_purged,
-            lines_are_a_chain_of_their_tenant,
-            many_at_once_append_to_one_chain,
-            a_line_stands_or_falls_with_its_transaction,
+            a_password_is_cleared_when_its_row_is_claimed_or_ends,
+            expired_operations_and_keys_are_purged,
+            entries_form_a_chain_per_tenant,
+            concurrent_appends_form_one_chain,
+            an_entry_is_committed_only_with_its_transaction,
         ]);
     };
 }
 pub(crate) use conformance;
 
-/// A clock that moves a millisecond each time it is read, so that later ids are larger, and the system's randomness.
+/// Returns a system whose clock advances a millisecond per reading, so that later ids are larger, with the randomness
+/// of the operating system.
 pub(crate) fn environment() -> System {
     System { clock: Arc::new(Ticking(AtomicI64::new(1_790_000_000_000))), entropy: Arc::new(SystemRandom) }
 }
@@ -130,11 +131,11 @@ impl SecureRandom for SystemRandom {
     }
 }
 
-/// Makes records, each like no other.
+/// Generator of unique records.
 pub(crate) struct Maker(pub(crate) System);
 
 impl Maker {
-    /// A name nothing else has.
+    /// Returns a unique name.
     pub(crate) fn name(&self, what: &str) -> String {
         format!("{what}-{:016x}", u64::from_be_bytes(self.0.random()))
     }
@@ -235,21 +236,21 @@ impl Maker {
         }
     }
 
-    /// A candidate of a fresh tenant at a fresh connection, claimed by its external id.
+    /// Inserts a candidate of a fresh tenant at a fresh connection, with its external id.
     pub(crate) async fn claimed(&self, store: &dyn Store) -> Candidate {
         let candidate = self.candidate(&self.name("tenant"), &self.name("connection"), self.person());
         assert_eq!(self.claim(store, &candidate).await, InsertResult::Inserted);
         candidate
     }
 
-    /// Claims the candidate by its external id and user name.
+    /// Inserts the candidate with its external id and user name.
     pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> InsertResult {
         let identities = Identity::of(&candidate.person, BY_NAME);
         let mut claims = store.insert_candidates(vec![self.claimant(candidate, identities)]).await.unwrap();
         claims.remove(0)
     }
 
-    /// The candidate with its registration, and nothing that goes with it.
+    /// Returns the candidate with its registration, without further mutations.
     pub(crate) fn claimant(&self, candidate: &Candidate, identities: Vec<Identity>) -> CandidateInsert {
         let intent = self.registration(candidate);
         CandidateInsert { candidate: candidate.clone(), identities, intent, with: Vec::new() }
@@ -277,7 +278,7 @@ pub(crate) async fn a_claim_writes_candidate_identities_and_intent(store: Arc<dy
     assert_eq!(intent.write.record_id(), id.as_str());
 }
 
-pub(crate) async fn a_held_identity_is_answered_and_nothing_is_written(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn a_held_identity_returns_its_holders_and_writes_nothing(store: Arc<dyn Store>, make: Maker) {
     let one = make.claimed(&*store).await;
     let two = make.candidate(&one.tenant, &one.connection, Person { user_name: Some("grace".into()), ..make.person() });
     assert_eq!(make.claim(&*store, &two).await, InsertResult::Inserted);
@@ -290,7 +291,7 @@ pub(crate) async fn a_held_identity_is_answered_and_nothing_is_written(store: Ar
     assert_eq!(make.claim(&*store, &again).await, InsertResult::Exists(vec![one]));
 }
 
-pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn an_identity_of_another_tenant_is_taken(store: Arc<dyn Store>, make: Maker) {
     let theirs = make.claimed(&*store).await;
     let own = make.candidate(
         &make.name("tenant"),
@@ -298,14 +299,14 @@ pub(crate) async fn an_identity_of_another_tenant_is_held_by_others(store: Arc<d
         Person { user_name: Some("own".into()), ..make.person() },
     );
     assert_eq!(make.claim(&*store, &own).await, InsertResult::Inserted);
-    // One identity is the tenant's own, another somebody else's: nothing is told of either.
+    // One identity belongs to this tenant, the other to another one: the result reveals neither holder.
     let person = Person { user_name: Some("own".into()), ..theirs.person.clone() };
     let mine = make.candidate(&own.tenant, &theirs.connection, person);
     assert_eq!(make.claim(&*store, &mine).await, InsertResult::TakenByOtherTenant);
     assert_eq!(store.candidate(&mine.tenant, &mine.id).await.unwrap(), None);
 }
 
-pub(crate) async fn who_else_holds_an_identity_is_known(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn identities_of_other_tenants_are_detected(store: Arc<dyn Store>, make: Maker) {
     let theirs = make.claimed(&*store).await;
     let Candidate { tenant, connection, person, .. } = &theirs;
     let held = Identity::of(person, BY_NAME);
@@ -361,7 +362,7 @@ pub(crate) async fn many_parallel_claims_of_different_people_all_win(store: Arc<
         let candidate = make.candidate(&tenant, &connection, make.person());
         tasks.spawn(async move {
             assert_eq!(make.claim(&*store, &candidate).await, InsertResult::Inserted);
-            // Acknowledged, so seen.
+            // Acknowledged, so visible.
             assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
         });
     }
@@ -377,7 +378,7 @@ pub(crate) async fn an_acknowledged_write_is_seen_at_once(store: Arc<dyn Store>,
     }
 }
 
-pub(crate) async fn changed_candidates_are_found_as_they_are_now(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn changed_candidates_are_found_by_their_new_values(store: Arc<dyn Store>, make: Maker) {
     let mut candidate = make.claimed(&*store).await;
     let before = Identity::Email(candidate.person.email.clone().unwrap());
     let after = Identity::Email("new@example.org".into());
@@ -391,7 +392,7 @@ pub(crate) async fn changed_candidates_are_found_as_they_are_now(store: Arc<dyn 
 pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make: Maker) {
     let candidate = make.claimed(&*store).await;
     let (old, new) = (Identity::of(&candidate.person, BY_NAME), Identity::UserName("ada".into()));
-    // Held although the record does not say so yet: found all the same.
+    // Claimed although not in the record yet: still found.
     store.commit(vec![Mutation::Identities(candidate.id.clone(), vec![new.clone()])]).await.unwrap();
     for at in [None, Some(candidate.connection.as_str())] {
         assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), std::slice::from_ref(&candidate));
@@ -399,7 +400,7 @@ pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make:
     let other = make.candidate(&candidate.tenant, &candidate.connection, make.person());
     let held = store.insert_candidates(vec![make.claimant(&other, vec![new.clone()])]).await.unwrap();
     assert_eq!(held, [InsertResult::Exists(vec![candidate.clone()])]);
-    // Released although the record still says so: found by that, and not by what it never said.
+    // Released although still in the record: found by the record, but not by an identity that was never in it.
     store.commit(vec![Mutation::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
     for at in [None, Some(candidate.connection.as_str())] {
         for said in &old {
@@ -410,7 +411,7 @@ pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make:
     assert_eq!(store.insert_candidates(vec![make.claimant(&other, old)]).await.unwrap(), [InsertResult::Inserted]);
 }
 
-pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_written(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn setting_a_held_identity_is_a_conflict_and_writes_nothing(store: Arc<dyn Store>, make: Maker) {
     let holder = make.claimed(&*store).await;
     let candidate = make.candidate(&holder.tenant, &holder.connection, make.person());
     make.claim(&*store, &candidate).await;
@@ -420,7 +421,7 @@ pub(crate) async fn an_identity_that_is_held_is_a_conflict_and_nothing_is_writte
     let changes = vec![
         Mutation::Assignment(assignment.clone()),
         Mutation::Candidate(failed),
-        Mutation::Settled(candidate.id.to_string()),
+        Mutation::RemoveIntent(candidate.id.to_string()),
         Mutation::Identities(candidate.id.clone(), taken),
     ];
     assert!(matches!(store.commit(changes).await, Err(StoreError::Conflict)));
@@ -437,7 +438,7 @@ pub(crate) async fn an_erased_candidate_is_gone_and_stays_gone(store: Arc<dyn St
     let late = vec![
         Mutation::Candidate(candidate.clone()),
         Mutation::Identities(id.clone(), Identity::of(person, IdentityKind::ALL)),
-        Mutation::Settled(id.to_string()),
+        Mutation::RemoveIntent(id.to_string()),
     ];
     store.commit(late).await.unwrap();
     assert_eq!(store.candidate(tenant, id).await.unwrap(), None);
@@ -496,7 +497,7 @@ pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker)
     let known = make.claimed(&*store).await;
     let (tenant, here, there) = (known.tenant.clone(), known.connection.clone(), make.name("connection"));
     let candidate = known.id.clone();
-    let of_candidate = Some(OfCandidate { id: candidate.clone(), known_as: None });
+    let of_candidate = Some(CandidateSelector { id: candidate.clone(), known_as: None });
     let mut first = make.assignment(&tenant, &here, "s");
     first.candidate_id = Some(candidate.clone());
     let mut second = make.assignment(&tenant, &there, "s");
@@ -520,23 +521,23 @@ pub(crate) async fn assignments_are_filtered(store: Arc<dyn Store>, make: Maker)
     }
 }
 
-/// What a tenant's assignments of a candidate are, who is known by an external id.
+/// Returns the tenant's assignments of a candidate known by an external id.
 async fn assignments_of(store: &dyn Store, candidate: &Candidate) -> Vec<Assignment> {
     let identity = candidate.person.external_id.clone().map(Identity::ExternalId);
     let known_as = identity.map(|identity| (candidate.connection.clone(), identity));
-    let of = OfCandidate { id: candidate.id.clone(), known_as };
+    let of = CandidateSelector { id: candidate.id.clone(), known_as };
     let filter = AssignmentFilter { candidate: Some(of), ..AssignmentFilter::default() };
     store.assignments(&candidate.tenant, &filter, &Page { limit: 10, after: None }).await.unwrap()
 }
 
-/// A booking by external id, of a candidate nobody knows yet.
+/// Returns a booking by external id, made before its candidate is registered.
 fn unlinked(make: &Maker, candidate: &Candidate) -> Assignment {
     let id = candidate.person.external_id.clone().unwrap();
     let booked = make.assignment(&candidate.tenant, &candidate.connection, &format!("{id}|rust|"));
     Assignment { vendor_key: id.clone(), identity: Some(Identity::ExternalId(id)), ..booked }
 }
 
-pub(crate) async fn a_booking_made_before_its_person_is_known_is_theirs(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn a_booking_made_before_registration_belongs_to_the_candidate(store: Arc<dyn Store>, make: Maker) {
     let candidate = make.claimed(&*store).await;
     let booked = unlinked(&make, &candidate);
     let elsewhere = Assignment { connection: make.name("connection"), ..unlinked(&make, &candidate) };
@@ -567,16 +568,16 @@ pub(crate) async fn an_erased_candidate_leaves_its_assignments_without_the_perso
         assert_eq!(read, assignment.clone().without_person(&candidate.id));
         let text = serde_json::to_string(&read).unwrap();
         assert!(!text.contains("ada@") && !text.contains("Ext-"), "{text}");
-        assert!(store.subject_known(&assignment.connection, &assignment.subject).await.unwrap(), "still known");
+        assert!(store.is_subject_known(&assignment.connection, &assignment.subject).await.unwrap(), "still known");
     }
     let read = store.assignment(&open.tenant, &open.id).await.unwrap().unwrap();
-    assert_eq!((&read.vendor_key, &read.subject), (&open.vendor_key, &open.subject), "needed to settle it");
+    assert_eq!((&read.vendor_key, &read.subject), (&open.vendor_key, &open.subject), "needed to reconcile it");
     assert_eq!(read.order.candidate, CandidateKey::Id(candidate.id.clone()));
     let others = store.assignment(&of_other.tenant, &of_other.id).await.unwrap();
-    assert_eq!(others, Some(of_other), "another tenant's own");
+    assert_eq!(others, Some(of_other), "another tenant's assignment stays");
 }
 
-pub(crate) async fn what_is_written_late_of_an_erased_person_s_assignment_is_without_them(
+pub(crate) async fn late_writes_to_assignments_of_an_erased_candidate_omit_the_person(
     store: Arc<dyn Store>,
     make: Maker,
 ) {
@@ -588,18 +589,18 @@ pub(crate) async fn what_is_written_late_of_an_erased_person_s_assignment_is_wit
     let pending = Assignment { state: AssignmentState::Pending, ..booked.clone() };
     store.commit(vec![Mutation::Assignment(pending)]).await.unwrap();
     store.commit(vec![Mutation::EraseCandidate(candidate.id.clone())]).await.unwrap();
-    let gone = store.half_erased(None, usize::MAX).await.unwrap();
-    assert!(gone.contains(&candidate.id), "its assignment is open still");
+    let gone = store.partially_erased_candidates(None, usize::MAX).await.unwrap();
+    assert!(gone.contains(&candidate.id), "its assignment is still pending");
     store.commit(vec![Mutation::Assignment(booked.clone())]).await.unwrap();
     let read = store.assignment(&booked.tenant, &booked.id).await.unwrap();
     assert_eq!(read, Some(booked.clone().without_person(&candidate.id)));
-    assert!(store.subject_known(&booked.connection, &booked.subject).await.unwrap());
-    assert!(!store.half_erased(None, usize::MAX).await.unwrap().contains(&candidate.id));
+    assert!(store.is_subject_known(&booked.connection, &booked.subject).await.unwrap());
+    assert!(!store.partially_erased_candidates(None, usize::MAX).await.unwrap().contains(&candidate.id));
 }
 
 pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make: Maker) {
     let (tenant, connection) = (make.name("tenant"), make.name("connection"));
-    assert!(!store.subject_known(&connection, "ada|rust|").await.unwrap());
+    assert!(!store.is_subject_known(&connection, "ada|rust|").await.unwrap());
     let (first, other, mut second) = (
         make.assignment(&tenant, &connection, "ada|rust|"),
         make.assignment(&tenant, &connection, "ada|go|"),
@@ -609,11 +610,11 @@ pub(crate) async fn bookings_of_a_subject_are_found(store: Arc<dyn Store>, make:
     second.state = AssignmentState::Failed;
     store.commit(vec![Mutation::Assignment(second.clone())]).await.unwrap();
     assert_eq!(store.bookings(&tenant, &connection, "ada|rust|").await.unwrap(), [second, first]);
-    assert!(store.subject_known(&connection, "ada|rust|").await.unwrap());
-    assert!(!store.subject_known(&make.name("connection"), "ada|rust|").await.unwrap());
+    assert!(store.is_subject_known(&connection, "ada|rust|").await.unwrap());
+    assert!(!store.is_subject_known(&make.name("connection"), "ada|rust|").await.unwrap());
 }
 
-pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn every_kind_of_intent_round_trips(store: Arc<dyn Store>, make: Maker) {
     let (tenant, connection) = (make.name("tenant"), make.name("connection"));
     let candidate = make.candidate(&tenant, &connection, make.person());
     let known = |id: &CandidateId| CandidateSnapshot {
@@ -657,7 +658,7 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
     store.commit(intents.iter().cloned().map(Mutation::Intent).collect()).await.unwrap();
     for intent in &intents {
         let read = store.intent(intent.write.record_id()).await.unwrap().unwrap();
-        // Debug tells every member but the secret ones.
+        // Debug shows every field except the secret ones.
         assert_eq!(format!("{read:?}"), format!("{intent:?}"));
     }
     let read = store.intent(candidate.id.as_str()).await.unwrap().unwrap();
@@ -665,7 +666,7 @@ pub(crate) async fn every_kind_of_intent_comes_back_as_it_was(store: Arc<dyn Sto
     assert!(registration.password.unwrap().matches_constant_time("correct horse battery"));
 }
 
-pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn due_intents_exclude_those_being_sent(store: Arc<dyn Store>, make: Maker) {
     let (tenant, at) = (make.name("tenant"), make.name("connection"));
     let [one, two, three] = [(); 3].map(|()| make.candidate(&tenant, &at, make.person()));
     for candidate in [&one, &two, &three] {
@@ -687,9 +688,9 @@ pub(crate) async fn due_intents_are_those_nobody_is_sending(store: Arc<dyn Store
     assert_eq!(due(soon).await, [two.id.to_string()]);
     assert_eq!(due(soon - 1.seconds()).await, Vec::<String>::new());
     let beyond = store.due_intents(&at, soon - 1.seconds(), soon, 10).await.unwrap();
-    assert_eq!(beyond.len(), 1, "one put off beyond what is possible is due");
+    assert_eq!(beyond.len(), 1, "an intent postponed beyond the horizon is due");
     assert!(store.due_intents(&make.name("connection"), far, Timestamp::MAX, 10).await.unwrap().is_empty());
-    let unsettled = store.unsettled().await.unwrap();
+    let unsettled = store.count_unsettled_intents().await.unwrap();
     let here = unsettled.iter().filter(|open| open.connection == at);
     assert_eq!(here.map(|open| (open.operation.as_str(), open.count)).collect::<Vec<_>>(), [("candidates.create", 3)]);
 }
@@ -704,8 +705,8 @@ pub(crate) async fn an_outcome_is_written_for_its_own_attempt_only(store: Arc<dy
     assert!(!after.iter().any(|intent| intent.write.record_id() == id));
     let registered = Candidate { state: CandidateState::Registered, ..candidate.clone() };
     let concluded = |attempt: &Intent| {
-        let held = Mutation::AttemptHeld(id.clone(), attempt.started);
-        vec![held, Mutation::Candidate(registered.clone()), Mutation::Settled(id.clone())]
+        let held = Mutation::RequireAttempt(id.clone(), attempt.started);
+        vec![held, Mutation::Candidate(registered.clone()), Mutation::RemoveIntent(id.clone())]
     };
     let second = Intent { started: first.started + 1.minutes(), attempts: 2, ..first.clone() };
     store.commit(vec![Mutation::Intent(second.clone())]).await.unwrap();
@@ -714,11 +715,11 @@ pub(crate) async fn an_outcome_is_written_for_its_own_attempt_only(store: Arc<dy
     assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap().unwrap().state, candidate.state);
     let resting = Intent { under_way: false, ..second.clone() };
     store.commit(vec![Mutation::Intent(resting)]).await.unwrap();
-    assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "it is sent by none");
+    assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "no instance is sending it");
     store.commit(vec![Mutation::Intent(second.clone())]).await.unwrap();
     store.commit(concluded(&second)).await.unwrap();
     assert!(store.intent(&id).await.unwrap().is_none());
-    assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "it was concluded before");
+    assert!(matches!(store.commit(concluded(&second)).await, Err(StoreError::Superseded)), "it was already concluded");
 }
 
 pub(crate) async fn the_time_of_the_last_use_is_remembered(store: Arc<dyn Store>, make: Maker) {
@@ -739,7 +740,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
         make.intent(&tenant, connection, write)
     };
     let (first, second, elsewhere) = (enrol(&connection), enrol(&connection), enrol(&make.name("connection")));
-    // As earlier versions named the subject, a rendering of the program: it makes no difference.
+    // Earlier versions used a rendering of the program as the subject; it makes no difference.
     let second = Intent { subject: format!("{connection}\nprogram\nExternal(\"onboarding\")"), ..second };
     for intent in [&first, &second, &elsewhere] {
         store.commit(vec![Mutation::Intent(intent.clone())]).await.unwrap();
@@ -750,7 +751,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
         found.iter().map(|intent| intent.write.record_id().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(found(&connection).await, [first.write.record_id(), second.write.record_id()]);
-    store.commit(vec![Mutation::Settled(first.write.record_id().to_owned())]).await.unwrap();
+    store.commit(vec![Mutation::RemoveIntent(first.write.record_id().to_owned())]).await.unwrap();
     assert_eq!(found(&connection).await, [second.write.record_id()]);
 }
 
@@ -767,7 +768,7 @@ pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: 
     assert!(store.intents_of(&make.name("subject")).await.unwrap().is_empty());
 }
 
-pub(crate) async fn claims_of_one_call_stand_for_themselves(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn inserts_of_one_call_have_independent_results(store: Arc<dyn Store>, make: Maker) {
     let there = make.claimed(&*store).await;
     let new = || make.candidate(&there.tenant, &there.connection, make.person());
     let again = make.candidate(&there.tenant, &there.connection, there.person.clone());
@@ -801,7 +802,7 @@ pub(crate) async fn records_are_found_by_their_ids(store: Arc<dyn Store>, make: 
     assert_eq!(store.assignments_by_id("stranger", &[assignment.id.to_string()]).await.unwrap(), []);
 }
 
-pub(crate) async fn pictures_stay_and_lists_come_without_them(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn pictures_are_kept_and_lists_omit_them(store: Arc<dyn Store>, make: Maker) {
     let (tenant, name) = (make.name("tenant"), make.name("connection"));
     let person = Person { photo: Some("QUJD".repeat(1000).into()), ..make.person() };
     let mut candidate = make.candidate(&tenant, &name, person);
@@ -819,7 +820,7 @@ pub(crate) async fn pictures_stay_and_lists_come_without_them(store: Arc<dyn Sto
     let listed = store.candidates_by_id(&tenant, &[candidate.id.to_string()]).await.unwrap();
     candidate.person.photo = None;
     assert_eq!(listed, std::slice::from_ref(&candidate));
-    // A picture that was taken away is gone.
+    // A removed picture is gone.
     store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate));
 }
@@ -842,7 +843,7 @@ pub(crate) async fn a_settled_intent_is_gone(store: Arc<dyn Store>, make: Maker)
     let candidate = make.claimed(&*store).await;
     let registered = Candidate { state: CandidateState::Registered, outcome: Outcome::Applied, ..candidate };
     let id = registered.id.to_string();
-    store.commit(vec![Mutation::Candidate(registered.clone()), Mutation::Settled(id.clone())]).await.unwrap();
+    store.commit(vec![Mutation::Candidate(registered.clone()), Mutation::RemoveIntent(id.clone())]).await.unwrap();
     assert!(store.intent(&id).await.unwrap().is_none());
     assert!(store.intents_of(&id).await.unwrap().is_empty());
     assert_eq!(store.candidate(&registered.tenant, &registered.id).await.unwrap(), Some(registered));

@@ -1,4 +1,4 @@
-//! What every engine must do with operations and their rows.
+//! Required behaviour of every engine: operations and their rows.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl Maker {
         }
     }
 
-    /// A queued operation of so many waiting rows.
+    /// Creates a queued operation with this many waiting rows.
     pub(crate) async fn queued(&self, store: &dyn Store, tenant: &str, total: u64) -> Operation {
         let mut operation = self.operation(tenant, total);
         store.open_operation(&operation).await.unwrap();
@@ -78,7 +78,7 @@ async fn states(store: &dyn Store, operation: &Operation) -> Vec<ItemState> {
     store.items(&operation.id, &[], 0, 1_000).await.unwrap().iter().map(|item| item.state).collect()
 }
 
-pub(crate) async fn rows_come_back_as_they_were(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn rows_round_trip(store: Arc<dyn Store>, make: Maker) {
     let operation = make.operation(&make.name("tenant"), 3);
     store.open_operation(&operation).await.unwrap();
     let mut refused = make.item(&operation, 1);
@@ -88,7 +88,7 @@ pub(crate) async fn rows_come_back_as_they_were(store: Arc<dyn Store>, make: Mak
     let items = vec![make.item(&operation, 0), refused, make.item(&operation, 2)];
     store.add_items(items.clone()).await.unwrap();
     let read = store.items(&operation.id, &[], 0, 10).await.unwrap();
-    // Debug tells every member but the secret ones.
+    // Debug shows every field except the secret ones.
     assert_eq!(format!("{read:?}"), format!("{items:?}"));
     let Some(ItemRequest::Candidate(new)) = &read[0].request else { panic!("another row") };
     assert!(new.password.as_ref().unwrap().matches_constant_time("correct horse"));
@@ -98,7 +98,7 @@ pub(crate) async fn rows_come_back_as_they_were(store: Arc<dyn Store>, make: Mak
     };
     assert_eq!(part(&[ItemState::Waiting], 0, 10).await, [0, 2]);
     // Other tests may use the same database.
-    assert!(store.open_items().await.unwrap().waiting >= 2);
+    assert!(store.count_open_items().await.unwrap().waiting >= 2);
     assert_eq!(part(&[ItemState::Waiting, ItemState::NotApplied], 1, 10).await, [1, 2]);
     assert_eq!(part(&[], 0, 2).await, [0, 1]);
     store.discard_operation(&operation.id).await.unwrap();
@@ -129,11 +129,11 @@ pub(crate) async fn a_window_ends_with_the_row_that_fills_it(store: Arc<dyn Stor
     assert!(window(6, 10, 1 << 20).await.is_empty());
 }
 
-pub(crate) async fn reports_say_how_rows_stand(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn reports_show_the_state_and_outcome_of_rows(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
     let fault = Error::new(Code::ValidationFailed, "odd");
     let end =
-        |index| Mutation::ItemEndedUnsent(at(&operation, index), Some("r".into()), ItemOutcome::failed(fault.clone()));
+        |index| Mutation::EndWaitingItem(at(&operation, index), Some("r".into()), ItemOutcome::failed(fault.clone()));
     store.commit(vec![end(1), end(2)]).await.unwrap();
     let most = |rows, bytes| Window { rows, bytes };
     let all = store.item_reports(&operation.id, &[], 0, most(10, 1 << 20)).await.unwrap();
@@ -147,7 +147,7 @@ pub(crate) async fn reports_say_how_rows_stand(store: Arc<dyn Store>, make: Make
     ];
     assert_eq!(told, expected);
     assert_eq!(all.rows[1].record.as_deref(), Some("r"));
-    let Some(ItemOutcome { result: ItemStatus::Failed(told), .. }) = &all.rows[2].outcome else { panic!("no end") };
+    let Some(ItemOutcome { result: ItemStatus::Failed(told), .. }) = &all.rows[2].outcome else { panic!("no outcome") };
     assert_eq!(told.detail, "odd");
     let ended = &[ItemState::NotApplied];
     for (window, found, more) in [(most(1, 1 << 20), 1, true), (most(9, 1), 1, true), (most(9, 1 << 20), 2, false)] {
@@ -189,8 +189,8 @@ pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, 
         let mut intent = make.registration(&candidate);
         intent.origin = WriteOrigin { key: None, item: Some(at(&operation, index)) };
         let record = candidate.id.to_string();
-        let subjects = vec![store.subject_of(&operation.id, identity), store.subject_of(&operation.id, "shared")];
-        let with = vec![Mutation::ItemClaimed(at(&operation, index), record, subjects)];
+        let subjects = vec![store.hash_subject(&operation.id, identity), store.hash_subject(&operation.id, "shared")];
+        let with = vec![Mutation::ClaimItem(at(&operation, index), record, subjects)];
         CandidateInsert { identities: Identity::of(&candidate.person, BY_NAME), candidate, intent, with }
     };
     let (one, two) = (claimant(0, "a"), claimant(1, "b"));
@@ -206,12 +206,12 @@ pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, 
 
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
     let skipped =
-        vec![Mutation::ItemClaimed(at(&operation, 2), "asg".into(), Vec::new()), Mutation::Settled("x".into())];
+        vec![Mutation::ClaimItem(at(&operation, 2), "asg".into(), Vec::new()), Mutation::RemoveIntent("x".into())];
     assert!(matches!(store.commit(skipped).await, Err(StoreError::ItemNotWaiting)));
     assert_eq!(states(&*store, &operation).await, [ItemState::Claimed, ItemState::Claimed, ItemState::Skipped]);
     let (a, b, shared) = ("a", "b", "shared");
     let expected =
-        [(a, 0), (shared, 0), (b, 1), (shared, 1)].map(|(text, i)| (store.subject_of(&operation.id, text), i));
+        [(a, 0), (shared, 0), (b, 1), (shared, 1)].map(|(text, i)| (store.hash_subject(&operation.id, text), i));
     assert_eq!(store.item_subjects(&operation.id).await.unwrap(), expected);
 }
 
@@ -223,11 +223,11 @@ pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker)
         ..ItemOutcome::of(result)
     };
     let changes = vec![
-        Mutation::ItemEnded(at(&operation, 0), Some("cand_1".into()), end(ItemStatus::Created)),
-        Mutation::ItemEnded(at(&operation, 1), None, end(ItemStatus::Existing)),
-        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::ValidationFailed, "x"))),
-        Mutation::ItemEnded(at(&operation, 3), None, ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"))),
-        Mutation::ItemEnded(at(&operation, 4), None, ItemOutcome::failed(Error::new(Code::Skipped, "x"))),
+        Mutation::EndItem(at(&operation, 0), Some("cand_1".into()), end(ItemStatus::Created)),
+        Mutation::EndItem(at(&operation, 1), None, end(ItemStatus::Existing)),
+        Mutation::EndItem(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::ValidationFailed, "x"))),
+        Mutation::EndItem(at(&operation, 3), None, ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"))),
+        Mutation::EndItem(at(&operation, 4), None, ItemOutcome::failed(Error::new(Code::Skipped, "x"))),
     ];
     store.commit(changes).await.unwrap();
     let counted = progress(&*store, &operation).await;
@@ -237,15 +237,15 @@ pub(crate) async fn rows_end_and_are_counted(store: Arc<dyn Store>, make: Maker)
     assert_eq!((items[0].record.as_deref(), &first.result), (Some("cand_1"), &ItemStatus::Created));
     assert_eq!(first.warnings.len(), 1);
     assert!(first.initial_password.as_ref().unwrap().matches_constant_time("made up"));
-    // Who never claimed it has nothing to say of it any more.
+    // An unsent outcome affects only waiting rows.
     let unsent = |index| {
-        Mutation::ItemEndedUnsent(at(&operation, index), None, ItemOutcome::failed(Error::new(Code::Skipped, "x")))
+        Mutation::EndWaitingItem(at(&operation, index), None, ItemOutcome::failed(Error::new(Code::Skipped, "x")))
     };
     store.commit(vec![unsent(3), unsent(5)]).await.unwrap();
     let counted = progress(&*store, &operation).await;
     assert_eq!(counted, Progress { total: 6, applied: 2, not_applied: 1, unknown: 1, skipped: 2, pending: 0 });
-    // Settled later, it counts as what it turned out to be.
-    let settled = Mutation::ItemEnded(at(&operation, 3), Some("cand_2".into()), ItemOutcome::of(ItemStatus::Created));
+    // Reconciled later, a row counts under its true outcome.
+    let settled = Mutation::EndItem(at(&operation, 3), Some("cand_2".into()), ItemOutcome::of(ItemStatus::Created));
     store.commit(vec![settled]).await.unwrap();
     let counted = progress(&*store, &operation).await;
     assert_eq!(counted, Progress { total: 6, applied: 3, not_applied: 1, unknown: 0, skipped: 2, pending: 0 });
@@ -256,13 +256,13 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     let mut operation = make.queued(&*store, &make.name("tenant"), 5).await;
     let unknown = ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"));
     let changes = vec![
-        Mutation::ItemClaimed(at(&operation, 0), "cand_0".into(), vec![[1; 16]]),
-        Mutation::ItemEnded(at(&operation, 0), None, ItemOutcome::of(ItemStatus::Created)),
-        Mutation::ItemClaimed(at(&operation, 1), "cand_1".into(), vec![[2; 16]]),
-        Mutation::ItemEnded(at(&operation, 1), None, unknown),
-        Mutation::ItemClaimed(at(&operation, 2), "cand_2".into(), vec![[3; 16]]),
-        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x"))),
-        Mutation::OperationCancelling(operation.id.clone()),
+        Mutation::ClaimItem(at(&operation, 0), "cand_0".into(), vec![[1; 16]]),
+        Mutation::EndItem(at(&operation, 0), None, ItemOutcome::of(ItemStatus::Created)),
+        Mutation::ClaimItem(at(&operation, 1), "cand_1".into(), vec![[2; 16]]),
+        Mutation::EndItem(at(&operation, 1), None, unknown),
+        Mutation::ClaimItem(at(&operation, 2), "cand_2".into(), vec![[3; 16]]),
+        Mutation::EndItem(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x"))),
+        Mutation::CancelOperation(operation.id.clone()),
     ];
     store.commit(changes).await.unwrap();
     let retried = make.0.now() + 40.hours();
@@ -275,8 +275,8 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     store.commit(vec![Mutation::Operation(operation.clone())]).await.unwrap();
     let (read, _) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
     assert!(read.cancelling && read.state.is_terminal());
-    // An ended one cannot be cancelled.
-    store.commit(vec![Mutation::OperationCancelling(operation.id.clone())]).await.unwrap();
+    // An ended operation cannot be cancelled.
+    store.commit(vec![Mutation::CancelOperation(operation.id.clone())]).await.unwrap();
 
     store.requeue(&operation.id, retried).await.unwrap();
     let (read, _) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
@@ -287,7 +287,7 @@ pub(crate) async fn a_finished_operation_is_queued_again(store: Arc<dyn Store>, 
     let records: Vec<Option<&str>> = items.iter().map(|item| item.record.as_deref()).collect();
     assert_eq!(records, [Some("cand_0"), Some("cand_1"), None, None, None]);
     assert_eq!(store.item_subjects(&operation.id).await.unwrap(), [([1; 16], 0), ([2; 16], 1)]);
-    store.commit(vec![Mutation::ItemWaiting(at(&operation, 1))]).await.unwrap();
+    store.commit(vec![Mutation::RequeueItem(at(&operation, 1))]).await.unwrap();
     assert_eq!(store.items(&operation.id, &[Waiting], 1, 1).await.unwrap()[0].record, None);
 }
 
@@ -301,55 +301,54 @@ pub(crate) async fn a_row_that_could_not_be_read_is_never_queued_again(store: Ar
     store.add_items(vec![refused, make.item(&operation, 1)]).await.unwrap();
     operation.state = OperationState::Completed;
     operation.finished = Some(make.0.now());
-    let failed =
-        Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x")));
+    let failed = Mutation::EndItem(at(&operation, 1), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x")));
     store.commit(vec![failed.clone(), Mutation::Operation(operation.clone())]).await.unwrap();
     store.requeue(&operation.id, make.0.now()).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [ItemState::NotApplied, ItemState::Waiting]);
     let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
     assert!(items.iter().all(|item| item.outcome.is_some()), "the reason stays");
 
-    // Where nothing can be sent again, nothing is queued.
-    let applied = Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created));
+    // If no row can be sent again, nothing is queued.
+    let applied = Mutation::EndItem(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created));
     store.commit(vec![applied, Mutation::Operation(operation.clone())]).await.unwrap();
     store.requeue(&operation.id, make.0.now()).await.unwrap();
     let (read, progress) = store.operation(&operation.tenant, &operation.id).await.unwrap().unwrap();
     assert_eq!((read.state, progress.not_applied, progress.pending), (OperationState::Completed, 1, 0));
 }
 
-pub(crate) async fn what_was_cancelled_never_waits_again(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn rows_of_a_cancelled_operation_never_wait_again(store: Arc<dyn Store>, make: Maker) {
     use ItemState::{Applied, Skipped, Unknown, Waiting};
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
-    let claimed = |index| Mutation::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
-    let again: Vec<Mutation> = (0..4).map(|index| Mutation::ItemWaiting(at(&operation, index))).collect();
+    let claimed = |index| Mutation::ClaimItem(at(&operation, index), format!("cand_{index}"), Vec::new());
+    let again: Vec<Mutation> = (0..4).map(|index| Mutation::RequeueItem(at(&operation, index))).collect();
     store.commit((0..3).map(claimed).collect()).await.unwrap();
     let ends = vec![
-        Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created)),
-        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"))),
+        Mutation::EndItem(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created)),
+        Mutation::EndItem(at(&operation, 2), None, ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"))),
     ];
     store.commit(ends).await.unwrap();
     store.commit(again.clone()).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [Waiting, Applied, Unknown, Waiting]);
-    store.commit(vec![claimed(0), Mutation::OperationCancelling(operation.id.clone())]).await.unwrap();
+    store.commit(vec![claimed(0), Mutation::CancelOperation(operation.id.clone())]).await.unwrap();
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);
     let refused = ItemOutcome::failed(Error::new(Code::VendorRateLimited, "x"));
-    let put_back = std::iter::once(Mutation::ItemEnded(at(&operation, 0), None, refused)).chain(again).collect();
+    let put_back = std::iter::once(Mutation::EndItem(at(&operation, 0), None, refused)).chain(again).collect();
     store.commit(put_back).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [Skipped, Applied, Unknown, Skipped]);
 }
 
 pub(crate) async fn a_row_left_to_a_person_ends_only_while_it_is_claimed(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 2).await;
-    let claimed = |index| Mutation::ItemClaimed(at(&operation, index), format!("cand_{index}"), Vec::new());
-    let applied = Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created));
+    let claimed = |index| Mutation::ClaimItem(at(&operation, index), format!("cand_{index}"), Vec::new());
+    let applied = Mutation::EndItem(at(&operation, 1), None, ItemOutcome::of(ItemStatus::Created));
     store.commit(vec![claimed(0), claimed(1), applied]).await.unwrap();
     let unknown = || ItemOutcome::failed(Error::unknown(Code::VendorTimeout, "x"));
-    let left = |index| Mutation::ItemEndedClaimed(at(&operation, index), None, unknown());
+    let left = |index| Mutation::EndClaimedItem(at(&operation, index), None, unknown());
     store.commit(vec![left(0), left(1)]).await.unwrap();
     assert_eq!(states(&*store, &operation).await, [ItemState::Unknown, ItemState::Applied]);
 }
 
-pub(crate) async fn unfinished_operations_are_found_by_tenant_and_connection_in_turn(
+pub(crate) async fn unfinished_operations_alternate_between_tenants_and_connections(
     store: Arc<dyn Store>,
     make: Maker,
 ) {
@@ -398,24 +397,24 @@ pub(crate) async fn operations_are_the_tenants_own_and_listed_newest_first(store
     assert!(stranger.is_empty());
 }
 
-pub(crate) async fn a_password_goes_with_its_row(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn a_password_is_cleared_when_its_row_is_claimed_or_ends(store: Arc<dyn Store>, make: Maker) {
     let operation = make.queued(&*store, &make.name("tenant"), 4).await;
     let changes = vec![
-        Mutation::ItemClaimed(at(&operation, 0), "cand_0".into(), Vec::new()),
-        Mutation::ItemEnded(at(&operation, 1), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x"))),
-        Mutation::ItemEnded(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::Skipped, "x"))),
+        Mutation::ClaimItem(at(&operation, 0), "cand_0".into(), Vec::new()),
+        Mutation::EndItem(at(&operation, 1), None, ItemOutcome::failed(Error::new(Code::GroupNotFound, "x"))),
+        Mutation::EndItem(at(&operation, 2), None, ItemOutcome::failed(Error::new(Code::Skipped, "x"))),
     ];
     store.commit(changes).await.unwrap();
     let items = store.items(&operation.id, &[], 0, 10).await.unwrap();
     let gone: Vec<bool> = items.iter().map(|item| item.password_gone).collect();
-    assert_eq!(gone, [true, true, false, false], "what was not sent can be sent after all");
+    assert_eq!(gone, [true, true, false, false], "a row that was not sent may still be sent");
     for (item, gone) in items.iter().zip(gone) {
         let Some(ItemRequest::Candidate(new)) = &item.request else { panic!("the row stays") };
         assert_eq!(new.password.is_none(), gone);
     }
 }
 
-pub(crate) async fn what_is_over_is_purged(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn expired_operations_and_keys_are_purged(store: Arc<dyn Store>, make: Maker) {
     let tenant = make.name("tenant");
     let (mut over, running) = (make.queued(&*store, &tenant, 1).await, make.queued(&*store, &tenant, 1).await);
     over.state = OperationState::Completed;
@@ -423,9 +422,9 @@ pub(crate) async fn what_is_over_is_purged(store: Arc<dyn Store>, make: Maker) {
     store.commit(vec![Mutation::Operation(over.clone())]).await.unwrap();
     let claim = make.key_claim(&tenant, "k", 1);
     store.acquire_key(&claim).await.unwrap();
-    // Others share the database, so only what is ours is looked at.
+    // Other tests share the database, so check only the records of this one.
     store.purge(claim.now, over.finished.unwrap()).await.unwrap();
-    assert!(store.operation(&tenant, &over.id).await.unwrap().is_some(), "not before its time");
+    assert!(store.operation(&tenant, &over.id).await.unwrap().is_some(), "not before it expires");
     store.purge(claim.expires, over.finished.unwrap() + 1.microseconds()).await.unwrap();
     assert!(store.operation(&tenant, &over.id).await.unwrap().is_none());
     assert!(store.items(&over.id, &[], 0, 10).await.unwrap().is_empty());

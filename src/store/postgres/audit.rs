@@ -7,8 +7,8 @@ use super::transaction::WriteContext;
 use crate::domain::audit::{Entry, NOTHING};
 use crate::store::codec::AuditHead;
 
-/// Appends lines, each to its tenant's chain. Holds the end of each chain until the transaction is over; the chains are
-/// taken in order, so no two transactions wait for each other.
+/// Appends entries, each to its tenant's chain. Locks the end of each chain until the transaction ends, in tenant
+/// order, so that transactions do not deadlock.
 pub(super) async fn append(hand: &mut WriteContext<'_>, entries: &[&Entry]) -> Result<(), TxError> {
     let mut tenants: Vec<&str> = entries.iter().map(|entry| entry.tenant.as_str()).collect();
     tenants.sort_unstable();
@@ -21,7 +21,7 @@ pub(super) async fn append(hand: &mut WriteContext<'_>, entries: &[&Entry]) -> R
 }
 
 async fn append_to(hand: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]) -> Result<(), TxError> {
-    // An update that changes nothing: the row is made where there is none, and locked in any case.
+    // The update changes nothing: it locks the row, which the statement inserts if it is missing.
     let row = sqlx::query(
         "INSERT INTO audit_heads AS head (tenant, seq, hash) VALUES ($1, 0, $2)
          ON CONFLICT (tenant) DO UPDATE SET seq = head.seq RETURNING seq, hash",
@@ -54,7 +54,7 @@ async fn append_to(hand: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]
     Ok(())
 }
 
-/// Numbers and seals of the tenant's lines after this one, in order.
+/// Returns number and sealed content of the tenant's entries after this one, in order.
 pub(super) async fn after(
     pool: &PgPool,
     tenant: &str,

@@ -1,8 +1,8 @@
-//! Candidates with what finds them and what makes them the same person: the statements that write, many rows at once.
+//! Statements that write candidates with their look-ups and identities, many rows at once.
 //!
-//! An identity is written under every key of the ring. A look-up before writing would not do, as it does where one thread
-//! writes: of two replicas that write under different keys each would look before the other has written. So the primary
-//! key decides, and as two rings always share a key that is in use, no two replicas can both win.
+//! An identity is written under every key of the ring. A look-up before writing suffices only for an engine with a
+//! single writer: two replicas that write under different keys would both look before the other has written. Here the
+//! primary key decides; since two rings always share a key in use, two replicas cannot both win.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +17,8 @@ use crate::store::StoreError;
 use crate::store::codec::{CandidateRow, RecordCodec};
 use crate::store::encryption::BlindIndex;
 
-/// One form of an identity as it stands in its table, in the order in which all transactions write them, so that no two
-/// wait for each other.
+/// One form of an identity as stored. The ordering is the order in which all transactions write identities, to avoid
+/// deadlocks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct IndexForm {
     pub(super) connection: String,
@@ -26,14 +26,14 @@ pub(super) struct IndexForm {
     pub(super) blind: BlindIndex,
 }
 
-/// Who holds an identity.
+/// The holder of an identity.
 #[derive(Debug, Clone)]
 pub(super) struct Holder {
     pub(super) tenant: String,
     pub(super) candidate: String,
 }
 
-/// Every form of these identities, each once, in the order of the identities.
+/// Returns every form of these identities, without duplicates, in the order of the identities.
 pub(super) fn forms(records: &RecordCodec, connection: &str, identities: &[Identity]) -> Vec<IndexForm> {
     let mut seen = HashSet::new();
     let forms = identities.iter().flat_map(|identity| {
@@ -44,16 +44,16 @@ pub(super) fn forms(records: &RecordCodec, connection: &str, identities: &[Ident
     forms.filter(|form| seen.insert(form.clone())).collect()
 }
 
-/// An identity that somebody wants.
+/// An identity that a candidate claims.
 pub(super) struct IdentityRequest<'a> {
     pub(super) form: &'a IndexForm,
     pub(super) tenant: &'a str,
     pub(super) candidate: &'a str,
 }
 
-/// Writes the identities nobody holds; how many each candidate got. Waits for other transactions that are writing one of
-/// them.
-pub(super) async fn take_identities(
+/// Inserts the identities that are free and returns how many each candidate got. Waits for concurrent transactions that
+/// write the same identity.
+pub(super) async fn insert_identities(
     connection: &mut PgConnection,
     mut wishes: Vec<IdentityRequest<'_>>,
 ) -> Result<HashMap<String, usize>, TxError> {
@@ -83,7 +83,7 @@ pub(super) async fn release_identities(connection: &mut PgConnection, candidates
     Ok(())
 }
 
-/// Who holds each of these identities.
+/// Returns the holder of each of these identities.
 pub(super) async fn holders(
     connection: &mut PgConnection,
     forms: &[&IndexForm],
@@ -105,13 +105,13 @@ pub(super) async fn holders(
     Ok(rows.into_iter().map(holder).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Sets the candidate's identities. One that is gone gets none.
+/// Replaces the candidate's identities. Does nothing if the candidate is gone.
 pub(super) async fn set_identities(
     hand: &mut WriteContext<'_>,
     id: &CandidateId,
     identities: &[Identity],
 ) -> Result<(), TxError> {
-    // Locked, so that it is not erased and no other identities are set before these are there.
+    // Lock the row, so that no other transaction erases it or sets its identities meanwhile.
     let owner = sqlx::query("SELECT tenant, connection FROM candidates WHERE id = $1 FOR NO KEY UPDATE")
         .bind(id.as_str())
         .fetch_optional(&mut *hand.connection)
@@ -121,11 +121,11 @@ pub(super) async fn set_identities(
     release_identities(hand.connection, &[id.as_str()]).await?;
     let forms = forms(hand.records, &connection, identities);
     let wishes = forms.iter().map(|form| IdentityRequest { form, tenant: &tenant, candidate: id.as_str() }).collect();
-    let taken = take_identities(hand.connection, wishes).await?;
+    let taken = insert_identities(hand.connection, wishes).await?;
     if taken.get(id.as_str()).copied().unwrap_or(0) == forms.len() { Ok(()) } else { Err(StoreError::Conflict.into()) }
 }
 
-/// Writes new candidates and what finds them.
+/// Inserts new candidates and their look-ups.
 pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
@@ -145,7 +145,7 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
     insert_lookups(connection, candidates).await
 }
 
-/// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
+/// Updates candidates. A candidate that is gone stays gone: a late outcome must not restore an erased person.
 pub(super) async fn update(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
     let updated: HashSet<String> = sqlx::query_scalar(
         "UPDATE candidates AS known SET state = told.state, modified = told.modified, sealed = told.sealed,

@@ -1,4 +1,5 @@
-//! The lanes of this instance: each transaction has one for itself (`migrations/0001_start.sql` says what for).
+//! Commit slots of this instance, stored in the table `lanes`: each transaction has one to itself
+//! (`migrations/0001_start.sql` gives the reason).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,23 +10,23 @@ use crate::store::StoreError;
 use crate::store::postgres::connect::{LANES, WAIT};
 use crate::store::postgres::error::TxError;
 
-/// Lanes that are free.
+/// Pool of the free commit slots.
 pub(super) struct CommitSlots {
     free: Arc<Mutex<Vec<Slot>>>,
     places: Arc<Semaphore>,
 }
 
-/// One lane, and the number of its last transaction.
+/// A commit slot and the number of its last transaction.
 struct Slot {
     number: i32,
     receipt: i64,
 }
 
-/// A lane on loan; it goes back when dropped.
+/// Guard of a commit slot; returns the slot when dropped.
 pub(super) struct SlotGuard {
     lane: Option<Slot>,
     free: Arc<Mutex<Vec<Slot>>>,
-    // Last, so given up last: whoever gets the place finds the lane back.
+    // Last field, so dropped last: a waiter that gets the permit finds the slot returned.
     _place: OwnedSemaphorePermit,
 }
 
@@ -35,7 +36,7 @@ impl CommitSlots {
         Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(usize::from(LANES))) }
     }
 
-    pub(super) async fn lend(&self) -> Result<SlotGuard, StoreError> {
+    pub(super) async fn acquire(&self) -> Result<SlotGuard, StoreError> {
         let place = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
         let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
         let lane = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -44,11 +45,11 @@ impl CommitSlots {
 }
 
 impl SlotGuard {
-    /// Begins the lane's next transaction, before anything else in it; [`StoreError::Ended`] if the instance has ended.
+    /// Enters the slot, as the first statement of a transaction; [`StoreError::Fenced`] if the instance has ended.
     pub(super) async fn enter(&mut self, connection: &mut PgConnection, instance: &str) -> Result<(), TxError> {
         let lane = self.lane.as_mut().ok_or_else(busy)?;
         lane.receipt += 1;
-        // The rows of operations are counted by lane (`migrations/0004_counts.sql`).
+        // Rows of operations are counted per slot (`migrations/0005_counts.sql`).
         let entered = sqlx::query(
             "UPDATE lanes SET receipt = $3 WHERE instance = $1 AND lane = $2 AND NOT ended
              RETURNING set_config('examgate.lane', lane::text, true)",
@@ -61,8 +62,8 @@ impl SlotGuard {
         if entered.is_none() { Err(StoreError::Fenced.into()) } else { Ok(()) }
     }
 
-    /// Whether the lane's last transaction was committed. Waits for it where the server is still at it: the transaction
-    /// holds the row.
+    /// Returns whether the slot's last transaction was committed. Waits while the server is still working on it: that
+    /// transaction holds the row lock.
     pub(super) async fn committed(&self, pool: &PgPool, instance: &str) -> Result<bool, TxError> {
         let lane = self.lane.as_ref().ok_or_else(busy)?;
         let receipt: Option<i64> =
@@ -71,7 +72,7 @@ impl SlotGuard {
                 .bind(lane.number)
                 .fetch_optional(pool)
                 .await?;
-        // The row goes only with an instance that has ended and that nothing points to any more.
+        // The row disappears only with an ended instance that nothing refers to.
         let receipt = receipt.ok_or(StoreError::Fenced)?;
         Ok(receipt == lane.receipt)
     }
@@ -84,10 +85,10 @@ impl Drop for SlotGuard {
 }
 
 fn busy() -> StoreError {
-    StoreError::Unavailable("too many transactions at the same time".to_owned())
+    StoreError::Unavailable("too many concurrent transactions".to_owned())
 }
 
-/// The lanes of a new instance.
+/// Creates the slots of a new instance.
 pub(super) async fn make(connection: &mut PgConnection, instance: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO lanes (instance, lane, receipt, ended) SELECT $1, lane, 0, false FROM generate_series(0, $2) lane",

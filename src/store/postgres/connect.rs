@@ -1,7 +1,7 @@
-//! Connections: how they are made, how long anything may take, and that a commit is durable.
+//! Connections and their settings: timeouts, and durable commits.
 //!
-//! As with every PostgreSQL client, what the address leaves open (a password, certificates) may come from the `PG…`
-//! environment variables and the password file; the library reads them.
+//! As with every PostgreSQL client, values missing from the address (a password, certificates) may come from the `PG…`
+//! environment variables and the password file; sqlx reads them.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -9,81 +9,81 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
-use super::error::silent;
+use super::error::no_response;
 use crate::secret::Secret;
 use crate::store::StoreError;
 
-/// Connections for reads and writes. More would not commit faster on one server, and replicas share its limit.
+/// Connections for reads and writes. More would not make commits faster on one server, and replicas share its limit.
 const CONNECTIONS: u32 = 10;
 
-/// Transactions at the same time: fewer than connections, so that reads always find one.
+/// Concurrent transactions: fewer than connections, so that reads always find one.
 pub(super) const LANES: u16 = 8;
 
-/// Long reads at the same time: they leave connections to writes and to reads of single records.
+/// Concurrent long reads: they leave connections for writes and for reads of single records.
 pub(super) const LISTS: usize = 4;
 
-/// How long anybody waits for a connection or a lane.
+/// Maximum wait for a connection or a commit slot.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
-/// A beat that takes longer says that the server does not answer, though it may yet.
+/// Duration of a heartbeat after which the server counts as unavailable, although it may still respond.
 pub(super) const LATE: Duration = Duration::from_secs(2);
 
-/// How long one statement may take, waiting for locks included; the server itself breaks it off then.
-const STATEMENT: &str = "10s";
+/// Time limit of one statement, lock waits included; the server then cancels it.
+const STATEMENT_TIMEOUT: &str = "10s";
 
-/// How long a transaction may lie still. A process that was suspended in the middle of one would otherwise keep its lane,
-/// and nobody could end it.
-const IDLE: &str = "3s";
+/// Time limit of an idle transaction. A process suspended inside a transaction would otherwise keep its commit slot,
+/// and no peer could end its instance.
+const IDLE_TRANSACTION_TIMEOUT: &str = "3s";
 
-/// How long a read, or a transaction up to its commit, may take: longer than the server's own limit, for a server that is
-/// silent altogether.
+/// Time limit of a read, or of a transaction up to its commit: longer than the limit of the server, for a server that
+/// does not respond at all.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Idle for longer, a connection is asked whether it still lives before it is used.
+/// Idle time after which a connection is tested before use.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long a connection that comes back may take to answer.
+/// Time limit for a connection returned to the pool to respond.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Prepared statements a connection keeps: more than there are.
+/// Prepared statements cached per connection: more than this engine has.
 const STATEMENTS: usize = 200;
 
-/// Whether a commit has to be on the disk when it is acknowledged.
+/// Whether a commit must be on disk when it is acknowledged.
 #[derive(Clone, Copy)]
 enum Durable {
     Yes,
     No,
 }
 
-/// What the address says.
+/// Parses the connection options from the address.
 pub(super) fn options(url: &Secret) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url.expose())?;
-    // Statements are no secret, but there are thousands a second and their slowness is seen elsewhere.
+    // Statements contain no secrets, but thousands run per second, and the metrics already show slow ones.
     Ok(options.application_name("examgate").statement_cache_capacity(STATEMENTS).disable_statement_logging())
 }
 
-/// One connection, to see at once why there is none.
+/// Opens one connection, so that an error is reported at once.
 pub(super) async fn first(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     let connecting = async {
         let mut connection = PgConnection::connect_with(options).await?;
-        settle(&mut connection, Durable::Yes).await?;
+        apply_settings(&mut connection, Durable::Yes).await?;
         Ok::<_, sqlx::Error>(connection)
     };
-    Ok(tokio::time::timeout(WAIT, connecting).await.map_err(|_| silent())??)
+    Ok(tokio::time::timeout(WAIT, connecting).await.map_err(|_| no_response())??)
 }
 
-/// Connections for everything but beats.
+/// Creates the pool for everything except heartbeats.
 pub(super) fn pool(options: &PgConnectOptions) -> PgPool {
-    pooled(Durable::Yes).max_connections(CONNECTIONS).connect_lazy_with(options.clone())
+    pool_options(Durable::Yes).max_connections(CONNECTIONS).connect_lazy_with(options.clone())
 }
 
-/// The connection for beats: one of its own, so that a busy instance is not taken for a dead one. A beat need not survive
-/// a crash of the server, only move on; so it does not wait for the disk.
-pub(super) fn pulse(options: &PgConnectOptions) -> PgPool {
-    pooled(Durable::No).max_connections(1).connect_lazy_with(options.clone())
+/// Creates the pool of the one heartbeat connection, separate so that a busy instance does not count as dead. A
+/// heartbeat does not wait for the disk: it need not survive a crash of the server.
+pub(super) fn heartbeat_pool(options: &PgConnectOptions) -> PgPool {
+    pool_options(Durable::No).max_connections(1).connect_lazy_with(options.clone())
 }
 
-fn pooled(durable: Durable) -> PgPoolOptions {
+fn pool_options(durable: Durable) -> PgPoolOptions {
     PgPoolOptions::new()
         .acquire_timeout(WAIT)
         .test_before_acquire(false)
@@ -95,9 +95,9 @@ fn pooled(durable: Durable) -> PgPoolOptions {
                 Ok(true)
             })
         })
-        .after_connect(move |connection, _| Box::pin(settle(connection, durable)))
-        // The library waits for ever for the answer of a connection that comes back, and a place in the pool with it. Of
-        // a server that is gone without a word there would soon be no place left.
+        .after_connect(move |connection, _| Box::pin(apply_settings(connection, durable)))
+        // sqlx waits without limit for the response of a returned connection, which occupies a slot of the pool
+        // meanwhile. A server that vanished silently would soon exhaust the pool.
         .after_release(|connection, _| {
             Box::pin(async move {
                 tokio::time::timeout(FLUSH, connection.ping()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
@@ -106,11 +106,11 @@ fn pooled(durable: Durable) -> PgPoolOptions {
         })
 }
 
-/// The settings this engine relies on, whatever the server's defaults are.
+/// Applies the settings this engine relies on, whatever the defaults of the server.
 ///
-/// An intent that was acknowledged and is gone after a power cut would be sent again, so a commit waits for the disk
-/// (`synchronous_commit`). A server set to wait for its standbys to have applied it stays so: that is more, not less.
-async fn settle(connection: &mut PgConnection, durable: Durable) -> Result<(), sqlx::Error> {
+/// An acknowledged intent that is lost in a power cut would be sent again, so a commit waits for the disk
+/// (`synchronous_commit`). The stronger `remote_apply`, where commits wait for standbys, is kept.
+async fn apply_settings(connection: &mut PgConnection, durable: Durable) -> Result<(), sqlx::Error> {
     let commit = match durable {
         Durable::Yes => "on",
         Durable::No => "off",
@@ -126,8 +126,8 @@ async fn settle(connection: &mut PgConnection, durable: Durable) -> Result<(), s
                 set_config('idle_in_transaction_session_timeout', $3, false)",
     )
     .bind(commit)
-    .bind(STATEMENT)
-    .bind(IDLE)
+    .bind(STATEMENT_TIMEOUT)
+    .bind(IDLE_TRANSACTION_TIMEOUT)
     .execute(connection)
     .await?;
     Ok(())

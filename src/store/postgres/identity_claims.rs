@@ -1,4 +1,4 @@
-//! Claims: new candidates that want identities nobody else has, many in one transaction.
+//! Inserts new candidates whose identities must be free, many in one transaction.
 
 use std::collections::HashSet;
 
@@ -11,25 +11,25 @@ use crate::store::postgres::mutations;
 use crate::store::postgres::records::put_intents;
 use crate::store::postgres::transaction::WriteContext;
 
-/// [`crate::store::InsertResult`] before anything is opened.
+/// [`crate::store::InsertResult`] before the holders are read and opened.
 #[derive(Debug, Clone)]
 pub(super) enum InsertedCandidates {
     Written,
-    /// By these candidates of the tenant; by none if they have gone in the moment between, so that it is free again.
+    /// The holders, all of this tenant; empty if they have gone in the meantime, so that the identity is free again.
     Held(Vec<String>),
     HeldByOthers,
     Withdrawn,
 }
 
-/// A claimant with every form of what it wants.
+/// A candidate to insert, with every form of its identities.
 struct IdentityRequests<'a> {
     row: &'a CandidateInsertRow,
     forms: Vec<IndexForm>,
 }
 
-/// Writes each of these claimants unless somebody holds one of its identities or its row is not waiting any more; one
-/// answer each, in order.
-pub(super) async fn claim(
+/// Inserts each of these candidates unless one of its identities is held or its row is no longer waiting. Returns one
+/// result each, in order.
+pub(super) async fn insert_candidates(
     hand: &mut WriteContext<'_>,
     rows: &[CandidateInsertRow],
     at: &[usize],
@@ -43,8 +43,8 @@ pub(super) async fn claim(
         })
         .collect();
     let mut claims = vec![InsertedCandidates::Withdrawn; wanting.len()];
-    for wave in waves(&wanting) {
-        let answers = claim_together(hand, wave.iter().map(|at| &wanting[*at]).collect()).await?;
+    for wave in group_requests(&wanting) {
+        let answers = insert_group(hand, wave.iter().map(|at| &wanting[*at]).collect()).await?;
         for (at, answer) in wave.into_iter().zip(answers) {
             claims[at] = answer;
         }
@@ -52,9 +52,9 @@ pub(super) async fn claim(
     Ok(claims)
 }
 
-/// Those that want nothing an earlier one wants go together. Each of the others goes alone, after it is known what became
-/// of the earlier one.
-fn waves(wanting: &[IdentityRequests<'_>]) -> Vec<Vec<usize>> {
+/// Groups the requests: those that share no identity with an earlier one go together. Each of the others goes alone,
+/// after the result of the earlier one is known.
+fn group_requests(wanting: &[IdentityRequests<'_>]) -> Vec<Vec<usize>> {
     let mut wanted: HashSet<&IndexForm> = HashSet::new();
     let (mut together, mut alone) = (Vec::new(), Vec::new());
     for (at, IdentityRequests { forms, row: _ }) in wanting.iter().enumerate() {
@@ -68,20 +68,20 @@ fn waves(wanting: &[IdentityRequests<'_>]) -> Vec<Vec<usize>> {
     std::iter::once(together).filter(|wave| !wave.is_empty()).chain(alone).collect()
 }
 
-async fn claim_together(
+async fn insert_group(
     hand: &mut WriteContext<'_>,
     wave: Vec<&IdentityRequests<'_>>,
 ) -> Result<Vec<InsertedCandidates>, TxError> {
     let wishes = wave.iter().flat_map(|IdentityRequests { row, forms }| {
         forms.iter().map(|form| IdentityRequest { form, tenant: &row.candidate.tenant, candidate: &row.candidate.id })
     });
-    let taken = candidates::take_identities(hand.connection, wishes.collect()).await?;
+    let taken = candidates::insert_identities(hand.connection, wishes.collect()).await?;
     let won = |wanting: &IdentityRequests<'_>| {
         taken.get(&wanting.row.candidate.id).copied().unwrap_or(0) == wanting.forms.len()
     };
     let (winners, losers): (Vec<&IdentityRequests<'_>>, Vec<&IdentityRequests<'_>>) =
         wave.iter().copied().partition(|one| won(one));
-    let held = held(hand, &losers).await?;
+    let held = find_holders(hand, &losers).await?;
     let withdrawn = withdrawn(hand, &winners).await?;
     let refused = |one: &&IdentityRequests<'_>| withdrawn.contains(one.row.candidate.id.as_str());
     let undone: Vec<&str> =
@@ -101,8 +101,8 @@ async fn claim_together(
     Ok(claims.collect())
 }
 
-/// Who holds what the losers wanted, for each of them. What they did get is released.
-async fn held(
+/// Returns the holders of the identities for each loser, and releases the identities that the losers did get.
+async fn find_holders(
     hand: &mut WriteContext<'_>,
     losers: &[&IdentityRequests<'_>],
 ) -> Result<Vec<InsertedCandidates>, TxError> {
@@ -112,7 +112,7 @@ async fn held(
     let ids: Vec<&str> = losers.iter().map(|loser| loser.row.candidate.id.as_str()).collect();
     candidates::release_identities(hand.connection, &ids).await?;
     let forms: Vec<&IndexForm> = losers.iter().flat_map(|loser| &loser.forms).collect();
-    // A statement of its own, so that it sees what was committed while the first one waited.
+    // A separate statement, so that it sees commits made while the first one waited.
     let holders = candidates::holders(hand.connection, &forms).await?;
     let claims = losers.iter().map(|IdentityRequests { row, forms }| {
         let mut held: Vec<String> = Vec::new();
@@ -130,7 +130,7 @@ async fn held(
     Ok(claims.collect())
 }
 
-/// The winners whose row is not waiting any more. The rows of the others are locked, so that they go on waiting.
+/// Returns the winners whose row is no longer waiting. Locks the rows of the others, so that they keep waiting.
 async fn withdrawn<'a>(
     hand: &mut WriteContext<'_>,
     winners: &[&IdentityRequests<'a>],

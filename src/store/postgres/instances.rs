@@ -1,7 +1,7 @@
-//! Instances: that this one lives, that another has ended, and who has the turn to write about a subject.
+//! Instances: heartbeats, ending dead peers, and the locks that serialise writes about a subject.
 //!
-//! No clock of any machine decides about life. An instance counts its beats; whoever watches another's count stand still
-//! for long enough ends it, and from then on none of its transactions is let in (`lanes.rs`).
+//! Liveness does not depend on any clock of another machine. An instance counts its heartbeats; a peer whose count
+//! stays unchanged for long enough is ended, and none of its later transactions may proceed (`commit_slots.rs`).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,8 +13,8 @@ use super::transaction::WriteContext;
 use crate::store::encryption::BlindIndex;
 use crate::store::{Peer, StoreError};
 
-/// One beat, and who else counts as living.
-pub(super) async fn beat(pulse: &PgPool, instance: &str) -> Result<Vec<Peer>, TxError> {
+/// Records one heartbeat and returns the peers that have not ended.
+pub(super) async fn record_heartbeat(pulse: &PgPool, instance: &str) -> Result<Vec<Peer>, TxError> {
     let beaten = sqlx::query("UPDATE instances SET beats = beats + 1 WHERE id = $1 AND NOT ended")
         .bind(instance)
         .execute(pulse)
@@ -28,10 +28,11 @@ pub(super) async fn beat(pulse: &PgPool, instance: &str) -> Result<Vec<Peer>, Tx
     Ok(peers.into_iter().map(peer).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Ends the peer if it has not beaten since; whether it is ended now.
+/// Ends the peer if it has recorded no heartbeat since. Returns whether it has ended.
 ///
-/// Its own row first: a beat that comes meanwhile waits, and finds itself ended. Then its lanes: each waits for the
-/// transaction that is in it, which is so counted among what the peer did while it lived.
+/// Updates the row of the peer first: a concurrent heartbeat waits and then finds its instance ended. Then updates its
+/// commit slots: each update waits for the transaction in that slot, which therefore counts as done while the peer was
+/// alive.
 pub(super) async fn end(connection: &mut PgConnection, peer: &Peer) -> Result<bool, TxError> {
     let ended = sqlx::query("UPDATE instances SET ended = true WHERE id = $1 AND beats = $2 AND NOT ended")
         .bind(&peer.instance)
@@ -40,21 +41,21 @@ pub(super) async fn end(connection: &mut PgConnection, peer: &Peer) -> Result<bo
         .await?;
     if ended.rows_affected() == 0 {
         let ended = sqlx::query_scalar::<_, bool>("SELECT ended FROM instances WHERE id = $1").bind(&peer.instance);
-        // One that is not there any more had ended before.
+        // A missing instance had ended before.
         return Ok(ended.fetch_optional(connection).await?.unwrap_or(true));
     }
     sqlx::query("UPDATE lanes SET ended = true WHERE instance = $1").bind(&peer.instance).execute(connection).await?;
     Ok(true)
 }
 
-/// Ends the instance itself, its lanes after it as in [`end`]; may be done twice.
-pub(super) async fn leave(pulse: &PgPool, instance: &str) -> Result<(), TxError> {
+/// Ends this instance itself and then its commit slots, as in [`end`]; idempotent.
+pub(super) async fn end_self(pulse: &PgPool, instance: &str) -> Result<(), TxError> {
     sqlx::query("UPDATE instances SET ended = true WHERE id = $1").bind(instance).execute(pulse).await?;
     sqlx::query("UPDATE lanes SET ended = true WHERE instance = $1").bind(instance).execute(pulse).await?;
     Ok(())
 }
 
-/// Forgets the turns of instances that ended, and those of them that nothing points to any more. None can get anything new.
+/// Deletes the locks of ended instances, and ended instances that nothing refers to. Neither can gain anything new.
 pub(super) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM turns WHERE owner IN (SELECT id FROM instances WHERE ended)")
         .execute(&mut *connection)
@@ -71,16 +72,17 @@ pub(super) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Er
     Ok(())
 }
 
-/// A turn or a key that this instance may have taken without knowing: the answer was lost, and the caller was told so.
+/// A lock or key that this instance may hold unknowingly: the response was lost, and the caller got an error.
 #[derive(Debug, Clone)]
 pub(super) enum UncertainLocks {
-    /// The subject's forms, and which take it was: one that succeeded since is not given back.
+    /// The index values of the subject and the number of the acquisition: a later one is not released.
     Turn(Vec<BlindIndex>, i64),
-    /// The key's forms, and which take it was. A use whose caller was told of an error is open: a repeat goes on with it.
+    /// The index values of the key and the number of the acquisition. A key whose caller got an error becomes
+    /// resumable: a retry continues it.
     Key(Vec<BlindIndex>, i64),
 }
 
-/// What may be held without anybody knowing, until it is given back.
+/// The locks and keys that may be held unknowingly, until they are released.
 #[derive(Default)]
 pub(super) struct UncertainLocksGuard(Mutex<Vec<UncertainLocks>>);
 
@@ -94,8 +96,8 @@ impl UncertainLocksGuard {
     }
 }
 
-/// Gives back what was held without anybody knowing.
-pub(super) async fn tie_up(hand: &mut WriteContext<'_>, loose: &[UncertainLocks]) -> Result<(), TxError> {
+/// Releases locks and keys that were held unknowingly.
+pub(super) async fn release_uncertain(hand: &mut WriteContext<'_>, loose: &[UncertainLocks]) -> Result<(), TxError> {
     for end in loose {
         let query = match end {
             UncertainLocks::Turn(forms, take) => {
@@ -116,12 +118,12 @@ pub(super) async fn tie_up(hand: &mut WriteContext<'_>, loose: &[UncertainLocks]
     Ok(())
 }
 
-/// Takes the turns in all their forms, or none of them.
+/// Acquires the locks in all their forms, or none of them.
 ///
-/// All forms, because while a key is being replaced two replicas write under different ones; each has the other's in its
-/// ring, so that the primary key decides between them. In order, so that two of them do not wait for each other.
+/// All forms, because two replicas write under different keys while a key is being replaced; each has the other's key
+/// in its ring, so the primary key decides between them. Sorted, so that two instances do not deadlock.
 ///
-/// Only an owner that is known to have ended loses its turn. One that this statement cannot see yet may have begun to live
+/// Only an owner known to have ended loses its lock. An instance that this statement does not see yet may have started
 /// after the statement did.
 pub(super) async fn acquire_locks(
     hand: &mut WriteContext<'_>,
@@ -147,7 +149,7 @@ pub(super) async fn acquire_locks(
     Ok(false)
 }
 
-/// Gives back this instance's turns among these, in any of their forms.
+/// Releases this instance's locks among these, in any of their forms.
 pub(super) async fn release_locks(hand: &mut WriteContext<'_>, forms: &[BlindIndex]) -> Result<(), TxError> {
     sqlx::query("DELETE FROM turns WHERE subject = ANY($1) AND owner = $2")
         .bind(forms)

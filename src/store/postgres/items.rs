@@ -12,12 +12,12 @@ use super::query::bytes;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{ItemId, ItemReport, ItemState};
 use crate::store::codec::{ItemOutcomeRow, ItemRow, RecordCodec, ReportRow, index_column};
-use crate::store::{Part, StoreError, Window};
+use crate::store::{StoreError, Window, WindowedRows};
 
-/// Rows that are skipped or removed in one transaction, and bytes of them that are removed: no statement runs into the
-/// server's limit of time.
-const AT_ONCE: i64 = 5_000;
-const AT_ONCE_BYTES: i64 = 32 << 20;
+/// Maximum rows skipped or removed in one transaction, and maximum bytes removed: no statement exceeds the statement
+/// timeout of the server.
+const MAX_ROWS: i64 = 5_000;
+const MAX_BYTES: i64 = 32 << 20;
 
 pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Result<(), TxError> {
     sqlx::query(
@@ -39,7 +39,7 @@ pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Resu
     Ok(())
 }
 
-/// Those of the rows that are waiting, locked in order, so that they go on doing so.
+/// Returns those rows that are waiting and locks them in order, so that they keep waiting.
 pub(super) async fn waiting(
     connection: &mut PgConnection,
     rows: impl Iterator<Item = &ItemId> + Clone,
@@ -58,7 +58,7 @@ pub(super) async fn waiting(
     Ok(found.into_iter().map(place).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Rows that were cancelled meanwhile are not sent: then none of them is claimed.
+/// Claims the rows, or none of them if one was cancelled meanwhile.
 pub(super) async fn claim(connection: &mut PgConnection, rows: &[(&ItemId, &str, &[u8])]) -> Result<(), TxError> {
     let claimed = sqlx::query(
         "UPDATE operation_items AS item SET state = 'claimed', record = claim.record, subjects = claim.subjects,
@@ -110,7 +110,8 @@ pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemId, &[
     Ok(())
 }
 
-/// The operations are locked: either a wish to cancel is seen here, or whoever has it finds the rows waiting.
+/// Returns rows to waiting. Locks their operations: either this transaction sees a cancellation request, or the
+/// canceller sees the rows waiting.
 pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemId]) -> Result<(), TxError> {
     let operations: BTreeSet<&str> = rows.iter().map(|at| at.operation.as_str()).collect();
     let cancelling: Vec<String> =
@@ -136,17 +137,17 @@ pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemId]) -> 
     Ok(())
 }
 
-/// Skips some of the waiting rows; how many, none when there are no more.
+/// Skips some of the waiting rows. Returns how many; 0 when none is left.
 pub(super) async fn skip_waiting(connection: &mut PgConnection, operation: &str) -> Result<u64, TxError> {
     let skipped = sqlx::query(
         "UPDATE operation_items SET state = 'skipped' WHERE operation = $1 AND position IN (
              SELECT position FROM operation_items WHERE operation = $1 AND state = 'waiting'
              ORDER BY position LIMIT $2 FOR UPDATE)",
     );
-    Ok(skipped.bind(operation).bind(AT_ONCE).execute(connection).await?.rows_affected())
+    Ok(skipped.bind(operation).bind(MAX_ROWS).execute(connection).await?.rows_affected())
 }
 
-/// Removes some rows of an operation; whether there were any.
+/// Removes some rows of an operation. Returns whether there were any.
 pub(super) async fn remove_some(connection: &mut PgConnection, operation: &str) -> Result<bool, TxError> {
     let removed = sqlx::query(
         "WITH part AS (
@@ -156,12 +157,12 @@ pub(super) async fn remove_some(connection: &mut PgConnection, operation: &str) 
          DELETE FROM operation_items WHERE operation = $1 AND position <= (
              SELECT max(position) FROM measured WHERE before < $3)",
     );
-    let removed = removed.bind(operation).bind(AT_ONCE).bind(AT_ONCE_BYTES).execute(connection).await?;
+    let removed = removed.bind(operation).bind(MAX_ROWS).bind(MAX_BYTES).execute(connection).await?;
     Ok(removed.rows_affected() > 0)
 }
 
-/// Lets the rows of an ended operation wait again; how many. How a row ended before stays with it until it has ended again:
-/// a row that turns out not to be readable gets it back.
+/// Returns the rows of an ended operation to waiting; returns how many. A row keeps its previous outcome until it ends
+/// again, so that an unreadable row gets it back.
 pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str) -> Result<u64, TxError> {
     let waiting = sqlx::query(
         "UPDATE operation_items SET
@@ -176,8 +177,8 @@ pub(super) async fn requeue_ended(connection: &mut PgConnection, operation: &str
     Ok(waiting.rows_affected())
 }
 
-/// The statement that reads rows from a position on, in order. Two, since one plan does not suit both: those in all states,
-/// and those in some.
+/// Builds the statement that reads rows in order from a position on. There are two, because the plans for all states
+/// and for some states differ.
 macro_rules! of_items {
     ($before:literal, $after:literal, $states:expr) => {
         if $states.is_empty() {
@@ -188,8 +189,8 @@ macro_rules! of_items {
     };
 }
 
-/// An operation's rows in these states (all if empty) from this position on, in order. What is long of them is only read of
-/// those that are wanted.
+/// Reads an operation's rows in these states (all if empty) from this position on, in order. Reads the long columns
+/// only of the rows that fit the window.
 pub(super) async fn list(
     pool: &PgPool,
     operation: &str,
@@ -209,7 +210,7 @@ pub(super) async fn list(
     rows.iter().map(item_row).collect()
 }
 
-/// How rows stand; each is opened before the next is read.
+/// Reads reports of rows; opens each row before it reads the next.
 pub(super) async fn reports(
     pool: &PgPool,
     records: &RecordCodec,
@@ -217,7 +218,7 @@ pub(super) async fn reports(
     states: &[ItemState],
     from: u64,
     most: Window,
-) -> Result<Part<ItemReport>, TxError> {
+) -> Result<WindowedRows<ItemReport>, TxError> {
     let query = of_items!(
         "SELECT position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, refused, $4::bigint
          FROM operation_items WHERE ",
@@ -241,7 +242,7 @@ pub(super) async fn reports(
         bytes = bytes.saturating_add(stored.bytes());
         found.push(records.item_report(id, stored)?);
     }
-    Ok(Part { more: bytes >= most.bytes || found.len() == most.rows, rows: found })
+    Ok(WindowedRows { more: bytes >= most.bytes || found.len() == most.rows, rows: found })
 }
 
 fn bound<'q>(
@@ -256,7 +257,7 @@ fn bound<'q>(
     if states.is_empty() { query } else { query.bind(states.iter().map(|state| state.as_str()).collect::<Vec<_>>()) }
 }
 
-/// The stored values, each row's one after the other, with the row's position.
+/// Returns the position and the concatenated subject hashes of each row.
 pub(super) async fn subjects(pool: &PgPool, operation: &str) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
     sqlx::query_as(
         "SELECT position, subjects FROM operation_items WHERE operation = $1 AND subjects IS NOT NULL ORDER BY position",

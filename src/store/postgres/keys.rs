@@ -10,20 +10,20 @@ use crate::store::KeyState;
 use crate::store::codec::{KeyRow, StoredKey};
 use crate::store::encryption::BlindIndex;
 
-/// Most keys forgotten in one transaction.
-const AT_ONCE: i64 = 5_000;
+/// Maximum keys deleted in one transaction.
+const MAX_PURGED_KEYS: i64 = 5_000;
 
-/// Takes a key, or says why not.
+/// Acquires a key and returns its state.
 ///
-/// Whoever takes a key holds a lock on every form of it: among replicas that write under different keys of one ring, the
-/// primary key alone would let two of them begin. The lock goes with the transaction; a transaction has one such set of
-/// locks and takes it in order, so no two wait for each other.
+/// Takes an advisory lock on every form of the key: the primary key alone would let two replicas begin that write under
+/// different keys of one ring. The locks end with the transaction; a transaction has one such set and takes it in
+/// order, so transactions do not deadlock.
 pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
     sqlx::query("SELECT pg_advisory_xact_lock(form) FROM unnest($1::bigint[]) AS wanted (form)")
         .bind(locks(&claim.scopes))
         .execute(&mut *hand.connection)
         .await?;
-    // The row is locked too: what became of an earlier use may be written by whoever settled it, who has no such lock.
+    // Lock the row too: reconciliation records the outcome of an earlier use without the advisory lock.
     let stored = sqlx::query(
         "SELECT scope, token, fingerprint,
                 owner IS NOT NULL AND owner NOT IN (SELECT id FROM instances WHERE ended), record, sealed
@@ -37,7 +37,7 @@ pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64)
         return begin(hand, claim, take).await;
     };
     let stored = stored_key(&stored)?;
-    let taken = hand.records.key_taken(claim, &stored)?;
+    let taken = hand.records.key_state(claim, &stored)?;
     if let KeyState::Resumable(key, _) = &taken {
         sqlx::query("UPDATE idempotency_keys SET owner = $2, token = $3, take = $4 WHERE scope = $1")
             .bind(stored.scope)
@@ -50,7 +50,7 @@ pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64)
     Ok(taken)
 }
 
-/// The first form is the one to write; a forgotten use of the same key makes way.
+/// Inserts the first use of a key under the first form, replacing an expired use of the same key.
 async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
     sqlx::query(
         "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, take, expires)
@@ -71,7 +71,7 @@ async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result
     Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }))
 }
 
-/// The names of the locks, in order. Two keys that share one by chance wait for each other and nothing else.
+/// Returns the advisory lock numbers, sorted. Two keys that share a number by chance only wait for each other.
 fn locks(scopes: &[BlindIndex]) -> Vec<i64> {
     let mut locks: Vec<i64> =
         scopes.iter().filter_map(|scope| scope.first_chunk().copied().map(i64::from_be_bytes)).collect();
@@ -96,7 +96,7 @@ pub(super) async fn bind(connection: &mut PgConnection, token: &str, record: &st
     Ok(())
 }
 
-/// The first answer stands.
+/// Stores the reply, unless there is one already.
 pub(super) async fn answer(connection: &mut PgConnection, token: &str, sealed: &[u8]) -> Result<(), TxError> {
     sqlx::query("UPDATE idempotency_keys SET owner = NULL, sealed = $2 WHERE token = $1 AND sealed IS NULL")
         .bind(token)
@@ -117,16 +117,16 @@ pub(super) async fn free(connection: &mut PgConnection, token: &str) -> Result<(
     Ok(())
 }
 
-/// Forgets a part of what has expired; how many, and whether there may be more.
+/// Deletes a portion of the expired keys. Returns how many, and whether there may be more.
 pub(super) async fn purge(connection: &mut PgConnection, now: i64) -> Result<(u64, bool), TxError> {
     let over = sqlx::query(
         "DELETE FROM idempotency_keys WHERE scope IN (
              SELECT scope FROM idempotency_keys WHERE expires <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
     )
     .bind(now)
-    .bind(AT_ONCE)
+    .bind(MAX_PURGED_KEYS)
     .execute(connection)
     .await?
     .rows_affected();
-    Ok((over, over >= AT_ONCE.unsigned_abs()))
+    Ok((over, over >= MAX_PURGED_KEYS.unsigned_abs()))
 }

@@ -1,8 +1,8 @@
-//! The store in a PostgreSQL database that several processes share.
+//! The store in a PostgreSQL database shared by several processes.
 //!
-//! Each of them is an instance that lives as long as it beats. A transaction is let in only while its instance counts as
-//! living (`lanes.rs`), so what another instance took over is never written by the first owner as well. What is written is
-//! sealed before it gets here (`records`); this engine never sees a person.
+//! Each process is an instance that keeps its lease by heartbeats. A transaction may proceed only while its instance
+//! has not ended (`commit_slots.rs`), so an instance never writes what another has taken over. `codec` seals records
+//! before this engine writes them; the engine never sees a person.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
 use super::health::{Unavailability, WriteFailure};
-use super::{InsertResult, Inspection, Keyring, StoreError, timed};
+use super::{InsertResult, Inspection, Keyring, StoreError, measure};
 use crate::domain::candidate::Candidate;
 use crate::domain::system::System;
 use crate::secret::Secret;
@@ -40,15 +40,15 @@ mod transaction;
 
 use crate::store::postgres::identity_claims::InsertedCandidates;
 use connect::{LISTS, TIMEOUT, WAIT};
-use error::{RetryDecision, TxError, advice, silent};
+use error::{RetryDecision, TxError, no_response, retry_decision};
 use instances::{UncertainLocks, UncertainLocksGuard};
 use transaction::{Working, WriteContext, Writer};
 
-/// Times a claim is made again because whoever held the identities was erased in the moment between.
-const CLAIMS: usize = 3;
+/// Maximum attempts to insert candidates whose identities turn out to be held by candidates erased in the meantime.
+const MAX_INSERT_ATTEMPTS: usize = 3;
 
-/// How long an inspection may take: the time an instance is watched for a beat, and some for a slow server.
-const INSPECTION: Duration = Duration::from_secs(30);
+/// Time limit of an inspection: the time an instance is watched for a heartbeat, and a margin for a slow server.
+const INSPECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
@@ -57,7 +57,7 @@ pub struct PostgresStore {
     pulse: PgPool,
     writer: Arc<Writer>,
     loose: Arc<UncertainLocksGuard>,
-    /// Times a turn or a key was taken.
+    /// Number of acquisitions of locks and keys.
     takes: AtomicI64,
     lists: Semaphore,
     away: Unavailability,
@@ -65,44 +65,44 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Finds what opening the store at this address would change, without changing anything.
+    /// Reports what opening the store at this address would change, without changing anything.
     ///
     /// # Errors
-    /// As [`PostgresStore::open_to_serve`], as far as that can be said without writing.
+    /// As [`PostgresStore::open_to_serve`], as far as they can be detected without writing.
     pub async fn inspect(url: &Secret, keyring: &Keyring) -> Result<Inspection, StoreError> {
         let mut connection = connect::first(&connect::options(url)?).await?;
         let inspecting = schema::inspect(&mut connection, keyring);
-        tokio::time::timeout(INSPECTION, inspecting).await.map_err(|_| silent())?
+        tokio::time::timeout(INSPECTION_TIMEOUT, inspecting).await.map_err(|_| no_response())?
     }
 
-    /// The store at this address, for a process that serves from it. An older schema is brought up to date.
+    /// Opens the store at this address for a process that serves from it. Migrates an older schema.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the database cannot be reached, its schema belongs to another program or was written
-    /// by a newer version, or the key to write with is new to another process that serves from it;
+    /// [`StoreError::Unavailable`] if the database cannot be reached, its schema belongs to another program or was
+    /// written by a newer version, or another process that serves from it lacks the current encryption key;
     /// [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
     pub async fn open_to_serve(url: &Secret, keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let options = connect::options(url)?;
         let records = Arc::new(RecordCodec::new(keyring, environment));
         let mut connection = connect::first(&options).await?;
         schema::prepare(&mut connection, &records).await?;
-        schema::enlist(&mut connection, &records).await?;
+        schema::register_instance(&mut connection, &records).await?;
         let pool = connect::pool(&options);
         let writer = Arc::new(Writer::new(pool.clone(), Arc::clone(&records)));
-        let (pulse, loose) = (connect::pulse(&options), Arc::default());
+        let (pulse, loose) = (connect::heartbeat_pool(&options), Arc::default());
         let (away, write_failed) = (Unavailability::default(), WriteFailure::default());
         let lists = Semaphore::new(LISTS);
         Ok(Self { records, pool, pulse, writer, loose, takes: AtomicI64::new(0), lists, away, write_failed })
     }
 
-    /// Writes as a whole, or not at all.
+    /// Runs the work in a transaction.
     async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: for<'a> Fn(WriteContext<'a>) -> Working<'a, T> + Send + Sync + 'static,
     {
-        let written = timed("write", self.writer.run(work)).await;
-        self.write_failed.note(&written);
+        let written = measure("write", self.writer.run(work)).await;
+        self.write_failed.record(&written);
         written
     }
 
@@ -111,24 +111,24 @@ impl PostgresStore {
         R: Future<Output = Result<T, E>>,
         TxError: From<E>,
     {
-        timed("read", self.asked(&self.pool, TIMEOUT, read)).await
+        measure("read", self.run_with_retry(&self.pool, TIMEOUT, read)).await
     }
 
-    /// Reads what may be long: a list, or what many look at again and again. Of the connections such reads have a part.
+    /// Runs a read that may be long, or that many callers repeat. Such reads may use only a part of the connections.
     async fn list<'a, T, R, E>(&'a self, read: impl Fn(&'a PgPool) -> R) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, E>>,
         TxError: From<E>,
     {
-        let busy = || StoreError::Unavailable("too many lists are read at the same time".to_owned());
+        let busy = || StoreError::Unavailable("too many concurrent list queries".to_owned());
         let permit = tokio::time::timeout(WAIT, self.lists.acquire()).await;
         let _permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
         self.read(read).await
     }
 
-    /// Asks, and asks again where the connection was lost: that the server was restarted is not noticed otherwise. For
-    /// what may be done twice.
-    async fn asked<'a, T, R, E>(
+    /// Runs a query and retries it while the connection is lost: the pool does not detect a server restart otherwise.
+    /// Only for queries that may run twice.
+    async fn run_with_retry<'a, T, R, E>(
         &self,
         pool: &'a PgPool,
         patience: Duration,
@@ -141,14 +141,14 @@ impl PostgresStore {
         let asking = async {
             loop {
                 match ask(pool).await.map_err(TxError::from) {
-                    Err(TxError::Sql(error)) if advice(&error) == RetryDecision::Elsewhere => {
-                        self.writer.pause(1).await
+                    Err(TxError::Sql(error)) if retry_decision(&error) == RetryDecision::Elsewhere => {
+                        self.writer.back_off(1).await;
                     }
                     done => return done,
                 }
             }
         };
-        Ok(tokio::time::timeout(patience, asking).await.map_err(|_| silent())??)
+        Ok(tokio::time::timeout(patience, asking).await.map_err(|_| no_response())??)
     }
 
     fn open_all<T>(
@@ -159,13 +159,13 @@ impl PostgresStore {
         rows.iter().map(|row| open(&self.records, row)).collect()
     }
 
-    /// Numbers the times this instance takes a turn or a key, so that one whose answer was lost can be told from the next.
+    /// Numbers the acquisitions of locks and keys, to distinguish one whose response was lost from a later one.
     fn next_take(&self) -> i64 {
         self.takes.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Gives back what this instance may hold without knowing, by itself, as soon as the database can be reached.
-    fn tie_up(&self) {
+    /// Releases, in the background, the locks and keys that this instance may hold without knowing it.
+    fn release_uncertain_locks(&self) {
         let loose: Arc<[UncertainLocks]> = self.loose.take().into();
         if loose.is_empty() {
             return;
@@ -175,7 +175,7 @@ impl PostgresStore {
             let work = Arc::clone(&loose);
             let tied = writer.run(move |mut hand| {
                 let work = Arc::clone(&work);
-                Box::pin(async move { instances::tie_up(&mut hand, &work).await })
+                Box::pin(async move { instances::release_uncertain(&mut hand, &work).await })
             });
             if tied.await.is_err_and(|error| !matches!(error, StoreError::Fenced)) {
                 ends.add(loose.iter().cloned());
@@ -183,16 +183,16 @@ impl PostgresStore {
         });
     }
 
-    /// What was claimed, in the words of the trait; nothing if the holders have gone meanwhile.
+    /// Converts the result of an insert; `None` if the holders have gone in the meantime.
     ///
-    /// Holders are read after the transaction: their records are long, and a process that is suspended while it receives
-    /// them would keep its lane, which no limit of the server ends.
-    async fn claimed(&self, tenant: &str, claimed: InsertedCandidates) -> Option<InsertResult> {
+    /// Reads the holders after the transaction: their records are long, and a process suspended while receiving them
+    /// would keep its commit slot, which no server timeout ends.
+    async fn open_insert_result(&self, tenant: &str, claimed: InsertedCandidates) -> Option<InsertResult> {
         match claimed {
             InsertedCandidates::Written => Some(InsertResult::Inserted),
             InsertedCandidates::HeldByOthers => Some(InsertResult::TakenByOtherTenant),
             InsertedCandidates::Withdrawn => Some(InsertResult::ItemCancelled),
-            // The others of the call may be written, so a read that fails is this claim's own failure.
+            // Other candidates of the call may be written, so a failed read is the failure of this one only.
             InsertedCandidates::Held(ids) => match self.holders(tenant, &ids).await {
                 Ok(held) => (!held.is_empty()).then_some(InsertResult::Exists(held)),
                 Err(error) => Some(InsertResult::Failed(error)),

@@ -1,8 +1,8 @@
-//! Applies the changes of one commit.
+//! Applies the mutations of one commit.
 //!
-//! Changes to different tables do not depend on each other's order, so they are taken table by table, always in the same
-//! order of tables; within one, those that follow each other and are alike go in one statement. A bulk's outcomes are
-//! three statements, and not a few thousand.
+//! Mutations of different tables do not depend on each other's order, so they are applied table by table, always in the
+//! same order of tables. Within a table, consecutive mutations of the same kind share one statement: the outcomes of a
+//! batch take three statements instead of a few thousand.
 
 use std::collections::HashSet;
 use std::mem::discriminant;
@@ -16,7 +16,7 @@ use crate::store::postgres::error::TxError;
 use crate::store::postgres::transaction::WriteContext;
 use crate::store::postgres::{audit, candidates, items, keys, operations, records};
 
-/// A change, taken apart where it touches two tables.
+/// A mutation, split into two steps if it affects two tables.
 enum Step<'a> {
     Candidate(&'a CandidateRow),
     Identities(&'a CandidateId, &'a [Identity]),
@@ -38,12 +38,12 @@ enum Step<'a> {
     Audit(&'a Entry),
 }
 
-/// What a step is about, within its table.
+/// The object a step affects, within its table.
 #[derive(PartialEq, Eq, Hash)]
 enum StepTarget<'a> {
     Record(&'a str),
     Item(&'a ItemId),
-    /// A line is about itself alone: there are as many as there are.
+    /// Each audit entry is its own target.
     Line(*const Entry),
 }
 
@@ -72,7 +72,7 @@ impl<'a> Step<'a> {
         std::iter::once(step).chain(more)
     }
 
-    /// The place of its table in the order.
+    /// Returns the position of the table in the order of application.
     fn table(&self) -> u8 {
         match self {
             Self::Operation(_) | Self::Cancelling(_) => 0,
@@ -80,15 +80,15 @@ impl<'a> Step<'a> {
             Self::KeyBound(..) | Self::KeyAnswered(..) | Self::KeyOpen(_) | Self::KeyFreed(_) => 2,
             Self::Candidate(_) | Self::Identities(..) | Self::Erase(_) => 3,
             Self::Assignment(_) => 4,
-            // Before the intents are changed, with which they share the table.
+            // Before the intents change: both use the same table.
             Self::AttemptHeld(..) => 5,
             Self::Intent(_) | Self::Settled(_) => 6,
-            // Last, since all of a tenant's writers want the end of its chain.
+            // Last, because all writers of a tenant contend for the end of its chain.
             Self::Audit(_) => 7,
         }
     }
 
-    fn about(&self) -> StepTarget<'a> {
+    fn target(&self) -> StepTarget<'a> {
         match self {
             Self::Candidate(row) => StepTarget::Record(&row.id),
             Self::Identities(id, _) | Self::Erase(id) => StepTarget::Record(id.as_str()),
@@ -109,39 +109,39 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Applies all changes, or fails.
+/// Applies all mutations, or fails.
 pub(super) async fn apply(
     hand: &mut WriteContext<'_>,
     changes: impl Iterator<Item = &EncodedMutation> + Send,
 ) -> Result<(), TxError> {
     let mut steps: Vec<Step<'_>> = changes.flat_map(Step::of).collect();
-    // Stable, so that those to one table stay in their order.
+    // A stable sort keeps the order within a table.
     steps.sort_by_key(Step::table);
-    for run in runs(&steps) {
-        together(hand, run).await?;
+    for run in group_steps(&steps) {
+        apply_group(hand, run).await?;
     }
     Ok(())
 }
 
-/// Steps that follow each other, are alike, and are each about something else: a statement that is given two rows for
-/// one takes any.
-fn runs<'s, 'a>(steps: &'s [Step<'a>]) -> Vec<&'s [Step<'a>]> {
+/// Groups consecutive steps of the same kind with distinct targets: given two rows for one target, a statement would
+/// apply either of them.
+fn group_steps<'s, 'a>(steps: &'s [Step<'a>]) -> Vec<&'s [Step<'a>]> {
     let mut runs = Vec::new();
     let (mut from, mut seen) = (0, HashSet::new());
     for (at, step) in steps.iter().enumerate() {
         let alike = steps.get(from).is_some_and(|first| discriminant(first) == discriminant(step));
-        if !alike || !seen.insert(step.about()) {
+        if !alike || !seen.insert(step.target()) {
             runs.push(&steps[from..at]);
             from = at;
             seen.clear();
-            seen.insert(step.about());
+            seen.insert(step.target());
         }
     }
     runs.push(&steps[from..]);
     runs
 }
 
-/// What each step of a run has to say; all are of the same kind.
+/// Collects the content of each step of a run; all are of the same kind.
 macro_rules! rows {
     ($run:expr, $step:pat => $row:expr) => {
         $run.iter()
@@ -153,8 +153,8 @@ macro_rules! rows {
     };
 }
 
-/// One statement where there is one for many; one after the other where that is rare.
-async fn together(hand: &mut WriteContext<'_>, run: &[Step<'_>]) -> Result<(), TxError> {
+/// Applies a run: in one statement if one exists for many rows, otherwise step by step, which is rare.
+async fn apply_group(hand: &mut WriteContext<'_>, run: &[Step<'_>]) -> Result<(), TxError> {
     match run {
         [] => Ok(()),
         [Step::Candidate(_), ..] => {
@@ -179,14 +179,14 @@ async fn together(hand: &mut WriteContext<'_>, run: &[Step<'_>]) -> Result<(), T
         [Step::ItemWaiting(_), ..] => items::requeue(hand.connection, &rows!(run, Step::ItemWaiting(at) => *at)).await,
         alone => {
             for step in alone {
-                one(hand, step).await?;
+                apply_step(hand, step).await?;
             }
             Ok(())
         }
     }
 }
 
-async fn one(hand: &mut WriteContext<'_>, step: &Step<'_>) -> Result<(), TxError> {
+async fn apply_step(hand: &mut WriteContext<'_>, step: &Step<'_>) -> Result<(), TxError> {
     match step {
         Step::Identities(id, identities) => candidates::set_identities(hand, id, identities).await,
         Step::Erase(id) => records::erase_person(hand, id).await,
@@ -196,7 +196,7 @@ async fn one(hand: &mut WriteContext<'_>, step: &Step<'_>) -> Result<(), TxError
         Step::KeyFreed(token) => keys::free(hand.connection, token).await,
         Step::Operation(operation) => operations::put(hand.connection, operation).await,
         Step::Cancelling(id) => operations::cancel(hand.connection, id).await,
-        // Those that go together.
+        // Applied in batches above.
         Step::Candidate(_)
         | Step::Assignment(_)
         | Step::Intent(_)

@@ -14,10 +14,10 @@ use crate::domain::operation::{Operation, Progress};
 use crate::store::codec::{KeyRow, OperationRow};
 use crate::store::{AcceptResult, ItemCounts, KeyState, Page};
 
-/// Operations that are looked at in one transaction to be removed.
-const AT_ONCE: i64 = 16;
+/// Maximum operations selected for removal in one transaction.
+const MAX_PURGED_OPERATIONS: i64 = 16;
 
-/// Sorts after every id.
+/// Text that sorts after every id.
 const AFTER_ALL: &str = "~";
 
 pub(super) async fn open(hand: &mut WriteContext<'_>, operation: &Operation) -> Result<(), TxError> {
@@ -55,7 +55,7 @@ pub(super) async fn cancel(connection: &mut PgConnection, id: &str) -> Result<()
     Ok(())
 }
 
-/// What can change of an operation. A wish to cancel, once there, is taken back by [`requeue`] only.
+/// Updates the mutable columns of an operation. Only [`requeue`] clears `cancelling`.
 pub(super) async fn put(connection: &mut PgConnection, operation: &Operation) -> Result<(), TxError> {
     let row = OperationRow::of(operation);
     sqlx::query(
@@ -74,7 +74,7 @@ pub(super) async fn put(connection: &mut PgConnection, operation: &Operation) ->
     Ok(())
 }
 
-/// Queues the operation, unless its key says otherwise: then it is to be discarded.
+/// Queues the operation unless its key forbids it; the caller then discards the operation.
 pub(super) async fn accept(
     hand: &mut WriteContext<'_>,
     operation: &Operation,
@@ -90,7 +90,7 @@ pub(super) async fn accept(
                 _ => AcceptResult::KeyMismatch,
             },
             KeyState::Acquired(key) | KeyState::Resumable(key, _) => {
-                let sealed = hand.records.answer(&key, StoredReply::Operation(operation.id.clone()))?;
+                let sealed = hand.records.seal_reply(&key, StoredReply::Operation(operation.id.clone()))?;
                 keys::answer(hand.connection, &key.token, &sealed).await?;
                 AcceptResult::Queued
             }
@@ -103,7 +103,7 @@ pub(super) async fn accept(
     Ok(accepted)
 }
 
-/// Removes a portion of an operation, the operation itself when its rows have gone; whether all of it is gone.
+/// Removes a portion of the rows, and the operation itself once its rows are gone. Returns whether all of it is gone.
 pub(super) async fn discard(connection: &mut PgConnection, id: &str) -> Result<bool, TxError> {
     if items::remove_some(&mut *connection, id).await? {
         return Ok(false);
@@ -113,7 +113,7 @@ pub(super) async fn discard(connection: &mut PgConnection, id: &str) -> Result<b
 }
 
 pub(super) async fn requeue(connection: &mut PgConnection, id: &str, accepted: i64) -> Result<(), TxError> {
-    // Locked, so that of two retries at once the second finds it queued.
+    // Lock the row, so that the second of two concurrent retries finds it queued.
     let ended =
         sqlx::query("SELECT 1 FROM operations WHERE id = $1 AND state IN ('completed', 'cancelled') FOR UPDATE")
             .bind(id)
@@ -132,9 +132,9 @@ pub(super) async fn requeue(connection: &mut PgConnection, id: &str, accepted: i
     Ok(())
 }
 
-/// Some of the operations that ended before, and of those that nobody receives any more, with whether they had ended. They are
-/// hidden from now on, as if they were being received, and are to be discarded. What another replica looks at at the moment is
-/// left to it.
+/// Selects some operations that ended before `finished` or whose receiving instance has ended, each with whether it had
+/// ended. Hides them by the state `receiving`; the caller must discard them. Skips those that another replica has
+/// locked.
 pub(super) async fn over(connection: &mut PgConnection, finished: i64) -> Result<Vec<(String, bool)>, TxError> {
     let over = sqlx::query_as(
         "UPDATE operations SET state = 'receiving' WHERE id IN (
@@ -144,7 +144,7 @@ pub(super) async fn over(connection: &mut PgConnection, finished: i64) -> Result
              LIMIT $2 FOR UPDATE SKIP LOCKED)
          RETURNING id, finished IS NOT NULL",
     );
-    Ok(over.bind(finished).bind(AT_ONCE).fetch_all(connection).await?)
+    Ok(over.bind(finished).bind(MAX_PURGED_OPERATIONS).fetch_all(connection).await?)
 }
 
 pub(super) async fn one(
@@ -204,7 +204,7 @@ pub(super) async fn unfinished(
     rows.iter().map(operation_row).collect()
 }
 
-/// Running operations with the number of their rows that have not ended.
+/// Returns running operations with the number of their rows that have not ended.
 pub(super) async fn running(pool: &PgPool) -> Result<Vec<(String, String, i64)>, sqlx::Error> {
     sqlx::query_as(
         "SELECT o.id, o.connection, (SELECT count(*) FROM operation_items i
@@ -215,7 +215,7 @@ pub(super) async fn running(pool: &PgPool) -> Result<Vec<(String, String, i64)>,
     .await
 }
 
-/// Rows that have not ended, of operations that have not.
+/// Counts the open rows of operations that have not ended.
 pub(super) async fn open_items(pool: &PgPool) -> Result<ItemCounts, sqlx::Error> {
     let (waiting, claimed): (i64, i64) = sqlx::query_as(
         "SELECT coalesce(sum(items) FILTER (WHERE c.state = 'waiting'), 0)::bigint,

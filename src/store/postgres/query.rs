@@ -1,4 +1,4 @@
-//! The statements that read. They answer sealed rows; nothing is opened here.
+//! Statements that read. They return sealed rows and open none, unless documented.
 
 use std::collections::BTreeSet;
 
@@ -12,19 +12,19 @@ use super::error::TxError;
 use crate::domain::candidate::{Candidate, Identity};
 use crate::store::codec::{RecordCodec, SealedRow, assignment_state};
 use crate::store::encryption::BlindIndex;
-use crate::store::{AssignmentFilter, INTENTS, Page, UnsettledCount};
+use crate::store::{AssignmentFilter, MAX_INTENT_BYTES, Page, UnsettledCount};
 
 type Read<T> = Result<T, sqlx::Error>;
 
-/// Sorts after every id.
+/// Text that sorts after every id.
 const AFTER_ALL: &str = "~";
 
-/// Fails if the schema cannot be read.
+/// Checks that the schema can be read.
 pub(super) async fn ping(pool: &PgPool) -> Read<()> {
     sqlx::query("SELECT count(*) FROM keys").execute(pool).await.map(|_| ())
 }
 
-/// Fails if there is no room for a write of ordinary size.
+/// Checks that there is space for a write of ordinary size.
 pub(super) async fn write_probe(connection: &mut PgConnection) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO probe (id, filler) SELECT 1, string_agg(md5(random()::text), '') FROM generate_series(1, 1000)
@@ -35,7 +35,7 @@ pub(super) async fn write_probe(connection: &mut PgConnection) -> Result<(), TxE
     Ok(())
 }
 
-/// The tenant's candidates with these ids, in the order of the ids.
+/// Returns the tenant's candidates with these ids, in the order of the ids.
 pub(super) async fn candidates_by_id(pool: &PgPool, tenant: &str, ids: &[String]) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "SELECT id, tenant, connection, sealed, photo FROM unnest($2::text[]) WITH ORDINALITY AS wanted (id, place)
@@ -44,7 +44,7 @@ pub(super) async fn candidates_by_id(pool: &PgPool, tenant: &str, ids: &[String]
     rows.bind(tenant).bind(ids).fetch_all(pool).await?.iter().map(with_photo).collect()
 }
 
-/// The same without their pictures; each is opened before the next is read.
+/// As [`candidates_by_id`], without pictures; opens each candidate before it reads the next.
 pub(super) async fn candidates_without_photos(
     pool: &PgPool,
     records: &RecordCodec,
@@ -70,7 +70,7 @@ pub(super) async fn candidate(pool: &PgPool, tenant: &str, id: &str) -> Read<Opt
     row.bind(id).bind(tenant).fetch_optional(pool).await?.as_ref().map(with_photo).transpose()
 }
 
-/// The tenant's candidates with this identity: as it stands in the record, or as it is claimed.
+/// Returns the tenant's candidates with this identity, either in their record or claimed.
 pub(super) async fn candidates(
     pool: &PgPool,
     records: &RecordCodec,
@@ -105,7 +105,8 @@ pub(super) async fn candidates(
     Ok(found)
 }
 
-/// Every connection that has identities: one step in the primary key for each, where `DISTINCT` would walk all of it.
+/// Returns every connection that has identities: one index step per connection, whereas `DISTINCT` would scan the whole
+/// primary key.
 async fn connections(pool: &PgPool) -> Read<Vec<String>> {
     sqlx::query_scalar(
         "WITH RECURSIVE step (name) AS (
@@ -119,7 +120,7 @@ async fn connections(pool: &PgPool) -> Read<Vec<String>> {
     .await
 }
 
-/// Whether a candidate of another tenant holds one of these identities.
+/// Returns whether a candidate of another tenant holds one of these identities.
 pub(super) async fn identities_of_other_tenants(pool: &PgPool, tenant: &str, forms: &[IndexForm]) -> Read<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (
@@ -144,7 +145,7 @@ pub(super) async fn assignments_by_id(pool: &PgPool, tenant: &str, ids: &[String
     sealed(&rows.bind(tenant).bind(ids).fetch_all(pool).await?)
 }
 
-/// The tenant's assignments of a subject in any of its forms, newest first.
+/// Returns the tenant's assignments of a subject in any of its forms, newest first.
 pub(super) async fn bookings(pool: &PgPool, tenant: &str, at: &str, subject: &[BlindIndex]) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "SELECT id, tenant, connection, sealed FROM assignments
@@ -153,15 +154,15 @@ pub(super) async fn bookings(pool: &PgPool, tenant: &str, at: &str, subject: &[B
     sealed(&rows.bind(at).bind(subject).bind(tenant).fetch_all(pool).await?)
 }
 
-/// Whether there is an assignment of a subject in any of its forms, whoever's.
+/// Returns whether any tenant has an assignment of a subject in any of its forms.
 pub(super) async fn subject_known(pool: &PgPool, at: &str, subject: &[BlindIndex]) -> Read<bool> {
     let known = "SELECT EXISTS (SELECT 1 FROM assignments WHERE connection = $1 AND subject = ANY($2))";
     sqlx::query_scalar(known).bind(at).bind(subject).fetch_one(pool).await
 }
 
-/// A part of the tenant's assignments, newest first: the ids are in order of creation (UUID version 7).
+/// Returns a page of the tenant's assignments, newest first: ids are in order of creation (UUID version 7).
 ///
-/// Two statements, since one plan does not suit both: a candidate has few assignments, a tenant has many.
+/// There are two statements because one plan does not suit both: a candidate has few assignments, a tenant has many.
 pub(super) async fn assignments(
     pool: &PgPool,
     tenant: &str,
@@ -170,7 +171,7 @@ pub(super) async fn assignments(
     page: &Page,
 ) -> Read<Vec<SealedRow>> {
     let AssignmentFilter { candidate, assessment, connection, state } = filter;
-    // No text of ours holds a NUL, which the server would refuse as a fault.
+    // No stored text contains a NUL, which the server would reject as an error.
     let texts = [connection, &page.after];
     if texts.into_iter().flatten().chain(assessment).any(|text| text.contains('\0')) {
         return Ok(Vec::new());
@@ -209,7 +210,7 @@ pub(super) async fn assignments(
     sealed(&query.fetch_all(pool).await?)
 }
 
-/// Candidates that are gone while assignments name them.
+/// Returns candidates that are gone while assignments still name them.
 pub(super) async fn half_erased(pool: &PgPool, after: &str, limit: usize) -> Read<Vec<String>> {
     let gone = sqlx::query_scalar(
         "SELECT DISTINCT candidate_id FROM assignments AS booked
@@ -224,7 +225,7 @@ pub(super) async fn intent(pool: &PgPool, record: &str) -> Read<Option<SealedRow
     row.bind(record).fetch_optional(pool).await?.as_ref().map(sealed_row).transpose()
 }
 
-/// The open intents of a subject in any of its forms, oldest first.
+/// Returns the open intents of a subject in any of its forms, oldest first.
 pub(super) async fn intents_of(pool: &PgPool, subject: &[BlindIndex]) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ANY($1) ORDER BY started, record",
@@ -232,7 +233,7 @@ pub(super) async fn intents_of(pool: &PgPool, subject: &[BlindIndex]) -> Read<Ve
     sealed(&rows.bind(subject).fetch_all(pool).await?)
 }
 
-/// The open intents of a connection that change a program's employees, oldest first; for which there is an index.
+/// Returns a connection's open intents that change a program's employees, oldest first; an index supports the query.
 pub(super) async fn enrolment_intents(pool: &PgPool, at: &str) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "SELECT record, tenant, connection, sealed FROM intents
@@ -241,7 +242,7 @@ pub(super) async fn enrolment_intents(pool: &PgPool, at: &str) -> Read<Vec<Seale
     sealed(&rows.bind(at).fetch_all(pool).await?)
 }
 
-/// Open intents nobody is sending that are due, the longest due first.
+/// Returns due open intents that no instance is sending, the longest due first.
 pub(super) async fn due_intents(
     pool: &PgPool,
     at: &str,
@@ -258,16 +259,16 @@ pub(super) async fn due_intents(
          WHERE before < $5 ORDER BY measured.due, record",
     );
     let (rows, limit) = (rows.bind(at).bind(now).bind(horizon), i64::try_from(limit).unwrap_or(i64::MAX));
-    sealed(&rows.bind(limit).bind(bytes(INTENTS)).fetch_all(pool).await?)
+    sealed(&rows.bind(limit).bind(bytes(MAX_INTENT_BYTES)).fetch_all(pool).await?)
 }
 
-/// The latest moment at which the database is remembered to have been in use.
+/// Returns the most recently recorded time at which the database was in use.
 pub(super) async fn remembered_time(pool: &PgPool) -> Read<Option<Timestamp>> {
     let seen: Option<i64> = sqlx::query_scalar("SELECT seen FROM clock").fetch_optional(pool).await?;
     Ok(seen.and_then(|seen| Timestamp::from_microsecond(seen).ok()))
 }
 
-/// Open intents that an instance was sending when it ended.
+/// Returns open intents that an instance was sending when it ended.
 pub(super) async fn orphans(pool: &PgPool, limit: usize) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "WITH part AS (
@@ -278,10 +279,10 @@ pub(super) async fn orphans(pool: &PgPool, limit: usize) -> Read<Vec<SealedRow>>
          WHERE before < $2 ORDER BY measured.started, record",
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    sealed(&rows.bind(limit).bind(bytes(INTENTS)).fetch_all(pool).await?)
+    sealed(&rows.bind(limit).bind(bytes(MAX_INTENT_BYTES)).fetch_all(pool).await?)
 }
 
-/// Open intents that this instance is sending, by record, after this one.
+/// Returns open intents that this instance is sending, ordered by record, after this one.
 pub(super) async fn own_intents(pool: &PgPool, instance: &str, after: &str, limit: usize) -> Read<Vec<SealedRow>> {
     let rows = sqlx::query(
         "WITH part AS (
@@ -292,10 +293,10 @@ pub(super) async fn own_intents(pool: &PgPool, instance: &str, after: &str, limi
          WHERE before < $4 ORDER BY record",
     );
     let (rows, limit) = (rows.bind(instance).bind(after), i64::try_from(limit).unwrap_or(i64::MAX));
-    sealed(&rows.bind(limit).bind(bytes(INTENTS)).fetch_all(pool).await?)
+    sealed(&rows.bind(limit).bind(bytes(MAX_INTENT_BYTES)).fetch_all(pool).await?)
 }
 
-/// Open intents nobody is sending, counted.
+/// Counts open intents that no instance is sending.
 pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<UnsettledCount>> {
     let rows = sqlx::query(
         "SELECT connection, operation, count(*) FROM intents WHERE owner IS NULL GROUP BY connection, operation",
@@ -307,7 +308,7 @@ pub(super) async fn unsettled(pool: &PgPool) -> Read<Vec<UnsettledCount>> {
     rows.fetch_all(pool).await?.into_iter().map(unsettled).collect()
 }
 
-/// A number of bytes as the server counts them.
+/// Converts a number of bytes to the type of the server.
 pub(super) fn bytes(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Assignments and intents: the statements that write, many rows at once.
+//! Statements that write assignments and intents, many rows at once.
 
 use std::collections::HashSet;
 
@@ -11,8 +11,8 @@ use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::codec::{AssignmentRow, IntentRow};
 
-/// A candidate that is gone takes its person out of what is written about its assignments later. One that is there stays
-/// until this is committed.
+/// Writes assignments, without the person if their candidate is gone. Locks the existing candidates until the commit,
+/// so that they are not erased meanwhile.
 pub(super) async fn put_assignments(hand: &mut WriteContext<'_>, rows: &[&AssignmentRow]) -> Result<(), TxError> {
     let named: Vec<&str> = rows.iter().filter_map(|row| row.candidate_id.as_deref()).collect();
     if named.is_empty() {
@@ -72,7 +72,8 @@ pub(super) async fn erase_person(hand: &mut WriteContext<'_>, id: &CandidateId) 
     Ok(())
 }
 
-/// Another tenant's record is never written over. Its subject stays as it was: an erased one does not say it any more.
+/// Inserts or updates assignments, but never overwrites another tenant's record. Keeps the stored subject, because an
+/// erased record no longer contains it.
 async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO assignments
@@ -101,7 +102,7 @@ async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow
     Ok(())
 }
 
-/// Written even for a record that is gone: no write leaves without its intent.
+/// Writes intents, even for records that are gone: no write is sent without its intent.
 pub(super) async fn put_intents(hand: &mut WriteContext<'_>, rows: &[&IntentRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO intents
@@ -129,8 +130,7 @@ pub(super) async fn put_intents(hand: &mut WriteContext<'_>, rows: &[&IntentRow]
     Ok(())
 }
 
-/// Refuses what concludes attempts that this instance is not making any more. The intents are locked until the end of the
-/// transaction.
+/// Fails if this instance is no longer making one of the attempts. Locks the intents until the end of the transaction.
 pub(super) async fn hold_attempts(hand: &mut WriteContext<'_>, attempts: &[(&str, i64)]) -> Result<(), TxError> {
     let held = sqlx::query(
         "SELECT 1 FROM intents JOIN unnest($1::text[], $2::bigint[]) AS wanted (record, started) USING (record, started)

@@ -1,7 +1,7 @@
-//! The schema: whose it is, which version it has, whether this process has its keys; and the register of instances.
+//! The schema: checks its owner, version and keys, migrates it, and registers instances.
 //!
-//! Nothing is written before it is known to be ours. Everything here runs under one lock, so that processes that start
-//! together do it one after the other.
+//! Nothing is written before the schema is known to belong to examgate. Everything here runs under one lock, so that
+//! processes that start together take turns.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::store::encryption::KeyId;
 use crate::store::postgres::commit_slots;
 use crate::store::{Inspection, Keyring, Peer, SchemaChange, StoreError};
 
-/// One file a version, in order. A released one is never edited.
+/// One file per version, in order. Never edit a released one.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_audit.sql"),
@@ -23,16 +23,16 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_retry.sql"),
 ];
 
-/// Names the lock: "exgt" twice.
+/// Number of the advisory lock: "exgt" twice.
 const LOCK: i64 = 0x6578_6774_6578_6774;
 
-/// How long a migration, or the wait for another process's, may take.
-const MIGRATING: &str = "10min";
+/// Time limit of a migration, or of the wait for the migration of another process.
+const MIGRATION_TIMEOUT: &str = "10min";
 
-/// How long an instance that lacks a key is watched for a beat before it counts as dead.
-const WATCHED: Duration = Duration::from_secs(8);
+/// Time for which an instance that lacks a key is watched for a heartbeat before it counts as dead.
+const WATCH_TIME: Duration = Duration::from_secs(8);
 
-/// Brings the schema up to date, and refuses one that is not ours, is newer, or was written under a key that is missing.
+/// Migrates the schema. Refuses one that belongs to another program, is newer, or was written under a missing key.
 pub(super) async fn prepare(connection: &mut PgConnection, records: &RecordCodec) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
@@ -54,7 +54,7 @@ pub(super) async fn prepare(connection: &mut PgConnection, records: &RecordCodec
     Ok(transaction.commit().await?)
 }
 
-/// The migrations that a schema of this version lacks.
+/// Returns the migrations that a schema of this version lacks.
 fn missing(version: i64) -> Result<&'static [&'static str], StoreError> {
     usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)).ok_or_else(|| {
         let known = MIGRATIONS.len();
@@ -63,7 +63,7 @@ fn missing(version: i64) -> Result<&'static [&'static str], StoreError> {
     })
 }
 
-/// Finds what [`prepare`] and [`enlist`] would change or refuse, without changing anything.
+/// Reports what [`prepare`] and [`register_instance`] would change or refuse, without changing anything.
 pub(super) async fn inspect(connection: &mut PgConnection, keyring: &Keyring) -> Result<Inspection, StoreError> {
     let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
     let version = version(&mut transaction).await?.unwrap_or(0);
@@ -74,12 +74,12 @@ pub(super) async fn inspect(connection: &mut PgConnection, keyring: &Keyring) ->
     }
     let keys: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM keys").fetch_all(&mut *transaction).await?;
     keys.iter().try_for_each(|key| keyring.require(key))?;
-    let watched = lacking(&mut transaction, keyring.current_id()).await?;
+    let watched = instances_without_key(&mut transaction, keyring.current_id()).await?;
     transaction.rollback().await?;
     if !watched.is_empty() {
-        tokio::time::sleep(WATCHED).await;
+        tokio::time::sleep(WATCH_TIME).await;
         let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
-        let living = lacking(&mut transaction, keyring.current_id()).await?;
+        let living = instances_without_key(&mut transaction, keyring.current_id()).await?;
         transaction.rollback().await?;
         if living.iter().any(|peer| !watched.contains(peer)) {
             return Err(new_key());
@@ -89,36 +89,36 @@ pub(super) async fn inspect(connection: &mut PgConnection, keyring: &Keyring) ->
     Ok(Inspection { schema, registers_key })
 }
 
-/// The instances that count as living and lack this key.
-async fn lacking(connection: &mut PgConnection, key: KeyId) -> Result<Vec<Peer>, StoreError> {
+/// Returns the instances that have not ended and lack this key.
+async fn instances_without_key(connection: &mut PgConnection, key: KeyId) -> Result<Vec<Peer>, StoreError> {
     let lacking = sqlx::query("SELECT id, beats FROM instances WHERE NOT ended AND NOT $1 = ANY(keys)").bind(key);
     let rows = lacking.fetch_all(connection).await?;
     rows.into_iter().map(|row| Ok(Peer { instance: row.try_get(0)?, heartbeats: row.try_get(1)? })).collect()
 }
 
 fn new_key() -> StoreError {
-    let detail = "store.encryption_key is new, and another process that serves from this database lacks it";
-    StoreError::Unavailable(format!("{detail}; give it to all of them in store.decryption_keys first"))
+    let detail = "store.encryption_key is new, and another process serving from this database lacks it";
+    StoreError::Unavailable(format!("{detail}; first add it to store.decryption_keys of every process"))
 }
 
-/// Registers this instance. A new key is refused as long as an instance without it lives: it could neither read what is
-/// written from now on nor find whom it is about, and would register them again.
-pub(super) async fn enlist(connection: &mut PgConnection, records: &RecordCodec) -> Result<(), StoreError> {
-    let lacking = enlisted(connection, records, &[]).await?;
+/// Registers this instance. Refuses a new key while a live instance lacks it: that instance could neither read new
+/// records nor find the people in them, and would register them again.
+pub(super) async fn register_instance(connection: &mut PgConnection, records: &RecordCodec) -> Result<(), StoreError> {
+    let lacking = try_register_instance(connection, records, &[]).await?;
     if lacking.is_empty() {
         return Ok(());
     }
-    // Most often the process before this one, which nobody has ended yet.
-    tokio::time::sleep(WATCHED).await;
-    if enlisted(connection, records, &lacking).await?.is_empty() {
+    // Usually the previous process, which no peer has ended yet.
+    tokio::time::sleep(WATCH_TIME).await;
+    if try_register_instance(connection, records, &lacking).await?.is_empty() {
         return Ok(());
     }
     Err(new_key())
 }
 
-/// Registers this instance unless a living one lacks its key; those that do. Of the ones watched, those whose count still
-/// stands are ended.
-pub(super) async fn enlisted(
+/// Registers this instance unless a live one lacks its key, and returns those that do. Ends the watched ones whose
+/// heartbeat count is unchanged.
+pub(super) async fn try_register_instance(
     connection: &mut PgConnection,
     records: &RecordCodec,
     watched: &[Peer],
@@ -128,7 +128,7 @@ pub(super) async fn enlisted(
     check_keys(&mut transaction, records).await?;
     let (key, now) = records.key_in_use();
     let mut living = Vec::new();
-    for peer in lacking(&mut transaction, key).await? {
+    for peer in instances_without_key(&mut transaction, key).await? {
         if !(watched.contains(&peer) && instances::end(&mut transaction, &peer).await?) {
             living.push(peer);
         }
@@ -152,14 +152,17 @@ pub(super) async fn enlisted(
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT set_config('statement_timeout', $1, true)").bind(MIGRATING).execute(&mut *connection).await?;
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(MIGRATION_TIMEOUT)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(connection).await?;
     Ok(())
 }
 
-/// The version of the schema the connection is in; `None` for one that is empty.
+/// Returns the version of the current schema; `None` if it is empty.
 async fn version(connection: &mut PgConnection) -> Result<Option<i64>, StoreError> {
-    // What belongs to an extension is not somebody's data.
+    // Objects of an extension are not data of another program.
     let found = sqlx::query(
         "SELECT current_schema() IS NOT NULL,
                 count(*) FILTER (WHERE NOT EXISTS (
@@ -187,9 +190,9 @@ async fn version(connection: &mut PgConnection) -> Result<Option<i64>, StoreErro
     Ok(None)
 }
 
-/// Makes the register of versions in a schema that is empty; the version it then has.
+/// Creates the version table in an empty schema and returns its version.
 async fn register(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    // The column's name is the mark by which the schema is known to be ours; there is one row.
+    // The name of the column marks the schema as one of examgate; the table has one row.
     let make = "CREATE TABLE schema_version (examgate boolean PRIMARY KEY CHECK (examgate), version bigint NOT NULL)";
     sqlx::raw_sql(make).execute(&mut *connection).await?;
     sqlx::raw_sql("INSERT INTO schema_version (examgate, version) VALUES (true, 0)").execute(connection).await?;

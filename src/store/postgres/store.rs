@@ -1,4 +1,4 @@
-//! The trait, call by call: seals, hands over to the statements, and opens what they answer.
+//! Implements [`Store`]: seals arguments, runs the statements, and opens the rows they return.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::connect::{LATE, WAIT};
-use super::error::silent;
+use super::error::no_response;
 use super::instances::UncertainLocks;
-use super::{CLAIMS, PostgresStore, audit, candidates, instances, items, keys, operations, query};
+use super::{MAX_INSERT_ATTEMPTS, PostgresStore, audit, candidates, instances, items, keys, operations, query};
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
@@ -20,10 +20,11 @@ use crate::store::codec::{ItemRow, OperationRow, RecordCodec, micros};
 use crate::store::postgres::{identity_claims, mutations};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, InsertResult, ItemCounts, KeyState, Mutation, Page,
-    Part, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window,
+    Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
-/// Work for a transaction: each attempt gets its own handle on what the work needs, so that nothing is borrowed.
+/// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
+/// borrowed.
 macro_rules! work {
     (|$hand:ident $(, $shared:ident)*| $body:expr) => {{
         $(let $shared = std::sync::Arc::new($shared);)*
@@ -41,7 +42,7 @@ macro_rules! work {
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
         if self.is_unavailable() {
-            return Err(silent());
+            return Err(no_response());
         }
         if self.write_failed.is_set() {
             return self.write(work!(|hand| query::write_probe(hand.connection))).await;
@@ -53,12 +54,13 @@ impl Store for PostgresStore {
         self.away.is_set()
     }
 
-    fn shared(&self) -> bool {
+    fn is_shared(&self) -> bool {
         true
     }
 
     async fn renew_lease(&self) -> Result<Vec<Peer>, StoreError> {
-        let beat = self.asked(&self.pulse, WAIT, |pulse| instances::beat(pulse, self.records.instance()));
+        let beat =
+            self.run_with_retry(&self.pulse, WAIT, |pulse| instances::record_heartbeat(pulse, self.records.instance()));
         let mut beat = std::pin::pin!(beat);
         let in_time = tokio::time::timeout(LATE, &mut beat).await;
         let beaten = if let Ok(beaten) = in_time {
@@ -69,7 +71,7 @@ impl Store for PostgresStore {
         };
         self.away.set(matches!(beaten, Err(StoreError::Unavailable(_) | StoreError::InDoubt(_))));
         let peers = beaten?;
-        self.tie_up();
+        self.release_uncertain_locks();
         Ok(peers)
     }
 
@@ -78,28 +80,28 @@ impl Store for PostgresStore {
         self.write(work!(|hand, peer| instances::end(hand.connection, &peer))).await
     }
 
-    async fn start_draining(&self) -> Result<(), StoreError> {
-        self.asked(&self.pulse, WAIT, |pulse| instances::leave(pulse, self.records.instance())).await
+    async fn end_own_instance(&self) -> Result<(), StoreError> {
+        self.run_with_retry(&self.pulse, WAIT, |pulse| instances::end_self(pulse, self.records.instance())).await
     }
 
     async fn acquire_locks(&self, subjects: &[&str]) -> Result<bool, StoreError> {
-        let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.turn_forms(subject)).collect();
+        let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.lock_forms(subject)).collect();
         let take = self.next_take();
         let loose = UncertainLocks::Turn(forms.clone(), take);
         let taken = self.write(work!(|hand, forms| instances::acquire_locks(hand, &forms, take))).await;
-        if taken.as_ref().is_err_and(may_have_happened) {
+        if taken.as_ref().is_err_and(may_have_taken_effect) {
             self.loose.add([loose]);
         }
-        // It is given back by itself where it was taken after all.
-        taken.map_err(StoreError::without_effect)
+        // If the acquisition succeeded after all, the next heartbeat releases it.
+        taken.map_err(StoreError::into_definite_failure)
     }
 
     async fn release_locks(&self, subjects: &[String]) -> Result<(), StoreError> {
-        let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.turn_forms(subject)).collect();
+        let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.lock_forms(subject)).collect();
         self.write(work!(|hand, forms| instances::release_locks(hand, &forms))).await
     }
 
-    /// This engine has no fast path: the caller takes both steps.
+    /// This engine has no fast path; the caller takes both steps.
     async fn insert_candidate_under_key(
         &self,
         _claimant: CandidateInsert,
@@ -109,38 +111,40 @@ impl Store for PostgresStore {
     }
 
     async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError> {
-        let rows = claimants.into_iter().map(|claimant| self.records.claimant(claimant));
+        let rows = claimants.into_iter().map(|claimant| self.records.encode_insert(claimant));
         let rows = Arc::new(rows.collect::<Result<Vec<_>, _>>()?);
         let mut claims: Vec<Option<InsertResult>> = vec![None; rows.len()];
-        for _ in 0..CLAIMS {
+        for _ in 0..MAX_INSERT_ATTEMPTS {
             let open: Vec<usize> = (0..claims.len()).filter(|at| claims[*at].is_none()).collect();
             if open.is_empty() {
                 break;
             }
             let (rows_here, at) = (Arc::clone(&rows), open.clone());
-            let claimed =
-                match self.write(work!(|hand, rows_here, at| identity_claims::claim(hand, &rows_here, &at))).await {
-                    Ok(claimed) => claimed,
-                    Err(error) if open.len() == claims.len() => return Err(error),
-                    Err(error) => {
-                        // Those written before stay claimed, whatever becomes of the others.
-                        for at in open {
-                            claims[at] = Some(InsertResult::Failed(error.clone()));
-                        }
-                        break;
+            let claimed = match self
+                .write(work!(|hand, rows_here, at| identity_claims::insert_candidates(hand, &rows_here, &at)))
+                .await
+            {
+                Ok(claimed) => claimed,
+                Err(error) if open.len() == claims.len() => return Err(error),
+                Err(error) => {
+                    // Candidates written before stay inserted, whatever happens to the others.
+                    for at in open {
+                        claims[at] = Some(InsertResult::Failed(error.clone()));
                     }
-                };
+                    break;
+                }
+            };
             for (at, claimed) in open.into_iter().zip(claimed) {
-                claims[at] = self.claimed(&rows[at].candidate.tenant, claimed).await;
+                claims[at] = self.open_insert_result(&rows[at].candidate.tenant, claimed).await;
             }
         }
         let busy =
-            || InsertResult::Failed(StoreError::Unavailable("the holders of an identity change too fast".to_owned()));
+            || InsertResult::Failed(StoreError::Unavailable("the holders of an identity keep changing".to_owned()));
         Ok(claims.into_iter().map(|claim| claim.unwrap_or_else(busy)).collect())
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
-        let rows = self.records.changes(changes)?;
+        let rows = self.records.encode_mutations(changes)?;
         self.write(work!(|hand, rows| mutations::apply(hand, rows.iter()))).await
     }
 
@@ -189,7 +193,7 @@ impl Store for PostgresStore {
         self.open_all(&rows, RecordCodec::assignment)
     }
 
-    async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
+    async fn is_subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
         let forms = self.records.subject_forms(connection, subject);
         self.read(|pool| query::subject_known(pool, connection, &forms)).await
     }
@@ -205,7 +209,11 @@ impl Store for PostgresStore {
         self.open_all(&rows, RecordCodec::assignment)
     }
 
-    async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError> {
+    async fn partially_erased_candidates(
+        &self,
+        after: Option<&CandidateId>,
+        limit: usize,
+    ) -> Result<Vec<CandidateId>, StoreError> {
         let after = after.map_or("", CandidateId::as_str);
         let ids = self.read(|pool| query::half_erased(pool, after, limit)).await?;
         Ok(ids.iter().filter_map(|id| CandidateId::parse(id).ok()).collect())
@@ -217,7 +225,7 @@ impl Store for PostgresStore {
     }
 
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
-        let forms = self.records.turn_forms(subject);
+        let forms = self.records.lock_forms(subject);
         let rows = self.read(|pool| query::intents_of(pool, &forms)).await?;
         self.open_all(&rows, RecordCodec::intent)
     }
@@ -239,7 +247,7 @@ impl Store for PostgresStore {
         self.open_all(&rows, RecordCodec::intent)
     }
 
-    async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
+    async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
         let rows = self.read(|pool| query::orphans(pool, limit)).await?;
         self.open_all(&rows, RecordCodec::intent)
     }
@@ -249,11 +257,11 @@ impl Store for PostgresStore {
         self.open_all(&rows, RecordCodec::intent)
     }
 
-    async fn unsettled(&self) -> Result<Vec<UnsettledCount>, StoreError> {
+    async fn count_unsettled_intents(&self) -> Result<Vec<UnsettledCount>, StoreError> {
         self.list(query::unsettled).await
     }
 
-    async fn open_items(&self) -> Result<ItemCounts, StoreError> {
+    async fn count_open_items(&self) -> Result<ItemCounts, StoreError> {
         self.list(operations::open_items).await
     }
 
@@ -262,11 +270,11 @@ impl Store for PostgresStore {
         let take = self.next_take();
         let loose = UncertainLocks::Key(claim.scopes.clone(), take);
         let taken = self.write(work!(|hand, claim| keys::take(hand, &claim, take))).await;
-        if taken.as_ref().is_err_and(may_have_happened) {
+        if taken.as_ref().is_err_and(may_have_taken_effect) {
             self.loose.add([loose]);
         }
-        // It is given back by itself where it was taken after all.
-        taken.map_err(StoreError::without_effect)
+        // If the acquisition succeeded after all, the next heartbeat releases it.
+        taken.map_err(StoreError::into_definite_failure)
     }
 
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
@@ -293,7 +301,7 @@ impl Store for PostgresStore {
         if !matches!(accepted, AcceptResult::Queued)
             && let Err(error) = self.discard(id.as_str()).await
         {
-            tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
+            tracing::warn!(%error, "removing a rejected operation failed");
         }
         Ok(accepted)
     }
@@ -350,7 +358,7 @@ impl Store for PostgresStore {
         states: &[ItemState],
         from: u64,
         most: Window,
-    ) -> Result<Part<ItemReport>, StoreError> {
+    ) -> Result<WindowedRows<ItemReport>, StoreError> {
         self.list(|pool| items::reports(pool, &self.records, id, states, from, most)).await
     }
 
@@ -375,14 +383,14 @@ impl Store for PostgresStore {
         self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str(), accepted))).await
     }
 
-    fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash {
+    fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
         self.records.item_subject(operation, text)
     }
 
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let rows = self.list(|pool| audit::after(pool, tenant, after, limit)).await?;
-        rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
+        rows.iter().map(|(seq, sealed)| self.records.open_audit_entry(tenant, *seq, sealed)).collect()
     }
 
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -400,7 +408,7 @@ impl Store for PostgresStore {
         self.read(query::remembered_time).await
     }
 
-    /// In portions, so that no transaction holds its locks for long or runs into the limit of a statement.
+    /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();
@@ -427,7 +435,7 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Removes an operation with its rows, a portion in each transaction.
+    /// Removes an operation with its rows, one portion per transaction.
     async fn discard(&self, id: &str) -> Result<(), StoreError> {
         loop {
             let id = id.to_owned();
@@ -438,7 +446,7 @@ impl PostgresStore {
     }
 }
 
-/// Whether what failed so may have been done all the same, or may yet be.
-fn may_have_happened(error: &StoreError) -> bool {
+/// Returns whether a call that failed with this error may still have taken effect, or may yet do so.
+fn may_have_taken_effect(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable(_) | StoreError::InDoubt(_))
 }

@@ -1,10 +1,11 @@
-//! How a transaction runs: in a lane of its own, again where the server took it back or went away, and never with an
-//! answer that is not known to be true.
+//! Runs transactions, each in its own commit slot: retries one that the server rolled back or whose connection was
+//! lost, and never reports a result that is not known to be true.
 //!
-//! A COMMIT whose answer is lost may have been done. The lane tells: its receipt was written in the same transaction, and
-//! as long as the server is still at it, it holds the row. So a lost answer is looked up over another connection, and
-//! only a server that stays away for longer leaves a caller with an error after which the write may have happened. Such a
-//! transaction holds all its row locks until it is decided; nothing written later can be overtaken by it.
+//! If the response to a COMMIT is lost, the commit may have succeeded. The receipt of the commit slot decides: the same
+//! transaction wrote it, and while the server still works on that transaction, it holds the row lock. The result is
+//! therefore looked up over another connection; only a server that stays away longer leaves the caller with an error
+//! after which the write may have happened. Such a transaction holds all its row locks until it is decided, so no later
+//! write can overtake it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,49 +15,50 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use tokio::time::Instant;
 
 use super::connect::TIMEOUT;
-use super::error::{RetryDecision, TxError, advice, silent};
+use super::error::{RetryDecision, TxError, no_response, retry_decision};
 use crate::store::StoreError;
 use crate::store::codec::RecordCodec;
 use crate::store::postgres::commit_slots::{CommitSlots, SlotGuard};
 
-/// Most attempts after which a transaction that keeps running into others is given up.
-const ATTEMPTS: u32 = 10;
+/// Maximum attempts of a transaction that keeps conflicting with others.
+const MAX_ATTEMPTS: u32 = 10;
 
-/// The pause before the second attempt; the next are longer, and each is drawn anew, so that two do not meet for ever.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Back-off before the second attempt; it grows with each attempt and is random, so that two transactions do not
+/// collide again and again.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(2);
 const MAX_BACKOFF: Duration = Duration::from_millis(250);
 
-/// What every change needs to be written.
+/// Context that every mutation needs.
 pub(super) struct WriteContext<'a> {
     pub(super) connection: &'a mut PgConnection,
     pub(super) records: &'a RecordCodec,
     pub(super) instance: &'a str,
 }
 
-/// Work inside a transaction. It must pass on every error of a statement: after one the server takes everything back, and
-/// says so to nobody at COMMIT.
+/// Work inside a transaction. It must propagate every statement error: the server then rolls the transaction back
+/// without reporting it at COMMIT.
 pub(super) type Working<'a, T> = BoxFuture<'a, Result<T, TxError>>;
 
-/// Where transactions run.
+/// The runner of transactions.
 pub(super) struct Writer {
     pub(super) pool: PgPool,
     pub(super) records: Arc<RecordCodec>,
     lanes: CommitSlots,
 }
 
-/// Where an attempt failed.
+/// The point at which an attempt failed.
 enum FailurePoint<T> {
     /// Before its COMMIT was sent.
     Work(TxError),
-    /// At its COMMIT, or in its answer.
+    /// At its COMMIT, or while waiting for the response.
     Commit(T, TxError),
 }
 
-/// How one attempt ended without success.
+/// Failure of one attempt.
 enum AttemptResult {
     /// It was not committed.
     Undone(TxError),
-    /// Nobody knows whether it was.
+    /// It is unknown whether it was committed.
     InDoubt(String),
 }
 
@@ -65,24 +67,24 @@ impl Writer {
         Self { pool, records, lanes: CommitSlots::new() }
     }
 
-    /// Runs the work as a whole or, if it fails, not at all. `Ok` has survived.
+    /// Runs the work atomically; it is durable on `Ok`.
     ///
-    /// Once begun it comes to its end even if nobody waits for it any more.
+    /// Work that has begun runs to its end even if the caller stops waiting.
     pub(super) async fn run<T, W>(self: &Arc<Self>, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: for<'a> Fn(WriteContext<'a>) -> Working<'a, T> + Send + Sync + 'static,
     {
         let writer = Arc::clone(self);
-        let running = tokio::spawn(async move { writer.run_here(&work).await });
-        running.await.map_err(|_| StoreError::InDoubt("a transaction was broken off".to_owned()))?
+        let running = tokio::spawn(async move { writer.run_with_retries(&work).await });
+        running.await.map_err(|_| StoreError::InDoubt("a transaction was interrupted".to_owned()))?
     }
 
-    async fn run_here<T, W>(&self, work: &W) -> Result<T, StoreError>
+    async fn run_with_retries<T, W>(&self, work: &W) -> Result<T, StoreError>
     where
         W: for<'a> Fn(WriteContext<'a>) -> Working<'a, T> + Sync,
     {
-        let mut lane = self.lanes.lend().await?;
+        let mut lane = self.lanes.acquire().await?;
         let begun = Instant::now();
         for attempt in 1.. {
             let failed = match self.attempt(&mut lane, work).await {
@@ -91,17 +93,17 @@ impl Writer {
                 Err(AttemptResult::Undone(failed)) => failed,
             };
             let TxError::Sql(error) = &failed else { return Err(failed.into()) };
-            let more = match advice(error) {
-                RetryDecision::Again => attempt < ATTEMPTS,
+            let more = match retry_decision(error) {
+                RetryDecision::Again => attempt < MAX_ATTEMPTS,
                 RetryDecision::Elsewhere => true,
                 RetryDecision::GiveUp => false,
             };
             if !more || begun.elapsed() >= TIMEOUT {
                 return Err(failed.into());
             }
-            self.pause(attempt).await;
+            self.back_off(attempt).await;
         }
-        Err(silent())
+        Err(no_response())
     }
 
     async fn attempt<T, W>(&self, lane: &mut SlotGuard, work: &W) -> Result<T, AttemptResult>
@@ -109,18 +111,18 @@ impl Writer {
         W: for<'a> Fn(WriteContext<'a>) -> Working<'a, T> + Sync,
     {
         let mut connection = self.pool.acquire().await.map_err(|error| AttemptResult::Undone(error.into()))?;
-        let lost = match tokio::time::timeout(TIMEOUT, self.worked(&mut connection, lane, work)).await {
+        let lost = match tokio::time::timeout(TIMEOUT, self.run_until_commit(&mut connection, lane, work)).await {
             Ok(Ok((transaction, done))) => match tokio::time::timeout(TIMEOUT, transaction.commit()).await {
                 Ok(Ok(())) => return Ok(done),
                 Ok(Err(error)) => FailurePoint::Commit(done, error.into()),
-                Err(_) => FailurePoint::Commit(done, silent().into()),
+                Err(_) => FailurePoint::Commit(done, no_response().into()),
             },
             Ok(Err(failed)) => FailurePoint::Work(failed),
-            Err(_) => FailurePoint::Work(silent().into()),
+            Err(_) => FailurePoint::Work(no_response().into()),
         };
         match lost {
             FailurePoint::Work(failed) => {
-                if !clean(&failed) {
+                if !is_connection_usable(&failed) {
                     connection.close_on_drop();
                 }
                 Err(AttemptResult::Undone(failed))
@@ -128,13 +130,13 @@ impl Writer {
             FailurePoint::Commit(done, failed) => {
                 connection.close_on_drop();
                 drop(connection);
-                self.looked_up(lane, done, failed).await
+                self.look_up_commit(lane, done, failed).await
             }
         }
     }
 
-    /// The transaction up to its commit. One that failed is taken back here, so that it holds no lock any more.
-    async fn worked<'c, T, W>(
+    /// Runs the transaction up to its commit. Rolls a failed one back here, so that it holds no lock any more.
+    async fn run_until_commit<'c, T, W>(
         &self,
         connection: &'c mut PgConnection,
         lane: &mut SlotGuard,
@@ -152,7 +154,7 @@ impl Writer {
         match worked {
             Ok(done) => Ok((transaction, done)),
             Err(failed) => {
-                if clean(&failed) {
+                if is_connection_usable(&failed) {
                     transaction.rollback().await?;
                 }
                 Err(failed)
@@ -160,16 +162,16 @@ impl Writer {
         }
     }
 
-    /// Whether a transaction whose commit was not answered was committed after all.
-    async fn looked_up<T>(&self, lane: &SlotGuard, done: T, failed: TxError) -> Result<T, AttemptResult> {
+    /// Finds out whether a transaction was committed whose COMMIT got no response.
+    async fn look_up_commit<T>(&self, lane: &SlotGuard, done: T, failed: TxError) -> Result<T, AttemptResult> {
         let looking = async {
             for attempt in 1.. {
                 match lane.committed(&self.pool, self.records.instance()).await {
-                    Err(TxError::Sql(_)) => self.pause(attempt).await,
+                    Err(TxError::Sql(_)) => self.back_off(attempt).await,
                     looked => return looked,
                 }
             }
-            Err(silent().into())
+            Err(no_response().into())
         };
         match tokio::time::timeout(TIMEOUT, looking).await {
             Ok(Ok(true)) => Ok(done),
@@ -179,17 +181,19 @@ impl Writer {
         }
     }
 
-    pub(super) async fn pause(&self, attempt: u32) {
-        let most = PAUSE.saturating_mul(1 << attempt.min(10)).min(MAX_BACKOFF);
-        tokio::time::sleep(most.mul_f64(self.records.chance())).await;
+    pub(super) async fn back_off(&self, attempt: u32) {
+        let most = INITIAL_BACKOFF.saturating_mul(1 << attempt.min(10)).min(MAX_BACKOFF);
+        tokio::time::sleep(most.mul_f64(self.records.random_fraction())).await;
     }
 }
 
-/// Whether the connection is in order after this: the server has answered, and goes on answering.
-fn clean(failed: &TxError) -> bool {
+/// Returns whether the connection is usable after this error: the server has responded and keeps responding.
+fn is_connection_usable(failed: &TxError) -> bool {
     match failed {
         TxError::Store(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => false,
         TxError::Store(_) => true,
-        TxError::Sql(error) => matches!(error, sqlx::Error::Database(_)) && advice(error) != RetryDecision::Elsewhere,
+        TxError::Sql(error) => {
+            matches!(error, sqlx::Error::Database(_)) && retry_decision(error) != RetryDecision::Elsewhere
+        }
     }
 }

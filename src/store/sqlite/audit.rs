@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::store::codec::AuditHead;
 use crate::store::sqlite::mutations::WriteContext;
 
-/// Appends a line to its tenant's chain.
+/// Appends an entry to its tenant's chain.
 pub(super) fn append(hand: &WriteContext<'_>, entry: &Entry) -> Result<(), StoreError> {
     let connection = hand.connection;
     let head = connection
@@ -30,7 +30,7 @@ pub(super) fn append(hand: &WriteContext<'_>, entry: &Entry) -> Result<(), Store
     Ok(())
 }
 
-/// Numbers and seals of the tenant's lines after this one, in order.
+/// Returns number and sealed content of the tenant's entries after this one, in order.
 pub(super) fn after(
     connection: &Connection,
     tenant: &str,

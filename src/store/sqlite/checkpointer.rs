@@ -1,5 +1,5 @@
-//! Brings what is in the write-ahead log into the file, on a thread and a connection of its own: the writer goes on meanwhile,
-//! and no commit waits for the pages of those before it.
+//! Checkpoints the write-ahead log on a thread and a connection of its own: the writer continues meanwhile, and no
+//! commit waits for the pages of earlier ones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,15 +14,16 @@ use rusqlite::{Connection, ErrorCode};
 use crate::store::StoreError;
 use crate::store::sqlite::connect;
 
-/// Pages of the log that are worth it.
-const ENOUGH: i32 = 100;
+/// Minimum pages in the log that are worth a checkpoint.
+const MIN_PAGES: i32 = 100;
 
-/// Least time between two looks. Few pages are brought in at once where little is written, so that a commit beside it is not
-/// kept waiting by the disk; and many where much is, so that a page that was written several times is brought in once.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Minimum time between two checkpoints. With few writes, each checkpoint copies few pages, so that a concurrent commit
+/// hardly waits for the disk; with many, a page written several times is copied once.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Pages of the log after which the writer brings in the rest itself, so that it can begin the log anew; while others always
-/// come, it never could. By then nearly all are in. A commit of this size has to fit into `journal_size_limit`.
+/// Pages in the log after which the writer checkpoints the rest itself. Only then can the log restart; under constant
+/// load it otherwise never could. By then nearly all pages are copied. A commit of this size must fit into
+/// `journal_size_limit`.
 const MAX: i32 = 4_000;
 
 /// Handle of the thread; dropping it ends the thread.
@@ -31,30 +32,30 @@ pub(super) struct Checkpointer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread is told.
+/// Signal to the thread.
 enum Signal {
     Look,
     End,
 }
 
 impl Checkpointer {
-    /// Takes over from `SQLite`'s own checkpoints after each commit of this connection.
+    /// Replaces `SQLite`'s own checkpoints after each commit of this connection.
     pub(super) fn start(path: &Path, writer: &mut Connection) -> Result<Self, StoreError> {
         let connection = connect::checkpointer(path)?;
-        // How many pages of the log, from its beginning, are in the file.
+        // Number of pages, from the beginning of the log, that are already in the file.
         let brought = Arc::new(AtomicI32::new(0));
         let (words, told) = sync_channel(1);
         let (wake, known) = (words.clone(), Arc::clone(&brought));
         writer.wal_hook(Some(move |log: &mut Wal, pages: i32| {
             if pages < known.load(Ordering::Relaxed) {
-                // It has begun anew.
+                // The log has restarted.
                 known.store(0, Ordering::Relaxed);
             }
             if pages >= MAX {
-                // An error here would be told as one of the commit, which has happened; whoever comes next tries again.
+                // An error returned here would fail the commit, which has already happened; the next commit retries.
                 log.checkpoint().unwrap_or_else(|error| tell(&error));
-            } else if pages - known.load(Ordering::Relaxed) >= ENOUGH {
-                // A full channel says that the thread looks again anyhow.
+            } else if pages - known.load(Ordering::Relaxed) >= MIN_PAGES {
+                // A full channel means that the thread will check again anyway.
                 wake.try_send(Signal::Look).unwrap_or_default();
             }
             Ok(())
@@ -62,14 +63,15 @@ impl Checkpointer {
         let thread = Builder::new()
             .name("store-log".to_owned())
             .spawn(move || serve(&connection, &told, &brought))
-            .map_err(|error| StoreError::Unavailable(format!("no thread for checkpoints: {error}")))?;
+            .map_err(|error| StoreError::Unavailable(format!("cannot start the checkpoint thread: {error}")))?;
         Ok(Self { words, thread: Some(thread) })
     }
 }
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        // A thread that panicked has told so, and takes no word; the log is brought in when the file is closed or opened next.
+        // A thread that panicked has already reported it and receives nothing; the log is checkpointed when the file is
+        // closed or next opened.
         drop(self.words.send(Signal::End));
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -79,18 +81,19 @@ impl Drop for Checkpointer {
 
 fn serve(connection: &Connection, words: &Receiver<Signal>, brought: &AtomicI32) {
     while matches!(words.recv(), Ok(Signal::Look)) {
-        // Passive: it waits for nobody, and nobody for it (<https://www.sqlite.org/c3ref/wal_checkpoint_v2.html>).
+        // A passive checkpoint waits for no other connection and blocks none
+        // (<https://www.sqlite.org/c3ref/wal_checkpoint_v2.html>).
         match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2)) {
             Ok(pages) => brought.store(pages, Ordering::Relaxed),
             Err(error) => tell(&error),
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(MIN_INTERVAL);
     }
 }
 
 fn tell(error: &rusqlite::Error) {
-    // Somebody else brings it in, a backup or the writer.
+    // Another connection is checkpointing: a backup or the writer.
     if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
-        tracing::warn!(%error, "the write-ahead log could not be brought into the file; it will be tried again");
+        tracing::warn!(%error, "checkpoint of the write-ahead log failed; will retry");
     }
 }

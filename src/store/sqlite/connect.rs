@@ -1,6 +1,6 @@
-//! Opening a database file: whose it is, which version it has, how durable it is.
+//! Opens database files: checks the owner and version of a file and sets how durable it is.
 //!
-//! Nothing is written to a file before it is known to be ours.
+//! Nothing is written to a file before it is known to belong to examgate.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -12,10 +12,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use crate::store::StoreError;
 use crate::store::codec::RecordCodec;
 
-/// "exgt", in the header of every database of ours (<https://www.sqlite.org/fileformat2.html#application_id>).
+/// "exgt", in the header of every examgate database (<https://www.sqlite.org/fileformat2.html#application_id>).
 pub(super) const APPLICATION_ID: i64 = 0x6578_6774;
 
-/// One file a version, in order. A released one is never edited.
+/// One file per version, in order. Never edit a released one.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_operations.sql"),
@@ -28,25 +28,26 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_retry.sql"),
 ];
 
-/// How long a statement waits for others that hold the file (a backup).
+/// Time a statement waits for another connection that locks the file (a backup).
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Prepared statements a connection keeps: more than there are, since the default of 16 is fewer.
+/// Prepared statements cached per connection: more than this engine has, because the default of 16 is fewer.
 const STATEMENTS: usize = 64;
 
-/// Makes the file if there is none, and finds its one name: without symbolic links, so that whatever lies beside it (its
-/// lock, its log) is the same for all who open it.
+/// Creates the file if it is missing and returns its canonical name, free of symbolic links, so that the files beside
+/// it (its lock, its log) are the same for every process that opens it.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     let path = location(path)?;
     create_private(&path)?;
     canonical(&path)
 }
 
-/// The one name of a file that exists.
+/// Returns the canonical name of an existing file.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] also where it has several, by hard links: `SQLite` keeps its log beside the name it was given,
-/// and two logs of one database destroy it (<https://www.sqlite.org/howtocorrupt.html#_multiple_links_to_the_same_file>).
+/// [`StoreError::Unavailable`] also if the file has several hard links: `SQLite` keeps its log beside the name it was
+/// given, and two logs of one database destroy it
+/// (<https://www.sqlite.org/howtocorrupt.html#_multiple_links_to_the_same_file>).
 pub(super) fn canonical(path: &Path) -> Result<PathBuf, StoreError> {
     let unusable = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
     let path = path.canonicalize().map_err(unusable)?;
@@ -54,39 +55,39 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, StoreError> {
     {
         let names = std::os::unix::fs::MetadataExt::nlink(&path.metadata().map_err(unusable)?);
         if names > 1 {
-            let detail = "the file has several names (hard links), and each would have a log of its own; keep one";
+            let detail = "the file has several names (hard links), and each would have its own log; keep one";
             return Err(StoreError::Unavailable(format!("{}: {detail}", path.display())));
         }
     }
     Ok(path)
 }
 
-/// The connection that writes to a file that was [`resolve`]d, its schema up to date.
+/// Opens the connection that writes to a [`resolve`]d file and migrates its schema.
 pub(super) fn writer(path: &Path, records: &RecordCodec) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let opened = Connection::open_with_flags(path, flags).map_err(StoreError::from);
-    opened.and_then(|connection| prepare(connection, records)).map_err(|error| naming(path, error))
+    opened.and_then(|connection| prepare(connection, records)).map_err(|error| with_path(path, error))
 }
 
-/// A connection that only reads; the file is one that [`writer`] has opened before. It waits for those who hold the file for
-/// as long as this.
+/// Opens a read-only connection to a file that [`writer`] has opened before. `patience` is how long it waits for
+/// another connection that locks the file.
 pub(super) fn reader(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| naming(path, error.into()))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| with_path(path, error.into()))?;
     connection.busy_timeout(patience)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 
-/// A connection for bringing the write-ahead log into a file that [`writer`] has opened before.
+/// Opens a connection that checkpoints a file [`writer`] has opened before.
 pub(super) fn checkpointer(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| naming(path, error.into()))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| with_path(path, error.into()))?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA cache_size = 0;")?;
     Ok(connection)
 }
 
-/// A database that lives as long as its one connection.
+/// Opens a database in memory, which exists as long as this one connection.
 pub(super) fn memory(records: &RecordCodec) -> Result<Connection, StoreError> {
     prepare(Connection::open_in_memory()?, records)
 }
@@ -95,7 +96,7 @@ fn prepare(mut connection: Connection, records: &RecordCodec) -> Result<Connecti
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     refuse_foreign(&connection)?;
-    tune(&connection)?;
+    apply_settings(&connection)?;
     migrate(&mut connection)?;
     check_keys(&mut connection, records)?;
     Ok(connection)
@@ -110,12 +111,15 @@ pub(super) fn refuse_foreign(connection: &Connection) -> Result<(), StoreError> 
     Err(StoreError::Unavailable("this SQLite database belongs to another program".to_owned()))
 }
 
-/// FULL: a commit that was acknowledged has been fsynced; NORMAL would lose the last ones with the power.
-/// The log keeps its size when it begins anew ([`crate::store::sqlite::checkpointer`]): written over, it is synchronised without its inode.
-/// Erased records are overwritten, not only unlinked.
-/// What a savepoint may have to take back stays in memory: each job of a group has one, and past 64 KiB `SQLite` would keep
-/// the pages of all of them in a temporary file (<https://www.sqlite.org/tempfiles.html#statement_journal_files>).
-fn tune(connection: &Connection) -> Result<(), StoreError> {
+/// Applies the settings of the writing connection:
+/// * `synchronous = FULL`: an acknowledged commit has been fsynced; NORMAL would lose the last ones in a power cut.
+/// * `journal_size_limit`: the log keeps its size when it restarts ([`crate::store::sqlite::checkpointer`]), so that
+///   overwriting it needs no sync of its inode.
+/// * `secure_delete`: erased records are overwritten, not only unlinked.
+/// * `temp_store = MEMORY`: rollback data of savepoints stays in memory. Each job of a group has a savepoint, and
+///   beyond 64 KiB `SQLite` would write their pages to a temporary file
+///   (<https://www.sqlite.org/tempfiles.html#statement_journal_files>).
+fn apply_settings(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
@@ -130,11 +134,11 @@ fn tune(connection: &Connection) -> Result<(), StoreError> {
     if mode == "wal" || mode == "memory" {
         return Ok(());
     }
-    // Some network and overlay file systems have no shared memory for the write-ahead log.
-    Err(StoreError::Unavailable(format!("the file system allows no write-ahead log (journal mode is {mode})")))
+    // Some network and overlay file systems lack the shared memory that the write-ahead log needs.
+    Err(StoreError::Unavailable(format!("the file system does not support a write-ahead log (journal mode is {mode})")))
 }
 
-/// The version of the schema, 0 where there is none, and the migrations it lacks.
+/// Returns the version of the schema (0 if there is none) and the migrations it lacks.
 pub(super) fn version(connection: &Connection) -> Result<(i64, &'static [&'static str]), StoreError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let todo = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)).ok_or_else(|| {
@@ -171,11 +175,11 @@ fn check_keys(connection: &mut Connection, records: &RecordCodec) -> Result<(), 
     Ok(transaction.commit()?)
 }
 
-/// From now on this instance is the one that serves: all earlier ones have ended, however they did.
-pub(super) fn take_over(connection: &mut Connection, instance: &str) -> Result<(), StoreError> {
+/// Registers this instance as the one that serves; all earlier ones have ended.
+pub(super) fn register_instance(connection: &mut Connection, instance: &str) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute("UPDATE instances SET ended = 1", [])?;
-    // Those nothing points to any more are forgotten.
+    // Delete instances that nothing refers to.
     transaction.execute(
         "DELETE FROM instances WHERE id NOT IN (
              SELECT owner FROM intents WHERE owner IS NOT NULL
@@ -187,12 +191,12 @@ pub(super) fn take_over(connection: &mut Connection, instance: &str) -> Result<(
     Ok(transaction.commit()?)
 }
 
-/// Absolute, because `SQLite` reads a name that begins with `file:` as an address.
+/// Returns the absolute path, because `SQLite` treats a name that begins with `file:` as a URI.
 pub(super) fn location(path: &Path) -> Result<PathBuf, StoreError> {
     std::path::absolute(path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
 }
 
-/// Makes the file if there is none, for its owner only; `SQLite` gives the files beside it the same mode.
+/// Creates the file if it is missing, for its owner only; `SQLite` gives the files beside it the same mode.
 fn create_private(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -207,7 +211,7 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(format!("{}: {detail}", path.display())))
 }
 
-pub(super) fn naming(path: &Path, error: StoreError) -> StoreError {
+pub(super) fn with_path(path: &Path, error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(detail) => StoreError::Unavailable(format!("{}: {detail}", path.display())),
         StoreError::Unreadable(detail) => StoreError::Unreadable(format!("{}: {detail}", path.display())),

@@ -1,4 +1,4 @@
-//! Looking at a database file beside a process that may be serving from it, without changing anything.
+//! Inspects a database file without changing anything, even while a process serves from it.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -11,13 +11,13 @@ use rusqlite::{Connection, OpenFlags};
 use super::connect;
 use crate::store::{Inspection, Keyring, SchemaChange, StoreError};
 
-/// What stands for itself in a `file:` address.
+/// Characters that need no escaping in a `file:` URI.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
-/// Finds what opening the file would change.
+/// Reports what opening the file would change.
 ///
 /// # Errors
-/// What opening it would fail with, as far as that can be said without writing.
+/// As opening it, as far as they can be detected without writing.
 pub(super) fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, StoreError> {
     let path = connect::location(path)?;
     let unusable = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
@@ -31,26 +31,28 @@ pub(super) fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, Stor
         found => found.map_err(unusable)?,
     };
     let path = connect::canonical(&path)?;
-    // Before `SQLite` has it open: closing any descriptor of a file gives up all locks the process has on it.
+    // Test write access before `SQLite` opens the file: closing any descriptor of a file releases all locks of the
+    // process on it.
     drop(OpenOptions::new().write(true).open(&path).map_err(unusable)?);
     if !has_log(&path) {
-        let found = look(immutable(&path), keyring).map_err(|error| connect::naming(&path, error));
-        // A process that began to serve meanwhile may have changed the file while it was read.
+        let found = look(immutable(&path), keyring).map_err(|error| connect::with_path(&path, error));
+        // A process that started serving meanwhile may have changed the file during the read.
         if !has_log(&path) {
             return found;
         }
     }
-    look(connect::reader(&path, connect::BUSY_TIMEOUT), keyring).map_err(|error| connect::naming(&path, error))
+    look(connect::reader(&path, connect::BUSY_TIMEOUT), keyring).map_err(|error| connect::with_path(&path, error))
 }
 
-/// Whether there is a write-ahead log, which is there as long as a process serves, and after one that was killed.
+/// Returns whether the file has a write-ahead log: one exists while a process serves, and after a process was killed.
 fn has_log(path: &Path) -> bool {
     let mut log = OsString::from(path);
     log.push("-wal");
     Path::new(&log).exists()
 }
 
-/// A connection to a file that nobody writes to. Any other would make the files of a log beside it, and leave them there.
+/// Opens a connection to a file that no process writes to. Any other kind of connection would create the log files
+/// beside it and leave them there.
 fn immutable(path: &Path) -> Result<Connection, StoreError> {
     let address = format!("file:{}?immutable=1", percent_encode(path.as_os_str().as_encoded_bytes(), PLAIN));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY

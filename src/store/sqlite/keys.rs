@@ -7,7 +7,7 @@ use crate::store::codec::{KeyRow, RecordCodec, StoredKey};
 use crate::store::encryption::BlindIndex;
 use crate::store::{KeyState, StoreError};
 
-/// Takes a key, or says why not.
+/// Acquires a key and returns its state.
 pub(super) fn take(
     connection: &Connection,
     records: &RecordCodec,
@@ -16,7 +16,7 @@ pub(super) fn take(
 ) -> Result<KeyState, StoreError> {
     for scope in &claim.scopes {
         let Some(stored) = stored(connection, scope, claim.now)? else { continue };
-        let taken = records.key_taken(claim, &stored)?;
+        let taken = records.key_state(claim, &stored)?;
         if let KeyState::Resumable(key, _) = &taken {
             connection
                 .prepare_cached("UPDATE idempotency_keys SET owner = ?2, token = ?3 WHERE scope = ?1")?
@@ -28,7 +28,7 @@ pub(super) fn take(
     Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }))
 }
 
-/// Whether the key was used before, and is not forgotten yet.
+/// Returns whether the key was used before and has not expired.
 pub(super) fn is_used(connection: &Connection, claim: &KeyRow) -> Result<bool, StoreError> {
     for scope in &claim.scopes {
         if stored(connection, scope, claim.now)?.is_some() {
@@ -38,8 +38,8 @@ pub(super) fn is_used(connection: &Connection, claim: &KeyRow) -> Result<bool, S
     Ok(false)
 }
 
-/// The first use of a key, and the record where it has led to one already. The first form is the one to write; a forgotten
-/// use of the same key makes way.
+/// Inserts the first use of a key, with the record it has already led to, if any. Writes the first form and replaces an
+/// expired use of the same key.
 pub(super) fn begin(
     connection: &Connection,
     claim: &KeyRow,
@@ -56,7 +56,7 @@ pub(super) fn begin(
     Ok(())
 }
 
-/// The use of a key that is not forgotten, under one form of its scope.
+/// Returns the unexpired use of a key under one form of its scope.
 fn stored(connection: &Connection, scope: &BlindIndex, now: i64) -> Result<Option<StoredKey>, StoreError> {
     let stored = connection
         .prepare_cached(
@@ -85,7 +85,7 @@ pub(super) fn bind(connection: &Connection, token: &str, record: &str) -> Result
     Ok(())
 }
 
-/// The first answer stands.
+/// Stores the reply, unless there is one already.
 pub(super) fn answer(connection: &Connection, token: &str, sealed: &[u8]) -> Result<(), StoreError> {
     connection
         .prepare_cached("UPDATE idempotency_keys SET owner = NULL, sealed = ?2 WHERE token = ?1 AND sealed IS NULL")?
@@ -103,18 +103,18 @@ pub(super) fn free(connection: &Connection, token: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Keys that are removed in one transaction, and bytes of their answers.
-const PURGED: i64 = 1_000;
-const PURGED_BYTES: i64 = 2 << 20;
+/// Maximum keys removed in one transaction, and maximum bytes of their replies.
+const MAX_PURGED_KEYS: i64 = 1_000;
+const MAX_PURGED_BYTES: i64 = 2 << 20;
 
-/// Removes a portion of the keys that are over; how many, and whether there is more.
+/// Removes a portion of the expired keys. Returns how many, and whether there may be more.
 pub(super) fn purge(connection: &Connection, now: i64) -> Result<(u64, bool), StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT rowid, coalesce(length(sealed), 0) FROM idempotency_keys WHERE expires <= ?1 LIMIT ?2",
     )?;
     let (mut bytes, mut over) = (0, Vec::new());
-    let mut rows = statement.query(params![now, PURGED])?;
-    while bytes < PURGED_BYTES
+    let mut rows = statement.query(params![now, MAX_PURGED_KEYS])?;
+    while bytes < MAX_PURGED_BYTES
         && let Some(row) = rows.next()?
     {
         over.push(row.get::<_, i64>(0)?);

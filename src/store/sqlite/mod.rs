@@ -1,6 +1,6 @@
 //! The store in one `SQLite` file: one thread writes with group commit, a few connections read.
 //!
-//! The file belongs to one process at a time. What is written is sealed before it gets here (`records`); this engine never
+//! The file belongs to one process at a time. `codec` seals records before this engine writes them; the engine never
 //! sees a person.
 
 use std::path::Path;
@@ -12,9 +12,9 @@ use rusqlite::Connection;
 
 use super::health::WriteFailure;
 use super::{
-    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, FULL, InsertResult, Inspection, ItemCounts, KeyState,
-    Keyring, Mutation, Page, Part, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount,
-    Window, timed,
+    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, DISK_FULL, InsertResult, Inspection, ItemCounts,
+    KeyState, Keyring, Mutation, Page, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash,
+    UnsettledCount, Window, WindowedRows, measure,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
@@ -45,24 +45,24 @@ use crate::store::sqlite::process_lock::ProcessLock;
 use crate::store::sqlite::read_pool::ReadPool;
 use writer::Writer;
 
-/// Identities looked up as quickly as one record is.
+/// Maximum identities whose look-up is as fast as that of one record.
 const FEW: usize = 16;
 
-/// The store in one `SQLite` file, or in memory. Dropping it waits until everything handed over is committed.
+/// The store in one `SQLite` file, or in memory. Dropping it waits until all pending writes are committed.
 pub struct SqliteStore {
     records: Arc<RecordCodec>,
     instance: Arc<str>,
     write_failed: WriteFailure,
-    // Before the writer, so closed before it: the last connection to close tidies the write-ahead log away, and only one
-    // that may write can.
+    // Declared before the writer, so closed first: the last connection to close removes the write-ahead log, which only
+    // a connection that may write can do.
     readers: Option<ReadPool>,
     _checkpoints: Option<Checkpointer>,
     writer: Writer,
-    // Last: another process may go on only after the writer has ended.
+    // Declared last: another process may start serving only after the writer has ended.
     _owner: Option<ProcessLock>,
 }
 
-/// What works on a file beside its writer.
+/// Readers and checkpointer of a file, beside its writer.
 struct Auxiliary {
     readers: ReadPool,
     checkpoints: Checkpointer,
@@ -75,51 +75,53 @@ impl Auxiliary {
 }
 
 impl SqliteStore {
-    /// The store in this file, whoever serves from it.
+    /// Opens the store in this file without taking the process lock.
     #[cfg(test)]
     pub(crate) fn open(path: &Path, keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let path = connect::resolve(path)?;
         let records = Arc::new(RecordCodec::new(keyring, environment));
         let mut connection = connect::writer(&path, &records)?;
         let aside = Auxiliary::of(&path, &mut connection)?;
-        Self::assembled(records, connection, Some(aside), None)
+        Self::assemble(records, connection, Some(aside), None)
     }
 
-    /// Finds what opening this file would change, without changing anything. It may be done while a process serves from it.
+    /// Reports what opening this file would change, without changing anything. May run while a process serves from the
+    /// file.
     ///
     /// # Errors
-    /// As [`SqliteStore::open_to_serve`], as far as that can be said without writing.
+    /// As [`SqliteStore::open_to_serve`], as far as they can be detected without writing.
     pub fn inspect(path: &Path, keyring: &Keyring) -> Result<Inspection, StoreError> {
         inspect::inspect(path, keyring)
     }
 
-    /// The store in this file, for the one process that serves from it. A missing file is made, readable by its owner only;
-    /// a missing directory is not. An older schema is brought up to date.
+    /// Opens the store in this file for the one process that serves from it. Creates a missing file, readable by its
+    /// owner only, but not a missing directory. Migrates an older schema.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the file cannot be used, belongs to another program, was written by a newer version
-    /// or is served from by another process; [`StoreError::Unreadable`] if it was written under a key that the ring lacks.
+    /// [`StoreError::Unavailable`] if the file cannot be used, belongs to another program, was written by a newer
+    /// version, or another process serves from it; [`StoreError::Unreadable`] if it was written under a key that the
+    /// ring lacks.
     pub fn open_to_serve(path: &Path, keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let path = connect::resolve(path)?;
         let owner = ProcessLock::of(&path)?;
         let records = Arc::new(RecordCodec::new(keyring, environment));
         let mut connection = connect::writer(&path, &records)?;
         let aside = Auxiliary::of(&path, &mut connection)?;
-        connect::take_over(&mut connection, records.instance())?;
-        Self::assembled(records, connection, Some(aside), Some(owner))
+        connect::register_instance(&mut connection, records.instance())?;
+        Self::assemble(records, connection, Some(aside), Some(owner))
     }
 
-    /// A store that is gone when it is dropped, for demonstrations and tests.
+    /// Creates a store in memory, for demonstrations and tests.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if there is no memory or thread for it.
     pub fn in_memory(keyring: Keyring, environment: System) -> Result<Self, StoreError> {
         let records = Arc::new(RecordCodec::new(keyring, environment));
         let connection = connect::memory(&records)?;
-        Self::assembled(records, connection, None, None)
+        Self::assemble(records, connection, None, None)
     }
 
-    fn assembled(
+    fn assemble(
         records: Arc<RecordCodec>,
         connection: Connection,
         aside: Option<Auxiliary>,
@@ -132,41 +134,41 @@ impl SqliteStore {
         Ok(Self { records, instance, write_failed, readers, writer, _checkpoints: checkpoints, _owner: owner })
     }
 
-    /// Writes as a whole, or not at all.
+    /// Runs the work in a transaction.
     async fn write<T: Send + 'static>(
         &self,
         mut work: impl FnMut(&WriteContext<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (records, instance) = (Arc::clone(&self.records), Arc::clone(&self.instance));
-        let written = timed(
+        let written = measure(
             "write",
             self.writer
                 .run(move |connection| work(&WriteContext { connection, records: &records, instance: &instance })),
         )
         .await;
-        self.write_failed.note(&written);
+        self.write_failed.record(&written);
         written
     }
 
-    /// A database in memory is seen by its one connection only, so there the writer reads.
+    /// Runs a read. Only its one connection sees a database in memory, so the writer reads it.
     async fn read<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            Some(readers) => timed("read", readers.run(work)).await,
-            None => timed("read", self.writer.run(work)).await,
+            Some(readers) => measure("read", readers.run(work)).await,
+            None => measure("read", self.writer.run(work)).await,
         }
     }
 
-    /// As [`Self::read`], for what is found by its key: one record, or the few that share a value.
+    /// As [`Self::read`], for a look-up by key: one record, or the few that share a value.
     async fn read_one<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.readers {
-            Some(readers) => timed("read", readers.run_near(work)).await,
-            None => timed("read", self.writer.run(work)).await,
+            Some(readers) => measure("read", readers.run_inline(work)).await,
+            None => measure("read", self.writer.run(work)).await,
         }
     }
 
@@ -183,7 +185,7 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         if !self.writer.is_alive() {
-            return Err(StoreError::Unavailable("the thread that writes has ended".to_owned()));
+            return Err(StoreError::Unavailable("the writer thread has ended".to_owned()));
         }
         if self.write_failed.is_set() {
             return self.write(|hand| query::write_probe(hand.connection)).await;
@@ -195,12 +197,12 @@ impl Store for SqliteStore {
         false
     }
 
-    fn shared(&self) -> bool {
+    fn is_shared(&self) -> bool {
         false
     }
 
     async fn renew_lease(&self) -> Result<Vec<Peer>, StoreError> {
-        // The file belongs to one process, which the system itself sees to.
+        // The operating system guarantees that the file belongs to one process.
         self.ping().await.map(|()| Vec::new())
     }
 
@@ -208,7 +210,7 @@ impl Store for SqliteStore {
         Ok(false)
     }
 
-    async fn start_draining(&self) -> Result<(), StoreError> {
+    async fn end_own_instance(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -221,7 +223,7 @@ impl Store for SqliteStore {
     }
 
     async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError> {
-        let rows = claimants.into_iter().map(|claimant| self.records.claimant(claimant));
+        let rows = claimants.into_iter().map(|claimant| self.records.encode_insert(claimant));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let claimed = self
             .write(move |hand| rows.iter().map(|row| mutations::claim(hand, row)).collect::<Result<Vec<_>, _>>())
@@ -242,12 +244,12 @@ impl Store for SqliteStore {
         claimant: CandidateInsert,
         key: &AcquireKey,
     ) -> Result<bool, StoreError> {
-        let (row, key) = (self.records.claimant(claimant)?, self.records.key_row(key));
+        let (row, key) = (self.records.encode_insert(claimant)?, self.records.key_row(key));
         self.write(move |hand| mutations::insert_candidate_under_key(hand, &row, &key)).await
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
-        let rows = self.records.changes(changes)?;
+        let rows = self.records.encode_mutations(changes)?;
         self.write(move |hand| rows.iter().try_for_each(|row| mutations::apply(hand, row))).await
     }
 
@@ -310,7 +312,7 @@ impl Store for SqliteStore {
         self.open_all(&rows, RecordCodec::assignment)
     }
 
-    async fn subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
+    async fn is_subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
         let forms = self.records.subject_forms(connection, subject);
         let at = connection.to_owned();
         self.read_one(move |connection| query::subject_known(connection, &at, &forms)).await
@@ -329,7 +331,11 @@ impl Store for SqliteStore {
         self.open_all(&rows, RecordCodec::assignment)
     }
 
-    async fn half_erased(&self, after: Option<&CandidateId>, limit: usize) -> Result<Vec<CandidateId>, StoreError> {
+    async fn partially_erased_candidates(
+        &self,
+        after: Option<&CandidateId>,
+        limit: usize,
+    ) -> Result<Vec<CandidateId>, StoreError> {
         let after = after.map_or_else(String::new, ToString::to_string);
         let ids = self.read(move |connection| query::half_erased(connection, &after, limit)).await?;
         Ok(ids.iter().filter_map(|id| CandidateId::parse(id).ok()).collect())
@@ -342,7 +348,7 @@ impl Store for SqliteStore {
     }
 
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
-        let forms = self.records.turn_forms(subject);
+        let forms = self.records.lock_forms(subject);
         let rows = self.read_one(move |connection| query::intents_of(connection, &forms)).await?;
         self.open_all(&rows, RecordCodec::intent)
     }
@@ -365,7 +371,7 @@ impl Store for SqliteStore {
         self.open_all(&rows, RecordCodec::intent)
     }
 
-    async fn orphans(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
+    async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
         let rows = self.read(move |connection| query::orphans(connection, limit)).await?;
         self.open_all(&rows, RecordCodec::intent)
     }
@@ -376,19 +382,19 @@ impl Store for SqliteStore {
         self.open_all(&rows, RecordCodec::intent)
     }
 
-    async fn unsettled(&self) -> Result<Vec<UnsettledCount>, StoreError> {
+    async fn count_unsettled_intents(&self) -> Result<Vec<UnsettledCount>, StoreError> {
         self.read(query::unsettled).await
     }
 
-    async fn open_items(&self) -> Result<ItemCounts, StoreError> {
+    async fn count_open_items(&self) -> Result<ItemCounts, StoreError> {
         self.read(operations::open_items).await
     }
 
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
         let claim = self.records.key_row(claim);
         let taken = self.write(move |hand| keys::take(hand.connection, hand.records, &claim, hand.instance)).await;
-        // Only the next process can find it taken, and then by one that has ended.
-        taken.map_err(StoreError::without_effect)
+        // If the key was acquired after all, only the next process can see that, and then under an ended instance.
+        taken.map_err(StoreError::into_definite_failure)
     }
 
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
@@ -416,7 +422,7 @@ impl Store for SqliteStore {
         if !matches!(accepted, AcceptResult::Queued)
             && let Err(error) = self.discard_operation(&id).await
         {
-            tracing::warn!(%error, "a bulk that was not accepted cannot be removed yet");
+            tracing::warn!(%error, "removing a rejected operation failed");
         }
         Ok(accepted)
     }
@@ -482,7 +488,7 @@ impl Store for SqliteStore {
         states: &[ItemState],
         from: u64,
         most: Window,
-    ) -> Result<Part<ItemReport>, StoreError> {
+    ) -> Result<WindowedRows<ItemReport>, StoreError> {
         let (records, id, states) = (Arc::clone(&self.records), id.clone(), states.to_vec());
         self.read(move |connection| operations::reports(connection, &records, &id, &states, from, most)).await
     }
@@ -509,14 +515,14 @@ impl Store for SqliteStore {
         self.write(move |hand| operations::requeue(hand.connection, &id, micros(accepted))).await
     }
 
-    fn subject_of(&self, operation: &OperationId, text: &str) -> SubjectHash {
+    fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
         self.records.item_subject(operation, text)
     }
 
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError> {
         let (name, after) = (tenant.to_owned(), i64::try_from(after).unwrap_or(i64::MAX));
         let rows = self.read(move |connection| audit::after(connection, &name, after, limit)).await?;
-        rows.iter().map(|(seq, sealed)| self.records.audit_line(tenant, *seq, sealed)).collect()
+        rows.iter().map(|(seq, sealed)| self.records.open_audit_entry(tenant, *seq, sealed)).collect()
     }
 
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -533,7 +539,7 @@ impl Store for SqliteStore {
         self.read(query::remembered_time).await
     }
 
-    /// In portions, so that others write in between.
+    /// Purges in portions, so that other writes can run in between.
     async fn purge(&self, now: Timestamp, finished: Timestamp) -> Result<PurgeCounts, StoreError> {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();
@@ -554,16 +560,16 @@ impl Store for SqliteStore {
     }
 }
 
-/// What went wrong, in a sentence.
-fn told(error: &rusqlite::Error) -> String {
+/// Describes an error in one sentence.
+fn describe_error(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => FULL.to_owned(),
+        Some(rusqlite::ErrorCode::DiskFull) => DISK_FULL.to_owned(),
         _ => error.to_string(),
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Unavailable(told(&error))
+        Self::Unavailable(describe_error(&error))
     }
 }

@@ -1,4 +1,4 @@
-//! The statements that write. Everything here runs inside a transaction of the writer thread.
+//! Statements that write. Everything here runs inside a transaction of the writer thread.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -6,13 +6,13 @@ use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::codec::{
-    AssignmentRow, CandidateInsertRow, CandidateRow, EncodedMutation, Indexed, IntentRow, KeyRow, Lookup, RecordCodec,
-    SealedRow,
+    AssignmentRow, CandidateInsertRow, CandidateRow, EncodedMutation, IndexValue, IntentRow, KeyRow, Lookup,
+    RecordCodec, SealedRow,
 };
 use crate::store::encryption::BlindIndex;
 use crate::store::sqlite::{audit, keys, operations, query};
 
-/// [`crate::store::InsertResult`] before anything is opened.
+/// [`crate::store::InsertResult`] before the holders are opened.
 pub(super) enum InsertedCandidate {
     Written,
     Held(Vec<SealedRow>),
@@ -20,14 +20,14 @@ pub(super) enum InsertedCandidate {
     Withdrawn,
 }
 
-/// What every change needs to be written.
+/// Context that every mutation needs.
 pub(super) struct WriteContext<'a> {
     pub(super) connection: &'a Connection,
     pub(super) records: &'a RecordCodec,
     pub(super) instance: &'a str,
 }
 
-/// Whose an index entry is.
+/// The candidate an index entry belongs to.
 #[derive(Clone, Copy)]
 struct IdentityOwner<'a> {
     id: &'a str,
@@ -35,8 +35,8 @@ struct IdentityOwner<'a> {
     connection: &'a str,
 }
 
-/// Writes the candidate with its identities, its intent and what goes with it, unless somebody holds one of the identities
-/// or its row is not waiting any more.
+/// Inserts the candidate with its identities, its intent and the accompanying mutations, unless an identity is held or
+/// its row is no longer waiting.
 pub(super) fn claim(hand: &WriteContext<'_>, claimant: &CandidateInsertRow) -> Result<InsertedCandidate, StoreError> {
     let WriteContext { connection, records, instance: _ } = hand;
     let CandidateInsertRow { candidate, identities, intent, with } = claimant;
@@ -54,7 +54,7 @@ pub(super) fn claim(hand: &WriteContext<'_>, claimant: &CandidateInsertRow) -> R
     if !held.is_empty() {
         return Ok(InsertedCandidate::Held(query::candidates_by_id(connection, &candidate.tenant, None, &held)?));
     }
-    // Before anything else is written: only the claim of a row can be refused here.
+    // Apply these before anything else is written: only the claim of a row can be refused here.
     for change in with {
         match apply(hand, change) {
             Err(StoreError::ItemNotWaiting) => return Ok(InsertedCandidate::Withdrawn),
@@ -74,7 +74,7 @@ pub(super) fn claim(hand: &WriteContext<'_>, claimant: &CandidateInsertRow) -> R
     Ok(InsertedCandidate::Written)
 }
 
-/// Writes the candidate as [`claim`] does, and the key it comes under, unless either is in use.
+/// Inserts the candidate as [`claim`] does, and acquires its key, unless the key or an identity is in use.
 pub(super) fn insert_candidate_under_key(
     hand: &WriteContext<'_>,
     claimant: &CandidateInsertRow,
@@ -87,7 +87,7 @@ pub(super) fn insert_candidate_under_key(
     Ok(true)
 }
 
-/// Applies one change.
+/// Applies one mutation.
 pub(super) fn apply(hand: &WriteContext<'_>, change: &EncodedMutation) -> Result<(), StoreError> {
     let WriteContext { connection, records, instance: _ } = hand;
     match change {
@@ -96,8 +96,8 @@ pub(super) fn apply(hand: &WriteContext<'_>, change: &EncodedMutation) -> Result
         EncodedMutation::EraseCandidate(id) => erase_candidate(hand, id),
         EncodedMutation::Assignment(assignment) => put_assignment(hand, assignment),
         EncodedMutation::Intent(intent) => put_intent(hand, intent),
-        EncodedMutation::Settled(record) => settle(connection, record),
-        EncodedMutation::AttemptHeld(record, started) => hold_attempt(hand, record, *started),
+        EncodedMutation::Settled(record) => delete_intent(connection, record),
+        EncodedMutation::AttemptHeld(record, started) => require_attempt(hand, record, *started),
         EncodedMutation::KeyBound(token, record) => keys::bind(connection, token, record),
         EncodedMutation::KeyAnswered(token, sealed) => keys::answer(connection, token, sealed),
         EncodedMutation::KeyOpen(token) => keys::open(connection, token),
@@ -127,7 +127,7 @@ fn insert_candidate(connection: &Connection, candidate: &CandidateRow) -> Result
     Ok(())
 }
 
-/// A candidate that is gone stays gone: a late outcome must not bring an erased person back.
+/// Updates a candidate. A candidate that is gone stays gone: a late outcome must not restore an erased person.
 fn update_candidate(
     connection: &Connection,
     records: &RecordCodec,
@@ -146,8 +146,8 @@ fn update_candidate(
     }
 }
 
-/// Makes the candidate found by what its record says. What it holds as an identity needs no look-up of its own: whoever looks
-/// for it looks among the identities as well, and each entry is a page to be written.
+/// Updates the look-ups of a candidate to its record. A claimed identity needs no look-up entry: a search covers the
+/// identities as well, and each entry costs a page write.
 fn index(
     connection: &Connection,
     records: &RecordCodec,
@@ -191,7 +191,7 @@ fn insert_lookup(connection: &Connection, owner: IdentityOwner<'_>, lookup: &Loo
     Ok(())
 }
 
-/// A candidate that is gone gets no identities.
+/// Replaces the identities of a candidate. Does nothing if the candidate is gone.
 fn set_identities(
     connection: &Connection,
     records: &RecordCodec,
@@ -206,17 +206,17 @@ fn set_identities(
     let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
     connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
     for identity in identities {
-        // The primary key alone would not see one that was written under an earlier key.
+        // The primary key alone would miss an identity written under an earlier key.
         if !holders(connection, records, owner.connection, identity)?.is_empty() {
             return Err(StoreError::Conflict);
         }
         insert_identity(connection, owner, &records.identity(owner.connection, identity))?;
     }
-    // What is not held any more may stand in the record still.
+    // A released identity may still be in the record.
     index(connection, records, owner, &records.lookups(&records.candidate(&stored)?))
 }
 
-/// Tenant and candidate of everybody who holds the identity at the connection, under any key.
+/// Returns tenant and candidate of each holder of the identity at the connection, under any key.
 fn holders(
     connection: &Connection,
     records: &RecordCodec,
@@ -235,7 +235,7 @@ fn holders(
     Ok(holders)
 }
 
-fn insert_identity(connection: &Connection, owner: IdentityOwner<'_>, identity: &Indexed) -> Result<(), StoreError> {
+fn insert_identity(connection: &Connection, owner: IdentityOwner<'_>, identity: &IndexValue) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO identities (connection, kind, blind, tenant, candidate_id) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -244,7 +244,7 @@ fn insert_identity(connection: &Connection, owner: IdentityOwner<'_>, identity: 
     Ok(())
 }
 
-/// Identities and look-ups go with the candidate (`ON DELETE CASCADE`).
+/// Erases a candidate; identities and look-ups are deleted with it (`ON DELETE CASCADE`).
 fn erase_candidate(hand: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreError> {
     let WriteContext { connection, records, instance: _ } = hand;
     let stored = connection
@@ -264,10 +264,10 @@ fn erase_candidate(hand: &WriteContext<'_>, id: &CandidateId) -> Result<(), Stor
             .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
     }
     connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
-    settle(connection, id.as_str())
+    delete_intent(connection, id.as_str())
 }
 
-/// A candidate that is gone takes its person out of what is written about its assignments later.
+/// Writes an assignment, without the person if its candidate is gone.
 fn put_assignment(hand: &WriteContext<'_>, assignment: &AssignmentRow) -> Result<(), StoreError> {
     let WriteContext { connection, records, instance: _ } = hand;
     if let Some(id) = &assignment.record.candidate_id
@@ -278,7 +278,8 @@ fn put_assignment(hand: &WriteContext<'_>, assignment: &AssignmentRow) -> Result
     write_assignment(connection, assignment)
 }
 
-/// Another tenant's record is never written over. Its subject stays as it was: an erased one does not say it any more.
+/// Inserts or updates an assignment, but never overwrites another tenant's record. Keeps the stored subject, because an
+/// erased record no longer contains it.
 fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Result<(), StoreError> {
     let AssignmentRow {
         record: _,
@@ -321,7 +322,7 @@ fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Resu
     Ok(())
 }
 
-/// Written even for a record that is gone: no write leaves without its intent.
+/// Writes an intent, even for a record that is gone: no write is sent without its intent.
 fn put_intent(hand: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreError> {
     let IntentRow {
         record,
@@ -359,8 +360,8 @@ fn put_intent(hand: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Refuses what concludes an attempt that this instance is not making any more.
-fn hold_attempt(hand: &WriteContext<'_>, record: &str, started: i64) -> Result<(), StoreError> {
+/// Fails if this instance is no longer making the attempt.
+fn require_attempt(hand: &WriteContext<'_>, record: &str, started: i64) -> Result<(), StoreError> {
     let held = hand
         .connection
         .prepare_cached("SELECT 1 FROM intents WHERE record = ?1 AND owner = ?2 AND started = ?3")?
@@ -368,7 +369,7 @@ fn hold_attempt(hand: &WriteContext<'_>, record: &str, started: i64) -> Result<(
     if held { Ok(()) } else { Err(StoreError::Superseded) }
 }
 
-fn settle(connection: &Connection, record: &str) -> Result<(), StoreError> {
+fn delete_intent(connection: &Connection, record: &str) -> Result<(), StoreError> {
     connection.prepare_cached("DELETE FROM intents WHERE record = ?1")?.execute([record])?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::domain::intent::StoredReply;
 use crate::domain::operation::{ItemReport, ItemState, Operation, Progress};
 use crate::store::codec::operations::running as running_row;
 use crate::store::codec::{ItemOutcomeRow, ItemRow, KeyRow, OperationRow, RecordCodec, ReportRow, index_column};
-use crate::store::{AcceptResult, ItemCounts, KeyState, Page, Part, RunningOperation, StoreError, Window};
+use crate::store::{AcceptResult, ItemCounts, KeyState, Page, RunningOperation, StoreError, Window, WindowedRows};
 
 const COLUMNS: &str = "id, tenant, client, kind, connection, strict, fail_on_errors, state, cancelling, total, created, \
                        started, finished, request_id, traceparent, coalesce(accepted, created)";
@@ -53,7 +53,7 @@ pub(super) fn cancel(connection: &Connection, id: &str) -> Result<(), StoreError
     Ok(())
 }
 
-/// What can change of an operation. A wish to cancel, once there, is taken back by [`requeue`] only.
+/// Updates the mutable columns of an operation. Only [`requeue`] clears `cancelling`.
 pub(super) fn put(connection: &Connection, operation: &Operation) -> Result<(), StoreError> {
     let row = OperationRow::of(operation);
     connection
@@ -93,7 +93,7 @@ pub(super) fn add_items(connection: &Connection, items: &[ItemRow]) -> Result<()
     Ok(())
 }
 
-/// Queues the operation, unless its key says otherwise: then it is to be discarded.
+/// Queues the operation unless its key forbids it; the caller then discards the operation.
 pub(super) fn accept(
     connection: &Connection,
     records: &RecordCodec,
@@ -110,7 +110,7 @@ pub(super) fn accept(
                 _ => AcceptResult::KeyMismatch,
             },
             KeyState::Acquired(key) | KeyState::Resumable(key, _) => {
-                let sealed = records.answer(&key, StoredReply::Operation(operation.id.clone()))?;
+                let sealed = records.seal_reply(&key, StoredReply::Operation(operation.id.clone()))?;
                 keys::answer(connection, &key.token, &sealed)?;
                 AcceptResult::Queued
             }
@@ -123,14 +123,14 @@ pub(super) fn accept(
     Ok(accepted)
 }
 
-/// What is done to many rows in one transaction: other writers wait for it, so it is short.
-const PORTION: Window = Window { rows: 1_000, bytes: 2 << 20 };
+/// Limits of a change to many rows in one transaction; small, because other writers wait for it.
+const MAX_PORTION: Window = Window { rows: 1_000, bytes: 2 << 20 };
 
-/// Operations of which something is removed in one transaction.
-const REMOVED: usize = 64;
+/// Maximum operations from which one transaction removes rows.
+const MAX_PURGED_OPERATIONS: usize = 64;
 
-/// The position of the last row of an operation that goes into a portion of which so much is left, and what is left then;
-/// `None` where there is no row any more.
+/// Returns the position of the last row that fits the rest of a portion, and what is then left of the portion; `None`
+/// if no row is left.
 fn portion(
     connection: &Connection,
     id: &str,
@@ -154,7 +154,8 @@ fn portion(
     Ok(last.map(|last| (last, left)))
 }
 
-/// Removes a portion of an operation, the operation itself when its rows have gone; what is left of the portion then.
+/// Removes a portion of the rows, and the operation itself once its rows are gone. Returns what is then left of the
+/// portion, or `None` if it is used up.
 fn remove(connection: &Connection, id: &str, mut left: Window) -> Result<Option<Window>, StoreError> {
     while let Some((last, after)) = portion(connection, id, None, left)? {
         connection
@@ -169,9 +170,9 @@ fn remove(connection: &Connection, id: &str, mut left: Window) -> Result<Option<
     Ok(Some(left))
 }
 
-/// Removes a portion of an operation; whether all of it is gone.
+/// Removes a portion of an operation. Returns whether all of it is gone.
 pub(super) fn discard(connection: &Connection, id: &OperationId) -> Result<bool, StoreError> {
-    Ok(remove(connection, id.as_str(), PORTION)?.is_some())
+    Ok(remove(connection, id.as_str(), MAX_PORTION)?.is_some())
 }
 
 pub(super) fn one(
@@ -206,7 +207,7 @@ pub(super) fn unfinished(
     of_each: usize,
 ) -> Result<Vec<OperationRow>, StoreError> {
     let places = vec!["?"; but.len()].join(", ");
-    // Not cached: there are as many forms of it as operations can be at work.
+    // Not cached: the statement has one variant per number of active operations.
     let mut statement = connection.prepare(&format!(
         "SELECT {COLUMNS} FROM (
              SELECT *, row_number() OVER (
@@ -220,7 +221,7 @@ pub(super) fn unfinished(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Running operations with the number of their rows that have not ended.
+/// Returns running operations with the number of their rows that have not ended.
 pub(super) fn running(connection: &Connection) -> Result<Vec<RunningOperation>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT o.id, o.connection, coalesce(sum(c.items) FILTER (WHERE c.state IN ('waiting', 'claimed')), 0)
@@ -234,7 +235,7 @@ pub(super) fn running(connection: &Connection) -> Result<Vec<RunningOperation>, 
     .collect()
 }
 
-/// Rows that have not ended, of operations that have not.
+/// Counts the open rows of operations that have not ended.
 pub(super) fn open_items(connection: &Connection) -> Result<ItemCounts, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT coalesce(sum(items) FILTER (WHERE c.state = 'waiting'), 0),
@@ -279,7 +280,7 @@ pub(super) fn items(
     Ok(found)
 }
 
-/// How rows stand; each is opened before the next is read.
+/// Reads reports of rows; opens each row before it reads the next.
 pub(super) fn reports(
     connection: &Connection,
     records: &RecordCodec,
@@ -287,7 +288,7 @@ pub(super) fn reports(
     states: &[ItemState],
     from: u64,
     most: Window,
-) -> Result<Part<ItemReport>, StoreError> {
+) -> Result<WindowedRows<ItemReport>, StoreError> {
     let columns = "position, state, record, ended, mark, CASE WHEN mark IS NULL THEN request END, refused";
     let (sql, values) = of_items(columns, id.as_str(), states, from, most);
     let mut statement = connection.prepare_cached(&sql)?;
@@ -309,10 +310,10 @@ pub(super) fn reports(
         bytes = bytes.saturating_add(stored.bytes());
         found.push(records.item_report(id, stored)?);
     }
-    Ok(Part { more: bytes >= most.bytes || found.len() == most.rows, rows: found })
+    Ok(WindowedRows { more: bytes >= most.bytes || found.len() == most.rows, rows: found })
 }
 
-/// The statement that reads these columns of rows in these states (all if empty), in order, and its values.
+/// Builds the statement that reads these columns of rows in these states (all if empty), in order, with its values.
 fn of_items(columns: &str, id: &str, states: &[ItemState], from: u64, most: Window) -> (String, Vec<Value>) {
     let mut sql = format!("SELECT {columns} FROM operation_items WHERE operation = ? AND position >= ?");
     let mut values = vec![Value::from(id.to_owned()), Value::from(index_column(from))];
@@ -327,7 +328,7 @@ fn of_items(columns: &str, id: &str, states: &[ItemState], from: u64, most: Wind
     (sql, values)
 }
 
-/// The stored values, each row's one after the other, with the row's position.
+/// Returns the position and the concatenated subject hashes of each row.
 pub(super) fn subjects(connection: &Connection, id: &str) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT position, subjects FROM operation_items WHERE operation = ?1 AND subjects IS NOT NULL ORDER BY position",
@@ -336,7 +337,7 @@ pub(super) fn subjects(connection: &Connection, id: &str) -> Result<Vec<(i64, Ve
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// A row that was cancelled meanwhile is not sent.
+/// Claims a row. Fails if it was cancelled meanwhile.
 pub(super) fn claim_item(
     connection: &Connection,
     operation: &str,
@@ -388,9 +389,9 @@ pub(super) fn requeue_item(connection: &Connection, operation: &str, index: u64)
     Ok(())
 }
 
-/// Skips a portion of the waiting rows; how many, none when there are no more.
+/// Skips a portion of the waiting rows. Returns how many; 0 when none is left.
 pub(super) fn skip_waiting(connection: &Connection, id: &str) -> Result<u64, StoreError> {
-    let Some((last, _)) = portion(connection, id, Some(ItemState::Waiting), PORTION)? else { return Ok(0) };
+    let Some((last, _)) = portion(connection, id, Some(ItemState::Waiting), MAX_PORTION)? else { return Ok(0) };
     let skipped = connection
         .prepare_cached(
             "UPDATE operation_items SET state = 'skipped'
@@ -400,7 +401,8 @@ pub(super) fn skip_waiting(connection: &Connection, id: &str) -> Result<u64, Sto
     Ok(skipped as u64)
 }
 
-/// How a row ended before stays with it until it has ended again: a row that turns out not to be readable gets it back.
+/// Returns rows to waiting. A row keeps its previous outcome until it ends again, so that an unreadable row gets it
+/// back.
 pub(super) fn requeue(connection: &Connection, id: &str, accepted: i64) -> Result<(), StoreError> {
     let waiting = connection
         .prepare_cached(
@@ -423,11 +425,12 @@ pub(super) fn requeue(connection: &Connection, id: &str, accepted: i64) -> Resul
     Ok(())
 }
 
-/// Removes a portion of what ended before, and of what nobody receives any more: how many of the former are gone, and whether
-/// there is more. What is being removed is hidden from the first portion on, as if it were being received.
+/// Removes a portion of the operations that ended before `finished` and of those whose receiving instance has ended.
+/// Returns how many of the former are gone, and whether there may be more. Hides an operation with its first portion by
+/// the state `receiving`.
 pub(super) fn purge(connection: &Connection, finished: i64) -> Result<(u64, bool), StoreError> {
-    let (mut gone, mut left) = (0, PORTION);
-    for _ in 0..REMOVED {
+    let (mut gone, mut left) = (0, MAX_PORTION);
+    for _ in 0..MAX_PURGED_OPERATIONS {
         let over = connection
             .prepare_cached(
                 "SELECT id, coalesce(finished < ?1, 0) FROM operations WHERE finished < ?1

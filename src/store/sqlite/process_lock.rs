@@ -1,21 +1,24 @@
-//! One process serves from a database at a time: what another has under way must not be taken for abandoned.
+//! Ensures that one process at a time serves from a database: another process must not take its writes under way for
+//! abandoned.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
 use crate::store::StoreError;
 
-/// The right to serve from a database; the system takes it back when the process ends, however it ends.
+/// The exclusive right to serve from a database; the operating system releases it when the process ends, even by a
+/// crash.
 pub(super) struct ProcessLock {
     _lock: File,
 }
 
 impl ProcessLock {
-    /// Takes the right, by a lock on an empty file beside the database (`<name>.lock`), whose path has no symbolic links. The
-    /// database's own locks are held for moments only, and a person may look at it or copy it meanwhile.
+    /// Acquires the right by locking an empty file beside the database (`<name>.lock`). `database` must contain no
+    /// symbolic links. The locks of `SQLite` itself would not do: it holds them only for moments, and an operator may
+    /// inspect or copy the database meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if another process has it, or the file cannot be made.
+    /// [`StoreError::Unavailable`] if another process has the right, or the file cannot be created.
     pub(super) fn of(database: &Path) -> Result<Self, StoreError> {
         let mut path = database.as_os_str().to_owned();
         path.push(".lock");

@@ -1,4 +1,4 @@
-//! The statements that read. They answer sealed rows; nothing is opened here.
+//! Statements that read. They return sealed rows and open none, unless documented.
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -7,15 +7,15 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::domain::candidate::{Candidate, Identity};
 use crate::store::codec::{RecordCodec, SealedRow, assignment_state};
 use crate::store::encryption::BlindIndex;
-use crate::store::{AssignmentFilter, INTENTS, OfCandidate, Page, StoreError, UnsettledCount};
+use crate::store::{AssignmentFilter, CandidateSelector, MAX_INTENT_BYTES, Page, StoreError, UnsettledCount};
 
-/// Fails if the schema cannot be read.
+/// Checks that the schema can be read.
 pub(super) fn ping(connection: &Connection) -> Result<(), StoreError> {
     connection.prepare_cached("SELECT count(*) FROM keys")?.query_row([], |_| Ok(()))?;
     Ok(())
 }
 
-/// Fails if there is no room for a write of ordinary size.
+/// Checks that there is space for a write of ordinary size.
 pub(super) fn write_probe(connection: &Connection) -> Result<(), StoreError> {
     let sql = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, randomblob(32768))";
     connection.prepare_cached(sql)?.execute([])?;
@@ -28,8 +28,8 @@ pub(super) fn candidate(connection: &Connection, tenant: &str, id: &str) -> Resu
     Ok(connection.prepare_cached(sql)?.query_row([id, tenant], row).optional()?)
 }
 
-/// The tenant's candidates with these ids, in the order of the ids, without their pictures: each is opened before the next
-/// is read.
+/// Returns the tenant's candidates with these ids, in the order of the ids, without pictures; opens each candidate
+/// before it reads the next.
 pub(super) fn candidates_without_photos(
     connection: &Connection,
     records: &RecordCodec,
@@ -45,7 +45,7 @@ pub(super) fn candidates_without_photos(
     Ok(found)
 }
 
-/// The tenant's candidates with these ids, at this connection or all, in the order of the ids.
+/// Returns the tenant's candidates with these ids, at this connection or all, in the order of the ids.
 pub(super) fn candidates_by_id(
     connection: &Connection,
     tenant: &str,
@@ -59,7 +59,8 @@ pub(super) fn candidates_by_id(
     Ok(found)
 }
 
-/// The tenant's candidates with this identity: as it stands in the record, or as it is claimed, for which it has no look-up.
+/// Returns the tenant's candidates with this identity, either in their record or claimed; a claimed identity has no
+/// look-up.
 pub(super) fn candidates(
     connection: &Connection,
     records: &RecordCodec,
@@ -93,7 +94,8 @@ pub(super) fn candidates(
     candidates_by_id(connection, tenant, at, &ids)
 }
 
-/// Every connection that has identities: one step in the primary key for each, where `DISTINCT` would walk all of it.
+/// Returns every connection that has identities: one index step per connection, whereas `DISTINCT` would scan the whole
+/// primary key.
 fn connections(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare_cached(
         "WITH RECURSIVE step (name) AS (
@@ -107,7 +109,7 @@ fn connections(connection: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(names.collect::<Result<_, _>>()?)
 }
 
-/// Whether a candidate of another tenant holds one of these identities at the connection, under any key.
+/// Returns whether a candidate of another tenant holds one of these identities at the connection, under any key.
 pub(super) fn identities_of_other_tenants(
     connection: &Connection,
     records: &RecordCodec,
@@ -146,7 +148,7 @@ pub(super) fn assignments_by_id(
     Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-/// The tenant's assignments of a subject in any of its forms, newest first.
+/// Returns the tenant's assignments of a subject in any of its forms, newest first.
 pub(super) fn bookings(
     connection: &Connection,
     tenant: &str,
@@ -167,7 +169,7 @@ pub(super) fn bookings(
     Ok(found)
 }
 
-/// Whether there is an assignment of a subject in any of its forms, whoever's.
+/// Returns whether any tenant has an assignment of a subject in any of its forms.
 pub(super) fn subject_known(connection: &Connection, at: &str, subject: &[BlindIndex]) -> Result<bool, StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT 1 FROM assignments WHERE connection = ?1 AND subject = ?2")?;
@@ -179,7 +181,7 @@ pub(super) fn subject_known(connection: &Connection, at: &str, subject: &[BlindI
     Ok(false)
 }
 
-/// A part of the tenant's assignments, newest first: the ids are in order of creation (UUID version 7).
+/// Returns a page of the tenant's assignments, newest first: ids are in order of creation (UUID version 7).
 pub(super) fn assignments(
     connection: &Connection,
     tenant: &str,
@@ -218,9 +220,9 @@ pub(super) fn assignments(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The beginning of a query for a candidate's assignments. A cross join keeps its order: by the few ids that are found, and
-/// not through all of the tenant's.
-fn of_candidate(of: &OfCandidate, unlinked: &[BlindIndex]) -> (String, Vec<Value>) {
+/// Builds the beginning of a query for a candidate's assignments. A cross join fixes the join order: it starts from the
+/// few ids found instead of scanning all assignments of the tenant.
+fn of_candidate(of: &CandidateSelector, unlinked: &[BlindIndex]) -> (String, Vec<Value>) {
     let mut values = vec![Value::from(of.id.to_string())];
     let mut found = "SELECT id FROM assignments WHERE candidate_id = ?".to_owned();
     if let Some((at, _)) = of.known_as.as_ref().filter(|_| !unlinked.is_empty()) {
@@ -237,12 +239,13 @@ fn of_candidate(of: &OfCandidate, unlinked: &[BlindIndex]) -> (String, Vec<Value
     (sql, values)
 }
 
-/// So many parameters.
+/// Returns a list of `count` parameters.
 fn marks(count: usize) -> String {
     vec!["?"; count].join(", ")
 }
 
-/// The assignments of a candidate, whoever's: those that name it, and those that name one of these at its connection.
+/// Returns the assignments of a candidate: those that name its id, of any tenant, and those of its tenant and
+/// connection that name the person by one of these forms.
 pub(super) fn assignments_of(
     connection: &Connection,
     id: &str,
@@ -264,7 +267,7 @@ pub(super) fn assignments_of(
     Ok(found)
 }
 
-/// Candidates that are gone while assignments name them.
+/// Returns candidates that are gone while assignments still name them.
 pub(super) fn half_erased(connection: &Connection, after: &str, limit: usize) -> Result<Vec<String>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT DISTINCT candidate_id FROM assignments AS booked
@@ -280,7 +283,7 @@ pub(super) fn intent(connection: &Connection, record: &str) -> Result<Option<Sea
     one(connection, "SELECT record, tenant, connection, sealed FROM intents WHERE record = ?1", [record])
 }
 
-/// The open intents of a subject in any of its forms, oldest first.
+/// Returns the open intents of a subject in any of its forms, oldest first.
 pub(super) fn intents_of(connection: &Connection, subject: &[BlindIndex]) -> Result<Vec<SealedRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT record, tenant, connection, sealed FROM intents WHERE subject = ?1 ORDER BY started, record",
@@ -294,7 +297,7 @@ pub(super) fn intents_of(connection: &Connection, subject: &[BlindIndex]) -> Res
     Ok(found)
 }
 
-/// The open intents of a connection that change a program's employees, oldest first; for which there is an index.
+/// Returns a connection's open intents that change a program's employees, oldest first; an index supports the query.
 pub(super) fn enrolment_intents(connection: &Connection, at: &str) -> Result<Vec<SealedRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT record, tenant, connection, sealed FROM intents
@@ -304,7 +307,7 @@ pub(super) fn enrolment_intents(connection: &Connection, at: &str) -> Result<Vec
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Open intents nobody is sending that are due, the longest due first.
+/// Returns due open intents that no instance is sending, the longest due first.
 pub(super) fn due_intents(
     connection: &Connection,
     at: &str,
@@ -319,14 +322,14 @@ pub(super) fn due_intents(
     intents_in(statement.query_map(params![at, now, horizon, limit], sealed_row)?)
 }
 
-/// The latest moment at which the database is remembered to have been in use.
+/// Returns the most recently recorded time at which the database was in use.
 pub(super) fn remembered_time(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
     let seen =
         connection.prepare_cached("SELECT seen FROM clock")?.query_row([], |row| row.get::<_, i64>(0)).optional()?;
     Ok(seen.and_then(|seen| Timestamp::from_microsecond(seen).ok()))
 }
 
-/// Open intents that an instance was sending when it ended.
+/// Returns open intents that an instance was sending when it ended.
 pub(super) fn orphans(connection: &Connection, limit: usize) -> Result<Vec<SealedRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT record, tenant, connection, sealed FROM intents
@@ -336,21 +339,21 @@ pub(super) fn orphans(connection: &Connection, limit: usize) -> Result<Vec<Seale
     intents_in(statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?)
 }
 
-/// As many as are read at once.
+/// Collects intents up to the byte limit of one read.
 fn intents_in(rows: impl Iterator<Item = rusqlite::Result<SealedRow>>) -> Result<Vec<SealedRow>, StoreError> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     for row in rows {
         let row = row?;
         bytes += row.sealed.len();
         found.push(row);
-        if bytes >= INTENTS {
+        if bytes >= MAX_INTENT_BYTES {
             break;
         }
     }
     Ok(found)
 }
 
-/// Open intents that this instance is sending, by record, after this one.
+/// Returns open intents that this instance is sending, ordered by record, after this one.
 pub(super) fn own_intents(
     connection: &Connection,
     instance: &str,
@@ -364,7 +367,7 @@ pub(super) fn own_intents(
     intents_in(statement.query_map(params![instance, after, i64::try_from(limit).unwrap_or(i64::MAX)], sealed_row)?)
 }
 
-/// Open intents nobody is sending, counted.
+/// Counts open intents that no instance is sending.
 pub(super) fn unsettled(connection: &Connection) -> Result<Vec<UnsettledCount>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT connection, operation, count(*) FROM intents WHERE owner IS NULL GROUP BY connection, operation",

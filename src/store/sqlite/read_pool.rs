@@ -1,4 +1,5 @@
-//! Connections that only read. Each read sees everything committed before it began, so also every acknowledged write.
+//! Pool of read-only connections. Each read sees everything committed before it began, so also every acknowledged
+//! write.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,18 +11,18 @@ use tokio::sync::Semaphore;
 use crate::store::StoreError;
 use crate::store::sqlite::connect;
 
-/// Reads that run at the same time.
+/// Concurrent reads.
 const READERS: usize = 4;
 
-/// A few connections, lent one at a time.
+/// A few connections, each used by one read at a time.
 pub(super) struct ReadPool {
     free: Arc<Mutex<Vec<Connection>>>,
     places: Arc<Semaphore>,
-    /// For reads of single records, which wait for nobody.
+    /// For reads of single records, which run without waiting.
     near: Mutex<Connection>,
 }
 
-/// A connection on loan; it goes back even if the read panics.
+/// Guard of a connection; returns it even if the read panics.
 struct PooledReader {
     connection: Option<Connection>,
     free: Arc<Mutex<Vec<Connection>>>,
@@ -34,14 +35,14 @@ impl ReadPool {
         Ok(Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(READERS)), near })
     }
 
-    /// Runs a read of what is found by its key, at once and on this thread: handing it to another one takes several times as
-    /// long as the read. It is handed over all the same while somebody else reads here, or where it does not succeed at once
-    /// (a backup may hold the file).
-    pub(super) async fn run_near<T: Send + 'static>(
+    /// Runs a look-up by key at once on this thread: moving it to another thread takes several times as long as the
+    /// read. Falls back to [`Self::run`] while another caller reads here, or if the read fails at once (a backup may
+    /// lock the file).
+    pub(super) async fn run_inline<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // Whoever reads one after the other gives way to others from time to time.
+        // Let other tasks run from time to time when a caller reads in a loop.
         tokio::task::consume_budget().await;
         if let Ok(connection) = self.near.try_lock()
             && let Ok(found) = work(&connection)
@@ -59,12 +60,12 @@ impl ReadPool {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         let free = Arc::clone(&self.free);
         let read = move || {
-            // Declared first, so given up last: whoever gets the place finds the connection back.
+            // Declared first, so dropped last: a waiter that gets the permit finds the connection returned.
             let _place = place;
             let loan = PooledReader::take(free);
             work(loan.connection.as_ref().ok_or_else(closed)?)
         };
-        tokio::task::spawn_blocking(read).await.map_err(|_| StoreError::Unavailable("a read was broken off".into()))?
+        tokio::task::spawn_blocking(read).await.map_err(|_| StoreError::Unavailable("a read was interrupted".into()))?
     }
 }
 

@@ -1,4 +1,4 @@
-//! What only this engine can get wrong: files, threads, keys and disks.
+//! Tests specific to this engine: files, threads, keys and disks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ async fn everything_survives_a_restart() {
     let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
     store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
     drop(store);
-    assert!(!beside(&path, "-wal").exists(), "a clean end leaves no log behind");
+    assert!(!beside(&path, "-wal").exists(), "a clean shutdown leaves no log behind");
 
     let store = SqliteStore::open(&path, keys, make.0.clone()).unwrap();
     assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
@@ -57,12 +57,12 @@ async fn everything_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill() {
+async fn acknowledged_writes_survive_a_kill() {
     let (_directory, path) = place();
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
     let candidate = make.claimed(&store).await;
-    // What a process that is killed now leaves behind: nothing was closed, nothing flushed on purpose.
+    // The files a process killed now would leave behind: nothing was closed, nothing flushed explicitly.
     let (_left, copy) = place();
     for suffix in ["", "-wal"] {
         fs::copy(beside(&path, suffix), beside(&copy, suffix)).unwrap();
@@ -73,7 +73,7 @@ async fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn what_was_handed_over_is_committed_before_the_store_is_gone() {
+async fn pending_writes_are_committed_before_the_store_closes() {
     let (_directory, path) = place();
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
@@ -81,7 +81,7 @@ async fn what_was_handed_over_is_committed_before_the_store_is_gone() {
     {
         let claim = make.claim(&store, &candidate);
         tokio::pin!(claim);
-        // Polled once, so handed over; then nobody waits any more.
+        // Polled once, so handed over; then the caller stops waiting.
         drop(futures_util::poll!(&mut claim));
     }
     drop(store);
@@ -90,24 +90,24 @@ async fn what_was_handed_over_is_committed_before_the_store_is_gone() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_process_was_sending_is_orphaned() {
+async fn intents_of_an_earlier_process_are_orphans() {
     let (_directory, path) = place();
     let (make, keys) = (Maker(environment()), ring(&environment()));
     let store = SqliteStore::open_to_serve(&path, keys.clone(), make.0.clone()).unwrap();
     let candidate = make.claimed(&store).await;
     let key = make.key_claim("t", "k", 1);
     assert!(matches!(store.acquire_key(&key).await.unwrap(), KeyState::Acquired(_)));
-    assert!(store.orphans(10).await.unwrap().is_empty());
+    assert!(store.orphaned_intents(10).await.unwrap().is_empty());
     assert!(matches!(store.acquire_key(&key).await.unwrap(), KeyState::InProgress));
     drop(store);
 
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
-    let orphans = store.orphans(10).await.unwrap();
+    let orphans = store.orphaned_intents(10).await.unwrap();
     assert_eq!(orphans.iter().map(|intent| intent.write.record_id()).collect::<Vec<_>>(), [candidate.id.as_str()]);
     assert!(matches!(store.acquire_key(&key).await.unwrap(), KeyState::Resumable(_, None)));
     let adopted = Intent { under_way: false, ..orphans[0].clone() };
     store.commit(vec![Mutation::Intent(adopted)]).await.unwrap();
-    assert!(store.orphans(10).await.unwrap().is_empty());
+    assert!(store.orphaned_intents(10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn keys_of_an_earlier_version_are_still_known() {
     for (claim, is_answered) in [(&answered, true), (&open, false)] {
         let row = records.key_row(claim);
         let key = IdempotencyKeyUse { scope: row.scope.clone(), token: row.token.clone() };
-        let sealed = is_answered.then(|| records.answer(&key, StoredReply::Gone).unwrap());
+        let sealed = is_answered.then(|| records.seal_reply(&key, StoredReply::Gone).unwrap());
         connection
             .execute(
                 "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, record, sealed, expires)
@@ -177,7 +177,7 @@ async fn a_claim_under_a_key_writes_both_or_neither() {
     assert_eq!(store.candidate("t", &again.id).await.unwrap(), None);
     assert!(matches!(store.acquire_key(&make.anew(&free)).await.unwrap(), KeyState::Acquired(_)));
 
-    store.commit(vec![Mutation::KeyOpen(key.key())]).await.unwrap();
+    store.commit(vec![Mutation::ReleaseKey(key.key())]).await.unwrap();
     let KeyState::Resumable(open, record) = store.acquire_key(&make.anew(&key)).await.unwrap() else { panic!() };
     assert_eq!((open, record.as_deref()), (key.key(), Some(one.id.as_str())));
 }
@@ -198,21 +198,21 @@ async fn rows_of_an_earlier_version_are_counted() {
     }
     drop(connection);
     let store = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
-    assert_eq!(store.open_items().await.unwrap(), ItemCounts { waiting: 2, claimed: 1 });
+    assert_eq!(store.count_open_items().await.unwrap(), ItemCounts { waiting: 2, claimed: 1 });
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
     let (read, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
     assert_eq!((progress.skipped, progress.applied, progress.pending), (2, 1, 1));
     assert_eq!(read.accepted, read.created);
 }
 
-/// Pages beyond which the file may not grow, as on a disk that is full.
+/// Limits the file to this many pages, as a full disk would.
 async fn most_pages(store: &SqliteStore, pages: i64) {
     let set = move |connection: &Connection| Ok(connection.pragma_update(None, "max_page_count", pages)?);
     store.writer.run(set).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_found_to_have_room_again() {
+async fn a_full_disk_is_reported_until_it_has_space_again() {
     let (_directory, path) = place();
     let make = Maker(environment());
     let store = SqliteStore::open_to_serve(&path, ring(&make.0), make.0.clone()).unwrap();
@@ -227,7 +227,7 @@ async fn a_full_disk_is_told_and_found_to_have_room_again() {
     assert!(full.is_full(), "{full}");
     let error = store.ping().await.unwrap_err();
     assert!(error.is_full(), "{error}");
-    // Reading goes on.
+    // Reads still work.
     store.read(query::ping).await.unwrap();
     most_pages(&store, 1 << 20).await;
     store.ping().await.unwrap();
@@ -235,7 +235,7 @@ async fn a_full_disk_is_told_and_found_to_have_room_again() {
 }
 
 #[tokio::test]
-async fn what_is_over_is_removed_in_portions() {
+async fn expired_operations_are_removed_in_portions() {
     let (_directory, path) = place();
     let make = Maker(environment());
     let store = SqliteStore::open_to_serve(&path, ring(&make.0), make.0.clone()).unwrap();
@@ -255,7 +255,7 @@ async fn what_is_over_is_removed_in_portions() {
         if !more {
             break;
         }
-        // What is being removed is hidden, and stays so.
+        // An operation being removed stays hidden.
         store.requeue(&over.id, make.0.now()).await.unwrap();
         let state = store.operation("t", &over.id).await.unwrap().map(|(operation, _)| operation.state);
         assert!(state.is_none_or(|state| state == OperationState::Receiving), "{state:?}");
@@ -266,14 +266,14 @@ async fn what_is_over_is_removed_in_portions() {
 }
 
 #[tokio::test]
-async fn the_marks_of_an_earlier_versions_rows_are_told() {
+async fn marks_of_rows_of_an_earlier_version_are_read() {
     let (_directory, path) = place();
     let (make, keys) = (Maker(environment()), Keyring::generate(&environment()));
     let keys = || Keyring::new(&keys, &[] as &[Secret]).unwrap();
     let store = SqliteStore::open_to_serve(&path, keys(), make.0.clone()).unwrap();
     let operation = make.queued(&store, "t", 1).await;
     drop(store);
-    // As they were: the mark is inside the request alone.
+    // As earlier versions wrote them: the mark is only inside the request.
     Connection::open(&path).unwrap().execute("UPDATE operation_items SET mark = NULL", []).unwrap();
     let store = SqliteStore::open_to_serve(&path, keys(), make.0.clone()).unwrap();
     let most = Window { rows: 9, bytes: 1 << 20 };
@@ -282,7 +282,7 @@ async fn the_marks_of_an_earlier_versions_rows_are_told() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_key_that_is_missing_is_refused() {
+async fn a_database_written_under_a_missing_key_is_refused() {
     let (_directory, path) = place();
     let make = Maker(environment());
     let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
@@ -306,7 +306,7 @@ async fn a_damaged_or_moved_record_is_unreadable() {
         let read = store.candidate(&one.tenant, &one.id).await;
         assert!(matches!(read, Err(StoreError::Unreadable(_))), "{read:?}");
     }
-    // Whoever can write to the file cannot hand a record to another tenant.
+    // Write access to the file must not be enough to hand a record to another tenant.
     run_sql(&store, "UPDATE candidates SET tenant = ?2 WHERE id = ?1", &[two.id.as_str(), "thief"]).await;
     let read = store.candidate("thief", &two.id).await;
     assert!(matches!(read, Err(StoreError::Unreadable(_))), "{read:?}");
@@ -336,12 +336,12 @@ async fn a_rotated_key_still_reads_and_finds() {
     let taken = Mutation::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
     assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
 
-    assert!(store.subject_known(&connection, "s").await.unwrap());
+    assert!(store.is_subject_known(&connection, "s").await.unwrap());
     let late = make.assignment(&tenant, &connection, "s");
     store.commit(vec![Mutation::Assignment(late.clone())]).await.unwrap();
     assert_eq!(store.bookings(&tenant, &connection, "s").await.unwrap(), [late, early]);
 
-    // Written again, it is found under the new key, and once.
+    // A rewritten candidate is found once, under the new key.
     candidate.person.name.formatted = Some("Ada".into());
     store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
@@ -349,11 +349,11 @@ async fn a_rotated_key_still_reads_and_finds() {
     }
     drop(store);
     let only_new = SqliteStore::open(&path, Keyring::new(&new, &[]).unwrap(), make.0.clone());
-    assert!(matches!(only_new, Err(StoreError::Unreadable(_))), "the early key is still needed");
+    assert!(matches!(only_new, Err(StoreError::Unreadable(_))), "the earlier key is still needed");
 }
 
 #[tokio::test]
-async fn nothing_personal_stands_in_the_files() {
+async fn the_files_contain_no_personal_data() {
     let (_directory, path) = place();
     let make = Maker(environment());
     let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
@@ -373,7 +373,7 @@ async fn nothing_personal_stands_in_the_files() {
     let files: Vec<u8> =
         [path.clone(), beside(&path, "-wal")].iter().flat_map(|file| fs::read(file).unwrap()).collect();
     let holds = |text: &str| files.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()));
-    assert!(holds("planted-tenant"), "the search finds what stands in clear");
+    assert!(holds("planted-tenant"), "the search finds clear text");
     for text in [
         "planted-external-id",
         "planted-user",
@@ -404,14 +404,14 @@ async fn an_erased_candidate_leaves_no_row() {
 }
 
 #[tokio::test]
-async fn what_is_held_as_an_identity_has_no_look_up_besides() {
+async fn a_claimed_identity_has_no_separate_look_up() {
     let make = Maker(environment());
     let (_directory, path) = place();
     let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
     let store = SqliteStore::open(&path, Keyring::new(&old, &[]).unwrap(), make.0.clone()).unwrap();
     let candidate = make.claimed(&store).await;
     drop(store);
-    // The identity stays under the key it was claimed under.
+    // The identity stays under the key it was written under.
     let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
     let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
     let kinds = || {
@@ -457,7 +457,7 @@ async fn a_foreign_file_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_missing_directory_is_named_and_not_made() {
+fn a_missing_directory_is_named_and_not_created() {
     let (directory, _) = place();
     let error = refusal(&directory.path().join("missing").join("examgate.db"));
     assert!(error.to_string().contains("directory does not exist"), "{error}");
@@ -466,7 +466,7 @@ fn a_missing_directory_is_named_and_not_made() {
 
 #[cfg(unix)]
 #[test]
-fn one_process_serves_from_a_file_under_whichever_name() {
+fn only_one_process_serves_from_a_file_under_any_name() {
     let (directory, path) = place();
     let environment = environment();
     let keys = ring(&environment);
@@ -483,7 +483,7 @@ fn one_process_serves_from_a_file_under_whichever_name() {
     drop(serving);
     drop(serve(&link).unwrap());
 
-    // A second name of the file itself would have a log of its own.
+    // A second hard link of the file would have its own log.
     let second = directory.path().join("second.db");
     fs::hard_link(&path, &second).unwrap();
     for name in [&path, &second] {
@@ -511,7 +511,7 @@ async fn an_inspection_beside_a_serving_process_changes_nothing() {
     let strange = SqliteStore::inspect(&path, &Keyring::new(&new, &[]).unwrap());
     assert!(matches!(strange, Err(StoreError::Unreadable(_))), "{strange:?}");
     drop(serving);
-    // The old key is still all it takes.
+    // The old key alone still suffices.
     let serving = SqliteStore::open_to_serve(&path, keys, make.0.clone()).unwrap();
     assert_eq!(serving.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
 }
@@ -581,7 +581,7 @@ async fn a_refused_job_leaves_its_neighbours_alone() {
         .read(|connection| Ok(connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?))
         .await
         .unwrap();
-    assert_eq!(keys, 1, "what the refused job did was taken back");
+    assert_eq!(keys, 1, "the changes of the refused job were rolled back");
 }
 
 #[tokio::test]
@@ -591,7 +591,7 @@ async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
     let gate = hold_the_writer(&store);
     let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
     let before = store.insert_candidates(vec![make.claimant(&one, Vec::new())]);
-    // What SQLite does by itself when the disk fails in the middle.
+    // What SQLite does by itself if the disk fails during a transaction.
     let lost = store.writer.run(|connection| Ok(connection.execute_batch("ROLLBACK")?));
     let after = store.insert_candidates(vec![make.claimant(&two, Vec::new())]);
     let opened = async { drop(gate) };
@@ -612,7 +612,7 @@ async fn a_failed_commit_refuses_the_whole_batch() {
     let gate = hold_the_writer(&store);
     let candidate = make.candidate("t", "c", make.person());
     let claim = store.insert_candidates(vec![make.claimant(&candidate, Vec::new())]);
-    // A foreign key that is checked at COMMIT only, so that this is what fails.
+    // A foreign key checked only at COMMIT, so that the COMMIT fails.
     let late = store.writer.run(|connection| {
         connection.execute_batch("PRAGMA defer_foreign_keys = ON")?;
         let sql = "INSERT INTO lookups (candidate_id, kind, blind, tenant) VALUES ('none', 'email', x'00', 't')";
@@ -644,7 +644,7 @@ fn place() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// A database as an earlier version left it.
+/// Creates a database as an earlier version left it.
 fn of_version(path: &Path, version: usize) -> Connection {
     let connection = Connection::open(path).unwrap();
     for migration in &connect::MIGRATIONS[..version] {
@@ -663,7 +663,7 @@ fn ring(environment: &System) -> Keyring {
     Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
 }
 
-/// How the file is refused, under a key of its own.
+/// Returns the error with which opening the file under another key fails.
 fn refusal(path: &Path) -> StoreError {
     let environment = environment();
     match SqliteStore::open(path, ring(&environment), environment) {
@@ -685,7 +685,7 @@ async fn set_most_pages(store: &SqliteStore, pages: i64) {
     store.writer.run(set).await.unwrap();
 }
 
-/// Keeps the writer busy until the answer is dropped, so that what comes meanwhile is one batch.
+/// Blocks the writer until the returned sender is dropped, so that jobs sent meanwhile form one batch.
 fn hold_the_writer(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
     let (gate, closed) = std::sync::mpsc::channel::<()>();
     let (begun, holding) = std::sync::mpsc::channel();
@@ -697,7 +697,7 @@ fn hold_the_writer(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
     let mut hold = std::pin::pin!(hold);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(hold.as_mut().poll(&mut context).is_pending());
-    // Not before it runs is its batch closed.
+    // Its batch is closed only once it runs.
     holding.recv().unwrap();
     gate
 }

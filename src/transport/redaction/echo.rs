@@ -1,7 +1,7 @@
-//! What a vendor may quote back of a request, and how it is found again in what it says.
+//! Index of the request data that a vendor may echo, and the search for it in vendor texts.
 //!
-//! Whatever stands there as it was sent, or in other cases, is masked where it stands. Where it hides behind an escape, other
-//! spacing, Base64 or another spelling of its letters, the whole text goes: when in doubt, less is shown.
+//! Literal (case-insensitive) echoes are masked in place. If an echo may be encoded (escapes, other spacing, Base64,
+//! another spelling of its letters), the whole text is masked: when in doubt, show less.
 
 use std::sync::LazyLock;
 
@@ -15,29 +15,30 @@ use serde_json::Value;
 use crate::secret::MASK;
 use crate::telemetry::spans::{TRACEPARENT, TRACESTATE};
 
-/// Longer texts are not looked through, and so not shown.
+/// Longer texts are not searched, and therefore masked.
 pub(in crate::transport) const MAX_LENGTH: usize = 4_000;
-/// Letters and digits of a word that is found behind escapes and spacing; shorter ones would be found everywhere.
-pub(in crate::transport) const HIDDEN: usize = 4;
-/// The last digits of a telephone number that tell it, whatever stands before them.
+/// Minimum letters and digits of a word that is searched for behind escapes and spacing; shorter ones would match
+/// everywhere.
+pub(in crate::transport) const MIN_ENCODED_LENGTH: usize = 4;
+/// The last digits of a telephone number that identify it, whatever precedes them.
 pub(in crate::transport) const DIGITS: usize = 7;
-/// Headers that say nothing about a person and nothing secret.
-pub(in crate::transport) const HARMLESS: [HeaderName; 8] =
+/// Headers that contain neither personal nor secret data.
+pub(in crate::transport) const HARMLESS_HEADERS: [HeaderName; 8] =
     [ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, USER_AGENT, TRACEPARENT, TRACESTATE];
 
-/// Everything that was said and that nobody shall see.
+/// Everything in a request that must not be shown.
 #[derive(Default)]
 pub(in crate::transport) struct EchoIndex {
-    /// As it was said, and its parts; the longest first.
+    /// Whole values and their parts; longest first.
     words: Vec<String>,
-    /// The letters and digits of it.
+    /// The letters and digits of the values.
     squeezed: Vec<String>,
-    /// Something was said that cannot be read, so that anything may quote it.
+    /// Part of the request could not be parsed, so any text may echo it.
     unreadable: bool,
 }
 
 impl EchoIndex {
-    /// What was said in these documents, but for the listed members' own values, and in these headers.
+    /// Indexes these documents, except the listed fields' own values, and these headers.
     pub(in crate::transport) fn of<'a>(
         documents: impl IntoIterator<Item = &'a Value>,
         listed: &[&str],
@@ -46,14 +47,14 @@ impl EchoIndex {
     ) -> Self {
         let mut said = Self { unreadable, ..Self::default() };
         documents.into_iter().for_each(|tree| said.tree(tree, listed));
-        let told = headers.iter().filter(|(name, _)| !HARMLESS.contains(name));
+        let told = headers.iter().filter(|(name, _)| !HARMLESS_HEADERS.contains(name));
         told.for_each(|(_, value)| said.header(value));
         said.words.sort_unstable_by(|a, b| (b.len(), b).cmp(&(a.len(), a)));
         said.words.dedup();
         said
     }
 
-    /// The text without any of it.
+    /// Returns the text with every echo masked.
     pub(in crate::transport) fn scrub(&self, text: &str) -> String {
         if self.unreadable || text.chars().take(MAX_LENGTH + 1).count() > MAX_LENGTH {
             return MASK.to_owned();
@@ -81,7 +82,7 @@ impl EchoIndex {
     fn text(&mut self, text: &str) {
         self.words.push(text.to_owned());
         self.words.extend(text.split_whitespace().map(str::to_owned));
-        // A message may quote one part of a name or an address.
+        // A message may echo one part of a name or an address.
         let parts = text.split(|c: char| !c.is_alphanumeric());
         self.words.extend(parts.filter(|part| part.chars().count() >= 3).map(str::to_owned));
         self.hidden(text);
@@ -105,11 +106,11 @@ impl EchoIndex {
         for word in parts.chain(text.split_whitespace()).chain([text]) {
             let squeezed = alphanumeric_lowercase(word);
             if !squeezed.is_ascii() {
-                // What is left of it where its letters are written otherwise ("Müller", "Mueller", "MÃ¼ller").
+                // The parts that remain if its letters are spelt otherwise ("Müller", "Mueller", "MÃ¼ller").
                 let rests = squeezed.split(|c: char| !c.is_ascii()).filter(|rest| rest.len() >= 3);
                 self.squeezed.extend(rests.map(str::to_owned));
             }
-            if squeezed.chars().count() >= HIDDEN {
+            if squeezed.chars().count() >= MIN_ENCODED_LENGTH {
                 self.squeezed.push(squeezed);
             }
         }
@@ -120,7 +121,7 @@ impl EchoIndex {
         EMAIL.replace_all(&text, MASK).into_owned()
     }
 
-    /// Whether something of it is there that could not be masked where it stands.
+    /// Returns whether the text contains an echo that could not be masked in place.
     fn contains_encoded(&self, text: &str) -> bool {
         let Some(plain) = unescaped(text) else { return true };
         let found = |text: &str| {
@@ -133,7 +134,7 @@ impl EchoIndex {
     }
 }
 
-#[expect(clippy::expect_used, reason = "a constant expression; a unit test uses each")]
+#[expect(clippy::expect_used, reason = "the expressions are constant, and a unit test uses each")]
 fn expression(text: &str) -> Regex {
     Regex::new(text).expect("a valid expression")
 }
@@ -145,7 +146,7 @@ static ESCAPE: LazyLock<Regex> =
     LazyLock::new(|| expression(r"&#(?:[xX]([0-9a-fA-F]{1,6})|([0-9]{1,7}));|\\[uU]([0-9a-fA-F]{4})"));
 static ENTITY: LazyLock<Regex> = LazyLock::new(|| expression(r"&[A-Za-z][A-Za-z0-9]*;"));
 
-/// The text without its escapes, also where they lie upon each other; `None` where one is left that is not known.
+/// Decodes escapes, also nested ones; `None` if an unknown escape remains.
 fn unescaped(text: &str) -> Option<String> {
     let mut text = text.to_owned();
     for _ in 0..3 {
@@ -169,7 +170,7 @@ fn unescaped(text: &str) -> Option<String> {
     (!ENTITY.is_match(&text) && !text.chars().any(doubtful)).then_some(text)
 }
 
-/// Letters and digits, in lower case.
+/// Keeps letters and digits, in lower case.
 fn alphanumeric_lowercase(text: &str) -> String {
     if text.is_ascii() {
         let kept = text.bytes().filter(u8::is_ascii_alphanumeric);
@@ -178,16 +179,16 @@ fn alphanumeric_lowercase(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// What a token says in Base64, as far as its last whole group.
+/// Decodes a Base64 token up to its last whole group.
 pub(in crate::transport) fn from_base64(token: &str) -> String {
     let token = token.replace('-', "+").replace('_', "/");
     let whole = &token[..token.len() / 4 * 4];
     BASE64_NOPAD.decode(whole.as_bytes()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// The text without what was said, upper and lower case alike; short words only where they stand alone.
+/// Masks a value case-insensitively; short words only where they stand alone.
 fn mask_word(text: String, said: &str) -> String {
-    // What is longer is not in it; only of ASCII can that be told without changing the case first.
+    // A longer value cannot be contained. Only for ASCII is this certain without changing the case first.
     if said.len() > text.len() && said.is_ascii() && text.is_ascii() {
         return text;
     }
@@ -198,7 +199,7 @@ fn mask_word(text: String, said: &str) -> String {
         return text;
     }
     let (lower, needle) = (text.to_lowercase(), said.to_lowercase());
-    // Where changing case changes lengths, positions in the two differ: then only the spelling as it is counts.
+    // If changing the case changes the length, positions differ between the two texts: match only the exact spelling.
     let (lower, needle) = if lower.len() == text.len() { (lower, needle) } else { (text.clone(), said.to_owned()) };
     if !lower.contains(&needle) {
         return text;
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_as_it_was_said_is_masked_where_it_stands() {
+    fn literal_echoes_are_masked_in_place() {
         for (said, shown) in [
             ("JOSÉ O'BRIEN-MÜLLER may not take t-100", "*** may not take t-100"),
             ("Brien, josé", "***, ***"),
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_hides_nothing_is_shown() {
+    fn encoded_echoes_mask_the_whole_text() {
         for said in [
             "user jos%C3%A9 is blocked",
             "user jos%25C3%25A9 is blocked",

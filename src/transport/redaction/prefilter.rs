@@ -1,22 +1,22 @@
-//! A first look at a text a vendor said: whether it can quote anything at all of what was said to it.
+//! Cheap pre-filter: can a vendor text contain any data from the request?
 //!
-//! Gathering everything that was said, to look for it, takes longer than the whole rest of what is kept of a call, and nearly
-//! always for nothing: a status or a configured id shares no letters in a row with a person. So a text is first looked at
-//! by pairs of neighbouring characters. What it cannot hold by these, it does not hold; where it may, [`Said`] decides.
+//! Building an [`EchoIndex`] takes longer than all other redaction of a call, and is nearly always useless: a status or
+//! a configured id shares no letter sequence with personal data. The pre-filter therefore compares pairs of
+//! neighbouring characters first. No false negatives; possible matches are confirmed by [`EchoIndex`].
 //!
-//! [`Said`]: crate::transport::redaction::echo::Said
+//! [`EchoIndex`]: crate::transport::redaction::echo::EchoIndex
 
 use http::HeaderMap;
 use serde_json::Value;
 
-use crate::transport::redaction::echo::{DIGITS, HARMLESS, HIDDEN, MAX_LENGTH, from_base64};
+use crate::transport::redaction::echo::{DIGITS, HARMLESS_HEADERS, MAX_LENGTH, MIN_ENCODED_LENGTH, from_base64};
 
-/// Which pairs of neighbouring characters occur in a text: as it stands, in its letters and digits alone, and in what its
-/// tokens say in Base64. Upper and lower case are alike.
+/// The pairs of neighbouring characters in a text: in the text itself, in its letters and digits alone, and in its
+/// Base64-decoded tokens. Case-insensitive.
 pub(in crate::transport) struct BigramFilter([u128; 128]);
 
 impl BigramFilter {
-    /// `None` for a text that has to be looked at more closely: with escapes, an address, or letters of other scripts.
+    /// Returns `None` for a text that needs a full search: one with escapes, an address, or letters of other scripts.
     pub(in crate::transport) fn of(text: &str) -> Option<Self> {
         let simple = |byte: u8| byte.is_ascii() && !b"@%&\\".contains(&byte);
         if text.len() > MAX_LENGTH || !text.bytes().all(simple) {
@@ -28,13 +28,13 @@ impl BigramFilter {
         let tokens = text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/_-".contains(c));
         for token in tokens.filter(|token| token.len() >= 6) {
             let said = from_base64(token).to_lowercase();
-            // Letters that are not ASCII only add pairs that nobody asks for.
+            // Non-ASCII letters only add pairs that are never looked up.
             pairs.add(said.chars().filter(|c| c.is_alphanumeric()).map(|c| u8::try_from(c).unwrap_or(0)));
         }
         Some(pairs)
     }
 
-    /// Whether anything of this may be in the text: of a document without the listed members' own values.
+    /// Returns whether the text may contain any part of this document, except the listed fields' own values.
     pub(in crate::transport) fn may_contain_tree(&self, tree: &Value, listed: &[&str]) -> bool {
         match tree {
             Value::String(said) => self.may_contain(said),
@@ -48,16 +48,16 @@ impl BigramFilter {
         }
     }
 
-    /// Whether any header that tells something may be in the text.
+    /// Returns whether the text may contain any significant header value.
     pub(in crate::transport) fn may_contain_header(&self, headers: &HeaderMap) -> bool {
-        let mut told = headers.iter().filter(|(name, _)| !HARMLESS.contains(name));
+        let mut told = headers.iter().filter(|(name, _)| !HARMLESS_HEADERS.contains(name));
         told.any(|(_, value)| match value.to_str() {
             Ok(said) => said.split([' ', ',', ';', ':']).chain([said]).any(|part| self.may_contain(part)),
             Err(_) => true,
         })
     }
 
-    /// Looks for the same parts as [`crate::transport::redaction::echo::Said`] does, or shorter ones.
+    /// Looks for the same parts as [`crate::transport::redaction::echo::EchoIndex`], or shorter ones.
     fn may_contain(&self, said: &str) -> bool {
         if !said.is_ascii() {
             return true;
@@ -69,9 +69,9 @@ impl BigramFilter {
             || parts.filter(|part| part.len() >= 3).any(|part| self.all(part.bytes()))
             || words.map(str::as_bytes).any(|word| {
                 let squeezed = word.iter().copied().filter(u8::is_ascii_alphanumeric);
-                squeezed.clone().nth(HIDDEN - 1).is_some() && self.all(squeezed)
+                squeezed.clone().nth(MIN_ENCODED_LENGTH - 1).is_some() && self.all(squeezed)
             })
-            || (digits().count() == DIGITS && self.all_backwards(digits()))
+            || (digits().count() == DIGITS && self.contains_pairs_reversed(digits()))
     }
 
     fn add(&mut self, text: impl Iterator<Item = u8>) {
@@ -88,7 +88,7 @@ impl BigramFilter {
         neighbours(text).all(|(one, next)| self.has(one, next))
     }
 
-    fn all_backwards(&self, text: impl Iterator<Item = u8>) -> bool {
+    fn contains_pairs_reversed(&self, text: impl Iterator<Item = u8>) -> bool {
         neighbours(text).all(|(next, one)| self.has(one, next))
     }
 
@@ -122,9 +122,9 @@ mod tests {
     }
 
     proptest! {
-        /// The look may send for more than there is, and never for less.
+        /// The filter may report false positives, but no false negatives.
         #[test]
-        fn what_it_lets_pass_says_nothing(
+        fn texts_it_passes_contain_no_echo(
             said in prop::collection::vec("[ -~]{0,12}|[a-c ._-]{0,6}|[0-9 +()-]{0,16}|[a-zé]{2,5}", 1..4),
             header in "[ -~]{0,24}",
             around in "[a-c0-9 .:+/_-]{0,12}",
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_honest_call_says_passes() {
+    fn text_without_echo_passes_unchanged() {
         let tree = json!({"employees": [{"id": "w-10042", "name": "Ines Costa", "email": "w-10042@example.com"}]});
         let headers = HeaderMap::from_iter([(
             HeaderName::from_static("sgn"),

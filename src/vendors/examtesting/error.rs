@@ -1,7 +1,7 @@
-//! What a refusal of `ExamTesting` means: one table from the vendor's codes to ours, after the error table of
+//! Meaning of `ExamTesting`'s errors: one table from the vendor's codes to ours, after the error table of
 //! <https://www.examtesting.com/api-doc.aspx>.
 //!
-//! It must never call a write undone on a text that does not say so: an error nobody has published leaves it unknown.
+//! It must never report a write as not applied unless the text says so: an unpublished error leaves it unknown.
 
 use std::sync::LazyLock;
 
@@ -18,12 +18,12 @@ pub(super) struct DocumentedCode {
     code: &'static str,
     /// The vendor's message, as published.
     message: &'static str,
-    /// Our word.
+    /// Our code.
     kind: Code,
-    /// The member concerned.
+    /// The field concerned.
     pointer: Option<&'static str>,
-    /// Whether it proves that an earlier attempt of the same write did nothing either: these checks come before the
-    /// student is written, and their answer does not depend on whether the student is there.
+    /// Whether it proves that an earlier attempt of the same write had no effect either: the vendor runs these checks
+    /// before it writes the student, and their result does not depend on whether the student exists.
     proof: bool,
     /// One sentence for people.
     detail: &'static str,
@@ -36,7 +36,7 @@ const TABLE: [DocumentedCode; 8] = [
         kind: Code::VendorContractError,
         pointer: None,
         proof: false,
-        detail: "The vendor does not know the action the gateway asked for.",
+        detail: "The vendor does not know the action the gateway requested.",
     },
     DocumentedCode {
         code: "1002",
@@ -52,7 +52,7 @@ const TABLE: [DocumentedCode; 8] = [
         kind: Code::ConnectionCredentialsInvalid,
         pointer: None,
         proof: false,
-        detail: "The vendor refused the connection's api_key or api_pass.",
+        detail: "The vendor rejected the connection's api_key or api_pass.",
     },
     DocumentedCode {
         code: "1004",
@@ -60,7 +60,7 @@ const TABLE: [DocumentedCode; 8] = [
         kind: Code::InvalidField,
         pointer: Some("/externalId"),
         proof: true,
-        detail: "The vendor refused the student id.",
+        detail: "The vendor rejected the student id.",
     },
     DocumentedCode {
         code: "1005",
@@ -76,7 +76,7 @@ const TABLE: [DocumentedCode; 8] = [
         kind: Code::InvalidField,
         pointer: Some("/active"),
         proof: true,
-        detail: "The vendor refused the student's status.",
+        detail: "The vendor rejected the student's status.",
     },
     DocumentedCode {
         code: "1007",
@@ -84,7 +84,7 @@ const TABLE: [DocumentedCode; 8] = [
         kind: Code::CandidateAlreadyExists,
         pointer: Some("/userName"),
         proof: false,
-        detail: "The vendor has an account with this user name already.",
+        detail: "The vendor already has an account with this user name.",
     },
     DocumentedCode {
         code: "1008",
@@ -98,9 +98,9 @@ const TABLE: [DocumentedCode; 8] = [
 
 const EXISTS: &str = "1007";
 
-/// The "validation error" the vendor documents as plain text without a code, "when a required field is missing". Its wording
-/// is not published, so the whole text has to say of the vendor's own parameters that they are missing or not valid, and
-/// nothing besides: a text that says anything else may be about what went wrong after the student was written.
+/// The "validation error" the vendor documents as plain text without a code, "when a required field is missing". Its
+/// wording is not published, so the whole text must state that the vendor's own parameters are missing or not valid,
+/// and nothing else: any other text may be about an error after the student was written.
 static VALIDATION: LazyLock<Regex> = LazyLock::new(|| {
     const FIELD: &str = r"(?:(?:the|an?|your)\s+)?(?:valid\s+)?['\x22\[]?(?:action|institut(?:e|ion)[\s_-]?id|api[\s_-]?key|api[\s_-]?pass(?:word)?|stus[\s_-]?id|student[\s_-]?id|group(?:[\s_-]?name)?|status|first[\s_-]?name|last[\s_-]?name|street|city|state|zip(?:[\s_-]?code)?|country|mobile|phone|e-?mail(?:[\s_-]?address)?|user[\s_-]?name|password)['\x22\]]?(?:\s+(?:field|parameter|value))?";
     const SEPARATOR: &str = r"\s*(?:[,;.:|&]|\band\b|\s)\s*";
@@ -113,25 +113,25 @@ static VALIDATION: LazyLock<Regex> = LazyLock::new(|| {
     fixed(&format!(r"(?i)^\s*(?:{LABEL}(?:[\s:;,.|-]+(?:{clauses}|{fields}))?|{clauses})[\s.!]*$"))
 });
 
-/// What was asked of the vendor.
+/// Properties of a request that decide what an error means.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestKind {
     pub(super) action: Action,
     pub(super) attempt: CallPurpose,
-    /// Whether the gateway made up the user name, so that nobody else can have an account of that name.
+    /// Whether the gateway generated the user name, so that no other account can have it.
     pub(super) own_user_name: bool,
 }
 
-/// What a refusal comes to.
+/// Meaning of an error for the write.
 #[derive(Debug)]
 pub(super) enum Mapping {
-    /// An earlier attempt has done it: the account is there and can only be ours.
+    /// An earlier attempt succeeded: the account exists and can only be ours.
     DoneBefore,
-    /// A fault.
+    /// An error.
     Fault(Box<Error>),
 }
 
-/// What the refusal means for the write.
+/// Maps an error of the vendor to its meaning for the write.
 pub(super) fn meaning(refusal: &Refusal, asked: RequestKind) -> Mapping {
     let Some(published) = published(refusal) else { return Mapping::Fault(Box::new(unpublished(refusal))) };
     let settling = asked.attempt == CallPurpose::Reconcile && asked.action == Action::Add;
@@ -143,7 +143,7 @@ pub(super) fn meaning(refusal: &Refusal, asked: RequestKind) -> Mapping {
     Mapping::Fault(Box::new(if proof { fault.proving_no_effect() } else { fault }))
 }
 
-/// The published error a refusal is about: by its code, else by its message.
+/// Finds the published error, by its code or, without one, by its message.
 pub(super) fn published(refusal: &Refusal) -> Option<&'static DocumentedCode> {
     match &refusal.code {
         Some(code) => TABLE.iter().find(|published| published.code == code),
@@ -151,7 +151,7 @@ pub(super) fn published(refusal: &Refusal) -> Option<&'static DocumentedCode> {
     }
 }
 
-/// The first published error whose message stands in the text.
+/// Finds the first published error whose message occurs in the text.
 pub(super) fn published_by_message(text: &str) -> Option<&'static DocumentedCode> {
     let text = text.to_lowercase();
     TABLE.iter().find(|published| text.contains(&published.message.to_lowercase()))
@@ -171,20 +171,20 @@ fn fault(published: &DocumentedCode, action: Action) -> Error {
 fn unverified() -> Error {
     Error::unknown(
         Code::CandidateAlreadyExists,
-        "account_exists_unverified: the vendor has an account with this user name; whether an earlier attempt made it, or \
-         somebody else, cannot be seen from here.",
+        "account_exists_unverified: the vendor has an account with this user name; the gateway cannot determine \
+         whether an earlier attempt created it.",
     )
 }
 
 fn unpublished(refusal: &Refusal) -> Error {
     if refusal.code.is_none() && VALIDATION.is_match(&refusal.message) {
-        return Error::new(Code::VendorRejectedRequest, "The vendor found the request invalid; its message says why.");
+        return Error::new(Code::VendorRejectedRequest, "The vendor rejected the request; its message says why.");
     }
-    Error::unknown(Code::VendorErrorUnmapped, "The vendor reported an error it has not published.")
+    Error::unknown(Code::VendorErrorUnmapped, "The vendor reported an undocumented error.")
 }
 
-/// The vendor says that a refusal may have several reasons. One that also speaks of an existing account does not prove
-/// that there is none.
+/// Returns whether the error also mentions an existing account. The vendor says that an error may have several reasons;
+/// one that mentions an account does not prove that there is none.
 fn mentions_account(refusal: &Refusal) -> bool {
     refusal.message.contains(EXISTS) || refusal.message.to_lowercase().contains("already exist")
 }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn every_published_code_has_its_meaning() {
+    fn every_published_code_is_mapped() {
         for (code, kind, pointer) in [
             ("1001", Code::VendorContractError, None),
             ("1002", Code::ConnectionMisconfigured, None),
@@ -245,20 +245,20 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_its_code_is_known_all_the_same() {
+    fn a_published_message_without_its_code_is_recognised() {
         assert_eq!(fault_of(&refusal(None, "username ALREADY EXIST"), FIRST).code, Code::CandidateAlreadyExists);
         let full = "Maximum Student count is reached. You cannot add more students";
         assert_eq!(fault_of(&refusal(None, full), FIRST).code, Code::VendorSeatLimitReached);
     }
 
     #[test]
-    fn an_unknown_student_is_no_candidate() {
+    fn an_unknown_student_id_on_update_means_candidate_not_found() {
         let update = RequestKind { action: Action::Update, ..FIRST };
         assert_eq!(fault_of(&refusal(Some("1004"), ""), update).code, Code::CandidateNotFound);
     }
 
     #[test]
-    fn a_taken_name_on_a_repeat_proves_only_a_name_of_our_own() {
+    fn a_taken_name_on_a_retry_is_proof_only_for_a_generated_name() {
         assert!(matches!(meaning(&refusal(Some("1007"), ""), SETTLING), Mapping::DoneBefore));
         let theirs = RequestKind { own_user_name: false, ..SETTLING };
         let fault = fault_of(&refusal(Some("1007"), ""), theirs);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_nobody_published_leaves_the_write_unknown() {
+    fn an_unpublished_error_leaves_the_write_unknown() {
         for unknown in [
             refusal(Some("1099"), "email is required"),
             refusal(None, ""),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_validation_text_is_a_refusal() {
+    fn a_validation_text_rejects_the_request() {
         for text in [
             "email is required, username is required",
             "email is required: password is required",

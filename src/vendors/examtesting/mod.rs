@@ -1,9 +1,9 @@
 //! `ExamTesting` (Exam Testing, Inc.): one call, `ManageCandidate.aspx`, that adds a student to a classroom.
 //!
-//! What the vendor documents is one page (<https://www.examtesting.com/api-doc.aspx>); the form of its answers, the
-//! place of its parameters and nearly everything about `update` are not on it. Each such gap has a setting, and the
-//! adapter reads an answer it does not understand as "unknown", never as success or refusal.
-//! It must never use GET: credentials and the student's password travel as parameters.
+//! The vendor documents a single page (<https://www.examtesting.com/api-doc.aspx>), without the format of its
+//! responses, the location of its parameters and nearly everything about `update`. Each such gap has a setting, and the
+//! adapter treats a response it does not understand as "unknown", never as success or error.
+//! It must never use GET: credentials and the student's password are parameters.
 
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -47,7 +47,7 @@ use crate::secret::{Redactor, Secret};
 use crate::transport::{Client, NoSignature, Response, general_error};
 use crate::vendors::examtesting::response_parser::{Format, ParsedResponse, Refusal};
 
-/// What `ExamTesting` can do.
+/// Capabilities of `ExamTesting`.
 pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
     kind: "examtesting",
     name: "ExamTesting",
@@ -64,10 +64,10 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             retry_safety: RetrySafety::ConflictConfirms,
             per_item_outcome: true,
             read_back: false,
-            note: "The group must exist at the vendor (default: the connection's default_group); it decides which exams the \
-                   candidate gets. A formatted name without its parts is sent whole as last name. Values are limited to \
-                   100 characters without \"<\" and \"&#\". With a userName of the caller's own, a repeat refused because \
-                   the name is taken proves nothing and the write stays unknown.",
+            note: "The group must exist at the vendor (default: the connection's default_group); it decides which \
+                   exams the candidate gets. A formatted name without its parts is sent whole as the last name. Values \
+                   are limited to 100 characters and must not contain \"<\" or \"&#\". If the caller chose the \
+                   userName, a retry rejected because the name is taken proves nothing, and the write stays unknown.",
         },
         Capability {
             kind: WriteKind::CandidatesUpdate,
@@ -78,27 +78,27 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
-            note: "Only at connections with update_enabled: the vendor names this action and documents nothing else about \
-                   it. We assume that stusID, as answered at registration, says who is meant and that an empty value \
-                   clears; no password is sent, and whether the vendor insists on one is unknown.",
+            note: "Only on connections with update_enabled: the vendor names this action and documents nothing else \
+                   about it. We assume that stusID, as returned at registration, identifies the student and that an \
+                   empty value clears a field. No password is sent; whether the vendor requires one is unknown.",
         },
         Capability::unsupported(
             WriteKind::CandidatesDelete,
-            "The vendor documents no way to remove or hide a student.",
+            "ExamTesting does not document a way to remove or hide a student.",
         ),
         Capability::unsupported(WriteKind::AssignmentsCreate, NO_ASSIGNMENTS),
         Capability::unsupported(WriteKind::AssignmentsCancel, NO_ASSIGNMENTS),
-        Capability::unsupported(WriteKind::ProgramsEmployees, "The vendor documents no programs."),
+        Capability::unsupported(WriteKind::ProgramsEmployees, "ExamTesting does not document programs."),
     ],
 };
 
-const NO_ASSIGNMENTS: &str = "The vendor documents no way to book an exam: a student has what the group has.";
+const NO_ASSIGNMENTS: &str = "ExamTesting does not document a way to book an exam: a student gets the group's exams.";
 const CREATE: &str = WriteKind::CandidatesCreate.as_str();
 const UPDATE: &str = WriteKind::CandidatesUpdate.as_str();
-/// Builds the adapter. Reads secrets, opens no connection.
+/// Builds the adapter. Reads secrets but opens no connection.
 ///
 /// # Errors
-/// Every setting that cannot work.
+/// Every invalid setting.
 pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let settings = settings.checked(setup)?;
     let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
@@ -149,7 +149,7 @@ impl Vendor for ExamTesting {
 
     fn plan_update(&self, candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>> {
         if !self.update_enabled {
-            return Err(vec![FieldError::unsupported("", "update_enabled is off at this connection")]);
+            return Err(vec![FieldError::unsupported("", "updates are disabled for this connection (update_enabled)")]);
         }
         plan::update(&self.rules, candidate, touched)
     }
@@ -191,7 +191,7 @@ impl Vendor for ExamTesting {
     }
 
     fn registration_retry_safety(&self, _registration: &Registration) -> RetrySafety {
-        // With the caller's user name only a success proves; the repeat itself is as safe.
+        // With a user name from the caller, only a success is proof; the retry itself is equally safe.
         RetrySafety::ConflictConfirms
     }
 
@@ -213,21 +213,21 @@ impl Vendor for ExamTesting {
 
     async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered> {
         let Some(id) = plan::vendor_id(&update.candidate).filter(|_| self.update_enabled) else {
-            // Planned when updates were on, or the id was known; no longer.
+            // Since planning, updates were disabled or the id was lost.
             return Err(
-                self.unsupported(UPDATE, "The connection has update_enabled off, or the vendor's id is unknown.")
+                self.unsupported(UPDATE, "Updates are disabled for this connection, or the vendor's id is unknown.")
             );
         };
         let asked = RequestKind { action: Action::Update, attempt: call.purpose, own_user_name: false };
         let parameters = wire::parameters(&update.candidate.person, Some(id), None);
         let sent = parameters.iter().filter_map(|parameter| match parameter.value {
             Some(value) => Some((parameter.name, value)),
-            // Left out, a member the caller cleared would stay as it was.
+            // If omitted, a field that the caller cleared would keep its value.
             None => touches(&update.touched, parameter).then_some((parameter.name, "")),
         });
         match self.ask(asked, sent.collect(), None, call).await?.value {
             Some(answered) if answered != id => {
-                let fault = Error::unknown(Code::VendorBadResponse, "The vendor answered for another student.");
+                let fault = Error::unknown(Code::VendorBadResponse, "The vendor's response is about another student.");
                 Err(self.finished(fault, UPDATE, asked))
             }
             _ => Ok(WriteSuccess::new(registered(Some(id.to_owned())))),
@@ -235,7 +235,7 @@ impl Vendor for ExamTesting {
     }
 
     async fn hide(&self, _candidate: &CandidateSnapshot, _call: &CallContext) -> RowResult<()> {
-        Err(self.unsupported("candidates.delete", "The vendor documents no way to remove or hide a student."))
+        Err(self.unsupported("candidates.delete", "ExamTesting does not document a way to remove or hide a student."))
     }
 
     async fn assign(&self, rows: &[Booking], _call: &CallContext) -> Vec<RowResult<Booked>> {
@@ -247,11 +247,12 @@ impl Vendor for ExamTesting {
     }
 
     async fn enrol(&self, _enrolment: &EnrolmentBatch, _call: &CallContext) -> RowResult<EnrolmentCounts> {
-        Err(self.unsupported("programs.employees", "The vendor documents no programs."))
+        Err(self.unsupported("programs.employees", "ExamTesting does not document programs."))
     }
 
     async fn check(&self, _call: &CallContext) -> CredentialCheck {
-        CredentialCheck::Unchecked { detail: "The vendor's one documented call adds students.".to_owned() }
+        let detail = "The only documented call adds students, so nothing was checked.";
+        CredentialCheck::Unchecked { detail: detail.to_owned() }
     }
 }
 
@@ -263,13 +264,13 @@ impl ExamTesting {
         let sent = parameters.iter().filter_map(|parameter| Some((parameter.name, parameter.value?))).collect();
         let WriteSuccess { value: id, mut warnings } = self.ask(asked, sent, row.password.as_ref(), call).await?;
         if id.is_none() {
-            let detail = "The vendor has the candidate but did not say under which id.";
+            let detail = "The vendor registered the candidate but did not return an id.";
             warnings.push(Warning::new(WarningCode::VendorIdMissing, detail));
         }
         Ok(WriteSuccess { value: registered(id), warnings })
     }
 
-    /// One call. The id is what the vendor answered, if it did.
+    /// Sends one call and returns the vendor's id, if the response contains one.
     async fn ask(
         &self,
         asked: RequestKind,
@@ -308,7 +309,7 @@ impl ExamTesting {
         {
             let contradiction =
                 matches!(reading, ParsedResponse::Success { .. }) && fault.outcome == Outcome::NotApplied;
-            return Err(Box::new(if contradiction { contradicted(fault) } else { fault }));
+            return Err(Box::new(if contradiction { contradiction_error(fault) } else { fault }));
         }
         let fault = match reading {
             ParsedResponse::Success { id } => return Ok(id),
@@ -317,7 +318,7 @@ impl ExamTesting {
                 Mapping::Fault(fault) => *fault,
             },
             ParsedResponse::Unclear { why, .. } => {
-                Error::unknown(Code::VendorBadResponse, format!("The vendor's answer cannot be understood: {why}."))
+                Error::unknown(Code::VendorBadResponse, format!("The vendor's response cannot be interpreted: {why}."))
             }
         };
         let http_status = Some(answer.status.as_u16());
@@ -329,8 +330,8 @@ impl ExamTesting {
         })))
     }
 
-    /// What every fault of a call carries. A repeat that failed says nothing of the attempt before it, unless its refusal
-    /// is proof.
+    /// Completes the error of a call. A failed retry shows nothing about the attempt before it, unless its error is
+    /// proof.
     fn finished(&self, mut fault: Error, operation: &'static str, asked: RequestKind) -> Error {
         fault.connection.get_or_insert_with(|| self.name.clone());
         fault
@@ -346,17 +347,18 @@ impl ExamTesting {
     }
 }
 
-/// Whether the refusal itself is what happened, rather than the HTTP status. The vendor documents no status, so a published
-/// error is believed with any 4xx but 429; with a redirect or a 5xx the program may have failed after it wrote the text.
+/// Returns whether the error in the body decides, rather than the HTTP status. The vendor documents no status, so a
+/// published error counts with any 4xx but 429; with a redirect or a 5xx, the program may have failed after it wrote
+/// the text.
 fn decisive(refusal: &Refusal, answer: &Response) -> bool {
     let published = error::published(refusal).is_some();
     answer.status.is_success()
         || answer.status.is_client_error() && answer.status != http::StatusCode::TOO_MANY_REQUESTS && published
 }
 
-/// The fault of a status that means "nothing was done" over a text that says SUCCESS.
-fn contradicted(fault: Error) -> Error {
-    let detail = format!("The vendor's answer says SUCCESS, but its status does not. {}", fault.detail);
+/// Returns the error of a status that means "nothing was done" with a text that reports SUCCESS.
+fn contradiction_error(fault: Error) -> Error {
+    let detail = format!("The vendor's response reports SUCCESS, but its status does not. {}", fault.detail);
     Error { code: Code::VendorBadResponse, outcome: Outcome::Unknown, reach: RejectionScope::Row, detail, ..fault }
         .with_retry_after(None)
 }

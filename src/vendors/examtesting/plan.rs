@@ -1,5 +1,5 @@
-//! What is decided before a byte is sent: defaults, a user name and a password where the caller gave none, and every
-//! member the vendor would refuse or has no place for.
+//! Validation before a write is sent: defaults, a user name and a password if the caller gave none, and every field
+//! that the vendor would reject or does not support.
 
 use super::wire::{self, MAX_LENGTH, Parameter};
 use crate::domain::candidate::{NewCandidate, Person};
@@ -10,23 +10,23 @@ use crate::domain::system::System;
 use crate::domain::vendor::{CandidateSnapshot, Plan, Registration, Update};
 use crate::secret::Secret;
 
-/// What the connection's settings decide.
+/// Settings of the connection that affect planning.
 pub(super) struct PlanSettings {
     pub(super) send_student_id: bool,
     pub(super) default_group: Option<String>,
 }
 
-/// Members the vendor has no place for.
+/// Fields the vendor does not support.
 pub(super) const IGNORED: [&str; 4] = ["/birthDate", "/gender", "/photo", "/custom"];
 
 const PASSWORD_LENGTH: u32 = 12;
 const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const DIGITS: &[u8; 10] = b"0123456789";
 
-/// The registration, defaults filled in.
+/// Plans a registration and fills in defaults.
 ///
 /// # Errors
-/// Every member at fault.
+/// Every invalid field.
 pub(super) fn registration(
     rules: &PlanSettings,
     id: &CandidateId,
@@ -51,23 +51,23 @@ pub(super) fn registration(
     Ok(Plan { write, warnings })
 }
 
-/// The update.
+/// Plans an update.
 ///
 /// # Errors
-/// Every member at fault.
+/// Every invalid field.
 pub(super) fn update(
     rules: &PlanSettings,
     mut candidate: CandidateSnapshot,
     touched: Vec<String>,
 ) -> Result<Plan<Update>, Vec<FieldError>> {
     if vendor_id(&candidate).is_none() {
-        let detail = "the vendor's id of this candidate is not known, and an update cannot be sent without it";
+        let detail = "the vendor's id of this candidate is unknown, and an update cannot be sent without it";
         return Err(vec![FieldError::unsupported("", detail)]);
     }
     candidate.person.group = candidate.person.group.or_else(|| rules.default_group.clone());
     let mut warnings = ignored(&candidate.person, touched.clone());
     if touched.iter().any(|pointer| pointer == "/externalId") {
-        // On an update `stusID` says who is meant, so it cannot carry a new id.
+        // On an update, `stusID` identifies the student, so it cannot carry a new id.
         warnings.push(Warning::field_ignored("/externalId"));
     }
     if touched.iter().any(|pointer| pointer.starts_with("/name")) {
@@ -76,7 +76,7 @@ pub(super) fn update(
     let parameters = wire::parameters(&candidate.person, vendor_id(&candidate), None);
     let mut faults = faults(&parameters);
     if candidate.person.user_name.is_none() {
-        faults.push(FieldError::missing("/userName", "the vendor needs it"));
+        faults.push(FieldError::missing("/userName", "is required by the vendor"));
     }
     if !faults.is_empty() {
         return Err(faults);
@@ -84,12 +84,12 @@ pub(super) fn update(
     Ok(Plan { write: Update { candidate, touched }, warnings })
 }
 
-/// `stusID` of a registration.
+/// Returns `stusID` for a registration.
 pub(super) fn student_id<'a>(rules: &PlanSettings, person: &'a Person) -> Option<&'a str> {
     person.external_id.as_deref().filter(|_| rules.send_student_id)
 }
 
-/// `StudentId` as the vendor answered it.
+/// Returns the `StudentId` that the vendor returned.
 pub(super) fn vendor_id(candidate: &CandidateSnapshot) -> Option<&str> {
     candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str)
 }
@@ -98,7 +98,7 @@ fn faults(parameters: &[Parameter<'_>]) -> Vec<FieldError> {
     let fault = |parameter: &Parameter<'_>| match parameter.value {
         Some(value) => wire::refusal(value).map(|detail| FieldError::invalid(parameter.pointer.clone(), detail)),
         None if matches!(parameter.name, "groupName" | "email") => {
-            Some(FieldError::missing(parameter.pointer.clone(), "the vendor needs it"))
+            Some(FieldError::missing(parameter.pointer.clone(), "is required by the vendor"))
         }
         None => None,
     };
@@ -110,26 +110,26 @@ fn ignored(person: &Person, members: Vec<String>) -> Vec<Warning> {
         IGNORED
             .iter()
             .any(|known| pointer.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-            || pointer == "/name/formatted" && !wire::is_unsplit(&person.name) && !says_nothing_new(person)
+            || pointer == "/name/formatted" && !wire::is_unsplit(&person.name) && !is_redundant_formatted_name(person)
     };
     members.into_iter().filter(has_no_place).map(|pointer| Warning::field_ignored(&pointer)).collect()
 }
 
-/// Whether `formatted` is absent or only repeats the two parts that are sent.
-fn says_nothing_new(person: &Person) -> bool {
+/// Returns whether `formatted` is absent or equals the two parts that are sent.
+fn is_redundant_formatted_name(person: &Person) -> bool {
     let Some(formatted) = &person.name.formatted else { return true };
     let parts = [&person.name.given_name, &person.name.family_name].into_iter().flatten();
     formatted.split_whitespace().eq(parts.flat_map(|part| part.split_whitespace()))
 }
 
 fn unsplit(person: &Person) -> Option<Warning> {
-    let detail = "The vendor keeps first and last name apart; the whole name was sent as last name. Give givenName and \
-                  familyName to have it otherwise.";
+    let detail = "The vendor stores first and last name separately; the whole name was sent as the last name. Set \
+                  givenName and familyName to avoid this.";
     wire::is_unsplit(&person.name).then(|| Warning::with_pointer(WarningCode::NameUnsplit, "/name/formatted", detail))
 }
 
-/// `<externalId or "c">-<last 8 of the candidate id>`: the same for every repeat of this registration, and nobody else's.
-/// An external id too long for it is cut; one with characters the vendor refuses is left out.
+/// Generates `<externalId or "c">-<last 8 of the candidate id>`: the same for every retry of this registration, and
+/// unique to it. Truncates an external id that is too long; omits one with characters that the vendor rejects.
 fn user_name(external_id: Option<&str>, id: &CandidateId) -> String {
     let id = id.as_str();
     let tail = &id[id.len().saturating_sub(8)..];
@@ -139,8 +139,8 @@ fn user_name(external_id: Option<&str>, id: &CandidateId) -> String {
     format!("{head}-{tail}")
 }
 
-/// Twelve letters and digits, at least one of each, every such password equally likely (to within 2⁻⁵⁶): a number below
-/// their count is drawn and written out in their order, so no draw is ever thrown away.
+/// Generates twelve letters and digits, at least one of each, every such password equally likely (to within 2⁻⁵⁶):
+/// draws a number below their count and converts it to the password of that rank, so no draw is ever discarded.
 fn generated_password(environment: &System) -> Secret {
     let total = passwords(PASSWORD_LENGTH, false, false);
     let mut rest = u128::from_be_bytes(environment.random()) % total;
@@ -164,14 +164,14 @@ fn generated_password(environment: &System) -> Secret {
     Secret::new(password)
 }
 
-/// How many endings of this length make a password complete, given what it has already.
+/// Returns how many endings of this length complete a password, given whether it already has a letter and a digit.
 const fn passwords(left: u32, letter: bool, digit: bool) -> u128 {
     let all = 62_u128.pow(left);
     match (letter, digit) {
         (true, true) => all,
         (true, false) => all - 52_u128.pow(left),
         (false, true) => all - 10_u128.pow(left),
-        // Only asked for the whole password; of no character at all it would count the empty one twice.
+        // Only used for the whole password; for length 0 it would subtract the empty ending twice.
         (false, false) => all - 52_u128.pow(left) - 10_u128.pow(left),
     }
 }

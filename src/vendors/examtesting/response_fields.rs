@@ -1,7 +1,7 @@
-//! Answers whose values have names: JSON, XML, `name=value`. Names are compared without case and punctuation, since the
+//! Responses with named values: JSON, XML, `name=value`. Names are compared without case and punctuation, because the
 //! vendor's page itself writes both `Status` and `status`.
 //!
-//! A document that is not complete is no document: an id cut short would look like an id.
+//! An incomplete document is rejected: a truncated id would look like an id.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -23,7 +23,7 @@ static LABEL: LazyLock<Regex> = LazyLock::new(|| {
     fixed(r#"(?i)(?:^|[&,;|\n])\s*["']?(status|student\s?id|reason|error[\s_-]?code|error)["']?\s*[:=]\s*"#)
 });
 
-/// The values found, by name.
+/// Values of a response, by name.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     status: Vec<String>,
@@ -41,7 +41,7 @@ impl Fields {
         !self.said.is_empty() || !self.code.is_empty()
     }
 
-    /// What the values say together.
+    /// Interprets the values together.
     pub(super) fn reading(self) -> ParsedResponse {
         let said = self.said.join(": ");
         let Some(status) = self.status.first() else {
@@ -64,7 +64,7 @@ impl Fields {
         unclear("its status is neither SUCCESS nor ERROR", &said)
     }
 
-    /// The refusal, given that it is one.
+    /// Builds the refusal of a response known to be one.
     pub(super) fn refusal(&self) -> Refusal {
         let said = self.said.join(": ");
         let first = self.code.iter().chain(&self.said).find_map(|text| code_first(text));
@@ -94,7 +94,7 @@ impl Fields {
             Value::Object(members) => members.iter().for_each(|(name, value)| self.walk(name, value)),
             Value::Array(items) => items.iter().for_each(|item| self.walk(name, item)),
             Value::String(text) => self.note(name, text),
-            // A number too long for 64 bits has lost digits: as an id it would be somebody else's.
+            // A number too long for 64 bits has lost digits: as an id it would identify another student.
             Value::Number(number) if number.is_i64() || number.is_u64() => self.note(name, &number.to_string()),
             Value::Number(_) | Value::Bool(_) | Value::Null => {}
         }
@@ -109,7 +109,7 @@ impl Fields {
     }
 }
 
-/// The values of a JSON document, at any depth; what follows the document is not read unless it is another one.
+/// Reads the values of a JSON document, at any depth. Ignores text after it, but rejects a second document.
 pub(super) fn json(text: &str) -> Option<Fields> {
     let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let document = documents.next()?.ok().filter(|document| document.is_object() || document.is_array())?;
@@ -122,7 +122,7 @@ pub(super) fn json(text: &str) -> Option<Fields> {
     Some(fields)
 }
 
-/// The values of an XML document, elements and attributes at any depth, and its whole text.
+/// Reads the values of an XML document, elements and attributes at any depth, and its whole text.
 pub(super) fn xml(text: &str) -> Option<(Fields, String)> {
     let mut reader = Reader::from_str(text);
     let mut fields = Fields::default();
@@ -164,7 +164,7 @@ pub(super) fn xml(text: &str) -> Option<(Fields, String)> {
     (open.is_empty() && elements > 0).then_some((fields, inner))
 }
 
-/// The values of `name=value` or `name: value`, whatever separates them; a value ends where the next known name begins.
+/// Reads `name=value` or `name: value` with any separator; a value ends where the next known name begins.
 pub(super) fn labelled(text: &str) -> Fields {
     let text = without_tags(text);
     let labels: Vec<(&str, usize, usize)> = LABEL
@@ -175,7 +175,7 @@ pub(super) fn labelled(text: &str) -> Fields {
     for (index, (name, _, from)) in labels.iter().enumerate() {
         let to = labels.get(index + 1).map_or(text.len(), |(_, start, _)| *start);
         let value = text[*from..to].trim_matches(|c: char| c.is_whitespace() || "&,;|\"'".contains(c));
-        // Status and id are single words: a stranger's field may follow them.
+        // Status and id are single words, because an unknown field may follow them.
         let single = name.to_ascii_lowercase().starts_with("st");
         let end = if single { value.find(|c: char| c.is_whitespace() || "&,;|\"'".contains(c)) } else { None };
         fields.note(name, &value[..end.unwrap_or(value.len())]);
@@ -183,7 +183,7 @@ pub(super) fn labelled(text: &str) -> Fields {
     fields
 }
 
-/// The text with every tag turned into a line break.
+/// Replaces every tag with a line break.
 pub(super) fn without_tags(text: &str) -> Cow<'_, str> {
     TAG.replace_all(text, "\n")
 }

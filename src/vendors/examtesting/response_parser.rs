@@ -1,9 +1,9 @@
-//! Reads an answer of `ExamTesting`. The vendor documents the fields (`Status`, `StudentId`, `Reason`, `error`, eight
-//! codes) but nowhere, in words, the form they come in (<https://www.examtesting.com/api-doc.aspx>); so every form read
-//! here is our guess, and an operator can fix the real one once a pilot has shown it.
+//! Parses responses of `ExamTesting`. The vendor documents the fields (`Status`, `StudentId`, `Reason`, `error`, eight
+//! codes) but never describes their format (<https://www.examtesting.com/api-doc.aspx>), so every format read here is
+//! our guess. Once a pilot has shown the real one, an operator can set it.
 //!
-//! It must never find a success or a refusal that the text does not clearly state: whatever is left over is
-//! [`Reading::Unclear`], and the write stays unknown. It reads any bytes without panicking.
+//! It must never report a success or a refusal that the text does not clearly state: anything else is
+//! [`ParsedResponse::Unclear`], and the write stays unknown. It reads any bytes without panicking.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -15,10 +15,10 @@ use crate::transport::Response;
 use crate::vendors::examtesting::error;
 use crate::vendors::examtesting::response_fields::{Fields, json, labelled, without_tags, xml};
 
-/// In which form the answer is expected.
+/// Expected format of a response.
 #[derive(Debug, Clone)]
 pub(super) enum Format {
-    /// Any that can be understood.
+    /// Any format whose meaning is unambiguous.
     Auto,
     /// Status, id or code, and message, separated by `|` or `,`.
     Pipe,
@@ -28,60 +28,60 @@ pub(super) enum Format {
     Json,
     /// XML.
     Xml,
-    /// By an expression with the groups `status`, `id`, `code`, `msg`.
+    /// An expression with the groups `status`, `id`, `code`, `msg`.
     Regex(Regex),
 }
 
-/// What an answer says.
+/// Result that a response reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ParsedResponse {
-    /// The vendor has done it.
+    /// A success.
     Success {
-        /// The student's id, where it says.
+        /// The student's id, if the response contains one.
         id: Option<String>,
     },
-    /// The vendor has refused.
+    /// An error.
     Refused(Refusal),
-    /// Neither can be said.
+    /// Neither a clear success nor a clear error.
     Unclear {
-        /// Why not.
+        /// The reason.
         why: &'static str,
-        /// What there was to read, for people.
+        /// The text, for people.
         text: String,
     },
 }
 
-/// A refusal in the vendor's words.
+/// An error in the vendor's words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// Four digits, where there are any.
+    /// The vendor's code, if there is one; normally four digits.
     pub(super) code: Option<String>,
-    /// The rest.
+    /// The remaining text.
     pub(super) message: String,
 }
 
-/// Longest id taken for one.
+/// Maximum length of an id, in characters.
 pub(super) const MAX_ID: usize = 100;
 
-pub(super) const CONTRADICTION: &str = "it says different things at once";
-const NOT_IN_FORM: &str = "it does not have the form set for this connection";
-const NO_STATUS: &str = "it says neither SUCCESS nor ERROR";
+pub(super) const CONTRADICTION: &str = "it contradicts itself";
+const NOT_IN_FORM: &str = "it does not have the format configured for this connection";
+const NO_STATUS: &str = "it contains neither SUCCESS nor ERROR";
 
 static MARKUP: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)<!DOCTYPE|<html"));
 static TITLE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?is)<title[^>]*>(.*?)</title"));
-// `-u`: in any case of ASCII; Unicode's small letters of `S` are two, and a word with the other one is none of these.
+// `-u`: ASCII case folding only; Unicode also folds `ſ` (long s) to `S`, and a word with it is not one of these.
 static STATUS_FIELD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\bstatus["']?[\s:=|,]+["']?((?-u:SUCCESS|ERROR))\b"#));
 static SUCCESS_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*(?-u:SUCCESS)\b"));
 static SUCCESS_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\b(?-u:SUCCESS)\b"));
 static ERROR_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*ERROR\b"));
 static ERROR_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR\b"));
-// A success may carry the field `error` with nothing in it.
+// A success may contain an empty field `error`.
 static EMPTY_ERROR: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\berror\s*[=:]\s*(?:[&,;|]|$)"));
 static ID_LABEL: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bStudentId\b"));
 static ID_FIELD: LazyLock<Regex> =
     LazyLock::new(|| fixed(r#"(?i)\bStudentId(?:["'\s]*(?:=>|[:=|,>])["'\s]*|\s+)([^\s&|,;:=<>"'{}\[\]\pC]+)"#));
-// Without a label only what has a digit in it is taken for an id: `SUCCESS Student added` has none.
+// Without a label, an id must contain a digit: `SUCCESS Student added` has none.
 static ID_AFTER_WORD: LazyLock<Regex> = LazyLock::new(|| {
     fixed(r#"(?i)\b(?-u:SUCCESS)\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#)
 });
@@ -93,7 +93,7 @@ static KNOWN_CODE: LazyLock<Regex> = LazyLock::new(|| fixed(r"\b100[1-8]\b"));
 static CODE_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})\b"));
 static CODE_ALONE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})$"));
 
-/// An answer for operators to look at, whatever its form: what it says, without the student's id.
+/// Returns the content of a response of any format for operators, without the student's id.
 pub(super) fn document(answer: &Response) -> Value {
     match Format::Auto.read(&answer.body) {
         ParsedResponse::Success { .. } => serde_json::json!({ "status": "SUCCESS" }),
@@ -105,12 +105,12 @@ pub(super) fn document(answer: &Response) -> Value {
 }
 
 impl Format {
-    /// What the answer says.
+    /// Parses a response body.
     pub(super) fn read(&self, body: &[u8]) -> ParsedResponse {
         let whole = decoded(body);
         let whole = whole.trim();
         if let Self::Regex(expression) = self {
-            // Uncut: the operator's expression may count on the markup around the text.
+            // With its markup: the operator's expression may rely on it.
             return by_expression(expression, whole).unwrap_or_else(|| unclear(NOT_IN_FORM, whole));
         }
         let text = before_markup(whole);
@@ -132,19 +132,19 @@ impl Format {
 
 fn automatic(text: &str) -> ParsedResponse {
     match text.as_bytes().first() {
-        Some(b'{' | b'[') => json(text).map_or_else(|| unclear("it is no complete JSON", text), Fields::reading),
+        Some(b'{' | b'[') => json(text).map_or_else(|| unclear("it is not complete JSON", text), Fields::reading),
         Some(b'<') => match xml(text) {
-            // Complete markup without named fields: its text is read as text. Incomplete markup is not, because an id cut
-            // short looks like an id.
+            // Complete markup without named fields is read as plain text. Incomplete markup is not, because a truncated
+            // id looks like an id.
             Some((fields, inner)) if !fields.has_status() => plain(inner.trim()),
             Some((fields, _)) => fields.reading(),
-            None => unclear("it is no complete XML", text),
+            None => unclear("it is not complete XML", text),
         },
         _ => plain(text),
     }
 }
 
-/// Text without a grammar. The order matters: an id may look like a code, and an empty `error=` may follow a success.
+/// Reads free text. The order matters: an id may look like a code, and an empty `error=` may follow a success.
 fn plain(text: &str) -> ParsedResponse {
     let mut named = STATUS_FIELD.captures_iter(text).map(|found| is_success(&found[1]));
     if let Some(first) = named.next() {
@@ -156,10 +156,10 @@ fn plain(text: &str) -> ParsedResponse {
     }
     let bare = EMPTY_ERROR.replace_all(text, " ");
     match (SUCCESS_WORD.is_match(&bare), ERROR_WORD.is_match(&bare)) {
-        // A refusal read from such a text could prove a write undone that was done.
+        // A refusal read from such a text could wrongly prove that the write had no effect.
         (true, true) => unclear(CONTRADICTION, text),
         (true, false) => match success(text) {
-            // The word somewhere in a sentence ("without success") needs an id beside it to be believed.
+            // Inside a sentence ("without success"), the word counts only with an id beside it.
             ParsedResponse::Success { id: None } if !SUCCESS_FIRST.is_match(text) => unclear(NO_STATUS, text),
             reading => reading,
         },
@@ -203,7 +203,7 @@ fn by_expression(expression: &Regex, text: &str) -> Option<ParsedResponse> {
     })
 }
 
-/// The refusal in a text without a grammar.
+/// Reads the refusal in free text.
 pub(super) fn refusal(text: &str) -> Refusal {
     let fields = labelled(text);
     if fields.has_status() && fields.has_message() {
@@ -213,30 +213,30 @@ pub(super) fn refusal(text: &str) -> Refusal {
     Refusal { message: message(text, code.as_deref()), code }
 }
 
-/// The code in a text that is known to be an error. A number anywhere in it (it may be a student's) only counts beside a
-/// published message.
+/// Finds the code in a text that is known to be an error. A number anywhere in it may be a student's, so it counts only
+/// together with a published message.
 pub(super) fn code_in(text: &str) -> Option<String> {
     let written = CODE_AFTER_ERROR.captures(text).or_else(|| CODE_FIELD.captures(text));
     let anywhere = || KNOWN_CODE.find(text).filter(|_| error::published_by_message(text).is_some());
     written.map(|found| found[1].to_owned()).or_else(|| anywhere().map(|found| found.as_str().to_owned()))
 }
 
-/// The code a value begins with.
+/// Returns the code a value begins with.
 pub(super) fn code_first(text: &str) -> Option<String> {
     CODE_FIRST.captures(text.trim()).map(|found| found[1].to_owned())
 }
 
-/// The code, where the text is nothing else.
+/// Returns the code if the text contains nothing else.
 pub(super) fn code_alone(text: &str) -> Option<String> {
     CODE_ALONE.captures(text.trim()).map(|found| found[1].to_owned())
 }
 
-/// Whether a text without a status word is an error all the same: a published code together with a published message.
+/// Returns whether a text without a status word is still an error: it has a published code and a published message.
 pub(super) fn states_published_error(text: &str) -> bool {
     KNOWN_CODE.is_match(text) && error::published_by_message(text).is_some()
 }
 
-/// The text without status word and code.
+/// Returns the text without status word and code.
 pub(super) fn message(text: &str, code: Option<&str>) -> String {
     let text = without_tags(text);
     let text = STATUS_FIELD.replace(&text, "");
@@ -254,8 +254,8 @@ pub(super) fn message(text: &str, code: Option<&str>) -> String {
     text.trim_end_matches(|c: char| c.is_whitespace() || "|,:;-=&".contains(c)).to_owned()
 }
 
-/// The id, unless it says that there is none. `0` and `-1` are what a program answers that has no id to give; kept as ids
-/// they would send a later update to somebody else.
+/// Returns the id, unless it is a placeholder for none. A program without an id returns `0` or `-1`; stored as ids,
+/// they would direct a later update to another student.
 pub(super) fn opaque_id(text: &str) -> Option<String> {
     let id = text.trim();
     let none = matches!(id, "" | "0" | "-1") || id.eq_ignore_ascii_case("null");
@@ -271,7 +271,7 @@ fn is_success(word: &str) -> bool {
     word.eq_ignore_ascii_case("SUCCESS")
 }
 
-/// UTF-8, else Latin-1, in which every byte is a character. A byte order mark is not part of the text.
+/// Decodes UTF-8, else Latin-1, in which every byte is a character. Strips a byte order mark.
 fn decoded(body: &[u8]) -> Cow<'_, str> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     match str::from_utf8(body) {
@@ -280,7 +280,7 @@ fn decoded(body: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// An `.aspx` page may append its own markup to the text it writes.
+/// Returns the text before markup, because an `.aspx` page may append its own markup to the text it writes.
 fn before_markup(text: &str) -> &str {
     let end = MARKUP.find(text).map_or(text.len(), |found| found.start());
     text[..end].trim()
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_is_read_as_written_down() {
+    fn every_recorded_response_is_read_as_expected() {
         let cases: Vec<Value> = serde_json::from_str(ANSWERS).unwrap();
         assert!(cases.len() > 70);
         for case in &cases {
@@ -342,14 +342,14 @@ mod tests {
                     assert_eq!(Some(message.as_str()), expected["message"].as_str(), "{name}");
                 }
                 ParsedResponse::Unclear { why, .. } => {
-                    assert_eq!(expected["unclear"], Value::Bool(true), "{name}: {why}")
+                    assert_eq!(expected["unclear"], Value::Bool(true), "{name}: {why}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_code_is_found_in_every_form() {
+    fn a_code_is_found_in_every_format() {
         for form in [
             "ERROR|{}|Some text",
             "ERROR,{},Some text",
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_told_by_its_title() {
+    fn a_web_page_is_described_by_its_title() {
         let page = b"<html><head><TITLE> Runtime\r\nError </TITLE></head></html>";
         let ParsedResponse::Unclear { text, .. } = Format::Auto.read(page) else { panic!() };
         assert_eq!(text, "Runtime\r\nError");
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_only_folds_to_the_right_one_is_none() {
+    fn words_that_match_only_by_unicode_folding_are_ignored() {
         for text in ["Status=\u{17f}UCCESS", "\u{17f}ucce\u{17f}\u{17f}|12345", "SUCCE\u{17f}S 12345"] {
             assert!(matches!(Format::Auto.read(text.as_bytes()), ParsedResponse::Unclear { .. }), "{text}");
         }
@@ -391,14 +391,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_without_panicking(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             for format in formats() {
                 format.read(&body);
             }
         }
 
         #[test]
-        fn any_mixture_of_the_words_is_read(
+        fn any_mixture_of_keywords_is_read_without_panicking(
             words in proptest::collection::vec(
                 prop::sample::select(vec![
                     "SUCCESS", "ERROR", "Status", "StudentId", "Reason", "error", "errorcode", "1007", "1099", "=", ":",
@@ -413,7 +413,7 @@ mod tests {
         }
 
         #[test]
-        fn a_text_without_the_words_is_never_a_success(text in "[^sS]{0,80}") {
+        fn a_text_without_keywords_is_never_a_success(text in "[^sS]{0,80}") {
             for format in formats() {
                 let success = matches!(format.read(text.as_bytes()), ParsedResponse::Success { .. });
                 prop_assert!(!success);

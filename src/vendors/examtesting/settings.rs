@@ -1,6 +1,6 @@
-//! What an operator gives for an `ExamTesting` connection, and the checks it has to pass before anything is sent.
+//! Settings of an `ExamTesting` connection and their validation.
 //!
-//! It must never show a secret: faults name the key, not its value.
+//! It must never show a secret: errors name the key, not its value.
 
 use regex::Regex;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::vendors::{AdapterContext, SettingError};
 /// The keys of an `ExamTesting` connection.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Settings {
-    /// Where the interface lives. The vendor's page shows plain `http`; whether `https` works everywhere is undocumented.
+    /// Base URL of the API. The vendor's page shows plain `http`; whether `https` works everywhere is undocumented.
     #[serde(default = "default_base_url")]
     pub base_url: String,
     /// `Institutionid`.
@@ -23,10 +23,10 @@ pub struct Settings {
     pub api_key: SecretRef,
     /// `ApiPass`.
     pub api_pass: SecretRef,
-    /// Where the parameters travel; `action` is always in the query.
+    /// Location of the parameters; `action` is always in the query.
     #[serde(default)]
     pub params_in: ParamsIn,
-    /// The form of the answers. The vendor documents its fields but not its form, so a pilot may freeze the real one.
+    /// Format of the responses. The vendor documents the fields but not the format; set it once a pilot has shown it.
     #[serde(default)]
     pub response_format: ResponseFormat,
     /// With `response_format = "regex"`: an expression with the named groups `status`, `id`, `code`, `msg`.
@@ -35,7 +35,7 @@ pub struct Settings {
     /// Whether `externalId` is sent as `stusID`. Whose id that is on `add` is undocumented; we assume the caller's.
     #[serde(default = "yes")]
     pub send_student_id: bool,
-    /// The group of a candidate who has none.
+    /// Group for candidates without one.
     #[serde(default)]
     pub default_group: String,
     /// Whether `action=update` may be used. The vendor names that action and documents nothing else about it.
@@ -43,11 +43,11 @@ pub struct Settings {
     pub update_enabled: bool,
 }
 
-/// Which form of answer is read.
+/// Expected format of responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseFormat {
-    /// Whatever can be understood without guessing at what happened.
+    /// Any format whose meaning is unambiguous.
     #[default]
     Auto,
     /// `SUCCESS|12345`, `ERROR|1007|…`; a comma also separates.
@@ -58,11 +58,11 @@ pub enum ResponseFormat {
     Json,
     /// An XML document.
     Xml,
-    /// By `response_regex`.
+    /// The expression in `response_regex`.
     Regex,
 }
 
-/// The settings once they are known to work.
+/// Validated settings.
 pub(super) struct Checked {
     pub(super) base_url: Url,
     pub(super) institution_id: String,
@@ -78,8 +78,10 @@ pub(super) struct Checked {
 const GROUPS: [&str; 4] = ["status", "id", "code", "msg"];
 
 impl Settings {
+    /// Validates the settings.
+    ///
     /// # Errors
-    /// Every setting that cannot work.
+    /// Every invalid setting.
     pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
         let Self {
             base_url,
@@ -135,7 +137,7 @@ fn address(text: &str, setup: &AdapterContext<'_>) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is not an absolute URL: {error}"))?;
     setup.connection.accepts(&url)?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not carry credentials; use api_key and api_pass".to_owned());
+        return Err("must not contain credentials; use api_key and api_pass".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not have a query or a fragment".to_owned());
@@ -155,7 +157,7 @@ fn line(text: String, required: bool) -> Result<String, String> {
 
 fn format(format: ResponseFormat, pattern: &str) -> Result<Format, String> {
     if format != ResponseFormat::Regex && !pattern.is_empty() {
-        return Err("is only read with response_format = \"regex\"".to_owned());
+        return Err("has no effect without response_format = \"regex\"".to_owned());
     }
     match format {
         ResponseFormat::Auto => Ok(Format::Auto),
@@ -169,12 +171,12 @@ fn format(format: ResponseFormat, pattern: &str) -> Result<Format, String> {
 
 fn expression(pattern: &str) -> Result<Regex, String> {
     if pattern.is_empty() {
-        return Err("is needed with response_format = \"regex\"".to_owned());
+        return Err("is required with response_format = \"regex\"".to_owned());
     }
     let expression = Regex::new(pattern).map_err(|error| format!("is not a regular expression: {error}"))?;
     let names: Vec<&str> = expression.capture_names().flatten().collect();
     if let Some(stranger) = names.iter().find(|name| !GROUPS.contains(name)) {
-        return Err(format!("has the group `{stranger}`; known are status, id, code and msg"));
+        return Err(format!("has the unknown group `{stranger}`; valid groups are status, id, code and msg"));
     }
     if !names.contains(&"status") {
         return Err("needs the named group `status`".to_owned());

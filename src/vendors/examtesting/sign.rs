@@ -1,19 +1,19 @@
-//! How `ExamTesting` knows who calls: three ordinary parameters, no signature, no date, no token
+//! `ExamTesting`'s authentication: three ordinary parameters, no signature, no date, no token
 //! (<https://www.examtesting.com/api-doc.aspx>).
 //!
-//! Pure. With `params_in = "query"` the credentials are part of the address, so an address with a query must never be
-//! logged or recorded.
+//! Pure. With `params_in = "query"` the credentials are part of the URL, so a URL with a query must never be logged or
+//! recorded.
 
 use crate::secret::Secret;
 
-/// What the account is known by.
+/// Credentials of the account.
 pub(super) struct Credentials {
     pub(super) institution_id: String,
     pub(super) api_key: Secret,
     pub(super) api_pass: Secret,
 }
 
-/// The parameters with the credentials in front, in the published order and spelling.
+/// Returns the parameters after the credentials, in the published order and spelling.
 pub(super) fn signed<'a>(
     credentials: &'a Credentials,
     parameters: impl IntoIterator<Item = (&'static str, &'a str)>,

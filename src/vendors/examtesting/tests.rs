@@ -1,4 +1,4 @@
-//! The adapter against a server on this machine: what it sends, and what it makes of the answers.
+//! The adapter against a local server: requests sent and the results of responses.
 
 mod planning;
 
@@ -31,7 +31,7 @@ impl Clock for Noon {
     }
 }
 
-/// Counts, so that every draw differs and every run is the same.
+/// Deterministic entropy: every draw differs, every run is the same.
 struct Counting(AtomicU64);
 
 impl SecureRandom for Counting {
@@ -77,7 +77,7 @@ fn vendor(more: Value) -> Arc<dyn Vendor> {
     connected(more).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
-/// Answers one request with this status and body; gives back what it was sent.
+/// Starts a server that responds to one request with this status and body, and returns that request.
 async fn server(status: u16, body: &'static str) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -173,7 +173,7 @@ const FULL: &str = "stusID=E-17&groupName=Class+A&Status=True&firstname=Jan%C3%A
                     &email=jane%2Bx%40example.com&username=jan%C3%A9&password=s3cret-Pass";
 
 #[tokio::test]
-async fn parameters_travel_in_the_published_order_and_spelling() {
+async fn parameters_are_sent_in_the_published_order_and_spelling() {
     let parameters = format!("{CREDENTIALS}&{FULL}");
     for (params_in, query, body) in [
         ("form", String::new(), parameters.as_str()),
@@ -198,7 +198,7 @@ async fn parameters_travel_in_the_published_order_and_spelling() {
 }
 
 #[tokio::test]
-async fn absent_members_are_not_sent() {
+async fn absent_fields_are_not_sent() {
     let (base_url, served) = server(200, "SUCCESS|1").await;
     let vendor = vendor(json!({ "base_url": base_url, "send_student_id": false, "default_group": "D" }));
     let person = Person { active: Some(false), external_id: Some("E".to_owned()), group: None, ..small() };
@@ -210,7 +210,7 @@ async fn absent_members_are_not_sent() {
 }
 
 #[tokio::test]
-async fn an_update_names_the_student_and_clears_what_was_cleared() {
+async fn an_update_names_the_student_and_sends_cleared_fields_empty() {
     let (base_url, served) = server(200, "Status=SUCCESS").await;
     let vendor = vendor(json!({ "base_url": base_url, "update_enabled": true }));
     let known = CandidateSnapshot {
@@ -236,7 +236,7 @@ async fn an_update_names_the_student_and_clears_what_was_cleared() {
 }
 
 #[tokio::test]
-async fn nothing_is_updated_while_updates_are_off() {
+async fn nothing_is_updated_while_updates_are_disabled() {
     let vendor = vendor(json!({}));
     let known = CandidateSnapshot {
         id: CandidateId::parse(ID).unwrap(),
@@ -253,7 +253,7 @@ async fn nothing_is_updated_while_updates_are_off() {
 }
 
 #[tokio::test]
-async fn a_success_without_an_id_is_applied_and_says_so() {
+async fn a_success_without_an_id_is_applied_with_a_warning() {
     for body in ["SUCCESS", "Status=SUCCESS&StudentId=0"] {
         let done = registered_with(200, body, small(), CallPurpose::Initial).await.unwrap();
         assert!(done.value.vendor_ref.is_empty());
@@ -262,7 +262,7 @@ async fn a_success_without_an_id_is_applied_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_taken_user_name_on_a_repeat_proves_only_one_of_our_own() {
+async fn a_taken_user_name_on_a_retry_is_proof_only_for_a_generated_one() {
     const TAKEN: &str = "ERROR|1007|Username already exist";
     let first = registered_with(200, TAKEN, small(), CallPurpose::Initial).await.unwrap_err();
     assert_eq!((first.code, first.outcome), (Code::CandidateAlreadyExists, Outcome::NotApplied));
@@ -273,7 +273,7 @@ async fn a_taken_user_name_on_a_repeat_proves_only_one_of_our_own() {
 }
 
 #[tokio::test]
-async fn a_refused_repeat_leaves_the_write_unknown_unless_it_is_proof() {
+async fn a_rejected_retry_leaves_the_write_unknown_unless_it_is_proof() {
     let proved =
         registered_with(200, "ERROR|1005|Group Name is invalid", small(), CallPurpose::Reconcile).await.unwrap_err();
     assert_eq!((proved.code, proved.outcome, proved.proof), (Code::GroupNotFound, Outcome::NotApplied, true));
@@ -286,7 +286,7 @@ async fn a_refused_repeat_leaves_the_write_unknown_unless_it_is_proof() {
 }
 
 #[tokio::test]
-async fn the_status_counts_unless_a_published_refusal_comes_with_it() {
+async fn the_status_decides_unless_the_body_has_a_published_error() {
     const REFUSED: &str = "ERROR|1005|Group Name is invalid";
     for (status, body, code, outcome) in [
         (200, REFUSED, Code::GroupNotFound, Outcome::NotApplied),
@@ -310,7 +310,7 @@ async fn the_status_counts_unless_a_published_refusal_comes_with_it() {
 }
 
 #[tokio::test]
-async fn what_the_vendor_said_is_kept_without_secrets() {
+async fn the_vendors_message_is_kept_without_secrets() {
     let body = "status=ERROR&Reason=1004&error=Student ID is invalid: key%26one s3cret-Pass";
     let fault = registered_with(200, body, small(), CallPurpose::Initial).await.unwrap_err();
     let said = fault.vendor.unwrap();
@@ -320,7 +320,7 @@ async fn what_the_vendor_said_is_kept_without_secrets() {
 }
 
 #[tokio::test]
-async fn what_the_vendor_lacks_is_declared_and_never_sent() {
+async fn unsupported_writes_are_declared_and_never_sent() {
     let vendor = vendor(json!({}));
     let declared: Vec<_> = DESCRIPTOR.capabilities.iter().map(|capability| capability.kind).collect();
     assert_eq!(declared, WriteKind::ALL);

@@ -1,9 +1,9 @@
-//! The names `ExamTesting` uses, in the published order and spelling (<https://www.examtesting.com/api-doc.aspx>), and
-//! how a request is put together.
+//! `ExamTesting`'s names, in the published order and spelling (<https://www.examtesting.com/api-doc.aspx>), and the
+//! building of requests.
 //!
-//! Always POST: the page allows GET as well, but credentials and passwords do not belong in an address. The one
-//! exception is the operator's (`params_in = "query"`), because the page calls its parameters URL parameters without
-//! saying where a POST carries them.
+//! Always POST: the page also allows GET, but credentials and passwords do not belong in a URL. The operator can make
+//! one exception (`params_in = "query"`), because the page calls its parameters URL parameters without saying where a
+//! POST carries them.
 
 use std::borrow::Cow;
 
@@ -17,20 +17,20 @@ use crate::secret::Secret;
 use crate::transport::{RedactionPolicy, Request, Target};
 use crate::vendors::examtesting::response_parser;
 
-/// Where the parameters travel.
+/// Location of the parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParamsIn {
     /// In the body, form-encoded.
     #[default]
     Form,
-    /// In the address.
+    /// In the URL.
     Query,
     /// In both. A server that joins the two (`Request.Params` of ASP.NET does) would read every value twice.
     Both,
 }
 
-/// What `ManageCandidate.aspx` can be asked to do.
+/// Action of `ManageCandidate.aspx`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Add,
@@ -46,7 +46,7 @@ impl Action {
     }
 }
 
-/// One parameter about the person, with the member it comes from.
+/// One parameter about the person, with the field it comes from.
 #[derive(Clone)]
 pub(super) struct Parameter<'a> {
     pub(super) name: &'static str,
@@ -54,17 +54,17 @@ pub(super) struct Parameter<'a> {
     pub(super) value: Option<&'a str>,
 }
 
-/// Longest value sent, in characters. The vendor documents no lengths; this is the gateway's own limit.
+/// Maximum length of a value, in characters. The vendor documents no lengths; this is the gateway's own limit.
 pub(super) const MAX_LENGTH: usize = 100;
 
-/// Every parameter about the person, the absent ones included, in the published order. `student_id` comes with the
-/// member it stands for.
+/// Returns every parameter about the person, absent ones included, in the published order. `student_id` has the pointer
+/// of `externalId`.
 pub(super) fn parameters<'a>(
     person: &'a Person,
     student_id: Option<&'a str>,
     password: Option<&'a Secret>,
 ) -> [Parameter<'a>; 15] {
-    // Full destructuring: a new member has to be given a place here, or be named as having none.
+    // Full destructuring: a new field must be mapped here or be ignored explicitly.
     let Person {
         external_id: _,
         user_name,
@@ -102,8 +102,8 @@ pub(super) fn parameters<'a>(
     ]
 }
 
-/// Whether the name comes as one text only. It is then sent whole as `lastname`: shown behind an empty first name it
-/// reads as it was given, while cutting it in two would guess which word is the family name.
+/// Returns whether the name is one text only. It is then sent whole as `lastname`: after an empty first name it reads
+/// unchanged, while splitting it would mean guessing which word is the family name.
 pub(super) fn is_unsplit(name: &Name) -> bool {
     let Name { given_name, family_name, formatted } = name;
     formatted.is_some() && given_name.is_none() && family_name.is_none()
@@ -124,8 +124,8 @@ fn phone<'a>(name: &'static str, person: &'a Person, kind: PhoneKind) -> Paramet
     Parameter { name, pointer, value: person.phone(kind) }
 }
 
-/// Why a value is not sent, if so. `<` and `&#` set off ASP.NET's own request validation, which answers with an error
-/// page instead of a word about the write.
+/// Returns why a value cannot be sent, if so. `<` and `&#` trigger ASP.NET's own request validation, which responds
+/// with an error page that does not show the outcome of the write.
 pub(super) fn refusal(value: &str) -> Option<String> {
     if value.trim().is_empty() {
         Some("must not be blank".to_owned())
@@ -140,14 +140,14 @@ pub(super) fn refusal(value: &str) -> Option<String> {
     }
 }
 
-/// Neither the student's id nor anything about the person.
+/// Fields shown in recorded exchanges: neither the student's id nor personal data.
 const SHOWN: RedactionPolicy = RedactionPolicy {
     members: &["action", "groupName", "Status", "status", "code", "message"],
     within: &[],
     document: Some(response_parser::document),
 };
 
-/// The request for these parameters, UTF-8 and percent-encoded; `action` is always in the query.
+/// Builds the request for these parameters, UTF-8 and percent-encoded; `action` is always in the query.
 pub(super) fn request(
     operation: &'static str,
     action: Action,

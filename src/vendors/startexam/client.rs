@@ -1,6 +1,6 @@
-//! The vendor's calls, each sent once: what is put into the body, and what is made of the answer.
+//! The vendor's calls: building each body and reading each response.
 //!
-//! Nothing here repeats a write; only a request refused for its date, which did nothing, is sent once more.
+//! Never retries a write. Only a request rejected for its date, which had no effect, is sent once more.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,8 @@ use crate::domain::vendor::{Booked, Booking, CallContext, CallPurpose, Vendor, W
 use crate::transport::{RedactionPolicy, Request, Response, Target};
 use crate::vendors::startexam::{ExistingRegistration, StartExam, error, wire};
 
-/// No id: an employee's is the caller's word for a person, a participant's opens the exam.
+/// Fields shown in recorded exchanges. No ids: an employee's is the caller's name for a person, a participant's opens
+/// the exam.
 const SHOWN: RedactionPolicy = RedactionPolicy {
     members: &[
         "profileId",
@@ -50,8 +51,8 @@ const SHOWN: RedactionPolicy = RedactionPolicy {
 };
 
 impl StartExam {
-    /// Adds or updates employees. The answer's shape is undocumented, so nothing is read from it; only a web page is no
-    /// answer of the vendor's.
+    /// Adds or updates employees. The response's format is undocumented, so nothing is read from it; but a web page
+    /// cannot come from the vendor.
     pub(super) async fn sync(
         &self,
         operation: WriteKind,
@@ -62,20 +63,20 @@ impl StartExam {
             return Ok(());
         }
         if has_repeats(employees.iter().map(|employee| employee.id)) {
-            return Err(misuse("an employee twice in one call").for_batch());
+            return Err(misuse("the same employee twice in one call").for_batch());
         }
         let rows = employees.len();
         let body = wire::Employees { profile_id: &self.profile_id, employees };
         let answer = self.post(operation.as_str(), "/v1/employees", &body, rows, call).await?;
         if error::is_page(&answer) {
-            let detail = "A web page came in place of StartExam's answer.";
+            let detail = "The response is a web page, not a response of StartExam's API.";
             return Err(error::unreadable(&self.client, operation.as_str(), &answer, detail, rows));
         }
         Ok(())
     }
 
-    /// Books the rows in one call and answers the participant id of each; `None` where a registration was there before
-    /// and its id was not told.
+    /// Books the rows in one call and returns the participant id of each; `None` for a row whose registration existed
+    /// before and whose id the vendor did not return.
     pub(super) async fn book(
         &self,
         first: &Booking,
@@ -92,11 +93,11 @@ impl StartExam {
             return Err(misuse("bookings that cannot share a call").for_batch());
         }
         if call.purpose == CallPurpose::Reconcile && self.booking_retry_safety(first) == RetrySafety::Unsafe {
-            // The flag would find any registration, and none would tell what became of this one.
-            return Err(misuse("a booking again whose first attempt cannot be told from earlier ones"));
+            // The flag would find any registration, and none would show the outcome of this one.
+            return Err(misuse("a retry of a booking that cannot be distinguished from earlier ones"));
         }
         let (Some(from), Some(until)) = (first.valid_from, first.valid_until) else {
-            return Err(misuse("a booking without a validity"));
+            return Err(misuse("a booking without a validity period"));
         };
         let body = wire::EmployeesParticipants {
             center: self.center_of(first),
@@ -111,7 +112,7 @@ impl StartExam {
         let answer = self.post(OPERATION, "/v2/employees-participants", &body, rows.len(), call).await?;
         let ids = wire::participant_ids(&answer.body).and_then(|ids| wire::by_row(ids, rows.len(), flagged));
         ids.ok_or_else(|| {
-            let detail = "StartExam's answer does not say which participant belongs to which candidate.";
+            let detail = "StartExam's response does not show which participant belongs to which candidate.";
             error::unreadable(&self.client, OPERATION, &answer, detail, rows.len())
         })
     }
@@ -119,7 +120,7 @@ impl StartExam {
     pub(super) fn booked(&self, booking: &Booking, id: Option<&str>) -> WriteSuccess<Booked> {
         let Some(id) = id else {
             let detail =
-                "StartExam has a registration from before and did not tell its id, so the way in is not known.";
+                "StartExam already had a registration and did not return its id, so the launch link is unknown.";
             let value = Booked { vendor_ref: Map::new(), launch: None, already_there: true };
             return WriteSuccess { value, warnings: vec![Warning::new(WarningCode::LaunchUnknown, detail)] };
         };
@@ -143,8 +144,8 @@ impl StartExam {
         booking.center.as_deref().unwrap_or(&self.center)
     }
 
-    /// Most rows in one booking call. See `wire::by_row` for why the flag matters; what an earlier attempt may have
-    /// done is asked one by one.
+    /// Returns the maximum rows in one booking call. See `wire::by_row` for why the flag matters; reconciliation sends
+    /// rows one by one.
     pub(super) const fn at_most(&self, flagged: bool, attempt: CallPurpose) -> usize {
         match (flagged, attempt, self.existing) {
             (_, CallPurpose::Reconcile, _)
@@ -153,7 +154,7 @@ impl StartExam {
         }
     }
 
-    /// Everything rows of one booking call have in common.
+    /// Returns the values that all rows of one booking call must share, as a key.
     pub(super) fn shared(&self, booking: &Booking, flagged: bool) -> String {
         let Booking { assessment, valid_from, valid_until, proctoring, .. } = booking;
         serde_json::json!([self.center_of(booking), assessment, valid_from, valid_until, proctoring, flagged])
@@ -172,8 +173,8 @@ impl StartExam {
         self.send(operation, Method::POST, path, body.into(), rows, call).await
     }
 
-    /// Sends a request and gives back a success. A request refused for its date did nothing, so it is sent once more,
-    /// freshly signed: it may have waited too long on its way.
+    /// Sends a request and returns the response if it is a success. A request rejected for its date had no effect, so
+    /// it is signed anew and sent once more: it may have been delayed on its way.
     pub(super) async fn send(
         &self,
         operation: &'static str,
@@ -200,7 +201,7 @@ impl StartExam {
     }
 }
 
-/// Whether the vendor is told to make no second registration. On settling always, so that the repeat is harmless.
+/// Returns whether to send `doNotCreateIfExist`. Always when reconciling, so that the retry is harmless.
 pub(super) fn flagged(booking: &Booking, attempt: CallPurpose) -> bool {
     attempt == CallPurpose::Reconcile || booking.if_exists == IfAssignmentExists::Reuse
 }
@@ -210,7 +211,7 @@ fn has_repeats<'a>(mut ids: impl Iterator<Item = &'a str>) -> bool {
     ids.any(|id| !seen.insert(id))
 }
 
-/// Whoever called asked for something no plan of this adapter allows; nothing was sent.
+/// Returns the internal error of a call that no plan of this adapter allows; nothing was sent.
 pub(super) fn misuse(what: &str) -> Error {
     Error::new(Code::Internal, format!("The gateway was about to send StartExam {what}; nothing was sent."))
 }

@@ -1,9 +1,9 @@
-//! `StartExam` (`https://api.startexam.com`): employees by the customer's own id, bookings that answer a participant
-//! id, programs. Requests are signed with `SharedKey`; every body is serialised once, so that the length signed is the
+//! `StartExam` (`https://api.startexam.com`): employees by the customer's own id, bookings that return a participant
+//! id, programs. Requests are signed with `SharedKey`; every body is serialised once, so that the signed length is the
 //! length sent.
 //!
-//! The vendor has no idempotency keys and reads nothing back, so no answer may be taken for more than it says; see
-//! `wire::by_row` and `error::fault`.
+//! The vendor has no idempotency keys and offers no way to read a write back, so the adapter must never read more into
+//! a response than it states; see `wire::by_row` and `error::fault`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,34 +45,34 @@ mod wire;
 
 pub use settings::{ExistingRegistration, ProfileFields, SecretEncoding, Settings};
 
-/// Most rows in one call: documented for bookings and for each list of a program, assumed for employees.
+/// Maximum rows in one call: documented for bookings and for each list of a program, assumed for employees.
 const MAX_ROWS: usize = 500;
 
-/// What `StartExam` can do.
+/// Capabilities of `StartExam`.
 pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
     kind: "startexam",
     name: "StartExam",
     documentation: "https://api.startexam.com",
     identities: &[IdentityKind::ExternalId],
-    // Vendor page `/Help/Authorization`: a Date older than 15 minutes is refused.
+    // Vendor page `/Help/Authorization`: the vendor rejects a Date older than 15 minutes.
     clock_tolerance: Some(Duration::from_mins(15)),
     capabilities: [
         Capability {
             required: &["/externalId"],
             ignored: &["/userName", "/password", "/group", "/birthDate", "/gender", "/photo"],
             max_batch: MAX_ROWS,
-            note: "Adds or updates by externalId. Name, e-mail, numbers and address go to the profile fields the \
-                   connection names, and are ignored where it names none; custom members go to the profile field of \
-                   their name.",
+            note: "Adds or updates by externalId. Name, e-mail, phone numbers and address are sent to the profile \
+                   fields that the connection names, and ignored if it names none; custom fields are sent to the \
+                   profile field of the same name.",
             ..writes(WriteKind::CandidatesCreate)
         },
         Capability {
             ignored: &["/userName", "/password", "/group", "/birthDate", "/gender", "/photo"],
-            note: "The whole person is sent again; externalId cannot be changed.",
+            note: "Sends the whole person again; externalId cannot be changed.",
             ..writes(WriteKind::CandidatesUpdate)
         },
         Capability {
-            note: "The employee is hidden; StartExam has no deletion.",
+            note: "Hides the employee; StartExam does not support deletion.",
             ..writes(WriteKind::CandidatesDelete)
         },
         Capability {
@@ -80,17 +80,20 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             max_batch: MAX_ROWS,
             retry_safety: RetrySafety::IdempotentWithFlag,
             per_item_outcome: true,
-            note: "No mail and no passwords. Rows with ifExists reuse share a call only where the connection says what \
-                   StartExam answers for a registration there is (existing_registration). An unclear create_new or \
-                   fail is repeated only if the connection says that nobody else books there (bookings_only_here) and \
-                   the gateway knows of no earlier booking.",
+            note: "StartExam sends no mail and has no passwords. Rows with ifExists reuse share a call only if the \
+                   connection is configured with StartExam's response for existing registrations \
+                   (existing_registration). An unknown write with create_new or fail is retried only if the gateway \
+                   makes all bookings of the account (bookings_only_here) and knows of no earlier booking.",
             ..writes(WriteKind::AssignmentsCreate)
         },
-        Capability::unsupported(WriteKind::AssignmentsCancel, "StartExam documents no way to withdraw a registration."),
+        Capability::unsupported(
+            WriteKind::AssignmentsCancel,
+            "StartExam does not document a way to withdraw a registration.",
+        ),
         Capability {
             required: &["/scope"],
             max_batch: MAX_ROWS,
-            note: "StartExam answers counts only. After an unclear call they are a lower bound.",
+            note: "StartExam returns only counts. After an unknown write was retried, they are a lower bound.",
             ..writes(WriteKind::ProgramsEmployees)
         },
     ],
@@ -110,10 +113,10 @@ const fn writes(operation: WriteKind) -> Capability {
     }
 }
 
-/// Builds the adapter. Reads the secret, opens no connection.
+/// Builds the adapter. Reads the secret but opens no connection.
 ///
 /// # Errors
-/// Every setting that cannot work.
+/// Every invalid setting.
 pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let account = settings.checked(setup)?;
     let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
@@ -205,7 +208,7 @@ impl Vendor for StartExam {
             passwordless: order.passwordless,
             proctoring: order.proctoring.clone(),
             if_exists: order.if_exists,
-            // Only the gateway's record can say; whoever keeps it sets this before the booking is sent.
+            // Only the store knows; the service sets this before it sends the booking.
             first_booking: false,
         };
         Ok(Plan { write, warnings: Vec::new() })
@@ -215,12 +218,12 @@ impl Vendor for StartExam {
         let person = &registration.person;
         let id = person.external_id.as_deref().unwrap_or_default();
         let bytes = json_length(&self.employee(id, person, person.is_active(), &[])) + 1;
-        // Everything employees of one call share, the profile, is the connection's.
+        // Employees of one call share only the profile, which belongs to the connection.
         BatchGroup::Keyed { key: "employees".to_owned(), at_most: self.batch, bytes }
     }
 
     fn reconcile_batch(&self, registration: &Registration) -> BatchGroup {
-        // Employees are put in place by their id: a repeat is the same call.
+        // Employees are upserted by id, so a retry is the same call.
         self.registration_batch(registration)
     }
 
@@ -240,8 +243,8 @@ impl Vendor for StartExam {
     }
 
     fn booking_retry_safety(&self, booking: &Booking) -> RetrySafety {
-        // With the flag a repeat finds any earlier registration for the same centre and test, not only ours: the gateway's
-        // record rules one out only where nobody else books.
+        // With the flag, a retry finds any earlier registration for the same centre and test, not only ours. The
+        // gateway's store can rule out other bookings only if no other system books at this account.
         let only_ours = booking.first_booking && self.bookings_only_here;
         if booking.if_exists == IfAssignmentExists::Reuse || only_ours {
             RetrySafety::IdempotentWithFlag
@@ -264,7 +267,7 @@ impl Vendor for StartExam {
             .collect();
         let done = match employees {
             Some(employees) => self.sync(WriteKind::CandidatesCreate, employees, call).await,
-            None => Err(nameless()),
+            None => Err(missing_id_error()),
         };
         let value = |row: &Registration| registered(row.person.external_id.as_deref().unwrap_or_default());
         match done {
@@ -275,14 +278,14 @@ impl Vendor for StartExam {
 
     async fn update(&self, update: &Update, call: &CallContext) -> RowResult<Registered> {
         let Update { candidate, touched } = update;
-        let id = employee_id(candidate).ok_or_else(nameless)?;
+        let id = employee_id(candidate).ok_or_else(missing_id_error)?;
         let employee = self.employee(id, &candidate.person, candidate.person.is_active(), touched);
         self.sync(WriteKind::CandidatesUpdate, vec![employee], call).await?;
         Ok(WriteSuccess::new(registered(id)))
     }
 
     async fn hide(&self, candidate: &CandidateSnapshot, call: &CallContext) -> RowResult<()> {
-        let id = employee_id(candidate).ok_or_else(nameless)?;
+        let id = employee_id(candidate).ok_or_else(missing_id_error)?;
         let employee = self.employee(id, &candidate.person, false, &[]);
         self.sync(WriteKind::CandidatesDelete, vec![employee], call).await?;
         Ok(WriteSuccess::new(()))
@@ -298,14 +301,14 @@ impl Vendor for StartExam {
     }
 
     async fn cancel(&self, _cancellation: &Cancellation, _call: &CallContext) -> RowResult<()> {
-        Err(Error::new(Code::CapabilityUnsupported, "StartExam documents no way to withdraw a registration."))
+        Err(Error::new(Code::CapabilityUnsupported, "StartExam does not document a way to withdraw a registration."))
     }
 
     async fn enrol(&self, enrolment: &EnrolmentBatch, call: &CallContext) -> RowResult<EnrolmentCounts> {
         const OPERATION: &str = WriteKind::ProgramsEmployees.as_str();
         let EnrolmentBatch { program, enrolment } = enrolment;
         if enrolment.register.len().max(enrolment.unregister.len()) > MAX_ROWS {
-            return Err(misuse("more employees than StartExam takes"));
+            return Err(misuse("more employees than StartExam accepts"));
         }
         let (program_id, program_external_id) = match program {
             ProgramRef::Id(id) => (Some(id.as_str()), None),
@@ -324,10 +327,10 @@ impl Vendor for StartExam {
             unregister_employees: &enrolment.unregister,
         };
         let answer = self.post(OPERATION, "/v1/program/employees", &body, 1, call).await?;
-        let unreadable = || error::unreadable(&self.client, OPERATION, &answer, "StartExam answered no counts.", 1);
+        let unreadable = || error::unreadable(&self.client, OPERATION, &answer, "StartExam returned no counts.", 1);
         let counts = wire::counts(&answer.body).ok_or_else(unreadable)?;
         let lower_bound = (call.purpose == CallPurpose::Reconcile).then(|| {
-            let detail = "The call was made again; what an earlier attempt had changed already is not counted.";
+            let detail = "The call was retried; changes that an earlier attempt had already made are not counted.";
             Warning::new(WarningCode::CountsLowerBound, detail)
         });
         Ok(WriteSuccess { value: counts, warnings: lower_bound.into_iter().collect() })
@@ -341,7 +344,7 @@ impl Vendor for StartExam {
                 CredentialCheck::Ok { detail: "StartExam listed the account's tests.".to_owned() }
             }
             Ok(answer) => {
-                let detail = "StartExam answered no list of tests; base_url may lead elsewhere.";
+                let detail = "StartExam's response is not a list of tests; check base_url.";
                 CredentialCheck::Faulty(Box::new(error::unreadable(&self.client, OPERATION, &answer, detail, 1)))
             }
             Err(fault) => CredentialCheck::Faulty(Box::new(fault)),
@@ -354,7 +357,7 @@ fn employee_id(candidate: &CandidateSnapshot) -> Option<&str> {
     known_as.or(candidate.person.external_id.as_deref())
 }
 
-fn nameless() -> Error {
+fn missing_id_error() -> Error {
     misuse("a person without an externalId")
 }
 

@@ -1,10 +1,10 @@
-//! What can be said about a write before a byte is sent: required members, decisive ones the vendor has no place for,
-//! defaults. A sixth file beside the usual five, since none of it concerns the wire.
+//! Validation before a write is sent: required fields, decisive fields the vendor does not support, and defaults. A
+//! file of its own, because nothing here concerns the wire format.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::settings::ProfileFields;
-use super::wire::{guid, is_touched, taken_twice, without_place};
+use super::wire::{duplicate_custom_fields, guid, is_touched, unsupported_fields};
 use crate::domain::assignment::{CandidateKey, NewAssignment, Notify};
 use crate::domain::candidate::{NewCandidate, Person};
 use crate::domain::error::FieldError;
@@ -14,10 +14,10 @@ use crate::domain::program::ProgramRef;
 use crate::domain::validation::FieldErrors;
 use crate::domain::vendor::{CandidateSnapshot, Plan, Registration, Update, VendorKey};
 
-/// How long a booking is open when the order does not say.
+/// Validity of a booking if the order sets no end.
 const DEFAULT_VALIDITY: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// Longest external id of a program. Undocumented; the limit of an employee's id is assumed.
+/// Maximum length of a program's external id. Undocumented; we assume the limit of an employee's id.
 const EXTERNAL_PROGRAM_ID: usize = 250;
 
 pub(super) fn registration(
@@ -28,10 +28,11 @@ pub(super) fn registration(
     let NewCandidate { person, password, if_exists: _ } = new;
     let mut faults = FieldErrors::new();
     if person.external_id.is_none() {
-        faults.push(FieldError::missing("/externalId", "is the id by which StartExam knows an employee"));
+        faults.push(FieldError::missing("/externalId", "is required: StartExam identifies employees by it"));
     }
-    faults.extend(doubled(fields, &person));
-    let mut warnings: Vec<Warning> = without_place(fields, &person).iter().map(|p| Warning::field_ignored(p)).collect();
+    faults.extend(duplicate_field_errors(fields, &person));
+    let mut warnings: Vec<Warning> =
+        unsupported_fields(fields, &person).iter().map(|p| Warning::field_ignored(p)).collect();
     if password.is_some() {
         warnings.push(password_dropped());
     }
@@ -49,15 +50,15 @@ pub(super) fn update(
     let known_as = candidate.vendor_ref.get("id").and_then(serde_json::Value::as_str);
     let renamed = known_as.is_some() && known_as != person.external_id.as_deref();
     if is_touched(&touched, "/externalId") && (renamed || person.external_id.is_none()) {
-        let detail = "StartExam knows the employee by this id, so it cannot be changed";
+        let detail = "cannot be changed: StartExam identifies the employee by it";
         faults.push(FieldError::unsupported("/externalId", detail));
     }
     if touched.iter().any(|pointer| pointer == "/custom") && person.custom.is_empty() {
-        let detail = "cannot be cleared as a whole; clear its members one by one";
+        let detail = "cannot be cleared as a whole; clear its fields one by one";
         faults.push(FieldError::unsupported("/custom", detail));
     }
-    faults.extend(doubled(fields, person));
-    let ignored = without_place(fields, person).into_iter().filter(|pointer| is_touched(&touched, pointer));
+    faults.extend(duplicate_field_errors(fields, person));
+    let ignored = unsupported_fields(fields, person).into_iter().filter(|pointer| is_touched(&touched, pointer));
     let mut warnings: Vec<Warning> = ignored.map(|pointer| Warning::field_ignored(&pointer)).collect();
     if is_touched(&touched, "/password") {
         warnings.push(password_dropped());
@@ -65,14 +66,14 @@ pub(super) fn update(
     faults.into_result(Plan { write: Update { candidate, touched }, warnings })
 }
 
-/// A booking's first and last moment, or the faults of an order the vendor cannot take.
+/// Returns start and end of the booking, or the errors of an order that the vendor does not support.
 pub(super) fn order(order: &NewAssignment, now: Timestamp) -> Result<(Timestamp, Timestamp), Vec<FieldError>> {
     let mut faults = FieldErrors::new();
     if order.notify == Notify::VendorEmail {
         faults.push(FieldError::unsupported("/notify", "StartExam sends no mail to candidates"));
     }
     if order.passwordless {
-        faults.push(FieldError::unsupported("/passwordless", "StartExam knows no passwords of candidates"));
+        faults.push(FieldError::unsupported("/passwordless", "StartExam has no passwords for candidates"));
     }
     let from = whole_second(order.valid_from.unwrap_or(now));
     let until = match order.valid_until {
@@ -82,8 +83,8 @@ pub(super) fn order(order: &NewAssignment, now: Timestamp) -> Result<(Timestamp,
     match until {
         None => faults.push(FieldError::invalid("/validFrom", "is too late")),
         Some(until) if until <= from => {
-            let than = if order.valid_from.is_some() { "validFrom" } else { "now, when the assignment begins" };
-            faults.push(FieldError::invalid("/validUntil", format!("must be later than {than}, in whole seconds")));
+            let than = if order.valid_from.is_some() { "validFrom" } else { "now, when the assignment starts" };
+            faults.push(FieldError::invalid("/validUntil", format!("must be later than {than} (in whole seconds)")));
         }
         Some(_) => {}
     }
@@ -95,17 +96,18 @@ pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Resu
     match key {
         CandidateKey::ExternalId(id) => Ok(VendorKey(id.clone())),
         CandidateKey::Id(_) => known.ok_or_else(|| {
-            let detail = "has no externalId, by which StartExam knows an employee";
+            let detail = "names a candidate without externalId, which StartExam needs";
             FieldError::new("/candidate/id", "invalid_reference", detail)
         }),
         CandidateKey::Email(_) => known.ok_or_else(|| {
-            FieldError::invalid("/candidate/email", "StartExam does not know employees by e-mail; use externalId or id")
+            let detail = "StartExam does not identify employees by e-mail; use externalId or id";
+            FieldError::invalid("/candidate/email", detail)
         }),
     }
 }
 
-/// A GUID is the vendor's own id, `ext:<id>` the account's. What would change the meaning of a path is refused although
-/// it travels in a body: such an id is a mistake or an attempt.
+/// Parses a program reference: a GUID is the vendor's own id, `ext:<id>` the account's. Rejects characters that would
+/// change the meaning of a path, although the id is sent in a body: such an id is a mistake or an attack.
 pub(super) fn program_ref(text: &str) -> Option<ProgramRef> {
     let Some(external) = text.strip_prefix("ext:") else {
         return guid(text).map(ProgramRef::Id);
@@ -115,17 +117,17 @@ pub(super) fn program_ref(text: &str) -> Option<ProgramRef> {
     (fits && !odd).then(|| ProgramRef::External(external.to_owned()))
 }
 
-fn doubled(fields: &ProfileFields, person: &Person) -> Vec<FieldError> {
-    let detail = "is the profile field of another member that is given as well";
-    taken_twice(fields, person).into_iter().map(|pointer| FieldError::invalid(pointer, detail)).collect()
+fn duplicate_field_errors(fields: &ProfileFields, person: &Person) -> Vec<FieldError> {
+    let detail = "is the profile field of another field in this request";
+    duplicate_custom_fields(fields, person).into_iter().map(|pointer| FieldError::invalid(pointer, detail)).collect()
 }
 
 fn password_dropped() -> Warning {
-    let detail = "StartExam knows no passwords of candidates; it was dropped and is not kept.";
+    let detail = "StartExam has no passwords for candidates; the password was discarded and is not stored.";
     Warning::with_pointer(WarningCode::FieldIgnored, "/password", detail)
 }
 
-/// The vendor's times have no fraction of a second.
+/// Truncates to whole seconds, because the vendor's times have no fractions.
 fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,6 +1,6 @@
-//! What an operator gives for a `StartExam` account, and the check of every value before anything is built from it.
+//! Settings of a `StartExam` account and their validation.
 //!
-//! No sentence made here may show the secret.
+//! Errors must never show the secret.
 
 use std::collections::BTreeMap;
 
@@ -16,42 +16,42 @@ use crate::secret::{Secret, SecretRef};
 use crate::transport::ConnectionSettings;
 use crate::vendors::{AdapterContext, SettingError};
 
-/// The vendor's own keys of `[connections.<name>]` with `vendor = "startexam"`.
+/// Vendor-specific keys of `[connections.<name>]` with `vendor = "startexam"`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Settings {
-    /// Where the vendor's API is; a path prefix (a proxy) is allowed and signed.
+    /// Base URL of the vendor's API; a path prefix (a proxy) is allowed and is part of the signature.
     #[serde(default = "default_base_url")]
     pub base_url: String,
     /// The account's number, from the account's details.
     pub account_id: u64,
     /// The account's secret.
     pub secret: SecretRef,
-    /// How the secret's text becomes the key.
+    /// How to decode the secret's text to the key.
     #[serde(default)]
     pub secret_encoding: SecretEncoding,
-    /// The centre's unique name, for orders that name none.
+    /// Unique name of the centre, for orders that name none.
     pub center: String,
     /// The profile (GUID) whose field rules apply to employees.
     pub profile_id: String,
-    /// Which profile field takes which member of a person.
+    /// Names of the profile fields, by attribute of a person.
     #[serde(default)]
     pub profile_fields: ProfileFields,
-    /// The address a candidate opens; `{center}` and `{id}` (the participant) are filled in.
+    /// URL that a candidate opens, with the placeholders `{center}` and `{id}` (the participant).
     #[serde(default = "default_link_template")]
     pub link_template: String,
-    /// What the vendor answers for an employee skipped by `doNotCreateIfExist`.
+    /// What the vendor returns for an employee skipped because of `doNotCreateIfExist`.
     #[serde(default)]
     pub existing_registration: ExistingRegistration,
-    /// Whether all bookings at this account are made by this gateway, so that one it does not know of does not exist.
+    /// Whether this gateway makes all bookings of this account, so that its store knows every one.
     #[serde(default)]
     pub bookings_only_here: bool,
-    /// Whether an order with `ifExists: reuse` books again where the booking there is has a window that is over.
+    /// Whether an order with `ifExists: reuse` books again if the existing booking has expired.
     #[serde(default)]
     pub rebook_expired: bool,
 }
 
-/// How the secret's text becomes the key. The vendor's sentence about it could not be read; both public clients use the
-/// text's bytes as they are.
+/// How to decode the secret's text to the key. The vendor's sentence about it could not be read; both public clients
+/// use the text's bytes unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretEncoding {
@@ -64,24 +64,24 @@ pub enum SecretEncoding {
     Hex,
 }
 
-/// What stands in the answer for an employee skipped by `doNotCreateIfExist`. Undocumented, hence the operator's to say
-/// once seen; it decides how many such rows may share a call.
+/// What the vendor returns for an employee skipped because of `doNotCreateIfExist`. Undocumented, so the operator sets
+/// it after observing it; it decides how many such rows may share a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExistingRegistration {
-    /// Nobody has looked yet.
+    /// Not observed yet.
     #[default]
     Unknown,
-    /// The id of the registration there is.
+    /// The id of the existing registration.
     Repeated,
-    /// `null` at the employee's place.
+    /// `null` at the employee's position.
     Null,
     /// Nothing; the list is shorter.
     LeftOut,
 }
 
-/// Names of the profile's fields. A name given replaces the default of that member only; an empty one says that the
-/// profile has no field for it.
+/// Names of the profile's fields. A name replaces only the default of its own key; an empty name means that the profile
+/// has no such field.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct ProfileFields {
@@ -110,7 +110,7 @@ pub struct ProfileFields {
 }
 
 impl Default for ProfileFields {
-    // The names of the example on the vendor's page `/Methods/SyncEmployees`.
+    // Names from the example on the vendor's page `/Methods/SyncEmployees`.
     fn default() -> Self {
         Self {
             given_name: "First Name".to_owned(),
@@ -128,7 +128,7 @@ impl Default for ProfileFields {
     }
 }
 
-/// Settings that can work.
+/// Validated settings.
 pub(super) struct Account {
     pub(super) base_url: Url,
     pub(super) number: u64,
@@ -144,10 +144,10 @@ pub(super) struct Account {
 }
 
 impl Settings {
-    /// The account these settings describe.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// Every setting that cannot work.
+    /// Every invalid setting.
     pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Account, Vec<SettingError>> {
         let mut faults = Vec::new();
         let mut note = |key: &str, detail: String| faults.push(SettingError { key: key.to_owned(), detail });
@@ -239,10 +239,10 @@ impl ProfileFields {
     }
 }
 
-/// Everything but RFC 3986 unreserved characters, so that a value stays one value in a path, a query or a fragment.
+/// Escapes all but the unreserved characters of RFC 3986, so that a value stays one value in a path, query or fragment.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The address a candidate opens, before centre and participant are known.
+/// Template of the URL that a candidate opens.
 #[derive(Debug)]
 pub(super) struct LinkTemplate(String);
 
@@ -253,20 +253,20 @@ impl LinkTemplate {
             return Err("must contain {id}, the participant's id".to_owned());
         }
         if text.replace("{center}", "").replace("{id}", "").contains(['{', '}']) {
-            return Err("knows only {center} and {id}".to_owned());
+            return Err("supports only {center} and {id}".to_owned());
         }
         let parse = |center, id| Url::parse(&template.url(center, id)).map_err(|_| "is not a URL".to_owned());
         let (one, other) = (parse("a", "b")?, parse("c", "d")?);
         connection.accepts(&one)?;
         if one[..Position::BeforePath] != other[..Position::BeforePath] {
-            return Err("must not fill anything into the host".to_owned());
+            return Err("must not use a placeholder in the host".to_owned());
         }
         Ok(template)
     }
 
-    /// The address for this participant of this centre.
+    /// Returns the URL for this participant of this centre.
     pub(super) fn url(&self, center: &str, id: &str) -> String {
-        // Percent-encoded values hold no brace, so the second replacement cannot meet the first one's value.
+        // Percent-encoded values contain no brace, so the second replacement cannot change the first value.
         let center = utf8_percent_encode(center, VALUE).to_string();
         let id = utf8_percent_encode(id, VALUE).to_string();
         self.0.replace("{center}", &center).replace("{id}", &id)
@@ -277,7 +277,7 @@ fn base_url(text: &str, connection: &ConnectionSettings) -> Result<Url, String> 
     let url = Url::parse(text).map_err(|_| "is not an absolute URL".to_owned())?;
     connection.accepts(&url)?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not carry a user name or password".to_owned());
+        return Err("must not contain a user name or password".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must not have a query or fragment".to_owned());
@@ -289,10 +289,8 @@ fn key_bytes(secret: &Secret, encoding: SecretEncoding) -> Result<Zeroizing<Vec<
     let text = secret.expose().as_bytes();
     let bytes = match encoding {
         SecretEncoding::Utf8 => Ok(text.to_vec()),
-        SecretEncoding::Base64 => BASE64.decode(text).map_err(|_| "is not Base64, as secret_encoding says"),
-        SecretEncoding::Hex => {
-            HEXLOWER_PERMISSIVE.decode(text).map_err(|_| "is not hexadecimal, as secret_encoding says")
-        }
+        SecretEncoding::Base64 => BASE64.decode(text).map_err(|_| "is not valid Base64 (see secret_encoding)"),
+        SecretEncoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| "is not hexadecimal (see secret_encoding)"),
     };
     let bytes = bytes.map(Zeroizing::new).map_err(str::to_owned)?;
     if bytes.is_empty() { Err("is empty".to_owned()) } else { Ok(bytes) }
@@ -300,7 +298,7 @@ fn key_bytes(secret: &Secret, encoding: SecretEncoding) -> Result<Zeroizing<Vec<
 
 fn unfit_line(text: &str) -> Option<String> {
     let mut faults = FieldErrors::new();
-    faults.line("", Some(text), 200);
+    faults.check_line("", Some(text), 200);
     faults.into_result(()).err()?.pop().map(|fault| fault.detail)
 }
 

@@ -1,8 +1,8 @@
 //! `StartExam`'s `SharedKey` scheme: a pure function of the request, the date and the key (vendor page
 //! `/Help/Authorization`).
 //!
-//! The body is not part of what is signed, only its length; the same signature is therefore good for any body of that
-//! length for 15 minutes. This module must never show the key.
+//! The signature covers only the length of the body, so for 15 minutes it is valid for any body of that length. This
+//! module must never show the key.
 
 use async_trait::async_trait;
 use data_encoding::BASE64;
@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 use crate::domain::error::{Code, Error};
 use crate::transport::{Signer, SigningRequest};
 
-/// The value of the `Authorization` header: `SharedKey <account>:<Base64 of HMAC-SHA256>` over
-/// `VERB path date content-length`, single spaces between, the path in lower case and without its query.
+/// Returns the value of the `Authorization` header: `SharedKey <account>:<Base64 of HMAC-SHA256>` over
+/// `VERB path date content-length`, separated by single spaces, the path in lower case and without its query.
 ///
-/// `date` is the very text of the `Date` header, `length` the number of bytes of the body.
+/// `date` is the exact text of the `Date` header, `length` the number of bytes of the body.
 #[must_use]
 pub fn authorization(verb: &str, path: &str, date: &str, length: usize, account: u64, key: &[u8]) -> String {
     let message = format!("{verb} {} {date} {length}", path.to_lowercase());
@@ -30,14 +30,14 @@ pub fn authorization(verb: &str, path: &str, date: &str, length: usize, account:
     format!("SharedKey {account}:{}", BASE64.encode(&mac.finalize().into_bytes()))
 }
 
-/// Signs each attempt with the date of that attempt.
+/// Signer that dates and signs each attempt anew.
 pub struct SharedKey {
     account: u64,
     key: Zeroizing<Vec<u8>>,
 }
 
 impl SharedKey {
-    /// A signer for this account; `key` are the secret's bytes as the operator's `secret_encoding` says.
+    /// Creates a signer for this account; `key` is the secret decoded according to `secret_encoding`.
     #[must_use]
     pub const fn new(account: u64, key: Zeroizing<Vec<u8>>) -> Self {
         Self { account, key }
@@ -49,16 +49,16 @@ impl Signer for SharedKey {
     async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error> {
         let date = DateTimePrinter::new()
             .timestamp_to_rfc9110_string(&now)
-            .map_err(|_| Error::new(Code::Internal, "The gateway's clock shows a year that no HTTP date can name."))?;
+            .map_err(|_| Error::new(Code::Internal, "The year of the gateway's clock does not fit an HTTP date."))?;
         let length = draft.body.len();
         let value = authorization(draft.method.as_str(), draft.url.path(), &date, length, self.account, &self.key);
-        let unprintable = |_| Error::new(Code::Internal, "The signature could not be put into a header.");
+        let unprintable = |_| Error::new(Code::Internal, "The signature is not a valid header value.");
         let mut value = HeaderValue::try_from(value).map_err(unprintable)?;
         value.set_sensitive(true);
         draft.headers.insert(AUTHORIZATION, value);
         draft.headers.insert(DATE, HeaderValue::try_from(date).map_err(unprintable)?);
-        // The vendor's examples of GET show no Content-Length, both public clients sign a 0 for it; said aloud it can
-        // only be read one way. With a body the transport adds the header from the same bytes.
+        // The vendor's GET examples show no Content-Length, but both public clients sign a 0 for it; sending the header
+        // makes it unambiguous. With a body, the transport adds the header from the same bytes.
         if length == 0 {
             draft.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn headers_carry_what_was_signed_and_the_query_is_no_part_of_it() {
+    async fn headers_match_the_signature_and_the_query_is_not_signed() {
         let Vectors { account, secret, cases } = vectors();
         let key = Zeroizing::new(secret.clone().into_bytes());
         let signer = SharedKey::new(account, key);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_prefix_counts_and_is_signed_in_lower_case() {
+    fn a_path_prefix_is_signed_in_lower_case() {
         let sign = |path| authorization("POST", path, "Fri, 03 May 2024 02:27:07 GMT", 1, 99, b"key");
         assert_eq!(sign("/Proxy/v1/employees"), sign("/proxy/v1/employees"));
         assert_ne!(sign("/proxy/v1/employees"), sign("/v1/employees"));

@@ -1,5 +1,4 @@
-//! The adapter against a server of our own on this machine: what goes out, byte by byte where it is signed, and what is
-//! made of every answer.
+//! The adapter against a local server: requests sent, byte by byte where signed, and the result of every response.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +33,7 @@ const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
 const FIRST_ID: &str = "1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d01";
 const SECOND_ID: &str = "1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d02";
 
-/// The date of the second signing vector, and a fraction of a second that nobody must see.
+/// The date of the second signing vector, plus a fraction of a second that must not be sent.
 const NOW: &str = "2024-05-03T02:27:07.9Z";
 
 struct Machine;
@@ -69,7 +68,7 @@ fn connection() -> ConnectionSettings {
     ConnectionSettings { requests_per_second: 0, ..ConnectionSettings::default() }
 }
 
-/// The contract's example, with some keys put differently.
+/// Returns the contract's example with these changes.
 fn settings(changes: &Value) -> Settings {
     let mut table = json!({
         "account_id": 99,
@@ -87,12 +86,12 @@ fn adapter(settings: Settings, connection: &ConnectionSettings) -> Result<Arc<dy
     connect(settings, &setup).map(|connected| connected.vendor)
 }
 
-/// The adapter with these settings, at no address that answers.
+/// Returns the adapter with these settings, without a server.
 fn unconnected(changes: &Value) -> Arc<dyn Vendor> {
     adapter(settings(changes), &connection()).unwrap()
 }
 
-/// The adapter in front of a server that gives these answers, one a request.
+/// Returns the adapter and a server that sends these responses, one per request.
 async fn connected(changes: Value, replies: Vec<Reply>) -> (Arc<dyn Vendor>, Server) {
     let server = Server::start(replies).await;
     let mut settings = settings(&changes);

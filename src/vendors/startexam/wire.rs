@@ -1,6 +1,6 @@
-//! The vendor's own field names, outward and inward, and what its answers say.
+//! The vendor's own field names, in both directions, and the parsing of its responses.
 //!
-//! It must never guess: an answer that does not tell each row's fate in the documented shape is no answer.
+//! It must never guess: a response that does not show each row's outcome in the documented format is unreadable.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ pub(super) struct Employees<'a> {
     pub(super) employees: Vec<Employee<'a>>,
 }
 
-/// One person as the vendor sees them.
+/// One person in the vendor's format.
 #[derive(Serialize)]
 pub(super) struct Employee<'a> {
     pub(super) id: &'a str,
@@ -31,22 +31,22 @@ pub(super) struct Employee<'a> {
     pub(super) data: Vec<Field<'a>>,
 }
 
-/// A named value of a profile, or of proctoring.
+/// A named value of a profile or of proctoring.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Field<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) value: &'a str,
 }
 
-/// Body of `POST /v2/employees-participants` (vendor page `/Methods/RegisterEmployees`); one test a call, since how the
-/// ids of several tests are ordered is undocumented.
+/// Body of `POST /v2/employees-participants` (vendor page `/Methods/RegisterEmployees`); one test per call, because the
+/// order of the ids of several tests is undocumented.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EmployeesParticipants<'a> {
     pub(super) center: &'a str,
     pub(super) valid_from: String,
     pub(super) valid_till: String,
-    /// Only for accounts with proctoring, hence left out where it is off.
+    /// Only for accounts with proctoring, so omitted when off.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) proctoring: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -74,26 +74,26 @@ pub(super) struct ProgramEmployees<'a> {
     pub(super) unregister_employees: &'a [String],
 }
 
-/// A GUID in the vendor's form, lower case with hyphens; braces and bare digits are understood. The nil GUID names
-/// nothing.
+/// Normalises a GUID to the vendor's form, lower case with hyphens; accepts braces and bare digits. Rejects the nil
+/// GUID.
 pub(super) fn guid(text: &str) -> Option<String> {
-    // Longer is only the `urn:uuid:` form, which the vendor does not know.
+    // Only the `urn:uuid:` form is longer, and the vendor does not know it.
     let id = Uuid::try_parse(text).ok().filter(|id| text.len() <= 38 && !id.is_nil())?;
     Some(id.hyphenated().to_string())
 }
 
-/// A member of a person that a profile may have a field for.
+/// An attribute of a person that a profile may have a field for.
 struct ProfileMember<'a> {
-    /// Pointer of the member, to be named where there is no field.
+    /// JSON pointer for warnings if there is no profile field.
     pointer: String,
-    /// Pointer under which a change of it is announced.
+    /// JSON pointer that an update lists when it changes this attribute.
     announced: &'static str,
     field: &'a str,
     value: Option<&'a str>,
 }
 
-/// Name and value pairs of the person: every given member the profile has a field for, then `custom`. A `touched`
-/// member without a value is sent empty, since whether leaving a field out keeps or clears it is undocumented.
+/// Returns the person's name and value pairs: every attribute with a profile field, then `custom`. A `touched`
+/// attribute without a value is sent empty, because it is undocumented whether omitting a field keeps or clears it.
 pub(super) fn data<'a>(fields: &'a ProfileFields, person: &'a Person, touched: &[String]) -> Vec<Field<'a>> {
     let mut pairs = Vec::new();
     for ProfileMember { announced, field, value, .. } in members(fields, person) {
@@ -114,11 +114,11 @@ pub(super) fn data<'a>(fields: &'a ProfileFields, person: &'a Person, touched: &
     pairs
 }
 
-/// Pointers of the given members the vendor has no place for.
-pub(super) fn without_place(fields: &ProfileFields, person: &Person) -> Vec<String> {
+/// Returns the pointers of the given fields that the vendor does not support.
+pub(super) fn unsupported_fields(fields: &ProfileFields, person: &Person) -> Vec<String> {
     let unfielded = members(fields, person).into_iter().filter(|member| member.field.is_empty());
     let unfielded = unfielded.filter(|member| member.value.is_some()).map(|member| member.pointer);
-    // Name, address, numbers, e-mail and custom are profile fields; id and activity have a place of their own.
+    // Name, address, phone numbers, e-mail and custom are profile fields; id and activity have their own fields.
     let Person {
         external_id: _,
         user_name,
@@ -143,8 +143,8 @@ pub(super) fn without_place(fields: &ProfileFields, person: &Person) -> Vec<Stri
     unfielded.chain(never.into_iter().filter(|(_, given)| *given).map(|(pointer, _)| pointer.to_owned())).collect()
 }
 
-/// Pointers of `custom` members named like a field that another given member fills.
-pub(super) fn taken_twice(fields: &ProfileFields, person: &Person) -> Vec<String> {
+/// Returns the pointers of `custom` fields whose profile field another given field also fills.
+pub(super) fn duplicate_custom_fields(fields: &ProfileFields, person: &Person) -> Vec<String> {
     let filled: HashSet<&str> = members(fields, person)
         .into_iter()
         .filter(|member| member.value.is_some())
@@ -154,7 +154,7 @@ pub(super) fn taken_twice(fields: &ProfileFields, person: &Person) -> Vec<String
     twice.map(|name| format!("/custom/{}", pointer_token(name))).collect()
 }
 
-/// Whether a change announced by these pointers reaches this member.
+/// Returns whether a change listed by these pointers affects this field.
 pub(super) fn is_touched(touched: &[String], pointer: &str) -> bool {
     let within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
     touched.iter().any(|touched| touched == pointer || within(touched, pointer) || within(pointer, touched))
@@ -189,46 +189,46 @@ fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<ProfileMemb
     simple.chain(phones).collect()
 }
 
-/// Proctoring parameters as the vendor takes them; none where it is off.
+/// Returns the proctoring parameters in the vendor's format; none if proctoring is off.
 pub(super) fn proctoring_pairs(proctoring: &Proctoring) -> Vec<Field<'_>> {
     let Proctoring { enabled, parameters } = proctoring;
     let given = parameters.iter().filter(|_| *enabled);
     given.map(|(name, value)| Field { name: Cow::Borrowed(name.as_str()), value }).collect()
 }
 
-/// The participant ids an answer holds, `None` for `null`. Nothing at all when it is not of the documented shape
-/// `{"participantIds": [GUID, …]}`.
+/// Returns the participant ids in a response, `None` for `null`. Returns nothing at all unless the response has the
+/// documented format `{"participantIds": [GUID, …]}`.
 pub(super) fn participant_ids(body: &[u8]) -> Option<Vec<Option<String>>> {
     let answer = object(body)?;
     let ids = member(&answer, "participantIds")?.as_array()?;
     ids.iter().map(|id| if id.is_null() { Some(None) } else { guid(id.as_str()?).map(Some) }).collect()
 }
 
-/// Which id belongs to which row; `None` at a row whose registration was there before and whose id was not told.
-/// Nothing at all when the answer does not say.
+/// Assigns ids to rows; `None` at a row whose registration existed before and whose id the vendor did not return.
+/// Returns nothing at all if the response is ambiguous.
 ///
-/// What stands in the list for an employee skipped by `doNotCreateIfExist` is undocumented, so the flag decides how an
-/// answer is read, and the operator's `existing_registration` decides how many flagged rows are put into one call:
+/// The vendor does not document the entry for an employee skipped because of `doNotCreateIfExist`. The flag decides how
+/// a response is read, and the operator's `existing_registration` decides how many flagged rows share a call:
 ///
-/// | rows | setting | answer | read as |
+/// | rows | setting | response | read as |
 /// |---|---|---|---|
 /// | unflagged, n | any | n different GUIDs | the ids by position (the vendor's own page relies on it) |
-/// | unflagged, n | any | a `null`, a repeat, another count | nothing |
-/// | one, flagged | any | `[]`, `[null]` | there before (1) |
+/// | unflagged, n | any | a `null`, a duplicate, another count | nothing |
+/// | one, flagged | any | `[]`, `[null]` | existed before (1) |
 /// | one, flagged | any | `[GUID]` | the id (2) |
 /// | one, flagged | any | more than one entry | nothing |
 /// | flagged, n > 1 | `repeated` | n different GUIDs | the ids by position (2) |
 /// | flagged, n > 1 | `repeated` | n entries, some `null` | as with `null` (3) |
-/// | flagged, n > 1 | `null` | n entries, GUIDs different | the ids by position; there before at `null` (1) |
-/// | flagged, n > 1 | `repeated`, `null` | a repeat, another count, `[]` too | nothing (3) |
+/// | flagged, n > 1 | `null` | n entries, GUIDs different | the ids by position; existed before at `null` (1) |
+/// | flagged, n > 1 | `repeated`, `null` | a duplicate, another count, `[]` too | nothing (3) |
 /// | flagged, n > 1 | `unknown`, `left_out` | – | never sent (4) |
 ///
-/// 1. The flag forbids a new registration and the 200 tells of no fault: there is one, its id was not told.
-/// 2. With `null` and `left_out` of the new registration; with `repeated` of either, which cannot be told.
-/// 3. The setting is wrong; places that are clear all the same are used, others are not guessed.
-/// 4. A shorter list would not say whose id is missing.
+/// 1. The flag forbids a new registration and the 200 reports no error: a registration exists, its id is unknown.
+/// 2. With `null` and `left_out`, the id of the new registration; with `repeated`, of the new or the existing one.
+/// 3. The setting is wrong; unambiguous positions are used, others are not guessed.
+/// 4. A shorter list would not show whose id is missing.
 ///
-/// So the setting never changes how one answer is read, and a wrong setting can cost knowledge but not invent it.
+/// So the setting never changes how a response is read: a wrong setting can lose information but not invent it.
 pub(super) fn by_row(ids: Vec<Option<String>>, rows: usize, flagged: bool) -> Option<Vec<Option<String>>> {
     if flagged && rows == 1 && ids.is_empty() {
         return Some(vec![None]);
@@ -239,7 +239,7 @@ pub(super) fn by_row(ids: Vec<Option<String>>, rows: usize, flagged: bool) -> Op
     (ids.len() == rows && distinct && complete).then_some(ids)
 }
 
-/// The counters of `POST /v1/program/employees`; nothing when one of them is missing or no count.
+/// Parses the counters of `POST /v1/program/employees`; returns nothing if one is missing or not a count.
 pub(super) fn counts(body: &[u8]) -> Option<EnrolmentCounts> {
     let answer = object(body)?;
     let count = |name| member(&answer, name).and_then(whole_number);
@@ -252,32 +252,32 @@ pub(super) fn counts(body: &[u8]) -> Option<EnrolmentCounts> {
     })
 }
 
-/// Whether this is a list of tests (vendor page `/Methods/GetTests`).
+/// Returns whether this is a list of tests (vendor page `/Methods/GetTests`).
 pub(super) fn is_test_list(body: &[u8]) -> bool {
     object(body).is_some_and(|answer| member(&answer, "tests").is_some_and(Value::is_array))
 }
 
-/// The answer as a JSON object.
+/// Parses the body as a JSON object.
 pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(without_mark(body)).ok()
 }
 
-/// The body without a byte order mark, which proxies and .NET services put before JSON now and then.
+/// Strips a byte order mark, which proxies and .NET services sometimes put before JSON.
 pub(super) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// The member of this name in any case (the vendor's pages write both `PascalCase` and `camelCase`); nothing when two
-/// differ in case only.
+/// Returns the field of this name in any case (the vendor's pages use both `PascalCase` and `camelCase`); nothing if
+/// two names differ only in case.
 pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let mut found = object.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let only = found.next();
     if found.next().is_some() { None } else { only }
 }
 
-/// A count as a number, as a number with a zero fraction, or as digits in a string.
+/// Parses a count: a number, a number with a zero fraction, or digits in a string.
 fn whole_number(value: &Value) -> Option<u64> {
-    /// Above this, neighbouring whole numbers are no longer told apart.
+    /// From here on, `f64` cannot represent every whole number.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => number.as_u64().or_else(|| {

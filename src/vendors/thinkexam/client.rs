@@ -1,4 +1,4 @@
-//! The calls themselves: what is sent, and how each answer becomes what is known of every row.
+//! The vendor's calls: what is sent, and how each response becomes the result of every row.
 
 use std::collections::HashSet;
 
@@ -28,19 +28,19 @@ use crate::vendors::thinkexam::wire::{AssignBody, Item, RegistrationRow, Reply};
 const REGISTER: &str = "/api/v1/bulkCandidateRegister";
 const ASSIGN: &str = "/api/v1/assignTest";
 
-/// Under which name a sign-in token is kept with a candidate.
+/// Name under which a candidate's sign-in token is stored.
 const TOKEN: &str = "token";
-/// RFC 3986 §2.3: what needs no escape anywhere in an address.
+/// Escapes all but the characters that need no escape anywhere in a URL (RFC 3986 §2.3).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// An answer with what has to be masked in it.
+/// A response with the secrets to redact in it.
 struct MaskedResponse {
     answer: Response,
     reply: Reply,
     masks: Vec<Secret>,
 }
 
-/// No id, no token, nothing about the person.
+/// Fields shown in recorded exchanges: no id, no token, no personal data.
 const SHOWN: RedactionPolicy = RedactionPolicy {
     members: &[
         "testId",
@@ -63,7 +63,7 @@ const SHOWN: RedactionPolicy = RedactionPolicy {
 };
 
 impl ThinkExam {
-    /// Registers people, or enters known ones in another group.
+    /// Registers people, or adds known ones to another group.
     pub(super) async fn enter(
         &self,
         operation: &'static str,
@@ -106,9 +106,9 @@ impl ThinkExam {
         };
         if let Some(fault) = reading.fault(&reply.said) {
             if reply.items.is_some() && !items.is_empty() {
-                return all(reading.bad_response("ThinkExam's answer is an error and has items of its own."));
+                return all(reading.bad_response("ThinkExam's response is an error but contains items."));
             }
-            // A refusal by what the rows say may be about one of them; one by status (429, 503) is about none.
+            // A rejection of the content may concern a single row; one by status (429, 503) concerns none.
             let splits = several && (fault.proof || fault.code == Code::VendorErrorUnmapped);
             return all(if splits { fault.for_batch() } else { fault });
         }
@@ -117,7 +117,7 @@ impl ThinkExam {
             .map(|place| match place.and_then(|index| items.get(index)) {
                 Some(item) => self.row_of(&reading, item),
                 None => {
-                    Err(reading.bad_response("ThinkExam's answer does not tell which item is about this candidate."))
+                    Err(reading.bad_response("ThinkExam's response does not show which item is about this candidate."))
                 }
             })
             .collect()
@@ -148,14 +148,14 @@ impl ThinkExam {
         let body = wire::bytes(&AssignBody {
             email,
             test_id: &booking.assessment,
-            // A repeat must not mail the candidate twice.
+            // A retry must not mail the candidate twice.
             is_mail_enable: wire::flag(mail && !settling),
             is_password_skip: wire::flag(booking.passwordless),
         })?;
         self.single(WriteKind::AssignmentsCreate.as_str(), ASSIGN, body, call).await?;
         let mut warnings = Vec::new();
         if mail && settling {
-            let detail = "An attempt whose outcome was unclear asked for the mail; whether it was sent is not known.";
+            let detail = "An attempt with an unknown outcome requested the mail; it is not known whether it was sent.";
             warnings.push(Warning::with_pointer(WarningCode::MailUncertain, "/notify", detail));
         }
         let launch = self.launch(booking, &mut warnings);
@@ -166,12 +166,12 @@ impl ThinkExam {
         let link = self.link.as_ref()?;
         let token = booking.private.get(TOKEN);
         if token.is_none() && link.uses(TOKEN) {
-            let detail = "The launch link needs a sign-in token, and ThinkExam gave none for this candidate.";
+            let detail = "The launch link needs a sign-in token, but ThinkExam returned none for this candidate.";
             warnings.push(Warning::new(WarningCode::LaunchUnknown, detail));
             return None;
         }
         let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
-        let url = link.filled(|name| match name {
+        let url = link.render(|name| match name {
             "email" => Some(escaped(&booking.candidate.0)),
             TOKEN => token.map(|token| escaped(token)),
             _ => None,
@@ -179,7 +179,7 @@ impl ThinkExam {
         Some(Launch { url, expires_at: None })
     }
 
-    /// A call with one answer.
+    /// Sends a call with a single result.
     pub(super) async fn single(
         &self,
         operation: &'static str,
@@ -192,7 +192,8 @@ impl ThinkExam {
         reading.fault(&reply.said).map_or(Ok(()), Err)
     }
 
-    /// Sends a signed call; once more with a fresh signature when the first one seems to have been refused for it.
+    /// Sends a signed call; sends it once more with a fresh signature if the vendor seems to have rejected the first
+    /// one.
     async fn exchange(
         &self,
         operation: &'static str,
@@ -214,8 +215,8 @@ impl ThinkExam {
                 return Err(reading.contradiction());
             }
             if answer.status.is_redirection() {
-                // Never followed, and an error in its body is no answer to this call.
-                reply = Reply::silent();
+                // Redirects are never followed, and an error in the body is not the result of this call.
+                reply = Reply::without_result();
             }
             match reading.suspicion(&reply.said) {
                 Some(_) if !renewed && self.source.renews() => {
@@ -235,9 +236,9 @@ fn request(operation: &'static str, path: &str, body: Bytes) -> Request {
     Request { operation, method: Method::POST, target: Target::Path(path.to_owned()), headers, body, shown: SHOWN }
 }
 
-/// Rows that would be taken for an earlier one of the same call. The gateway sends no such call; if it ever did, the
-/// vendor's answer could not be told apart.
-pub(super) fn twins(rows: &[Registration]) -> HashSet<usize> {
+/// Returns the indices of rows that duplicate an earlier row of the same call. The gateway sends no such call; if it
+/// did, the vendor's response would be ambiguous.
+pub(super) fn duplicate_rows(rows: &[Registration]) -> HashSet<usize> {
     let mut emails = HashSet::new();
     let mut numbers = HashSet::new();
     rows.iter()

@@ -1,53 +1,53 @@
-//! One table from `ThinkExam`'s codes to ours, and the reading of every answer that is no success.
+//! One table from `ThinkExam`'s codes to ours, and the meaning of every response that is not a success.
 //!
-//! The vendor documents four error codes and no HTTP status. A success counts only under a 2xx: under any other status,
-//! which speaks against it, the write is unknown. A code in the table decides whatever the status; without one the status
-//! decides; an error nobody has documented leaves the write unknown.
+//! The vendor documents four error codes and no HTTP status. A success counts only under a 2xx; any other status
+//! contradicts it and leaves the write unknown. A code in the table decides under any status; without one the status
+//! decides; an undocumented error leaves the write unknown.
 
 use http::StatusCode;
 
-use super::wire::{ParsedReply, VendorMessage};
+use super::wire::{ReplyResult, VendorMessage};
 use crate::domain::error::{Code, Error, VendorResponse};
 use crate::secret::Secret;
 use crate::transport::{Client, Response, general_error};
 
-/// Codes that say what was wrong with the request. The vendor checks these before it acts, so far as its pages tell, which
-/// is why a repeat refused for one of them proves that the first attempt did nothing. Sources: the knowledge base articles
-/// "Bulk Registration Candidate" (3023, 3084) and "Assign Test to Candidate" (3095). 3100, `Something went wrong`, is
-/// left out on purpose: it says nothing about what happened.
+/// Codes for invalid requests. As far as its pages show, the vendor checks these before it acts, so a retry rejected
+/// with one of them proves that the first attempt had no effect. Sources: the knowledge base articles "Bulk
+/// Registration Candidate" (3023, 3084) and "Assign Test to Candidate" (3095). 3100, `Something went wrong`, is omitted
+/// on purpose: it does not show what happened.
 const TABLE: [(&str, Code, &str); 3] = [
-    ("3023", Code::MissingField, "ThinkExam says that a field is blank."),
-    ("3084", Code::InvalidReference, "ThinkExam says that something the request refers to does not exist."),
-    ("3095", Code::MissingField, "ThinkExam says that a field is missing."),
+    ("3023", Code::MissingField, "ThinkExam reports that a field is blank."),
+    ("3084", Code::InvalidReference, "ThinkExam reports that something the request refers to does not exist."),
+    ("3095", Code::MissingField, "ThinkExam reports that a field is missing."),
 ];
 
-/// How sure it is that an answer is about the signature.
+/// Evidence that a response is about the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suspicion {
-    /// Its status or words speak of the signature.
+    /// Its status or message is about the signature.
     Signature,
-    /// Something has expired: the signature's time stamp, perhaps, but it may be a test or a course. With a fresh
-    /// signature the same words can only mean the latter.
+    /// Something has expired: perhaps the signature's time stamp, but it may be a test or a course. With a fresh
+    /// signature, the same message can only mean the latter.
     Expiry,
 }
 
-/// An answer and what is needed to tell about it.
+/// A response and the context for reporting its error.
 pub(super) struct ErrorContext<'a> {
     pub(super) client: &'a Client,
     pub(super) operation: &'static str,
     pub(super) answer: &'a Response,
-    /// What must not be shown besides the connection's own secrets: passwords sent, the signature used.
+    /// Secrets to redact besides the connection's own: passwords sent and the signature used.
     pub(super) masks: Vec<Secret>,
 }
 
 impl ErrorContext<'_> {
-    /// Whether the call seems to have been refused for its signature; undocumented, so told by status and words.
-    pub(super) fn suspicion(&self, said: &ParsedReply) -> Option<Suspicion> {
+    /// Returns whether the vendor seems to reject the signature; undocumented, so judged by status and message.
+    pub(super) fn suspicion(&self, said: &ReplyResult) -> Option<Suspicion> {
         let status = self.answer.status;
         let (words, is_error) = match said {
-            ParsedReply::Success => return None,
-            ParsedReply::Error(words) => (words, true),
-            ParsedReply::Odd(words) | ParsedReply::Nothing(words) => (words, false),
+            ReplyResult::Success => return None,
+            ReplyResult::Error(words) => (words, true),
+            ReplyResult::Odd(words) | ReplyResult::Nothing(words) => (words, false),
         };
         if row_of(words).is_some() {
             return None;
@@ -59,33 +59,33 @@ impl ErrorContext<'_> {
         if by_status || !is_error { None } else { suspicion_of(words.message.as_deref()?) }
     }
 
-    /// The fault of an answer, or an item, that is no success; `None` for one that is.
-    pub(super) fn fault(&self, said: &ParsedReply) -> Option<Error> {
+    /// Returns the error of a response or item; `None` for a success.
+    pub(super) fn fault(&self, said: &ReplyResult) -> Option<Error> {
         match said {
-            ParsedReply::Success => None,
-            ParsedReply::Error(words) | ParsedReply::Odd(words) => Some(self.refusal(words)),
-            ParsedReply::Nothing(words) => Some(self.by_status(words).unwrap_or_else(|| {
-                self.bad_response("ThinkExam's answer does not say whether the request succeeded.")
+            ReplyResult::Success => None,
+            ReplyResult::Error(words) | ReplyResult::Odd(words) => Some(self.refusal(words)),
+            ReplyResult::Nothing(words) => Some(self.by_status(words).unwrap_or_else(|| {
+                self.bad_response("ThinkExam's response does not show whether the request succeeded.")
             })),
         }
     }
 
-    /// The fault of a call refused for its signature although that was as fresh as it can be.
-    pub(super) fn credentials(&self, said: &ParsedReply) -> Error {
-        let (ParsedReply::Error(words) | ParsedReply::Odd(words) | ParsedReply::Nothing(words)) = said else {
-            return self.bad_response("ThinkExam's answer contradicts itself.");
+    /// Returns the error of a call whose signature the vendor rejected although it was as fresh as possible.
+    pub(super) fn credentials(&self, said: &ReplyResult) -> Error {
+        let (ReplyResult::Error(words) | ReplyResult::Odd(words) | ReplyResult::Nothing(words)) = said else {
+            return self.bad_response("ThinkExam's response contradicts itself.");
         };
-        Error::new(Code::ConnectionCredentialsInvalid, "ThinkExam refused the signature (ak, sgn, ts).")
+        Error::new(Code::ConnectionCredentialsInvalid, "ThinkExam rejected the signature (ak, sgn, ts).")
             .with_vendor_response(self.vendor_answer(words))
     }
 
-    /// The fault of an answer whose body says success while its status does not.
+    /// Returns the error of a response whose body reports success but whose status does not.
     pub(super) fn contradiction(&self) -> Error {
         let status = self.answer.status.as_u16();
-        self.bad_response(&format!("ThinkExam's answer says success, but its status is {status}."))
+        self.bad_response(&format!("ThinkExam's response reports success, but its status is {status}."))
     }
 
-    /// The fault of an answer that cannot be understood.
+    /// Returns the error of an unreadable response.
     pub(super) fn bad_response(&self, detail: &str) -> Error {
         Error::unknown(Code::VendorBadResponse, detail)
             .with_vendor_response(self.vendor_answer(&VendorMessage::default()))
@@ -97,7 +97,7 @@ impl ErrorContext<'_> {
             return Error::new(*code, *detail).with_vendor_response(said).proving_no_effect();
         }
         self.by_status(words).unwrap_or_else(|| {
-            Error::unknown(Code::VendorErrorUnmapped, "ThinkExam reported an error nobody has documented.")
+            Error::unknown(Code::VendorErrorUnmapped, "ThinkExam reported an undocumented error.")
                 .with_vendor_response(said)
         })
     }
@@ -124,7 +124,7 @@ fn row_of(words: &VendorMessage) -> Option<&'static (&'static str, Code, &'stati
     TABLE.iter().find(|(known, _, _)| *known == code)
 }
 
-/// Looks at whole words: `assigned` contains `sign`, and "Test already assigned" is about no signature.
+/// Compares whole words: `assigned` contains `sign`, but "Test already assigned" is not about a signature.
 fn suspicion_of(message: &str) -> Option<Suspicion> {
     let message = message.to_lowercase();
     let mut words = message.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_about_the_signature_are_told_from_others() {
+    fn messages_about_the_signature_are_recognised() {
         for message in
             ["Invalid signature", "invalid_sgn", "Token mismatch.", "Unauthenticated.", "time out of timestamp"]
         {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_of_the_table_is_a_refusal_by_the_request() {
+    fn only_codes_of_the_table_are_known() {
         for (code, ours, _) in TABLE {
             let words = VendorMessage { code: Some(code.to_owned()), message: None };
             assert_eq!(row_of(&words).map(|(_, ours, _)| *ours), Some(ours));

@@ -1,15 +1,15 @@
-//! Any answer of `ThinkExam`, for the fuzzer.
-#![expect(clippy::missing_panics_doc, reason = "to panic is how the fuzzer is told")]
+//! Fuzz target that reads arbitrary responses of `ThinkExam`.
+#![expect(clippy::missing_panics_doc, reason = "a panic is how a fuzz target reports a failure")]
 
 use std::collections::HashSet;
 
-use super::wire::{ParsedReply, Reply, places};
+use super::wire::{Reply, ReplyResult, places};
 
-/// Most rows an answer is held against.
+/// Maximum number of rows a response is matched with.
 const MAX_ROWS: usize = 8;
 
-/// Reads an answer: its first line is the enrolment numbers that were sent, with commas between them and nothing where none
-/// was. No answer is a success that does not say so, and none is given to two rows.
+/// Reads a response; the first line of the data lists the enrolment numbers sent, separated by commas, empty where none
+/// was sent. A response counts as a success only if it says so, and no item is assigned to two rows.
 pub fn thinkexam(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (head, body) = data.split_at(end);
@@ -21,13 +21,13 @@ pub fn thinkexam(data: &[u8]) {
     let reply = Reply::read(body);
     let items: Vec<_> = reply.items.iter().flatten().cloned().chain(reply.single.clone()).collect();
     let successes =
-        items.iter().map(|item| &item.said).chain([&reply.said]).filter(|said| matches!(said, ParsedReply::Success));
-    assert!(successes.count() == 0 || states_success, "a success nobody stated");
+        items.iter().map(|item| &item.said).chain([&reply.said]).filter(|said| matches!(said, ReplyResult::Success));
+    assert!(successes.count() == 0 || states_success, "a success the response does not state");
 
     let items = reply.items.unwrap_or_default();
     let found = places(&rows, &items);
     assert_eq!(found.len(), rows.len());
-    assert!(found.iter().flatten().all(|place| *place < items.len()), "an item that is not there");
+    assert!(found.iter().flatten().all(|place| *place < items.len()), "an item that does not exist");
     let numbers: Vec<&str> = rows.iter().flatten().copied().collect();
     if numbers.iter().collect::<HashSet<_>>().len() == numbers.len() {
         let taken: Vec<&usize> = found.iter().flatten().collect();

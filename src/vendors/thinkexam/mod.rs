@@ -1,13 +1,13 @@
-//! `ThinkExam` (Ginger Webs): registers candidates by e-mail, assigns tests to them and withdraws tests, over the vendor's
-//! signed calls (`ak`, `sgn`, `ts`).
+//! `ThinkExam` (Ginger Webs): registers candidates by e-mail, assigns tests to them and withdraws tests, over the
+//! vendor's signed calls (`ak`, `sgn`, `ts`).
 //!
-//! It must never send a password for a person the vendor already knows, decide by the wording of a success, or take
-//! silence for one. What the vendor leaves undocumented is a setting, or leaves the write `unknown`.
+//! It must never send a password for a person the vendor already knows, decide by the wording of a success, or treat a
+//! response without a result as one. Undocumented behaviour is either a setting or leaves the write `unknown`.
 //!
-//! A registration is "register or log in", so sending it again is harmless. A repeat that settles an unfinished first
-//! registration carries the password the first one carried: the first one may never have arrived, and without it the
-//! person would be registered with a password nobody knows. Whether a password sent for a known person overwrites theirs
-//! is undocumented; here it can only be the very same password. An update never carries one.
+//! A registration is "register or log in", so sending it again is harmless. A retry that reconciles an unfinished first
+//! registration carries the same password: the first attempt may never have arrived, and without the password the
+//! person would get one that no party knows. The vendor does not document whether a password sent for a known person
+//! overwrites theirs; here it can only be the same one. An update never carries a password.
 
 mod client;
 mod error;
@@ -53,16 +53,17 @@ use crate::vendors::thinkexam::validate::Signature;
 
 const DEASSIGN: &str = "/api/v1/deassignTest";
 
-/// Most rows in one call. The vendor publishes no limit; this is our caution, and `batch_size` replaces it.
+/// Default maximum of rows in one call. The vendor publishes no limit; this is a cautious choice, and `batch_size`
+/// replaces it.
 const BATCH: usize = 50;
 
-/// What `ThinkExam` is and can do.
+/// Capabilities of `ThinkExam`.
 pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
     kind: "thinkexam",
     name: "ThinkExam",
     documentation: "https://support.thinkexam.com/portal/en/kb",
     identities: &[IdentityKind::ExternalId, IdentityKind::Email],
-    // What `ts` is and how old it may be is undocumented.
+    // The vendor documents neither the meaning of `ts` nor how old it may be.
     clock_tolerance: None,
     capabilities: [
         Capability {
@@ -74,9 +75,10 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
-            note: "Registers or logs in. Of custom, extra1, extra2 and extra3 are sent; of phoneNumbers, the mobile one. \
-                   Rows without externalId go one per call, since only the enrolment number tells answers apart. The \
-                   vendor publishes no batch limit; 50 is the gateway's own unless batch_size says otherwise.",
+            note: "Registers or logs in. Only extra1, extra2 and extra3 of custom and only the mobile number of \
+                   phoneNumbers are sent. Rows without externalId are sent one per call, because the response \
+                   identifies rows only by enrolment number. The vendor publishes no batch limit; the gateway sends at \
+                   most 50 rows per call unless batch_size is set.",
         },
         Capability {
             kind: WriteKind::CandidatesUpdate,
@@ -87,9 +89,9 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
-            note: "Only group can change: the person joins it and stays in the earlier ones.",
+            note: "Only group can change: the person joins the new group and stays in earlier ones.",
         },
-        Capability::unsupported(WriteKind::CandidatesDelete, "The vendor has no call that hides a person."),
+        Capability::unsupported(WriteKind::CandidatesDelete, "ThinkExam has no call that hides a person."),
         Capability {
             kind: WriteKind::AssignmentsCreate,
             supported: true,
@@ -99,8 +101,8 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             retry_safety: RetrySafety::IdempotentWithFlag,
             per_item_outcome: true,
             read_back: false,
-            note: "One call a person: the vendor's call for several answers once for all, and would leave nobody's outcome \
-                   certain. A repeat has mail switched off.",
+            note: "One call per person, because the vendor's call for several people returns a single result and would \
+                   leave each person's outcome uncertain. A retry is sent with mail switched off.",
         },
         Capability {
             kind: WriteKind::AssignmentsCancel,
@@ -111,16 +113,17 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
             read_back: false,
-            note: "An error on a repeat proves nothing, since what the vendor says of a test not assigned is undocumented.",
+            note: "An error on a retry proves nothing, because the vendor does not document its response for a test \
+                   that is not assigned.",
         },
-        Capability::unsupported(WriteKind::ProgramsEmployees, "The vendor has no programs."),
+        Capability::unsupported(WriteKind::ProgramsEmployees, "ThinkExam has no programs."),
     ],
 };
 
-/// Builds the adapter. Reads secrets, opens no connection.
+/// Builds the adapter. Reads secrets but opens no connection.
 ///
 /// # Errors
-/// Every setting that cannot work.
+/// Every invalid setting.
 pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let checked = settings.checked(setup)?;
     let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
@@ -143,7 +146,7 @@ pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorC
         link: checked.link,
         batch: if setup.connection.batch_size == 0 { BATCH } else { setup.connection.batch_size },
     };
-    // Each customer has an address of their own.
+    // No account name: each customer has a base URL of their own.
     Ok(VendorConnection { vendor: Arc::new(vendor), client, account: String::new() })
 }
 
@@ -208,7 +211,7 @@ impl Vendor for ThinkExam {
     }
 
     fn reconcile_batch(&self, _registration: &Registration) -> BatchGroup {
-        // An answer is read by enrolment number or place; alone there is no doubt which row it is about.
+        // Items are matched by enrolment number or position; with a single row the match is certain.
         BatchGroup::Single
     }
 
@@ -232,7 +235,7 @@ impl Vendor for ThinkExam {
         if rows.is_empty() {
             return Vec::new();
         }
-        let twice = client::twins(rows);
+        let twice = client::duplicate_rows(rows);
         let (sent, people): (Vec<usize>, Vec<(&Person, Option<&Secret>)>) = rows
             .iter()
             .enumerate()
@@ -244,7 +247,7 @@ impl Vendor for ThinkExam {
         for index in 0..rows.len() {
             let answered = if sent.contains(&index) { answers.next() } else { None };
             results.push(answered.unwrap_or_else(|| {
-                let detail = "An earlier row of the same call has the same e-mail address or enrolment number.";
+                let detail = "An earlier row in the same call has the same e-mail address or enrolment number.";
                 Err(Error::new(Code::DuplicateItem, detail))
             }));
         }
@@ -275,7 +278,7 @@ impl Vendor for ThinkExam {
         let result = self.single(WriteKind::AssignmentsCancel.as_str(), DEASSIGN, body, call).await;
         match call.purpose {
             CallPurpose::Initial => result.map(WriteSuccess::new),
-            // The first attempt may be the very reason why there is nothing left to withdraw.
+            // The error may be due to the first attempt, which left nothing to withdraw.
             CallPurpose::Reconcile => {
                 result.map(WriteSuccess::new).map_err(|fault| Error { proof: false, ..fault.with_unknown_outcome() })
             }
@@ -289,11 +292,11 @@ impl Vendor for ThinkExam {
     async fn check(&self, call: &CallContext) -> CredentialCheck {
         match &self.source {
             SignatureProvider::Remote(remote) => match remote.renew(call).await {
-                Ok(()) => CredentialCheck::Ok { detail: "The signature service gave a signature.".to_owned() },
+                Ok(()) => CredentialCheck::Ok { detail: "The signature service returned a signature.".to_owned() },
                 Err(fault) => CredentialCheck::Faulty(Box::new(fault)),
             },
             SignatureProvider::Formula(_) | SignatureProvider::Fixed(_) => {
-                let detail = "Every call of ThinkExam changes something, so nothing was tried.";
+                let detail = "Every ThinkExam call changes data, so nothing was checked.";
                 CredentialCheck::Unchecked { detail: detail.to_owned() }
             }
         }

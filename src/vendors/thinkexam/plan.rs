@@ -1,4 +1,4 @@
-//! What can be said of a write before a byte is sent: members `ThinkExam` needs, and ones it has no place for.
+//! Validation before a write is sent: fields that `ThinkExam` needs, and fields it does not support.
 
 use std::collections::BTreeMap;
 
@@ -32,13 +32,13 @@ pub(super) fn update(candidate: CandidateSnapshot, touched: Vec<String>) -> Resu
     let mut faults = FieldErrors::new();
     needed(&mut faults, &candidate.person);
     for pointer in touched.iter().filter(|pointer| *pointer != "/group") {
-        faults.push(FieldError::unsupported(pointer.as_str(), "ThinkExam can change nothing but the group."));
+        faults.push(FieldError::unsupported(pointer.as_str(), "ThinkExam can change only the group."));
     }
     let regrouped = touched.iter().any(|pointer| pointer == "/group");
     if regrouped && candidate.person.group.is_none() {
-        faults.push(FieldError::unsupported("/group", "ThinkExam cannot take a person out of a group."));
+        faults.push(FieldError::unsupported("/group", "ThinkExam cannot remove a person from a group."));
     }
-    let detail = "ThinkExam adds the group; the person stays in the earlier ones as well.";
+    let detail = "ThinkExam adds the group; the person also stays in earlier groups.";
     let warnings =
         if regrouped { vec![Warning::with_pointer(WarningCode::GroupAdded, "/group", detail)] } else { Vec::new() };
     faults.into_result(Plan { write: Update { candidate, touched }, warnings })
@@ -64,14 +64,14 @@ pub(super) fn assignment(
         reference: _,
     } = order;
     let decisive = [
-        ("/validFrom", valid_from.is_some(), "ThinkExam takes no time window with an assignment."),
-        ("/validUntil", valid_until.is_some(), "ThinkExam takes no time window with an assignment."),
+        ("/validFrom", valid_from.is_some(), "ThinkExam does not support a time window for an assignment."),
+        ("/validUntil", valid_until.is_some(), "ThinkExam does not support a time window for an assignment."),
         ("/center", center.is_some(), "ThinkExam has no centres."),
-        ("/proctoring/enabled", proctoring.enabled, "ThinkExam takes no proctoring with an assignment."),
+        ("/proctoring/enabled", proctoring.enabled, "ThinkExam does not support proctoring for an assignment."),
         (
             "/ifExists",
             *if_exists == IfAssignmentExists::CreateNew,
-            "ThinkExam has one assignment for a candidate and a test.",
+            "ThinkExam allows only one assignment per candidate and test.",
         ),
     ];
     let mut faults = FieldErrors::new();
@@ -93,13 +93,14 @@ pub(super) fn assignment(
         passwordless: *passwordless,
         proctoring: proctoring.clone(),
         if_exists: *if_exists,
-        // Only the gateway's record can say; ThinkExam's repeat does not depend on it.
+        // Only the store knows, and a retry at ThinkExam does not depend on it.
         first_booking: false,
     };
     faults.into_result(Plan { write, warnings: Vec::new() })
 }
 
-/// `ThinkExam` goes by e-mail. The registered spelling goes before the caller's.
+/// Returns the candidate's e-mail address, by which `ThinkExam` identifies people. The registered spelling takes
+/// precedence over the caller's.
 pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Result<VendorKey, FieldError> {
     if let Some(email) = person.and_then(|person| person.email.clone()) {
         return Ok(VendorKey(email));
@@ -107,24 +108,26 @@ pub(super) fn candidate_key(key: &CandidateKey, person: Option<&Person>) -> Resu
     match key {
         CandidateKey::Email(email) => Ok(VendorKey(email.clone())),
         CandidateKey::ExternalId(_) => {
-            let detail = "ThinkExam goes by e-mail, and the gateway does not know this person's; give `email`.";
+            let detail =
+                "ThinkExam identifies candidates by e-mail, and the gateway has none for this person; use `email`.";
             Err(FieldError::invalid("/candidate/externalId", detail))
         }
         CandidateKey::Id(_) => {
-            let detail = "ThinkExam goes by e-mail, and this candidate has none.";
+            let detail = "ThinkExam identifies candidates by e-mail, and this candidate has none.";
             Err(FieldError::invalid("/candidate/id", detail))
         }
     }
 }
 
-/// A test id; its form is undocumented (the vendor's sample is text), so anything a person could have copied is taken.
+/// Validates a test id. Its format is undocumented (the vendor's sample is text), so any text a person could have
+/// copied is accepted.
 pub(super) fn assessment_ref(text: &str) -> Option<String> {
     let fits = !text.is_empty() && text.chars().count() <= 100 && text.trim() == text;
     (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
 fn needed(faults: &mut FieldErrors, person: &Person) {
-    if person.name.shown().is_none() {
+    if person.name.display_name().is_none() {
         faults.push(FieldError::missing("/name", "ThinkExam needs a name."));
     }
     if person.email.is_none() {

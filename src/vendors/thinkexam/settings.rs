@@ -1,5 +1,5 @@
-//! What an operator sets for a `ThinkExam` connection, as written. Its `Debug` output never shows a secret, nor a text that
-//! may hold one.
+//! Settings of a `ThinkExam` connection, as written. Their `Debug` output never shows a secret, or a text that may
+//! contain one.
 
 use std::collections::BTreeMap;
 
@@ -12,65 +12,65 @@ use crate::secret::{Secret, SecretRef};
 /// The settings of one connection, as written.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Settings {
-    /// The customer's API endpoint; the paths `/api/v1/…` are below it.
+    /// The customer's API endpoint, without the paths `/api/v1/…`.
     pub base_url: String,
-    /// How passwords go over the wire. Undocumented for the signed calls; the vendor's unsigned ones want Base64.
+    /// Encoding of passwords in requests. Undocumented for the signed calls; the vendor's unsigned ones expect Base64.
     #[serde(default)]
     pub password_encoding: PasswordEncoding,
-    /// `courseName` of candidates without a group; empty is none.
+    /// `courseName` of candidates without a group; empty for none.
     #[serde(default)]
     pub default_group: String,
-    /// The address a candidate opens, with `{token}` and `{email}`; empty is none. The vendor documents no such address.
+    /// URL that a candidate opens, with `{token}` and `{email}`; empty for none. The vendor documents no such URL.
     #[serde(default)]
     pub link_template: String,
-    /// Where the headers `ak`, `sgn` and `ts` come from.
+    /// Source of the headers `ak`, `sgn` and `ts`.
     pub signature: SignatureSettings,
 }
 
-/// How a password is written in the request.
+/// Encoding of passwords in requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PasswordEncoding {
-    /// As it is.
+    /// Unencoded.
     #[default]
     Plain,
     /// Base64 of its UTF-8.
     Base64,
 }
 
-/// Where the signature comes from. One flat table: which keys count depends on `mode`, and one that does not count is a
-/// fault, since it would change nothing.
+/// Source of the signature. One flat table: `mode` decides which keys apply, and any other key is an error, because it
+/// would have no effect.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SignatureSettings {
-    /// Which kind of source.
+    /// Kind of source.
     pub mode: Mode,
     /// `remote`, `hmac`: the account's API key.
     pub api_key: Option<SecretRef>,
     /// `remote`, `hmac`: the account's secret.
     pub secret: Option<SecretRef>,
-    /// `remote`: address of the Signature Generation API.
+    /// `remote`: URL of the Signature Generation API.
     pub url: Option<String>,
-    /// `remote`: verb, `POST` by default.
+    /// `remote`: HTTP method, `POST` by default.
     pub method: Option<String>,
     /// `remote`: headers; values are templates.
     pub headers: Option<BTreeMap<String, Template>>,
     /// `remote`: JSON template of the body.
     pub body: Option<Template>,
-    /// `remote`: where `ak` stands in the answer (RFC 6901).
+    /// `remote`: JSON pointer (RFC 6901) to `ak` in the response.
     pub ak_pointer: Option<String>,
-    /// `remote`: where `sgn` stands in the answer.
+    /// `remote`: JSON pointer to `sgn` in the response.
     pub sgn_pointer: Option<String>,
-    /// `remote`: where `ts` stands in the answer.
+    /// `remote`: JSON pointer to `ts` in the response.
     pub ts_pointer: Option<String>,
-    /// `remote`: how long one triple is used; `"0s"` asks anew for every call.
+    /// `remote`: how long one triple is reused; `"0s"` requests a new one for every call.
     pub ttl: Option<ConfigDuration>,
     /// `hmac`: hash function.
     pub algorithm: Option<Algorithm>,
-    /// `hmac`: what is signed, with `{api_key}`, `{secret}` and `{ts}`.
+    /// `hmac`: message to sign, with `{api_key}`, `{secret}` and `{ts}`.
     pub message: Option<Template>,
-    /// `hmac`: how the signature is written.
+    /// `hmac`: encoding of the signature.
     pub encoding: Option<Encoding>,
-    /// `hmac`: how the key is written in `secret`.
+    /// `hmac`: encoding of the key in `secret`.
     pub key_encoding: Option<KeyEncoding>,
     /// `hmac`: `seconds` or `milliseconds`; `static`: the time stamp itself, a secret reference.
     pub ts: Option<TimeStamp>,
@@ -80,7 +80,7 @@ pub struct SignatureSettings {
     pub sgn: Option<SecretRef>,
 }
 
-/// The key `ts`: a unit in one mode, a secret reference in another; kept as written until the mode is known.
+/// Value of `ts`: a unit in one mode, a secret reference in another; unparsed until the mode is known.
 #[derive(Debug, Clone)]
 pub struct TimeStamp(Secret);
 
@@ -96,15 +96,15 @@ impl<'de> Deserialize<'de> for TimeStamp {
     }
 }
 
-/// Kinds of signature sources.
+/// Kind of signature source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The vendor's Signature Generation API is asked.
+    /// The vendor's Signature Generation API.
     Remote,
-    /// The gateway computes it by a formula the vendor has given the operator.
+    /// An HMAC that the gateway computes by a formula the operator got from the vendor.
     Hmac,
-    /// Three values issued by hand.
+    /// Three fixed values.
     Static,
 }
 
@@ -118,10 +118,10 @@ impl Mode {
     }
 }
 
-/// Hash functions for `hmac`.
+/// Hash function for `hmac`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names are self-explanatory")]
 pub enum Algorithm {
     #[default]
     Sha256,
@@ -129,7 +129,7 @@ pub enum Algorithm {
     Md5,
 }
 
-/// How a signature is written.
+/// Encoding of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
@@ -140,7 +140,7 @@ pub enum Encoding {
     Base64,
 }
 
-/// How a key is written.
+/// Encoding of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyEncoding {

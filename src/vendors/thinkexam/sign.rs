@@ -1,7 +1,8 @@
-//! The headers `ak`, `sgn` and `ts`, and the formula that makes them where an operator has been given one.
+//! The headers `ak`, `sgn` and `ts`, and the formula that computes them if the vendor gave the operator one.
 //!
-//! The vendor says only that all three "are received using the Signature Generation API"; a formula is published nowhere,
-//! so every part of it is a setting. Nothing here does I/O: [`Formula::at`] is a pure function of its settings and the time.
+//! The vendor says only that all three "are received using the Signature Generation API" and publishes no formula, so
+//! every part of it is a setting. Nothing here does I/O: [`Formula::at`] is a pure function of its settings and the
+//! time.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use super::template::Template;
 use crate::domain::error::{Code, Error};
 use crate::secret::Secret;
 
-/// The three header values of a signed call; a clone is the same triple, one with equal values is not.
+/// The three header values of a signed call. Identity matters: a clone is the same triple, equal values are not.
 #[derive(Debug, Clone)]
 pub(super) struct SignatureHeaders(Arc<Values>);
 
@@ -28,10 +29,10 @@ struct Values {
 }
 
 impl SignatureHeaders {
-    /// The triple, if all three can be headers.
+    /// Creates a triple.
     ///
     /// # Errors
-    /// The name of the one that cannot.
+    /// The name of the value that cannot be a header.
     pub(super) fn new(ak: Secret, sgn: Secret, ts: Secret) -> Result<Self, &'static str> {
         for (name, value) in [("ak", &ak), ("sgn", &sgn), ("ts", &ts)] {
             if value.expose().is_empty() || HeaderValue::from_str(value.expose()).is_err() {
@@ -41,12 +42,12 @@ impl SignatureHeaders {
         Ok(Self(Arc::new(Values { ak, sgn, ts })))
     }
 
-    /// Whether it is this very triple. A service may give equal values twice; they are two triples all the same.
+    /// Returns whether both are the same triple. A service may return equal values twice; those are two triples.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// What must not be shown when the vendor repeats it.
+    /// Returns the values to redact if the vendor quotes them.
     pub(super) fn secrets(&self) -> [&Secret; 2] {
         [&self.0.ak, &self.0.sgn]
     }
@@ -54,12 +55,12 @@ impl SignatureHeaders {
     /// Sets the headers.
     ///
     /// # Errors
-    /// `internal`; the values were found fit when the triple was made.
+    /// `internal`; cannot happen, because [`Self::new`] checked the values.
     pub(super) fn write(&self, headers: &mut HeaderMap) -> Result<(), Error> {
         let Values { ak, sgn, ts } = &*self.0;
         for (name, value) in [("ak", ak), ("sgn", sgn), ("ts", ts)] {
             let mut value = HeaderValue::from_str(value.expose())
-                .map_err(|_| Error::new(Code::Internal, format!("The value of `{name}` cannot be sent.")))?;
+                .map_err(|_| Error::new(Code::Internal, format!("The value of `{name}` is not a valid header.")))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -74,7 +75,7 @@ impl SignatureHeaders {
     }
 }
 
-/// How a formula computes and writes.
+/// Hash and encoding of a formula.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MacSettings {
     pub(super) algorithm: Algorithm,
@@ -82,7 +83,7 @@ pub(super) struct MacSettings {
     pub(super) milliseconds: bool,
 }
 
-/// `sgn` = HMAC over a message made of key, secret and time.
+/// Formula that computes `sgn` as an HMAC over a message of key, secret and time.
 #[derive(Clone)]
 pub(super) struct Formula {
     api_key: Secret,
@@ -93,10 +94,10 @@ pub(super) struct Formula {
 }
 
 impl Formula {
-    /// A formula; `key` is `secret` decoded.
+    /// Creates a formula; `key` is `secret` decoded.
     ///
     /// # Errors
-    /// A sentence about an API key that cannot be a header.
+    /// The API key cannot be a header.
     pub(super) fn new(
         api_key: Secret,
         secret: Secret,
@@ -110,13 +111,13 @@ impl Formula {
         Ok(Self { api_key, secret, key, message, mac })
     }
 
-    /// The triple of this moment.
+    /// Computes the triple for this time.
     ///
     /// # Errors
-    /// `internal`, should the hash refuse the key; HMAC (RFC 2104) takes keys of any length.
+    /// `internal` if the hash rejects the key; HMAC (RFC 2104) accepts keys of any length.
     pub(super) fn at(&self, now: Timestamp) -> Result<SignatureHeaders, Error> {
         let ts = if self.mac.milliseconds { now.as_millisecond() } else { now.as_second() }.to_string();
-        let message = Zeroizing::new(self.message.filled(|name| match name {
+        let message = Zeroizing::new(self.message.render(|name| match name {
             "api_key" => Some(self.api_key.expose().to_owned()),
             "secret" => Some(self.secret.expose().to_owned()),
             "ts" => Some(ts.clone()),
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_formula_agrees_with_an_independent_computation() {
+    fn the_formula_matches_independent_vectors() {
         let file = include_str!("../../../tests/vectors/thinkexam/hmac.json");
         let file: Vectors = serde_json::from_str(file).unwrap();
         assert!(file.vectors.len() >= 6);
@@ -197,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_a_header_is_named() {
+    fn an_invalid_header_value_is_reported_by_name() {
         let secret = |text: &str| Secret::new(text);
         assert_eq!(SignatureHeaders::new(secret("a"), secret("b\n"), secret("c")).unwrap_err(), "sgn");
         assert_eq!(SignatureHeaders::new(secret("a"), secret("b"), secret("")).unwrap_err(), "ts");
     }
 
     #[test]
-    fn the_headers_are_kept_out_of_debug_output() {
+    fn debug_output_hides_the_headers() {
         let triple = SignatureHeaders::new(Secret::new("key-1"), Secret::new("sig-1"), Secret::new("17")).unwrap();
         let mut headers = HeaderMap::new();
         triple.write(&mut headers).unwrap();

@@ -1,9 +1,9 @@
-//! Where signatures come from: the vendor's Signature Generation API, a formula, or three values issued by hand.
+//! Sources of signatures: the vendor's Signature Generation API, a formula, or three fixed values.
 //!
-//! A remote triple is asked for inside the attempt it signs, so that it is as fresh as it can be, but through a client of
-//! its own: through the vendor's it would wait for its own call with `max_in_flight = 1`, and a failing signature service
-//! must not open the circuit of a vendor that answers, nor the other way round. Whatever goes wrong here, the write has
-//! not left: every fault is `not_applied`.
+//! A remote triple is fetched inside the attempt it signs, so that it is as fresh as possible, but through a separate
+//! client: with `max_in_flight = 1` the vendor's client would deadlock with its own call, and a failing signature
+//! service must not open the circuit breaker of a vendor that responds, or vice versa. No error here can follow a sent
+//! write, so every one is `not_applied`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -26,11 +26,11 @@ use crate::transport::{Client, NoSignature, RedactionPolicy, Request, Response, 
 use crate::vendors::thinkexam::error::ErrorContext;
 use crate::vendors::thinkexam::sign::{Formula, SignatureHeaders};
 use crate::vendors::thinkexam::template::Template;
-use crate::vendors::thinkexam::wire::{ParsedReply, Reply, scalar, tree};
+use crate::vendors::thinkexam::wire::{Reply, ReplyResult, scalar, tree};
 
 const OPERATION: &str = "signature";
 
-/// How the Signature Generation API is asked. It is undocumented, so everything about it is a setting.
+/// Request to the Signature Generation API, which is undocumented, so every part is a setting.
 pub(super) struct GeneratorRequest {
     pub(super) url: Url,
     pub(super) method: Method,
@@ -52,17 +52,17 @@ pub(super) enum SignatureProvider {
 }
 
 impl SignatureProvider {
-    /// Signs one call.
+    /// Returns the signer of one call.
     pub(super) fn ticket<'a>(&'a self, call: &'a CallContext) -> SignatureGuard<'a> {
         SignatureGuard { source: self, call, used: Mutex::new(None) }
     }
 
-    /// Whether a refused signature can be replaced by a fresh one.
+    /// Returns whether a fresh signature can replace a rejected one.
     pub(super) const fn renews(&self) -> bool {
         !matches!(self, Self::Fixed(_))
     }
 
-    /// Forgets the triple the vendor refused, unless another call has replaced it already.
+    /// Drops the triple that the vendor rejected, unless another call has already replaced it.
     pub(super) async fn refused(&self, triple: Option<&SignatureHeaders>) {
         if let (Self::Remote(remote), Some(triple)) = (self, triple) {
             remote.forget(triple).await;
@@ -70,7 +70,7 @@ impl SignatureProvider {
     }
 }
 
-/// Signs one call and remembers with what, so that the triple can be withdrawn, and masked where the vendor quotes it.
+/// Signer of one call; records the triple, so that it can be dropped if rejected, and redacted if the vendor quotes it.
 pub(super) struct SignatureGuard<'a> {
     source: &'a SignatureProvider,
     call: &'a CallContext,
@@ -78,7 +78,7 @@ pub(super) struct SignatureGuard<'a> {
 }
 
 impl SignatureGuard<'_> {
-    /// The triple last sent, if any.
+    /// Returns the triple last sent, if any.
     pub(super) fn used(&self) -> Option<SignatureHeaders> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -98,13 +98,13 @@ impl Signer for SignatureGuard<'_> {
     }
 }
 
-/// Asks for triples, keeps the present one and lets calls share it.
+/// Fetches triples and caches the current one for all calls.
 pub(super) struct RemoteProvider {
     client: Client,
     recipe: GeneratorRequest,
     environment: System,
     flight: tokio::sync::Mutex<InFlightFetch>,
-    // How many requests have ended: tells a waiting call whether one ended while it waited.
+    // Number of completed requests, by which a waiting call detects that one completed while it waited.
     landed: AtomicU64,
 }
 
@@ -124,10 +124,10 @@ impl RemoteProvider {
         Self { client, recipe, environment, flight: tokio::sync::Mutex::default(), landed: AtomicU64::new(0) }
     }
 
-    /// A triple younger than `ttl`. Calls that come together cause one request and share what it brings, a fault included.
+    /// Returns a triple younger than `ttl`. Concurrent calls cause one request and share its result, also an error.
     pub(super) async fn triple(&self, call: &CallContext) -> Result<SignatureHeaders, Error> {
         if self.recipe.ttl.is_zero() {
-            // Every call has a triple of its own; there is nothing to wait for.
+            // Nothing is shared, so there is nothing to wait for.
             return self.fetch(call, self.environment.now()).await;
         }
         let seen = self.landed.load(Ordering::Acquire);
@@ -143,7 +143,7 @@ impl RemoteProvider {
         self.refill(&mut flight, call).await
     }
 
-    /// A triple asked for now, whatever is held.
+    /// Fetches a new triple, regardless of the cached one.
     pub(super) async fn renew(&self, call: &CallContext) -> Result<(), Error> {
         let mut flight = self.flight.lock().await;
         self.refill(&mut flight, call).await.map(drop)
@@ -157,7 +157,7 @@ impl RemoteProvider {
     }
 
     async fn refill(&self, flight: &mut InFlightFetch, call: &CallContext) -> Result<SignatureHeaders, Error> {
-        // The age counts from before the question, since nobody says when the vendor's own clock starts.
+        // Count the age from before the request: the vendor does not document when validity starts.
         let asked = self.environment.now();
         let fetched = self.fetch(call, asked).await;
         *flight = match &fetched {
@@ -176,7 +176,7 @@ impl RemoteProvider {
 
     async fn fetch(&self, call: &CallContext, now: Timestamp) -> Result<SignatureHeaders, Error> {
         let request = self.recipe.request(now)?;
-        let answer = self.client.send(request, &NoSignature, call).await.map_err(before_sending)?;
+        let answer = self.client.send(request, &NoSignature, call).await.map_err(as_not_sent)?;
         self.read(&answer)
     }
 
@@ -189,8 +189,8 @@ impl RemoteProvider {
         let tree = tree(&answer.body).unwrap_or(Value::Null);
         let triple = self.recipe.picked(&tree);
         match (&triple, &reply.said) {
-            // The vendor's usual way to refuse is 200 with an `error`.
-            (Err(_), ParsedReply::Error(_)) => Err(credentials(&reading, &reply.said)),
+            // The vendor usually reports errors as 200 with an `error`.
+            (Err(_), ReplyResult::Error(_)) => Err(credentials(&reading, &reply.said)),
             _ => triple,
         }
     }
@@ -201,7 +201,7 @@ impl GeneratorRequest {
         let value = |name: &str| match name {
             "api_key" => self.api_key.as_ref().map(|secret| secret.expose().to_owned()),
             "secret" => self.secret.as_ref().map(|secret| secret.expose().to_owned()),
-            // Unix seconds: our choice, nothing is documented.
+            // Unix seconds: our choice, because the vendor documents nothing.
             "now" => Some(now.as_second().to_string()),
             _ => None,
         };
@@ -211,20 +211,20 @@ impl GeneratorRequest {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         for (name, template) in &self.headers {
-            let mut value = HeaderValue::from_str(&template.filled(value))
+            let mut value = HeaderValue::from_str(&template.render(value))
                 .map_err(|_| misconfigured(format!("signature.headers.{name}: cannot be sent as a header.")))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        let escaped = |name: &str| value(name).map(|text| json_inside(&text));
-        let body = self.body.as_ref().map(|body| body.filled(escaped)).unwrap_or_default();
+        let escaped = |name: &str| value(name).map(|text| escape_json(&text));
+        let body = self.body.as_ref().map(|body| body.render(escaped)).unwrap_or_default();
         Ok(Request {
             operation: OPERATION,
             method: self.method.clone(),
             target: Target::Url(self.url.clone()),
             headers,
             body: Bytes::from(body),
-            // Key, secret and signature are all there is to it.
+            // The exchange consists of key, secret and signature.
             shown: RedactionPolicy::NOTHING,
         })
     }
@@ -232,7 +232,7 @@ impl GeneratorRequest {
     fn picked(&self, tree: &Value) -> Result<SignatureHeaders, Error> {
         let pick = |key: &str, pointer: &str| {
             tree.pointer(pointer).and_then(scalar).map(Secret::new).ok_or_else(|| {
-                let detail = format!("signature.{key}: the signature service's answer has nothing at {pointer}.");
+                let detail = format!("signature.{key}: the signature service's response has no value at {pointer}.");
                 misconfigured(detail)
             })
         };
@@ -240,7 +240,7 @@ impl GeneratorRequest {
         let sgn = pick("sgn_pointer", &self.sgn_pointer)?;
         let ts = pick("ts_pointer", &self.ts_pointer)?;
         SignatureHeaders::new(ak, sgn, ts).map_err(|name| {
-            misconfigured(format!("signature.{name}_pointer: what stands there cannot be sent as a header."))
+            misconfigured(format!("signature.{name}_pointer: the value there cannot be sent as a header."))
         })
     }
 }
@@ -249,10 +249,10 @@ fn misconfigured(detail: String) -> Error {
     Error::new(Code::ConnectionMisconfigured, detail)
 }
 
-/// A fault of asking for the signature, told of the write: that has not left.
-fn before_sending(fault: Error) -> Error {
+/// Converts an error of the signature request to one of the write, which has not been sent.
+fn as_not_sent(fault: Error) -> Error {
     if fault.code == Code::VendorTimeout {
-        let detail = "The signature service did not answer in time; the request itself was not sent.";
+        let detail = "The signature service did not respond in time; the request itself was not sent.";
         return Error { detail: detail.to_owned(), code: Code::VendorUnreachable, ..not_sent(fault) };
     }
     not_sent(fault)
@@ -262,25 +262,29 @@ fn not_sent(fault: Error) -> Error {
     Error { outcome: Outcome::NotApplied, proof: false, ..fault }
 }
 
-fn refused(reading: &ErrorContext<'_>, said: &ParsedReply) -> Error {
+fn refused(reading: &ErrorContext<'_>, said: &ReplyResult) -> Error {
     let status = reading.answer.status;
     if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
-        return misconfigured(format!("signature.url or signature.method: the service answered {}.", status.as_u16()));
+        return misconfigured(format!(
+            "signature.url or signature.method: the service responded with {}.",
+            status.as_u16()
+        ));
     }
     if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
         return credentials(reading, said);
     }
-    let fault = reading.fault(said).unwrap_or_else(|| reading.bad_response("The signature service's answer is odd."));
+    let fault =
+        reading.fault(said).unwrap_or_else(|| reading.bad_response("The signature service's response is not valid."));
     not_sent(fault)
 }
 
-fn credentials(reading: &ErrorContext<'_>, said: &ParsedReply) -> Error {
-    let detail = "The signature service refused the account's key or secret; the request itself was not sent.";
+fn credentials(reading: &ErrorContext<'_>, said: &ReplyResult) -> Error {
+    let detail = "The signature service rejected the account's key or secret; the request itself was not sent.";
     Error { detail: detail.to_owned(), ..not_sent(reading.credentials(said)) }
 }
 
-/// The text as the inside of a JSON string.
-fn json_inside(text: &str) -> String {
+/// Escapes the text for the inside of a JSON string.
+fn escape_json(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }

@@ -1,11 +1,11 @@
-//! Text with places to fill in: `{name}`. It never fills a place inside a value it has just put in, and its `Debug` shows
-//! nothing, since operators may have written a secret into it.
+//! Text with placeholders `{name}`. Never fills a placeholder inside a value it has just inserted. Its `Debug` shows
+//! nothing, because operators may have written a secret into it.
 
 use serde::Deserialize;
 
 use crate::secret::Secret;
 
-/// Text with places `{name}` (lower-case letters and `_`); any other brace is text.
+/// Text with placeholders `{name}` (lower-case letters and `_`); any other brace is text.
 #[derive(Debug, Clone)]
 pub struct Template(Secret);
 
@@ -15,40 +15,40 @@ enum Part<'a> {
 }
 
 impl Template {
-    /// The template in this text.
+    /// Creates a template from this text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(Secret::new(text))
     }
 
-    /// Whether there is no text at all.
+    /// Returns whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.expose().is_empty()
     }
 
-    /// Whether the place stands in the text.
+    /// Returns whether the text contains the placeholder.
     #[must_use]
     pub fn uses(&self, name: &str) -> bool {
         self.parts().iter().any(|part| matches!(part, Part::Place(place) if *place == name))
     }
 
-    /// Whether every place is one of these.
+    /// Checks that every placeholder is one of these.
     ///
     /// # Errors
-    /// A sentence naming the places there can be.
+    /// A sentence that lists the valid placeholders.
     pub fn only_names(&self, names: &[&str]) -> Result<(), String> {
         let known = |part: &Part<'_>| matches!(part, Part::Place(place) if !names.contains(place));
         if !self.parts().iter().any(known) {
             return Ok(());
         }
         let names: Vec<String> = names.iter().map(|name| format!("{{{name}}}")).collect();
-        Err(format!("has a place nothing is known for; there are {}", names.join(", ")))
+        Err(format!("contains an unknown placeholder; valid ones are {}", names.join(", ")))
     }
 
-    /// The text with every place filled; one without a value stays as it is.
+    /// Returns the text with every placeholder replaced by its value; one without a value stays unchanged.
     #[must_use]
-    pub fn filled(&self, value: impl Fn(&str) -> Option<String>) -> String {
+    pub fn render(&self, value: impl Fn(&str) -> Option<String>) -> String {
         let mut filled = String::with_capacity(self.0.expose().len());
         for part in self.parts() {
             match part {
@@ -91,9 +91,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_put_in_once() {
+    fn inserted_values_are_not_expanded_again() {
         let template = Template::new(r#"{"a":"{one}","b":{"c":"{two}{one}"},"d":{}}"#);
-        let filled = template.filled(|name| match name {
+        let filled = template.render(|name| match name {
             "one" => Some("{two}".to_owned()),
             "two" => Some("2".to_owned()),
             _ => None,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_place_is_noticed() {
+    fn an_unknown_placeholder_is_rejected() {
         assert!(Template::new("{api_key}-{ts}").only_names(&["api_key", "ts"]).is_ok());
         assert!(Template::new("{apikey}").only_names(&["api_key", "ts"]).is_err());
     }

@@ -1,5 +1,5 @@
-//! Turns the settings as written into settings that can work. Every fault is told, not only the first, and none of them
-//! repeats a value: a setting may be a secret written in the wrong place.
+//! Validates the settings. Reports every error, not only the first, and never quotes a value: it may be a secret in the
+//! wrong place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::vendors::thinkexam::signature_provider::GeneratorRequest;
 use crate::vendors::thinkexam::template::Template;
 use crate::vendors::{AdapterContext, SettingError};
 
-/// Settings that can work.
+/// Validated settings.
 pub(super) struct Checked {
     pub(super) base_url: Url,
     pub(super) password_encoding: PasswordEncoding,
@@ -29,24 +29,24 @@ pub(super) struct Checked {
     pub(super) redactor: Redactor,
 }
 
-/// The signature source, ready to be built.
+/// Validated signature source.
 pub(super) enum Signature {
     Remote(GeneratorRequest),
     Formula(Formula),
     Fixed(SignatureHeaders),
 }
 
-/// The body sent to a signature service when none is configured. The service is undocumented; this is our proposal.
+/// Default body of a request to the signature service. The service is undocumented; this is our proposal.
 const DEFAULT_BODY: &str = r#"{"apiKey":"{api_key}","secret":"{secret}"}"#;
 
-/// Longest `signature.ttl`.
+/// Maximum of `signature.ttl`.
 const MAX_TTL: Duration = Duration::from_hours(24);
 
 impl Settings {
-    /// The settings with secrets read.
+    /// Validates the settings and reads their secrets.
     ///
     /// # Errors
-    /// Every setting that cannot work.
+    /// Every invalid setting.
     pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
         let Self { base_url, password_encoding, default_group, link_template, signature } = self;
         let mut check = Check { setup, faults: Vec::new(), secrets: Vec::new() };
@@ -88,7 +88,7 @@ impl Check<'_> {
             return None;
         };
         if !url.username().is_empty() || url.password().is_some() {
-            self.fault(key, "must not carry a user name or password");
+            self.fault(key, "must not contain a user name or password");
             return None;
         }
         if url.fragment().is_some() || (key == "base_url" && url.query().is_some()) {
@@ -105,7 +105,7 @@ impl Check<'_> {
         }
         let template = Template::new(text);
         self.noted("link_template", template.only_names(&["token", "email"]))?;
-        let sample = template.filled(|_| Some("x".to_owned()));
+        let sample = template.render(|_| Some("x".to_owned()));
         if !Url::parse(&sample).is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host()) {
             self.fault("link_template", "is not an absolute http or https URL");
             return None;
@@ -124,7 +124,7 @@ impl Check<'_> {
     }
 
     fn signature(&mut self, settings: SignatureSettings) -> Option<Signature> {
-        self.strays(&settings);
+        self.check_unused_keys(&settings);
         match settings.mode {
             Mode::Remote => self.remote(settings).map(Signature::Remote),
             Mode::Hmac => self.formula(&settings).map(Signature::Formula),
@@ -132,8 +132,8 @@ impl Check<'_> {
         }
     }
 
-    /// Keys that are given and do nothing in this mode.
-    fn strays(&mut self, settings: &SignatureSettings) {
+    /// Reports keys that have no effect in this mode.
+    fn check_unused_keys(&mut self, settings: &SignatureSettings) {
         let SignatureSettings {
             mode,
             api_key,
@@ -178,7 +178,7 @@ impl Check<'_> {
         ];
         for (key, given, modes) in keys {
             if given && !modes.contains(mode) {
-                let detail = format!("has no meaning with mode = \"{}\"", mode.as_str());
+                let detail = format!("has no effect with mode = \"{}\"", mode.as_str());
                 self.fault(&format!("signature.{key}"), detail);
             }
         }
@@ -200,7 +200,7 @@ impl Check<'_> {
         let headers = self.headers(settings.headers.unwrap_or_default());
         if let Some(body) = &body {
             self.names("signature.body", body);
-            if serde_json::from_str::<serde_json::Value>(&body.filled(|_| Some("0".to_owned()))).is_err() {
+            if serde_json::from_str::<serde_json::Value>(&body.render(|_| Some("0".to_owned()))).is_err() {
                 self.fault("signature.body", "is not a JSON template");
             }
         }
@@ -247,7 +247,7 @@ impl Check<'_> {
         self.noted(key, result);
     }
 
-    /// A secret that templates may leave unused.
+    /// Resolves a secret that is optional unless a template uses it.
     fn needed(&mut self, key: &str, reference: Option<&SecretRef>, needed: bool) -> Option<Secret> {
         if reference.is_none() && !needed { None } else { self.secret(key, reference) }
     }
@@ -299,8 +299,8 @@ pub(super) fn decoded(secret: &Secret, encoding: KeyEncoding) -> Result<Zeroizin
     let text = secret.expose().as_bytes();
     let key = match encoding {
         KeyEncoding::Utf8 => Ok(text.to_vec()),
-        KeyEncoding::Base64 => BASE64.decode(text).map_err(|_| "is not Base64, as key_encoding says"),
-        KeyEncoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| "is not hexadecimal, as key_encoding says"),
+        KeyEncoding::Base64 => BASE64.decode(text).map_err(|_| "is not valid Base64 (see key_encoding)"),
+        KeyEncoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| "is not hexadecimal (see key_encoding)"),
     };
     key.map(Zeroizing::new).map_err(str::to_owned)
 }

@@ -1,7 +1,7 @@
-//! `ThinkExam`'s own field names, both ways. Private to the adapter; nothing of it may reach the public face.
+//! `ThinkExam`'s own field names, in both directions. Private to the adapter; none may reach the HTTP API.
 //!
-//! Reading is tolerant where the vendor's pages disagree with each other (`Success` and `success`, a code as text or
-//! number, `msg` or `message`) and where PHP servers are known to slip (a byte order mark, a warning before the JSON,
+//! Parsing is tolerant where the vendor's pages disagree with each other (`Success` and `success`, a code as text or
+//! number, `msg` or `message`) and where PHP servers are known to err (a byte order mark, a warning before the JSON,
 //! JSON inside a JSON string). It never decides by the wording of a message.
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::domain::candidate::{Name, Person, PhoneKind};
 use crate::domain::error::{Code, Error};
 use crate::secret::Secret;
 
-/// Names of the free fields, and of the members of `custom` that fill them.
+/// Names of the vendor's free fields, and of the `custom` fields that fill them.
 pub(super) const EXTRAS: [&str; 3] = ["extra1", "extra2", "extra3"];
 
 /// One element of the array sent to `bulkCandidateRegister`.
@@ -45,9 +45,9 @@ pub(super) struct RegistrationRow<'a> {
 }
 
 impl<'a> RegistrationRow<'a> {
-    /// The person in the vendor's words.
+    /// Converts a person to the vendor's format.
     pub(super) fn of(person: &'a Person, password: Option<&Secret>, encoding: PasswordEncoding) -> Self {
-        // Members without a place here are told as `field_ignored` when the write is planned.
+        // Planning has reported the fields unused here as `field_ignored`.
         let Person {
             external_id,
             user_name: _,
@@ -64,7 +64,7 @@ impl<'a> RegistrationRow<'a> {
         } = person;
         let [extra1, extra2, extra3] = EXTRAS.map(|name| custom.get(name).map(String::as_str));
         Self {
-            name: Name::shown(name).unwrap_or_default(),
+            name: Name::display_name(name).unwrap_or_default(),
             email: email.as_deref().unwrap_or_default(),
             enrollment_number: external_id.as_deref(),
             password: password.map(|password| match encoding {
@@ -101,77 +101,77 @@ pub(super) struct DeassignBody<'a> {
     pub(super) test_id: &'a str,
 }
 
-/// A flag as the vendor writes it.
+/// Returns a flag in the vendor's format.
 pub(super) const fn flag(on: bool) -> &'static str {
     if on { "1" } else { "0" }
 }
 
-/// The bytes of a body.
+/// Serialises a body.
 ///
 /// # Errors
-/// `internal`; text and lists of text always have a JSON form.
+/// `internal`; cannot happen, because text and lists of text always have a JSON form.
 pub(super) fn bytes(body: &impl Serialize) -> Result<Bytes, Error> {
     serde_json::to_vec(body)
         .map(Bytes::from)
-        .map_err(|_| Error::new(Code::Internal, "The request could not be written as JSON."))
+        .map_err(|_| Error::new(Code::Internal, "The request could not be serialised as JSON."))
 }
 
-/// The vendor's code and message, as it wrote them.
+/// The vendor's code and message, unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct VendorMessage {
     pub(super) code: Option<String>,
     pub(super) message: Option<String>,
 }
 
-/// What an answer, or one item of it, says.
+/// Result that a response, or one of its items, reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ParsedReply {
-    /// It was done.
+pub(super) enum ReplyResult {
+    /// A success.
     Success,
-    /// It was refused.
+    /// An error.
     Error(VendorMessage),
-    /// A `result` nobody has documented.
+    /// An undocumented `result`.
     Odd(VendorMessage),
     /// No `result` at all.
     Nothing(VendorMessage),
 }
 
-/// One element of `responseArray`, or an answer of that shape.
+/// One element of `responseArray`, or a response with the same fields.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
-    pub(super) said: ParsedReply,
+    pub(super) said: ReplyResult,
     pub(super) enrollment_no: Option<String>,
     pub(super) student_id: Option<String>,
     pub(super) profile_pic: Option<String>,
     pub(super) token: Option<Secret>,
 }
 
-/// A whole answer.
+/// A parsed response.
 #[derive(Debug, Clone)]
 pub(super) struct Reply {
-    pub(super) said: ParsedReply,
-    /// `responseArray`, where there is one.
+    pub(super) said: ReplyResult,
+    /// `responseArray`, if present.
     pub(super) items: Option<Vec<Item>>,
-    /// The answer itself read as an item: the form `unifiedAuth` has for one candidate.
+    /// The response itself read as an item: the format of `unifiedAuth` for one candidate.
     pub(super) single: Option<Item>,
 }
 
 impl Reply {
-    /// An answer that says nothing.
-    pub(super) fn silent() -> Self {
-        Self { said: ParsedReply::Nothing(VendorMessage::default()), items: None, single: None }
+    /// Returns a response without a result.
+    pub(super) fn without_result() -> Self {
+        Self { said: ReplyResult::Nothing(VendorMessage::default()), items: None, single: None }
     }
 
-    /// Whether the answer, or any item of it, says that something was done.
+    /// Returns whether the response or any of its items reports success.
     pub(super) fn tells_success(&self) -> bool {
         let items = self.items.iter().flatten().chain(&self.single);
-        std::iter::once(&self.said).chain(items.map(|item| &item.said)).any(|said| *said == ParsedReply::Success)
+        std::iter::once(&self.said).chain(items.map(|item| &item.said)).any(|said| *said == ReplyResult::Success)
     }
 
-    /// What the body says; a body that is no JSON object says nothing.
+    /// Parses a body; one that is not a JSON object has no result.
     pub(super) fn read(body: &[u8]) -> Self {
         let Some(Value::Object(root)) = tree(body) else {
-            return Self::silent();
+            return Self::without_result();
         };
         let items = match member(&root, "responseArray") {
             Some(Value::Array(items)) => Some(items.iter().map(Item::read).collect()),
@@ -204,9 +204,9 @@ impl Item {
     }
 }
 
-/// Which item answers which row: by the enrolment number that was sent, else by position, and by position only while
-/// nothing speaks against the order: as many items as rows, and no number that belongs elsewhere. The vendor publishes
-/// neither order nor number of items (its sample sends four rows and shows three answers).
+/// Matches items to rows: by the enrolment number that was sent, else by position, but only if nothing contradicts the
+/// order: as many items as rows, and no number that belongs to another row. The vendor documents neither order nor
+/// number of items (its sample sends four rows and shows three results).
 pub(super) fn places(rows: &[Option<&str>], items: &[Item]) -> Vec<Option<usize>> {
     let number = |item: &Item, wanted: &str| item.enrollment_no.as_deref().is_some_and(|it| it == wanted.trim());
     let in_order = rows.len() == items.len()
@@ -229,39 +229,40 @@ pub(super) fn places(rows: &[Option<&str>], items: &[Item]) -> Vec<Option<usize>
         .collect()
 }
 
-/// The JSON in this body: after a byte order mark, after text a PHP server put before it, or inside a JSON string.
+/// Finds the JSON in a body: after a byte order mark, after text that a PHP server put before it, or inside a JSON
+/// string.
 pub(super) fn tree(body: &[u8]) -> Option<Value> {
-    // More places than this are not searched: every one costs a reading of the rest.
+    // Limits the positions tried, because each one costs parsing the rest.
     const PLACES: usize = 64;
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
     if let Ok(value) = serde_json::from_str(text) {
         return Some(opened(value));
     }
-    // What follows one of these is a part of a document that was cut off, not one after a warning.
+    // After one of these characters, a brace belongs to a truncated document, not to one after a warning.
     let inner = |place: usize| text[..place].trim_end().ends_with([':', ',', '[']);
     let places = text.match_indices('{').map(|(place, _)| place).filter(|place| !inner(*place));
     places.take(PLACES).find_map(|place| serde_json::from_str(&text[place..]).ok())
 }
 
-fn said(members: &Map<String, Value>) -> ParsedReply {
+fn said(members: &Map<String, Value>) -> ReplyResult {
     let result = member(members, "result").as_ref().and_then(scalar);
     match member(members, "error") {
         None | Some(Value::Null) => {}
-        Some(error) => return ParsedReply::Error(words(&error, members)),
+        Some(error) => return ReplyResult::Error(words(&error, members)),
     }
     match result {
-        Some(word) if word.eq_ignore_ascii_case("success") => ParsedReply::Success,
-        Some(word) if word.eq_ignore_ascii_case("error") => ParsedReply::Error(words(&Value::Null, members)),
+        Some(word) if word.eq_ignore_ascii_case("success") => ReplyResult::Success,
+        Some(word) if word.eq_ignore_ascii_case("error") => ReplyResult::Error(words(&Value::Null, members)),
         Some(word) => {
             let VendorMessage { code, message } = words(&Value::Null, members);
-            ParsedReply::Odd(VendorMessage { code, message: message.or_else(|| Some(format!("result: {word}"))) })
+            ReplyResult::Odd(VendorMessage { code, message: message.or_else(|| Some(format!("result: {word}"))) })
         }
-        None => ParsedReply::Nothing(words(&Value::Null, members)),
+        None => ReplyResult::Nothing(words(&Value::Null, members)),
     }
 }
 
-/// Code and message of an `error`, or of the object around it.
+/// Returns code and message of an `error`, or of the object around it.
 fn words(error: &Value, around: &Map<String, Value>) -> VendorMessage {
     let listed = error.get(0).and_then(Value::as_object);
     let inside = error.as_object().or(listed).unwrap_or(around);
@@ -270,8 +271,8 @@ fn words(error: &Value, around: &Map<String, Value>) -> VendorMessage {
     VendorMessage { code: text("code"), message: bare.or_else(|| text("msg")).or_else(|| text("message")) }
 }
 
-/// The member of this name, else the first whose name differs in case only; a JSON string holding an object or a list
-/// is opened.
+/// Returns the field of this name, else the first whose name differs only in case; parses a JSON string that contains
+/// an object or an array.
 fn member(members: &Map<String, Value>, name: &str) -> Option<Value> {
     let exact = members.get(name);
     let folded = || members.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value);
@@ -286,7 +287,7 @@ fn opened(value: Value) -> Value {
     }
 }
 
-/// Text or a number, as text; blank text is none.
+/// Returns text or a number as text; `None` for blank text.
 pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),

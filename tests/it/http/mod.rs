@@ -2,7 +2,7 @@
 //! thought of.
 
 mod compressing;
-mod describing;
+mod openapi_served;
 mod protecting;
 mod reading;
 mod serving;

@@ -263,7 +263,7 @@ impl Gateway {
 
     /// Where operators reach it, if that is configured.
     pub async fn operators(&mut self) -> SocketAddr {
-        let ready = "ready for operators";
+        let ready = "admin listener ready";
         let early = self.early.lines().find(|line| line.contains(ready)).map(str::to_owned);
         let line = match early {
             Some(line) => line,

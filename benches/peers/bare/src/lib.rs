@@ -1,19 +1,19 @@
-//! What the fake vendor, the hand-written gateway and the load have in common.
+//! The common parts of the fake vendor, the hand-written gateway and the load generator.
 
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// The account all of them know; made up.
+/// The account they all use; made up.
 pub const ACCOUNT: u64 = 99;
 /// Its secret.
 pub const SECRET: &str = "bench-secret-of-the-fake-vendor";
 /// The profile of its employees.
 pub const PROFILE: &str = "d51b5efd-fb21-4cb8-94e2-145014839465";
-/// What a caller shows to a gateway.
+/// The API key that a caller sends to a gateway.
 pub const KEY: &str = "egk_bench-only";
 
-/// StartExam's `Authorization` for a request.
+/// Returns StartExam's `Authorization` for a request.
 pub fn authorization(verb: &str, path: &str, date: &str, length: usize) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length is a key");
     mac.update(format!("{verb} {} {date} {length}", path.to_lowercase()).as_bytes());
@@ -21,12 +21,12 @@ pub fn authorization(verb: &str, path: &str, date: &str, length: usize) -> Strin
     format!("SharedKey {ACCOUNT}:{sum}")
 }
 
-/// The HTTP date of this moment.
+/// Returns the current HTTP date.
 pub fn date() -> String {
     httpdate::fmt_http_date(std::time::SystemTime::now())
 }
 
-/// The answer to a reading, of the members and about the size that examgate answers.
+/// Returns the response to a read, with the fields and about the size of examgate's.
 pub fn document(id: &str, external_id: &str) -> String {
     format!(
         concat!(

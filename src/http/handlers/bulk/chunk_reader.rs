@@ -1,32 +1,32 @@
-//! A body as something to read from, fed piece by piece as it arrives.
+//! A body as a blocking reader, fed chunk by chunk as it arrives.
 
 use std::io::{self, BufRead, Read};
 
 use bytes::{Buf as _, Bytes};
 
-/// What some programs put before a text in UTF-8.
-const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The byte order mark that some programs put before UTF-8 text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The pieces, one at hand. It never fails: whether the body was whole is for whoever feeds it to say.
+/// A reader over chunks; holds one at a time. It never fails: whoever feeds it knows whether the body was complete.
 pub(super) struct ChunkReader<N> {
     next: N,
     piece: Bytes,
 }
 
 impl<N: FnMut() -> Option<Bytes>> ChunkReader<N> {
-    /// Of the pieces this gives until there are no more.
+    /// Creates a reader over the chunks that `next` returns until it returns none.
     pub(super) fn new(next: N) -> Self {
         Self { next, piece: Bytes::new() }
     }
 
-    /// Leaves a byte order mark at the beginning out.
+    /// Skips a byte order mark at the beginning.
     pub(super) fn without_mark(mut self) -> Self {
-        while self.piece.len() < MARK.len() && MARK.starts_with(&self.piece) {
+        while self.piece.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(&self.piece) {
             let Some(more) = (self.next)() else { break };
             self.piece = if self.piece.is_empty() { more } else { [&self.piece[..], &more[..]].concat().into() };
         }
-        if self.piece.starts_with(MARK) {
-            self.piece.advance(MARK.len());
+        if self.piece.starts_with(BYTE_ORDER_MARK) {
+            self.piece.advance(BYTE_ORDER_MARK.len());
         }
         self
     }
@@ -62,7 +62,7 @@ impl<N: FnMut() -> Option<Bytes>> Read for ChunkReader<N> {
 pub(super) mod tests {
     use super::*;
 
-    /// The bytes in pieces that end at these places.
+    /// Cuts the bytes into chunks that end at these positions.
     pub(in crate::http::handlers::bulk) fn cut(
         bytes: &[u8],
         places: &[usize],
@@ -77,7 +77,7 @@ pub(super) mod tests {
         ChunkReader::new(move || pieces.next())
     }
 
-    /// The bytes, each a piece of its own.
+    /// Cuts the bytes into chunks of one byte each.
     pub(in crate::http::handlers::bulk) fn crumbled(
         bytes: &[u8],
     ) -> ChunkReader<impl FnMut() -> Option<Bytes> + use<>> {
@@ -91,14 +91,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pieces_make_up_the_whole() {
+    fn chunks_make_up_the_whole() {
         for places in [&[][..], &[0], &[3], &[1, 1, 2], &[5, 6, 7]] {
             assert_eq!(read(cut(b"abcdefg", places)), b"abcdefg");
         }
     }
 
     #[test]
-    fn one_mark_at_the_beginning_is_left_out() {
+    fn one_leading_byte_order_mark_is_skipped() {
         for (bytes, rest) in [
             (&b"\xef\xbb\xbfa"[..], &b"a"[..]),
             (b"\xef\xbb\xbf", b""),

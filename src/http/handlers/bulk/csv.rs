@@ -1,5 +1,5 @@
-//! Rows as records of a table (`text/csv`, RFC 4180): the first record names the columns, a record that cannot be read fails
-//! alone. Empty lines are no records.
+//! Rows as CSV (`text/csv`, RFC 4180): the first record names the columns; a record that cannot be parsed fails alone.
+//! Empty lines are not records.
 
 use std::io::BufRead;
 
@@ -11,13 +11,13 @@ use crate::http::handlers::bulk::csv_columns::CsvColumns;
 use crate::http::handlers::bulk::rows::{MAX_LENGTH, ReadError, RowSink};
 use crate::service::BulkRow;
 
-/// Most columns of a table; the widest honest one has about a hundred.
+/// Maximum number of columns; the widest legitimate body has about a hundred.
 const MAX_COLUMNS: usize = 1000;
 
-/// Reads the header and every record.
+/// Parses the header and every record.
 ///
 /// # Errors
-/// `validation_failed` for a header that is missing or has wrong columns, for too many rows, or none.
+/// `validation_failed` for a header that is missing or has invalid columns, for too many rows, or none.
 pub(super) fn read<S: FnMut(Vec<BulkRow>) -> bool>(
     input: impl BufRead,
     rows: &mut RowSink<S>,
@@ -37,11 +37,11 @@ pub(super) fn read<S: FnMut(Vec<BulkRow>) -> bool>(
         };
         let bytes = records.length;
         if !rows.take(row, bytes)? {
-            return Err(fault_of(vec![rows.count_fault("")]).into());
+            return Err(fault_of(vec![rows.count_error("")]).into());
         }
     }
     if rows.taken() == 0 {
-        return Err(fault_of(vec![rows.count_fault("")]).into());
+        return Err(fault_of(vec![rows.count_error("")]).into());
     }
     rows.flush()
 }
@@ -50,7 +50,7 @@ fn of_bulk(detail: &str) -> Error {
     Error::from_fields(vec![FieldError::invalid("", detail)])
 }
 
-/// A record that cannot be read, and on which line it begins.
+/// A record that cannot be parsed, and the line it begins on.
 #[derive(Debug, PartialEq)]
 struct BadRecord {
     line: u64,
@@ -91,21 +91,21 @@ impl BadRecord {
     }
 }
 
-/// The records of a table, one at hand.
+/// The records of a CSV body; holds only the current one.
 struct Records<R> {
     input: R,
     core: Reader,
     /// The cells of the record, one after the other, and where each ends.
     text: Vec<u8>,
     ends: Vec<usize>,
-    /// How many cells a record has; of the header nobody knows.
+    /// The number of cells per record; unknown for the header.
     cells: Option<usize>,
-    /// Bytes of the record at hand.
+    /// Number of bytes of the current record.
     length: usize,
     line: Lines,
 }
 
-/// Counts lines, whatever they end with.
+/// Counts lines, whatever their line endings.
 struct Lines {
     number: u64,
     after_return: bool,
@@ -123,8 +123,8 @@ impl Lines {
 impl<R: BufRead> Records<R> {
     fn new(input: R) -> Self {
         let mut core = Reader::new();
-        // Whoever hands in the input leaves one byte order mark out. The reader would leave out another, if it came in one
-        // piece with the first record; it looks no more once it has read something.
+        // The input has one byte order mark removed already. The reader would remove another if it came in one chunk
+        // with the first record; it stops looking once it has read something.
         let _nothing = core.read_record(b"\n", &mut [0], &mut [0]);
         Self {
             input,
@@ -137,7 +137,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// From now on records have so many cells.
+    /// Sets the number of cells of the following records.
     fn expect(&mut self, cells: usize) {
         self.cells = Some(cells);
     }
@@ -146,17 +146,17 @@ impl<R: BufRead> Records<R> {
         self.pass_empty_lines();
         let line = self.line.number;
         let broken = |how| Some(Err(BadRecord { line, how }));
-        // Bytes written, cells noted, and cells there were.
+        // Bytes written, cells recorded, and cells found.
         let (mut written, mut noted, mut cells) = (0, 0, 0);
         self.length = 0;
         loop {
-            // The reader never fails; an end is an end.
+            // The reader never fails; an error would only mean its end.
             let input = self.input.fill_buf().unwrap_or_default();
             let at_end = input.is_empty();
             if at_end && self.length == 0 {
                 return None;
             }
-            // A table need not end with a line break. Within a quoted cell one more would be part of the cell.
+            // The body need not end with a line break. Within a quoted cell another one would be part of the cell.
             let input = if at_end { b"\n" } else { input };
             let (result, read, wrote, ends) =
                 self.core.read_record(input, &mut self.text[written..], &mut self.ends[noted..]);
@@ -169,7 +169,7 @@ impl<R: BufRead> Records<R> {
             match result {
                 ReadRecordResult::InputEmpty if at_end => return broken(BadRecordKind::Unfinished),
                 ReadRecordResult::InputEmpty => {}
-                // What is too long is read to its end, but not kept.
+                // Read an oversized record to its end without keeping it.
                 ReadRecordResult::OutputFull if self.text.len() >= MAX_LENGTH => written = 0,
                 ReadRecordResult::OutputFull => self.text.resize((self.text.len() * 2).min(MAX_LENGTH), 0),
                 ReadRecordResult::OutputEndsFull => noted = 0,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_record_fails_alone() {
+    fn malformed_record_fails_alone() {
         let text = b"itemId,externalId,email\r\na,1,\r\nb,2\r\nc,\xff,\r\nd,4,,\r\ne,5,nobody\r\nf,6,f@example.com";
         let wrong = (Some("e".to_owned()), vec!["/email invalid_field".to_owned()]);
         let expected = vec![good("a"), broken(), broken(), broken(), wrong, good("f")];
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_records_are_named_by_the_line_they_begin_on() {
+    fn malformed_records_are_named_by_their_first_line() {
         for breaks in ["\n", "\r\n", "\r"] {
             let text = "itemId,group\n\n\na,\"x\ny\"\"\nz\"\nb\n\nc,1,2\n\"d\ne\",\"f".replace('\n', breaks);
             let details = details(text.as_bytes());
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_may_hold_anything_once_quoted() {
+    fn quoted_cells_may_hold_any_text() {
         let (kept, mut rows) = kept(BulkItem::Candidates, 10, None);
         let text = "\u{feff}\"externalId\",name.formatted,custom.Note\r\n\"a,b\",\"Jane \"\"J\"\" Doe\",ä\r\n";
         read(crumbled(text.as_bytes()).without_mark(), &mut rows).unwrap();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_byte_order_mark_is_text_however_it_arrives() {
+    fn second_byte_order_mark_is_text() {
         let text = b"\xef\xbb\xbf\xef\xbb\xbfitemId,group\na,1\n";
         for places in [&[][..], &[4], &[1, 2, 3, 4, 5]] {
             let (_, mut rows) = kept(BulkItem::Candidates, 10, None);
@@ -293,13 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_a_character_do_not_meet_across_cells() {
+    fn split_utf8_characters_do_not_join_across_cells() {
         let text = b"itemId,group\n\xc3,\xa4\na,b\n";
         assert_eq!(of(&text[..], 10), (Ok(()), vec![broken(), good("a")]));
     }
 
     #[test]
-    fn a_table_has_a_header_and_rows_and_not_too_many() {
+    fn header_and_number_of_rows_are_checked() {
         let at = |text: &str| fault(text.as_bytes()).errors[0].pointer.clone();
         assert_eq!(at(""), "");
         assert_eq!(at("\r\n\n"), "");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_end_takes_no_room() {
+    fn endless_record_uses_bounded_memory() {
         let mut text = b"itemId,group\na,\"".to_vec();
         text.resize(text.len() + 2 * MAX_LENGTH, b'x');
         text.extend_from_slice(b"\"\nb,1\n");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_as_long_as_may_be_is_read() {
+    fn row_of_maximum_length_is_read() {
         let photo = "A".repeat(1 << 20);
         let text = format!("itemId,photo\na,\"{photo}\"\n");
         assert_eq!(of(text.as_bytes(), 10), (Ok(()), vec![good("a")]));
@@ -338,7 +338,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_a_body_comes_in_change_nothing(
+        fn chunking_does_not_change_the_result(
             text in "itemId,group(\r\n|\n)([a,\"\r\nä]|\"\"|\r\n|a,b\n){0,40}",
             places in prop::collection::vec(any::<usize>(), 0..8),
         ) {
@@ -347,7 +347,7 @@ mod tests {
         }
 
         #[test]
-        fn every_table_is_read_as_it_was_written(
+        fn every_csv_body_round_trips(
             cells in prop::collection::vec(("[a-z]{1,4}", "[a-zäß,\";]{1,6}"), 1..6),
             breaks in prop_oneof![Just("\n"), Just("\r\n")],
         ) {

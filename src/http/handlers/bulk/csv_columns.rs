@@ -1,4 +1,4 @@
-//! The columns of a table of rows: each is a member of the row's JSON, named with dots (`name.givenName`).
+//! The columns of a CSV body: each is a field of the row's JSON, named with dots (`name.givenName`).
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::domain::error::FieldError;
 use crate::domain::validation::{pointer_token, sanitize_for_display};
 use crate::http::handlers::bulk::rows::BulkItem;
 
-/// Members whose cells are text.
+/// Text fields.
 const CANDIDATE_TEXT: [&str; 20] = [
     "itemId",
     "connection",
@@ -45,29 +45,29 @@ const ASSIGNMENT_TEXT: [&str; 14] = [
     "passwordless",
     "proctoring.enabled",
 ];
-/// Of those, the ones whose cells are `true` or `false`.
+/// Boolean fields, whose cells are `true` or `false`.
 const FLAGS: [&str; 3] = ["active", "passwordless", "proctoring.enabled"];
 /// Telephone numbers, which are a list in JSON, by their type.
 const PHONES: [(&str, &str); 2] = [("phoneNumbers.mobile", "mobile"), ("phoneNumbers.work", "work")];
 
-/// The columns of a table, in its order.
+/// The columns of a CSV body, in its order.
 #[derive(Debug, PartialEq)]
 pub(super) struct CsvColumns(Vec<ColumnTarget>);
 
 /// Where a cell goes.
 #[derive(Debug, Clone, PartialEq)]
 enum ColumnTarget {
-    /// A member, by the names on the way to it.
+    /// A field, by its path.
     Text(Vec<String>),
     Flag(Vec<String>),
     Phone(&'static str),
 }
 
 impl CsvColumns {
-    /// The columns a header names.
+    /// Parses the header into columns.
     ///
     /// # Errors
-    /// Every column that is unknown or stands there twice, with the pointer its member would have.
+    /// Every unknown or duplicate column, with the pointer its field would have.
     pub(super) fn of(kind: BulkItem, header: &[String]) -> Result<Self, Vec<FieldError>> {
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
         let places: Vec<Option<ColumnTarget>> = names.iter().map(|name| place(kind, name)).collect();
@@ -79,7 +79,7 @@ impl CsvColumns {
                 let detail = unknown(kind, name, number);
                 faults.push(FieldError::new(sanitize_for_display(&pointer, 200), FieldError::UNKNOWN, detail));
             } else if names[..index].contains(name) {
-                let detail = format!("stands in the header twice, as column {number} again");
+                let detail = format!("is a duplicate column, again at position {number}");
                 faults.push(FieldError::invalid(sanitize_for_display(&pointer, 200), detail));
             }
         }
@@ -92,12 +92,12 @@ impl CsvColumns {
         if faults.is_empty() { Ok(Self(places.into_iter().flatten().collect())) } else { Err(faults) }
     }
 
-    /// How many there are.
+    /// Returns the number of columns.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The JSON of a row with these cells; an empty one is a member that is not given.
+    /// Builds the JSON of a row from its cells; an empty cell is a field not given.
     pub(super) fn row<'a>(&self, cells: impl Iterator<Item = &'a str>) -> Value {
         let mut row = Map::new();
         for (place, cell) in self.0.iter().zip(cells).filter(|(_, cell)| !cell.is_empty()) {
@@ -127,7 +127,7 @@ fn place(kind: BulkItem, name: &str) -> Option<ColumnTarget> {
         return Some(if FLAGS.contains(&name) { ColumnTarget::Flag(path) } else { ColumnTarget::Text(path) });
     }
     if let Some(own) = name.strip_prefix(open).filter(|own| !own.is_empty()) {
-        // Whatever stands behind the dot is one name, dots and all.
+        // Everything after the prefix is one name, dots included.
         let path = open.split('.').filter(|part| !part.is_empty()).chain([own]);
         return Some(ColumnTarget::Text(path.map(str::to_owned).collect()));
     }
@@ -158,7 +158,7 @@ fn other_separator(header: &[String]) -> Option<&'static str> {
     }
 }
 
-/// What is neither `true` nor `false` stays text, and is told as what it is.
+/// Converts a boolean cell; anything but `true` or `false` stays text and is reported as such.
 fn flag(cell: &str) -> Value {
     if cell.eq_ignore_ascii_case("true") {
         Value::Bool(true)
@@ -176,7 +176,7 @@ fn put(row: &mut Map<String, Value>, path: &[String], value: Value) {
         let inner = node.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
         match inner {
             Value::Object(members) => node = members,
-            // No column is both a member and an object of members.
+            // No column is both a field and an object of fields.
             _ => return,
         }
     }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_become_members() {
+    fn cells_become_fields() {
         let names = "externalId, name.givenName ,active,phoneNumbers.work,phoneNumbers.mobile,custom.Cost Centre,custom.a.b,group";
         let expected = json!({
             "externalId": "1", "name": { "givenName": "Jane" }, "active": true, "custom": { "Cost Centre": "7", "a.b": "x" },
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_column_is_a_member_of_the_row() {
+    fn every_column_is_a_field_of_the_row() {
         for name in CANDIDATE_TEXT.into_iter().chain(PHONES.map(|(name, _)| name)).chain(["custom.x"]) {
             let cell = match name {
                 "active" => "true",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_of_the_row_has_its_column() {
+    fn every_field_of_the_row_has_a_column() {
         fn schema<T: utoipa::PartialSchema>() -> Vec<String> {
             let schema = serde_json::to_value(T::schema()).unwrap();
             schema["properties"].as_object().unwrap().keys().cloned().collect()
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_column_is_told() {
+    fn every_invalid_column_is_reported() {
         let told =
             faults(BulkItem::Candidates, "email,emial,EMAIL,name.first,email,,custom.,candidate.id,phoneNumbers");
         let pointers: Vec<&str> = told.iter().map(|(pointer, _)| pointer.as_str()).collect();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn other_separators_are_named() {
+    fn wrong_separators_are_named() {
         for (names, separator) in [("externalId;email", "semicolons"), ("externalId\temail", "tabs")] {
             let told = faults(BulkItem::Candidates, names);
             assert!(told.len() == 1 && told[0].1.contains(separator), "{told:?}");

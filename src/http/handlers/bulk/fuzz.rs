@@ -1,4 +1,4 @@
-//! Any body of a bulk, for the fuzzer: however it is cut into pieces, it says the same.
+//! Fuzzer entry points for bulk bodies: the result must not depend on how the body is cut into chunks.
 
 use bytes::Bytes;
 
@@ -10,15 +10,15 @@ use crate::http::handlers::bulk::{csv, json, ndjson};
 use crate::service::BulkRow;
 
 const KINDS: [BulkItem; 2] = [BulkItem::Candidates, BulkItem::Assignments];
-/// Most rows of a body.
+/// Maximum number of rows in a body.
 const MAX: u64 = 64;
-/// Most JSON values of a body.
+/// Maximum number of JSON values in a body.
 const MAX_VALUES: usize = 10_000;
 
-/// What became of a body: each row's mark and fault, and what is said of it as a whole.
+/// The result of a body: each row's label and error, and the result for the body as a whole.
 type Told<T> = (Vec<(Option<String>, Option<Error>)>, Result<T, ReadError>);
 
-/// A table.
+/// Checks a CSV body.
 pub(in crate::http) fn table(data: &[u8]) {
     for kind in KINDS {
         let read = |pieces: Vec<Bytes>| {
@@ -29,11 +29,11 @@ pub(in crate::http) fn table(data: &[u8]) {
         };
         let whole = read(vec![Bytes::copy_from_slice(data)]);
         assert!(whole.0.len() <= breaks(data), "more records than lines");
-        assert_eq!(read(cut(data)), whole, "the pieces count");
+        assert_eq!(read(cut(data)), whole, "the chunks change the result");
     }
 }
 
-/// Lines of JSON.
+/// Checks an NDJSON body.
 pub(in crate::http) fn lines(data: &[u8]) {
     for kind in KINDS {
         let read = |pieces: Vec<Bytes>| {
@@ -44,24 +44,24 @@ pub(in crate::http) fn lines(data: &[u8]) {
         };
         let whole = read(vec![Bytes::copy_from_slice(data)]);
         assert!(whole.0.len() <= breaks(data) + 1, "more rows than lines");
-        assert_eq!(read(cut(data)), whole, "the pieces count");
+        assert_eq!(read(cut(data)), whole, "the chunks change the result");
     }
 }
 
-/// One JSON document. It is as strict as the reader of other bodies, and says the same in another spelling.
+/// Checks a JSON body: it is parsed as strictly as other bodies, and another spelling has the same result.
 pub(in crate::http) fn document(data: &[u8]) {
-    let strict = crate::http::extract::strict_json::strict(data, MAX_VALUES);
+    let strict = crate::http::extract::strict_json::parse_strict(data, MAX_VALUES);
     for kind in KINDS {
         let whole = read(kind, vec![Bytes::copy_from_slice(data)]);
-        assert_eq!(read(kind, cut(data)), whole, "the pieces count");
+        assert_eq!(read(kind, cut(data)), whole, "the chunks change the result");
         match (&whole.1, &strict) {
             (Ok(said), Ok(value)) => {
                 let again = read(kind, vec![Bytes::from(value.to_string())]);
-                assert_eq!(again.1.as_ref().ok(), Some(said), "another spelling says something else");
+                assert_eq!(again.1.as_ref().ok(), Some(said), "the spelling changes the result");
             }
-            (Ok(_), Err(_)) => assert!(strict.is_ok(), "taken, though no other body like it would be"),
+            (Ok(_), Err(_)) => assert!(strict.is_ok(), "accepted although the strict parser rejects it"),
             (Err(ReadError::Fault(fault)), Ok(_)) => {
-                assert_ne!(fault.code, Code::MalformedJson, "refused as malformed")
+                assert_ne!(fault.code, Code::MalformedJson, "rejected as malformed");
             }
             (Err(_), _) => {}
         }
@@ -88,7 +88,7 @@ fn told<T>(
     (kept, said)
 }
 
-/// The bytes in pieces of one to seven, as they say themselves.
+/// Cuts the bytes into chunks of one to seven bytes; the bytes themselves give the sizes.
 fn cut(mut data: &[u8]) -> Vec<Bytes> {
     let mut pieces = Vec::new();
     while let Some(first) = data.first() {
@@ -99,7 +99,7 @@ fn cut(mut data: &[u8]) -> Vec<Bytes> {
     pieces
 }
 
-/// How many lines may end in these bytes; a carriage return alone ends a record too.
+/// Returns how many lines may end in these bytes; a carriage return alone ends a record too.
 fn breaks(data: &[u8]) -> usize {
     data.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count()
 }

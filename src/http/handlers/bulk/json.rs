@@ -1,5 +1,5 @@
-//! Rows as the `items` of one JSON document, read one by one: only the row at hand is held, wherever `items` stands in the
-//! document. As strict as any other body.
+//! Rows as the `items` of one JSON document, parsed one by one: only the current row is held in memory, wherever
+//! `items` is in the document. As strict as any other body.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,24 +11,24 @@ use serde_json::{Map, Value};
 use crate::domain::error::{Code, Error, FieldError};
 use crate::http::dto::bulk::Envelope;
 use crate::http::extract::fingerprint::{Fingerprint, SequenceHasher};
-use crate::http::extract::strict_json::{Strict, TWICE};
+use crate::http::extract::strict_json::{DUPLICATE_FIELD, Strict};
 use crate::http::extract::validate::{fault_of, parse};
 use crate::http::handlers::bulk::rows::{MAX_LENGTH, MAX_VALUES, ReadError, RowSink};
 use crate::service::{BulkOptions, BulkRow};
 
-/// Most JSON values beside the rows; an honest bulk has two.
-const MAX_BESIDE: usize = 1000;
+/// Maximum number of JSON values beside the rows; a legitimate bulk request has two.
+const MAX_ENVELOPE_VALUES: usize = 1000;
 
-/// Reads the document: what it says besides its rows, and the hash of all it says.
+/// Parses the document: returns its options and the hash of the whole document.
 ///
 /// # Errors
-/// What is wrong with the bulk as a whole, all of it where it can be read to its end.
+/// Every error of the bulk request as a whole that can be found by reading to its end.
 pub(super) fn read<S: FnMut(Vec<BulkRow>) -> bool>(
     input: impl Read,
     rows: &mut RowSink<S>,
 ) -> Result<(BulkOptions, Fingerprint), ReadError> {
     let window = Window::default();
-    let mut found = ParseState { left: MAX_BESIDE, ..ParseState::default() };
+    let mut found = ParseState { left: MAX_ENVELOPE_VALUES, ..ParseState::default() };
     let mut reader = serde_json::Deserializer::from_reader(BoundedReader { input, window: &window });
     let document = Document { rows, window: &window, found: &mut found };
     let end = document.deserialize(&mut reader).and_then(|()| {
@@ -51,8 +51,8 @@ pub(super) fn read<S: FnMut(Vec<BulkRow>) -> bool>(
     match items {
         Items::Missing => faults.push(FieldError::missing("/items", "is missing")),
         Items::NoList => faults.push(FieldError::invalid("/items", "must be a list")),
-        Items::TooMany => faults.push(rows.count_fault("/items")),
-        Items::All if rows.taken() == 0 => faults.push(rows.count_fault("/items")),
+        Items::TooMany => faults.push(rows.count_error("/items")),
+        Items::All if rows.taken() == 0 => faults.push(rows.count_error("/items")),
         Items::All => {}
     }
     let mut connection = connection;
@@ -74,17 +74,17 @@ fn refusal(error: &serde_json::Error, window: &Window, found: ParseState) -> Rea
         return stop;
     }
     if window.closed() {
-        let detail = format!("A row or another member of the bulk is larger than {MAX_LENGTH} bytes.");
+        let detail = format!("A row or another field of the bulk request is larger than {MAX_LENGTH} bytes.");
         return Error::new(Code::PayloadTooLarge, detail).into();
     }
     if found.left == 0 {
-        let detail = "A row of the bulk, or what stands beside the rows, has more values than may be.";
+        let detail = "A row of the bulk request, or the fields beside the rows, exceeds the limit on JSON values.";
         return Error::new(Code::PayloadTooLarge, detail).into();
     }
     Error::new(Code::MalformedJson, format!("{error}.")).into()
 }
 
-/// How far the reader may go until somebody says that it is worth it: no row or member needs much room.
+/// Limits how far the parser may read for the current row or field, so that neither needs much memory.
 #[derive(Default)]
 struct Window {
     read: Cell<u64>,
@@ -92,7 +92,7 @@ struct Window {
 }
 
 impl Window {
-    /// A new row or member begins.
+    /// Starts a new row or field.
     fn open(&self) {
         self.until.set(self.read.get() + MAX_LENGTH as u64);
     }
@@ -122,14 +122,14 @@ impl<R: Read> Read for BoundedReader<'_, R> {
     }
 }
 
-/// What was found so far.
+/// The state of the parser.
 #[derive(Default)]
 struct ParseState {
     members: Map<String, Value>,
     items: Items,
     no_object: bool,
     list: SequenceHasher,
-    /// Values that may still come beside the rows, or in the row at hand.
+    /// JSON values still allowed beside the rows, or in the current row.
     left: usize,
     stop: Option<ReadError>,
 }
@@ -143,7 +143,7 @@ enum Items {
     All,
 }
 
-/// What is no object or no list is read to its end all the same: it may turn out not to be JSON.
+/// Reads a value of the wrong type to its end: it may turn out not to be JSON.
 macro_rules! everything_else {
     () => {
         everything_else!(visit_unit(), visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_str(&str));
@@ -163,7 +163,7 @@ struct Document<'a, S> {
 }
 
 impl<S> Document<'_, S> {
-    /// It is no object.
+    /// The document is not an object.
     fn other(self) {
         self.found.no_object = true;
     }
@@ -200,13 +200,13 @@ impl<'de, S: FnMut(Vec<BulkRow>) -> bool> Visitor<'de> for Document<'_, S> {
             let Some(name) = access.next_key::<String>()? else { return Ok(()) };
             if name == "items" {
                 if found.items != Items::Missing {
-                    return Err(A::Error::custom(TWICE));
+                    return Err(A::Error::custom(DUPLICATE_FIELD));
                 }
                 access.next_value_seed(List { rows, window, found })?;
                 continue;
             }
             if found.members.contains_key(&name) {
-                return Err(A::Error::custom(TWICE));
+                return Err(A::Error::custom(DUPLICATE_FIELD));
             }
             let value = access.next_value_seed(Strict::at(1, &mut found.left))?;
             if let ("connection", Some(connection)) = (name.as_str(), value.as_str()) {
@@ -224,7 +224,7 @@ struct List<'a, S> {
 }
 
 impl<S> List<'_, S> {
-    /// It is no list.
+    /// `items` is not a list.
     fn other(self) {
         self.found.items = Items::NoList;
     }
@@ -260,7 +260,7 @@ impl<'de, S: FnMut(Vec<BulkRow>) -> bool> Visitor<'de> for List<'_, S> {
         loop {
             window.open();
             if found.items == Items::TooMany {
-                // The rest only has to be JSON.
+                // The rest only needs to be valid JSON.
                 match access.next_element::<IgnoredAny>()? {
                     Some(_) => continue,
                     None => break,
@@ -276,7 +276,7 @@ impl<'de, S: FnMut(Vec<BulkRow>) -> bool> Visitor<'de> for List<'_, S> {
                 Ok(false) => found.items = Items::TooMany,
                 Err(stop) => {
                     found.stop = Some(stop);
-                    return Err(A::Error::custom("nobody takes the rows"));
+                    return Err(A::Error::custom("rows are no longer taken"));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `/candidates/bulk` and `/assignments/bulk`: many rows in one request, each standing for itself.
+//! `/candidates/bulk` and `/assignments/bulk`: many rows in one request, each independent of the others.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::http::handlers::bulk::upload::BulkRequest;
 use crate::http::middleware::audit::AuditInfo;
 use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::ApiError;
-use crate::http::response::{accepted_response, after_acceptance, finished};
+use crate::http::response::{accepted_response, into_accepted_error, with_write_headers};
 use crate::http::server::shutdown::ShutdownSignal;
 use crate::service::{AcceptedBulk, RequestContext};
 
@@ -31,8 +31,8 @@ pub(in crate::http) mod report;
 mod rows;
 mod upload;
 
-/// How long a caller waits who does not say.
-const USUAL_WAIT: Duration = Duration::from_secs(10);
+/// How long a caller without `Prefer: wait` waits.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
 const CANDIDATE_LINES: &str = r#"{"itemId":"row-1","externalId":"emp-1001","email":"jane.doe@example.com"}
 {"itemId":"row-2","externalId":"emp-1002","name":{"givenName":"Ravi","familyName":"Nair"}}
@@ -49,21 +49,21 @@ const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUnti
 
 /// Register many candidates
 ///
-/// Every row succeeds or fails alone: a row that is invalid, or that the vendor refuses, does not touch its neighbours.
-/// Rows come as JSON (at most 10,000), or as lines of JSON or a CSV table (at most 100,000), with `connection` and
-/// `failOnErrors` in the query. A bulk is an operation: it goes on whatever becomes of the caller, who waits ten seconds for
-/// its end unless `Prefer` says otherwise.
+/// Every row succeeds or fails on its own: a row that is invalid, or that the vendor rejects, does not affect the
+/// others. Rows are sent as JSON (at most 10,000), or as NDJSON or CSV (at most 100,000) with `connection` and
+/// `failOnErrors` in the query. A bulk request is an operation: it continues even if the caller disconnects. The
+/// response waits up to ten seconds for its end unless `Prefer` sets another time.
 ///
-/// The columns of a table are the members of a row, named with dots: `itemId`, `connection`, `externalId`, `userName`,
-/// `password`, `name.givenName`, `name.familyName`, `name.formatted`, `email`, `active`, `phoneNumbers.mobile`,
-/// `phoneNumbers.work`, `address.streetAddress`, `address.locality`, `address.region`, `address.postalCode`,
-/// `address.country`, `group`, `birthDate`, `gender`, `photo`, `ifExists` and `custom.<name>`. An empty cell is a member not
-/// given.
+/// The columns of a CSV body are the fields of a row, named with dots: `itemId`, `connection`, `externalId`,
+/// `userName`, `password`, `name.givenName`, `name.familyName`, `name.formatted`, `email`, `active`,
+/// `phoneNumbers.mobile`, `phoneNumbers.work`, `address.streetAddress`, `address.locality`, `address.region`,
+/// `address.postalCode`, `address.country`, `group`, `birthDate`, `gender`, `photo`, `ifExists` and `custom.<name>`. An
+/// empty cell means that the field is not given.
 #[utoipa::path(
     post, path = "/candidates/bulk", operation_id = "createCandidates", tag = "Candidates",
     params(
-        ("connection" = Option<String>, Query, description = "The connection all rows go to. In JSON it stands in the body.", nullable = false, example = "startexam-main"),
-        ("failOnErrors" = Option<u64>, Query, description = "Stops sending after this many failed rows. In JSON it stands in the body.", nullable = false, minimum = 1),
+        ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false, example = "startexam-main"),
+        ("failOnErrors" = Option<u64>, Query, description = "Stop sending after this many failed rows. In JSON it is a field of the body instead.", nullable = false, minimum = 1),
     ),
     request_body(content(
         (CandidateBulk = "application/json"),
@@ -72,7 +72,7 @@ const ASSIGNMENT_TABLE: &str = "itemId,candidate.externalId,assessment,validUnti
     )),
     responses(
         (status = 207, description = "All rows have ended; each has its own result.", body = CandidateBulkReport),
-        (status = 202, description = "The bulk goes on; how far it is appears at `Location`.", body = Operation),
+        (status = 202, description = "The bulk request is still running; its progress appears at `Location`.", body = Operation),
     ),
 )]
 pub(in crate::http) async fn candidates(
@@ -81,24 +81,25 @@ pub(in crate::http) async fn candidates(
     stopping: ShutdownSignal,
     bulk: BulkRequest,
 ) -> Result<Response, ApiError> {
-    Ok(answered(&app, context, &stopping, bulk, BulkItem::Candidates).await?)
+    Ok(respond(&app, context, &stopping, bulk, BulkItem::Candidates).await?)
 }
 
 /// Book many candidates
 ///
-/// Every row succeeds or fails alone: a row that is invalid, or that the vendor refuses, does not touch its neighbours.
-/// Rows come as JSON (at most 10,000), or as lines of JSON or a CSV table (at most 100,000), with `connection` and
-/// `failOnErrors` in the query. A bulk is an operation: it goes on whatever becomes of the caller, who waits ten seconds for
-/// its end unless `Prefer` says otherwise.
+/// Every row succeeds or fails on its own: a row that is invalid, or that the vendor rejects, does not affect the
+/// others. Rows are sent as JSON (at most 10,000), or as NDJSON or CSV (at most 100,000) with `connection` and
+/// `failOnErrors` in the query. A bulk request is an operation: it continues even if the caller disconnects. The
+/// response waits up to ten seconds for its end unless `Prefer` sets another time.
 ///
-/// The columns of a table are the members of a row, named with dots: `itemId`, `connection`, `candidate.id`,
-/// `candidate.externalId`, `candidate.email`, `assessment`, `validFrom`, `validUntil`, `center`, `notify`, `passwordless`,
-/// `proctoring.enabled`, `proctoring.parameters.<name>`, `ifExists` and `reference`. An empty cell is a member not given.
+/// The columns of a CSV body are the fields of a row, named with dots: `itemId`, `connection`, `candidate.id`,
+/// `candidate.externalId`, `candidate.email`, `assessment`, `validFrom`, `validUntil`, `center`, `notify`,
+/// `passwordless`, `proctoring.enabled`, `proctoring.parameters.<name>`, `ifExists` and `reference`. An empty cell
+/// means that the field is not given.
 #[utoipa::path(
     post, path = "/assignments/bulk", operation_id = "createAssignments", tag = "Assignments",
     params(
-        ("connection" = Option<String>, Query, description = "The connection all rows go to. In JSON it stands in the body.", nullable = false, example = "startexam-main"),
-        ("failOnErrors" = Option<u64>, Query, description = "Stops sending after this many failed rows. In JSON it stands in the body.", nullable = false, minimum = 1),
+        ("connection" = Option<String>, Query, description = "The connection for all rows. In JSON it is a field of the body instead.", nullable = false, example = "startexam-main"),
+        ("failOnErrors" = Option<u64>, Query, description = "Stop sending after this many failed rows. In JSON it is a field of the body instead.", nullable = false, minimum = 1),
     ),
     request_body(content(
         (AssignmentBulk = "application/json"),
@@ -107,7 +108,7 @@ pub(in crate::http) async fn candidates(
     )),
     responses(
         (status = 207, description = "All rows have ended; each has its own result.", body = AssignmentBulkReport),
-        (status = 202, description = "The bulk goes on; how far it is appears at `Location`.", body = Operation),
+        (status = 202, description = "The bulk request is still running; its progress appears at `Location`.", body = Operation),
     ),
 )]
 pub(in crate::http) async fn assignments(
@@ -116,10 +117,10 @@ pub(in crate::http) async fn assignments(
     stopping: ShutdownSignal,
     bulk: BulkRequest,
 ) -> Result<Response, ApiError> {
-    Ok(answered(&app, context, &stopping, bulk, BulkItem::Assignments).await?)
+    Ok(respond(&app, context, &stopping, bulk, BulkItem::Assignments).await?)
 }
 
-async fn answered(
+async fn respond(
     app: &AppState,
     context: ExchangeContext,
     stopping: &ShutdownSignal,
@@ -127,33 +128,33 @@ async fn answered(
     kind: BulkItem,
 ) -> Result<Response, Error> {
     let (caller, preferences) = (bulk.caller.clone(), bulk.preferences);
-    let received = bulk.received(app, kind).await?;
-    let patience = preferences.wait_or(USUAL_WAIT, app.terms.now().server.request_timeout.0);
+    let received = bulk.receive_all(app, kind).await?;
+    let patience = preferences.wait_or(DEFAULT_WAIT, app.terms.now().server.request_timeout.0);
     match received {
-        // However quick the vendor is: what is answered must not depend on a race.
+        // Always 202, however fast the vendor is: the response must not depend on a race.
         AcceptedBulk::New(view) if patience.is_zero() => {
             Ok(accepted_response(app, preferences, false, Operation::from(*view)))
         }
         AcceptedBulk::New(view) => {
             let id = &view.operation.id;
-            match ended(app, context, caller, (stopping, patience), preferences, id, false).await {
+            match wait_for_end(app, context, caller, (stopping, patience), preferences, id, false).await {
                 Ok(response) => Ok(response),
-                // It goes on all the same, and its address is known.
+                // The operation continues anyway, and its address is known.
                 Err(_) => Ok(accepted_response(app, preferences, false, Operation::from(*view))),
             }
         }
         AcceptedBulk::Earlier(id) => {
-            let end = ended(app, context, caller, (stopping, patience), preferences, &id, true).await;
-            end.map_err(|fault| after_acceptance(fault, &id))
+            let end = wait_for_end(app, context, caller, (stopping, patience), preferences, &id, true).await;
+            end.map_err(|fault| into_accepted_error(fault, &id))
         }
     }
 }
 
-/// Waits for the end of an operation as long as the caller does, and answers how far it is then.
+/// Waits for the end of an operation as long as the caller does, and returns its state at that point.
 ///
 /// # Errors
-/// Those of looking it up; the operation goes on.
-async fn ended(
+/// Errors of reading the operation; the operation itself continues.
+async fn wait_for_end(
     app: &AppState,
     context: ExchangeContext,
     caller: RequestContext,
@@ -163,14 +164,14 @@ async fn ended(
     replayed: bool,
 ) -> Result<Response, Error> {
     let view = tokio::select! {
-        view = app.gateway.operation_ended(&caller, id, patience) => view?,
-        // The bulk is safe with the store; its caller need not hold the shutdown up.
-        () = stopping.begun() => app.gateway.operation(&caller, id).await?,
+        view = app.gateway.wait_for_operation(&caller, id, patience) => view?,
+        // The rows are in the store, so the waiting caller need not delay the shutdown.
+        () = stopping.wait_begun() => app.gateway.operation(&caller, id).await?,
     };
     if view.operation.state.is_terminal() {
         let noted = AuditInfo::operation(&view);
         let response = report::response(app, context, caller, view).await?;
-        return Ok(noted.on(finished(app, preferences, replayed, None, response)));
+        return Ok(noted.on(with_write_headers(app, preferences, replayed, None, response)));
     }
     Ok(accepted_response(app, preferences, replayed, Operation::from(view)))
 }

@@ -1,13 +1,12 @@
-//! Rows as lines of JSON (`application/x-ndjson`): a line that cannot be read fails alone. Lines without anything on them
-//! are no rows.
+//! Rows as NDJSON (`application/x-ndjson`): a line that cannot be parsed fails alone. Blank lines are not rows.
 
 use std::io::BufRead;
 
 use crate::domain::error::{Code, Error};
-use crate::http::extract::strict_json::{ParseError, strict};
+use crate::http::extract::strict_json::{ParseError, parse_strict};
 use crate::http::handlers::bulk::rows::{MAX_LENGTH, MAX_VALUES, ReadError, RowSink};
 
-/// Reads every line.
+/// Parses every line.
 ///
 /// # Errors
 /// `validation_failed` for too many rows, or none.
@@ -26,26 +25,26 @@ pub(super) fn read<S: FnMut(Vec<crate::service::BulkRow>) -> bool>(
         let row = if length > MAX_LENGTH {
             Err(malformed(number, &format!("It is longer than {MAX_LENGTH} bytes.")))
         } else {
-            strict(text, MAX_VALUES).map_err(|refusal| match refusal {
+            parse_strict(text, MAX_VALUES).map_err(|refusal| match refusal {
                 ParseError::Malformed(detail) | ParseError::TooMany(detail) => malformed(number, &detail),
             })
         };
         if !rows.take(row, length)? {
-            return Err(Error::from_fields(vec![rows.count_fault("")]).into());
+            return Err(Error::from_fields(vec![rows.count_error("")]).into());
         }
     }
     if rows.taken() == 0 {
-        return Err(Error::from_fields(vec![rows.count_fault("")]).into());
+        return Err(Error::from_fields(vec![rows.count_error("")]).into());
     }
     rows.flush()
 }
 
-/// Reads to the end of the line and gives its length; of a line that is too long only the beginning is kept.
+/// Reads to the end of the line and returns its length; keeps only the beginning of a line that is too long.
 fn next(input: &mut impl BufRead, line: &mut Vec<u8>) -> Option<usize> {
     line.clear();
     let mut length = 0;
     loop {
-        // The reader never fails; an end is an end.
+        // The reader never fails; an error would only mean its end.
         let available = input.fill_buf().unwrap_or_default();
         if available.is_empty() {
             return (length > 0).then_some(length);
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_line_fails_alone_and_is_named() {
+    fn malformed_line_fails_alone_with_its_number() {
         let text = b"{\"itemId\":\"a\"}\r\n\n  \t\r\n{\"itemId\":\n{\"itemId\":\"b\"}\n\"\xff\"\n{\"a\":1,\"a\":2}\n{\"itemId\":\"c\"}";
         let (kept, mut rows) = kept(BulkItem::Candidates, 10, None);
         read(crumbled(text), &mut rows).unwrap();
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_takes_no_room() {
+    fn endless_line_uses_bounded_memory() {
         let mut text = vec![b' '; MAX_LENGTH + 1];
         text.extend_from_slice(b"\n{\"itemId\":\"a\"}\n");
         assert_eq!(of(cut(&text, &[100, 5000, 70_000]), 10), (Ok(()), vec![broken(), row("a")]));
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_has_rows_and_not_too_many() {
+    fn number_of_rows_is_checked() {
         for (text, most) in [("", 2), ("\n \r\n", 2), ("{}\n{}\n{}\n", 2)] {
             let (Err(ReadError::Fault(fault)), _) = of(text.as_bytes(), most) else { panic!("{text:?}") };
             assert_eq!((fault.code, fault.errors[0].pointer.as_str()), (Code::ValidationFailed, ""));
@@ -125,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_a_body_comes_in_change_nothing(
+        fn chunking_does_not_change_the_result(
             text in "(\\{\"itemId\":\"[a-zäß]{0,3}\"\\}|[\\{\\}\",: ]{0,4}|\r)(\n|\r\n)?".prop_map(String::from),
             more in "([\\{\\}\"\n\r:a]|\\{\\}\n){0,40}",
             places in prop::collection::vec(any::<usize>(), 0..8),

@@ -1,6 +1,6 @@
-//! What became of an operation's rows, written row by row into the answer: as the whole report of a bulk that has ended, which
-//! is sent while it is written, or as one page of a list. Either way it takes little memory, however many rows there are and
-//! however large they are.
+//! Results of an operation's rows, written row by row into the response: as the whole report of a bulk request that has
+//! ended, sent while it is written, or as one page of a list. Either way it takes little memory, however many or large
+//! the rows are.
 
 use std::io;
 
@@ -18,20 +18,21 @@ use crate::http::app_state::AppState;
 use crate::http::dto::bulk::BulkSummary;
 use crate::http::dto::operation::OperationItem;
 use crate::http::middleware::request_context::ExchangeContext;
-use crate::http::response::cursor_at;
+use crate::http::response::encode_cursor;
 use crate::service::{OperationStatus, RequestContext, ResultFilter, ResultRow};
 
-/// Rows of the first part, and most of any; how many there are in the others depends on how large rows turn out to be.
+/// Number of rows in the first part, and the maximum in any; the number in later parts depends on the size of the rows
+/// so far.
 const PART: (usize, usize) = (64, 500);
-/// How large a part of a report should be, in bytes.
+/// Target size of a part of a report, in bytes.
 const PART_BYTES: usize = 128 << 10;
-/// How large a page may be, in bytes; it ends with the row that reaches it.
+/// Maximum size of a page, in bytes; the page ends with the row that reaches it.
 const PAGE_BYTES: usize = 256 << 10;
 
-/// 207 with a result for every row of the operation.
+/// Builds the 207 response with a result for every row of the operation.
 ///
 /// # Errors
-/// Those of the first look. Later ones break the answer off: it must not look whole.
+/// Errors of the first read. Later errors abort the response, so that it cannot pass as complete.
 pub(super) async fn response(
     app: &AppState,
     context: ExchangeContext,
@@ -56,10 +57,10 @@ pub(super) async fn response(
     Ok((StatusCode::MULTI_STATUS, [(CONTENT_TYPE, "application/json")], Body::from_stream(parts)).into_response())
 }
 
-/// 200 with a page of the results: so many of them at most, and as many as a page holds.
+/// Builds the 200 response with a page of results: at most `limit` entries, and no more than fit a page.
 ///
 /// # Errors
-/// Those of the gateway.
+/// Errors of the service.
 pub(in crate::http) async fn page(
     app: &AppState,
     (context, caller): (ExchangeContext, RequestContext),
@@ -71,10 +72,10 @@ pub(in crate::http) async fn page(
     let mut text = br#"{"items":["#.to_vec();
     let (mut count, mut next) = (0, None);
     'parts: while rows.more {
-        // One more than asked for tells whether there is a next page.
+        // Fetch one more than requested to learn whether there is a next page.
         for row in rows.next(limit + 1 - count, PAGE_BYTES).await? {
             if count == limit || (count > 0 && text.len() >= PAGE_BYTES) {
-                next = Some(cursor_at(row.index));
+                next = Some(encode_cursor(row.index));
                 break 'parts;
             }
             rows.write(&mut text, row);
@@ -86,7 +87,7 @@ pub(in crate::http) async fn page(
     Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-/// The rows that are still to be written.
+/// The rows still to be written.
 struct Rows {
     app: AppState,
     context: ExchangeContext,
@@ -96,7 +97,7 @@ struct Rows {
     /// The position of the next row.
     from: u64,
     more: bool,
-    /// How many were written so far, and their bytes.
+    /// Number of rows written so far, and their bytes.
     written: (usize, usize),
 }
 
@@ -112,7 +113,7 @@ impl Rows {
         Self { app: app.clone(), context, caller, id, outcome, from, more: true, written: (0, 0) }
     }
 
-    /// Reads the next rows: so many at most, and about so many bytes of them.
+    /// Reads the next rows: at most `most`, and about `bytes` bytes of them.
     async fn next(&mut self, most: usize, bytes: usize) -> Result<Vec<ResultRow>, Error> {
         let (count, so_far) = self.written;
         let each = so_far.checked_div(count);
@@ -127,7 +128,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Adds the next rows of a report, and its end after the last.
+    /// Appends the next rows of a report, and its end after the last.
     async fn report(&mut self, text: &mut Vec<u8>) -> Result<(), Error> {
         for row in self.next(usize::MAX, PART_BYTES).await? {
             self.write(text, row);
@@ -144,7 +145,7 @@ impl Rows {
             text.push(b',');
         }
         let item = OperationItem::of(row, &self.context);
-        // Writing to memory cannot fail, and nothing in the entry can be no JSON.
+        // Writing to memory cannot fail, and every entry is serialisable.
         let _ = item.serialize(&mut serde_json::Serializer::new(&mut *text));
         self.written = (self.written.0 + 1, self.written.1 + text.len() - before);
     }

@@ -1,5 +1,5 @@
-//! From a row's JSON to what the gateway keeps of it: the same for all forms a bulk can have. A row at fault keeps its
-//! place, and its faults with it.
+//! Converts a row's JSON to the stored row, the same for all formats of a bulk body. An invalid row keeps its position
+//! and its errors.
 
 use serde_json::Value;
 
@@ -10,14 +10,14 @@ use crate::http::dto::candidate::{CandidateItem, ValidRegistration};
 use crate::http::extract::validate::{fault_of, parse};
 use crate::service::BulkRow;
 
-/// Longest row, in bytes of the body: one with a picture of the longest form has about half of it.
+/// Maximum length of a row, in bytes of the body: one with a picture of the maximum size has about half of it.
 pub(super) const MAX_LENGTH: usize = 2 << 20;
-/// Most JSON values in a row.
+/// Maximum number of JSON values in a row.
 pub(super) const MAX_VALUES: usize = 10_000;
-/// A batch is handed on when it has this many rows or bytes.
+/// Rows are passed on in batches of this many rows or bytes.
 const BATCH: (usize, usize) = (256, 512 << 10);
 
-/// What the rows of a bulk are.
+/// The kind of a bulk request's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BulkItem {
     Candidates,
@@ -33,12 +33,12 @@ impl From<BulkItem> for OperationKind {
     }
 }
 
-/// Why the reading of a bulk ended before its end.
+/// Why parsing a bulk body stopped early.
 #[derive(Debug, PartialEq)]
 pub(super) enum ReadError {
-    /// The bulk is at fault as a whole.
+    /// The bulk request is invalid as a whole.
     Fault(Box<Error>),
-    /// Nobody takes rows any more; whoever took them knows why.
+    /// The receiver takes no more rows, and knows the reason.
     Closed,
 }
 
@@ -48,7 +48,7 @@ impl From<Error> for ReadError {
     }
 }
 
-/// The rows of a bulk on their way from a reader to whoever keeps them.
+/// Passes rows from a parser to their receiver, in batches.
 pub(super) struct RowSink<S> {
     kind: BulkItem,
     most: u64,
@@ -60,7 +60,8 @@ pub(super) struct RowSink<S> {
 }
 
 impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
-    /// Rows of this kind, at most so many. `send` takes them on by the batch, and says whether it wants more.
+    /// Creates a sink for at most `most` rows of this kind. `send` receives each batch and returns whether it wants
+    /// more.
     pub(super) fn new(kind: BulkItem, most: u64, connections: ConnectionConsensus, send: S) -> Self {
         Self { kind, most, taken: 0, connections, batch: Vec::new(), weight: 0, send }
     }
@@ -69,20 +70,20 @@ impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
         self.kind
     }
 
-    /// How many rows there were.
+    /// Returns the number of rows taken.
     pub(super) const fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// The fault of a bulk with too many rows, or with none.
-    pub(super) fn count_fault(&self, pointer: &str) -> FieldError {
+    /// Returns the error of a bulk request with too many rows, or with none.
+    pub(super) fn count_error(&self, pointer: &str) -> FieldError {
         FieldError::invalid(pointer, format!("must have 1 to {} rows", self.most))
     }
 
-    /// Takes a row of so many bytes; false when there are as many as there may be.
+    /// Takes a row of `bytes` bytes; returns false if the limit on rows was already reached.
     ///
     /// # Errors
-    /// [`Stop::Closed`].
+    /// [`ReadError::Closed`].
     pub(super) fn take(&mut self, row: Result<Value, Error>, bytes: usize) -> Result<bool, ReadError> {
         if self.taken == self.most {
             return Ok(false);
@@ -100,10 +101,10 @@ impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
         Ok(true)
     }
 
-    /// Hands on what is left.
+    /// Passes on the remaining rows.
     ///
     /// # Errors
-    /// [`Stop::Closed`].
+    /// [`ReadError::Closed`].
     pub(super) fn flush(&mut self) -> Result<(), ReadError> {
         self.weight = 0;
         let batch = std::mem::take(&mut self.batch);
@@ -111,7 +112,7 @@ impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
     }
 
     fn read(&mut self, tree: &Value) -> BulkRow {
-        // A mark that is no mark is a fault of the row, and repeated as far as that helps to find it.
+        // An invalid label is an error of the row; return it as far as it helps to find the row.
         let item_id = tree.get("itemId").and_then(Value::as_str).filter(|id| id.len() <= 800).map(str::to_owned);
         let read = match self.kind {
             BulkItem::Candidates => parse::<CandidateItem>(tree)
@@ -127,24 +128,24 @@ impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
     }
 }
 
-/// To which connection a bulk goes. It says so itself, or all its rows name the same one, or nothing does; a part of the
-/// rows never decides for the others.
+/// The connection of a bulk request. Either the request names it, or all its rows name the same one, or none does; some
+/// rows never decide for the others.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionConsensus {
     bulk: Option<String>,
-    /// The first one a row names while nothing else is known.
+    /// The first connection a row names while the request's own is unknown.
     named: Option<String>,
     /// Whether a row names none.
     unnamed: bool,
 }
 
 impl ConnectionConsensus {
-    /// The bulk goes to this one.
+    /// Starts with the bulk request's own connection, if known.
     pub(super) fn of(bulk: Option<String>) -> Self {
         Self { bulk, named: None, unnamed: false }
     }
 
-    /// Now the bulk says it goes to this one.
+    /// Records the bulk request's own connection.
     pub(super) fn told(&mut self, bulk: &str) {
         self.bulk = Some(bulk.to_owned());
     }
@@ -156,7 +157,7 @@ impl ConnectionConsensus {
         };
         let expected = self.bulk.as_ref().or(self.named.as_ref());
         if expected.is_some_and(|expected| *expected != own) {
-            let detail = "differs from the bulk's own; all rows of a bulk go to one connection";
+            let detail = "differs from the bulk request's connection; all its rows go to one connection";
             return Err(fault_of(vec![FieldError::invalid("/connection", detail)]));
         }
         if self.bulk.is_none() {
@@ -165,19 +166,19 @@ impl ConnectionConsensus {
         Ok(())
     }
 
-    /// The connection of the whole bulk, which names this one.
+    /// Returns the connection of the whole bulk request, which names this one.
     ///
     /// # Errors
-    /// The fault of the bulk, where its rows were read in the belief that it goes elsewhere.
+    /// An error of the bulk request, if its rows were checked under the assumption of another connection.
     pub(super) fn agreed(&mut self, bulk: Option<String>, pointer: &str) -> Result<Option<String>, FieldError> {
         match (bulk, self.named.take()) {
             (Some(bulk), Some(named)) if bulk != named => {
-                let detail = format!("differs from `{named}`, which rows before it name");
+                let detail = format!("differs from `{named}`, which earlier rows name");
                 Err(FieldError::invalid(pointer, detail))
             }
             (Some(bulk), _) => Ok(Some(bulk)),
             (None, Some(named)) if self.unnamed => {
-                let detail = format!("is needed: some rows name `{named}`, others none");
+                let detail = format!("is required: some rows name `{named}`, others none");
                 Err(FieldError::missing(pointer, detail))
             }
             (None, named) => Ok(named),
@@ -196,7 +197,7 @@ pub(super) mod tests {
 
     type Kept = Rc<RefCell<Vec<BulkRow>>>;
 
-    /// Rows that are kept for a look at them.
+    /// Collects rows for the tests.
     pub(in crate::http::handlers::bulk) fn kept(
         kind: BulkItem,
         most: u64,
@@ -211,7 +212,7 @@ pub(super) mod tests {
         (kept, rows)
     }
 
-    /// What became of each row: its mark, and `pointer code` of its faults (or the code alone).
+    /// Returns the result of each row: its label, and `pointer code` of its errors (or the code alone).
     pub(in crate::http::handlers::bulk) fn told(kept: &Kept) -> Vec<(Option<String>, Vec<String>)> {
         let faults = |fault: &Error| match fault.errors.as_slice() {
             [] => vec![fault.code.as_str().to_owned()],
@@ -231,7 +232,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_bad_row_fails_alone() {
+    fn invalid_row_fails_alone() {
         let rows = [
             json!({ "itemId": "1", "externalId": "x" }),
             json!({ "itemId": "2", "externalId": "", "odd": 1 }),
@@ -259,7 +260,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn rows_decide_for_the_bulk_only_together() {
+    fn rows_choose_the_connection_only_unanimously() {
         let agreed = |rows: &[Option<&str>], bulk: Option<&str>| {
             let mut connections = ConnectionConsensus::of(None);
             for row in rows {
@@ -278,7 +279,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn rows_are_handed_on_in_batches_and_not_after_their_end() {
+    fn rows_are_passed_on_in_batches_and_not_after_the_end() {
         let mut sizes = Vec::new();
         let mut rows = RowSink::new(BulkItem::Candidates, 600, ConnectionConsensus::default(), |batch| {
             sizes.push(batch.len());

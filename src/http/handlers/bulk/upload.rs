@@ -1,7 +1,8 @@
-//! A bulk on its way in: the body is taken as it arrives, read on a thread of its own, and its rows are stored as they are
-//! read, so that a bulk of any size takes little memory. Until all of it is there and in order, nothing of it counts.
+//! Receives a bulk request: its rows are parsed on a separate thread while the body arrives, and stored as they are
+//! parsed, so that a bulk request of any size takes little memory. No row takes effect until the whole body has arrived
+//! and is valid.
 //!
-//! Three things go on at once and wait for each other: the body is received, a reader makes rows of it, the rows are kept.
+//! Three tasks run at once and wait for each other: one receives the body, one parses rows, one stores them.
 
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use bytes::Bytes;
@@ -24,21 +25,21 @@ use crate::http::problem::ApiError;
 use crate::http::server::shutdown::ShutdownSignal;
 use crate::service::{AcceptedBulk, BulkOptions, BulkRow, BulkUpload, RequestContext};
 
-/// Media types and the forms they stand for.
+/// Media types of bulk bodies.
 const TYPES: [&str; 3] = ["application/json", "application/x-ndjson", "text/csv"];
-/// Most rows in JSON.
-const MAX_IN_JSON: u64 = 10_000;
-/// Most rows in the other forms.
-const MAX: u64 = 100_000;
+/// Maximum number of rows in JSON.
+const MAX_JSON_ROWS: u64 = 10_000;
+/// Maximum number of rows in the other formats.
+const MAX_ROWS: u64 = 100_000;
 
-/// A bulk of which nothing but the head was read.
+/// A bulk request of which only the head has been read.
 pub(in crate::http) struct BulkRequest {
     pub(super) caller: RequestContext,
     pub(super) preferences: Preferences,
     keyed: Option<IdempotencyHeader>,
     query: Option<String>,
     form: BodyFormat,
-    /// What the query says besides the rows.
+    /// The options in the query.
     said: BulkOptions,
     body: MinRateBody,
 }
@@ -64,7 +65,7 @@ impl FromRequest<AppState> for BulkRequest {
     }
 }
 
-/// `connection` and `failOnErrors` of the query. A bulk in JSON says both in its body.
+/// Reads `connection` and `failOnErrors` from the query. A JSON body holds both itself.
 async fn said(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<BulkOptions, ApiError> {
     let mut query = QueryParams::from_request_parts(parts, app).await?;
     let connection = query.text("connection");
@@ -73,39 +74,42 @@ async fn said(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<Bul
     if form == BodyFormat::Json {
         let given = [("connection", connection.is_some()), ("failOnErrors", fail_on_errors.is_some())];
         for (name, _) in given.into_iter().filter(|(_, given)| *given) {
-            query.fault(name, "stands in the body of a bulk in JSON");
+            query.fault(name, "belongs in the body of a JSON bulk request");
         }
     }
     query.finish()?;
     let mut faults = FieldErrors::new();
-    faults.line("?connection", connection.as_deref(), 200);
+    faults.check_line("?connection", connection.as_deref(), 200);
     Ok(faults.into_result(BulkOptions { connection, fail_on_errors }).map_err(Error::from_fields)?)
 }
 
 impl BulkRequest {
-    /// Takes the whole bulk in.
+    /// Receives the whole bulk request and stores its rows.
     ///
     /// # Errors
-    /// What is wrong with it as a whole; nothing of it is kept then, and nothing was sent.
-    pub(super) async fn received(self, app: &AppState, kind: BulkItem) -> Result<AcceptedBulk, Error> {
+    /// Whatever is wrong with the bulk request as a whole; nothing is then kept, and nothing was sent.
+    pub(super) async fn receive_all(self, app: &AppState, kind: BulkItem) -> Result<AcceptedBulk, Error> {
         let Self { caller, preferences, keyed, query, form, said, body } = self;
-        let _place = app.place(&app.receptions, &caller.client)?;
+        let _place = app.acquire_permit(&app.receptions, &caller.client)?;
         let mut reception = app.gateway.receive(&caller, kind.into(), preferences.strict()).await?;
         let (pieces, arriving) = mpsc::channel::<Bytes>(2);
         let (batches, rows) = mpsc::channel::<Vec<BulkRow>>(1);
         let reading = tokio::task::spawn_blocking(move || read(form, kind, said, arriving, &batches));
         let (raw, kept) = tokio::join!(receive(body, pieces), keep(&mut reception, rows));
         let read = reading.await.unwrap_or_else(|error| {
-            tracing::error!(panicked = error.is_panic(), "a bulk's reader ended without an answer");
-            Err(Error::new(Code::Internal, "The gateway failed while it was reading the bulk.").into())
+            tracing::error!(panicked = error.is_panic(), "the bulk parser ended without a result");
+            Err(Error::new(Code::Internal, "The gateway failed while reading the bulk request.").into())
         });
-        // A body that was not whole cannot be judged; rows that could not be kept need no further reason.
+        // An incomplete body takes precedence: its other errors prove nothing. A failure to store rows needs no
+        // further reason.
         let raw = raw?;
         kept?;
         let (envelope, hash) = match read {
             Ok(read) => read,
             Err(ReadError::Fault(fault)) => return Err(*fault),
-            Err(ReadError::Closed) => return Err(Error::new(Code::Internal, "The bulk was not read to its end.")),
+            Err(ReadError::Closed) => {
+                return Err(Error::new(Code::Internal, "The bulk request was not read to its end."));
+            }
         };
         let key = keyed
             .map(|keyed| keyed.with_fingerprint(request_fingerprint(query.as_deref(), form, &hash.unwrap_or(raw))));
@@ -113,13 +117,13 @@ impl BulkRequest {
     }
 }
 
-/// Hands the body on piece by piece, and gives its hash. A reader that has had enough does not end it: callers read the
-/// answer when they have sent everything.
+/// Passes the body on chunk by chunk and returns its hash. Keeps receiving after the parser has stopped: callers read
+/// the response only once they have sent everything.
 async fn receive(mut body: MinRateBody, pieces: mpsc::Sender<Bytes>) -> Result<Fingerprint, Error> {
     let mut hash = Sha256::new();
     while let Some(piece) = body.next().await? {
         hash.update(&piece);
-        // The reader's own fault tells why it does not want more.
+        // If the parser stopped, its own error gives the reason.
         let _ = pieces.send(piece).await;
     }
     Ok(hash.finalize().into())
@@ -132,7 +136,8 @@ async fn keep(reception: &mut BulkUpload, mut rows: mpsc::Receiver<Vec<BulkRow>>
     Ok(())
 }
 
-/// Reads the body, on a thread that may wait. The hash is that of what was said, where that is not the bytes' own.
+/// Parses the body, on a thread that may block. Returns the hash of its meaning, if that differs from the hash of its
+/// bytes.
 fn read(
     form: BodyFormat,
     kind: BulkItem,
@@ -141,7 +146,7 @@ fn read(
     batches: &mpsc::Sender<Vec<BulkRow>>,
 ) -> Result<(BulkOptions, Option<Fingerprint>), ReadError> {
     let pieces = ChunkReader::new(move || arriving.blocking_recv());
-    let most = if form == BodyFormat::Json { MAX_IN_JSON } else { MAX };
+    let most = if form == BodyFormat::Json { MAX_JSON_ROWS } else { MAX_ROWS };
     let connections = ConnectionConsensus::of(said.connection.clone());
     let mut rows = RowSink::new(kind, most, connections, |batch| batches.blocking_send(batch).is_ok());
     match form {

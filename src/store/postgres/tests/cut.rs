@@ -1,10 +1,10 @@
-//! Answers that were lost, and a server that went away.
+//! Lost responses, and a server that goes away.
 
 use super::proxy::{Cut, Proxy};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_was_lost_is_answered_as_it_went() {
+async fn a_commit_whose_response_was_lost_reports_its_true_result() {
     let url = Server::shared().schema().await;
     let proxy = Proxy::to(&url).await;
     let make = Maker(environment());
@@ -27,18 +27,18 @@ async fn a_commit_whose_answer_was_lost_is_answered_as_it_went() {
         assert!(proxy.was_cut());
 
         proxy.arm(cut);
-        store.commit(vec![Mutation::Settled(candidate.id.to_string())]).await.unwrap();
+        store.commit(vec![Mutation::RemoveIntent(candidate.id.to_string())]).await.unwrap();
         assert!(proxy.was_cut());
         assert!(store.intent(candidate.id.as_str()).await.unwrap().is_none());
     }
     let mut beside = beside(&url).await;
     assert_eq!(count(&mut beside, "candidates").await, 20);
     assert_eq!(count(&mut beside, "idempotency_keys").await, 20);
-    assert!(store.loose.take().is_empty(), "nothing was left in doubt");
+    assert!(store.loose.take().is_empty(), "no acquisition remains uncertain");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_crashes_and_comes_back_is_used_again() {
+async fn a_server_is_used_again_after_a_crash_and_restart() {
     let server = Server::start();
     let pair = Pair::at(server.schema().await).await;
     let Pair { make, one, two, .. } = &pair;
@@ -53,7 +53,7 @@ async fn a_server_that_crashes_and_comes_back_is_used_again() {
                     let mut claimed = Vec::new();
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         let candidate = make.candidate("t", "c", make.person());
-                        // What is in flight while the server is away waits for it.
+                        // Work in flight while the server is away waits for it.
                         assert_eq!(
                             store.insert_candidates(vec![claimant(&make, &candidate)]).await.unwrap(),
                             [InsertResult::Inserted]
@@ -71,20 +71,20 @@ async fn a_server_that_crashes_and_comes_back_is_used_again() {
         for writer in writers {
             for candidate in writer.await.unwrap() {
                 let found = one.candidate("t", &candidate.id).await.unwrap();
-                assert_eq!(found, Some(candidate), "what was acknowledged is there");
+                assert_eq!(found, Some(candidate), "acknowledged writes are present");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn work_whose_caller_hung_up_comes_to_its_end() {
+async fn work_completes_after_its_caller_hangs_up() {
     let Pair { make, one, two, .. } = Pair::open().await;
     let candidate = make.candidate("t", "c", make.person());
     {
         let claim = one.insert_candidates(vec![claimant(&make, &candidate)]);
         tokio::pin!(claim);
-        // Polled once, so handed over; then nobody waits any more.
+        // Polled once, so handed over; then the caller stops waiting.
         drop(futures_util::poll!(&mut claim));
     }
     while two.candidate("t", &candidate.id).await.unwrap().is_none() {

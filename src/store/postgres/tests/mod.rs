@@ -1,4 +1,4 @@
-//! What only this engine can get wrong, on a real server: several instances, lost answers, restarts.
+//! Tests specific to this engine, on a real server: several instances, lost responses, restarts.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ mod several;
 
 use server::Server;
 
-/// Runs what a test has to wait for where it cannot.
+/// Blocks on a future in a synchronous function.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
@@ -41,7 +41,7 @@ mod shared_suite {
     conformance!(open);
 }
 
-/// Two instances on one schema, as two replicas would be.
+/// Two instances on one schema, like two replicas.
 struct Pair {
     url: String,
     make: Maker,
@@ -62,7 +62,7 @@ impl Pair {
         Self { url, make, keys, one, two }
     }
 
-    /// Ends the first instance, as the second sees it.
+    /// Ends the first instance through the second.
     async fn end_one(&self) -> Peer {
         let peers = self.two.renew_lease().await.unwrap();
         let [peer] = &peers[..] else { panic!("{peers:?}") };
@@ -79,7 +79,7 @@ fn ring(environment: &System) -> Keyring {
     Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
 }
 
-/// A registration that is under way.
+/// Returns a registration that is under way.
 fn sending(make: &Maker, candidate: &Candidate) -> Intent {
     Intent { under_way: true, ..make.registration(candidate) }
 }
@@ -105,7 +105,7 @@ fn key(make: &Maker, scope: &str) -> AcquireKey {
     }
 }
 
-/// A connection beside the store.
+/// Opens a connection beside the store.
 async fn beside(url: &str) -> PgConnection {
     PgConnection::connect(url).await.unwrap()
 }
@@ -115,7 +115,7 @@ async fn count(connection: &mut PgConnection, table: &str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
 }
 
-/// Waits until so many statements of this schema's other connections wait for a lock.
+/// Waits until this many statements on other connections to this schema wait for a lock.
 async fn until_waiting(connection: &mut PgConnection, statements: i64) {
     let waiting = "SELECT count(*) FROM pg_locks AS wanted WHERE NOT granted AND pid IN (
                        SELECT pid FROM pg_locks WHERE relation = 'lanes'::regclass)";

@@ -1,4 +1,4 @@
-//! Opening a database: whose it is, which version, which keys; and that what is in it tells nothing.
+//! Opening a database: owner, version and keys; and that its content reveals nothing.
 
 use std::process::Command;
 
@@ -10,13 +10,13 @@ use crate::store::conformance::BY_NAME;
 async fn refusal(url: &str) -> StoreError {
     let environment = environment();
     match PostgresStore::open_to_serve(&Secret::new(url), ring(&environment), environment).await {
-        Ok(_) => panic!("it was accepted"),
+        Ok(_) => panic!("the database was accepted"),
         Err(error) => error,
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_that_start_together_make_the_schema_once() {
+async fn processes_that_start_together_create_the_schema_once() {
     let (url, make) = (Server::shared().schema().await, Maker(environment()));
     let keys = ring(&make.0);
     let opening = (0..8).map(|_| serving(&url, &keys, &make));
@@ -28,7 +28,7 @@ async fn processes_that_start_together_make_the_schema_once() {
 }
 
 #[tokio::test]
-async fn an_inspection_says_what_opening_would_change_and_changes_nothing() {
+async fn an_inspection_reports_changes_without_making_them() {
     let (url, make) = (Server::shared().schema().await, Maker(environment()));
     let (secret, keys) = (Secret::new(&*url), ring(&make.0));
     let found = PostgresStore::inspect(&secret, &keys).await.unwrap();
@@ -58,7 +58,7 @@ async fn an_inspection_says_what_opening_would_change_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_inspection_refuses_a_new_key_that_a_living_instance_lacks() {
+async fn an_inspection_refuses_a_new_key_that_a_live_instance_lacks() {
     let (url, make) = (Server::shared().schema().await, Maker(environment()));
     let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
     let store = serving(&url, &Keyring::new(&old, &[]).unwrap(), &make).await.unwrap();
@@ -127,7 +127,7 @@ async fn rows_of_an_earlier_version_are_counted() {
             .unwrap();
     }
     let store = serving(&url, &ring(&make.0), &make).await.unwrap();
-    let open = store.open_items().await.unwrap();
+    let open = store.count_open_items().await.unwrap();
     assert_eq!((open.waiting, open.claimed), (2, 1));
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 2);
     let (_, progress) = store.operation("t", &operation.id).await.unwrap().unwrap();
@@ -135,38 +135,38 @@ async fn rows_of_an_earlier_version_are_counted() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_there_is_told() {
+async fn a_missing_schema_is_reported() {
     let url = Server::shared().schema().await.replace("search_path%3D", "search_path%3Dmissing_");
     let error = refusal(&url).await;
     assert!(error.to_string().contains("names no schema"), "{error}");
 }
 
 #[tokio::test]
-async fn a_database_of_a_key_that_is_missing_is_refused() {
+async fn a_database_written_under_a_missing_key_is_refused() {
     let pair = Pair::open().await;
     let error = refusal(&pair.url).await;
     assert!(matches!(&error, StoreError::Unreadable(detail) if detail.contains("store.encryption_key")), "{error}");
 }
 
 #[tokio::test]
-async fn a_key_is_new_only_when_no_living_instance_lacks_it() {
+async fn a_new_key_is_refused_while_a_live_instance_lacks_it() {
     let (url, make) = (Server::shared().schema().await, Maker(environment()));
     let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
     let running = serving(&url, &Keyring::new(&old, &[]).unwrap(), &make).await.unwrap();
     let ring = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
     let records = RecordCodec::new(ring, make.0.clone());
     let mut connection = beside(&url).await;
-    let lacking = schema::enlisted(&mut connection, &records, &[]).await.unwrap();
+    let lacking = schema::try_register_instance(&mut connection, &records, &[]).await.unwrap();
     assert_eq!(lacking.len(), 1);
     assert_eq!(count(&mut connection, "instances").await, 1, "nothing was written");
-    // It beats while it is watched, so it lives.
+    // It sends a heartbeat while it is watched, so it is alive.
     running.renew_lease().await.unwrap();
-    let lacking = schema::enlisted(&mut connection, &records, &lacking).await.unwrap();
+    let lacking = schema::try_register_instance(&mut connection, &records, &lacking).await.unwrap();
     assert_eq!(lacking.len(), 1);
     running.renew_lease().await.unwrap();
-    // From here on it is silent.
-    let lacking = schema::enlisted(&mut connection, &records, &[]).await.unwrap();
-    assert_eq!(schema::enlisted(&mut connection, &records, &lacking).await.unwrap(), []);
+    // From here on it sends no heartbeat.
+    let lacking = schema::try_register_instance(&mut connection, &records, &[]).await.unwrap();
+    assert_eq!(schema::try_register_instance(&mut connection, &records, &lacking).await.unwrap(), []);
     assert!(matches!(running.renew_lease().await, Err(StoreError::Fenced)));
 }
 
@@ -190,11 +190,11 @@ async fn a_rotated_key_still_reads_and_finds() {
     assert_eq!(make.claim(&store, &other).await, InsertResult::Inserted);
     let taken = Mutation::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
     assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
-    assert!(store.subject_known(&connection, "s").await.unwrap());
+    assert!(store.is_subject_known(&connection, "s").await.unwrap());
     let late = make.assignment(&tenant, &connection, "s");
     store.commit(vec![Mutation::Assignment(late.clone())]).await.unwrap();
     assert_eq!(store.bookings(&tenant, &connection, "s").await.unwrap(), [late, early]);
-    // Written again, it is found under the new key, and once.
+    // A rewritten candidate is found once, under the new key.
     candidate.person.name.formatted = Some("Ada".into());
     store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
     for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
@@ -237,7 +237,7 @@ async fn commits_wait_for_the_disk_and_nothing_waits_for_ever() {
 }
 
 #[tokio::test]
-async fn no_error_tells_the_password() {
+async fn no_error_reveals_the_password() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = listener.local_addr().unwrap();
     drop(listener);
@@ -255,7 +255,7 @@ async fn no_error_tells_the_password() {
 }
 
 #[tokio::test]
-async fn nothing_personal_stands_in_a_dump() {
+async fn a_dump_contains_no_personal_data() {
     let Pair { url, make, one, .. } = Pair::open().await;
     let person = Person {
         external_id: Some("Planted-External-Id".into()),
@@ -275,7 +275,7 @@ async fn nothing_personal_stands_in_a_dump() {
     let (server, schema) = url.split_once("?options=-csearch_path%3D").unwrap();
     let dump = Command::new("pg_dump").args(["--inserts", "--schema", schema, server]).output().unwrap();
     let text = String::from_utf8_lossy(&dump.stdout).to_ascii_lowercase();
-    assert!(text.contains("planted-tenant"), "the search finds what stands in clear: {dump:?}");
+    assert!(text.contains("planted-tenant"), "the search finds clear text: {dump:?}");
     let hidden = [
         "planted-external-id",
         "planted-user",
@@ -292,7 +292,7 @@ async fn nothing_personal_stands_in_a_dump() {
     ];
     for word in hidden {
         assert!(!text.contains(word), "{word}");
-        // Bytes are dumped in hexadecimal.
+        // The dump contains bytes in hexadecimal.
         assert!(!text.contains(&data_encoding::HEXLOWER.encode(word.as_bytes())), "{word}");
     }
 }

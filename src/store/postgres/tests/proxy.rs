@@ -1,4 +1,4 @@
-//! A wire between the store and the server that can be cut at the worst moment.
+//! A proxy between the store and the server that can cut the connection at the worst moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -6,26 +6,26 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What happens to the next COMMIT.
+/// The fate of the next COMMIT.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Cut {
-    /// It arrives and is answered.
+    /// It arrives and gets its response.
     Never,
-    /// It arrives, and the wire is cut before the answer comes back.
+    /// It arrives, but the connection is cut before its response.
     AfterCommit,
-    /// The wire is cut before it arrives.
+    /// The connection is cut before it arrives.
     BeforeCommit,
 }
 
-/// A wire to a server; cut at most once for each time it is told to.
+/// A proxy to a server; cuts a connection at most once per [`Proxy::arm`].
 pub(super) struct Proxy {
     url: String,
     cut: Arc<AtomicU8>,
 }
 
 impl Proxy {
-    /// A wire to the server of this address.
+    /// Starts a proxy to the server at this address.
     pub(super) async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (before, rest) = url.split_once('@').unwrap();
@@ -42,17 +42,17 @@ impl Proxy {
         Self { url, cut }
     }
 
-    /// The address to use instead.
+    /// Returns the address of the proxy.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Cuts at the next COMMIT.
+    /// Cuts the connection at the next COMMIT.
     pub(super) fn arm(&self, cut: Cut) {
         self.cut.store(cut as u8, Ordering::SeqCst);
     }
 
-    /// Whether it has been cut since.
+    /// Returns whether it has cut a connection since.
     pub(super) fn was_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst) == Cut::Never as u8
     }
@@ -71,11 +71,11 @@ async fn carry(client: TcpStream, server: TcpStream, armed: Arc<AtomicU8>) {
                 break;
             }
             if cut == Cut::AfterCommit as u8 {
-                // No answer gets back from here on.
+                // Stop forwarding responses from here on.
                 back.abort();
                 drop(back.await);
                 to_server.write_all(message).await.unwrap();
-                // The server closes only after it has done what it was told.
+                // The server closes only after it has executed the COMMIT.
                 to_server.shutdown().await.unwrap();
                 return;
             }

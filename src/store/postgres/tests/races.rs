@@ -1,11 +1,11 @@
-//! Two instances that want the same thing at the same moment.
+//! Two instances that compete for the same thing.
 
 use super::*;
 
 const ROUNDS: i64 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_are_counted_right_however_many_change_at_once() {
+async fn concurrent_row_changes_are_counted_correctly() {
     use crate::domain::operation::{ItemId, ItemOutcome, ItemStatus};
     let Pair { url, make, one, two, .. } = Pair::open().await;
     let operation = make.queued(&*one, "t", 120).await;
@@ -15,8 +15,8 @@ async fn rows_are_counted_right_however_many_change_at_once() {
         let store = Arc::clone(if index % 3 == 0 { &two } else { &one });
         let end = ItemOutcome::of(ItemStatus::Created);
         let changes = vec![
-            Mutation::ItemClaimed(at(index), format!("r{index}"), Vec::new()),
-            Mutation::ItemEnded(at(index), None, end),
+            Mutation::ClaimItem(at(index), format!("r{index}"), Vec::new()),
+            Mutation::EndItem(at(index), None, end),
         ];
         ending.spawn(async move { store.commit(changes).await.unwrap() });
     }
@@ -34,7 +34,7 @@ async fn rows_are_counted_right_however_many_change_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_instances_registers_a_person() {
+async fn only_one_of_two_instances_registers_a_person() {
     let Pair { url, make, one, two, .. } = Pair::open().await;
     for _ in 0..ROUNDS {
         let person = make.person();
@@ -66,7 +66,7 @@ async fn one_of_two_instances_registers_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_in_opposite_orders_register_everybody_once() {
+async fn batches_in_opposite_orders_register_each_person_once() {
     let Pair { url, make, one, two, .. } = Pair::open().await;
     for _ in 0..10 {
         let people: Vec<_> = (0..100).map(|_| make.person()).collect();
@@ -89,7 +89,7 @@ async fn batches_in_opposite_orders_register_everybody_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_instances_begins_the_write_of_a_key() {
+async fn only_one_of_two_instances_acquires_a_key() {
     let Pair { make, one, two, .. } = Pair::open().await;
     for round in 0..ROUNDS {
         let claim = key(&make, &round.to_string());
@@ -104,7 +104,7 @@ async fn one_of_two_instances_begins_the_write_of_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_instances_has_the_turn() {
+async fn only_one_of_two_instances_acquires_a_lock() {
     let Pair { one, two, .. } = Pair::open().await;
     for round in 0..ROUNDS {
         let subject = round.to_string();
@@ -114,9 +114,9 @@ async fn one_of_two_instances_has_the_turn() {
     }
 }
 
-/// While a key is being replaced, some replicas write under the old one and some under the new; all have both.
+/// During a key rotation some replicas write under the old key and some under the new one; all have both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_done_twice_while_a_key_is_being_replaced() {
+async fn key_rotation_causes_no_duplicates() {
     let (url, make) = (Server::shared().schema().await, Maker(environment()));
     let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
     let before = Keyring::new(&old, std::slice::from_ref(&new)).unwrap();
@@ -148,7 +148,7 @@ async fn nothing_is_done_twice_while_a_key_is_being_replaced() {
 }
 
 #[tokio::test]
-async fn claimants_of_one_call_that_want_the_same_are_taken_one_after_the_other() {
+async fn inserts_of_one_call_that_share_an_identity_run_in_order() {
     let Pair { make, one, .. } = Pair::open().await;
     let first = make.candidate("t", "c", make.person());
     let mut second = make.candidate("t", "c", make.person());
@@ -160,6 +160,6 @@ async fn claimants_of_one_call_that_want_the_same_are_taken_one_after_the_other(
     let batch = [&first, &second, &third, &fourth].map(|candidate| claimant(&make, candidate));
     let claims = one.insert_candidates(batch.to_vec()).await.unwrap();
     let held = |by: &Candidate| InsertResult::Exists(vec![by.clone()]);
-    // The second did not get the user name, so the fourth does.
+    // The second insert did not get the user name, so the fourth does.
     assert_eq!(claims, [InsertResult::Inserted, held(&first), held(&first), InsertResult::Inserted]);
 }

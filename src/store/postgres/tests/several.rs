@@ -1,4 +1,4 @@
-//! Several instances: who lives, who has a turn, and what becomes of the work of one that ended.
+//! Several instances: liveness, locks, and the work of an ended instance.
 
 use super::*;
 
@@ -34,12 +34,12 @@ async fn an_instance_that_was_ended_writes_nothing_more() {
     assert!(two.intent(late.id.as_str()).await.unwrap().is_none());
     let mut beside = beside(url).await;
     assert_eq!((count(&mut beside, "idempotency_keys").await, count(&mut beside, "turns").await), (0, 1));
-    // It may still read.
+    // An ended instance may still read.
     assert_eq!(one.candidate(&before.tenant, &before.id).await.unwrap(), Some(before));
 }
 
 #[tokio::test]
-async fn a_transaction_under_way_is_over_before_its_instance_has_ended() {
+async fn ending_an_instance_waits_for_its_open_transaction() {
     let pair = Pair::open().await;
     let Pair { url, make, one, two, .. } = &pair;
     let mut candidate = make.claimed(&**one).await;
@@ -63,10 +63,10 @@ async fn a_transaction_under_way_is_over_before_its_instance_has_ended() {
 }
 
 #[tokio::test]
-async fn a_process_that_was_suspended_in_a_transaction_is_ended_all_the_same() {
+async fn an_instance_suspended_in_a_transaction_can_be_ended() {
     let pair = Pair::open().await;
     let Pair { one, two, .. } = &pair;
-    // It has entered its lane, and then nothing more is heard of it.
+    // It has entered its commit slot and then hangs.
     let mut suspended = one.pool.begin().await.unwrap();
     let entered = sqlx::query("UPDATE lanes SET receipt = 1 WHERE instance = $1 AND lane = 0");
     entered.bind(one.records.instance()).execute(&mut *suspended).await.unwrap();
@@ -76,7 +76,7 @@ async fn a_process_that_was_suspended_in_a_transaction_is_ended_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_instance_that_has_beaten_since_is_not_ended() {
+async fn an_instance_with_a_newer_heartbeat_is_not_ended() {
     let Pair { one, two, .. } = Pair::open().await;
     let seen = two.renew_lease().await.unwrap();
     assert_eq!(seen.len(), 1);
@@ -85,12 +85,12 @@ async fn an_instance_that_has_beaten_since_is_not_ended() {
     let now = two.renew_lease().await.unwrap();
     assert_eq!((&now[0].instance, now[0].heartbeats), (&seen[0].instance, seen[0].heartbeats + 1));
     assert!(two.end_instance(&now[0]).await.unwrap());
-    assert!(two.end_instance(&now[0]).await.unwrap(), "it is ended now");
+    assert!(two.end_instance(&now[0]).await.unwrap(), "it has ended");
     assert_eq!(two.renew_lease().await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn beats_do_not_wait_for_transactions() {
+async fn heartbeats_do_not_wait_for_transactions() {
     let Pair { url, make, one, .. } = Pair::open().await;
     let candidate = make.claimed(&*one).await;
     let (mut holder, mut watcher) = (beside(&url).await, beside(&url).await);
@@ -102,13 +102,13 @@ async fn beats_do_not_wait_for_transactions() {
             tokio::spawn(async move { store.commit(vec![change]).await })
         })
         .collect();
-    // Every lane has somebody in it who waits.
+    // Every commit slot holds a waiting transaction.
     until_waiting(&mut watcher, i64::from(connect::LANES)).await;
     one.renew_lease().await.unwrap();
     assert_eq!(
         one.candidate(&candidate.tenant, &candidate.id).await.unwrap(),
         Some(candidate),
-        "and reads do not either"
+        "reads do not wait either"
     );
     held.rollback().await.unwrap();
     for write in writing {
@@ -117,19 +117,19 @@ async fn beats_do_not_wait_for_transactions() {
 }
 
 #[tokio::test]
-async fn a_turn_is_one_instance_s_until_it_gives_it_back_or_ends() {
+async fn a_lock_is_held_until_it_is_released_or_its_instance_ends() {
     let pair = Pair::open().await;
     let Pair { one, two, .. } = &pair;
     let subjects = ["a".to_owned(), "b".to_owned()];
     for subject in &subjects {
         assert!(one.acquire_locks(&[subject.as_str()]).await.unwrap());
-        assert!(one.acquire_locks(&[subject.as_str()]).await.unwrap(), "it has it");
+        assert!(one.acquire_locks(&[subject.as_str()]).await.unwrap(), "the owner may acquire it again");
         assert!(!two.acquire_locks(&[subject.as_str()]).await.unwrap());
     }
     two.release_locks(&subjects).await.unwrap();
-    assert!(!two.acquire_locks(&["a"]).await.unwrap(), "nobody gives back what another has");
+    assert!(!two.acquire_locks(&["a"]).await.unwrap(), "only the owner releases a lock");
     assert!(!two.acquire_locks(&["c", "a"]).await.unwrap(), "all or none");
-    assert!(one.acquire_locks(&["c"]).await.unwrap(), "none was kept");
+    assert!(one.acquire_locks(&["c"]).await.unwrap(), "the failed attempt kept none");
     one.release_locks(&subjects[..1]).await.unwrap();
     assert!(two.acquire_locks(&["a"]).await.unwrap());
     assert!(!one.acquire_locks(&["a"]).await.unwrap());
@@ -139,27 +139,27 @@ async fn a_turn_is_one_instance_s_until_it_gives_it_back_or_ends() {
 }
 
 #[tokio::test]
-async fn what_an_instance_was_sending_when_it_ended_is_an_orphan() {
+async fn intents_of_an_ended_instance_are_orphans() {
     let pair = Pair::open().await;
     let Pair { make, one, two, .. } = &pair;
     let candidate = make.candidate("t", "c", make.person());
     assert_eq!(one.insert_candidates(vec![claimant(make, &candidate)]).await.unwrap(), [InsertResult::Inserted]);
-    assert!(two.orphans(10).await.unwrap().is_empty());
+    assert!(two.orphaned_intents(10).await.unwrap().is_empty());
     pair.end_one().await;
-    let orphans = two.orphans(10).await.unwrap();
+    let orphans = two.orphaned_intents(10).await.unwrap();
     assert_eq!(orphans.iter().map(|intent| intent.write.record_id()).collect::<Vec<_>>(), [candidate.id.as_str()]);
-    // Taken on, it is nobody's any more, or the new owner's.
+    // Once adopted, it belongs to no instance or to the new owner.
     two.commit(vec![Mutation::Intent(sending(make, &candidate))]).await.unwrap();
-    assert!(two.orphans(10).await.unwrap().is_empty());
+    assert!(two.orphaned_intents(10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_key_of_an_instance_that_ended_is_open_with_what_it_led_to() {
+async fn a_key_of_an_ended_instance_is_resumable_with_its_record() {
     let pair = Pair::open().await;
     let Pair { make, one, two, .. } = &pair;
     let KeyState::Acquired(bound) = one.acquire_key(&key(make, "bound")).await.unwrap() else { panic!("not new") };
     let KeyState::Acquired(_) = one.acquire_key(&key(make, "bare")).await.unwrap() else { panic!("not new") };
-    one.commit(vec![Mutation::KeyBound(bound.clone(), "cand_1".to_owned())]).await.unwrap();
+    one.commit(vec![Mutation::BindKey(bound.clone(), "cand_1".to_owned())]).await.unwrap();
     for scope in ["bound", "bare"] {
         assert!(matches!(two.acquire_key(&key(make, scope)).await.unwrap(), KeyState::InProgress));
     }
@@ -170,11 +170,11 @@ async fn a_key_of_an_instance_that_ended_is_open_with_what_it_led_to() {
         "{taken:?}"
     );
     assert!(matches!(two.acquire_key(&key(make, "bare")).await.unwrap(), KeyState::Resumable(_, None)));
-    assert!(matches!(two.acquire_key(&key(make, "bare")).await.unwrap(), KeyState::InProgress), "it is its own now");
+    assert!(matches!(two.acquire_key(&key(make, "bare")).await.unwrap(), KeyState::InProgress), "it is now in use");
 }
 
 #[tokio::test]
-async fn an_instance_that_left_nothing_behind_is_forgotten() {
+async fn an_ended_instance_without_references_is_deleted() {
     let pair = Pair::open().await;
     let Pair { url, make, keys, one, .. } = &pair;
     let candidate = make.candidate("t", "c", make.person());
@@ -182,16 +182,16 @@ async fn an_instance_that_left_nothing_behind_is_forgotten() {
     pair.end_one().await;
     let mut beside = beside(url).await;
     serving(url, keys, make).await.unwrap();
-    assert_eq!(count(&mut beside, "instances").await, 3, "its intent points to it");
-    pair.two.commit(vec![Mutation::Settled(candidate.id.to_string())]).await.unwrap();
+    assert_eq!(count(&mut beside, "instances").await, 3, "its intent refers to it");
+    pair.two.commit(vec![Mutation::RemoveIntent(candidate.id.to_string())]).await.unwrap();
     serving(url, keys, make).await.unwrap();
     assert_eq!(count(&mut beside, "instances").await, 3);
     assert_eq!(count(&mut beside, "lanes").await, 3 * i64::from(connect::LANES));
-    assert!(matches!(one.commit(Vec::new()).await, Err(StoreError::Fenced)), "forgotten is ended");
+    assert!(matches!(one.commit(Vec::new()).await, Err(StoreError::Fenced)), "a deleted instance counts as ended");
 }
 
 #[tokio::test]
-async fn turns_of_an_instance_that_ended_are_forgotten_and_those_of_others_are_not() {
+async fn a_purge_deletes_only_the_locks_of_ended_instances() {
     let pair = Pair::open().await;
     let Pair { url, make, one, two, .. } = &pair;
     assert!(one.acquire_locks(&["a"]).await.unwrap() && two.acquire_locks(&["b"]).await.unwrap());
@@ -205,12 +205,12 @@ async fn turns_of_an_instance_that_ended_are_forgotten_and_those_of_others_are_n
 }
 
 #[tokio::test]
-async fn what_may_be_held_unknowingly_is_given_back_with_a_beat() {
+async fn a_heartbeat_releases_locks_that_are_held_unknowingly() {
     let Pair { make, one, two, .. } = Pair::open().await;
-    // As if the answers to both had been lost.
+    // As if the responses to both had been lost.
     assert!(one.acquire_locks(&["s"]).await.unwrap());
     assert!(matches!(one.acquire_key(&key(&make, "k")).await.unwrap(), KeyState::Acquired(_)));
-    let (forms, scopes) = (one.records.turn_forms("s"), one.records.key_row(&key(&make, "k")).scopes);
+    let (forms, scopes) = (one.records.lock_forms("s"), one.records.key_row(&key(&make, "k")).scopes);
     one.loose.add([UncertainLocks::Turn(forms.clone(), 0), UncertainLocks::Key(scopes, 1)]);
     assert!(!two.acquire_locks(&["s"]).await.unwrap());
     one.renew_lease().await.unwrap();
@@ -220,10 +220,10 @@ async fn what_may_be_held_unknowingly_is_given_back_with_a_beat() {
     let taken = two.acquire_key(&key(&make, "k")).await.unwrap();
     assert!(matches!(taken, KeyState::Resumable(_, None)), "{taken:?}");
 
-    // A later take is not given back for an earlier one.
+    // A later acquisition is not released for an earlier one.
     assert!(one.acquire_locks(&["later"]).await.unwrap());
-    one.loose.add([UncertainLocks::Turn(one.records.turn_forms("later"), 0)]);
-    one.tie_up();
+    one.loose.add([UncertainLocks::Turn(one.records.lock_forms("later"), 0)]);
+    one.release_uncertain_locks();
     one.release_locks(&["something else".to_owned()]).await.unwrap();
     assert!(!two.acquire_locks(&["later"]).await.unwrap());
 }

@@ -1,9 +1,9 @@
-//! What is decided before anything is sent: settings and plans.
+//! Validation before anything is sent: settings and plans.
 
 use super::*;
 
 #[test]
-fn what_the_vendor_needs_or_refuses_is_told_before_anything_is_sent() {
+fn missing_and_invalid_fields_are_reported_before_anything_is_sent() {
     let vendor = vendor(json!({}));
     let faults = planned(&*vendor, Person::default(), None).unwrap_err();
     assert_eq!(pointers(&faults), [("/group", "missing_field"), ("/email", "missing_field")]);
@@ -18,7 +18,7 @@ fn what_the_vendor_needs_or_refuses_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn members_without_a_place_are_named() {
+fn unsupported_fields_are_listed() {
     let vendor = vendor(json!({}));
     let codes = |person: Person| -> Vec<(String, String)> {
         let warnings = planned(&*vendor, person, None).unwrap().warnings;
@@ -45,7 +45,7 @@ fn members_without_a_place_are_named() {
 }
 
 #[test]
-fn a_user_name_of_our_own_is_made_from_the_ids_and_fits() {
+fn a_generated_user_name_is_built_from_the_ids_and_fits() {
     let vendor = vendor(json!({ "send_student_id": false }));
     let name = |external_id: Option<String>| {
         let planned = planned(&*vendor, Person { external_id, ..small() }, Some("pw")).unwrap().write;
@@ -78,7 +78,7 @@ fn generated_passwords_have_letters_and_digits() {
 }
 
 #[test]
-fn every_setting_at_fault_is_told_and_no_secret_is() {
+fn every_invalid_setting_is_reported_without_secrets() {
     let keys = |more: Value| -> Vec<String> {
         let faults = connected(more).err().unwrap();
         assert!(!format!("{faults:?}").contains("key&one"));

@@ -1,4 +1,4 @@
-//! Bookings: what is sent, what every answer means, what may share a call.
+//! Bookings: requests, the meaning of every response, and batching.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn answer(ids: &Value) -> Reply {
     Reply::json(200, &json!({ "participantIds": ids }))
 }
 
-/// What one row came to: the participant's id, or that it was there before without an id, or what is not known.
+/// Describes a row's result: the participant's id, `there` if it existed before and has no id, or error and outcome.
 fn came_to(row: RowResult<crate::domain::vendor::Booked>) -> String {
     match row {
         Ok(applied) => {
@@ -31,7 +31,7 @@ fn came_to(row: RowResult<crate::domain::vendor::Booked>) -> String {
             booked.vendor_ref.get("id").map_or("there", |id| id.as_str().unwrap()).to_owned()
         }
         Err(fault) => {
-            assert!(!format!("{fault:?}").contains("1f0e8b3a"), "an id admits to an exam");
+            assert!(!format!("{fault:?}").contains("1f0e8b3a"), "an id grants access to an exam");
             format!("{} {}", fault.code.as_str(), fault.outcome.as_str())
         }
     }
@@ -61,7 +61,7 @@ async fn bookings_are_sent_as_documented_and_matched_by_position() {
 }
 
 #[tokio::test]
-async fn without_proctoring_nothing_is_said_of_it() {
+async fn proctoring_fields_are_omitted_when_off() {
     let (vendor, server) = connected(json!({}), vec![answer(&json!([FIRST_ID]))]).await;
     vendor.assign(&[booking("830507", Reuse)], &call(CallPurpose::Initial)).await[0].as_ref().unwrap();
     let sent = server.only().json();
@@ -70,11 +70,11 @@ async fn without_proctoring_nothing_is_said_of_it() {
 }
 
 #[tokio::test]
-async fn every_answer_is_read_by_flag_attempt_and_setting() {
+async fn responses_are_read_by_flag_purpose_and_setting() {
     let bad = "vendor_bad_response unknown";
     let (a, b) = (FIRST_ID, SECOND_ID);
     let cases = [
-        // A flagged row of its own, whatever the setting.
+        // A single flagged row, with every setting.
         ("unknown", CallPurpose::Initial, Reuse, 1, json!([a]), vec![a]),
         ("unknown", CallPurpose::Initial, Reuse, 1, json!([]), vec!["there"]),
         ("unknown", CallPurpose::Initial, Reuse, 1, json!([null]), vec!["there"]),
@@ -82,7 +82,7 @@ async fn every_answer_is_read_by_flag_attempt_and_setting() {
         ("left_out", CallPurpose::Initial, Reuse, 1, json!([]), vec!["there"]),
         ("repeated", CallPurpose::Initial, Reuse, 1, json!([a]), vec![a]),
         ("null", CallPurpose::Initial, Reuse, 1, json!([null]), vec!["there"]),
-        // Settling always raises the flag.
+        // Reconciliation always sets the flag.
         ("unknown", CallPurpose::Reconcile, CreateNew, 1, json!([]), vec!["there"]),
         ("unknown", CallPurpose::Reconcile, Fail, 1, json!([a]), vec![a]),
         ("null", CallPurpose::Reconcile, Reuse, 1, json!([null]), vec!["there"]),
@@ -95,7 +95,7 @@ async fn every_answer_is_read_by_flag_attempt_and_setting() {
         ("null", CallPurpose::Initial, Reuse, 2, json!([null, null]), vec!["there", "there"]),
         ("null", CallPurpose::Initial, Reuse, 2, json!([b]), vec![bad, bad]),
         ("null", CallPurpose::Initial, Reuse, 2, json!([]), vec![bad, bad]),
-        // Unflagged rows: every id, each once.
+        // Unflagged rows need one distinct id each.
         ("null", CallPurpose::Initial, CreateNew, 2, json!([a, b]), vec![a, b]),
         ("null", CallPurpose::Initial, CreateNew, 2, json!([null, b]), vec![bad, bad]),
         ("unknown", CallPurpose::Initial, Fail, 1, json!([]), vec![bad]),
@@ -114,7 +114,7 @@ async fn every_answer_is_read_by_flag_attempt_and_setting() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_is_of_the_whole_call_and_keeps_no_id() {
+async fn an_ambiguous_response_fails_the_whole_batch_and_keeps_no_id() {
     let odd = json!({ "participantIds": [FIRST_ID], "message": "partly done" });
     let (vendor, _server) = connected(json!({}), vec![Reply::json(200, &odd)]).await;
     let rows = [booking("1", CreateNew), booking("2", CreateNew)];
@@ -128,7 +128,7 @@ async fn an_answer_that_does_not_fit_is_of_the_whole_call_and_keeps_no_id() {
 }
 
 #[tokio::test]
-async fn rows_that_cannot_share_a_call_are_never_sent() {
+async fn rows_that_cannot_share_a_call_are_not_sent() {
     let settings = |existing: &str| json!({ "existing_registration": existing });
     let other = |change: fn(&mut Booking)| {
         let mut other = booking("2", CreateNew);
@@ -162,7 +162,7 @@ async fn rows_that_cannot_share_a_call_are_never_sent() {
 }
 
 #[test]
-fn only_rows_with_everything_in_common_are_packed() {
+fn only_rows_with_equal_parameters_share_a_batch() {
     let changes: [fn(&mut Booking); 6] = [
         |row| row.center = Some("elsewhere".to_owned()),
         |row| row.assessment = FIRST_ID.to_owned(),
@@ -188,7 +188,7 @@ fn only_rows_with_everything_in_common_are_packed() {
 }
 
 #[test]
-fn a_repeat_is_harmless_only_with_the_flag() {
+fn a_retry_is_harmless_only_with_the_flag() {
     let (shared, only_here) = (json!({}), json!({ "bookings_only_here": true }));
     for (settings, if_exists, first_booking, expected) in [
         (&shared, Reuse, false, RetrySafety::IdempotentWithFlag),
@@ -228,7 +228,7 @@ fn planned(order: &NewAssignment) -> Result<Booking, Vec<FieldError>> {
 }
 
 #[test]
-fn validity_is_filled_in_by_whole_seconds() {
+fn validity_is_completed_in_whole_seconds() {
     let time = |text: &str| Some(text.parse::<Timestamp>().unwrap());
     let cases = [
         (None, None, "2024-05-03T02:27:07Z", "2024-06-02T02:27:07Z"),
@@ -254,7 +254,7 @@ fn validity_is_filled_in_by_whole_seconds() {
 }
 
 #[test]
-fn an_order_the_vendor_cannot_take_is_refused_with_every_member() {
+fn every_unsupported_field_of_an_order_is_reported() {
     let order = NewAssignment { notify: Notify::VendorEmail, passwordless: true, ..order() };
     let faults = planned(&order).unwrap_err();
     let told: Vec<_> = faults.iter().map(|fault| (fault.pointer.as_str(), &*fault.code)).collect();
@@ -262,7 +262,7 @@ fn an_order_the_vendor_cannot_take_is_refused_with_every_member() {
 }
 
 #[tokio::test]
-async fn a_link_keeps_a_strange_centre_in_its_place() {
+async fn a_launch_link_percent_encodes_the_centre() {
     let settings = json!({ "link_template": "https://go.example.com/{center}?p={id}" });
     let (vendor, _server) = connected(settings, vec![answer(&json!([FIRST_ID]))]).await;
     let row = Booking { center: Some("ä/../{id}#&".to_owned()), ..booking("1", Reuse) };
@@ -272,7 +272,7 @@ async fn a_link_keeps_a_strange_centre_in_its_place() {
 }
 
 #[test]
-fn candidates_are_known_by_the_callers_id() {
+fn candidates_are_identified_by_their_external_id() {
     let vendor = unconnected(&json!({}));
     let id = CandidateKey::Id(CandidateId::generate(&environment()));
     let email = CandidateKey::Email("john.snow@example.com".to_owned());
@@ -290,7 +290,7 @@ fn candidates_are_known_by_the_callers_id() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_is_refused_without_asking() {
+async fn a_withdrawal_is_rejected_without_a_call() {
     let (vendor, server) = connected(json!({}), Vec::new()).await;
     let cancellation = Cancellation {
         id: AssignmentId::generate(&environment()),

@@ -1,4 +1,4 @@
-//! People: what goes where, what has no place, what an update clears.
+//! Candidates: mapping to profile fields, ignored fields, cleared fields.
 
 use serde_json::{Value, json};
 
@@ -46,9 +46,9 @@ fn full_person() -> Person {
 }
 
 #[tokio::test]
-async fn a_registration_is_the_vendors_own_example_signed_over_what_was_sent() {
+async fn a_registration_matches_the_vendors_example_and_its_signature_the_sent_bytes() {
     let fixture = fixture(include_str!("../../../../tests/fixtures/startexam/employees.json"));
-    // Whatever the answer says: its shape is not documented.
+    // The response's format is undocumented, so its body does not matter.
     let (vendor, server) = connected(json!({}), vec![Reply::new(200, "")]).await;
     let rows = vendor.register(&[registration("830507")], &call(CallPurpose::Initial)).await;
 
@@ -86,7 +86,7 @@ async fn a_path_prefix_and_another_key_encoding_are_signed_as_configured() {
 }
 
 #[tokio::test]
-async fn several_people_go_in_one_call_and_stand_or_fall_together() {
+async fn people_in_one_call_share_its_outcome() {
     let answers = vec![Reply::new(200, "{}"), Reply::json(400, &json!({ "message": "Field 'Email' is not valid" }))];
     let (vendor, server) = connected(json!({}), answers).await;
     let mut rows = [registration("830507"), registration("830508")];
@@ -106,7 +106,7 @@ async fn several_people_go_in_one_call_and_stand_or_fall_together() {
 }
 
 #[tokio::test]
-async fn one_employee_twice_in_a_call_is_never_sent() {
+async fn a_call_with_a_duplicate_employee_is_never_sent() {
     let (vendor, server) = connected(json!({}), vec![Reply::new(200, "{}")]).await;
     for refused in vendor.register(&[registration("1"), registration("1")], &call(CallPurpose::Initial)).await {
         let fault = refused.unwrap_err();
@@ -120,7 +120,7 @@ async fn one_employee_twice_in_a_call_is_never_sent() {
 }
 
 #[tokio::test]
-async fn a_web_page_is_no_success() {
+async fn a_web_page_is_not_a_success() {
     let page = Reply::new(200, "<!DOCTYPE html><title>Sign in</title>").with("Content-Type: text/html");
     let (vendor, _server) = connected(json!({}), vec![page]).await;
     let fault = vendor.register(&[registration("1")], &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
@@ -129,7 +129,7 @@ async fn a_web_page_is_no_success() {
 }
 
 #[test]
-fn a_person_needs_an_external_id_and_every_member_without_a_place_is_named() {
+fn a_person_needs_an_external_id_and_unsupported_fields_are_listed() {
     let faults = planned(&json!({}), new(Person::default())).unwrap_err();
     assert_eq!(faults[0].pointer, "/externalId");
     assert_eq!(faults[0].code, "missing_field");
@@ -153,7 +153,7 @@ fn a_person_needs_an_external_id_and_every_member_without_a_place_is_named() {
 }
 
 #[tokio::test]
-async fn members_go_to_the_profile_fields_the_operator_names() {
+async fn fields_are_sent_to_the_configured_profile_fields() {
     let fields = json!({ "profile_fields": {
         "formatted": "Name", "given_name": "", "phone_mobile": "Mobile", "phone_work": "Phone", "country": "Land",
     } });
@@ -189,7 +189,7 @@ fn one_profile_field_is_not_filled_twice() {
 }
 
 #[tokio::test]
-async fn an_update_sends_the_whole_person_and_empties_what_was_cleared() {
+async fn an_update_sends_the_whole_person_and_empties_cleared_fields() {
     let (vendor, server) = connected(json!({}), vec![Reply::new(200, "{}")]).await;
     let mut person = person("830507");
     person.email = None;
@@ -212,7 +212,7 @@ async fn an_update_sends_the_whole_person_and_empties_what_was_cleared() {
 }
 
 #[test]
-fn what_an_update_cannot_do_is_said() {
+fn unsupported_updates_are_rejected() {
     let vendor = unconnected(&json!({}));
     let refused = |person: Person, touched: &str| {
         let faults = vendor.plan_update(known(person), vec![touched.to_owned()]).err().unwrap_or_default();
@@ -245,7 +245,7 @@ fn registrations_share_calls_of_the_configured_size() {
         let connection = crate::transport::ConnectionSettings { batch_size, ..super::connection() };
         let vendor = super::adapter(super::settings(&json!({})), &connection).unwrap();
         let BatchGroup::Keyed { at_most, key, bytes } = vendor.registration_batch(&registration("1")) else {
-            panic!("registrations are packed")
+            panic!("registrations are batched")
         };
         assert_eq!(at_most, expected);
         assert_eq!(vendor.registration_batch(&registration("2")), BatchGroup::Keyed { at_most, key, bytes });

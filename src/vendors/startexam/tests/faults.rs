@@ -1,4 +1,4 @@
-//! The vendor's refusals and silences, and the harmless look at a connection.
+//! Error responses, missing responses, and the credential check.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn date_refused() -> Reply {
 }
 
 #[tokio::test]
-async fn every_status_has_its_meaning() {
+async fn every_status_maps_to_its_error() {
     let message = |text: &str| json!({ "message": text }).to_string();
     let cases: [(u16, String, Code, Outcome, bool); 13] = [
         (400, message("no"), Code::VendorRejectedRequest, NotApplied, false),
@@ -55,7 +55,7 @@ async fn every_status_has_its_meaning() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_several_rows_is_worth_splitting_where_one_may_be_bad() {
+async fn an_error_that_one_row_may_cause_rejects_the_batch() {
     for (status, reach) in [
         (400, RejectionScope::Batch),
         (404, RejectionScope::Batch),
@@ -69,13 +69,13 @@ async fn a_refusal_of_several_rows_is_worth_splitting_where_one_may_be_bad() {
 }
 
 #[tokio::test]
-async fn the_vendors_pause_is_passed_on() {
+async fn retry_after_is_passed_on() {
     let reply = Reply::new(503, "").with("Retry-After: 7");
     assert_eq!(refused(vec![reply], 1).await.0.retry_after, Some(Duration::from_secs(7)));
 }
 
 #[tokio::test]
-async fn what_the_vendor_said_is_kept_fit_to_show() {
+async fn the_vendors_message_is_cleaned_redacted_and_truncated() {
     let cases: [(Vec<u8>, Option<&str>); 9] = [
         (json!({ "message": "Test\r\nis not\u{7} found" }).to_string().into(), Some("Test is not found")),
         (json!({ "Message": "Upper" }).to_string().into(), Some("Upper")),
@@ -96,7 +96,7 @@ async fn what_the_vendor_said_is_kept_fit_to_show() {
 }
 
 #[tokio::test]
-async fn a_refused_date_is_signed_afresh_once() {
+async fn a_rejected_date_is_signed_anew_once() {
     let ids = Reply::json(200, &json!({ "participantIds": [super::FIRST_ID] }));
     let (vendor, server) = connected(json!({}), vec![date_refused(), ids]).await;
     vendor.assign(&[booking("1", CreateNew)], &call(CallPurpose::Initial)).await.remove(0).unwrap();
@@ -108,13 +108,13 @@ async fn a_refused_date_is_signed_afresh_once() {
     let message = fault.vendor.unwrap().message.unwrap();
     assert_eq!(message, "HTTP header 'Date' is incorrect: it's older than 15 minutes");
 
-    // The second attempt may have been done; the first one's refusal says nothing about it.
+    // The second attempt may have taken effect, although the first was rejected.
     let (fault, calls) = refused(vec![date_refused(), Reply::new(500, "")], 1).await;
     assert_eq!((fault.code, fault.outcome, calls), (Code::VendorInternalError, Unknown, 2));
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_unknown_and_nothing_is_sent_again() {
+async fn a_lost_response_leaves_the_write_unknown_and_is_not_retried() {
     let (vendor, server) = connected(json!({}), Vec::new()).await;
     let fault = vendor.register(&[registration("1")], &call(CallPurpose::Initial)).await.remove(0).unwrap_err();
     assert_eq!((fault.code, fault.outcome), (Code::VendorTimeout, Unknown));
@@ -150,7 +150,7 @@ async fn a_check_reads_the_list_of_tests_and_changes_nothing() {
 }
 
 #[test]
-fn every_operation_is_declared_in_order() {
+fn every_write_kind_is_declared_in_order() {
     let declared = DESCRIPTOR.capabilities.map(|capability| capability.kind);
     assert_eq!(declared, WriteKind::ALL);
     let unsupported: Vec<_> =

@@ -1,4 +1,4 @@
-//! Programs: both forms of a program, both scopes, counts.
+//! Programs: both forms of a program reference, both scopes, counts.
 
 use serde_json::json;
 
@@ -48,7 +48,7 @@ async fn an_enrolment_is_sent_as_documented_and_its_counts_are_read() {
 }
 
 #[tokio::test]
-async fn an_answer_without_counts_leaves_the_call_unknown() {
+async fn a_response_without_counts_leaves_the_write_unknown() {
     let replies = vec![
         Reply::json(200, &json!({ "message": "done" })),
         Reply::new(200, ""),

@@ -1,4 +1,4 @@
-//! Answers on their own, without a call around them.
+//! Parsing of responses, without a call.
 
 use serde_json::{Value, json};
 
@@ -10,10 +10,10 @@ fn ids(text: &[Option<&str>]) -> Vec<Option<String>> {
 }
 
 #[test]
-fn ids_are_matched_only_where_the_answer_says_whose_they_are() {
+fn ids_are_assigned_only_if_the_response_is_unambiguous() {
     const A: Option<&str> = Some("a");
     const B: Option<&str> = Some("b");
-    // Rows, flagged, answer, and what each row gets.
+    // Rows, flagged, response, and the id of each row.
     type Case = (usize, bool, &'static [Option<&'static str>], Option<&'static [Option<&'static str>]>);
     let cases: [Case; 20] = [
         (1, false, &[A], Some(&[A])),
@@ -43,7 +43,7 @@ fn ids_are_matched_only_where_the_answer_says_whose_they_are() {
 }
 
 #[test]
-fn participant_ids_are_guids_in_the_documented_place() {
+fn participant_ids_are_guids_in_the_documented_field() {
     let read = |answer: Value| participant_ids(answer.to_string().as_bytes());
     let both = Some(ids(&[Some(FIRST_ID), Some(SECOND_ID)]));
     assert_eq!(read(json!({ "participantIds": [FIRST_ID, SECOND_ID], "more": 1 })), both);
@@ -100,7 +100,7 @@ fn counters_are_read_in_any_case_and_form_but_never_guessed() {
 }
 
 #[test]
-fn guids_are_put_into_the_vendors_form() {
+fn guids_are_normalised_to_the_vendors_form() {
     let form = Some("fa19e351-36d0-49c0-be92-66d640b17878".to_owned());
     for text in [
         "FA19E351-36D0-49C0-BE92-66D640B17878",
@@ -122,7 +122,7 @@ fn guids_are_put_into_the_vendors_form() {
 }
 
 #[test]
-fn a_change_reaches_members_above_and_below_its_pointer() {
+fn a_change_affects_fields_above_and_below_its_pointer() {
     let touched = ["/name".to_owned(), "/address/country".to_owned(), "/phoneNumbers/0/value".to_owned()];
     for pointer in ["/name/givenName", "/address/country", "/phoneNumbers", "/address"] {
         assert!(is_touched(&touched, pointer), "{pointer}");

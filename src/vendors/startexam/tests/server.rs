@@ -1,4 +1,4 @@
-//! A server that says what it is told to and remembers what it was sent, as it stood on the wire.
+//! Server with canned responses that records each request as it arrived.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// One answer.
+/// One response.
 #[derive(Clone)]
 pub(super) struct Reply {
     status: u16,
@@ -32,7 +32,7 @@ impl Reply {
     }
 }
 
-/// One request as it came.
+/// One request as it arrived.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) line: String,
@@ -44,7 +44,7 @@ impl Seen {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         let value = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "{name} stands twice");
+        assert!(found.next().is_none(), "{name} occurs twice");
         value
     }
 
@@ -60,7 +60,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// A server that gives these answers in order and then none.
+    /// Starts a server that sends these responses in order and then none.
     pub(super) async fn start(replies: Vec<Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -73,12 +73,12 @@ impl Server {
         self.address.clone()
     }
 
-    /// Every request so far.
+    /// Returns every request so far.
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The one request there was.
+    /// Returns the only request.
     pub(super) fn only(&self) -> Seen {
         let seen = self.seen();
         assert_eq!(seen.len(), 1);

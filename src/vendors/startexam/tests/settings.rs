@@ -1,4 +1,4 @@
-//! What an operator may give, and what is said of the rest.
+//! Accepted settings, and the errors of invalid ones.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn keys(changes: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_least_an_operator_gives_is_enough() {
+fn the_required_settings_are_enough() {
     assert_eq!(faults(&json!({})), []);
     let settings = settings(&json!({ "profile_fields": { "email": "E-Mail" } }));
     assert_eq!(settings.base_url, "https://api.startexam.com");
@@ -27,7 +27,7 @@ fn the_least_an_operator_gives_is_enough() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn every_error_is_reported_at_once() {
     let changes = json!({
         "base_url": "http://api.startexam.com",
         "account_id": 0,
@@ -46,7 +46,7 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
-fn an_address_with_more_than_a_path_is_refused() {
+fn a_base_url_with_more_than_a_path_is_rejected() {
     for url in ["api.startexam.com", "https://api.startexam.com/?a=b", "https://me:pw@api.startexam.com", "ftp://x/"] {
         assert_eq!(keys(&json!({ "base_url": url })), ["base_url"], "{url}");
     }
@@ -56,7 +56,7 @@ fn an_address_with_more_than_a_path_is_refused() {
 }
 
 #[test]
-fn a_link_may_be_filled_below_the_host_only() {
+fn a_link_template_may_use_placeholders_only_after_the_host() {
     for link in [
         "{id}",
         "https://{id}.example.com/",
@@ -72,7 +72,7 @@ fn a_link_may_be_filled_below_the_host_only() {
 }
 
 #[test]
-fn a_secret_that_does_not_decode_is_refused_and_never_shown() {
+fn a_secret_that_does_not_decode_is_rejected_and_never_shown() {
     for (encoding, secret) in [("base64", "plain:not base64!"), ("hex", "plain:xyzw"), ("base64", "plain:QUJD=")] {
         let faults = faults(&json!({ "secret": secret, "secret_encoding": encoding }));
         assert_eq!(faults.len(), 1, "{encoding} {secret}");
@@ -86,7 +86,7 @@ fn a_secret_that_does_not_decode_is_refused_and_never_shown() {
 }
 
 #[test]
-fn unknown_keys_and_missing_ones_are_told() {
+fn unknown_and_missing_keys_are_reported() {
     let table = json!({ "account_id": 1, "secret": "plain:x", "center": "c", "profile_id": "p",
                         "scret": 1, "profile_fields": { "mail": "Email" } });
     let mut pointers: Vec<_> = read::<Settings>(table).unwrap_err().iter().map(DeserializeError::pointer).collect();

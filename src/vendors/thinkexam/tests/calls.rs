@@ -1,4 +1,4 @@
-//! What leaves for the vendor, and what the gateway then knows.
+//! Requests sent to the vendor, and their results.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::vendor::{Cancellation, CandidateSnapshot, CredentialCheck, Update};
 
 #[tokio::test]
-async fn a_registration_leaves_as_a_bare_array_with_signed_headers() {
+async fn a_registration_is_sent_as_a_bare_array_with_signed_headers() {
     let stub = Stub::answering(ok(&fixture!("register_success"))).await;
     let vendor = connected(&stub.url).vendor;
     let mut ada = person(Some("E-1"), "ada@example.com");
@@ -62,7 +62,7 @@ async fn a_password_can_be_sent_in_base64() {
 }
 
 #[tokio::test]
-async fn a_settling_repeat_is_the_same_write() {
+async fn a_reconciling_retry_is_the_same_write() {
     let stub = Stub::answering(ok(&fixture!("register_single"))).await;
     let vendor = connected(&stub.url).vendor;
     let row =
@@ -73,7 +73,7 @@ async fn a_settling_repeat_is_the_same_write() {
 }
 
 #[tokio::test]
-async fn one_e_mail_twice_in_a_call_is_sent_once() {
+async fn a_duplicate_e_mail_in_a_call_is_sent_once() {
     let stub = Stub::answering(ok(&fixture!("register_single"))).await;
     let vendor = connected(&stub.url).vendor;
     let rows = [registration(Some("E-1"), "ada@example.com"), registration(Some("E-9"), "ADA@example.com")];
@@ -117,7 +117,7 @@ async fn an_assignment_has_flags_as_text() {
 }
 
 #[tokio::test]
-async fn a_repeated_assignment_mails_nobody_twice() {
+async fn a_retried_assignment_sends_no_second_mail() {
     let stub = Stub::answering(ok(&fixture!("assign_success"))).await;
     let vendor = connected(&stub.url).vendor;
     let row = Booking { notify: Notify::VendorEmail, passwordless: true, ..booking() };
@@ -129,7 +129,7 @@ async fn a_repeated_assignment_mails_nobody_twice() {
 }
 
 #[tokio::test]
-async fn a_launch_link_is_made_of_the_token_kept_at_registration() {
+async fn a_launch_link_uses_the_token_stored_at_registration() {
     let stub = Stub::start(|seen, _| match seen.path.as_str() {
         "/api/v1/assignTest" => ok(&fixture!("assign_success")),
         _ => ok(&fixture!("register_single")),
@@ -158,7 +158,7 @@ async fn a_withdrawal_names_candidate_and_test() {
 }
 
 #[tokio::test]
-async fn an_error_to_a_repeated_withdrawal_proves_nothing() {
+async fn an_error_on_a_retried_withdrawal_proves_nothing() {
     let stub = Stub::answering(ok(&fixture!("error_3095"))).await;
     let vendor = connected(&stub.url).vendor;
     let at_first = vendor.cancel(&cancellation(), &first()).await.unwrap_err();
@@ -168,7 +168,7 @@ async fn an_error_to_a_repeated_withdrawal_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_check_without_a_signature_service_tries_nothing() {
+async fn a_check_without_a_signature_service_sends_nothing() {
     let stub = Stub::answering(ok(&json!({}))).await;
     assert!(matches!(connected(&stub.url).vendor.check(&first()).await, CredentialCheck::Unchecked { .. }));
     assert!(stub.seen().is_empty());

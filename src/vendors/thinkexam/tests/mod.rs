@@ -1,4 +1,4 @@
-//! The adapter against a server of its own on this machine: what leaves, byte for member, and what becomes of each answer.
+//! The adapter against a local server: requests sent, field by field, and the result of each response.
 
 mod calls;
 mod planning;
@@ -23,7 +23,7 @@ use crate::secret::{Secret, SecretSource};
 use crate::transport::ConnectionSettings;
 use crate::vendors::{AdapterContext, SettingError, VendorConnection};
 
-/// A clock that stands until it is moved.
+/// A clock that advances only when a test moves it.
 struct Still(AtomicI64);
 
 impl Still {
@@ -76,7 +76,7 @@ fn attempt_connect_in(
     connect(settings, &AdapterContext { name: "thinkexam-main", connection, secrets: &NoSecrets, environment })
 }
 
-/// A connection that is signed by hand.
+/// Returns a connection with a fixed signature.
 fn connected(base: &str) -> VendorConnection {
     connected_with(base, &json!({}))
 }
@@ -157,7 +157,7 @@ fn booking() -> Booking {
     }
 }
 
-/// The body of a fixture.
+/// Loads the body of a fixture.
 macro_rules! fixture {
     ($name:literal) => {{
         let text = include_str!(concat!("../../../../tests/fixtures/thinkexam/", $name, ".json"));

@@ -1,4 +1,4 @@
-//! What is said of a write before anything is sent.
+//! Validation before anything is sent.
 
 use serde_json::json;
 
@@ -42,7 +42,7 @@ fn order() -> NewAssignment {
 }
 
 #[test]
-fn a_registration_needs_name_and_address_and_cannot_be_inactive() {
+fn a_registration_needs_name_and_e_mail_and_cannot_be_inactive() {
     let person = Person { active: Some(false), ..Person::default() };
     let faults = vendor().plan_registration(&candidate_id(), new_candidate(person), &environment().0).unwrap_err();
     let expected = [("/name", "missing_field"), ("/email", "missing_field"), ("/active", "capability_unsupported")];
@@ -50,7 +50,7 @@ fn a_registration_needs_name_and_address_and_cannot_be_inactive() {
 }
 
 #[test]
-fn members_without_a_place_are_named() {
+fn unsupported_fields_are_listed() {
     let mut person = person(None, "ada@example.com");
     person.user_name = Some("ada".to_owned());
     person.active = Some(true);
@@ -82,7 +82,7 @@ fn only_the_group_can_change() {
 }
 
 #[test]
-fn decisive_members_of_an_order_without_a_place_are_refused() {
+fn unsupported_decisive_fields_of_an_order_are_rejected() {
     let vendor = vendor();
     let key = VendorKey("ada@example.com".to_owned());
     let plan = |order: &NewAssignment| {
@@ -114,7 +114,7 @@ fn decisive_members_of_an_order_without_a_place_are_refused() {
 }
 
 #[test]
-fn a_person_goes_by_e_mail() {
+fn a_person_is_identified_by_e_mail() {
     let vendor = vendor();
     let someone = person(Some("E-1"), "Ada@Example.com");
     let by_email = CandidateKey::Email("ada@example.com".to_owned());
@@ -126,7 +126,7 @@ fn a_person_goes_by_e_mail() {
 }
 
 #[test]
-fn test_ids_are_visible_text() {
+fn test_ids_are_printable_text() {
     let vendor = vendor();
     assert_eq!(vendor.assessment_ref("12345").as_deref(), Some("12345"));
     for text in ["", " 1", "1\n", &"1".repeat(101)] {
@@ -136,7 +136,7 @@ fn test_ids_are_visible_text() {
 }
 
 #[test]
-fn rows_without_a_number_go_alone() {
+fn rows_without_an_enrolment_number_are_not_batched() {
     let vendor = vendor();
     assert_eq!(vendor.registration_batch(&registration(None, "a@example.com")), BatchGroup::Single);
     let row = registration(Some("E-1"), "a@example.com");
@@ -153,7 +153,7 @@ fn rows_without_a_number_go_alone() {
 }
 
 #[tokio::test]
-async fn what_is_not_declared_is_refused_without_a_call() {
+async fn unsupported_writes_are_rejected_without_a_call() {
     let vendor = vendor();
     let descriptor = vendor.descriptor();
     for operation in WriteKind::ALL {

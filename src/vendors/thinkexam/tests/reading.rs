@@ -1,4 +1,4 @@
-//! What becomes of each answer the vendor may give.
+//! Results of every response the vendor may send.
 
 use serde_json::{Value, json};
 
@@ -28,14 +28,14 @@ fn told(row: &RowResult<Registered>) -> Result<&str, (Code, Outcome, bool)> {
 const AMBIGUOUS: Result<&str, (Code, Outcome, bool)> = Err((Code::VendorBadResponse, Outcome::Unknown, false));
 
 #[tokio::test]
-async fn shuffled_and_missing_items_are_told_by_their_number() {
+async fn shuffled_and_missing_items_are_matched_by_enrolment_number() {
     let rows = numbered(&["E-1", "E-2", "E-3"]);
     let results = registered(ok(&fixture!("register_shuffled")), &rows).await;
     assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [Ok("1"), AMBIGUOUS, Ok("3")]);
 }
 
 #[tokio::test]
-async fn numbers_are_numbers_or_text() {
+async fn enrolment_numbers_may_be_numbers_or_text() {
     let mut body = fixture!("register_success");
     body["responseArray"][0]["data"]["enrollmentNo"] = json!(7);
     body["responseArray"][0]["data"]["studentId"] = json!("70");
@@ -44,7 +44,7 @@ async fn numbers_are_numbers_or_text() {
 }
 
 #[tokio::test]
-async fn item_errors_fail_their_own_rows() {
+async fn an_item_error_fails_only_its_own_row() {
     let results = registered(ok(&fixture!("register_item_error")), &numbered(&["E-1", "E-2", "E-3"])).await;
     let expected = [
         Ok("1"),
@@ -57,9 +57,9 @@ async fn item_errors_fail_their_own_rows() {
 }
 
 #[tokio::test]
-async fn item_errors_without_a_number_are_nobodys_once_the_order_is_in_doubt() {
+async fn item_errors_without_a_number_match_no_row_if_the_order_is_in_doubt() {
     let body = fixture!("register_item_error");
-    // The one number there is belongs to the second row, so positions tell nothing.
+    // The only number belongs to the second row, so positions are unreliable.
     let results = registered(ok(&body), &numbered(&["E-0", "E-1", "E-2"])).await;
     assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [AMBIGUOUS, Ok("1"), AMBIGUOUS]);
     let fewer = registered(ok(&body), &numbered(&["E-1", "E-2", "E-3", "E-4"])).await;
@@ -67,7 +67,7 @@ async fn item_errors_without_a_number_are_nobodys_once_the_order_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_number_given_by_the_vendor_is_taken_only_where_none_was_sent() {
+async fn a_number_from_the_vendor_is_used_only_if_none_was_sent() {
     let body = fixture!("register_generated_number");
     let results = registered(ok(&body), &[registration(None, "ada@example.com")]).await;
     assert_eq!(told(&results[0]), Ok("85638919"));
@@ -76,7 +76,7 @@ async fn a_number_given_by_the_vendor_is_taken_only_where_none_was_sent() {
 }
 
 #[tokio::test]
-async fn an_item_with_the_number_of_one_row_is_not_given_to_another_by_its_position() {
+async fn a_matching_number_takes_precedence_over_position() {
     let body = json!({ "result": "success", "responseArray": [
         { "result": "success", "data": { "studentId": "2" } },
         { "result": "success", "data": { "studentId": "1", "enrollmentNo": "E-1" } },
@@ -87,7 +87,7 @@ async fn an_item_with_the_number_of_one_row_is_not_given_to_another_by_its_posit
 }
 
 #[tokio::test]
-async fn one_number_twice_is_ambiguous() {
+async fn a_duplicate_number_is_ambiguous() {
     let mut body = fixture!("register_success");
     body["responseArray"][1]["data"]["enrollmentNo"] = json!("E-1");
     let results = registered(ok(&body), &numbered(&["E-1", "E-2"])).await;
@@ -95,7 +95,7 @@ async fn one_number_twice_is_ambiguous() {
 }
 
 #[tokio::test]
-async fn a_call_refused_whole_is_worth_splitting() {
+async fn an_error_of_the_whole_call_rejects_the_batch() {
     let results = registered(ok(&fixture!("error_3084")), &numbered(&["E-1", "E-2"])).await;
     for result in &results {
         let fault = result.as_ref().unwrap_err();
@@ -108,7 +108,7 @@ async fn a_call_refused_whole_is_worth_splitting() {
 }
 
 #[tokio::test]
-async fn a_call_refused_by_its_status_is_not_worth_splitting() {
+async fn an_error_by_status_does_not_reject_the_batch() {
     for status in [429, 503] {
         let results = registered((status, b"<html>".to_vec()), &numbered(&["E-1", "E-2"])).await;
         assert_eq!(results[1].as_ref().unwrap_err().reach, RejectionScope::Row);
@@ -116,7 +116,7 @@ async fn a_call_refused_by_its_status_is_not_worth_splitting() {
 }
 
 #[tokio::test]
-async fn an_answer_cut_off_is_not_read_by_its_parts() {
+async fn parts_of_a_truncated_response_are_not_read() {
     let whole = fixture!("register_single").to_string();
     let inside = format!("{{\"result\":\"Success\",\"responseArray\":[ {whole}");
     for answer in [inside.clone(), format!("Warning: x in y.php on line 3\n{inside}")] {
@@ -147,7 +147,7 @@ async fn success_without_an_id_leaves_its_row_unknown() {
 }
 
 #[tokio::test]
-async fn slips_of_php_servers_are_read_through() {
+async fn known_errors_of_php_servers_are_tolerated() {
     let body = fixture!("register_success").to_string();
     let warning = "<br />\n<b>Warning</b>:  Undefined array key {\"x\"} in <b>/var/www/[a].php</b> on line <b>3</b>\n";
     let mut nested = fixture!("register_success");
@@ -166,7 +166,7 @@ async fn slips_of_php_servers_are_read_through() {
 }
 
 #[tokio::test]
-async fn silence_is_no_success() {
+async fn a_response_without_a_result_is_not_a_success() {
     for body in ["", "{", "null", "[]", "{}", "<html>Bye</html>", r#"{"success":{"code":"200"}}"#, r#"{"result":"#] {
         let fault = refused_booking((200, body.into())).await;
         assert_eq!((fault.code, fault.outcome), (Code::VendorBadResponse, Outcome::Unknown), "{body}");
@@ -176,7 +176,7 @@ async fn silence_is_no_success() {
 }
 
 #[tokio::test]
-async fn known_codes_decide_whatever_the_status_and_form() {
+async fn known_codes_decide_regardless_of_status_and_format() {
     let forms = [
         json!({ "result": "error", "error": { "code": "3095", "msg": "testId is required." } }),
         json!({ "result": "ERROR", "error": { "code": 3095, "message": "token is required." } }),
@@ -198,7 +198,7 @@ async fn known_codes_decide_whatever_the_status_and_form() {
 }
 
 #[tokio::test]
-async fn an_error_nobody_documented_leaves_the_write_unknown() {
+async fn an_undocumented_error_leaves_the_write_unknown() {
     for body in
         [fixture!("error_already_assigned"), json!({ "result": "no_record" }), json!({ "error": "Test expired" })]
     {
@@ -231,7 +231,7 @@ async fn without_a_known_code_the_status_decides() {
 #[tokio::test]
 async fn a_success_counts_only_under_a_2xx() {
     let booked = refused_booking((404, fixture!("assign_success").to_string().into_bytes())).await;
-    assert_eq!(booked.detail, "ThinkExam's answer says success, but its status is 404.");
+    assert_eq!(booked.detail, "ThinkExam's response reports success, but its status is 404.");
     let one_of_two =
         json!({ "responseArray": [{ "result": "error" }, { "result": "success", "data": { "studentId": 1 } }] });
     for status in [300, 302, 307, 401, 403, 404, 413, 429, 500, 503, 504] {
@@ -247,7 +247,7 @@ async fn a_success_counts_only_under_a_2xx() {
 }
 
 #[tokio::test]
-async fn what_the_vendor_quotes_is_masked() {
+async fn secrets_quoted_by_the_vendor_are_redacted() {
     let message = "Bad password Tr1cky-pw for key-1 with sig-1\u{0}\n";
     let body = json!({ "result": "error", "error": { "code": "9", "msg": message } });
     let row = Registration { password: Some(Secret::new("Tr1cky-pw")), ..registration(Some("E-1"), "a@example.com") };

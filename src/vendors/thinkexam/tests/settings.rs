@@ -1,4 +1,4 @@
-//! What an operator may write, and what is said of everything else.
+//! Accepted settings, and the errors of invalid ones.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ fn the_documented_example_is_accepted() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn every_error_is_reported_at_once() {
     let settings = json!({
         "base_url": "http://exams.example.com",
         "link_template": "https://exams.example.com/{tokn}",
@@ -56,7 +56,7 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
-fn a_key_of_another_mode_is_a_fault() {
+fn a_key_of_another_mode_is_an_error() {
     let expected = ["signature.algorithm", "signature.ts", "signature.sgn"];
     assert_eq!(keys(remote(&json!({ "algorithm": "md5", "ts": "seconds", "sgn": "plain:x" }))), expected);
     let fixed = json!({ "mode": "static", "ak": "plain:a", "sgn": "plain:b", "ts": "plain:1", "api_key": "plain:k" });
@@ -64,7 +64,7 @@ fn a_key_of_another_mode_is_a_fault() {
 }
 
 #[test]
-fn addresses_that_would_carry_secrets_in_clear_text_are_refused() {
+fn urls_that_would_send_secrets_in_clear_text_are_rejected() {
     assert_eq!(keys(remote(&json!({ "url": "http://sign.example.com/" }))), ["signature.url"]);
     assert_eq!(keys(remote(&json!({ "url": "https://me:pw@sign.example.com/" }))), ["signature.url"]);
     assert_eq!(keys(remote(&json!({ "url": "http://127.0.0.1:9/" }))), Vec::<String>::new());
@@ -78,7 +78,7 @@ fn templates_are_checked_before_they_are_used() {
 }
 
 #[test]
-fn a_key_that_is_not_in_its_encoding_is_a_fault() {
+fn a_secret_that_does_not_match_key_encoding_is_an_error() {
     for (secret, encoding) in [("plain:not base64!", "base64"), ("plain:abc", "hex")] {
         let signature = json!({ "mode": "hmac", "api_key": "plain:k1", "secret": secret, "key_encoding": encoding });
         assert_eq!(keys(json!({ "base_url": "https://x.example", "signature": signature })), ["signature.secret"]);
@@ -86,7 +86,7 @@ fn a_key_that_is_not_in_its_encoding_is_a_fault() {
 }
 
 #[test]
-fn values_issued_by_hand_must_all_be_there() {
+fn static_mode_needs_all_three_values() {
     let signature = json!({ "mode": "static", "sgn": "plain:b\nc", "ts": "1795348800" });
     let settings = json!({ "base_url": "https://x.example", "signature": signature });
     assert_eq!(keys(settings), ["signature.ak", "signature.ts"]);

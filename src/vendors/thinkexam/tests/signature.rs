@@ -1,4 +1,4 @@
-//! Where the signature comes from, how often it is asked for, and what a refusal leads to.
+//! Sources of the signature, how often it is fetched, and what happens when the vendor rejects it.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::domain::vendor::{Booked, CredentialCheck, RowResult};
 const SIGNATURE: &str = "/api/v1/signature";
 const ASSIGN: &str = "/api/v1/assignTest";
 
-/// A vendor whose n-th triple is `sig-n`, and which answers calls by the number of its signature.
+/// Starts a vendor whose n-th triple is `sig-n`, with this response to its other calls.
 async fn vendor_with(answer: impl Fn(&Seen) -> Canned + Send + Sync + 'static) -> Stub {
     Stub::start(move |seen, before| match seen.path.as_str() {
         SIGNATURE => {
@@ -35,12 +35,12 @@ fn remote(stub: &Stub, more: &Value) -> (VendorConnection, Arc<Still>) {
     signature.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let (environment, clock) = environment();
     let settings = json!({ "base_url": stub.url, "signature": signature });
-    // One place at the vendor is enough: asking for a signature must not take the place of the call it is for.
+    // One in-flight permit is enough: fetching a signature must not need the permit of the call it signs.
     let connection = ConnectionSettings { max_in_flight: 1, ..unlimited() };
     (attempt_connect_in(settings, &connection, environment).unwrap(), clock)
 }
 
-/// The same with room for twenty calls at the vendor.
+/// Like [`remote`], with twenty in-flight permits.
 fn many_at_once(stub: &Stub) -> VendorConnection {
     let signature = json!({
         "mode": "remote",
@@ -67,7 +67,7 @@ fn accepting(good: &'static [&'static str]) -> impl Fn(&Seen) -> Canned + Send +
 }
 
 #[tokio::test]
-async fn the_service_is_asked_by_the_template_and_its_answer_signs_the_call() {
+async fn the_service_request_follows_the_template_and_its_response_signs_the_call() {
     let stub = vendor_with(accepting(&["sig-1"])).await;
     let headers = json!({ "headers": { "X-Key": "{api_key}", "X-Now": "{now}" } });
     let (connected, _) = remote(&stub, &headers);
@@ -82,7 +82,7 @@ async fn the_service_is_asked_by_the_template_and_its_answer_signs_the_call() {
 }
 
 #[tokio::test]
-async fn a_triple_serves_until_its_time_is_over() {
+async fn a_triple_is_reused_until_its_ttl_expires() {
     let stub = vendor_with(accepting(&["sig-1", "sig-2"])).await;
     let (connected, clock) = remote(&stub, &json!({ "ttl": "60s" }));
     for seconds in [0, 59, 1] {
@@ -93,7 +93,7 @@ async fn a_triple_serves_until_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn without_a_lifetime_every_call_has_a_triple_of_its_own() {
+async fn with_zero_ttl_every_call_fetches_its_own_triple() {
     let stub = vendor_with(accepting(&["sig-1", "sig-2"])).await;
     let (connected, _) = remote(&stub, &json!({ "ttl": "0s" }));
     connected.vendor.assign(&[booking(), booking()], &first()).await.iter().for_each(|row| assert!(row.is_ok()));
@@ -101,7 +101,7 @@ async fn without_a_lifetime_every_call_has_a_triple_of_its_own() {
 }
 
 #[tokio::test]
-async fn calls_at_once_ask_once() {
+async fn concurrent_calls_fetch_once() {
     let stub = vendor_with(accepting(&["sig-1"])).await;
     let connected = many_at_once(&stub);
     for rows in twenty(&connected).await {
@@ -111,7 +111,7 @@ async fn calls_at_once_ask_once() {
 }
 
 #[tokio::test]
-async fn calls_at_once_share_a_failure() {
+async fn concurrent_calls_share_a_failure() {
     let stub = Stub::answering((403, b"{}".to_vec())).await;
     let connected = many_at_once(&stub);
     for rows in twenty(&connected).await {
@@ -121,7 +121,7 @@ async fn calls_at_once_share_a_failure() {
 }
 
 #[tokio::test]
-async fn calls_at_once_refused_together_renew_once() {
+async fn concurrent_rejected_calls_renew_once() {
     let stub = vendor_with(accepting(&["sig-2"])).await;
     let connected = many_at_once(&stub);
     connected.vendor.check(&first()).await;
@@ -132,7 +132,7 @@ async fn calls_at_once_refused_together_renew_once() {
 }
 
 #[tokio::test]
-async fn a_refused_signature_is_renewed_once_and_then_blamed_on_the_credentials() {
+async fn a_second_rejected_signature_is_a_credentials_error() {
     let stub = vendor_with(accepting(&[])).await;
     let (connected, _) = remote(&stub, &json!({}));
     let fault = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
@@ -142,7 +142,7 @@ async fn a_refused_signature_is_renewed_once_and_then_blamed_on_the_credentials(
 }
 
 #[tokio::test]
-async fn a_status_that_refuses_the_signature_counts_like_its_words() {
+async fn a_rejection_by_status_counts_like_one_by_message() {
     for status in [401, 403] {
         let stub = vendor_with(move |seen| match seen.header("sgn") {
             "sig-1" => (status, b"<html>".to_vec()),
@@ -156,7 +156,7 @@ async fn a_status_that_refuses_the_signature_counts_like_its_words() {
 }
 
 #[tokio::test]
-async fn words_about_an_assigned_or_expired_test_are_not_blamed_on_the_credentials() {
+async fn messages_about_an_assigned_or_expired_test_are_not_credentials_errors() {
     let stub = vendor_with(|_| ok(&fixture!("error_already_assigned"))).await;
     let (connected, _) = remote(&stub, &json!({}));
     let fault = connected.vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
@@ -170,7 +170,7 @@ async fn words_about_an_assigned_or_expired_test_are_not_blamed_on_the_credentia
 }
 
 #[tokio::test]
-async fn values_issued_by_hand_are_not_tried_twice() {
+async fn static_values_are_not_tried_twice() {
     let stub = Stub::answering(ok(&fixture!("error_signature"))).await;
     let fault = connected(&stub.url).vendor.assign(&[booking()], &first()).await.remove(0).unwrap_err();
     assert_eq!((fault.code, stub.at(ASSIGN).len()), (Code::ConnectionCredentialsInvalid, 1));
@@ -189,11 +189,11 @@ async fn a_formula_signs_every_attempt_by_the_clock() {
 }
 
 #[tokio::test]
-async fn without_a_signature_nothing_is_written() {
+async fn without_a_signature_the_write_is_not_sent() {
     let cases: [(Canned, Code, &str); 7] = [
-        ((401, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "refused"),
-        ((422, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "refused"),
-        (ok(&fixture!("error_signature")), Code::ConnectionCredentialsInvalid, "refused"),
+        ((401, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "rejected"),
+        ((422, b"{}".to_vec()), Code::ConnectionCredentialsInvalid, "rejected"),
+        (ok(&fixture!("error_signature")), Code::ConnectionCredentialsInvalid, "rejected"),
         ((404, b"<html>".to_vec()), Code::ConnectionMisconfigured, "signature.url"),
         (ok(&json!({ "data": { "ak": "a", "ts": "1" } })), Code::ConnectionMisconfigured, "/data/sgn"),
         (ok(&json!({ "data": { "ak": "a", "sgn": "b\nc", "ts": "1" } })), Code::ConnectionMisconfigured, "sgn_pointer"),
@@ -210,7 +210,7 @@ async fn without_a_signature_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_signature_service_out_of_reach_leaves_the_write_undone() {
+async fn an_unreachable_signature_service_leaves_the_write_not_applied() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}/signature", listener.local_addr().unwrap());
     drop(listener);
@@ -222,7 +222,7 @@ async fn a_signature_service_out_of_reach_leaves_the_write_undone() {
 }
 
 #[tokio::test]
-async fn a_check_asks_for_a_fresh_triple_and_changes_nothing() {
+async fn a_check_fetches_a_fresh_triple_and_changes_nothing() {
     let stub = vendor_with(accepting(&[])).await;
     let (connected, _) = remote(&stub, &json!({}));
     for _ in 0..2 {
@@ -235,8 +235,8 @@ async fn a_check_asks_for_a_fresh_triple_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_signature_service_that_keeps_silent_leaves_the_write_undone() {
-    // Bound and never accepted from: the connection stands, the answer never comes.
+async fn a_signature_service_timeout_leaves_the_write_not_applied() {
+    // Bound but never accepted from: the client connects and never gets a response.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/signature", silent.local_addr().unwrap());
     let stub = vendor_with(accepting(&[])).await;

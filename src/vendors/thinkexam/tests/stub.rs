@@ -1,4 +1,4 @@
-//! A server on this machine that notes what it is asked and answers what the test says.
+//! Local server that records requests and sends the responses a test defines.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ impl Seen {
     }
 }
 
-/// Status and body of an answer.
+/// Status and body of a response.
 pub(super) type Canned = (u16, Vec<u8>);
 
 pub(super) fn ok(body: &Value) -> Canned {
@@ -44,7 +44,7 @@ pub(super) struct Stub {
 }
 
 impl Stub {
-    /// Answers every request by this function of it and of how many came before.
+    /// Starts a server that computes each response from the request and the number of earlier ones.
     pub(super) async fn start(answer: impl Fn(&Seen, usize) -> Canned + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -56,7 +56,7 @@ impl Stub {
                 let (log, answer) = (log.clone(), answer.clone());
                 tokio::spawn(async move {
                     let service = service_fn(|request| served(request, &log, &*answer));
-                    // A client that hangs up ends its own connection only.
+                    // Ignore a client that hung up; this ends only its own connection.
                     let _ended = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
@@ -66,7 +66,7 @@ impl Stub {
         Self { url, seen }
     }
 
-    /// Gives every request the same answer.
+    /// Starts a server that sends every request the same response.
     pub(super) async fn answering(canned: Canned) -> Self {
         Self::start(move |_, _| canned.clone()).await
     }
@@ -75,7 +75,7 @@ impl Stub {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The requests to this path.
+    /// Returns the requests to this path.
     pub(super) fn at(&self, path: &str) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.path == path).collect()
     }

@@ -1,5 +1,5 @@
-//! What an integrator writes by hand: takes a candidate, signs and sends it to StartExam, answers 201. It keeps nothing,
-//! knows no repeats and does not say what is unknown.
+//! What an integrator writes by hand: accepts a candidate, signs and sends it to StartExam, responds with 201. It
+//! stores nothing, detects no retries and does not report unknown outcomes.
 //!
 //! bare VENDOR_URL; the first line on stdout is its address.
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Candidate {
-    #[allow(dead_code, reason = "there is one")]
+    #[allow(dead_code, reason = "part of the document, but unused here")]
     connection: Option<String>,
     external_id: String,
     #[serde(default)]
@@ -136,7 +136,7 @@ async fn main() {
         .with_state(Gateway { client, vendor });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     println!("{}", listener.local_addr().expect("bound"));
-    // Without this Nagle's algorithm delays answers by tens of milliseconds.
+    // Without this, Nagle's algorithm delays responses by tens of milliseconds.
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });

@@ -1,10 +1,11 @@
-//! A load of a fixed rate, new bodies and keys for each request, latency counted from when the request was due, so that a
-//! stall costs all who waited behind it; and StartExam's bookings as a script would make them.
+//! Load at a fixed rate, with a new body and key for each request and latency counted from when the request was due, so
+//! that a stall counts for every request it delays; and StartExam's bookings as a script would make them.
 //!
 //! load fixed --to HOST:PORT --rate N --seconds S --connections C --prefix P [--warm-up S] [--keyed yes] [--ids FILE]
 //! load bookings --to HOST:PORT --calls N --rows N --in-flight N
 //!
-//! Blocking sockets, a thread each: timers of an async runtime tick in milliseconds, and half a millisecond matters here.
+//! Uses blocking sockets with a thread each: timers of an async runtime tick in milliseconds, and half a millisecond
+//! matters here.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -42,13 +43,13 @@ impl Line {
         Self { stream, buffer: Vec::with_capacity(4096) }
     }
 
-    /// Sends one request and reads the whole answer; its status.
+    /// Sends one request, reads the whole response and returns its status.
     fn exchange(&mut self, request: &[u8]) -> u16 {
         self.stream.write_all(request).expect("sends");
         self.buffer.clear();
         let mut chunk = [0; 16384];
         loop {
-            let read = self.stream.read(&mut chunk).expect("an answer in 30 s");
+            let read = self.stream.read(&mut chunk).expect("a response within 30 s");
             assert!(read > 0, "the connection was closed in the middle of an answer");
             self.buffer.extend_from_slice(&chunk[..read]);
             let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
@@ -113,7 +114,7 @@ fn fixed(options: &Options) {
         keyed: options.text("keyed") == Some("yes"),
         ids,
     });
-    // Threads inherit it: sleeping ends within microseconds instead of 50.
+    // Inherited by threads: sleeping ends within microseconds instead of 50.
     let _ = std::fs::write("/proc/self/timerslack_ns", "1000");
     let next = Arc::new(AtomicU64::new(0));
     let lines: Vec<Line> = (0..options.number("connections", 16.0) as usize).map(|_| Line::to(&plan.to)).collect();
@@ -164,7 +165,7 @@ fn fixed(options: &Options) {
         })
     );
     if statuses.keys().any(|status| !(200..300).contains(status)) {
-        eprintln!("load: answers other than 2xx: {statuses:?}");
+        eprintln!("load: responses other than 2xx: {statuses:?}");
         std::process::exit(1);
     }
 }

@@ -1,7 +1,8 @@
-//! The fake vendor: StartExam's and ExamTesting's writes, as fast as one core allows, with a latency in a timer.
+//! The fake vendor: StartExam's and ExamTesting's writes, as fast as one core allows, with latency from a timer.
 //!
-//! vendor [--port 0] [--latency-ms 0]; the first line on stdout is its address. `GET /stats` tells what it saw,
-//! `POST /reset` forgets it. `/candidates` takes anything unsigned, `/v1/traces` is a collector that takes everything.
+//! vendor [--port 0] [--latency-ms 0]; the first line on stdout is its address. `GET /stats` reports what it received,
+//! `POST /reset` clears that. `/candidates` accepts anything unsigned, `/v1/traces` is a collector that accepts
+//! everything.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -28,7 +29,7 @@ struct Seen {
     most_in_flight: u64,
     participants: u64,
     students: u64,
-    /// Microseconds since the start, in order.
+    /// Arrival times in microseconds since the start, in order.
     arrivals: Vec<u64>,
 }
 
@@ -39,7 +40,7 @@ struct Employees {
 
 #[derive(Deserialize)]
 struct Employee {
-    #[allow(dead_code, reason = "has to be there")]
+    #[allow(dead_code, reason = "required in the document, but unused here")]
     id: IgnoredAny,
 }
 

@@ -33,7 +33,7 @@ fn pointers(body: &Value) -> Vec<String> {
 }
 
 #[test]
-fn members_stand_where_they_like() {
+fn fields_may_come_in_any_order() {
     let row = r#"{"itemId":"a","connection":"c"}"#;
     let bodies = [
         format!(r#"{{"connection":"c","failOnErrors":2,"items":[{row},{{}}]}}"#),
@@ -43,7 +43,7 @@ fn members_stand_where_they_like() {
     let (envelope, hash) = first.0.unwrap();
     assert_eq!(envelope, BulkOptions { connection: Some("c".to_owned()), fail_on_errors: Some(2) });
     assert_eq!(first.1, [(Some("a".to_owned()), vec![]), (None, vec![])]);
-    // A number with a fraction is no count, but what it says is the same.
+    // A number with a fraction is no valid count, but it has the same meaning.
     assert!(matches!(second.0, Err(ReadError::Fault(_))));
     let third = text(&format!(r#"{{"items":[{row},{{}}],"connection":"c","failOnErrors":2}}"#));
     assert_eq!(third.0.unwrap().1, hash);
@@ -52,7 +52,7 @@ fn members_stand_where_they_like() {
 }
 
 #[test]
-fn a_bad_envelope_fails_whole_and_tells_everything() {
+fn invalid_envelope_fails_the_bulk_with_all_errors() {
     for (body, expected) in [
         (json!({}), vec!["/items"]),
         (json!({ "items": [] }), vec!["/items"]),
@@ -76,7 +76,7 @@ fn a_bad_envelope_fails_whole_and_tells_everything() {
 }
 
 #[test]
-fn a_connection_that_comes_too_late_to_compare_fails_the_bulk() {
+fn late_connection_that_contradicts_rows_fails_the_bulk() {
     let row = |name: &str| format!(r#"{{"connection":"{name}"}}"#);
     let late = |rows: &[String]| text(&format!(r#"{{"items":[{}],"connection":"c"}}"#, rows.join(",")));
     assert_eq!(late(&[row("c"), "{}".to_owned(), row("c")]).0.unwrap().0.connection.as_deref(), Some("c"));
@@ -87,7 +87,7 @@ fn a_connection_that_comes_too_late_to_compare_fails_the_bulk() {
 }
 
 #[test]
-fn what_is_no_json_is_told_with_its_place() {
+fn malformed_json_is_reported_with_its_position() {
     let deep = "[".repeat(70);
     for body in [
         "",
@@ -118,10 +118,10 @@ fn what_is_no_json_is_told_with_its_place() {
 }
 
 #[test]
-fn nothing_in_a_bulk_is_larger_than_it_may_be() {
+fn sizes_within_a_bulk_are_limited() {
     let long = "x".repeat(MAX_LENGTH);
     let many = vec!["0"; MAX_VALUES].join(",");
-    let members = (0..MAX_BESIDE).fold(String::new(), |mut text, index| {
+    let members = (0..MAX_ENVELOPE_VALUES).fold(String::new(), |mut text, index| {
         let _ = write!(text, "\"m{index}\":1,");
         text
     });
@@ -131,18 +131,18 @@ fn nothing_in_a_bulk_is_larger_than_it_may_be() {
         format!(r#"{{"{long}":1}}"#),
         format!(r#"{{"items":[[{many}]]}}"#),
         format!(r#"{{{members}"items":[]}}"#),
-        format!("[{}]", vec!["0"; MAX_BESIDE].join(",")),
+        format!("[{}]", vec!["0"; MAX_ENVELOPE_VALUES].join(",")),
     ] {
         let Err(ReadError::Fault(fault)) = of(body.as_bytes()).0 else { panic!("{}", &body[..20]) };
         assert_eq!(fault.code, Code::PayloadTooLarge, "{} {fault:?}", &body[..20]);
     }
     let row = format!(r#"{{"externalId":"{}"}}"#, "x".repeat(MAX_LENGTH - 100));
     let rows = format!(r#"{{"items":[{}]}}"#, vec![row; 5].join(","));
-    assert!(of(rows.as_bytes()).0.is_ok(), "many large rows are no large row");
+    assert!(of(rows.as_bytes()).0.is_ok(), "the limit applies to each row, not to their sum");
 }
 
 #[test]
-fn a_reader_nobody_listens_to_ends() {
+fn reader_stops_when_rows_are_no_longer_taken() {
     let mut rows = RowSink::new(
         BulkItem::Candidates,
         5,
@@ -172,14 +172,14 @@ fn any_body() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn the_pieces_a_body_comes_in_change_nothing(body in any_body(), places in prop::collection::vec(any::<usize>(), 0..8)) {
+    fn chunking_does_not_change_the_result(body in any_body(), places in prop::collection::vec(any::<usize>(), 0..8)) {
         let whole = of(body.as_bytes());
         prop_assert_eq!(of(cut(body.as_bytes(), &places)), whole);
     }
 
     #[test]
-    fn refuses_just_what_the_strict_reader_refuses(body in any_body()) {
-        let malformed = crate::http::extract::strict_json::strict(body.as_bytes(), 10_000).is_err();
+    fn rejects_exactly_what_the_strict_parser_rejects(body in any_body()) {
+        let malformed = crate::http::extract::strict_json::parse_strict(body.as_bytes(), 10_000).is_err();
         let here = matches!(of(body.as_bytes()).0, Err(ReadError::Fault(fault)) if fault.code == Code::MalformedJson);
         prop_assert_eq!(here, malformed, "{}", body);
     }

@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::callers::Caller;
+use super::fault_schedule::Weather;
 use super::ledger::{Happened, Ports, ports, quiet};
-use super::weather::Weather;
 use crate::support::gateway::{Gateway, client, sandbox, sandbox_connections};
 
 const CALLERS: usize = 64;

@@ -16,8 +16,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::cluster::Random;
 use super::crew::{Crew, TENANTS};
-use super::fleet::Random;
 use super::ledger::{Happened, Word, ports, quiet};
 use crate::support::gateway::{Answer, faults, sandbox};
 use crate::support::machine::Disk;

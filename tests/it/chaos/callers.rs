@@ -8,9 +8,9 @@ use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::fleet::Random;
+use super::cluster::Random;
+use super::fault_schedule::Weather;
 use super::ledger::{Booking, Enrolment, Person, Word};
-use super::weather::Weather;
 use crate::support::gateway::{Answer, Gateway};
 
 const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting-main"];

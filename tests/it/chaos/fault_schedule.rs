@@ -8,7 +8,7 @@ use examgate::sandbox::Sandbox;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::fleet::Random;
+use super::cluster::Random;
 use crate::support::gateway::{faults, http};
 
 /// Faults that are not about one answer (an endless feed that no write reads, a vendor that forgets its own rules), and

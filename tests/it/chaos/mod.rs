@@ -9,15 +9,15 @@
 //! for `outages` the rows, `EXAMGATE_STORM_WRITES` and the longest outage, `EXAMGATE_STORM_OUTAGE_MS`.
 
 mod callers;
-mod clearing;
+mod cluster;
 mod crew;
+mod fault_schedule;
 mod faults;
-mod fleet;
 mod ledger;
+mod oracle;
 mod outages;
 mod rows;
-mod truth;
-mod weather;
+mod verification;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use examgate::sandbox::Sandbox;
 use serde_json::json;
 
-use self::fleet::{Fleet, Random};
+use self::cluster::{Fleet, Random};
 use self::rows::{Bulk, Kind};
 use crate::support::gateway::{faults as set_faults, sandbox};
 use crate::support::postgres::Server;
@@ -91,8 +91,8 @@ async fn rage(sandbox: Sandbox, mut fleet: Fleet, measure: Measure) {
     calm(&sandbox).await;
     for (bulk, operation) in &finished {
         let told = fleet.settled_report(operation, bulk.rows.len()).await;
-        let truth = truth::of(&sandbox, bulk.kind).await;
-        let counts = truth::compare(bulk, &told, &truth);
+        let truth = oracle::of(&sandbox, bulk.kind).await;
+        let counts = oracle::compare(bulk, &told, &truth);
         let _ = writeln!(report, "{:?}: {counts:?}", bulk.kind);
     }
     let _ = writeln!(report, "{} kills in all, {:.1} s", fleet.kills, began.elapsed().as_secs_f64());
