@@ -37,6 +37,7 @@ mod isolation;
 mod jwt;
 mod limits;
 mod load;
+mod module_cycles;
 mod openapi;
 mod operations;
 mod outbound;
