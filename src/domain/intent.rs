@@ -140,7 +140,7 @@ pub struct WriteOrigin {
 /// An `Idempotency-Key` in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKeyUse {
-    /// Tenant, method, path and the caller's key.
+    /// Method, path and the caller's key; a tenant has scopes of its own.
     pub scope: String,
     /// Identifies this use of the key, so that a late result of an earlier use is ignored after the key was released.
     pub token: String,

@@ -430,7 +430,7 @@ impl Gateway {
     }
 
     /// Returns the existing booking if the order reuses it; the caller holds the subject's lock. If that booking's
-    /// window is over and the vendor can rebook, changes the intent to create a new booking and returns `None`.
+    /// window is over and the connection rebooks (`rebook_expired`), changes the intent to create a new booking and returns `None`.
     pub(super) async fn find_existing_booking(
         &self,
         caller: &RequestContext,

@@ -35,7 +35,7 @@ pub struct ConnectionSetup {
 pub enum ConnectionStatus {
     /// The vendor responded to the last call.
     Ok,
-    /// The last calls failed.
+    /// The last call failed.
     Degraded,
     /// The circuit breaker is open, so nothing is sent.
     CircuitOpen,
@@ -96,8 +96,8 @@ pub(super) struct Connection {
 /// Concurrency budget of a connection for bulk operations, shared fairly by tenant and operation.
 #[derive(Clone)]
 struct BulkLimits {
-    /// In-flight permits for bulk calls. One fewer than the connection has, so a single request never waits for a bulk
-    /// to end.
+    /// In-flight permits for bulk calls. One fewer than the connection has, if it has several, so that a single request
+    /// never waits for a bulk to end.
     calls: Arc<FairSemaphore>,
     /// Claim permits, for batches in flight or with committed intents and waiting for an in-flight permit, so that a
     /// free one is used at once. Only a quarter more than in-flight permits: after a crash, each claimed row must be
@@ -302,8 +302,13 @@ impl Connection {
                 | Code::VendorBadResponse
                 | Code::VendorContractError
                 | Code::ConnectionMisconfigured => (ConnectionStatus::Degraded, fault.detail.clone()),
-                // Nothing was sent, so the status is unchanged.
-                Code::VendorCircuitOpen | Code::ConnectionSaturated | Code::VendorRateLimited => return,
+                // Says nothing about the vendor, or only that it limits the rate, so the status is unchanged.
+                Code::VendorCircuitOpen
+                | Code::ConnectionSaturated
+                | Code::VendorRateLimited
+                | Code::StoreUnavailable
+                | Code::Draining
+                | Code::Internal => return,
                 _ => (ConnectionStatus::Ok, "The vendor responds.".to_owned()),
             },
         };

@@ -57,7 +57,7 @@ pub struct CheckResult {
 pub struct DiagnosticReport {
     /// Results of all checks, in order.
     pub findings: Vec<CheckResult>,
-    /// Result of the credentials check; `None` if an earlier check failed.
+    /// Result of the credentials check; `None` if the vendor did not respond.
     pub(super) health: Option<CredentialCheck>,
     /// Whether the clock difference exceeds the vendor's tolerance.
     pub(super) skewed: bool,

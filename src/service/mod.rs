@@ -1,7 +1,7 @@
 //! The service layer, which keeps the gateway's promises: a person is registered once, a booking is made once, and
 //! every response about a write is true. The only room that knows both the store and the vendors.
 //!
-//! Every write takes the same path: plan (nothing is sent yet), lock the subject, commit the idempotency key and the
+//! Every write takes the same path: acquire the idempotency key, plan (nothing is sent yet), lock the subject, commit the
 //! intent, call the vendor, commit the outcome, respond. The work runs in its own task, so a caller who hangs up
 //! changes nothing. `write` is that path, and the place to begin reading.
 //!
@@ -335,8 +335,7 @@ fn call_context(caller: &RequestContext, attempt: CallPurpose) -> CallContext {
     CallContext { purpose: attempt, priority: caller.priority, exchange: caller.exchange.clone() }
 }
 
-/// The only two conversions of a store's result into a service error; each fixes what a store failure means for the
-/// write.
+/// Conversions of a store's result into a service error; each fixes what a store failure means for the write.
 trait StoreResultExt<T> {
     /// Converts the error of a write that is not accepted yet: nothing was sent and nothing will be, unless the commit
     /// that would have accepted it is in doubt.

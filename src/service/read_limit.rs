@@ -1,4 +1,4 @@
-//! Limits the concurrent store reads per client. Lists and operation reads may be long or, for event streams and
+//! Limits the concurrent long store reads per client. Lists and operation reads may be long or, for event streams and
 //! waiting callers, frequent; the limit keeps one client from occupying the store's connection pool.
 
 use std::collections::HashMap;

@@ -110,7 +110,7 @@ pub enum InsertResult {
     TakenByOtherTenant,
     /// The row it comes from is no longer waiting; nothing was written.
     ItemCancelled,
-    /// Its own result is unknown: the store failed after it had written other inserts of the same call.
+    /// It failed, or its result is unknown, after other inserts of the same call were written.
     Failed(StoreError),
 }
 
@@ -229,7 +229,7 @@ pub struct AcquireKey {
     pub tenant: String,
     /// Identifies this use of the key if the key is acquired.
     pub token: String,
-    /// Tenant, method, path and the caller's key.
+    /// Method, path and the caller's key.
     pub scope: String,
     /// SHA-256 of the request's content; stored as a keyed fingerprint only.
     pub content: [u8; 32],
@@ -362,7 +362,7 @@ pub trait Store: Send + Sync {
     // Records --------------------------------------------------------------------------------------------------------
 
     /// Inserts new candidates, each with its identities, its intent and accompanying mutations, unless one of its
-    /// identities is taken. Returns one result each, in order. All are inserted in one transaction; once something was
+    /// identities is taken. Returns one result each, in order. An engine may take several transactions; once something was
     /// written, a failure is reported per candidate ([`InsertResult::Failed`]).
     async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError>;
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::pacer::Pacer;
 use crate::domain::vendor::Priority;
 
-/// Longest pause of a connection after a vendor's `Retry-After`: after it one call tries again, whatever the vendor
+/// Longest pause of a connection after a vendor's `Retry-After`: after it calls go out again, whatever the vendor
 /// asked for.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// Consecutive single requests that may overtake a waiting call of an operation.

@@ -86,7 +86,8 @@ codes! {
         "Register the candidate first, or correct the id.";
     CapabilityUnsupported "capability_unsupported" Request false
         "Not supported by the vendor"
-        "The vendor does not support the operation, or a field that affects the candidate. Nothing was sent."
+        "The vendor does not support the operation, or a field that decides what happens to the candidate (other \
+         unsupported fields only cause a warning). Nothing was sent."
         "See `GET /vendors/{vendor}` for what the vendor supports; omit the fields listed in `errors`.";
     ConnectionCredentialsInvalid "connection_credentials_invalid" Connection false
         "The vendor rejected the connection's credentials"

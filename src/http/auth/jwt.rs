@@ -74,7 +74,7 @@ impl JwtVerifier {
     /// Verifies a token and returns its claims.
     ///
     /// # Errors
-    /// `unauthenticated`, with the reason only if the signature is valid; `issuer_unavailable` if the issuer's keys
+    /// `unauthenticated`; what a claim lacks is said only if the signature is valid. `issuer_unavailable` if the issuer's keys
     /// cannot be fetched.
     pub(super) async fn verify(self: &Arc<Self>, token: &[u8]) -> Result<TokenClaims, Error> {
         let unreadable = || unauthenticated("The request carries no readable token.");

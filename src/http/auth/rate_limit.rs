@@ -1,4 +1,4 @@
-//! The rate limit of a client, reported as `RateLimit` and `RateLimit-Policy` in every response
+//! The rate limit of a client, reported as `RateLimit` and `RateLimit-Policy` in each of its responses
 //! (draft-ietf-httpapi-ratelimit-headers-10).
 
 use std::num::NonZeroU32;

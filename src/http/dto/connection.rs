@@ -129,7 +129,8 @@ pub enum ConnectionStep {
 pub enum ConnectionVerdict {
     /// No problem found.
     Ok,
-    /// Not tested: no test without side effects exists, or an earlier step failed.
+    /// Not determined: no test without side effects exists, the step does not apply (plain `http`), or an earlier step
+    /// gave no result.
     Unchecked,
     /// A problem was found.
     Fault,

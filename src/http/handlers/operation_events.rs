@@ -30,8 +30,8 @@ const LAST_EVENT_ID: &str = "end";
 
 /// Follow an operation
 ///
-/// Server-Sent Events named `progress`, each with the operation as `data`: one at once, one after every change, and the
-/// last when the operation has ended. A client that reconnects with `Last-Event-ID: end`, as browsers do automatically,
+/// Server-Sent Events named `progress`, each with the operation as `data`: one at once, one whenever something has changed
+/// (at most two a second), and the last when the operation has ended. A client that reconnects with `Last-Event-ID: end`, as browsers do automatically,
 /// gets 204 as long as there is nothing new.
 #[utoipa::path(
     get, path = "/operations/{id}/events", operation_id = "followOperation", tag = "Operations",

@@ -123,7 +123,7 @@ impl WaitBudget {
     where
         T: Clone + Send + Sync + 'static,
     {
-        // Always 202, however fast the vendor is: the response must not depend on a race.
+        // 202 for whatever is accepted, however fast the vendor is: the response must not depend on a race.
         if self.is_none() {
             ticket.result_or_accepted().await
         } else {

@@ -1,7 +1,7 @@
 //! The audit entry of a request whose response is pending.
 //!
-//! It is committed in the same transaction as the outcome it reports, so a response needs no extra transaction. If
-//! nothing was applied, or the response does not wait for the end, the HTTP layer writes it with the response. Taking
+//! For a registration or booking it can be committed in the transaction of the outcome it reports, which saves a
+//! transaction of its own. Otherwise the HTTP layer writes it with the response. Taking
 //! the entry transfers responsibility for writing it; it is written exactly once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

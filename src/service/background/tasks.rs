@@ -2,7 +2,7 @@
 //! operations and purge expired data.
 //!
 //! They only schedule. The vendor's adapter declares how a write may be resent, and `write::executor` commits the
-//! outcome.
+//! outcome; adoption itself only marks a write `unknown`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl Gateway {
     }
 
     /// Builds the mutations that make a write unknown whose process ended while it was in flight. Its grace period
-    /// starts now, because the real start of the attempt is not known.
+    /// starts now, because it is not known when the attempt ended.
     pub(in crate::service) async fn adoption_mutations(&self, mut intent: Intent) -> Result<Vec<Mutation>, Error> {
         const REASON: &str = "The process handling it ended before it recorded an outcome.";
         let now = self.now();

@@ -1,4 +1,5 @@
-//! Sends committed intents and commits their outcomes: the only place where an outcome becomes part of a record.
+//! Sends committed intents and commits their outcomes: the only place where a vendor's
+//! response becomes part of a record.
 //!
 //! The caller holds the subject's lock, and has committed the intent before it calls [`Gateway::send`].
 

@@ -1,8 +1,9 @@
 //! `Idempotency-Key`: a write under a key is applied once. A retry gets the same response, an error while the write is
 //! in progress, or resumes a write whose outcome is unknown; it never sends blindly.
 //!
-//! The transaction that commits the outcome also stores the response ([`executor`](super::executor)), so a key always
-//! agrees with the record. This module stores the response of requests that end without a vendor call.
+//! The transaction that commits the outcome of a registration or booking also stores the reply
+//! ([`executor`](super::executor)), so a key never says less than the record. This module stores all other replies, right
+//! after the write has ended.
 
 use std::sync::Arc;
 use std::time::Duration;

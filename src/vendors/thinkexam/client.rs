@@ -40,7 +40,7 @@ struct MaskedResponse {
     masks: Vec<Secret>,
 }
 
-/// Fields shown in recorded exchanges: no id, no token, no personal data.
+/// Fields shown in recorded exchanges: no person's id, no token, no personal data.
 const SHOWN: RedactionPolicy = RedactionPolicy {
     members: &[
         "testId",
