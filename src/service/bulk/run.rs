@@ -45,7 +45,7 @@ pub(super) struct OperationRun {
     stopped: AtomicBool,
 }
 
-/// Runs an operation until it ends, nothing more can be done for now, or this process must yield it.
+/// Runs an operation until it ends, until none of its rows can be sent yet, or until this process has to yield it.
 pub(super) async fn run_operation(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
     // Read under the lock: another instance may have ended it since.
     let found = gateway.0.store.operation(&operation.tenant, &operation.id).await.or_not_applied()?;

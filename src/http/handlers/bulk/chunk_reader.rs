@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes};
 /// The byte order mark that some programs put before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A reader over chunks; holds one at a time. It never fails: whoever feeds it knows whether the body was complete.
+/// A reader over chunks; holds one at a time. It never fails: the code that feeds it knows whether the body was complete.
 pub(super) struct ChunkReader<N> {
     next: N,
     piece: Bytes,
