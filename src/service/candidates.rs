@@ -28,7 +28,7 @@ use crate::service::{
     Gateway, Removal, RequestContext, StoreResultExt as _, WriteHandle, WriteReply, WriteResult, call_context,
     enforce_strict, with_resource_if_unknown,
 };
-use crate::store::{CandidateInsert, InsertResult, Mutation, SubjectHash};
+use crate::store::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 
 /// Maximum number of inserts tried: an insert that meets an existing candidate waits for its write and is tried again.
 const MAX_INSERT_ATTEMPTS: usize = 8;
@@ -248,12 +248,13 @@ impl Gateway {
         let prepared = self.prepare(&caller, connection, new.clone(), strict).ok()?;
         let _turn = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
         let mut usage = KeyGuard::new(self, key.clone(), name, acceptance);
-        let claimant = CandidateInsert { with: Vec::new(), ..self.candidate_insert(&prepared) };
-        let claimed = self.0.store.insert_candidate_under_key(claimant, &claim).await;
-        self.record_doubt(&claimed, [&prepared.intent]);
-        let end = match claimed.or_not_applied() {
-            Ok(true) => self.send_registration(&caller, connection, prepared, acceptance).await,
-            Ok(false) => {
+        let begun = self.0.store.begin_writes(Some(&claim), vec![self.prepared_write(&prepared)]).await;
+        self.record_doubt(&begun, [&prepared.intent]);
+        let end = match begun.or_not_applied() {
+            Ok(begun) if begun == [BeginResult::Begun] => {
+                self.send_registration(&caller, connection, prepared, acceptance).await
+            }
+            Ok(_) => {
                 usage.release_unused();
                 return None;
             }
@@ -297,21 +298,21 @@ impl Gateway {
         for _ in 0..MAX_INSERT_ATTEMPTS {
             let prepared = self.prepare(caller, connection, new.clone(), strict)?;
             let turn = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
-            let claimant = self.candidate_insert(&prepared);
-            let claimed = self.0.store.insert_candidates(vec![claimant]).await;
-            self.record_doubt(&claimed, [&prepared.intent]);
+            let begun = self.0.store.begin_writes(None, vec![self.prepared_write(&prepared)]).await;
+            self.record_doubt(&begun, [&prepared.intent]);
             let resource = candidate_path(&prepared.candidate.id);
-            let claimed = claimed.or_not_applied().map_err(|fault| with_resource_if_unknown(fault, &resource))?.pop();
-            match claimed {
-                None | Some(InsertResult::ItemCancelled) => return Err(skipped_error()),
-                Some(InsertResult::Inserted) => {
+            let begun = begun.or_not_applied().map_err(|fault| with_resource_if_unknown(fault, &resource))?.pop();
+            match begun {
+                // Without a key, none is in use.
+                None | Some(BeginResult::ItemCancelled | BeginResult::KeyInUse) => return Err(skipped_error()),
+                Some(BeginResult::Begun) => {
                     return self.send_registration(caller, connection, prepared, acceptance).await;
                 }
-                Some(InsertResult::TakenByOtherTenant) => {
+                Some(BeginResult::TakenByOtherTenant) => {
                     return Err(connection.tag_connection(conflict("An identity is not available at this connection.")));
                 }
-                Some(InsertResult::Failed(error)) => return Err(error).or_not_applied(),
-                Some(InsertResult::Exists(holders)) => {
+                Some(BeginResult::Failed(error)) => return Err(error).or_not_applied(),
+                Some(BeginResult::Exists(holders)) => {
                     drop(turn);
                     if let Some(end) =
                         self.resolve_existing(caller, connection, &holders, &new, strict, acceptance).await?
@@ -364,16 +365,12 @@ impl Gateway {
         Ok(PreparedRegistration { candidate, identities, intent, own_password })
     }
 
-    /// Builds the store's insert: the record with its identities, intent and origin.
-    pub(super) fn candidate_insert(&self, prepared: &PreparedRegistration) -> CandidateInsert {
+    /// Builds the write that the store begins.
+    pub(super) fn prepared_write(&self, prepared: &PreparedRegistration) -> PreparedWrite {
         let PreparedRegistration { candidate, identities, intent, own_password: _ } = prepared;
         let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.subjects_of(item, identities));
-        CandidateInsert {
-            candidate: candidate.clone(),
-            identities: identities.clone(),
-            intent: intent.clone(),
-            with: bind_origin(intent, &subjects),
-        }
+        let record = PreparedRecord::NewCandidate(candidate.clone(), identities.clone());
+        PreparedWrite { record, intent: intent.clone(), subjects }
     }
 
     /// Resolves a registration that met an existing candidate of the tenant. `None` if that one was erased or failed:

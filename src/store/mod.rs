@@ -86,31 +86,44 @@ impl StoreError {
     }
 }
 
-/// A new candidate with the identities it claims.
+/// A write with everything to commit before it is sent.
 #[derive(Debug, Clone)]
-pub struct CandidateInsert {
-    /// The record.
-    pub candidate: Candidate,
-    /// Identities that no other candidate at its connection may hold.
-    pub identities: Vec<Identity>,
-    /// Its registration.
+pub struct PreparedWrite {
+    /// The record the write is about.
+    pub record: PreparedRecord,
+    /// Its intent; the idempotency key and the bulk row it names as its origin are bound with it.
     pub intent: Intent,
-    /// Mutations in the same transaction: the row or key the candidate comes from.
-    pub with: Vec<Mutation>,
+    /// The bulk row's subjects, for detecting duplicates.
+    pub subjects: Vec<SubjectHash>,
 }
 
-/// Result of inserting a new candidate.
+/// The record of a [`PreparedWrite`].
+#[derive(Debug, Clone)]
+pub enum PreparedRecord {
+    /// A new candidate with identities that no other candidate at its connection may hold.
+    NewCandidate(Candidate, Vec<Identity>),
+    /// A known candidate; the identities, if given, replace those it holds.
+    Candidate(Candidate, Option<Vec<Identity>>),
+    /// An assignment.
+    Assignment(Assignment),
+    /// No record of its own: a change of a program's employees.
+    Enrolment,
+}
+
+/// Result of beginning a write.
 #[derive(Debug, Clone, PartialEq)]
-pub enum InsertResult {
-    /// The record, its identities, its intent and the accompanying mutations are written.
-    Inserted,
+pub enum BeginResult {
+    /// Record, identities, intent, key and row are written.
+    Begun,
     /// These candidates of the tenant hold one or more of the identities; nothing was written.
     Exists(Vec<Candidate>),
     /// Another tenant holds one of the identities; nothing was written.
     TakenByOtherTenant,
     /// The row it comes from is no longer waiting; nothing was written.
     ItemCancelled,
-    /// It failed, or its result is unknown, after other inserts of the same call were written.
+    /// The idempotency key is in use; nothing was written.
+    KeyInUse,
+    /// It failed, or its result is unknown, after other writes of the same call were written.
     Failed(StoreError),
 }
 
@@ -361,10 +374,20 @@ pub trait Store: Send + Sync {
 
     // Records --------------------------------------------------------------------------------------------------------
 
-    /// Inserts new candidates, each with its identities, its intent and accompanying mutations, unless one of its
-    /// identities is taken. Returns one result each, in order. An engine may take several transactions; once something was
-    /// written, a failure is reported per candidate ([`InsertResult::Failed`]).
-    async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError>;
+    /// Begins writes: commits each with its record, its intent, and the key and row it comes from, unless an identity
+    /// is taken or the row is no longer waiting. Returns one result each, in order. An engine may take several
+    /// transactions; once something was written, a failure is reported per write ([`BeginResult::Failed`]).
+    ///
+    /// Under a key, acquires it in the transaction of the first write, bound to that write's record. If the key is in
+    /// use, nothing is written ([`BeginResult::KeyInUse`]); if the first write is refused, the key stays free.
+    ///
+    /// [`StoreError::Conflict`], with nothing written, if another candidate holds an identity that a known candidate is
+    /// to get.
+    async fn begin_writes(
+        &self,
+        key: Option<&AcquireKey>,
+        writes: Vec<PreparedWrite>,
+    ) -> Result<Vec<BeginResult>, StoreError>;
 
     /// Applies all mutations, or none.
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError>;
@@ -456,12 +479,6 @@ pub trait Store: Send + Sync {
     async fn count_open_items(&self) -> Result<ItemCounts, StoreError>;
 
     // Idempotency keys -----------------------------------------------------------------------------------------------
-
-    /// Acquires a key and inserts a new candidate whose intent is bound to it: [`Store::acquire_key`] and
-    /// [`Store::insert_candidates`] in one transaction. Returns `false`, with nothing written, if the key or an
-    /// identity is in use, or if the engine has no such fast path; the caller then takes both steps.
-    async fn insert_candidate_under_key(&self, claimant: CandidateInsert, key: &AcquireKey)
-    -> Result<bool, StoreError>;
 
     /// Acquires a key and returns its state.
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError>;

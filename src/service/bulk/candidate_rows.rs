@@ -13,7 +13,7 @@ use crate::service::candidates::PreparedRegistration;
 use crate::service::connections::{ClaimPermit, Connection};
 use crate::service::write::handle::accepted_channel;
 use crate::service::{CandidateWithWarnings, StoreResultExt as _, WriteResult};
-use crate::store::{InsertResult, Mutation, StoreError, SubjectHash};
+use crate::store::{BeginResult, Mutation, StoreError, SubjectHash};
 
 impl OperationRun {
     /// Plans rows and groups them into batches; invalid rows fail here.
@@ -59,28 +59,28 @@ impl OperationRun {
         begun: ClaimPermit,
     ) -> Result<(), Error> {
         let mut turns = Vec::with_capacity(people.len());
-        let mut claimants = Vec::with_capacity(people.len());
+        let mut writes = Vec::with_capacity(people.len());
         for person in &mut people {
             self.stamp_attempt(connection, &mut person.prepared.intent);
             turns.push(self.gateway.0.subject_locks.lock_new(person.prepared.candidate.id.as_str()).await);
-            claimants.push(self.gateway.candidate_insert(&person.prepared));
+            writes.push(self.gateway.prepared_write(&person.prepared));
         }
-        let claims = self.gateway.0.store.insert_candidates(claimants).await;
-        self.gateway.record_doubt(&claims, people.iter().map(|person| &person.prepared.intent));
-        let claims = claims.or_not_applied()?;
+        let results = self.gateway.0.store.begin_writes(None, writes).await;
+        self.gateway.record_doubt(&results, people.iter().map(|person| &person.prepared.intent));
+        let results = results.or_not_applied()?;
         let mut all = Ok(());
         let (mut ready, mut known) = (Vec::with_capacity(people.len()), Vec::new());
-        for ((person, turn), claim) in people.into_iter().zip(turns).zip(claims) {
-            match claim {
-                InsertResult::Inserted => {
+        for ((person, turn), result) in people.into_iter().zip(turns).zip(results) {
+            match result {
+                BeginResult::Begun => {
                     let PreparedRegistration { candidate, identities: _, intent, own_password: _ } = person.prepared;
                     ready.push(JournaledRow { record: candidate, intent, turn });
                 }
-                InsertResult::Exists(_) | InsertResult::TakenByOtherTenant => known.push(person),
-                // The row was cancelled meanwhile.
-                InsertResult::ItemCancelled => {}
+                BeginResult::Exists(_) | BeginResult::TakenByOtherTenant => known.push(person),
+                // The row was cancelled meanwhile; without a key, none is in use.
+                BeginResult::ItemCancelled | BeginResult::KeyInUse => {}
                 // The inserted rows are sent nevertheless.
-                InsertResult::Failed(error) => {
+                BeginResult::Failed(error) => {
                     let failed: Result<(), StoreError> = Err(error);
                     self.gateway.record_doubt(&failed, [&person.prepared.intent]);
                     all = all.and(failed.or_not_applied());

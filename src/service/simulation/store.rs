@@ -19,8 +19,8 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress};
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, InsertResult, ItemCounts, KeyState, Mutation, Page,
-    Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
+    PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -207,7 +207,7 @@ through! {
     write end_own_instance() -> ();
     read acquire_locks(subjects: &[&str]) -> bool;
     read release_locks(subjects: &[String]) -> ();
-    write insert_candidates(claimants: Vec<CandidateInsert>) -> Vec<InsertResult>;
+    write begin_writes(key: Option<&AcquireKey>, writes: Vec<PreparedWrite>) -> Vec<BeginResult>;
     write commit(changes: Vec<Mutation>) -> ();
     read candidate(tenant: &str, id: &CandidateId) -> Option<Candidate>;
     read candidates_by_id(tenant: &str, ids: &[String]) -> Vec<Candidate>;
@@ -227,7 +227,6 @@ through! {
     read count_open_items() -> ItemCounts;
     read running_operations() -> Vec<RunningOperation>;
     take acquire_key(claim: &AcquireKey) -> KeyState;
-    write insert_candidate_under_key(claimant: CandidateInsert, key: &AcquireKey) -> bool;
     take open_operation(operation: &Operation) -> ();
     take add_items(items: Vec<Item>) -> ();
     write accept_operation(operation: &Operation, key: Option<&AcquireKey>) -> AcceptResult;

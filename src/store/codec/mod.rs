@@ -22,7 +22,7 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemId, ItemOutcome, ItemState, Operation};
 use crate::domain::system::System;
 use crate::store::encryption::{AadContext, BlindIndex, KeyId, Keyring, SealError};
-use crate::store::{CandidateInsert, CandidateSelector, Mutation, StoreError, SubjectHash};
+use crate::store::{AcquireKey, CandidateSelector, Mutation, PreparedRecord, PreparedWrite, StoreError, SubjectHash};
 
 mod audit;
 mod intents;
@@ -112,12 +112,16 @@ pub(super) struct IntentRow {
     pub sealed: Vec<u8>,
 }
 
-/// A [`CandidateInsert`] ready to write.
-pub(super) struct CandidateInsertRow {
-    pub candidate: CandidateRow,
-    pub identities: Vec<Identity>,
-    pub intent: IntentRow,
-    pub with: Vec<EncodedMutation>,
+/// A [`PreparedWrite`] ready to write.
+pub(super) struct PreparedWriteRow {
+    pub record: String,
+    pub tenant: String,
+    /// The new candidate, if it is one, with the identities it needs.
+    pub new: Option<(CandidateRow, Vec<Identity>)>,
+    /// The row it comes from, with the row's concatenated subjects.
+    pub item: Option<(ItemId, Vec<u8>)>,
+    /// Everything else: the known record, the key and the intent.
+    pub mutations: Vec<EncodedMutation>,
 }
 
 /// A [`Mutation`] ready to write, with all content sealed.
@@ -249,14 +253,39 @@ impl RecordCodec {
         changes.into_iter().map(|change| self.encode_mutation(change)).collect()
     }
 
-    pub(super) fn encode_insert(&self, claimant: CandidateInsert) -> Result<CandidateInsertRow, StoreError> {
-        let CandidateInsert { candidate, identities, intent, with } = claimant;
-        Ok(CandidateInsertRow {
-            candidate: self.candidate_row(&candidate)?,
-            identities,
-            intent: self.intent_row(&intent)?,
-            with: self.encode_mutations(with)?,
-        })
+    pub(super) fn encode_writes(
+        &self,
+        key: Option<&AcquireKey>,
+        writes: Vec<PreparedWrite>,
+    ) -> Result<Vec<PreparedWriteRow>, StoreError> {
+        writes.into_iter().map(|write| self.encode_write(key, write)).collect()
+    }
+
+    fn encode_write(&self, key: Option<&AcquireKey>, write: PreparedWrite) -> Result<PreparedWriteRow, StoreError> {
+        let PreparedWrite { record, intent, subjects } = write;
+        let mut new = None;
+        let mut mutations = Vec::new();
+        match record {
+            PreparedRecord::NewCandidate(candidate, identities) => {
+                new = Some((self.candidate_row(&candidate)?, identities));
+            }
+            PreparedRecord::Candidate(candidate, identities) => {
+                mutations.push(EncodedMutation::Candidate(self.candidate_row(&candidate)?));
+                mutations.extend(identities.map(|held| EncodedMutation::Identities(candidate.id, held)));
+            }
+            PreparedRecord::Assignment(assignment) => {
+                mutations.push(EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)));
+            }
+            PreparedRecord::Enrolment => {}
+        }
+        let row = self.intent_row(&intent)?;
+        let record = row.record.clone();
+        let Intent { tenant, origin, .. } = intent;
+        // A key acquired by the same call is written with its record.
+        let bound = origin.key.filter(|bound| key.is_none_or(|key| key.token != bound.token));
+        mutations.extend(bound.map(|key| EncodedMutation::KeyBound(key.token, record.clone())));
+        mutations.push(EncodedMutation::Intent(row));
+        Ok(PreparedWriteRow { record, tenant, new, item: origin.item.map(|item| (item, subjects.concat())), mutations })
     }
 
     pub(super) fn candidate_row(&self, candidate: &Candidate) -> Result<CandidateRow, StoreError> {

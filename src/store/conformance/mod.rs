@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, json};
 
-use super::{AssignmentFilter, CandidateInsert, CandidateSelector, InsertResult, Mutation, Page, Store, StoreError};
+use super::{
+    AssignmentFilter, BeginResult, CandidateSelector, Mutation, Page, PreparedRecord, PreparedWrite, Store, StoreError,
+};
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
@@ -25,6 +27,7 @@ use crate::domain::vendor::{
 use crate::secret::Secret;
 
 mod audit;
+mod begin;
 mod keys;
 mod operations;
 
@@ -32,6 +35,7 @@ mod operations;
 pub(crate) const BY_NAME: &[IdentityKind] = &[IdentityKind::ExternalId, IdentityKind::UserName];
 
 pub(crate) use audit::*;
+pub(crate) use begin::*;
 pub(crate) use keys::*;
 pub(crate) use operations::*;
 
@@ -78,7 +82,14 @@ macro_rules! conformance {
             intents_of_a_subject_are_found,
             open_enrolments_of_a_connection_are_found,
             a_settled_intent_is_gone,
-            inserts_of_one_call_have_independent_results,
+            writes_of_one_call_have_independent_results,
+            a_write_begins_under_a_free_key_which_is_bound_to_its_record,
+            a_key_in_use_refuses_the_write,
+            an_expired_key_is_replaced_by_the_write,
+            a_refused_write_leaves_its_key_free,
+            a_cancelled_row_stops_only_its_own_write,
+            a_write_about_a_known_candidate_sets_its_identities,
+            a_write_is_bound_to_a_key_acquired_before,
             records_are_found_by_their_ids,
             pictures_are_kept_and_lists_omit_them,
             a_key_is_acquired_once_and_then_returns_its_reply,
@@ -239,21 +250,21 @@ impl Maker {
     /// Inserts a candidate of a fresh tenant at a fresh connection, with its external id.
     pub(crate) async fn claimed(&self, store: &dyn Store) -> Candidate {
         let candidate = self.candidate(&self.name("tenant"), &self.name("connection"), self.person());
-        assert_eq!(self.claim(store, &candidate).await, InsertResult::Inserted);
+        assert_eq!(self.claim(store, &candidate).await, BeginResult::Begun);
         candidate
     }
 
     /// Inserts the candidate with its external id and user name.
-    pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> InsertResult {
+    pub(crate) async fn claim(&self, store: &dyn Store, candidate: &Candidate) -> BeginResult {
         let identities = Identity::of(&candidate.person, BY_NAME);
-        let mut claims = store.insert_candidates(vec![self.claimant(candidate, identities)]).await.unwrap();
+        let mut claims = store.begin_writes(None, vec![self.claimant(candidate, identities)]).await.unwrap();
         claims.remove(0)
     }
 
-    /// Returns the candidate with its registration, without further mutations.
-    pub(crate) fn claimant(&self, candidate: &Candidate, identities: Vec<Identity>) -> CandidateInsert {
-        let intent = self.registration(candidate);
-        CandidateInsert { candidate: candidate.clone(), identities, intent, with: Vec::new() }
+    /// Returns the candidate's registration, without an origin.
+    pub(crate) fn claimant(&self, candidate: &Candidate, identities: Vec<Identity>) -> PreparedWrite {
+        let record = PreparedRecord::NewCandidate(candidate.clone(), identities);
+        PreparedWrite { record, intent: self.registration(candidate), subjects: Vec::new() }
     }
 }
 
@@ -281,14 +292,14 @@ pub(crate) async fn a_claim_writes_candidate_identities_and_intent(store: Arc<dy
 pub(crate) async fn a_held_identity_returns_its_holders_and_writes_nothing(store: Arc<dyn Store>, make: Maker) {
     let one = make.claimed(&*store).await;
     let two = make.candidate(&one.tenant, &one.connection, Person { user_name: Some("grace".into()), ..make.person() });
-    assert_eq!(make.claim(&*store, &two).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&*store, &two).await, BeginResult::Begun);
     let both = Person { external_id: one.person.external_id.clone(), user_name: Some("GRACE".into()), ..make.person() };
     let third = make.candidate(&one.tenant, &one.connection, both);
-    assert_eq!(make.claim(&*store, &third).await, InsertResult::Exists(vec![one.clone(), two]));
+    assert_eq!(make.claim(&*store, &third).await, BeginResult::Exists(vec![one.clone(), two]));
     assert_eq!(store.candidate(&third.tenant, &third.id).await.unwrap(), None);
     assert!(store.intent(third.id.as_str()).await.unwrap().is_none());
     let again = make.candidate(&one.tenant, &one.connection, one.person.clone());
-    assert_eq!(make.claim(&*store, &again).await, InsertResult::Exists(vec![one]));
+    assert_eq!(make.claim(&*store, &again).await, BeginResult::Exists(vec![one]));
 }
 
 pub(crate) async fn an_identity_of_another_tenant_is_taken(store: Arc<dyn Store>, make: Maker) {
@@ -298,11 +309,11 @@ pub(crate) async fn an_identity_of_another_tenant_is_taken(store: Arc<dyn Store>
         &theirs.connection,
         Person { user_name: Some("own".into()), ..make.person() },
     );
-    assert_eq!(make.claim(&*store, &own).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&*store, &own).await, BeginResult::Begun);
     // One identity belongs to this tenant, the other to another one: the result reveals neither holder.
     let person = Person { user_name: Some("own".into()), ..theirs.person.clone() };
     let mine = make.candidate(&own.tenant, &theirs.connection, person);
-    assert_eq!(make.claim(&*store, &mine).await, InsertResult::TakenByOtherTenant);
+    assert_eq!(make.claim(&*store, &mine).await, BeginResult::TakenByOtherTenant);
     assert_eq!(store.candidate(&mine.tenant, &mine.id).await.unwrap(), None);
 }
 
@@ -325,7 +336,7 @@ pub(crate) async fn identities_of_other_tenants_are_detected(store: Arc<dyn Stor
 pub(crate) async fn identities_of_other_connections_are_free(store: Arc<dyn Store>, make: Maker) {
     let here = make.claimed(&*store).await;
     let there = make.candidate(&here.tenant, &make.name("connection"), here.person.clone());
-    assert_eq!(make.claim(&*store, &there).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&*store, &there).await, BeginResult::Begun);
     let identity = Identity::ExternalId(here.person.external_id.clone().unwrap());
     assert_eq!(
         store.candidates(&here.tenant, Some(&here.connection), &identity).await.unwrap(),
@@ -344,11 +355,11 @@ pub(crate) async fn one_of_many_parallel_claims_wins(store: Arc<dyn Store>, make
         tasks.spawn(async move { (candidate.clone(), make.claim(&*store, &candidate).await) });
     }
     let claims = tasks.join_all().await;
-    let winners: Vec<_> = claims.iter().filter(|(_, claim)| *claim == InsertResult::Inserted).map(|(c, _)| c).collect();
+    let winners: Vec<_> = claims.iter().filter(|(_, claim)| *claim == BeginResult::Begun).map(|(c, _)| c).collect();
     assert_eq!(winners.len(), 1);
     for (candidate, claim) in &claims {
         if candidate != winners[0] {
-            assert_eq!(*claim, InsertResult::Exists(vec![winners[0].clone()]));
+            assert_eq!(*claim, BeginResult::Exists(vec![winners[0].clone()]));
         }
     }
 }
@@ -361,7 +372,7 @@ pub(crate) async fn many_parallel_claims_of_different_people_all_win(store: Arc<
         let (store, make) = (Arc::clone(&store), Arc::clone(&make));
         let candidate = make.candidate(&tenant, &connection, make.person());
         tasks.spawn(async move {
-            assert_eq!(make.claim(&*store, &candidate).await, InsertResult::Inserted);
+            assert_eq!(make.claim(&*store, &candidate).await, BeginResult::Begun);
             // Acknowledged, so visible.
             assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate));
         });
@@ -398,8 +409,8 @@ pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make:
         assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), std::slice::from_ref(&candidate));
     }
     let other = make.candidate(&candidate.tenant, &candidate.connection, make.person());
-    let held = store.insert_candidates(vec![make.claimant(&other, vec![new.clone()])]).await.unwrap();
-    assert_eq!(held, [InsertResult::Exists(vec![candidate.clone()])]);
+    let held = store.begin_writes(None, vec![make.claimant(&other, vec![new.clone()])]).await.unwrap();
+    assert_eq!(held, [BeginResult::Exists(vec![candidate.clone()])]);
     // Released although still in the record: found by the record, but not by an identity that was never in it.
     store.commit(vec![Mutation::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
     for at in [None, Some(candidate.connection.as_str())] {
@@ -408,7 +419,7 @@ pub(crate) async fn identities_are_set_and_released(store: Arc<dyn Store>, make:
         }
         assert_eq!(store.candidates(&candidate.tenant, at, &new).await.unwrap(), []);
     }
-    assert_eq!(store.insert_candidates(vec![make.claimant(&other, old)]).await.unwrap(), [InsertResult::Inserted]);
+    assert_eq!(store.begin_writes(None, vec![make.claimant(&other, old)]).await.unwrap(), [BeginResult::Begun]);
 }
 
 pub(crate) async fn setting_a_held_identity_is_a_conflict_and_writes_nothing(store: Arc<dyn Store>, make: Maker) {
@@ -447,7 +458,7 @@ pub(crate) async fn an_erased_candidate_is_gone_and_stays_gone(store: Arc<dyn St
         assert_eq!(store.candidates(tenant, None, &identity).await.unwrap(), []);
     }
     let again = make.candidate(tenant, &candidate.connection, person.clone());
-    assert_eq!(make.claim(&*store, &again).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&*store, &again).await, BeginResult::Begun);
 }
 
 pub(crate) async fn candidates_are_the_tenants_own(store: Arc<dyn Store>, make: Maker) {
@@ -670,7 +681,7 @@ pub(crate) async fn due_intents_exclude_those_being_sent(store: Arc<dyn Store>, 
     let (tenant, at) = (make.name("tenant"), make.name("connection"));
     let [one, two, three] = [(); 3].map(|()| make.candidate(&tenant, &at, make.person()));
     for candidate in [&one, &two, &three] {
-        assert_eq!(make.claim(&*store, candidate).await, InsertResult::Inserted);
+        assert_eq!(make.claim(&*store, candidate).await, BeginResult::Begun);
     }
     let due = async |now: Timestamp| {
         let due = store.due_intents(&at, now, Timestamp::MAX, 10).await.unwrap();
@@ -768,7 +779,7 @@ pub(crate) async fn intents_of_a_subject_are_found(store: Arc<dyn Store>, make: 
     assert!(store.intents_of(&make.name("subject")).await.unwrap().is_empty());
 }
 
-pub(crate) async fn inserts_of_one_call_have_independent_results(store: Arc<dyn Store>, make: Maker) {
+pub(crate) async fn writes_of_one_call_have_independent_results(store: Arc<dyn Store>, make: Maker) {
     let there = make.claimed(&*store).await;
     let new = || make.candidate(&there.tenant, &there.connection, make.person());
     let again = make.candidate(&there.tenant, &there.connection, there.person.clone());
@@ -777,11 +788,11 @@ pub(crate) async fn inserts_of_one_call_have_independent_results(store: Arc<dyn 
     let twin = make.candidate(&there.tenant, &there.connection, first.person.clone());
     let all = [&first, &again, &stranger, &twin, &last];
     let claimants = all.map(|candidate| make.claimant(candidate, Identity::of(&candidate.person, BY_NAME)));
-    let claims = store.insert_candidates(claimants.to_vec()).await.unwrap();
-    let held = |by: &Candidate| InsertResult::Exists(vec![by.clone()]);
+    let claims = store.begin_writes(None, claimants.to_vec()).await.unwrap();
+    let held = |by: &Candidate| BeginResult::Exists(vec![by.clone()]);
     assert_eq!(
         claims,
-        [InsertResult::Inserted, held(&there), InsertResult::TakenByOtherTenant, held(&first), InsertResult::Inserted]
+        [BeginResult::Begun, held(&there), BeginResult::TakenByOtherTenant, held(&first), BeginResult::Begun]
     );
     for refused in [&again, &stranger, &twin] {
         assert_eq!(store.candidate(&refused.tenant, &refused.id).await.unwrap(), None);
@@ -807,10 +818,10 @@ pub(crate) async fn pictures_are_kept_and_lists_omit_them(store: Arc<dyn Store>,
     let person = Person { photo: Some("QUJD".repeat(1000).into()), ..make.person() };
     let mut candidate = make.candidate(&tenant, &name, person);
     let claimed = store
-        .insert_candidates(vec![make.claimant(&candidate, Identity::of(&candidate.person, BY_NAME))])
+        .begin_writes(None, vec![make.claimant(&candidate, Identity::of(&candidate.person, BY_NAME))])
         .await
         .unwrap();
-    assert_eq!(claimed, [InsertResult::Inserted]);
+    assert_eq!(claimed, [BeginResult::Begun]);
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap().as_ref(), Some(&candidate));
     candidate.state = CandidateState::Registered;
     store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
@@ -833,7 +844,7 @@ pub(crate) async fn open_writes_are_read_a_few_megabytes_at_a_time(store: Arc<dy
         let mut claimant = make.claimant(&candidate, Vec::new());
         claimant.intent.under_way = false;
         claimant.intent.due = Some(make.0.now());
-        store.insert_candidates(vec![claimant]).await.unwrap();
+        store.begin_writes(None, vec![claimant]).await.unwrap();
     }
     let due = store.due_intents(&name, make.0.now(), Timestamp::MAX, 100).await.unwrap().len();
     assert!((1..10).contains(&due), "{due}");

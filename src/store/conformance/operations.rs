@@ -14,7 +14,9 @@ use crate::domain::operation::{
 };
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::secret::Secret;
-use crate::store::{AcceptResult, CandidateInsert, InsertResult, Mutation, Page, Store, StoreError, Window};
+use crate::store::{
+    AcceptResult, BeginResult, Mutation, Page, PreparedRecord, PreparedWrite, Store, StoreError, Window,
+};
 
 impl Maker {
     pub(crate) fn operation(&self, tenant: &str, total: u64) -> Operation {
@@ -188,20 +190,16 @@ pub(crate) async fn a_row_is_claimed_only_while_it_waits(store: Arc<dyn Store>, 
         let candidate = make.candidate(&tenant, &make.name("connection"), make.person());
         let mut intent = make.registration(&candidate);
         intent.origin = WriteOrigin { key: None, item: Some(at(&operation, index)) };
-        let record = candidate.id.to_string();
         let subjects = vec![store.hash_subject(&operation.id, identity), store.hash_subject(&operation.id, "shared")];
-        let with = vec![Mutation::ClaimItem(at(&operation, index), record, subjects)];
-        CandidateInsert { identities: Identity::of(&candidate.person, BY_NAME), candidate, intent, with }
+        let record = PreparedRecord::NewCandidate(candidate.clone(), Identity::of(&candidate.person, BY_NAME));
+        (candidate.id, PreparedWrite { record, intent, subjects })
     };
-    let (one, two) = (claimant(0, "a"), claimant(1, "b"));
-    assert_eq!(
-        store.insert_candidates(vec![one.clone(), two]).await.unwrap(),
-        [InsertResult::Inserted, InsertResult::Inserted]
-    );
-    let again = claimant(0, "c");
-    assert_eq!(store.insert_candidates(vec![again.clone()]).await.unwrap(), [InsertResult::ItemCancelled]);
-    assert_eq!(store.candidate(&tenant, &again.candidate.id).await.unwrap(), None);
-    let intent = store.intent(one.candidate.id.as_str()).await.unwrap().unwrap();
+    let ((one, first), (_, second)) = (claimant(0, "a"), claimant(1, "b"));
+    assert_eq!(store.begin_writes(None, vec![first, second]).await.unwrap(), [BeginResult::Begun, BeginResult::Begun]);
+    let (again, third) = claimant(0, "c");
+    assert_eq!(store.begin_writes(None, vec![third]).await.unwrap(), [BeginResult::ItemCancelled]);
+    assert_eq!(store.candidate(&tenant, &again).await.unwrap(), None);
+    let intent = store.intent(one.as_str()).await.unwrap().unwrap();
     assert_eq!(intent.origin.item, Some(at(&operation, 0)));
 
     assert_eq!(store.skip_waiting(&operation.id).await.unwrap(), 1);

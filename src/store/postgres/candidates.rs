@@ -57,6 +57,9 @@ pub(super) async fn insert_identities(
     connection: &mut PgConnection,
     mut wishes: Vec<IdentityRequest<'_>>,
 ) -> Result<HashMap<String, usize>, TxError> {
+    if wishes.is_empty() {
+        return Ok(HashMap::new());
+    }
     wishes.sort_by(|one, other| one.form.cmp(other.form));
     let taken: Vec<String> = sqlx::query_scalar(
         "INSERT INTO identities (connection, kind, blind, tenant, candidate_id)
@@ -79,6 +82,9 @@ pub(super) async fn insert_identities(
 
 /// Releases all identities of these candidates.
 pub(super) async fn release_identities(connection: &mut PgConnection, candidates: &[&str]) -> Result<(), TxError> {
+    if candidates.is_empty() {
+        return Ok(());
+    }
     sqlx::query("DELETE FROM identities WHERE candidate_id = ANY($1)").bind(candidates).execute(connection).await?;
     Ok(())
 }
@@ -127,6 +133,9 @@ pub(super) async fn set_identities(
 
 /// Inserts new candidates and their look-ups.
 pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
+    if candidates.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
         "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],

@@ -12,7 +12,7 @@ use super::query::bytes;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{ItemId, ItemReport, ItemState};
 use crate::store::codec::{ItemOutcomeRow, ItemRow, RecordCodec, ReportRow, index_column};
-use crate::store::{StoreError, Window, WindowedRows};
+use crate::store::{Window, WindowedRows};
 
 /// Maximum rows skipped or removed in one transaction, and maximum bytes removed: no statement exceeds the statement
 /// timeout of the server.
@@ -39,40 +39,35 @@ pub(super) async fn add(connection: &mut PgConnection, rows: &[ItemRow]) -> Resu
     Ok(())
 }
 
-/// Returns those rows that are waiting and locks them in order, so that they keep waiting.
-pub(super) async fn waiting(
+/// Claims those rows that are waiting, and returns them. Locks them in order, so that two transactions do not deadlock.
+pub(super) async fn claim(
     connection: &mut PgConnection,
-    rows: impl Iterator<Item = &ItemId> + Clone,
+    rows: &[(&ItemId, &str, &[u8])],
 ) -> Result<HashSet<(String, u64)>, TxError> {
-    let found = sqlx::query(
-        "SELECT item.operation, item.position
-         FROM unnest($1::text[], $2::bigint[]) AS wanted (operation, position)
-         JOIN operation_items item USING (operation, position)
-         WHERE item.state = 'waiting' ORDER BY item.operation, item.position FOR UPDATE OF item",
-    )
-    .bind(rows.clone().map(|at| at.operation.as_str()).collect::<Vec<_>>())
-    .bind(rows.map(|at| index_column(at.index)).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    let place = |row: PgRow| Ok((row.try_get(0)?, u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0)));
-    Ok(found.into_iter().map(place).collect::<Result<_, sqlx::Error>>()?)
-}
-
-/// Claims the rows, or none of them if one was cancelled meanwhile.
-pub(super) async fn claim(connection: &mut PgConnection, rows: &[(&ItemId, &str, &[u8])]) -> Result<(), TxError> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
     let claimed = sqlx::query(
-        "UPDATE operation_items AS item SET state = 'claimed', record = claim.record, subjects = claim.subjects,
+        "WITH waiting AS MATERIALIZED (
+             SELECT item.operation, item.position, claim.record, claim.subjects
+             FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
+                 AS claim (operation, position, record, subjects)
+             JOIN operation_items item USING (operation, position)
+             WHERE item.state = 'waiting' ORDER BY item.operation, item.position FOR UPDATE OF item
+         )
+         UPDATE operation_items AS item SET state = 'claimed', record = waiting.record, subjects = waiting.subjects,
              secret = NULL
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[]) AS claim (operation, position, record, subjects)
-         WHERE item.operation = claim.operation AND item.position = claim.position AND item.state = 'waiting'",
+         FROM waiting WHERE item.operation = waiting.operation AND item.position = waiting.position
+         RETURNING item.operation, item.position",
     )
     .bind(rows.iter().map(|(at, ..)| at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(at, ..)| index_column(at.index)).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, record, _)| *record).collect::<Vec<_>>())
     .bind(rows.iter().map(|(.., subjects)| *subjects).collect::<Vec<_>>())
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    if claimed.rows_affected() == rows.len() as u64 { Ok(()) } else { Err(StoreError::ItemNotWaiting.into()) }
+    let id = |row: PgRow| Ok((row.try_get(0)?, u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0)));
+    Ok(claimed.into_iter().map(id).collect::<Result<_, sqlx::Error>>()?)
 }
 
 pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemOutcomeRow]) -> Result<(), TxError> {

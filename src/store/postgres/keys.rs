@@ -14,15 +14,8 @@ use crate::store::encryption::BlindIndex;
 const MAX_PURGED_KEYS: i64 = 5_000;
 
 /// Acquires a key and returns its state.
-///
-/// Takes an advisory lock on every form of the key: the primary key alone would let two replicas begin that write under
-/// different keys of one ring. The locks end with the transaction; a transaction has one such set and takes it in
-/// order, so transactions do not deadlock.
 pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
-    sqlx::query("SELECT pg_advisory_xact_lock(form) FROM unnest($1::bigint[]) AS wanted (form)")
-        .bind(locks(&claim.scopes))
-        .execute(&mut *hand.connection)
-        .await?;
+    lock_forms(hand, claim).await?;
     // Lock the row too: reconciliation records the outcome of an earlier use without the advisory lock.
     let stored = sqlx::query(
         "SELECT scope, token, fingerprint,
@@ -34,7 +27,8 @@ pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64)
     .fetch_optional(&mut *hand.connection)
     .await?;
     let Some(stored) = stored else {
-        return begin(hand, claim, take).await;
+        begin(hand, claim, take, None).await?;
+        return Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }));
     };
     let stored = stored_key(&stored)?;
     let taken = hand.records.key_state(claim, &stored)?;
@@ -50,14 +44,39 @@ pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64)
     Ok(taken)
 }
 
-/// Inserts the first use of a key under the first form, replacing an expired use of the same key.
-async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
-    sqlx::query(
-        "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, take, expires)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+/// Acquires a key that is free or has expired, with the record it leads to; returns `false` if it is in use.
+pub(super) async fn take_free(
+    hand: &mut WriteContext<'_>,
+    claim: &KeyRow,
+    take: i64,
+    record: Option<&str>,
+) -> Result<bool, TxError> {
+    lock_forms(hand, claim).await?;
+    begin(hand, claim, take, record).await
+}
+
+/// Takes an advisory lock on every form of the key: the primary key alone would let two replicas begin that write under
+/// different keys of one ring. The locks end with the transaction; a transaction has one such set and takes it in
+/// order, so transactions do not deadlock.
+async fn lock_forms(hand: &mut WriteContext<'_>, claim: &KeyRow) -> Result<(), TxError> {
+    sqlx::query("SELECT pg_advisory_xact_lock(form) FROM unnest($1::bigint[]) AS wanted (form)")
+        .bind(locks(&claim.scopes))
+        .execute(&mut *hand.connection)
+        .await?;
+    Ok(())
+}
+
+/// Inserts the first use of a key under the first form, with the record it has already led to, if any, unless a use
+/// under any form has not expired. Replaces an expired use of the same key.
+async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64, record: Option<&str>) -> Result<bool, TxError> {
+    let begun = sqlx::query(
+        "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, take, expires, record)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8
+         WHERE NOT EXISTS (SELECT 1 FROM idempotency_keys WHERE scope = ANY($9) AND expires > $10)
          ON CONFLICT (scope) DO UPDATE SET tenant = excluded.tenant, token = excluded.token,
-             fingerprint = excluded.fingerprint, owner = excluded.owner, take = excluded.take, record = NULL,
-             sealed = NULL, expires = excluded.expires",
+             fingerprint = excluded.fingerprint, owner = excluded.owner, take = excluded.take, record = excluded.record,
+             sealed = NULL, expires = excluded.expires
+         WHERE idempotency_keys.expires <= $10",
     )
     .bind(claim.scopes.first())
     .bind(&claim.tenant)
@@ -66,9 +85,12 @@ async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result
     .bind(hand.instance)
     .bind(take)
     .bind(claim.expires)
+    .bind(record)
+    .bind(&claim.scopes)
+    .bind(claim.now)
     .execute(&mut *hand.connection)
     .await?;
-    Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }))
+    Ok(begun.rows_affected() == 1)
 }
 
 /// Returns the advisory lock numbers, sorted. Two keys that share a number by chance only wait for each other.

@@ -13,18 +13,18 @@ use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
 use super::health::{Unavailability, WriteFailure};
-use super::{InsertResult, Inspection, Keyring, StoreError, measure};
+use super::{BeginResult, Inspection, Keyring, StoreError, measure};
 use crate::domain::candidate::Candidate;
 use crate::domain::system::System;
 use crate::secret::Secret;
 use crate::store::codec::{RecordCodec, SealedRow};
 
 mod audit;
+mod begin;
 mod candidates;
 mod commit_slots;
 mod connect;
 mod error;
-mod identity_claims;
 mod instances;
 mod items;
 mod keys;
@@ -38,14 +38,14 @@ mod store;
 mod tests;
 mod transaction;
 
-use crate::store::postgres::identity_claims::InsertedCandidates;
+use crate::store::postgres::begin::BegunWrite;
 use connect::{LISTS, TIMEOUT, WAIT};
 use error::{RetryDecision, TxError, no_response, retry_decision};
 use instances::{UncertainLocks, UncertainLocksGuard};
 use transaction::{Working, WriteContext, Writer};
 
-/// Maximum attempts to insert candidates whose identities turn out to be held by candidates erased in the meantime.
-const MAX_INSERT_ATTEMPTS: usize = 3;
+/// Maximum attempts to begin writes whose identities turn out to be held by candidates erased in the meantime.
+const MAX_BEGIN_ATTEMPTS: usize = 3;
 
 /// Time limit of an inspection: the time an instance is watched for a heartbeat, and a margin for a slow server.
 const INSPECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -183,19 +183,20 @@ impl PostgresStore {
         });
     }
 
-    /// Converts the result of an insert; `None` if the holders have gone in the meantime.
+    /// Converts the result of beginning a write; `None` if the holders have gone in the meantime.
     ///
     /// Reads the holders after the transaction: their records are long, and a process suspended while receiving them
     /// would keep its commit slot, which no server timeout ends.
-    async fn open_insert_result(&self, tenant: &str, claimed: InsertedCandidates) -> Option<InsertResult> {
-        match claimed {
-            InsertedCandidates::Written => Some(InsertResult::Inserted),
-            InsertedCandidates::HeldByOthers => Some(InsertResult::TakenByOtherTenant),
-            InsertedCandidates::Withdrawn => Some(InsertResult::ItemCancelled),
-            // Other candidates of the call may be written, so a failed read is the failure of this one only.
-            InsertedCandidates::Held(ids) => match self.holders(tenant, &ids).await {
-                Ok(held) => (!held.is_empty()).then_some(InsertResult::Exists(held)),
-                Err(error) => Some(InsertResult::Failed(error)),
+    async fn open_begin_result(&self, tenant: &str, begun: BegunWrite) -> Option<BeginResult> {
+        match begun {
+            BegunWrite::Written => Some(BeginResult::Begun),
+            BegunWrite::HeldByOtherTenant => Some(BeginResult::TakenByOtherTenant),
+            BegunWrite::ItemCancelled => Some(BeginResult::ItemCancelled),
+            BegunWrite::KeyInUse => Some(BeginResult::KeyInUse),
+            // Other writes of the call may have begun, so a failed read is the failure of this one only.
+            BegunWrite::Held(ids) => match self.holders(tenant, &ids).await {
+                Ok(held) => (!held.is_empty()).then_some(BeginResult::Exists(held)),
+                Err(error) => Some(BeginResult::Failed(error)),
             },
         }
     }

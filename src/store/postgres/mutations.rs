@@ -11,6 +11,7 @@ use crate::domain::audit::Entry;
 use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::domain::operation::{ItemId, Operation};
+use crate::store::StoreError;
 use crate::store::codec::{AssignmentRow, CandidateRow, EncodedMutation, IntentRow, ItemOutcomeRow};
 use crate::store::postgres::error::TxError;
 use crate::store::postgres::transaction::WriteContext;
@@ -168,7 +169,8 @@ async fn apply_group(hand: &mut WriteContext<'_>, run: &[Step<'_>]) -> Result<()
         }
         [Step::ItemClaimed(..), ..] => {
             let rows = rows!(run, Step::ItemClaimed(at, record, subjects) => (*at, *record, *subjects));
-            items::claim(hand.connection, &rows).await
+            let claimed = items::claim(hand.connection, &rows).await?;
+            if claimed.len() == rows.len() { Ok(()) } else { Err(StoreError::ItemNotWaiting.into()) }
         }
         [Step::ItemEnded(_), ..] => items::end(hand.connection, &rows!(run, Step::ItemEnded(end) => *end)).await,
         [Step::ItemSubjects(..), ..] => {

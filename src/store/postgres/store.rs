@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::instances::UncertainLocks;
-use super::{MAX_INSERT_ATTEMPTS, PostgresStore, audit, candidates, instances, items, keys, operations, query};
+use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, audit, candidates, instances, items, keys, operations, query};
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
@@ -16,11 +16,12 @@ use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation, Progress};
 use crate::store::codec::operations::running as running_row;
-use crate::store::codec::{ItemRow, OperationRow, RecordCodec, micros};
-use crate::store::postgres::{identity_claims, mutations};
+use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
+use crate::store::postgres::begin::BegunWrite;
+use crate::store::postgres::{begin, mutations};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, InsertResult, ItemCounts, KeyState, Mutation, Page,
-    Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
+    PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
@@ -101,46 +102,39 @@ impl Store for PostgresStore {
         self.write(work!(|hand, forms| instances::release_locks(hand, &forms))).await
     }
 
-    /// This engine has no fast path; the caller takes both steps.
-    async fn insert_candidate_under_key(
+    async fn begin_writes(
         &self,
-        _claimant: CandidateInsert,
-        _key: &AcquireKey,
-    ) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-
-    async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError> {
-        let rows = claimants.into_iter().map(|claimant| self.records.encode_insert(claimant));
-        let rows = Arc::new(rows.collect::<Result<Vec<_>, _>>()?);
-        let mut claims: Vec<Option<InsertResult>> = vec![None; rows.len()];
-        for _ in 0..MAX_INSERT_ATTEMPTS {
-            let open: Vec<usize> = (0..claims.len()).filter(|at| claims[*at].is_none()).collect();
+        key: Option<&AcquireKey>,
+        writes: Vec<PreparedWrite>,
+    ) -> Result<Vec<BeginResult>, StoreError> {
+        let rows = Arc::new(self.records.encode_writes(key, writes)?);
+        let key = key.map(|key| Arc::new(self.records.key_row(key)));
+        let mut results: Vec<Option<BeginResult>> = vec![None; rows.len()];
+        for _ in 0..MAX_BEGIN_ATTEMPTS {
+            let open: Vec<usize> = (0..results.len()).filter(|index| results[*index].is_none()).collect();
+            // The key belongs to the first write.
+            let key = key.clone().filter(|_| open.first() == Some(&0));
             if open.is_empty() {
                 break;
             }
-            let (rows_here, at) = (Arc::clone(&rows), open.clone());
-            let claimed = match self
-                .write(work!(|hand, rows_here, at| identity_claims::insert_candidates(hand, &rows_here, &at)))
-                .await
-            {
-                Ok(claimed) => claimed,
-                Err(error) if open.len() == claims.len() => return Err(error),
+            let begun = match self.begin_open(key, Arc::clone(&rows), open.clone()).await {
+                Ok(begun) => begun,
+                Err(error) if open.len() == results.len() => return Err(error),
                 Err(error) => {
-                    // Candidates written before stay inserted, whatever happens to the others.
-                    for at in open {
-                        claims[at] = Some(InsertResult::Failed(error.clone()));
+                    // Writes begun before stay so, whatever happens to the others.
+                    for index in open {
+                        results[index] = Some(BeginResult::Failed(error.clone()));
                     }
                     break;
                 }
             };
-            for (at, claimed) in open.into_iter().zip(claimed) {
-                claims[at] = self.open_insert_result(&rows[at].candidate.tenant, claimed).await;
+            for (index, begun) in open.into_iter().zip(begun) {
+                results[index] = self.open_begin_result(&rows[index].tenant, begun).await;
             }
         }
         let busy =
-            || InsertResult::Failed(StoreError::Unavailable("the holders of an identity keep changing".to_owned()));
-        Ok(claims.into_iter().map(|claim| claim.unwrap_or_else(busy)).collect())
+            || BeginResult::Failed(StoreError::Unavailable("the holders of an identity keep changing".to_owned()));
+        Ok(results.into_iter().map(|result| result.unwrap_or_else(busy)).collect())
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
@@ -435,6 +429,27 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Begins the writes with these indices in one transaction.
+    async fn begin_open(
+        &self,
+        key: Option<Arc<KeyRow>>,
+        rows: Arc<Vec<PreparedWriteRow>>,
+        open: Vec<usize>,
+    ) -> Result<Vec<BegunWrite>, StoreError> {
+        let take = self.next_take();
+        let loose = key.as_ref().map(|key| UncertainLocks::Key(key.scopes.clone(), take));
+        let begun = self
+            .write(work!(|hand, key, rows, open| {
+                let key = Option::as_deref(&key).map(|key| (key, take));
+                begin::begin_writes(hand, key, open.iter().map(|index| &rows[*index]).collect())
+            }))
+            .await;
+        if begun.as_ref().is_err_and(may_have_taken_effect) {
+            self.loose.add(loose);
+        }
+        begun
+    }
+
     /// Removes an operation with its rows, one portion per transaction.
     async fn discard(&self, id: &str) -> Result<(), StoreError> {
         loop {

@@ -12,9 +12,9 @@ use rusqlite::Connection;
 
 use super::health::WriteFailure;
 use super::{
-    AcceptResult, AcquireKey, AssignmentFilter, CandidateInsert, DISK_FULL, InsertResult, Inspection, ItemCounts,
-    KeyState, Keyring, Mutation, Page, Peer, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash,
-    UnsettledCount, Window, WindowedRows, measure,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, DISK_FULL, Inspection, ItemCounts, KeyState, Keyring,
+    Mutation, Page, Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount,
+    Window, WindowedRows, measure,
 };
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
@@ -40,7 +40,7 @@ mod tests;
 mod writer;
 
 use crate::store::sqlite::checkpointer::Checkpointer;
-use crate::store::sqlite::mutations::{InsertedCandidate, WriteContext};
+use crate::store::sqlite::mutations::{BegunWrite, WriteContext};
 use crate::store::sqlite::process_lock::ProcessLock;
 use crate::store::sqlite::read_pool::ReadPool;
 use writer::Writer;
@@ -222,30 +222,24 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn insert_candidates(&self, claimants: Vec<CandidateInsert>) -> Result<Vec<InsertResult>, StoreError> {
-        let rows = claimants.into_iter().map(|claimant| self.records.encode_insert(claimant));
-        let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        let claimed = self
-            .write(move |hand| rows.iter().map(|row| mutations::claim(hand, row)).collect::<Result<Vec<_>, _>>())
-            .await?;
-        let claims = claimed.into_iter().map(|claimed| match claimed {
-            InsertedCandidate::Written => InsertResult::Inserted,
-            InsertedCandidate::Held(rows) => {
-                self.open_all(&rows, RecordCodec::candidate).map_or_else(InsertResult::Failed, InsertResult::Exists)
-            }
-            InsertedCandidate::HeldByOthers => InsertResult::TakenByOtherTenant,
-            InsertedCandidate::Withdrawn => InsertResult::ItemCancelled,
-        });
-        Ok(claims.collect())
-    }
-
-    async fn insert_candidate_under_key(
+    async fn begin_writes(
         &self,
-        claimant: CandidateInsert,
-        key: &AcquireKey,
-    ) -> Result<bool, StoreError> {
-        let (row, key) = (self.records.encode_insert(claimant)?, self.records.key_row(key));
-        self.write(move |hand| mutations::insert_candidate_under_key(hand, &row, &key)).await
+        key: Option<&AcquireKey>,
+        writes: Vec<PreparedWrite>,
+    ) -> Result<Vec<BeginResult>, StoreError> {
+        let rows = self.records.encode_writes(key, writes)?;
+        let key = key.map(|key| self.records.key_row(key));
+        let begun = self.write(move |hand| mutations::begin_writes(hand, key.as_ref(), &rows)).await?;
+        let results = begun.into_iter().map(|begun| match begun {
+            BegunWrite::Written => BeginResult::Begun,
+            BegunWrite::Held(rows) => {
+                self.open_all(&rows, RecordCodec::candidate).map_or_else(BeginResult::Failed, BeginResult::Exists)
+            }
+            BegunWrite::HeldByOtherTenant => BeginResult::TakenByOtherTenant,
+            BegunWrite::ItemCancelled => BeginResult::ItemCancelled,
+            BegunWrite::KeyInUse => BeginResult::KeyInUse,
+        });
+        Ok(results.collect())
     }
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {

@@ -6,18 +6,19 @@ use crate::domain::candidate::Identity;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
 use crate::store::codec::{
-    AssignmentRow, CandidateInsertRow, CandidateRow, EncodedMutation, IndexValue, IntentRow, KeyRow, Lookup,
-    RecordCodec, SealedRow,
+    AssignmentRow, CandidateRow, EncodedMutation, IndexValue, IntentRow, KeyRow, Lookup, PreparedWriteRow, RecordCodec,
+    SealedRow,
 };
 use crate::store::encryption::BlindIndex;
 use crate::store::sqlite::{audit, keys, operations, query};
 
-/// [`crate::store::InsertResult`] before the holders are opened.
-pub(super) enum InsertedCandidate {
+/// [`crate::store::BeginResult`] before the holders are opened.
+pub(super) enum BegunWrite {
     Written,
     Held(Vec<SealedRow>),
-    HeldByOthers,
-    Withdrawn,
+    HeldByOtherTenant,
+    ItemCancelled,
+    KeyInUse,
 }
 
 /// Context that every mutation needs.
@@ -35,16 +36,33 @@ struct IdentityOwner<'a> {
     connection: &'a str,
 }
 
-/// Inserts the candidate with its identities, its intent and the accompanying mutations, unless an identity is held or
-/// its row is no longer waiting.
-pub(super) fn claim(hand: &WriteContext<'_>, claimant: &CandidateInsertRow) -> Result<InsertedCandidate, StoreError> {
+/// Begins the writes, and acquires the key with the first one, unless the key is in use.
+pub(super) fn begin_writes(
+    hand: &WriteContext<'_>,
+    key: Option<&KeyRow>,
+    writes: &[PreparedWriteRow],
+) -> Result<Vec<BegunWrite>, StoreError> {
+    if let Some(key) = key
+        && keys::is_used(hand.connection, key)?
+    {
+        return Ok(writes.iter().map(|_| BegunWrite::KeyInUse).collect());
+    }
+    let begun = writes.iter().map(|write| begin(hand, write)).collect::<Result<Vec<_>, _>>()?;
+    if let (Some(key), Some(first), Some(BegunWrite::Written)) = (key, writes.first(), begun.first()) {
+        keys::begin(hand.connection, key, hand.instance, Some(&first.record))?;
+    }
+    Ok(begun)
+}
+
+/// Begins one write, unless an identity is held or its row is no longer waiting.
+fn begin(hand: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, StoreError> {
     let WriteContext { connection, records, instance: _ } = hand;
-    let CandidateInsertRow { candidate, identities, intent, with } = claimant;
+    let PreparedWriteRow { record, tenant, new, item, mutations } = write;
     let mut held: Vec<String> = Vec::new();
-    for identity in identities {
-        for (tenant, holder) in holders(connection, records, &candidate.connection, identity)? {
-            if tenant != candidate.tenant {
-                return Ok(InsertedCandidate::HeldByOthers);
+    for (candidate, identity) in new.iter().flat_map(|(row, identities)| identities.iter().map(move |one| (row, one))) {
+        for (owner, holder) in holders(connection, records, &candidate.connection, identity)? {
+            if owner != *tenant {
+                return Ok(BegunWrite::HeldByOtherTenant);
             }
             if !held.contains(&holder) {
                 held.push(holder);
@@ -52,39 +70,20 @@ pub(super) fn claim(hand: &WriteContext<'_>, claimant: &CandidateInsertRow) -> R
         }
     }
     if !held.is_empty() {
-        return Ok(InsertedCandidate::Held(query::candidates_by_id(connection, &candidate.tenant, None, &held)?));
+        return Ok(BegunWrite::Held(query::candidates_by_id(connection, tenant, None, &held)?));
     }
-    // Apply these before anything else is written: only the claim of a row can be refused here.
-    for change in with {
-        match apply(hand, change) {
-            Err(StoreError::ItemNotWaiting) => return Ok(InsertedCandidate::Withdrawn),
-            applied => applied?,
+    // Before anything else is written: the write may still be refused here.
+    if let Some((at, subjects)) = item {
+        match operations::claim_item(connection, at.operation.as_str(), at.index, record, subjects) {
+            Err(StoreError::ItemNotWaiting) => return Ok(BegunWrite::ItemCancelled),
+            claimed => claimed?,
         }
     }
-    insert_candidate(connection, candidate)?;
-    let owner = IdentityOwner { id: &candidate.id, tenant: &candidate.tenant, connection: &candidate.connection };
-    for lookup in candidate.lookups.iter().filter(|lookup| !identities.contains(&lookup.identity)) {
-        insert_lookup(connection, owner, lookup)?;
+    if let Some((candidate, identities)) = new {
+        insert_candidate(connection, records, candidate, identities)?;
     }
-    for identity in identities {
-        let indexed = records.identity(&candidate.connection, identity);
-        insert_identity(connection, owner, &indexed)?;
-    }
-    put_intent(hand, intent)?;
-    Ok(InsertedCandidate::Written)
-}
-
-/// Inserts the candidate as [`claim`] does, and acquires its key, unless the key or an identity is in use.
-pub(super) fn insert_candidate_under_key(
-    hand: &WriteContext<'_>,
-    claimant: &CandidateInsertRow,
-    key: &KeyRow,
-) -> Result<bool, StoreError> {
-    if keys::is_used(hand.connection, key)? || !matches!(claim(hand, claimant)?, InsertedCandidate::Written) {
-        return Ok(false);
-    }
-    keys::begin(hand.connection, key, hand.instance, Some(&claimant.candidate.id))?;
-    Ok(true)
+    mutations.iter().try_for_each(|mutation| apply(hand, mutation))?;
+    Ok(BegunWrite::Written)
 }
 
 /// Applies one mutation.
@@ -116,15 +115,25 @@ pub(super) fn apply(hand: &WriteContext<'_>, change: &EncodedMutation) -> Result
     }
 }
 
-fn insert_candidate(connection: &Connection, candidate: &CandidateRow) -> Result<(), StoreError> {
-    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, lookups: _ } = candidate;
+/// Inserts a candidate with its identities, and a look-up for each other identity in its record.
+fn insert_candidate(
+    connection: &Connection,
+    records: &RecordCodec,
+    candidate: &CandidateRow,
+    identities: &[Identity],
+) -> Result<(), StoreError> {
+    let CandidateRow { id, tenant, connection: name, state, created, modified, sealed, photo, lookups } = candidate;
     connection
         .prepare_cached(
             "INSERT INTO candidates (id, tenant, connection, state, created, modified, sealed, photo)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![id, tenant, name, state, created, modified, sealed, photo])?;
-    Ok(())
+    let owner = IdentityOwner { id, tenant, connection: name };
+    for lookup in lookups.iter().filter(|lookup| !identities.contains(&lookup.identity)) {
+        insert_lookup(connection, owner, lookup)?;
+    }
+    identities.iter().try_for_each(|one| insert_identity(connection, owner, &records.identity(name, one)))
 }
 
 /// Updates a candidate. A candidate that is gone stays gone: a late outcome must not restore an erased person.

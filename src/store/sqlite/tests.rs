@@ -53,7 +53,7 @@ async fn everything_survives_a_restart() {
     assert_eq!(store.assignment(&candidate.tenant, &assignment.id).await.unwrap(), Some(assignment));
     assert_eq!(store.intents_of(candidate.id.as_str()).await.unwrap().len(), 1);
     let again = make.candidate(&candidate.tenant, &candidate.connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &again).await, InsertResult::Exists(vec![candidate]));
+    assert_eq!(make.claim(&store, &again).await, BeginResult::Exists(vec![candidate]));
 }
 
 #[tokio::test]
@@ -159,30 +159,6 @@ async fn keys_of_an_earlier_version_are_still_known() {
 }
 
 #[tokio::test]
-async fn a_claim_under_a_key_writes_both_or_neither() {
-    let make = Maker(environment());
-    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
-    let claimant = |candidate: &Candidate| make.claimant(candidate, Identity::of(&candidate.person, BY_NAME));
-    let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
-    let key = make.key_claim("t", "k", 1);
-    assert!(store.insert_candidate_under_key(claimant(&one), &key).await.unwrap());
-    assert_eq!(store.candidate("t", &one.id).await.unwrap(), Some(one.clone()));
-    assert!(matches!(store.acquire_key(&make.anew(&key)).await.unwrap(), KeyState::InProgress));
-
-    assert!(!store.insert_candidate_under_key(claimant(&two), &make.anew(&key)).await.unwrap(), "the key is in use");
-    assert_eq!(store.candidate("t", &two.id).await.unwrap(), None);
-    let free = make.key_claim("t", "free", 1);
-    let again = make.candidate("t", "c", one.person.clone());
-    assert!(!store.insert_candidate_under_key(claimant(&again), &free).await.unwrap(), "the identity is in use");
-    assert_eq!(store.candidate("t", &again.id).await.unwrap(), None);
-    assert!(matches!(store.acquire_key(&make.anew(&free)).await.unwrap(), KeyState::Acquired(_)));
-
-    store.commit(vec![Mutation::ReleaseKey(key.key())]).await.unwrap();
-    let KeyState::Resumable(open, record) = store.acquire_key(&make.anew(&key)).await.unwrap() else { panic!() };
-    assert_eq!((open, record.as_deref()), (key.key(), Some(one.id.as_str())));
-}
-
-#[tokio::test]
 async fn rows_of_an_earlier_version_are_counted() {
     let (_directory, path) = place();
     let connection = of_version(&path, 4);
@@ -220,7 +196,7 @@ async fn a_full_disk_is_reported_until_it_has_space_again() {
     most_pages(&store, 1).await;
     let full = loop {
         let candidate = make.candidate("t", "c", make.person());
-        if let Err(error) = store.insert_candidates(vec![make.claimant(&candidate, Vec::new())]).await {
+        if let Err(error) = store.begin_writes(None, vec![make.claimant(&candidate, Vec::new())]).await {
             break error;
         }
     };
@@ -328,9 +304,9 @@ async fn a_rotated_key_still_reads_and_finds() {
     let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
     assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
     let again = make.candidate(&tenant, &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &again).await, InsertResult::Exists(vec![candidate.clone()]));
+    assert_eq!(make.claim(&store, &again).await, BeginResult::Exists(vec![candidate.clone()]));
     let stranger = make.candidate("stranger", &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &stranger).await, InsertResult::TakenByOtherTenant);
+    assert_eq!(make.claim(&store, &stranger).await, BeginResult::TakenByOtherTenant);
     let other = make.candidate(&tenant, &connection, make.person());
     make.claim(&store, &other).await;
     let taken = Mutation::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
@@ -364,7 +340,7 @@ async fn the_files_contain_no_personal_data() {
         ..make.person()
     };
     let mut candidate = make.candidate("planted-tenant", "c", person);
-    assert_eq!(make.claim(&store, &candidate).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&store, &candidate).await, BeginResult::Begun);
     candidate.person.group = Some("planted-group".into());
     let mut assignment = make.assignment("planted-tenant", "c", "planted@example.org|rust|");
     assignment.order.reference = Some("planted-reference".into());
@@ -553,13 +529,13 @@ async fn a_full_disk_refuses_and_the_store_works_again() {
     let before = make.claimed(&store).await;
     set_most_pages(&store, 1).await;
     let big = make.candidate("t", "c", Person { photo: Some("x".repeat(1 << 16).into()), ..make.person() });
-    let claim = store.insert_candidates(vec![make.claimant(&big, Identity::of(&big.person, BY_NAME))]).await;
+    let claim = store.begin_writes(None, vec![make.claimant(&big, Identity::of(&big.person, BY_NAME))]).await;
     assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     assert_eq!(store.candidate("t", &big.id).await.unwrap(), None);
     assert_eq!(store.candidate(&before.tenant, &before.id).await.unwrap(), Some(before));
 
     set_most_pages(&store, 1 << 20).await;
-    assert_eq!(make.claim(&store, &big).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&store, &big).await, BeginResult::Begun);
     assert_eq!(store.candidate("t", &big.id).await.unwrap(), Some(big));
 }
 
@@ -576,7 +552,7 @@ async fn a_refused_job_leaves_its_neighbours_alone() {
     let opened = async { drop(gate) };
     let (broken, claim, ()) = tokio::join!(broken, make.claim(&store, &good), opened);
     assert!(matches!(broken, Err(StoreError::Unavailable(_))));
-    assert_eq!(claim, InsertResult::Inserted);
+    assert_eq!(claim, BeginResult::Begun);
     let keys: i64 = store
         .read(|connection| Ok(connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?))
         .await
@@ -590,10 +566,10 @@ async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
     let gate = hold_the_writer(&store);
     let (one, two) = (make.candidate("t", "c", make.person()), make.candidate("t", "c", make.person()));
-    let before = store.insert_candidates(vec![make.claimant(&one, Vec::new())]);
+    let before = store.begin_writes(None, vec![make.claimant(&one, Vec::new())]);
     // What SQLite does by itself if the disk fails during a transaction.
     let lost = store.writer.run(|connection| Ok(connection.execute_batch("ROLLBACK")?));
-    let after = store.insert_candidates(vec![make.claimant(&two, Vec::new())]);
+    let after = store.begin_writes(None, vec![make.claimant(&two, Vec::new())]);
     let opened = async { drop(gate) };
     let (before, lost, after, ()) = tokio::join!(before, lost, after, opened);
     for result in [before.map(|_| ()), lost, after.map(|_| ())] {
@@ -602,7 +578,7 @@ async fn a_lost_transaction_refuses_the_whole_batch_and_keeps_nothing() {
     for id in [&one.id, &two.id] {
         assert_eq!(store.candidate("t", id).await.unwrap(), None);
     }
-    assert_eq!(make.claim(&store, &one).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&store, &one).await, BeginResult::Begun);
 }
 
 #[tokio::test]
@@ -611,7 +587,7 @@ async fn a_failed_commit_refuses_the_whole_batch() {
     let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
     let gate = hold_the_writer(&store);
     let candidate = make.candidate("t", "c", make.person());
-    let claim = store.insert_candidates(vec![make.claimant(&candidate, Vec::new())]);
+    let claim = store.begin_writes(None, vec![make.claimant(&candidate, Vec::new())]);
     // A foreign key checked only at COMMIT, so that the COMMIT fails.
     let late = store.writer.run(|connection| {
         connection.execute_batch("PRAGMA defer_foreign_keys = ON")?;
@@ -623,7 +599,7 @@ async fn a_failed_commit_refuses_the_whole_batch() {
     assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{claim:?}");
     assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
     assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), None);
-    assert_eq!(make.claim(&store, &candidate).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&store, &candidate).await, BeginResult::Begun);
 }
 
 #[test]

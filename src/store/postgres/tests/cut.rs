@@ -13,7 +13,7 @@ async fn a_commit_whose_response_was_lost_reports_its_true_result() {
         let (subject, scope) = (format!("subject {round}"), round.to_string());
         proxy.arm(cut);
         let candidate = make.candidate("t", "c", make.person());
-        assert_eq!(store.insert_candidates(vec![claimant(&make, &candidate)]).await.unwrap(), [InsertResult::Inserted]);
+        assert_eq!(store.begin_writes(None, vec![claimant(&make, &candidate)]).await.unwrap(), [BeginResult::Begun]);
         assert!(proxy.was_cut());
         assert_eq!(store.candidate("t", &candidate.id).await.unwrap(), Some(candidate.clone()));
 
@@ -55,8 +55,8 @@ async fn a_server_is_used_again_after_a_crash_and_restart() {
                         let candidate = make.candidate("t", "c", make.person());
                         // Work in flight while the server is away waits for it.
                         assert_eq!(
-                            store.insert_candidates(vec![claimant(&make, &candidate)]).await.unwrap(),
-                            [InsertResult::Inserted]
+                            store.begin_writes(None, vec![claimant(&make, &candidate)]).await.unwrap(),
+                            [BeginResult::Begun]
                         );
                         claimed.push(candidate);
                     }
@@ -82,7 +82,7 @@ async fn work_completes_after_its_caller_hangs_up() {
     let Pair { make, one, two, .. } = Pair::open().await;
     let candidate = make.candidate("t", "c", make.person());
     {
-        let claim = one.insert_candidates(vec![claimant(&make, &candidate)]);
+        let claim = one.begin_writes(None, vec![claimant(&make, &candidate)]);
         tokio::pin!(claim);
         // Polled once, so handed over; then the caller stops waiting.
         drop(futures_util::poll!(&mut claim));

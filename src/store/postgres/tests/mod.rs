@@ -10,7 +10,7 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::intent::Intent;
 use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
-use crate::store::{AcquireKey, CandidateInsert, InsertResult, KeyState, Mutation, Peer, Store};
+use crate::store::{AcquireKey, BeginResult, KeyState, Mutation, Peer, PreparedRecord, PreparedWrite, Store};
 
 mod cut;
 mod opening;
@@ -84,13 +84,9 @@ fn sending(make: &Maker, candidate: &Candidate) -> Intent {
     Intent { under_way: true, ..make.registration(candidate) }
 }
 
-fn claimant(make: &Maker, candidate: &Candidate) -> CandidateInsert {
-    CandidateInsert {
-        candidate: candidate.clone(),
-        identities: Identity::of(&candidate.person, BY_NAME),
-        intent: sending(make, candidate),
-        with: Vec::new(),
-    }
+fn claimant(make: &Maker, candidate: &Candidate) -> PreparedWrite {
+    let record = PreparedRecord::NewCandidate(candidate.clone(), Identity::of(&candidate.person, BY_NAME));
+    PreparedWrite { record, intent: sending(make, candidate), subjects: Vec::new() }
 }
 
 fn key(make: &Maker, scope: &str) -> AcquireKey {

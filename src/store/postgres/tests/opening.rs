@@ -183,11 +183,11 @@ async fn a_rotated_key_still_reads_and_finds() {
 
     let store = serving(&url, &Keyring::new(&new, std::slice::from_ref(&old)).unwrap(), &make).await.unwrap();
     let again = make.candidate(&tenant, &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &again).await, InsertResult::Exists(vec![candidate.clone()]));
+    assert_eq!(make.claim(&store, &again).await, BeginResult::Exists(vec![candidate.clone()]));
     let stranger = make.candidate("stranger", &connection, candidate.person.clone());
-    assert_eq!(make.claim(&store, &stranger).await, InsertResult::TakenByOtherTenant);
+    assert_eq!(make.claim(&store, &stranger).await, BeginResult::TakenByOtherTenant);
     let other = make.candidate(&tenant, &connection, make.person());
-    assert_eq!(make.claim(&store, &other).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&store, &other).await, BeginResult::Begun);
     let taken = Mutation::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
     assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
     assert!(store.is_subject_known(&connection, "s").await.unwrap());
@@ -264,7 +264,7 @@ async fn a_dump_contains_no_personal_data() {
         ..make.person()
     };
     let mut candidate = make.candidate("planted-tenant", "c", person);
-    assert_eq!(make.claim(&*one, &candidate).await, InsertResult::Inserted);
+    assert_eq!(make.claim(&*one, &candidate).await, BeginResult::Begun);
     candidate.person.group = Some("planted-group".into());
     let mut assignment = make.assignment("planted-tenant", "c", "planted@example.org|rust|");
     assignment.order.reference = Some("planted-reference".into());

@@ -41,20 +41,20 @@ async fn only_one_of_two_instances_registers_a_person() {
         let (first, second) = (make.candidate("t", "c", person.clone()), make.candidate("t", "c", person));
         let stranger = make.candidate("stranger", "c", first.person.clone());
         let (a, b, other) = tokio::join!(
-            one.insert_candidates(vec![claimant(&make, &first)]),
-            two.insert_candidates(vec![claimant(&make, &second)]),
-            two.insert_candidates(vec![claimant(&make, &stranger)]),
+            one.begin_writes(None, vec![claimant(&make, &first)]),
+            two.begin_writes(None, vec![claimant(&make, &second)]),
+            two.begin_writes(None, vec![claimant(&make, &stranger)]),
         );
         let claims = [(a, first), (b, second), (other, stranger)].map(|(claim, who)| (claim.unwrap().remove(0), who));
         let winners: Vec<&Candidate> =
-            claims.iter().filter(|(c, _)| *c == InsertResult::Inserted).map(|(_, who)| who).collect();
+            claims.iter().filter(|(c, _)| *c == BeginResult::Begun).map(|(_, who)| who).collect();
         let [winner] = winners[..] else { panic!("{claims:?}") };
         for (claim, who) in &claims {
             if who.id != winner.id {
                 let expected = if who.tenant == winner.tenant {
-                    InsertResult::Exists(vec![winner.clone()])
+                    BeginResult::Exists(vec![winner.clone()])
                 } else {
-                    InsertResult::TakenByOtherTenant
+                    BeginResult::TakenByOtherTenant
                 };
                 assert_eq!(*claim, expected);
             }
@@ -70,17 +70,17 @@ async fn batches_in_opposite_orders_register_each_person_once() {
     let Pair { url, make, one, two, .. } = Pair::open().await;
     for _ in 0..10 {
         let people: Vec<_> = (0..100).map(|_| make.person()).collect();
-        let batch = |people: Vec<_>| -> Vec<CandidateInsert> {
+        let batch = |people: Vec<_>| -> Vec<PreparedWrite> {
             people.into_iter().map(|person| claimant(&make, &make.candidate("t", "c", person))).collect()
         };
         let (forth, back) = (batch(people.clone()), batch(people.into_iter().rev().collect()));
-        let (forth, back) = tokio::join!(one.insert_candidates(forth), two.insert_candidates(back));
+        let (forth, back) = tokio::join!(one.begin_writes(None, forth), two.begin_writes(None, back));
         let (forth, mut back) = (forth.unwrap(), back.unwrap());
         back.reverse();
         for (a, b) in forth.iter().zip(&back) {
             let one_won = matches!(
                 (a, b),
-                (InsertResult::Inserted, InsertResult::Exists(_)) | (InsertResult::Exists(_), InsertResult::Inserted)
+                (BeginResult::Begun, BeginResult::Exists(_)) | (BeginResult::Exists(_), BeginResult::Begun)
             );
             assert!(one_won, "{a:?} {b:?}");
         }
@@ -126,12 +126,12 @@ async fn key_rotation_causes_no_duplicates() {
         let (person, scope) = (make.person(), round.to_string());
         let (first, second) = (make.candidate("t", "c", person.clone()), make.candidate("t", "c", person));
         let (a, b) = tokio::join!(
-            one.insert_candidates(vec![claimant(&make, &first)]),
-            two.insert_candidates(vec![claimant(&make, &second)])
+            one.begin_writes(None, vec![claimant(&make, &first)]),
+            two.begin_writes(None, vec![claimant(&make, &second)])
         );
         let claims = (a.unwrap().remove(0), b.unwrap().remove(0));
-        let one_won = claims == (InsertResult::Inserted, InsertResult::Exists(vec![first.clone()]))
-            || claims == (InsertResult::Exists(vec![second.clone()]), InsertResult::Inserted);
+        let one_won = claims == (BeginResult::Begun, BeginResult::Exists(vec![first.clone()]))
+            || claims == (BeginResult::Exists(vec![second.clone()]), BeginResult::Begun);
         assert!(one_won, "{claims:?}");
         let wanted = [scope.as_str()];
         let (a, b) = tokio::join!(one.acquire_locks(&wanted), two.acquire_locks(&wanted));
@@ -144,6 +144,12 @@ async fn key_rotation_causes_no_duplicates() {
             (KeyState::Acquired(_), KeyState::InProgress) | (KeyState::InProgress, KeyState::Acquired(_))
         );
         assert!(one_began, "{taken:?}");
+        let write = || vec![claimant(&make, &make.candidate("t", "c", make.person()))];
+        let claim = key(&make, &format!("write {scope}"));
+        let (a, b) = tokio::join!(one.begin_writes(Some(&claim), write()), two.begin_writes(Some(&claim), write()));
+        let mut results = [a.unwrap().remove(0), b.unwrap().remove(0)];
+        results.sort_by_key(|result| *result != BeginResult::Begun);
+        assert_eq!(results, [BeginResult::Begun, BeginResult::KeyInUse]);
     }
 }
 
@@ -158,8 +164,8 @@ async fn inserts_of_one_call_that_share_an_identity_run_in_order() {
     let mut fourth = make.candidate("t", "c", make.person());
     fourth.person.user_name = second.person.user_name.clone();
     let batch = [&first, &second, &third, &fourth].map(|candidate| claimant(&make, candidate));
-    let claims = one.insert_candidates(batch.to_vec()).await.unwrap();
-    let held = |by: &Candidate| InsertResult::Exists(vec![by.clone()]);
+    let claims = one.begin_writes(None, batch.to_vec()).await.unwrap();
+    let held = |by: &Candidate| BeginResult::Exists(vec![by.clone()]);
     // The second insert did not get the user name, so the fourth does.
-    assert_eq!(claims, [InsertResult::Inserted, held(&first), held(&first), InsertResult::Inserted]);
+    assert_eq!(claims, [BeginResult::Begun, held(&first), held(&first), BeginResult::Begun]);
 }

@@ -13,7 +13,7 @@ async fn an_instance_that_was_ended_writes_nothing_more() {
     let late = make.candidate("t", "c", make.person());
     let changed = Candidate { private: std::collections::BTreeMap::default(), ..before.clone() };
     let refusals = [
-        one.insert_candidates(vec![claimant(make, &late)]).await.map(|_| ()),
+        one.begin_writes(None, vec![claimant(make, &late)]).await.map(|_| ()),
         one.commit(vec![Mutation::Candidate(changed), Mutation::Intent(sending(make, &late))]).await,
         one.acquire_locks(&["other"]).await.map(|_| ()),
         one.release_locks(&["s".to_owned()]).await,
@@ -143,7 +143,7 @@ async fn intents_of_an_ended_instance_are_orphans() {
     let pair = Pair::open().await;
     let Pair { make, one, two, .. } = &pair;
     let candidate = make.candidate("t", "c", make.person());
-    assert_eq!(one.insert_candidates(vec![claimant(make, &candidate)]).await.unwrap(), [InsertResult::Inserted]);
+    assert_eq!(one.begin_writes(None, vec![claimant(make, &candidate)]).await.unwrap(), [BeginResult::Begun]);
     assert!(two.orphaned_intents(10).await.unwrap().is_empty());
     pair.end_one().await;
     let orphans = two.orphaned_intents(10).await.unwrap();
@@ -178,7 +178,7 @@ async fn an_ended_instance_without_references_is_deleted() {
     let pair = Pair::open().await;
     let Pair { url, make, keys, one, .. } = &pair;
     let candidate = make.candidate("t", "c", make.person());
-    one.insert_candidates(vec![claimant(make, &candidate)]).await.unwrap();
+    one.begin_writes(None, vec![claimant(make, &candidate)]).await.unwrap();
     pair.end_one().await;
     let mut beside = beside(url).await;
     serving(url, keys, make).await.unwrap();
