@@ -16,7 +16,7 @@ pub struct InvalidId {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $collection:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -41,6 +41,12 @@ macro_rules! id {
                 let valid = digits.len() == 32
                     && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
                 if valid { Ok(Self(text.to_owned())) } else { Err(InvalidId { prefix: Self::PREFIX }) }
+            }
+
+            /// Returns the path of the resource with this identifier.
+            #[must_use]
+            pub fn path(&self) -> String {
+                format!(concat!("/", $collection, "/{}"), self.0)
             }
 
             /// Returns the identifier as text.
@@ -74,23 +80,76 @@ macro_rules! id {
 id!(
     /// The id of a candidate.
     CandidateId,
-    "cand_"
+    "cand_",
+    "candidates"
 );
 id!(
     /// The id of an assignment.
     AssignmentId,
-    "asg_"
+    "asg_",
+    "assignments"
 );
 id!(
     /// The id of an operation.
     OperationId,
-    "op_"
+    "op_",
+    "operations"
 );
 id!(
     /// The id of an exchange: one caller's request with the vendor calls it caused.
     ExchangeId,
-    "exc_"
+    "exc_",
+    "exchanges"
 );
+
+/// The id of one vendor call of an operation that changes a program's employees: `<operation>/<position>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EnrolmentId(String);
+
+impl EnrolmentId {
+    /// Creates the id of an operation's call.
+    #[must_use]
+    pub fn new(operation: &OperationId, position: u64) -> Self {
+        Self(format!("{operation}/{position}"))
+    }
+
+    /// Parses an id.
+    ///
+    /// # Errors
+    /// [`InvalidId`] for text of another form.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let (operation, position) = text.split_once('/').ok_or(InvalidId { prefix: OperationId::PREFIX })?;
+        let position = position.parse().map_err(|_| InvalidId { prefix: OperationId::PREFIX })?;
+        Ok(Self::new(&OperationId::parse(operation)?, position))
+    }
+
+    /// Returns the path of the operation, which shows the call's outcome.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let operation = self.0.split_once('/').map_or(self.0.as_str(), |(operation, _)| operation);
+        format!("/operations/{operation}")
+    }
+
+    /// Returns the identifier as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for EnrolmentId {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::parse(&text)
+    }
+}
+
+impl From<EnrolmentId> for String {
+    fn from(id: EnrolmentId) -> Self {
+        id.0
+    }
+}
 
 impl ExchangeId {
     /// Derives a request id for requests that bring none: the same digits after `req_`.

@@ -3,17 +3,26 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::assignment::Assignment;
 use super::candidate::Candidate;
 use super::capability::{RetrySafety, WriteKind};
-use super::ids::OperationId;
+use super::ids::{EnrolmentId, OperationId};
 use super::operation::ItemId;
 use super::program::Enrolled;
+use super::record::RecordId;
 use super::vendor::{Booking, Cancellation, CandidateSnapshot, EnrolmentBatch, Registration, Update, Vendor};
 use crate::secret::Secret;
+
+/// Initial back-off between two background attempts at the same write.
+pub const MIN_BACKOFF: Duration = Duration::from_secs(5);
+/// Maximum back-off between two background attempts.
+pub const MAX_BACKOFF: Duration = Duration::from_mins(10);
+/// Total back-off after which background reconciliation gives up and leaves the write to a person. Time in which no
+/// attempts were made, such as downtime, does not count, whatever the clocks say.
+const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
 /// One write at a vendor, with everything needed to send it again.
 #[derive(Debug, Clone)]
@@ -35,18 +44,10 @@ pub enum Write {
 /// One vendor call that changes a program's employees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrolmentWrite {
-    /// The id of the call, from its operation and position; see [`EnrolmentWrite::id_for`].
-    pub id: String,
+    /// The id of the call.
+    pub id: EnrolmentId,
     /// The call.
     pub call: EnrolmentBatch,
-}
-
-impl EnrolmentWrite {
-    /// Builds the id of an operation's call.
-    #[must_use]
-    pub fn id_for(at: &ItemId) -> String {
-        format!("{}/{}", at.operation, at.index)
-    }
 }
 
 impl Write {
@@ -75,7 +76,38 @@ impl Write {
         }
     }
 
-    /// Returns the id of the record written. It is also the intent's key: a record has at most one open write.
+    /// Returns the id of the record written.
+    #[must_use]
+    pub fn record(&self) -> RecordId {
+        match self {
+            Self::Register(registration) => RecordId::Candidate(registration.id.clone()),
+            Self::Update(update) => RecordId::Candidate(update.candidate.id.clone()),
+            Self::Hide(candidate) => RecordId::Candidate(candidate.id.clone()),
+            Self::Assign(booking) => RecordId::Assignment(booking.id.clone()),
+            Self::Cancel(cancellation) => RecordId::Assignment(cancellation.id.clone()),
+            Self::Enrol(enrolment) => RecordId::Enrolment(enrolment.id.clone()),
+        }
+    }
+
+    /// Returns the password that the write sets, if any.
+    #[must_use]
+    pub const fn sent_password(&self) -> Option<&Secret> {
+        match self {
+            Self::Register(Registration { password: Some(password), .. }) => Some(password),
+            _ => None,
+        }
+    }
+
+    /// Returns the password that the gateway generated for the person, if any.
+    #[must_use]
+    pub const fn generated_password(&self) -> Option<&Secret> {
+        match self {
+            Self::Register(Registration { own_password: true, password: Some(password), .. }) => Some(password),
+            _ => None,
+        }
+    }
+
+    /// Returns the id of the record written, as the store keeps it.
     #[must_use]
     pub fn record_id(&self) -> &str {
         match self {
@@ -84,7 +116,7 @@ impl Write {
             Self::Hide(candidate) => candidate.id.as_str(),
             Self::Assign(booking) => booking.id.as_str(),
             Self::Cancel(cancellation) => cancellation.id.as_str(),
-            Self::Enrol(enrolment) => &enrolment.id,
+            Self::Enrol(enrolment) => enrolment.id.as_str(),
         }
     }
 }
@@ -124,6 +156,38 @@ pub struct Intent {
     pub due: Option<Timestamp>,
     /// A sentence on why the write is still open, if an attempt ended without reconciling it.
     pub reason: Option<String>,
+}
+
+impl Intent {
+    /// Marks the beginning of an attempt, whose grace period will end at `settle_from` if it gets no response.
+    pub fn begin_attempt(&mut self, now: Timestamp, settle_from: Timestamp) {
+        self.started = now;
+        self.under_way = true;
+        self.lingering = true;
+        self.settle_from = settle_from;
+    }
+
+    /// Marks the write as no longer in flight and schedules the next background attempt with exponential back-off, but
+    /// not before `settle_from`, the end of the last attempt's grace period.
+    pub fn schedule_next_attempt(&mut self, safety: RetrySafety, settle_from: Timestamp, now: Timestamp) {
+        self.under_way = false;
+        self.settle_from = settle_from;
+        if self.rested >= GIVE_UP_AFTER || safety == RetrySafety::Unsafe {
+            self.due = None;
+            return;
+        }
+        let doublings = 1_u32.checked_shl(self.attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        let back_off = MIN_BACKOFF.saturating_mul(doublings).min(MAX_BACKOFF);
+        self.rested = self.rested.saturating_add(back_off);
+        let earliest = SignedDuration::try_from(back_off).ok().and_then(|back_off| now.checked_add(back_off).ok());
+        self.due = Some(settle_from.max(earliest.unwrap_or(now)));
+    }
+
+    /// Credits back the remaining back-off that a request skips by reconciling now.
+    pub fn expedite(&mut self, now: Timestamp) {
+        let left = self.due.and_then(|due| Duration::try_from(due.duration_since(now)).ok()).unwrap_or_default();
+        self.rested = self.rested.saturating_sub(left.min(MAX_BACKOFF));
+    }
 }
 
 /// The origin of a write: the key and row that receive its outcome, besides the waiting caller.
@@ -183,4 +247,77 @@ pub enum StoredReply {
     Enrolled(Enrolled),
     /// An operation was accepted; its current state is looked up for each reply.
     Operation(OperationId),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids::AssignmentId;
+    use super::super::vendor::VendorKey;
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn intent() -> Intent {
+        let id = AssignmentId::parse(&format!("asg_{}", "0".repeat(32))).unwrap();
+        Intent {
+            tenant: String::new(),
+            connection: String::new(),
+            destination: None,
+            write: Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() }),
+            subject: String::new(),
+            origin: WriteOrigin::default(),
+            opened: at(0),
+            started: at(0),
+            attempts: 1,
+            under_way: true,
+            lingering: true,
+            settle_from: at(30),
+            rested: Duration::ZERO,
+            due: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn back_off_respects_the_grace_and_grows() {
+        let mut intent = intent();
+        intent.schedule_next_attempt(RetrySafety::Idempotent, at(130), at(100));
+        assert_eq!((intent.under_way, intent.settle_from, intent.due), (false, at(130), Some(at(130))));
+        for (attempts, pause) in [(1, 5), (2, 10), (3, 20), (30, 600), (u32::MAX, 600)] {
+            intent.attempts = attempts;
+            intent.rested = Duration::ZERO;
+            intent.schedule_next_attempt(RetrySafety::Idempotent, at(100), at(100));
+            assert_eq!((intent.settle_from, intent.due), (at(100), Some(at(100 + pause))));
+        }
+    }
+
+    #[test]
+    fn unsafe_or_exhausted_writes_are_left_to_a_person() {
+        let mut intent = intent();
+        intent.schedule_next_attempt(RetrySafety::Unsafe, at(100), at(100));
+        assert_eq!(intent.due, None);
+        // Idle time does not count towards giving up.
+        let year = 365 * 24 * 3600;
+        intent.schedule_next_attempt(RetrySafety::Idempotent, at(year), at(year));
+        assert!(intent.due.is_some());
+        let (mut now, mut attempts) = (at(0), 0);
+        while let Some(due) = intent.due {
+            (intent.attempts, now, attempts) = (intent.attempts + 1, due, attempts + 1);
+            intent.schedule_next_attempt(RetrySafety::Idempotent, now, now);
+        }
+        assert_eq!((attempts, now.duration_since(at(year)).as_hours()), (150, 24));
+    }
+
+    #[test]
+    fn attempts_made_by_requests_do_not_count_as_back_off() {
+        let mut intent = intent();
+        for second in 0..10_000 {
+            intent.expedite(at(second));
+            intent.schedule_next_attempt(RetrySafety::Idempotent, at(second), at(second));
+            intent.attempts += 1;
+        }
+        assert!(intent.due.is_some() && intent.rested < Duration::from_secs(11_000), "{:?}", intent.rested);
+    }
 }

@@ -11,22 +11,21 @@ use crate::domain::candidate::{Candidate, CandidateState, Identity, Person};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::intent::{Intent, Write};
+use crate::domain::intent::{Intent, StoredReply, Write};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
+use crate::domain::record::{Record, RecordId};
 use crate::domain::validation::normalize_identity;
 use crate::domain::vendor::{Booking, CallPurpose, Cancellation, Plan, VendorKey};
-use crate::service::candidates::nothing_to_settle;
+use crate::service::audit::entry::AuditFacts;
 use crate::service::connections::Connection;
+use crate::service::errors::{StoreResultExt as _, enforce_strict, nothing_to_settle, reference};
 use crate::service::snapshot::Snapshot;
 use crate::service::write::erasure::candidate_erased;
-use crate::service::write::executor::{assignment_path, bind_origin, is_existing_booking};
-use crate::service::write::handle::AcceptedSender;
+use crate::service::write::handle::{AcceptedSender, Removal, WriteHandle, WriteResult};
 use crate::service::write::reconciler::{blocked_by_unknown_write, manual_resolution, retry_after, with_reason};
-use crate::service::{
-    Gateway, Removal, Replayable, RequestContext, StoreResultExt as _, WriteHandle, WriteResult, call_context,
-    enforce_strict, with_resource_if_unknown,
-};
-use crate::store::{AssignmentFilter, CandidateSelector, Mutation, Page};
+use crate::service::write::replay::Replayable;
+use crate::service::{Gateway, RequestContext};
+use crate::store::{AssignmentFilter, CandidateSelector, Page, PreparedRecord, PreparedWrite};
 
 /// Booking record with the intent to commit before the vendor is called.
 pub(super) struct PreparedBooking {
@@ -98,7 +97,7 @@ impl Gateway {
     pub async fn assignment(&self, caller: &RequestContext, id: &AssignmentId) -> Result<Assignment, Error> {
         let mut assignment = self.own_assignment(caller, id).await?;
         if assignment.state == AssignmentState::Unknown {
-            assignment.warnings.extend(self.unknown_write_warning(id.as_str()).await?);
+            assignment.warnings.extend(self.0.reconciler.unknown_write_warning(id.as_str()).await?);
         }
         Ok(assignment)
     }
@@ -178,7 +177,7 @@ impl Gateway {
             if assignment.state != AssignmentState::Cancelled {
                 gateway.connection_of(&assignment.connection)?.require_capability(WriteKind::AssignmentsCancel)?;
             }
-            let _turn = gateway.lock_subject(&assignment.lock_key()).await?;
+            let _lock = gateway.lock_subject(&assignment.lock_key()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             gateway.withdraw(&caller, assignment, &acceptance).await
         })
@@ -191,20 +190,20 @@ impl Gateway {
         id: &AssignmentId,
         outcome: Outcome,
     ) -> Result<WriteHandle<Assignment>, Error> {
-        let row = manual_resolution(outcome)?;
+        let result = manual_resolution(outcome)?;
         let id = id.clone();
         self.spawn_idempotent(caller, "assignments.settle", move |gateway, caller, _acceptance| async move {
-            let _turn = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.lock_key()).await?;
+            let _lock = gateway.lock_subject(&gateway.own_assignment(&caller, &id).await?.lock_key()).await?;
             let assignment = gateway.own_assignment(&caller, &id).await?;
             let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
-            let open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
-            let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            let is_open = |intent: &Intent| !intent.under_way && assignment.state == AssignmentState::Unknown;
+            let Some(mut intent) = intent.filter(is_open) else { return Err(nothing_to_settle()) };
             // The request's own audit entry records the resolution.
             intent.reason = None;
-            let row = with_reason(row, assignment.problem.as_deref());
+            let result = with_reason(result, assignment.problem.as_deref());
             let connection = gateway.connection_of(&assignment.connection)?;
-            let (assignment, _) = gateway.conclude_assignment_with_record(&connection, assignment, intent, row).await?;
-            Ok(WriteResult::Existing(assignment))
+            let ended = gateway.0.executor.conclude_one(&connection, assignment.into(), intent, result).await?;
+            Ok(WriteResult::Existing(ended.record.try_into()?))
         })
     }
 
@@ -248,27 +247,18 @@ impl Gateway {
         let resolved = self.resolve(caller, configured, connection, &order).await?;
         let PreparedBooking { assignment, mut intent } =
             self.prepare_booking(caller, connection, &order, resolved, self.0.system.now(), strict)?;
-        let _turn = self.lock_subject(&assignment.lock_key()).await?;
+        let _lock = self.lock_subject(&assignment.lock_key()).await?;
         if let Some(existing) = self.find_existing_booking(caller, connection, &order, &assignment, &mut intent).await?
         {
             return Ok(WriteResult::Existing(existing));
         }
         self.mark_first_booking(connection, &assignment, &mut intent).await?;
-        let mut changes = vec![Mutation::Assignment(assignment.clone()), Mutation::Intent(intent.clone())];
-        changes.extend(bind_origin(&intent, &[]));
-        let resource = assignment_path(&assignment.id);
-        self.commit_intents(changes)
-            .await
-            .or_not_applied()
-            .map_err(|fault| with_resource_if_unknown(fault, &resource))?;
-        acceptance.accept(assignment.clone(), resource.clone());
-        let row = self.send_one(connection, &intent.write, &call_context(caller, CallPurpose::Initial)).await;
-        let there = row.as_ref().is_ok_and(|done| is_existing_booking(&done.value));
-        let (changes, end) = self.assignment_conclusion(connection, assignment, intent, row);
-        let end = end.map(|end| if there { WriteResult::Existing(end) } else { WriteResult::Created(end) });
-        let told = end.as_ref().ok().filter(|_| !there).and_then(Replayable::audit_facts);
-        self.commit_outcome_with_audit(changes, &resource, (caller, told)).await?;
-        end
+        let record = PreparedRecord::Assignment(assignment);
+        let write = PreparedWrite { record, intent, subjects: Vec::new() };
+        let accept = |record: &Record| accept_assignment(acceptance, record, |assignment| assignment);
+        let executed = self.0.executor.execute(caller, connection, None, write, accept).await?;
+        let (record, created) = executed.applied()?;
+        Ok(WriteResult::ended(created, record.try_into()?))
     }
 
     /// Looks up an order's assessment and candidate, reconciling the candidate's earlier write.
@@ -343,27 +333,20 @@ impl Gateway {
             return Ok(candidate);
         }
         let id = candidate.id.clone();
-        let settled = match self.lock_when_idle(caller, connection, &id).await? {
-            Some((_turn, now)) => {
-                let settled =
-                    self.reconcile_candidate(connection, now, &call_context(caller, CallPurpose::Reconcile)).await;
-                // The booking itself was not sent, even if the candidate's outcome is unknown.
-                settled.map_err(|fault| {
-                    let detail = format!("The candidate's own write is not settled: {}", fault.detail);
-                    let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&fault));
-                    connection
-                        .tag_connection(unsettled.with_resource(crate::service::write::executor::candidate_path(&id)))
-                })?
-            }
-            None => None,
-        };
-        settled
-            .map(|settled| settled.candidate)
-            .filter(|candidate| candidate.state == CandidateState::Registered)
-            .ok_or_else(|| {
-                connection
-                    .tag_connection(reference(FieldError::invalid(pointer, "the vendor does not have this candidate")))
-            })
+        let (reconciler, call) = (&self.0.reconciler, caller.call_context(CallPurpose::Reconcile));
+        let of_candidate = RecordId::Candidate(id.clone());
+        let reconciled = reconciler.lock_and_reconcile(&caller.tenant, connection, &of_candidate, &call).await;
+        // The booking itself was not sent, even if the candidate's outcome is unknown.
+        let reconciled = reconciled.map_err(|error| {
+            let detail = format!("The candidate's own write is not settled: {}", error.detail);
+            let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&error));
+            connection.tag_connection(unsettled.with_resource(id.path()))
+        })?;
+        let candidate = reconciled.and_then(|reconciled| reconciled.record).map(Candidate::try_from).transpose()?;
+        candidate.filter(|candidate| candidate.state == CandidateState::Registered).ok_or_else(|| {
+            connection
+                .tag_connection(reference(FieldError::invalid(pointer, "the vendor does not have this candidate")))
+        })
     }
 
     /// Plans a booking and builds its record; nothing is stored or sent. Pass the same `accepted` for all rows of a
@@ -412,7 +395,7 @@ impl Gateway {
             created: accepted,
             last_modified: accepted,
         };
-        let intent = self.intent(caller, connection, &assignment.lock_key(), Write::Assign(booking));
+        let intent = self.0.executor.intent(caller, connection, &assignment.lock_key(), Write::Assign(booking));
         Ok(PreparedBooking { assignment, intent })
     }
 
@@ -447,12 +430,14 @@ impl Gateway {
         let mut live: Option<Assignment> = None;
         for assignment in earlier {
             let (id, open) = (assignment.id.clone(), !assignment.state.is_terminal());
-            let settled =
-                self.reconcile_assignment(connection, assignment, &call_context(caller, CallPurpose::Reconcile)).await;
+            let call = caller.call_context(CallPurpose::Reconcile);
+            let reconciled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
             // With `reuse`, the order shares the outcome of the open booking; any other order was not sent.
             let shares = order.if_exists == IfAssignmentExists::Reuse;
-            let mut settled =
-                settled.map_err(|fault| if shares { fault } else { blocked_by_unknown_write(connection, fault) })?;
+            let reconciled =
+                reconciled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
+            let Some(record) = reconciled.record else { continue };
+            let mut settled = Assignment::try_from(record)?;
             if open {
                 // Read it as stored: its person may have been erased while it was open.
                 settled = store.assignment(&caller.tenant, &id).await.or_not_applied()?.unwrap_or(settled);
@@ -477,7 +462,7 @@ impl Gateway {
             }
             (IfAssignmentExists::Fail, Some(live)) => {
                 let detail = format!("The gateway knows this assignment as {}.", live.id);
-                let fault = Error::new(Code::AssignmentAlreadyExists, detail).with_resource(assignment_path(&live.id));
+                let fault = Error::new(Code::AssignmentAlreadyExists, detail).with_resource(live.id.path());
                 Err(connection.tag_connection(fault))
             }
             (IfAssignmentExists::CreateNew, _) | (_, None) => Ok(None),
@@ -520,10 +505,12 @@ impl Gateway {
         // If the open write is a withdrawal too, this one shares its outcome; if it is a booking, this one was not
         // sent.
         let shares = open.is_some_and(|open| matches!(open.write, Write::Cancel(_)));
-        let settled =
-            self.reconcile_assignment(connection, assignment, &call_context(caller, CallPurpose::Reconcile)).await;
-        let assignment =
-            settled.map_err(|fault| if shares { fault } else { blocked_by_unknown_write(connection, fault) })?;
+        let call = caller.call_context(CallPurpose::Reconcile);
+        let reconciled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
+        let reconciled =
+            reconciled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
+        let Some(record) = reconciled.record else { return Ok(WriteResult::Existing(Removal::Done)) };
+        let assignment = Assignment::try_from(record)?;
         match assignment.state {
             AssignmentState::Cancelled => return Ok(WriteResult::Existing(Removal::Done)),
             AssignmentState::Assigned => {}
@@ -539,7 +526,8 @@ impl Gateway {
             candidate: VendorKey(assignment.vendor_key.clone()),
             assessment: assignment.assessment_ref.clone(),
         };
-        let intent = self.intent(caller, connection, &assignment.lock_key(), Write::Cancel(cancellation));
+        let cancel = Write::Cancel(cancellation);
+        let intent = self.0.executor.intent(caller, connection, &assignment.lock_key(), cancel);
         let pending = Assignment {
             state: AssignmentState::Pending,
             outcome: Outcome::Unknown,
@@ -547,17 +535,41 @@ impl Gateway {
             last_modified: intent.started,
             ..assignment
         };
-        let mut changes = vec![Mutation::Assignment(pending.clone()), Mutation::Intent(intent.clone())];
-        changes.extend(bind_origin(&intent, &[]));
-        let resource = assignment_path(&pending.id);
-        self.commit_intents(changes)
-            .await
-            .or_not_applied()
-            .map_err(|fault| with_resource_if_unknown(fault, &resource))?;
-        acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
-        let row = self.send_one(connection, &intent.write, &call_context(caller, CallPurpose::Initial)).await;
-        self.conclude_assignment(connection, pending, intent, row).await?;
+        let record = PreparedRecord::Assignment(pending);
+        let write = PreparedWrite { record, intent, subjects: Vec::new() };
+        let accept = |record: &Record| accept_assignment(acceptance, record, |it| Removal::Pending(Box::new(it)));
+        self.0.executor.execute(caller, connection, None, write, accept).await?.applied()?;
         Ok(WriteResult::Created(Removal::Done))
+    }
+}
+
+impl Replayable for Assignment {
+    const IS_STORED_WITH_OUTCOME: bool = true;
+
+    fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply> {
+        let (created, assignment) = written.clone().into_ended()?;
+        Some(StoredReply::Assignment { created, assignment: Box::new(assignment) })
+    }
+
+    fn connection(written: &WriteResult<Self>) -> Option<&str> {
+        Some(&written.value().connection)
+    }
+
+    fn audit_facts(written: &WriteResult<Self>) -> Option<AuditFacts> {
+        let Self { id, connection, outcome, .. } = written.value();
+        Some(AuditFacts { object: Some(id.path()), connection: Some(connection.clone()), outcome: *outcome })
+    }
+
+    fn from_stored(reply: StoredReply) -> Option<WriteResult<Self>> {
+        let StoredReply::Assignment { created, assignment } = reply else { return None };
+        Some(WriteResult::ended(created, *assignment))
+    }
+}
+
+/// Announces an assignment whose write has begun.
+fn accept_assignment<T>(acceptance: &AcceptedSender<T>, record: &Record, shown: impl FnOnce(Assignment) -> T) {
+    if let Record::Assignment(assignment) = record {
+        acceptance.accept(shown(assignment.as_ref().clone()), assignment.id.path());
     }
 }
 
@@ -583,14 +595,6 @@ fn subject(booking: &Booking, by_email: bool) -> String {
     let center = booking.center.as_deref().unwrap_or_default();
     let candidate = if by_email { normalize_identity(&booking.candidate.0) } else { booking.candidate.0.clone() };
     format!("{candidate}\n{}\n{center}", booking.assessment)
-}
-
-/// Builds the error of a reference to something that does not exist.
-pub(super) fn reference(error: FieldError) -> Error {
-    if error.code == FieldError::UNSUPPORTED {
-        return Error::from_fields(vec![error]);
-    }
-    Error::new(Code::InvalidReference, format!("{}: {}", error.pointer, error.detail)).with_field(error)
 }
 
 fn unknown_cursor() -> Error {

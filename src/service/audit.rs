@@ -5,24 +5,24 @@
 //! later: a write whose caller did not wait, an operation, and a write that was reconciled. The last two are committed
 //! in the same transaction as the outcome.
 
+pub(super) mod entry;
 pub(super) mod pending_entry;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::domain::audit::{AuditEvent, ChainedEntry, Entry, RowCounts};
 use crate::domain::error::{Code, Error};
-use crate::domain::intent::Intent;
 use crate::domain::operation::{Operation, OperationKind, Progress};
-use crate::domain::outcome::Outcome;
-use crate::domain::vendor::RowResult;
-use crate::service::write::executor::{VendorReply, resource_path};
+use crate::service::audit::entry::AuditFacts;
+use crate::service::errors::StoreResultExt as _;
+use crate::service::mutex::lock_unpoisoned;
 use crate::service::write::handle::{WriteReply, join_result};
-use crate::service::write::idempotency::Replayable;
-use crate::service::{Gateway, RequestContext, StoreResultExt as _};
+use crate::service::write::replay::Replayable;
+use crate::service::{Gateway, RequestContext};
 use crate::store::{Mutation, StoreError};
 use crate::telemetry::metrics;
 
@@ -46,13 +46,6 @@ pub(super) struct AuditWriter {
 struct QueuedEntry {
     entry: Entry,
     written: oneshot::Sender<()>,
-}
-
-/// Facts about a write's end that an audit entry records.
-pub(super) struct AuditFacts {
-    pub(super) object: Option<String>,
-    pub(super) connection: Option<String>,
-    pub(super) outcome: Outcome,
 }
 
 impl Gateway {
@@ -86,7 +79,7 @@ impl Gateway {
             return self.append(vec![entry]).await;
         }
         let (written, mut done) = oneshot::channel();
-        lock(&self.0.audit_writer.waiting).push_back(QueuedEntry { entry, written });
+        lock_unpoisoned(&self.0.audit_writer.waiting).push_back(QueuedEntry { entry, written });
         while matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
             let _pen = self.0.audit_writer.pen.lock().await;
             if !matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
@@ -114,7 +107,7 @@ impl Gateway {
     }
 
     fn queue_entry(&self, entries: Vec<Entry>) {
-        let mut late = lock(&self.0.audit_writer.late);
+        let mut late = lock_unpoisoned(&self.0.audit_writer.late);
         let kept = entries.len().min(MAX_BACKLOG.saturating_sub(late.len()));
         let left_out = entries.len() - kept;
         late.extend(entries.into_iter().take(kept));
@@ -128,7 +121,7 @@ impl Gateway {
     pub(super) async fn flush_audit_backlog(&self) {
         loop {
             let entries: Vec<Entry> = {
-                let mut late = lock(&self.0.audit_writer.late);
+                let mut late = lock_unpoisoned(&self.0.audit_writer.late);
                 let count = late.len().min(MAX_BATCH);
                 late.drain(..count).collect()
             };
@@ -148,7 +141,7 @@ impl Gateway {
 
     /// Discards the backlog with an error in the log. Call when the process ends.
     pub(super) fn discard_audit_backlog(&self) {
-        let late = std::mem::take(&mut *lock(&self.0.audit_writer.late));
+        let late = std::mem::take(&mut *lock_unpoisoned(&self.0.audit_writer.late));
         if !late.is_empty() {
             lost(late.len(), "the process ends while the store is unavailable");
         }
@@ -187,14 +180,6 @@ impl Gateway {
         });
     }
 
-    /// Returns the entry of the response to an applied write, to commit in the outcome's transaction. `None` if several
-    /// processes share the store: it then gets a separate transaction ([`Gateway::written`]).
-    pub(super) fn response_entry(&self, caller: &RequestContext, told: AuditFacts) -> Option<Entry> {
-        let line = caller.audit_entry.as_ref().filter(|_| !self.0.store.is_shared())?.take_for_commit()?;
-        let AuditFacts { object, connection, outcome } = told;
-        Some(Entry { time: self.0.system.now(), object, connection, outcome: Some(outcome), ..line })
-    }
-
     fn entry_of(&self, caller: &RequestContext) -> Entry {
         Entry::about(&caller.exchange, &caller.tenant, &caller.client, self.0.system.now())
     }
@@ -220,45 +205,14 @@ impl Gateway {
             ..self.entry_of(caller)
         })
     }
-
-    /// Builds the entry of a write whose unknown outcome this row resolves; `None` if it was not unknown, or still is.
-    pub(super) fn reconciled_entry(&self, intent: &Intent, row: &RowResult<VendorReply>) -> Option<Mutation> {
-        // Only a write whose earlier attempt ended as unknown has a reason.
-        intent.reason.as_ref()?;
-        let (outcome, code) = match row {
-            Ok(_) => (Outcome::Applied, None),
-            Err(fault) if fault.outcome == Outcome::Unknown => return None,
-            Err(fault) => (fault.outcome, Some(fault.code.as_str())),
-        };
-        Some(Mutation::Audit(Entry {
-            time: self.0.system.now(),
-            tenant: intent.tenant.clone(),
-            client: None,
-            event: AuditEvent::Settled,
-            action: intent.write.kind().as_str(),
-            object: Some(resource_path(&intent.write)),
-            connection: Some(intent.connection.clone()),
-            status: None,
-            outcome: Some(outcome),
-            code,
-            replayed: false,
-            counts: None,
-            request_id: None,
-            exchange: None,
-        }))
-    }
 }
 
 impl AuditWriter {
     fn next(&self) -> (Vec<Entry>, Vec<oneshot::Sender<()>>) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = lock_unpoisoned(&self.waiting);
         let count = waiting.len().min(MAX_BATCH);
         waiting.drain(..count).map(|QueuedEntry { entry, written }| (entry, written)).unzip()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lost(lines: usize, why: &str) {

@@ -1,10 +1,10 @@
 //! Candidates: registered once per tenant and connection, and found by any of their identities.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Map;
-use tokio::time::Instant;
 
 use crate::domain::candidate::{
     Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
@@ -12,30 +12,27 @@ use crate::domain::candidate::{
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::CandidateId;
-use crate::domain::intent::{Intent, Write, WriteOrigin};
+use crate::domain::intent::{Intent, StoredReply, Write};
 use crate::domain::operation::ItemId;
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
+use crate::domain::record::Record;
 use crate::domain::vendor::{CallPurpose, CandidateSnapshot, Plan, Update};
 use crate::secret::Secret;
-use crate::service::bulk::skipped_error;
+use crate::service::audit::entry::AuditFacts;
 use crate::service::connections::Connection;
-use crate::service::write::executor::{bind_origin, candidate_path, generated_password};
-use crate::service::write::handle::AcceptedSender;
-use crate::service::write::idempotency::{KeyGuard, Replayable, key_name};
-use crate::service::write::locks::SubjectLock;
-use crate::service::write::reconciler::{ReconciledCandidate, blocked_by_unknown_write, with_reason};
-use crate::service::{
-    Gateway, Removal, RequestContext, StoreResultExt as _, WriteHandle, WriteReply, WriteResult, call_context,
-    enforce_strict, with_resource_if_unknown,
+use crate::service::errors::{
+    StoreResultExt as _, enforce_strict, nothing_to_settle, skipped_error, with_resource_if_unknown,
 };
-use crate::store::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
+use crate::service::write::executor::Execution;
+use crate::service::write::handle::{AcceptedSender, Removal, WriteHandle, WriteReply, WriteResult};
+use crate::service::write::locks::SubjectLock;
+use crate::service::write::reconciler::{Reconciled, blocked_by_unknown_write, manual_resolution, with_reason};
+use crate::service::write::replay::Replayable;
+use crate::service::{Gateway, RequestContext};
+use crate::store::{AcquireKey, BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 
 /// Maximum number of inserts tried: an insert that meets an existing candidate waits for its write and is tried again.
 const MAX_INSERT_ATTEMPTS: usize = 8;
-
-/// Initial and maximum polling interval while another task or instance is sending a write. The maximum leaves the lock
-/// free long enough for the search for orphans, which never waits for a lock.
-const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Candidate with what only the response to its registration contains.
 #[derive(Debug, Clone)]
@@ -52,15 +49,38 @@ impl From<Candidate> for CandidateWithWarnings {
     }
 }
 
+impl Replayable for CandidateWithWarnings {
+    const IS_STORED_WITH_OUTCOME: bool = true;
+
+    fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply> {
+        let (created, Self { candidate, initial_password }) = written.clone().into_ended()?;
+        Some(StoredReply::Candidate { created, candidate: Box::new(candidate), initial_password })
+    }
+
+    fn connection(written: &WriteResult<Self>) -> Option<&str> {
+        Some(&written.value().candidate.connection)
+    }
+
+    fn audit_facts(written: &WriteResult<Self>) -> Option<AuditFacts> {
+        let Candidate { id, connection, outcome, .. } = &written.value().candidate;
+        Some(AuditFacts { object: Some(id.path()), connection: Some(connection.clone()), outcome: *outcome })
+    }
+
+    fn from_stored(reply: StoredReply) -> Option<WriteResult<Self>> {
+        let StoredReply::Candidate { created, candidate, initial_password } = reply else { return None };
+        Some(WriteResult::ended(created, Self { candidate: *candidate, initial_password }))
+    }
+}
+
 /// Function that applies the HTTP layer's merge patch to the stored candidate.
 pub type CandidatePatch = Box<dyn FnOnce(&Candidate) -> Result<CandidateChanges, Vec<FieldError>> + Send>;
 
 /// New candidate with everything to commit before the vendor is called.
+#[derive(Clone)]
 pub(super) struct PreparedRegistration {
     pub(super) candidate: Candidate,
     pub(super) identities: Vec<Identity>,
     pub(super) intent: Intent,
-    pub(super) own_password: Option<Secret>,
 }
 
 impl Gateway {
@@ -74,16 +94,29 @@ impl Gateway {
     ) -> Result<WriteHandle<CandidateWithWarnings>, Error> {
         let connection = self.configured().select_connection(caller, connection, None)?;
         connection.require_capability(WriteKind::CandidatesCreate)?;
-        let caller = &self.with_password_key(caller, &connection, &new);
-        self.spawn_write(caller, "candidates.create", move |gateway, caller, acceptance| async move {
-            if let Some(end) = gateway.register_fast_path(&caller, &connection, &new, strict, &acceptance).await {
-                return end.map(WriteReply::from);
+        self.spawn_write(caller, "candidates.create", move |gateway, mut caller, acceptance| async move {
+            // A plan that fails is made again under the key, which comes first.
+            let mut prepared = gateway.prepare(&caller, &connection, new.clone(), strict).ok();
+            if caller.key.is_none()
+                && let Some(prepared) =
+                    prepared.as_mut().filter(|prepared| prepared.intent.write.generated_password().is_some())
+            {
+                let key = gateway.0.idempotency.password_key();
+                prepared.candidate.password_key = Some(key.scope.clone());
+                caller.key = Some(key);
             }
-            let work = |gateway: Self, caller, acceptance| async move {
-                gateway.register(&caller, &connection, new, strict, &acceptance).await
+            if caller.key.is_some()
+                && let Some(prepared) = prepared.take()
+                && let Some(end) = gateway.register_under_fresh_key(&caller, &connection, prepared, &acceptance).await
+            {
+                return end;
+            }
+            let keys = Arc::clone(&gateway.0.idempotency);
+            let work = |caller, acceptance| async move {
+                gateway.register(&caller, &connection, new, strict, prepared, &acceptance).await
             };
             // Box it: its many kilobytes would otherwise be part of the fast path's future.
-            Box::pin(gateway.run_idempotent(caller, acceptance, work)).await
+            Box::pin(keys.run(caller, acceptance, work)).await
         })
     }
 
@@ -99,7 +132,7 @@ impl Gateway {
             connection.require_capability(WriteKind::CandidatesCreate)?;
             self.prepare(caller, &connection, new, false)
         });
-        plan.map_or_else(|fault| fault.errors, |_| Vec::new())
+        plan.map_or_else(|error| error.errors, |_| Vec::new())
     }
 
     /// Returns the password the gateway generated for a candidate registered without an `Idempotency-Key`, for as long
@@ -111,10 +144,10 @@ impl Gateway {
         let candidate = self.own_candidate(caller, id).await?;
         if !candidate.state.is_terminal() {
             let fault = Error::new(Code::SubjectUnsettled, "The candidate's last write is not settled yet.");
-            return Err(fault.with_resource(candidate_path(id)));
+            return Err(fault.with_resource(id.path()));
         }
         let kept = match candidate.password_key {
-            Some(scope) => self.stored_password(caller, scope).await?,
+            Some(scope) => self.0.idempotency.stored_password(caller, scope).await?,
             None => None,
         };
         let none = "No generated password is stored for this candidate. If the registration had an Idempotency-Key, \
@@ -126,7 +159,7 @@ impl Gateway {
     pub async fn candidate(&self, caller: &RequestContext, id: &CandidateId) -> Result<Candidate, Error> {
         let mut candidate = self.own_candidate(caller, id).await?;
         if candidate.state == CandidateState::Unknown {
-            candidate.warnings.extend(self.unknown_write_warning(id.as_str()).await?);
+            candidate.warnings.extend(self.0.reconciler.unknown_write_warning(id.as_str()).await?);
         }
         Ok(candidate)
     }
@@ -167,7 +200,7 @@ impl Gateway {
         self.spawn_idempotent(caller, "candidates.update", move |gateway, caller, acceptance| async move {
             let candidate = gateway.own_candidate(&caller, &id).await?;
             gateway.connection_of(&candidate.connection)?.require_capability(WriteKind::CandidatesUpdate)?;
-            let (_turn, candidate) = gateway.lock_reconciled(&caller, &id, |_| false).await?;
+            let (_lock, candidate) = gateway.lock_reconciled(&caller, &id, |_| false).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             if candidate.state == CandidateState::Failed {
                 return Err(Error::new(
@@ -189,7 +222,7 @@ impl Gateway {
         let id = id.clone();
         self.spawn_idempotent(caller, "candidates.delete", move |gateway, caller, acceptance| async move {
             let hides = |open: &Write| matches!(open, Write::Hide(_));
-            let (_turn, candidate) = gateway.lock_reconciled(&caller, &id, hides).await?;
+            let (_lock, candidate) = gateway.lock_reconciled(&caller, &id, hides).await?;
             gateway.remove(&caller, candidate, &acceptance).await.map(|()| WriteResult::Created(Removal::Done))
         })
     }
@@ -202,124 +235,91 @@ impl Gateway {
         id: &CandidateId,
         outcome: Outcome,
     ) -> Result<WriteHandle<CandidateWithWarnings>, Error> {
-        let row = crate::service::write::reconciler::manual_resolution(outcome)?;
+        let result = manual_resolution(outcome)?;
         let id = id.clone();
         self.spawn_idempotent(caller, "candidates.settle", move |gateway, caller, _acceptance| async move {
-            let _turn = gateway.lock_subject(id.as_str()).await?;
+            let _lock = gateway.lock_subject(id.as_str()).await?;
             let candidate = gateway.own_candidate(&caller, &id).await?;
             let connection = gateway.connection_of(&candidate.connection)?;
             let intent = gateway.0.store.intent(id.as_str()).await.or_not_applied()?;
-            let open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
-            let Some(mut intent) = intent.filter(open) else { return Err(nothing_to_settle()) };
+            let is_open = |intent: &Intent| !intent.under_way && candidate.state == CandidateState::Unknown;
+            let Some(mut intent) = intent.filter(is_open) else { return Err(nothing_to_settle()) };
             // The request's own audit entry records the resolution.
             intent.reason = None;
-            let initial_password = generated_password(&intent.write).cloned();
-            let row = with_reason(row, candidate.problem.as_deref());
-            let gone = CandidateWithWarnings::from(candidate.clone());
-            let concluded = gateway.conclude_candidate_with_record(&connection, candidate, intent, row).await?;
-            Ok(WriteResult::Existing(match concluded {
-                (Some(candidate), Ok(())) => CandidateWithWarnings { candidate, initial_password },
-                (Some(candidate), Err(_)) => candidate.into(),
-                (None, _) => gone,
-            }))
+            let password = intent.write.generated_password().cloned();
+            let result = with_reason(result, candidate.problem.as_deref());
+            let ended = gateway.0.executor.conclude_one(&connection, candidate.clone().into(), intent, result).await?;
+            // An erased person is shown as they were.
+            let shown = if ended.erased { candidate } else { ended.record.try_into()? };
+            let initial_password = password.filter(|_| ended.result.is_ok() && !ended.erased);
+            Ok(WriteResult::Existing(CandidateWithWarnings { candidate: shown, initial_password }))
         })
     }
 
-    /// Fast path: acquires a fresh idempotency key and inserts a new candidate in one transaction. Returns `None`,
-    /// without side effects, if the key or an identity is already in use.
-    async fn register_fast_path(
+    /// Registers a person if neither the caller's key nor an identity is in use: key, candidate and intent are
+    /// committed in one transaction. Returns `None`, without side effects, otherwise.
+    async fn register_under_fresh_key(
         &self,
         caller: &RequestContext,
         connection: &Connection,
-        new: &NewCandidate,
-        strict: bool,
+        mut prepared: PreparedRegistration,
         acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Option<Result<WriteResult<CandidateWithWarnings>, Error>> {
-        let request = caller.key.clone()?;
-        let name = key_name(caller, &request);
-        // The fast path cannot find an open write under the key; the regular path can.
-        if self.0.open_keys.get(&name).is_some() {
-            return None;
-        }
-        let claim = self.key_claim(caller, request);
-        let key = claim.key();
-        let origin = WriteOrigin { key: Some(key.clone()), item: None };
-        let caller = RequestContext { origin, ..caller.clone() };
-        let prepared = self.prepare(&caller, connection, new.clone(), strict).ok()?;
-        let _turn = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
-        let mut usage = KeyGuard::new(self, key.clone(), name, acceptance);
-        let begun = self.0.store.begin_writes(Some(&claim), vec![self.prepared_write(&prepared)]).await;
-        self.record_doubt(&begun, [&prepared.intent]);
-        let end = match begun.or_not_applied() {
-            Ok(begun) if begun == [BeginResult::Begun] => {
-                self.send_registration(&caller, connection, prepared, acceptance).await
+    ) -> Option<Result<WriteReply<CandidateWithWarnings>, Error>> {
+        let work = |key: AcquireKey| async move {
+            prepared.intent.origin.key = Some(key.key());
+            let _lock = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
+            match self.send_registration(caller, connection, Some(&key), prepared, acceptance).await {
+                Ok(Execution::NotBegun(_)) => None,
+                Ok(applied) => Some(registered(applied)),
+                Err(error) => Some(Err(error)),
             }
-            Ok(_) => {
-                usage.release_unused();
-                return None;
-            }
-            Err(fault) => Err(with_resource_if_unknown(fault, &candidate_path(&prepared.candidate.id))),
         };
-        let end = end.map_err(|fault| acceptance.unless_accepted(fault));
-        self.finish_key(&mut usage, key, &end).await;
-        Some(end)
+        self.0.idempotency.run_fresh(caller, acceptance, work).await
     }
 
-    /// Sends a committed registration and commits its outcome.
+    /// Executes a registration; the caller holds the new candidate's lock.
     async fn send_registration(
         &self,
         caller: &RequestContext,
         connection: &Connection,
+        key: Option<&AcquireKey>,
         prepared: PreparedRegistration,
         acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Result<WriteResult<CandidateWithWarnings>, Error> {
-        let PreparedRegistration { candidate, identities: _, intent, own_password } = prepared;
-        let resource = candidate_path(&candidate.id);
-        acceptance.accept(candidate.clone().into(), resource.clone());
-        let row = self.send_one(connection, &intent.write, &call_context(caller, CallPurpose::Initial)).await;
-        let (changes, end) = self.candidate_conclusion(connection, candidate, intent, row);
-        let end = end
-            .map(|candidate| WriteResult::Created(CandidateWithWarnings { candidate, initial_password: own_password }));
-        let told = end.as_ref().ok().and_then(Replayable::audit_facts);
-        self.commit_outcome_with_audit(changes, &resource, (caller, told)).await?;
-        end
+    ) -> Result<Execution, Error> {
+        let write = self.prepared_write(prepared);
+        let accept = |record: &Record| accept_candidate(acceptance, record, CandidateWithWarnings::from);
+        self.0.executor.execute(caller, connection, key, write, accept).await
     }
 
-    /// Registers a person: plans, commits record and intent, calls the vendor and commits the outcome, or resolves an
-    /// existing candidate.
+    /// Registers a person, or resolves an existing candidate. `planned` is the registration if it is planned already.
     pub(super) async fn register(
         &self,
         caller: &RequestContext,
         connection: &Connection,
         new: NewCandidate,
         strict: bool,
+        mut planned: Option<PreparedRegistration>,
         acceptance: &AcceptedSender<CandidateWithWarnings>,
     ) -> Result<WriteResult<CandidateWithWarnings>, Error> {
         for _ in 0..MAX_INSERT_ATTEMPTS {
-            let prepared = self.prepare(caller, connection, new.clone(), strict)?;
-            let turn = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
-            let begun = self.0.store.begin_writes(None, vec![self.prepared_write(&prepared)]).await;
-            self.record_doubt(&begun, [&prepared.intent]);
-            let resource = candidate_path(&prepared.candidate.id);
-            let begun = begun.or_not_applied().map_err(|fault| with_resource_if_unknown(fault, &resource))?.pop();
-            match begun {
-                // Without a key, none is in use.
-                None | Some(BeginResult::ItemCancelled | BeginResult::KeyInUse) => return Err(skipped_error()),
-                Some(BeginResult::Begun) => {
-                    return self.send_registration(caller, connection, prepared, acceptance).await;
-                }
-                Some(BeginResult::TakenByOtherTenant) => {
-                    return Err(connection.tag_connection(conflict("An identity is not available at this connection.")));
-                }
-                Some(BeginResult::Failed(error)) => return Err(error).or_not_applied(),
-                Some(BeginResult::Exists(holders)) => {
-                    drop(turn);
+            let prepared = match planned.take() {
+                Some(prepared) => prepared,
+                None => self.prepare(caller, connection, new.clone(), strict)?,
+            };
+            let lock = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
+            match self.send_registration(caller, connection, None, prepared, acceptance).await? {
+                Execution::NotBegun(BeginResult::Exists(holders)) => {
+                    drop(lock);
                     if let Some(end) =
                         self.resolve_existing(caller, connection, &holders, &new, strict, acceptance).await?
                     {
                         return Ok(end);
                     }
                 }
+                Execution::NotBegun(BeginResult::TakenByOtherTenant) => {
+                    return Err(connection.tag_connection(conflict("An identity is not available at this connection.")));
+                }
+                ended => return registered(ended),
             }
         }
         let wait = Some(Duration::from_secs(1));
@@ -338,8 +338,8 @@ impl Gateway {
         let id = CandidateId::generate(environment);
         let planned = connection.vendor().plan_registration(&id, new, environment);
         let Plan { write: registration, warnings } =
-            planned.map_err(|faults| connection.tag_connection(Error::from_fields(faults)))?;
-        enforce_strict(strict, &warnings).map_err(|fault| connection.tag_connection(fault))?;
+            planned.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))?;
+        enforce_strict(strict, &warnings).map_err(|error| connection.tag_connection(error))?;
         let now = environment.now();
         let own_key = caller.origin.key.as_ref().filter(|key| registration.own_password && key.is_for_password());
         let password_key = own_key.map(|key| key.scope.clone());
@@ -359,18 +359,16 @@ impl Gateway {
             created: now,
             last_modified: now,
         };
-        let write = Write::Register(registration);
-        let own_password = generated_password(&write).cloned();
-        let intent = self.intent(caller, connection, candidate.id.as_str(), write);
-        Ok(PreparedRegistration { candidate, identities, intent, own_password })
+        let subject = candidate.id.as_str();
+        let intent = self.0.executor.intent(caller, connection, subject, Write::Register(registration));
+        Ok(PreparedRegistration { candidate, identities, intent })
     }
 
     /// Builds the write that the store begins.
-    pub(super) fn prepared_write(&self, prepared: &PreparedRegistration) -> PreparedWrite {
-        let PreparedRegistration { candidate, identities, intent, own_password: _ } = prepared;
-        let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.subjects_of(item, identities));
-        let record = PreparedRecord::NewCandidate(candidate.clone(), identities.clone());
-        PreparedWrite { record, intent: intent.clone(), subjects }
+    pub(super) fn prepared_write(&self, prepared: PreparedRegistration) -> PreparedWrite {
+        let PreparedRegistration { candidate, identities, intent } = prepared;
+        let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.subjects_of(item, &identities));
+        PreparedWrite { record: PreparedRecord::NewCandidate(candidate, identities), intent, subjects }
     }
 
     /// Resolves a registration that met an existing candidate of the tenant. `None` if that one was erased or failed:
@@ -391,25 +389,27 @@ impl Gateway {
         // whether the existing candidate satisfies the request, and with `fail` the acceptance would have to be
         // withdrawn.
         if holder.state == CandidateState::Pending && new.if_exists == IfCandidateExists::Reuse {
-            acceptance.accept(holder.clone().into(), candidate_path(&holder.id));
+            acceptance.accept(holder.clone().into(), holder.id.path());
         }
-        let Some((_turn, candidate)) = self.lock_when_idle(caller, connection, &holder.id).await? else {
-            return Ok(None);
-        };
-        let settled =
-            self.reconcile_candidate(connection, candidate, &call_context(caller, CallPurpose::Reconcile)).await;
+        let reconciler = &self.0.reconciler;
+        let locked = reconciler.lock_candidate(&caller.tenant, &holder.id, connection.longest_call()).await?;
+        let Some((_lock, candidate)) = locked else { return Ok(None) };
+        let call = caller.call_context(CallPurpose::Reconcile);
+        let reconciled = reconciler.reconcile(connection, candidate.into(), &call).await;
         // With `reuse`, the request shares the outcome of the open write; any other request was not sent.
         let shares = new.if_exists == IfCandidateExists::Reuse && caller.origin.item.is_none();
-        let settled = match settled {
-            Err(fault) if !shares => return Err(blocked_by_unknown_write(connection, fault)),
-            settled => settled?,
+        let reconciled = match reconciled {
+            Err(error) if !shares => return Err(blocked_by_unknown_write(connection, error)),
+            reconciled => reconciled?,
         };
-        let Some(ReconciledCandidate { candidate, password, initial_password }) = settled else { return Ok(None) };
+        let Reconciled { record: Some(record), password, initial_password, rejection: _ } = reconciled else {
+            return Ok(None);
+        };
+        let mut candidate = Candidate::try_from(record)?;
         if candidate.state == CandidateState::Failed {
             return Ok(None);
         }
         reject_other_external_id(connection, &candidate.person, &new.person)?;
-        let mut candidate = candidate;
         candidate.warnings.retain(|warning| warning.code != WarningCode::PasswordIgnored);
         let (person, touched) = candidate.person.merged_with(&new.person);
         // A password is never sent for an existing candidate.
@@ -420,7 +420,7 @@ impl Gateway {
             IfCandidateExists::Fail => {
                 let detail = format!("The gateway knows this candidate as {}.", candidate.id);
                 Err(connection.tag_connection(
-                    Error::new(Code::CandidateAlreadyExists, detail).with_resource(candidate_path(&candidate.id)),
+                    Error::new(Code::CandidateAlreadyExists, detail).with_resource(candidate.id.path()),
                 ))
             }
             IfCandidateExists::Reuse => {
@@ -458,8 +458,8 @@ impl Gateway {
         let planned =
             connection.vendor().plan_update(CandidateSnapshot { person, ..candidate_snapshot(&candidate) }, touched);
         let Plan { write: update, warnings } =
-            planned.map_err(|faults| connection.tag_connection(Error::from_fields(faults)))?;
-        enforce_strict(strict, &warnings).map_err(|fault| connection.tag_connection(fault))?;
+            planned.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))?;
+        enforce_strict(strict, &warnings).map_err(|error| connection.tag_connection(error))?;
         self.reject_taken_identities(caller, connection, &candidate, &update).await?;
         // Reserve old and new identities until the outcome decides which of them are the person's.
         let kinds = connection.descriptor().identities;
@@ -467,7 +467,7 @@ impl Gateway {
         identities.extend(Identity::of(&update.candidate.person, kinds));
         identities.sort();
         identities.dedup();
-        let intent = self.intent(caller, connection, candidate.id.as_str(), Write::Update(update));
+        let intent = self.0.executor.intent(caller, connection, candidate.id.as_str(), Write::Update(update));
         let pending = Candidate {
             state: CandidateState::Pending,
             outcome: Outcome::Unknown,
@@ -475,19 +475,12 @@ impl Gateway {
             last_modified: intent.started,
             ..candidate
         };
-        let mut changes = vec![
-            Mutation::Candidate(pending.clone()),
-            Mutation::Identities(pending.id.clone(), identities),
-            Mutation::Intent(intent.clone()),
-        ];
-        changes.extend(bind_origin(&intent, &[]));
-        let resource = candidate_path(&pending.id);
-        let committed = self.commit_intents(changes).await.or_not_applied();
-        committed.map_err(|fault| connection.tag_connection(with_resource_if_unknown(fault, &resource)))?;
-        acceptance.accept(pending.clone().into(), resource);
-        let row = self.send_one(connection, &intent.write, &call_context(caller, CallPurpose::Initial)).await;
-        let candidate = self.conclude_candidate(connection, pending, intent, row).await?;
-        Ok(WriteResult::Existing(candidate.into()))
+        let record = PreparedRecord::Candidate(pending, Some(identities));
+        let write = PreparedWrite { record, intent, subjects: Vec::new() };
+        let accept = |record: &Record| accept_candidate(acceptance, record, CandidateWithWarnings::from);
+        let executed = self.0.executor.execute(caller, connection, None, write, accept).await;
+        let (record, _) = executed.map_err(|error| connection.tag_connection(error))?.applied()?;
+        Ok(WriteResult::Existing(Candidate::try_from(record)?.into()))
     }
 
     /// Hides the person and erases the record; the caller holds the lock.
@@ -502,54 +495,18 @@ impl Gateway {
                 && candidate.state == CandidateState::Registered
         });
         let Some(connection) = hides.as_deref() else {
-            let resource = candidate_path(&candidate.id);
+            let resource = candidate.id.path();
             let erased = self.0.store.commit(vec![Mutation::EraseCandidate(candidate.id)]).await.or_not_applied();
-            return erased.map_err(|fault| with_resource_if_unknown(fault, &resource));
+            return erased.map_err(|error| with_resource_if_unknown(error, &resource));
         };
-        let intent =
-            self.intent(caller, connection, candidate.id.as_str(), Write::Hide(candidate_snapshot(&candidate)));
+        let hide = Write::Hide(candidate_snapshot(&candidate));
+        let intent = self.0.executor.intent(caller, connection, candidate.id.as_str(), hide);
         let pending =
             Candidate { state: CandidateState::Pending, outcome: Outcome::Unknown, problem: None, ..candidate };
-        let mut changes = vec![Mutation::Candidate(pending.clone()), Mutation::Intent(intent.clone())];
-        changes.extend(bind_origin(&intent, &[]));
-        let resource = candidate_path(&pending.id);
-        let committed = self.commit_intents(changes).await.or_not_applied();
-        committed.map_err(|fault| with_resource_if_unknown(fault, &resource))?;
-        acceptance.accept(Removal::Pending(Box::new(pending.clone())), resource);
-        let row = self.send_one(connection, &intent.write, &call_context(caller, CallPurpose::Initial)).await;
-        self.conclude_candidate(connection, pending, intent, row).await.map(|_| ())
-    }
-
-    /// Locks the candidate once no other instance is sending a write about it. `None` if it was erased.
-    pub(super) async fn lock_when_idle(
-        &self,
-        caller: &RequestContext,
-        connection: &Connection,
-        id: &CandidateId,
-    ) -> Result<Option<(SubjectLock, Candidate)>, Error> {
-        let patience = Instant::now() + connection.longest_call();
-        let mut pause = POLL_INTERVALS.0;
-        loop {
-            let turn = self.lock_subject(id.as_str()).await?;
-            // Read the intent first: once it is gone, a record read later has the outcome.
-            let under_way = self.under_way(id.as_str()).await?;
-            let Some(candidate) = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()? else {
-                return Ok(None);
-            };
-            if candidate.state.is_terminal() || !under_way || Instant::now() >= patience {
-                return Ok(Some((turn, candidate)));
-            }
-            // The first writer of a new candidate holds no lock in the store; its intent shows that it is in flight.
-            drop(turn);
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(POLL_INTERVALS.1);
-        }
-    }
-
-    /// Returns whether an instance is sending the record's write.
-    async fn under_way(&self, record: &str) -> Result<bool, Error> {
-        let intent = self.0.store.intent(record).await.or_not_applied()?;
-        Ok(intent.is_some_and(|intent| intent.under_way))
+        let record = PreparedRecord::Candidate(pending, None);
+        let write = PreparedWrite { record, intent, subjects: Vec::new() };
+        let accept = |record: &Record| accept_candidate(acceptance, record, |it| Removal::Pending(Box::new(it)));
+        self.0.executor.execute(caller, connection, None, write, accept).await?.applied().map(drop)
     }
 
     /// Returns the subject hashes of a row about a person, for detecting duplicates.
@@ -571,22 +528,26 @@ impl Gateway {
     ) -> Result<(SubjectLock, Candidate), Error> {
         let candidate = self.own_candidate(caller, id).await?;
         let connection = self.connection_of(&candidate.connection);
-        let (turn, candidate) = match &connection {
-            Ok(connection) => self.lock_when_idle(caller, connection, id).await?.ok_or_else(|| no_candidate(id))?,
+        let reconciler = &self.0.reconciler;
+        let (lock, candidate) = match &connection {
+            Ok(connection) => reconciler
+                .lock_candidate(&caller.tenant, id, connection.longest_call())
+                .await?
+                .ok_or_else(|| no_candidate(id))?,
             // The connection was removed; the candidate can still be read and erased.
             Err(_) => (self.lock_subject(id.as_str()).await?, candidate),
         };
         if candidate.state.is_terminal() {
-            return Ok((turn, candidate));
+            return Ok((lock, candidate));
         }
         let connection = &*connection?;
         let shares = self.0.store.intent(id.as_str()).await.or_not_applied()?.is_some_and(|open| shares(&open.write));
-        let settled =
-            self.reconcile_candidate(connection, candidate, &call_context(caller, CallPurpose::Reconcile)).await;
-        let settled =
-            settled.map_err(|fault| if shares { fault } else { blocked_by_unknown_write(connection, fault) })?;
-        let settled = settled.ok_or_else(|| no_candidate(id))?;
-        Ok((turn, settled.candidate))
+        let call = caller.call_context(CallPurpose::Reconcile);
+        let reconciled = reconciler.reconcile(connection, candidate.into(), &call).await;
+        let reconciled =
+            reconciled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
+        let record = reconciled.record.ok_or_else(|| no_candidate(id))?;
+        Ok((lock, record.try_into()?))
     }
 
     /// Rejects an update that would take an identity of another record of the tenant.
@@ -623,9 +584,18 @@ pub(super) fn candidate_snapshot(candidate: &Candidate) -> CandidateSnapshot {
     }
 }
 
-/// Builds the error of settling a write that is not open.
-pub(super) fn nothing_to_settle() -> Error {
-    Error::from_fields(vec![FieldError::invalid("/outcome", "there is nothing to settle: the outcome is known")])
+/// Returns the result of a registration.
+fn registered(ended: Execution) -> Result<WriteResult<CandidateWithWarnings>, Error> {
+    let Execution::Applied { record, created: _, initial_password } = ended else { return Err(skipped_error()) };
+    let candidate = record.try_into()?;
+    Ok(WriteResult::Created(CandidateWithWarnings { candidate, initial_password }))
+}
+
+/// Announces a candidate whose write has begun.
+fn accept_candidate<T>(acceptance: &AcceptedSender<T>, record: &Record, shown: impl FnOnce(Candidate) -> T) {
+    if let Record::Candidate(candidate) = record {
+        acceptance.accept(shown(candidate.as_ref().clone()), candidate.id.path());
+    }
 }
 
 fn no_candidate(id: &CandidateId) -> Error {

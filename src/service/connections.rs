@@ -16,7 +16,7 @@ use crate::service::cluster::lease::Lease;
 use crate::service::diagnostics::{DiagnosticReport, diagnose};
 use crate::service::fair_semaphore::{FairPermit, FairSemaphore, QueueKey};
 use crate::service::seat_limit::SeatLimit;
-use crate::service::{Gateway, RequestContext, call_context};
+use crate::service::{Gateway, RequestContext};
 use crate::transport::{self, ConnectionSettings, ConnectionStats};
 use crate::vendors::VendorConnection;
 
@@ -368,7 +368,7 @@ impl Gateway {
         name: &str,
     ) -> Result<(ConnectionInfo, DiagnosticReport), Error> {
         let connection = self.configured().named(caller, name)?;
-        let examination = diagnose(&connection.connected, &call_context(caller, CallPurpose::Initial)).await;
+        let examination = diagnose(&connection.connected, &caller.call_context(CallPurpose::Initial)).await;
         let now = self.0.system.now();
         if examination.fault().is_none() {
             connection.seats.resume();
@@ -392,10 +392,7 @@ impl Gateway {
     /// # Errors
     /// `connection_not_found` if it was removed from the configuration.
     pub(super) fn connection_of(&self, name: &str) -> Result<Arc<Connection>, Error> {
-        self.configured().connections.get(name).cloned().ok_or_else(|| {
-            let detail = format!("The connection `{name}` of this record is no longer configured.");
-            Error::new(Code::ConnectionNotFound, detail)
-        })
+        self.configured().connection_of(name)
     }
 
     /// Returns whether the connection is still configured and unchanged since it was loaded.

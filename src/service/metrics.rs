@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error};
 use crate::domain::outcome::Outcome;
+use crate::domain::transition::VendorReply;
 use crate::domain::vendor::RowResult;
 use crate::service::Gateway;
 use crate::service::connections::Connection;
-use crate::service::write::executor::VendorReply;
 use crate::telemetry::metrics;
 use crate::transport::{CircuitState, ConnectionStats};
 
@@ -23,6 +23,27 @@ const MAX_CODE: usize = 40;
 pub(super) struct LabelLimiter(Mutex<BTreeMap<String, BTreeSet<String>>>);
 
 impl LabelLimiter {
+    /// Counts the rows of one vendor call by outcome and code.
+    pub(super) fn count_rows(&self, connection: &Connection, operation: WriteKind, rows: &[RowResult<VendorReply>]) {
+        let mut counts: BTreeMap<(&'static str, &'static str), usize> = BTreeMap::new();
+        for row in rows {
+            let (outcome, code) = match row {
+                Ok(_) => (Outcome::Applied, ""),
+                Err(fault) => (fault.outcome, fault.code.as_str()),
+            };
+            *counts.entry((outcome.as_str(), code)).or_default() += 1;
+            if let Err(fault) = row
+                && fault.code == Code::VendorErrorUnmapped
+            {
+                metrics::unmapped(&connection.name, self.label(&connection.name, fault));
+            }
+        }
+        let vendor = connection.descriptor().kind;
+        for ((outcome, code), count) in counts {
+            metrics::write(vendor, &connection.name, operation.as_str(), outcome, code, count);
+        }
+    }
+
     fn label(&self, connection: &str, fault: &Error) -> String {
         let said = fault.vendor.as_ref();
         let code = said.and_then(|said| said.code.clone());
@@ -44,27 +65,6 @@ impl LabelLimiter {
 }
 
 impl Gateway {
-    /// Counts the rows of one vendor call by outcome and code.
-    pub(super) fn count_rows(&self, connection: &Connection, operation: WriteKind, rows: &[RowResult<VendorReply>]) {
-        let mut counts: BTreeMap<(&'static str, &'static str), usize> = BTreeMap::new();
-        for row in rows {
-            let (outcome, code) = match row {
-                Ok(_) => (Outcome::Applied, ""),
-                Err(fault) => (fault.outcome, fault.code.as_str()),
-            };
-            *counts.entry((outcome.as_str(), code)).or_default() += 1;
-            if let Err(fault) = row
-                && fault.code == Code::VendorErrorUnmapped
-            {
-                metrics::unmapped(&connection.name, self.0.label_limiter.label(&connection.name, fault));
-            }
-        }
-        let vendor = connection.descriptor().kind;
-        for ((outcome, code), count) in counts {
-            metrics::write(vendor, &connection.name, operation.as_str(), outcome, code, count);
-        }
-    }
-
     /// Updates the load gauges of each connection; call before they are scraped.
     pub fn update_gauges(&self) {
         for connection in self.configured().connections.values() {

@@ -23,9 +23,11 @@ mod catalogue;
 mod cluster;
 mod connections;
 mod diagnostics;
+mod errors;
 mod exchange_log;
 mod fair_semaphore;
 mod metrics;
+mod mutex;
 mod programs;
 mod read_limit;
 mod request_context;
@@ -49,24 +51,22 @@ use tracing::Instrument as _;
 use self::audit::AuditWriter;
 use self::bulk::ActiveOperations;
 use crate::domain::capability::VendorDescriptor;
-use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::error::{Code, Error};
 use crate::domain::intent::Intent;
-use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::system::System;
-use crate::domain::vendor::{CallContext, CallPurpose};
 use crate::service::cluster::lease::Lease;
 use crate::service::cluster::steady_clock::SteadyClock;
+use crate::service::errors::{StoreResultExt as _, draining_error, store_unreachable};
 use crate::service::exchange_log::Exchanges;
-use crate::service::metrics::LabelLimiter;
 use crate::service::read_limit::ReadLimits;
 use crate::service::snapshot::Snapshot;
-use crate::service::write::grace::GracePeriods;
+use crate::service::write::executor::Executor;
 use crate::service::write::handle::AcceptedSender;
-use crate::service::write::idempotency::Replayable;
+use crate::service::write::idempotency::IdempotencyKeys;
 use crate::service::write::locks::{SubjectLock, SubjectLocks};
-use crate::service::write::open_keys::OpenKeys;
-use crate::service::write::orphans::{PendingOutcomes, UnsentAttempts};
-use crate::store::{Mutation, Store, StoreError};
+use crate::service::write::reconciler::Reconciler;
+use crate::service::write::replay::Replayable;
+use crate::store::Store;
 use crate::telemetry::spans;
 
 pub use self::assignments::AssignmentQuery;
@@ -100,22 +100,20 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn Store>,
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
     system: System,
     lease: Lease,
-    subject_locks: SubjectLocks,
+    subject_locks: Arc<SubjectLocks>,
+    executor: Arc<Executor>,
+    reconciler: Arc<Reconciler>,
+    idempotency: Arc<IdempotencyKeys>,
     active_operations: ActiveOperations,
     // Connections that have a background reconciler.
     reconcilers: Mutex<BTreeSet<String>>,
     exchanges: Exchanges,
     audit_writer: AuditWriter,
     reads: ReadLimits,
-    label_limiter: LabelLimiter,
-    pending_outcomes: PendingOutcomes,
-    unsent_attempts: UnsentAttempts,
-    grace_periods: GracePeriods,
-    open_keys: OpenKeys,
-    steady_clock: SteadyClock,
+    steady_clock: Arc<SteadyClock>,
     tasks: TaskTracker,
     not_ready: AtomicBool,
     stopping: CancellationToken,
@@ -136,27 +134,39 @@ impl Gateway {
         retention: Retention,
     ) -> Result<Self, Error> {
         let lease = Lease::take(&store, &environment).await.or_not_applied()?;
-        let configured = Snapshot::new(connections, catalogue, retention, &lease);
-        let seen = store.remembered_time().await.or_not_applied()?;
-        let steady = SteadyClock::start(&environment, seen);
+        let snapshot = Snapshot::new(connections, catalogue, retention, &lease);
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let last_used = store.remembered_time().await.or_not_applied()?;
+        let steady_clock = Arc::new(SteadyClock::start(&environment, last_used));
+        let tasks = TaskTracker::new();
+        let subject_locks = Arc::new(SubjectLocks::new(Arc::clone(&store)));
+        let executor = Executor::new(Arc::clone(&store), environment.clone(), Arc::clone(&steady_clock), tasks.clone());
+        let executor = Arc::new(executor);
+        let reconciler = Reconciler::new(Arc::clone(&store), Arc::clone(&executor), Arc::clone(&subject_locks));
+        let reconciler = Arc::new(reconciler);
+        let idempotency = Arc::new(IdempotencyKeys::new(
+            Arc::clone(&store),
+            environment.clone(),
+            Arc::clone(&snapshot),
+            Arc::clone(&executor),
+            Arc::clone(&reconciler),
+        ));
         let gateway = Self(Arc::new(Inner {
-            subject_locks: SubjectLocks::new(Arc::clone(&store)),
             store,
-            snapshot: ArcSwap::from_pointee(configured),
+            snapshot,
             system: environment,
             lease,
+            subject_locks,
+            executor,
+            reconciler,
+            idempotency,
             active_operations: ActiveOperations::default(),
             reconcilers: Mutex::default(),
             exchanges: Exchanges::default(),
             audit_writer: AuditWriter::default(),
             reads: ReadLimits::default(),
-            label_limiter: LabelLimiter::default(),
-            pending_outcomes: PendingOutcomes::default(),
-            unsent_attempts: UnsentAttempts::default(),
-            grace_periods: GracePeriods::default(),
-            open_keys: OpenKeys::default(),
-            steady_clock: steady,
-            tasks: TaskTracker::new(),
+            steady_clock,
+            tasks,
             not_ready: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             draining: AtomicBool::new(false),
@@ -241,7 +251,7 @@ impl Gateway {
         if !self.0.tasks.is_empty() {
             return;
         }
-        self.flush_pending_outcomes().await;
+        self.0.executor.flush_pending_outcomes().await;
         self.flush_audit_backlog().await;
         self.discard_audit_backlog();
         self.0.lease.release(self.0.store.as_ref()).await;
@@ -268,7 +278,8 @@ impl Gateway {
         W: Future<Output = Result<WriteResult<T>, Error>> + Send + 'static,
     {
         self.spawn_write(caller, what, move |gateway, caller, acceptance| async move {
-            gateway.run_idempotent(caller, acceptance, work).await
+            let keys = Arc::clone(&gateway.0.idempotency);
+            keys.run(caller, acceptance, |caller, acceptance| work(gateway, caller, acceptance)).await
         })
     }
 
@@ -314,109 +325,4 @@ impl Gateway {
     async fn try_lock_subjects(&self, intent: &Intent) -> Result<Option<Vec<SubjectLock>>, Error> {
         self.0.subject_locks.try_lock_all(&crate::service::write::locks::subjects_of(intent)).await.or_not_applied()
     }
-
-    /// Commits changes without making the caller wait; if the store is unavailable, queues them until it is back.
-    fn commit_in_background(&self, changes: Vec<Mutation>) {
-        let gateway = self.clone();
-        self.0.tasks.spawn(async move {
-            if gateway.0.store.commit(changes.clone()).await.is_err() {
-                gateway.0.pending_outcomes.push(changes);
-            }
-        });
-    }
-}
-
-fn draining_error() -> Error {
-    Error::new(Code::Draining, "This instance is shutting down.").with_retry_after(Some(Duration::from_secs(1)))
-}
-
-/// Builds the context of a vendor call made for this caller.
-fn call_context(caller: &RequestContext, attempt: CallPurpose) -> CallContext {
-    CallContext { purpose: attempt, priority: caller.priority, exchange: caller.exchange.clone() }
-}
-
-/// Conversions of a store's result into a service error; each fixes what a store failure means for the write.
-trait StoreResultExt<T> {
-    /// Converts the error of a write that is not accepted yet: nothing was sent and nothing will be, unless the commit
-    /// that would have accepted it is in doubt.
-    fn or_not_applied(self) -> Result<T, Error>;
-
-    /// Converts the error of a write that was accepted and whose outcome appears at `resource`: a store failure then
-    /// proves nothing about the write.
-    fn or_unknown(self, resource: &str) -> Result<T, Error>;
-}
-
-impl<T> StoreResultExt<T> for Result<T, StoreError> {
-    fn or_not_applied(self) -> Result<T, Error> {
-        self.map_err(|error| store_error(&error))
-    }
-
-    fn or_unknown(self, resource: &str) -> Result<T, Error> {
-        self.map_err(|error| accepted_but_unreadable_error(&error, resource))
-    }
-}
-
-/// Maps a store error from before the write was accepted, or from the commit that would have accepted it.
-fn store_error(error: &StoreError) -> Error {
-    let wait = Some(Duration::from_secs(1));
-    match error {
-        StoreError::Conflict => Error::new(Code::CandidateConflict, "An identity is not available at this connection."),
-        StoreError::ItemNotWaiting => bulk::skipped_error(),
-        StoreError::InDoubt(_) | StoreError::Superseded => {
-            tracing::error!(%error, "the store failed");
-            let detail = "The store did not confirm the change. The gateway will find out whether it was made.";
-            Error::unknown(Code::StoreUnavailable, detail).with_retry_after(wait)
-        }
-        StoreError::Unavailable(_) | StoreError::Unreadable(_) | StoreError::Fenced => {
-            tracing::error!(%error, "the store failed");
-            store_unreachable(error)
-        }
-    }
-}
-
-/// Builds the error of a request that was not sent because the store is unreachable or full.
-fn store_unreachable(error: &StoreError) -> Error {
-    let detail = if error.is_full() {
-        "The store's disk is full, so it cannot record the request; nothing was sent."
-    } else {
-        "The store cannot be reached; nothing was sent."
-    };
-    Error::new(Code::StoreUnavailable, detail).with_retry_after(Some(Duration::from_secs(1)))
-}
-
-/// Adds to the error of a commit in doubt the resource where the outcome will appear.
-fn with_resource_if_unknown(fault: Error, resource: &str) -> Error {
-    if fault.outcome == Outcome::Unknown && fault.resource.is_none() { fault.with_resource(resource) } else { fault }
-}
-
-/// Builds the error of a store failure after the write was accepted: the work continues, or resumes when the store is
-/// back.
-fn accepted_but_unreadable_error(error: &StoreError, resource: &str) -> Error {
-    tracing::error!(%error, resource, "the store failed after a write was accepted");
-    let detail = "The request was accepted, but the store cannot be read; the outcome will appear at `resource`.";
-    Error::unknown(Code::StoreUnavailable, detail)
-        .with_retry_after(Some(Duration::from_secs(1)))
-        .with_resource(resource)
-}
-
-/// Builds the error of a store failure after the vendor was called: the outcome could not be committed.
-fn outcome_not_stored_error(error: &StoreError, resource: &str) -> Error {
-    tracing::error!(%error, resource, "the store failed after the vendor was called");
-    let wait = Some(Duration::from_secs(1));
-    Error::unknown(Code::StoreUnavailable, "The vendor was called, but the outcome could not be stored.")
-        .with_retry_after(wait)
-        .with_resource(resource)
-}
-
-/// Rejects fields the vendor does not support if the request has `Prefer: handling=strict`.
-fn enforce_strict(strict: bool, warnings: &[Warning]) -> Result<(), Error> {
-    if !strict {
-        return Ok(());
-    }
-    let ignored: Vec<FieldError> = warnings
-        .iter()
-        .filter(|warning| warning.code == WarningCode::FieldIgnored)
-        .map(|warning| FieldError::unsupported(warning.pointer.clone().unwrap_or_default(), warning.detail.clone()))
-        .collect();
-    if ignored.is_empty() { Ok(()) } else { Err(Error::from_fields(ignored)) }
 }

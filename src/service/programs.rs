@@ -5,20 +5,22 @@ use std::time::Duration;
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError, PartialResult};
 use crate::domain::ids::{CandidateId, OperationId};
+use crate::domain::intent::StoredReply;
 use crate::domain::operation::{Item, ItemRequest, ItemState, ItemStatus, Operation, OperationKind, OperationState};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::program::{AssessmentScope, Enrolled, Enrolment, EnrolmentCounts, ProgramRef};
+use crate::domain::record::RecordId;
 use crate::domain::validation::sanitize_for_display;
 use crate::domain::vendor::EnrolmentBatch;
-use crate::service::assignments::reference;
-use crate::service::bulk::{enrolments, skipped_error};
+use crate::service::audit::entry::AuditFacts;
+use crate::service::bulk::enrolments;
 use crate::service::connections::Connection;
+use crate::service::errors::{StoreResultExt as _, reference, skipped_error, with_resource_if_unknown};
 use crate::service::exchange_log::traceparent;
 use crate::service::snapshot::Snapshot;
-use crate::service::write::executor::operation_path;
-use crate::service::{
-    Gateway, OperationStatus, RequestContext, StoreResultExt as _, WriteHandle, WriteResult, with_resource_if_unknown,
-};
+use crate::service::write::handle::{WriteHandle, WriteResult};
+use crate::service::write::replay::Replayable;
+use crate::service::{Gateway, OperationStatus, RequestContext};
 use crate::store::Mutation;
 
 /// Reference to an employee of a program.
@@ -52,6 +54,32 @@ pub enum EnrolmentProgress {
     Done(Enrolled),
 }
 
+impl Replayable for EnrolmentProgress {
+    const IS_STORED_WITH_OUTCOME: bool = false;
+
+    fn stored_reply(written: &WriteResult<Self>) -> Option<StoredReply> {
+        match written {
+            WriteResult::Created(Self::Done(enrolled)) | WriteResult::Existing(Self::Done(enrolled)) => {
+                Some(StoredReply::Enrolled(enrolled.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn connection(_written: &WriteResult<Self>) -> Option<&str> {
+        None
+    }
+
+    fn audit_facts(_written: &WriteResult<Self>) -> Option<AuditFacts> {
+        None
+    }
+
+    fn from_stored(reply: StoredReply) -> Option<WriteResult<Self>> {
+        let StoredReply::Enrolled(enrolled) = reply else { return None };
+        Some(WriteResult::Created(Self::Done(enrolled)))
+    }
+}
+
 impl Gateway {
     /// Enrols and withdraws employees of a program, as an operation with one row per vendor call, so that it survives a
     /// restart.
@@ -65,17 +93,17 @@ impl Gateway {
         self.spawn_idempotent(caller, "programs.employees", move |gateway, caller, acceptance| async move {
             let accepted = |view: OperationStatus| {
                 let id = view.operation.id.clone();
-                acceptance.accept(EnrolmentProgress::Accepted(id.clone(), Some(Box::new(view))), operation_path(&id));
+                acceptance.accept(EnrolmentProgress::Accepted(id.clone(), Some(Box::new(view))), id.path());
                 id
             };
-            let id = match caller.resumed.as_deref().and_then(|record| OperationId::parse(record).ok()) {
-                Some(id) => {
+            let id = match caller.resumed.clone() {
+                Some(RecordId::Operation(id)) => {
                     // An earlier request created it.
-                    acceptance.accept(EnrolmentProgress::Accepted(id.clone(), None), operation_path(&id));
+                    acceptance.accept(EnrolmentProgress::Accepted(id.clone(), None), id.path());
                     // Unknown calls are reconciled, then the unsent ones follow.
                     accepted(gateway.retry_operation(&caller, &id).await?)
                 }
-                None => accepted(OperationStatus::queued(gateway.begin_enrolment(&caller, &program, order).await?)),
+                _ => accepted(OperationStatus::queued(gateway.begin_enrolment(&caller, &program, order).await?)),
             };
             let ended = gateway.wait_for_operation(&caller, &id, Duration::MAX).await?;
             gateway
@@ -128,14 +156,14 @@ impl Gateway {
         let key = caller.origin.key.clone().map(|key| Mutation::BindKey(key, id.to_string()));
         let queued = key.into_iter().chain([Mutation::Operation(operation.clone())]).collect();
         let committed = self.0.store.commit(queued).await.or_not_applied();
-        committed.map_err(|fault| with_resource_if_unknown(fault, &operation_path(&id)))?;
+        committed.map_err(|fault| with_resource_if_unknown(fault, &id.path()))?;
         self.0.active_operations.notify();
         Ok(operation)
     }
 
     /// Returns the combined result of an ended enrolment's calls.
     async fn enrolled(&self, operation: &Operation) -> Result<Enrolled, Error> {
-        let resource = operation_path(&operation.id);
+        let resource = operation.id.path();
         let calls = self.0.store.items(&operation.id, &[], 0, usize::MAX).await.or_unknown(&resource)?;
         let mut counts = EnrolmentCounts::default();
         let mut warnings: Vec<Warning> = Vec::new();

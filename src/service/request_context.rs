@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use crate::domain::exchange::Exchange;
 use crate::domain::intent::WriteOrigin;
 use crate::domain::operation::{Operation, OperationKind};
-use crate::domain::vendor::Priority;
-use crate::service::PendingAuditEntry;
+use crate::domain::record::RecordId;
+use crate::domain::vendor::{CallContext, CallPurpose, Priority};
+use crate::service::audit::pending_entry::PendingAuditEntry;
 
 /// Authenticated client with its permissions and the request's metadata.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub struct RequestContext {
     /// Idempotency key or bulk row that the request's writes belong to; set by the gateway itself.
     pub origin: WriteOrigin,
     /// Record of an earlier use of the key that this request resumes; set by the gateway itself.
-    pub resumed: Option<String>,
+    pub resumed: Option<RecordId>,
     /// Pending audit entry of the response, if one is due.
     pub audit_entry: Option<PendingAuditEntry>,
 }
@@ -43,6 +44,11 @@ pub struct IdempotencyRequest {
 }
 
 impl RequestContext {
+    /// Builds the context of a vendor call made for this caller.
+    pub(super) fn call_context(&self, purpose: CallPurpose) -> CallContext {
+        CallContext { purpose, priority: self.priority, exchange: self.exchange.clone() }
+    }
+
     /// Creates the context in which an operation's rows are sent, on behalf of the client that created it.
     pub(super) fn of_operation(operation: &Operation, exchange: Exchange) -> Self {
         Self {

@@ -89,6 +89,17 @@ impl Snapshot {
         Err(forbidden_error(name))
     }
 
+    /// Returns the connection of a stored record.
+    ///
+    /// # Errors
+    /// `connection_not_found` if it was removed from the configuration.
+    pub(super) fn connection_of(&self, name: &str) -> Result<Arc<Connection>, Error> {
+        self.connections.get(name).cloned().ok_or_else(|| {
+            let detail = format!("The connection `{name}` of this record is no longer configured.");
+            Error::new(Code::ConnectionNotFound, detail)
+        })
+    }
+
     /// Selects the connection of a request: the one it names, else that of its catalogue entry, else the client's
     /// default, else the only one there is.
     pub(super) fn select_connection(

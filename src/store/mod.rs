@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 use crate::domain::assignment::{Assignment, AssignmentState};
 use crate::domain::audit::{ChainedEntry, Entry};
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
+use crate::domain::ids::{AssignmentId, CandidateId, EnrolmentId, OperationId};
 use crate::domain::intent::{IdempotencyKeyUse, Intent, StoredReply};
 use crate::domain::operation::{Item, ItemId, ItemOutcome, ItemReport, ItemState, Operation, Progress};
 use crate::telemetry::{metrics, spans};
@@ -107,7 +107,7 @@ pub enum PreparedRecord {
     /// An assignment.
     Assignment(Assignment),
     /// No record of its own: a change of a program's employees.
-    Enrolment,
+    Enrolment(EnrolmentId),
 }
 
 /// Result of beginning a write.

@@ -10,25 +10,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::domain::assignment::{Assignment, AssignmentState};
-use crate::domain::candidate::{Candidate, CandidateState};
-use crate::domain::capability::RetrySafety;
-use crate::domain::error::{Code, Error};
-use crate::domain::ids::{AssignmentId, CandidateId};
-use crate::domain::intent::Intent;
-use crate::domain::outcome::Outcome;
+use crate::domain::error::Error;
+use crate::service::Gateway;
 use crate::service::bulk::ProgressMark;
-use crate::service::write::executor::{fail_origin, resource_path, schedule_next_attempt};
-use crate::service::write::locks::SubjectLock;
-use crate::service::write::reconciler::MOVED_CONNECTION_REASON;
-use crate::service::{Gateway, StoreResultExt as _};
-use crate::store::{ItemCounts, Mutation};
+use crate::store::ItemCounts;
 use crate::telemetry::metrics;
 
 /// Interval between background passes.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of orphaned intents per page.
-const PAGE_SIZE: usize = 256;
 /// Interval between purges of expired data.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
@@ -104,7 +93,7 @@ impl Gateway {
     }
 
     async fn run_round(&self) {
-        self.flush_pending_outcomes().await;
+        self.0.executor.flush_pending_outcomes().await;
         self.flush_audit_backlog().await;
         if self.is_stopping() || !self.0.lease.holds() {
             return;
@@ -135,83 +124,9 @@ impl Gateway {
         }
     }
 
-    /// Adopts writes that a dead process was sending and returns their number.
-    async fn adopt_dead_peers(&self) -> Result<usize, Error> {
-        let orphans = self.0.store.orphaned_intents(PAGE_SIZE).await.or_not_applied()?;
-        let (mut changes, mut turns): (Vec<Mutation>, Vec<Vec<SubjectLock>>) = (Vec::new(), Vec::new());
-        for intent in orphans {
-            // The task that holds the lock handles the same intent.
-            let Some(taken) = self.try_lock_subjects(&intent).await? else { continue };
-            turns.push(taken);
-            let now = self.0.store.intent(intent.write.record_id()).await.or_not_applied()?;
-            let Some(intent) = now.filter(|now| now.under_way && now.started == intent.started) else { continue };
-            changes.extend(self.adoption_mutations(intent).await?);
-        }
-        if changes.is_empty() {
-            return Ok(0);
-        }
-        self.0.store.commit(changes).await.or_not_applied()?;
-        Ok(turns.len())
-    }
-
-    /// Builds the mutations that make a write unknown whose process ended while it was in flight. Its grace period
-    /// starts now, because it is not known when the attempt ended.
-    pub(in crate::service) async fn adoption_mutations(&self, mut intent: Intent) -> Result<Vec<Mutation>, Error> {
-        const REASON: &str = "The process handling it ended before it recorded an outcome.";
-        let now = self.now();
-        intent.lingering = true;
-        self.0.grace_periods.begin(&intent);
-        let connection = self.connection_of(&intent.connection).ok();
-        let why = Error::unknown(Code::VendorTimeout, REASON).with_resource(resource_path(&intent.write));
-        let why = connection.as_ref().map_or_else(|| why.clone(), |connection| connection.tag_connection(why.clone()));
-        let mut changes = self.unknown_record_mutations(&intent, why).await?;
-        intent.reason = Some(REASON.to_owned());
-        // If the connection is no longer configured, only a person can find out the outcome.
-        let repeat = connection.as_ref().map_or(RetrySafety::Unsafe, |connection| connection.retry_safety(&intent));
-        schedule_next_attempt(
-            &mut intent,
-            repeat,
-            connection.as_ref().map_or(now, |connection| connection.reconcile_from(now)),
-            now,
-        );
-        // Wait for the grace period only, without back-off: no attempt has failed.
-        intent.due = intent.due.map(|_| intent.settle_from);
-        if repeat == RetrySafety::Unsafe {
-            let elsewhere = connection.as_ref().is_some_and(|connection| connection.is_other_destination(&intent));
-            let detail = if elsewhere {
-                MOVED_CONNECTION_REASON
-            } else {
-                "The process handling it ended, and resending it could apply it twice. Settle it manually."
-            };
-            intent.reason = Some(detail.to_owned());
-            let fault = Error::unknown(Code::VendorTimeout, detail).with_resource(resource_path(&intent.write));
-            let fault = connection.map_or_else(|| fault.clone(), |connection| connection.tag_connection(fault.clone()));
-            changes.extend(fail_origin(intent.origin.clone(), intent.write.record_id(), &fault));
-        }
-        changes.push(Mutation::Intent(intent));
-        Ok(changes)
-    }
-
-    /// Builds the mutation that marks the record of such a write as unknown.
-    async fn unknown_record_mutations(&self, intent: &Intent, why: Error) -> Result<Vec<Mutation>, Error> {
-        let (outcome, problem) = (Outcome::Unknown, Some(Box::new(why)));
-        let record = intent.write.record_id();
-        if let Ok(id) = CandidateId::parse(record) {
-            let candidate = self.0.store.candidate(&intent.tenant, &id).await.or_not_applied()?;
-            let pending = candidate.filter(|candidate| candidate.state == CandidateState::Pending);
-            let unknown = |candidate| Candidate { state: CandidateState::Unknown, outcome, problem, ..candidate };
-            return Ok(pending.map(unknown).map(Mutation::Candidate).into_iter().collect());
-        }
-        let Ok(id) = AssignmentId::parse(record) else { return Ok(Vec::new()) };
-        let assignment = self.0.store.assignment(&intent.tenant, &id).await.or_not_applied()?;
-        let pending = assignment.filter(|assignment| assignment.state == AssignmentState::Pending);
-        let unknown = |assignment| Assignment { state: AssignmentState::Unknown, outcome, problem, ..assignment };
-        Ok(pending.map(unknown).map(Mutation::Assignment).into_iter().collect())
-    }
-
     async fn purge_expired(&self) {
         let now = self.now();
-        self.0.grace_periods.remove_expired();
+        self.0.executor.grace_periods.remove_expired();
         if let Err(error) = self.0.store.remember_time(now).await {
             tracing::warn!(%error, "recording the time of the store's last use failed; will retry");
         }

@@ -8,14 +8,15 @@ use crate::domain::assignment::{Assignment, NewAssignment};
 use crate::domain::error::Error;
 use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
 use crate::service::assignments::PreparedBooking;
-use crate::service::bulk::batch_sender::{AssignmentRow, Batch, JournaledRow, into_batches};
+use crate::service::bulk::batch_sender::{AssignmentRow, Batch, into_batches};
 use crate::service::bulk::candidate_rows::reject_duplicate;
 use crate::service::bulk::run::OperationRun;
 use crate::service::connections::{ClaimPermit, Connection};
-use crate::service::write::executor::bind_origin;
+use crate::service::errors::StoreResultExt as _;
+use crate::service::write::executor::InFlightWrite;
+use crate::service::write::locks::SubjectLock;
 use crate::service::write::reconciler::blocked_by_unknown_write;
-use crate::service::{StoreResultExt as _, store_error};
-use crate::store::{Mutation, StoreError, SubjectHash};
+use crate::store::{BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
 
 /// Maximum number of concurrent look-ups.
 const MAX_CONCURRENT_LOOKUPS: usize = 64;
@@ -82,9 +83,9 @@ impl OperationRun {
         rows.sort_by_cached_key(|row| row.assignment.lock_key());
         let (mut open, mut ends) = (Vec::with_capacity(rows.len()), Vec::new());
         for mut row in rows {
-            let turn = self.gateway.lock_subject(&row.assignment.lock_key()).await?;
+            let lock = self.gateway.lock_subject(&row.assignment.lock_key()).await?;
             match self.check_existing(connection, &mut row).await {
-                Ok(None) => open.push((row, turn)),
+                Ok(None) => open.push((row, lock)),
                 Ok(Some(existing)) => {
                     let differs = existing.warnings.iter().filter(|warning| warning.concerns_request_only());
                     let end =
@@ -98,10 +99,7 @@ impl OperationRun {
         }
         self.commit_unsent_outcomes(ends).await?;
         open.sort_by_key(|(row, _)| row.item.id.index);
-        let mut ready = Vec::with_capacity(open.len());
-        for (row, turn) in self.write_intents(connection, open).await? {
-            ready.push(JournaledRow { record: row.assignment, intent: row.intent, turn });
-        }
+        let ready = self.begin_rows(connection, open).await?;
         // Group again: a row that rebooks an expired booking must not share a call with rows that reuse existing ones.
         let mut calls = into_batches(connection, ready, |row| &row.intent.write).into_iter().peekable();
         let (mut begun, mut all) = (Some(begun), Ok(()));
@@ -128,41 +126,35 @@ impl OperationRun {
         Ok(earlier)
     }
 
-    /// Commits the rows' records and intents in one transaction, and returns the rows that were not cancelled
-    /// meanwhile.
-    async fn write_intents<T>(
+    /// Begins the rows' writes, and returns those of the rows that were not cancelled meanwhile.
+    async fn begin_rows(
         &self,
         connection: &Connection,
-        mut open: Vec<(AssignmentRow, T)>,
-    ) -> Result<Vec<(AssignmentRow, T)>, Error> {
-        for (row, _) in &mut open {
-            self.stamp_attempt(connection, &mut row.intent);
+        open: Vec<(AssignmentRow, SubjectLock)>,
+    ) -> Result<Vec<InFlightWrite>, Error> {
+        let (mut rows, mut writes) = (Vec::with_capacity(open.len()), Vec::with_capacity(open.len()));
+        for (AssignmentRow { assignment, mut intent, subjects, .. }, lock) in open {
+            self.gateway.0.executor.restart_attempt(connection, &mut intent);
+            let record = PreparedRecord::Assignment(assignment.clone());
+            writes.push(PreparedWrite { record, intent: intent.clone(), subjects });
+            rows.push(InFlightWrite { record: assignment.into(), intent, lock: Some(lock) });
         }
-        let changes: Vec<Mutation> = open.iter().flat_map(|(row, _)| Self::mutations(row)).collect();
-        match self.gateway.commit_intents(changes).await {
-            Ok(()) => return Ok(open),
-            Err(StoreError::ItemNotWaiting) => {}
-            Err(error) => return Err(store_error(&error)),
-        }
-        let mut still = Vec::with_capacity(open.len());
-        for (row, turn) in open {
-            match self.gateway.commit_intents(Self::mutations(&row)).await {
-                Ok(()) => still.push((row, turn)),
-                Err(StoreError::ItemNotWaiting) => {}
+        let results = self.gateway.0.executor.begin(None, writes).await.or_not_applied()?;
+        let mut begun = Vec::with_capacity(rows.len());
+        for (row, result) in rows.into_iter().zip(results) {
+            match result {
+                BeginResult::Begun => begun.push(row),
                 // Send the rows committed so far; the others still wait, or the search for orphans finds them.
-                Err(error) if !still.is_empty() => {
+                BeginResult::Failed(error) => {
                     tracing::warn!(%error, "recording some rows of a batch failed; they will be retried");
-                    break;
                 }
-                Err(error) => return Err(error).or_not_applied(),
+                // Cancelled meanwhile; the other results are not those of a booking.
+                BeginResult::ItemCancelled
+                | BeginResult::KeyInUse
+                | BeginResult::Exists(_)
+                | BeginResult::TakenByOtherTenant => {}
             }
         }
-        Ok(still)
-    }
-
-    fn mutations(row: &AssignmentRow) -> Vec<Mutation> {
-        let mut changes = vec![Mutation::Assignment(row.assignment.clone()), Mutation::Intent(row.intent.clone())];
-        changes.extend(bind_origin(&row.intent, &row.subjects));
-        changes
+        Ok(begun)
     }
 }

@@ -5,20 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::assignment::{Assignment, NewAssignment};
-use crate::domain::candidate::{Candidate, NewCandidate};
-use crate::domain::error::{Code, Error, RejectionScope};
+use crate::domain::candidate::NewCandidate;
+use crate::domain::error::Error;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::operation::Item;
-use crate::domain::outcome::Outcome;
+use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{BatchGroup, CallPurpose, RowResult, Vendor};
-use crate::service::batching;
-use crate::service::batching::BatchLimits;
+use crate::service::batching::{self, is_transient, may_split};
 use crate::service::bulk::run::{MAX_WAIT, OperationRun};
+use crate::service::candidates::PreparedRegistration;
 use crate::service::connections::{ClaimPermit, Connection};
-use crate::service::write::executor::VendorReply;
-use crate::service::write::locks::SubjectLock;
-use crate::service::{Gateway, call_context};
-use crate::store::{Mutation, StoreError, SubjectHash};
+use crate::service::write::executor::{InFlightWrite, RowFate};
+use crate::store::SubjectHash;
 
 /// Batch of rows that share one vendor call.
 pub(super) enum Batch {
@@ -40,7 +38,7 @@ impl Batch {
 pub(super) struct CandidateRow {
     pub(super) item: Item,
     pub(super) new: NewCandidate,
-    pub(super) prepared: crate::service::candidates::PreparedRegistration,
+    pub(super) prepared: PreparedRegistration,
     pub(super) subjects: Vec<SubjectHash>,
 }
 
@@ -53,65 +51,23 @@ pub(super) struct AssignmentRow {
     pub(super) subjects: Vec<SubjectHash>,
 }
 
-/// Row whose record and intent are committed.
-pub(super) struct JournaledRow<R> {
-    pub(super) record: R,
-    pub(super) intent: Intent,
-    // Held until the row's outcome is committed, so that the next holder never finds the write still open.
-    pub(super) turn: SubjectLock,
-}
-
-/// Record type that bulk rows write.
-pub(super) trait BulkResource: Clone + Send + Sync + Sized + 'static {
-    fn conclude(
-        self,
-        gateway: &Gateway,
-        connection: &Connection,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> (Vec<Mutation>, Result<Self, Error>);
-}
-
-impl BulkResource for Candidate {
-    fn conclude(
-        self,
-        gateway: &Gateway,
-        connection: &Connection,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> (Vec<Mutation>, Result<Self, Error>) {
-        gateway.candidate_conclusion(connection, self, intent, row)
-    }
-}
-
-impl BulkResource for Assignment {
-    fn conclude(
-        self,
-        gateway: &Gateway,
-        connection: &Connection,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> (Vec<Mutation>, Result<Self, Error>) {
-        gateway.assignment_conclusion(connection, self, intent, row)
-    }
-}
-
 impl OperationRun {
     /// Sends journaled rows, each call once it has an in-flight permit. Outcomes that cannot be committed are queued
     /// and committed later. Releases the claim permit once nothing more will be sent, so that the next batch may start
     /// while the outcomes are committed, unless `more` calls follow.
-    pub(super) async fn send_ready<R: BulkResource>(
+    pub(super) async fn send_ready(
         &self,
         connection: &Connection,
-        rows: Vec<JournaledRow<R>>,
+        rows: Vec<InFlightWrite>,
         begun: &mut Option<ClaimPermit>,
         more: bool,
     ) -> Result<(), Error> {
+        let executor = &self.gateway.0.executor;
         let (mut parts, mut end) = (vec![(rows, 1)], Ok(()));
         let mut successor: Option<Arc<Connection>> = None;
         while let Some((mut rows, tried)) = parts.pop() {
             let connection = successor.as_deref().unwrap_or(connection);
-            let place = connection.acquire_in_flight(begun.as_ref(), &self.queue_key()).await;
+            let permit = connection.acquire_in_flight(begun.as_ref(), &self.queue_key()).await;
             if let Some(next) = self.gateway.successor(connection) {
                 parts.push((rows, tried));
                 parts = rebatch(&next, parts);
@@ -119,26 +75,26 @@ impl OperationRun {
                 continue;
             }
             let writes: Vec<Write> = rows.iter().map(|row| row.intent.write.clone()).collect();
-            let answers =
-                self.gateway.send(connection, &writes, &call_context(&self.caller, CallPurpose::Initial)).await;
-            drop(place);
-            let moment = answers.iter().all(|answer| answer.as_ref().is_err_and(is_transient));
-            let again = moment && tried < connection.bulk_attempts();
+            let call = self.caller.call_context(CallPurpose::Initial);
+            let results = executor.send(connection, &writes, &call).await;
+            drop(permit);
+            let transient = results.iter().all(|result| result.as_ref().is_err_and(is_transient));
+            let again = transient && tried < connection.bulk_attempts();
             if again {
-                let wait = answers.iter().filter_map(|answer| answer.as_ref().err()?.retry_after).max();
+                let wait = results.iter().filter_map(|result| result.as_ref().err()?.retry_after).max();
                 self.pause(wait.unwrap_or_else(|| self.with_jitter(connection.bulk_pause()))).await;
             }
-            let split = !moment && rows.len() > 1 && answers.iter().all(is_batch_rejection);
+            let split = rows.len() > 1 && may_split(&results);
             if (again && self.should_yield()) || ((again || split) && self.is_cancelled().await) {
-                end = end.and(self.requeue(connection, rows, answers).await);
+                end = end.and(self.conclude(connection, rows, results, RowFate::Requeue).await);
                 continue;
             }
             // Continue with the other parts even if this one fails: their intents are marked as in flight.
             if !again && !split {
                 begun.take_if(|_| !more && parts.is_empty());
-                end = end.and(self.conclude_all(connection, rows, answers).await);
-            } else if self.begin_attempts(connection, &mut rows).await.is_err() {
-                end = end.and(self.requeue(connection, rows, answers).await);
+                end = end.and(self.conclude(connection, rows, results, RowFate::End).await);
+            } else if executor.begin_attempts(connection, rows.iter_mut().map(|row| &mut row.intent)).await.is_err() {
+                end = end.and(self.conclude(connection, rows, results, RowFate::Requeue).await);
             } else if split {
                 let second = rows.split_off(rows.len() / 2);
                 parts.extend([(second, tried), (rows, tried)]);
@@ -168,83 +124,32 @@ impl OperationRun {
         matches!(found, Ok(Some((operation, _))) if operation.cancelling)
     }
 
-    /// Concludes rows that had no effect and queues them again, because this process is stopping, has lost its store,
-    /// or the operation was cancelled. The next run sends or skips them.
-    async fn requeue<R: BulkResource>(
+    /// Commits the outcomes of one call's rows. Rows that had no effect are requeued if this process is stopping, has lost
+    /// its store, or the operation was cancelled; the next run sends or skips them.
+    async fn conclude(
         &self,
         connection: &Connection,
-        rows: Vec<JournaledRow<R>>,
-        answers: Vec<RowResult<VendorReply>>,
+        rows: Vec<InFlightWrite>,
+        results: Vec<RowResult<VendorReply>>,
+        fate: RowFate,
     ) -> Result<(), Error> {
-        let (mut changes, mut turns) = (Vec::new(), Vec::with_capacity(rows.len()));
-        for (row, answer) in rows.into_iter().zip(answers) {
-            let JournaledRow { record, intent, turn } = row;
-            turns.push(turn);
-            let item = intent.origin.item.clone();
-            changes.extend(record.conclude(&self.gateway, connection, intent, answer).0);
-            changes.extend(item.map(Mutation::RequeueItem));
+        if fate == RowFate::End {
+            self.failures.add(results.iter().filter(|result| result.is_err()).count() as u64);
         }
-        let kept = self.gateway.commit_outcome(changes, &format!("/operations/{}", self.operation.id)).await;
-        drop(turns);
-        kept
-    }
-
-    /// Commits one more attempt of rows before they are resent; if that fails they must not be sent. The last attempt
-    /// had no effect, so it does not count towards the back-off.
-    async fn begin_attempts<R>(&self, connection: &Connection, rows: &mut [JournaledRow<R>]) -> Result<(), StoreError> {
-        for row in rows.iter_mut() {
-            self.stamp_attempt(connection, &mut row.intent);
-        }
-        let changes: Vec<Mutation> = rows.iter().map(|row| Mutation::Intent(row.intent.clone())).collect();
-        self.gateway.0.store.commit(changes).await
-    }
-
-    /// Stamps the start of an attempt on the intent.
-    pub(super) fn stamp_attempt(&self, connection: &Connection, intent: &mut Intent) {
-        intent.started = self.gateway.now();
-        intent.settle_from = connection.reconcile_from(intent.started);
-        intent.due = Some(intent.settle_from);
-    }
-
-    /// Commits the outcomes of one call's rows, in one transaction.
-    async fn conclude_all<R: BulkResource>(
-        &self,
-        connection: &Connection,
-        rows: Vec<JournaledRow<R>>,
-        answers: Vec<RowResult<VendorReply>>,
-    ) -> Result<(), Error> {
-        let (mut changes, mut turns, mut failed) = (Vec::new(), Vec::with_capacity(rows.len()), 0);
-        for (row, answer) in rows.into_iter().zip(answers) {
-            let JournaledRow { record, intent, turn } = row;
-            turns.push(turn);
-            let (more, end) = record.conclude(&self.gateway, connection, intent, answer);
-            changes.extend(more);
-            failed += u64::from(end.is_err());
-        }
-        self.failures.add(failed);
-        let kept = self.gateway.commit_outcome(changes, &format!("/operations/{}", self.operation.id)).await;
-        drop(turns);
-        kept
+        let resource = self.operation.id.path();
+        self.gateway.0.executor.conclude(connection, rows, results, fate, &resource).await.map(drop)
     }
 }
 
-/// Groups rows into the largest batches the vendor accepts safely.
-pub(super) fn into_batches<P>(connection: &Connection, rows: Vec<P>, write: impl Fn(&P) -> &Write) -> Vec<Vec<P>> {
-    let packings: Vec<BatchGroup> = rows.iter().map(|row| batch_group(connection.vendor(), write(row))).collect();
-    let mut rows: Vec<Option<P>> = rows.into_iter().map(Some).collect();
-    batching::into_batches(
-        &packings,
-        &BatchLimits { rows: |most| connection.batch(most), bytes: connection.call_bytes() },
-    )
-    .into_iter()
-    .map(|positions| positions.into_iter().filter_map(|position| rows[position].take()).collect())
-    .collect()
+/// Groups rows by their writes into the largest batches the vendor accepts safely.
+pub(super) fn into_batches<T>(connection: &Connection, rows: Vec<T>, write: impl Fn(&T) -> &Write) -> Vec<Vec<T>> {
+    batching::into_batches(connection, rows, |row| batch_group(connection.vendor(), write(row)))
 }
 
 /// Regroups the parts by the batch limits of a replaced connection, which may be smaller.
-fn rebatch<R>(connection: &Connection, parts: Vec<(Vec<JournaledRow<R>>, u32)>) -> Vec<(Vec<JournaledRow<R>>, u32)> {
+fn rebatch(connection: &Connection, parts: Vec<(Vec<InFlightWrite>, u32)>) -> Vec<(Vec<InFlightWrite>, u32)> {
     let again = |(rows, tried)| {
-        let calls = into_batches(connection, rows, |row: &JournaledRow<R>| &row.intent.write);
+        let calls = into_batches(connection, rows, |row: &InFlightWrite| &row.intent.write);
         calls.into_iter().map(move |rows| (rows, tried))
     };
     parts.into_iter().flat_map(again).collect()
@@ -256,23 +161,4 @@ fn batch_group(vendor: &dyn Vendor, write: &Write) -> BatchGroup {
         Write::Assign(booking) => vendor.booking_batch(booking),
         Write::Update(_) | Write::Hide(_) | Write::Cancel(_) | Write::Enrol(_) => BatchGroup::Single,
     }
-}
-
-/// Returns whether the vendor rejected the whole call, regardless of individual rows.
-pub(in crate::service) fn is_batch_rejection(answer: &RowResult<VendorReply>) -> bool {
-    matches!(answer, Err(fault) if fault.reach == RejectionScope::Batch && fault.outcome == Outcome::NotApplied)
-}
-
-/// Returns whether the call had no effect for a transient reason: the rows are valid and worth retrying.
-pub(in crate::service) fn is_transient(fault: &Error) -> bool {
-    let moment = matches!(
-        fault.code,
-        Code::ConnectionSaturated
-            | Code::VendorCircuitOpen
-            | Code::VendorRateLimited
-            | Code::VendorUnreachable
-            // This instance had lost contact with the shared store, so it sent nothing.
-            | Code::StoreUnavailable
-    );
-    moment && fault.outcome == Outcome::NotApplied
 }

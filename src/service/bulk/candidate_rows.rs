@@ -7,13 +7,14 @@ use futures_util::stream::{self, StreamExt as _};
 use crate::domain::candidate::NewCandidate;
 use crate::domain::error::{Code, Error};
 use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
-use crate::service::bulk::batch_sender::{Batch, CandidateRow, JournaledRow, into_batches};
+use crate::service::bulk::batch_sender::{Batch, CandidateRow, into_batches};
 use crate::service::bulk::run::OperationRun;
-use crate::service::candidates::PreparedRegistration;
+use crate::service::candidates::{CandidateWithWarnings, PreparedRegistration};
 use crate::service::connections::{ClaimPermit, Connection};
-use crate::service::write::handle::accepted_channel;
-use crate::service::{CandidateWithWarnings, StoreResultExt as _, WriteResult};
-use crate::store::{BeginResult, Mutation, StoreError, SubjectHash};
+use crate::service::errors::StoreResultExt as _;
+use crate::service::write::executor::InFlightWrite;
+use crate::service::write::handle::{WriteResult, accepted_channel};
+use crate::store::{BeginResult, Mutation, SubjectHash};
 
 impl OperationRun {
     /// Plans rows and groups them into batches; invalid rows fail here.
@@ -58,33 +59,27 @@ impl OperationRun {
         mut people: Vec<CandidateRow>,
         begun: ClaimPermit,
     ) -> Result<(), Error> {
-        let mut turns = Vec::with_capacity(people.len());
+        let mut locks = Vec::with_capacity(people.len());
         let mut writes = Vec::with_capacity(people.len());
         for person in &mut people {
-            self.stamp_attempt(connection, &mut person.prepared.intent);
-            turns.push(self.gateway.0.subject_locks.lock_new(person.prepared.candidate.id.as_str()).await);
-            writes.push(self.gateway.prepared_write(&person.prepared));
+            self.gateway.0.executor.restart_attempt(connection, &mut person.prepared.intent);
+            locks.push(self.gateway.0.subject_locks.lock_new(person.prepared.candidate.id.as_str()).await);
+            writes.push(self.gateway.prepared_write(person.prepared.clone()));
         }
-        let results = self.gateway.0.store.begin_writes(None, writes).await;
-        self.gateway.record_doubt(&results, people.iter().map(|person| &person.prepared.intent));
-        let results = results.or_not_applied()?;
+        let results = self.gateway.0.executor.begin(None, writes).await.or_not_applied()?;
         let mut all = Ok(());
         let (mut ready, mut known) = (Vec::with_capacity(people.len()), Vec::new());
-        for ((person, turn), result) in people.into_iter().zip(turns).zip(results) {
+        for ((person, lock), result) in people.into_iter().zip(locks).zip(results) {
             match result {
                 BeginResult::Begun => {
-                    let PreparedRegistration { candidate, identities: _, intent, own_password: _ } = person.prepared;
-                    ready.push(JournaledRow { record: candidate, intent, turn });
+                    let PreparedRegistration { candidate, identities: _, intent } = person.prepared;
+                    ready.push(InFlightWrite { record: candidate.into(), intent, lock: Some(lock) });
                 }
                 BeginResult::Exists(_) | BeginResult::TakenByOtherTenant => known.push(person),
                 // The row was cancelled meanwhile; without a key, none is in use.
                 BeginResult::ItemCancelled | BeginResult::KeyInUse => {}
                 // The inserted rows are sent nevertheless.
-                BeginResult::Failed(error) => {
-                    let failed: Result<(), StoreError> = Err(error);
-                    self.gateway.record_doubt(&failed, [&person.prepared.intent]);
-                    all = all.and(failed.or_not_applied());
-                }
+                BeginResult::Failed(error) => all = all.and(Err(error).or_not_applied()),
             }
         }
         // Existing candidates may need separate calls; keep the claim permit until those are done.
@@ -106,7 +101,7 @@ impl OperationRun {
         let CandidateRow { item, new, prepared: _, subjects } = person;
         let caller = self.row_context(&item);
         let strict = self.operation.strict;
-        let result = self.gateway.register(&caller, connection, new, strict, &accepted_channel().0).await;
+        let result = self.gateway.register(&caller, connection, new, strict, None, &accepted_channel().0).await;
         let (record, end) = match result {
             // The write has recorded the row's outcome.
             Ok(WriteResult::Created(_) | WriteResult::Pending(_)) => return Ok(()),

@@ -6,10 +6,9 @@ use std::time::Duration;
 use crate::domain::error::{Code, Error};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemOutcome, ItemReport, ItemState, ItemStatus};
-use crate::service::StoreResultExt as _;
 use crate::service::bulk::memory_budget;
 use crate::service::bulk::run::OperationRun;
-use crate::service::write::executor::resource_path;
+use crate::service::errors::StoreResultExt as _;
 use crate::store::{Mutation, Window};
 
 /// Rows read per page.
@@ -86,7 +85,7 @@ impl OperationRun {
         };
         let reason = intent.reason.as_deref().unwrap_or("The process handling it ended before it recorded an outcome.");
         let fault = Error::unknown(Code::VendorTimeout, format!("{reason} {detail}"))
-            .with_resource(resource_path(&intent.write));
+            .with_resource(intent.write.record().path());
         Some(connection.map_or_else(|| fault.clone(), |connection| connection.tag_connection(fault.clone())))
     }
 }

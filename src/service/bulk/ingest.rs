@@ -9,9 +9,9 @@ use crate::domain::operation::{
     Item, ItemId, ItemOutcome, ItemRequest, ItemState, Operation, OperationKind, OperationState,
 };
 use crate::service::bulk::{BulkRow, OperationStatus};
+use crate::service::errors::{StoreResultExt as _, key_in_progress, key_reused};
 use crate::service::exchange_log::traceparent;
-use crate::service::write::idempotency::{in_progress, key_reused};
-use crate::service::{Gateway, IdempotencyRequest, RequestContext, StoreResultExt as _};
+use crate::service::{Gateway, IdempotencyRequest, RequestContext};
 use crate::store::{AcceptResult, StoreError};
 
 /// Options of a bulk besides its rows.
@@ -167,7 +167,7 @@ impl BulkUpload {
         self.operation.connection = gateway.connection_of_bulk(&caller, kind, named, self.first.as_ref()).await?;
         self.operation.fail_on_errors = fail_on_errors;
         self.operation.state = OperationState::Queued;
-        let claim = key.map(|request| gateway.key_claim(&caller, request));
+        let claim = key.map(|request| gateway.0.idempotency.acquisition(&caller, request));
         gateway.refuse_when_draining()?;
         // From here on the rows are not discarded: if the store's response is lost, the operation may be queued
         // nevertheless.
@@ -183,7 +183,7 @@ impl BulkUpload {
             }
             Ok(AcceptResult::Replayed(id)) => Ok(AcceptedBulk::Earlier(id)),
             Ok(AcceptResult::KeyMismatch) => Err(key_reused()),
-            Ok(AcceptResult::KeyInProgress) => Err(in_progress()),
+            Ok(AcceptResult::KeyInProgress) => Err(key_in_progress()),
             Err(error) => Err(lost(&error, &self.operation.id)),
         }
     }

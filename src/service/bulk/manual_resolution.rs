@@ -1,14 +1,15 @@
 //! Manual resolution of an enrolment's vendor calls that the gateway cannot reconcile.
 
-use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::error::{Error, FieldError};
 use crate::domain::ids::OperationId;
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemState, OperationKind};
 use crate::domain::outcome::Outcome;
+use crate::domain::record::{Record, RecordId};
 use crate::service::bulk::queries::OperationStatus;
-use crate::service::candidates::nothing_to_settle;
+use crate::service::errors::{StoreResultExt as _, nothing_to_settle};
 use crate::service::write::reconciler::manual_resolution;
-use crate::service::{Gateway, RequestContext, StoreResultExt as _};
+use crate::service::{Gateway, RequestContext};
 
 /// Operator's resolution of an enrolment's calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Gateway {
     ) -> Result<OperationStatus, Error> {
         self.refuse_when_draining()?;
         let OperationSettlement { outcome, items } = settlement;
-        let row = manual_resolution(outcome)?;
+        let result = manual_resolution(outcome)?;
         let OperationStatus { operation, .. } = self.operation(caller, id).await?;
         if operation.kind != OperationKind::ProgramEmployees {
             let detail =
@@ -38,15 +39,15 @@ impl Gateway {
         }
         let connection = self.connection_of(&operation.connection)?;
         for open in self.unknown_calls(id, items.as_deref()).await? {
-            let _turns = self.lock_subjects(&open).await?;
+            let _locks = self.lock_subjects(&open).await?;
             // Read under the locks: it may have been reconciled, or be in flight again.
             let now = self.0.store.intent(open.write.record_id()).await.or_not_applied()?;
             let Some(mut intent) = now.filter(|intent| !intent.under_way) else { continue };
             // The request's own audit entry records the resolution.
             intent.reason = None;
-            match self.conclude_enrolment(&connection, intent, row.clone()).await {
-                Err(fault) if fault.code == Code::StoreUnavailable => return Err(fault),
-                _ => {}
+            if let RecordId::Enrolment(call) = intent.write.record() {
+                let record = Record::Enrolment(call);
+                self.0.executor.conclude_one(&connection, record, intent, result.clone()).await?;
             }
         }
         self.0.active_operations.notify();

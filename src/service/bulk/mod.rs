@@ -77,13 +77,6 @@ impl Gateway {
     }
 }
 
-/// Builds the error of a skipped row.
-pub(super) fn skipped_error() -> Error {
-    let detail =
-        "The operation stopped before this row: it was cancelled, or the number of failed rows reached failOnErrors.";
-    Error::new(Code::Skipped, detail)
-}
-
 /// Returns the outcome of a row that cannot be sent: it was unreadable, or its password was erased after an earlier
 /// attempt.
 fn unsendable(item: &Item, kind: OperationKind) -> Option<ItemOutcome> {

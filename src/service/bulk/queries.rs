@@ -14,9 +14,8 @@ use crate::domain::operation::{
     ItemOutcome, ItemReport, ItemState, ItemStatus, Operation, OperationKind, OperationState, Progress,
 };
 use crate::domain::program::Enrolled;
-use crate::service::bulk::skipped_error;
-use crate::service::write::executor::operation_path;
-use crate::service::{CandidateWithWarnings, Gateway, RequestContext, StoreResultExt as _, with_resource_if_unknown};
+use crate::service::errors::{StoreResultExt as _, skipped_error, with_resource_if_unknown};
+use crate::service::{CandidateWithWarnings, Gateway, RequestContext};
 use crate::store::{Mutation, Page, Window, WindowedRows};
 
 /// Initial and maximum polling interval while a caller waits for an operation's end. The end of an operation that this
@@ -122,7 +121,7 @@ impl Gateway {
     async fn accepted_operation(&self, caller: &RequestContext, id: &OperationId) -> Result<OperationStatus, Error> {
         self.operation(caller, id).await.map_err(|fault| {
             if fault.code == Code::StoreUnavailable {
-                fault.with_unknown_outcome().with_resource(operation_path(id))
+                fault.with_unknown_outcome().with_resource(id.path())
             } else {
                 fault
             }
@@ -211,7 +210,7 @@ impl Gateway {
         if view.operation.state.is_terminal() {
             return Ok(view);
         }
-        let (store, resource) = (&self.0.store, operation_path(id));
+        let (store, resource) = (&self.0.store, id.path());
         let cancelling = store.commit(vec![Mutation::CancelOperation(id.clone())]).await.or_not_applied();
         cancelling.map_err(|fault| with_resource_if_unknown(fault, &resource))?;
         // The run finds nothing more to send, and the rows it holds in memory can no longer be claimed.
@@ -228,7 +227,7 @@ impl Gateway {
         let Progress { not_applied, unknown, skipped, .. } = view.progress;
         if not_applied + unknown + skipped > 0 {
             let requeued = self.0.store.requeue(id, self.0.system.now()).await.or_not_applied();
-            requeued.map_err(|fault| with_resource_if_unknown(fault, &operation_path(id)))?;
+            requeued.map_err(|fault| with_resource_if_unknown(fault, &id.path()))?;
             self.0.active_operations.notify();
         }
         self.accepted_operation(caller, id).await

@@ -10,17 +10,18 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::Semaphore;
 
 use crate::domain::error::{Code, Error, FieldError};
-use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::WriteOrigin;
 use crate::domain::operation::{Item, ItemOutcome, ItemState, Operation, OperationKind, OperationState, Progress};
 use crate::domain::outcome::Outcome;
+use crate::domain::record::RecordId;
 use crate::domain::vendor::CallPurpose;
 use crate::service::bulk::batch_sender::Batch;
 use crate::service::bulk::memory_budget::{MemoryPermit, OperationBudget};
 use crate::service::bulk::{ErrorBudget, enrolments, memory_budget};
 use crate::service::connections::Connection;
+use crate::service::errors::StoreResultExt as _;
 use crate::service::fair_semaphore::QueueKey;
-use crate::service::{Gateway, RequestContext, StoreResultExt as _, call_context};
+use crate::service::{Gateway, RequestContext};
 use crate::store::{Mutation, SubjectHash, Window};
 
 /// Rows loaded per page; at least two full batches. Large rows make pages shorter ([`memory_budget::PAGE_BYTES`]).
@@ -326,21 +327,14 @@ impl OperationRun {
 
     /// Reconciles a record's open write and returns whether it was applied.
     async fn reconcile_record(&self, connection: &Connection, record: &str) -> Result<bool, Error> {
-        let (gateway, tenant) = (&self.gateway, &self.operation.tenant);
-        let asked = call_context(&self.caller, CallPurpose::Reconcile);
-        if let Ok(id) = CandidateId::parse(record) {
-            let Some((_turn, candidate)) = gateway.lock_when_idle(&self.caller, connection, &id).await? else {
-                return Ok(true);
-            };
-            let settled = gateway.reconcile_candidate(connection, candidate, &asked).await?;
-            return Ok(settled.is_none_or(|settled| settled.candidate.outcome == Outcome::Applied));
-        }
-        let Ok(id) = AssignmentId::parse(record) else {
+        let id = RecordId::parse(record);
+        let Some(id) = id.filter(|id| matches!(id, RecordId::Candidate(_) | RecordId::Assignment(_))) else {
             return Err(Error::from_fields(vec![FieldError::invalid("", "is not a known record")]));
         };
-        let Some(found) = gateway.0.store.assignment(tenant, &id).await.or_not_applied()? else { return Ok(true) };
-        let _turn = gateway.lock_subject(&found.lock_key()).await?;
-        let Some(found) = gateway.0.store.assignment(tenant, &id).await.or_not_applied()? else { return Ok(true) };
-        Ok(gateway.reconcile_assignment(connection, found, &asked).await?.outcome == Outcome::Applied)
+        let (reconciler, call) = (&self.gateway.0.reconciler, self.caller.call_context(CallPurpose::Reconcile));
+        let reconciled = reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call).await?;
+        // A record that is gone was erased, which only an applied write can have been.
+        let record = reconciled.and_then(|reconciled| reconciled.record);
+        Ok(record.is_none_or(|record| record.outcome() == Some(Outcome::Applied)))
     }
 }

@@ -6,10 +6,11 @@ use tracing::Instrument as _;
 use crate::domain::error::Error;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::Operation;
+use crate::service::Gateway;
 use crate::service::bulk::active_operations::SlotGroup;
 use crate::service::bulk::run;
+use crate::service::errors::StoreResultExt as _;
 use crate::service::write::locks::SubjectLock;
-use crate::service::{Gateway, StoreResultExt as _};
 use crate::telemetry::spans;
 
 /// Maximum number of operations of one group fetched at once.

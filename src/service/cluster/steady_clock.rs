@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::domain::system::System;
-use crate::service::write::orphans::lock_unpoisoned;
+use crate::service::mutex::lock_unpoisoned;
 
 /// Maximum difference at which the wall clock is followed at once: it is being slewed, or was corrected slightly.
 const MAX_DRIFT: SignedDuration = SignedDuration::from_secs(5);

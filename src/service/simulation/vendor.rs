@@ -13,6 +13,7 @@ use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment}
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::error::{Code, Error, FieldError};
+use crate::domain::ids::EnrolmentId;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::intent::{EnrolmentWrite, Write};
 use crate::domain::outcome::{Warning, WarningCode};
@@ -324,7 +325,9 @@ impl Vendor for Fake {
     }
 
     async fn enrol(&self, enrolment: &EnrolmentBatch, call: &CallContext) -> RowResult<EnrolmentCounts> {
-        let write = EnrolmentWrite { id: String::new(), call: enrolment.clone() };
+        // A vendor does not know the gateway's id.
+        let id = EnrolmentId::parse(&format!("op_{}/0", "0".repeat(32))).unwrap();
+        let write = EnrolmentWrite { id, call: enrolment.clone() };
         let registered = enrolment.enrolment.register.len() as u64;
         let counts = EnrolmentCounts { employees_registered: registered, ..EnrolmentCounts::default() };
         self.one(Write::Enrol(write), call).await.map(|_| WriteSuccess::new(counts))

@@ -3,8 +3,9 @@
 use crate::domain::assignment::CandidateKey;
 use crate::domain::error::{Code, Error};
 use crate::domain::intent::StoredReply;
-use crate::service::{Gateway, StoreResultExt as _};
-use crate::store::Mutation;
+use crate::service::Gateway;
+use crate::service::errors::StoreResultExt as _;
+use crate::store::{Mutation, Store};
 
 /// Maximum number of candidates per page.
 const PAGE_SIZE: usize = 256;
@@ -28,37 +29,37 @@ impl Gateway {
             }
         }
     }
+}
 
-    /// Removes from a stored reply a person who was erased since.
-    pub(in crate::service) async fn redact_erased(
-        &self,
-        tenant: &str,
-        answer: StoredReply,
-    ) -> Result<StoredReply, Error> {
-        Ok(match answer {
-            StoredReply::Candidate { created, candidate, initial_password } => {
-                match self.0.store.candidate(tenant, &candidate.id).await.or_not_applied()? {
-                    Some(_) => StoredReply::Candidate { created, candidate, initial_password },
-                    None => StoredReply::Candidate {
-                        created,
-                        candidate: Box::new(candidate.without_person()),
-                        initial_password: None,
-                    },
-                }
+/// Removes from a stored reply a person who was erased since.
+pub(in crate::service) async fn redact_erased(
+    store: &dyn Store,
+    tenant: &str,
+    reply: StoredReply,
+) -> Result<StoredReply, Error> {
+    Ok(match reply {
+        StoredReply::Candidate { created, candidate, initial_password } => {
+            match store.candidate(tenant, &candidate.id).await.or_not_applied()? {
+                Some(_) => StoredReply::Candidate { created, candidate, initial_password },
+                None => StoredReply::Candidate {
+                    created,
+                    candidate: Box::new(candidate.without_person()),
+                    initial_password: None,
+                },
             }
-            StoredReply::Assignment { created, assignment } => {
-                let now = self.0.store.assignment(tenant, &assignment.id).await.or_not_applied()?;
-                match now.map(|now| now.order.candidate) {
-                    // Only erasure changes how the order names the candidate.
-                    Some(CandidateKey::Id(id)) if assignment.order.candidate != CandidateKey::Id(id.clone()) => {
-                        StoredReply::Assignment { created, assignment: Box::new(assignment.without_person(&id)) }
-                    }
-                    _ => StoredReply::Assignment { created, assignment },
+        }
+        StoredReply::Assignment { created, assignment } => {
+            let now = store.assignment(tenant, &assignment.id).await.or_not_applied()?;
+            match now.map(|now| now.order.candidate) {
+                // Only erasure changes how the order names the candidate.
+                Some(CandidateKey::Id(id)) if assignment.order.candidate != CandidateKey::Id(id.clone()) => {
+                    StoredReply::Assignment { created, assignment: Box::new(assignment.without_person(&id)) }
                 }
+                _ => StoredReply::Assignment { created, assignment },
             }
-            other @ (StoredReply::Gone | StoredReply::Enrolled(_) | StoredReply::Operation(_)) => other,
-        })
-    }
+        }
+        other @ (StoredReply::Gone | StoredReply::Enrolled(_) | StoredReply::Operation(_)) => other,
+    })
 }
 
 /// Builds the error of a withdrawal that would need erased data.

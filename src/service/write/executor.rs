@@ -1,64 +1,115 @@
-//! Sends committed intents and commits their outcomes: the only place where a vendor's
-//! response becomes part of a record.
+//! The executor: the only place that makes a write durable before it is sent, sends it, and commits what became of it.
 //!
-//! The caller holds the subject's lock, and has committed the intent before it calls [`Gateway::send`].
+//! 1. [`Executor::begin`] commits record, identities, intent, idempotency key and bulk row in one transaction. Until it
+//!    returns, nothing is sent; from then on only the vendor's own response proves `not_applied`.
+//! 2. [`Executor::send`] makes one vendor call for all writes of a batch and returns one result each.
+//! 3. [`Executor::conclude`] applies the results to the records ([`Record::conclude`]) and commits records, intents,
+//!    keys, rows and audit entries in one transaction. If the store is unavailable, the outcome is queued; meanwhile the
+//!    intents stay marked as in flight, so no task sends them again.
+//!
+//! A single write is a batch of one ([`Executor::execute`]). The caller holds the locks of the writes' subjects from
+//! before [`Executor::begin`] until [`Executor::conclude`] has returned.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
 
-use crate::domain::assignment::{Assignment, AssignmentState};
-use crate::domain::candidate::{Candidate, CandidateState, Identity};
-use crate::domain::capability::{RetrySafety, WriteKind};
 use crate::domain::error::{Code, Error};
-use crate::domain::intent::{Intent, StoredReply, Write, WriteOrigin};
-use crate::domain::operation::{ItemOutcome, ItemStatus};
-use crate::domain::outcome::{Outcome, Warning, WarningCode};
-use crate::domain::program::EnrolmentCounts;
-use crate::domain::vendor::{Booked, CallContext, Registered, Registration, RowResult, Update, WriteSuccess};
+use crate::domain::intent::{Intent, Write, WriteOrigin};
+use crate::domain::operation::ItemOutcome;
+use crate::domain::outcome::Outcome;
+use crate::domain::record::Record;
+use crate::domain::system::System;
+use crate::domain::transition::{AppliedWrite, Transition, VendorReply};
+use crate::domain::vendor::{CallContext, CallPurpose, RowResult};
 use crate::secret::Secret;
-use crate::service::audit::AuditFacts;
+use crate::service::RequestContext;
+use crate::service::audit::entry::{AuditFacts, reconciled_entry};
+use crate::service::cluster::steady_clock::SteadyClock;
 use crate::service::connections::Connection;
-use crate::service::{Gateway, RequestContext, outcome_not_stored_error};
-use crate::store::{Mutation, SubjectHash};
+use crate::service::errors::{StoreResultExt as _, outcome_not_stored_error, skipped_error, with_resource_if_unknown};
+use crate::service::metrics::LabelLimiter;
+use crate::service::write::grace::GracePeriods;
+use crate::service::write::locks::SubjectLock;
+use crate::service::write::pending_outcomes::{AttemptId, PendingOutcomes, UnsentAttempts};
+use crate::store::{AcquireKey, BeginResult, Mutation, PreparedRecord, PreparedWrite, Store, StoreError};
 
-/// Initial back-off between two background attempts at the same write.
-pub(in crate::service) const MIN_BACKOFF: Duration = Duration::from_secs(5);
-/// Maximum back-off between two background attempts.
-pub(in crate::service) const MAX_BACKOFF: Duration = Duration::from_mins(10);
-/// Total back-off after which background reconciliation gives up and leaves the write to a person. Time in which no
-/// attempts were made, such as downtime, does not count, whatever the clocks say.
-const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
-
-/// Vendor reply to a write of any kind.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::service) enum VendorReply {
-    /// Reply to a registration or an update of a person.
-    Registered(Registered),
-    /// Reply to a booking.
-    Booked(Booked),
-    /// Reply to a change of a program's employees.
-    Enrolled(EnrolmentCounts),
-    /// Bare confirmation without data.
-    Nothing,
+/// Begins, sends and concludes writes.
+pub(in crate::service) struct Executor {
+    store: Arc<dyn Store>,
+    system: System,
+    clock: Arc<SteadyClock>,
+    tasks: TaskTracker,
+    labels: LabelLimiter,
+    pub(in crate::service) grace_periods: GracePeriods,
+    pub(in crate::service) pending_outcomes: PendingOutcomes,
+    pub(in crate::service) unsent_attempts: UnsentAttempts,
 }
 
-/// Returns the path at which a candidate's outcome appears.
-pub(in crate::service) fn candidate_path(id: &impl std::fmt::Display) -> String {
-    format!("/candidates/{id}")
+/// A write whose intent is committed, so that it may be sent.
+pub(in crate::service) struct InFlightWrite {
+    pub(in crate::service) record: Record,
+    pub(in crate::service) intent: Intent,
+    /// Lock of the write's subject, held until the outcome is committed or queued, so that the next holder never finds
+    /// the write still in flight; `None` if the caller holds it.
+    pub(in crate::service) lock: Option<SubjectLock>,
 }
 
-/// Returns the path at which an assignment's outcome appears.
-pub(in crate::service) fn assignment_path(id: &impl std::fmt::Display) -> String {
-    format!("/assignments/{id}")
+/// How the execution of a single write ended.
+pub(in crate::service) enum Execution {
+    /// The vendor applied the write.
+    Applied {
+        /// Record as committed.
+        record: Record,
+        /// Whether the write created what it was to create.
+        created: bool,
+        /// Password the gateway generated for the person, if any.
+        initial_password: Option<Secret>,
+    },
+    /// Nothing was written or sent, for this reason.
+    NotBegun(BeginResult),
 }
 
-/// Returns the path at which an operation's progress appears.
-pub(in crate::service) fn operation_path(id: &impl std::fmt::Display) -> String {
-    format!("/operations/{id}")
+impl Execution {
+    /// Returns the record of an applied write that nothing but the cancellation of its row could prevent, and whether it
+    /// was created.
+    pub(in crate::service) fn applied(self) -> Result<(Record, bool), Error> {
+        match self {
+            Self::Applied { record, created, initial_password: _ } => Ok((record, created)),
+            Self::NotBegun(_) => Err(skipped_error()),
+        }
+    }
 }
 
-impl Gateway {
+/// What [`Executor::conclude`] does with the bulk rows of writes that had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::service) enum RowFate {
+    /// They end.
+    End,
+    /// They wait again, to be sent or skipped by the next run of their operation.
+    Requeue,
+}
+
+impl Executor {
+    pub(in crate::service) fn new(
+        store: Arc<dyn Store>,
+        system: System,
+        clock: Arc<SteadyClock>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            store,
+            system,
+            clock,
+            tasks,
+            labels: LabelLimiter::default(),
+            grace_periods: GracePeriods::default(),
+            pending_outcomes: PendingOutcomes::default(),
+            unsent_attempts: UnsentAttempts::default(),
+        }
+    }
+
     /// Builds the intent of a first attempt at a write about this subject.
     pub(in crate::service) fn intent(
         &self,
@@ -67,7 +118,7 @@ impl Gateway {
         subject: &str,
         write: Write,
     ) -> Intent {
-        let started = self.now();
+        let started = self.clock.now();
         let settle_from = connection.reconcile_from(started);
         Intent {
             tenant: caller.tenant.clone(),
@@ -82,10 +133,100 @@ impl Gateway {
             under_way: true,
             lingering: true,
             settle_from,
-            rested: Duration::ZERO,
+            rested: std::time::Duration::ZERO,
             due: Some(settle_from),
             reason: None,
         }
+    }
+
+    /// Executes a single write: begins it, calls `begun` once it is durable, sends it and commits its outcome, together
+    /// with the audit entry of the response if the write creates something. The caller holds the subject's lock.
+    ///
+    /// # Errors
+    /// The vendor's; `store_unavailable`, with outcome `unknown` from the beginning's commit on.
+    pub(in crate::service) async fn execute(
+        &self,
+        caller: &RequestContext,
+        connection: &Connection,
+        key: Option<&AcquireKey>,
+        write: PreparedWrite,
+        begun: impl FnOnce(&Record),
+    ) -> Result<Execution, Error> {
+        let (record, intent) = (record_of(&write), write.intent.clone());
+        let resource = record.path();
+        let results = self.begin(key, vec![write]).await.or_not_applied();
+        let results = results.map_err(|error| with_resource_if_unknown(error, &resource))?;
+        match results.into_iter().next() {
+            Some(BeginResult::Begun) => {}
+            Some(BeginResult::Failed(error)) => return Err(error).or_not_applied(),
+            refused => return Ok(Execution::NotBegun(refused.unwrap_or(BeginResult::ItemCancelled))),
+        }
+        begun(&record);
+        let call = caller.call_context(CallPurpose::Initial);
+        let result = self.send_one(connection, &intent.write, &call).await;
+        let initial_password = intent.write.generated_password().cloned();
+        let creates = matches!(intent.write, Write::Register(_) | Write::Assign(_));
+        let (changes, transition) = self.conclusion(connection, record, intent, result);
+        let created = creates && transition.result.as_ref().is_ok_and(|applied| applied.created);
+        let facts = created.then(|| AuditFacts::of_record(&transition.record)).flatten();
+        self.commit_outcome_with_audit(changes, &resource, caller, facts).await?;
+        let AppliedWrite { created, .. } = transition.result?;
+        Ok(Execution::Applied { record: transition.record, created, initial_password })
+    }
+
+    /// Commits writes that are to be sent; returns one result each, in order. Writes whose commit is in doubt are
+    /// remembered as unsent, and the search for orphans resolves them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(in crate::service) async fn begin(
+        &self,
+        key: Option<&AcquireKey>,
+        writes: Vec<PreparedWrite>,
+    ) -> Result<Vec<BeginResult>, StoreError> {
+        let attempts: Vec<_> = writes.iter().map(|write| AttemptId::of(&write.intent)).collect();
+        let results = self.store.begin_writes(key, writes).await;
+        match &results {
+            Err(error) => attempts.into_iter().for_each(|attempt| self.record_doubt(error, attempt)),
+            Ok(results) => {
+                for (result, attempt) in results.iter().zip(attempts) {
+                    if let BeginResult::Failed(error) = result {
+                        self.record_doubt(error, attempt);
+                    }
+                }
+            }
+        }
+        results
+    }
+
+    fn record_doubt(&self, error: &StoreError, attempt: AttemptId) {
+        if let StoreError::InDoubt(detail) = error {
+            tracing::error!(detail, "the commit of an intent is in doubt; nothing was sent");
+            self.unsent_attempts.add(attempt);
+        }
+    }
+
+    /// Restarts the first attempt of a write that was planned some time ago and is to begin now.
+    pub(in crate::service) fn restart_attempt(&self, connection: &Connection, intent: &mut Intent) {
+        let now = self.clock.now();
+        intent.begin_attempt(now, connection.reconcile_from(now));
+    }
+
+    /// Commits one more attempt of writes before they are resent; if that fails they must not be sent.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(in crate::service) async fn begin_attempts<'a>(
+        &self,
+        connection: &Connection,
+        intents: impl IntoIterator<Item = &'a mut Intent>,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let begin = |intent: &'a mut Intent| {
+            intent.begin_attempt(now, connection.reconcile_from(now));
+            Mutation::Intent(intent.clone())
+        };
+        self.store.commit(intents.into_iter().map(begin).collect()).await
     }
 
     /// Sends writes of one kind in one vendor call and returns one result per row, in order.
@@ -95,42 +236,42 @@ impl Gateway {
         writes: &[Write],
         call: &CallContext,
     ) -> Vec<RowResult<VendorReply>> {
-        let refusal = connection.seat_limit_error(writes, call.purpose);
-        let sent = refusal.is_none();
-        let mut rows = if let Some(fault) = refusal {
-            vec![Err(fault); writes.len()]
+        let paused = connection.seat_limit_error(writes, call.purpose);
+        let sent = paused.is_none();
+        let mut results = if let Some(error) = paused {
+            vec![Err(error); writes.len()]
         } else {
-            let rows = call_vendor(connection, writes, call).await;
-            connection.record_seat_limit(rows.iter().filter_map(|row| row.as_ref().err()));
-            rows
+            let results = call_vendor(connection, writes, call).await;
+            connection.record_seat_limit(results.iter().filter_map(|result| result.as_ref().err()));
+            results
         };
-        if rows.len() != writes.len() {
+        if results.len() != writes.len() {
             // Only a defective adapter gets here; the outcome of every row is unknown.
             tracing::error!(
                 connection = connection.name,
-                rows = rows.len(),
+                rows = results.len(),
                 "adapter returned the wrong number of rows"
             );
-            let fault = Error::unknown(Code::Internal, "The adapter returned the wrong number of rows.");
-            rows = writes.iter().map(|_| Err(fault.clone())).collect();
+            let error = Error::unknown(Code::Internal, "The adapter returned the wrong number of rows.");
+            results = writes.iter().map(|_| Err(error.clone())).collect();
         }
-        let now = self.0.system.now();
-        for (row, write) in rows.iter_mut().zip(writes) {
+        let now = self.system.now();
+        for (result, write) in results.iter_mut().zip(writes) {
             if sent {
-                connection.note(row.as_ref().map(|_| ()), now);
+                connection.note(result.as_ref().map(|_| ()), now);
             }
-            if let Err(fault) = row {
-                *fault =
-                    Error { exchange: Some(call.exchange.id().clone()), ..connection.tag_connection(fault.clone()) };
-                if fault.outcome == Outcome::Unknown && fault.resource.is_none() {
-                    fault.resource = Some(resource_path(write));
+            if let Err(error) = result {
+                *error =
+                    Error { exchange: Some(call.exchange.id().clone()), ..connection.tag_connection(error.clone()) };
+                if error.outcome == Outcome::Unknown && error.resource.is_none() {
+                    error.resource = Some(write.record().path());
                 }
             }
         }
         if let Some(write) = writes.first() {
-            self.count_rows(connection, write.kind(), &rows);
+            self.labels.count_rows(connection, write.kind(), &results);
         }
-        rows
+        results
     }
 
     /// Sends one write in its own vendor call.
@@ -140,413 +281,229 @@ impl Gateway {
         write: &Write,
         call: &CallContext,
     ) -> RowResult<VendorReply> {
-        let mut rows = self.send(connection, std::slice::from_ref(write), call).await;
-        rows.pop().unwrap_or_else(|| Err(Error::unknown(Code::Internal, "The adapter returned no result.")))
+        let mut results = self.send(connection, std::slice::from_ref(write), call).await;
+        results.pop().unwrap_or_else(|| Err(Error::unknown(Code::Internal, "The adapter returned no result.")))
     }
 
-    /// Commits the outcomes of writes. If the store is unavailable, queues them until it is back; meanwhile the intents
-    /// stay marked as in flight, so no task sends them again.
+    /// Commits the outcomes of one call's writes in one transaction and returns what became of each, in order.
+    /// `resource` shows the outcomes if the store fails.
     ///
     /// # Errors
-    /// `store_unavailable` with outcome `unknown`.
-    pub(in crate::service) async fn commit_outcome(&self, changes: Vec<Mutation>, resource: &str) -> Result<(), Error> {
-        let kept = self.0.store.commit(changes.clone()).await;
-        kept.map_err(|error| {
-            self.0.pending_outcomes.push(changes);
-            outcome_not_stored_error(&error, resource)
-        })
+    /// `store_unavailable` with outcome `unknown`: the outcomes are queued.
+    pub(in crate::service) async fn conclude(
+        &self,
+        connection: &Connection,
+        writes: Vec<InFlightWrite>,
+        results: Vec<RowResult<VendorReply>>,
+        rows: RowFate,
+        resource: &str,
+    ) -> Result<Vec<Transition>, Error> {
+        let (mut changes, mut transitions) = (Vec::new(), Vec::with_capacity(writes.len()));
+        let mut locks = Vec::with_capacity(writes.len());
+        for (InFlightWrite { record, intent, lock }, result) in writes.into_iter().zip(results) {
+            locks.push(lock);
+            let item = intent.origin.item.clone().filter(|_| rows == RowFate::Requeue);
+            let (more, transition) = self.conclusion(connection, record, intent, result);
+            changes.extend(more);
+            changes.extend(item.map(Mutation::RequeueItem));
+            transitions.push(transition);
+        }
+        let committed = self.commit_outcome(changes, resource).await;
+        drop(locks);
+        committed.map(|()| transitions)
     }
 
-    /// As [`Self::commit_outcome`], together with the audit entry of the response, if one is due.
-    pub(in crate::service) async fn commit_outcome_with_audit(
+    /// Commits the outcome of a single write. The caller holds the subject's lock.
+    ///
+    /// # Errors
+    /// `store_unavailable` with outcome `unknown`: the outcome is queued.
+    pub(in crate::service) async fn conclude_one(
         &self,
-        changes: Vec<Mutation>,
-        resource: &str,
-        (caller, told): (&RequestContext, Option<AuditFacts>),
-    ) -> Result<(), Error> {
-        let Some((line, entry)) =
-            caller.audit_entry.as_ref().zip(told.and_then(|told| self.response_entry(caller, told)))
-        else {
-            return self.commit_outcome(changes, resource).await;
-        };
-        let all = changes.iter().cloned().chain([Mutation::Audit(entry.clone())]).collect();
-        self.0.store.commit(all).await.map_err(|error| {
-            // The response will differ from what this entry records, so the HTTP layer writes its own.
-            line.restore(entry);
-            self.0.pending_outcomes.push(changes);
-            outcome_not_stored_error(&error, resource)
-        })
+        connection: &Connection,
+        record: Record,
+        intent: Intent,
+        result: RowResult<VendorReply>,
+    ) -> Result<Transition, Error> {
+        let resource = record.path();
+        let (changes, transition) = self.conclusion(connection, record, intent, result);
+        self.commit_outcome(changes, &resource).await?;
+        Ok(transition)
+    }
+
+    /// Builds the mutations that record the outcome of a write, and says what became of it. An unknown write is
+    /// scheduled for reconciliation.
+    pub(super) fn conclusion(
+        &self,
+        connection: &Connection,
+        record: Record,
+        mut intent: Intent,
+        result: RowResult<VendorReply>,
+    ) -> (Vec<Mutation>, Transition) {
+        let mut changes: Vec<Mutation> = Vec::with_capacity(6);
+        // Fences the outcome to its attempt; an intent that is not in flight is concluded by a person.
+        changes.extend(
+            intent.under_way.then(|| Mutation::RequireAttempt(intent.write.record_id().to_owned(), intent.started)),
+        );
+        let entry = reconciled_entry(self.system.now(), &intent, &result);
+        let mut transition = record.conclude(&intent, result, connection.vendor(), self.system.now());
+        changes.extend(transition_mutations(&transition));
+        let origin = std::mem::take(&mut intent.origin);
+        let record_id = intent.write.record_id();
+        match &mut transition.result {
+            Ok(applied) => {
+                changes.extend(complete_origin(origin, record_id, applied));
+                changes.push(Mutation::RemoveIntent(record_id.to_owned()));
+                self.grace_periods.end(record_id);
+            }
+            Err(error) if error.outcome == Outcome::Unknown => {
+                changes.extend(fail_origin(origin.clone(), record_id, error));
+                intent.origin = origin;
+                self.schedule_reconciliation(&mut intent, connection, error);
+                changes.push(Mutation::Intent(intent));
+            }
+            Err(error) => {
+                changes.extend(fail_origin(origin, record_id, error));
+                changes.push(Mutation::RemoveIntent(record_id.to_owned()));
+                self.grace_periods.end(record_id);
+            }
+        }
+        changes.extend(entry);
+        (changes, transition)
     }
 
     /// Schedules reconciliation of an attempt that ended as unknown. After a complete response it may start at once;
     /// otherwise only after the grace period, counted from the attempt's end, because the vendor may still be
     /// processing it.
-    pub(in crate::service) fn schedule_reconciliation(
-        &self,
-        intent: &mut Intent,
-        connection: &Connection,
-        fault: &Error,
-    ) {
-        let now = self.now();
-        intent.reason = Some(fault.to_string());
-        intent.lingering = fault.lingering;
-        let settle_from = if fault.lingering { connection.reconcile_from(now) } else { now };
-        if fault.lingering {
-            self.0.grace_periods.begin(intent);
+    fn schedule_reconciliation(&self, intent: &mut Intent, connection: &Connection, error: &Error) {
+        let now = self.clock.now();
+        intent.reason = Some(error.to_string());
+        intent.lingering = error.lingering;
+        let settle_from = if error.lingering { connection.reconcile_from(now) } else { now };
+        if error.lingering {
+            self.grace_periods.begin(intent);
         }
-        schedule_next_attempt(intent, connection.retry_safety(intent), settle_from, now);
+        intent.schedule_next_attempt(connection.retry_safety(intent), settle_from, now);
     }
 
-    /// Ends the grace period of a write that is no longer unknown.
-    pub(in crate::service) fn end_grace(&self, intent: &Intent, row: &RowResult<VendorReply>) {
-        if !row.as_ref().is_err_and(|fault| fault.outcome == Outcome::Unknown) {
-            self.0.grace_periods.end(intent.write.record_id());
-        }
+    async fn commit_outcome(&self, changes: Vec<Mutation>, resource: &str) -> Result<(), Error> {
+        let committed = self.store.commit(changes.clone()).await;
+        committed.map_err(|error| {
+            self.pending_outcomes.push(changes);
+            outcome_not_stored_error(&error, resource)
+        })
     }
 
-    /// Commits the outcome of a candidate's write.
-    ///
-    /// # Errors
-    /// The row's error; `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
-    pub(in crate::service) async fn conclude_candidate(
+    /// As [`Self::commit_outcome`], together with the audit entry of the response, if one is due.
+    async fn commit_outcome_with_audit(
         &self,
-        connection: &Connection,
-        candidate: Candidate,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> Result<Candidate, Error> {
-        let resource = candidate_path(&candidate.id);
-        let (changes, result) = self.candidate_conclusion(connection, candidate, intent, row);
-        self.commit_outcome(changes, &resource).await?;
-        result
-    }
-
-    /// Commits the outcome of a candidate's write; returns the updated record (`None` once erased) and the result.
-    ///
-    /// # Errors
-    /// `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
-    pub(in crate::service) async fn conclude_candidate_with_record(
-        &self,
-        connection: &Connection,
-        candidate: Candidate,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> Result<(Option<Candidate>, Result<(), Error>), Error> {
-        let resource = candidate_path(&candidate.id);
-        let (changes, result) = self.candidate_conclusion(connection, candidate, intent, row);
-        let record = changes.iter().find_map(|change| match change {
-            Mutation::Candidate(candidate) => Some(candidate.clone()),
-            _ => None,
+        changes: Vec<Mutation>,
+        resource: &str,
+        caller: &RequestContext,
+        facts: Option<AuditFacts>,
+    ) -> Result<(), Error> {
+        // Several processes that share a store write the entry in a transaction of its own.
+        let pending = caller.audit_entry.as_ref().filter(|_| !self.store.is_shared());
+        let taken = pending.zip(facts).and_then(|(pending, facts)| {
+            let entry = pending.take_for_commit()?;
+            Some((pending, facts.complete(entry, self.system.now())))
         });
-        self.commit_outcome(changes, &resource).await?;
-        Ok((record, result.map(|_| ())))
+        let Some((pending, entry)) = taken else { return self.commit_outcome(changes, resource).await };
+        let all = changes.iter().cloned().chain([Mutation::Audit(entry.clone())]).collect();
+        self.store.commit(all).await.map_err(|error| {
+            // The response will differ from what this entry records, so the HTTP layer writes its own.
+            pending.restore(entry);
+            self.pending_outcomes.push(changes);
+            outcome_not_stored_error(&error, resource)
+        })
     }
 
-    /// Builds the mutations that record the outcome of a candidate's write, and the result for the caller.
-    pub(in crate::service) fn candidate_conclusion(
-        &self,
-        connection: &Connection,
-        candidate: Candidate,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> (Vec<Mutation>, Result<Candidate, Error>) {
-        let (held, line) = (attempt_condition(&intent), self.reconciled_entry(&intent, &row));
-        self.end_grace(&intent, &row);
-        let (changes, result) = self.candidate_changes(connection, candidate, intent, row);
-        (held.into_iter().chain(changes).chain(line).collect(), result)
-    }
-
-    fn candidate_changes(
-        &self,
-        connection: &Connection,
-        mut candidate: Candidate,
-        mut intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> (Vec<Mutation>, Result<Candidate, Error>) {
-        candidate.last_modified = self.0.system.now();
-        let (settled, origin) = (Mutation::RemoveIntent(candidate.id.to_string()), intent.origin.clone());
-        match row {
-            Ok(WriteSuccess { value, warnings }) => {
-                let mut changes = vec![settled];
-                let initial_password = generated_password(&intent.write).cloned();
-                let created = matches!(intent.write, Write::Register(_));
-                if let Write::Update(update) = &intent.write {
-                    candidate.warnings.retain(|warning| warning.code == WarningCode::PasswordIgnored);
-                    candidate.warnings.extend(planned_warnings(connection, update));
-                }
-                candidate.warnings.extend(warnings);
-                candidate.state = CandidateState::Registered;
-                candidate.outcome = Outcome::Applied;
-                candidate.problem = None;
-                if let VendorReply::Registered(Registered { vendor_ref, private }) = value {
-                    candidate.vendor_ref.extend(vendor_ref);
-                    candidate.private.extend(private);
-                }
-                if let Write::Update(update) = intent.write {
-                    candidate.person = update.candidate.person;
-                    let identities = Identity::of(&candidate.person, connection.descriptor().identities);
-                    changes.push(Mutation::Identities(candidate.id.clone(), identities));
-                    changes.push(Mutation::Candidate(candidate.clone()));
-                } else if matches!(intent.write, Write::Hide(_)) {
-                    changes.push(Mutation::EraseCandidate(candidate.id.clone()));
-                    changes.extend(complete_origin(
-                        origin,
-                        candidate.id.as_str(),
-                        ItemOutcome::of(ItemStatus::Created),
-                        StoredReply::Gone,
-                    ));
-                    return (changes, Ok(candidate));
-                } else {
-                    changes.push(Mutation::Candidate(candidate.clone()));
-                }
-                let result = if created { ItemStatus::Created } else { ItemStatus::Existing };
-                let end = ItemOutcome { initial_password: initial_password.clone(), ..ItemOutcome::of(result) };
-                let answer =
-                    StoredReply::Candidate { created, candidate: Box::new(candidate.clone()), initial_password };
-                changes.extend(complete_origin(origin, candidate.id.as_str(), end, answer));
-                (changes, Ok(candidate))
+    /// Commits changes without making the caller wait; if the store is unavailable, queues them until it is back.
+    pub(in crate::service) fn commit_in_background(self: &Arc<Self>, changes: Vec<Mutation>) {
+        let executor = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if executor.store.commit(changes.clone()).await.is_err() {
+                executor.pending_outcomes.push(changes);
             }
-            Err(fault) if fault.outcome == Outcome::Unknown => {
-                candidate.problem = Some(Box::new(fault.clone()));
-                candidate.state = CandidateState::Unknown;
-                candidate.outcome = Outcome::Unknown;
-                self.schedule_reconciliation(&mut intent, connection, &fault);
-                let mut changes = fail_origin(origin, candidate.id.as_str(), &fault);
-                changes.extend([Mutation::Candidate(candidate), Mutation::Intent(intent)]);
-                (changes, Err(fault))
-            }
-            Err(fault) => {
-                candidate.problem = Some(Box::new(fault.clone()));
-                let mut changes = vec![settled];
-                changes.extend(fail_origin(origin, candidate.id.as_str(), &fault));
-                if intent.write.kind() == WriteKind::CandidatesCreate {
-                    candidate.state = CandidateState::Failed;
-                    candidate.outcome = Outcome::NotApplied;
-                    // Free the identities: the next request for this person creates a new record.
-                    changes.push(Mutation::Identities(candidate.id.clone(), Vec::new()));
-                } else {
-                    candidate.state = CandidateState::Registered;
-                    candidate.outcome = Outcome::Applied;
-                    let identities = Identity::of(&candidate.person, connection.descriptor().identities);
-                    changes.push(Mutation::Identities(candidate.id.clone(), identities));
-                }
-                changes.push(Mutation::Candidate(candidate));
-                (changes, Err(fault))
-            }
-        }
-    }
-
-    /// Commits the outcome of an assignment's write.
-    ///
-    /// # Errors
-    /// The row's error; `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
-    pub(in crate::service) async fn conclude_assignment(
-        &self,
-        connection: &Connection,
-        assignment: Assignment,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> Result<Assignment, Error> {
-        let resource = assignment_path(&assignment.id);
-        let (changes, result) = self.assignment_conclusion(connection, assignment, intent, row);
-        self.commit_outcome(changes, &resource).await?;
-        result
-    }
-
-    /// Commits the outcome of an assignment's write; returns the updated record and the result.
-    ///
-    /// # Errors
-    /// `store_unavailable` with outcome `unknown` if the outcome cannot be committed.
-    pub(in crate::service) async fn conclude_assignment_with_record(
-        &self,
-        connection: &Connection,
-        assignment: Assignment,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> Result<(Assignment, Result<(), Error>), Error> {
-        let resource = assignment_path(&assignment.id);
-        let (changes, result) = self.assignment_conclusion(connection, assignment.clone(), intent, row);
-        let record = changes.iter().find_map(|change| match change {
-            Mutation::Assignment(assignment) => Some(assignment.clone()),
-            _ => None,
         });
-        self.commit_outcome(changes, &resource).await?;
-        Ok((record.unwrap_or(assignment), result.map(|_| ())))
     }
 
-    /// Builds the mutations that record the outcome of an assignment's write, and the result for the caller.
-    pub(in crate::service) fn assignment_conclusion(
-        &self,
-        connection: &Connection,
-        assignment: Assignment,
-        intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> (Vec<Mutation>, Result<Assignment, Error>) {
-        let (held, line) = (attempt_condition(&intent), self.reconciled_entry(&intent, &row));
-        self.end_grace(&intent, &row);
-        let (changes, result) = self.assignment_changes(connection, assignment, intent, row);
-        (held.into_iter().chain(changes).chain(line).collect(), result)
-    }
-
-    fn assignment_changes(
-        &self,
-        connection: &Connection,
-        mut assignment: Assignment,
-        mut intent: Intent,
-        row: RowResult<VendorReply>,
-    ) -> (Vec<Mutation>, Result<Assignment, Error>) {
-        assignment.last_modified = self.0.system.now();
-        let (settled, origin) = (Mutation::RemoveIntent(assignment.id.to_string()), intent.origin.clone());
-        match row {
-            Ok(WriteSuccess { value, warnings }) => {
-                // A booking that a resend finds was made by an earlier attempt of this write.
-                let created = intent.attempts > 1 || !is_existing_booking(&value);
-                assignment.warnings.extend(warnings);
-                assignment.outcome = Outcome::Applied;
-                assignment.problem = None;
-                if matches!(intent.write, Write::Cancel(_)) {
-                    assignment.state = AssignmentState::Cancelled;
-                    assignment.launch = None;
-                } else {
-                    assignment.state = AssignmentState::Assigned;
-                }
-                if let VendorReply::Booked(Booked { vendor_ref, launch, already_there: _ }) = value {
-                    assignment.vendor_ref.extend(vendor_ref);
-                    assignment.launch = launch;
-                }
-                let result = if created { ItemStatus::Created } else { ItemStatus::Existing };
-                let answer = match &intent.write {
-                    Write::Cancel(_) => StoredReply::Gone,
-                    _ => StoredReply::Assignment { created, assignment: Box::new(assignment.clone()) },
-                };
-                let mut changes = complete_origin(origin, assignment.id.as_str(), ItemOutcome::of(result), answer);
-                changes.extend([Mutation::Assignment(assignment.clone()), settled]);
-                (changes, Ok(assignment))
+    /// Commits queued outcomes. One that the store rejects permanently is left to the search for orphans.
+    pub(in crate::service) async fn flush_pending_outcomes(&self) {
+        while let Some((number, changes)) = self.pending_outcomes.first() {
+            match self.store.commit(changes).await {
+                Err(StoreError::Unavailable(_) | StoreError::InDoubt(_)) => return,
+                // Already committed, by a commit whose response was lost; or another instance has taken the write over.
+                Ok(()) | Err(StoreError::Superseded | StoreError::Fenced) => {}
+                Err(error) => tracing::error!(%error, "the store rejected an outcome; the write will be reconciled"),
             }
-            Err(fault) if fault.outcome == Outcome::Unknown => {
-                assignment.problem = Some(Box::new(fault.clone()));
-                assignment.state = AssignmentState::Unknown;
-                assignment.outcome = Outcome::Unknown;
-                self.schedule_reconciliation(&mut intent, connection, &fault);
-                let mut changes = fail_origin(origin, assignment.id.as_str(), &fault);
-                changes.extend([Mutation::Assignment(assignment), Mutation::Intent(intent)]);
-                (changes, Err(fault))
-            }
-            Err(fault) => {
-                assignment.problem = Some(Box::new(fault.clone()));
-                let mut changes = fail_origin(origin, assignment.id.as_str(), &fault);
-                if intent.write.kind() == WriteKind::AssignmentsCreate {
-                    assignment.state = AssignmentState::Failed;
-                    assignment.outcome = Outcome::NotApplied;
-                } else {
-                    assignment.state = AssignmentState::Assigned;
-                    assignment.outcome = Outcome::Applied;
-                }
-                changes.extend([Mutation::Assignment(assignment), settled]);
-                (changes, Err(fault))
-            }
+            self.pending_outcomes.remove(number);
         }
     }
-}
 
-/// Returns the condition that the conclusion applies only to this attempt; `None` for an intent that is not in flight,
-/// which a person concludes.
-pub(in crate::service) fn attempt_condition(intent: &Intent) -> Option<Mutation> {
-    intent.under_way.then(|| Mutation::RequireAttempt(intent.write.record_id().to_owned(), intent.started))
-}
-
-/// Returns whether the vendor reported that the booking already existed.
-pub(in crate::service) const fn is_existing_booking(done: &VendorReply) -> bool {
-    matches!(done, VendorReply::Booked(Booked { already_there: true, .. }))
-}
-
-/// Returns the password that the write sets, if any.
-pub(in crate::service) const fn sent_password(write: &Write) -> Option<&Secret> {
-    match write {
-        Write::Register(Registration { password: Some(password), .. }) => Some(password),
-        _ => None,
+    /// Returns the current time by the steady clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 }
 
-/// Returns the password the gateway generated for the person, if any.
-pub(in crate::service) const fn generated_password(write: &Write) -> Option<&Secret> {
-    match write {
-        Write::Register(Registration { own_password: true, password: Some(password), .. }) => Some(password),
-        _ => None,
+/// Returns the record of a write that is to begin.
+fn record_of(write: &PreparedWrite) -> Record {
+    match &write.record {
+        PreparedRecord::NewCandidate(candidate, _) | PreparedRecord::Candidate(candidate, _) => {
+            candidate.clone().into()
+        }
+        PreparedRecord::Assignment(assignment) => assignment.clone().into(),
+        PreparedRecord::Enrolment(id) => Record::Enrolment(id.clone()),
     }
 }
 
-/// Builds the mutations that bind the intent to its idempotency key and bulk row; commit them together with the intent.
-/// `subjects` are the row's subjects.
-pub(in crate::service) fn bind_origin(intent: &Intent, subjects: &[SubjectHash]) -> Vec<Mutation> {
-    let (record, WriteOrigin { key, item }) = (intent.write.record_id().to_owned(), intent.origin.clone());
-    let key = key.map(|key| Mutation::BindKey(key, record.clone()));
-    let item = item.map(|item| Mutation::ClaimItem(item, record.clone(), subjects.to_vec()));
-    key.into_iter().chain(item).collect()
+/// Returns the mutation that stores the record; `None` for an enrolment, which has none of its own.
+pub(super) fn record_mutation(record: Record) -> Option<Mutation> {
+    match record {
+        Record::Candidate(candidate) => Some(Mutation::Candidate(*candidate)),
+        Record::Assignment(assignment) => Some(Mutation::Assignment(*assignment)),
+        Record::Enrolment(_) => None,
+    }
+}
+
+/// Returns the mutations that store the record and the candidate's identities.
+fn transition_mutations(transition: &Transition) -> impl Iterator<Item = Mutation> + use<> {
+    let Transition { record, erased, identities, result: _ } = transition;
+    let (record, identities) = match record {
+        Record::Candidate(candidate) if *erased => (Some(Mutation::EraseCandidate(candidate.id.clone())), None),
+        Record::Candidate(candidate) => {
+            let identities = identities.clone().map(|all| Mutation::Identities(candidate.id.clone(), all));
+            (record_mutation(record.clone()), identities)
+        }
+        Record::Assignment(_) | Record::Enrolment(_) => (record_mutation(record.clone()), None),
+    };
+    identities.into_iter().chain(record)
 }
 
 /// Builds the mutations that complete the idempotency key and bulk row of an applied write.
-fn complete_origin(origin: WriteOrigin, record: &str, end: ItemOutcome, answer: StoredReply) -> Vec<Mutation> {
-    let key = origin.key.map(|key| Mutation::CompleteKey(key, answer));
-    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), end));
-    key.into_iter().chain(item).collect()
+fn complete_origin(
+    origin: WriteOrigin,
+    record: &str,
+    applied: &mut AppliedWrite,
+) -> impl Iterator<Item = Mutation> + use<> {
+    let key = origin.key.zip(applied.reply.take()).map(|(key, reply)| Mutation::CompleteKey(key, reply));
+    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), applied.row.clone()));
+    key.into_iter().chain(item)
 }
 
 /// Builds the mutations that mark the idempotency key and bulk row of a failed or unknown write.
-pub(in crate::service) fn fail_origin(origin: WriteOrigin, record: &str, fault: &Error) -> Vec<Mutation> {
-    let key = origin.key.map(|key| match fault.outcome {
+pub(in crate::service) fn fail_origin(
+    origin: WriteOrigin,
+    record: &str,
+    error: &Error,
+) -> impl Iterator<Item = Mutation> + use<> {
+    let key = origin.key.map(|key| match error.outcome {
         Outcome::Unknown => Mutation::ReleaseKey(key),
         Outcome::Applied | Outcome::NotApplied => Mutation::FreeKey(key),
     });
-    let end = || ItemOutcome::failed(fault.clone());
-    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), end()));
-    key.into_iter().chain(item).collect()
-}
-
-/// Marks the write as no longer in flight and schedules the next background attempt with exponential back-off.
-/// `settle_from` is the end of the last attempt's grace period.
-pub(in crate::service) fn schedule_next_attempt(
-    intent: &mut Intent,
-    repeat: RetrySafety,
-    settle_from: Timestamp,
-    now: Timestamp,
-) {
-    intent.under_way = false;
-    intent.settle_from = settle_from;
-    let doubled = MIN_BACKOFF.saturating_mul(1_u32.checked_shl(intent.attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    let pause = doubled.min(MAX_BACKOFF);
-    if intent.rested >= GIVE_UP_AFTER || repeat == RetrySafety::Unsafe {
-        intent.due = None;
-        return;
-    }
-    intent.rested = intent.rested.saturating_add(pause);
-    let rested = SignedDuration::try_from(pause).ok().and_then(|pause| now.checked_add(pause).ok());
-    intent.due = Some(settle_from.max(rested.unwrap_or(now)));
-}
-
-/// Credits back the remaining back-off that a request skips by reconciling now.
-pub(in crate::service) fn expedite_reconciliation(intent: &mut Intent, now: Timestamp) {
-    let left = intent.due.and_then(|due| Duration::try_from(due.duration_since(now)).ok()).unwrap_or_default();
-    intent.rested = intent.rested.saturating_sub(left.min(MAX_BACKOFF));
-}
-
-/// Returns the warnings of an update that was applied. They replace the previous write's warnings only now, so a
-/// rejected update leaves no trace.
-fn planned_warnings(connection: &Connection, update: &Update) -> Vec<Warning> {
-    let planned = connection.vendor().plan_update(update.candidate.clone(), update.touched.clone());
-    planned.map_or_else(|_| Vec::new(), |planned| planned.warnings)
-}
-
-/// Returns the path at which the outcome of a write appears.
-pub(in crate::service) fn resource_path(write: &Write) -> String {
-    match write {
-        Write::Register(_) | Write::Update(_) | Write::Hide(_) => candidate_path(&write.record_id()),
-        Write::Assign(_) | Write::Cancel(_) => assignment_path(&write.record_id()),
-        Write::Enrol(enrolment) => {
-            let operation = enrolment.id.split('/').next().unwrap_or_default();
-            operation_path(&operation)
-        }
-    }
+    let end = ItemOutcome::failed(error.clone());
+    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), end));
+    key.into_iter().chain(item)
 }
 
 async fn call_vendor(connection: &Connection, writes: &[Write], call: &CallContext) -> Vec<RowResult<VendorReply>> {
@@ -562,100 +519,27 @@ async fn call_vendor(connection: &Connection, writes: &[Write], call: &CallConte
             vec![vendor.cancel(cancellation, call).await.map(|applied| applied.map(|()| VendorReply::Nothing))]
         }
         [Write::Enrol(enrolment)] => {
-            let row = vendor.enrol(&enrolment.call, call).await;
-            vec![row.map(|applied| applied.map(VendorReply::Enrolled))]
+            let result = vendor.enrol(&enrolment.call, call).await;
+            vec![result.map(|applied| applied.map(VendorReply::Enrolled))]
         }
         [Write::Register(_), ..] => {
-            let registrations: Vec<_> = writes
-                .iter()
-                .filter_map(
-                    |write| if let Write::Register(registration) = write { Some(registration.clone()) } else { None },
-                )
-                .collect();
-            let rows = vendor.register(&registrations, call).await;
-            rows.into_iter().map(|row| row.map(|applied| applied.map(VendorReply::Registered))).collect()
+            let registration = |write: &Write| match write {
+                Write::Register(registration) => Some(registration.clone()),
+                _ => None,
+            };
+            let registrations: Vec<_> = writes.iter().filter_map(registration).collect();
+            let results = vendor.register(&registrations, call).await;
+            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Registered))).collect()
         }
         [Write::Assign(_), ..] => {
-            let bookings: Vec<_> = writes
-                .iter()
-                .filter_map(|write| if let Write::Assign(booking) = write { Some(booking.clone()) } else { None })
-                .collect();
-            let rows = vendor.assign(&bookings, call).await;
-            rows.into_iter().map(|row| row.map(|applied| applied.map(VendorReply::Booked))).collect()
+            let booking = |write: &Write| match write {
+                Write::Assign(booking) => Some(booking.clone()),
+                _ => None,
+            };
+            let bookings: Vec<_> = writes.iter().filter_map(booking).collect();
+            let results = vendor.assign(&bookings, call).await;
+            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Booked))).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::ids::AssignmentId;
-    use crate::domain::vendor::{Cancellation, VendorKey};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn intent() -> Intent {
-        let id = AssignmentId::parse(&format!("asg_{}", "0".repeat(32))).unwrap();
-        Intent {
-            tenant: String::new(),
-            connection: String::new(),
-            destination: None,
-            write: Write::Cancel(Cancellation { id, candidate: VendorKey("a".into()), assessment: "1".into() }),
-            subject: String::new(),
-            origin: WriteOrigin::default(),
-            opened: at(0),
-            started: at(0),
-            attempts: 1,
-            under_way: true,
-            lingering: true,
-            settle_from: at(30),
-            rested: Duration::ZERO,
-            due: None,
-            reason: None,
-        }
-    }
-
-    #[test]
-    fn back_off_respects_the_grace_and_grows() {
-        let mut intent = intent();
-        schedule_next_attempt(&mut intent, RetrySafety::Idempotent, at(130), at(100));
-        assert_eq!((intent.under_way, intent.settle_from, intent.due), (false, at(130), Some(at(130))));
-        for (attempts, pause) in [(1, 5), (2, 10), (3, 20), (30, 600), (u32::MAX, 600)] {
-            intent.attempts = attempts;
-            intent.rested = Duration::ZERO;
-            schedule_next_attempt(&mut intent, RetrySafety::Idempotent, at(100), at(100));
-            assert_eq!((intent.settle_from, intent.due), (at(100), Some(at(100 + pause))));
-        }
-    }
-
-    #[test]
-    fn unsafe_or_exhausted_writes_are_left_to_a_person() {
-        let mut intent = intent();
-        schedule_next_attempt(&mut intent, RetrySafety::Unsafe, at(100), at(100));
-        assert_eq!(intent.due, None);
-        // Idle time does not count towards giving up.
-        let year = 365 * 24 * 3600;
-        schedule_next_attempt(&mut intent, RetrySafety::Idempotent, at(year), at(year));
-        assert!(intent.due.is_some());
-        let (mut now, mut attempts) = (at(0), 0);
-        while let Some(due) = intent.due {
-            (intent.attempts, now, attempts) = (intent.attempts + 1, due, attempts + 1);
-            schedule_next_attempt(&mut intent, RetrySafety::Idempotent, now, now);
-        }
-        assert_eq!((attempts, now.duration_since(at(year)).as_hours()), (150, 24));
-    }
-
-    #[test]
-    fn attempts_made_by_requests_do_not_count_as_back_off() {
-        let mut intent = intent();
-        for second in 0..10_000 {
-            expedite_reconciliation(&mut intent, at(second));
-            schedule_next_attempt(&mut intent, RetrySafety::Idempotent, at(second), at(second));
-            intent.attempts += 1;
-        }
-        assert!(intent.due.is_some() && intent.rested < Duration::from_secs(11_000), "{:?}", intent.rested);
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::domain::intent::Intent;
-use crate::service::write::orphans::lock_unpoisoned;
+use crate::service::mutex::lock_unpoisoned;
 
 /// How long a grace period is remembered after the attempt's end.
 const MAX_REMEMBERED_AGE: Duration = Duration::from_hours(24);

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::outcome::Outcome;
-use crate::service::PendingAuditEntry;
+use crate::service::audit::pending_entry::PendingAuditEntry;
 
 /// Result of a write that did not fail.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,28 @@ pub enum WriteResult<T> {
     Existing(T),
     /// Write still in flight; its outcome will appear in the record.
     Pending(T),
+}
+
+impl<T> WriteResult<T> {
+    /// Creates the result of a write that created its resource, or found it.
+    pub(in crate::service) fn ended(created: bool, value: T) -> Self {
+        if created { Self::Created(value) } else { Self::Existing(value) }
+    }
+
+    /// Returns the resource.
+    pub(in crate::service) fn value(&self) -> &T {
+        let (Self::Created(value) | Self::Existing(value) | Self::Pending(value)) = self;
+        value
+    }
+
+    /// Returns whether the write created the resource, and the resource; `None` while the write is pending.
+    pub(in crate::service) fn into_ended(self) -> Option<(bool, T)> {
+        match self {
+            Self::Created(value) => Some((true, value)),
+            Self::Existing(value) => Some((false, value)),
+            Self::Pending(_) => None,
+        }
+    }
 }
 
 /// Result of a removal.

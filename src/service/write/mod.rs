@@ -23,5 +23,7 @@ pub(super) mod idempotency;
 pub(super) mod locks;
 pub(super) mod open_keys;
 pub(super) mod orphans;
+pub(super) mod pending_outcomes;
 pub(super) mod reconciler;
+pub(super) mod replay;
 pub(super) mod tenant_isolation;

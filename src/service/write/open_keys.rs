@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use super::orphans::lock_unpoisoned;
+use crate::service::mutex::lock_unpoisoned;
 
 /// Maximum number of keys remembered; the oldest are dropped first.
 const CAPACITY: usize = 20_000;

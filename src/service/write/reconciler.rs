@@ -1,97 +1,201 @@
-//! Reconciliation: finds out the outcome of a write whose response was lost, in the way the vendor's adapter declares.
+//! The reconciler: finds out the outcome of a write whose response was lost, in the way the vendor's adapter declares.
 //!
 //! The next request about the subject reconciles the write, and so does `background::due_writes` with exponential
 //! back-off. A write is never resent before its intent records the new attempt, and never while an earlier attempt may
 //! still take effect ([`grace`](super::grace)).
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::assignment::Assignment;
 use crate::domain::candidate::Candidate;
 use crate::domain::capability::RetrySafety;
 use crate::domain::error::{Code, Error, FieldError};
-use crate::domain::intent::Intent;
+use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::intent::{Intent, MIN_BACKOFF};
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
+use crate::domain::record::{Record, RecordId};
+use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{CallContext, CallPurpose, RowResult, WriteSuccess};
 use crate::secret::Secret;
 use crate::service::connections::Connection;
-use crate::service::write::executor::{
-    MIN_BACKOFF, VendorReply, assignment_path, candidate_path, expedite_reconciliation, generated_password,
-    sent_password,
-};
-use crate::service::{Gateway, StoreResultExt as _, with_resource_if_unknown};
-use crate::store::Mutation;
+use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
+use crate::service::write::executor::{Executor, fail_origin};
+use crate::service::write::locks::{SubjectLock, SubjectLocks};
+use crate::store::{Mutation, Store};
 
 /// Reason for leaving a write to a person after its connection was moved to another account or address.
 pub(in crate::service) const MOVED_CONNECTION_REASON: &str = "It was sent to a different account or address than its \
     connection uses now, so the gateway cannot find out its outcome. Settle it manually, or restore the connection and \
     retry the request.";
 
-/// Candidate whose open write was reconciled.
-pub(in crate::service) struct ReconciledCandidate {
-    /// Current record.
-    pub(in crate::service) candidate: Candidate,
+/// Initial and maximum polling interval while another task or instance is sending a write. The maximum leaves the lock
+/// free long enough for the search for orphans, which never waits for a lock.
+const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Finds out the outcomes of open writes.
+pub(in crate::service) struct Reconciler {
+    store: Arc<dyn Store>,
+    executor: Arc<Executor>,
+    locks: Arc<SubjectLocks>,
+}
+
+/// A record whose last write has a known outcome.
+pub(in crate::service) struct Reconciled {
+    /// Record as it is now; `None` once it is erased.
+    pub(in crate::service) record: Option<Record>,
     /// Password sent with a registration that turned out to be applied.
     pub(in crate::service) password: Option<Secret>,
     /// Password the gateway generated for such a registration, to be returned now.
     pub(in crate::service) initial_password: Option<Secret>,
+    /// Error that proved the open write not applied, if it ended so.
+    pub(in crate::service) rejection: Option<Error>,
 }
 
-impl Gateway {
-    /// Reconciles the candidate's open write, if it has one; the caller holds its lock. Afterwards the candidate is
-    /// registered or failed, or erased (`None`) if the open write was a removal.
+impl Reconciled {
+    fn known(record: Record) -> Self {
+        Self { record: Some(record), password: None, initial_password: None, rejection: None }
+    }
+}
+
+impl Reconciler {
+    pub(in crate::service) fn new(store: Arc<dyn Store>, executor: Arc<Executor>, locks: Arc<SubjectLocks>) -> Self {
+        Self { store, executor, locks }
+    }
+
+    /// Reconciles the record's open write, if it has one; the caller holds its subject's lock and has read the record
+    /// under it.
     ///
     /// # Errors
     /// `subject_unsettled` during the grace period or if the write must not be resent; otherwise the error that left it
     /// unknown.
-    pub(in crate::service) async fn reconcile_candidate(
+    pub(in crate::service) async fn reconcile(
         &self,
         connection: &Connection,
-        candidate: Candidate,
+        record: Record,
         call: &CallContext,
-    ) -> Result<Option<ReconciledCandidate>, Error> {
-        if candidate.state.is_terminal() {
-            return Ok(Some(ReconciledCandidate { candidate, password: None, initial_password: None }));
+    ) -> Result<Reconciled, Error> {
+        if record.is_settled() {
+            return Ok(Reconciled::known(record));
         }
-        let resource = candidate_path(&candidate.id);
-        let intent = self.open_intent(candidate.id.as_str(), &resource).await?;
-        let (sent, own_password) = (sent_password(&intent.write).cloned(), generated_password(&intent.write).cloned());
-        let (intent, row) = self.resend(connection, intent, &resource, call).await?;
-        let (candidate, end) = self.conclude_candidate_with_record(connection, candidate, intent, row).await?;
-        let (password, initial_password) = match end {
-            Ok(()) => (sent, own_password),
-            Err(fault) if fault.outcome == Outcome::Unknown => return Err(fault),
-            Err(_) => (None, None),
+        let resource = record.path();
+        let intent = match self.store.intent(record.id().as_str()).await.or_not_applied()? {
+            Some(intent) => intent,
+            // Reconciled before; its row has its outcome.
+            None if matches!(record, Record::Enrolment(_)) => return Ok(Reconciled::known(record)),
+            None => {
+                let detail = "An earlier write must be settled manually.";
+                return Err(Error::new(Code::SubjectUnsettled, detail).with_resource(resource));
+            }
         };
-        Ok(candidate.map(|candidate| ReconciledCandidate { candidate, password, initial_password }))
+        let (password, initial_password) =
+            (intent.write.sent_password().cloned(), intent.write.generated_password().cloned());
+        let (intent, result) = self.resend(connection, intent, &resource, call).await?;
+        let ended = self.executor.conclude_one(connection, record, intent, result).await?;
+        let record = Some(ended.record).filter(|_| !ended.erased);
+        match ended.result {
+            Ok(_) => Ok(Reconciled { record, password, initial_password, rejection: None }),
+            Err(error) if error.outcome == Outcome::Unknown => Err(error),
+            Err(error) => Ok(Reconciled { record, password: None, initial_password: None, rejection: Some(error) }),
+        }
     }
 
-    /// Reconciles the assignment's open write, if it has one; the caller holds its subject's lock.
+    /// Reads the record and reconciles its open write; the caller holds its subject's lock. `None` if it is gone.
     ///
     /// # Errors
-    /// As [`Gateway::reconcile_candidate`].
-    pub(in crate::service) async fn reconcile_assignment(
+    /// As [`Self::reconcile`].
+    pub(in crate::service) async fn reconcile_locked(
         &self,
+        tenant: &str,
         connection: &Connection,
-        assignment: Assignment,
+        id: &RecordId,
         call: &CallContext,
-    ) -> Result<Assignment, Error> {
-        if assignment.state.is_terminal() {
-            return Ok(assignment);
+    ) -> Result<Option<Reconciled>, Error> {
+        match self.read(tenant, id).await? {
+            Some(record) => self.reconcile(connection, record, call).await.map(Some),
+            None => Ok(None),
         }
-        let resource = assignment_path(&assignment.id);
-        let intent = self.open_intent(assignment.id.as_str(), &resource).await?;
-        let (intent, row) = self.resend(connection, intent, &resource, call).await?;
-        let (assignment, end) = self.conclude_assignment_with_record(connection, assignment, intent, row).await?;
-        match end {
-            Err(fault) if fault.outcome == Outcome::Unknown => Err(fault),
-            Ok(()) | Err(_) => Ok(assignment),
+    }
+
+    /// Locks a candidate or assignment and reconciles its open write. `None` if it is gone.
+    ///
+    /// # Errors
+    /// As [`Self::reconcile`].
+    pub(in crate::service) async fn lock_and_reconcile(
+        &self,
+        tenant: &str,
+        connection: &Connection,
+        id: &RecordId,
+        call: &CallContext,
+    ) -> Result<Option<Reconciled>, Error> {
+        let locked = match id {
+            RecordId::Candidate(id) => {
+                let locked = self.lock_candidate(tenant, id, connection.longest_call()).await?;
+                locked.map(|(lock, candidate)| (lock, candidate.into()))
+            }
+            RecordId::Assignment(id) => {
+                let locked = self.lock_assignment(tenant, id).await?;
+                locked.map(|(lock, assignment)| (lock, assignment.into()))
+            }
+            RecordId::Enrolment(_) | RecordId::Operation(_) => None,
+        };
+        let Some((_lock, record)) = locked else { return Ok(None) };
+        self.reconcile(connection, record, call).await.map(Some)
+    }
+
+    /// Locks the candidate once no other instance is sending a write about it, for at most `patience`. `None` if it was
+    /// erased.
+    pub(in crate::service) async fn lock_candidate(
+        &self,
+        tenant: &str,
+        id: &CandidateId,
+        patience: Duration,
+    ) -> Result<Option<(SubjectLock, Candidate)>, Error> {
+        let until = Instant::now() + patience;
+        let mut pause = POLL_INTERVALS.0;
+        loop {
+            let lock = self.locks.lock(id.as_str()).await.or_not_applied()?;
+            // Read the intent first: once it is gone, a record read later has the outcome.
+            let intent = self.store.intent(id.as_str()).await.or_not_applied()?;
+            let in_flight = intent.is_some_and(|intent| intent.under_way);
+            let Some(candidate) = self.store.candidate(tenant, id).await.or_not_applied()? else { return Ok(None) };
+            if candidate.state.is_terminal() || !in_flight || Instant::now() >= until {
+                return Ok(Some((lock, candidate)));
+            }
+            // The first writer of a new candidate holds no lock in the store; its intent shows that it is in flight.
+            drop(lock);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLL_INTERVALS.1);
         }
+    }
+
+    /// Locks the assignment's subject. `None` if there is no such assignment.
+    pub(in crate::service) async fn lock_assignment(
+        &self,
+        tenant: &str,
+        id: &AssignmentId,
+    ) -> Result<Option<(SubjectLock, Assignment)>, Error> {
+        let Some(found) = self.store.assignment(tenant, id).await.or_not_applied()? else { return Ok(None) };
+        let lock = self.locks.lock(&found.lock_key()).await.or_not_applied()?;
+        let assignment = self.store.assignment(tenant, id).await.or_not_applied()?;
+        Ok(assignment.map(|assignment| (lock, assignment)))
+    }
+
+    /// Reads the tenant's record; an enrolment has none of its own.
+    pub(in crate::service) async fn read(&self, tenant: &str, id: &RecordId) -> Result<Option<Record>, Error> {
+        Ok(match id {
+            RecordId::Candidate(id) => self.store.candidate(tenant, id).await.or_not_applied()?.map(Record::from),
+            RecordId::Assignment(id) => self.store.assignment(tenant, id).await.or_not_applied()?.map(Record::from),
+            RecordId::Enrolment(id) => Some(Record::Enrolment(id.clone())),
+            RecordId::Operation(_) => None,
+        })
     }
 
     /// Returns the warning on a record whose last write is unknown: since when, why, and who will resolve it.
     pub(in crate::service) async fn unknown_write_warning(&self, record: &str) -> Result<Option<Warning>, Error> {
-        let intent = self.0.store.intent(record).await.or_not_applied()?;
+        let intent = self.store.intent(record).await.or_not_applied()?;
         Ok(intent.map(|intent| {
             let reason = intent.reason.unwrap_or_else(|| "The write is in flight.".to_owned());
             let next = match intent.due {
@@ -102,23 +206,16 @@ impl Gateway {
         }))
     }
 
-    async fn open_intent(&self, record: &str, resource: &str) -> Result<Intent, Error> {
-        let intent = self.0.store.intent(record).await.or_not_applied()?;
-        intent.ok_or_else(|| {
-            Error::new(Code::SubjectUnsettled, "An earlier write must be settled manually.").with_resource(resource)
-        })
-    }
-
     /// Resends the write in its safe form, if the adapter allows that and the grace period is over. The new attempt is
     /// committed first.
-    pub(in crate::service) async fn resend(
+    async fn resend(
         &self,
         connection: &Connection,
         mut intent: Intent,
         resource: &str,
         call: &CallContext,
     ) -> Result<(Intent, RowResult<VendorReply>), Error> {
-        let now = self.now();
+        let now = self.executor.now();
         if intent.under_way {
             let detail = "An earlier write about this resource is in flight at another instance.";
             let wait = Some(Duration::from_secs(1));
@@ -129,7 +226,7 @@ impl Gateway {
         if connection.is_other_destination(&intent) {
             return Err(self.needs_manual_resolution(connection, intent, resource).await);
         }
-        if let Some(left) = self.0.grace_periods.remaining(&intent, connection.settle_grace()) {
+        if let Some(left) = self.executor.grace_periods.remaining(&intent, connection.settle_grace()) {
             let detail = "An earlier write got no response; the vendor may still be processing it.";
             let wait = Some(left.max(Duration::from_secs(1)));
             return Err(connection.tag_connection(
@@ -140,39 +237,32 @@ impl Gateway {
             let detail = "An earlier write got no response, and resending it could apply it twice. Settle it manually.";
             return Err(connection.tag_connection(Error::new(Code::SubjectUnsettled, detail).with_resource(resource)));
         }
-        expedite_reconciliation(&mut intent, now);
+        intent.expedite(now);
         intent.attempts += 1;
-        intent.started = now;
-        intent.under_way = true;
-        intent.lingering = true;
-        intent.settle_from = connection.reconcile_from(now);
         // If this commit is in doubt, the search for orphans finds the intent. The outcome stays unknown: an earlier
         // attempt may have been applied.
-        let committed = self.0.store.commit(vec![Mutation::Intent(intent.clone())]).await.or_not_applied();
-        committed.map_err(|fault| connection.tag_connection(with_resource_if_unknown(fault, resource)))?;
+        let committed = self.executor.begin_attempts(connection, [&mut intent]).await.or_not_applied();
+        committed.map_err(|error| connection.tag_connection(with_resource_if_unknown(error, resource)))?;
         let call = CallContext { purpose: CallPurpose::Reconcile, ..call.clone() };
-        let row = self.send_one(connection, &intent.write, &call).await;
-        Ok((intent, row.map_err(|fault| keep_unknown_unless_proved(fault, resource))))
+        let result = self.executor.send_one(connection, &intent.write, &call).await;
+        Ok((intent, result.map_err(|error| keep_unknown_unless_proved(error, resource))))
     }
 
     /// Leaves a write that was sent elsewhere to a person: stops its background attempts and marks its key and row as
     /// unknown.
     async fn needs_manual_resolution(&self, connection: &Connection, mut intent: Intent, resource: &str) -> Error {
-        let fault = connection
+        let error = connection
             .tag_connection(Error::new(Code::SubjectUnsettled, MOVED_CONNECTION_REASON).with_resource(resource));
         if intent.due.is_none() {
-            return fault;
+            return error;
         }
         intent.due = None;
         intent.reason = Some(MOVED_CONNECTION_REASON.to_owned());
-        let mut changes = crate::service::write::executor::fail_origin(
-            intent.origin.clone(),
-            intent.write.record_id(),
-            &fault.clone().with_unknown_outcome(),
-        );
+        let unknown = error.clone().with_unknown_outcome();
+        let mut changes: Vec<_> = fail_origin(intent.origin.clone(), intent.write.record_id(), &unknown).collect();
         changes.push(Mutation::Intent(intent));
-        match self.0.store.commit(changes).await.or_not_applied() {
-            Ok(()) => fault,
+        match self.store.commit(changes).await.or_not_applied() {
+            Ok(()) => error,
             Err(lost) => connection.tag_connection(with_resource_if_unknown(lost, resource)),
         }
     }
@@ -180,28 +270,28 @@ impl Gateway {
 
 /// Keeps the outcome unknown unless the error proves that no attempt was applied: rejecting a later attempt says
 /// nothing about an earlier one.
-pub(in crate::service) fn keep_unknown_unless_proved(fault: Error, resource: &str) -> Error {
-    if fault.proof || fault.outcome == Outcome::Unknown {
-        return fault;
+pub(in crate::service) fn keep_unknown_unless_proved(error: Error, resource: &str) -> Error {
+    if error.proof || error.outcome == Outcome::Unknown {
+        return error;
     }
-    fault.with_unknown_outcome().with_resource(resource)
+    error.with_unknown_outcome().with_resource(resource)
 }
 
 /// Builds the error of a row that was not sent because an earlier write about the same subject is unknown. The row is
 /// reported as not sent: it would never be updated when the other write is reconciled.
-pub(in crate::service) fn blocked_by_unknown_write(connection: &Connection, fault: Error) -> Error {
-    if fault.outcome != Outcome::Unknown {
-        return fault;
+pub(in crate::service) fn blocked_by_unknown_write(connection: &Connection, error: Error) -> Error {
+    if error.outcome != Outcome::Unknown {
+        return error;
     }
-    let detail = format!("An earlier write about this resource is not settled: {}", fault.detail);
-    let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&fault));
-    connection.tag_connection(Error { resource: fault.resource, ..unsettled })
+    let detail = format!("An earlier write about this resource is not settled: {}", error.detail);
+    let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&error));
+    connection.tag_connection(Error { resource: error.resource, ..unsettled })
 }
 
 /// Returns the suggested retry delay after a failed reconciliation. If the outcome is still unknown, the background
 /// will try again. `None` if only a person can settle it.
-pub(in crate::service) fn retry_after(fault: &Error) -> Option<Duration> {
-    fault.retry_after.or_else(|| (fault.outcome == Outcome::Unknown).then_some(MIN_BACKOFF))
+pub(in crate::service) fn retry_after(error: &Error) -> Option<Duration> {
+    error.retry_after.or_else(|| (error.outcome == Outcome::Unknown).then_some(MIN_BACKOFF))
 }
 
 /// Adds the recorded problem to a manual resolution as not applied, so that the original reason is kept.

@@ -5,13 +5,12 @@
 
 use crate::domain::error::{Code, Error};
 use crate::domain::exchange::{Cause, ExchangeOwner};
-use crate::domain::ids::AssignmentId;
 use crate::domain::intent::{Intent, Write};
 use crate::domain::vendor::{CallContext, CallPurpose};
 use crate::service::connections::Connection;
-use crate::service::write::executor::resource_path;
+use crate::service::errors::StoreResultExt as _;
 use crate::service::write::reconciler::retry_after;
-use crate::service::{Gateway, RequestContext, StoreResultExt as _};
+use crate::service::{Gateway, RequestContext};
 
 impl Gateway {
     /// Rejects a write if another tenant has registered one of its people at the connection. `keys` are the vendor's
@@ -69,16 +68,13 @@ impl Gateway {
         let record = intent.write.record_id();
         let exchange = self.background_exchange(format!("settle-{record}"), None);
         let call = CallContext { purpose: CallPurpose::Reconcile, priority: caller.priority, exchange };
-        let cause = Cause::Settling { resource: resource_path(&intent.write) };
+        let cause = Cause::Settling { resource: intent.write.record().path() };
         self.keep_exchange(&call.exchange, ExchangeOwner { tenant: intent.tenant.clone(), cause });
         match &intent.write {
-            Write::Enrol(_) => self.reconcile_enrolment(connection, record, &call).await.map(|_| ()),
-            Write::Assign(_) | Write::Cancel(_) => {
-                let Ok(id) = AssignmentId::parse(record) else { return Ok(()) };
-                // Read under the lock: it may have been reconciled since.
-                let found = self.0.store.assignment(&intent.tenant, &id).await.or_not_applied()?;
-                let Some(assignment) = found else { return Ok(()) };
-                self.reconcile_assignment(connection, assignment, &call).await.map(|_| ())
+            Write::Enrol(_) | Write::Assign(_) | Write::Cancel(_) => {
+                // Reads the record under the lock: it may have been reconciled since.
+                let id = intent.write.record();
+                self.0.reconciler.reconcile_locked(&intent.tenant, connection, &id, &call).await.map(drop)
             }
             // Their subject is a candidate, which belongs to one tenant.
             Write::Register(_) | Write::Update(_) | Write::Hide(_) => Ok(()),

@@ -276,7 +276,7 @@ impl RecordCodec {
             PreparedRecord::Assignment(assignment) => {
                 mutations.push(EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)));
             }
-            PreparedRecord::Enrolment => {}
+            PreparedRecord::Enrolment(_) => {}
         }
         let row = self.intent_row(&intent)?;
         let record = row.record.clone();

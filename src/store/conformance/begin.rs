@@ -143,8 +143,9 @@ pub(crate) async fn a_cancelled_row_stops_only_its_own_write(store: Arc<dyn Stor
     let enrolment = |index| {
         let enrolment = Enrolment { scope: AssessmentScope::All, register: vec!["e1".into()], unregister: Vec::new() };
         let call = EnrolmentBatch { program: ProgramRef::External("onboarding".into()), enrolment };
-        let write = Write::Enrol(EnrolmentWrite { id: make.name("enrolment"), call });
-        of_row(index, PreparedRecord::Enrolment, make.intent(&tenant, &connection, write))
+        let id = make.enrolment_id();
+        let write = Write::Enrol(EnrolmentWrite { id: id.clone(), call });
+        of_row(index, PreparedRecord::Enrolment(id), make.intent(&tenant, &connection, write))
     };
     // The rows with these indices were cancelled: here, claimed by other writes.
     let taken = [1, 3, 5].map(|index| {
@@ -170,7 +171,7 @@ pub(crate) async fn a_cancelled_row_stops_only_its_own_write(store: Arc<dyn Stor
             PreparedRecord::Assignment(assignment) => {
                 assert_eq!(store.assignment(&tenant, &assignment.id).await.unwrap().is_some(), is_begun);
             }
-            PreparedRecord::Candidate(..) | PreparedRecord::Enrolment => {}
+            PreparedRecord::Candidate(..) | PreparedRecord::Enrolment(_) => {}
         }
     }
     let expected = [0, 2, 4].map(|index| (subject(index), index));

@@ -16,7 +16,7 @@ use super::{
 use crate::domain::assignment::{Assignment, AssignmentState, CandidateKey, IfAssignmentExists, Launch, NewAssignment};
 use crate::domain::assignment::{Notify, Proctoring};
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Name, Person};
-use crate::domain::ids::{AssignmentId, CandidateId};
+use crate::domain::ids::{AssignmentId, CandidateId, EnrolmentId, OperationId};
 use crate::domain::intent::{EnrolmentWrite, Intent, Write, WriteOrigin};
 use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::program::{AssessmentScope, Enrolment, ProgramRef};
@@ -149,6 +149,11 @@ impl Maker {
     /// Returns a unique name.
     pub(crate) fn name(&self, what: &str) -> String {
         format!("{what}-{:016x}", u64::from_be_bytes(self.0.random()))
+    }
+
+    /// Returns the id of a call of an operation of its own.
+    pub(crate) fn enrolment_id(&self) -> EnrolmentId {
+        EnrolmentId::new(&OperationId::generate(&self.0), 0)
     }
 
     pub(crate) fn person(&self) -> Person {
@@ -664,7 +669,7 @@ pub(crate) async fn every_kind_of_intent_round_trips(store: Arc<dyn Store>, make
         make.intent(&tenant, &connection, Write::Hide(known(&CandidateId::generate(&make.0)))),
         make.intent(&tenant, &connection, Write::Assign(booking)),
         make.intent(&tenant, &connection, Write::Cancel(cancellation)),
-        make.intent(&tenant, &connection, Write::Enrol(EnrolmentWrite { id: make.name("op"), call })),
+        make.intent(&tenant, &connection, Write::Enrol(EnrolmentWrite { id: make.enrolment_id(), call })),
     ];
     store.commit(intents.iter().cloned().map(Mutation::Intent).collect()).await.unwrap();
     for intent in &intents {
@@ -747,7 +752,7 @@ pub(crate) async fn open_enrolments_of_a_connection_are_found(store: Arc<dyn Sto
         let enrolment =
             Enrolment { scope: AssessmentScope::All, register: vec!["e1".into()], unregister: vec!["e2".into()] };
         let call = EnrolmentBatch { program: ProgramRef::External("onboarding".into()), enrolment };
-        let write = Write::Enrol(EnrolmentWrite { id: make.name("op"), call });
+        let write = Write::Enrol(EnrolmentWrite { id: make.enrolment_id(), call });
         make.intent(&tenant, connection, write)
     };
     let (first, second, elsewhere) = (enrol(&connection), enrol(&connection), enrol(&make.name("connection")));
