@@ -1,38 +1,27 @@
 //! Candidates: registered once per tenant and connection, and found by any of their identities.
 
-use std::collections::BTreeMap;
+pub(in crate::service) mod registration;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::Map;
-
-use crate::domain::candidate::{
-    Candidate, CandidateChanges, CandidateState, Identity, IfCandidateExists, NewCandidate, Person,
-};
+use crate::domain::candidate::{Candidate, CandidateChanges, CandidateState, Identity, NewCandidate};
 use crate::domain::capability::WriteKind;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::CandidateId;
 use crate::domain::intent::{Intent, StoredReply, Write};
-use crate::domain::operation::ItemId;
 use crate::domain::outcome::{Outcome, Warning, WarningCode};
 use crate::domain::record::Record;
 use crate::domain::vendor::{CallPurpose, CandidateSnapshot, Plan, Update};
 use crate::secret::Secret;
 use crate::service::audit::entry::AuditFacts;
 use crate::service::connections::Connection;
-use crate::service::errors::{
-    StoreResultExt as _, enforce_strict, nothing_to_settle, skipped_error, with_resource_if_unknown,
-};
-use crate::service::write::executor::Execution;
-use crate::service::write::handle::{AcceptedSender, Removal, WriteHandle, WriteReply, WriteResult};
+use crate::service::errors::{StoreResultExt as _, enforce_strict, nothing_to_settle, with_resource_if_unknown};
+use crate::service::write::handle::{AcceptedSender, Removal, WriteHandle, WriteResult};
 use crate::service::write::locks::SubjectLock;
-use crate::service::write::reconciler::{Reconciled, blocked_by_unknown_write, manual_resolution, with_reason};
+use crate::service::write::reconciler::{blocked_by_unknown_write, manual_resolution, with_reason};
 use crate::service::write::replay::Replayable;
 use crate::service::{Gateway, RequestContext};
-use crate::store::{AcquireKey, BeginResult, Mutation, PreparedRecord, PreparedWrite, SubjectHash};
-
-/// Maximum number of inserts tried: an insert that meets an existing candidate waits for its write and is tried again.
-const MAX_INSERT_ATTEMPTS: usize = 8;
+use crate::store::{Mutation, PreparedRecord, PreparedWrite};
 
 /// Candidate with what only the response to its registration contains.
 #[derive(Debug, Clone)]
@@ -74,14 +63,6 @@ impl Replayable for CandidateWithWarnings {
 
 /// Function that applies the HTTP layer's merge patch to the stored candidate.
 pub type CandidatePatch = Box<dyn FnOnce(&Candidate) -> Result<CandidateChanges, Vec<FieldError>> + Send>;
-
-/// New candidate with everything to commit before the vendor is called.
-#[derive(Clone)]
-pub(super) struct PreparedRegistration {
-    pub(super) candidate: Candidate,
-    pub(super) identities: Vec<Identity>,
-    pub(super) intent: Intent,
-}
 
 impl Gateway {
     /// Registers a person. With `strict`, fields the vendor does not support are an error.
@@ -256,189 +237,8 @@ impl Gateway {
         })
     }
 
-    /// Registers a person if neither the caller's key nor an identity is in use: key, candidate and intent are
-    /// committed in one transaction. Returns `None`, without side effects, otherwise.
-    async fn register_under_fresh_key(
-        &self,
-        caller: &RequestContext,
-        connection: &Connection,
-        mut prepared: PreparedRegistration,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Option<Result<WriteReply<CandidateWithWarnings>, Error>> {
-        let work = |key: AcquireKey| async move {
-            prepared.intent.origin.key = Some(key.key());
-            let _lock = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
-            match self.send_registration(caller, connection, Some(&key), prepared, acceptance).await {
-                Ok(Execution::NotBegun(_)) => None,
-                Ok(applied) => Some(registered(applied)),
-                Err(error) => Some(Err(error)),
-            }
-        };
-        self.0.idempotency.run_fresh(caller, acceptance, work).await
-    }
-
-    /// Executes a registration; the caller holds the new candidate's lock.
-    async fn send_registration(
-        &self,
-        caller: &RequestContext,
-        connection: &Connection,
-        key: Option<&AcquireKey>,
-        prepared: PreparedRegistration,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Result<Execution, Error> {
-        let write = self.prepared_write(prepared);
-        let accept = |record: &Record| accept_candidate(acceptance, record, CandidateWithWarnings::from);
-        self.0.executor.execute(caller, connection, key, write, accept).await
-    }
-
-    /// Registers a person, or resolves an existing candidate. `planned` is the registration if it is planned already.
-    pub(super) async fn register(
-        &self,
-        caller: &RequestContext,
-        connection: &Connection,
-        new: NewCandidate,
-        strict: bool,
-        mut planned: Option<PreparedRegistration>,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Result<WriteResult<CandidateWithWarnings>, Error> {
-        for _ in 0..MAX_INSERT_ATTEMPTS {
-            let prepared = match planned.take() {
-                Some(prepared) => prepared,
-                None => self.prepare(caller, connection, new.clone(), strict)?,
-            };
-            let lock = self.0.subject_locks.lock_new(prepared.candidate.id.as_str()).await;
-            match self.send_registration(caller, connection, None, prepared, acceptance).await? {
-                Execution::NotBegun(BeginResult::Exists(holders)) => {
-                    drop(lock);
-                    if let Some(end) =
-                        self.resolve_existing(caller, connection, &holders, &new, strict, acceptance).await?
-                    {
-                        return Ok(end);
-                    }
-                }
-                Execution::NotBegun(BeginResult::TakenByOtherTenant) => {
-                    return Err(connection.tag_connection(conflict("An identity is not available at this connection.")));
-                }
-                ended => return registered(ended),
-            }
-        }
-        let wait = Some(Duration::from_secs(1));
-        Err(Error::new(Code::SubjectUnsettled, "The candidate is being modified concurrently.").with_retry_after(wait))
-    }
-
-    /// Plans a registration and builds its record; nothing is stored or sent.
-    pub(super) fn prepare(
-        &self,
-        caller: &RequestContext,
-        connection: &Connection,
-        new: NewCandidate,
-        strict: bool,
-    ) -> Result<PreparedRegistration, Error> {
-        let environment = &self.0.system;
-        let id = CandidateId::generate(environment);
-        let planned = connection.vendor().plan_registration(&id, new, environment);
-        let Plan { write: registration, warnings } =
-            planned.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))?;
-        enforce_strict(strict, &warnings).map_err(|error| connection.tag_connection(error))?;
-        let now = environment.now();
-        let own_key = caller.origin.key.as_ref().filter(|key| registration.own_password && key.is_for_password());
-        let password_key = own_key.map(|key| key.scope.clone());
-        let identities = Identity::of(&registration.person, connection.descriptor().identities);
-        let candidate = Candidate {
-            id,
-            tenant: caller.tenant.clone(),
-            connection: connection.name.clone(),
-            person: registration.person.clone(),
-            state: CandidateState::Pending,
-            outcome: Outcome::Unknown,
-            vendor_ref: Map::new(),
-            private: BTreeMap::new(),
-            password_key,
-            problem: None,
-            warnings,
-            created: now,
-            last_modified: now,
-        };
-        let subject = candidate.id.as_str();
-        let intent = self.0.executor.intent(caller, connection, subject, Write::Register(registration));
-        Ok(PreparedRegistration { candidate, identities, intent })
-    }
-
-    /// Builds the write that the store begins.
-    pub(super) fn prepared_write(&self, prepared: PreparedRegistration) -> PreparedWrite {
-        let PreparedRegistration { candidate, identities, intent } = prepared;
-        let subjects = intent.origin.item.as_ref().map_or_else(Vec::new, |item| self.subjects_of(item, &identities));
-        PreparedWrite { record: PreparedRecord::NewCandidate(candidate, identities), intent, subjects }
-    }
-
-    /// Resolves a registration that met an existing candidate of the tenant. `None` if that one was erased or failed:
-    /// insert again.
-    async fn resolve_existing(
-        &self,
-        caller: &RequestContext,
-        connection: &Connection,
-        holders: &[Candidate],
-        new: &NewCandidate,
-        strict: bool,
-        acceptance: &AcceptedSender<CandidateWithWarnings>,
-    ) -> Result<Option<WriteResult<CandidateWithWarnings>>, Error> {
-        let [holder] = holders else {
-            return Err(connection.tag_connection(conflict("The given identities belong to different candidates.")));
-        };
-        // Accept early only a registration in flight that this request reuses: for any other, it is not yet decided
-        // whether the existing candidate satisfies the request, and with `fail` the acceptance would have to be
-        // withdrawn.
-        if holder.state == CandidateState::Pending && new.if_exists == IfCandidateExists::Reuse {
-            acceptance.accept(holder.clone().into(), holder.id.path());
-        }
-        let reconciler = &self.0.reconciler;
-        let locked = reconciler.lock_candidate(&caller.tenant, &holder.id, connection.longest_call()).await?;
-        let Some((_lock, candidate)) = locked else { return Ok(None) };
-        let call = caller.call_context(CallPurpose::Reconcile);
-        let reconciled = reconciler.reconcile(connection, candidate.into(), &call).await;
-        // With `reuse`, the request shares the outcome of the open write; any other request was not sent.
-        let shares = new.if_exists == IfCandidateExists::Reuse && caller.origin.item.is_none();
-        let reconciled = match reconciled {
-            Err(error) if !shares => return Err(blocked_by_unknown_write(connection, error)),
-            reconciled => reconciled?,
-        };
-        let Reconciled { record: Some(record), password, initial_password, rejection: _ } = reconciled else {
-            return Ok(None);
-        };
-        let mut candidate = Candidate::try_from(record)?;
-        if candidate.state == CandidateState::Failed {
-            return Ok(None);
-        }
-        reject_other_external_id(connection, &candidate.person, &new.person)?;
-        candidate.warnings.retain(|warning| warning.code != WarningCode::PasswordIgnored);
-        let (person, touched) = candidate.person.merged_with(&new.person);
-        // A password is never sent for an existing candidate.
-        let ignored =
-            new.password.as_ref().filter(|new| !password.is_some_and(|sent| sent.matches_constant_time(new.expose())));
-        let ignored = ignored.map(|_| password_ignored());
-        match new.if_exists {
-            IfCandidateExists::Fail => {
-                let detail = format!("The gateway knows this candidate as {}.", candidate.id);
-                Err(connection.tag_connection(
-                    Error::new(Code::CandidateAlreadyExists, detail).with_resource(candidate.id.path()),
-                ))
-            }
-            IfCandidateExists::Reuse => {
-                let mut candidate = with_difference_warnings(candidate, &touched);
-                candidate.warnings.extend(ignored);
-                Ok(Some(WriteResult::Existing(CandidateWithWarnings { candidate, initial_password })))
-            }
-            IfCandidateExists::Update => {
-                let changes = CandidateChanges { person, touched };
-                // Store it with the record, so that a replayed response contains it too.
-                candidate.warnings.extend(ignored);
-                self.send_update(caller, connection, candidate, changes, strict, acceptance).await.map(Some)
-            }
-        }
-    }
-
     /// Sends an update of a registered person; the caller holds the lock.
-    async fn send_update(
+    pub(super) async fn send_update(
         &self,
         caller: &RequestContext,
         connection: &Connection,
@@ -509,15 +309,6 @@ impl Gateway {
         self.0.executor.execute(caller, connection, None, write, accept).await?.applied().map(drop)
     }
 
-    /// Returns the subject hashes of a row about a person, for detecting duplicates.
-    pub(super) fn subjects_of(&self, item: &ItemId, identities: &[Identity]) -> Vec<SubjectHash> {
-        let subject = |identity: &Identity| {
-            let (kind, text) = identity.parts();
-            self.0.store.hash_subject(&item.operation, &format!("{kind}\n{text}"))
-        };
-        identities.iter().map(subject).collect()
-    }
-
     /// Locks the candidate and reconciles its earlier write. If that write stays unknown, the request shares its
     /// outcome if `shares` accepts the write; any other request was not sent.
     async fn lock_reconciled(
@@ -584,15 +375,8 @@ pub(super) fn candidate_snapshot(candidate: &Candidate) -> CandidateSnapshot {
     }
 }
 
-/// Returns the result of a registration.
-fn registered(ended: Execution) -> Result<WriteResult<CandidateWithWarnings>, Error> {
-    let Execution::Applied { record, created: _, initial_password } = ended else { return Err(skipped_error()) };
-    let candidate = record.try_into()?;
-    Ok(WriteResult::Created(CandidateWithWarnings { candidate, initial_password }))
-}
-
 /// Announces a candidate whose write has begun.
-fn accept_candidate<T>(acceptance: &AcceptedSender<T>, record: &Record, shown: impl FnOnce(Candidate) -> T) {
+pub(super) fn accept_candidate<T>(acceptance: &AcceptedSender<T>, record: &Record, shown: impl FnOnce(Candidate) -> T) {
     if let Record::Candidate(candidate) = record {
         acceptance.accept(shown(candidate.as_ref().clone()), candidate.id.path());
     }
@@ -602,30 +386,6 @@ fn no_candidate(id: &CandidateId) -> Error {
     Error::new(Code::NotFound, format!("There is no candidate {id}."))
 }
 
-fn conflict(detail: &str) -> Error {
+pub(super) fn conflict(detail: &str) -> Error {
     Error::new(Code::CandidateConflict, detail)
-}
-
-/// Rejects a second external id for the same e-mail address, at vendors that identify people by it: it would be another
-/// person.
-fn reject_other_external_id(connection: &Connection, present: &Person, given: &Person) -> Result<(), Error> {
-    let (Some(present), Some(given)) = (&present.external_id, &given.external_id) else { return Ok(()) };
-    if connection.descriptor().identifies_by_email() && present != given {
-        return Err(connection.tag_connection(conflict("A candidate with this e-mail address has another externalId.")));
-    }
-    Ok(())
-}
-
-fn password_ignored() -> Warning {
-    let detail = "The candidate already exists; this password was not sent and is not stored.";
-    Warning::with_pointer(WarningCode::PasswordIgnored, "/password", detail)
-}
-
-/// Adds a warning for each field that differs from the existing candidate, which is not changed.
-fn with_difference_warnings(mut candidate: Candidate, touched: &[String]) -> Candidate {
-    let detail = "The candidate already exists with a different value; nothing was changed (see ifExists).";
-    candidate
-        .warnings
-        .extend(touched.iter().map(|pointer| Warning::with_pointer(WarningCode::ExistingDiffers, pointer, detail)));
-    candidate
 }

@@ -12,6 +12,7 @@ use crate::domain::intent::{Intent, Write};
 use crate::domain::validation::normalize_identity;
 use crate::domain::vendor::{CallPurpose, CredentialCheck, Vendor};
 use crate::secret::ConfigFingerprint;
+use crate::service::bulk_limits::{BulkLimits, ClaimPermit};
 use crate::service::cluster::lease::Lease;
 use crate::service::diagnostics::{DiagnosticReport, diagnose};
 use crate::service::fair_semaphore::{FairPermit, FairSemaphore, QueueKey};
@@ -93,34 +94,11 @@ pub(super) struct Connection {
     seats: SeatLimit,
 }
 
-/// Concurrency budget of a connection for bulk operations, shared fairly by tenant and operation.
-#[derive(Clone)]
-struct BulkLimits {
-    /// In-flight permits for bulk calls. One fewer than the connection has, if it has several, so that a single request
-    /// never waits for a bulk to end.
-    calls: Arc<FairSemaphore>,
-    /// Claim permits, for batches in flight or with committed intents and waiting for an in-flight permit, so that a
-    /// free one is used at once. Only a quarter more than in-flight permits: after a crash, each claimed row must be
-    /// reconciled.
-    begun: Arc<FairSemaphore>,
-    /// Permits for changes of programs' employees. Their callers wait as for any single write, so they never wait for a
-    /// bulk.
-    enrolments: Arc<FairSemaphore>,
-}
-
 #[derive(Clone)]
 struct LastCheck {
     status: ConnectionStatus,
     detail: String,
     since: Option<Timestamp>,
-}
-
-/// Permit to claim a batch's rows and send them; released on drop.
-pub(super) struct ClaimPermit {
-    /// Claim permit if `ahead`, else in-flight permit.
-    _place: FairPermit,
-    /// Whether the rows are claimed before an in-flight permit is available.
-    ahead: bool,
 }
 
 impl Connection {
@@ -443,9 +421,9 @@ impl Gateway {
         key: &QueueKey,
         ahead: bool,
     ) -> Result<(Arc<Connection>, ClaimPermit), Error> {
-        let (connection, place) =
+        let (connection, permit) =
             self.acquire_from(name, key, |lent| if ahead { &lent.begun } else { &lent.calls }).await?;
-        Ok((connection, ClaimPermit { _place: place, ahead }))
+        Ok((connection, ClaimPermit { _permit: permit, ahead }))
     }
 
     async fn acquire_from(
@@ -456,44 +434,11 @@ impl Gateway {
     ) -> Result<(Arc<Connection>, FairPermit), Error> {
         loop {
             let connection = self.connection_of(name)?;
-            let place = among(&connection.lent).acquire(key).await;
+            let permit = among(&connection.lent).acquire(key).await;
             if self.is_current(&connection) {
-                return Ok((connection, place));
+                return Ok((connection, permit));
             }
         }
-    }
-}
-
-impl BulkLimits {
-    fn new(settings: &ConnectionSettings) -> Self {
-        let LimitSizes { calls, begun, enrolments } = LimitSizes::of(settings);
-        Self {
-            calls: FairSemaphore::new(calls),
-            begun: FairSemaphore::new(begun),
-            enrolments: FairSemaphore::new(enrolments),
-        }
-    }
-
-    fn resize(&self, settings: &ConnectionSettings) {
-        let LimitSizes { calls, begun, enrolments } = LimitSizes::of(settings);
-        self.calls.resize(calls);
-        self.begun.resize(begun);
-        self.enrolments.resize(enrolments);
-    }
-}
-
-/// Sizes of the bulk limits.
-struct LimitSizes {
-    calls: usize,
-    begun: usize,
-    enrolments: usize,
-}
-
-impl LimitSizes {
-    fn of(settings: &ConnectionSettings) -> Self {
-        let calls = settings.max_in_flight.saturating_sub(1).max(1);
-        let begun = calls.saturating_add(calls.div_ceil(4));
-        Self { calls, begun, enrolments: settings.max_in_flight.div_ceil(4) }
     }
 }
 

@@ -18,6 +18,7 @@ mod audit;
 mod background;
 mod batching;
 mod bulk;
+mod bulk_limits;
 mod candidates;
 mod catalogue;
 mod cluster;

@@ -13,8 +13,9 @@ use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{BatchGroup, CallPurpose, RowResult, Vendor};
 use crate::service::batching::{self, is_transient, may_split};
 use crate::service::bulk::run::{MAX_WAIT, OperationRun};
-use crate::service::candidates::PreparedRegistration;
-use crate::service::connections::{ClaimPermit, Connection};
+use crate::service::bulk_limits::ClaimPermit;
+use crate::service::candidates::registration::PreparedRegistration;
+use crate::service::connections::Connection;
 use crate::service::write::executor::{InFlightWrite, RowFate};
 use crate::store::SubjectHash;
 

@@ -16,8 +16,7 @@ use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::error::{Code, Error};
-use crate::domain::intent::{Intent, Write, WriteOrigin};
-use crate::domain::operation::ItemOutcome;
+use crate::domain::intent::{Intent, Write};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::Record;
 use crate::domain::system::System;
@@ -30,9 +29,11 @@ use crate::service::cluster::steady_clock::SteadyClock;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, outcome_not_stored_error, skipped_error, with_resource_if_unknown};
 use crate::service::metrics::LabelLimiter;
+use crate::service::write::conclusion::{complete_origin, fail_origin, transition_mutations};
 use crate::service::write::grace::GracePeriods;
 use crate::service::write::locks::SubjectLock;
 use crate::service::write::pending_outcomes::{AttemptId, PendingOutcomes, UnsentAttempts};
+use crate::service::write::vendor_call::call_vendor;
 use crate::store::{AcquireKey, BeginResult, Mutation, PreparedRecord, PreparedWrite, Store, StoreError};
 
 /// Begins, sends and concludes writes.
@@ -454,92 +455,5 @@ fn record_of(write: &PreparedWrite) -> Record {
         }
         PreparedRecord::Assignment(assignment) => assignment.clone().into(),
         PreparedRecord::Enrolment(id) => Record::Enrolment(id.clone()),
-    }
-}
-
-/// Returns the mutation that stores the record; `None` for an enrolment, which has none of its own.
-pub(super) fn record_mutation(record: Record) -> Option<Mutation> {
-    match record {
-        Record::Candidate(candidate) => Some(Mutation::Candidate(*candidate)),
-        Record::Assignment(assignment) => Some(Mutation::Assignment(*assignment)),
-        Record::Enrolment(_) => None,
-    }
-}
-
-/// Returns the mutations that store the record and the candidate's identities.
-fn transition_mutations(transition: &Transition) -> impl Iterator<Item = Mutation> + use<> {
-    let Transition { record, erased, identities, result: _ } = transition;
-    let (record, identities) = match record {
-        Record::Candidate(candidate) if *erased => (Some(Mutation::EraseCandidate(candidate.id.clone())), None),
-        Record::Candidate(candidate) => {
-            let identities = identities.clone().map(|all| Mutation::Identities(candidate.id.clone(), all));
-            (record_mutation(record.clone()), identities)
-        }
-        Record::Assignment(_) | Record::Enrolment(_) => (record_mutation(record.clone()), None),
-    };
-    identities.into_iter().chain(record)
-}
-
-/// Builds the mutations that complete the idempotency key and bulk row of an applied write.
-fn complete_origin(
-    origin: WriteOrigin,
-    record: &str,
-    applied: &mut AppliedWrite,
-) -> impl Iterator<Item = Mutation> + use<> {
-    let key = origin.key.zip(applied.reply.take()).map(|(key, reply)| Mutation::CompleteKey(key, reply));
-    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), applied.row.clone()));
-    key.into_iter().chain(item)
-}
-
-/// Builds the mutations that mark the idempotency key and bulk row of a failed or unknown write.
-pub(in crate::service) fn fail_origin(
-    origin: WriteOrigin,
-    record: &str,
-    error: &Error,
-) -> impl Iterator<Item = Mutation> + use<> {
-    let key = origin.key.map(|key| match error.outcome {
-        Outcome::Unknown => Mutation::ReleaseKey(key),
-        Outcome::Applied | Outcome::NotApplied => Mutation::FreeKey(key),
-    });
-    let end = ItemOutcome::failed(error.clone());
-    let item = origin.item.map(|item| Mutation::EndItem(item, Some(record.to_owned()), end));
-    key.into_iter().chain(item)
-}
-
-async fn call_vendor(connection: &Connection, writes: &[Write], call: &CallContext) -> Vec<RowResult<VendorReply>> {
-    let vendor = connection.vendor();
-    match writes {
-        [Write::Update(update)] => {
-            vec![vendor.update(update, call).await.map(|applied| applied.map(VendorReply::Registered))]
-        }
-        [Write::Hide(candidate)] => {
-            vec![vendor.hide(candidate, call).await.map(|applied| applied.map(|()| VendorReply::Nothing))]
-        }
-        [Write::Cancel(cancellation)] => {
-            vec![vendor.cancel(cancellation, call).await.map(|applied| applied.map(|()| VendorReply::Nothing))]
-        }
-        [Write::Enrol(enrolment)] => {
-            let result = vendor.enrol(&enrolment.call, call).await;
-            vec![result.map(|applied| applied.map(VendorReply::Enrolled))]
-        }
-        [Write::Register(_), ..] => {
-            let registration = |write: &Write| match write {
-                Write::Register(registration) => Some(registration.clone()),
-                _ => None,
-            };
-            let registrations: Vec<_> = writes.iter().filter_map(registration).collect();
-            let results = vendor.register(&registrations, call).await;
-            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Registered))).collect()
-        }
-        [Write::Assign(_), ..] => {
-            let booking = |write: &Write| match write {
-                Write::Assign(booking) => Some(booking.clone()),
-                _ => None,
-            };
-            let bookings: Vec<_> = writes.iter().filter_map(booking).collect();
-            let results = vendor.assign(&bookings, call).await;
-            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Booked))).collect()
-        }
-        _ => Vec::new(),
     }
 }

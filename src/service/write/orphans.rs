@@ -18,7 +18,7 @@ use crate::domain::intent::Intent;
 use crate::domain::record::Record;
 use crate::service::Gateway;
 use crate::service::errors::StoreResultExt as _;
-use crate::service::write::executor::{fail_origin, record_mutation};
+use crate::service::write::conclusion::{fail_origin, record_mutation};
 use crate::service::write::locks::SubjectLock;
 use crate::service::write::reconciler::MOVED_CONNECTION_REASON;
 use crate::store::{Mutation, StoreError};

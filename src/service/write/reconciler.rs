@@ -22,7 +22,8 @@ use crate::domain::vendor::{CallContext, CallPurpose, RowResult, WriteSuccess};
 use crate::secret::Secret;
 use crate::service::connections::Connection;
 use crate::service::errors::{StoreResultExt as _, with_resource_if_unknown};
-use crate::service::write::executor::{Executor, fail_origin};
+use crate::service::write::conclusion::fail_origin;
+use crate::service::write::executor::Executor;
 use crate::service::write::locks::{SubjectLock, SubjectLocks};
 use crate::store::{Mutation, Store};
 

@@ -1,0 +1,50 @@
+//! The vendor call that a batch of writes takes.
+
+use crate::domain::intent::Write;
+use crate::domain::transition::VendorReply;
+use crate::domain::vendor::{CallContext, RowResult};
+use crate::service::connections::Connection;
+
+/// Makes the call for writes of one kind and returns one result each, in order. Only registrations and bookings share a
+/// call.
+pub(super) async fn call_vendor(
+    connection: &Connection,
+    writes: &[Write],
+    call: &CallContext,
+) -> Vec<RowResult<VendorReply>> {
+    let vendor = connection.vendor();
+    match writes {
+        [Write::Update(update)] => {
+            vec![vendor.update(update, call).await.map(|applied| applied.map(VendorReply::Registered))]
+        }
+        [Write::Hide(candidate)] => {
+            vec![vendor.hide(candidate, call).await.map(|applied| applied.map(|()| VendorReply::Nothing))]
+        }
+        [Write::Cancel(cancellation)] => {
+            vec![vendor.cancel(cancellation, call).await.map(|applied| applied.map(|()| VendorReply::Nothing))]
+        }
+        [Write::Enrol(enrolment)] => {
+            let result = vendor.enrol(&enrolment.call, call).await;
+            vec![result.map(|applied| applied.map(VendorReply::Enrolled))]
+        }
+        [Write::Register(_), ..] => {
+            let registration = |write: &Write| match write {
+                Write::Register(registration) => Some(registration.clone()),
+                _ => None,
+            };
+            let registrations: Vec<_> = writes.iter().filter_map(registration).collect();
+            let results = vendor.register(&registrations, call).await;
+            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Registered))).collect()
+        }
+        [Write::Assign(_), ..] => {
+            let booking = |write: &Write| match write {
+                Write::Assign(booking) => Some(booking.clone()),
+                _ => None,
+            };
+            let bookings: Vec<_> = writes.iter().filter_map(booking).collect();
+            let results = vendor.assign(&bookings, call).await;
+            results.into_iter().map(|result| result.map(|applied| applied.map(VendorReply::Booked))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
