@@ -235,10 +235,10 @@ impl Gateway {
         // sent.
         let shares = open.is_some_and(|open| matches!(open.write, Write::Cancel(_)));
         let call = caller.call_context(CallPurpose::Reconcile);
-        let reconciled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
-        let reconciled =
-            reconciled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
-        let Some(record) = reconciled.record else { return Ok(WriteResult::Existing(Removal::Done)) };
+        let settled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
+        let settled =
+            settled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
+        let Some(record) = settled.record else { return Ok(WriteResult::Existing(Removal::Done)) };
         let assignment = Assignment::try_from(record)?;
         match assignment.state {
             AssignmentState::Cancelled => return Ok(WriteResult::Existing(Removal::Done)),

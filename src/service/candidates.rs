@@ -334,10 +334,10 @@ impl Gateway {
         let connection = &*connection?;
         let shares = self.0.store.intent(id.as_str()).await.or_not_applied()?.is_some_and(|open| shares(&open.write));
         let call = caller.call_context(CallPurpose::Reconcile);
-        let reconciled = reconciler.reconcile(connection, candidate.into(), &call).await;
-        let reconciled =
-            reconciled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
-        let record = reconciled.record.ok_or_else(|| no_candidate(id))?;
+        let settled = reconciler.reconcile(connection, candidate.into(), &call).await;
+        let settled =
+            settled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
+        let record = settled.record.ok_or_else(|| no_candidate(id))?;
         Ok((lock, record.try_into()?))
     }
 

@@ -159,14 +159,14 @@ impl Gateway {
         let id = candidate.id.clone();
         let (reconciler, call) = (&self.0.reconciler, caller.call_context(CallPurpose::Reconcile));
         let of_candidate = RecordId::Candidate(id.clone());
-        let reconciled = reconciler.lock_and_reconcile(&caller.tenant, connection, &of_candidate, &call).await;
+        let settled = reconciler.lock_and_reconcile(&caller.tenant, connection, &of_candidate, &call).await;
         // The booking itself was not sent, even if the candidate's outcome is unknown.
-        let reconciled = reconciled.map_err(|error| {
+        let settled = settled.map_err(|error| {
             let detail = format!("The candidate's own write is not settled: {}", error.detail);
             let unsettled = Error::new(Code::SubjectUnsettled, detail).with_retry_after(retry_after(&error));
             connection.tag_connection(unsettled.with_resource(id.path()))
         })?;
-        let candidate = reconciled.and_then(|reconciled| reconciled.record).map(Candidate::try_from).transpose()?;
+        let candidate = settled.and_then(|settled| settled.record).map(Candidate::try_from).transpose()?;
         candidate.filter(|candidate| candidate.state == CandidateState::Registered).ok_or_else(|| {
             connection
                 .tag_connection(reference(FieldError::invalid(pointer, "the vendor does not have this candidate")))
@@ -242,12 +242,12 @@ impl Gateway {
         for assignment in earlier {
             let (id, open) = (assignment.id.clone(), !assignment.state.is_terminal());
             let call = caller.call_context(CallPurpose::Reconcile);
-            let reconciled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
+            let settled = self.0.reconciler.reconcile(connection, assignment.into(), &call).await;
             // With `reuse`, the order shares the outcome of the open booking; any other order was not sent.
             let shares = order.if_exists == IfAssignmentExists::Reuse;
-            let reconciled =
-                reconciled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
-            let Some(record) = reconciled.record else { continue };
+            let settled =
+                settled.map_err(|error| if shares { error } else { blocked_by_unknown_write(connection, error) })?;
+            let Some(record) = settled.record else { continue };
             let mut settled = Assignment::try_from(record)?;
             if open {
                 // Read it as stored: its person may have been erased while it was open.
@@ -280,7 +280,7 @@ impl Gateway {
         }
     }
 
-    /// Records in the intent whether this is the first booking of its subject, which decides how it may be reconciled.
+    /// Records in the intent whether this is the first booking of its subject, which decides how it may be settled.
     pub(in crate::service) async fn mark_first_booking(
         &self,
         connection: &Connection,

@@ -99,8 +99,8 @@ impl OperationRun {
         for earlier in own {
             let call = self.caller.call_context(CallPurpose::Reconcile);
             let id = earlier.write.record();
-            let reconciled = gateway.0.reconciler.reconcile_locked(&earlier.tenant, connection, &id, &call).await;
-            reconciled.map_err(|error| blocked_by_unknown_write(connection, error))?;
+            let settled = gateway.0.reconciler.reconcile_locked(&earlier.tenant, connection, &id, &call).await;
+            settled.map_err(|error| blocked_by_unknown_write(connection, error))?;
         }
         let id = EnrolmentId::new(&item.id.operation, item.id.index);
         let write = Write::Enrol(EnrolmentWrite { id: id.clone(), call: enrolment });
@@ -116,8 +116,8 @@ impl OperationRun {
         let Some(id) = RecordId::parse(record) else { return Ok(()) };
         let call = self.caller.call_context(CallPurpose::Reconcile);
         let reconciler = &self.gateway.0.reconciler;
-        let reconciled = reconciler.reconcile_locked(&self.operation.tenant, connection, &id, &call).await?;
-        reconciled.and_then(|reconciled| reconciled.rejection).map_or(Ok(()), Err)
+        let settled = reconciler.reconcile_locked(&self.operation.tenant, connection, &id, &call).await?;
+        settled.and_then(|settled| settled.rejection).map_or(Ok(()), Err)
     }
 }
 

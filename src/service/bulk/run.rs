@@ -332,9 +332,9 @@ impl OperationRun {
             return Err(Error::from_fields(vec![FieldError::invalid("", "is not a known record")]));
         };
         let (reconciler, call) = (&self.gateway.0.reconciler, self.caller.call_context(CallPurpose::Reconcile));
-        let reconciled = reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call).await?;
+        let settled = reconciler.lock_and_reconcile(&self.operation.tenant, connection, &id, &call).await?;
         // A record that is gone was erased, which only an applied write can have been.
-        let record = reconciled.and_then(|reconciled| reconciled.record);
+        let record = settled.and_then(|settled| settled.record);
         Ok(record.is_none_or(|record| record.outcome() == Some(Outcome::Applied)))
     }
 }

@@ -176,14 +176,14 @@ impl Gateway {
         let locked = reconciler.lock_candidate(&caller.tenant, &holder.id, connection.longest_call()).await?;
         let Some((_lock, candidate)) = locked else { return Ok(None) };
         let call = caller.call_context(CallPurpose::Reconcile);
-        let reconciled = reconciler.reconcile(connection, candidate.into(), &call).await;
+        let settled = reconciler.reconcile(connection, candidate.into(), &call).await;
         // With `reuse`, the request shares the outcome of the open write; any other request was not sent.
         let shares = new.if_exists == IfCandidateExists::Reuse && caller.origin.item.is_none();
-        let reconciled = match reconciled {
+        let settled = match settled {
             Err(error) if !shares => return Err(blocked_by_unknown_write(connection, error)),
-            reconciled => reconciled?,
+            settled => settled?,
         };
-        let Reconciled { record: Some(record), password, initial_password, rejection: _ } = reconciled else {
+        let Reconciled { record: Some(record), password, initial_password, rejection: _ } = settled else {
             return Ok(None);
         };
         let mut candidate = Candidate::try_from(record)?;

@@ -12,7 +12,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::error::{Code, Error};
@@ -40,7 +39,7 @@ use crate::store::{AcquireKey, BeginResult, Mutation, PreparedRecord, PreparedWr
 pub(in crate::service) struct Executor {
     store: Arc<dyn Store>,
     system: System,
-    clock: Arc<SteadyClock>,
+    pub(super) clock: Arc<SteadyClock>,
     tasks: TaskTracker,
     labels: LabelLimiter,
     pub(in crate::service) grace_periods: GracePeriods,
@@ -166,9 +165,9 @@ impl Executor {
         let call = caller.call_context(CallPurpose::Initial);
         let result = self.send_one(connection, &intent.write, &call).await;
         let initial_password = intent.write.generated_password().cloned();
-        let creates = matches!(intent.write, Write::Register(_) | Write::Assign(_));
+        let is_new = matches!(intent.write, Write::Register(_) | Write::Assign(_));
         let (changes, transition) = self.conclusion(connection, record, intent, result);
-        let created = creates && transition.result.as_ref().is_ok_and(|applied| applied.created);
+        let created = is_new && transition.result.as_ref().is_ok_and(|applied| applied.created);
         let facts = created.then(|| AuditFacts::of_record(&transition.record)).flatten();
         self.commit_outcome_with_audit(changes, &resource, caller, facts).await?;
         let AppliedWrite { created, .. } = transition.result?;
@@ -248,11 +247,8 @@ impl Executor {
         };
         if results.len() != writes.len() {
             // Only a defective adapter gets here; the outcome of every row is unknown.
-            tracing::error!(
-                connection = connection.name,
-                rows = results.len(),
-                "adapter returned the wrong number of rows"
-            );
+            let (connection, rows) = (&connection.name, results.len());
+            tracing::error!(connection, rows, "adapter returned the wrong number of rows");
             let error = Error::unknown(Code::Internal, "The adapter returned the wrong number of rows.");
             results = writes.iter().map(|_| Err(error.clone())).collect();
         }
@@ -439,11 +435,6 @@ impl Executor {
             }
             self.pending_outcomes.remove(number);
         }
-    }
-
-    /// Returns the current time by the steady clock.
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 }
 

@@ -255,7 +255,7 @@ impl IdempotencyKeys {
     /// Builds the store request that acquires a key.
     pub(in crate::service) fn acquisition(&self, caller: &RequestContext, request: IdempotencyRequest) -> AcquireKey {
         let IdempotencyRequest { scope, content } = request;
-        let now = self.executor.now();
+        let now = self.executor.clock.now();
         let kept = SignedDuration::try_from(self.snapshot.load().retention.keys).unwrap_or(SignedDuration::MAX);
         let expires = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
         // Tokens increase with time, so their index grows at its end.
@@ -282,8 +282,8 @@ impl IdempotencyKeys {
         let connection = self.snapshot.load().connection_of(&connection)?;
         let call = caller.call_context(CallPurpose::Reconcile);
         // If another task has reconciled it meanwhile, that has concluded the key as well.
-        let reconciled = self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call).await?;
-        Ok(reconciled.is_some())
+        let settled = self.reconciler.lock_and_reconcile(&caller.tenant, &connection, id, &call).await?;
+        Ok(settled.is_some())
     }
 
     /// Records the result of the work under the key, unless the outcome's transaction has done so.

@@ -216,7 +216,7 @@ impl Reconciler {
         resource: &str,
         call: &CallContext,
     ) -> Result<(Intent, RowResult<VendorReply>), Error> {
-        let now = self.executor.now();
+        let now = self.executor.clock.now();
         if intent.under_way {
             let detail = "An earlier write about this resource is in flight at another instance.";
             let wait = Some(Duration::from_secs(1));
