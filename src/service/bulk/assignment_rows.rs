@@ -10,7 +10,7 @@ use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
 use crate::service::assignments::booking::PreparedBooking;
 use crate::service::bulk::batch_sender::{AssignmentRow, Batch, into_batches};
 use crate::service::bulk::candidate_rows::reject_duplicate;
-use crate::service::bulk::run::OperationRun;
+use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk_limits::ClaimPermit;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;

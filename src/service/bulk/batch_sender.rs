@@ -12,7 +12,7 @@ use crate::domain::operation::Item;
 use crate::domain::transition::VendorReply;
 use crate::domain::vendor::{BatchGroup, CallPurpose, RowResult, Vendor};
 use crate::service::batching::{self, is_transient, may_split};
-use crate::service::bulk::run::{MAX_WAIT, OperationRun};
+use crate::service::bulk::operation_run::{MAX_WAIT, OperationRun};
 use crate::service::bulk_limits::ClaimPermit;
 use crate::service::candidates::registration::PreparedRegistration;
 use crate::service::connections::Connection;

@@ -8,7 +8,7 @@ use crate::domain::candidate::NewCandidate;
 use crate::domain::error::{Code, Error};
 use crate::domain::operation::{Item, ItemOutcome, ItemRequest, ItemStatus};
 use crate::service::bulk::batch_sender::{Batch, CandidateRow, into_batches};
-use crate::service::bulk::run::OperationRun;
+use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk_limits::ClaimPermit;
 use crate::service::candidates::CandidateWithWarnings;
 use crate::service::candidates::registration::PreparedRegistration;

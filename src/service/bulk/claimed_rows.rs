@@ -7,7 +7,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::intent::Intent;
 use crate::domain::operation::{ItemOutcome, ItemReport, ItemState, ItemStatus};
 use crate::service::bulk::memory_budget;
-use crate::service::bulk::run::OperationRun;
+use crate::service::bulk::operation_run::OperationRun;
 use crate::service::errors::StoreResultExt as _;
 use crate::store::{Mutation, Window};
 

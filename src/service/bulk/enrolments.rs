@@ -13,7 +13,7 @@ use crate::domain::operation::{Item, ItemId, ItemOutcome, ItemRequest, ItemState
 use crate::domain::outcome::Outcome;
 use crate::domain::record::RecordId;
 use crate::domain::vendor::{CallPurpose, EnrolmentBatch};
-use crate::service::bulk::run::OperationRun;
+use crate::service::bulk::operation_run::OperationRun;
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
 use crate::service::write::locks;

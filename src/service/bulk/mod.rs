@@ -25,6 +25,7 @@ pub(super) mod enrolments;
 mod ingest;
 mod manual_resolution;
 mod memory_budget;
+mod operation_run;
 mod queries;
 mod run;
 mod schedule;

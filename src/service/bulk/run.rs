@@ -4,23 +4,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::Semaphore;
 
 use crate::domain::error::{Code, Error, FieldError};
-use crate::domain::intent::WriteOrigin;
 use crate::domain::operation::{Item, ItemOutcome, ItemState, Operation, OperationKind, OperationState, Progress};
 use crate::domain::outcome::Outcome;
 use crate::domain::record::RecordId;
 use crate::domain::vendor::CallPurpose;
 use crate::service::bulk::batch_sender::Batch;
 use crate::service::bulk::memory_budget::{MemoryPermit, OperationBudget};
+use crate::service::bulk::operation_run::OperationRun;
 use crate::service::bulk::{ErrorBudget, enrolments, memory_budget};
 use crate::service::connections::Connection;
 use crate::service::errors::StoreResultExt as _;
-use crate::service::fair_semaphore::QueueKey;
 use crate::service::{Gateway, RequestContext};
 use crate::store::{Mutation, SubjectHash, Window};
 
@@ -30,21 +28,6 @@ const PAGE_SIZE: usize = 512;
 const MAX_ROWS_IN_FLIGHT: usize = 2_000;
 /// Minimum number of batches planned ahead.
 const MIN_PLANNED_BATCHES: usize = 2;
-/// How much longer than the grace period a row waits for an earlier write about the same subject.
-const TIMEOUT: Duration = Duration::from_mins(1);
-/// Maximum delay a row waits for. A row that would have to wait longer, for example for a long grace period, fails with
-/// the reason.
-pub(super) const MAX_WAIT: Duration = Duration::from_mins(1);
-
-/// State of a running operation.
-pub(super) struct OperationRun {
-    pub(super) gateway: Gateway,
-    pub(super) caller: RequestContext,
-    pub(super) operation: Operation,
-    pub(super) failures: ErrorBudget,
-    /// Whether the run itself failed, for example at the store: no new batches start, and those in flight finish.
-    stopped: AtomicBool,
-}
 
 /// Runs an operation until it ends, until none of its rows can be sent yet, or until this process has to yield it.
 pub(super) async fn run_operation(gateway: &Gateway, operation: Operation) -> Result<(), Error> {
@@ -93,42 +76,6 @@ async fn count_failed(gateway: &Gateway, operation: &Operation, progress: &Progr
 }
 
 impl OperationRun {
-    /// Returns whether this process must stop working on the operation and leave it to another instance.
-    pub(super) fn should_yield(&self) -> bool {
-        self.gateway.is_stopping() || !self.gateway.0.lease.holds()
-    }
-
-    /// Returns whether the row should stay queued after this error: an earlier write about the same subject will be
-    /// reconciled soon. The next pass over the operation retries the row.
-    pub(super) fn should_wait(&self, connection: &Connection, fault: &Error) -> bool {
-        let soon = fault.code == Code::SubjectUnsettled && fault.retry_after.is_some_and(|wait| wait <= MAX_WAIT);
-        soon && self.gateway.0.active_operations.time_since_start(&self.operation.id)
-            < connection.settle_grace().saturating_add(TIMEOUT)
-    }
-
-    /// Returns the queue in which the operation's calls wait for in-flight permits.
-    pub(super) fn queue_key(&self) -> QueueKey {
-        QueueKey { tenant: self.operation.tenant.clone(), operation: self.operation.id.to_string() }
-    }
-
-    /// Returns the operation's request context with this row as the origin of writes.
-    pub(super) fn row_context(&self, item: &Item) -> RequestContext {
-        RequestContext { origin: WriteOrigin { key: None, item: Some(item.id.clone()) }, ..self.caller.clone() }
-    }
-
-    /// Commits the outcomes of rows that ended without a vendor call.
-    pub(super) async fn commit_unsent_outcomes(&self, ends: Vec<Mutation>) -> Result<(), Error> {
-        let failed = |change: &&Mutation| {
-            matches!(change, Mutation::EndItem(_, _, end) | Mutation::EndWaitingItem(_, _, end)
-                if matches!(end.state(), ItemState::NotApplied | ItemState::Unknown))
-        };
-        self.failures.add(ends.iter().filter(failed).count() as u64);
-        if ends.is_empty() {
-            return Ok(());
-        }
-        self.gateway.0.store.commit(ends).await.or_not_applied()
-    }
-
     /// Sends the waiting rows through the connection as currently configured. A configuration change ends the pass;
     /// rows planned for the old configuration still wait in the store and are planned again.
     async fn send_waiting(self: &Arc<Self>) -> Result<(), Error> {
