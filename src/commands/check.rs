@@ -111,5 +111,5 @@ async fn connection(name: &str, setup: &ConnectionSetup, process: &Process) -> R
         let advice = advice.as_ref().map(|advice| format!(" Advice: {advice}")).unwrap_or_default();
         say(format_args!("  {}: {}: {detail}{advice}", step.as_str(), verdict.as_str()))?;
     }
-    Ok(examination.faults())
+    Ok(examination.errors())
 }

@@ -185,13 +185,13 @@ impl Gateway {
         let connection = match configured.select_connection(caller, named, entry.map(|entry| entry.connection.as_str()))
         {
             // The request names no connection, but the candidate belongs to one.
-            Err(fault) if fault.code == Code::ConnectionRequired => match &order.candidate {
+            Err(error) if error.code == Code::ConnectionRequired => match &order.candidate {
                 CandidateKey::Id(id) => {
                     let candidate = self.0.store.candidate(&caller.tenant, id).await.or_not_applied()?;
-                    let Some(candidate) = candidate else { return Err(fault) };
+                    let Some(candidate) = candidate else { return Err(error) };
                     configured.named(caller, &candidate.connection)?
                 }
-                CandidateKey::ExternalId(_) | CandidateKey::Email(_) => return Err(fault),
+                CandidateKey::ExternalId(_) | CandidateKey::Email(_) => return Err(error),
             },
             chosen => chosen?,
         };

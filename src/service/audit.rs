@@ -155,24 +155,24 @@ impl Gateway {
         work: JoinHandle<Result<WriteReply<T>, Error>>,
     ) {
         let entry = Entry { action, event: AuditEvent::Ended, ..self.entry_of(caller) };
-        let line = caller.audit_entry.clone();
+        let pending = caller.audit_entry.clone();
         let tasks = self.0.tasks.clone();
         tasks.spawn(async move {
             let end = join_result(work.await);
-            if line.is_some_and(|line| line.is_committed()) {
+            if pending.is_some_and(|pending| pending.is_committed()) {
                 return;
             }
-            let told = match &end {
+            let facts = match &end {
                 Ok(reply) => T::audit_facts(&reply.written),
-                Err(fault) => Some(AuditFacts {
-                    object: fault.resource.clone(),
-                    connection: fault.connection.as_ref().map(|name| name.connection.clone()),
-                    outcome: fault.outcome,
+                Err(error) => Some(AuditFacts {
+                    object: error.resource.clone(),
+                    connection: error.connection.as_ref().map(|name| name.connection.clone()),
+                    outcome: error.outcome,
                 }),
             };
             // A write that continues as an operation gets its entry when the operation ends.
-            let Some(AuditFacts { object, connection, outcome }) = told else { return };
-            let code = end.as_ref().err().map(|fault| fault.code.as_str());
+            let Some(AuditFacts { object, connection, outcome }) = facts else { return };
+            let code = end.as_ref().err().map(|error| error.code.as_str());
             let replayed = end.as_ref().is_ok_and(|reply| reply.replayed);
             let time = self.0.system.now();
             let entry = Entry { time, object, connection, code, outcome: Some(outcome), replayed, ..entry };

@@ -37,12 +37,12 @@ pub(super) fn into_batches<T>(connection: &Connection, rows: Vec<T>, group: impl
 
 /// Returns the positions of the rows in each call.
 fn group_positions<R: Fn(usize) -> usize>(rows: &[BatchGroup], limits: &BatchLimits<R>) -> Vec<Vec<usize>> {
-    let room = limits.bytes.saturating_sub(ENVELOPE_BYTES);
+    let limit = limits.bytes.saturating_sub(ENVELOPE_BYTES);
     let mut calls: Vec<Vec<usize>> = Vec::new();
     let mut open: HashMap<&str, OpenBatch> = HashMap::new();
     for (position, group) in rows.iter().enumerate() {
         let (key, at_most, bytes) = match group {
-            BatchGroup::Keyed { key, at_most, bytes } if *bytes <= room => (key, at_most, bytes),
+            BatchGroup::Keyed { key, at_most, bytes } if *bytes <= limit => (key, at_most, bytes),
             BatchGroup::Keyed { .. } | BatchGroup::Single => {
                 calls.push(vec![position]);
                 continue;
@@ -50,7 +50,7 @@ fn group_positions<R: Fn(usize) -> usize>(rows: &[BatchGroup], limits: &BatchLim
         };
         let most = (limits.rows)(*at_most);
         match open.get_mut(key.as_str()) {
-            Some(call) if calls[call.position].len() < most && call.bytes.saturating_add(*bytes) <= room => {
+            Some(call) if calls[call.position].len() < most && call.bytes.saturating_add(*bytes) <= limit => {
                 call.bytes += bytes;
                 calls[call.position].push(position);
             }
@@ -66,11 +66,11 @@ fn group_positions<R: Fn(usize) -> usize>(rows: &[BatchGroup], limits: &BatchLim
 /// Returns the lengths of the parts of a list so that each part fits into a call of `call_bytes`; `bytes` are the
 /// entries' sizes.
 pub(super) fn parts(bytes: impl Iterator<Item = usize>, call_bytes: usize) -> Vec<usize> {
-    let room = call_bytes.saturating_sub(ENVELOPE_BYTES);
+    let limit = call_bytes.saturating_sub(ENVELOPE_BYTES);
     let (mut lengths, mut used): (Vec<usize>, usize) = (Vec::new(), 0);
     for bytes in bytes {
         match lengths.last_mut() {
-            Some(length) if used.saturating_add(bytes) <= room => {
+            Some(length) if used.saturating_add(bytes) <= limit => {
                 *length += 1;
                 used += bytes;
             }

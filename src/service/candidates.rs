@@ -124,8 +124,8 @@ impl Gateway {
     pub async fn initial_password(&self, caller: &RequestContext, id: &CandidateId) -> Result<Secret, Error> {
         let candidate = self.own_candidate(caller, id).await?;
         if !candidate.state.is_terminal() {
-            let fault = Error::new(Code::SubjectUnsettled, "The candidate's last write is not settled yet.");
-            return Err(fault.with_resource(id.path()));
+            let error = Error::new(Code::SubjectUnsettled, "The candidate's last write is not settled yet.");
+            return Err(error.with_resource(id.path()));
         }
         let kept = match candidate.password_key {
             Some(scope) => self.0.idempotency.stored_password(caller, scope).await?,

@@ -161,8 +161,8 @@ impl Connection {
     }
 
     /// Starts the seat-limit pause if an error reports it.
-    pub(super) fn record_seat_limit<'a>(&self, faults: impl Iterator<Item = &'a Error>) {
-        self.seats.note(faults, self.settings.seat_limit_pause.0);
+    pub(super) fn record_seat_limit<'a>(&self, errors: impl Iterator<Item = &'a Error>) {
+        self.seats.note(errors, self.settings.seat_limit_pause.0);
     }
 
     /// Returns the connection's current load.
@@ -261,25 +261,25 @@ impl Connection {
     }
 
     /// Adds the connection to the error.
-    pub(super) fn tag_connection(&self, fault: Error) -> Error {
+    pub(super) fn tag_connection(&self, error: Error) -> Error {
         let name = ConnectionRef { connection: self.name.clone(), vendor: self.descriptor().kind.to_owned() };
-        Error { connection: Some(name), ..fault }
+        Error { connection: Some(name), ..error }
     }
 
     /// Updates the connection's status from the result of a call.
     pub(super) fn note(&self, end: Result<(), &Error>, now: Timestamp) {
         let (status, detail) = match end {
             Ok(()) => (ConnectionStatus::Ok, "The vendor responds.".to_owned()),
-            Err(fault) => match fault.code {
-                Code::ConnectionCredentialsInvalid => (ConnectionStatus::CredentialsInvalid, fault.detail.clone()),
-                Code::VendorClockSkew => (ConnectionStatus::ClockSkew, fault.detail.clone()),
+            Err(error) => match error.code {
+                Code::ConnectionCredentialsInvalid => (ConnectionStatus::CredentialsInvalid, error.detail.clone()),
+                Code::VendorClockSkew => (ConnectionStatus::ClockSkew, error.detail.clone()),
                 Code::VendorTimeout
                 | Code::VendorUnreachable
                 | Code::VendorUnavailable
                 | Code::VendorInternalError
                 | Code::VendorBadResponse
                 | Code::VendorContractError
-                | Code::ConnectionMisconfigured => (ConnectionStatus::Degraded, fault.detail.clone()),
+                | Code::ConnectionMisconfigured => (ConnectionStatus::Degraded, error.detail.clone()),
                 // Says nothing about the vendor, or only that it limits the rate, so the status is unchanged.
                 Code::VendorCircuitOpen
                 | Code::ConnectionSaturated
@@ -309,7 +309,7 @@ impl Connection {
             transport::CircuitState::HalfOpen => (CircuitState::HalfOpen, status, detail),
         };
         let (status, detail) = match self.seats.refusal() {
-            Some(fault) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, fault.detail),
+            Some(error) if status == ConnectionStatus::Ok => (ConnectionStatus::Degraded, error.detail),
             _ => (status, detail),
         };
         ConnectionInfo {
@@ -348,11 +348,11 @@ impl Gateway {
         let connection = self.configured().named(caller, name)?;
         let examination = diagnose(&connection.connected, &caller.call_context(CallPurpose::Initial)).await;
         let now = self.0.system.now();
-        if examination.fault().is_none() {
+        if examination.error().is_none() {
             connection.seats.resume();
         }
-        match (examination.fault(), &examination.health) {
-            (Some(fault), _) => connection.note(Err(&fault), now),
+        match (examination.error(), &examination.health) {
+            (Some(error), _) => connection.note(Err(&error), now),
             (None, Some(CredentialCheck::Ok { detail })) => {
                 connection.set(LastCheck { status: ConnectionStatus::Ok, detail: detail.clone(), since: Some(now) });
             }

@@ -79,22 +79,22 @@ pub async fn diagnose(connected: &VendorConnection, call: &CallContext) -> Diagn
 impl DiagnosticReport {
     /// Returns the number of checks that found a fault.
     #[must_use]
-    pub fn faults(&self) -> usize {
+    pub fn errors(&self) -> usize {
         self.findings.iter().filter(|finding| finding.verdict == CheckStatus::Fault).count()
     }
 
     /// Returns the most important result: the first fault, else the credentials check.
     #[must_use]
     pub fn summary(&self) -> &CheckResult {
-        let fault = self.findings.iter().find(|finding| finding.verdict == CheckStatus::Fault);
+        let error = self.findings.iter().find(|finding| finding.verdict == CheckStatus::Fault);
         // There is one result per check, so the list is not empty.
-        fault.unwrap_or(&self.findings[self.findings.len() - 1])
+        error.unwrap_or(&self.findings[self.findings.len() - 1])
     }
 
     /// Returns the first fault as a service error, if there is one.
-    pub(super) fn fault(&self) -> Option<Error> {
-        if let Some(CredentialCheck::Faulty(fault)) = &self.health {
-            return Some((**fault).clone());
+    pub(super) fn error(&self) -> Option<Error> {
+        if let Some(CredentialCheck::Faulty(error)) = &self.health {
+            return Some((**error).clone());
         }
         let first = self.findings.iter().find(|finding| finding.verdict == CheckStatus::Fault)?;
         let code = if self.skewed { Code::VendorClockSkew } else { Code::VendorUnreachable };
@@ -138,7 +138,7 @@ impl CheckResult {
         Self { step, verdict: CheckStatus::Unchecked, detail: detail.into(), advice: None }
     }
 
-    fn fault(step: Check, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+    fn error(step: Check, detail: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { step, verdict: CheckStatus::Fault, detail: detail.into(), advice: Some(advice.into()) }
     }
 }
@@ -149,7 +149,7 @@ fn address(look: &ProbeReport) -> CheckResult {
             let found: Vec<String> = found.iter().take(4).map(|address| address.ip().to_string()).collect();
             CheckResult::ok(Check::Address, format!("{} is {}.", look.place, found.join(", ")))
         }
-        Err(reason) => CheckResult::fault(
+        Err(reason) => CheckResult::error(
             Check::Address,
             format!("{} has no address: {reason}.", look.place),
             "Check the host in base_url for a typo, and whether this machine's DNS server resolves it.",
@@ -164,7 +164,7 @@ fn reachability(look: &ProbeReport) -> CheckResult {
             let detail = format!("Connected within {} ms.", took.as_millis());
             CheckResult::ok(Check::Reachability, detail)
         }
-        Some(Err(reason)) => CheckResult::fault(
+        Some(Err(reason)) => CheckResult::error(
             Check::Reachability,
             format!("The server does not accept connections: {reason}."),
             "Check the port in base_url, whether the vendor is up, and whether a firewall blocks this machine.",
@@ -183,7 +183,7 @@ fn tls(look: &ProbeReport) -> CheckResult {
             CheckResult::ok(Check::Tls, "The connection is encrypted, and the certificate is valid for the host.")
         }
         Some(Err(ProbeError { reason, tls: Some(failure) })) => {
-            CheckResult::fault(Check::Tls, format!("No encrypted connection: {reason}"), tls_advice(*failure))
+            CheckResult::error(Check::Tls, format!("No encrypted connection: {reason}"), tls_advice(*failure))
         }
         Some(Err(ProbeError { reason, tls: None })) => {
             CheckResult::unchecked(Check::Tls, format!("Unknown, because the vendor did not respond: {reason}"))
@@ -236,7 +236,7 @@ fn clock(look: &ProbeReport, tolerance: Option<Duration>) -> (CheckResult, bool)
         let detail = format!("{detail} It rejects calls that are more than {} s off.", tolerance.as_secs());
         let advice =
             "Synchronise this machine's clock with NTP. If it is right, tell the vendor that their clock is wrong.";
-        return (CheckResult::fault(Check::Clock, detail, advice), true);
+        return (CheckResult::error(Check::Clock, detail, advice), true);
     }
     (CheckResult::ok(Check::Clock, format!("{detail} It accepts calls up to {} s off.", tolerance.as_secs())), false)
 }
@@ -246,10 +246,10 @@ fn credentials(health: Option<&CredentialCheck>) -> CheckResult {
         None => CheckResult::unchecked(Check::Credentials, "The vendor could not be reached."),
         Some(CredentialCheck::Ok { detail }) => CheckResult::ok(Check::Credentials, detail.clone()),
         Some(CredentialCheck::Unchecked { detail }) => CheckResult::unchecked(Check::Credentials, detail.clone()),
-        Some(CredentialCheck::Faulty(fault)) => {
-            let said = fault.vendor.as_ref().and_then(|said| said.message.as_deref());
-            let said = said.map(|said| format!(" Vendor message: {said}")).unwrap_or_default();
-            CheckResult::fault(Check::Credentials, format!("{}{said}", fault.detail), fault.code.action())
+        Some(CredentialCheck::Faulty(error)) => {
+            let message = error.vendor.as_ref().and_then(|message| message.message.as_deref());
+            let message = message.map(|message| format!(" Vendor message: {message}")).unwrap_or_default();
+            CheckResult::error(Check::Credentials, format!("{}{message}", error.detail), error.code.action())
         }
     }
 }

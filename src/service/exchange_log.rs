@@ -116,7 +116,7 @@ fn may_see(caller: &RequestContext, view: &ExchangeView) -> bool {
 /// Returns the trace parent for work started by this request: the gateway's own span if tracing is on, else the
 /// caller's.
 pub(super) fn traceparent(exchange: &Exchange) -> Option<String> {
-    spans::current_context().map(|place| place.traceparent).or_else(|| exchange.traceparent().map(str::to_owned))
+    spans::current_context().map(|context| context.traceparent).or_else(|| exchange.traceparent().map(str::to_owned))
 }
 
 impl ExchangeFilter {

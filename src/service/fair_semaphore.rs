@@ -166,9 +166,9 @@ mod tests {
         while !waits.is_empty() {
             drop(held.take());
             for at in 0..waits.len() {
-                if let std::task::Poll::Ready(place) = poll!(&mut waits[at].1) {
+                if let std::task::Poll::Ready(permit) = poll!(&mut waits[at].1) {
                     order.push(format!("{}{}", waits[at].0.tenant, waits[at].0.operation));
-                    held = Some(place);
+                    held = Some(permit);
                     drop(waits.remove(at));
                     break;
                 }

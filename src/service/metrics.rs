@@ -29,13 +29,13 @@ impl LabelLimiter {
         for row in rows {
             let (outcome, code) = match row {
                 Ok(_) => (Outcome::Applied, ""),
-                Err(fault) => (fault.outcome, fault.code.as_str()),
+                Err(error) => (error.outcome, error.code.as_str()),
             };
             *counts.entry((outcome.as_str(), code)).or_default() += 1;
-            if let Err(fault) = row
-                && fault.code == Code::VendorErrorUnmapped
+            if let Err(error) = row
+                && error.code == Code::VendorErrorUnmapped
             {
-                metrics::unmapped(&connection.name, self.label(&connection.name, fault));
+                metrics::unmapped(&connection.name, self.label(&connection.name, error));
             }
         }
         let vendor = connection.descriptor().kind;
@@ -44,10 +44,10 @@ impl LabelLimiter {
         }
     }
 
-    fn label(&self, connection: &str, fault: &Error) -> String {
-        let said = fault.vendor.as_ref();
-        let code = said.and_then(|said| said.code.clone());
-        let code = code.or_else(|| said?.http_status.map(|status| format!("http_{status}")));
+    fn label(&self, connection: &str, error: &Error) -> String {
+        let response = error.vendor.as_ref();
+        let code = response.and_then(|response| response.code.clone());
+        let code = code.or_else(|| response?.http_status.map(|status| format!("http_{status}")));
         // Accept only what looks like a code: a vendor may return a sentence, or a person's name, in its place.
         let fit = |code: &String| {
             (1..=MAX_CODE).contains(&code.len())
@@ -86,27 +86,28 @@ mod tests {
     use super::*;
     use crate::domain::error::VendorResponse;
 
-    fn fault(code: Option<&str>, status: Option<u16>) -> Error {
-        let said = VendorResponse { code: code.map(str::to_owned), http_status: status, ..VendorResponse::default() };
-        Error::unknown(Code::VendorErrorUnmapped, "odd").with_vendor_response(said)
+    fn error(code: Option<&str>, status: Option<u16>) -> Error {
+        let response =
+            VendorResponse { code: code.map(str::to_owned), http_status: status, ..VendorResponse::default() };
+        Error::unknown(Code::VendorErrorUnmapped, "odd").with_vendor_response(response)
     }
 
     #[test]
     fn a_vendor_cannot_create_unlimited_labels() {
         let codes = LabelLimiter::default();
         let labels: BTreeSet<String> =
-            (0..1_000).map(|number| codes.label("c", &fault(Some(&format!("E{number}")), None))).collect();
+            (0..1_000).map(|number| codes.label("c", &error(Some(&format!("E{number}")), None))).collect();
         assert_eq!(labels.len(), MAX_CODES + 1);
-        assert_eq!(codes.label("c", &fault(Some("E0"), None)), "E0");
-        assert_eq!(codes.label("d", &fault(Some("E999"), None)), "E999", "each connection has its own");
+        assert_eq!(codes.label("c", &error(Some("E0"), None)), "E0");
+        assert_eq!(codes.label("d", &error(Some("E999"), None)), "E999", "each connection has its own");
     }
 
     #[test]
     fn only_what_looks_like_a_code_becomes_a_label() {
         let codes = LabelLimiter::default();
-        assert_eq!(codes.label("c", &fault(None, Some(418))), "http_418");
+        assert_eq!(codes.label("c", &error(None, Some(418))), "http_418");
         for odd in ["", "Ada Lovelace", "a@b", &"9".repeat(41)] {
-            assert_eq!(codes.label("c", &fault(Some(odd), Some(418))), "other", "{odd}");
+            assert_eq!(codes.label("c", &error(Some(odd), Some(418))), "other", "{odd}");
         }
     }
 }

@@ -298,12 +298,17 @@ impl Gateway {
     {
         self.refuse_when_draining()?;
         let (acceptance, accepted) = crate::service::write::handle::accepted_channel();
-        let (gateway, asked, line) = (self.clone(), caller.clone(), caller.audit_entry.clone());
+        let (gateway, context, audit_entry) = (self.clone(), caller.clone(), caller.audit_entry.clone());
         // The future is many kilobytes and would be copied at each step on its way into the task.
         let work = Box::pin(work(gateway, caller.clone(), acceptance));
         let work = self.0.tasks.spawn(work.instrument(spans::write(what)));
         let gateway = self.clone();
-        Ok(WriteHandle::new(accepted, work, line, Box::new(move |work| gateway.record_outcome(&asked, what, work))))
+        Ok(WriteHandle::new(
+            accepted,
+            work,
+            audit_entry,
+            Box::new(move |work| gateway.record_outcome(&context, what, work)),
+        ))
     }
 
     /// Returns the current time by the steady clock, which steps of the wall clock do not move. Times that a vendor or

@@ -156,7 +156,7 @@ impl Gateway {
         let key = caller.origin.key.clone().map(|key| Mutation::BindKey(key, id.to_string()));
         let queued = key.into_iter().chain([Mutation::Operation(operation.clone())]).collect();
         let committed = self.0.store.commit(queued).await.or_not_applied();
-        committed.map_err(|fault| with_resource_if_unknown(fault, &id.path()))?;
+        committed.map_err(|error| with_resource_if_unknown(error, &id.path()))?;
         self.0.active_operations.notify();
         Ok(operation)
     }
@@ -167,7 +167,7 @@ impl Gateway {
         let calls = self.0.store.items(&operation.id, &[], 0, usize::MAX).await.or_unknown(&resource)?;
         let mut counts = EnrolmentCounts::default();
         let mut warnings: Vec<Warning> = Vec::new();
-        let mut fault = None;
+        let mut error = None;
         for end in calls.iter().filter_map(|call| call.outcome.as_ref()) {
             counts = end.counts.map_or(counts, |later| counts.combine(later));
             for warning in &end.warnings {
@@ -176,15 +176,15 @@ impl Gateway {
                 }
             }
             if let ItemStatus::Failed(failed) = &end.result
-                && fault.is_none()
+                && error.is_none()
             {
-                fault = Some(failed.as_ref().clone());
+                error = Some(failed.as_ref().clone());
             }
         }
         let cancelled = || calls.iter().any(|call| call.state == ItemState::Skipped).then(skipped_error);
-        match fault.or_else(cancelled) {
+        match error.or_else(cancelled) {
             None => Ok(Enrolled { counts, warnings }),
-            Some(fault) => Err(combined_error(fault, &calls, &resource)),
+            Some(error) => Err(combined_error(error, &calls, &resource)),
         }
     }
 
@@ -211,7 +211,7 @@ impl Gateway {
             register: self.employees(caller, connection, "/register", register).await?,
             unregister: self.employees(caller, connection, "/unregister", unregister).await?,
         };
-        enrolment.checked().map_err(|faults| connection.tag_connection(Error::from_fields(faults)))
+        enrolment.checked().map_err(|errors| connection.tag_connection(Error::from_fields(errors)))
     }
 
     /// Resolves the references to the caller's own ids.
@@ -299,17 +299,17 @@ fn split_by_bytes(calls: &[EnrolmentBatch], limit: usize) -> Vec<EnrolmentBatch>
 }
 
 /// Turns the error of one call into that of the enrolment: earlier calls stay applied, later ones were not sent.
-fn combined_error(fault: Error, calls: &[Item], resource: &str) -> Error {
-    let mut fault = fault;
+fn combined_error(error: Error, calls: &[Item], resource: &str) -> Error {
+    let mut error = error;
     if calls.len() > 1 {
-        fault.chunks = chunks(calls);
+        error.chunks = chunks(calls);
     }
     if calls.iter().any(|call| call.state == ItemState::Applied) {
         // Neither "applied" nor "not applied" is true of the whole; the chunks give the details.
-        fault.outcome = Outcome::Unknown;
-        fault.detail = format!("{} Calls before this one were applied; see chunks.", fault.detail);
+        error.outcome = Outcome::Unknown;
+        error.detail = format!("{} Calls before this one were applied; see chunks.", error.detail);
     }
-    if fault.outcome == Outcome::Unknown { fault.with_resource(resource) } else { fault }
+    if error.outcome == Outcome::Unknown { error.with_resource(resource) } else { error }
 }
 
 /// Returns the outcome of each call with its range in the request's lists.

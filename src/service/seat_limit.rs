@@ -15,18 +15,18 @@ pub(super) struct SeatLimit(Mutex<Option<Pause>>);
 struct Pause {
     until: Instant,
     /// Error of the rejection that started the pause.
-    fault: Error,
+    error: Error,
 }
 
 impl SeatLimit {
     /// Starts a pause if one of the errors reports the seat limit. An active pause is not extended.
-    pub(super) fn note<'a>(&self, mut faults: impl Iterator<Item = &'a Error>, pause: Duration) {
-        let Some(fault) = faults.find(|fault| fault.code == Code::VendorSeatLimitReached) else { return };
+    pub(super) fn note<'a>(&self, mut errors: impl Iterator<Item = &'a Error>, pause: Duration) {
+        let Some(error) = errors.find(|error| error.code == Code::VendorSeatLimitReached) else { return };
         let Some(until) = Instant::now().checked_add(pause).filter(|_| !pause.is_zero()) else { return };
         let mut paused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paused.as_ref().is_none_or(|paused| paused.until <= Instant::now()) {
             tracing::warn!(seconds = pause.as_secs(), "the vendor has no seats left; pausing registrations");
-            *paused = Some(Pause { until, fault: fault.clone() });
+            *paused = Some(Pause { until, error: error.clone() });
         }
     }
 
@@ -38,13 +38,13 @@ impl SeatLimit {
             *paused = None;
             return None;
         }
-        let fault = paused.as_ref()?.fault.clone();
+        let error = paused.as_ref()?.error.clone();
         let detail = format!(
             "{} Nothing was sent: registrations at this connection are paused for {} s, or until it is checked.",
-            fault.detail,
+            error.detail,
             left.as_secs().max(1)
         );
-        Some(Error { detail, ..fault }.with_retry_after(Some(left)))
+        Some(Error { detail, ..error }.with_retry_after(Some(left)))
     }
 
     /// Ends the pause.

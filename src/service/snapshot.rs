@@ -55,15 +55,15 @@ impl Snapshot {
         retention: Retention,
         lease: &Lease,
     ) -> (Self, ConfigDiff) {
-        let mut told = ConfigDiff { catalogue: self.catalogue != catalogue, ..ConfigDiff::default() };
+        let mut diff = ConfigDiff { catalogue: self.catalogue != catalogue, ..ConfigDiff::default() };
         let gone = self.connections.keys().filter(|name| !connections.contains_key(*name));
-        told.removed = gone.cloned().collect();
+        diff.removed = gone.cloned().collect();
         let mut next = BTreeMap::new();
         for (name, setup) in connections {
             let connection = match self.connections.get(&name) {
                 Some(earlier) if earlier.is_same_config(&setup) => Arc::clone(earlier),
                 earlier => {
-                    let of_name = if earlier.is_some() { &mut told.changed } else { &mut told.added };
+                    let of_name = if earlier.is_some() { &mut diff.changed } else { &mut diff.added };
                     of_name.push(name.clone());
                     let connection = match earlier {
                         Some(earlier) => Connection::replacing(earlier, setup),
@@ -75,7 +75,7 @@ impl Snapshot {
             };
             next.insert(name, connection);
         }
-        (Self { connections: next, catalogue, retention }, told)
+        (Self { connections: next, catalogue, retention }, diff)
     }
 
     /// Returns the connection with this name, if the caller may use it.
@@ -137,19 +137,19 @@ impl Gateway {
         catalogue: Catalogue,
         retention: Retention,
     ) -> ConfigDiff {
-        let (next, told) = self.configured().with_changes(connections, catalogue, retention, &self.0.lease);
+        let (next, diff) = self.configured().with_changes(connections, catalogue, retention, &self.0.lease);
         self.0.snapshot.store(Arc::new(next));
         self.spawn_reconcilers();
         // Plan rows again that were planned for a changed connection.
         self.0.active_operations.notify();
-        for name in &told.removed {
+        for name in &diff.removed {
             // Reset the gauges; they would otherwise keep their last values for ever.
             metrics::circuit(name, metrics::Breaker::Closed);
             metrics::at_vendor(name, 0);
             metrics::waiting(name, 0, 0);
         }
-        self.warn_of_unsettled(&told.removed).await;
-        told
+        self.warn_of_unsettled(&diff.removed).await;
+        diff
     }
 
     /// Registers a reconciler for this connection name; returns `true` if there was none, and the caller must then
@@ -161,10 +161,10 @@ impl Gateway {
     /// Returns whether the reconciler of this name is still needed, and unregisters it if not. Both happen under one
     /// lock, so a name that is configured again has exactly one reconciler.
     pub(super) fn is_reconciler_needed(&self, name: &str) -> bool {
-        let mut settlers = self.0.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reconcilers = self.0.reconcilers.lock().unwrap_or_else(PoisonError::into_inner);
         let keeps = self.configured().connections.contains_key(name);
         if !keeps {
-            settlers.remove(name);
+            reconcilers.remove(name);
         }
         keeps
     }

@@ -54,7 +54,7 @@ impl Gateway {
             let resolved = ResolvedOrder { key: VendorKey(String::new()), candidate: None, assessment };
             self.prepare_booking(caller, &connection, order, resolved, self.0.system.now(), false)
         });
-        plan.map_or_else(|fault| fault.errors, |_| Vec::new())
+        plan.map_or_else(|error| error.errors, |_| Vec::new())
     }
 
     /// Books an order: looks it up, plans, locks the subject, commits the intent, calls the vendor and commits the
@@ -97,7 +97,7 @@ impl Gateway {
         let candidate = self.candidate_of_order(caller, connection, &order.candidate).await?;
         let person: Option<&Person> = candidate.as_ref().map(|candidate| &candidate.person);
         let key = connection.vendor().candidate_key(&order.candidate, person);
-        let key = key.map_err(|fault| connection.tag_connection(reference(fault)))?;
+        let key = key.map_err(|error| connection.tag_connection(reference(error)))?;
         Ok(ResolvedOrder { key, candidate, assessment })
     }
 
@@ -189,11 +189,11 @@ impl Gateway {
         let private = candidate.as_ref().map_or_else(BTreeMap::new, |candidate| candidate.private.clone());
         let planned = connection.vendor().plan_assignment(&id, order, key, private, assessment, accepted);
         let Plan { write: booking, warnings } =
-            planned.map_err(|faults| connection.tag_connection(Error::from_fields(faults)))?;
-        enforce_strict(strict, &warnings).map_err(|fault| connection.tag_connection(fault))?;
+            planned.map_err(|errors| connection.tag_connection(Error::from_fields(errors)))?;
+        enforce_strict(strict, &warnings).map_err(|error| connection.tag_connection(error))?;
         if is_window_over(booking.valid_until, self.0.system.now().max(accepted)) {
-            let fault = FieldError::invalid("/validUntil", "is in the past");
-            return Err(connection.tag_connection(Error::from_fields(vec![fault])));
+            let error = FieldError::invalid("/validUntil", "is in the past");
+            return Err(connection.tag_connection(Error::from_fields(vec![error])));
         }
         let assignment = Assignment {
             id,
@@ -273,8 +273,8 @@ impl Gateway {
             }
             (IfAssignmentExists::Fail, Some(live)) => {
                 let detail = format!("The gateway knows this assignment as {}.", live.id);
-                let fault = Error::new(Code::AssignmentAlreadyExists, detail).with_resource(live.id.path());
-                Err(connection.tag_connection(fault))
+                let error = Error::new(Code::AssignmentAlreadyExists, detail).with_resource(live.id.path());
+                Err(connection.tag_connection(error))
             }
             (IfAssignmentExists::CreateNew, _) | (_, None) => Ok(None),
         }

@@ -24,9 +24,9 @@ enum State {
     /// Available to the first taker.
     Open(Box<Entry>),
     /// Reserved for the HTTP layer: the response does not wait for the outcome.
-    OfFace(Box<Entry>),
+    Reserved(Box<Entry>),
     /// Committed with the outcome.
-    Told,
+    Committed,
     /// Taken by the HTTP layer.
     Taken,
 }
@@ -44,7 +44,7 @@ impl PendingAuditEntry {
     pub fn take(&self) -> Option<Entry> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Taken) {
-            State::Open(entry) | State::OfFace(entry) => Some(*entry),
+            State::Open(entry) | State::Reserved(entry) => Some(*entry),
             gone => {
                 *state = gone;
                 None
@@ -62,17 +62,17 @@ impl PendingAuditEntry {
     pub(in crate::service) fn defer_to_http(&self) -> bool {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Taken) {
-            State::Open(entry) => *state = State::OfFace(entry),
+            State::Open(entry) => *state = State::Reserved(entry),
             other => *state = other,
         }
-        !matches!(*state, State::Told)
+        !matches!(*state, State::Committed)
     }
 
     /// Takes the entry for the transaction of an outcome that creates something.
     pub(in crate::service) fn take_for_commit(&self) -> Option<Entry> {
         let created = self.0.created?;
         let mut state = self.state();
-        match std::mem::replace(&mut *state, State::Told) {
+        match std::mem::replace(&mut *state, State::Committed) {
             State::Open(entry) => Some(Entry { event: AuditEvent::Answered, status: Some(created), ..*entry }),
             other => {
                 *state = other;
@@ -88,7 +88,7 @@ impl PendingAuditEntry {
 
     /// Returns whether the entry was committed with the outcome.
     pub(in crate::service) fn is_committed(&self) -> bool {
-        matches!(*self.state(), State::Told)
+        matches!(*self.state(), State::Committed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -100,34 +100,34 @@ impl PendingAuditEntry {
 mod tests {
     use super::*;
 
-    fn line() -> PendingAuditEntry {
+    fn entry() -> PendingAuditEntry {
         PendingAuditEntry::new(Entry::example("t", "req_1"), Some(201))
     }
 
     #[test]
     fn an_entry_is_written_once() {
-        let told = line();
-        assert_eq!(told.take_for_commit().unwrap().status, Some(201));
-        assert!(told.is_committed() && told.take().is_none() && !told.defer_to_http());
+        let committed = entry();
+        assert_eq!(committed.take_for_commit().unwrap().status, Some(201));
+        assert!(committed.is_committed() && committed.take().is_none() && !committed.defer_to_http());
 
-        let answered = line();
-        assert!(answered.take().is_some() && answered.take_for_commit().is_none() && answered.take().is_none());
-        assert!(!answered.is_committed());
+        let written = entry();
+        assert!(written.take().is_some() && written.take_for_commit().is_none() && written.take().is_none());
+        assert!(!written.is_committed());
     }
 
     #[test]
     fn an_entry_reserved_for_http_is_not_committed_with_the_outcome() {
-        let left = line();
-        assert!(left.defer_to_http() && left.take_for_commit().is_none() && left.take().is_some());
+        let deferred = entry();
+        assert!(deferred.defer_to_http() && deferred.take_for_commit().is_none() && deferred.take().is_some());
         let silent = PendingAuditEntry::new(Entry::example("t", "req_1"), None);
         assert!(silent.take_for_commit().is_none() && silent.take().is_some());
     }
 
     #[test]
     fn an_entry_is_available_again_after_its_transaction_failed() {
-        let line = line();
-        let entry = line.take_for_commit().unwrap();
-        line.restore(entry);
-        assert!(!line.is_committed() && line.take().is_some());
+        let entry = entry();
+        let entry = entry.take_for_commit().unwrap();
+        entry.restore(entry);
+        assert!(!entry.is_committed() && entry.take().is_some());
     }
 }

@@ -46,7 +46,7 @@ impl Gateway {
         let gateway = std::sync::Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let (mut tidied, mut counted, mut erased) = (None, None, false);
-            let (mut told, mut searched) = (BTreeSet::new(), String::new());
+            let (mut reported, mut searched) = (BTreeSet::new(), String::new());
             let mut seen = ProgressMark::default();
             loop {
                 let Some(inner) = gateway.upgrade() else { return };
@@ -58,7 +58,7 @@ impl Gateway {
                     gateway.count_stalled(&mut seen).await;
                 }
                 if is_due(&mut counted, GAUGE_INTERVAL) {
-                    gateway.count_unsettled(&mut told).await;
+                    gateway.count_unsettled(&mut reported).await;
                     gateway.search_orphans(&mut searched).await;
                 }
                 let soon = gateway.0.active_operations.changed();
@@ -104,8 +104,8 @@ impl Gateway {
         };
         // Start operations even if the adoption failed.
         for looked in [adopted.await, self.begin_operations().await] {
-            if let Err::<(), Error>(fault) = looked {
-                tracing::warn!(code = fault.code.as_str(), detail = fault.detail, "background pass failed; will retry");
+            if let Err::<(), Error>(error) = looked {
+                tracing::warn!(code = error.code.as_str(), detail = error.detail, "background pass failed; will retry");
             }
         }
     }
@@ -115,10 +115,10 @@ impl Gateway {
         if self.is_stopping() || !self.0.lease.holds() {
             return;
         }
-        if let Err(fault) = self.adopt_orphans(searched).await {
+        if let Err(error) = self.adopt_orphans(searched).await {
             tracing::warn!(
-                code = fault.code.as_str(),
-                detail = fault.detail,
+                code = error.code.as_str(),
+                detail = error.detail,
                 "adopting orphaned writes failed; will retry"
             );
         }
@@ -143,15 +143,15 @@ impl Gateway {
 
     /// Counts open writes by connection, including removed ones. Keeps reporting connections that were reported before;
     /// a gauge would otherwise keep its last value for ever.
-    async fn count_unsettled(&self, told: &mut BTreeSet<String>) {
+    async fn count_unsettled(&self, reported: &mut BTreeSet<String>) {
         if let Ok(ItemCounts { waiting, claimed }) = self.0.store.count_open_items().await {
             metrics::operation_rows("waiting", waiting);
             metrics::operation_rows("claimed", claimed);
         }
         let Ok(unsettled) = self.0.store.count_unsettled_intents().await else { return };
-        told.extend(self.configured().connections.keys().cloned());
-        told.extend(unsettled.iter().map(|open| open.connection.clone()));
-        for name in &*told {
+        reported.extend(self.configured().connections.keys().cloned());
+        reported.extend(unsettled.iter().map(|open| open.connection.clone()));
+        for name in &*reported {
             let of_connection = unsettled.iter().filter(|open| open.connection == *name);
             let count: u64 = of_connection.map(|open| open.count).sum();
             metrics::unsettled(name, count);

@@ -49,8 +49,8 @@ impl OperationRun {
             });
             match planned {
                 Ok(row) => rows.push(row),
-                Err(fault) if self.should_wait(connection, &fault) => {}
-                Err(fault) => ends.push(Mutation::EndWaitingItem(item.id, None, ItemOutcome::failed(fault))),
+                Err(error) if self.should_wait(connection, &error) => {}
+                Err(error) => ends.push(Mutation::EndWaitingItem(item.id, None, ItemOutcome::failed(error))),
             }
         }
         drop(resolved);
@@ -94,8 +94,8 @@ impl OperationRun {
                     ends.push(Mutation::SetItemSubjects(row.item.id.clone(), row.subjects));
                     ends.push(Mutation::EndWaitingItem(row.item.id, Some(existing.id.to_string()), end));
                 }
-                Err(fault) if self.should_wait(connection, &fault) => {}
-                Err(fault) => ends.push(Mutation::EndWaitingItem(row.item.id, None, ItemOutcome::failed(fault))),
+                Err(error) if self.should_wait(connection, &error) => {}
+                Err(error) => ends.push(Mutation::EndWaitingItem(row.item.id, None, ItemOutcome::failed(error))),
             }
         }
         self.commit_unsent_outcomes(ends).await?;
@@ -120,7 +120,7 @@ impl OperationRun {
         let caller = self.row_context(&row.item);
         let earlier =
             self.gateway.find_existing_booking(&caller, connection, &row.order, &row.assignment, &mut row.intent).await;
-        let earlier = earlier.map_err(|fault| blocked_by_unknown_write(connection, fault))?;
+        let earlier = earlier.map_err(|error| blocked_by_unknown_write(connection, error))?;
         if earlier.is_none() {
             self.gateway.mark_first_booking(connection, &row.assignment, &mut row.intent).await?;
         }

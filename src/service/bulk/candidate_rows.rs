@@ -32,7 +32,7 @@ impl OperationRun {
             let at = item.id.clone();
             match self.plan_candidate(connection, item, *new, seen) {
                 Ok(person) => people.push(person),
-                Err(fault) => ends.push(Mutation::EndWaitingItem(at, None, ItemOutcome::failed(fault))),
+                Err(error) => ends.push(Mutation::EndWaitingItem(at, None, ItemOutcome::failed(error))),
             }
         }
         self.commit_unsent_outcomes(ends).await?;
@@ -89,10 +89,10 @@ impl OperationRun {
         if !ready.is_empty() {
             all = all.and(self.send_ready(connection, ready, &mut begun, !known.is_empty()).await);
         }
-        let mut met =
+        let mut resolving =
             stream::iter(known).map(|person| self.resolve_existing_row(connection, person)).buffer_unordered(8);
         // Drive all of them to their end, as in `OperationRun::send_all`.
-        while let Some(ended) = met.next().await {
+        while let Some(ended) = resolving.next().await {
             all = all.and(ended);
         }
         all
@@ -114,8 +114,8 @@ impl OperationRun {
                 let end = ItemOutcome { warnings, initial_password, ..ItemOutcome::of(ItemStatus::Existing) };
                 (Some(candidate.id.to_string()), end)
             }
-            Err(fault) if fault.code == Code::Skipped || self.should_wait(connection, &fault) => return Ok(()),
-            Err(fault) => (None, ItemOutcome::failed(fault)),
+            Err(error) if error.code == Code::Skipped || self.should_wait(connection, &error) => return Ok(()),
+            Err(error) => (None, ItemOutcome::failed(error)),
         };
         let ends =
             vec![Mutation::SetItemSubjects(item.id.clone(), subjects), Mutation::EndWaitingItem(item.id, record, end)];

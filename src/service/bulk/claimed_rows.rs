@@ -64,7 +64,7 @@ impl OperationRun {
             // The record was erased meanwhile.
             None => ItemOutcome::of(ItemStatus::Existing),
             Some(intent) => match self.manual_resolution_error(&intent) {
-                Some(fault) => ItemOutcome::failed(fault),
+                Some(error) => ItemOutcome::failed(error),
                 None => return Ok(None),
             },
         };
@@ -84,8 +84,8 @@ impl OperationRun {
             (None, _) => "Its connection is no longer configured. Settle it manually.",
         };
         let reason = intent.reason.as_deref().unwrap_or("The process handling it ended before it recorded an outcome.");
-        let fault = Error::unknown(Code::VendorTimeout, format!("{reason} {detail}"))
+        let error = Error::unknown(Code::VendorTimeout, format!("{reason} {detail}"))
             .with_resource(intent.write.record().path());
-        Some(connection.map_or_else(|| fault.clone(), |connection| connection.tag_connection(fault.clone())))
+        Some(connection.map_or_else(|| error.clone(), |connection| connection.tag_connection(error.clone())))
     }
 }

@@ -135,7 +135,7 @@ impl BulkUpload {
             self.operation.total += 1;
             let (row, end) = match row {
                 Ok(row) => (Some(row), None),
-                Err(fault) => (None, Some(ItemOutcome::failed(fault))),
+                Err(error) => (None, Some(ItemOutcome::failed(error))),
             };
             if let (None, Some(ItemRequest::Assignment(order))) = (&self.first, &row) {
                 // Only a candidate named by the gateway's id helps to select the connection.

@@ -66,15 +66,15 @@ impl Gateway {
             let intent = self.0.store.intent(record).await.or_not_applied()?;
             open.extend(intent.filter(|intent| !intent.under_way).map(|intent| (item.id.index, intent)));
         }
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for (position, index) in items.unwrap_or_default().iter().enumerate() {
             if !open.iter().any(|(known, _)| known == index) {
                 let detail = "is not the position of a call whose outcome is unknown";
-                faults.push(FieldError::invalid(format!("/items/{position}"), detail));
+                errors.push(FieldError::invalid(format!("/items/{position}"), detail));
             }
         }
-        match (faults.is_empty(), open.is_empty()) {
-            (false, _) => Err(Error::from_fields(faults)),
+        match (errors.is_empty(), open.is_empty()) {
+            (false, _) => Err(Error::from_fields(errors)),
             (true, true) => Err(nothing_to_settle()),
             (true, false) => Ok(open.into_iter().map(|(_, intent)| intent).collect()),
         }

@@ -98,8 +98,8 @@ fn unsendable(item: &Item, kind: OperationKind) -> Option<ItemOutcome> {
     let error = || {
         let detail = "is not kept after an attempt; submit the row in a new bulk";
         match item.outcome.as_ref().map(|end| &end.result) {
-            Some(ItemStatus::Failed(fault)) => {
-                format!("{detail}. The attempt ended with {}: {}", fault.code.as_str(), fault.detail)
+            Some(ItemStatus::Failed(error)) => {
+                format!("{detail}. The attempt ended with {}: {}", error.code.as_str(), error.detail)
             }
             _ => detail.to_owned(),
         }

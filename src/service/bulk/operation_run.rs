@@ -37,8 +37,8 @@ impl OperationRun {
 
     /// Returns whether the row should stay queued after this error: an earlier write about the same subject will be
     /// reconciled soon. The next pass over the operation retries the row.
-    pub(super) fn should_wait(&self, connection: &Connection, fault: &Error) -> bool {
-        let soon = fault.code == Code::SubjectUnsettled && fault.retry_after.is_some_and(|wait| wait <= MAX_WAIT);
+    pub(super) fn should_wait(&self, connection: &Connection, error: &Error) -> bool {
+        let soon = error.code == Code::SubjectUnsettled && error.retry_after.is_some_and(|wait| wait <= MAX_WAIT);
         soon && self.gateway.0.active_operations.time_since_start(&self.operation.id)
             < connection.settle_grace().saturating_add(TIMEOUT)
     }

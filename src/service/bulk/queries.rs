@@ -119,11 +119,11 @@ impl Gateway {
 
     /// As [`Self::operation`] for an accepted operation: if the store cannot be read, the outcome is unknown.
     async fn accepted_operation(&self, caller: &RequestContext, id: &OperationId) -> Result<OperationStatus, Error> {
-        self.operation(caller, id).await.map_err(|fault| {
-            if fault.code == Code::StoreUnavailable {
-                fault.with_unknown_outcome().with_resource(id.path())
+        self.operation(caller, id).await.map_err(|error| {
+            if error.code == Code::StoreUnavailable {
+                error.with_unknown_outcome().with_resource(id.path())
             } else {
-                fault
+                error
             }
         })
     }
@@ -200,8 +200,8 @@ impl Gateway {
             }
             OperationKind::ProgramEmployees => {}
         }
-        let told = self.are_passwords_visible(&operation);
-        Ok((items.into_iter().map(|item| result(item, &resources, told)).collect(), more))
+        let visible = self.are_passwords_visible(&operation);
+        Ok((items.into_iter().map(|item| result(item, &resources, visible)).collect(), more))
     }
 
     /// Cancels an operation: waiting rows are skipped, rows in flight finish.
@@ -212,7 +212,7 @@ impl Gateway {
         }
         let (store, resource) = (&self.0.store, id.path());
         let cancelling = store.commit(vec![Mutation::CancelOperation(id.clone())]).await.or_not_applied();
-        cancelling.map_err(|fault| with_resource_if_unknown(fault, &resource))?;
+        cancelling.map_err(|error| with_resource_if_unknown(error, &resource))?;
         // The run finds nothing more to send, and the rows it holds in memory can no longer be claimed.
         store.skip_waiting(id).await.or_unknown(&resource)?;
         self.0.active_operations.notify();
@@ -227,7 +227,7 @@ impl Gateway {
         let Progress { not_applied, unknown, skipped, .. } = view.progress;
         if not_applied + unknown + skipped > 0 {
             let requeued = self.0.store.requeue(id, self.0.system.now()).await.or_not_applied();
-            requeued.map_err(|fault| with_resource_if_unknown(fault, &id.path()))?;
+            requeued.map_err(|error| with_resource_if_unknown(error, &id.path()))?;
             self.0.active_operations.notify();
         }
         self.accepted_operation(caller, id).await
@@ -257,26 +257,26 @@ fn candidate(candidate: Candidate) -> RowResource {
     RowResource::Candidate(candidate.into())
 }
 
-fn result(item: ItemReport, resources: &HashMap<String, RowResource>, tells_passwords: bool) -> ResultRow {
+fn result(item: ItemReport, resources: &HashMap<String, RowResource>, show_passwords: bool) -> ResultRow {
     let ItemReport { id: at, item_id, state, record, refused, outcome: end } = item;
     // Ignore the outcome of an earlier run, unless the row was unreadable: then no run can change it.
     let end = end.filter(|end| refused || end.state() == state);
     let Some(ItemOutcome { result, warnings, initial_password, counts }) = end else {
         // Rows skipped together have no stored outcome of their own.
-        let fault = match state {
+        let error = match state {
             ItemState::Skipped => skipped_error(),
             _ => Error::unknown(Code::Internal, "The row has no recorded outcome."),
         };
-        return ResultRow { index: at.index, item_id, end: RowOutcome::Failed(fault) };
+        return ResultRow { index: at.index, item_id, end: RowOutcome::Failed(error) };
     };
     let resource = || {
         let found = record.as_ref().and_then(|record| resources.get(record)).cloned();
         match (counts, found) {
             (Some(counts), _) => RowResource::Enrolled(Enrolled { counts, warnings: warnings.clone() }),
-            (None, Some(RowResource::Candidate(mut answer))) => {
-                answer.candidate.warnings.extend(warnings.clone());
-                answer.initial_password = initial_password.clone().filter(|_| tells_passwords);
-                RowResource::Candidate(answer)
+            (None, Some(RowResource::Candidate(mut registered))) => {
+                registered.candidate.warnings.extend(warnings.clone());
+                registered.initial_password = initial_password.clone().filter(|_| show_passwords);
+                RowResource::Candidate(registered)
             }
             (None, Some(RowResource::Assignment(mut assignment))) => {
                 assignment.warnings.extend(warnings.clone());
@@ -288,7 +288,7 @@ fn result(item: ItemReport, resources: &HashMap<String, RowResource>, tells_pass
     let end = match result {
         ItemStatus::Created => RowOutcome::Created(resource()),
         ItemStatus::Existing => RowOutcome::Existing(resource()),
-        ItemStatus::Failed(fault) => RowOutcome::Failed(*fault),
+        ItemStatus::Failed(error) => RowOutcome::Failed(*error),
     };
     ResultRow { index: at.index, item_id, end }
 }

@@ -103,19 +103,19 @@ impl OperationRun {
         let calls = stream::unfold(windows, |mut windows| async move {
             let calls = match windows.next().await.transpose()? {
                 Ok((calls, held)) => calls.into_iter().map(|call| Ok((call, Arc::clone(&held)))).collect(),
-                Err(fault) => vec![Err(fault)],
+                Err(error) => vec![Err(error)],
             };
             Some((stream::iter(calls), windows))
         });
         // Twice the in-flight limit, so that planning and committing overlap with the vendor's calls.
         let at_once = 2 * connection.max_in_flight() + MIN_PLANNED_BATCHES;
-        let room = Arc::new(Semaphore::new(MAX_ROWS_IN_FLIGHT));
-        let roomy = move |planned: Result<(Batch, Arc<MemoryPermit>), Error>| {
-            let room = Arc::clone(&room);
+        let rows_in_flight = Arc::new(Semaphore::new(MAX_ROWS_IN_FLIGHT));
+        let with_rows = move |planned: Result<(Batch, Arc<MemoryPermit>), Error>| {
+            let rows_in_flight = Arc::clone(&rows_in_flight);
             async move {
                 let rows = planned.as_ref().map_or(0, |(planned, _)| planned.rows()).min(MAX_ROWS_IN_FLIGHT);
                 // The semaphore is never closed, so acquiring cannot fail.
-                let held = room.acquire_many_owned(u32::try_from(rows).unwrap_or(u32::MAX)).await.ok();
+                let held = rows_in_flight.acquire_many_owned(u32::try_from(rows).unwrap_or(u32::MAX)).await.ok();
                 planned.map(|planned| (planned, held))
             }
         };
@@ -127,7 +127,7 @@ impl OperationRun {
                 work.deliver(&connection, planned).await
             }
         };
-        let mut delivered = std::pin::pin!(calls.flatten().then(roomy).map(deliver).buffer_unordered(at_once));
+        let mut delivered = std::pin::pin!(calls.flatten().then(with_rows).map(deliver).buffer_unordered(at_once));
         // Drive every call to its end: dropping one in flight would leave an intent that no task concludes.
         let mut met = Ok(());
         while let Some(ended) = delivered.next().await {
@@ -169,10 +169,10 @@ impl OperationRun {
             if items.is_empty() {
                 return Ok(());
             }
-            let fault = Error::new(Code::ConnectionNotFound, "The operation's connection is no longer configured.");
+            let error = Error::new(Code::ConnectionNotFound, "The operation's connection is no longer configured.");
             let ends = items
                 .into_iter()
-                .map(|item| Mutation::EndWaitingItem(item.id, None, ItemOutcome::failed(fault.clone())));
+                .map(|item| Mutation::EndWaitingItem(item.id, None, ItemOutcome::failed(error.clone())));
             self.commit_unsent_outcomes(ends.collect()).await?;
         }
     }
@@ -187,8 +187,8 @@ impl OperationRun {
         }
         operation.state = if operation.cancelling { OperationState::Cancelled } else { OperationState::Completed };
         operation.finished = Some(self.gateway.now());
-        let line = self.gateway.operation_entry(&self.caller, &operation, &progress);
-        store.commit(vec![Mutation::Operation(operation), line]).await.or_not_applied()?;
+        let entry = self.gateway.operation_entry(&self.caller, &operation, &progress);
+        store.commit(vec![Mutation::Operation(operation), entry]).await.or_not_applied()?;
         self.gateway.0.active_operations.forget(&self.operation.id);
         // The slot is free for another operation.
         self.gateway.0.active_operations.notify();
@@ -253,13 +253,13 @@ impl OperationRun {
         let again = match settled {
             Ok(applied) => !applied,
             // The store failed before anything was learned: the row waits until it is back.
-            Err(fault) if fault.code == Code::StoreUnavailable && fault.outcome == Outcome::NotApplied => {
-                return Err(fault);
+            Err(error) if error.code == Code::StoreUnavailable && error.outcome == Outcome::NotApplied => {
+                return Err(error);
             }
-            Err(fault) if fault.outcome == Outcome::NotApplied && fault.code != Code::SubjectUnsettled => true,
-            Err(fault) => {
+            Err(error) if error.outcome == Outcome::NotApplied && error.code != Code::SubjectUnsettled => true,
+            Err(error) => {
                 // Too early, or not reconcilable: the row stays unknown.
-                let unknown = Error { outcome: Outcome::Unknown, ..fault };
+                let unknown = Error { outcome: Outcome::Unknown, ..error };
                 let end = ItemOutcome::failed(unknown);
                 self.commit_unsent_outcomes(vec![Mutation::EndWaitingItem(item.id.clone(), Some(record.clone()), end)])
                     .await?;

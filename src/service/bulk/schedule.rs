@@ -32,8 +32,8 @@ pub(super) async fn begin(gateway: &Gateway) -> Result<(), Error> {
             }
             moved = true;
             seen.push(operation.id.clone());
-            if let Some(turn) = gateway.0.subject_locks.try_lock(&subject(&operation.id)).await.or_not_applied()? {
-                spawn(gateway, operation, turn);
+            if let Some(lock) = gateway.0.subject_locks.try_lock(&subject(&operation.id)).await.or_not_applied()? {
+                spawn(gateway, operation, lock);
             }
         }
         if !moved {
@@ -46,7 +46,7 @@ fn subject(id: &OperationId) -> String {
     format!("operation {id}")
 }
 
-fn spawn(gateway: &Gateway, operation: Operation, turn: SubjectLock) {
+fn spawn(gateway: &Gateway, operation: Operation, lock: SubjectLock) {
     if !gateway.0.active_operations.begin(&operation) {
         return;
     }
@@ -57,22 +57,22 @@ fn spawn(gateway: &Gateway, operation: Operation, turn: SubjectLock) {
         operation.traceparent.as_deref(),
     );
     let gateway = gateway.clone();
-    gateway.0.tasks.spawn(work(gateway.clone(), operation, turn).instrument(span));
+    gateway.0.tasks.spawn(work(gateway.clone(), operation, lock).instrument(span));
 }
 
-async fn work(gateway: Gateway, operation: Operation, turn: SubjectLock) {
+async fn work(gateway: Gateway, operation: Operation, lock: SubjectLock) {
     let id = operation.id.clone();
     // If an error or a panic ends the run early, the next background pass starts it again.
     let _off_the_board = ActiveGuard(gateway.clone(), id.clone());
-    if let Err(fault) = run::run_operation(&gateway, operation).await {
+    if let Err(error) = run::run_operation(&gateway, operation).await {
         tracing::warn!(
             operation = %id,
-            code = fault.code.as_str(),
-            detail = fault.detail,
+            code = error.code.as_str(),
+            detail = error.detail,
             "operation paused after an error"
         );
     }
-    drop(turn);
+    drop(lock);
 }
 
 struct ActiveGuard(Gateway, OperationId);

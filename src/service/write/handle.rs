@@ -96,18 +96,18 @@ impl<T> AcceptedSender<T> {
 
     /// Turns an error into `unknown` if it proves nothing about an accepted write. After acceptance only a vendor call,
     /// which names its exchange, proves that the write was not applied; a store failure or an internal defect does not.
-    pub(in crate::service) fn unless_accepted(&self, fault: Error) -> Error {
+    pub(in crate::service) fn unless_accepted(&self, error: Error) -> Error {
         let of_ours =
-            matches!(fault.code, Code::StoreUnavailable | Code::Internal | Code::Draining) && fault.exchange.is_none();
-        if fault.outcome != Outcome::NotApplied || !of_ours {
-            return fault;
+            matches!(error.code, Code::StoreUnavailable | Code::Internal | Code::Draining) && error.exchange.is_none();
+        if error.outcome != Outcome::NotApplied || !of_ours {
+            return error;
         }
         match self.0.borrow().as_ref() {
             Some(receipt) => {
                 let detail = format!("The request was accepted; its outcome will appear at {}.", receipt.resource);
-                Error { detail, ..fault.with_unknown_outcome().with_resource(receipt.resource.clone()) }
+                Error { detail, ..error.with_unknown_outcome().with_resource(receipt.resource.clone()) }
             }
-            None => fault,
+            None => error,
         }
     }
 }
@@ -124,8 +124,8 @@ pub struct WriteHandle<T> {
     accepted: watch::Receiver<Option<AcceptedWrite<T>>>,
     /// The running task; `None` once its result has been returned.
     work: Option<WriteTask<T>>,
-    left: Option<OnAbandon<T>>,
-    line: Option<PendingAuditEntry>,
+    on_abandon: Option<OnAbandon<T>>,
+    audit_entry: Option<PendingAuditEntry>,
 }
 
 type WriteTask<T> = JoinHandle<Result<WriteReply<T>, Error>>;
@@ -137,10 +137,10 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
     pub(in crate::service) fn new(
         accepted: watch::Receiver<Option<AcceptedWrite<T>>>,
         work: WriteTask<T>,
-        line: Option<PendingAuditEntry>,
-        left: OnAbandon<T>,
+        audit_entry: Option<PendingAuditEntry>,
+        on_abandon: OnAbandon<T>,
     ) -> Self {
-        Self { accepted, work: Some(work), left: Some(left), line }
+        Self { accepted, work: Some(work), on_abandon: Some(on_abandon), audit_entry }
     }
 
     /// Waits for the result, for at most `patience`; then returns the accepted record as [`WriteResult::Pending`] while
@@ -179,7 +179,9 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
         }
         match self.accepted_record().await {
             // The audit entry already records the final result, so the response must report it too.
-            Some(_) if self.line.as_ref().is_some_and(|line| !line.defer_to_http()) => self.join().await,
+            Some(_) if self.audit_entry.as_ref().is_some_and(|audit_entry| !audit_entry.defer_to_http()) => {
+                self.join().await
+            }
             Some(record) => Ok(WriteResult::Pending(record).into()),
             None => self.join().await,
         }
@@ -204,8 +206,8 @@ impl<T: Clone + Send + Sync + 'static> WriteHandle<T> {
 impl<T> Drop for WriteHandle<T> {
     fn drop(&mut self) {
         let outlived = tokio::runtime::Handle::try_current().is_ok();
-        if let (Some(work), Some(left), true) = (self.work.take(), self.left.take(), outlived) {
-            left(work);
+        if let (Some(work), Some(on_abandon), true) = (self.work.take(), self.on_abandon.take(), outlived) {
+            on_abandon(work);
         }
     }
 }

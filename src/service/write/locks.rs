@@ -58,8 +58,8 @@ impl SubjectLocks {
     /// Creates the lock table of a store; must be called within a Tokio runtime.
     pub(in crate::service) fn new(store: Arc<dyn Store>) -> Self {
         let returned = store.is_shared().then(|| {
-            let (returned, turns) = mpsc::unbounded_channel();
-            tokio::spawn(release_locks(Arc::clone(&store), turns));
+            let (returned, locks) = mpsc::unbounded_channel();
+            tokio::spawn(release_locks(Arc::clone(&store), locks));
             returned
         });
         Self { locks: Mutex::default(), store, returned }
@@ -178,15 +178,15 @@ fn names(subjects: &BTreeSet<String>) -> Vec<&str> {
 }
 
 /// Releases locks in the store, in batches, and only then the in-process mutexes. Ends with the gateway.
-async fn release_locks(store: Arc<dyn Store>, mut turns: mpsc::UnboundedReceiver<HeldLock>) {
+async fn release_locks(store: Arc<dyn Store>, mut locks: mpsc::UnboundedReceiver<HeldLock>) {
     let mut held = Vec::with_capacity(MAX_RELEASE_BATCH);
-    while turns.recv_many(&mut held, MAX_RELEASE_BATCH).await > 0 {
-        let subjects: Vec<String> = held.iter().map(|turn| turn.subject.clone()).collect();
+    while locks.recv_many(&mut held, MAX_RELEASE_BATCH).await > 0 {
+        let subjects: Vec<String> = held.iter().map(|lock| lock.subject.clone()).collect();
         loop {
             match store.release_locks(&subjects).await {
                 Ok(()) | Err(StoreError::Fenced) => break,
                 Err(error) => {
-                    tracing::warn!(%error, turns = subjects.len(), "releasing locks failed; will retry");
+                    tracing::warn!(%error, locks = subjects.len(), "releasing locks failed; will retry");
                     tokio::time::sleep(RELEASE_RETRY_INTERVAL).await;
                 }
             }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::store::{Keyring, SqliteStore};
 
-    fn turns() -> SubjectLocks {
+    fn locks() -> SubjectLocks {
         let environment = crate::store::conformance::environment();
         let ring = Keyring::new(&Keyring::generate(&environment), &[]).unwrap();
         SubjectLocks::new(Arc::new(SqliteStore::in_memory(ring, environment).unwrap()))
@@ -208,31 +208,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_subject_has_one_lock_holder_at_a_time() {
-        let turns = turns();
-        let turn = turns.lock("a").await.unwrap();
-        assert!(turns.try_lock("a").await.unwrap().is_none());
-        assert!(turns.try_lock("b").await.unwrap().is_some());
-        drop(turn);
-        assert!(turns.try_lock("a").await.unwrap().is_some());
+        let locks = locks();
+        let lock = locks.lock("a").await.unwrap();
+        assert!(locks.try_lock("a").await.unwrap().is_none());
+        assert!(locks.try_lock("b").await.unwrap().is_some());
+        drop(lock);
+        assert!(locks.try_lock("a").await.unwrap().is_some());
     }
 
     #[tokio::test]
     async fn several_locks_are_acquired_all_or_none() {
-        let turns = turns();
+        let locks = locks();
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        let both = turns.lock_all(&set(&["a", "b"])).await.unwrap();
-        assert!(turns.try_lock_all(&set(&["b", "c"])).await.unwrap().is_none());
-        assert!(turns.try_lock("c").await.unwrap().is_some(), "none was kept");
+        let both = locks.lock_all(&set(&["a", "b"])).await.unwrap();
+        assert!(locks.try_lock_all(&set(&["b", "c"])).await.unwrap().is_none());
+        assert!(locks.try_lock("c").await.unwrap().is_some(), "none was kept");
         drop(both);
-        assert_eq!(turns.try_lock_all(&set(&["b", "c"])).await.unwrap().map(|taken| taken.len()), Some(2));
+        assert_eq!(locks.try_lock_all(&set(&["b", "c"])).await.unwrap().map(|taken| taken.len()), Some(2));
     }
 
     #[tokio::test]
     async fn unused_locks_are_swept() {
-        let turns = turns();
+        let locks = locks();
         for number in 0..10_000 {
-            drop(turns.lock(&number.to_string()).await);
+            drop(locks.lock(&number.to_string()).await);
         }
-        assert!(turns.locks.lock().unwrap().capacity() < 100);
+        assert!(locks.locks.lock().unwrap().capacity() < 100);
     }
 }

@@ -296,16 +296,19 @@ pub(in crate::service) fn retry_after(error: &Error) -> Option<Duration> {
 }
 
 /// Adds the recorded problem to a manual resolution as not applied, so that the original reason is kept.
-pub(in crate::service) fn with_reason(row: RowResult<VendorReply>, problem: Option<&Error>) -> RowResult<VendorReply> {
-    row.map_err(|said| match problem {
+pub(in crate::service) fn with_reason(
+    result: RowResult<VendorReply>,
+    problem: Option<&Error>,
+) -> RowResult<VendorReply> {
+    result.map_err(|error| match problem {
         Some(problem) => Error {
-            outcome: said.outcome,
-            detail: format!("{} Earlier problem: {}", said.detail, problem.detail),
+            outcome: error.outcome,
+            detail: format!("{} Earlier problem: {}", error.detail, problem.detail),
             resource: None,
             retry_after: None,
             ..problem.clone()
         },
-        None => said,
+        None => error,
     })
 }
 

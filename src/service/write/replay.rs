@@ -20,7 +20,7 @@ pub(in crate::service) trait Replayable: Clone + Send + Sync + Sized + 'static {
     fn audit_facts(written: &WriteResult<Self>) -> Option<AuditFacts>;
 
     /// Restores the result from a stored reply; `None` if the reply is of another kind.
-    fn from_stored(answer: StoredReply) -> Option<WriteResult<Self>>;
+    fn from_stored(reply: StoredReply) -> Option<WriteResult<Self>>;
 }
 
 impl<T: Clone + Send + Sync + 'static> Replayable for Removal<T> {

@@ -50,10 +50,10 @@ impl Gateway {
         open: Vec<Intent>,
     ) -> Result<(), Error> {
         for intent in open.into_iter().filter(|intent| intent.tenant != caller.tenant) {
-            self.reconcile_for_owner(caller, connection, &intent).await.map_err(|fault| {
+            self.reconcile_for_owner(caller, connection, &intent).await.map_err(|error| {
                 let unsettled =
                     Error::new(Code::SubjectUnsettled, "An earlier write about this resource is not settled.");
-                connection.tag_connection(unsettled.with_retry_after(retry_after(&fault)))
+                connection.tag_connection(unsettled.with_retry_after(retry_after(&error)))
             })?;
         }
         Ok(())
