@@ -13,6 +13,7 @@ use super::error::{Error, FieldError};
 use super::ids::CandidateId;
 use super::outcome::{Outcome, Warning};
 use super::validation::{FieldErrors, normalize_identity, pointer_token};
+use super::words::words;
 use crate::secret::Secret;
 
 /// A person's attributes (SCIM and `OneRoster` fields). Valid by construction through [`Person::checked`].
@@ -111,38 +112,29 @@ pub struct PhoneNumber {
     pub value: String,
 }
 
-/// The kinds of telephone numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PhoneKind {
-    /// A mobile telephone.
-    Mobile,
-    /// A work telephone.
-    Work,
-}
-
-impl PhoneKind {
-    /// Returns the word used in the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Mobile => "mobile",
-            Self::Work => "work",
-        }
+words! {
+    /// The type of a telephone number.
+    #[schema(as = PhoneType)]
+    pub enum PhoneKind {
+        /// A mobile telephone.
+        Mobile "mobile",
+        /// A work telephone.
+        Work "work",
     }
 }
 
-/// The action if the gateway already has the candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IfCandidateExists {
-    /// Return the existing candidate.
-    #[default]
-    Reuse,
-    /// Send the new fields to the vendor.
-    Update,
-    /// Reject the request.
-    Fail,
+words! {
+    /// What to do if the gateway already has the candidate.
+    #[derive(Default)]
+    pub enum IfCandidateExists {
+        /// Return the existing candidate; a warning `existing_differs` names the fields that differ.
+        #[default]
+        Reuse "reuse",
+        /// Send the new field values to the vendor.
+        Update "update",
+        /// Reject the request with `candidate_already_exists`.
+        Fail "fail",
+    }
 }
 
 /// A valid request to register a person.
@@ -224,51 +216,37 @@ impl Person {
     /// Overlays the fields that `given` sets; returns the result and the pointers of the fields that changed.
     #[must_use]
     pub fn merged_with(&self, given: &Self) -> (Self, Vec<String>) {
-        let Self {
-            external_id,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-        } = given;
-        let mut phones = self.phone_numbers.clone();
-        for number in phone_numbers {
-            phones.retain(|present| present.kind != number.kind);
-            phones.push(number.clone());
-        }
         let over = |given: &Option<String>, present: &Option<String>| given.clone().or_else(|| present.clone());
-        let mut all_custom = self.custom.clone();
-        all_custom.extend(custom.clone());
+        let mut phone_numbers = self.phone_numbers.clone();
+        for number in &given.phone_numbers {
+            phone_numbers.retain(|present| present.kind != number.kind);
+            phone_numbers.push(number.clone());
+        }
+        let mut custom = self.custom.clone();
+        custom.extend(given.custom.clone());
         let person = Self {
-            external_id: over(external_id, &self.external_id),
-            user_name: over(user_name, &self.user_name),
+            external_id: over(&given.external_id, &self.external_id),
+            user_name: over(&given.user_name, &self.user_name),
             name: Name {
-                given_name: over(&name.given_name, &self.name.given_name),
-                family_name: over(&name.family_name, &self.name.family_name),
-                formatted: over(&name.formatted, &self.name.formatted),
+                given_name: over(&given.name.given_name, &self.name.given_name),
+                family_name: over(&given.name.family_name, &self.name.family_name),
+                formatted: over(&given.name.formatted, &self.name.formatted),
             },
-            email: over(email, &self.email),
-            active: active.or(self.active),
-            phone_numbers: phones,
+            email: over(&given.email, &self.email),
+            active: given.active.or(self.active),
+            phone_numbers,
             address: Address {
-                street_address: over(&address.street_address, &self.address.street_address),
-                locality: over(&address.locality, &self.address.locality),
-                region: over(&address.region, &self.address.region),
-                postal_code: over(&address.postal_code, &self.address.postal_code),
-                country: over(&address.country, &self.address.country),
+                street_address: over(&given.address.street_address, &self.address.street_address),
+                locality: over(&given.address.locality, &self.address.locality),
+                region: over(&given.address.region, &self.address.region),
+                postal_code: over(&given.address.postal_code, &self.address.postal_code),
+                country: over(&given.address.country, &self.address.country),
             },
-            group: over(group, &self.group),
-            birth_date: over(birth_date, &self.birth_date),
-            gender: over(gender, &self.gender),
-            photo: photo.clone().or_else(|| self.photo.clone()),
-            custom: all_custom,
+            group: over(&given.group, &self.group),
+            birth_date: over(&given.birth_date, &self.birth_date),
+            gender: over(&given.gender, &self.gender),
+            photo: given.photo.clone().or_else(|| self.photo.clone()),
+            custom,
         };
         let touched = self.differences(&person);
         (person, touched)
@@ -301,44 +279,28 @@ impl Person {
 
     /// Lists all set fields with their pointers; `phone` names a telephone number below `/phoneNumbers/`.
     fn members(&self, phone: impl Fn(usize, &PhoneNumber) -> String) -> Vec<(String, String)> {
-        let Self {
-            external_id,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-        } = self;
-        let active = active.map(|active| active.to_string());
-        let photo = photo.as_deref().map(str::to_owned);
+        let active = self.active.map(|active| active.to_string());
         let single = [
-            ("/externalId", external_id),
-            ("/userName", user_name),
-            ("/name/givenName", &name.given_name),
-            ("/name/familyName", &name.family_name),
-            ("/name/formatted", &name.formatted),
-            ("/email", email),
-            ("/active", &active),
-            ("/group", group),
-            ("/birthDate", birth_date),
-            ("/gender", gender),
-            ("/photo", &photo),
+            ("/externalId", self.external_id.as_deref()),
+            ("/userName", self.user_name.as_deref()),
+            ("/name/givenName", self.name.given_name.as_deref()),
+            ("/name/familyName", self.name.family_name.as_deref()),
+            ("/name/formatted", self.name.formatted.as_deref()),
+            ("/email", self.email.as_deref()),
+            ("/active", active.as_deref()),
+            ("/group", self.group.as_deref()),
+            ("/birthDate", self.birth_date.as_deref()),
+            ("/gender", self.gender.as_deref()),
+            ("/photo", self.photo.as_deref()),
         ];
-        let single = single.into_iter().filter_map(|(pointer, value)| Some((pointer.to_owned(), value.clone()?)));
-        let phones = phone_numbers
-            .iter()
-            .enumerate()
+        let given = |(pointer, value): (&str, Option<&str>)| Some((pointer.to_owned(), value?.to_owned()));
+        let phones = (0..)
+            .zip(&self.phone_numbers)
             .map(|(index, number)| (format!("/phoneNumbers/{}", phone(index, number)), number.value.clone()));
-        let address =
-            address.members().into_iter().filter_map(|(pointer, value)| Some((pointer.to_owned(), value?.to_owned())));
-        let custom = custom.iter().map(|(name, value)| (format!("/custom/{}", pointer_token(name)), value.clone()));
-        single.chain(phones).chain(address).chain(custom).collect()
+        let custom =
+            self.custom.iter().map(|(name, value)| (format!("/custom/{}", pointer_token(name)), value.clone()));
+        let address = self.address.members().into_iter().filter_map(given);
+        single.into_iter().filter_map(given).chain(phones).chain(address).chain(custom).collect()
     }
 }
 
@@ -357,31 +319,29 @@ impl Name {
 
 impl Address {
     /// Lists all fields with their pointers.
-    #[must_use]
-    pub fn members(&self) -> [(&'static str, Option<&str>); 5] {
-        let Self { street_address, locality, region, postal_code, country } = self;
+    fn members(&self) -> [(&'static str, Option<&str>); 5] {
         [
-            ("/address/streetAddress", street_address.as_deref()),
-            ("/address/locality", locality.as_deref()),
-            ("/address/region", region.as_deref()),
-            ("/address/postalCode", postal_code.as_deref()),
-            ("/address/country", country.as_deref()),
+            ("/address/streetAddress", self.street_address.as_deref()),
+            ("/address/locality", self.locality.as_deref()),
+            ("/address/region", self.region.as_deref()),
+            ("/address/postalCode", self.postal_code.as_deref()),
+            ("/address/country", self.country.as_deref()),
         ]
     }
 }
 
-/// The state of a candidate, as known to the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CandidateState {
-    /// The vendor has the person.
-    Registered,
-    /// A write is in progress.
-    Pending,
-    /// The vendor rejected the registration; it does not have the person.
-    Failed,
-    /// It is unknown whether the vendor has the person.
-    Unknown,
+words! {
+    /// What the gateway knows about a candidate.
+    pub enum CandidateState {
+        /// The vendor has the person.
+        Registered "registered",
+        /// A write is in progress.
+        Pending "pending",
+        /// The vendor rejected the registration; it does not have the person.
+        Failed "failed",
+        /// It is unknown whether the vendor has the person.
+        Unknown "unknown",
+    }
 }
 
 impl CandidateState {
@@ -447,29 +407,16 @@ pub enum Identity {
     Email(String),
 }
 
-/// The kinds of [`Identity`]. A vendor declares by which of them it identifies people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdentityKind {
-    /// The caller's own id.
-    ExternalId,
-    /// The sign-in name.
-    UserName,
-    /// The e-mail address.
-    Email,
-}
-
-impl IdentityKind {
-    /// All kinds.
-    pub const ALL: &'static [Self] = &[Self::ExternalId, Self::UserName, Self::Email];
-
-    /// Returns the name of the candidate field that holds this identity.
-    #[must_use]
-    pub const fn member(self) -> &'static str {
-        match self {
-            Self::ExternalId => "externalId",
-            Self::UserName => "userName",
-            Self::Email => "email",
-        }
+words! {
+    /// The kinds of [`Identity`], by the candidate field that holds it. A vendor declares by which of them it identifies
+    /// people.
+    pub enum IdentityKind {
+        /// The caller's own id.
+        ExternalId "externalId",
+        /// The sign-in name.
+        UserName "userName",
+        /// The e-mail address.
+        Email "email",
     }
 }
 
@@ -489,9 +436,9 @@ impl Identity {
     #[must_use]
     pub fn parts(&self) -> (&'static str, &str) {
         match self {
-            Self::ExternalId(value) => (IdentityKind::ExternalId.member(), value),
-            Self::UserName(value) => (IdentityKind::UserName.member(), value),
-            Self::Email(value) => (IdentityKind::Email.member(), value),
+            Self::ExternalId(value) => (IdentityKind::ExternalId.as_str(), value),
+            Self::UserName(value) => (IdentityKind::UserName.as_str(), value),
+            Self::Email(value) => (IdentityKind::Email.as_str(), value),
         }
     }
 }

@@ -21,3 +21,4 @@ pub mod system;
 pub mod units;
 pub mod validation;
 pub mod vendor;
+pub mod words;

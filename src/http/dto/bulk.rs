@@ -6,13 +6,13 @@ use utoipa::ToSchema;
 
 use super::assignment::{Assignment, assignment_example};
 use super::candidate::{Candidate, CandidateItem, candidate_example};
-use super::common::Outcome;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::operation::Progress;
+use crate::domain::outcome::Outcome;
 use crate::domain::validation::FieldErrors;
 use crate::http::dto::assignment_input::{AssignmentItem, new_assignment_example};
+use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::validate::ApiInput;
-use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::{Problem, status};
 
 /// The fields of a bulk request besides its rows.

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::common::{Outcome, Warning};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::CandidateId;
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::program::{self as domain, EnrolmentCounts};
 use crate::domain::validation::{FieldErrors, sanitize_for_display};
 use crate::http::extract::validate::{ApiInput, word};
@@ -166,7 +166,7 @@ impl From<domain::Enrolled> for Enrolled {
             attempts_unregistered,
             total_employees_in_program,
             outcome: Outcome::Applied,
-            warnings: warnings.into_iter().map(Into::into).collect(),
+            warnings,
         }
     }
 }

@@ -3,14 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize as _;
-use serde::de::IntoDeserializer as _;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use crate::domain::assignment as domain;
+use crate::domain::assignment::AssignmentState;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::http::app_state::AppState;
-use crate::http::dto::assignment::{Assignment, AssignmentList, AssignmentState};
+use crate::http::dto::assignment::{Assignment, AssignmentList};
 use crate::http::dto::assignment_input::{NewAssignment, ValidOrder};
 use crate::http::dto::common::Settlement;
 use crate::http::extract::body::{Body, EmptyBody};
@@ -70,7 +67,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<AssignmentList>, ApiError> {
     let candidate = query.parsed("candidate", "a candidate's identifier", |text| CandidateId::parse(text).ok());
     let (assessment, connection) = (query.text("assessment"), query.text("connection"));
-    let state = query.parsed("state", "an assignment state", state);
+    let state = query.parsed("state", "an assignment state", AssignmentState::parse);
     let (limit, cursor) = query.page();
     query.finish()?;
     let asked = AssignmentQuery {
@@ -83,11 +80,6 @@ pub(in crate::http) async fn list(
     };
     let (items, next_cursor) = app.gateway.assignments(&caller, asked).await?;
     Ok(Json(AssignmentList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
-}
-
-fn state(text: &str) -> Option<domain::AssignmentState> {
-    let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    AssignmentState::deserialize(word).ok().map(Into::into)
 }
 
 /// Read an assignment

@@ -16,8 +16,9 @@ use crate::http::extract::merge_patch;
 use crate::http::extract::prefer::Preferences;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
+use crate::http::pagination::paginate;
 use crate::http::problem::ApiError;
-use crate::http::response::{no_content, paginate, write_response};
+use crate::http::response::{no_content, write_response};
 use crate::service::{Removal, WriteReply, WriteResult};
 
 /// Register a candidate

@@ -5,12 +5,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::http::app_state::AppState;
+use crate::http::audit_info::AuditInfo;
 use crate::http::dto::operation::Operation;
 use crate::http::dto::program::{Enrolled, Enrolment};
 use crate::http::extract::body::Body;
 use crate::http::extract::request_parts::{PathSegment, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
-use crate::http::middleware::audit::AuditInfo;
 use crate::http::problem::ApiError;
 use crate::http::response::{accepted_response, into_accepted_error, with_write_headers};
 use crate::service::{EnrolmentProgress, WriteReply, WriteResult};

@@ -11,10 +11,11 @@ use crate::domain::exchange::{Cause, ExchangeOwner};
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::auth::{Authenticated, RateLimitState};
+use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::accept;
 use crate::http::middleware::audit::{AuditGuard, should_audit};
+use crate::http::middleware::exchange::ClientName;
 use crate::http::middleware::in_flight_limit::InFlightPermit;
-use crate::http::middleware::request_context::{ClientName, ExchangeContext};
 use crate::http::openapi::components;
 use crate::http::problem::ApiError;
 use crate::service::RequestContext;
@@ -133,8 +134,8 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     let (mut response, place) = match admitted {
         Err(fault) => (ApiError::from(fault).into_response(), None),
         Ok(place) => {
-            let line = record.as_ref().map(AuditGuard::line);
-            request.extensions_mut().insert(RequestContext { audit_entry: line, ..client.caller(context.exchange) });
+            let audit_entry = record.as_ref().map(AuditGuard::entry);
+            request.extensions_mut().insert(RequestContext { audit_entry, ..client.caller(context.exchange) });
             (next.run(request).await, Some(place))
         }
     };
