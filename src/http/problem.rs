@@ -206,8 +206,8 @@ impl ProblemVendor {
 pub(super) struct ApiError(Box<Error>);
 
 impl From<Error> for ApiError {
-    fn from(fault: Error) -> Self {
-        Self(Box::new(fault))
+    fn from(error: Error) -> Self {
+        Self(Box::new(error))
     }
 }
 
@@ -240,32 +240,32 @@ pub(super) struct ProblemCode(pub(super) Code);
 
 /// Renders the problem document of a failed request; passes every other response through unchanged.
 pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Response {
-    let Some(PendingProblem(fault)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
-    if fault.code == Code::Internal {
-        tracing::error!(request_id = context.exchange.request_id(), detail = fault.detail, "internal error");
+    let Some(PendingProblem(error)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
+    if error.code == Code::Internal {
+        tracing::error!(request_id = context.exchange.request_id(), detail = error.detail, "internal error");
     }
-    let mut problem = axum::Json(Problem::of(&fault, context)).into_response();
-    *problem.status_mut() = status(fault.code);
-    problem.extensions_mut().insert(ProblemCode(fault.code));
+    let mut problem = axum::Json(Problem::of(&error, context)).into_response();
+    *problem.status_mut() = status(error.code);
+    problem.extensions_mut().insert(ProblemCode(error.code));
     let headers = problem.headers_mut();
     // Keep headers that layers above the handler set, `Allow` above all.
     headers.extend(
         response.headers().iter().filter(|(name, _)| *name != "content-length").map(|(n, v)| (n.clone(), v.clone())),
     );
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    if let Some(seconds) = wait_seconds(&fault) {
+    if let Some(seconds) = wait_seconds(&error) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if fault.code == Code::Unauthenticated {
+    if error.code == Code::Unauthenticated {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     problem
 }
 
 /// Whole seconds, rounded up and never 0: a caller must not come back too early.
-fn wait_seconds(fault: &Error) -> Option<u64> {
-    let default = always_has_retry_after(fault.code).then_some(Duration::from_secs(1));
-    let wait = fault.retry_after.or(default)?;
+fn wait_seconds(error: &Error) -> Option<u64> {
+    let default = always_has_retry_after(error.code).then_some(Duration::from_secs(1));
+    let wait = error.retry_after.or(default)?;
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     Some(seconds.max(1))
 }
@@ -278,24 +278,24 @@ mod tests {
 
     use super::*;
 
-    async fn answered(fault: Error) -> (http::response::Parts, Value) {
+    async fn answered(error: Error) -> (http::response::Parts, Value) {
         let context = ExchangeContext::example();
-        let (parts, body) = render(ApiError::from(fault).into_response(), &context).into_parts();
+        let (parts, body) = render(ApiError::from(error).into_response(), &context).into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts, serde_json::from_slice(&bytes).unwrap())
     }
 
     #[tokio::test]
     async fn unknown_outcome_names_resource_and_vendor() {
-        let mut fault = Error::unknown(Code::VendorTimeout, "No answer within 20 s.")
+        let mut error = Error::unknown(Code::VendorTimeout, "No answer within 20 s.")
             .with_vendor_response(VendorResponse {
                 operation: "assignments.create".to_owned(),
                 ..VendorResponse::default()
             })
             .with_resource("/candidates/cand_1");
-        fault.connection =
+        error.connection =
             Some(ConnectionRef { connection: "startexam-main".to_owned(), vendor: "startexam".to_owned() });
-        let (parts, body) = answered(fault).await;
+        let (parts, body) = answered(error).await;
         assert_eq!(parts.status, StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(parts.headers[CONTENT_TYPE], MEDIA_TYPE);
         let context = ExchangeContext::example();

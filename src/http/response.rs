@@ -12,7 +12,7 @@ use crate::http::app_state::AppState;
 use crate::http::audit_info::{AuditInfo, Auditable};
 use crate::http::extract::idempotency::{REPLAYED, TRUE};
 use crate::http::extract::prefer::{PREFERENCE_APPLIED, Preferences};
-use crate::service::{WriteReply, WriteResult};
+use crate::service::{Removal, WriteReply, WriteResult};
 
 /// Builds status, `Location` and body of a write that did not fail.
 pub(super) fn write_response<T, D: Serialize + Auditable>(
@@ -28,28 +28,27 @@ pub(super) fn write_response<T, D: Serialize + Auditable>(
         WriteResult::Pending(record) => (StatusCode::ACCEPTED, record),
     };
     let document = document(record);
-    let (path, noted) = (document.path(), AuditInfo::of(&document, status));
+    let (path, audit_info) = (document.path(), AuditInfo::of(&document, status));
     let location = (status != StatusCode::OK).then_some(path.as_str());
     let response = with_write_headers(app, preferences, replayed, location, (status, Json(document)).into_response());
-    noted.on(response)
+    audit_info.on(response)
 }
 
-/// Like [`write_response`], for a write that ends without a document; `pending` is the body while it is still running.
-pub(super) fn no_content<D: Serialize + Auditable>(
+/// Like [`write_response`], for a write that ends without a document; `document` is the body while it is still running.
+pub(super) fn removal_response<T, D: Serialize + Auditable>(
     app: &AppState,
     preferences: Preferences,
-    replayed: bool,
-    pending: Option<D>,
+    reply: WriteReply<Removal<T>>,
+    document: impl FnOnce(T) -> D,
 ) -> Response {
-    match pending {
-        None => AuditInfo::applied().on(with_write_headers(
-            app,
-            preferences,
-            replayed,
-            None,
-            StatusCode::NO_CONTENT.into_response(),
-        )),
-        Some(document) => accepted_response(app, preferences, replayed, document),
+    let WriteReply { written, replayed } = reply;
+    let (WriteResult::Created(removal) | WriteResult::Existing(removal) | WriteResult::Pending(removal)) = written;
+    match removal {
+        Removal::Pending(record) => accepted_response(app, preferences, replayed, document(*record)),
+        Removal::Done => {
+            let response = StatusCode::NO_CONTENT.into_response();
+            AuditInfo::applied().on(with_write_headers(app, preferences, replayed, None, response))
+        }
     }
 }
 
@@ -60,15 +59,15 @@ pub(super) fn accepted_response<D: Serialize + Auditable>(
     replayed: bool,
     document: D,
 ) -> Response {
-    let (path, noted) = (document.path(), AuditInfo::of(&document, StatusCode::ACCEPTED));
+    let (path, audit_info) = (document.path(), AuditInfo::of(&document, StatusCode::ACCEPTED));
     let response = (StatusCode::ACCEPTED, Json(document)).into_response();
-    noted.on(with_write_headers(app, preferences, replayed, Some(&path), response))
+    audit_info.on(with_write_headers(app, preferences, replayed, Some(&path), response))
 }
 
 /// Converts an error from reading an accepted operation back: the operation itself was accepted and continues.
-pub(super) fn into_accepted_error(fault: Error, id: &OperationId) -> Error {
+pub(super) fn into_accepted_error(error: Error, id: &OperationId) -> Error {
     let detail = "The operation was accepted, but its progress cannot be read at the moment.";
-    Error { detail: detail.to_owned(), ..fault.with_unknown_outcome() }.with_resource(format!("/operations/{id}"))
+    Error { detail: detail.to_owned(), ..error.with_unknown_outcome() }.with_resource(format!("/operations/{id}"))
 }
 
 /// Builds the response to a write, with the headers for location, applied preferences and idempotent replay.

@@ -27,26 +27,26 @@ use crate::http::routes::route_entries;
 const MIN_COMPRESSED: u16 = 1024;
 
 /// Builds the router of the whole public API, below its base path.
-pub fn router(face: &ApiParts) -> Router {
-    router_with_settings(face, &LiveSettings::of(face))
+pub fn router(parts: &ApiParts) -> Router {
+    router_with_settings(parts, &LiveSettings::of(parts))
 }
 
 /// Like [`router`], with settings that may change while it serves.
-pub fn router_with_settings(face: &ApiParts, terms: &LiveSettings) -> Router {
-    let app = AppState::new(face, terms);
-    let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
+pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
+    let app = AppState::new(parts, terms);
+    let public_url = parts.server.public_url.as_ref().map(url::Url::as_str);
     let routes = route_entries().fold(Router::new(), |router, (_, paths, methods)| {
         paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
     });
     let inner =
         routes.merge(swagger_ui::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
-    let base = face.server.base_path.trim_end_matches('/');
+    let base = parts.server.base_path.trim_end_matches('/');
     let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
     with_outer_middleware(outer, app).layer(compression())
 }
 
 /// Builds the router for the operators' own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
-pub fn admin_router(face: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
+pub fn admin_router(parts: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
     let router = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
     let router = match metrics {
         Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
@@ -54,7 +54,7 @@ pub fn admin_router(face: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Se
     };
     with_outer_middleware(
         router.method_not_allowed_fallback(wrong_method),
-        AppState::new(face, &LiveSettings::of(face)),
+        AppState::new(parts, &LiveSettings::of(parts)),
     )
 }
 

@@ -138,37 +138,37 @@ impl Person {
     /// # Errors
     /// All invalid fields.
     pub fn checked(self) -> Result<Self, Vec<FieldError>> {
-        let mut faults = FieldErrors::new();
-        faults.check_line("/externalId", self.external_id.as_deref(), limits::EXTERNAL_ID);
-        faults.check_line("/userName", self.user_name.as_deref(), limits::LINE);
-        faults.check_line("/name/givenName", self.name.given_name.as_deref(), limits::LINE);
-        faults.check_line("/name/familyName", self.name.family_name.as_deref(), limits::LINE);
-        faults.check_line("/name/formatted", self.name.formatted.as_deref(), limits::LINE);
-        faults.check_email("/email", self.email.as_deref());
-        faults.check_line("/group", self.group.as_deref(), limits::LINE);
-        faults.check_date("/birthDate", self.birth_date.as_deref());
-        faults.check_line("/gender", self.gender.as_deref(), limits::LINE);
-        faults.check_line("/photo", self.photo.as_deref(), limits::PHOTO);
+        let mut errors = FieldErrors::new();
+        errors.check_line("/externalId", self.external_id.as_deref(), limits::EXTERNAL_ID);
+        errors.check_line("/userName", self.user_name.as_deref(), limits::LINE);
+        errors.check_line("/name/givenName", self.name.given_name.as_deref(), limits::LINE);
+        errors.check_line("/name/familyName", self.name.family_name.as_deref(), limits::LINE);
+        errors.check_line("/name/formatted", self.name.formatted.as_deref(), limits::LINE);
+        errors.check_email("/email", self.email.as_deref());
+        errors.check_line("/group", self.group.as_deref(), limits::LINE);
+        errors.check_date("/birthDate", self.birth_date.as_deref());
+        errors.check_line("/gender", self.gender.as_deref(), limits::LINE);
+        errors.check_line("/photo", self.photo.as_deref(), limits::PHOTO);
         for (pointer, value) in self.address.members() {
-            faults.check_line(pointer, value, limits::LINE);
+            errors.check_line(pointer, value, limits::LINE);
         }
         for (index, number) in self.phone_numbers.iter().enumerate() {
-            faults.check_line(&format!("/phoneNumbers/{index}/value"), Some(&number.value), limits::LINE);
+            errors.check_line(&format!("/phoneNumbers/{index}/value"), Some(&number.value), limits::LINE);
             if self.phone_numbers[..index].iter().any(|earlier| earlier.kind == number.kind) {
                 let pointer = format!("/phoneNumbers/{index}/type");
-                faults.push(FieldError::invalid(pointer, "an earlier number has the same type"));
+                errors.push(FieldError::invalid(pointer, "an earlier number has the same type"));
             }
         }
         for (name, value) in &self.custom {
             let pointer = format!("/custom/{}", pointer_token(name));
-            faults.check_line(&pointer, Some(name), limits::LINE);
-            faults.check_line(&pointer, Some(value), limits::LINE);
+            errors.check_line(&pointer, Some(name), limits::LINE);
+            errors.check_line(&pointer, Some(value), limits::LINE);
         }
         if self.custom.len() > limits::CUSTOM_MEMBERS {
             let detail = format!("must not have more than {} entries", limits::CUSTOM_MEMBERS);
-            faults.push(FieldError::invalid("/custom", detail));
+            errors.push(FieldError::invalid("/custom", detail));
         }
-        faults.into_result(self)
+        errors.into_result(self)
     }
 
     /// Returns whether the person may take part.

@@ -28,12 +28,12 @@ impl ApiInput for Envelope {
 
     fn checked(self) -> Result<Self::Checked, Vec<FieldError>> {
         let Self { connection, fail_on_errors } = self;
-        let mut faults = FieldErrors::new();
-        faults.check_line("/connection", connection.as_deref(), 200);
+        let mut errors = FieldErrors::new();
+        errors.check_line("/connection", connection.as_deref(), 200);
         if fail_on_errors == Some(0) {
-            faults.push(FieldError::invalid("/failOnErrors", "must be at least 1"));
+            errors.push(FieldError::invalid("/failOnErrors", "must be at least 1"));
         }
-        faults.into_result((connection, fail_on_errors))
+        errors.into_result((connection, fail_on_errors))
     }
 }
 

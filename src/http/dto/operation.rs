@@ -163,15 +163,15 @@ impl ApiInput for OperationSettlement {
 
     fn checked(self) -> Result<service::OperationSettlement, Vec<FieldError>> {
         let Self { outcome, items } = self;
-        let mut faults = FieldErrors::new();
+        let mut errors = FieldErrors::new();
         if outcome.is_none() {
-            faults.push(FieldError::missing("/outcome", "is missing"));
+            errors.push(FieldError::missing("/outcome", "is missing"));
         }
         if items.as_ref().is_some_and(Vec::is_empty) {
-            faults.push(FieldError::invalid("/items", "must name a row, or be left out"));
+            errors.push(FieldError::invalid("/items", "must name a row, or be left out"));
         }
         let outcome = outcome.map_or(Outcome::Unknown, Into::into);
-        faults.into_result(service::OperationSettlement { outcome, items })
+        errors.into_result(service::OperationSettlement { outcome, items })
     }
 }
 
@@ -227,9 +227,9 @@ impl OperationItem {
                 entry(200, Outcome::Applied, ItemResource::of(resource), None)
             }
             RowOutcome::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
-            RowOutcome::Failed(fault) => {
-                let status = status(fault.code).as_u16();
-                entry(status, fault.outcome, None, Some(Problem::of(&fault, context)))
+            RowOutcome::Failed(error) => {
+                let status = status(error.code).as_u16();
+                entry(status, error.outcome, None, Some(Problem::of(&error, context)))
             }
         }
     }
@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::domain::error::{Code, Error};
 
-    fn told(end: RowOutcome) -> Value {
+    fn item_json(end: RowOutcome) -> Value {
         let row = ResultRow { index: 7, item_id: Some("x".to_owned()), end };
         serde_json::to_value(OperationItem::of(row, &ExchangeContext::example())).unwrap()
     }
@@ -298,16 +298,16 @@ mod tests {
         use crate::domain::program::{self, EnrolmentCounts};
         let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
         let enrolled = || RowResource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
-        let row = told(RowOutcome::Created(enrolled()));
+        let row = item_json(RowOutcome::Created(enrolled()));
         assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(200)));
         assert_eq!((&row["outcome"], &row["resource"]["employeesRegistered"]), (&json!("applied"), &json!(3)));
-        assert_eq!(told(RowOutcome::Existing(enrolled()))["status"], 200);
-        for (fault, status, outcome) in [
+        assert_eq!(item_json(RowOutcome::Existing(enrolled()))["status"], 200);
+        for (error, status, outcome) in [
             (Error::new(Code::ValidationFailed, "x"), 422, "not_applied"),
             (Error::unknown(Code::VendorTimeout, "x"), 504, "unknown"),
             (Error::new(Code::Skipped, "x"), 424, "not_applied"),
         ] {
-            let row = told(RowOutcome::Failed(fault));
+            let row = item_json(RowOutcome::Failed(error));
             assert_eq!((&row["status"], &row["outcome"]), (&json!(status), &json!(outcome)));
             assert_eq!(row["problem"]["status"], status);
             assert!(row.get("resource").is_none() && row.get("erased").is_none(), "{row}");
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn erased_resource_is_marked_as_erased() {
-        let row = told(RowOutcome::Created(RowResource::Erased));
+        let row = item_json(RowOutcome::Created(RowResource::Erased));
         let expected = json!({ "index": 7, "itemId": "x", "status": 201, "outcome": "applied", "erased": true });
         assert_eq!(row, expected);
     }

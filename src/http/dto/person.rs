@@ -202,7 +202,7 @@ mod tests {
     use crate::http::dto::candidate::NewCandidate;
     use crate::http::extract::validate::parse;
 
-    fn told(numbers: &Value) -> Vec<String> {
+    fn error_pointers(numbers: &Value) -> Vec<String> {
         let fault = parse::<NewCandidate>(&json!({ "phoneNumbers": numbers })).err();
         let errors = fault.map(|fault| fault.errors).unwrap_or_default();
         errors.into_iter().map(|error| error.pointer.replace("/phoneNumbers", "")).collect()
@@ -219,7 +219,7 @@ mod tests {
             (json!([{}, {}]), &["/0/type", "/0/value", "/1/type", "/1/value"]),
             (json!([{}, {}, {}]), &[""]),
         ] {
-            assert_eq!(told(&numbers), expected, "{numbers}");
+            assert_eq!(error_pointers(&numbers), expected, "{numbers}");
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::http::extract::prefer::Preferences;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
 use crate::http::problem::ApiError;
-use crate::http::response::{no_content, write_response};
-use crate::service::{AssignmentQuery, Removal, WriteReply, WriteResult};
+use crate::http::response::{removal_response, write_response};
+use crate::service::AssignmentQuery;
 
 /// Book a candidate for an assessment
 ///
@@ -43,8 +43,8 @@ pub(in crate::http) async fn create(
 ) -> Result<Response, ApiError> {
     let connection = query.connection(connection)?;
     let strict = preferences.strict();
-    let ticket = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
-    Ok(write_response(&app, preferences, patience.wait(ticket).await?, Assignment::from))
+    let handle = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
+    Ok(write_response(&app, preferences, patience.wait(handle).await?, Assignment::from))
 }
 
 /// List assignments
@@ -112,14 +112,8 @@ pub(in crate::http) async fn cancel(
     Id(id): Id<AssignmentId>,
     WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
 ) -> Result<Response, ApiError> {
-    let ticket = app.gateway.cancel_assignment(&caller, &id)?;
-    let WriteReply { written, replayed } = patience.wait(ticket).await?;
-    let (WriteResult::Created(removal) | WriteResult::Existing(removal) | WriteResult::Pending(removal)) = written;
-    let pending = match removal {
-        Removal::Pending(record) => Some(Assignment::from(*record)),
-        Removal::Done => None,
-    };
-    Ok(no_content(&app, preferences, replayed, pending))
+    let handle = app.gateway.cancel_assignment(&caller, &id)?;
+    Ok(removal_response(&app, preferences, patience.wait(handle).await?, Assignment::from))
 }
 
 /// Settle an assignment by hand

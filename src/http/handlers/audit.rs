@@ -55,7 +55,7 @@ pub(in crate::http) async fn read(
     if accept::requests_ndjson(&headers) {
         for name in ["limit", "cursor"] {
             if query.text(name).is_some() {
-                query.fault(name, "is only valid with JSON");
+                query.add_error(name, "is only valid with JSON");
             }
         }
         query.finish()?;

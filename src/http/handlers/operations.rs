@@ -139,6 +139,6 @@ pub(in crate::http) async fn settle(
     Body(settlement): Body<OperationSettlement>,
 ) -> Result<Response, ApiError> {
     let view = app.gateway.settle_operation(&caller, &id, settlement).await?;
-    let noted = AuditInfo::operation(&view);
-    Ok(noted.on(Json(Operation::from(view)).into_response()))
+    let audit_info = AuditInfo::operation(&view);
+    Ok(audit_info.on(Json(Operation::from(view)).into_response()))
 }

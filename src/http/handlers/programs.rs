@@ -38,8 +38,8 @@ pub(in crate::http) async fn employees(
     WriteRequest { caller, preferences, patience, body: Body(mut order) }: WriteRequest<Body<Enrolment>>,
 ) -> Result<Response, ApiError> {
     order.connection = query.connection(order.connection)?;
-    let ticket = app.gateway.enrol(&caller, &program, order)?;
-    let WriteReply { written, replayed } = patience.wait(ticket).await?;
+    let handle = app.gateway.enrol(&caller, &program, order)?;
+    let WriteReply { written, replayed } = patience.wait(handle).await?;
     let (WriteResult::Created(end) | WriteResult::Existing(end) | WriteResult::Pending(end)) = written;
     match end {
         EnrolmentProgress::Done(enrolled) => {
@@ -50,7 +50,7 @@ pub(in crate::http) async fn employees(
             let view = match view {
                 Some(view) => *view,
                 // The operation continues whether or not it can be read now.
-                None => app.gateway.operation(&caller, &id).await.map_err(|fault| into_accepted_error(fault, &id))?,
+                None => app.gateway.operation(&caller, &id).await.map_err(|error| into_accepted_error(error, &id))?,
             };
             Ok(accepted_response(&app, preferences, replayed, Operation::from(view)))
         }

@@ -50,7 +50,7 @@ pub(super) async fn response(
             if !rows.more {
                 return Ok(None);
             }
-            rows.report(&mut text).await.map_err(|fault| io::Error::other(fault.to_string()))?;
+            rows.report(&mut text).await.map_err(|error| io::Error::other(error.to_string()))?;
         }
         Ok::<_, io::Error>(Some((Bytes::from(text), (None, rows))))
     });
