@@ -11,6 +11,7 @@ use super::error::{Error, FieldError};
 use super::ids::{AssignmentId, CandidateId};
 use super::outcome::{Outcome, Warning};
 use super::validation::{FieldErrors, pointer_token};
+use super::words::words;
 
 /// The caller's reference to a candidate, in exactly one form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,15 +25,16 @@ pub enum CandidateKey {
     Email(String),
 }
 
-/// Who notifies the candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Notify {
-    /// No notification.
-    #[default]
-    None,
-    /// The vendor sends an e-mail.
-    VendorEmail,
+words! {
+    /// Who notifies the candidate.
+    #[derive(Default)]
+    pub enum Notify {
+        /// No notification.
+        #[default]
+        None "none",
+        /// The vendor sends an e-mail.
+        VendorEmail "vendor_email",
+    }
 }
 
 /// Maximum number of proctoring parameters.
@@ -47,17 +49,18 @@ pub struct Proctoring {
     pub parameters: BTreeMap<String, String>,
 }
 
-/// The action if the gateway already has a booking of this candidate for this assessment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IfAssignmentExists {
-    /// Return the existing booking.
-    #[default]
-    Reuse,
-    /// Book again.
-    CreateNew,
-    /// Reject the request.
-    Fail,
+words! {
+    /// What to do if the gateway already has a booking of this candidate for this assessment.
+    #[derive(Default)]
+    pub enum IfAssignmentExists {
+        /// Return the existing booking.
+        #[default]
+        Reuse "reuse",
+        /// Book again.
+        CreateNew "create_new",
+        /// Reject the request with `assignment_already_exists`.
+        Fail "fail",
+    }
 }
 
 /// A caller's order. Valid by construction through [`NewAssignment::checked`].
@@ -121,20 +124,20 @@ impl NewAssignment {
     }
 }
 
-/// The state of an assignment, as known to the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AssignmentState {
-    /// The vendor has the booking.
-    Assigned,
-    /// A write is in progress.
-    Pending,
-    /// The booking was cancelled.
-    Cancelled,
-    /// The vendor rejected the order; there is no booking.
-    Failed,
-    /// It is unknown whether there is a booking.
-    Unknown,
+words! {
+    /// What the gateway knows about an assignment.
+    pub enum AssignmentState {
+        /// The vendor has the booking.
+        Assigned "assigned",
+        /// A write is in progress.
+        Pending "pending",
+        /// The booking was cancelled.
+        Cancelled "cancelled",
+        /// The vendor rejected the order; there is no booking.
+        Failed "failed",
+        /// It is unknown whether there is a booking.
+        Unknown "unknown",
+    }
 }
 
 impl AssignmentState {

@@ -6,43 +6,46 @@
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 use super::exchange::Exchange;
 use super::outcome::Outcome;
+use super::words::words;
 
 /// The previous hash in a tenant's first entry.
 pub const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// The event that an audit entry records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AuditEvent {
-    /// The gateway responded to a client's request.
-    Answered,
-    /// The client disconnected before the response.
-    CallerGone,
-    /// Work that continued after its caller received a 202 or disconnected has finished, or an operation has.
-    Ended,
-    /// The outcome of an unknown write was determined.
-    Settled,
+words! {
+    /// Why an audit entry was written.
+    pub enum AuditEvent {
+        /// The gateway responded to a client's request.
+        Answered "answered",
+        /// The client disconnected before the response.
+        CallerGone "caller_gone",
+        /// Work that continued after its caller received a 202 or disconnected has finished, or an operation has.
+        Ended "ended",
+        /// The outcome of an unknown write was determined.
+        Settled "settled",
+    }
 }
 
-/// The results of an operation's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The outcomes of an operation's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = AuditCounts)]
 pub struct RowCounts {
     // Fields are in alphabetical order, as everywhere in an entry.
-    /// Applied, now or earlier.
+    /// Applied, now or before.
     pub applied: u64,
     /// Failed.
     pub not_applied: u64,
-    /// Skipped.
+    /// Not sent.
     pub skipped: u64,
     /// All rows.
     pub total: u64,
-    /// Unknown.
+    /// Outcome unknown.
     pub unknown: u64,
 }
 

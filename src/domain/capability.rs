@@ -4,72 +4,38 @@
 use std::time::Duration;
 
 use super::candidate::IdentityKind;
+use super::words::words;
 
-/// The kinds of writes at a vendor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WriteKind {
-    /// Registers a person.
-    CandidatesCreate,
-    /// Updates a person.
-    CandidatesUpdate,
-    /// Hides a person.
-    CandidatesDelete,
-    /// Books a candidate for an assessment.
-    AssignmentsCreate,
-    /// Cancels a booking.
-    AssignmentsCancel,
-    /// Changes the employees of a program.
-    ProgramsEmployees,
-}
-
-impl WriteKind {
-    /// All write kinds.
-    pub const ALL: [Self; 6] = [
-        Self::CandidatesCreate,
-        Self::CandidatesUpdate,
-        Self::CandidatesDelete,
-        Self::AssignmentsCreate,
-        Self::AssignmentsCancel,
-        Self::ProgramsEmployees,
-    ];
-
-    /// Returns the word used in problems, logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CandidatesCreate => "candidates.create",
-            Self::CandidatesUpdate => "candidates.update",
-            Self::CandidatesDelete => "candidates.delete",
-            Self::AssignmentsCreate => "assignments.create",
-            Self::AssignmentsCancel => "assignments.cancel",
-            Self::ProgramsEmployees => "programs.employees",
-        }
+words! {
+    /// The kinds of writes at a vendor, as named in problems, logs and metrics.
+    pub enum WriteKind {
+        /// Registers a person.
+        CandidatesCreate "candidates.create",
+        /// Updates a person.
+        CandidatesUpdate "candidates.update",
+        /// Hides a person.
+        CandidatesDelete "candidates.delete",
+        /// Books a candidate for an assessment.
+        AssignmentsCreate "assignments.create",
+        /// Cancels a booking.
+        AssignmentsCancel "assignments.cancel",
+        /// Changes the employees of a program.
+        ProgramsEmployees "programs.employees",
     }
 }
 
-/// The way in which an unknown write is reconciled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetrySafety {
-    /// A retry has no unwanted effect.
-    Idempotent,
-    /// A retry is harmless in a changed form.
-    IdempotentWithFlag,
-    /// A retry rejected as a conflict proves that the first attempt succeeded.
-    ConflictConfirms,
-    /// The write must never be retried; only a person can determine its outcome.
-    Unsafe,
-}
-
-impl RetrySafety {
-    /// Returns the word used in the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idempotent => "harmless",
-            Self::IdempotentWithFlag => "harmless_with_flag",
-            Self::ConflictConfirms => "conflict_proves",
-            Self::Unsafe => "never",
-        }
+words! {
+    /// How a write with an unknown outcome is settled.
+    #[schema(as = VendorRepeat)]
+    pub enum RetrySafety {
+        /// A retry has no unwanted effect.
+        Idempotent "harmless",
+        /// A retry is harmless in a changed form.
+        IdempotentWithFlag "harmless_with_flag",
+        /// A retry rejected as a conflict proves that the first attempt succeeded.
+        ConflictConfirms "conflict_proves",
+        /// The write must never be retried; only a person can determine its outcome.
+        Unsafe "never",
     }
 }
 

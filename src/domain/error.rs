@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ids::ExchangeId;
 use super::outcome::Outcome;
@@ -15,14 +16,17 @@ mod code;
 
 pub use code::{Code, Responsibility};
 
-/// A validation error for one field of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is wrong with one field of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ProblemField)]
 pub struct FieldError {
-    /// RFC 6901 pointer into the request body, or `?name` for a query parameter.
+    /// RFC 6901 pointer into the request body (in a bulk result: into the row), `?name` for a query parameter, or the
+    /// name of a header.
     pub pointer: String,
-    /// `missing_field`, `invalid_field`, `unknown_field`, `capability_unsupported`, `duplicate_item`, …
+    /// `missing_field`, `invalid_field`, `unknown_field`, `capability_unsupported`, `invalid_reference`, …
+    #[schema(value_type = String)]
     pub code: Cow<'static, str>,
-    /// One human-readable sentence.
+    /// What is wrong, in one sentence.
     pub detail: String,
 }
 
@@ -94,14 +98,15 @@ pub enum RejectionScope {
     Batch,
 }
 
-/// The result of one of several vendor calls made for one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The outcome of one of several vendor calls made for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ProblemChunk)]
 pub struct PartialResult {
     /// Position, in each of the lists, of the first entry sent in this call.
     pub from: usize,
     /// Position after the last entry sent in this call (of the longer list).
     pub to: usize,
-    /// The outcome of this call.
+    /// What is known about this call.
     pub outcome: Outcome,
 }
 

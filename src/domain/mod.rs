@@ -23,3 +23,4 @@ pub mod transition;
 pub mod units;
 pub mod validation;
 pub mod vendor;
+pub mod words;

@@ -10,61 +10,38 @@ use super::ids::OperationId;
 use super::outcome::{Outcome, Warning};
 use super::program::EnrolmentCounts;
 use super::vendor::EnrolmentBatch;
+use super::words::words;
 use crate::secret::Secret;
 
-/// The kind of an operation's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperationKind {
-    /// Candidates to register.
-    Candidates,
-    /// Assignments to book.
-    Assignments,
-    /// Vendor calls that change a program's employees.
-    ProgramEmployees,
-}
-
-impl OperationKind {
-    /// Returns the word used in the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Candidates => "candidates",
-            Self::Assignments => "assignments",
-            Self::ProgramEmployees => "program_employees",
-        }
+words! {
+    /// The kind of rows an operation has.
+    pub enum OperationKind {
+        /// Candidates to register.
+        Candidates "candidates",
+        /// Assignments to book.
+        Assignments "assignments",
+        /// Vendor calls that change a program's employees.
+        ProgramEmployees "program_employees",
     }
 }
 
-/// The state of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OperationState {
-    /// Rows are still arriving; only the sender knows of the operation, and the gateway may still reject it.
-    Receiving,
-    /// All rows are stored; no worker has started.
-    Queued,
-    /// Rows are being sent.
-    Running,
-    /// All rows are finished.
-    Completed,
-    /// The operation was cancelled; unsent rows were skipped.
-    Cancelled,
+words! {
+    /// The state of an operation.
+    pub enum OperationState {
+        /// Rows are still arriving; only the sender knows of the operation, and the gateway may still reject it.
+        Receiving "receiving",
+        /// All rows are stored; no worker has started.
+        Queued "queued",
+        /// Rows are being sent.
+        Running "running",
+        /// All rows are finished.
+        Completed "completed",
+        /// The operation was cancelled; unsent rows were skipped.
+        Cancelled "cancelled",
+    }
 }
 
 impl OperationState {
-    /// Returns the word used in the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Receiving => "receiving",
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     /// Returns whether the operation is finished.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
@@ -144,44 +121,21 @@ pub struct ItemReport {
     pub outcome: Option<ItemOutcome>,
 }
 
-/// The state of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ItemState {
-    /// Nothing was sent for the row.
-    Waiting,
-    /// Record and intent are stored; the write is in progress.
-    Claimed,
-    /// Applied, now or earlier.
-    Applied,
-    /// Failed without effect.
-    NotApplied,
-    /// Unknown.
-    Unknown,
-    /// Not sent, because the operation stopped before.
-    Skipped,
-}
-
-impl ItemState {
-    /// Returns the word used in the store.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Claimed => "claimed",
-            Self::Applied => "applied",
-            Self::NotApplied => "not_applied",
-            Self::Unknown => "unknown",
-            Self::Skipped => "skipped",
-        }
-    }
-
-    /// Parses the word used in the store.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Waiting, Self::Claimed, Self::Applied, Self::NotApplied, Self::Unknown, Self::Skipped]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+words! {
+    /// The state of a row.
+    pub enum ItemState {
+        /// Nothing was sent for the row.
+        Waiting "waiting",
+        /// Record and intent are stored; the write is in progress.
+        Claimed "claimed",
+        /// Applied, now or earlier.
+        Applied "applied",
+        /// Failed without effect.
+        NotApplied "not_applied",
+        /// Unknown.
+        Unknown "unknown",
+        /// Not sent, because the operation stopped before.
+        Skipped "skipped",
     }
 }
 

@@ -1,25 +1,16 @@
 //! Permission scopes of clients: `candidates:read`, `programs:write`, …
 
-use serde::{Deserialize, Serialize};
+use super::words::words;
 
 macro_rules! scopes {
-    ($($variant:ident $word:literal $meaning:literal;)*) => {
-        /// A permission of a client.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum Scope {
-            $(#[doc = $meaning] #[serde(rename = $word)] $variant,)*
+    ($($variant:ident $word:tt $meaning:literal;)*) => {
+        words! {
+            /// A permission of a client, as named in configuration and tokens.
+            #[derive(PartialOrd, Ord)]
+            pub enum Scope { $(#[doc = $meaning] $variant $word,)* }
         }
 
         impl Scope {
-            /// All scopes.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// Returns the word used in configuration and tokens.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-
             /// Returns a description of what the scope permits.
             #[must_use]
             pub const fn meaning(self) -> &'static str {

@@ -25,6 +25,12 @@ impl FieldErrors {
         self.0.extend(faults);
     }
 
+    /// Returns all collected errors.
+    #[must_use]
+    pub fn into_errors(self) -> Vec<FieldError> {
+        self.0
+    }
+
     /// Returns the value if no error was collected.
     ///
     /// # Errors

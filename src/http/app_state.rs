@@ -75,8 +75,8 @@ pub(super) struct Settings {
 impl LiveSettings {
     /// Builds the settings the API starts with.
     #[must_use]
-    pub fn of(face: &ApiParts) -> Self {
-        let current = Settings { server: face.server.clone(), clients: ClientRegistry::new(&face.auth, &face.ask) };
+    pub fn of(parts: &ApiParts) -> Self {
+        let current = Settings { server: parts.server.clone(), clients: ClientRegistry::new(&parts.auth, &parts.ask) };
         Self(Arc::new(ArcSwap::from_pointee(current)))
     }
 
@@ -131,19 +131,19 @@ pub(super) struct Shared {
     pub(super) terms: LiveSettings,
     pub(super) environment: System,
     pub(super) limits: Limits,
-    pub(super) places: Arc<InFlightLimiter>,
+    pub(super) requests: Arc<InFlightLimiter>,
     pub(super) receptions: Arc<InFlightLimiter>,
     pub(super) watchers: Arc<InFlightLimiter>,
 }
 
 impl AppState {
-    pub(super) fn new(face: &ApiParts, terms: &LiveSettings) -> Self {
-        let ApiParts { gateway, server: _, auth: _, environment, limits, busy, ask: _ } = face.clone();
+    pub(super) fn new(parts: &ApiParts, terms: &LiveSettings) -> Self {
+        let ApiParts { gateway, server: _, auth: _, environment, limits, busy, ask: _ } = parts.clone();
         Self(Arc::new(Shared {
             gateway,
             terms: terms.clone(),
             environment,
-            places: InFlightLimiter::new(limits.in_flight, ShedReason::Requests, Arc::clone(&busy.0.requests)),
+            requests: InFlightLimiter::new(limits.in_flight, ShedReason::Requests, Arc::clone(&busy.0.requests)),
             receptions: InFlightLimiter::new(limits.receptions, ShedReason::Receptions, Arc::default()),
             watchers: InFlightLimiter::new(limits.watchers, ShedReason::Watchers, Arc::default()),
             limits,
@@ -154,8 +154,8 @@ impl AppState {
     ///
     /// # Errors
     /// `overloaded`.
-    pub(super) fn acquire_permit(&self, places: &Arc<InFlightLimiter>, client: &str) -> Result<InFlightPermit, Error> {
-        places.acquire(client, self.terms.now().clients.alone())
+    pub(super) fn acquire_permit(&self, limiter: &Arc<InFlightLimiter>, client: &str) -> Result<InFlightPermit, Error> {
+        limiter.acquire(client, self.terms.now().clients.alone())
     }
 
     /// Returns the address of a resource as the caller must use it.

@@ -28,19 +28,19 @@ pub fn canonical(data: &[u8]) {
     let (query, body) = data.split_at(end);
     let query = String::from_utf8_lossy(query);
     let Ok(value) = parse_strict(body, MAX_VALUES) else { return };
-    let said = hash(&value);
+    let fingerprint = hash(&value);
     let mut spelling = String::new();
     spell(&value, &mut spelling);
     for again in [value.to_string(), format!("{value:#}"), spelling] {
         let reread = parse_strict(again.as_bytes(), MAX_VALUES);
-        assert!(reread.is_ok_and(|value| hash(&value) == said), "the spelling changes the fingerprint: {again}");
+        assert!(reread.is_ok_and(|value| hash(&value) == fingerprint), "the spelling changes the fingerprint: {again}");
     }
-    assert_ne!(hash(&Value::Array(vec![value])), said, "a list of one has the fingerprint of its entry");
+    assert_ne!(hash(&Value::Array(vec![value])), fingerprint, "a list of one has the fingerprint of its entry");
 
     let pairs = url::form_urlencoded::parse(query.as_bytes());
     let turned: Vec<_> = pairs.collect::<Vec<_>>().into_iter().rev().collect();
     let turned: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(turned).finish();
-    let of = |query: &str, form| request_fingerprint(Some(query), form, &said);
+    let of = |query: &str, form| request_fingerprint(Some(query), form, &fingerprint);
     assert_eq!(of(&query, BodyFormat::Json), of(&turned, BodyFormat::Json), "the query's order counts");
     assert_ne!(of(&query, BodyFormat::Json), of(&query, BodyFormat::Lines), "the body format does not count");
 }

@@ -1,23 +1,27 @@
 //! The HTTP API: parses requests strictly, authenticates callers, and turns every failure into a problem document. It
 //! decides nothing about outcomes; that is the service's task.
 //!
-//! The way of a request: `server` (connection limit, TLS, timeouts) → `middleware::request_context` (request id, access
-//! log) → `middleware::authorize` (authentication, rate limit, scope, in-flight limit) → the extractors in `extract` →
-//! the resource's function in `handlers` → `service`. On the way back `authorize` writes the audit entry and
-//! `request_context` renders an error as a problem document. `routes` lists every route, `openapi` documents them, and
-//! `dto` holds the documents of requests and responses.
+//! The way of a request: `server` (connection limit, TLS, timeouts) → `middleware::exchange` (request id, access log) →
+//! `middleware::authorize` (authentication, rate limit, scope, in-flight limit) → the extractors in `extract` → the
+//! resource's function in `handlers` → `service`. On the way back `authorize` writes the audit entry and `exchange`
+//! renders an error as a problem document. `routes` lists every route, `openapi` documents them, and `dto` holds the
+//! documents of requests and responses.
 
 mod app_state;
+mod audit_info;
 mod auth;
 mod dto;
+mod exchange_context;
 mod extract;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod handlers;
 mod middleware;
 mod openapi;
+mod pagination;
 mod problem;
 mod response;
+mod router;
 mod routes;
 mod server;
 
@@ -29,4 +33,4 @@ pub use crate::http::server::shutdown::ShutdownHandle;
 pub use crate::http::server::tls::Tls;
 pub use openapi::{document, printed};
 pub use problem::status;
-pub use routes::{admin_router, router, router_with_settings};
+pub use router::{admin_router, router, router_with_settings};

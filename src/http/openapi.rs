@@ -11,12 +11,12 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::server::{Server, ServerBuilder};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, Content, OpenApi, OpenApiBuilder, Ref, RefOr};
+use utoipa_axum::router::OpenApiRouter;
 
-use super::routes;
 use crate::domain::error::Code;
-use crate::http::openapi::components::{
-    API_KEY, BEARER, example_name, example_of, header, headers, of_item_mut, parameters,
-};
+use crate::http::openapi::components::{API_KEY, BEARER, example_name, header, headers, of_item_mut, parameters};
+use crate::http::problem::Problem;
+use crate::http::routes::route_entries;
 
 pub(super) mod components;
 pub(super) mod v3_0;
@@ -39,7 +39,7 @@ const TAGS: [(&str, &str); 9] = [
 /// server URL relative to itself as well, which is valid below any path and behind any proxy.
 #[must_use]
 pub fn document(public_url: Option<&str>) -> OpenApi {
-    let mut document = routes::openapi();
+    let mut document = route_entries().fold(OpenApiRouter::with_openapi(base()), OpenApiRouter::routes).into_openapi();
     document.servers = Some(servers(public_url));
     let components = document.components.get_or_insert_default();
     describe_parts(components);
@@ -63,7 +63,7 @@ pub fn printed(document: &OpenApi) -> Result<String, serde_json::Error> {
 }
 
 /// Builds the document without routes.
-pub(super) fn base() -> OpenApi {
+fn base() -> OpenApi {
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
         .title("examgate")
@@ -104,7 +104,7 @@ fn describe_parts(components: &mut Components) {
         components.parameters.insert(name.to_owned(), parameter.into());
     }
     for code in Code::ALL {
-        let example = ExampleBuilder::new().summary(code.title()).value(Some(example_of(*code))).build();
+        let example = ExampleBuilder::new().summary(code.title()).value(Some(Problem::example(*code))).build();
         components.examples.insert(example_name(*code), example.into());
     }
 }

@@ -1,19 +1,26 @@
 //! Problem documents as callers see them (RFC 9457): the one table from code to status, the document and its rendering.
 //!
-//! Handlers return an [`ApiError`]; `middleware::request_context` renders the document once, where the request id is
+//! Handlers return an [`ApiError`]; `middleware::exchange` renders the document once, where the request id is
 //! known.
 
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::dto::common::{Outcome, outcome};
+use self::example::example_error;
+pub(super) use self::status::always_has_retry_after;
+pub use self::status::status;
 use crate::domain::error::{Code, ConnectionRef, Error, FieldError, PartialResult, Responsibility, VendorResponse};
-use crate::http::middleware::request_context::ExchangeContext;
+use crate::domain::outcome::Outcome;
+use crate::http::exchange_context::ExchangeContext;
+
+mod example;
+mod status;
 
 /// Media type of every response that is not a success.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
@@ -22,81 +29,12 @@ pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 /// growing much larger than its request.
 const MAX_ERRORS: usize = 200;
 
-/// Returns the HTTP status of a problem with this code.
-#[must_use]
-pub fn status(code: Code) -> StatusCode {
-    match code {
-        Code::MalformedJson => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::InsufficientScope | Code::ConnectionForbidden => StatusCode::FORBIDDEN,
-        Code::NotFound | Code::ConnectionNotFound | Code::ProgramNotFound | Code::CandidateNotFound => {
-            StatusCode::NOT_FOUND
-        }
-        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-        Code::AssignmentAlreadyExists
-        | Code::CandidateAlreadyExists
-        | Code::CandidateConflict
-        | Code::IdempotencyInProgress
-        | Code::SubjectUnsettled
-        | Code::VendorSeatLimitReached => StatusCode::CONFLICT,
-        Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::CapabilityUnsupported
-        | Code::ConnectionRequired
-        | Code::DuplicateItem
-        | Code::GroupNotFound
-        | Code::IdempotencyKeyReused
-        | Code::InvalidField
-        | Code::InvalidReference
-        | Code::MissingField
-        | Code::ValidationFailed
-        | Code::VendorRejectedRequest => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::ConnectionCredentialsInvalid | Code::ConnectionMisconfigured | Code::Skipped => {
-            StatusCode::FAILED_DEPENDENCY
-        }
-        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::VendorBadResponse | Code::VendorContractError | Code::VendorErrorUnmapped | Code::VendorInternalError => {
-            StatusCode::BAD_GATEWAY
-        }
-        Code::ConnectionSaturated
-        | Code::Draining
-        | Code::IssuerUnavailable
-        | Code::Overloaded
-        | Code::StoreUnavailable
-        | Code::VendorCircuitOpen
-        | Code::VendorClockSkew
-        | Code::VendorRateLimited
-        | Code::VendorUnavailable
-        | Code::VendorUnreachable => StatusCode::SERVICE_UNAVAILABLE,
-        Code::VendorTimeout => StatusCode::GATEWAY_TIMEOUT,
-    }
-}
-
-/// Returns whether a response with this code always carries `Retry-After`.
-pub(super) fn always_has_retry_after(code: Code) -> bool {
-    matches!(
-        code,
-        Code::RateLimited
-            | Code::Overloaded
-            | Code::Draining
-            | Code::IssuerUnavailable
-            | Code::ConnectionSaturated
-            | Code::VendorCircuitOpen
-            | Code::VendorRateLimited
-            | Code::IdempotencyInProgress
-            | Code::StoreUnavailable
-            | Code::SubjectUnsettled
-    )
-}
-
 /// A failed request: what went wrong, who must act and what is known about the write.
 ///
 /// Act on `code`, `outcome` and `retryable`; `title`, `detail` and `message` are for people and may change.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(examples(crate::http::openapi::components::problem_example))]
+#[schema(examples(problem_example))]
 pub struct Problem {
     /// `/problems/<code>`: identifies the kind of problem; `GET` it for its meaning and who must act.
     #[serde(rename = "type")]
@@ -115,7 +53,7 @@ pub struct Problem {
     /// The code to act on. New codes may be added.
     pub code: String,
     /// Who must act.
-    pub origin: ProblemOrigin,
+    pub origin: Responsibility,
     /// Whether the same request can succeed later without any change. If the outcome is `unknown`, retry only with the
     /// same `Idempotency-Key`.
     pub retryable: bool,
@@ -132,24 +70,10 @@ pub struct Problem {
     pub vendor: Option<ProblemVendor>,
     /// Every invalid field, at most 200.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<ProblemField>,
+    pub errors: Vec<FieldError>,
     /// The outcome of each vendor call, if the request took several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub chunks: Vec<ProblemChunk>,
-}
-
-/// Who must act on a problem.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ProblemOrigin {
-    /// The caller: the request must change.
-    Request,
-    /// The operator: the account or its settings at the vendor must change.
-    Connection,
-    /// The vendor: its service responded incorrectly, late or not at all.
-    Vendor,
-    /// The operator: the gateway itself cannot serve the request at the moment.
-    Gateway,
+    pub chunks: Vec<PartialResult>,
 }
 
 /// The vendor's response, for use when contacting the vendor. Secrets are masked.
@@ -176,65 +100,38 @@ pub struct ProblemVendor {
     pub message: Option<String>,
 }
 
-/// What is wrong with one field of the request.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ProblemField {
-    /// RFC 6901 pointer into the request body (in a bulk result: into the row), `?name` for a query parameter, or the
-    /// name of a header.
-    pub pointer: String,
-    /// `missing_field`, `invalid_field`, `unknown_field`, `capability_unsupported`, `invalid_reference`, …
-    pub code: String,
-    /// What is wrong, in one sentence.
-    pub detail: String,
-}
-
-/// The outcome of one of several vendor calls made for one request.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ProblemChunk {
-    /// Position, in each of the lists, of the first entry sent in this call.
-    pub from: usize,
-    /// Position after the last entry sent in this call (of the longer list).
-    pub to: usize,
-    /// What is known about this call.
-    pub outcome: Outcome,
-}
-
 impl Problem {
     /// Builds the document for this error in this request.
     #[must_use]
-    pub(super) fn of(fault: &Error, context: &ExchangeContext) -> Self {
-        let Error {
-            code,
-            outcome: known,
-            detail,
-            errors,
-            retry_after: _,
-            vendor,
-            connection,
-            resource,
-            reach: _,
-            proof: _,
-            lingering: _,
-            chunks,
-            exchange,
-        } = fault;
+    pub(super) fn of(error: &Error, context: &ExchangeContext) -> Self {
+        let LastProblem { kind, title, status, detail, instance, code, origin, retryable, outcome, vendor, errors } =
+            error.into();
         Self {
-            kind: format!("/problems/{}", code.as_str()),
-            title: code.title().to_owned(),
-            status: status(*code).as_u16(),
-            detail: detail.clone(),
-            instance: format!("/exchanges/{}", exchange.as_ref().unwrap_or(context.exchange.id())),
-            code: code.as_str().to_owned(),
-            origin: origin(code.origin()),
-            retryable: code.retryable(),
-            outcome: outcome(*known),
-            resource: resource.clone(),
+            kind,
+            title,
+            status,
+            detail,
+            instance: instance.unwrap_or_else(|| format!("/exchanges/{}", context.exchange.id())),
+            code,
+            origin,
+            retryable,
+            outcome,
+            resource: error.resource.clone(),
             request_id: context.exchange.request_id().to_owned(),
-            vendor: ProblemVendor::asked(connection.as_ref(), vendor.clone()),
-            errors: errors.iter().take(MAX_ERRORS).map(ProblemField::of).collect(),
-            chunks: chunks.iter().map(ProblemChunk::of).collect(),
+            vendor,
+            errors,
+            chunks: error.chunks.clone(),
         }
     }
+
+    /// Builds an example document for this code.
+    pub(super) fn example(code: Code) -> Value {
+        serde_json::to_value(Self::of(&example_error(code), &ExchangeContext::example())).unwrap_or_default()
+    }
+}
+
+fn problem_example() -> Value {
+    Problem::example(Code::VendorTimeout)
 }
 
 /// Why the last write to a record failed or has an unknown outcome. Kept until the next write.
@@ -259,7 +156,7 @@ pub struct LastProblem {
     /// The code to act on. New codes may be added.
     pub code: String,
     /// Who must act.
-    pub origin: ProblemOrigin,
+    pub origin: Responsibility,
     /// Whether the same request can succeed later without any change.
     pub retryable: bool,
     /// What is known about the write.
@@ -269,77 +166,38 @@ pub struct LastProblem {
     pub vendor: Option<ProblemVendor>,
     /// Every invalid field, at most 200.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<ProblemField>,
+    pub errors: Vec<FieldError>,
 }
 
 impl From<&Error> for LastProblem {
-    fn from(fault: &Error) -> Self {
-        let Error {
-            code,
-            outcome: known,
-            detail,
-            errors,
-            retry_after: _,
-            vendor,
-            connection,
-            resource: _,
-            reach: _,
-            proof: _,
-            lingering: _,
-            chunks: _,
-            exchange,
-        } = fault;
+    fn from(error: &Error) -> Self {
+        let code = error.code;
         Self {
             kind: format!("/problems/{}", code.as_str()),
             title: code.title().to_owned(),
-            status: status(*code).as_u16(),
-            detail: detail.clone(),
-            instance: exchange.as_ref().map(|exchange| format!("/exchanges/{exchange}")),
+            status: status(code).as_u16(),
+            detail: error.detail.clone(),
+            instance: error.exchange.as_ref().map(|exchange| format!("/exchanges/{exchange}")),
             code: code.as_str().to_owned(),
-            origin: origin(code.origin()),
+            origin: code.origin(),
             retryable: code.retryable(),
-            outcome: outcome(*known),
-            vendor: ProblemVendor::asked(connection.as_ref(), vendor.clone()),
-            errors: errors.iter().take(MAX_ERRORS).map(ProblemField::of).collect(),
+            outcome: error.outcome,
+            vendor: ProblemVendor::of(error.connection.as_ref(), error.vendor.as_ref()),
+            errors: error.errors.iter().take(MAX_ERRORS).cloned().collect(),
         }
     }
 }
 
 impl ProblemVendor {
     /// Describes the vendor an error is about, if it is about one.
-    fn asked(connection: Option<&ConnectionRef>, answer: Option<VendorResponse>) -> Option<Self> {
-        let named = connection.map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
-        (answer.is_some() || connection.is_some()).then(|| Self::of(named, answer.unwrap_or_default()))
-    }
-
-    fn of((connection, vendor): (Option<String>, Option<String>), answer: VendorResponse) -> Self {
-        let VendorResponse { operation, http_status, code, message } = answer;
+    fn of(connection: Option<&ConnectionRef>, response: Option<&VendorResponse>) -> Option<Self> {
+        if connection.is_none() && response.is_none() {
+            return None;
+        }
+        let (connection, vendor) = connection.map(|name| (name.connection.clone(), name.vendor.clone())).unzip();
+        let VendorResponse { operation, http_status, code, message } = response.cloned().unwrap_or_default();
         let operation = Some(operation).filter(|operation| !operation.is_empty());
-        Self { connection, vendor, operation, http_status, code, message }
-    }
-}
-
-impl ProblemField {
-    fn of(fault: &FieldError) -> Self {
-        let FieldError { pointer, code, detail } = fault;
-        Self { pointer: pointer.clone(), code: code.clone().into_owned(), detail: detail.clone() }
-    }
-}
-
-impl ProblemChunk {
-    fn of(chunk: &PartialResult) -> Self {
-        let PartialResult { from, to, outcome: known } = chunk;
-        Self { from: *from, to: *to, outcome: outcome(*known) }
-    }
-}
-
-/// Converts the responsible party to its API value.
-pub(super) fn origin(origin: Responsibility) -> ProblemOrigin {
-    match origin {
-        Responsibility::Request => ProblemOrigin::Request,
-        Responsibility::Connection => ProblemOrigin::Connection,
-        Responsibility::Vendor => ProblemOrigin::Vendor,
-        Responsibility::Gateway => ProblemOrigin::Gateway,
+        Some(Self { connection, vendor, operation, http_status, code, message })
     }
 }
 
@@ -348,8 +206,8 @@ pub(super) fn origin(origin: Responsibility) -> ProblemOrigin {
 pub(super) struct ApiError(Box<Error>);
 
 impl From<Error> for ApiError {
-    fn from(fault: Error) -> Self {
-        Self(Box::new(fault))
+    fn from(error: Error) -> Self {
+        Self(Box::new(error))
     }
 }
 
@@ -382,62 +240,62 @@ pub(super) struct ProblemCode(pub(super) Code);
 
 /// Renders the problem document of a failed request; passes every other response through unchanged.
 pub(super) fn render(mut response: Response, context: &ExchangeContext) -> Response {
-    let Some(PendingProblem(fault)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
-    if fault.code == Code::Internal {
-        tracing::error!(request_id = context.exchange.request_id(), detail = fault.detail, "internal error");
+    let Some(PendingProblem(error)) = response.extensions_mut().remove::<PendingProblem>() else { return response };
+    if error.code == Code::Internal {
+        tracing::error!(request_id = context.exchange.request_id(), detail = error.detail, "internal error");
     }
-    let mut problem = axum::Json(Problem::of(&fault, context)).into_response();
-    *problem.status_mut() = status(fault.code);
-    problem.extensions_mut().insert(ProblemCode(fault.code));
+    let mut problem = axum::Json(Problem::of(&error, context)).into_response();
+    *problem.status_mut() = status(error.code);
+    problem.extensions_mut().insert(ProblemCode(error.code));
     let headers = problem.headers_mut();
     // Keep headers that layers above the handler set, `Allow` above all.
     headers.extend(
         response.headers().iter().filter(|(name, _)| *name != "content-length").map(|(n, v)| (n.clone(), v.clone())),
     );
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    if let Some(seconds) = wait_seconds(&fault) {
+    if let Some(seconds) = wait_seconds(&error) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if fault.code == Code::Unauthenticated {
+    if error.code == Code::Unauthenticated {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     problem
 }
 
 /// Whole seconds, rounded up and never 0: a caller must not come back too early.
-fn wait_seconds(fault: &Error) -> Option<u64> {
-    let default = always_has_retry_after(fault.code).then_some(Duration::from_secs(1));
-    let wait = fault.retry_after.or(default)?;
+fn wait_seconds(error: &Error) -> Option<u64> {
+    let default = always_has_retry_after(error.code).then_some(Duration::from_secs(1));
+    let wait = error.retry_after.or(default)?;
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     Some(seconds.max(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use http_body_util::BodyExt as _;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-    use crate::domain::outcome;
 
-    async fn answered(fault: Error) -> (http::response::Parts, Value) {
+    async fn answered(error: Error) -> (http::response::Parts, Value) {
         let context = ExchangeContext::example();
-        let (parts, body) = render(ApiError::from(fault).into_response(), &context).into_parts();
+        let (parts, body) = render(ApiError::from(error).into_response(), &context).into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts, serde_json::from_slice(&bytes).unwrap())
     }
 
     #[tokio::test]
     async fn unknown_outcome_names_resource_and_vendor() {
-        let mut fault = Error::unknown(Code::VendorTimeout, "No answer within 20 s.")
+        let mut error = Error::unknown(Code::VendorTimeout, "No answer within 20 s.")
             .with_vendor_response(VendorResponse {
                 operation: "assignments.create".to_owned(),
                 ..VendorResponse::default()
             })
             .with_resource("/candidates/cand_1");
-        fault.connection =
+        error.connection =
             Some(ConnectionRef { connection: "startexam-main".to_owned(), vendor: "startexam".to_owned() });
-        let (parts, body) = answered(fault).await;
+        let (parts, body) = answered(error).await;
         assert_eq!(parts.status, StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(parts.headers[CONTENT_TYPE], MEDIA_TYPE);
         let context = ExchangeContext::example();
@@ -515,8 +373,7 @@ mod tests {
     #[tokio::test]
     async fn the_list_of_errors_is_bounded() {
         let errors = (0..5000).map(|index| FieldError::invalid(format!("/{index}"), "x")).collect();
-        let fault = Error { outcome: outcome::Outcome::NotApplied, ..Error::from_fields(errors) };
-        let (_, body) = answered(fault).await;
+        let (_, body) = answered(Error::from_fields(errors)).await;
         assert_eq!(body["errors"].as_array().unwrap().len(), MAX_ERRORS);
     }
 }

@@ -1,53 +1,22 @@
 //! The one list of routes, each with its scope and the problems it can return.
 
-use std::sync::{Arc, OnceLock};
-
-use axum::Router;
-use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use bytes::Bytes;
-use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
-use utoipa::openapi::OpenApi;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use super::openapi;
-use super::problem::ApiError;
 use crate::domain::error::Code;
 use crate::domain::scope::Scope;
-use crate::http::app_state::{ApiParts, AppState, LiveSettings};
+use crate::http::app_state::AppState;
 use crate::http::handlers::{
-    assignments, bulk, candidates, catalogue, exchanges, health, operation_events, operations, programs, swagger_ui,
+    assignments, audit, bulk, candidates, catalogue, exchanges, health, operation_events, operations, programs,
 };
 use crate::http::middleware::authorize::{guarded, guarded_action, guarded_write, open};
-use crate::http::middleware::{audit, request_context};
 use crate::http::openapi::components::{BOOKING, BULK, CONNECTION, ENROLMENT, PEOPLE, SETTLE, STORE, WRITE};
-use crate::http::openapi::v3_0;
-
-/// Smallest response that is compressed, in bytes: roughly what fits into one packet anyway.
-const MIN_COMPRESSED: u16 = 1024;
 
 /// Builds one route with its documentation. One at a time: the schemas of all of them take megabytes.
 type Entry = fn() -> UtoipaMethodRouter<AppState>;
 
-/// Builds the documentation of every route.
-pub(super) fn openapi() -> OpenApi {
-    route_entries().fold(OpenApiRouter::with_openapi(openapi::base()), OpenApiRouter::routes).into_openapi()
-}
-
-/// Builds the router of all documented routes.
-fn router_with_openapi() -> Router<AppState> {
-    route_entries().fold(Router::new(), |router, (_, paths, methods)| {
-        paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
-    })
-}
-
-fn route_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
+/// Builds every route, one at a time.
+pub(super) fn route_entries() -> impl Iterator<Item = UtoipaMethodRouter<AppState>> {
     let groups = [candidate_routes(), assignment_routes(), operation_routes(), catalogue_routes(), service_routes()];
     groups.into_iter().flatten().map(|entry| entry())
 }
@@ -144,85 +113,4 @@ fn service_routes() -> &'static [Entry] {
         || open(&[Code::StoreUnavailable, Code::Draining], routes!(health::readyz)),
         || open(&[Code::NotFound], routes!(health::problem)),
     ]
-}
-
-/// Builds the router of the whole public API, below its base path.
-pub fn router(face: &ApiParts) -> Router {
-    router_with_settings(face, &LiveSettings::of(face))
-}
-
-/// Like [`router`], with settings that may change while it serves.
-pub fn router_with_settings(face: &ApiParts, terms: &LiveSettings) -> Router {
-    let app = AppState::new(face, terms);
-    let public_url = face.server.public_url.as_ref().map(url::Url::as_str);
-    let inner = router_with_openapi()
-        .merge(swagger_ui::routes())
-        .merge(descriptions(public_url))
-        .method_not_allowed_fallback(wrong_method);
-    let base = face.server.base_path.trim_end_matches('/');
-    let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
-    with_outer_middleware(outer, app).layer(compression())
-}
-
-/// Builds the router for the operators' own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
-pub fn admin_router(face: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
-    let router = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
-    let router = match metrics {
-        Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
-        None => router,
-    };
-    with_outer_middleware(
-        router.method_not_allowed_fallback(wrong_method),
-        AppState::new(face, &LiveSettings::of(face)),
-    )
-}
-
-/// Compresses responses for clients that accept it, except event streams and responses too short to gain from it.
-///
-/// Uses the fastest level: long reports are mostly repetition, and compression time is taken from other callers. The
-/// BREACH attack, which infers contents from the response length, needs a page that makes a browser send a user's key;
-/// browsers do not send API keys by themselves.
-fn compression() -> CompressionLayer<impl Predicate> {
-    let worth_it = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
-    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
-}
-
-fn with_outer_middleware(router: Router<AppState>, app: AppState) -> Router {
-    router
-        .fallback(unknown_route)
-        .layer(from_fn_with_state(app.clone(), request_context::request_context))
-        .with_state(app)
-}
-
-async fn unknown_route() -> ApiError {
-    ApiError::new(Code::NotFound, "No such path.")
-}
-
-async fn wrong_method() -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, "This resource does not support the method.")
-}
-
-fn metrics_page(text: String) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
-}
-
-/// Serves the API description in both versions. Each is generated on first use and then cached: most processes never
-/// serve it, and generating it takes many times the memory of its text.
-fn descriptions(public_url: Option<&str>) -> Router<AppState> {
-    let public_url: Option<Arc<str>> = public_url.map(Arc::from);
-    let made = |print: fn(&OpenApi) -> Option<String>| {
-        let (kept, public_url) = (Arc::new(OnceLock::new()), public_url.clone());
-        // Shared bytes: axum clones a handler, with all it holds, for each request.
-        get(async move || {
-            let text = || print(&openapi::document(public_url.as_deref())).map_or_else(Bytes::new, Bytes::from);
-            description(kept.get_or_init(text).clone())
-        })
-    };
-    Router::new()
-        .route("/openapi.json", made(|document| openapi::printed(document).ok()))
-        .route("/openapi-3.0.json", made(|document| v3_0::printed(document).ok()))
-}
-
-fn description(bytes: Bytes) -> Response {
-    (StatusCode::OK, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], bytes).into_response()
 }

@@ -120,7 +120,7 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
         let first = gateway.post("/candidates", &with_connection((traveller.candidate)(1), traveller.connection)).await;
         assert_eq!(first.status, 201, "{kind}: {first:?}");
         // Deleting comes last: the others need the candidate. Cancelling books first, which by then is a reuse.
-        let mut operations = WriteKind::ALL;
+        let mut operations = WriteKind::ALL.to_vec();
         operations.sort_by_key(|operation| *operation == WriteKind::CandidatesDelete);
         for operation in operations {
             let before = calls(&sandbox, traveller).await;

@@ -11,9 +11,6 @@ type Module = Vec<String>;
 const KNOWN: &[&[&str]] = &[
     &["commands::import::input_file", "commands::import::options", "commands::import::result_file"],
     &["config::env", "config::layers"],
-    &["http::dto::common", "http::middleware::request_context", "http::openapi::components", "http::problem"],
-    &["http::middleware::audit", "http::response"],
-    &["http::openapi", "http::routes"],
     &["sandbox::control", "sandbox::fault_kinds", "sandbox::server", "sandbox::simulator"],
     &[
         "service::assignments",

@@ -1,39 +1,30 @@
 //! Every problem code, who must act on it and whether a retry can help: the table behind `GET /problems/{code}`.
 
-use serde::{Deserialize, Serialize};
+use crate::domain::words::words;
 
-/// The party that must act on a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Responsibility {
-    /// The caller: the request must change.
-    Request,
-    /// The operator: the account or its settings at the vendor must change.
-    Connection,
-    /// The vendor: its service responded wrongly, late or not at all.
-    Vendor,
-    /// The operator: the gateway itself cannot serve the request now.
-    Gateway,
+words! {
+    /// Who must act on a problem.
+    #[schema(as = ProblemOrigin)]
+    pub enum Responsibility {
+        /// The caller: the request must change.
+        Request "request",
+        /// The operator: the account or its settings at the vendor must change.
+        Connection "connection",
+        /// The vendor: its service responded wrongly, late or not at all.
+        Vendor "vendor",
+        /// The operator: the gateway itself cannot serve the request now.
+        Gateway "gateway",
+    }
 }
 
 macro_rules! codes {
-    ($($variant:ident $code:literal $origin:ident $retryable:literal $title:literal $meaning:literal $action:literal;)*) => {
-        /// A problem code: the machine-readable `code`, also the last segment of `type`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        #[expect(missing_docs, reason = "the table below documents each variant")]
-        pub enum Code { $($variant,)* }
+    ($($variant:ident $code:tt $origin:ident $retryable:literal $title:literal $meaning:literal $action:literal;)*) => {
+        words! {
+            /// A problem code: the machine-readable `code`, also the last segment of `type`.
+            pub enum Code { $(#[doc = $meaning] $variant $code,)* }
+        }
 
         impl Code {
-            /// All codes.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// Returns the code as used in the API.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $code,)* }
-            }
-
             /// Returns the party that must act.
             #[must_use]
             pub const fn origin(self) -> Responsibility {

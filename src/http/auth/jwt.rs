@@ -129,8 +129,8 @@ impl JwtVerifier {
         self.fetch_keys().await;
         let keys = self.known.load_full();
         if keys.seen.is_none_or(|seen| seen.elapsed() >= MAX_KEY_AGE) {
-            let fault = Error::new(Code::IssuerUnavailable, "The token issuer's signing keys could not be fetched.");
-            return Err(fault.with_retry_after(Some(MIN_FETCH_INTERVAL)));
+            let error = Error::new(Code::IssuerUnavailable, "The token issuer's signing keys could not be fetched.");
+            return Err(error.with_retry_after(Some(MIN_FETCH_INTERVAL)));
         }
         find(&keys).ok_or_else(unknown)
     }

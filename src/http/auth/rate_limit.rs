@@ -78,8 +78,8 @@ impl RateLimitState {
         if self.admitted {
             return Ok(());
         }
-        let fault = Error::new(Code::RateLimited, "The client exceeded its rate limit.");
-        Err(fault.with_retry_after(Some(self.reset)))
+        let error = Error::new(Code::RateLimited, "The client exceeded its rate limit.");
+        Err(error.with_retry_after(Some(self.reset)))
     }
 
     /// Writes the rate limit headers of a response.
@@ -110,9 +110,9 @@ mod tests {
             assert!(left.starts_with(&format!("\"client\";r={remaining};t=")), "{left}");
         }
         let spent = rate.acquire();
-        let fault = spent.is_admitted().unwrap_err();
-        assert_eq!(fault.code, Code::RateLimited);
-        assert!(fault.retry_after.is_some_and(|wait| !wait.is_zero()));
+        let error = spent.is_admitted().unwrap_err();
+        assert_eq!(error.code, Code::RateLimited);
+        assert!(error.retry_after.is_some_and(|wait| !wait.is_zero()));
         let mut headers = HeaderMap::new();
         spent.write_headers(&mut headers);
         assert_eq!(headers[LIMIT], "\"client\";r=0;t=1");

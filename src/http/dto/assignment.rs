@@ -3,82 +3,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::common::{Meta, Outcome, Warning, outcome};
+use super::common::{Meta, page_document};
 use crate::domain::assignment as domain;
+use crate::domain::assignment::{AssignmentState, Notify};
 use crate::domain::ids::CandidateId;
+use crate::domain::outcome::{Outcome, Warning};
 use crate::http::problem::LastProblem;
-
-/// Who notifies the candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Notify {
-    /// No notification.
-    None,
-    /// The vendor notifies the candidate by e-mail.
-    VendorEmail,
-}
-
-impl From<Notify> for domain::Notify {
-    fn from(word: Notify) -> Self {
-        match word {
-            Notify::None => Self::None,
-            Notify::VendorEmail => Self::VendorEmail,
-        }
-    }
-}
-
-impl From<domain::Notify> for Notify {
-    fn from(notify: domain::Notify) -> Self {
-        match notify {
-            domain::Notify::None => Self::None,
-            domain::Notify::VendorEmail => Self::VendorEmail,
-        }
-    }
-}
-
-/// What the gateway knows about an assignment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AssignmentState {
-    /// The vendor has the booking.
-    Assigned,
-    /// A write is running.
-    Pending,
-    /// The booking was withdrawn.
-    Cancelled,
-    /// The vendor rejected it; there is no booking.
-    Failed,
-    /// Whether there is a booking is unknown.
-    Unknown,
-}
-
-impl From<domain::AssignmentState> for AssignmentState {
-    fn from(state: domain::AssignmentState) -> Self {
-        match state {
-            domain::AssignmentState::Assigned => Self::Assigned,
-            domain::AssignmentState::Pending => Self::Pending,
-            domain::AssignmentState::Cancelled => Self::Cancelled,
-            domain::AssignmentState::Failed => Self::Failed,
-            domain::AssignmentState::Unknown => Self::Unknown,
-        }
-    }
-}
-
-impl From<AssignmentState> for domain::AssignmentState {
-    fn from(state: AssignmentState) -> Self {
-        match state {
-            AssignmentState::Assigned => Self::Assigned,
-            AssignmentState::Pending => Self::Pending,
-            AssignmentState::Cancelled => Self::Cancelled,
-            AssignmentState::Failed => Self::Failed,
-            AssignmentState::Unknown => Self::Unknown,
-        }
-    }
-}
 
 /// The candidate of an assignment, as far as the gateway knows them.
 #[derive(Debug, Serialize, ToSchema)]
@@ -202,7 +136,7 @@ impl From<domain::Assignment> for Assignment {
             assessment_ref: _,
             subject: _,
             state,
-            outcome: known,
+            outcome,
             vendor_ref,
             launch,
             problem,
@@ -225,37 +159,27 @@ impl From<domain::Assignment> for Assignment {
         Self {
             id: id.into(),
             connection,
-            state: state.into(),
-            outcome: outcome(known),
+            state,
+            outcome,
             candidate: AssignmentCandidate::of(candidate, candidate_id),
             assessment,
             valid_from,
             valid_until,
             center,
-            notify: notify.into(),
+            notify,
             passwordless,
             proctoring: Proctoring { enabled, parameters },
             reference,
             vendor_ref,
             launch: launch.map(|domain::Launch { url, expires_at }| Launch { url, expires_at }),
             problem: problem.as_deref().map(Into::into),
-            warnings: warnings.into_iter().map(Into::into).collect(),
+            warnings,
             meta: Meta::of(created, last_modified),
         }
     }
 }
 
-/// Assignments, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(examples(assignment_list_example))]
-pub struct AssignmentList {
-    /// The entries of this page.
-    pub items: Vec<Assignment>,
-    /// The `cursor` of the next page; `null` at the end.
-    #[schema(required = true)]
-    pub next_cursor: Option<String>,
-}
+page_document!(AssignmentList, Assignment, assignment_list_example, "Assignments, newest first.");
 
 /// Builds the example of an assignment, also used in lists and bulk results.
 pub(super) fn assignment_example() -> Value {

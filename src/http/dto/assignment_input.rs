@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::assignment as domain;
+use crate::domain::assignment::{CandidateKey, IfAssignmentExists, Notify};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::CandidateId;
 use crate::domain::validation::FieldErrors;
-use crate::http::dto::assignment::Notify;
 use crate::http::extract::validate::{ApiInput, StrictObject, date_time, word};
 use crate::service::{Gateway, RequestContext};
 
@@ -60,6 +60,37 @@ macro_rules! with_order {
             #[schema(min_length = 1, max_length = 200)]
             reference: Option<String>,
         }
+
+        impl $name {
+            /// Checks the order, besides the errors found in the document already.
+            fn check_order(self, mut errors: FieldErrors) -> Result<ValidOrder, Vec<FieldError>> {
+                errors.check_line("/connection", self.connection.as_deref(), 200);
+                let candidate = candidate_key(&mut errors, self.candidate);
+                if self.assessment.is_none() {
+                    errors.push(FieldError::missing("/assessment", "is missing"));
+                }
+                let order = domain::NewAssignment {
+                    // A placeholder lets the remaining fields be checked if one of these is already invalid.
+                    candidate: candidate.unwrap_or_else(|| CandidateKey::ExternalId("-".to_owned())),
+                    assessment: self.assessment.unwrap_or_else(|| "-".to_owned()),
+                    valid_from: self.valid_from,
+                    valid_until: self.valid_until,
+                    center: self.center,
+                    notify: self.notify.unwrap_or_default(),
+                    passwordless: self.passwordless.unwrap_or(false),
+                    proctoring: self.proctoring.map(|StrictObject(proctoring)| proctoring.into()).unwrap_or_default(),
+                    if_exists: self.if_exists.unwrap_or_default(),
+                    reference: self.reference,
+                };
+                match order.checked() {
+                    Ok(order) => errors.into_result(ValidOrder { connection: self.connection, order }),
+                    Err(more) => {
+                        errors.extend(more);
+                        Err(errors.into_errors())
+                    }
+                }
+            }
+        }
     };
 }
 
@@ -102,18 +133,6 @@ pub struct ProctoringInput {
     parameters: Option<BTreeMap<String, String>>,
 }
 
-/// What to do if the gateway already has a booking of this candidate for this assessment.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum IfAssignmentExists {
-    /// Return the existing booking.
-    Reuse,
-    /// Make another booking.
-    CreateNew,
-    /// Reject the request with `assignment_already_exists`.
-    Fail,
-}
-
 /// A checked order and the connection it names.
 pub(in crate::http) struct ValidOrder {
     pub(in crate::http) connection: Option<String>,
@@ -124,45 +143,7 @@ impl ApiInput for NewAssignment {
     type Checked = ValidOrder;
 
     fn checked(self) -> Result<ValidOrder, Vec<FieldError>> {
-        let Self {
-            connection,
-            candidate,
-            assessment,
-            valid_from,
-            valid_until,
-            center,
-            notify,
-            passwordless,
-            proctoring,
-            if_exists,
-            reference,
-        } = self;
-        let mut faults = FieldErrors::new();
-        faults.check_line("/connection", connection.as_deref(), 200);
-        let candidate = candidate_key(&mut faults, candidate);
-        if assessment.is_none() {
-            faults.push(FieldError::missing("/assessment", "is missing"));
-        }
-        let order = domain::NewAssignment {
-            // A placeholder lets the remaining fields be checked if one of these is already invalid.
-            candidate: candidate.unwrap_or_else(|| domain::CandidateKey::ExternalId("-".to_owned())),
-            assessment: assessment.unwrap_or_else(|| "-".to_owned()),
-            valid_from,
-            valid_until,
-            center,
-            notify: notify.map(Into::into).unwrap_or_default(),
-            passwordless: passwordless.unwrap_or(false),
-            proctoring: proctoring.map(|StrictObject(proctoring)| proctoring.into()).unwrap_or_default(),
-            if_exists: if_exists.map(Into::into).unwrap_or_default(),
-            reference,
-        };
-        match order.checked() {
-            Ok(order) => faults.into_result(ValidOrder { connection, order }),
-            Err(more) => {
-                faults.extend(more);
-                Err(faults.into_result(()).err().unwrap_or_default())
-            }
-        }
+        self.check_order(FieldErrors::new())
     }
 
     fn review(rest: ValidOrder, gateway: &Gateway, caller: &RequestContext) -> Vec<FieldError> {
@@ -175,51 +156,18 @@ impl ApiInput for AssignmentItem {
     type Checked = ValidOrder;
 
     fn checked(self) -> Result<ValidOrder, Vec<FieldError>> {
-        let Self {
-            item_id,
-            connection,
-            candidate,
-            assessment,
-            valid_from,
-            valid_until,
-            center,
-            notify,
-            passwordless,
-            proctoring,
-            if_exists,
-            reference,
-        } = self;
-        let mut faults = FieldErrors::new();
-        faults.check_line("/itemId", item_id.as_deref(), 200);
-        let single = NewAssignment {
-            connection,
-            candidate,
-            assessment,
-            valid_from,
-            valid_until,
-            center,
-            notify,
-            passwordless,
-            proctoring,
-            if_exists,
-            reference,
-        };
-        match single.checked() {
-            Ok(order) => faults.into_result(order),
-            Err(more) => {
-                faults.extend(more);
-                Err(faults.into_result(()).err().unwrap_or_default())
-            }
-        }
+        let mut errors = FieldErrors::new();
+        errors.check_line("/itemId", self.item_id.as_deref(), 200);
+        self.check_order(errors)
     }
 }
 
 fn candidate_key(
-    faults: &mut FieldErrors,
+    errors: &mut FieldErrors,
     candidate: Option<StrictObject<CandidateReference>>,
-) -> Option<domain::CandidateKey> {
+) -> Option<CandidateKey> {
     let Some(StrictObject(CandidateReference { id, external_id, email })) = candidate else {
-        faults.push(FieldError::missing("/candidate", "is missing"));
+        errors.push(FieldError::missing("/candidate", "is missing"));
         return None;
     };
     match (id, external_id, email) {
@@ -227,25 +175,15 @@ fn candidate_key(
             let id = CandidateId::parse(&id);
             if id.is_err() {
                 let detail = "there is no such candidate";
-                faults.push(FieldError::new("/candidate/id", Code::InvalidReference.as_str(), detail));
+                errors.push(FieldError::new("/candidate/id", Code::InvalidReference.as_str(), detail));
             }
-            id.ok().map(domain::CandidateKey::Id)
+            id.ok().map(CandidateKey::Id)
         }
-        (None, Some(id), None) => Some(domain::CandidateKey::ExternalId(id)),
-        (None, None, Some(email)) => Some(domain::CandidateKey::Email(email)),
+        (None, Some(id), None) => Some(CandidateKey::ExternalId(id)),
+        (None, None, Some(email)) => Some(CandidateKey::Email(email)),
         _ => {
-            faults.push(FieldError::invalid("/candidate", "give exactly one of id, externalId and email"));
+            errors.push(FieldError::invalid("/candidate", "give exactly one of id, externalId and email"));
             None
-        }
-    }
-}
-
-impl From<IfAssignmentExists> for domain::IfAssignmentExists {
-    fn from(word: IfAssignmentExists) -> Self {
-        match word {
-            IfAssignmentExists::Reuse => Self::Reuse,
-            IfAssignmentExists::CreateNew => Self::CreateNew,
-            IfAssignmentExists::Fail => Self::Fail,
         }
     }
 }

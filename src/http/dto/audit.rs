@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::common::Outcome;
+use super::common::page_document;
+use crate::domain::audit::{AuditEvent, NOTHING, RowCounts};
+use crate::domain::outcome::Outcome;
 
 /// An audit entry. No field is ever omitted, so that the hash can be recomputed: it covers all other fields as compact
 /// JSON in UTF-8, with the fields in alphabetical order.
@@ -45,7 +47,7 @@ pub struct AuditLine {
     pub replayed: bool,
     /// The outcomes of an operation's rows.
     #[schema(required = true)]
-    pub counts: Option<AuditCounts>,
+    pub counts: Option<RowCounts>,
     /// The request id, as in the logs. The caller may have chosen it.
     #[schema(required = true)]
     pub request_id: Option<String>,
@@ -58,47 +60,7 @@ pub struct AuditLine {
     pub hash: String,
 }
 
-/// Why an audit entry was written.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AuditEvent {
-    /// A client's request got its response.
-    Answered,
-    /// The client disconnected before the response.
-    CallerGone,
-    /// Work that continued after its caller got a 202 or disconnected has ended, or an operation has.
-    Ended,
-    /// The outcome of an unknown write has become known.
-    Settled,
-}
-
-/// The outcomes of an operation's rows.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AuditCounts {
-    /// Applied, now or before.
-    pub applied: u64,
-    /// Failed.
-    pub not_applied: u64,
-    /// Not sent.
-    pub skipped: u64,
-    /// All rows.
-    pub total: u64,
-    /// Outcome unknown.
-    pub unknown: u64,
-}
-
-/// Audit entries, oldest first.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(examples(list_example))]
-pub struct AuditList {
-    /// The entries of this page.
-    pub items: Vec<AuditLine>,
-    /// The `cursor` of the next page; `null` at the end.
-    #[schema(required = true)]
-    pub next_cursor: Option<String>,
-}
+page_document!(AuditList, AuditLine, list_example, "Audit entries, oldest first.");
 
 fn line_example() -> Value {
     json!({
@@ -106,7 +68,7 @@ fn line_example() -> Value {
         "action": "candidates.create", "object": "/candidates/cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f",
         "connection": "startexam-main", "status": 201, "outcome": "applied", "code": null, "replayed": false,
         "counts": null, "requestId": "req_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f",
-        "exchange": "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f", "previous": crate::domain::audit::NOTHING,
+        "exchange": "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f", "previous": NOTHING,
         "hash": "2cec4e7e587ada705fd0d107bee78805d541111fad9719a341cb1350009ddb90",
     })
 }

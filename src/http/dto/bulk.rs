@@ -6,13 +6,13 @@ use utoipa::ToSchema;
 
 use super::assignment::{Assignment, assignment_example};
 use super::candidate::{Candidate, CandidateItem, candidate_example};
-use super::common::Outcome;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::operation::Progress;
+use crate::domain::outcome::Outcome;
 use crate::domain::validation::FieldErrors;
 use crate::http::dto::assignment_input::{AssignmentItem, new_assignment_example};
+use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::validate::ApiInput;
-use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::{Problem, status};
 
 /// The fields of a bulk request besides its rows.
@@ -28,12 +28,12 @@ impl ApiInput for Envelope {
 
     fn checked(self) -> Result<Self::Checked, Vec<FieldError>> {
         let Self { connection, fail_on_errors } = self;
-        let mut faults = FieldErrors::new();
-        faults.check_line("/connection", connection.as_deref(), 200);
+        let mut errors = FieldErrors::new();
+        errors.check_line("/connection", connection.as_deref(), 200);
         if fail_on_errors == Some(0) {
-            faults.push(FieldError::invalid("/failOnErrors", "must be at least 1"));
+            errors.push(FieldError::invalid("/failOnErrors", "must be at least 1"));
         }
-        faults.into_result((connection, fail_on_errors))
+        errors.into_result((connection, fail_on_errors))
     }
 }
 

@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::common::{Meta, Outcome, Warning, outcome};
-use super::person::{Address, IfCandidateExists, Name, PersonFields, PhoneNumber, with_person};
+use super::common::{Meta, page_document};
+use super::person::{
+    Address, AddressInput, Name, NameInput, PhoneNumber, PhoneNumberInput, phone_numbers, with_person,
+};
 use crate::domain::candidate as domain;
+use crate::domain::candidate::{CandidateState, Identity, IfCandidateExists, Person, limits};
 use crate::domain::error::FieldError;
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::validation::{FieldErrors, normalize_identity};
-use crate::http::extract::validate::{ApiInput, PasswordText, word};
+use crate::http::extract::validate::{ApiInput, PasswordText, StrictObject, word};
 use crate::http::problem::LastProblem;
 use crate::secret::Secret;
 use crate::service::{CandidateWithWarnings, Gateway, RequestContext};
@@ -79,52 +83,10 @@ pub(in crate::http) struct ValidRegistration {
 impl ApiInput for NewCandidate {
     type Checked = ValidRegistration;
 
-    fn checked(self) -> Result<ValidRegistration, Vec<FieldError>> {
-        let Self {
-            connection,
-            external_id,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-            password,
-            if_exists,
-        } = self;
-        let (person, own) = PersonFields {
-            external_id,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-        }
-        .into_person();
-        let mut faults = FieldErrors::new();
-        faults.extend(own);
-        faults.check_line("/connection", connection.as_deref(), domain::limits::LINE);
-        if let Some(PasswordText(password)) = &password {
-            check_password(&mut faults, password);
-        }
-        let person = person.checked().unwrap_or_else(|more| {
-            faults.extend(more);
-            domain::Person::default()
-        });
-        let password = password.map(|PasswordText(password)| Secret::new(password));
-        let if_exists = if_exists.map(Into::into).unwrap_or_default();
-        faults.into_result(ValidRegistration { connection, new: domain::NewCandidate { person, password, if_exists } })
+    fn checked(mut self) -> Result<ValidRegistration, Vec<FieldError>> {
+        let mut errors = FieldErrors::new();
+        let person = Person { external_id: self.external_id.take(), ..self.take_person(&mut errors) };
+        registration(errors, self.connection, person, self.password, self.if_exists)
     }
 
     fn review(rest: ValidRegistration, gateway: &Gateway, caller: &RequestContext) -> Vec<FieldError> {
@@ -133,63 +95,14 @@ impl ApiInput for NewCandidate {
     }
 }
 
-fn check_password(faults: &mut FieldErrors, password: &str) {
-    let length = password.chars().count();
-    if length == 0 || length > domain::limits::PASSWORD || password.chars().any(char::is_control) {
-        let detail =
-            format!("must have 1 to {} characters, none of them a control character", domain::limits::PASSWORD);
-        faults.push(FieldError::invalid("/password", detail));
-    }
-}
-
 impl ApiInput for CandidateItem {
     type Checked = ValidRegistration;
 
-    fn checked(self) -> Result<ValidRegistration, Vec<FieldError>> {
-        let Self {
-            item_id,
-            connection,
-            external_id,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-            password,
-            if_exists,
-        } = self;
-        let mut faults = FieldErrors::new();
-        faults.check_line("/itemId", item_id.as_deref(), domain::limits::LINE);
-        let single = NewCandidate {
-            connection,
-            external_id,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-            password,
-            if_exists,
-        };
-        match single.checked() {
-            Ok(registration) => faults.into_result(registration),
-            Err(more) => {
-                faults.extend(more);
-                Err(faults.into_result(()).err().unwrap_or_default())
-            }
-        }
+    fn checked(mut self) -> Result<ValidRegistration, Vec<FieldError>> {
+        let mut errors = FieldErrors::new();
+        errors.check_line("/itemId", self.item_id.as_deref(), limits::LINE);
+        let person = Person { external_id: self.external_id.take(), ..self.take_person(&mut errors) };
+        registration(errors, self.connection, person, self.password, self.if_exists)
     }
 }
 
@@ -197,28 +110,40 @@ impl ApiInput for CandidateChanges {
     /// Only the given fields are checked here; the result is checked once the patch is applied to the candidate.
     type Checked = ();
 
-    fn checked(self) -> Result<(), Vec<FieldError>> {
-        let Self { user_name, name, email, active, phone_numbers, address, group, birth_date, gender, photo, custom } =
-            self;
-        let (person, own) = PersonFields {
-            external_id: None,
-            user_name,
-            name,
-            email,
-            active,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-        }
-        .into_person();
-        let mut faults = FieldErrors::new();
-        faults.extend(own);
-        faults.extend(person.checked().err().unwrap_or_default());
-        faults.into_result(())
+    fn checked(mut self) -> Result<(), Vec<FieldError>> {
+        let mut errors = FieldErrors::new();
+        let person = self.take_person(&mut errors);
+        errors.extend(person.checked().err().unwrap_or_default());
+        errors.into_result(())
+    }
+}
+
+/// Checks what a registration has, besides the errors found in it already.
+fn registration(
+    mut errors: FieldErrors,
+    connection: Option<String>,
+    person: Person,
+    password: Option<PasswordText>,
+    if_exists: Option<IfCandidateExists>,
+) -> Result<ValidRegistration, Vec<FieldError>> {
+    errors.check_line("/connection", connection.as_deref(), limits::LINE);
+    if let Some(PasswordText(password)) = &password {
+        check_password(&mut errors, password);
+    }
+    let person = person.checked().unwrap_or_else(|more| {
+        errors.extend(more);
+        Person::default()
+    });
+    let password = password.map(|PasswordText(password)| Secret::new(password));
+    let new = domain::NewCandidate { person, password, if_exists: if_exists.unwrap_or_default() };
+    errors.into_result(ValidRegistration { connection, new })
+}
+
+fn check_password(errors: &mut FieldErrors, password: &str) {
+    let length = password.chars().count();
+    if length == 0 || length > limits::PASSWORD || password.chars().any(char::is_control) {
+        let detail = format!("must have 1 to {} characters, none of them a control character", limits::PASSWORD);
+        errors.push(FieldError::invalid("/password", detail));
     }
 }
 
@@ -242,53 +167,25 @@ pub struct CandidateSearch {
 }
 
 impl ApiInput for CandidateSearch {
-    type Checked = (Option<String>, domain::Identity);
+    type Checked = (Option<String>, Identity);
 
     fn checked(self) -> Result<Self::Checked, Vec<FieldError>> {
         let Self { connection, email, external_id, user_name } = self;
-        let mut faults = FieldErrors::new();
-        faults.check_line("/connection", connection.as_deref(), domain::limits::LINE);
-        faults.check_email("/email", email.as_deref());
-        faults.check_line("/externalId", external_id.as_deref(), domain::limits::EXTERNAL_ID);
-        faults.check_line("/userName", user_name.as_deref(), domain::limits::LINE);
-        match (email, external_id, user_name) {
-            (Some(email), None, None) => {
-                faults.into_result((connection, domain::Identity::Email(normalize_identity(&email))))
-            }
-            (None, Some(id), None) => faults.into_result((connection, domain::Identity::ExternalId(id))),
-            (None, None, Some(name)) => {
-                faults.into_result((connection, domain::Identity::UserName(normalize_identity(&name))))
-            }
+        let mut errors = FieldErrors::new();
+        errors.check_line("/connection", connection.as_deref(), limits::LINE);
+        errors.check_email("/email", email.as_deref());
+        errors.check_line("/externalId", external_id.as_deref(), limits::EXTERNAL_ID);
+        errors.check_line("/userName", user_name.as_deref(), limits::LINE);
+        let identity = match (email, external_id, user_name) {
+            (Some(email), None, None) => Identity::Email(normalize_identity(&email)),
+            (None, Some(id), None) => Identity::ExternalId(id),
+            (None, None, Some(name)) => Identity::UserName(normalize_identity(&name)),
             _ => {
-                faults.push(FieldError::invalid("", "give exactly one of email, externalId and userName"));
-                Err(faults.into_result(()).err().unwrap_or_default())
+                errors.push(FieldError::invalid("", "give exactly one of email, externalId and userName"));
+                return Err(errors.into_errors());
             }
-        }
-    }
-}
-
-/// What the gateway knows about a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CandidateState {
-    /// The vendor has the person.
-    Registered,
-    /// A write is running.
-    Pending,
-    /// The vendor rejected it and does not have the person.
-    Failed,
-    /// Whether the vendor has the person is unknown.
-    Unknown,
-}
-
-impl From<domain::CandidateState> for CandidateState {
-    fn from(state: domain::CandidateState) -> Self {
-        match state {
-            domain::CandidateState::Registered => Self::Registered,
-            domain::CandidateState::Pending => Self::Pending,
-            domain::CandidateState::Failed => Self::Failed,
-            domain::CandidateState::Unknown => Self::Unknown,
-        }
+        };
+        errors.into_result((connection, identity))
     }
 }
 
@@ -373,7 +270,7 @@ impl From<domain::Candidate> for Candidate {
             connection,
             person,
             state,
-            outcome: known,
+            outcome,
             vendor_ref,
             private: _,
             password_key: _,
@@ -382,42 +279,27 @@ impl From<domain::Candidate> for Candidate {
             created,
             last_modified,
         } = candidate;
-        let active = person.is_active();
-        let domain::Person {
-            external_id,
-            user_name,
-            name,
-            email,
-            active: _,
-            phone_numbers,
-            address,
-            group,
-            birth_date,
-            gender,
-            photo,
-            custom,
-        } = person;
         Self {
             id: id.into(),
             connection,
-            state: state.into(),
-            outcome: outcome(known),
-            external_id,
-            user_name,
+            state,
+            outcome,
+            active: person.is_active(),
+            external_id: person.external_id,
+            user_name: person.user_name,
             initial_password: None,
-            name: Name::of(name),
-            email,
-            active,
-            phone_numbers: phone_numbers.into_iter().map(Into::into).collect(),
-            address: Address::of(address),
-            group,
-            birth_date,
-            gender,
-            photo: photo.map(|photo| photo.to_string()),
-            custom,
+            name: Name::of(person.name),
+            email: person.email,
+            phone_numbers: person.phone_numbers.into_iter().map(Into::into).collect(),
+            address: Address::of(person.address),
+            group: person.group,
+            birth_date: person.birth_date,
+            gender: person.gender,
+            photo: person.photo.map(|photo| photo.to_string()),
+            custom: person.custom,
             vendor_ref,
             problem: problem.as_deref().map(Into::into),
-            warnings: warnings.into_iter().map(Into::into).collect(),
+            warnings,
             meta: Meta::of(created, last_modified),
         }
     }
@@ -431,8 +313,8 @@ impl Candidate {
 }
 
 impl From<CandidateWithWarnings> for Candidate {
-    fn from(answer: CandidateWithWarnings) -> Self {
-        let CandidateWithWarnings { candidate, initial_password } = answer;
+    fn from(reply: CandidateWithWarnings) -> Self {
+        let CandidateWithWarnings { candidate, initial_password } = reply;
         let initial_password = initial_password.map(|password| password.expose().to_owned());
         Self { initial_password, ..candidate.into() }
     }
@@ -448,17 +330,7 @@ pub struct InitialPassword {
     pub initial_password: String,
 }
 
-/// A page of candidates.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(examples(candidate_list_example))]
-pub struct CandidateList {
-    /// The entries of this page.
-    pub items: Vec<Candidate>,
-    /// The `cursor` of the next page; `null` at the end.
-    #[schema(required = true)]
-    pub next_cursor: Option<String>,
-}
+page_document!(CandidateList, Candidate, candidate_list_example, "A page of candidates.");
 
 fn new_candidate_example() -> Value {
     json!({

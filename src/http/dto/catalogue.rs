@@ -4,25 +4,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::capability::{Capability, VendorDescriptor};
+use super::common::page_document;
+use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor};
 use crate::service::CatalogueEntry;
-
-/// Declares a page of a list that is held in memory as a whole.
-macro_rules! list {
-    ($list:ident, $item:ident, $example:ident, $doc:literal) => {
-        #[doc = $doc]
-        #[derive(Debug, Serialize, ToSchema)]
-        #[serde(rename_all = "camelCase")]
-        #[schema(examples($example))]
-        pub struct $list {
-            /// The entries of this page.
-            pub items: Vec<$item>,
-            /// The `cursor` of the next page; `null` at the end.
-            #[schema(required = true)]
-            pub next_cursor: Option<String>,
-        }
-    };
-}
 
 /// An assessment that can be booked.
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,9 +36,9 @@ pub struct Program {
     pub reference: String,
 }
 
-list!(AssessmentList, Assessment, assessment_list_example, "The assessments that can be booked.");
-list!(ProgramList, Program, program_list_example, "The programs that employees can be enrolled in.");
-list!(VendorList, Vendor, vendor_list_example, "The supported kinds of exam vendor.");
+page_document!(AssessmentList, Assessment, assessment_list_example, "The assessments that can be booked.");
+page_document!(ProgramList, Program, program_list_example, "The programs that employees can be enrolled in.");
+page_document!(VendorList, Vendor, vendor_list_example, "The supported kinds of exam vendor.");
 
 impl From<CatalogueEntry> for Assessment {
     fn from(entry: CatalogueEntry) -> Self {
@@ -104,7 +88,7 @@ pub struct VendorOperation {
     /// Maximum number of rows per vendor call; 0 if unsupported.
     pub max_batch: usize,
     /// How a write with an unknown outcome is usually settled.
-    pub repeat: VendorRepeat,
+    pub repeat: RetrySafety,
     /// Whether the vendor's response reports each row's outcome.
     pub per_item_outcome: bool,
     /// Whether the written state can be read back from the vendor.
@@ -113,36 +97,10 @@ pub struct VendorOperation {
     pub note: &'static str,
 }
 
-/// How a write with an unknown outcome is settled.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum VendorRepeat {
-    /// Sending it again has no unwanted effect.
-    Harmless,
-    /// Sending it again in a modified form has no unwanted effect.
-    HarmlessWithFlag,
-    /// A conflict on sending it again proves that the first attempt was applied.
-    ConflictProves,
-    /// It is never sent again; only a person can settle it.
-    Never,
-}
-
-impl From<crate::domain::capability::RetrySafety> for VendorRepeat {
-    fn from(repeat: crate::domain::capability::RetrySafety) -> Self {
-        use crate::domain::capability::RetrySafety;
-        match repeat {
-            RetrySafety::Idempotent => Self::Harmless,
-            RetrySafety::IdempotentWithFlag => Self::HarmlessWithFlag,
-            RetrySafety::ConflictConfirms => Self::ConflictProves,
-            RetrySafety::Unsafe => Self::Never,
-        }
-    }
-}
-
 impl From<&'static VendorDescriptor> for Vendor {
     fn from(descriptor: &'static VendorDescriptor) -> Self {
         let VendorDescriptor { kind, name, documentation, identities, clock_tolerance: _, capabilities } = descriptor;
-        let identities = identities.iter().map(|kind| kind.member()).collect();
+        let identities = identities.iter().map(|kind| kind.as_str()).collect();
         Self {
             vendor: kind,
             name,
@@ -172,7 +130,7 @@ impl From<&Capability> for VendorOperation {
             required: required.to_vec(),
             ignored: ignored.to_vec(),
             max_batch,
-            repeat: repeat.into(),
+            repeat,
             per_item_outcome,
             read_back,
             note,

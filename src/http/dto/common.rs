@@ -5,49 +5,57 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::error::FieldError;
-use crate::domain::outcome;
+use crate::domain::error::{Code, FieldError, Responsibility};
+use crate::domain::outcome::Outcome;
 use crate::http::extract::validate::{ApiInput, word};
 
-/// What is known about a write at the vendor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The vendor has applied it.
-    Applied,
-    /// The vendor has not applied it and will not.
-    NotApplied,
-    /// It may or may not have been applied.
-    Unknown,
+/// Declares a page of a list.
+macro_rules! page_document {
+    ($list:ident, $item:ident, $example:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Debug, Serialize, ToSchema)]
+        #[serde(rename_all = "camelCase")]
+        #[schema(examples($example))]
+        pub struct $list {
+            /// The entries of this page.
+            pub items: Vec<$item>,
+            /// The `cursor` of the next page; `null` at the end.
+            #[schema(required = true)]
+            pub next_cursor: Option<String>,
+        }
+    };
 }
+pub(super) use page_document;
 
-/// Converts an outcome to its API value.
-pub(in crate::http) fn outcome(known: outcome::Outcome) -> Outcome {
-    match known {
-        outcome::Outcome::Applied => Outcome::Applied,
-        outcome::Outcome::NotApplied => Outcome::NotApplied,
-        outcome::Outcome::Unknown => Outcome::Unknown,
-    }
-}
+/// Declares an enum of words in a response `from` one of the service, or in a request `into` one of the domain or the
+/// service, with the same variants.
+macro_rules! word_document {
+    ($(#[$meta:meta])* pub enum $name:ident from $source:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$doc])* $variant,)* }
 
-/// A remark on a write that succeeded.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Warning {
-    /// The code to act on: `field_ignored`, `existing_differs`, `launch_unknown`, … New ones may be added.
-    pub code: String,
-    /// RFC 6901 pointer into the request, if the warning concerns one field.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pointer: Option<String>,
-    /// One sentence for people.
-    pub detail: String,
-}
+        impl From<$source> for $name {
+            fn from(source: $source) -> Self {
+                match source { $($source::$variant => Self::$variant,)* }
+            }
+        }
+    };
+    ($(#[$meta:meta])* pub enum $name:ident into $target:ident { $($(#[$doc:meta])* $variant:ident,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$doc])* $variant,)* }
 
-impl From<outcome::Warning> for Warning {
-    fn from(warning: outcome::Warning) -> Self {
-        let outcome::Warning { code, pointer, detail } = warning;
-        Self { code: code.as_str().to_owned(), pointer, detail }
-    }
+        impl From<$name> for $target {
+            fn from(word: $name) -> Self {
+                match word { $($name::$variant => Self::$variant,)* }
+            }
+        }
+    };
 }
+pub(super) use word_document;
 
 /// When the gateway's record was created and last changed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,33 +104,22 @@ pub struct Settlement {
     outcome: Option<SettledOutcome>,
 }
 
-/// An outcome a person can record.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SettledOutcome {
-    /// The vendor has applied it.
-    Applied,
-    /// The vendor has not applied it.
-    NotApplied,
-}
-
-impl SettledOutcome {
-    /// Converts to the domain's outcome.
-    pub(super) const fn outcome(self) -> outcome::Outcome {
-        match self {
-            Self::Applied => outcome::Outcome::Applied,
-            Self::NotApplied => outcome::Outcome::NotApplied,
-        }
+word_document! {
+    /// An outcome a person can record.
+    pub enum SettledOutcome into Outcome {
+        /// The vendor has applied it.
+        Applied,
+        /// The vendor has not applied it.
+        NotApplied,
     }
 }
 
 impl ApiInput for Settlement {
-    type Checked = outcome::Outcome;
+    type Checked = Outcome;
 
-    fn checked(self) -> Result<outcome::Outcome, Vec<FieldError>> {
-        let Self { outcome } = self;
+    fn checked(self) -> Result<Outcome, Vec<FieldError>> {
         let missing = || vec![FieldError::missing("/outcome", "is missing")];
-        outcome.map(SettledOutcome::outcome).ok_or_else(missing)
+        self.outcome.map(Into::into).ok_or_else(missing)
     }
 }
 
@@ -146,7 +143,7 @@ pub struct ProblemKind {
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// Who must act.
-    pub origin: crate::http::problem::ProblemOrigin,
+    pub origin: Responsibility,
     /// Whether the same request can succeed later without any change.
     pub retryable: bool,
     /// What the code means.
@@ -156,7 +153,7 @@ pub struct ProblemKind {
 }
 
 fn problem_kind_example() -> Value {
-    let code = crate::domain::error::Code::VendorTimeout;
+    let code = Code::VendorTimeout;
     json!({
         "code": code.as_str(), "title": code.title(), "status": 504, "origin": "vendor", "retryable": code.retryable(),
         "meaning": code.meaning(), "action": code.action(),

@@ -4,52 +4,39 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::common::Moment;
+use super::common::{Moment, page_document, word_document};
 use crate::service::{
     Check, CheckResult, CheckStatus, CircuitState, ConnectionInfo, ConnectionStatus, DiagnosticReport,
 };
 
-/// The status of a connection.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectionCondition {
-    /// The vendor responded to the last call.
-    Ok,
-    /// The most recent calls failed.
-    Degraded,
-    /// The circuit breaker is open; nothing is sent at the moment.
-    CircuitOpen,
-    /// The vendor rejects the credentials.
-    CredentialsInvalid,
-    /// The vendor rejects requests because the gateway's clock differs from its own.
-    ClockSkew,
-    /// No call has been made yet, or no call without side effects is possible.
-    Unchecked,
-}
-
-impl From<ConnectionStatus> for ConnectionCondition {
-    fn from(status: ConnectionStatus) -> Self {
-        match status {
-            ConnectionStatus::Ok => Self::Ok,
-            ConnectionStatus::Degraded => Self::Degraded,
-            ConnectionStatus::CircuitOpen => Self::CircuitOpen,
-            ConnectionStatus::CredentialsInvalid => Self::CredentialsInvalid,
-            ConnectionStatus::ClockSkew => Self::ClockSkew,
-            ConnectionStatus::Unchecked => Self::Unchecked,
-        }
+word_document! {
+    /// The status of a connection.
+    pub enum ConnectionCondition from ConnectionStatus {
+        /// The vendor responded to the last call.
+        Ok,
+        /// The most recent calls failed.
+        Degraded,
+        /// The circuit breaker is open; nothing is sent at the moment.
+        CircuitOpen,
+        /// The vendor rejects the credentials.
+        CredentialsInvalid,
+        /// The vendor rejects requests because the gateway's clock differs from its own.
+        ClockSkew,
+        /// No call has been made yet, or no call without side effects is possible.
+        Unchecked,
     }
 }
 
-/// The state of a circuit breaker.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectionCircuit {
-    /// Calls are sent.
-    Closed,
-    /// The vendor failed several times in a row; nothing is sent until the cool-down ends.
-    Open,
-    /// One call probes whether the vendor has recovered.
-    HalfOpen,
+word_document! {
+    /// The state of a circuit breaker.
+    pub enum ConnectionCircuit from CircuitState {
+        /// Calls are sent.
+        Closed,
+        /// The vendor failed several times in a row; nothing is sent until the cool-down ends.
+        Open,
+        /// One call probes whether the vendor has recovered.
+        HalfOpen,
+    }
 }
 
 /// A configured account at a vendor. Its secrets and addresses are never shown.
@@ -107,46 +94,36 @@ pub struct ConnectionCheck {
     pub advice: Option<String>,
 }
 
-/// A step of a connection check.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectionStep {
-    /// Whether the host name resolves to an address.
-    Address,
-    /// Whether the host accepts connections.
-    Reachability,
-    /// Whether the connection is encrypted and the certificate is valid.
-    Tls,
-    /// How far the clocks differ.
-    Clock,
-    /// Whether the vendor accepts the credentials, as far as that can be tested without side effects.
-    Credentials,
+word_document! {
+    /// A step of a connection check.
+    pub enum ConnectionStep from Check {
+        /// Whether the host name resolves to an address.
+        Address,
+        /// Whether the host accepts connections.
+        Reachability,
+        /// Whether the connection is encrypted and the certificate is valid.
+        Tls,
+        /// How far the clocks differ.
+        Clock,
+        /// Whether the vendor accepts the credentials, as far as that can be tested without side effects.
+        Credentials,
+    }
 }
 
-/// The verdict of a step.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConnectionVerdict {
-    /// No problem found.
-    Ok,
-    /// Not determined: no test without side effects exists, the step does not apply (plain `http`), or an earlier step
-    /// gave no result.
-    Unchecked,
-    /// A problem was found.
-    Fault,
+word_document! {
+    /// The verdict of a step.
+    pub enum ConnectionVerdict from CheckStatus {
+        /// No problem found.
+        Ok,
+        /// Not determined: no test without side effects exists, the step does not apply (plain `http`), or an earlier
+        /// step gave no result.
+        Unchecked,
+        /// A problem was found.
+        Fault,
+    }
 }
 
-/// The connections the client may use.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(examples(connection_list_example))]
-pub struct ConnectionList {
-    /// The entries of this page.
-    pub items: Vec<Connection>,
-    /// The `cursor` of the next page; `null` at the end.
-    #[schema(required = true)]
-    pub next_cursor: Option<String>,
-}
+page_document!(ConnectionList, Connection, connection_list_example, "The connections the client may use.");
 
 impl From<ConnectionInfo> for Connection {
     fn from(view: ConnectionInfo) -> Self {
@@ -165,16 +142,6 @@ impl From<ConnectionInfo> for Connection {
     }
 }
 
-impl From<CircuitState> for ConnectionCircuit {
-    fn from(state: CircuitState) -> Self {
-        match state {
-            CircuitState::Closed => Self::Closed,
-            CircuitState::Open => Self::Open,
-            CircuitState::HalfOpen => Self::HalfOpen,
-        }
-    }
-}
-
 impl From<(ConnectionInfo, DiagnosticReport)> for CheckedConnection {
     fn from((view, examination): (ConnectionInfo, DiagnosticReport)) -> Self {
         Self { connection: view.into(), checks: examination.findings.into_iter().map(Into::into).collect() }
@@ -184,19 +151,7 @@ impl From<(ConnectionInfo, DiagnosticReport)> for CheckedConnection {
 impl From<CheckResult> for ConnectionCheck {
     fn from(finding: CheckResult) -> Self {
         let CheckResult { step, verdict, detail, advice } = finding;
-        let check = match step {
-            Check::Address => ConnectionStep::Address,
-            Check::Reachability => ConnectionStep::Reachability,
-            Check::Tls => ConnectionStep::Tls,
-            Check::Clock => ConnectionStep::Clock,
-            Check::Credentials => ConnectionStep::Credentials,
-        };
-        let result = match verdict {
-            CheckStatus::Ok => ConnectionVerdict::Ok,
-            CheckStatus::Unchecked => ConnectionVerdict::Unchecked,
-            CheckStatus::Fault => ConnectionVerdict::Fault,
-        };
-        Self { check, result, detail, advice }
+        Self { check: step.into(), result: verdict.into(), detail, advice }
     }
 }
 

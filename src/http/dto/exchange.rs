@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::common::Moment;
+use super::common::{Moment, page_document};
 use crate::domain::exchange::{Cause, ExchangeOwner, ExchangeView, ResponseSummary, VendorCall};
 
 /// One request with the vendor calls it made. Redacted: of requests and responses only the fields on each vendor's
@@ -114,17 +114,7 @@ pub struct ExchangeCall {
     pub answer: Option<Value>,
 }
 
-/// Exchanges, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(examples(exchange_list_example))]
-pub struct ExchangeList {
-    /// The entries of this page.
-    pub items: Vec<Exchange>,
-    /// The `cursor` of the next page; `null` at the end.
-    #[schema(required = true)]
-    pub next_cursor: Option<String>,
-}
+page_document!(ExchangeList, Exchange, exchange_list_example, "Exchanges, newest first.");
 
 impl From<ExchangeView> for Exchange {
     fn from(view: ExchangeView) -> Self {

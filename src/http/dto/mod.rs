@@ -1,5 +1,5 @@
 //! The documents of the API, separate from the domain's types, so that a rename there cannot change the API by
-//! accident.
+//! accident. Only enums of words are shared: each states its words (`domain::words`).
 
 pub(super) mod assignment;
 pub(super) mod assignment_input;

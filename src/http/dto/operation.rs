@@ -7,38 +7,18 @@ use utoipa::ToSchema;
 use super::assignment::Assignment;
 use super::bulk::candidate_results_example;
 use super::candidate::Candidate;
-use super::common::{Moment, Outcome, SettledOutcome, outcome};
+use super::common::{Moment, SettledOutcome, page_document, word_document};
 use super::program::Enrolled;
 use crate::domain::error::FieldError;
 use crate::domain::operation as domain;
+use crate::domain::operation::OperationKind;
+use crate::domain::outcome::Outcome;
 use crate::domain::validation::FieldErrors;
+use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::validate::{ApiInput, word};
-use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::{Problem, status};
 use crate::service;
 use crate::service::{OperationStatus, ResultFilter, ResultRow, RowOutcome, RowResource};
-
-/// The kind of rows an operation has.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OperationKind {
-    /// People to register.
-    Candidates,
-    /// Bookings to make.
-    Assignments,
-    /// Vendor calls that change a program's employees.
-    ProgramEmployees,
-}
-
-impl From<domain::OperationKind> for OperationKind {
-    fn from(kind: domain::OperationKind) -> Self {
-        match kind {
-            domain::OperationKind::Candidates => Self::Candidates,
-            domain::OperationKind::Assignments => Self::Assignments,
-            domain::OperationKind::ProgramEmployees => Self::ProgramEmployees,
-        }
-    }
-}
 
 /// The progress of an operation.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -149,7 +129,7 @@ impl From<OperationStatus> for Operation {
         } = operation;
         Self {
             id: id.into(),
-            kind: kind.into(),
+            kind,
             connection,
             state: state.into(),
             cancelling,
@@ -162,17 +142,7 @@ impl From<OperationStatus> for Operation {
     }
 }
 
-/// Operations, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(examples(operation_list_example))]
-pub struct OperationList {
-    /// The entries of this page.
-    pub items: Vec<Operation>,
-    /// The `cursor` of the next page; `null` at the end.
-    #[schema(required = true)]
-    pub next_cursor: Option<String>,
-}
+page_document!(OperationList, Operation, operation_list_example, "Operations, newest first.");
 
 /// The true outcome of an operation's unknown rows, as a person verified it at the vendor.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -193,15 +163,15 @@ impl ApiInput for OperationSettlement {
 
     fn checked(self) -> Result<service::OperationSettlement, Vec<FieldError>> {
         let Self { outcome, items } = self;
-        let mut faults = FieldErrors::new();
+        let mut errors = FieldErrors::new();
         if outcome.is_none() {
-            faults.push(FieldError::missing("/outcome", "is missing"));
+            errors.push(FieldError::missing("/outcome", "is missing"));
         }
         if items.as_ref().is_some_and(Vec::is_empty) {
-            faults.push(FieldError::invalid("/items", "must name a row, or be left out"));
+            errors.push(FieldError::invalid("/items", "must name a row, or be left out"));
         }
-        let outcome = outcome.map_or(crate::domain::outcome::Outcome::Unknown, SettledOutcome::outcome);
-        faults.into_result(service::OperationSettlement { outcome, items })
+        let outcome = outcome.map_or(Outcome::Unknown, Into::into);
+        errors.into_result(service::OperationSettlement { outcome, items })
     }
 }
 
@@ -247,9 +217,9 @@ impl OperationItem {
     /// Builds the entry of a row; a problem in it refers to this request.
     pub(in crate::http) fn of(row: ResultRow, context: &ExchangeContext) -> Self {
         let ResultRow { index, item_id, end } = row;
-        let entry = |status: u16, known, resource: Option<ItemResource>, problem: Option<Problem>| {
+        let entry = |status: u16, outcome, resource: Option<ItemResource>, problem: Option<Problem>| {
             let erased = resource.is_none() && problem.is_none();
-            Self { index, item_id, status, outcome: known, resource, erased, problem }
+            Self { index, item_id, status, outcome, resource, erased, problem }
         };
         match end {
             // A change to a program's employees creates no addressable resource.
@@ -257,9 +227,9 @@ impl OperationItem {
                 entry(200, Outcome::Applied, ItemResource::of(resource), None)
             }
             RowOutcome::Created(resource) => entry(201, Outcome::Applied, ItemResource::of(resource), None),
-            RowOutcome::Failed(fault) => {
-                let status = status(fault.code).as_u16();
-                entry(status, outcome(fault.outcome), None, Some(Problem::of(&fault, context)))
+            RowOutcome::Failed(error) => {
+                let status = status(error.code).as_u16();
+                entry(status, error.outcome, None, Some(Problem::of(&error, context)))
             }
         }
     }
@@ -276,40 +246,19 @@ impl ItemResource {
     }
 }
 
-/// Rows that have ended, in input order.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(examples(item_list_example))]
-pub struct OperationItemList {
-    /// The entries of this page.
-    pub items: Vec<OperationItem>,
-    /// The `cursor` of the next page; `null` at the end.
-    #[schema(required = true)]
-    pub next_cursor: Option<String>,
-}
+page_document!(OperationItemList, OperationItem, item_list_example, "Rows that have ended, in input order.");
 
-/// The outcome to filter rows by.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ItemOutcome {
-    /// Applied, now or before.
-    Applied,
-    /// Failed or skipped: without effect.
-    NotApplied,
-    /// Outcome unknown.
-    Unknown,
-    /// Not sent, because the operation stopped first.
-    Skipped,
-}
-
-impl From<ItemOutcome> for ResultFilter {
-    fn from(word: ItemOutcome) -> Self {
-        match word {
-            ItemOutcome::Applied => Self::Applied,
-            ItemOutcome::NotApplied => Self::NotApplied,
-            ItemOutcome::Unknown => Self::Unknown,
-            ItemOutcome::Skipped => Self::Skipped,
-        }
+word_document! {
+    /// The outcome to filter rows by.
+    pub enum ItemOutcome into ResultFilter {
+        /// Applied, now or before.
+        Applied,
+        /// Failed or skipped: without effect.
+        NotApplied,
+        /// Outcome unknown.
+        Unknown,
+        /// Not sent, because the operation stopped first.
+        Skipped,
     }
 }
 
@@ -339,7 +288,7 @@ mod tests {
     use super::*;
     use crate::domain::error::{Code, Error};
 
-    fn told(end: RowOutcome) -> Value {
+    fn item_json(end: RowOutcome) -> Value {
         let row = ResultRow { index: 7, item_id: Some("x".to_owned()), end };
         serde_json::to_value(OperationItem::of(row, &ExchangeContext::example())).unwrap()
     }
@@ -349,16 +298,16 @@ mod tests {
         use crate::domain::program::{self, EnrolmentCounts};
         let counts = EnrolmentCounts { employees_registered: 3, ..EnrolmentCounts::default() };
         let enrolled = || RowResource::Enrolled(program::Enrolled { counts, warnings: Vec::new() });
-        let row = told(RowOutcome::Created(enrolled()));
+        let row = item_json(RowOutcome::Created(enrolled()));
         assert_eq!((&row["index"], &row["itemId"], &row["status"]), (&json!(7), &json!("x"), &json!(200)));
         assert_eq!((&row["outcome"], &row["resource"]["employeesRegistered"]), (&json!("applied"), &json!(3)));
-        assert_eq!(told(RowOutcome::Existing(enrolled()))["status"], 200);
-        for (fault, status, outcome) in [
+        assert_eq!(item_json(RowOutcome::Existing(enrolled()))["status"], 200);
+        for (error, status, outcome) in [
             (Error::new(Code::ValidationFailed, "x"), 422, "not_applied"),
             (Error::unknown(Code::VendorTimeout, "x"), 504, "unknown"),
             (Error::new(Code::Skipped, "x"), 424, "not_applied"),
         ] {
-            let row = told(RowOutcome::Failed(fault));
+            let row = item_json(RowOutcome::Failed(error));
             assert_eq!((&row["status"], &row["outcome"]), (&json!(status), &json!(outcome)));
             assert_eq!(row["problem"]["status"], status);
             assert!(row.get("resource").is_none() && row.get("erased").is_none(), "{row}");
@@ -367,7 +316,7 @@ mod tests {
 
     #[test]
     fn erased_resource_is_marked_as_erased() {
-        let row = told(RowOutcome::Created(RowResource::Erased));
+        let row = item_json(RowOutcome::Created(RowResource::Erased));
         let expected = json!({ "index": 7, "itemId": "x", "status": 201, "outcome": "applied", "erased": true });
         assert_eq!(row, expected);
     }

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::common::{Outcome, Warning};
 use crate::domain::error::{Code, FieldError};
 use crate::domain::ids::CandidateId;
+use crate::domain::outcome::{Outcome, Warning};
 use crate::domain::program::{self as domain, EnrolmentCounts};
 use crate::domain::validation::{FieldErrors, sanitize_for_display};
 use crate::http::extract::validate::{ApiInput, word};
@@ -65,44 +65,44 @@ impl ApiInput for Enrolment {
 
     fn checked(self) -> Result<EnrolmentRequest, Vec<FieldError>> {
         let Self { connection, scope, assessments, register, unregister } = self;
-        let mut faults = FieldErrors::new();
-        faults.check_line("/connection", connection.as_deref(), 200);
+        let mut errors = FieldErrors::new();
+        errors.check_line("/connection", connection.as_deref(), 200);
         for (index, assessment) in assessments.iter().flatten().enumerate() {
-            faults.check_line(&format!("/assessments/{index}"), Some(assessment), 250);
+            errors.check_line(&format!("/assessments/{index}"), Some(assessment), 250);
         }
         let assessments = match (scope, assessments.unwrap_or_default()) {
             (None, _) => {
-                faults.push(FieldError::missing("/scope", "is missing"));
+                errors.push(FieldError::missing("/scope", "is missing"));
                 None
             }
             (Some(EnrolmentScope::Selected), list) if list.is_empty() => {
-                faults.push(FieldError::missing("/assessments", "is required with scope \"selected\""));
+                errors.push(FieldError::missing("/assessments", "is required with scope \"selected\""));
                 None
             }
             (Some(EnrolmentScope::All), list) if !list.is_empty() => {
-                faults.push(FieldError::invalid("/assessments", "is only valid with scope \"selected\""));
+                errors.push(FieldError::invalid("/assessments", "is only valid with scope \"selected\""));
                 None
             }
             (Some(EnrolmentScope::Selected), list) => Some(list),
             (Some(EnrolmentScope::All), _) => None,
         };
-        let register = employees(&mut faults, "/register", register.unwrap_or_default());
-        let unregister = employees(&mut faults, "/unregister", unregister.unwrap_or_default());
-        faults.into_result(EnrolmentRequest { connection, assessments, register, unregister })
+        let register = employees(&mut errors, "/register", register.unwrap_or_default());
+        let unregister = employees(&mut errors, "/unregister", unregister.unwrap_or_default());
+        errors.into_result(EnrolmentRequest { connection, assessments, register, unregister })
     }
 }
 
-fn employees(faults: &mut FieldErrors, list: &str, entries: Vec<Value>) -> Vec<EmployeeRef> {
+fn employees(errors: &mut FieldErrors, list: &str, entries: Vec<Value>) -> Vec<EmployeeRef> {
     if entries.len() > domain::Enrolment::MAX {
         let detail = format!("must not have more than {} entries", domain::Enrolment::MAX);
-        faults.push(FieldError::invalid(list, detail));
+        errors.push(FieldError::invalid(list, detail));
         return Vec::new();
     }
     let mut employees = Vec::with_capacity(entries.len());
     for (index, entry) in entries.into_iter().enumerate() {
         match employee(&format!("{list}/{index}"), entry) {
             Ok(employee) => employees.push(employee),
-            Err(fault) => faults.push(fault),
+            Err(error) => errors.push(error),
         }
     }
     employees
@@ -166,7 +166,7 @@ impl From<domain::Enrolled> for Enrolled {
             attempts_unregistered,
             total_employees_in_program,
             outcome: Outcome::Applied,
-            warnings: warnings.into_iter().map(Into::into).collect(),
+            warnings,
         }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
         let tree =
             json!({ "register": ["a", 1, { "id": "cand_x" }, { "id": "cand_x", "odd": 1 }, {}], "assessments": [""] });
         let errors = parse::<Enrolment>(&tree).unwrap_err().errors;
-        let told: Vec<_> = errors.iter().map(|error| (error.pointer.as_str(), &*error.code)).collect();
+        let found: Vec<_> = errors.iter().map(|error| (error.pointer.as_str(), &*error.code)).collect();
         let expected = [
             ("/assessments/0", "invalid_field"),
             ("/scope", "missing_field"),
@@ -214,17 +214,17 @@ mod tests {
             ("/register/3", "unknown_field"),
             ("/register/4/id", "missing_field"),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(found, expected);
     }
 
     #[test]
     fn scope_and_assessments_must_agree() {
-        for (tree, place) in [
+        for (tree, pointer) in [
             (json!({ "scope": "all", "assessments": ["a"], "register": ["x"] }), "/assessments"),
             (json!({ "scope": "selected", "register": ["x"] }), "/assessments"),
             (json!({ "scope": { "all": null }, "register": ["x"] }), "/scope"),
         ] {
-            assert_eq!(parse::<Enrolment>(&tree).unwrap_err().errors[0].pointer, place);
+            assert_eq!(parse::<Enrolment>(&tree).unwrap_err().errors[0].pointer, pointer);
         }
     }
 }

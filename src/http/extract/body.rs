@@ -200,7 +200,7 @@ mod tests {
 
     fn checked(name: http::HeaderName, value: &'static str) -> Result<&'static str, Code> {
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
-        media_type(&headers, JSON).map_err(|fault| fault.code)
+        media_type(&headers, JSON).map_err(|error| error.code)
     }
 
     fn min_rate_body(body: HttpBody, limit: u64) -> MinRateBody {
@@ -221,9 +221,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn body_that_never_arrives_times_out() {
         let body = HttpBody::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let fault = collect(min_rate_body(body, 10)).await.unwrap_err();
-        assert_eq!(fault.code, Code::MalformedJson);
-        assert!(fault.detail.contains("in time"));
+        let error = collect(min_rate_body(body, 10)).await.unwrap_err();
+        assert_eq!(error.code, Code::MalformedJson);
+        assert!(error.detail.contains("in time"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,8 +240,8 @@ mod tests {
     #[tokio::test]
     async fn body_without_length_is_limited_too() {
         let chunks = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 64])));
-        let fault = collect(min_rate_body(HttpBody::from_stream(chunks), 1000)).await.unwrap_err();
-        assert_eq!(fault.code, Code::PayloadTooLarge);
+        let error = collect(min_rate_body(HttpBody::from_stream(chunks), 1000)).await.unwrap_err();
+        assert_eq!(error.code, Code::PayloadTooLarge);
     }
 
     #[tokio::test]

@@ -9,21 +9,6 @@ use crate::http::dto::candidate::{Candidate, CandidateChanges, NewCandidate, Val
 use crate::http::extract::validate::{fault_of, parse};
 use crate::service::CandidatePatch;
 
-/// Fields of a candidate that a patch may change.
-const CHANGEABLE: [&str; 11] = [
-    "userName",
-    "name",
-    "email",
-    "active",
-    "phoneNumbers",
-    "address",
-    "group",
-    "birthDate",
-    "gender",
-    "photo",
-    "custom",
-];
-
 /// Fields of a candidate that cannot be changed.
 const IMMUTABLE: [&str; 12] = [
     "id",
@@ -46,15 +31,15 @@ const IMMUTABLE: [&str; 12] = [
 /// `validation_failed` for every error that does not depend on the candidate.
 pub(in crate::http) fn of(patch: Map<String, Value>) -> Result<CandidatePatch, Error> {
     let fixed = IMMUTABLE.iter().filter(|name| patch.contains_key(**name));
-    let mut faults: Vec<FieldError> =
+    let mut errors: Vec<FieldError> =
         fixed.map(|name| FieldError::invalid(format!("/{name}"), "cannot be changed")).collect();
     let rest = patch.iter().filter(|(name, _)| !IMMUTABLE.contains(&name.as_str()));
     let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
-    if let Err(fault) = parse::<CandidateChanges>(&Value::Object(rest)) {
-        faults.extend(fault.errors);
+    if let Err(error) = parse::<CandidateChanges>(&Value::Object(rest)) {
+        errors.extend(error.errors);
     }
-    if !faults.is_empty() {
-        return Err(fault_of(faults));
+    if !errors.is_empty() {
+        return Err(fault_of(errors));
     }
     Ok(Box::new(move |candidate: &domain::Candidate| changed(candidate, patch)))
 }
@@ -68,7 +53,7 @@ fn changed(
     let says_active = patch.contains_key("active");
     let mut merged = Value::Object(present);
     merge(&mut merged, Value::Object(patch));
-    let ValidRegistration { connection: _, new } = parse::<NewCandidate>(&merged).map_err(|fault| fault.errors)?;
+    let ValidRegistration { connection: _, new } = parse::<NewCandidate>(&merged).map_err(|error| error.errors)?;
     let mut person = new.person;
     person.external_id.clone_from(&candidate.person.external_id);
     if !says_active {
@@ -83,7 +68,7 @@ fn api_form(candidate: &domain::Candidate) -> Map<String, Value> {
     let Ok(Value::Object(members)) = serde_json::to_value(Candidate::from(candidate.clone())) else {
         return Map::new();
     };
-    members.into_iter().filter(|(name, _)| CHANGEABLE.contains(&name.as_str())).collect()
+    members.into_iter().filter(|(name, _)| !IMMUTABLE.contains(&name.as_str())).collect()
 }
 
 /// Merges as in RFC 7396 §2.
@@ -163,9 +148,9 @@ mod tests {
     }
 
     fn patched(patch: &Value) -> Result<domain::CandidateChanges, Vec<String>> {
-        let told = |faults: Vec<FieldError>| faults.into_iter().map(|fault| fault.pointer).collect();
-        let change = of(patch.as_object().unwrap().clone()).map_err(|fault| told(fault.errors))?;
-        change(&candidate()).map_err(told)
+        let pointers = |errors: Vec<FieldError>| errors.into_iter().map(|error| error.pointer).collect();
+        let change = of(patch.as_object().unwrap().clone()).map_err(|error| pointers(error.errors))?;
+        change(&candidate()).map_err(pointers)
     }
 
     #[test]

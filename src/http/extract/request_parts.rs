@@ -54,7 +54,7 @@ fn not_found() -> Error {
 /// The query of a request, read parameter by parameter; parameters left at the end are unknown.
 pub(in crate::http) struct QueryParams {
     left: Vec<(String, String)>,
-    faults: Vec<FieldError>,
+    errors: Vec<FieldError>,
 }
 
 impl FromRequestParts<AppState> for QueryParams {
@@ -68,7 +68,7 @@ impl FromRequestParts<AppState> for QueryParams {
 impl QueryParams {
     pub(in crate::http) fn of(uri: &Uri) -> Self {
         let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        Self { left: pairs.into_owned().collect(), faults: Vec::new() }
+        Self { left: pairs.into_owned().collect(), errors: Vec::new() }
     }
 
     /// Returns the parameter's text. Empty text is an error: no caller means it.
@@ -77,9 +77,9 @@ impl QueryParams {
         let (_, value) = self.left.remove(position);
         if self.left.iter().any(|(known, _)| known == name) {
             self.left.retain(|(known, _)| known != name);
-            self.fault(name, "is given more than once");
+            self.add_error(name, "is given more than once");
         } else if value.is_empty() || value.chars().count() > 1000 || value.chars().any(char::is_control) {
-            self.fault(name, "must have 1 to 1000 characters and no control characters");
+            self.add_error(name, "must have 1 to 1000 characters and no control characters");
         }
         Some(value)
     }
@@ -87,7 +87,7 @@ impl QueryParams {
     /// Returns the parameter's text; records an error if it is missing.
     pub(in crate::http) fn required(&mut self, name: &str) -> String {
         self.text(name).unwrap_or_else(|| {
-            self.faults.push(FieldError::missing(format!("?{name}"), "is required"));
+            self.errors.push(FieldError::missing(format!("?{name}"), "is required"));
             String::new()
         })
     }
@@ -101,8 +101,8 @@ impl QueryParams {
     ) -> Option<T> {
         let text = self.text(name)?;
         let parsed = parse(&text);
-        if parsed.is_none() && !self.faults.iter().any(|fault| fault.pointer == format!("?{name}")) {
-            self.fault(name, &format!("must be {expected}"));
+        if parsed.is_none() && !self.errors.iter().any(|error| error.pointer == format!("?{name}")) {
+            self.add_error(name, &format!("must be {expected}"));
         }
         parsed
     }
@@ -120,7 +120,7 @@ impl QueryParams {
     pub(in crate::http) fn connection(mut self, in_body: Option<String>) -> Result<Option<String>, Error> {
         let named = self.text("connection");
         if in_body.as_ref().is_some_and(|body| named.as_ref().is_some_and(|named| named != body)) {
-            self.fault("connection", "differs from the connection in the body");
+            self.add_error("connection", "differs from the connection in the body");
         }
         self.finish()?;
         Ok(named.or(in_body))
@@ -134,13 +134,13 @@ impl QueryParams {
         let unknown = |(name, _): &(String, String)| {
             FieldError::new(format!("?{name}"), FieldError::UNKNOWN, "unknown query parameter")
         };
-        self.faults.extend(self.left.iter().map(unknown));
-        if self.faults.is_empty() { Ok(()) } else { Err(Error::from_fields(self.faults)) }
+        self.errors.extend(self.left.iter().map(unknown));
+        if self.errors.is_empty() { Ok(()) } else { Err(Error::from_fields(self.errors)) }
     }
 
     /// Records that a parameter is invalid.
-    pub(in crate::http) fn fault(&mut self, name: &str, detail: &str) {
-        self.faults.push(FieldError::invalid(format!("?{name}"), detail));
+    pub(in crate::http) fn add_error(&mut self, name: &str, detail: &str) {
+        self.errors.push(FieldError::invalid(format!("?{name}"), detail));
     }
 }
 
@@ -157,8 +157,8 @@ mod tests {
         query.required("assessment");
         query.parsed("state", "a state", |text| (text == "pending").then_some(()));
         let errors = query.finish().unwrap_err().errors;
-        let told: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
-        assert_eq!(told, ["?limit", "?cursor", "?candidate", "?assessment", "?state", "?stat"]);
+        let found: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(found, ["?limit", "?cursor", "?candidate", "?assessment", "?state", "?stat"]);
     }
 
     #[test]

@@ -35,18 +35,18 @@ pub(in crate::http) trait ApiInput: DeserializeOwned {
 /// `validation_failed` with every error found; `invalid_reference` or `capability_unsupported` if every error is of
 /// that kind.
 pub(in crate::http) fn parse<I: ApiInput>(tree: &Value) -> Result<I::Checked, Error> {
-    let (faults, readable) = match read::<StrictObject<I>>(tree.clone()) {
+    let (errors, readable) = match read::<StrictObject<I>>(tree.clone()) {
         Ok(document) => (Vec::new(), Some(document)),
         // The remainder without the invalid fields may have further errors, and the caller should see all of them.
-        Err(faults) => {
-            let rest = without(tree.clone(), &faults);
-            (faults.iter().map(field_error).collect(), read::<StrictObject<I>>(rest).ok())
+        Err(errors) => {
+            let rest = without(tree.clone(), &errors);
+            (errors.iter().map(field_error).collect(), read::<StrictObject<I>>(rest).ok())
         }
     };
     match readable.map(|StrictObject(document)| document.checked()) {
-        Some(Ok(value)) if faults.is_empty() => Ok(value),
-        Some(Err(more)) => Err(fault_of(merge_errors(faults, more))),
-        Some(Ok(_)) | None => Err(fault_of(faults)),
+        Some(Ok(value)) if errors.is_empty() => Ok(value),
+        Some(Err(more)) => Err(fault_of(merge_errors(errors, more))),
+        Some(Ok(_)) | None => Err(fault_of(errors)),
     }
 }
 
@@ -85,29 +85,30 @@ pub(in crate::http) fn fault_of(errors: Vec<FieldError>) -> Error {
 }
 
 /// Merges two lists of errors: a field that could not be parsed is not reported again as missing or invalid.
-fn merge_errors(mut faults: Vec<FieldError>, more: Vec<FieldError>) -> Vec<FieldError> {
+fn merge_errors(mut errors: Vec<FieldError>, more: Vec<FieldError>) -> Vec<FieldError> {
     let within =
         |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-    let told: Vec<String> = faults.iter().map(|fault| fault.pointer.clone()).collect();
-    let fresh = |fault: &FieldError| !told.iter().any(|old| within(&fault.pointer, old) || within(old, &fault.pointer));
-    faults.extend(more.into_iter().filter(fresh));
-    faults
+    let reported: Vec<String> = errors.iter().map(|error| error.pointer.clone()).collect();
+    let fresh =
+        |error: &FieldError| !reported.iter().any(|old| within(&error.pointer, old) || within(old, &error.pointer));
+    errors.extend(more.into_iter().filter(fresh));
+    errors
 }
 
-fn field_error(fault: &DeserializeError) -> FieldError {
-    let detail = sanitize_for_display(&fault.detail, 300);
-    match fault.kind {
-        DeserializeErrorKind::Unknown => FieldError::new(fault.pointer(), FieldError::UNKNOWN, detail),
-        DeserializeErrorKind::Missing => FieldError::missing(fault.pointer(), detail),
-        DeserializeErrorKind::Invalid => FieldError::invalid(fault.pointer(), detail),
+fn field_error(error: &DeserializeError) -> FieldError {
+    let detail = sanitize_for_display(&error.detail, 300);
+    match error.kind {
+        DeserializeErrorKind::Unknown => FieldError::new(error.pointer(), FieldError::UNKNOWN, detail),
+        DeserializeErrorKind::Missing => FieldError::missing(error.pointer(), detail),
+        DeserializeErrorKind::Invalid => FieldError::invalid(error.pointer(), detail),
     }
 }
 
 /// Removes the invalid parts of the tree. Removes a list with an invalid element as a whole: its other elements would
 /// change position.
-fn without(mut tree: Value, faults: &[DeserializeError]) -> Value {
-    for fault in faults {
-        remove(&mut tree, &fault.path);
+fn without(mut tree: Value, errors: &[DeserializeError]) -> Value {
+    for error in errors {
+        remove(&mut tree, &error.path);
     }
     tree
 }
@@ -214,24 +215,25 @@ mod tests {
         type Checked = usize;
 
         fn checked(self) -> Result<usize, Vec<FieldError>> {
-            let mut faults = FieldErrors::new();
-            faults.check_email("/email", self.email.as_deref());
+            let mut errors = FieldErrors::new();
+            errors.check_email("/email", self.email.as_deref());
             if self.password.is_some_and(|password| password.0.is_empty()) {
-                faults.push(FieldError::invalid("/password", "must not be empty"));
+                errors.push(FieldError::invalid("/password", "must not be empty"));
             }
             match self.name.map(|StrictObject(Name { given, family })| (given, family)) {
                 Some((Some(_), Some(_))) => {}
-                _ => faults.push(FieldError::missing("/name/given", "is missing")),
+                _ => errors.push(FieldError::missing("/name/given", "is missing")),
             }
-            faults.into_result(self.list.len())
+            errors.into_result(self.list.len())
         }
     }
 
     fn pointers(tree: &Value) -> Vec<(String, String)> {
         let fault = parse::<Document>(tree).unwrap_err();
-        let mut told: Vec<_> = fault.errors.into_iter().map(|error| (error.pointer, error.code.into_owned())).collect();
-        told.sort();
-        told
+        let mut found: Vec<_> =
+            fault.errors.into_iter().map(|error| (error.pointer, error.code.into_owned())).collect();
+        found.sort();
+        found
     }
 
     #[test]
@@ -256,8 +258,8 @@ mod tests {
 
     #[test]
     fn password_is_never_quoted_in_errors() {
-        let fault = parse::<Document>(&json!({ "password": 733_312 })).unwrap_err();
-        assert!(!format!("{fault:?}").contains("733312"), "{fault:?}");
+        let error = parse::<Document>(&json!({ "password": 733_312 })).unwrap_err();
+        assert!(!format!("{error:?}").contains("733312"), "{error:?}");
     }
 
     #[test]

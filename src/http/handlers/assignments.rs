@@ -3,14 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize as _;
-use serde::de::IntoDeserializer as _;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use crate::domain::assignment as domain;
+use crate::domain::assignment::AssignmentState;
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::http::app_state::AppState;
-use crate::http::dto::assignment::{Assignment, AssignmentList, AssignmentState};
+use crate::http::dto::assignment::{Assignment, AssignmentList};
 use crate::http::dto::assignment_input::{NewAssignment, ValidOrder};
 use crate::http::dto::common::Settlement;
 use crate::http::extract::body::{Body, EmptyBody};
@@ -18,8 +15,8 @@ use crate::http::extract::prefer::Preferences;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
 use crate::http::problem::ApiError;
-use crate::http::response::{no_content, write_response};
-use crate::service::{AssignmentQuery, Removal, WriteReply, WriteResult};
+use crate::http::response::{removal_response, write_response};
+use crate::service::AssignmentQuery;
 
 /// Book a candidate for an assessment
 ///
@@ -46,8 +43,8 @@ pub(in crate::http) async fn create(
 ) -> Result<Response, ApiError> {
     let connection = query.connection(connection)?;
     let strict = preferences.strict();
-    let ticket = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
-    Ok(write_response(&app, preferences, patience.wait(ticket).await?, Assignment::from))
+    let handle = app.gateway.create_assignment(&caller, connection.as_deref(), order, strict).await?;
+    Ok(write_response(&app, preferences, patience.wait(handle).await?, Assignment::from))
 }
 
 /// List assignments
@@ -70,7 +67,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<AssignmentList>, ApiError> {
     let candidate = query.parsed("candidate", "a candidate's identifier", |text| CandidateId::parse(text).ok());
     let (assessment, connection) = (query.text("assessment"), query.text("connection"));
-    let state = query.parsed("state", "an assignment state", state);
+    let state = query.parsed("state", "an assignment state", AssignmentState::parse);
     let (limit, cursor) = query.page();
     query.finish()?;
     let asked = AssignmentQuery {
@@ -83,11 +80,6 @@ pub(in crate::http) async fn list(
     };
     let (items, next_cursor) = app.gateway.assignments(&caller, asked).await?;
     Ok(Json(AssignmentList { items: items.into_iter().map(Into::into).collect(), next_cursor }))
-}
-
-fn state(text: &str) -> Option<domain::AssignmentState> {
-    let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    AssignmentState::deserialize(word).ok().map(Into::into)
 }
 
 /// Read an assignment
@@ -120,14 +112,8 @@ pub(in crate::http) async fn cancel(
     Id(id): Id<AssignmentId>,
     WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
 ) -> Result<Response, ApiError> {
-    let ticket = app.gateway.cancel_assignment(&caller, &id)?;
-    let WriteReply { written, replayed } = patience.wait(ticket).await?;
-    let (WriteResult::Created(removal) | WriteResult::Existing(removal) | WriteResult::Pending(removal)) = written;
-    let pending = match removal {
-        Removal::Pending(record) => Some(Assignment::from(*record)),
-        Removal::Done => None,
-    };
-    Ok(no_content(&app, preferences, replayed, pending))
+    let handle = app.gateway.cancel_assignment(&caller, &id)?;
+    Ok(removal_response(&app, preferences, patience.wait(handle).await?, Assignment::from))
 }
 
 /// Settle an assignment by hand

@@ -16,9 +16,10 @@ use crate::http::extract::merge_patch;
 use crate::http::extract::prefer::Preferences;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
+use crate::http::pagination::paginate;
 use crate::http::problem::ApiError;
-use crate::http::response::{no_content, paginate, write_response};
-use crate::service::{Removal, WriteReply, WriteResult};
+use crate::http::response::{removal_response, write_response};
+use crate::service::{WriteReply, WriteResult};
 
 /// Register a candidate
 ///
@@ -49,8 +50,8 @@ pub(in crate::http) async fn create(
 ) -> Result<Response, ApiError> {
     let connection = query.connection(connection)?;
     let strict = preferences.strict();
-    let ticket = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
-    Ok(write_response(&app, preferences, patience.wait(ticket).await?, Candidate::from))
+    let handle = app.gateway.create_candidate(&caller, connection.as_deref(), new, strict)?;
+    Ok(write_response(&app, preferences, patience.wait(handle).await?, Candidate::from))
 }
 
 /// Find a candidate by the caller's own id
@@ -73,7 +74,7 @@ pub(in crate::http) async fn find(
 ) -> Result<Json<CandidateList>, ApiError> {
     let id = query.required("externalId");
     if id.chars().count() > limits::EXTERNAL_ID {
-        query.fault("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
+        query.add_error("externalId", &format!("must not have more than {} characters", limits::EXTERNAL_ID));
     }
     let identity = Identity::ExternalId(id);
     let connection = query.text("connection");
@@ -139,13 +140,13 @@ pub(in crate::http) async fn update(
     WriteRequest { caller, preferences, patience, body: MergePatch(members) }: WriteRequest<MergePatch>,
 ) -> Result<Response, ApiError> {
     let change = merge_patch::of(members)?;
-    let ticket = app.gateway.update_candidate(&caller, &id, change, preferences.strict())?;
-    let WriteReply { written: answer, replayed } = patience.wait(ticket).await?;
-    let answer = match answer {
-        WriteResult::Created(answer) | WriteResult::Existing(answer) => WriteResult::Existing(answer),
-        WriteResult::Pending(answer) => WriteResult::Pending(answer),
+    let handle = app.gateway.update_candidate(&caller, &id, change, preferences.strict())?;
+    let WriteReply { written, replayed } = patience.wait(handle).await?;
+    let written = match written {
+        WriteResult::Created(candidate) | WriteResult::Existing(candidate) => WriteResult::Existing(candidate),
+        WriteResult::Pending(candidate) => WriteResult::Pending(candidate),
     };
-    Ok(write_response(&app, preferences, WriteReply { written: answer, replayed }, Candidate::from))
+    Ok(write_response(&app, preferences, WriteReply { written, replayed }, Candidate::from))
 }
 
 /// Delete a candidate
@@ -164,14 +165,8 @@ pub(in crate::http) async fn delete(
     Id(id): Id<CandidateId>,
     WriteRequest { caller, preferences, patience, body: EmptyBody }: WriteRequest<EmptyBody>,
 ) -> Result<Response, ApiError> {
-    let ticket = app.gateway.delete_candidate(&caller, &id)?;
-    let WriteReply { written, replayed } = patience.wait(ticket).await?;
-    let (WriteResult::Created(removal) | WriteResult::Existing(removal) | WriteResult::Pending(removal)) = written;
-    let pending = match removal {
-        Removal::Pending(record) => Some(Candidate::from(*record)),
-        Removal::Done => None,
-    };
-    Ok(no_content(&app, preferences, replayed, pending))
+    let handle = app.gateway.delete_candidate(&caller, &id)?;
+    Ok(removal_response(&app, preferences, patience.wait(handle).await?, Candidate::from))
 }
 
 /// Read a candidate's generated password

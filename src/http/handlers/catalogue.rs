@@ -8,8 +8,8 @@ use crate::http::app_state::AppState;
 use crate::http::dto::catalogue::{AssessmentList, ProgramList, Vendor, VendorList};
 use crate::http::dto::connection::{CheckedConnection, Connection, ConnectionList};
 use crate::http::extract::request_parts::{AuthenticatedCaller, PathSegment, QueryParams};
+use crate::http::pagination::paginate;
 use crate::http::problem::ApiError;
-use crate::http::response::paginate;
 use crate::service::Gateway;
 
 fn page(mut query: QueryParams) -> Result<(usize, Option<String>), Error> {

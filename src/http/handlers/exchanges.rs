@@ -35,7 +35,7 @@ pub(in crate::http) async fn list(
     let (limit, cursor) = query.page();
     let before = cursor.map(|text| ExchangeId::parse(&text));
     if let Some(Err(_)) = before {
-        query.fault("cursor", "is not a valid cursor for this list");
+        query.add_error("cursor", "is not a valid cursor for this list");
     }
     query.finish()?;
     let filter = ExchangeFilter { connection, operation, before: before.and_then(Result::ok) };

@@ -7,7 +7,7 @@ use crate::domain::error::Code;
 use crate::http::app_state::AppState;
 use crate::http::dto::common::{Alive, ProblemKind};
 use crate::http::extract::request_parts::PathSegment;
-use crate::http::problem::{ApiError, origin, status};
+use crate::http::problem::{ApiError, status};
 
 /// Liveness probe
 ///
@@ -41,13 +41,12 @@ pub(in crate::http) async fn readyz(State(app): State<AppState>) -> Result<Json<
     responses((status = 200, description = "The kind of problem.", body = ProblemKind)),
 )]
 pub(in crate::http) async fn problem(PathSegment(word): PathSegment) -> Result<Json<ProblemKind>, ApiError> {
-    let code = Code::ALL.iter().copied().find(|code| code.as_str() == word);
-    let code = code.ok_or_else(|| ApiError::new(Code::NotFound, "No such problem."))?;
+    let code = Code::parse(&word).ok_or_else(|| ApiError::new(Code::NotFound, "No such problem."))?;
     Ok(Json(ProblemKind {
         code: code.as_str().to_owned(),
         title: code.title().to_owned(),
         status: status(code).as_u16(),
-        origin: origin(code.origin()),
+        origin: code.origin(),
         retryable: code.retryable(),
         meaning: code.meaning().to_owned(),
         action: code.action().to_owned(),

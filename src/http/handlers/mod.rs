@@ -1,6 +1,7 @@
 //! Handlers, one file per resource: each takes an extracted request, calls the service and builds the response.
 
 pub(super) mod assignments;
+pub(super) mod audit;
 pub(super) mod bulk;
 pub(super) mod candidates;
 pub(super) mod catalogue;

@@ -53,16 +53,16 @@ pub(in crate::http) async fn follow(
     if seen && first.operation.state.is_terminal() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let place = app.acquire_permit(&app.watchers, &caller.client)?;
+    let permit = app.acquire_permit(&app.watchers, &caller.client)?;
     let watch = OperationWatch {
         app,
         caller,
         id,
         stopping,
         next: Some(first),
-        told: String::new(),
+        last_sent: String::new(),
         ended: false,
-        _place: place,
+        _permit: permit,
     };
     let events = stream::unfold(watch, |mut watch| async move {
         let event = watch.event().await?;
@@ -79,9 +79,9 @@ struct OperationWatch {
     /// The state that was read but not sent yet.
     next: Option<OperationStatus>,
     /// The state that was sent last.
-    told: String,
+    last_sent: String,
     ended: bool,
-    _place: InFlightPermit,
+    _permit: InFlightPermit,
 }
 
 impl OperationWatch {
@@ -99,8 +99,8 @@ impl OperationWatch {
             };
             self.ended = view.operation.state.is_terminal();
             let document = serde_json::to_string(&Operation::from(view)).ok()?;
-            if document != self.told {
-                self.told.clone_from(&document);
+            if document != self.last_sent {
+                self.last_sent.clone_from(&document);
                 let event = Event::default().event("progress").data(document);
                 return Some(if self.ended { event.id(LAST_EVENT_ID) } else { event });
             }

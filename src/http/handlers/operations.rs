@@ -5,19 +5,19 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::domain::ids::OperationId;
 use crate::http::app_state::AppState;
+use crate::http::audit_info::AuditInfo;
 use crate::http::dto::operation::{ItemOutcome, Operation, OperationItemList, OperationList, OperationSettlement};
+use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::body::Body;
 use crate::http::extract::prefer::Preferences;
 use crate::http::extract::request_parts::{AuthenticatedCaller, Id, QueryParams};
 use crate::http::handlers::bulk::report;
-use crate::http::middleware::audit::AuditInfo;
-use crate::http::middleware::request_context::ExchangeContext;
+use crate::http::pagination::cursor_position;
 use crate::http::problem::ApiError;
-use crate::http::response::{accepted_response, cursor_position};
+use crate::http::response::accepted_response;
 
 /// List operations
 #[utoipa::path(
@@ -82,8 +82,8 @@ pub(in crate::http) async fn items(
 }
 
 fn outcome(text: &str) -> Option<ItemOutcome> {
-    let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    ItemOutcome::deserialize(word).ok()
+    let word: Result<_, serde::de::value::Error> = ItemOutcome::deserialize(text.into_deserializer());
+    word.ok()
 }
 
 /// Cancel an operation
@@ -139,6 +139,6 @@ pub(in crate::http) async fn settle(
     Body(settlement): Body<OperationSettlement>,
 ) -> Result<Response, ApiError> {
     let view = app.gateway.settle_operation(&caller, &id, settlement).await?;
-    let noted = AuditInfo::operation(&view);
-    Ok(noted.on(Json(Operation::from(view)).into_response()))
+    let audit_info = AuditInfo::operation(&view);
+    Ok(audit_info.on(Json(Operation::from(view)).into_response()))
 }

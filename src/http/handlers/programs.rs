@@ -5,12 +5,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::http::app_state::AppState;
+use crate::http::audit_info::AuditInfo;
 use crate::http::dto::operation::Operation;
 use crate::http::dto::program::{Enrolled, Enrolment};
 use crate::http::extract::body::Body;
 use crate::http::extract::request_parts::{PathSegment, QueryParams};
 use crate::http::extract::write_request::WriteRequest;
-use crate::http::middleware::audit::AuditInfo;
 use crate::http::problem::ApiError;
 use crate::http::response::{accepted_response, into_accepted_error, with_write_headers};
 use crate::service::{EnrolmentProgress, WriteReply, WriteResult};
@@ -38,8 +38,8 @@ pub(in crate::http) async fn employees(
     WriteRequest { caller, preferences, patience, body: Body(mut order) }: WriteRequest<Body<Enrolment>>,
 ) -> Result<Response, ApiError> {
     order.connection = query.connection(order.connection)?;
-    let ticket = app.gateway.enrol(&caller, &program, order)?;
-    let WriteReply { written, replayed } = patience.wait(ticket).await?;
+    let handle = app.gateway.enrol(&caller, &program, order)?;
+    let WriteReply { written, replayed } = patience.wait(handle).await?;
     let (WriteResult::Created(end) | WriteResult::Existing(end) | WriteResult::Pending(end)) = written;
     match end {
         EnrolmentProgress::Done(enrolled) => {
@@ -50,7 +50,7 @@ pub(in crate::http) async fn employees(
             let view = match view {
                 Some(view) => *view,
                 // The operation continues whether or not it can be read now.
-                None => app.gateway.operation(&caller, &id).await.map_err(|fault| into_accepted_error(fault, &id))?,
+                None => app.gateway.operation(&caller, &id).await.map_err(|error| into_accepted_error(error, &id))?,
             };
             Ok(accepted_response(&app, preferences, replayed, Operation::from(view)))
         }

@@ -21,7 +21,7 @@ pub(in crate::http) struct AccessLog {
     route: String,
     trace_id: Option<String>,
     started: Instant,
-    told: bool,
+    logged: bool,
 }
 
 impl AccessLog {
@@ -38,9 +38,9 @@ impl AccessLog {
         spans::set_parent(&span, &spans::RemoteParent { traceparent, tracestate: Some(headers) });
         // Without our own tracing, use the caller's trace id.
         let of_caller = || traceparent.and_then(|text| text.split('-').nth(1)).map(str::to_owned);
-        let trace_id = spans::context_of(&span).map(|place| place.trace_id).or_else(of_caller);
+        let trace_id = spans::context_of(&span).map(|context| context.trace_id).or_else(of_caller);
         let route = route.unwrap_or(NO_ROUTE).to_owned();
-        Self { span, exchange: exchange.clone(), method: method.clone(), route, trace_id, started, told: false }
+        Self { span, exchange: exchange.clone(), method: method.clone(), route, trace_id, started, logged: false }
     }
 
     /// Records the response; `code` is the problem's.
@@ -48,13 +48,13 @@ impl AccessLog {
         let took = self.started.elapsed();
         self.exchange.set_response(ResponseSummary { status, code, took });
         spans::answered(&self.span, status, code, client);
-        self.tell(Some(status), code, client);
+        self.log(Some(status), code, client);
         let overhead = took.saturating_sub(self.exchange.vendor_time());
         metrics::request(&self.method, &self.route, status, took, overhead);
     }
 
-    fn tell(&mut self, status: Option<u16>, code: Option<&str>, client: Option<&str>) {
-        self.told = true;
+    fn log(&mut self, status: Option<u16>, code: Option<&str>, client: Option<&str>) {
+        self.logged = true;
         tracing::info!(
             target: "examgate::access",
             parent: None,
@@ -78,8 +78,8 @@ impl AccessLog {
 /// must.
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        if !self.told {
-            self.tell(None, Some("caller_gone"), None);
+        if !self.logged {
+            self.log(None, Some("caller_gone"), None);
         }
     }
 }

@@ -11,10 +11,11 @@ use crate::domain::exchange::{Cause, ExchangeOwner};
 use crate::domain::scope::Scope;
 use crate::http::app_state::AppState;
 use crate::http::auth::{Authenticated, RateLimitState};
+use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::accept;
 use crate::http::middleware::audit::{AuditGuard, should_audit};
+use crate::http::middleware::exchange::ClientName;
 use crate::http::middleware::in_flight_limit::InFlightPermit;
-use crate::http::middleware::request_context::{ClientName, ExchangeContext};
 use crate::http::openapi::components;
 use crate::http::problem::ApiError;
 use crate::service::RequestContext;
@@ -118,11 +119,11 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
     let terms = app.terms.now();
     let known = match terms.clients.authenticate(request.headers()).await {
         Ok(known) => known,
-        Err(fault) => return ApiError::from(fault).into_response(),
+        Err(error) => return ApiError::from(error).into_response(),
     };
     let (client, spent) = (known.client, known.client.count());
     // Record the exchange only after authentication, so that unauthenticated traffic cannot flush the ring buffer.
-    app.gateway.keep_exchange(&context.exchange, asked(&request, client));
+    app.gateway.keep_exchange(&context.exchange, exchange_owner(&request, client));
     let admitted = spent.as_ref().map_or(Ok(()), RateLimitState::is_admitted);
     let admitted = admitted.and_then(|()| admit(&app, &request, &known, route));
     let recorded = admitted.as_ref().err().is_none_or(should_audit);
@@ -130,12 +131,12 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
         .action
         .filter(|_| recorded)
         .map(|action| AuditGuard::start(&app, client, (action, route.creates), &request, &context));
-    let (mut response, place) = match admitted {
-        Err(fault) => (ApiError::from(fault).into_response(), None),
-        Ok(place) => {
-            let line = record.as_ref().map(AuditGuard::line);
-            request.extensions_mut().insert(RequestContext { audit_entry: line, ..client.caller(context.exchange) });
-            (next.run(request).await, Some(place))
+    let (mut response, permit) = match admitted {
+        Err(error) => (ApiError::from(error).into_response(), None),
+        Ok(permit) => {
+            let audit_entry = record.as_ref().map(AuditGuard::entry);
+            request.extensions_mut().insert(RequestContext { audit_entry, ..client.caller(context.exchange) });
+            (next.run(request).await, Some(permit))
         }
     };
     if let Some(spent) = spent {
@@ -147,16 +148,16 @@ async fn authorize(route: Route, mut request: Request, next: Next) -> Response {
         writing.await;
     }
     response.extensions_mut().insert(ClientName(client.name.clone()));
-    match place {
+    match permit {
         // An unsent response still uses memory. An event stream may last for hours, and has a limit of its own.
-        Some(place) if !matches!(route.answers, ResponseFormat::Events) => {
-            response.map(|body| place.attach_to_body(body))
+        Some(permit) if !matches!(route.answers, ResponseFormat::Events) => {
+            response.map(|body| permit.attach_to_body(body))
         }
         _ => response,
     }
 }
 
-fn asked(request: &Request, client: &crate::http::auth::Client) -> ExchangeOwner {
+fn exchange_owner(request: &Request, client: &crate::http::auth::Client) -> ExchangeOwner {
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let cause = Cause::Request { client: client.name.clone(), method: request.method().to_string(), route };
     ExchangeOwner { tenant: client.tenant.clone(), cause }
@@ -181,15 +182,15 @@ fn admit(app: &AppState, request: &Request, known: &Authenticated<'_>, route: Ro
     if !route.reads_query {
         let names = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
         let unknown = |name: &str| FieldError::new(format!("?{name}"), FieldError::UNKNOWN, "unknown query parameter");
-        let faults: Vec<FieldError> = names.map(|(name, _)| unknown(&name)).collect();
-        if !faults.is_empty() {
-            return Err(Error::from_fields(faults));
+        let errors: Vec<FieldError> = names.map(|(name, _)| unknown(&name)).collect();
+        if !errors.is_empty() {
+            return Err(Error::from_fields(errors));
         }
     }
     if needs_store(route.scope) {
         app.gateway.ensure_store_available()?;
     }
-    app.acquire_permit(&app.places, &known.client.name)
+    app.acquire_permit(&app.requests, &known.client.name)
 }
 
 /// Returns whether every request with this scope needs the store.

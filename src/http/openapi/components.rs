@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -10,11 +10,9 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
 
-use crate::domain::capability::WriteKind as VendorCall;
-use crate::domain::error::{Code, ConnectionRef, Error, FieldError, Responsibility, VendorResponse};
+use crate::domain::error::Code;
 use crate::domain::scope::Scope;
-use crate::http::middleware::request_context::ExchangeContext;
-use crate::http::problem::{MEDIA_TYPE, Problem, always_has_retry_after, status};
+use crate::http::problem::{MEDIA_TYPE, always_has_retry_after, status};
 
 /// Names of the two ways to present a key.
 pub(in crate::http) const BEARER: &str = "bearer";
@@ -268,60 +266,4 @@ pub(in crate::http) fn parameters() -> [(&'static str, Parameter); 2] {
 /// Returns the name of a problem's example.
 pub(in crate::http) fn example_name(code: Code) -> String {
     format!("problem_{}", code.as_str())
-}
-
-/// Builds an example document for this code.
-pub(in crate::http) fn example_of(code: Code) -> Value {
-    serde_json::to_value(Problem::of(&example_fault(code), &ExchangeContext::example())).unwrap_or_default()
-}
-
-/// Builds the example of the problem schema.
-pub(in crate::http) fn problem_example() -> Value {
-    example_of(Code::VendorTimeout)
-}
-
-fn example_fault(code: Code) -> Error {
-    let unclear = matches!(
-        code,
-        Code::VendorTimeout
-            | Code::VendorUnavailable
-            | Code::VendorInternalError
-            | Code::VendorErrorUnmapped
-            | Code::VendorBadResponse
-    );
-    let fault = Error::new(code, code.meaning());
-    let mut fault = if unclear {
-        fault.with_unknown_outcome().with_resource("/candidates/cand_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f")
-    } else {
-        fault
-    };
-    if matches!(code.origin(), Responsibility::Vendor | Responsibility::Connection)
-        || code == Code::VendorRejectedRequest
-    {
-        let operation = VendorCall::CandidatesCreate.as_str().to_owned();
-        let http_status = match code {
-            Code::VendorTimeout | Code::VendorUnreachable => None,
-            Code::VendorRateLimited => Some(429),
-            Code::VendorUnavailable => Some(503),
-            Code::VendorInternalError => Some(500),
-            Code::ConnectionCredentialsInvalid => Some(403),
-            _ => Some(200),
-        };
-        fault.vendor = Some(VendorResponse { operation, http_status, ..VendorResponse::default() });
-        fault.connection =
-            Some(ConnectionRef { connection: "startexam-main".to_owned(), vendor: "startexam".to_owned() });
-    }
-    let error = match code {
-        Code::ValidationFailed => Some(FieldError::invalid("/email", "is not an e-mail address")),
-        Code::CapabilityUnsupported => Some(FieldError::unsupported("/notify", "the vendor sends no mail")),
-        Code::MissingField => Some(FieldError::missing("/email", "is needed by the vendor")),
-        Code::InvalidField => Some(FieldError::invalid("/externalId", "was refused by the vendor")),
-        Code::GroupNotFound => Some(FieldError::invalid("/group", "is unknown to the vendor")),
-        Code::InvalidReference => {
-            Some(FieldError::new("/candidate/id", Code::InvalidReference.as_str(), "there is no such candidate"))
-        }
-        _ => None,
-    };
-    fault.errors.extend(error);
-    fault
 }

@@ -25,8 +25,9 @@ const RESERVED_FILES: usize = 512;
 const MAX_REJECTIONS: usize = 128;
 /// How long sending a rejection may take.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// `LOOK`: minimum time between two evictions; `WORD`: minimum time between two log messages about rejections.
+/// Minimum time between two evictions.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
+/// Minimum time between two log messages about rejections.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a listener serves, and its limits.
@@ -53,98 +54,98 @@ impl ListenerOptions {
 
 /// All connections of a listener.
 pub(in crate::http) struct ConnectionLimiter {
-    keeping: ListenerOptions,
-    rooms: Mutex<ConnectionSlots>,
-    refusals: Arc<Semaphore>,
-    refusal: Arc<[u8]>,
+    options: ListenerOptions,
+    slots: Mutex<ConnectionSlots>,
+    rejections: Arc<Semaphore>,
+    rejection: Arc<[u8]>,
 }
 
 struct ConnectionSlots {
     taken: HashMap<u64, Arc<ConnectionState>>,
     next: u64,
     /// When connections may be evicted again.
-    look: Instant,
+    next_eviction: Instant,
     /// When rejections may be logged again.
-    word: Instant,
+    next_log: Instant,
 }
 
 /// A connection's slot; freed when dropped.
 pub(in crate::http) struct ConnectionSlot {
-    house: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     number: u64,
 }
 
 impl ConnectionLimiter {
-    pub(in crate::http) fn new(keeping: ListenerOptions) -> Self {
+    pub(in crate::http) fn new(options: ListenerOptions) -> Self {
         let now = Instant::now();
         Self {
-            keeping,
-            rooms: Mutex::new(ConnectionSlots { taken: HashMap::new(), next: 0, look: now, word: now }),
-            refusals: Arc::new(Semaphore::new(MAX_REJECTIONS)),
-            refusal: rejection_response().into(),
+            options,
+            slots: Mutex::new(ConnectionSlots { taken: HashMap::new(), next: 0, next_eviction: now, next_log: now }),
+            rejections: Arc::new(Semaphore::new(MAX_REJECTIONS)),
+            rejection: rejection_response().into(),
         }
     }
 
-    fn rooms(&self) -> MutexGuard<'_, ConnectionSlots> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, ConnectionSlots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(in crate::http) fn keep_alive(&self) -> Duration {
-        self.keeping.keep_alive
+        self.options.keep_alive
     }
 
     /// Takes a slot for one more connection. If few are left, asks the longest-idle connections to close.
-    pub(in crate::http) fn room(self: &Arc<Self>, pulse: &Arc<ConnectionState>) -> Option<ConnectionSlot> {
-        let most = self.keeping.connections;
+    pub(in crate::http) fn take_slot(self: &Arc<Self>, state: &Arc<ConnectionState>) -> Option<ConnectionSlot> {
+        let most = self.options.connections;
         let spare = most / 64;
-        let mut rooms = self.rooms();
-        if rooms.taken.len() + spare >= most && rooms.look <= Instant::now() {
-            rooms.look = Instant::now() + EVICTION_INTERVAL;
-            evict_idle(&rooms.taken, spare.max(1));
+        let mut slots = self.slots();
+        if slots.taken.len() + spare >= most && slots.next_eviction <= Instant::now() {
+            slots.next_eviction = Instant::now() + EVICTION_INTERVAL;
+            evict_idle(&slots.taken, spare.max(1));
         }
-        if rooms.taken.len() >= most {
+        if slots.taken.len() >= most {
             return None;
         }
-        let number = rooms.next;
-        rooms.next += 1;
-        rooms.taken.insert(number, Arc::clone(pulse));
-        self.count(&rooms);
-        Some(ConnectionSlot { house: Arc::clone(self), number })
+        let number = slots.next;
+        slots.next += 1;
+        slots.taken.insert(number, Arc::clone(state));
+        self.count(&slots);
+        Some(ConnectionSlot { limiter: Arc::clone(self), number })
     }
 
-    fn count(&self, rooms: &ConnectionSlots) {
-        if let Some(busy) = &self.keeping.busy {
-            busy.connections(rooms.taken.len());
+    fn count(&self, slots: &ConnectionSlots) {
+        if let Some(busy) = &self.options.busy {
+            busy.connections(slots.taken.len());
         }
     }
 
-    /// Calls `tell` with the state of every connection.
-    pub(in crate::http) fn each(&self, tell: impl Fn(&ConnectionState)) {
-        self.rooms().taken.values().for_each(|pulse| tell(pulse));
+    /// Calls `call` with the state of every connection.
+    pub(in crate::http) fn each(&self, call: impl Fn(&ConnectionState)) {
+        self.slots().taken.values().for_each(|state| call(state));
     }
 
     pub(in crate::http) fn tls(&self) -> Option<&Tls> {
-        self.keeping.tls.as_ref()
+        self.options.tls.as_ref()
     }
 
     /// Sends the rejection in its own task; over TLS it closes the connection without a response.
-    pub(in crate::http) fn refuse(&self, stream: TcpStream) {
+    pub(in crate::http) fn reject(&self, stream: TcpStream) {
         metrics::shed(ShedReason::Connections);
-        let mut rooms = self.rooms();
-        if rooms.word <= Instant::now() {
-            rooms.word = Instant::now() + LOG_INTERVAL;
-            tracing::warn!(most = self.keeping.connections, "rejecting connections: too many are open");
+        let mut slots = self.slots();
+        if slots.next_log <= Instant::now() {
+            slots.next_log = Instant::now() + LOG_INTERVAL;
+            tracing::warn!(most = self.options.connections, "rejecting connections: too many are open");
         }
-        drop(rooms);
-        if self.keeping.tls.is_some() {
+        drop(slots);
+        if self.options.tls.is_some() {
             // A response would require a handshake, which costs more than anything else here.
             return;
         }
-        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
-        let refusal = Arc::clone(&self.refusal);
+        let Ok(permit) = Arc::clone(&self.rejections).try_acquire_owned() else { return };
+        let rejection = Arc::clone(&self.rejection);
         tokio::spawn(async move {
-            let refused = timeout(REJECTION_TIMEOUT, send_rejection(stream, &refusal)).await;
-            if let Ok(Err(error)) = refused {
+            let sent = timeout(REJECTION_TIMEOUT, send_rejection(stream, &rejection)).await;
+            if let Ok(Err(error)) = sent {
                 tracing::debug!(%error, "a rejected connection closed early");
             }
             drop(permit);
@@ -154,26 +155,26 @@ impl ConnectionLimiter {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut rooms = self.house.rooms();
-        rooms.taken.remove(&self.number);
-        self.house.count(&rooms);
+        let mut slots = self.limiter.slots();
+        slots.taken.remove(&self.number);
+        self.limiter.count(&slots);
     }
 }
 
 /// Asks `wanted` connections to close, longest-idle first.
 fn evict_idle(taken: &HashMap<u64, Arc<ConnectionState>>, wanted: usize) {
     let mut idle: Vec<(Instant, &Arc<ConnectionState>)> =
-        taken.values().filter_map(|pulse| Some((pulse.idle_since()?, pulse))).collect();
+        taken.values().filter_map(|state| Some((state.idle_since()?, state))).collect();
     if idle.len() > wanted {
         idle.select_nth_unstable_by_key(wanted, |(since, _)| *since);
     }
-    idle.iter().take(wanted).for_each(|(_, pulse)| pulse.close());
+    idle.iter().take(wanted).for_each(|(_, state)| state.close());
 }
 
 /// Sends the rejection and waits for the caller to close: unread bytes from it would otherwise reset the connection and
 /// lose the response.
-async fn send_rejection(mut stream: TcpStream, refusal: &[u8]) -> std::io::Result<()> {
-    stream.write_all(refusal).await?;
+async fn send_rejection(mut stream: TcpStream, rejection: &[u8]) -> std::io::Result<()> {
+    stream.write_all(rejection).await?;
     stream.shutdown().await?;
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await? > 0 {}
@@ -218,20 +219,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn longest_idle_connections_are_evicted() {
-        let keeping = ListenerOptions { connections: 2, keep_alive: Duration::from_secs(75), busy: None, tls: None };
-        let house = Arc::new(ConnectionLimiter::new(keeping));
+        let options = ListenerOptions { connections: 2, keep_alive: Duration::from_secs(75), busy: None, tls: None };
+        let limiter = Arc::new(ConnectionLimiter::new(options));
         let [first, second] = [0, 1].map(|_| Arc::new(ConnectionState::new()));
-        let kept = house.room(&first).unwrap();
-        let _also_kept = house.room(&second).unwrap();
-        for pulse in [&second, &first] {
-            pulse.on_request(false);
-            pulse.on_response_end();
+        let kept = limiter.take_slot(&first).unwrap();
+        let _also_kept = limiter.take_slot(&second).unwrap();
+        for state in [&second, &first] {
+            state.on_request(false);
+            state.on_response_end();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let newcomer = Arc::new(ConnectionState::new());
-        assert!(house.room(&newcomer).is_none(), "not before a slot is freed");
+        assert!(limiter.take_slot(&newcomer).is_none(), "not before a slot is freed");
         assert!(second.idle_since().is_none() && first.idle_since().is_some(), "the second was asked to close");
         drop(kept);
-        assert!(house.room(&newcomer).is_some());
+        assert!(limiter.take_slot(&newcomer).is_some());
     }
 }

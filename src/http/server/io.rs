@@ -1,5 +1,4 @@
-//! Tracks a connection's traffic in its [`ConnectionState`]: bytes received, writes that stall, and responses that wait
-//! for their caller.
+//! Tracks a connection's traffic in its [`ConnectionState`]: writes that stall, and responses that wait for their caller.
 
 use std::io;
 use std::pin::Pin;
@@ -12,73 +11,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::server::connection_state::ConnectionState;
 
-/// The connection's stream as HTTP sees it; tracks bytes received. Bytes of TLS itself do not count.
-pub(in crate::http) struct ReadTracker<S> {
-    inner: S,
-    pulse: Arc<ConnectionState>,
-}
-
-impl<S> ReadTracker<S> {
-    pub(in crate::http) fn new(inner: S, pulse: Arc<ConnectionState>) -> Self {
-        Self { inner, pulse }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for ReadTracker<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.pulse.on_read();
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for ReadTracker<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
 /// The connection's stream as the network sees it; tracks stalled writes. TLS buffers much before it reports that
 /// nothing is being sent.
 pub(in crate::http) struct StallTracker<S> {
     inner: S,
-    pulse: Arc<ConnectionState>,
+    state: Arc<ConnectionState>,
 }
 
 impl<S> StallTracker<S> {
-    pub(in crate::http) fn new(inner: S, pulse: Arc<ConnectionState>) -> Self {
-        Self { inner, pulse }
+    pub(in crate::http) fn new(inner: S, state: Arc<ConnectionState>) -> Self {
+        Self { inner, state }
     }
 
     fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.pulse.on_write(result.is_ready());
+        self.state.on_write(result.is_ready());
         result
     }
 }
@@ -123,21 +69,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallTracker<S> {
 
 /// Marks a request as in flight until dropped.
 pub(in crate::http) struct RequestGuard {
-    pulse: Arc<ConnectionState>,
+    state: Arc<ConnectionState>,
     offered: bool,
 }
 
 impl RequestGuard {
-    pub(in crate::http) fn new(pulse: Arc<ConnectionState>, http2: bool) -> Self {
-        pulse.on_request(http2);
-        Self { pulse, offered: false }
+    pub(in crate::http) fn new(state: Arc<ConnectionState>, http2: bool) -> Self {
+        state.on_request(http2);
+        Self { state, offered: false }
     }
 
     /// Records whether the response is waiting for the caller or for the gateway.
     fn offer(&mut self, offered: bool) {
         match (self.offered, offered) {
-            (false, true) => self.pulse.on_body_ready(),
-            (true, false) => self.pulse.on_body_taken(),
+            (false, true) => self.state.on_body_ready(),
+            (true, false) => self.state.on_body_taken(),
             _ => {}
         }
         self.offered = offered;
@@ -147,7 +93,7 @@ impl RequestGuard {
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.offer(false);
-        self.pulse.on_response_end();
+        self.state.on_response_end();
     }
 }
 
@@ -231,23 +177,23 @@ mod tests {
     use super::*;
     use crate::http::server::connection_state::{STALL_TIMEOUT, TimeoutAction};
 
-    fn cut(pulse: &ConnectionState) -> bool {
-        matches!(pulse.action(Duration::from_secs(75)), TimeoutAction::Abort(_))
+    fn cut(state: &ConnectionState) -> bool {
+        matches!(state.action(Duration::from_secs(75)), TimeoutAction::Abort(_))
     }
 
     #[tokio::test(start_paused = true)]
     async fn stalled_and_resumed_writes_are_tracked() {
         let (mut caller, ours) = duplex(64);
-        let pulse = Arc::new(ConnectionState::new());
-        pulse.on_request(false);
-        let mut ours = StallTracker::new(ours, Arc::clone(&pulse));
+        let state = Arc::new(ConnectionState::new());
+        state.on_request(false);
+        let mut ours = StallTracker::new(ours, Arc::clone(&state));
         let writing = tokio::spawn(async move { ours.write_all(&[0; 100]).await });
         tokio::task::yield_now().await;
         advance(STALL_TIMEOUT).await;
-        assert!(cut(&pulse));
+        assert!(cut(&state));
         caller.read_exact(&mut [0; 100]).await.unwrap();
         writing.await.unwrap().unwrap();
-        assert!(!cut(&pulse));
+        assert!(!cut(&state));
     }
 
     #[tokio::test]
@@ -268,17 +214,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn response_waits_for_the_caller_until_it_polls_for_more() {
-        let pulse = Arc::new(ConnectionState::new());
+        let state = Arc::new(ConnectionState::new());
         let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>("a")]);
         let pieces = futures_util::StreamExt::chain(pieces, futures_util::stream::pending());
-        let mut answer = ChunkedBody::new(Body::from_stream(pieces), RequestGuard::new(Arc::clone(&pulse), true));
+        let mut answer = ChunkedBody::new(Body::from_stream(pieces), RequestGuard::new(Arc::clone(&state), true));
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(Pin::new(&mut answer).poll_frame(&mut context).is_ready());
         advance(STALL_TIMEOUT).await;
-        assert!(cut(&pulse), "a chunk was handed over, and the caller polled for no more");
+        assert!(cut(&state), "a chunk was handed over, and the caller polled for no more");
         assert!(Pin::new(&mut answer).poll_frame(&mut context).is_pending());
-        assert!(!cut(&pulse), "the gateway has no data yet");
+        assert!(!cut(&state), "the gateway has no data yet");
         drop(answer);
-        assert!(pulse.idle_since().is_some());
+        assert!(state.idle_since().is_some());
     }
 }

@@ -22,10 +22,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::Accept;
+use tokio_util::io::InspectReader;
 
 use crate::http::server::connection_limit::{ConnectionLimiter, ConnectionSlot, ListenerOptions};
 use crate::http::server::connection_state::{ConnectionState, HEADER_TIMEOUT, TimeoutAction};
-use crate::http::server::io::{ChunkedBody, ReadTracker, RequestGuard, StallTracker};
+use crate::http::server::io::{ChunkedBody, RequestGuard, StallTracker};
 use crate::http::server::shutdown::{ShutdownHandle, ShutdownSignal};
 use crate::http::server::tls::MaybeTls;
 use crate::telemetry::metrics;
@@ -41,31 +42,32 @@ const LAST: usize = 4096;
 
 /// Serves until `ending` closes the listener; then accepts no more connections, gives requests in flight their grace
 /// period, and drops the rest.
-pub async fn serve(listener: TcpListener, router: Router, keeping: ListenerOptions, ending: ShutdownHandle) {
+pub async fn serve(listener: TcpListener, router: Router, options: ListenerOptions, ending: ShutdownHandle) {
     let stopping = ShutdownSignal::default();
     let router = router.layer(Extension(stopping.clone()));
-    let house = Arc::new(ConnectionLimiter::new(keeping));
-    let mut hall = Acceptor { builder: builder(), router, house, ending: ending.clone(), connections: JoinSet::new() };
+    let limiter = Arc::new(ConnectionLimiter::new(options));
+    let mut acceptor =
+        Acceptor { builder: builder(), router, limiter, ending: ending.clone(), connections: JoinSet::new() };
     let mut left = false;
     loop {
         tokio::select! {
             () = ending.wait_closed() => break,
             () = ending.wait_announced(), if !left => {
                 left = true;
-                hall.house.each(ConnectionState::close_if_announced);
+                acceptor.limiter.each(ConnectionState::close_if_announced);
             }
-            Some(_) = hall.connections.join_next() => {}
-            stream = accept(&listener) => hall.receive(stream),
+            Some(_) = acceptor.connections.join_next() => {}
+            stream = accept(&listener) => acceptor.receive(stream),
         }
     }
     // Accept connections already in the kernel's backlog; otherwise they would be reset.
     for stream in (0..LAST).map_while(|_| accept(&listener).now_or_never()) {
-        hall.receive(stream);
+        acceptor.receive(stream);
     }
     drop(listener);
     stopping.begin();
-    hall.house.each(ConnectionState::close);
-    let mut connections = hall.connections;
+    acceptor.limiter.each(ConnectionState::close);
+    let mut connections = acceptor.connections;
     let all = async { while connections.join_next().await.is_some() {} };
     let hurried = async {
         sleep(ending.grace() * 3 / 4).await;
@@ -130,54 +132,60 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 struct Acceptor {
     builder: Builder<TokioExecutor>,
     router: Router,
-    house: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     ending: ShutdownHandle,
     connections: JoinSet<()>,
 }
 
 impl Acceptor {
     fn receive(&mut self, stream: TcpStream) {
-        let pulse = Arc::new(ConnectionState::new());
-        match self.house.room(&pulse) {
-            Some(room) => self.serve(stream, pulse, room),
-            None => self.house.refuse(stream),
+        let state = Arc::new(ConnectionState::new());
+        match self.limiter.take_slot(&state) {
+            Some(slot) => self.serve(stream, state, slot),
+            None => self.limiter.reject(stream),
         }
     }
 
-    fn serve(&mut self, stream: TcpStream, pulse: Arc<ConnectionState>, room: ConnectionSlot) {
-        let (served, ending, of_requests) =
-            (TowerToHyperService::new(self.router.clone()), self.ending.clone(), Arc::clone(&pulse));
+    fn serve(&mut self, stream: TcpStream, state: Arc<ConnectionState>, slot: ConnectionSlot) {
+        let (served, ending, request_state) =
+            (TowerToHyperService::new(self.router.clone()), self.ending.clone(), Arc::clone(&state));
         let service = service_fn(move |request: Request<Incoming>| {
             let http2 = request.version() == Version::HTTP_2;
-            let under_way = RequestGuard::new(Arc::clone(&of_requests), http2);
-            let (answer, ending, pulse) = (served.call(request), ending.clone(), Arc::clone(&of_requests));
+            let guard = RequestGuard::new(Arc::clone(&request_state), http2);
+            let (response, ending, state) = (served.call(request), ending.clone(), Arc::clone(&request_state));
             async move {
-                let Ok(response) = answer.await;
-                let response = response.map(|body| ChunkedBody::new(body, under_way));
+                let Ok(response) = response.await;
+                let response = response.map(|body| ChunkedBody::new(body, guard));
                 Ok::<_, Infallible>(if ending.is_leaving() {
-                    announce_close(response, &pulse, http2)
+                    announce_close(response, &state, http2)
                 } else {
                     response
                 })
             }
         });
-        let (builder, keep_alive) = (self.builder.clone(), self.house.keep_alive());
-        let stream = StallTracker::new(stream, Arc::clone(&pulse));
-        let tls = self.house.tls().cloned();
+        let (builder, keep_alive) = (self.builder.clone(), self.limiter.keep_alive());
+        let stream = StallTracker::new(stream, Arc::clone(&state));
+        let tls = self.limiter.tls().cloned();
         self.connections.spawn(async move {
-            let _room = room;
-            let line = match tls {
-                None => MaybeTls::Plain(stream),
-                Some(tls) => match tls_handshake(Box::pin(tls.accept(stream)), &pulse, keep_alive).await {
-                    Some(line) => line,
+            let _slot = slot;
+            let stream = match tls {
+                None => MaybeTls::Left(stream),
+                Some(tls) => match tls_handshake(Box::pin(tls.accept(stream)), &state, keep_alive).await {
+                    Some(stream) => stream,
                     None => return,
                 },
             };
-            let io = TokioIo::new(ReadTracker::new(line, Arc::clone(&pulse)));
+            let read_state = Arc::clone(&state);
+            // Above TLS, whose own bytes do not count. At its end a stream yields no bytes.
+            let io = TokioIo::new(InspectReader::new(stream, move |bytes| {
+                if !bytes.is_empty() {
+                    read_state.on_read();
+                }
+            }));
             // Boxed: otherwise the task reserves space for it twice, as its argument and in its own state.
             let connection = Box::pin(builder.serve_connection(io, service).into_owned());
-            let close = |connection: &mut Pin<Box<Connection<_>>>| connection.as_mut().graceful_shutdown();
-            let ended = drive(connection, close, &pulse, keep_alive).await;
+            let close = |connection: &mut Pin<Box<Connection<_, _>>>| connection.as_mut().graceful_shutdown();
+            let ended = drive(connection, close, &state, keep_alive).await;
             if let Err(reason) = ended.and_then(|ended| ended.map_err(|error| error.to_string())) {
                 // The caller disconnected or was too slow: no one needs to act.
                 tracing::debug!(reason, "connection ended");
@@ -187,28 +195,27 @@ impl Acceptor {
 }
 
 /// Asks the caller not to reuse this connection.
-fn announce_close(mut response: Response<ChunkedBody>, pulse: &ConnectionState, http2: bool) -> Response<ChunkedBody> {
+fn announce_close(mut response: Response<ChunkedBody>, state: &ConnectionState, http2: bool) -> Response<ChunkedBody> {
     if http2 {
-        pulse.close_if_announced();
+        state.close_if_announced();
     } else {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-type Connection<S> =
-    hyper_util::server::conn::auto::Connection<'static, TokioIo<ReadTracker<MaybeTls>>, S, TokioExecutor>;
+type Connection<I, S> = hyper_util::server::conn::auto::Connection<'static, I, S, TokioExecutor>;
 
 /// Completes the TLS handshake; returns `None` if it fails. Its time counts towards the time limit of the first
 /// request.
 async fn tls_handshake(
     handshake: Pin<Box<Accept<StallTracker<TcpStream>>>>,
-    pulse: &ConnectionState,
+    state: &ConnectionState,
     keep_alive: Duration,
 ) -> Option<MaybeTls> {
-    let ended = drive(handshake, |_| {}, pulse, keep_alive).await;
+    let ended = drive(handshake, |_| {}, state, keep_alive).await;
     let reason = match ended {
-        Ok(Ok(stream)) => return Some(MaybeTls::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => return Some(MaybeTls::Right(Box::new(stream))),
         Ok(Err(error)) => error.to_string(),
         Err(reason) => reason,
     };
@@ -222,10 +229,10 @@ async fn tls_handshake(
 async fn drive<C: Future + Unpin>(
     mut connection: C,
     close: impl Fn(&mut C),
-    pulse: &ConnectionState,
+    state: &ConnectionState,
     keep_alive: Duration,
 ) -> Result<C::Output, String> {
-    let mut woken = pin!(pulse.woken.notified());
+    let mut woken = pin!(state.woken.notified());
     let mut heard = false;
     let mut alarm = pin!(sleep_until(Instant::now() + HEADER_TIMEOUT));
     poll_fn(|context| {
@@ -234,7 +241,7 @@ async fn drive<C: Future + Unpin>(
                 return Poll::Ready(Ok(ended));
             }
             heard = heard || woken.as_mut().poll(context).is_ready();
-            match pulse.action(keep_alive) {
+            match state.action(keep_alive) {
                 TimeoutAction::GracefulClose => close(&mut connection),
                 TimeoutAction::Abort(reason) => return Poll::Ready(Err(reason.to_owned())),
                 TimeoutAction::Wait(until) => {

@@ -119,15 +119,15 @@ impl WaitBudget {
     ///
     /// # Errors
     /// The error that ended the write.
-    pub(in crate::http) async fn wait<T>(self, ticket: WriteHandle<T>) -> Result<WriteReply<T>, Error>
+    pub(in crate::http) async fn wait<T>(self, handle: WriteHandle<T>) -> Result<WriteReply<T>, Error>
     where
         T: Clone + Send + Sync + 'static,
     {
         // 202 for whatever is accepted, however fast the vendor is: the response must not depend on a race.
         if self.is_none() {
-            ticket.result_or_accepted().await
+            handle.result_or_accepted().await
         } else {
-            ticket.result_or_accepted_after(self.expired()).await
+            handle.result_or_accepted_after(self.expired()).await
         }
     }
 

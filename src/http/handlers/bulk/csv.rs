@@ -213,19 +213,19 @@ mod tests {
     use crate::domain::operation::ItemRequest;
     use crate::http::handlers::bulk::chunk_reader::tests::{crumbled, cut};
     use crate::http::handlers::bulk::rows::BulkItem;
-    use crate::http::handlers::bulk::rows::tests::{kept, told};
+    use crate::http::handlers::bulk::rows::tests::{kept, summary};
 
-    type Told = (Result<(), ReadError>, Vec<(Option<String>, Vec<String>)>);
+    type Summary = (Result<(), ReadError>, Vec<(Option<String>, Vec<String>)>);
 
-    fn of(input: impl BufRead, most: u64) -> Told {
+    fn of(input: impl BufRead, most: u64) -> Summary {
         let (kept, mut rows) = kept(BulkItem::Candidates, most, None);
         let end = read(input, &mut rows);
-        (end, told(&kept))
+        (end, summary(&kept))
     }
 
     fn fault(text: &[u8]) -> Error {
         match of(text, 3).0 {
-            Err(ReadError::Fault(fault)) => *fault,
+            Err(ReadError::Fault(error)) => *error,
             end => panic!("{end:?}"),
         }
     }
@@ -285,10 +285,10 @@ mod tests {
         let text = b"\xef\xbb\xbf\xef\xbb\xbfitemId,group\na,1\n";
         for places in [&[][..], &[4], &[1, 2, 3, 4, 5]] {
             let (_, mut rows) = kept(BulkItem::Candidates, 10, None);
-            let Err(ReadError::Fault(fault)) = read(cut(text, places).without_mark(), &mut rows) else {
+            let Err(ReadError::Fault(error)) = read(cut(text, places).without_mark(), &mut rows) else {
                 panic!("{places:?}")
             };
-            assert_eq!(fault.errors[0].pointer, "/\u{feff}itemId", "{places:?}");
+            assert_eq!(error.errors[0].pointer, "/\u{feff}itemId", "{places:?}");
         }
     }
 
@@ -326,7 +326,7 @@ mod tests {
         while records.next().is_some() {}
         assert!(records.text.len() <= MAX_LENGTH);
         read(cut(&text, &[100, 7000]), &mut rows).unwrap();
-        assert_eq!(told(&kept), [broken(), good("b"), broken(), good("c")]);
+        assert_eq!(summary(&kept), [broken(), good("b"), broken(), good("c")]);
     }
 
     #[test]

@@ -71,16 +71,16 @@ impl CsvColumns {
     pub(super) fn of(kind: BulkItem, header: &[String]) -> Result<Self, Vec<FieldError>> {
         let names: Vec<&str> = header.iter().map(|name| name.trim()).collect();
         let places: Vec<Option<ColumnTarget>> = names.iter().map(|name| place(kind, name)).collect();
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for (index, (name, found)) in names.iter().zip(&places).enumerate() {
             let pointer = format!("/{}", name.split('.').map(pointer_token).collect::<Vec<_>>().join("/"));
             let number = index + 1;
             if found.is_none() {
                 let detail = unknown(kind, name, number);
-                faults.push(FieldError::new(sanitize_for_display(&pointer, 200), FieldError::UNKNOWN, detail));
+                errors.push(FieldError::new(sanitize_for_display(&pointer, 200), FieldError::UNKNOWN, detail));
             } else if names[..index].contains(name) {
                 let detail = format!("is a duplicate column, again at position {number}");
-                faults.push(FieldError::invalid(sanitize_for_display(&pointer, 200), detail));
+                errors.push(FieldError::invalid(sanitize_for_display(&pointer, 200), detail));
             }
         }
         if places.iter().all(Option::is_none)
@@ -89,7 +89,7 @@ impl CsvColumns {
             let detail = format!("the header names no known column; its {separator} should be commas");
             return Err(vec![FieldError::invalid("", detail)]);
         }
-        if faults.is_empty() { Ok(Self(places.into_iter().flatten().collect())) } else { Err(faults) }
+        if errors.is_empty() { Ok(Self(places.into_iter().flatten().collect())) } else { Err(errors) }
     }
 
     /// Returns the number of columns.
@@ -199,8 +199,8 @@ mod tests {
     }
 
     fn faults(kind: BulkItem, names: &str) -> Vec<(String, String)> {
-        let faults = CsvColumns::of(kind, &header(names)).unwrap_err();
-        faults.into_iter().map(|fault| (fault.pointer, fault.detail)).collect()
+        let errors = CsvColumns::of(kind, &header(names)).unwrap_err();
+        errors.into_iter().map(|error| (error.pointer, error.detail)).collect()
     }
 
     #[test]
@@ -280,22 +280,22 @@ mod tests {
 
     #[test]
     fn every_invalid_column_is_reported() {
-        let told =
+        let found =
             faults(BulkItem::Candidates, "email,emial,EMAIL,name.first,email,,custom.,candidate.id,phoneNumbers");
-        let pointers: Vec<&str> = told.iter().map(|(pointer, _)| pointer.as_str()).collect();
+        let pointers: Vec<&str> = found.iter().map(|(pointer, _)| pointer.as_str()).collect();
         let expected = ["/emial", "/EMAIL", "/name/first", "/email", "/", "/custom/", "/candidate/id", "/phoneNumbers"];
         assert_eq!(pointers, expected);
-        assert_eq!(told[0].1, "unknown column 2 `emial`");
-        assert_eq!(told[1].1, "unknown column 3 `EMAIL`; did you mean `email`?");
-        assert_eq!(told[4].1, "column 6 has no name");
+        assert_eq!(found[0].1, "unknown column 2 `emial`");
+        assert_eq!(found[1].1, "unknown column 3 `EMAIL`; did you mean `email`?");
+        assert_eq!(found[4].1, "column 6 has no name");
         assert_eq!(faults(BulkItem::Assignments, "assessment,custom.x")[0].0, "/custom/x");
     }
 
     #[test]
     fn wrong_separators_are_named() {
         for (names, separator) in [("externalId;email", "semicolons"), ("externalId\temail", "tabs")] {
-            let told = faults(BulkItem::Candidates, names);
-            assert!(told.len() == 1 && told[0].1.contains(separator), "{told:?}");
+            let found = faults(BulkItem::Candidates, names);
+            assert!(found.len() == 1 && found[0].1.contains(separator), "{found:?}");
         }
         assert_eq!(faults(BulkItem::Candidates, "email,a;b")[0].0, "/a;b");
         assert_eq!(faults(BulkItem::Candidates, "foo,bar").len(), 2);

@@ -16,13 +16,13 @@ const MAX: u64 = 64;
 const MAX_VALUES: usize = 10_000;
 
 /// The result of a body: each row's label and error, and the result for the body as a whole.
-type Told<T> = (Vec<(Option<String>, Option<Error>)>, Result<T, ReadError>);
+type Summary<T> = (Vec<(Option<String>, Option<Error>)>, Result<T, ReadError>);
 
 /// Checks a CSV body.
 pub(in crate::http) fn table(data: &[u8]) {
     for kind in KINDS {
         let read = |pieces: Vec<Bytes>| {
-            told(kind, |rows| {
+            summary(kind, |rows| {
                 let mut pieces = pieces.into_iter();
                 csv::read(ChunkReader::new(move || pieces.next()).without_mark(), rows)
             })
@@ -37,7 +37,7 @@ pub(in crate::http) fn table(data: &[u8]) {
 pub(in crate::http) fn lines(data: &[u8]) {
     for kind in KINDS {
         let read = |pieces: Vec<Bytes>| {
-            told(kind, |rows| {
+            summary(kind, |rows| {
                 let mut pieces = pieces.into_iter();
                 ndjson::read(ChunkReader::new(move || pieces.next()).without_mark(), rows)
             })
@@ -55,37 +55,37 @@ pub(in crate::http) fn document(data: &[u8]) {
         let whole = read(kind, vec![Bytes::copy_from_slice(data)]);
         assert_eq!(read(kind, cut(data)), whole, "the chunks change the result");
         match (&whole.1, &strict) {
-            (Ok(said), Ok(value)) => {
+            (Ok(result), Ok(value)) => {
                 let again = read(kind, vec![Bytes::from(value.to_string())]);
-                assert_eq!(again.1.as_ref().ok(), Some(said), "the spelling changes the result");
+                assert_eq!(again.1.as_ref().ok(), Some(result), "the spelling changes the result");
             }
             (Ok(_), Err(_)) => assert!(strict.is_ok(), "accepted although the strict parser rejects it"),
-            (Err(ReadError::Fault(fault)), Ok(_)) => {
-                assert_ne!(fault.code, Code::MalformedJson, "rejected as malformed");
+            (Err(ReadError::Fault(error)), Ok(_)) => {
+                assert_ne!(error.code, Code::MalformedJson, "rejected as malformed");
             }
             (Err(_), _) => {}
         }
     }
 }
 
-fn read(kind: BulkItem, pieces: Vec<Bytes>) -> Told<Fingerprint> {
-    told(kind, |rows| {
+fn read(kind: BulkItem, pieces: Vec<Bytes>) -> Summary<Fingerprint> {
+    summary(kind, |rows| {
         let mut pieces = pieces.into_iter();
         json::read(ChunkReader::new(move || pieces.next()), rows).map(|(_, hash)| hash)
     })
 }
 
-fn told<T>(
+fn summary<T>(
     kind: BulkItem,
     read: impl FnOnce(&mut RowSink<&mut dyn FnMut(Vec<BulkRow>) -> bool>) -> Result<T, ReadError>,
-) -> Told<T> {
+) -> Summary<T> {
     let mut kept = Vec::new();
     let mut keep = |batch: Vec<BulkRow>| {
         kept.extend(batch.into_iter().map(|BulkRow { item_id, row }| (item_id, row.err())));
         true
     };
-    let said = read(&mut RowSink::new(kind, MAX, ConnectionConsensus::default(), &mut keep));
-    (kept, said)
+    let result = read(&mut RowSink::new(kind, MAX, ConnectionConsensus::default(), &mut keep));
+    (kept, result)
 }
 
 /// Cuts the bytes into chunks of one to seven bytes; the bytes themselves give the sizes.

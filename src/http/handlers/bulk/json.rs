@@ -43,27 +43,27 @@ pub(super) fn read<S: FnMut(Vec<BulkRow>) -> bool>(
         return Err(fault_of(vec![FieldError::invalid("", "must be an object")]).into());
     }
     let members = Value::Object(members);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let (connection, fail_on_errors) = parse::<Envelope>(&members).unwrap_or_else(|fault| {
-        faults = fault.errors;
+        errors = fault.errors;
         (None, None)
     });
     match items {
-        Items::Missing => faults.push(FieldError::missing("/items", "is missing")),
-        Items::NoList => faults.push(FieldError::invalid("/items", "must be a list")),
-        Items::TooMany => faults.push(rows.count_error("/items")),
-        Items::All if rows.taken() == 0 => faults.push(rows.count_error("/items")),
+        Items::Missing => errors.push(FieldError::missing("/items", "is missing")),
+        Items::NoList => errors.push(FieldError::invalid("/items", "must be a list")),
+        Items::TooMany => errors.push(rows.count_error("/items")),
+        Items::All if rows.taken() == 0 => errors.push(rows.count_error("/items")),
         Items::All => {}
     }
     let mut connection = connection;
-    if faults.is_empty() {
+    if errors.is_empty() {
         connection = rows.connections.agreed(connection, "/connection").unwrap_or_else(|fault| {
-            faults.push(fault);
+            errors.push(fault);
             None
         });
     }
-    if !faults.is_empty() {
-        return Err(fault_of(faults).into());
+    if !errors.is_empty() {
+        return Err(fault_of(errors).into());
     }
     rows.flush()?;
     Ok((BulkOptions { connection, fail_on_errors }, list.within(&members)))
@@ -210,7 +210,7 @@ impl<'de, S: FnMut(Vec<BulkRow>) -> bool> Visitor<'de> for Document<'_, S> {
             }
             let value = access.next_value_seed(Strict::at(1, &mut found.left))?;
             if let ("connection", Some(connection)) = (name.as_str(), value.as_str()) {
-                rows.connections.told(connection);
+                rows.connections.set_bulk(connection);
             }
             found.members.insert(name, value);
         }

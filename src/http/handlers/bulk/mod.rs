@@ -9,12 +9,12 @@ use self::rows::BulkItem;
 use crate::domain::error::Error;
 use crate::domain::ids::OperationId;
 use crate::http::app_state::AppState;
+use crate::http::audit_info::AuditInfo;
 use crate::http::dto::bulk::{AssignmentBulk, AssignmentBulkReport, CandidateBulk, CandidateBulkReport};
 use crate::http::dto::operation::Operation;
+use crate::http::exchange_context::ExchangeContext;
 use crate::http::extract::prefer::Preferences;
 use crate::http::handlers::bulk::upload::BulkRequest;
-use crate::http::middleware::audit::AuditInfo;
-use crate::http::middleware::request_context::ExchangeContext;
 use crate::http::problem::ApiError;
 use crate::http::response::{accepted_response, into_accepted_error, with_write_headers};
 use crate::http::server::shutdown::ShutdownSignal;
@@ -145,7 +145,7 @@ async fn respond(
         }
         AcceptedBulk::Earlier(id) => {
             let end = wait_for_end(app, context, caller, (stopping, patience), preferences, &id, true).await;
-            end.map_err(|fault| into_accepted_error(fault, &id))
+            end.map_err(|error| into_accepted_error(error, &id))
         }
     }
 }
@@ -169,9 +169,9 @@ async fn wait_for_end(
         () = stopping.wait_begun() => app.gateway.operation(&caller, id).await?,
     };
     if view.operation.state.is_terminal() {
-        let noted = AuditInfo::operation(&view);
+        let audit_info = AuditInfo::operation(&view);
         let response = report::response(app, context, caller, view).await?;
-        return Ok(noted.on(with_write_headers(app, preferences, replayed, None, response)));
+        return Ok(audit_info.on(with_write_headers(app, preferences, replayed, None, response)));
     }
     Ok(accepted_response(app, preferences, replayed, Operation::from(view)))
 }

@@ -73,14 +73,14 @@ mod tests {
     use super::*;
     use crate::http::handlers::bulk::chunk_reader::tests::{crumbled, cut};
     use crate::http::handlers::bulk::rows::BulkItem;
-    use crate::http::handlers::bulk::rows::tests::{kept, told};
+    use crate::http::handlers::bulk::rows::tests::{kept, summary};
 
-    type Told = (Result<(), ReadError>, Vec<(Option<String>, Vec<String>)>);
+    type Summary = (Result<(), ReadError>, Vec<(Option<String>, Vec<String>)>);
 
-    fn of(input: impl BufRead, most: u64) -> Told {
+    fn of(input: impl BufRead, most: u64) -> Summary {
         let (kept, mut rows) = kept(BulkItem::Candidates, most, None);
         let end = read(input, &mut rows);
-        (end, told(&kept))
+        (end, summary(&kept))
     }
 
     fn row(mark: &str) -> (Option<String>, Vec<String>) {
@@ -96,7 +96,7 @@ mod tests {
         let text = b"{\"itemId\":\"a\"}\r\n\n  \t\r\n{\"itemId\":\n{\"itemId\":\"b\"}\n\"\xff\"\n{\"a\":1,\"a\":2}\n{\"itemId\":\"c\"}";
         let (kept, mut rows) = kept(BulkItem::Candidates, 10, None);
         read(crumbled(text), &mut rows).unwrap();
-        assert_eq!(told(&kept), [row("a"), broken(), row("b"), broken(), broken(), row("c")]);
+        assert_eq!(summary(&kept), [row("a"), broken(), row("b"), broken(), broken(), row("c")]);
         let details: Vec<String> =
             kept.borrow().iter().filter_map(|row| Some(row.row.as_ref().err()?.detail.clone())).collect();
         assert!(details[0].starts_with("Line 4: EOF"), "{details:?}");
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn number_of_rows_is_checked() {
         for (text, most) in [("", 2), ("\n \r\n", 2), ("{}\n{}\n{}\n", 2)] {
-            let (Err(ReadError::Fault(fault)), _) = of(text.as_bytes(), most) else { panic!("{text:?}") };
-            assert_eq!((fault.code, fault.errors[0].pointer.as_str()), (Code::ValidationFailed, ""));
+            let (Err(ReadError::Fault(error)), _) = of(text.as_bytes(), most) else { panic!("{text:?}") };
+            assert_eq!((error.code, error.errors[0].pointer.as_str()), (Code::ValidationFailed, ""));
         }
         assert_eq!(of(&b"{}\n{}\n\n"[..], 2).0, Ok(()));
     }

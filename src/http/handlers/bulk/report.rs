@@ -17,8 +17,8 @@ use crate::domain::ids::OperationId;
 use crate::http::app_state::AppState;
 use crate::http::dto::bulk::BulkSummary;
 use crate::http::dto::operation::OperationItem;
-use crate::http::middleware::request_context::ExchangeContext;
-use crate::http::response::encode_cursor;
+use crate::http::exchange_context::ExchangeContext;
+use crate::http::pagination::encode_cursor;
 use crate::service::{OperationStatus, RequestContext, ResultFilter, ResultRow};
 
 /// Number of rows in the first part, and the maximum in any; the number in later parts depends on the size of the rows
@@ -50,7 +50,7 @@ pub(super) async fn response(
             if !rows.more {
                 return Ok(None);
             }
-            rows.report(&mut text).await.map_err(|fault| io::Error::other(fault.to_string()))?;
+            rows.report(&mut text).await.map_err(|error| io::Error::other(error.to_string()))?;
         }
         Ok::<_, io::Error>(Some((Bytes::from(text), (None, rows))))
     });

@@ -43,8 +43,8 @@ pub(super) enum ReadError {
 }
 
 impl From<Error> for ReadError {
-    fn from(fault: Error) -> Self {
-        Self::Fault(Box::new(fault))
+    fn from(error: Error) -> Self {
+        Self::Fault(Box::new(error))
     }
 }
 
@@ -91,7 +91,7 @@ impl<S: FnMut(Vec<BulkRow>) -> bool> RowSink<S> {
         self.taken += 1;
         let row = match row {
             Ok(tree) => self.read(&tree),
-            Err(fault) => BulkRow { item_id: None, row: Err(fault) },
+            Err(error) => BulkRow { item_id: None, row: Err(error) },
         };
         self.batch.push(row);
         self.weight += bytes;
@@ -146,7 +146,7 @@ impl ConnectionConsensus {
     }
 
     /// Records the bulk request's own connection.
-    pub(super) fn told(&mut self, bulk: &str) {
+    pub(super) fn set_bulk(&mut self, bulk: &str) {
         self.bulk = Some(bulk.to_owned());
     }
 
@@ -213,7 +213,7 @@ pub(super) mod tests {
     }
 
     /// Returns the result of each row: its label, and `pointer code` of its errors (or the code alone).
-    pub(in crate::http::handlers::bulk) fn told(kept: &Kept) -> Vec<(Option<String>, Vec<String>)> {
+    pub(in crate::http::handlers::bulk) fn summary(kept: &Kept) -> Vec<(Option<String>, Vec<String>)> {
         let faults = |fault: &Error| match fault.errors.as_slice() {
             [] => vec![fault.code.as_str().to_owned()],
             errors => errors.iter().map(|error| format!("{} {}", error.pointer, error.code)).collect(),
@@ -228,7 +228,7 @@ pub(super) mod tests {
             assert_eq!(rows_in.take(Ok(row.clone()), 1), Ok(true));
         }
         rows_in.flush().unwrap();
-        told(&kept).into_iter().map(|(_, faults)| faults).collect()
+        summary(&kept).into_iter().map(|(_, errors)| errors).collect()
     }
 
     #[test]
@@ -267,7 +267,7 @@ pub(super) mod tests {
                 connections.row(row.map(str::to_owned)).unwrap();
             }
             let agreed = connections.agreed(bulk.map(str::to_owned), "/connection");
-            agreed.map_err(|fault| fault.code.into_owned())
+            agreed.map_err(|error| error.code.into_owned())
         };
         let ok = |name: Option<&str>| Ok(name.map(str::to_owned));
         assert_eq!(agreed(&[None, None], None), ok(None));

@@ -40,7 +40,7 @@ pub(in crate::http) struct BulkRequest {
     query: Option<String>,
     form: BodyFormat,
     /// The options in the query.
-    said: BulkOptions,
+    options: BulkOptions,
     body: MinRateBody,
 }
 
@@ -57,16 +57,16 @@ impl FromRequest<AppState> for BulkRequest {
             "text/csv" => BodyFormat::Csv,
             _ => BodyFormat::Lines,
         };
-        let said = said(&mut parts, app, form).await?;
+        let options = query_options(&mut parts, app, form).await?;
         let (query, preferences) = (parts.uri.query().map(str::to_owned), Preferences::of(&parts.headers));
         let body =
             MinRateBody::new(Request::from_parts(parts, body), app.terms.now().server.bulk_body_limit.0, app.limits)?;
-        Ok(Self { caller, preferences, keyed, query, form, said, body })
+        Ok(Self { caller, preferences, keyed, query, form, options, body })
     }
 }
 
 /// Reads `connection` and `failOnErrors` from the query. A JSON body holds both itself.
-async fn said(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<BulkOptions, ApiError> {
+async fn query_options(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<BulkOptions, ApiError> {
     let mut query = QueryParams::from_request_parts(parts, app).await?;
     let connection = query.text("connection");
     let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
@@ -74,13 +74,13 @@ async fn said(parts: &mut Parts, app: &AppState, form: BodyFormat) -> Result<Bul
     if form == BodyFormat::Json {
         let given = [("connection", connection.is_some()), ("failOnErrors", fail_on_errors.is_some())];
         for (name, _) in given.into_iter().filter(|(_, given)| *given) {
-            query.fault(name, "belongs in the body of a JSON bulk request");
+            query.add_error(name, "belongs in the body of a JSON bulk request");
         }
     }
     query.finish()?;
-    let mut faults = FieldErrors::new();
-    faults.check_line("?connection", connection.as_deref(), 200);
-    Ok(faults.into_result(BulkOptions { connection, fail_on_errors }).map_err(Error::from_fields)?)
+    let mut errors = FieldErrors::new();
+    errors.check_line("?connection", connection.as_deref(), 200);
+    Ok(errors.into_result(BulkOptions { connection, fail_on_errors }).map_err(Error::from_fields)?)
 }
 
 impl BulkRequest {
@@ -89,12 +89,12 @@ impl BulkRequest {
     /// # Errors
     /// Whatever is wrong with the bulk request as a whole; nothing is then kept, and nothing was sent.
     pub(super) async fn receive_all(self, app: &AppState, kind: BulkItem) -> Result<AcceptedBulk, Error> {
-        let Self { caller, preferences, keyed, query, form, said, body } = self;
-        let _place = app.acquire_permit(&app.receptions, &caller.client)?;
+        let Self { caller, preferences, keyed, query, form, options, body } = self;
+        let _permit = app.acquire_permit(&app.receptions, &caller.client)?;
         let mut reception = app.gateway.receive(&caller, kind.into(), preferences.strict()).await?;
         let (pieces, arriving) = mpsc::channel::<Bytes>(2);
         let (batches, rows) = mpsc::channel::<Vec<BulkRow>>(1);
-        let reading = tokio::task::spawn_blocking(move || read(form, kind, said, arriving, &batches));
+        let reading = tokio::task::spawn_blocking(move || read(form, kind, options, arriving, &batches));
         let (raw, kept) = tokio::join!(receive(body, pieces), keep(&mut reception, rows));
         let read = reading.await.unwrap_or_else(|error| {
             tracing::error!(panicked = error.is_panic(), "the bulk parser ended without a result");
@@ -141,20 +141,20 @@ async fn keep(reception: &mut BulkUpload, mut rows: mpsc::Receiver<Vec<BulkRow>>
 fn read(
     form: BodyFormat,
     kind: BulkItem,
-    said: BulkOptions,
+    options: BulkOptions,
     mut arriving: mpsc::Receiver<Bytes>,
     batches: &mpsc::Sender<Vec<BulkRow>>,
 ) -> Result<(BulkOptions, Option<Fingerprint>), ReadError> {
     let pieces = ChunkReader::new(move || arriving.blocking_recv());
     let most = if form == BodyFormat::Json { MAX_JSON_ROWS } else { MAX_ROWS };
-    let connections = ConnectionConsensus::of(said.connection.clone());
+    let connections = ConnectionConsensus::of(options.connection.clone());
     let mut rows = RowSink::new(kind, most, connections, |batch| batches.blocking_send(batch).is_ok());
     match form {
         BodyFormat::Json => return json::read(pieces, &mut rows).map(|(envelope, hash)| (envelope, Some(hash))),
         BodyFormat::Csv => csv::read(pieces.without_mark(), &mut rows)?,
         BodyFormat::Lines | BodyFormat::Empty => ndjson::read(pieces.without_mark(), &mut rows)?,
     }
-    let agreed = rows.connections.agreed(said.connection, "?connection");
-    let connection = agreed.map_err(|fault: FieldError| Error::from_fields(vec![fault]))?;
-    Ok((BulkOptions { connection, fail_on_errors: said.fail_on_errors }, None))
+    let agreed = rows.connections.agreed(options.connection, "?connection");
+    let connection = agreed.map_err(|error: FieldError| Error::from_fields(vec![error]))?;
+    Ok((BulkOptions { connection, fail_on_errors: options.fail_on_errors }, None))
 }

@@ -156,7 +156,7 @@ fn rows_without_an_enrolment_number_are_not_batched() {
 async fn unsupported_writes_are_rejected_without_a_call() {
     let vendor = vendor();
     let descriptor = vendor.descriptor();
-    for operation in WriteKind::ALL {
+    for &operation in WriteKind::ALL {
         assert_eq!(descriptor.capability(operation).kind, operation);
     }
     assert!(!descriptor.capability(WriteKind::CandidatesDelete).supported);

@@ -7,23 +7,23 @@ use crate::domain::error::Code;
 use crate::http::handlers::bulk::chunk_reader::tests::{crumbled, cut};
 use crate::http::handlers::bulk::json::*;
 use crate::http::handlers::bulk::rows::BulkItem;
-use crate::http::handlers::bulk::rows::tests::{kept, told};
+use crate::http::handlers::bulk::rows::tests::{kept, summary};
 
-type Told = (Result<(BulkOptions, Fingerprint), ReadError>, Vec<(Option<String>, Vec<String>)>);
+type Summary = (Result<(BulkOptions, Fingerprint), ReadError>, Vec<(Option<String>, Vec<String>)>);
 
-fn of(input: impl Read) -> Told {
+fn of(input: impl Read) -> Summary {
     let (kept, mut rows) = kept(BulkItem::Candidates, 5, None);
     let end = read(input, &mut rows);
-    (end, told(&kept))
+    (end, summary(&kept))
 }
 
-fn text(text: &str) -> Told {
+fn text(text: &str) -> Summary {
     of(crumbled(text.as_bytes()))
 }
 
 fn fault(body: &str) -> Error {
     match text(body).0 {
-        Err(ReadError::Fault(fault)) => *fault,
+        Err(ReadError::Fault(error)) => *error,
         end => panic!("{body}: {end:?}"),
     }
 }
@@ -82,8 +82,8 @@ fn late_connection_that_contradicts_rows_fails_the_bulk() {
     assert_eq!(late(&[row("c"), "{}".to_owned(), row("c")]).0.unwrap().0.connection.as_deref(), Some("c"));
     let wrong = vec!["/connection invalid_field".to_owned()];
     assert_eq!(late(&[row("c"), row("d")]).1, [(None, vec![]), (None, wrong)]);
-    let Err(ReadError::Fault(fault)) = late(&[row("d"), row("c")]).0 else { panic!() };
-    assert_eq!(fault.errors[0].pointer, "/connection");
+    let Err(ReadError::Fault(error)) = late(&[row("d"), row("c")]).0 else { panic!() };
+    assert_eq!(error.errors[0].pointer, "/connection");
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn malformed_json_is_reported_with_its_position() {
         &deep,
         &format!(r#"{{"items":[{deep}]}}"#),
     ] {
-        let fault = fault(body);
-        assert_eq!(fault.code, Code::MalformedJson, "{body}: {fault:?}");
-        assert!(fault.detail.contains("line 1 column"), "{body}: {fault:?}");
+        let error = fault(body);
+        assert_eq!(error.code, Code::MalformedJson, "{body}: {error:?}");
+        assert!(error.detail.contains("line 1 column"), "{body}: {error:?}");
     }
     assert!(matches!(of(&b"{\"items\":[\"\xff\"]}"[..]).0, Err(ReadError::Fault(_))));
 }
@@ -133,8 +133,8 @@ fn sizes_within_a_bulk_are_limited() {
         format!(r#"{{{members}"items":[]}}"#),
         format!("[{}]", vec!["0"; MAX_ENVELOPE_VALUES].join(",")),
     ] {
-        let Err(ReadError::Fault(fault)) = of(body.as_bytes()).0 else { panic!("{}", &body[..20]) };
-        assert_eq!(fault.code, Code::PayloadTooLarge, "{} {fault:?}", &body[..20]);
+        let Err(ReadError::Fault(error)) = of(body.as_bytes()).0 else { panic!("{}", &body[..20]) };
+        assert_eq!(error.code, Code::PayloadTooLarge, "{} {error:?}", &body[..20]);
     }
     let row = format!(r#"{{"externalId":"{}"}}"#, "x".repeat(MAX_LENGTH - 100));
     let rows = format!(r#"{{"items":[{}]}}"#, vec![row; 5].join(","));
@@ -180,7 +180,7 @@ proptest! {
     #[test]
     fn rejects_exactly_what_the_strict_parser_rejects(body in any_body()) {
         let malformed = crate::http::extract::strict_json::parse_strict(body.as_bytes(), 10_000).is_err();
-        let here = matches!(of(body.as_bytes()).0, Err(ReadError::Fault(fault)) if fault.code == Code::MalformedJson);
+        let here = matches!(of(body.as_bytes()).0, Err(ReadError::Fault(error)) if error.code == Code::MalformedJson);
         prop_assert_eq!(here, malformed, "{}", body);
     }
 }

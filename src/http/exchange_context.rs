@@ -1,85 +1,36 @@
-//! The outermost middleware: gives every request its id and its access log entry, renders problem documents, turns a
-//! panic of the handler into a response, and sets headers that keep responses out of caches.
+//! The identity of a request: its exchange, with the caller's request id and trace where they are valid.
 
-use std::panic::AssertUnwindSafe;
+use http::{HeaderMap, HeaderName};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
-use futures_util::FutureExt as _;
-use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use tracing::Instrument as _;
-
-use crate::domain::error::Code;
 use crate::domain::exchange::Exchange;
 use crate::domain::ids::ExchangeId;
 use crate::domain::system::System;
-use crate::http::app_state::AppState;
-use crate::http::middleware::access_log::AccessLog;
-use crate::http::problem::{ApiError, ProblemCode, render};
 
 /// The header that carries the request id.
-pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The identity of a request: its exchange, with the request id.
 #[derive(Debug, Clone)]
-pub(in crate::http) struct ExchangeContext {
-    pub(in crate::http) exchange: Exchange,
+pub(super) struct ExchangeContext {
+    pub(super) exchange: Exchange,
 }
 
-/// The client a request came from, for the access log; kept in the response's extensions.
-#[derive(Clone)]
-pub(in crate::http) struct ClientName(pub(in crate::http) String);
-
 impl ExchangeContext {
-    fn of(headers: &HeaderMap, environment: &System) -> Self {
+    /// Creates the context of a request with these headers.
+    pub(super) fn of(headers: &HeaderMap, environment: &System) -> Self {
         let id = ExchangeId::generate(environment);
         let request_id = given_request_id(headers).unwrap_or_else(|| id.request_id());
         Self { exchange: Exchange::new(id, request_id, given_traceparent(headers), environment.now()) }
     }
 
     /// Creates a context for examples and tests.
-    pub(in crate::http) fn example() -> Self {
+    pub(super) fn example() -> Self {
         const EXCHANGE: &str = "exc_0192f0c1a3b47c8d9e0f1a2b3c4d5e6f";
         #[expect(clippy::expect_used, reason = "a well-formed constant; a unit test parses it")]
         let id = ExchangeId::parse(EXCHANGE).expect("well-formed");
         let request_id = id.request_id();
         Self { exchange: Exchange::new(id, request_id, None, jiff::Timestamp::UNIX_EPOCH) }
     }
-}
-
-/// The middleware around everything else.
-pub(in crate::http) async fn request_context(
-    State(app): State<AppState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let context = ExchangeContext::of(request.headers(), &app.environment);
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let access = AccessLog::begin(request.method(), route, request.headers(), &context.exchange);
-    request.extensions_mut().insert(context.clone());
-    request.extensions_mut().insert(app);
-
-    let handled = AssertUnwindSafe(next.run(request).instrument(access.span.clone())).catch_unwind().await;
-    // A panic message may contain request data, so the panic hook logs only its location.
-    let response =
-        handled.unwrap_or_else(|_| ApiError::new(Code::Internal, "The gateway had an internal error.").into_response());
-
-    let mut response = render(response, &context);
-    add_headers(response.headers_mut(), context.exchange.request_id());
-    let client = response.extensions_mut().remove::<ClientName>();
-    let code = response.extensions_mut().remove::<ProblemCode>().map(|told| told.0.as_str());
-    access.answered(response.status().as_u16(), code, client.as_ref().map(|client| client.0.as_str()));
-    response
-}
-
-fn add_headers(headers: &mut HeaderMap, request_id: &str) {
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert(REQUEST_ID, id);
-    }
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 /// Returns the caller's own request id, if it is safe for logs and headers: `[A-Za-z0-9._:-]{1,128}`.
@@ -110,6 +61,8 @@ fn given_traceparent(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {

@@ -1,0 +1,51 @@
+//! The outermost middleware: gives every request its exchange and its access log entry, renders problem documents, turns
+//! a panic of the handler into a response, and sets headers that keep responses out of caches.
+
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue};
+use tracing::Instrument as _;
+
+use crate::domain::error::Code;
+use crate::http::app_state::AppState;
+use crate::http::exchange_context::{ExchangeContext, REQUEST_ID};
+use crate::http::middleware::access_log::AccessLog;
+use crate::http::problem::{ApiError, ProblemCode, render};
+
+/// The client a request came from, for the access log; kept in the response's extensions.
+#[derive(Clone)]
+pub(in crate::http) struct ClientName(pub(in crate::http) String);
+
+/// The middleware around everything else.
+pub(in crate::http) async fn exchange(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
+    let context = ExchangeContext::of(request.headers(), &app.environment);
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let access = AccessLog::begin(request.method(), route, request.headers(), &context.exchange);
+    request.extensions_mut().insert(context.clone());
+    request.extensions_mut().insert(app);
+
+    let handled = AssertUnwindSafe(next.run(request).instrument(access.span.clone())).catch_unwind().await;
+    // A panic message may contain request data, so the panic hook logs only its location.
+    let response =
+        handled.unwrap_or_else(|_| ApiError::new(Code::Internal, "The gateway had an internal error.").into_response());
+
+    let mut response = render(response, &context);
+    add_headers(response.headers_mut(), context.exchange.request_id());
+    let client = response.extensions_mut().remove::<ClientName>();
+    let code = response.extensions_mut().remove::<ProblemCode>().map(|ProblemCode(code)| code.as_str());
+    access.answered(response.status().as_u16(), code, client.as_ref().map(|client| client.0.as_str()));
+    response
+}
+
+fn add_headers(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}

@@ -1,0 +1,106 @@
+//! The routers of the two listeners: the routes inside their outermost middleware.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
+use utoipa::openapi::OpenApi;
+
+use crate::domain::error::Code;
+use crate::http::app_state::{ApiParts, AppState, LiveSettings};
+use crate::http::handlers::{health, swagger_ui};
+use crate::http::middleware::exchange;
+use crate::http::openapi;
+use crate::http::openapi::v3_0;
+use crate::http::problem::ApiError;
+use crate::http::routes::route_entries;
+
+/// Smallest response that is compressed, in bytes: roughly what fits into one packet anyway.
+const MIN_COMPRESSED: u16 = 1024;
+
+/// Builds the router of the whole public API, below its base path.
+pub fn router(parts: &ApiParts) -> Router {
+    router_with_settings(parts, &LiveSettings::of(parts))
+}
+
+/// Like [`router`], with settings that may change while it serves.
+pub fn router_with_settings(parts: &ApiParts, terms: &LiveSettings) -> Router {
+    let app = AppState::new(parts, terms);
+    let public_url = parts.server.public_url.as_ref().map(url::Url::as_str);
+    let routes = route_entries().fold(Router::new(), |router, (_, paths, methods)| {
+        paths.paths.into_keys().fold(router, |router, path| router.route(&path, methods.clone()))
+    });
+    let inner =
+        routes.merge(swagger_ui::routes()).merge(descriptions(public_url)).method_not_allowed_fallback(wrong_method);
+    let base = parts.server.base_path.trim_end_matches('/');
+    let outer = if base.is_empty() { inner } else { Router::new().nest(base, inner) };
+    with_outer_middleware(outer, app).layer(compression())
+}
+
+/// Builds the router for the operators' own listener: `/livez`, `/readyz` and, given a way to render them, `/metrics`.
+pub fn admin_router(parts: &ApiParts, metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>) -> Router {
+    let router = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
+    let router = match metrics {
+        Some(render) => router.route("/metrics", get(async move || metrics_page(render()))),
+        None => router,
+    };
+    with_outer_middleware(
+        router.method_not_allowed_fallback(wrong_method),
+        AppState::new(parts, &LiveSettings::of(parts)),
+    )
+}
+
+/// Compresses responses for clients that accept it, except event streams and responses too short to gain from it.
+///
+/// Uses the fastest level: long reports are mostly repetition, and compression time is taken from other callers. The
+/// BREACH attack, which infers contents from the response length, needs a page that makes a browser send a user's key;
+/// browsers do not send API keys by themselves.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let worth_it = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
+}
+
+fn with_outer_middleware(router: Router<AppState>, app: AppState) -> Router {
+    router.fallback(unknown_route).layer(from_fn_with_state(app.clone(), exchange::exchange)).with_state(app)
+}
+
+async fn unknown_route() -> ApiError {
+    ApiError::new(Code::NotFound, "No such path.")
+}
+
+async fn wrong_method() -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, "This resource does not support the method.")
+}
+
+fn metrics_page(text: String) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// Serves the API description in both versions. Each is generated on first use and then cached: most processes never
+/// serve it, and generating it takes many times the memory of its text.
+fn descriptions(public_url: Option<&str>) -> Router<AppState> {
+    let public_url: Option<Arc<str>> = public_url.map(Arc::from);
+    let made = |print: fn(&OpenApi) -> Option<String>| {
+        let (kept, public_url) = (Arc::new(OnceLock::new()), public_url.clone());
+        // Shared bytes: axum clones a handler, with all it holds, for each request.
+        get(async move || {
+            let text = || print(&openapi::document(public_url.as_deref())).map_or_else(Bytes::new, Bytes::from);
+            description(kept.get_or_init(text).clone())
+        })
+    };
+    Router::new()
+        .route("/openapi.json", made(|document| openapi::printed(document).ok()))
+        .route("/openapi-3.0.json", made(|document| v3_0::printed(document).ok()))
+}
+
+fn description(bytes: Bytes) -> Response {
+    (StatusCode::OK, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], bytes).into_response()
+}
