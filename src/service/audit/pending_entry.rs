@@ -100,24 +100,24 @@ impl PendingAuditEntry {
 mod tests {
     use super::*;
 
-    fn entry() -> PendingAuditEntry {
+    fn pending() -> PendingAuditEntry {
         PendingAuditEntry::new(Entry::example("t", "req_1"), Some(201))
     }
 
     #[test]
     fn an_entry_is_written_once() {
-        let committed = entry();
+        let committed = pending();
         assert_eq!(committed.take_for_commit().unwrap().status, Some(201));
         assert!(committed.is_committed() && committed.take().is_none() && !committed.defer_to_http());
 
-        let written = entry();
+        let written = pending();
         assert!(written.take().is_some() && written.take_for_commit().is_none() && written.take().is_none());
         assert!(!written.is_committed());
     }
 
     #[test]
     fn an_entry_reserved_for_http_is_not_committed_with_the_outcome() {
-        let deferred = entry();
+        let deferred = pending();
         assert!(deferred.defer_to_http() && deferred.take_for_commit().is_none() && deferred.take().is_some());
         let silent = PendingAuditEntry::new(Entry::example("t", "req_1"), None);
         assert!(silent.take_for_commit().is_none() && silent.take().is_some());
@@ -125,9 +125,9 @@ mod tests {
 
     #[test]
     fn an_entry_is_available_again_after_its_transaction_failed() {
-        let entry = entry();
-        let entry = entry.take_for_commit().unwrap();
-        entry.restore(entry);
-        assert!(!entry.is_committed() && entry.take().is_some());
+        let pending = pending();
+        let entry = pending.take_for_commit().unwrap();
+        pending.restore(entry);
+        assert!(!pending.is_committed() && pending.take().is_some());
     }
 }
