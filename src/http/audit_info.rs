@@ -11,55 +11,25 @@ use crate::service::OperationStatus;
 
 /// A document of a resource.
 pub(super) trait Auditable {
-    /// Returns the path of the resource.
-    fn path(&self) -> String;
-
-    /// Returns the connection the resource belongs to.
-    fn connection(&self) -> &str;
-
-    /// Returns the outcome of its last write; `None` if it has many.
-    fn outcome(&self) -> Option<Outcome>;
+    /// Returns the path of the resource, its connection and the outcome of its last write, unless it has many.
+    fn audit_info(&self) -> AuditInfo;
 }
 
 impl Auditable for Candidate {
-    fn path(&self) -> String {
-        format!("/candidates/{}", self.id)
-    }
-
-    fn connection(&self) -> &str {
-        &self.connection
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        Some(self.outcome)
+    fn audit_info(&self) -> AuditInfo {
+        AuditInfo::new(format!("/candidates/{}", self.id), &self.connection, Some(self.outcome))
     }
 }
 
 impl Auditable for Assignment {
-    fn path(&self) -> String {
-        format!("/assignments/{}", self.id)
-    }
-
-    fn connection(&self) -> &str {
-        &self.connection
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        Some(self.outcome)
+    fn audit_info(&self) -> AuditInfo {
+        AuditInfo::new(format!("/assignments/{}", self.id), &self.connection, Some(self.outcome))
     }
 }
 
 impl Auditable for Operation {
-    fn path(&self) -> String {
-        format!("/operations/{}", self.id)
-    }
-
-    fn connection(&self) -> &str {
-        &self.connection
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        None
+    fn audit_info(&self) -> AuditInfo {
+        AuditInfo::new(format!("/operations/{}", self.id), &self.connection, None)
     }
 }
 
@@ -72,11 +42,16 @@ pub(super) struct AuditInfo {
 }
 
 impl AuditInfo {
+    fn new(object: String, connection: &str, outcome: Option<Outcome>) -> Self {
+        Self { object: Some(object), connection: Some(connection.to_owned()), outcome }
+    }
+
     /// Describes a response with this document.
     pub(super) fn of(document: &impl Auditable, status: StatusCode) -> Self {
+        let info = document.audit_info();
         // The outcome of an accepted write is not known yet.
-        let outcome = document.outcome().filter(|_| status != StatusCode::ACCEPTED);
-        Self { object: Some(document.path()), connection: Some(document.connection().to_owned()), outcome }
+        let outcome = info.outcome.filter(|_| status != StatusCode::ACCEPTED);
+        Self { outcome, ..info }
     }
 
     /// Describes a response without a document.
@@ -86,8 +61,8 @@ impl AuditInfo {
 
     /// Describes the response to a bulk request; each of its rows has its own outcome.
     pub(super) fn operation(view: &OperationStatus) -> Self {
-        let object = Some(format!("/operations/{}", view.operation.id));
-        Self { object, connection: Some(view.operation.connection.clone()), outcome: None }
+        let operation = &view.operation;
+        Self::new(format!("/operations/{}", operation.id), &operation.connection, None)
     }
 
     /// Attaches the fields to the response.

@@ -28,8 +28,8 @@ pub(super) fn write_response<T, D: Serialize + Auditable>(
         WriteResult::Pending(record) => (StatusCode::ACCEPTED, record),
     };
     let document = document(record);
-    let (path, audit_info) = (document.path(), AuditInfo::of(&document, status));
-    let location = (status != StatusCode::OK).then_some(path.as_str());
+    let audit_info = AuditInfo::of(&document, status);
+    let location = audit_info.object.as_deref().filter(|_| status != StatusCode::OK);
     let response = with_write_headers(app, preferences, replayed, location, (status, Json(document)).into_response());
     audit_info.on(response)
 }
@@ -59,9 +59,9 @@ pub(super) fn accepted_response<D: Serialize + Auditable>(
     replayed: bool,
     document: D,
 ) -> Response {
-    let (path, audit_info) = (document.path(), AuditInfo::of(&document, StatusCode::ACCEPTED));
-    let response = (StatusCode::ACCEPTED, Json(document)).into_response();
-    audit_info.on(with_write_headers(app, preferences, replayed, Some(&path), response))
+    write_response(app, preferences, WriteReply { written: WriteResult::Pending(document), replayed }, |document| {
+        document
+    })
 }
 
 /// Converts an error from reading an accepted operation back: the operation itself was accepted and continues.
