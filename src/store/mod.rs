@@ -24,12 +24,15 @@ use crate::domain::operation::{Item, ItemId, ItemOutcome, ItemReport, ItemState,
 use crate::telemetry::{metrics, spans};
 
 mod codec;
+mod columns;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod encryption;
+mod engine;
 mod health;
 mod inspection;
 mod postgres;
+mod sql;
 mod sqlite;
 
 pub use crate::store::encryption::{Keyring, SealError};

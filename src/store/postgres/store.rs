@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::instances::UncertainLocks;
-use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, audit, candidates, instances, items, keys, operations, query};
+use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, statements};
 use crate::domain::assignment::Assignment;
 use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
@@ -17,11 +17,15 @@ use crate::domain::intent::Intent;
 use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation, Progress};
 use crate::store::codec::operations::running as running_row;
 use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
+use crate::store::columns::{FromColumns, RowWithPhoto};
+use crate::store::engine::{Access, Engine};
 use crate::store::postgres::begin::BegunWrite;
 use crate::store::postgres::{begin, mutations};
+use crate::store::sql::{self, AFTER_ALL, Sql, SqlValue, Statement, values};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
-    PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, MAX_INTENT_BYTES, Mutation, Page,
+    Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window,
+    WindowedRows,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
@@ -39,6 +43,25 @@ macro_rules! work {
     }};
 }
 
+impl Engine for PostgresStore {
+    fn codec(&self) -> &RecordCodec {
+        &self.records
+    }
+
+    async fn select<T: FromColumns>(
+        &self,
+        access: Access,
+        sql: &'static Sql,
+        values: Vec<SqlValue<'_>>,
+    ) -> Result<Vec<T>, StoreError> {
+        let select = |pool| statements::select(pool, sql, &values);
+        match access {
+            Access::Key | Access::Scan => self.read(select).await,
+            Access::PolledKey | Access::List => self.list(select).await,
+        }
+    }
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
@@ -48,7 +71,8 @@ impl Store for PostgresStore {
         if self.write_failed.is_set() {
             return self.write(work!(|hand| query::write_probe(hand.connection))).await;
         }
-        self.read(query::ping).await
+        let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, values![]).await?;
+        Ok(())
     }
 
     fn is_unavailable(&self) -> bool {
@@ -143,8 +167,9 @@ impl Store for PostgresStore {
     }
 
     async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
-        let row = self.read(|pool| query::candidate(pool, tenant, id.as_str())).await?;
-        row.map(|row| self.records.candidate(&row)).transpose()
+        let row: Option<RowWithPhoto> =
+            self.select_one(Access::Key, sql::CANDIDATE, values![id.as_str(), tenant]).await?;
+        row.map(|RowWithPhoto(row)| self.records.candidate(&row)).transpose()
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
@@ -158,7 +183,7 @@ impl Store for PostgresStore {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError> {
         let rows = self.read(|pool| query::candidates(pool, &self.records, tenant, connection, identity)).await?;
-        self.open_all(&rows, RecordCodec::candidate)
+        self.records.open_all(&rows, RecordCodec::candidate)
     }
 
     async fn identities_of_other_tenants(
@@ -172,24 +197,22 @@ impl Store for PostgresStore {
     }
 
     async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
-        let row = self.read(|pool| query::assignment(pool, tenant, id.as_str())).await?;
-        row.map(|row| self.records.assignment(&row)).transpose()
+        self.record(sql::ASSIGNMENT, values![id.as_str(), tenant], RecordCodec::assignment).await
     }
 
     async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
-        let rows = self.list(|pool| query::assignments_by_id(pool, tenant, ids)).await?;
-        self.open_all(&rows, RecordCodec::assignment)
+        self.records(Access::List, sql::ASSIGNMENTS_BY_ID, values![tenant, ids], RecordCodec::assignment).await
     }
 
     async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError> {
         let forms = self.records.subject_forms(connection, subject);
-        let rows = self.read(|pool| query::bookings(pool, tenant, connection, &forms)).await?;
-        self.open_all(&rows, RecordCodec::assignment)
+        self.records(Access::Key, sql::BOOKINGS, values![connection, &*forms, tenant], RecordCodec::assignment).await
     }
 
     async fn is_subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
         let forms = self.records.subject_forms(connection, subject);
-        self.read(|pool| query::subject_known(pool, connection, &forms)).await
+        let known = self.select_one(Access::Key, sql::IS_SUBJECT_KNOWN, values![connection, &*forms]).await?;
+        Ok(known.is_some_and(|(known,)| known))
     }
 
     async fn assignments(
@@ -200,7 +223,7 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Assignment>, StoreError> {
         let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
         let rows = self.list(|pool| query::assignments(pool, tenant, filter, &unlinked, page)).await?;
-        self.open_all(&rows, RecordCodec::assignment)
+        self.records.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn partially_erased_candidates(
@@ -209,24 +232,21 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<CandidateId>, StoreError> {
         let after = after.map_or("", CandidateId::as_str);
-        let ids = self.read(|pool| query::half_erased(pool, after, limit)).await?;
-        Ok(ids.iter().filter_map(|id| CandidateId::parse(id).ok()).collect())
+        let ids: Vec<(String,)> = self.select(Access::Scan, sql::PARTIALLY_ERASED, values![after, limit]).await?;
+        Ok(ids.iter().filter_map(|(id,)| CandidateId::parse(id).ok()).collect())
     }
 
     async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError> {
-        let row = self.read(|pool| query::intent(pool, record)).await?;
-        row.map(|row| self.records.intent(&row)).transpose()
+        self.record(sql::INTENT, values![record], RecordCodec::intent).await
     }
 
     async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
         let forms = self.records.lock_forms(subject);
-        let rows = self.read(|pool| query::intents_of(pool, &forms)).await?;
-        self.open_all(&rows, RecordCodec::intent)
+        self.records(Access::Key, sql::INTENTS_OF, values![&*forms], RecordCodec::intent).await
     }
 
     async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(|pool| query::enrolment_intents(pool, connection)).await?;
-        self.open_all(&rows, RecordCodec::intent)
+        self.records(Access::Key, sql::ENROLMENT_INTENTS, values![connection], RecordCodec::intent).await
     }
 
     async fn due_intents(
@@ -236,27 +256,27 @@ impl Store for PostgresStore {
         horizon: Timestamp,
         limit: usize,
     ) -> Result<Vec<Intent>, StoreError> {
-        let times = (micros(now), micros(horizon));
-        let rows = self.read(|pool| query::due_intents(pool, connection, times, limit)).await?;
-        self.open_all(&rows, RecordCodec::intent)
+        let values = values![connection, micros(now), micros(horizon), limit, MAX_INTENT_BYTES];
+        self.records(Access::Scan, sql::DUE_INTENTS, values, RecordCodec::intent).await
     }
 
     async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(|pool| query::orphans(pool, limit)).await?;
-        self.open_all(&rows, RecordCodec::intent)
+        self.records(Access::Scan, sql::ORPHANED_INTENTS, values![limit, MAX_INTENT_BYTES], RecordCodec::intent).await
     }
 
     async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(|pool| query::own_intents(pool, self.records.instance(), after, limit)).await?;
-        self.open_all(&rows, RecordCodec::intent)
+        let values = values![self.records.instance(), after, limit, MAX_INTENT_BYTES];
+        self.records(Access::Scan, sql::OWN_INTENTS, values, RecordCodec::intent).await
     }
 
     async fn count_unsettled_intents(&self) -> Result<Vec<UnsettledCount>, StoreError> {
-        self.list(query::unsettled).await
+        self.select(Access::List, sql::UNSETTLED, values![]).await
     }
 
     async fn count_open_items(&self) -> Result<ItemCounts, StoreError> {
-        self.list(operations::open_items).await
+        let counts = self.select_one(Access::List, sql::OPEN_ITEMS, values![]).await?;
+        let (waiting, claimed): (i64, i64) = counts.unwrap_or_default();
+        Ok(ItemCounts { waiting: waiting.unsigned_abs(), claimed: claimed.unsigned_abs() })
     }
 
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
@@ -272,8 +292,8 @@ impl Store for PostgresStore {
     }
 
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
-        let operation = operation.clone();
-        self.write(work!(|hand, operation| operations::open(hand, &operation))).await
+        let statement = OperationRow::of(operation).open(self.records.instance());
+        self.write(work!(|hand, statement| hand.run(&statement))).await
     }
 
     async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError> {
@@ -305,22 +325,23 @@ impl Store for PostgresStore {
     }
 
     async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError> {
-        let found = self.list(|pool| operations::one(pool, tenant, id.as_str())).await?;
-        found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
+        let values = values![id.as_str(), tenant];
+        Ok(self.operations_with_progress(Access::PolledKey, sql::OPERATION, values).await?.pop())
     }
 
     async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError> {
-        let found = self.list(|pool| operations::page(pool, tenant, page)).await?;
-        found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
+        let values = values![tenant, page.after.as_deref().unwrap_or(AFTER_ALL), page.limit];
+        self.operations_with_progress(Access::List, sql::OPERATIONS, values).await
     }
 
     async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
-        Ok(OperationRow::readable(self.read(|pool| operations::unfinished(pool, but, of_each)).await?))
+        let but: Vec<String> = but.iter().map(ToString::to_string).collect();
+        Ok(OperationRow::readable(self.select(Access::Scan, sql::UNFINISHED_OPERATIONS, values![but, of_each]).await?))
     }
 
     async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError> {
-        let rows = self.read(operations::running).await?;
-        rows.into_iter().map(|(id, connection, pending)| running_row(&id, connection, pending)).collect()
+        let rows = self.select(Access::Scan, sql::RUNNING_OPERATIONS, values![]).await?;
+        rows.into_iter().map(running_row).collect()
     }
 
     async fn items(
@@ -357,7 +378,7 @@ impl Store for PostgresStore {
     }
 
     async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError> {
-        let rows = self.read(|pool| items::subjects(pool, id.as_str())).await?;
+        let rows: Vec<(i64, Vec<u8>)> = self.select(Access::Scan, sql::ITEM_SUBJECTS, values![id.as_str()]).await?;
         Ok(RecordCodec::item_subjects(&rows))
     }
 
@@ -383,23 +404,18 @@ impl Store for PostgresStore {
 
     async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError> {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
-        let rows = self.list(|pool| audit::after(pool, tenant, after, limit)).await?;
+        let rows: Vec<(i64, Vec<u8>)> = self.select(Access::List, sql::AUDIT, values![tenant, after, limit]).await?;
         rows.iter().map(|(seq, sealed)| self.records.open_audit_entry(tenant, *seq, sealed)).collect()
     }
 
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
-        let now = micros(now);
-        self.write(work!(|hand| async {
-            let sql =
-                "INSERT INTO clock (one, seen) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET seen = excluded.seen";
-            sqlx::query(sql).bind(now).execute(&mut *hand.connection).await?;
-            Ok(())
-        }))
-        .await
+        let statement = Statement { sql: sql::REMEMBER_TIME, values: values![micros(now)] };
+        self.write(work!(|hand, statement| hand.run(&statement))).await
     }
 
     async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(query::remembered_time).await
+        let seen = self.select_one(Access::Scan, sql::REMEMBERED_TIME, values![]).await?;
+        Ok(seen.and_then(|(seen,)| Timestamp::from_microsecond(seen).ok()))
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.

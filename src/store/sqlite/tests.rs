@@ -3,17 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jiff::ToSpan as _;
+use jiff::{Timestamp, ToSpan as _};
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::candidate::{Candidate, IdentityKind, Person};
+use crate::domain::candidate::{Candidate, Identity, IdentityKind, Person};
+use crate::domain::intent::Intent;
 use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
+use crate::domain::operation::Operation;
 use crate::domain::operation::OperationState;
 use crate::secret::Secret;
 use crate::store::SchemaChange;
+use crate::store::codec::micros;
 use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
+use crate::store::engine::{Access, Engine as _};
+use crate::store::sql;
+use crate::store::{BeginResult, ItemCounts, KeyState, Mutation, Store, Window};
 
 mod on_disk {
     use super::*;
@@ -204,7 +210,7 @@ async fn a_full_disk_is_reported_until_it_has_space_again() {
     let error = store.ping().await.unwrap_err();
     assert!(error.is_full(), "{error}");
     // Reads still work.
-    store.read(query::ping).await.unwrap();
+    let _: Vec<(i64,)> = store.select(Access::Scan, sql::PING, Vec::new()).await.unwrap();
     most_pages(&store, 1 << 20).await;
     store.ping().await.unwrap();
     make.claimed(&store).await;
@@ -611,6 +617,26 @@ fn lists_use_an_index() {
             format!("EXPLAIN QUERY PLAN SELECT sealed FROM assignments WHERE {filter} AND id < 'x' ORDER BY id DESC");
         let plan: String = connection.query_row(&sql, [], |row| row.get("detail")).unwrap();
         assert!(plan.starts_with("SEARCH assignments USING INDEX"), "{plan}");
+    }
+}
+
+#[test]
+fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
+    let environment = environment();
+    let connection = connect::memory(&RecordCodec::new(ring(&environment), environment.clone())).unwrap();
+    for (name, sql) in sql::ALL {
+        let text = sql.sqlite.replace(sql::LIST, "?");
+        let statement = connection.prepare(&text).unwrap();
+        for index in 1..=statement.parameter_count() {
+            let number = format!("${index}");
+            assert_eq!(statement.parameter_name(index).unwrap_or(&number), number, "{name}");
+        }
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+        let details = plan.raw_query().mapped(|row| row.get::<_, String>("detail")).map(Result::unwrap);
+        let tables = ["candidates", "assignments", "booked", "intents", "operation_items", "operation_counts"];
+        let scans = details.filter(|detail| tables.iter().any(|table| detail.starts_with(&format!("SCAN {table}"))));
+        let scans: Vec<String> = scans.collect();
+        assert!(scans.is_empty() || *name == "UNSETTLED", "{name}: {scans:?}");
     }
 }
 
