@@ -20,7 +20,7 @@ pub(super) enum Access {
 }
 
 /// An engine that runs the shared statements.
-pub(super) trait Engine: Sync {
+pub(super) trait Engine: Send + Sync {
     fn codec(&self) -> &RecordCodec;
 
     /// Runs a statement that reads.
@@ -28,7 +28,7 @@ pub(super) trait Engine: Sync {
         &self,
         access: Access,
         sql: &'static Sql,
-        values: Vec<SqlValue<'_>>,
+        values: &[SqlValue<'_>],
     ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
 
     /// Runs a statement that reads one row at most.
@@ -36,7 +36,7 @@ pub(super) trait Engine: Sync {
         &self,
         access: Access,
         sql: &'static Sql,
-        values: Vec<SqlValue<'_>>,
+        values: &[SqlValue<'_>],
     ) -> impl Future<Output = Result<Option<T>, StoreError>> + Send {
         async move { Ok(self.select(access, sql, values).await?.pop()) }
     }
@@ -46,7 +46,7 @@ pub(super) trait Engine: Sync {
         &self,
         access: Access,
         sql: &'static Sql,
-        values: Vec<SqlValue<'_>>,
+        values: &[SqlValue<'_>],
         open: fn(&RecordCodec, &SealedRow) -> Result<T, StoreError>,
     ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send {
         async move { self.codec().open_all(&self.select(access, sql, values).await?, open) }
@@ -56,7 +56,7 @@ pub(super) trait Engine: Sync {
     fn record<T: Send>(
         &self,
         sql: &'static Sql,
-        values: Vec<SqlValue<'_>>,
+        values: &[SqlValue<'_>],
         open: fn(&RecordCodec, &SealedRow) -> Result<T, StoreError>,
     ) -> impl Future<Output = Result<Option<T>, StoreError>> + Send {
         async move { Ok(self.records(Access::Key, sql, values, open).await?.pop()) }
@@ -67,7 +67,7 @@ pub(super) trait Engine: Sync {
         &self,
         access: Access,
         sql: &'static Sql,
-        values: Vec<SqlValue<'_>>,
+        values: &[SqlValue<'_>],
     ) -> impl Future<Output = Result<Vec<(Operation, Progress)>, StoreError>> + Send {
         async move {
             let rows: Vec<OperationRow> = self.select(access, sql, values).await?;
@@ -75,7 +75,7 @@ pub(super) trait Engine: Sync {
                 return Ok(Vec::new());
             }
             let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
-            let counts: Vec<(String, String, i64)> = self.select(access, sql::ITEM_COUNTS, values![ids]).await?;
+            let counts: Vec<(String, String, i64)> = self.select(access, sql::ITEM_COUNTS, &values![ids]).await?;
             rows.into_iter().map(|row| row.with_progress(&counts)).collect()
         }
     }

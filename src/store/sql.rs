@@ -28,6 +28,12 @@ pub(super) struct Statement {
     pub(super) values: Vec<SqlValue<'static>>,
 }
 
+impl Statement {
+    pub(super) fn new<const N: usize>(sql: &'static Sql, values: [SqlValue<'static>; N]) -> Self {
+        Self { sql, values: values.into() }
+    }
+}
+
 /// A value to bind.
 #[derive(Debug, Clone)]
 pub(super) enum SqlValue<'a> {
@@ -84,7 +90,7 @@ from! {
 /// Collects values to bind, in order.
 macro_rules! values {
     ($($value:expr),* $(,)?) => {
-        vec![$($crate::store::sql::SqlValue::from($value)),*]
+        [$($crate::store::sql::SqlValue::from($value)),*]
     };
 }
 pub(super) use values;

@@ -73,7 +73,6 @@ impl RecordCodec {
     }
 
     fn encode_mutation(&self, mutation: Mutation) -> Result<EncodedMutation, StoreError> {
-        let key = |sql, values| EncodedMutation::Key(Statement { sql, values });
         Ok(match mutation {
             Mutation::Candidate(candidate) => EncodedMutation::Candidate(self.candidate_row(&candidate)?),
             Mutation::Identities(id, identities) => EncodedMutation::Identities(id, identities),
@@ -82,13 +81,15 @@ impl RecordCodec {
             Mutation::Intent(intent) => EncodedMutation::Intent(self.intent_row(&intent)?),
             Mutation::RemoveIntent(record) => EncodedMutation::RemoveIntent(record),
             Mutation::RequireAttempt(record, started) => EncodedMutation::RequireAttempt(record, micros(started)),
-            Mutation::BindKey(bound, record) => key(sql::BIND_KEY, values![record, bound.token]),
+            Mutation::BindKey(bound, record) => {
+                EncodedMutation::Key(Statement::new(sql::BIND_KEY, values![record, bound.token]))
+            }
             Mutation::CompleteKey(used, reply) => {
                 let sealed = self.seal_reply(&used, reply)?;
-                key(sql::COMPLETE_KEY, values![sealed, used.token])
+                EncodedMutation::Key(Statement::new(sql::COMPLETE_KEY, values![sealed, used.token]))
             }
-            Mutation::ReleaseKey(used) => key(sql::RELEASE_KEY, values![used.token]),
-            Mutation::FreeKey(used) => key(sql::FREE_KEY, values![used.token]),
+            Mutation::ReleaseKey(used) => EncodedMutation::Key(Statement::new(sql::RELEASE_KEY, values![used.token])),
+            Mutation::FreeKey(used) => EncodedMutation::Key(Statement::new(sql::FREE_KEY, values![used.token])),
             Mutation::ClaimItem(at, record, subjects) => EncodedMutation::ClaimItem(at, record, subjects.concat()),
             Mutation::SetItemSubjects(at, subjects) => EncodedMutation::SetItemSubjects(at, subjects.concat()),
             Mutation::RequeueItem(at) => EncodedMutation::RequeueItem(at),
@@ -97,7 +98,7 @@ impl RecordCodec {
             Mutation::EndClaimedItem(at, record, end) => self.end_item(at, record, end, Some(ItemState::Claimed))?,
             Mutation::Operation(operation) => EncodedMutation::Operation(OperationRow::of(&operation).update()),
             Mutation::CancelOperation(id) => {
-                EncodedMutation::Operation(Statement { sql: sql::CANCEL_OPERATION, values: values![id.to_string()] })
+                EncodedMutation::Operation(Statement::new(sql::CANCEL_OPERATION, values![id.to_string()]))
             }
             Mutation::Audit(entry) => EncodedMutation::Audit(entry),
         })

@@ -125,14 +125,14 @@ impl OperationRow {
             self.accepted,
             instance.to_owned(),
         ];
-        Statement { sql: sql::OPEN_OPERATION, values }
+        Statement::new(sql::OPEN_OPERATION, values)
     }
 
     /// Returns the statement that updates the mutable columns of the operation.
     pub(in crate::store) fn update(self) -> Statement {
         let Self { id, connection, fail_on_errors, state, total, started, finished, .. } = self;
         let values = values![connection, fail_on_errors, state, total, started, finished, id];
-        Statement { sql: sql::UPDATE_OPERATION, values }
+        Statement::new(sql::UPDATE_OPERATION, values)
     }
 
     pub(in crate::store) fn operation(self) -> Result<Operation, StoreError> {
@@ -216,8 +216,7 @@ impl RecordCodec {
             },
             KeyState::Acquired(key) | KeyState::Resumable(key, _) => {
                 let sealed = self.seal_reply(&key, StoredReply::Operation(id.clone()))?;
-                let values = values![sealed, key.token];
-                (AcceptResult::Queued, Some(Statement { sql: sql::COMPLETE_KEY, values }))
+                (AcceptResult::Queued, Some(Statement::new(sql::COMPLETE_KEY, values![sealed, key.token])))
             }
             KeyState::InProgress => (AcceptResult::KeyInProgress, None),
         })

@@ -10,22 +10,18 @@ use super::error::no_response;
 use super::instances::UncertainLocks;
 use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, statements};
 use crate::domain::assignment::Assignment;
-use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
-use crate::domain::intent::Intent;
-use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation, Progress};
-use crate::store::codec::operations::running as running_row;
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
-use crate::store::columns::{FromColumns, RowWithPhoto};
+use crate::store::columns::FromColumns;
 use crate::store::engine::{Access, Engine};
 use crate::store::postgres::begin::BegunWrite;
 use crate::store::postgres::{begin, mutations};
-use crate::store::sql::{self, AFTER_ALL, Sql, SqlValue, Statement, values};
+use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, MAX_INTENT_BYTES, Mutation, Page,
-    Peer, PreparedWrite, PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window,
-    WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, KeyState, Mutation, Page, Peer, PreparedWrite,
+    PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
@@ -52,9 +48,9 @@ impl Engine for PostgresStore {
         &self,
         access: Access,
         sql: &'static Sql,
-        values: Vec<SqlValue<'_>>,
+        values: &[SqlValue<'_>],
     ) -> Result<Vec<T>, StoreError> {
-        let select = |pool| statements::select(pool, sql, &values);
+        let select = |pool| statements::select(pool, sql, values);
         match access {
             Access::Key | Access::Scan => self.read(select).await,
             Access::PolledKey | Access::List => self.list(select).await,
@@ -71,7 +67,7 @@ impl Store for PostgresStore {
         if self.write_failed.is_set() {
             return self.write(work!(|hand| query::write_probe(hand.connection))).await;
         }
-        let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, values![]).await?;
+        let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, &[]).await?;
         Ok(())
     }
 
@@ -166,12 +162,6 @@ impl Store for PostgresStore {
         self.write(work!(|hand, rows| mutations::apply(hand, rows.iter()))).await
     }
 
-    async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
-        let row: Option<RowWithPhoto> =
-            self.select_one(Access::Key, sql::CANDIDATE, values![id.as_str(), tenant]).await?;
-        row.map(|RowWithPhoto(row)| self.records.candidate(&row)).transpose()
-    }
-
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
         self.list(|pool| query::candidates_without_photos(pool, &self.records, tenant, ids)).await
     }
@@ -196,25 +186,6 @@ impl Store for PostgresStore {
         self.read(|pool| query::identities_of_other_tenants(pool, tenant, &forms)).await
     }
 
-    async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
-        self.record(sql::ASSIGNMENT, values![id.as_str(), tenant], RecordCodec::assignment).await
-    }
-
-    async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
-        self.records(Access::List, sql::ASSIGNMENTS_BY_ID, values![tenant, ids], RecordCodec::assignment).await
-    }
-
-    async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError> {
-        let forms = self.records.subject_forms(connection, subject);
-        self.records(Access::Key, sql::BOOKINGS, values![connection, &*forms, tenant], RecordCodec::assignment).await
-    }
-
-    async fn is_subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
-        let forms = self.records.subject_forms(connection, subject);
-        let known = self.select_one(Access::Key, sql::IS_SUBJECT_KNOWN, values![connection, &*forms]).await?;
-        Ok(known.is_some_and(|(known,)| known))
-    }
-
     async fn assignments(
         &self,
         tenant: &str,
@@ -224,59 +195,6 @@ impl Store for PostgresStore {
         let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
         let rows = self.list(|pool| query::assignments(pool, tenant, filter, &unlinked, page)).await?;
         self.records.open_all(&rows, RecordCodec::assignment)
-    }
-
-    async fn partially_erased_candidates(
-        &self,
-        after: Option<&CandidateId>,
-        limit: usize,
-    ) -> Result<Vec<CandidateId>, StoreError> {
-        let after = after.map_or("", CandidateId::as_str);
-        let ids: Vec<(String,)> = self.select(Access::Scan, sql::PARTIALLY_ERASED, values![after, limit]).await?;
-        Ok(ids.iter().filter_map(|(id,)| CandidateId::parse(id).ok()).collect())
-    }
-
-    async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError> {
-        self.record(sql::INTENT, values![record], RecordCodec::intent).await
-    }
-
-    async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
-        let forms = self.records.lock_forms(subject);
-        self.records(Access::Key, sql::INTENTS_OF, values![&*forms], RecordCodec::intent).await
-    }
-
-    async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError> {
-        self.records(Access::Key, sql::ENROLMENT_INTENTS, values![connection], RecordCodec::intent).await
-    }
-
-    async fn due_intents(
-        &self,
-        connection: &str,
-        now: Timestamp,
-        horizon: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Intent>, StoreError> {
-        let values = values![connection, micros(now), micros(horizon), limit, MAX_INTENT_BYTES];
-        self.records(Access::Scan, sql::DUE_INTENTS, values, RecordCodec::intent).await
-    }
-
-    async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        self.records(Access::Scan, sql::ORPHANED_INTENTS, values![limit, MAX_INTENT_BYTES], RecordCodec::intent).await
-    }
-
-    async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let values = values![self.records.instance(), after, limit, MAX_INTENT_BYTES];
-        self.records(Access::Scan, sql::OWN_INTENTS, values, RecordCodec::intent).await
-    }
-
-    async fn count_unsettled_intents(&self) -> Result<Vec<UnsettledCount>, StoreError> {
-        self.select(Access::List, sql::UNSETTLED, values![]).await
-    }
-
-    async fn count_open_items(&self) -> Result<ItemCounts, StoreError> {
-        let counts = self.select_one(Access::List, sql::OPEN_ITEMS, values![]).await?;
-        let (waiting, claimed): (i64, i64) = counts.unwrap_or_default();
-        Ok(ItemCounts { waiting: waiting.unsigned_abs(), claimed: claimed.unsigned_abs() })
     }
 
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
@@ -324,26 +242,6 @@ impl Store for PostgresStore {
         self.discard(id.as_str()).await
     }
 
-    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError> {
-        let values = values![id.as_str(), tenant];
-        Ok(self.operations_with_progress(Access::PolledKey, sql::OPERATION, values).await?.pop())
-    }
-
-    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError> {
-        let values = values![tenant, page.after.as_deref().unwrap_or(AFTER_ALL), page.limit];
-        self.operations_with_progress(Access::List, sql::OPERATIONS, values).await
-    }
-
-    async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
-        let but: Vec<String> = but.iter().map(ToString::to_string).collect();
-        Ok(OperationRow::readable(self.select(Access::Scan, sql::UNFINISHED_OPERATIONS, values![but, of_each]).await?))
-    }
-
-    async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError> {
-        let rows = self.select(Access::Scan, sql::RUNNING_OPERATIONS, values![]).await?;
-        rows.into_iter().map(running_row).collect()
-    }
-
     async fn items(
         &self,
         id: &OperationId,
@@ -377,11 +275,6 @@ impl Store for PostgresStore {
         self.list(|pool| items::reports(pool, &self.records, id, states, from, most)).await
     }
 
-    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError> {
-        let rows: Vec<(i64, Vec<u8>)> = self.select(Access::Scan, sql::ITEM_SUBJECTS, values![id.as_str()]).await?;
-        Ok(RecordCodec::item_subjects(&rows))
-    }
-
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
         let mut skipped = 0;
         loop {
@@ -402,20 +295,9 @@ impl Store for PostgresStore {
         self.records.item_subject(operation, text)
     }
 
-    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError> {
-        let after = i64::try_from(after).unwrap_or(i64::MAX);
-        let rows: Vec<(i64, Vec<u8>)> = self.select(Access::List, sql::AUDIT, values![tenant, after, limit]).await?;
-        rows.iter().map(|(seq, sealed)| self.records.open_audit_entry(tenant, *seq, sealed)).collect()
-    }
-
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
-        let statement = Statement { sql: sql::REMEMBER_TIME, values: values![micros(now)] };
+        let statement = Statement::new(sql::REMEMBER_TIME, values![micros(now)]);
         self.write(work!(|hand, statement| hand.run(&statement))).await
-    }
-
-    async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError> {
-        let seen = self.select_one(Access::Scan, sql::REMEMBERED_TIME, values![]).await?;
-        Ok(seen.and_then(|(seen,)| Timestamp::from_microsecond(seen).ok()))
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
