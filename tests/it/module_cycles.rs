@@ -24,7 +24,6 @@ const KNOWN: &[&[&str]] = &[
         "service::write::idempotency",
         "service::write::reconciler",
     ],
-    &["store::sqlite::audit", "store::sqlite::mutations"],
     &["transport::client", "transport::http_client", "transport::response_error"],
     &["transport::redaction", "transport::request"],
     &[

@@ -20,7 +20,7 @@ use crate::domain::operation::{Item, ItemReport, ItemState, Operation, Progress}
 use crate::service::simulation::sim::{CrashPoint, Failure, FailurePlan, SeededRandom};
 use crate::store::{
     AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
-    PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
+    PurgeCounts, RunningOperation, Store, StoreError, StoreReads, SubjectHash, UnsettledCount, Window, WindowedRows,
 };
 
 pub(super) struct Proxy {
@@ -145,51 +145,12 @@ impl Proxy {
     }
 }
 
-/// Implements every method of the trait as a read or a write.
+/// Implements a trait: the first methods as given, every other as a read or a write.
 macro_rules! through {
-    ($($way:ident $name:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {
+    ($trait:ident { $($own:tt)* } $($way:ident $name:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {
         #[async_trait]
-        impl Store for Proxy {
-            fn is_shared(&self) -> bool {
-                self.inner.is_shared()
-            }
-
-            fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
-                self.inner.hash_subject(operation, text)
-            }
-
-            async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
-                self.others_first().await;
-                self.looked_for(0, self.inner.orphaned_intents(limit))
-            }
-
-            async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
-                self.others_first().await;
-                // An empty result that excludes running operations may change when they stop.
-                if but.is_empty() {
-                    return self.looked_for(1, self.inner.unfinished_operations(but, of_each));
-                }
-                at_once(self.inner.unfinished_operations(but, of_each))
-            }
-
-            async fn due_intents(
-                &self,
-                connection: &str,
-                now: Timestamp,
-                horizon: Timestamp,
-                limit: usize,
-            ) -> Result<Vec<Intent>, StoreError> {
-                self.others_first().await;
-                // Without open intents, none is due.
-                if self.looked_for(2, self.inner.count_unsettled_intents())?.is_empty() {
-                    return Ok(Vec::new());
-                }
-                at_once(self.inner.due_intents(connection, now, horizon, limit))
-            }
-
-            fn is_unavailable(&self) -> bool {
-                false
-            }
+        impl $trait for Proxy {
+            $($own)*
 
             $(
                 async fn $name(&self, $($argument: $kind),*) -> Result<$answer, StoreError> {
@@ -201,6 +162,19 @@ macro_rules! through {
 }
 
 through! {
+    Store {
+        fn is_shared(&self) -> bool {
+            self.inner.is_shared()
+        }
+
+        fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
+            self.inner.hash_subject(operation, text)
+        }
+
+        fn is_unavailable(&self) -> bool {
+            false
+        }
+    }
     read ping() -> ();
     read renew_lease() -> Vec<Peer>;
     write end_instance(peer: &Peer) -> bool;
@@ -209,15 +183,60 @@ through! {
     read release_locks(subjects: &[String]) -> ();
     write begin_writes(key: Option<&AcquireKey>, writes: Vec<PreparedWrite>) -> Vec<BeginResult>;
     write commit(changes: Vec<Mutation>) -> ();
-    read candidate(tenant: &str, id: &CandidateId) -> Option<Candidate>;
     read candidates_by_id(tenant: &str, ids: &[String]) -> Vec<Candidate>;
     read candidates(tenant: &str, connection: Option<&str>, identity: &Identity) -> Vec<Candidate>;
     read identities_of_other_tenants(tenant: &str, connection: &str, identities: &[Identity]) -> bool;
+    read assignments(tenant: &str, filter: &AssignmentFilter, page: &Page) -> Vec<Assignment>;
+    take acquire_key(claim: &AcquireKey) -> KeyState;
+    take open_operation(operation: &Operation) -> ();
+    take add_items(items: Vec<Item>) -> ();
+    write accept_operation(operation: &Operation, key: Option<&AcquireKey>) -> AcceptResult;
+    take discard_operation(id: &OperationId) -> ();
+    read items(id: &OperationId, states: &[ItemState], from: u64, limit: usize) -> Vec<Item>;
+    read next_items(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Vec<Item>;
+    read item_reports(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> WindowedRows<ItemReport>;
+    write skip_waiting(id: &OperationId) -> u64;
+    write requeue(id: &OperationId, accepted: Timestamp) -> ();
+    read remember_time(now: Timestamp) -> ();
+    read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
+}
+
+through! {
+    StoreReads {
+        async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
+            self.others_first().await;
+            self.looked_for(0, self.inner.orphaned_intents(limit))
+        }
+
+        async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
+            self.others_first().await;
+            // An empty result that excludes running operations may change when they stop.
+            if but.is_empty() {
+                return self.looked_for(1, self.inner.unfinished_operations(but, of_each));
+            }
+            at_once(self.inner.unfinished_operations(but, of_each))
+        }
+
+        async fn due_intents(
+            &self,
+            connection: &str,
+            now: Timestamp,
+            horizon: Timestamp,
+            limit: usize,
+        ) -> Result<Vec<Intent>, StoreError> {
+            self.others_first().await;
+            // Without open intents, none is due.
+            if self.looked_for(2, self.inner.count_unsettled_intents())?.is_empty() {
+                return Ok(Vec::new());
+            }
+            at_once(self.inner.due_intents(connection, now, horizon, limit))
+        }
+    }
+    read candidate(tenant: &str, id: &CandidateId) -> Option<Candidate>;
     read assignment(tenant: &str, id: &AssignmentId) -> Option<Assignment>;
     read assignments_by_id(tenant: &str, ids: &[String]) -> Vec<Assignment>;
     read bookings(tenant: &str, connection: &str, subject: &str) -> Vec<Assignment>;
     read is_subject_known(connection: &str, subject: &str) -> bool;
-    read assignments(tenant: &str, filter: &AssignmentFilter, page: &Page) -> Vec<Assignment>;
     read partially_erased_candidates(after: Option<&CandidateId>, limit: usize) -> Vec<CandidateId>;
     read intent(record: &str) -> Option<Intent>;
     read intents_of(subject: &str) -> Vec<Intent>;
@@ -226,21 +245,9 @@ through! {
     read count_unsettled_intents() -> Vec<UnsettledCount>;
     read count_open_items() -> ItemCounts;
     read running_operations() -> Vec<RunningOperation>;
-    take acquire_key(claim: &AcquireKey) -> KeyState;
-    take open_operation(operation: &Operation) -> ();
-    take add_items(items: Vec<Item>) -> ();
-    write accept_operation(operation: &Operation, key: Option<&AcquireKey>) -> AcceptResult;
-    take discard_operation(id: &OperationId) -> ();
     read operation(tenant: &str, id: &OperationId) -> Option<(Operation, Progress)>;
     read operations(tenant: &str, page: &Page) -> Vec<(Operation, Progress)>;
-    read items(id: &OperationId, states: &[ItemState], from: u64, limit: usize) -> Vec<Item>;
-    read next_items(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> Vec<Item>;
-    read item_reports(id: &OperationId, states: &[ItemState], from: u64, most: Window) -> WindowedRows<ItemReport>;
     read item_subjects(id: &OperationId) -> Vec<(SubjectHash, u64)>;
-    write skip_waiting(id: &OperationId) -> u64;
-    write requeue(id: &OperationId, accepted: Timestamp) -> ();
     read audit(tenant: &str, after: u64, limit: usize) -> Vec<ChainedEntry>;
-    read remember_time(now: Timestamp) -> ();
     read remembered_time() -> Option<Timestamp>;
-    read purge(now: Timestamp, finished: Timestamp) -> PurgeCounts;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::domain::candidate::Person;
@@ -14,20 +14,43 @@ use crate::domain::vendor::{Booking, Cancellation, CandidateSnapshot, Registrati
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
 
-/// Sealed form of an [`Intent`].
+/// The sealed form of an intent.
+#[derive(Serialize)]
+pub(super) struct SealedIntent<'a>(#[serde(serialize_with = "IntentRecord::serialize")] pub(super) &'a Intent);
+
+/// An intent read from its sealed form.
+#[derive(Deserialize)]
+pub(super) struct OpenedIntent(#[serde(with = "IntentRecord")] Intent);
+
+impl From<OpenedIntent> for Intent {
+    fn from(OpenedIntent(intent): OpenedIntent) -> Self {
+        let opened = if intent.opened == UNKNOWN { intent.started } else { intent.opened };
+        Self { opened, ..intent }
+    }
+}
+
+/// Stands for the time at which an intent of an earlier version was first stored, which such an intent does not contain.
+const UNKNOWN: Timestamp = Timestamp::MIN;
+
+const fn unknown() -> Timestamp {
+    UNKNOWN
+}
+
 #[derive(Serialize, Deserialize)]
-pub(super) struct IntentRecord {
+#[serde(remote = "Intent")]
+struct IntentRecord {
     tenant: String,
     connection: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     destination: Option<Box<str>>,
-    write: WriteRecord,
+    #[serde(with = "WriteRecord")]
+    write: Write,
     #[serde(default)]
     subject: String,
     #[serde(default)]
     origin: WriteOrigin,
-    #[serde(default)]
-    opened: Option<Timestamp>,
+    #[serde(default = "unknown")]
+    opened: Timestamp,
     started: Timestamp,
     attempts: u32,
     #[serde(default)]
@@ -35,26 +58,26 @@ pub(super) struct IntentRecord {
     #[serde(default = "lingering")]
     lingering: bool,
     settle_from: Timestamp,
-    /// In seconds.
-    #[serde(default)]
-    rested: u64,
+    #[serde(default, serialize_with = "write_seconds", deserialize_with = "read_seconds")]
+    rested: Duration,
     #[serde(default)]
     due: Option<Timestamp>,
     reason: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Write")]
 enum WriteRecord {
-    Register(RegistrationRecord),
-    Update { candidate: KnownRecord, touched: Vec<String> },
-    Hide(KnownRecord),
+    Register(#[serde(with = "RegistrationRecord")] Registration),
+    Update(#[serde(with = "UpdateRecord")] Update),
+    Hide(#[serde(with = "SnapshotRecord")] CandidateSnapshot),
     Assign(Booking),
     Cancel(Cancellation),
     Enrol(EnrolmentWrite),
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "Registration")]
 struct RegistrationRecord {
     id: CandidateId,
     person: Person,
@@ -65,7 +88,16 @@ struct RegistrationRecord {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KnownRecord {
+#[serde(remote = "Update")]
+struct UpdateRecord {
+    #[serde(with = "SnapshotRecord")]
+    candidate: CandidateSnapshot,
+    touched: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CandidateSnapshot")]
+struct SnapshotRecord {
     id: CandidateId,
     person: Person,
     vendor_ref: Map<String, Value>,
@@ -77,128 +109,10 @@ const fn lingering() -> bool {
     true
 }
 
-impl From<Intent> for IntentRecord {
-    fn from(intent: Intent) -> Self {
-        let Intent {
-            tenant,
-            connection,
-            destination,
-            write,
-            subject,
-            origin,
-            opened,
-            started,
-            attempts,
-            under_way,
-            lingering,
-            settle_from,
-            rested,
-            due,
-            reason,
-        } = intent;
-        let (write, opened, rested) = (write.into(), Some(opened), rested.as_secs());
-        Self {
-            tenant,
-            connection,
-            destination,
-            write,
-            subject,
-            origin,
-            opened,
-            started,
-            attempts,
-            under_way,
-            lingering,
-            settle_from,
-            rested,
-            due,
-            reason,
-        }
-    }
+fn write_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.as_secs().serialize(serializer)
 }
 
-impl From<IntentRecord> for Intent {
-    fn from(record: IntentRecord) -> Self {
-        let IntentRecord {
-            tenant,
-            connection,
-            destination,
-            write,
-            subject,
-            origin,
-            opened,
-            started,
-            attempts,
-            under_way,
-            lingering,
-            settle_from,
-            rested,
-            due,
-            reason,
-        } = record;
-        let (write, opened, rested) = (write.into(), opened.unwrap_or(started), Duration::from_secs(rested));
-        Self {
-            tenant,
-            connection,
-            destination,
-            write,
-            subject,
-            origin,
-            opened,
-            started,
-            attempts,
-            under_way,
-            lingering,
-            settle_from,
-            rested,
-            due,
-            reason,
-        }
-    }
-}
-
-impl From<Write> for WriteRecord {
-    fn from(write: Write) -> Self {
-        match write {
-            Write::Register(registration) => {
-                let Registration { id, person, own_user_name, password, own_password } = registration;
-                Self::Register(RegistrationRecord { id, person, own_user_name, password, own_password })
-            }
-            Write::Update(Update { candidate, touched }) => Self::Update { candidate: candidate.into(), touched },
-            Write::Hide(candidate) => Self::Hide(candidate.into()),
-            Write::Assign(booking) => Self::Assign(booking),
-            Write::Cancel(cancellation) => Self::Cancel(cancellation),
-            Write::Enrol(enrolment) => Self::Enrol(enrolment),
-        }
-    }
-}
-
-impl From<WriteRecord> for Write {
-    fn from(record: WriteRecord) -> Self {
-        match record {
-            WriteRecord::Register(registration) => {
-                let RegistrationRecord { id, person, own_user_name, password, own_password } = registration;
-                Self::Register(Registration { id, person, own_user_name, password, own_password })
-            }
-            WriteRecord::Update { candidate, touched } => Self::Update(Update { candidate: candidate.into(), touched }),
-            WriteRecord::Hide(candidate) => Self::Hide(candidate.into()),
-            WriteRecord::Assign(booking) => Self::Assign(booking),
-            WriteRecord::Cancel(cancellation) => Self::Cancel(cancellation),
-            WriteRecord::Enrol(enrolment) => Self::Enrol(enrolment),
-        }
-    }
-}
-
-impl From<CandidateSnapshot> for KnownRecord {
-    fn from(candidate: CandidateSnapshot) -> Self {
-        let CandidateSnapshot { id, person, vendor_ref, private } = candidate;
-        Self { id, person, vendor_ref, private }
-    }
-}
-
-impl From<KnownRecord> for CandidateSnapshot {
-    fn from(record: KnownRecord) -> Self {
-        let KnownRecord { id, person, vendor_ref, private } = record;
-        Self { id, person, vendor_ref, private }
-    }
+fn read_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
 }

@@ -14,6 +14,7 @@ use crate::secret::Secret;
 use crate::store::StoreError;
 use crate::store::codec::secrets::{read_secret, write_secret};
 use crate::store::codec::{RecordCodec, unknown_format};
+use crate::store::columns::{Columns, FromColumns};
 
 const ITEMS: &str = "operation_items";
 
@@ -30,6 +31,22 @@ pub(in crate::store) struct ItemRow {
     pub mark: Vec<u8>,
     /// Whether the request of the row could not be read.
     pub refused: bool,
+}
+
+impl FromColumns for ItemRow {
+    fn from_columns<C: Columns>(row: &C) -> Result<Self, C::Error> {
+        Ok(Self {
+            operation: row.column(0)?,
+            index: row.column(1)?,
+            state: row.column(2)?,
+            record: row.column(3)?,
+            request: row.column(4)?,
+            secret: row.column(5)?,
+            end: row.column(6)?,
+            mark: Vec::new(),
+            refused: row.column(7)?,
+        })
+    }
 }
 
 /// Columns read for the report of a row; borrowed, because they are opened at once.

@@ -10,6 +10,7 @@ use crate::domain::program::Enrolled;
 use crate::secret::Secret;
 use crate::store::codec::secrets::{read_secret, write_secret};
 use crate::store::codec::{RecordCodec, unknown_format};
+use crate::store::columns::{Columns, FromColumns};
 use crate::store::encryption::BlindIndex;
 use crate::store::{AcquireKey, KeyState, StoreError};
 
@@ -39,8 +40,21 @@ pub(in crate::store) struct StoredKey {
     pub answer: Option<Vec<u8>>,
 }
 
+impl FromColumns for StoredKey {
+    fn from_columns<C: Columns>(row: &C) -> Result<Self, C::Error> {
+        Ok(Self {
+            scope: row.column(0)?,
+            token: row.column(1)?,
+            fingerprint: row.column(2)?,
+            running: row.column(3)?,
+            record: row.column(4)?,
+            answer: row.column(5)?,
+        })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "StoredReply")]
 enum ReplyRecord {
     Candidate {
         created: bool,
@@ -56,6 +70,10 @@ enum ReplyRecord {
     Enrolled(Enrolled),
     Operation(OperationId),
 }
+
+/// The sealed form of a reply.
+#[derive(Serialize, Deserialize)]
+struct SealedReply(#[serde(with = "ReplyRecord")] StoredReply);
 
 impl RecordCodec {
     pub(in crate::store) fn key_row(&self, claim: &AcquireKey) -> KeyRow {
@@ -80,8 +98,8 @@ impl RecordCodec {
         }
         if let Some(sealed) = &stored.answer {
             let json = self.open_at(KEYS, &stored.token, sealed)?;
-            let answer: ReplyRecord = serde_json::from_slice(&json).map_err(|_| unknown_format(KEYS, &stored.token))?;
-            return Ok(KeyState::Completed(Box::new(answer.into())));
+            let SealedReply(answer) = serde_json::from_slice(&json).map_err(|_| unknown_format(KEYS, &stored.token))?;
+            return Ok(KeyState::Completed(Box::new(answer)));
         }
         if stored.running {
             return Ok(KeyState::InProgress);
@@ -97,34 +115,6 @@ impl RecordCodec {
         key: &IdempotencyKeyUse,
         answer: StoredReply,
     ) -> Result<Vec<u8>, StoreError> {
-        self.seal(KEYS, &key.token, &ReplyRecord::from(answer))
-    }
-}
-
-impl From<StoredReply> for ReplyRecord {
-    fn from(answer: StoredReply) -> Self {
-        match answer {
-            StoredReply::Candidate { created, candidate, initial_password } => {
-                Self::Candidate { created, candidate, initial_password }
-            }
-            StoredReply::Assignment { created, assignment } => Self::Assignment { created, assignment },
-            StoredReply::Gone => Self::Gone,
-            StoredReply::Enrolled(enrolled) => Self::Enrolled(enrolled),
-            StoredReply::Operation(id) => Self::Operation(id),
-        }
-    }
-}
-
-impl From<ReplyRecord> for StoredReply {
-    fn from(record: ReplyRecord) -> Self {
-        match record {
-            ReplyRecord::Candidate { created, candidate, initial_password } => {
-                Self::Candidate { created, candidate, initial_password }
-            }
-            ReplyRecord::Assignment { created, assignment } => Self::Assignment { created, assignment },
-            ReplyRecord::Gone => Self::Gone,
-            ReplyRecord::Enrolled(enrolled) => Self::Enrolled(enrolled),
-            ReplyRecord::Operation(id) => Self::Operation(id),
-        }
+        self.seal(KEYS, &key.token, &SealedReply(answer))
     }
 }

@@ -13,21 +13,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use self::intents::IntentRecord;
+use self::intents::{OpenedIntent, SealedIntent};
 use crate::domain::assignment::{Assignment, AssignmentState};
-use crate::domain::audit::Entry;
 use crate::domain::candidate::{Candidate, CandidateState, Identity, IdentityKind, Person};
 use crate::domain::ids::{CandidateId, OperationId};
 use crate::domain::intent::Intent;
-use crate::domain::operation::{ItemId, ItemOutcome, ItemState, Operation};
 use crate::domain::system::System;
 use crate::store::encryption::{AadContext, BlindIndex, KeyId, Keyring, SealError};
-use crate::store::{AcquireKey, CandidateSelector, Mutation, PreparedRecord, PreparedWrite, StoreError, SubjectHash};
+use crate::store::{CandidateSelector, StoreError, SubjectHash};
 
 mod audit;
 mod intents;
 mod items;
 mod keys;
+mod mutations;
 pub(super) mod operations;
 mod secrets;
 #[cfg(test)]
@@ -36,6 +35,7 @@ mod tests;
 pub(super) use audit::AuditHead;
 pub(super) use items::{ItemRow, ReportRow, index_column};
 pub(super) use keys::{KeyRow, StoredKey};
+pub(super) use mutations::{EncodedMutation, ItemOutcomeRow, PreparedWriteRow};
 pub(super) use operations::OperationRow;
 
 const CANDIDATES: &str = "candidates";
@@ -112,57 +112,6 @@ pub(super) struct IntentRow {
     pub sealed: Vec<u8>,
 }
 
-/// A [`PreparedWrite`] ready to write.
-pub(super) struct PreparedWriteRow {
-    pub record: String,
-    pub tenant: String,
-    /// The new candidate, if it is one, with the identities it needs.
-    pub new: Option<(CandidateRow, Vec<Identity>)>,
-    /// The row it comes from, with the row's concatenated subjects.
-    pub item: Option<(ItemId, Vec<u8>)>,
-    /// Everything else: the known record, the key and the intent.
-    pub mutations: Vec<EncodedMutation>,
-}
-
-/// A [`Mutation`] ready to write, with all content sealed.
-pub(super) enum EncodedMutation {
-    Candidate(CandidateRow),
-    /// The engine computes the index values, because it knows the candidate's connection.
-    Identities(CandidateId, Vec<Identity>),
-    EraseCandidate(CandidateId),
-    Assignment(Box<AssignmentRow>),
-    Intent(IntentRow),
-    Settled(String),
-    /// The record and the start time of the attempt.
-    AttemptHeld(String, i64),
-    /// The token of the key and the record.
-    KeyBound(String, String),
-    /// The token of the key and the sealed reply.
-    KeyAnswered(String, Vec<u8>),
-    KeyOpen(String),
-    KeyFreed(String),
-    ItemClaimed(ItemId, String, Vec<u8>),
-    ItemEnded(ItemOutcomeRow),
-    ItemSubjects(ItemId, Vec<u8>),
-    ItemWaiting(ItemId),
-    Operation(Operation),
-    OperationCancelling(OperationId),
-    /// The engine seals the entry, because it knows the entry's place in the chain.
-    Audit(Entry),
-}
-
-/// Outcome of a row, ready to write.
-pub(super) struct ItemOutcomeRow {
-    pub at: ItemId,
-    pub state: &'static str,
-    pub record: Option<String>,
-    pub end: Vec<u8>,
-    /// Whether the password stays: a skipped row may still be sent.
-    pub keeps_secret: bool,
-    /// State the row must be in; any state if `None`.
-    pub only: Option<&'static str>,
-}
-
 /// A sealed record read from any of the tables.
 pub(super) struct SealedRow {
     pub id: String,
@@ -202,90 +151,6 @@ impl RecordCodec {
     /// Returns an error unless records under this key can be read.
     pub(super) fn require_key(&self, id: &[u8]) -> Result<(), StoreError> {
         Ok(self.keyring.require(id)?)
-    }
-
-    pub(super) fn encode_mutation(&self, change: Mutation) -> Result<EncodedMutation, StoreError> {
-        Ok(match change {
-            Mutation::Candidate(candidate) => EncodedMutation::Candidate(self.candidate_row(&candidate)?),
-            Mutation::Identities(id, identities) => EncodedMutation::Identities(id, identities),
-            Mutation::EraseCandidate(id) => EncodedMutation::EraseCandidate(id),
-            Mutation::Assignment(assignment) => EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)),
-            Mutation::Intent(intent) => EncodedMutation::Intent(self.intent_row(&intent)?),
-            Mutation::RemoveIntent(record) => EncodedMutation::Settled(record),
-            Mutation::BindKey(key, record) => EncodedMutation::KeyBound(key.token, record),
-            Mutation::CompleteKey(key, answer) => {
-                let sealed = self.seal_reply(&key, answer)?;
-                EncodedMutation::KeyAnswered(key.token, sealed)
-            }
-            Mutation::ReleaseKey(key) => EncodedMutation::KeyOpen(key.token),
-            Mutation::FreeKey(key) => EncodedMutation::KeyFreed(key.token),
-            Mutation::ClaimItem(at, record, subjects) => EncodedMutation::ItemClaimed(at, record, subjects.concat()),
-            Mutation::SetItemSubjects(at, subjects) => EncodedMutation::ItemSubjects(at, subjects.concat()),
-            Mutation::RequeueItem(at) => EncodedMutation::ItemWaiting(at),
-            Mutation::RequireAttempt(record, started) => EncodedMutation::AttemptHeld(record, micros(started)),
-            Mutation::EndItem(at, record, end) => EncodedMutation::ItemEnded(self.item_end_row(at, record, end, None)?),
-            Mutation::EndWaitingItem(at, record, end) => {
-                EncodedMutation::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Waiting))?)
-            }
-            Mutation::EndClaimedItem(at, record, end) => {
-                EncodedMutation::ItemEnded(self.item_end_row(at, record, end, Some(ItemState::Claimed))?)
-            }
-            Mutation::Operation(operation) => EncodedMutation::Operation(operation),
-            Mutation::CancelOperation(id) => EncodedMutation::OperationCancelling(id),
-            Mutation::Audit(entry) => EncodedMutation::Audit(entry),
-        })
-    }
-
-    fn item_end_row(
-        &self,
-        at: ItemId,
-        record: Option<String>,
-        end: ItemOutcome,
-        only: Option<ItemState>,
-    ) -> Result<ItemOutcomeRow, StoreError> {
-        let state = end.state();
-        let end = self.seal_outcome(&at, end)?;
-        let keeps_secret = state == ItemState::Skipped;
-        Ok(ItemOutcomeRow { at, state: state.as_str(), record, end, keeps_secret, only: only.map(ItemState::as_str) })
-    }
-
-    pub(super) fn encode_mutations(&self, changes: Vec<Mutation>) -> Result<Vec<EncodedMutation>, StoreError> {
-        changes.into_iter().map(|change| self.encode_mutation(change)).collect()
-    }
-
-    pub(super) fn encode_writes(
-        &self,
-        key: Option<&AcquireKey>,
-        writes: Vec<PreparedWrite>,
-    ) -> Result<Vec<PreparedWriteRow>, StoreError> {
-        writes.into_iter().map(|write| self.encode_write(key, write)).collect()
-    }
-
-    fn encode_write(&self, key: Option<&AcquireKey>, write: PreparedWrite) -> Result<PreparedWriteRow, StoreError> {
-        let PreparedWrite { record, intent, subjects } = write;
-        let mut new = None;
-        let mut mutations = Vec::new();
-        match record {
-            PreparedRecord::NewCandidate(candidate, identities) => {
-                new = Some((self.candidate_row(&candidate)?, identities));
-            }
-            PreparedRecord::Candidate(candidate, identities) => {
-                mutations.push(EncodedMutation::Candidate(self.candidate_row(&candidate)?));
-                mutations.extend(identities.map(|held| EncodedMutation::Identities(candidate.id, held)));
-            }
-            PreparedRecord::Assignment(assignment) => {
-                mutations.push(EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)));
-            }
-            PreparedRecord::Enrolment(_) => {}
-        }
-        let row = self.intent_row(&intent)?;
-        let record = row.record.clone();
-        let Intent { tenant, origin, .. } = intent;
-        // A key acquired by the same call is written with its record.
-        let bound = origin.key.filter(|bound| key.is_none_or(|key| key.token != bound.token));
-        mutations.extend(bound.map(|key| EncodedMutation::KeyBound(key.token, record.clone())));
-        mutations.push(EncodedMutation::Intent(row));
-        Ok(PreparedWriteRow { record, tenant, new, item: origin.item.map(|item| (item, subjects.concat())), mutations })
     }
 
     pub(super) fn candidate_row(&self, candidate: &Candidate) -> Result<CandidateRow, StoreError> {
@@ -369,7 +234,7 @@ impl RecordCodec {
             due: intent.due.map(micros),
             attempts: intent.attempts,
             under_way: intent.under_way,
-            sealed: self.seal(INTENTS_TABLE, record, &IntentRecord::from(intent.clone()))?,
+            sealed: self.seal(INTENTS_TABLE, record, &SealedIntent(intent))?,
         })
     }
 
@@ -398,7 +263,7 @@ impl RecordCodec {
     }
 
     pub(super) fn intent(&self, row: &SealedRow) -> Result<Intent, StoreError> {
-        let intent = Intent::from(self.open::<IntentRecord>(INTENTS_TABLE, row)?);
+        let intent = Intent::from(self.open::<OpenedIntent>(INTENTS_TABLE, row)?);
         check_columns(row, intent.write.record_id(), &intent.tenant, &intent.connection)?;
         Ok(intent)
     }
@@ -457,6 +322,15 @@ impl RecordCodec {
                     .map(move |subject| (*subject, index))
             })
             .collect()
+    }
+
+    /// Opens each of these rows.
+    pub(super) fn open_all<T>(
+        &self,
+        rows: &[SealedRow],
+        open: fn(&Self, &SealedRow) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        rows.iter().map(|row| open(self, row)).collect()
     }
 
     fn seal(&self, table: &'static str, record: &str, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {

@@ -3,13 +3,18 @@
 use jiff::Timestamp;
 
 use crate::domain::ids::OperationId;
+use crate::domain::intent::StoredReply;
 use crate::domain::operation::{ItemState, Operation, OperationKind, OperationState, Progress};
-use crate::store::codec::{micros, unknown_format};
-use crate::store::{RunningOperation, StoreError};
+use crate::store::codec::{RecordCodec, micros, unknown_format};
+use crate::store::columns::{Columns, FromColumns};
+use crate::store::sql::{self, Statement, values};
+use crate::store::{AcceptResult, KeyState, RunningOperation, StoreError};
 
 /// Reads a running operation from its columns.
-pub(in crate::store) fn running(id: &str, connection: String, pending: i64) -> Result<RunningOperation, StoreError> {
-    let id = OperationId::parse(id).map_err(|_| unknown_format(OPERATIONS, id))?;
+pub(in crate::store) fn running(
+    (id, connection, pending): (String, String, i64),
+) -> Result<RunningOperation, StoreError> {
+    let id = OperationId::parse(&id).map_err(|_| unknown_format(OPERATIONS, &id))?;
     Ok(RunningOperation { id, connection, pending: u64::try_from(pending).unwrap_or(0) })
 }
 
@@ -33,6 +38,29 @@ pub(in crate::store) struct OperationRow {
     pub finished: Option<i64>,
     pub request_id: String,
     pub traceparent: Option<String>,
+}
+
+impl FromColumns for OperationRow {
+    fn from_columns<C: Columns>(row: &C) -> Result<Self, C::Error> {
+        Ok(Self {
+            id: row.column(0)?,
+            tenant: row.column(1)?,
+            client: row.column(2)?,
+            kind: row.column(3)?,
+            connection: row.column(4)?,
+            strict: row.column(5)?,
+            fail_on_errors: row.column(6)?,
+            state: row.column(7)?,
+            cancelling: row.column(8)?,
+            total: row.column(9)?,
+            created: row.column(10)?,
+            started: row.column(11)?,
+            finished: row.column(12)?,
+            request_id: row.column(13)?,
+            traceparent: row.column(14)?,
+            accepted: row.column(15)?,
+        })
+    }
 }
 
 impl OperationRow {
@@ -76,6 +104,37 @@ impl OperationRow {
         }
     }
 
+    /// Returns the statement that inserts the operation; the instance is receiving it.
+    pub(in crate::store) fn open(self, instance: &str) -> Statement {
+        let values = values![
+            self.id,
+            self.tenant,
+            self.client,
+            self.kind,
+            self.connection,
+            self.strict,
+            self.fail_on_errors,
+            self.state,
+            self.cancelling,
+            self.total,
+            self.created,
+            self.started,
+            self.finished,
+            self.request_id,
+            self.traceparent,
+            self.accepted,
+            instance.to_owned(),
+        ];
+        Statement::new(sql::OPEN_OPERATION, values)
+    }
+
+    /// Returns the statement that updates the mutable columns of the operation.
+    pub(in crate::store) fn update(self) -> Statement {
+        let Self { id, connection, fail_on_errors, state, total, started, finished, .. } = self;
+        let values = values![connection, fail_on_errors, state, total, started, finished, id];
+        Statement::new(sql::UPDATE_OPERATION, values)
+    }
+
     pub(in crate::store) fn operation(self) -> Result<Operation, StoreError> {
         use OperationKind::{Assignments, Candidates, ProgramEmployees};
         use OperationState::{Cancelled, Completed, Queued, Receiving, Running};
@@ -116,12 +175,20 @@ impl OperationRow {
         rows.into_iter().filter_map(read).collect()
     }
 
-    /// Computes the progress from these counts of rows by state.
-    pub(in crate::store) fn progress(&self, counts: impl IntoIterator<Item = (String, i64)>) -> Progress {
+    /// Converts the row, and computes its progress from these counts of rows by operation and state.
+    pub(in crate::store) fn with_progress(
+        self,
+        counts: &[(String, String, i64)],
+    ) -> Result<(Operation, Progress), StoreError> {
+        let progress = self.progress(counts);
+        Ok((self.operation()?, progress))
+    }
+
+    fn progress(&self, counts: &[(String, String, i64)]) -> Progress {
         let mut progress = Progress { total: u64::try_from(self.total).unwrap_or(0), ..Progress::default() };
-        for (state, count) in counts {
-            let count = u64::try_from(count).unwrap_or(0);
-            match ItemState::parse(&state) {
+        for (_, state, count) in counts.iter().filter(|(operation, ..)| *operation == self.id) {
+            let count = u64::try_from(*count).unwrap_or(0);
+            match ItemState::parse(state) {
                 Some(ItemState::Applied) => progress.applied += count,
                 Some(ItemState::NotApplied) => progress.not_applied += count,
                 Some(ItemState::Unknown) => progress.unknown += count,
@@ -130,5 +197,28 @@ impl OperationRow {
             }
         }
         progress
+    }
+}
+
+impl RecordCodec {
+    /// Decides by the state of its key whether an operation is accepted; if it is, returns the statement that stores
+    /// the reply under the key.
+    pub(in crate::store) fn accept_under_key(
+        &self,
+        id: &OperationId,
+        state: KeyState,
+    ) -> Result<(AcceptResult, Option<Statement>), StoreError> {
+        Ok(match state {
+            KeyState::Mismatch => (AcceptResult::KeyMismatch, None),
+            KeyState::Completed(reply) => match *reply {
+                StoredReply::Operation(id) => (AcceptResult::Replayed(id), None),
+                _ => (AcceptResult::KeyMismatch, None),
+            },
+            KeyState::Acquired(key) | KeyState::Resumable(key, _) => {
+                let sealed = self.seal_reply(&key, StoredReply::Operation(id.clone()))?;
+                (AcceptResult::Queued, Some(Statement::new(sql::COMPLETE_KEY, values![sealed, key.token])))
+            }
+            KeyState::InProgress => (AcceptResult::KeyInProgress, None),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The audit record.
 
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 
 use super::error::TxError;
 use super::transaction::WriteContext;
@@ -52,16 +52,4 @@ async fn append_to(hand: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]
     .execute(&mut *hand.connection)
     .await?;
     Ok(())
-}
-
-/// Returns number and sealed content of the tenant's entries after this one, in order.
-pub(super) async fn after(
-    pool: &PgPool,
-    tenant: &str,
-    seq: i64,
-    limit: usize,
-) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
-    let rows = sqlx::query("SELECT seq, sealed FROM audit WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $3");
-    let rows = rows.bind(tenant).bind(seq).bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(pool).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

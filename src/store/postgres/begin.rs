@@ -10,7 +10,9 @@ use crate::store::postgres::error::TxError;
 use crate::store::postgres::items;
 use crate::store::postgres::keys;
 use crate::store::postgres::mutations;
+use crate::store::postgres::statements;
 use crate::store::postgres::transaction::WriteContext;
+use crate::store::sql::{self, values};
 
 /// [`crate::store::BeginResult`] before the holders are read and opened.
 #[derive(Debug, Clone)]
@@ -53,7 +55,7 @@ pub(super) async fn begin_writes(
     if let Some((key, _)) = key
         && !matches!(results.first(), Some(BegunWrite::Written))
     {
-        keys::free(hand.connection, &key.token).await?;
+        statements::execute(&mut *hand.connection, sql::FREE_KEY, &values![&key.token]).await?;
     }
     Ok(results)
 }

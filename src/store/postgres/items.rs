@@ -12,6 +12,7 @@ use super::query::bytes;
 use crate::domain::ids::OperationId;
 use crate::domain::operation::{ItemId, ItemReport, ItemState};
 use crate::store::codec::{ItemOutcomeRow, ItemRow, RecordCodec, ReportRow, index_column};
+use crate::store::columns::FromColumns as _;
 use crate::store::{Window, WindowedRows};
 
 /// Maximum rows skipped or removed in one transaction, and maximum bytes removed: no statement exceeds the statement
@@ -91,7 +92,7 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemOutcomeRow])
     Ok(())
 }
 
-pub(super) async fn remember(connection: &mut PgConnection, rows: &[(&ItemId, &[u8])]) -> Result<(), TxError> {
+pub(super) async fn set_subjects(connection: &mut PgConnection, rows: &[(&ItemId, &[u8])]) -> Result<(), TxError> {
     sqlx::query(
         "UPDATE operation_items AS item SET subjects = told.subjects
          FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (operation, position, subjects)
@@ -202,7 +203,7 @@ pub(super) async fn list(
         states
     );
     let rows = bound(query, operation, states, from, most).fetch_all(pool).await?;
-    rows.iter().map(item_row).collect()
+    rows.iter().map(ItemRow::from_columns).collect()
 }
 
 /// Reads reports of rows; opens each row before it reads the next.
@@ -250,28 +251,4 @@ fn bound<'q>(
     let query = query.bind(operation).bind(index_column(from));
     let query = query.bind(i64::try_from(most.rows).unwrap_or(i64::MAX)).bind(bytes(most.bytes));
     if states.is_empty() { query } else { query.bind(states.iter().map(|state| state.as_str()).collect::<Vec<_>>()) }
-}
-
-/// Returns the position and the concatenated subject hashes of each row.
-pub(super) async fn subjects(pool: &PgPool, operation: &str) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT position, subjects FROM operation_items WHERE operation = $1 AND subjects IS NOT NULL ORDER BY position",
-    )
-    .bind(operation)
-    .fetch_all(pool)
-    .await
-}
-
-fn item_row(row: &PgRow) -> Result<ItemRow, sqlx::Error> {
-    Ok(ItemRow {
-        operation: row.try_get(0)?,
-        index: row.try_get(1)?,
-        state: row.try_get(2)?,
-        record: row.try_get(3)?,
-        request: row.try_get(4)?,
-        secret: row.try_get(5)?,
-        end: row.try_get(6)?,
-        mark: Vec::new(),
-        refused: row.try_get(7)?,
-    })
 }

@@ -1,13 +1,13 @@
 //! Idempotency keys.
 
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use super::error::TxError;
 use super::transaction::WriteContext;
 use crate::domain::intent::IdempotencyKeyUse;
 use crate::store::KeyState;
 use crate::store::codec::{KeyRow, StoredKey};
+use crate::store::columns::FromColumns as _;
 use crate::store::encryption::BlindIndex;
 
 /// Maximum keys deleted in one transaction.
@@ -30,7 +30,7 @@ pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64)
         begin(hand, claim, take, None).await?;
         return Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }));
     };
-    let stored = stored_key(&stored)?;
+    let stored = StoredKey::from_columns(&stored)?;
     let taken = hand.records.key_state(claim, &stored)?;
     if let KeyState::Resumable(key, _) = &taken {
         sqlx::query("UPDATE idempotency_keys SET owner = $2, token = $3, take = $4 WHERE scope = $1")
@@ -99,44 +99,6 @@ fn locks(scopes: &[BlindIndex]) -> Vec<i64> {
         scopes.iter().filter_map(|scope| scope.first_chunk().copied().map(i64::from_be_bytes)).collect();
     locks.sort_unstable();
     locks
-}
-
-fn stored_key(row: &PgRow) -> Result<StoredKey, sqlx::Error> {
-    Ok(StoredKey {
-        scope: row.try_get(0)?,
-        token: row.try_get(1)?,
-        fingerprint: row.try_get(2)?,
-        running: row.try_get(3)?,
-        record: row.try_get(4)?,
-        answer: row.try_get(5)?,
-    })
-}
-
-pub(super) async fn bind(connection: &mut PgConnection, token: &str, record: &str) -> Result<(), TxError> {
-    let query = sqlx::query("UPDATE idempotency_keys SET record = $2 WHERE token = $1").bind(token).bind(record);
-    query.execute(connection).await?;
-    Ok(())
-}
-
-/// Stores the reply, unless there is one already.
-pub(super) async fn answer(connection: &mut PgConnection, token: &str, sealed: &[u8]) -> Result<(), TxError> {
-    sqlx::query("UPDATE idempotency_keys SET owner = NULL, sealed = $2 WHERE token = $1 AND sealed IS NULL")
-        .bind(token)
-        .bind(sealed)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-pub(super) async fn open(connection: &mut PgConnection, token: &str) -> Result<(), TxError> {
-    sqlx::query("UPDATE idempotency_keys SET owner = NULL WHERE token = $1").bind(token).execute(connection).await?;
-    Ok(())
-}
-
-pub(super) async fn free(connection: &mut PgConnection, token: &str) -> Result<(), TxError> {
-    let query = sqlx::query("DELETE FROM idempotency_keys WHERE token = $1 AND sealed IS NULL").bind(token);
-    query.execute(connection).await?;
-    Ok(())
 }
 
 /// Deletes a portion of the expired keys. Returns how many, and whether there may be more.

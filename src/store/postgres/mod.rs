@@ -17,7 +17,7 @@ use super::{BeginResult, Inspection, Keyring, StoreError, measure};
 use crate::domain::candidate::Candidate;
 use crate::domain::system::System;
 use crate::secret::Secret;
-use crate::store::codec::{RecordCodec, SealedRow};
+use crate::store::codec::RecordCodec;
 
 mod audit;
 mod begin;
@@ -33,6 +33,7 @@ mod operations;
 mod query;
 mod records;
 mod schema;
+mod statements;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -151,14 +152,6 @@ impl PostgresStore {
         Ok(tokio::time::timeout(patience, asking).await.map_err(|_| no_response())??)
     }
 
-    fn open_all<T>(
-        &self,
-        rows: &[SealedRow],
-        open: fn(&RecordCodec, &SealedRow) -> Result<T, StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
-        rows.iter().map(|row| open(&self.records, row)).collect()
-    }
-
     /// Numbers the acquisitions of locks and keys, to distinguish one whose response was lost from a later one.
     fn next_take(&self) -> i64 {
         self.takes.fetch_add(1, Ordering::Relaxed)
@@ -203,6 +196,6 @@ impl PostgresStore {
 
     async fn holders(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
         let rows = self.read(|pool| query::candidates_by_id(pool, tenant, ids)).await?;
-        self.open_all(&rows, RecordCodec::candidate)
+        self.records.open_all(&rows, RecordCodec::candidate)
     }
 }

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 
 use super::error::TxError;
-use super::query::sealed_row;
 use super::transaction::WriteContext;
 use crate::domain::ids::CandidateId;
 use crate::store::StoreError;
-use crate::store::codec::{AssignmentRow, IntentRow};
+use crate::store::codec::{AssignmentRow, IntentRow, SealedRow};
+use crate::store::columns::FromColumns as _;
 
 /// Writes assignments, without the person if their candidate is gone. Locks the existing candidates until the commit,
 /// so that they are not erased meanwhile.
@@ -44,7 +44,7 @@ pub(super) async fn erase_person(hand: &mut WriteContext<'_>, id: &CandidateId) 
         .bind(id.as_str())
         .fetch_optional(&mut *hand.connection)
         .await?;
-    let stored = stored.as_ref().map(sealed_row).transpose()?;
+    let stored = stored.as_ref().map(SealedRow::from_columns).transpose()?;
     let candidate = stored.map(|stored| hand.records.candidate(&stored)).transpose()?;
     let rows = sqlx::query(
         "SELECT id, tenant, connection, sealed FROM assignments
@@ -59,7 +59,7 @@ pub(super) async fn erase_person(hand: &mut WriteContext<'_>, id: &CandidateId) 
     .fetch_all(&mut *hand.connection)
     .await?;
     for row in rows {
-        let assignment = hand.records.assignment(&sealed_row(&row)?)?;
+        let assignment = hand.records.assignment(&SealedRow::from_columns(&row)?)?;
         let erased = hand.records.assignment_row(assignment.without_person(id))?;
         sqlx::query("UPDATE assignments SET candidate_id = $2, person = $3, sealed = $4 WHERE id = $1")
             .bind(&erased.id)

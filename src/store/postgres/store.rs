@@ -8,20 +8,20 @@ use jiff::Timestamp;
 use super::connect::{LATE, WAIT};
 use super::error::no_response;
 use super::instances::UncertainLocks;
-use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, audit, candidates, instances, items, keys, operations, query};
+use super::{MAX_BEGIN_ATTEMPTS, PostgresStore, candidates, instances, items, keys, operations, query, statements};
 use crate::domain::assignment::Assignment;
-use crate::domain::audit::ChainedEntry;
 use crate::domain::candidate::{Candidate, Identity};
-use crate::domain::ids::{AssignmentId, CandidateId, OperationId};
-use crate::domain::intent::Intent;
-use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation, Progress};
-use crate::store::codec::operations::running as running_row;
+use crate::domain::ids::OperationId;
+use crate::domain::operation::{Item, ItemId, ItemReport, ItemState, Operation};
 use crate::store::codec::{ItemRow, KeyRow, OperationRow, PreparedWriteRow, RecordCodec, micros};
+use crate::store::columns::FromColumns;
+use crate::store::engine::{Access, Engine};
 use crate::store::postgres::begin::BegunWrite;
 use crate::store::postgres::{begin, mutations};
+use crate::store::sql::{self, Sql, SqlValue, Statement, values};
 use crate::store::{
-    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, ItemCounts, KeyState, Mutation, Page, Peer, PreparedWrite,
-    PurgeCounts, RunningOperation, Store, StoreError, SubjectHash, UnsettledCount, Window, WindowedRows,
+    AcceptResult, AcquireKey, AssignmentFilter, BeginResult, KeyState, Mutation, Page, Peer, PreparedWrite,
+    PurgeCounts, Store, StoreError, SubjectHash, Window, WindowedRows,
 };
 
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
@@ -39,6 +39,25 @@ macro_rules! work {
     }};
 }
 
+impl Engine for PostgresStore {
+    fn codec(&self) -> &RecordCodec {
+        &self.records
+    }
+
+    async fn select<T: FromColumns>(
+        &self,
+        access: Access,
+        sql: &'static Sql,
+        values: &[SqlValue<'_>],
+    ) -> Result<Vec<T>, StoreError> {
+        let select = |pool| statements::select(pool, sql, values);
+        match access {
+            Access::Key | Access::Scan => self.read(select).await,
+            Access::PolledKey | Access::List => self.list(select).await,
+        }
+    }
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
@@ -48,7 +67,8 @@ impl Store for PostgresStore {
         if self.write_failed.is_set() {
             return self.write(work!(|hand| query::write_probe(hand.connection))).await;
         }
-        self.read(query::ping).await
+        let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, &[]).await?;
+        Ok(())
     }
 
     fn is_unavailable(&self) -> bool {
@@ -142,11 +162,6 @@ impl Store for PostgresStore {
         self.write(work!(|hand, rows| mutations::apply(hand, rows.iter()))).await
     }
 
-    async fn candidate(&self, tenant: &str, id: &CandidateId) -> Result<Option<Candidate>, StoreError> {
-        let row = self.read(|pool| query::candidate(pool, tenant, id.as_str())).await?;
-        row.map(|row| self.records.candidate(&row)).transpose()
-    }
-
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
         self.list(|pool| query::candidates_without_photos(pool, &self.records, tenant, ids)).await
     }
@@ -158,7 +173,7 @@ impl Store for PostgresStore {
         identity: &Identity,
     ) -> Result<Vec<Candidate>, StoreError> {
         let rows = self.read(|pool| query::candidates(pool, &self.records, tenant, connection, identity)).await?;
-        self.open_all(&rows, RecordCodec::candidate)
+        self.records.open_all(&rows, RecordCodec::candidate)
     }
 
     async fn identities_of_other_tenants(
@@ -171,27 +186,6 @@ impl Store for PostgresStore {
         self.read(|pool| query::identities_of_other_tenants(pool, tenant, &forms)).await
     }
 
-    async fn assignment(&self, tenant: &str, id: &AssignmentId) -> Result<Option<Assignment>, StoreError> {
-        let row = self.read(|pool| query::assignment(pool, tenant, id.as_str())).await?;
-        row.map(|row| self.records.assignment(&row)).transpose()
-    }
-
-    async fn assignments_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Assignment>, StoreError> {
-        let rows = self.list(|pool| query::assignments_by_id(pool, tenant, ids)).await?;
-        self.open_all(&rows, RecordCodec::assignment)
-    }
-
-    async fn bookings(&self, tenant: &str, connection: &str, subject: &str) -> Result<Vec<Assignment>, StoreError> {
-        let forms = self.records.subject_forms(connection, subject);
-        let rows = self.read(|pool| query::bookings(pool, tenant, connection, &forms)).await?;
-        self.open_all(&rows, RecordCodec::assignment)
-    }
-
-    async fn is_subject_known(&self, connection: &str, subject: &str) -> Result<bool, StoreError> {
-        let forms = self.records.subject_forms(connection, subject);
-        self.read(|pool| query::subject_known(pool, connection, &forms)).await
-    }
-
     async fn assignments(
         &self,
         tenant: &str,
@@ -200,63 +194,7 @@ impl Store for PostgresStore {
     ) -> Result<Vec<Assignment>, StoreError> {
         let unlinked = self.records.unlinked_forms(filter.candidate.as_ref());
         let rows = self.list(|pool| query::assignments(pool, tenant, filter, &unlinked, page)).await?;
-        self.open_all(&rows, RecordCodec::assignment)
-    }
-
-    async fn partially_erased_candidates(
-        &self,
-        after: Option<&CandidateId>,
-        limit: usize,
-    ) -> Result<Vec<CandidateId>, StoreError> {
-        let after = after.map_or("", CandidateId::as_str);
-        let ids = self.read(|pool| query::half_erased(pool, after, limit)).await?;
-        Ok(ids.iter().filter_map(|id| CandidateId::parse(id).ok()).collect())
-    }
-
-    async fn intent(&self, record: &str) -> Result<Option<Intent>, StoreError> {
-        let row = self.read(|pool| query::intent(pool, record)).await?;
-        row.map(|row| self.records.intent(&row)).transpose()
-    }
-
-    async fn intents_of(&self, subject: &str) -> Result<Vec<Intent>, StoreError> {
-        let forms = self.records.lock_forms(subject);
-        let rows = self.read(|pool| query::intents_of(pool, &forms)).await?;
-        self.open_all(&rows, RecordCodec::intent)
-    }
-
-    async fn enrolment_intents(&self, connection: &str) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(|pool| query::enrolment_intents(pool, connection)).await?;
-        self.open_all(&rows, RecordCodec::intent)
-    }
-
-    async fn due_intents(
-        &self,
-        connection: &str,
-        now: Timestamp,
-        horizon: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Intent>, StoreError> {
-        let times = (micros(now), micros(horizon));
-        let rows = self.read(|pool| query::due_intents(pool, connection, times, limit)).await?;
-        self.open_all(&rows, RecordCodec::intent)
-    }
-
-    async fn orphaned_intents(&self, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(|pool| query::orphans(pool, limit)).await?;
-        self.open_all(&rows, RecordCodec::intent)
-    }
-
-    async fn own_intents(&self, after: &str, limit: usize) -> Result<Vec<Intent>, StoreError> {
-        let rows = self.read(|pool| query::own_intents(pool, self.records.instance(), after, limit)).await?;
-        self.open_all(&rows, RecordCodec::intent)
-    }
-
-    async fn count_unsettled_intents(&self) -> Result<Vec<UnsettledCount>, StoreError> {
-        self.list(query::unsettled).await
-    }
-
-    async fn count_open_items(&self) -> Result<ItemCounts, StoreError> {
-        self.list(operations::open_items).await
+        self.records.open_all(&rows, RecordCodec::assignment)
     }
 
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
@@ -272,8 +210,8 @@ impl Store for PostgresStore {
     }
 
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
-        let operation = operation.clone();
-        self.write(work!(|hand, operation| operations::open(hand, &operation))).await
+        let statement = OperationRow::of(operation).open(self.records.instance());
+        self.write(work!(|hand, statement| hand.run(&statement))).await
     }
 
     async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError> {
@@ -302,25 +240,6 @@ impl Store for PostgresStore {
 
     async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError> {
         self.discard(id.as_str()).await
-    }
-
-    async fn operation(&self, tenant: &str, id: &OperationId) -> Result<Option<(Operation, Progress)>, StoreError> {
-        let found = self.list(|pool| operations::one(pool, tenant, id.as_str())).await?;
-        found.map(|(row, progress)| Ok((row.operation()?, progress))).transpose()
-    }
-
-    async fn operations(&self, tenant: &str, page: &Page) -> Result<Vec<(Operation, Progress)>, StoreError> {
-        let found = self.list(|pool| operations::page(pool, tenant, page)).await?;
-        found.into_iter().map(|(row, progress)| Ok((row.operation()?, progress))).collect()
-    }
-
-    async fn unfinished_operations(&self, but: &[OperationId], of_each: usize) -> Result<Vec<Operation>, StoreError> {
-        Ok(OperationRow::readable(self.read(|pool| operations::unfinished(pool, but, of_each)).await?))
-    }
-
-    async fn running_operations(&self) -> Result<Vec<RunningOperation>, StoreError> {
-        let rows = self.read(operations::running).await?;
-        rows.into_iter().map(|(id, connection, pending)| running_row(&id, connection, pending)).collect()
     }
 
     async fn items(
@@ -356,11 +275,6 @@ impl Store for PostgresStore {
         self.list(|pool| items::reports(pool, &self.records, id, states, from, most)).await
     }
 
-    async fn item_subjects(&self, id: &OperationId) -> Result<Vec<(SubjectHash, u64)>, StoreError> {
-        let rows = self.read(|pool| items::subjects(pool, id.as_str())).await?;
-        Ok(RecordCodec::item_subjects(&rows))
-    }
-
     async fn skip_waiting(&self, id: &OperationId) -> Result<u64, StoreError> {
         let mut skipped = 0;
         loop {
@@ -381,25 +295,9 @@ impl Store for PostgresStore {
         self.records.item_subject(operation, text)
     }
 
-    async fn audit(&self, tenant: &str, after: u64, limit: usize) -> Result<Vec<ChainedEntry>, StoreError> {
-        let after = i64::try_from(after).unwrap_or(i64::MAX);
-        let rows = self.list(|pool| audit::after(pool, tenant, after, limit)).await?;
-        rows.iter().map(|(seq, sealed)| self.records.open_audit_entry(tenant, *seq, sealed)).collect()
-    }
-
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
-        let now = micros(now);
-        self.write(work!(|hand| async {
-            let sql =
-                "INSERT INTO clock (one, seen) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET seen = excluded.seen";
-            sqlx::query(sql).bind(now).execute(&mut *hand.connection).await?;
-            Ok(())
-        }))
-        .await
-    }
-
-    async fn remembered_time(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(query::remembered_time).await
+        let statement = Statement::new(sql::REMEMBER_TIME, values![micros(now)]);
+        self.write(work!(|hand, statement| hand.run(&statement))).await
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.

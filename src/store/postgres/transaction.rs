@@ -19,6 +19,8 @@ use super::error::{RetryDecision, TxError, no_response, retry_decision};
 use crate::store::StoreError;
 use crate::store::codec::RecordCodec;
 use crate::store::postgres::commit_slots::{CommitSlots, SlotGuard};
+use crate::store::postgres::statements;
+use crate::store::sql::Statement;
 
 /// Maximum attempts of a transaction that keeps conflicting with others.
 const MAX_ATTEMPTS: u32 = 10;
@@ -33,6 +35,12 @@ pub(super) struct WriteContext<'a> {
     pub(super) connection: &'a mut PgConnection,
     pub(super) records: &'a RecordCodec,
     pub(super) instance: &'a str,
+}
+
+impl WriteContext<'_> {
+    pub(super) async fn run(&mut self, statement: &Statement) -> Result<(), TxError> {
+        statements::execute(&mut *self.connection, statement.sql, &statement.values).await.map(|_| ())
+    }
 }
 
 /// Work inside a transaction. It must propagate every statement error: the server then rolls the transaction back

@@ -1,11 +1,11 @@
 //! The audit record.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
 use crate::domain::audit::{Entry, NOTHING};
 use crate::store::StoreError;
 use crate::store::codec::AuditHead;
-use crate::store::sqlite::mutations::WriteContext;
+use crate::store::sqlite::write_context::WriteContext;
 
 /// Appends an entry to its tenant's chain.
 pub(super) fn append(hand: &WriteContext<'_>, entry: &Entry) -> Result<(), StoreError> {
@@ -28,18 +28,4 @@ pub(super) fn append(hand: &WriteContext<'_>, entry: &Entry) -> Result<(), Store
         )?
         .execute(params![entry.tenant, row.seq, row.hash])?;
     Ok(())
-}
-
-/// Returns number and sealed content of the tenant's entries after this one, in order.
-pub(super) fn after(
-    connection: &Connection,
-    tenant: &str,
-    seq: i64,
-    limit: usize,
-) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT seq, sealed FROM audit WHERE tenant = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![tenant, seq, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -3,17 +3,15 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::intent::IdempotencyKeyUse;
-use crate::store::codec::{KeyRow, RecordCodec, StoredKey};
+use crate::store::codec::{KeyRow, StoredKey};
 use crate::store::encryption::BlindIndex;
+use crate::store::sqlite::statements;
+use crate::store::sqlite::write_context::WriteContext;
 use crate::store::{KeyState, StoreError};
 
 /// Acquires a key and returns its state.
-pub(super) fn take(
-    connection: &Connection,
-    records: &RecordCodec,
-    claim: &KeyRow,
-    instance: &str,
-) -> Result<KeyState, StoreError> {
+pub(super) fn take(hand: &WriteContext<'_>, claim: &KeyRow) -> Result<KeyState, StoreError> {
+    let WriteContext { connection, records, instance } = hand;
     for scope in &claim.scopes {
         let Some(stored) = stored(connection, scope, claim.now)? else { continue };
         let taken = records.key_state(claim, &stored)?;
@@ -64,43 +62,9 @@ fn stored(connection: &Connection, scope: &BlindIndex, now: i64) -> Result<Optio
                     owner IS NOT NULL AND owner NOT IN (SELECT id FROM instances WHERE ended = 1), record, sealed
              FROM idempotency_keys WHERE scope = ?1 AND expires > ?2",
         )?
-        .query_row(params![scope, now], |row| {
-            Ok(StoredKey {
-                scope: row.get(0)?,
-                token: row.get(1)?,
-                fingerprint: row.get(2)?,
-                running: row.get(3)?,
-                record: row.get(4)?,
-                answer: row.get(5)?,
-            })
-        })
+        .query_row(params![scope, now], statements::row)
         .optional()?;
     Ok(stored)
-}
-
-pub(super) fn bind(connection: &Connection, token: &str, record: &str) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE idempotency_keys SET record = ?2 WHERE token = ?1")?
-        .execute(params![token, record])?;
-    Ok(())
-}
-
-/// Stores the reply, unless there is one already.
-pub(super) fn answer(connection: &Connection, token: &str, sealed: &[u8]) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE idempotency_keys SET owner = NULL, sealed = ?2 WHERE token = ?1 AND sealed IS NULL")?
-        .execute(params![token, sealed])?;
-    Ok(())
-}
-
-pub(super) fn open(connection: &Connection, token: &str) -> Result<(), StoreError> {
-    connection.prepare_cached("UPDATE idempotency_keys SET owner = NULL WHERE token = ?1")?.execute([token])?;
-    Ok(())
-}
-
-pub(super) fn free(connection: &Connection, token: &str) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM idempotency_keys WHERE token = ?1 AND sealed IS NULL")?.execute([token])?;
-    Ok(())
 }
 
 /// Maximum keys removed in one transaction, and maximum bytes of their replies.

@@ -10,7 +10,8 @@ use crate::store::codec::{
     SealedRow,
 };
 use crate::store::encryption::BlindIndex;
-use crate::store::sqlite::{audit, keys, operations, query};
+use crate::store::sqlite::write_context::WriteContext;
+use crate::store::sqlite::{audit, items, keys, query, statements};
 
 /// [`crate::store::BeginResult`] before the holders are opened.
 pub(super) enum BegunWrite {
@@ -19,13 +20,6 @@ pub(super) enum BegunWrite {
     HeldByOtherTenant,
     ItemCancelled,
     KeyInUse,
-}
-
-/// Context that every mutation needs.
-pub(super) struct WriteContext<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) records: &'a RecordCodec,
-    pub(super) instance: &'a str,
 }
 
 /// The candidate an index entry belongs to.
@@ -74,7 +68,7 @@ fn begin(hand: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite
     }
     // Before anything else is written: the write may still be refused here.
     if let Some((at, subjects)) = item {
-        match operations::claim_item(connection, at.operation.as_str(), at.index, record, subjects) {
+        match items::claim(connection, at, record, subjects) {
             Err(StoreError::ItemNotWaiting) => return Ok(BegunWrite::ItemCancelled),
             claimed => claimed?,
         }
@@ -95,22 +89,13 @@ pub(super) fn apply(hand: &WriteContext<'_>, change: &EncodedMutation) -> Result
         EncodedMutation::EraseCandidate(id) => erase_candidate(hand, id),
         EncodedMutation::Assignment(assignment) => put_assignment(hand, assignment),
         EncodedMutation::Intent(intent) => put_intent(hand, intent),
-        EncodedMutation::Settled(record) => delete_intent(connection, record),
-        EncodedMutation::AttemptHeld(record, started) => require_attempt(hand, record, *started),
-        EncodedMutation::KeyBound(token, record) => keys::bind(connection, token, record),
-        EncodedMutation::KeyAnswered(token, sealed) => keys::answer(connection, token, sealed),
-        EncodedMutation::KeyOpen(token) => keys::open(connection, token),
-        EncodedMutation::KeyFreed(token) => keys::free(connection, token),
-        EncodedMutation::ItemClaimed(at, record, subjects) => {
-            operations::claim_item(connection, at.operation.as_str(), at.index, record, subjects)
-        }
-        EncodedMutation::ItemEnded(end) => operations::end_item(connection, end),
-        EncodedMutation::ItemSubjects(at, subjects) => {
-            operations::remember_item(connection, at.operation.as_str(), at.index, subjects)
-        }
-        EncodedMutation::ItemWaiting(at) => operations::requeue_item(connection, at.operation.as_str(), at.index),
-        EncodedMutation::Operation(operation) => operations::put(connection, operation),
-        EncodedMutation::OperationCancelling(id) => operations::cancel(connection, id.as_str()),
+        EncodedMutation::RemoveIntent(record) => delete_intent(connection, record),
+        EncodedMutation::RequireAttempt(record, started) => require_attempt(hand, record, *started),
+        EncodedMutation::Key(statement) | EncodedMutation::Operation(statement) => hand.run(statement),
+        EncodedMutation::ClaimItem(at, record, subjects) => items::claim(connection, at, record, subjects),
+        EncodedMutation::EndItem(end) => items::end(connection, end),
+        EncodedMutation::SetItemSubjects(at, subjects) => items::set_subjects(connection, at, subjects),
+        EncodedMutation::RequeueItem(at) => items::requeue(connection, at),
         EncodedMutation::Audit(entry) => audit::append(hand, entry),
     }
 }
@@ -200,6 +185,11 @@ fn insert_lookup(connection: &Connection, owner: IdentityOwner<'_>, lookup: &Loo
     Ok(())
 }
 
+fn stored_candidate(connection: &Connection, id: &CandidateId) -> Result<Option<SealedRow>, StoreError> {
+    let sql = "SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([id.as_str()], statements::row).optional()?)
+}
+
 /// Replaces the identities of a candidate. Does nothing if the candidate is gone.
 fn set_identities(
     connection: &Connection,
@@ -207,10 +197,7 @@ fn set_identities(
     id: &CandidateId,
     identities: &[Identity],
 ) -> Result<(), StoreError> {
-    let stored = connection
-        .prepare_cached("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1")?
-        .query_row([id.as_str()], query::sealed_row)
-        .optional()?;
+    let stored = stored_candidate(connection, id)?;
     let Some(stored) = stored else { return Ok(()) };
     let owner = IdentityOwner { id: id.as_str(), tenant: &stored.tenant, connection: &stored.connection };
     connection.prepare_cached("DELETE FROM identities WHERE candidate_id = ?1")?.execute([id.as_str()])?;
@@ -256,10 +243,7 @@ fn insert_identity(connection: &Connection, owner: IdentityOwner<'_>, identity: 
 /// Erases a candidate; identities and look-ups are deleted with it (`ON DELETE CASCADE`).
 fn erase_candidate(hand: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreError> {
     let WriteContext { connection, records, instance: _ } = hand;
-    let stored = connection
-        .prepare_cached("SELECT id, tenant, connection, sealed FROM candidates WHERE id = ?1")?
-        .query_row([id.as_str()], query::sealed_row)
-        .optional()?;
+    let stored = stored_candidate(connection, id)?;
     let candidate = stored.map(|stored| records.candidate(&stored)).transpose()?;
     let forms = candidate.as_ref().map(|candidate| records.person_forms(candidate));
     let unlinked = candidate
@@ -273,7 +257,7 @@ fn erase_candidate(hand: &WriteContext<'_>, id: &CandidateId) -> Result<(), Stor
             .execute(params![erased.id, erased.candidate_id, erased.person, erased.sealed])?;
     }
     connection.prepare_cached("DELETE FROM candidates WHERE id = ?1")?.execute([id.as_str()])?;
-    delete_intent(connection, id.as_str())
+    Ok(())
 }
 
 /// Writes an assignment, without the person if its candidate is gone.

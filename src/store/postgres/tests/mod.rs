@@ -10,7 +10,9 @@ use crate::domain::candidate::{Candidate, Identity};
 use crate::domain::intent::Intent;
 use crate::store::conformance::BY_NAME;
 use crate::store::conformance::{Maker, conformance, environment};
-use crate::store::{AcquireKey, BeginResult, KeyState, Mutation, Peer, PreparedRecord, PreparedWrite, Store};
+use crate::store::{
+    AcquireKey, BeginResult, KeyState, Mutation, Peer, PreparedRecord, PreparedWrite, Store, StoreReads as _,
+};
 
 mod cut;
 mod opening;

@@ -1,0 +1,152 @@
+//! Mutations ready to write, with all content sealed: done before the transaction, which may run more than once.
+
+use crate::domain::audit::Entry;
+use crate::domain::candidate::Identity;
+use crate::domain::ids::CandidateId;
+use crate::domain::intent::Intent;
+use crate::domain::operation::{ItemId, ItemOutcome, ItemState};
+use crate::store::codec::{AssignmentRow, CandidateRow, IntentRow, OperationRow, RecordCodec, micros};
+use crate::store::sql::{self, Statement, values};
+use crate::store::{AcquireKey, Mutation, PreparedRecord, PreparedWrite, StoreError};
+
+/// A [`PreparedWrite`] ready to write.
+pub(in crate::store) struct PreparedWriteRow {
+    pub record: String,
+    pub tenant: String,
+    /// The new candidate, if it is one, with the identities it needs.
+    pub new: Option<(CandidateRow, Vec<Identity>)>,
+    /// The row it comes from, with the row's concatenated subjects.
+    pub item: Option<(ItemId, Vec<u8>)>,
+    /// Everything else: the known record, the key and the intent.
+    pub mutations: Vec<EncodedMutation>,
+}
+
+/// A [`Mutation`] ready to write.
+pub(in crate::store) enum EncodedMutation {
+    Candidate(CandidateRow),
+    /// The engine computes the index values, because it knows the candidate's connection.
+    Identities(CandidateId, Vec<Identity>),
+    /// Removes the candidate; its intent has a mutation of its own.
+    EraseCandidate(CandidateId),
+    Assignment(Box<AssignmentRow>),
+    Intent(IntentRow),
+    RemoveIntent(String),
+    /// The record and the start time of the attempt.
+    RequireAttempt(String, i64),
+    Key(Statement),
+    Operation(Statement),
+    ClaimItem(ItemId, String, Vec<u8>),
+    EndItem(ItemOutcomeRow),
+    SetItemSubjects(ItemId, Vec<u8>),
+    RequeueItem(ItemId),
+    /// The engine seals the entry, because it knows the entry's place in the chain.
+    Audit(Entry),
+}
+
+/// Outcome of a row, ready to write.
+pub(in crate::store) struct ItemOutcomeRow {
+    pub at: ItemId,
+    pub state: &'static str,
+    pub record: Option<String>,
+    pub end: Vec<u8>,
+    /// Whether the password stays: a skipped row may still be sent.
+    pub keeps_secret: bool,
+    /// State the row must be in; any state if `None`.
+    pub only: Option<&'static str>,
+}
+
+impl RecordCodec {
+    pub(in crate::store) fn encode_mutations(
+        &self,
+        mutations: Vec<Mutation>,
+    ) -> Result<Vec<EncodedMutation>, StoreError> {
+        let mut encoded = Vec::with_capacity(mutations.len());
+        for mutation in mutations {
+            let intent_of = match &mutation {
+                Mutation::EraseCandidate(id) => Some(EncodedMutation::RemoveIntent(id.to_string())),
+                _ => None,
+            };
+            encoded.push(self.encode_mutation(mutation)?);
+            encoded.extend(intent_of);
+        }
+        Ok(encoded)
+    }
+
+    fn encode_mutation(&self, mutation: Mutation) -> Result<EncodedMutation, StoreError> {
+        Ok(match mutation {
+            Mutation::Candidate(candidate) => EncodedMutation::Candidate(self.candidate_row(&candidate)?),
+            Mutation::Identities(id, identities) => EncodedMutation::Identities(id, identities),
+            Mutation::EraseCandidate(id) => EncodedMutation::EraseCandidate(id),
+            Mutation::Assignment(assignment) => EncodedMutation::Assignment(Box::new(self.assignment_row(assignment)?)),
+            Mutation::Intent(intent) => EncodedMutation::Intent(self.intent_row(&intent)?),
+            Mutation::RemoveIntent(record) => EncodedMutation::RemoveIntent(record),
+            Mutation::RequireAttempt(record, started) => EncodedMutation::RequireAttempt(record, micros(started)),
+            Mutation::BindKey(bound, record) => {
+                EncodedMutation::Key(Statement::new(sql::BIND_KEY, values![record, bound.token]))
+            }
+            Mutation::CompleteKey(used, reply) => {
+                let sealed = self.seal_reply(&used, reply)?;
+                EncodedMutation::Key(Statement::new(sql::COMPLETE_KEY, values![sealed, used.token]))
+            }
+            Mutation::ReleaseKey(used) => EncodedMutation::Key(Statement::new(sql::RELEASE_KEY, values![used.token])),
+            Mutation::FreeKey(used) => EncodedMutation::Key(Statement::new(sql::FREE_KEY, values![used.token])),
+            Mutation::ClaimItem(at, record, subjects) => EncodedMutation::ClaimItem(at, record, subjects.concat()),
+            Mutation::SetItemSubjects(at, subjects) => EncodedMutation::SetItemSubjects(at, subjects.concat()),
+            Mutation::RequeueItem(at) => EncodedMutation::RequeueItem(at),
+            Mutation::EndItem(at, record, end) => self.end_item(at, record, end, None)?,
+            Mutation::EndWaitingItem(at, record, end) => self.end_item(at, record, end, Some(ItemState::Waiting))?,
+            Mutation::EndClaimedItem(at, record, end) => self.end_item(at, record, end, Some(ItemState::Claimed))?,
+            Mutation::Operation(operation) => EncodedMutation::Operation(OperationRow::of(&operation).update()),
+            Mutation::CancelOperation(id) => {
+                EncodedMutation::Operation(Statement::new(sql::CANCEL_OPERATION, values![id.to_string()]))
+            }
+            Mutation::Audit(entry) => EncodedMutation::Audit(entry),
+        })
+    }
+
+    fn end_item(
+        &self,
+        at: ItemId,
+        record: Option<String>,
+        end: ItemOutcome,
+        only: Option<ItemState>,
+    ) -> Result<EncodedMutation, StoreError> {
+        let state = end.state();
+        let end = self.seal_outcome(&at, end)?;
+        let (keeps_secret, only) = (state == ItemState::Skipped, only.map(ItemState::as_str));
+        Ok(EncodedMutation::EndItem(ItemOutcomeRow { at, state: state.as_str(), record, end, keeps_secret, only }))
+    }
+
+    pub(in crate::store) fn encode_writes(
+        &self,
+        key: Option<&AcquireKey>,
+        writes: Vec<PreparedWrite>,
+    ) -> Result<Vec<PreparedWriteRow>, StoreError> {
+        writes.into_iter().map(|write| self.encode_write(key, write)).collect()
+    }
+
+    fn encode_write(&self, key: Option<&AcquireKey>, write: PreparedWrite) -> Result<PreparedWriteRow, StoreError> {
+        let PreparedWrite { record, intent, subjects } = write;
+        let (id, tenant) = (intent.write.record_id().to_owned(), intent.tenant.clone());
+        let (mut new, mut mutations) = (None, Vec::new());
+        match record {
+            PreparedRecord::NewCandidate(candidate, identities) => {
+                new = Some((self.candidate_row(&candidate)?, identities));
+            }
+            PreparedRecord::Candidate(candidate, identities) => {
+                let held = identities.map(|identities| Mutation::Identities(candidate.id.clone(), identities));
+                mutations.push(Mutation::Candidate(candidate));
+                mutations.extend(held);
+            }
+            PreparedRecord::Assignment(assignment) => mutations.push(Mutation::Assignment(assignment)),
+            PreparedRecord::Enrolment(_) => {}
+        }
+        let Intent { origin, .. } = &intent;
+        // A key acquired by the same call is written with its record.
+        let bound = origin.key.clone().filter(|bound| key.is_none_or(|key| key.token != bound.token));
+        mutations.extend(bound.map(|key| Mutation::BindKey(key, id.clone())));
+        let item = origin.item.clone().map(|item| (item, subjects.concat()));
+        mutations.push(Mutation::Intent(intent));
+        Ok(PreparedWriteRow { record: id, tenant, new, item, mutations: self.encode_mutations(mutations)? })
+    }
+}

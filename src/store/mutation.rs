@@ -1,0 +1,110 @@
+//! What a caller of the store has it write.
+
+use jiff::Timestamp;
+
+use crate::domain::assignment::Assignment;
+use crate::domain::audit::Entry;
+use crate::domain::candidate::{Candidate, Identity};
+use crate::domain::ids::{CandidateId, EnrolmentId, OperationId};
+use crate::domain::intent::{IdempotencyKeyUse, Intent, StoredReply};
+use crate::domain::operation::{ItemId, ItemOutcome, Operation};
+use crate::store::StoreError;
+
+/// Keyed hash of the subject of a row, made by [`Store::hash_subject`](crate::store::Store::hash_subject); a second row
+/// about the same subject has the same
+/// hash.
+pub type SubjectHash = [u8; 16];
+
+/// A write with everything to commit before it is sent.
+#[derive(Debug, Clone)]
+pub struct PreparedWrite {
+    /// The record the write is about.
+    pub record: PreparedRecord,
+    /// Its intent; the idempotency key and the bulk row it names as its origin are bound with it.
+    pub intent: Intent,
+    /// The bulk row's subjects, for detecting duplicates.
+    pub subjects: Vec<SubjectHash>,
+}
+
+/// The record of a [`PreparedWrite`].
+#[derive(Debug, Clone)]
+pub enum PreparedRecord {
+    /// A new candidate with identities that no other candidate at its connection may hold.
+    NewCandidate(Candidate, Vec<Identity>),
+    /// A known candidate; the identities, if given, replace those it holds.
+    Candidate(Candidate, Option<Vec<Identity>>),
+    /// An assignment.
+    Assignment(Assignment),
+    /// No record of its own: a change of a program's employees.
+    Enrolment(EnrolmentId),
+}
+
+/// Result of beginning a write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BeginResult {
+    /// Record, identities, intent, key and row are written.
+    Begun,
+    /// These candidates of the tenant hold one or more of the identities; nothing was written.
+    Exists(Vec<Candidate>),
+    /// Another tenant holds one of the identities; nothing was written.
+    TakenByOtherTenant,
+    /// The row it comes from is no longer waiting; nothing was written.
+    ItemCancelled,
+    /// The idempotency key is in use; nothing was written.
+    KeyInUse,
+    /// It failed, or its result is unknown, after other writes of the same call were written.
+    Failed(StoreError),
+}
+
+/// One change; all changes of one call share a transaction.
+#[derive(Debug, Clone)]
+pub enum Mutation {
+    /// Updates the tenant's candidate with the same id and keeps its identities. Does nothing if the candidate is gone:
+    /// a late outcome must not restore an erased person.
+    Candidate(Candidate),
+    /// Replaces the candidate's identities; all others are released. [`StoreError::Conflict`] if another candidate, of
+    /// any tenant, holds one of them. Does nothing if the candidate was erased.
+    Identities(CandidateId, Vec<Identity>),
+    /// Removes the candidate, its identities and its intent; its assignments stay, without the person.
+    EraseCandidate(CandidateId),
+    /// Inserts or replaces the assignment; without the person if its candidate is gone.
+    Assignment(Assignment),
+    /// Inserts or replaces the intent of its record. An intent under way belongs to this instance.
+    Intent(Intent),
+    /// Removes the record's intent: its outcome is known.
+    RemoveIntent(String),
+    /// [`StoreError::Superseded`] unless this instance is sending the record's intent in the attempt that began at this
+    /// time. Accompanies everything that concludes an attempt, so that a late write never overwrites a newer one.
+    RequireAttempt(String, Timestamp),
+    /// The key's write has led to this record; a retry reconciles it. Does nothing if the key has another use by now.
+    BindKey(IdempotencyKeyUse, String),
+    /// The key's write is finished; a retry gets this reply.
+    CompleteKey(IdempotencyKeyUse, StoredReply),
+    /// No instance is working on the key's write and its outcome is unknown; a retry resumes it.
+    ReleaseKey(IdempotencyKeyUse),
+    /// The key's write had no effect; the key is free. Does nothing if the key already has a reply.
+    FreeKey(IdempotencyKeyUse),
+    /// Claims the row for this record and stores these hashes of its subjects, so that a later row about the same
+    /// subject is recognised as a duplicate. Clears the row's password, which the intent now holds.
+    /// [`StoreError::ItemNotWaiting`] unless the row is waiting.
+    ClaimItem(ItemId, String, Vec<SubjectHash>),
+    /// Ends the row, with the record it led to, if any. Clears its password unless it was skipped.
+    EndItem(ItemId, Option<String>, ItemOutcome),
+    /// As [`Mutation::EndItem`], for a row that was never claimed. Does nothing unless the row is waiting: the task
+    /// that claimed any other row records its outcome.
+    EndWaitingItem(ItemId, Option<String>, ItemOutcome),
+    /// As [`Mutation::EndItem`], for a row whose write is open and left to a person. Does nothing unless the row is
+    /// claimed: otherwise its outcome has been recorded meanwhile.
+    EndClaimedItem(ItemId, Option<String>, ItemOutcome),
+    /// Stores the subjects of a row that ended without being claimed, as [`Mutation::ClaimItem`] does.
+    SetItemSubjects(ItemId, Vec<SubjectHash>),
+    /// Returns the row to waiting: its write had no effect and is to be sent again. Skips it if its operation was
+    /// cancelled meanwhile. Does nothing to a row that ended otherwise.
+    RequeueItem(ItemId),
+    /// Updates the operation's state, times and connection.
+    Operation(Operation),
+    /// Requests cancellation of an operation that has not ended. Only [`Store::requeue`](crate::store::Store::requeue) withdraws the request.
+    CancelOperation(OperationId),
+    /// Appends an entry to its tenant's audit record. No mutation alters or removes an entry.
+    Audit(Entry),
+}

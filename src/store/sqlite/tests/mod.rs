@@ -1,0 +1,288 @@
+//! Tests specific to this engine: files, threads, keys and disks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::{Timestamp, ToSpan as _};
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::candidate::{Candidate, Identity, IdentityKind, Person};
+use crate::domain::intent::Intent;
+use crate::domain::intent::{IdempotencyKeyUse, StoredReply};
+use crate::domain::operation::Operation;
+use crate::domain::operation::OperationState;
+use crate::secret::Secret;
+use crate::store::SchemaChange;
+use crate::store::codec::micros;
+use crate::store::conformance::BY_NAME;
+use crate::store::conformance::{Maker, conformance, environment};
+use crate::store::engine::{Access, Engine as _};
+use crate::store::sql;
+use crate::store::{BeginResult, ItemCounts, KeyState, Mutation, Store, StoreReads as _, Window};
+
+mod opening;
+mod writer;
+
+mod on_disk {
+    use super::*;
+
+    fn open(environment: &System) -> (TempDir, Arc<dyn Store>) {
+        let (directory, path) = place();
+        let store = SqliteStore::open(&path, ring(environment), environment.clone()).unwrap();
+        (directory, Arc::new(store))
+    }
+
+    conformance!(open);
+}
+
+mod in_memory {
+    use super::*;
+
+    fn open(environment: &System) -> ((), Arc<dyn Store>) {
+        ((), Arc::new(SqliteStore::in_memory(ring(environment), environment.clone()).unwrap()))
+    }
+
+    conformance!(open);
+}
+
+#[tokio::test]
+async fn everything_survives_a_restart() {
+    let (_directory, path) = place();
+    let (make, keys) = (Maker(environment()), ring(&environment()));
+    let store = SqliteStore::open(&path, keys.clone(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    let assignment = make.assignment(&candidate.tenant, &candidate.connection, "s");
+    store.commit(vec![Mutation::Assignment(assignment.clone())]).await.unwrap();
+    drop(store);
+    assert!(!beside(&path, "-wal").exists(), "a clean shutdown leaves no log behind");
+
+    let store = SqliteStore::open(&path, keys, make.0.clone()).unwrap();
+    assert_eq!(store.candidate(&candidate.tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
+    assert_eq!(store.assignment(&candidate.tenant, &assignment.id).await.unwrap(), Some(assignment));
+    assert_eq!(store.intents_of(candidate.id.as_str()).await.unwrap().len(), 1);
+    let again = make.candidate(&candidate.tenant, &candidate.connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &again).await, BeginResult::Exists(vec![candidate]));
+}
+
+#[tokio::test]
+async fn expired_operations_are_removed_in_portions() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open_to_serve(&path, ring(&make.0), make.0.clone()).unwrap();
+    let mut over = make.queued(&store, "t", 2_500).await;
+    over.state = OperationState::Completed;
+    over.finished = Some(make.0.now());
+    let small = Operation { finished: over.finished, state: over.state, ..make.queued(&store, "t", 3).await };
+    let kept = make.queued(&store, "t", 2).await;
+    store.commit(vec![Mutation::Operation(over.clone()), Mutation::Operation(small.clone())]).await.unwrap();
+    let soon = micros(make.0.now() + 1.hour());
+    let portion = || store.write(move |hand| operations::purge(hand.connection, soon));
+    let left = async |operation: &Operation| store.items(&operation.id, &[], 0, 9_999).await.unwrap().len();
+    let mut portions = Vec::new();
+    loop {
+        let (gone, more) = portion().await.unwrap();
+        portions.push((gone, left(&over).await + left(&small).await));
+        if !more {
+            break;
+        }
+        // An operation being removed stays hidden.
+        store.requeue(&over.id, make.0.now()).await.unwrap();
+        let state = store.operation("t", &over.id).await.unwrap().map(|(operation, _)| operation.state);
+        assert!(state.is_none_or(|state| state == OperationState::Receiving), "{state:?}");
+    }
+    assert_eq!(portions, [(0, 1_503), (0, 503), (2, 0)]);
+    assert_eq!(left(&kept).await, 2);
+    assert!(store.operation("t", &over.id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_or_moved_record_is_unreadable() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let (one, two) = (make.claimed(&store).await, make.claimed(&store).await);
+    let tampering = [
+        "UPDATE candidates SET sealed = (SELECT sealed FROM candidates WHERE id = ?2) WHERE id = ?1",
+        "UPDATE candidates SET sealed = zeroblob(200) WHERE id = ?1 AND ?2 <> ''",
+    ];
+    for sql in tampering {
+        run_sql(&store, sql, &[one.id.as_str(), two.id.as_str()]).await;
+        let read = store.candidate(&one.tenant, &one.id).await;
+        assert!(matches!(read, Err(StoreError::Unreadable(_))), "{read:?}");
+    }
+    // Write access to the file must not be enough to hand a record to another tenant.
+    run_sql(&store, "UPDATE candidates SET tenant = ?2 WHERE id = ?1", &[two.id.as_str(), "thief"]).await;
+    let read = store.candidate("thief", &two.id).await;
+    assert!(matches!(read, Err(StoreError::Unreadable(_))), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_rotated_key_still_reads_and_finds() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let store = SqliteStore::open(&path, Keyring::new(&old, &[]).unwrap(), make.0.clone()).unwrap();
+    let mut candidate = make.claimed(&store).await;
+    let Candidate { tenant, connection, .. } = candidate.clone();
+    let early = make.assignment(&tenant, &connection, "s");
+    store.commit(vec![Mutation::Assignment(early.clone())]).await.unwrap();
+    drop(store);
+
+    let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
+    let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
+    assert_eq!(store.candidate(&tenant, &candidate.id).await.unwrap(), Some(candidate.clone()));
+    let again = make.candidate(&tenant, &connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &again).await, BeginResult::Exists(vec![candidate.clone()]));
+    let stranger = make.candidate("stranger", &connection, candidate.person.clone());
+    assert_eq!(make.claim(&store, &stranger).await, BeginResult::TakenByOtherTenant);
+    let other = make.candidate(&tenant, &connection, make.person());
+    make.claim(&store, &other).await;
+    let taken = Mutation::Identities(other.id.clone(), Identity::of(&candidate.person, BY_NAME));
+    assert!(matches!(store.commit(vec![taken]).await, Err(StoreError::Conflict)));
+
+    assert!(store.is_subject_known(&connection, "s").await.unwrap());
+    let late = make.assignment(&tenant, &connection, "s");
+    store.commit(vec![Mutation::Assignment(late.clone())]).await.unwrap();
+    assert_eq!(store.bookings(&tenant, &connection, "s").await.unwrap(), [late, early]);
+
+    // A rewritten candidate is found once, under the new key.
+    candidate.person.name.formatted = Some("Ada".into());
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
+    for identity in Identity::of(&candidate.person, IdentityKind::ALL) {
+        assert_eq!(store.candidates(&tenant, None, &identity).await.unwrap(), [candidate.clone()]);
+    }
+    drop(store);
+    let only_new = SqliteStore::open(&path, Keyring::new(&new, &[]).unwrap(), make.0.clone());
+    assert!(matches!(only_new, Err(StoreError::Unreadable(_))), "the earlier key is still needed");
+}
+
+#[tokio::test]
+async fn the_files_contain_no_personal_data() {
+    let (_directory, path) = place();
+    let make = Maker(environment());
+    let store = SqliteStore::open(&path, ring(&make.0), make.0.clone()).unwrap();
+    let person = Person {
+        external_id: Some("Planted-External-Id".into()),
+        user_name: Some("planted-user".into()),
+        email: Some("planted@example.org".into()),
+        ..make.person()
+    };
+    let mut candidate = make.candidate("planted-tenant", "c", person);
+    assert_eq!(make.claim(&store, &candidate).await, BeginResult::Begun);
+    candidate.person.group = Some("planted-group".into());
+    let mut assignment = make.assignment("planted-tenant", "c", "planted@example.org|rust|");
+    assignment.order.reference = Some("planted-reference".into());
+    store.commit(vec![Mutation::Candidate(candidate), Mutation::Assignment(assignment)]).await.unwrap();
+
+    let files: Vec<u8> =
+        [path.clone(), beside(&path, "-wal")].iter().flat_map(|file| fs::read(file).unwrap()).collect();
+    let holds = |text: &str| files.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()));
+    assert!(holds("planted-tenant"), "the search finds clear text");
+    for text in [
+        "planted-external-id",
+        "planted-user",
+        "planted@example.org",
+        "planted-group",
+        "planted-reference",
+        "lovelace",
+        "correct horse",
+        "ada@example.org",
+        "go.example.org",
+        "order 7",
+    ] {
+        assert!(!holds(text), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_erased_candidate_leaves_no_row() {
+    let make = Maker(environment());
+    let store = SqliteStore::in_memory(ring(&make.0), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    let count = "SELECT (SELECT count(*) FROM candidates) + (SELECT count(*) FROM identities)
+                      + (SELECT count(*) FROM lookups) + (SELECT count(*) FROM intents)";
+    let rows = || store.read(move |connection| Ok(connection.query_row(count, [], |row| row.get::<_, i64>(0))?));
+    assert_eq!(rows().await.unwrap(), 1 + 1 + 1 + 1);
+    store.commit(vec![Mutation::EraseCandidate(candidate.id)]).await.unwrap();
+    assert_eq!(rows().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_claimed_identity_has_no_separate_look_up() {
+    let make = Maker(environment());
+    let (_directory, path) = place();
+    let (old, new) = (Keyring::generate(&make.0), Keyring::generate(&make.0));
+    let store = SqliteStore::open(&path, Keyring::new(&old, &[]).unwrap(), make.0.clone()).unwrap();
+    let candidate = make.claimed(&store).await;
+    drop(store);
+    // The identity stays under the key it was written under.
+    let rotated = Keyring::new(&new, std::slice::from_ref(&old)).unwrap();
+    let store = SqliteStore::open(&path, rotated, make.0.clone()).unwrap();
+    let kinds = || {
+        store.read(move |connection| {
+            let mut statement = connection.prepare("SELECT kind FROM lookups ORDER BY kind")?;
+            let kinds = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            Ok(kinds)
+        })
+    };
+    assert_eq!(kinds().await.unwrap(), ["email"]);
+    store.commit(vec![Mutation::Candidate(candidate.clone())]).await.unwrap();
+    assert_eq!(kinds().await.unwrap(), ["email"]);
+    store.commit(vec![Mutation::Identities(candidate.id.clone(), Vec::new())]).await.unwrap();
+    assert_eq!(kinds().await.unwrap(), ["email", "externalId"]);
+    let all = Identity::of(&candidate.person, IdentityKind::ALL);
+    store.commit(vec![Mutation::Identities(candidate.id.clone(), all)]).await.unwrap();
+    assert_eq!(kinds().await.unwrap(), [] as [&str; 0]);
+}
+
+#[test]
+fn lists_use_an_index() {
+    let environment = environment();
+    let connection = connect::memory(&RecordCodec::new(ring(&environment), environment.clone())).unwrap();
+    for filter in ["tenant = 't'", "tenant = 't' AND candidate_id = 'c'"] {
+        let sql =
+            format!("EXPLAIN QUERY PLAN SELECT sealed FROM assignments WHERE {filter} AND id < 'x' ORDER BY id DESC");
+        let plan: String = connection.query_row(&sql, [], |row| row.get("detail")).unwrap();
+        assert!(plan.starts_with("SEARCH assignments USING INDEX"), "{plan}");
+    }
+}
+
+#[test]
+fn shared_statements_number_their_parameters_by_first_use_and_scan_no_table() {
+    let environment = environment();
+    let connection = connect::memory(&RecordCodec::new(ring(&environment), environment.clone())).unwrap();
+    for (name, sql) in sql::ALL {
+        let text = sql.sqlite.replace(sql::LIST, "?");
+        let statement = connection.prepare(&text).unwrap();
+        for index in 1..=statement.parameter_count() {
+            let number = format!("${index}");
+            assert_eq!(statement.parameter_name(index).unwrap_or(&number), number, "{name}");
+        }
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+        let details = plan.raw_query().mapped(|row| row.get::<_, String>("detail")).map(Result::unwrap);
+        let tables = ["candidates", "assignments", "booked", "intents", "operation_items", "operation_counts"];
+        let scans = details.filter(|detail| tables.iter().any(|table| detail.starts_with(&format!("SCAN {table}"))));
+        let scans: Vec<String> = scans.collect();
+        assert!(scans.is_empty() || *name == "UNSETTLED", "{name}: {scans:?}");
+    }
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("examgate.db");
+    (directory, path)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
+}
+
+fn ring(environment: &System) -> Keyring {
+    Keyring::new(&Keyring::generate(environment), &[] as &[Secret]).unwrap()
+}
+
+async fn run_sql(store: &SqliteStore, sql: &'static str, values: &[&str]) {
+    let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+    let work = move |connection: &Connection| Ok(connection.execute(sql, rusqlite::params_from_iter(values.iter()))?);
+    assert_eq!(store.writer.run(work).await.unwrap(), 1);
+}

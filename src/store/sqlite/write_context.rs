@@ -1,0 +1,21 @@
+//! The context of the statements that write.
+
+use rusqlite::Connection;
+
+use crate::store::StoreError;
+use crate::store::codec::RecordCodec;
+use crate::store::sql::Statement;
+use crate::store::sqlite::statements;
+
+/// Context that every mutation needs.
+pub(super) struct WriteContext<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) records: &'a RecordCodec,
+    pub(super) instance: &'a str,
+}
+
+impl WriteContext<'_> {
+    pub(super) fn run(&self, statement: &Statement) -> Result<(), StoreError> {
+        statements::execute(self.connection, statement.sql, &statement.values)
+    }
+}
