@@ -17,7 +17,7 @@ use crate::domain::validation::sanitize_for_display;
 use crate::secret::{MASK, Redactor};
 use crate::transport::redaction::echo::EchoIndex;
 use crate::transport::redaction::prefilter::BigramFilter;
-use crate::transport::request::Response;
+use crate::transport::response::Response;
 
 /// Maximum list elements kept.
 const MAX_ELEMENTS: usize = 3;

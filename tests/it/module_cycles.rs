@@ -28,8 +28,6 @@ const KNOWN: &[&[&str]] = &[
         "service::write::reconciler",
     ],
     &["store::sqlite::audit", "store::sqlite::mutations"],
-    &["transport::client", "transport::http_client", "transport::response_error"],
-    &["transport::redaction", "transport::request"],
     &[
         "vendors::examtesting::error",
         "vendors::examtesting::response_fields",
