@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{Auth, ClientSettings, JwkSet, KeySource, RateLimit, ServerSettings, TokenSettings, suggest};
-use crate::config::error::{ConfigErrors, Locations};
+use crate::config::error::ConfigErrors;
 use crate::config::{identifier, schema, section};
 use crate::domain::scope::Scope;
 use crate::secret::{SecretRef, SecretSource};
@@ -29,21 +29,20 @@ pub(super) struct ValidationContext<'a> {
 /// Validates `[auth]`; returns `None` after an error.
 pub(super) fn checked(
     document: schema::Auth,
-    surroundings: &ValidationContext<'_>,
-    places: &Locations,
-    faults: &mut ConfigErrors<'_>,
+    context: &ValidationContext<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Option<Auth> {
     let schema::Auth { mode, clients, jwt } = document;
-    let token = token(jwt, mode == "jwt", faults);
-    let clients = self::clients(clients, &mode, surroundings, places, faults);
+    let token = token(jwt, mode == "jwt", errors);
+    let clients = self::clients(clients, &mode, context, errors);
     match mode.as_str() {
         "keys" => clients.map(Auth::Keys),
         "jwt" => Some(Auth::Jwt(clients?, token?)),
         "none" => {
-            if let Some((server, false)) = surroundings.server
+            if let Some((server, false)) = context.server
                 && !server.listen.ip().is_loopback()
             {
-                faults.push(
+                errors.push(
                     &["auth", "mode"],
                     "\"none\" gives every caller full access, and server.listen is not a loopback address; use \
                      \"keys\" or set server.allow_insecure = true",
@@ -54,19 +53,19 @@ pub(super) fn checked(
         }
         other => {
             let hint = suggest::word(other, ["keys", "jwt", "none"]);
-            faults.push(&["auth", "mode"], format!("expected \"keys\", \"jwt\" or \"none\"{hint}"));
+            errors.push(&["auth", "mode"], format!("expected \"keys\", \"jwt\" or \"none\"{hint}"));
             None
         }
     }
 }
 
 /// Validates `[auth.jwt]`: the form of its values in every mode, required values only if the mode is `used`.
-fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
+fn token(document: schema::Jwt, used: bool, errors: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
     let schema::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
     let mut fine = true;
     let mut fault = |key: &str, detail: &str| {
         fine = false;
-        faults.push(&["auth", "jwt", key], detail);
+        errors.push(&["auth", "jwt", key], detail);
     };
     for (key, text) in [("issuer", &issuer), ("audience", &audience), ("client_claim", &client_claim)] {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -101,23 +100,20 @@ fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Op
 }
 
 /// Reads an issuer's keys if they are in a file.
-pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, faults: &mut ConfigErrors<'_>) {
+pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, errors: &mut ConfigErrors<'_>) {
     let KeySource::File(path, keys) = &mut token.keys else { return };
-    match secrets.file(path).and_then(|text| JwkSet::parse(text.expose().as_bytes())) {
-        Ok(read) => *keys = read,
-        Err(detail) => faults.push(&["auth", "jwt", "jwks"], detail),
-    }
+    let read = secrets.file(path).and_then(|text| JwkSet::parse(text.expose().as_bytes()));
+    *keys = errors.check(&["auth", "jwt", "jwks"], read).unwrap_or_default();
 }
 
 fn clients(
     tables: BTreeMap<String, Value>,
     mode: &str,
-    surroundings: &ValidationContext<'_>,
-    places: &Locations,
-    faults: &mut ConfigErrors<'_>,
+    context: &ValidationContext<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Option<BTreeMap<String, ClientSettings>> {
     if tables.is_empty() && mode != "none" {
-        faults.push(&["auth", "clients"], "no client is configured, so every request would be rejected");
+        errors.push(&["auth", "clients"], "no client is configured, so every request would be rejected");
         return None;
     }
     let mut clients = BTreeMap::new();
@@ -125,17 +121,14 @@ fn clients(
     let mut fine = true;
     for (name, table) in tables {
         let at = ["auth", "clients", &name];
-        identifier::check(&at, faults);
-        let Some(document) = section::section(&table, &at, places, faults) else {
+        identifier::check(&at, errors);
+        let Some(document) = section::section(&table, &at, errors) else {
             fine = false;
             continue;
         };
-        match client(&name, document, mode == "keys", surroundings, &mut holders, faults) {
-            Some(client) => {
-                clients.insert(name, client);
-            }
-            None => fine = false,
-        }
+        let client = client(&name, document, mode == "keys", context, &mut holders, errors);
+        fine &= client.is_some();
+        clients.extend(client.map(|client| (name, client)));
     }
     fine.then_some(clients)
 }
@@ -144,34 +137,34 @@ fn client(
     name: &str,
     document: schema::Client,
     by_key: bool,
-    surroundings: &ValidationContext<'_>,
+    context: &ValidationContext<'_>,
     holders: &mut BTreeMap<[u8; 32], String>,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Option<ClientSettings> {
     let schema::Client { tenant, key_sha256, scopes, connections, default_connection, rate_limit } = document;
-    let at = |key: &str| ["auth", "clients", name, key].map(str::to_owned);
+    let at = |key| ["auth", "clients", name, key];
     if tenant.chars().any(char::is_control) {
-        faults.push(&at("tenant"), "must not contain control characters");
+        errors.push(&at("tenant"), "must not contain control characters");
     }
     if by_key && key_sha256.is_empty() {
-        faults.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` generates one");
+        errors.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` generates one");
     }
-    let keys = hashes(name, &key_sha256, holders, faults);
-    let scopes = self::scopes(name, &scopes, faults);
-    let allowed = allowed(name, &connections, surroundings, faults);
+    let keys = hashes(name, &key_sha256, holders, errors);
+    let scopes = self::scopes(name, &scopes, errors);
+    let allowed = allowed(name, &connections, context, errors);
     let default_connection = Some(default_connection).filter(|given| !given.is_empty());
     if let Some(given) = &default_connection {
-        if !surroundings.connections.contains(given) {
-            let hint = suggest::word(given, surroundings.connections.iter().map(String::as_str));
-            faults.push(&at("default_connection"), format!("unknown connection{hint}"));
+        if !context.connections.contains(given) {
+            let hint = suggest::word(given, context.connections.iter().map(String::as_str));
+            errors.push(&at("default_connection"), format!("unknown connection{hint}"));
         } else if matches!(&allowed, ConnectionAccess::Named(named) if !named.contains(given)) {
-            faults.push(&at("default_connection"), "is not one of the connections this client may use");
+            errors.push(&at("default_connection"), "is not one of the connections this client may use");
         }
     }
     let schema::RateLimit { requests_per_second, burst } = rate_limit;
     for (key, value) in [("requests_per_second", requests_per_second), ("burst", burst)] {
         if value == 0 {
-            faults.push(&["auth", "clients", name, "rate_limit", key], "must be at least 1");
+            errors.push(&["auth", "clients", name, "rate_limit", key], "must be at least 1");
         }
     }
     let tenant = if tenant.is_empty() { name.to_owned() } else { tenant };
@@ -190,7 +183,7 @@ fn hashes(
     name: &str,
     texts: &[String],
     holders: &mut BTreeMap<[u8; 32], String>,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Option<Vec<[u8; 32]>> {
     let mut hashes = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
@@ -199,12 +192,12 @@ fn hashes(
         let hash = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let Some(hash) = hash else {
             // Do not quote the text: it may be the key itself.
-            faults.push(&at, "expected the 64 hexadecimal digits of a SHA-256, as `examgate key new` prints them");
+            errors.push(&at, "expected the 64 hexadecimal digits of a SHA-256, as `examgate key new` prints them");
             continue;
         };
         match holders.get(&hash) {
-            Some(holder) if holder == name => faults.push(&at, "is listed twice"),
-            Some(holder) => faults.push(&at, format!("is also a key of client {holder}")),
+            Some(holder) if holder == name => errors.push(&at, "is listed twice"),
+            Some(holder) => errors.push(&at, format!("is also a key of client {holder}")),
             None => {
                 holders.insert(hash, name.to_owned());
                 hashes.push(hash);
@@ -214,9 +207,9 @@ fn hashes(
     (hashes.len() == texts.len()).then_some(hashes)
 }
 
-fn scopes(name: &str, words: &[String], faults: &mut ConfigErrors<'_>) -> Option<BTreeSet<Scope>> {
+fn scopes(name: &str, words: &[String], errors: &mut ConfigErrors<'_>) -> Option<BTreeSet<Scope>> {
     if words.is_empty() {
-        faults.push(
+        errors.push(
             &["auth", "clients", name, "scopes"],
             "needs at least one scope; a client without scopes has no access",
         );
@@ -232,7 +225,7 @@ fn scopes(name: &str, words: &[String], faults: &mut ConfigErrors<'_>) -> Option
         fine = false;
         let hint = suggest::word(word, Scope::ALL.iter().map(|scope| scope.as_str()));
         let hint = if hint.is_empty() { format!("; valid scopes are {}", every_scope()) } else { hint };
-        faults.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("unknown scope{hint}"));
+        errors.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("unknown scope{hint}"));
     }
     fine.then_some(scopes)
 }
@@ -244,20 +237,20 @@ fn every_scope() -> String {
 fn allowed(
     name: &str,
     given: &[String],
-    surroundings: &ValidationContext<'_>,
-    faults: &mut ConfigErrors<'_>,
+    context: &ValidationContext<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> ConnectionAccess {
     if given.iter().any(|connection| connection == "*") {
         return ConnectionAccess::All;
     }
     if given.is_empty() {
-        faults.push(&["auth", "clients", name, "connections"], "needs at least one name, or \"*\"");
+        errors.push(&["auth", "clients", name, "connections"], "needs at least one name, or \"*\"");
     }
     for (index, connection) in given.iter().enumerate() {
-        if !surroundings.connections.contains(connection) {
-            let hint = suggest::word(connection, surroundings.connections.iter().map(String::as_str));
+        if !context.connections.contains(connection) {
+            let hint = suggest::word(connection, context.connections.iter().map(String::as_str));
             let at = ["auth", "clients", name, "connections", &index.to_string()];
-            faults.push(&at, format!("unknown connection{hint}"));
+            errors.push(&at, format!("unknown connection{hint}"));
         }
     }
     ConnectionAccess::Named(given.iter().cloned().collect())

@@ -10,7 +10,6 @@ use config::{Map, ValueKind};
 use serde_json::Value as Json;
 
 use crate::config::error::{ConfigError, Location, Path, key};
-use crate::config::layers::Origins;
 
 /// Prefix of variables that set a key. `EXAMGATE_CONFIG`, which names the file, does not have it.
 pub const PREFIX: &str = "EXAMGATE__";
@@ -19,8 +18,7 @@ pub const PREFIX: &str = "EXAMGATE__";
 pub(super) fn layer(
     environment: &[(String, String)],
     below: &config::Value,
-    origins: &mut Origins,
-    faults: &mut Vec<ConfigError>,
+    errors: &mut Vec<ConfigError>,
 ) -> config::Value {
     let mut variables: Vec<(Vec<&str>, &String, &String)> = environment
         .iter()
@@ -37,8 +35,7 @@ pub(super) fn layer(
             if let Some(other) = taken.get(&path) {
                 return Err(format!("sets the same key as environment variable {other}"));
             }
-            let origin = origins.note(Location::Environment(name.clone()));
-            let value = typed(text, find(&known, &path), &origin)
+            let value = typed(text, find(&known, &path), name)
                 .ok_or_else(|| format!("{}: expected a table as JSON, {{ … }}", key(&path)))?;
             Ok((path, value))
         });
@@ -50,7 +47,7 @@ pub(super) fn layer(
             }
             Err(detail) => {
                 let place = Some(Location::Environment(name.clone()));
-                faults.push(ConfigError { place, key: String::new(), detail });
+                errors.push(ConfigError { place, key: String::new(), detail });
             }
         }
     }

@@ -80,21 +80,18 @@ pub(super) struct Store {
 
 #[derive(Deserialize)]
 pub(super) struct Assessment {
-    #[serde(default)]
     pub(super) name: Option<String>,
-    pub(super) connection: String,
+    pub(super) connection: Option<String>,
     #[serde(rename = "ref")]
-    pub(super) reference: String,
+    pub(super) reference: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Program {
-    #[serde(default)]
     pub(super) name: Option<String>,
-    pub(super) connection: String,
-    #[serde(rename = "ref", default)]
+    pub(super) connection: Option<String>,
+    #[serde(rename = "ref")]
     pub(super) reference: Option<String>,
-    #[serde(default)]
     pub(super) external_ref: Option<String>,
 }
 

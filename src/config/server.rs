@@ -17,7 +17,7 @@ const MAX_KEEP_ALIVE: Duration = Duration::from_hours(24);
 const MAX_SHUTDOWN: Duration = Duration::from_hours(24);
 
 /// Validates the settings; also returns `allow_insecure`. `None` after an error.
-pub(super) fn checked(document: schema::Server, faults: &mut ConfigErrors<'_>) -> Option<(ServerSettings, bool)> {
+pub(super) fn checked(document: schema::Server, errors: &mut ConfigErrors<'_>) -> Option<(ServerSettings, bool)> {
     let schema::Server {
         listen,
         admin_listen,
@@ -32,27 +32,27 @@ pub(super) fn checked(document: schema::Server, faults: &mut ConfigErrors<'_>) -
         allow_insecure,
         tls,
     } = document;
-    let listen = noted("listen", address(&listen), faults);
+    let listen = errors.check(&["server", "listen"], address(&listen));
     let admin_listen = match admin_listen.as_str() {
         "" => Some(None),
-        text => noted("admin_listen", address(text).map(Some), faults),
+        text => errors.check(&["server", "admin_listen"], address(text).map(Some)),
     };
-    let base_path = noted("base_path", mounted(&base_path), faults);
-    let public_url = noted("public_url", public(&public_url), faults);
-    let tls = tls_settings(tls).map_err(|(key, detail)| faults.push(&["server", "tls", key], detail)).ok();
+    let base_path = errors.check(&["server", "base_path"], mounted(&base_path));
+    let public_url = errors.check(&["server", "public_url"], public(&public_url));
+    let tls = tls_settings(tls).map_err(|(key, detail)| errors.push(&["server", "tls", key], detail)).ok();
     for (key, limit) in [("body_limit", body_limit), ("bulk_body_limit", bulk_body_limit)] {
         if limit.0 == 0 {
-            faults.push(&["server", key], "must be more than 0");
+            errors.push(&["server", key], "must be more than 0");
         }
     }
-    for (key, fault) in [
+    for (key, error) in [
         ("request_timeout", bounds::more_than_zero(request_timeout, MAX_REQUEST_TIMEOUT)),
         ("keep_alive", bounds::more_than_zero(keep_alive, MAX_KEEP_ALIVE)),
         ("shutdown_delay", bounds::at_most(shutdown_delay, MAX_SHUTDOWN)),
         ("shutdown_grace", bounds::at_most(shutdown_grace, MAX_SHUTDOWN)),
     ] {
-        if let Some(detail) = fault {
-            faults.push(&["server", key], detail);
+        if let Some(detail) = error {
+            errors.push(&["server", key], detail);
         }
     }
     let settings = ServerSettings {
@@ -80,16 +80,12 @@ fn tls_settings(document: schema::Tls) -> Result<Option<TlsSettings>, (&'static 
     }
 }
 
-fn noted<T>(key: &str, result: Result<T, String>, faults: &mut ConfigErrors<'_>) -> Option<T> {
-    result.map_err(|detail| faults.push(&["server", key], detail)).ok()
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned())
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"")
 }
 
 /// Parses `""` or `/a/b`; drops trailing slashes.
-fn mounted(text: &str) -> Result<String, String> {
+fn mounted(text: &str) -> Result<String, &'static str> {
     let path = text.trim_end_matches('/');
     if path.is_empty() {
         return Ok(String::new());
@@ -100,21 +96,21 @@ fn mounted(text: &str) -> Result<String, String> {
     };
     match path.strip_prefix('/') {
         Some(rest) if rest.split('/').all(fit) => Ok(path.to_owned()),
-        _ => Err("expected \"\" or a path such as \"/exam-api\": plain segments, no \"..\", no query".to_owned()),
+        _ => Err("expected \"\" or a path such as \"/exam-api\": plain segments, no \"..\", no query"),
     }
 }
 
-fn public(text: &str) -> Result<Option<Url>, String> {
+fn public(text: &str) -> Result<Option<Url>, &'static str> {
     if text.is_empty() {
         return Ok(None);
     }
     let expected = "expected an absolute http or https URL without user name, query or fragment, or \"\"";
-    let url = Url::parse(text).map_err(|_| expected.to_owned())?;
+    let url = Url::parse(text).map_err(|_| expected)?;
     let plain = ["http", "https"].contains(&url.scheme())
         && url.has_host()
         && url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    if plain { Ok(Some(url)) } else { Err(expected.to_owned()) }
+    if plain { Ok(Some(url)) } else { Err(expected) }
 }

@@ -5,12 +5,10 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
-use super::super::{Failure, Process};
 use crate::commands::demo::people::Vendor;
+use crate::commands::{Failure, Process, key};
 use crate::config::{self, HostAccess, Sources, Startup};
 use crate::domain::scope::Scope;
 use crate::sandbox::{Sandbox, Settings, accounts};
@@ -46,26 +44,21 @@ pub(super) fn simulator(sandbox: &Sandbox, vendor: Vendor) -> SocketAddr {
     }
 }
 
-/// Generates an API key.
-pub(super) fn fresh_key(process: &Process) -> Secret {
-    Secret::new(format!("egk_{}", BASE64URL_NOPAD.encode(&process.environment.random::<32>())))
-}
-
 /// Prepares the gateway's configuration through the same code as a file's.
 pub(super) fn prepared(
     listen: SocketAddr,
     sandbox: &Sandbox,
-    key: &Secret,
+    api_key: &Secret,
     process: &Process,
 ) -> Result<Startup, Failure> {
-    let text = configuration(listen, sandbox, key, &Keyring::generate(&process.environment));
+    let text = configuration(listen, sandbox, api_key, &Keyring::generate(&process.environment));
     let sources = Sources { file: Some((PathBuf::from("demo.toml"), text)), environment: Vec::new() };
     let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
     Ok(config::prepare(&sources, &machine)?)
 }
 
-fn configuration(listen: SocketAddr, sandbox: &Sandbox, key: &Secret, sealing: &Secret) -> String {
-    let hash = HEXLOWER.encode(&Sha256::digest(key.expose().as_bytes()));
+fn configuration(listen: SocketAddr, sandbox: &Sandbox, api_key: &Secret, sealing: &Secret) -> String {
+    let hash = key::hash(api_key);
     let scopes: Vec<String> = Scope::ALL.iter().map(|scope| format!("{:?}", scope.as_str())).collect();
     let (scopes, sealing) = (scopes.join(", "), sealing.expose());
     format!(
