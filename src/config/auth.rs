@@ -36,8 +36,8 @@ pub(super) fn checked(
     let token = token(jwt, mode == "jwt", errors);
     let clients = self::clients(clients, &mode, context, errors);
     match mode.as_str() {
-        "keys" => clients.map(Auth::Keys),
-        "jwt" => Some(Auth::Jwt(clients?, token?)),
+        "keys" => Some(Auth::Keys(clients)),
+        "jwt" => Some(Auth::Jwt(clients, token?)),
         "none" => {
             if let Some((server, false)) = context.server
                 && !server.listen.ip().is_loopback()
@@ -62,41 +62,35 @@ pub(super) fn checked(
 /// Validates `[auth.jwt]`: the form of its values in every mode, required values only if the mode is `used`.
 fn token(document: schema::Jwt, used: bool, errors: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
     let schema::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
-    let mut fine = true;
-    let mut fault = |key: &str, detail: &str| {
-        fine = false;
-        errors.push(&["auth", "jwt", key], detail);
-    };
     for (key, text) in [("issuer", &issuer), ("audience", &audience), ("client_claim", &client_claim)] {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            fault(key, "must not contain white space or control characters");
+            errors.push(&["auth", "jwt", key], "must not contain white space or control characters");
         } else if text.is_empty() && (used || key == "client_claim") {
-            fault(key, "must not be empty");
+            errors.push(&["auth", "jwt", key], "must not be empty");
         }
     }
     if leeway.0 > MAX_LEEWAY {
-        fault("leeway", "must be at most 5m: a longer leeway would keep accepting expired tokens");
+        let detail = "must be at most 5m: a longer leeway would keep accepting expired tokens";
+        errors.push(&["auth", "jwt", "leeway"], detail);
     }
-    let keys = match Url::parse(&jwks) {
+    if jwks.is_empty() && !used {
+        return None;
+    }
+    let keys = errors.check(&["auth", "jwt", "jwks"], key_source(&jwks))?;
+    Some(TokenSettings { issuer, audience, keys, client_claim, leeway })
+}
+
+fn key_source(text: &str) -> Result<KeySource, &'static str> {
+    match Url::parse(text) {
         Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {
-            if url.username().is_empty() && url.password().is_none() {
-                Some(KeySource::Published(url))
-            } else {
-                fault("jwks", "must not contain a user or a password");
-                None
-            }
+            let has_user = !url.username().is_empty() || url.password().is_some();
+            if has_user { Err("must not contain a user or a password") } else { Ok(KeySource::Published(url)) }
         }
-        _ => match SecretRef::parse(&jwks) {
-            Ok(SecretRef::File(path)) => Some(KeySource::File(path, JwkSet::default())),
-            _ if jwks.is_empty() && !used => None,
-            _ => {
-                fault("jwks", "expected \"file:PATH\" or an https URL");
-                None
-            }
+        _ => match SecretRef::parse(text) {
+            Ok(SecretRef::File(path)) => Ok(KeySource::File(path, JwkSet::default())),
+            _ => Err("expected \"file:PATH\" or an https URL"),
         },
-    };
-    (fine && used).then_some(())?;
-    Some(TokenSettings { issuer, audience, keys: keys?, client_claim, leeway })
+    }
 }
 
 /// Reads an issuer's keys if they are in a file.
@@ -106,31 +100,27 @@ pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, e
     *keys = errors.check(&["auth", "jwt", "jwks"], read).unwrap_or_default();
 }
 
+/// Validates the clients; after an error some are missing.
 fn clients(
     tables: BTreeMap<String, Value>,
     mode: &str,
     context: &ValidationContext<'_>,
     errors: &mut ConfigErrors<'_>,
-) -> Option<BTreeMap<String, ClientSettings>> {
+) -> BTreeMap<String, ClientSettings> {
     if tables.is_empty() && mode != "none" {
         errors.push(&["auth", "clients"], "no client is configured, so every request would be rejected");
-        return None;
     }
     let mut clients = BTreeMap::new();
     let mut holders: BTreeMap<[u8; 32], String> = BTreeMap::new();
-    let mut fine = true;
     for (name, table) in tables {
         let at = ["auth", "clients", &name];
         identifier::check(&at, errors);
-        let Some(document) = section::section(&table, &at, errors) else {
-            fine = false;
-            continue;
-        };
-        let client = client(&name, document, mode == "keys", context, &mut holders, errors);
-        fine &= client.is_some();
-        clients.extend(client.map(|client| (name, client)));
+        if let Some(document) = section::section(&table, &at, errors) {
+            let client = client(&name, document, mode == "keys", context, &mut holders, errors);
+            clients.insert(name, client);
+        }
     }
-    fine.then_some(clients)
+    clients
 }
 
 fn client(
@@ -140,7 +130,7 @@ fn client(
     context: &ValidationContext<'_>,
     holders: &mut BTreeMap<[u8; 32], String>,
     errors: &mut ConfigErrors<'_>,
-) -> Option<ClientSettings> {
+) -> ClientSettings {
     let schema::Client { tenant, key_sha256, scopes, connections, default_connection, rate_limit } = document;
     let at = |key| ["auth", "clients", name, key];
     if tenant.chars().any(char::is_control) {
@@ -149,34 +139,26 @@ fn client(
     if by_key && key_sha256.is_empty() {
         errors.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` generates one");
     }
-    let keys = hashes(name, &key_sha256, holders, errors);
+    let key_sha256 = hashes(name, &key_sha256, holders, errors);
     let scopes = self::scopes(name, &scopes, errors);
-    let allowed = allowed(name, &connections, context, errors);
+    let connections = allowed(name, &connections, context, errors);
     let default_connection = Some(default_connection).filter(|given| !given.is_empty());
     if let Some(given) = &default_connection {
         if !context.connections.contains(given) {
             let hint = suggest::word(given, context.connections.iter().map(String::as_str));
             errors.push(&at("default_connection"), format!("unknown connection{hint}"));
-        } else if matches!(&allowed, ConnectionAccess::Named(named) if !named.contains(given)) {
+        } else if matches!(&connections, ConnectionAccess::Named(named) if !named.contains(given)) {
             errors.push(&at("default_connection"), "is not one of the connections this client may use");
         }
     }
-    let schema::RateLimit { requests_per_second, burst } = rate_limit;
+    let RateLimit { requests_per_second, burst } = rate_limit;
     for (key, value) in [("requests_per_second", requests_per_second), ("burst", burst)] {
         if value == 0 {
             errors.push(&["auth", "clients", name, "rate_limit", key], "must be at least 1");
         }
     }
     let tenant = if tenant.is_empty() { name.to_owned() } else { tenant };
-    Some(ClientSettings {
-        name: name.to_owned(),
-        tenant,
-        key_sha256: keys?,
-        scopes: scopes?,
-        connections: allowed,
-        default_connection,
-        rate_limit: RateLimit { requests_per_second, burst },
-    })
+    ClientSettings { name: name.to_owned(), tenant, key_sha256, scopes, connections, default_connection, rate_limit }
 }
 
 fn hashes(
@@ -184,7 +166,7 @@ fn hashes(
     texts: &[String],
     holders: &mut BTreeMap<[u8; 32], String>,
     errors: &mut ConfigErrors<'_>,
-) -> Option<Vec<[u8; 32]>> {
+) -> Vec<[u8; 32]> {
     let mut hashes = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let index = index.to_string();
@@ -204,34 +186,28 @@ fn hashes(
             }
         }
     }
-    (hashes.len() == texts.len()).then_some(hashes)
+    hashes
 }
 
-fn scopes(name: &str, words: &[String], errors: &mut ConfigErrors<'_>) -> Option<BTreeSet<Scope>> {
+fn scopes(name: &str, words: &[String], errors: &mut ConfigErrors<'_>) -> BTreeSet<Scope> {
     if words.is_empty() {
-        errors.push(
-            &["auth", "clients", name, "scopes"],
-            "needs at least one scope; a client without scopes has no access",
-        );
-        return None;
+        let detail = "needs at least one scope; a client without scopes has no access";
+        errors.push(&["auth", "clients", name, "scopes"], detail);
     }
+    let known = || Scope::ALL.iter().map(|scope| scope.as_str());
     let mut scopes = BTreeSet::new();
-    let mut fine = true;
     for (index, word) in words.iter().enumerate() {
         if let Some(scope) = Scope::ALL.iter().find(|scope| scope.as_str() == word) {
             scopes.insert(*scope);
             continue;
         }
-        fine = false;
-        let hint = suggest::word(word, Scope::ALL.iter().map(|scope| scope.as_str()));
-        let hint = if hint.is_empty() { format!("; valid scopes are {}", every_scope()) } else { hint };
+        let mut hint = suggest::word(word, known());
+        if hint.is_empty() {
+            hint = format!("; valid scopes are {}", known().collect::<Vec<_>>().join(", "));
+        }
         errors.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("unknown scope{hint}"));
     }
-    fine.then_some(scopes)
-}
-
-fn every_scope() -> String {
-    Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
+    scopes
 }
 
 fn allowed(

@@ -1,7 +1,7 @@
 //! Merges the embedded defaults, the file and the environment, and records where each value came from.
 //!
-//! The `config` crate does the merging: each of its values carries an origin, which here is a line of the file or the
-//! name of a variable. `toml_edit` reads TOML, because its spans give line numbers. See docs/decisions/0003-configuration.md.
+//! The `config` crate merges the defaults and the file: each of its values carries an origin, which here is a line of
+//! the file. `toml_edit` reads TOML, because its spans give line numbers. See docs/decisions/0003-configuration.md.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -53,11 +53,9 @@ pub(super) fn merge(sources: &Sources) -> Result<Layers, ConfigError> {
     if let Some((_, text)) = &sources.file {
         layers.push(Layer(parse(text, Some(&name))?));
     }
-    let below = merge_layers(&layers)?;
-    let mut errors = Vec::new();
-    layers.push(Layer(env::layer(&sources.environment, &below, &mut errors)));
     let mut places = Locations::new();
-    let tree = to_json(&merge_layers(&layers)?, &mut Vec::new(), &name, &mut places);
+    let mut tree = to_json(&merge_layers(&layers)?, &mut Vec::new(), &name, &mut places);
+    let errors = env::apply(&sources.environment, &mut tree, &mut places);
     Ok(Layers { tree, places, errors })
 }
 
@@ -135,12 +133,8 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// Converts the merged values to JSON and records the location of each; `file` is the file's name.
 fn to_json(value: &config::Value, path: &mut Path, file: &str, places: &mut Locations) -> Value {
-    if let Some(origin) = value.origin() {
-        let place = match origin.parse() {
-            Ok(line) => Location::File { file: file.to_owned(), line },
-            Err(_) => Location::Environment(origin.to_owned()),
-        };
-        places.insert(path.clone(), place);
+    if let Some(line) = value.origin().and_then(|origin| origin.parse().ok()) {
+        places.insert(path.clone(), Location::File { file: file.to_owned(), line });
     }
     let mut below = |name: String, value: &config::Value| {
         path.push(name);

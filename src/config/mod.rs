@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
@@ -94,15 +95,19 @@ pub struct HostAccess<'a> {
 }
 
 /// `[server]`: where and how the gateway listens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct ServerSettings {
     /// Address of the public API.
+    #[serde(deserialize_with = "server::address")]
     pub listen: SocketAddr,
     /// Address of the operators' endpoints; `None` disables them.
+    #[serde(deserialize_with = "server::optional_address")]
     pub admin_listen: Option<SocketAddr>,
     /// Path prefix of the public API, `""` or `/…` without a trailing slash.
+    #[serde(deserialize_with = "server::base_path")]
     pub base_path: String,
     /// Absolute URL that callers use, for `Location` and the servers of the OpenAPI document.
+    #[serde(deserialize_with = "server::public_url")]
     pub public_url: Option<Url>,
     /// Maximum body size of a single request.
     pub body_limit: ByteSize,
@@ -117,6 +122,7 @@ pub struct ServerSettings {
     /// How long in-flight requests may take after that.
     pub shutdown_grace: ConfigDuration,
     /// `[server.tls]`; `None`: plain HTTP.
+    #[serde(skip)]
     pub tls: Option<TlsSettings>,
 }
 
@@ -205,7 +211,8 @@ pub struct ClientSettings {
 }
 
 /// Rate limit of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct RateLimit {
     /// Sustained requests per second.
     pub requests_per_second: u32,
@@ -213,10 +220,17 @@ pub struct RateLimit {
     pub burst: u32,
 }
 
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { requests_per_second: 100, burst: 200 }
+    }
+}
+
 /// `[store]`: location, keys and retention of the store.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct StoreSettings {
     /// `sqlite:PATH`, `postgres://…` or a reference to either; a secret, because an address may contain a password.
+    #[serde(deserialize_with = "store::url")]
     pub url: SecretRef,
     /// Key that encrypts new records.
     pub encryption_key: SecretRef,
@@ -318,8 +332,7 @@ impl Raw {
             errors.push(&path, format!("unknown key{}", suggest::key(&path)));
         }
 
-        let server =
-            section::section(&server, &["server"], errors).and_then(|document| self::server::checked(document, errors));
+        let server = self::server::checked(&server, errors);
         let names: BTreeSet<String> = connections.iter().map(|(name, _)| name.clone()).collect();
         let connections: BTreeMap<String, ConnectionConfig> = connections
             .into_iter()
@@ -328,8 +341,10 @@ impl Raw {
         let context = self::auth::ValidationContext { connections: &names, server: server.as_ref() };
         let auth = section::section(&auth, &["auth"], errors)
             .and_then(|document| self::auth::checked(document, &context, errors));
-        let store =
-            section::section(&store, &["store"], errors).and_then(|document| self::store::checked(document, errors));
+        let store: Option<StoreSettings> = section::section(&store, &["store"], errors);
+        if let Some(settings) = &store {
+            self::store::check(settings, errors);
+        }
         let known = catalogue::Connections { names: &names, known: &connections };
         let catalogue = catalogue::checked(assessments, programs, &known, errors);
         Self { server, auth, store, connections, catalogue }

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::Error as _;
+use serde::{Deserialize as _, Deserializer};
 use url::Url;
 
 use super::{StoreSettings, bounds};
 use crate::config::error::ConfigErrors;
-use crate::config::schema;
 use crate::domain::system::System;
 use crate::domain::units::ConfigDuration;
 use crate::secret::{ConfigFingerprint, Secret, SecretRef, SecretSource};
@@ -105,10 +106,20 @@ pub enum KeyView {
     ToMake(PathBuf),
 }
 
-pub(super) fn checked(document: schema::Store, errors: &mut ConfigErrors<'_>) -> Option<StoreSettings> {
-    let schema::Store { url, encryption_key, decryption_keys, retention, idempotency_retention } = document;
+/// Deserialises the URL of a store, or a reference to it.
+pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretRef, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let reference = ["env:", "file:", "plain:"].iter().any(|start| text.starts_with(start));
+    // A secret reference, so that a password in it is protected from the start.
+    let text = if reference { text } else { format!("plain:{text}") };
+    SecretRef::parse(&text).map_err(|_| D::Error::custom("expected \"sqlite:PATH\""))
+}
+
+/// Checks the settings against each other.
+pub(super) fn check(settings: &StoreSettings, errors: &mut ConfigErrors<'_>) {
+    let StoreSettings { url, encryption_key: _, decryption_keys: _, retention, idempotency_retention } = settings;
     for (key, span) in [("retention", retention), ("idempotency_retention", idempotency_retention)] {
-        if let Some(detail) = bounds::more_than_zero(span, ConfigDuration::MAX.0) {
+        if let Some(detail) = bounds::more_than_zero(*span, ConfigDuration::MAX.0) {
             errors.push(&["store", key], detail);
         }
     }
@@ -116,10 +127,9 @@ pub(super) fn checked(document: schema::Store, errors: &mut ConfigErrors<'_>) ->
         // The response to a retry under a bulk's idempotency key comes from its operation.
         errors.push(&["store", "retention"], "must not be shorter than store.idempotency_retention");
     }
-    if let SecretRef::Plain(text) = &url.0 {
-        place(text, errors)?;
+    if let SecretRef::Plain(text) = url {
+        place(text, errors);
     }
-    Some(StoreSettings { url: url.0, encryption_key, decryption_keys, retention, idempotency_retention })
 }
 
 /// Reads the URL and the keys; creates nothing yet.

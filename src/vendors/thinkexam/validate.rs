@@ -38,6 +38,14 @@ const DEFAULT_BODY: &str = r#"{"apiKey":"{api_key}","secret":"{secret}"}"#;
 /// Maximum of `signature.ttl`.
 const MAX_TTL: Duration = Duration::from_hours(24);
 
+/// Lists every key except `mode`: its name, whether it is given, and the modes in which it has an effect.
+macro_rules! keys_by_mode {
+    ($settings:expr; $($key:ident: $($mode:ident)|+;)*) => {{
+        let SignatureSettings { mode: _, $($key),* } = $settings;
+        [$((stringify!($key), $key.is_some(), &[$(Mode::$mode),+][..])),*]
+    }};
+}
+
 impl Settings {
     /// Validates the settings and reads their secrets.
     ///
@@ -98,51 +106,28 @@ impl Check<'_> {
 
     /// Reports keys that have no effect in this mode.
     fn check_unused_keys(&mut self, settings: &SignatureSettings) {
-        let SignatureSettings {
-            mode,
-            api_key,
-            secret,
-            url,
-            method,
-            headers,
-            body,
-            ak_pointer,
-            sgn_pointer,
-            ts_pointer,
-            ttl,
-            algorithm,
-            message,
-            encoding,
-            key_encoding,
-            ts,
-            ak,
-            sgn,
-        } = settings;
-        let remote: &[Mode] = &[Mode::Remote];
-        let hmac: &[Mode] = &[Mode::Hmac];
-        let fixed: &[Mode] = &[Mode::Static];
-        let keys: [(&str, bool, &[Mode]); 17] = [
-            ("api_key", api_key.is_some(), &[Mode::Remote, Mode::Hmac]),
-            ("secret", secret.is_some(), &[Mode::Remote, Mode::Hmac]),
-            ("url", url.is_some(), remote),
-            ("method", method.is_some(), remote),
-            ("headers", headers.is_some(), remote),
-            ("body", body.is_some(), remote),
-            ("ak_pointer", ak_pointer.is_some(), remote),
-            ("sgn_pointer", sgn_pointer.is_some(), remote),
-            ("ts_pointer", ts_pointer.is_some(), remote),
-            ("ttl", ttl.is_some(), remote),
-            ("algorithm", algorithm.is_some(), hmac),
-            ("message", message.is_some(), hmac),
-            ("encoding", encoding.is_some(), hmac),
-            ("key_encoding", key_encoding.is_some(), hmac),
-            ("ts", ts.is_some(), &[Mode::Hmac, Mode::Static]),
-            ("ak", ak.is_some(), fixed),
-            ("sgn", sgn.is_some(), fixed),
-        ];
+        let keys = keys_by_mode! { settings;
+            api_key: Remote | Hmac;
+            secret: Remote | Hmac;
+            url: Remote;
+            method: Remote;
+            headers: Remote;
+            body: Remote;
+            ak_pointer: Remote;
+            sgn_pointer: Remote;
+            ts_pointer: Remote;
+            ttl: Remote;
+            algorithm: Hmac;
+            message: Hmac;
+            encoding: Hmac;
+            key_encoding: Hmac;
+            ts: Hmac | Static;
+            ak: Static;
+            sgn: Static;
+        };
         for (key, given, modes) in keys {
-            if given && !modes.contains(mode) {
-                let detail = format!("has no effect with mode = \"{}\"", mode.as_str());
+            if given && !modes.contains(&settings.mode) {
+                let detail = format!("has no effect with mode = \"{}\"", settings.mode.as_str());
                 self.errors.push(&format!("signature.{key}"), detail);
             }
         }
