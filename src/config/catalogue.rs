@@ -95,13 +95,10 @@ pub(super) fn resolved(
     let mut catalogue = Catalogue::default();
     for entry in &draft.assessments {
         let Some(vendor) = vendor(entry) else { continue };
-        match vendor.assessment_ref(&entry.reference) {
-            Some(reference) => {
-                catalogue.assessments.insert(entry.id.clone(), CatalogueEntry { reference, ..entry.clone() });
-            }
-            None => {
-                errors.push(&["assessments", &entry.id, "ref"], invalid_reference(vendor.as_ref(), "an assessment"));
-            }
+        let reference = vendor.assessment_ref(&entry.reference);
+        let reference = reference.ok_or_else(|| invalid_reference(vendor.as_ref(), "an assessment"));
+        if let Some(reference) = errors.check(&["assessments", &entry.id, "ref"], reference) {
+            catalogue.assessments.insert(entry.id.clone(), CatalogueEntry { reference, ..entry.clone() });
         }
     }
     for entry in &draft.programs {

@@ -135,7 +135,7 @@ fn kind(name: &str, given: Option<Value>, errors: &mut ConfigErrors<'_>) -> Opti
 fn limits(name: &str, settings: &ConnectionSettings, errors: &mut ConfigErrors<'_>) -> bool {
     let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, seat_limit_pause, .. } = settings;
     let ConnectionSettings { max_request_bytes, max_response_bytes, .. } = settings;
-    let at_least = |enough: bool, detail: &str| (!enough).then(|| detail.to_owned());
+    let at_least = |enough: bool, detail: &str| if enough { Ok(()) } else { Err(detail.to_owned()) };
     let found = [
         (&["timeout"][..], bounds::more_than_zero(*timeout, MAX_TIMEOUT)),
         (&["settle_grace"], bounds::at_most(*settle_grace, MAX_SETTLE_GRACE)),
@@ -149,12 +149,9 @@ fn limits(name: &str, settings: &ConnectionSettings, errors: &mut ConfigErrors<'
         (&["max_response_bytes"], at_least(max_response_bytes.0 > 0, "must be more than 0")),
     ];
     let mut fine = true;
-    for (key, error) in found {
-        if let Some(detail) = error {
-            fine = false;
-            let path: Vec<&str> = ["connections", name].iter().chain(key).copied().collect();
-            errors.push(&path, detail);
-        }
+    for (key, result) in found {
+        let path: Vec<&str> = ["connections", name].iter().chain(key).copied().collect();
+        fine &= errors.check(&path, result).is_some();
     }
     fine
 }

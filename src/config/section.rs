@@ -15,7 +15,7 @@ use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind, read};
 /// Reads the section at `at`. Reports every error; the value is then good for further checks only.
 pub(super) fn section<T: DeserializeOwned>(tree: &Value, at: &[&str], errors: &mut ConfigErrors<'_>) -> Option<T> {
     let mut tree = tree.clone();
-    let found = match read_typed(&mut tree, at, errors, read::<T>) {
+    let found = match read_typed(&mut tree, at, errors, &read::<T>) {
         Ok(value) => return Some(value),
         Err(found) => found,
     };
@@ -27,8 +27,8 @@ pub(super) fn section<T: DeserializeOwned>(tree: &Value, at: &[&str], errors: &m
     read(tree).ok()
 }
 
-/// Like [`section`], with another reader, for types that a keyword selects; returns `None` after an error. Reading
-/// notices one missing key of each table; `required` lists them all.
+/// Like [`section`], with another reader, for types that a keyword selects; returns `None` after an error other than an
+/// unknown key. Reading notices one missing key of each table; `required` lists them all.
 pub(super) fn section_with<T>(
     mut tree: Value,
     at: &[&str],
@@ -36,7 +36,7 @@ pub(super) fn section_with<T>(
     errors: &mut ConfigErrors<'_>,
     read: impl Fn(Value) -> Result<T, Vec<DeserializeError>>,
 ) -> Option<T> {
-    let found = match read_typed(&mut tree, at, errors, read) {
+    let found = match read_typed(&mut tree, at, errors, &read) {
         Ok(value) => return Some(value),
         Err(found) => found,
     };
@@ -48,7 +48,10 @@ pub(super) fn section_with<T>(
             errors.push(&path, "is missing");
         }
     }
-    None
+    for error in found.iter().filter(|error| error.kind == DeserializeErrorKind::Unknown) {
+        repair(&mut tree, None, &error.path);
+    }
+    read(tree).ok()
 }
 
 /// Returns the table at this path; text from the environment may spell one as JSON. If there is none, reports an error
@@ -79,7 +82,7 @@ fn read_typed<T>(
     tree: &mut Value,
     at: &[&str],
     errors: &ConfigErrors<'_>,
-    read: impl Fn(Value) -> Result<T, Vec<DeserializeError>>,
+    read: &impl Fn(Value) -> Result<T, Vec<DeserializeError>>,
 ) -> Result<T, Vec<DeserializeError>> {
     loop {
         let found = match read(tree.clone()) {

@@ -33,22 +33,16 @@ pub(super) fn checked(server: &Value, errors: &mut ConfigErrors<'_>) -> Option<(
             None
         });
     }
-    let ServerSettings { body_limit, bulk_body_limit, request_timeout, keep_alive, .. } = settings;
-    for (key, limit) in [("body_limit", body_limit), ("bulk_body_limit", bulk_body_limit)] {
+    for (key, limit) in [("body_limit", settings.body_limit), ("bulk_body_limit", settings.bulk_body_limit)] {
         if limit.0 == 0 {
             errors.push(&["server", key], "must be more than 0");
         }
     }
-    for (key, error) in [
-        ("request_timeout", bounds::more_than_zero(request_timeout, MAX_REQUEST_TIMEOUT)),
-        ("keep_alive", bounds::more_than_zero(keep_alive, MAX_KEEP_ALIVE)),
-        ("shutdown_delay", bounds::at_most(settings.shutdown_delay, MAX_SHUTDOWN)),
-        ("shutdown_grace", bounds::at_most(settings.shutdown_grace, MAX_SHUTDOWN)),
-    ] {
-        if let Some(detail) = error {
-            errors.push(&["server", key], detail);
-        }
-    }
+    let ServerSettings { request_timeout, keep_alive, shutdown_delay, shutdown_grace, .. } = settings;
+    errors.check(&["server", "request_timeout"], bounds::more_than_zero(request_timeout, MAX_REQUEST_TIMEOUT));
+    errors.check(&["server", "keep_alive"], bounds::more_than_zero(keep_alive, MAX_KEEP_ALIVE));
+    errors.check(&["server", "shutdown_delay"], bounds::at_most(shutdown_delay, MAX_SHUTDOWN));
+    errors.check(&["server", "shutdown_grace"], bounds::at_most(shutdown_grace, MAX_SHUTDOWN));
     Some((settings, allow_insecure.unwrap_or_default()))
 }
 

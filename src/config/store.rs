@@ -119,9 +119,7 @@ pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretRe
 pub(super) fn check(settings: &StoreSettings, errors: &mut ConfigErrors<'_>) {
     let StoreSettings { url, encryption_key: _, decryption_keys: _, retention, idempotency_retention } = settings;
     for (key, span) in [("retention", retention), ("idempotency_retention", idempotency_retention)] {
-        if let Some(detail) = bounds::more_than_zero(*span, ConfigDuration::MAX.0) {
-            errors.push(&["store", key], detail);
-        }
+        errors.check(&["store", key], bounds::more_than_zero(*span, ConfigDuration::MAX.0));
     }
     if retention < idempotency_retention {
         // The response to a retry under a bulk's idempotency key comes from its operation.

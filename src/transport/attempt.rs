@@ -218,30 +218,28 @@ fn classify_error(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
 
 /// Classifies a connection failure after the request may have been written.
 fn classify_disconnect(error: &reqwest::Error) -> (Code, String) {
-    if let Some(error) = hyper_error(error) {
-        if error.is_parse() {
+    const INCOMPLETE: &str = "The vendor closed the connection before its response was complete.";
+    let io_error = || sources(error).find_map(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let detail = match hyper_error(error) {
+        Some(error) if error.is_parse() => {
             return (Code::VendorBadResponse, "The vendor's response is not valid HTTP.".to_owned());
         }
-        if error.is_incomplete_message() {
-            return (
-                Code::VendorTimeout,
-                "The vendor closed the connection before its response was complete.".to_owned(),
-            );
-        }
-    }
-    let detail = match sources(error).find_map(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
-            "The vendor reset the connection after the request was sent.".to_owned()
-        }
-        Some(io::ErrorKind::UnexpectedEof) => {
-            "The vendor closed the connection before its response was complete.".to_owned()
-        }
-        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
-            "The vendor's response contains invalid HTTP.".to_owned()
-        }
-        _ => format!("The connection failed after the request was sent ({}).", root_cause(error)),
+        Some(error) if error.is_incomplete_message() => INCOMPLETE,
+        _ => match io_error() {
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
+                "The vendor reset the connection after the request was sent."
+            }
+            Some(io::ErrorKind::UnexpectedEof) => INCOMPLETE,
+            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+                "The vendor's response contains invalid HTTP."
+            }
+            _ => {
+                let detail = format!("The connection failed after the request was sent ({}).", root_cause(error));
+                return (Code::VendorTimeout, detail);
+            }
+        },
     };
-    (Code::VendorTimeout, detail)
+    (Code::VendorTimeout, detail.to_owned())
 }
 
 fn hyper_error(error: &reqwest::Error) -> Option<&hyper::Error> {

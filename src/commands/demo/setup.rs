@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tokio::net::TcpListener;
 
 use crate::commands::demo::people::Vendor;
+use crate::commands::sandbox::{examtesting_account, startexam_account, thinkexam_account};
 use crate::commands::{Failure, Process, key};
 use crate::config::{self, HostAccess, Sources, Startup};
 use crate::domain::scope::Scope;
@@ -81,15 +82,12 @@ fn configuration(listen: SocketAddr, sandbox: &Sandbox, api_key: &Secret, sealin
 }
 
 fn startexam(address: SocketAddr) -> String {
-    use accounts::startexam::{ACCOUNT_ID, CENTER, PROFILE_ID, SECRET};
+    let account = startexam_account();
     format!(
         "[connections.startexam-main]\n\
          vendor = \"startexam\"\n\
          base_url = \"http://{address}\"\n\
-         account_id = {ACCOUNT_ID}\n\
-         secret = \"plain:{SECRET}\"\n\
-         center = \"{CENTER}\"\n\
-         profile_id = \"{PROFILE_ID}\"\n\
+         {account}\
          settle_grace = \"1s\"\n\
          requests_per_second = 0\n"
     )
@@ -97,7 +95,7 @@ fn startexam(address: SocketAddr) -> String {
 
 // ThinkExam documents no address at which a test starts; operators set theirs, and this one is made up.
 fn thinkexam(address: SocketAddr) -> String {
-    use accounts::thinkexam::{API_KEY, SECRET};
+    let account = thinkexam_account();
     format!(
         "[connections.thinkexam-main]\n\
          vendor = \"thinkexam\"\n\
@@ -106,21 +104,18 @@ fn thinkexam(address: SocketAddr) -> String {
          requests_per_second = 0\n\
          [connections.thinkexam-main.signature]\n\
          mode = \"remote\"\n\
-         api_key = \"plain:{API_KEY}\"\n\
-         secret = \"plain:{SECRET}\"\n\
+         {account}\
          url = \"http://{address}/sim/signature\"\n"
     )
 }
 
 fn examtesting(address: SocketAddr) -> String {
-    use accounts::examtesting::{API_KEY, API_PASS, INSTITUTION_ID};
+    let account = examtesting_account();
     format!(
         "[connections.examtesting-main]\n\
          vendor = \"examtesting\"\n\
          base_url = \"http://{address}\"\n\
-         institution_id = \"{INSTITUTION_ID}\"\n\
-         api_key = \"plain:{API_KEY}\"\n\
-         api_pass = \"plain:{API_PASS}\"\n\
+         {account}\
          requests_per_second = 0\n"
     )
 }

@@ -11,7 +11,6 @@ use tower::retry::budget::Budget as _;
 use tracing::{Instrument as _, Span};
 use url::Url;
 
-use super::recording::AttemptTimes;
 use super::{Client, Inner};
 use crate::domain::error::{Code, ConnectionRef, Error, VendorResponse};
 use crate::domain::outcome::Outcome;
@@ -40,6 +39,14 @@ pub(super) struct InFlightCall<'a> {
     deadline: Instant,
     /// Time spent waiting for the breaker and the in-flight permit.
     waited: Duration,
+}
+
+/// When an attempt was made and how long it took.
+pub(super) struct AttemptTimes {
+    pub(super) started: Timestamp,
+    /// Time spent waiting before the attempt.
+    pub(super) waited: Duration,
+    pub(super) took: Duration,
 }
 
 impl Client {

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::Client;
-use super::layers::InFlightCall;
+use super::layers::{AttemptTimes, InFlightCall};
 use crate::domain::error::Error;
 use crate::domain::exchange::VendorCall;
 use crate::domain::vendor::CallPurpose;
@@ -14,14 +14,6 @@ use crate::transport::attempt::AttemptError;
 use crate::transport::redaction::{self, RequestSnapshot};
 use crate::transport::request::Request;
 use crate::transport::response::Response;
-
-/// When an attempt was made and how long it took.
-pub(super) struct AttemptTimes {
-    pub(super) started: Timestamp,
-    /// Time spent waiting before the attempt.
-    pub(super) waited: Duration,
-    pub(super) took: Duration,
-}
 
 impl Client {
     /// Records an attempt sent with these headers.
