@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::Budget as _;
 use tracing::{Instrument as _, Span};

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use jiff::Timestamp;
 
 use super::Client;
 use super::layers::{AttemptTimes, InFlightCall};
