@@ -52,7 +52,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
     }
 }
 
-async fn store(StoreView { place, keys }: &StoreView) -> Result<usize, Failure> {
+async fn store(StoreView { place, keys, .. }: &StoreView) -> Result<usize, Failure> {
     let changes = match keys {
         KeyView::Known(keyring) => open_store::inspect(place, keyring).await.map(|inspection| changes(&inspection)),
         KeyView::ToMake(key) => first_start(place, key),

@@ -21,10 +21,19 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, process: &Process) -> Result<(), Failure> {
     match command {
         Command::New => {
-            let key = Secret::new(format!("egk_{}", BASE64URL_NOPAD.encode(&process.environment.random::<32>())));
-            let hash = HEXLOWER.encode(&Sha256::digest(key.expose().as_bytes()));
+            let key = generate(process);
             say(key.expose())?;
-            say(format_args!("key_sha256 = [\"{hash}\"]"))
+            say(format_args!("key_sha256 = [\"{}\"]", hash(&key)))
         }
     }
+}
+
+/// Generates an API key.
+pub(super) fn generate(process: &Process) -> Secret {
+    Secret::new(format!("egk_{}", BASE64URL_NOPAD.encode(&process.environment.random::<32>())))
+}
+
+/// Returns the SHA-256 of the key, as the configuration expects it.
+pub(super) fn hash(key: &Secret) -> String {
+    HEXLOWER.encode(&Sha256::digest(key.expose().as_bytes()))
 }

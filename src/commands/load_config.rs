@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::commands::{Failure, Process};
-use crate::config::{self, HostAccess, Inspected, ReloadedConfig, Sources, Startup};
+use crate::config::{self, ConfigError, HostAccess, Inspected, Sources, Startup};
 
 const VARIABLE: &str = "EXAMGATE_CONFIG";
 const DEFAULT: &str = "examgate.toml";
@@ -13,29 +13,25 @@ const DEFAULT: &str = "examgate.toml";
 /// # Errors
 /// One line for each error.
 pub(super) fn prepared(file: Option<&Path>, process: &Process) -> Result<Startup, Failure> {
-    let sources = sources(file, process)?;
-    let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
-    Ok(config::prepare(&sources, &machine)?)
+    load(file, process, config::prepare)
 }
 
-/// Loads the configuration for inspection, without creating anything.
+/// Loads the configuration without creating anything: for inspection, or again for a running gateway.
 ///
 /// # Errors
 /// One line for each error.
 pub(super) fn inspected(file: Option<&Path>, process: &Process) -> Result<Inspected, Failure> {
-    let sources = sources(file, process)?;
-    let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
-    Ok(config::inspect(&sources, &machine)?)
+    load(file, process, config::inspect)
 }
 
-/// Reads the same sources again for a running gateway: file and secrets may have changed since.
-///
-/// # Errors
-/// One line for each error.
-pub(super) fn reread(file: Option<&Path>, process: &Process) -> Result<ReloadedConfig, Failure> {
+fn load<T>(
+    file: Option<&Path>,
+    process: &Process,
+    read: fn(&Sources, &HostAccess<'_>) -> Result<T, Vec<ConfigError>>,
+) -> Result<T, Failure> {
     let sources = sources(file, process)?;
     let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
-    Ok(config::reload(&sources, &machine)?)
+    Ok(read(&sources, &machine)?)
 }
 
 fn sources(file: Option<&Path>, process: &Process) -> Result<Sources, Failure> {

@@ -8,7 +8,7 @@ use crate::store::{Inspection, Keyring, PostgresStore, SqliteStore, Store, Store
 
 /// Opens the store for a serving process.
 pub(super) async fn to_serve(parts: StoreParts, process: &Process) -> Result<Arc<dyn Store>, StoreError> {
-    let StoreParts { place, keyring, likeness: _ } = parts;
+    let StoreParts { place, keyring, fingerprint: _ } = parts;
     let environment = process.environment.clone();
     Ok(match place {
         StoreLocation::Sqlite(path) => Arc::new(SqliteStore::open_to_serve(&path, keyring, environment)?),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::signals::ReloadListener;
 use super::{Failure, Process};
 use crate::commands::load_config;
-use crate::config::{Auth, Config, ReloadedConfig, ServerCertificate, ServerSettings, StoreFingerprint, StoreParts};
+use crate::config::{Auth, Config, Inspected, ServerCertificate, ServerSettings, StoreFingerprint, StoreParts};
 use crate::http::{LiveSettings, Tls};
 use crate::service::{ConfigDiff, Gateway, Retention};
 use crate::telemetry::metrics;
@@ -27,7 +27,7 @@ pub(super) struct ActiveConfig {
 impl ActiveConfig {
     pub(super) fn new(config: &Config, store: &StoreParts, identity: Option<ServerCertificate>) -> Self {
         let (server, auth) = (config.server.clone(), config.auth.clone());
-        Self { server, auth, retention: config.store.kept(), store: store.likeness.clone(), identity }
+        Self { server, auth, retention: config.store.kept(), store: store.fingerprint.clone(), identity }
     }
 }
 
@@ -77,9 +77,9 @@ impl Reloader {
 
     /// Reads the configuration on a blocking thread: secrets may be on a slow file system, and setting up TLS takes a
     /// moment.
-    async fn read(&self) -> Result<ReloadedConfig, Vec<String>> {
+    async fn read(&self) -> Result<Inspected, Vec<String>> {
         let (file, process) = (self.file.clone(), self.process.clone());
-        let read = tokio::task::spawn_blocking(move || load_config::reread(file.as_deref(), &process)).await;
+        let read = tokio::task::spawn_blocking(move || load_config::inspected(file.as_deref(), &process)).await;
         read.unwrap_or_else(|error| Err(Failure::other("reading the configuration", error))).map_err(|failure| {
             match failure {
                 Failure::Usage(faults) => faults,
@@ -88,11 +88,11 @@ impl Reloader {
         })
     }
 
-    async fn apply(&mut self, ReloadedConfig { config, parts, store, identity }: ReloadedConfig) {
+    async fn apply(&mut self, Inspected { config, parts, store, identity }: Inspected) {
         let retention = config.store.kept();
         let Config { mut server, mut auth, .. } = config;
         let mut waiting = keep_what_a_start_sets_up(&self.in_force, &mut server, &mut auth);
-        waiting.extend(self.in_force.store.differing(&store));
+        waiting.extend(self.in_force.store.differing(&store.fingerprint));
         for key in waiting {
             tracing::warn!(key, "takes a restart to change; keeping the current value");
         }

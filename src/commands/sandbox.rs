@@ -42,9 +42,16 @@ fn overview(sandbox: &Sandbox) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["vendor", "base_url", "account"]);
-    table.add_row(["startexam".to_owned(), address(sandbox.startexam()), startexam()]);
-    table.add_row(["thinkexam".to_owned(), address(sandbox.thinkexam()), thinkexam()]);
-    table.add_row(["examtesting".to_owned(), address(sandbox.examtesting()), examtesting()]);
+    let first_id = |tests: &[(&'static str, &'static str)]| tests.first().map_or("", |(id, _)| *id);
+    let startexam = format!("{}assessment {}", startexam_account(), first_id(accounts::startexam::TESTS));
+    let course = accounts::thinkexam::COURSES.first().unwrap_or(&"");
+    let test = first_id(accounts::thinkexam::TESTS);
+    let thinkexam = format!("{}assessment {test}, group {course}", thinkexam_account());
+    let group = accounts::examtesting::GROUPS.first().unwrap_or(&"");
+    let examtesting = format!("{}group {group}", examtesting_account());
+    table.add_row(["startexam".to_owned(), address(sandbox.startexam()), startexam]);
+    table.add_row(["thinkexam".to_owned(), address(sandbox.thinkexam()), thinkexam]);
+    table.add_row(["examtesting".to_owned(), address(sandbox.examtesting()), examtesting]);
     let first = address(sandbox.startexam());
     let fault = known_faults().find_map(|(vendor, fault, _)| (vendor == "startexam").then_some(fault)).unwrap_or("…");
     format!(
@@ -61,26 +68,23 @@ fn address(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-fn startexam() -> String {
-    use accounts::startexam::{ACCOUNT_ID, CENTER, PROFILE_ID, SECRET, TESTS};
-    let test = TESTS.first().map_or("", |(id, _)| id);
+/// The account's settings, as lines of a configuration.
+pub(super) fn startexam_account() -> String {
+    use accounts::startexam::{ACCOUNT_ID, CENTER, PROFILE_ID, SECRET};
     format!(
         "account_id = {ACCOUNT_ID}\nsecret = \"plain:{SECRET}\"\ncenter = \"{CENTER}\"\nprofile_id = \
-         \"{PROFILE_ID}\"\nassessment {test}"
+         \"{PROFILE_ID}\"\n"
     )
 }
 
-fn thinkexam() -> String {
-    use accounts::thinkexam::{API_KEY, COURSES, SECRET, TESTS};
-    let (test, course) = (TESTS.first().map_or("", |(id, _)| id), COURSES.first().unwrap_or(&""));
-    format!("api_key = \"plain:{API_KEY}\"\nsecret = \"plain:{SECRET}\"\nassessment {test}, group {course}")
+/// See [`startexam_account`].
+pub(super) fn thinkexam_account() -> String {
+    use accounts::thinkexam::{API_KEY, SECRET};
+    format!("api_key = \"plain:{API_KEY}\"\nsecret = \"plain:{SECRET}\"\n")
 }
 
-fn examtesting() -> String {
-    use accounts::examtesting::{API_KEY, API_PASS, GROUPS, INSTITUTION_ID};
-    let group = GROUPS.first().unwrap_or(&"");
-    format!(
-        "institution_id = \"{INSTITUTION_ID}\"\napi_key = \"plain:{API_KEY}\"\napi_pass = \
-         \"plain:{API_PASS}\"\ngroup {group}"
-    )
+/// See [`startexam_account`].
+pub(super) fn examtesting_account() -> String {
+    use accounts::examtesting::{API_KEY, API_PASS, INSTITUTION_ID};
+    format!("institution_id = \"{INSTITUTION_ID}\"\napi_key = \"plain:{API_KEY}\"\napi_pass = \"plain:{API_PASS}\"\n")
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{Auth, ClientSettings, JwkSet, KeySource, RateLimit, ServerSettings, TokenSettings, suggest};
-use crate::config::error::{ConfigErrors, Locations};
+use crate::config::error::ConfigErrors;
 use crate::config::{identifier, schema, section};
 use crate::domain::scope::Scope;
 use crate::secret::{SecretRef, SecretSource};
@@ -29,21 +29,20 @@ pub(super) struct ValidationContext<'a> {
 /// Validates `[auth]`; returns `None` after an error.
 pub(super) fn checked(
     document: schema::Auth,
-    surroundings: &ValidationContext<'_>,
-    places: &Locations,
-    faults: &mut ConfigErrors<'_>,
+    context: &ValidationContext<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Option<Auth> {
     let schema::Auth { mode, clients, jwt } = document;
-    let token = token(jwt, mode == "jwt", faults);
-    let clients = self::clients(clients, &mode, surroundings, places, faults);
+    let token = token(jwt, mode == "jwt", errors);
+    let clients = self::clients(clients, &mode, context, errors);
     match mode.as_str() {
-        "keys" => clients.map(Auth::Keys),
-        "jwt" => Some(Auth::Jwt(clients?, token?)),
+        "keys" => Some(Auth::Keys(clients)),
+        "jwt" => Some(Auth::Jwt(clients, token?)),
         "none" => {
-            if let Some((server, false)) = surroundings.server
+            if let Some((server, false)) = context.server
                 && !server.listen.ip().is_loopback()
             {
-                faults.push(
+                errors.push(
                     &["auth", "mode"],
                     "\"none\" gives every caller full access, and server.listen is not a loopback address; use \
                      \"keys\" or set server.allow_insecure = true",
@@ -54,144 +53,120 @@ pub(super) fn checked(
         }
         other => {
             let hint = suggest::word(other, ["keys", "jwt", "none"]);
-            faults.push(&["auth", "mode"], format!("expected \"keys\", \"jwt\" or \"none\"{hint}"));
+            errors.push(&["auth", "mode"], format!("expected \"keys\", \"jwt\" or \"none\"{hint}"));
             None
         }
     }
 }
 
 /// Validates `[auth.jwt]`: the form of its values in every mode, required values only if the mode is `used`.
-fn token(document: schema::Jwt, used: bool, faults: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
+fn token(document: schema::Jwt, used: bool, errors: &mut ConfigErrors<'_>) -> Option<TokenSettings> {
     let schema::Jwt { issuer, audience, jwks, client_claim, leeway } = document;
-    let mut fine = true;
-    let mut fault = |key: &str, detail: &str| {
-        fine = false;
-        faults.push(&["auth", "jwt", key], detail);
-    };
     for (key, text) in [("issuer", &issuer), ("audience", &audience), ("client_claim", &client_claim)] {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            fault(key, "must not contain white space or control characters");
+            errors.push(&["auth", "jwt", key], "must not contain white space or control characters");
         } else if text.is_empty() && (used || key == "client_claim") {
-            fault(key, "must not be empty");
+            errors.push(&["auth", "jwt", key], "must not be empty");
         }
     }
     if leeway.0 > MAX_LEEWAY {
-        fault("leeway", "must be at most 5m: a longer leeway would keep accepting expired tokens");
+        let detail = "must be at most 5m: a longer leeway would keep accepting expired tokens";
+        errors.push(&["auth", "jwt", "leeway"], detail);
     }
-    let keys = match Url::parse(&jwks) {
+    if jwks.is_empty() && !used {
+        return None;
+    }
+    let keys = errors.check(&["auth", "jwt", "jwks"], key_source(&jwks))?;
+    Some(TokenSettings { issuer, audience, keys, client_claim, leeway })
+}
+
+fn key_source(text: &str) -> Result<KeySource, &'static str> {
+    match Url::parse(text) {
         Ok(url) if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) => {
-            if url.username().is_empty() && url.password().is_none() {
-                Some(KeySource::Published(url))
-            } else {
-                fault("jwks", "must not contain a user or a password");
-                None
-            }
+            let has_user = !url.username().is_empty() || url.password().is_some();
+            if has_user { Err("must not contain a user or a password") } else { Ok(KeySource::Published(url)) }
         }
-        _ => match SecretRef::parse(&jwks) {
-            Ok(SecretRef::File(path)) => Some(KeySource::File(path, JwkSet::default())),
-            _ if jwks.is_empty() && !used => None,
-            _ => {
-                fault("jwks", "expected \"file:PATH\" or an https URL");
-                None
-            }
+        _ => match SecretRef::parse(text) {
+            Ok(SecretRef::File(path)) => Ok(KeySource::File(path, JwkSet::default())),
+            _ => Err("expected \"file:PATH\" or an https URL"),
         },
-    };
-    (fine && used).then_some(())?;
-    Some(TokenSettings { issuer, audience, keys: keys?, client_claim, leeway })
+    }
 }
 
 /// Reads an issuer's keys if they are in a file.
-pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, faults: &mut ConfigErrors<'_>) {
+pub(super) fn read_keys(token: &mut TokenSettings, secrets: &dyn SecretSource, errors: &mut ConfigErrors<'_>) {
     let KeySource::File(path, keys) = &mut token.keys else { return };
-    match secrets.file(path).and_then(|text| JwkSet::parse(text.expose().as_bytes())) {
-        Ok(read) => *keys = read,
-        Err(detail) => faults.push(&["auth", "jwt", "jwks"], detail),
-    }
+    let read = secrets.file(path).and_then(|text| JwkSet::parse(text.expose().as_bytes()));
+    *keys = errors.check(&["auth", "jwt", "jwks"], read).unwrap_or_default();
 }
 
+/// Validates the clients; after an error some are missing.
 fn clients(
     tables: BTreeMap<String, Value>,
     mode: &str,
-    surroundings: &ValidationContext<'_>,
-    places: &Locations,
-    faults: &mut ConfigErrors<'_>,
-) -> Option<BTreeMap<String, ClientSettings>> {
+    context: &ValidationContext<'_>,
+    errors: &mut ConfigErrors<'_>,
+) -> BTreeMap<String, ClientSettings> {
     if tables.is_empty() && mode != "none" {
-        faults.push(&["auth", "clients"], "no client is configured, so every request would be rejected");
-        return None;
+        errors.push(&["auth", "clients"], "no client is configured, so every request would be rejected");
     }
     let mut clients = BTreeMap::new();
     let mut holders: BTreeMap<[u8; 32], String> = BTreeMap::new();
-    let mut fine = true;
     for (name, table) in tables {
         let at = ["auth", "clients", &name];
-        identifier::check(&at, faults);
-        let Some(document) = section::section(&table, &at, places, faults) else {
-            fine = false;
-            continue;
-        };
-        match client(&name, document, mode == "keys", surroundings, &mut holders, faults) {
-            Some(client) => {
-                clients.insert(name, client);
-            }
-            None => fine = false,
+        identifier::check(&at, errors);
+        if let Some(document) = section::section(&table, &at, errors) {
+            let client = client(&name, document, mode == "keys", context, &mut holders, errors);
+            clients.insert(name, client);
         }
     }
-    fine.then_some(clients)
+    clients
 }
 
 fn client(
     name: &str,
     document: schema::Client,
     by_key: bool,
-    surroundings: &ValidationContext<'_>,
+    context: &ValidationContext<'_>,
     holders: &mut BTreeMap<[u8; 32], String>,
-    faults: &mut ConfigErrors<'_>,
-) -> Option<ClientSettings> {
+    errors: &mut ConfigErrors<'_>,
+) -> ClientSettings {
     let schema::Client { tenant, key_sha256, scopes, connections, default_connection, rate_limit } = document;
-    let at = |key: &str| ["auth", "clients", name, key].map(str::to_owned);
+    let at = |key| ["auth", "clients", name, key];
     if tenant.chars().any(char::is_control) {
-        faults.push(&at("tenant"), "must not contain control characters");
+        errors.push(&at("tenant"), "must not contain control characters");
     }
     if by_key && key_sha256.is_empty() {
-        faults.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` generates one");
+        errors.push(&at("key_sha256"), "needs the SHA-256 of at least one key; `examgate key new` generates one");
     }
-    let keys = hashes(name, &key_sha256, holders, faults);
-    let scopes = self::scopes(name, &scopes, faults);
-    let allowed = allowed(name, &connections, surroundings, faults);
+    let key_sha256 = hashes(name, &key_sha256, holders, errors);
+    let scopes = self::scopes(name, &scopes, errors);
+    let connections = allowed(name, &connections, context, errors);
     let default_connection = Some(default_connection).filter(|given| !given.is_empty());
     if let Some(given) = &default_connection {
-        if !surroundings.connections.contains(given) {
-            let hint = suggest::word(given, surroundings.connections.iter().map(String::as_str));
-            faults.push(&at("default_connection"), format!("unknown connection{hint}"));
-        } else if matches!(&allowed, ConnectionAccess::Named(named) if !named.contains(given)) {
-            faults.push(&at("default_connection"), "is not one of the connections this client may use");
+        if !context.connections.contains(given) {
+            let hint = suggest::word(given, context.connections.iter().map(String::as_str));
+            errors.push(&at("default_connection"), format!("unknown connection{hint}"));
+        } else if matches!(&connections, ConnectionAccess::Named(named) if !named.contains(given)) {
+            errors.push(&at("default_connection"), "is not one of the connections this client may use");
         }
     }
-    let schema::RateLimit { requests_per_second, burst } = rate_limit;
+    let RateLimit { requests_per_second, burst } = rate_limit;
     for (key, value) in [("requests_per_second", requests_per_second), ("burst", burst)] {
         if value == 0 {
-            faults.push(&["auth", "clients", name, "rate_limit", key], "must be at least 1");
+            errors.push(&["auth", "clients", name, "rate_limit", key], "must be at least 1");
         }
     }
     let tenant = if tenant.is_empty() { name.to_owned() } else { tenant };
-    Some(ClientSettings {
-        name: name.to_owned(),
-        tenant,
-        key_sha256: keys?,
-        scopes: scopes?,
-        connections: allowed,
-        default_connection,
-        rate_limit: RateLimit { requests_per_second, burst },
-    })
+    ClientSettings { name: name.to_owned(), tenant, key_sha256, scopes, connections, default_connection, rate_limit }
 }
 
 fn hashes(
     name: &str,
     texts: &[String],
     holders: &mut BTreeMap<[u8; 32], String>,
-    faults: &mut ConfigErrors<'_>,
-) -> Option<Vec<[u8; 32]>> {
+    errors: &mut ConfigErrors<'_>,
+) -> Vec<[u8; 32]> {
     let mut hashes = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let index = index.to_string();
@@ -199,65 +174,59 @@ fn hashes(
         let hash = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let Some(hash) = hash else {
             // Do not quote the text: it may be the key itself.
-            faults.push(&at, "expected the 64 hexadecimal digits of a SHA-256, as `examgate key new` prints them");
+            errors.push(&at, "expected the 64 hexadecimal digits of a SHA-256, as `examgate key new` prints them");
             continue;
         };
         match holders.get(&hash) {
-            Some(holder) if holder == name => faults.push(&at, "is listed twice"),
-            Some(holder) => faults.push(&at, format!("is also a key of client {holder}")),
+            Some(holder) if holder == name => errors.push(&at, "is listed twice"),
+            Some(holder) => errors.push(&at, format!("is also a key of client {holder}")),
             None => {
                 holders.insert(hash, name.to_owned());
                 hashes.push(hash);
             }
         }
     }
-    (hashes.len() == texts.len()).then_some(hashes)
+    hashes
 }
 
-fn scopes(name: &str, words: &[String], faults: &mut ConfigErrors<'_>) -> Option<BTreeSet<Scope>> {
+fn scopes(name: &str, words: &[String], errors: &mut ConfigErrors<'_>) -> BTreeSet<Scope> {
     if words.is_empty() {
-        faults.push(
-            &["auth", "clients", name, "scopes"],
-            "needs at least one scope; a client without scopes has no access",
-        );
-        return None;
+        let detail = "needs at least one scope; a client without scopes has no access";
+        errors.push(&["auth", "clients", name, "scopes"], detail);
     }
+    let known = || Scope::ALL.iter().map(|scope| scope.as_str());
     let mut scopes = BTreeSet::new();
-    let mut fine = true;
     for (index, word) in words.iter().enumerate() {
         if let Some(scope) = Scope::ALL.iter().find(|scope| scope.as_str() == word) {
             scopes.insert(*scope);
             continue;
         }
-        fine = false;
-        let hint = suggest::word(word, Scope::ALL.iter().map(|scope| scope.as_str()));
-        let hint = if hint.is_empty() { format!("; valid scopes are {}", every_scope()) } else { hint };
-        faults.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("unknown scope{hint}"));
+        let mut hint = suggest::word(word, known());
+        if hint.is_empty() {
+            hint = format!("; valid scopes are {}", known().collect::<Vec<_>>().join(", "));
+        }
+        errors.push(&["auth", "clients", name, "scopes", &index.to_string()], format!("unknown scope{hint}"));
     }
-    fine.then_some(scopes)
-}
-
-fn every_scope() -> String {
-    Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
+    scopes
 }
 
 fn allowed(
     name: &str,
     given: &[String],
-    surroundings: &ValidationContext<'_>,
-    faults: &mut ConfigErrors<'_>,
+    context: &ValidationContext<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> ConnectionAccess {
     if given.iter().any(|connection| connection == "*") {
         return ConnectionAccess::All;
     }
     if given.is_empty() {
-        faults.push(&["auth", "clients", name, "connections"], "needs at least one name, or \"*\"");
+        errors.push(&["auth", "clients", name, "connections"], "needs at least one name, or \"*\"");
     }
     for (index, connection) in given.iter().enumerate() {
-        if !surroundings.connections.contains(connection) {
-            let hint = suggest::word(connection, surroundings.connections.iter().map(String::as_str));
+        if !context.connections.contains(connection) {
+            let hint = suggest::word(connection, context.connections.iter().map(String::as_str));
             let at = ["auth", "clients", name, "connections", &index.to_string()];
-            faults.push(&at, format!("unknown connection{hint}"));
+            errors.push(&at, format!("unknown connection{hint}"));
         }
     }
     ConnectionAccess::Named(given.iter().cloned().collect())

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::domain::units::ConfigDuration;
 
-/// Returns the error of a duration that must be above zero and within an upper bound.
-pub(super) fn more_than_zero(span: ConfigDuration, most: Duration) -> Option<String> {
-    if span.0.is_zero() { Some("must be more than 0".to_owned()) } else { at_most(span, most) }
+/// Checks a duration that must be above zero and within an upper bound.
+pub(super) fn more_than_zero(span: ConfigDuration, most: Duration) -> Result<(), String> {
+    if span.0.is_zero() { Err("must be more than 0".to_owned()) } else { at_most(span, most) }
 }
 
-/// Returns the error of a duration that may be zero and must be within an upper bound.
-pub(super) fn at_most(span: ConfigDuration, most: Duration) -> Option<String> {
-    (span.0 > most).then(|| format!("must be at most {}", ConfigDuration(most)))
+/// Checks a duration that may be zero and must be within an upper bound.
+pub(super) fn at_most(span: ConfigDuration, most: Duration) -> Result<(), String> {
+    if span.0 > most { Err(format!("must be at most {}", ConfigDuration(most))) } else { Ok(()) }
 }

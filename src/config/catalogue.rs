@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::connections::ConnectionConfig;
 use super::suggest;
-use crate::config::error::{ConfigErrors, Locations};
+use crate::config::error::ConfigErrors;
 use crate::config::{identifier, schema, section};
 use crate::domain::capability::WriteKind;
 use crate::domain::program::ProgramRef;
@@ -35,39 +35,53 @@ pub(super) fn checked(
     assessments: Vec<(String, Value)>,
     programs: Vec<(String, Value)>,
     connections: &Connections<'_>,
-    places: &Locations,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> CatalogueDraft {
     let mut draft = CatalogueDraft::default();
     for (id, table) in assessments {
         let at = ["assessments", &id];
-        identifier::check(&at, faults);
-        let Some(document) = section::section(&table, &at, places, faults) else { continue };
+        identifier::check(&at, errors);
+        let Some(document) = section::section(&table, &at, errors) else { continue };
         let schema::Assessment { name, connection, reference } = document;
-        placed(&at, &connection, WriteKind::AssignmentsCreate, connections, faults);
-        draft.assessments.push(CatalogueEntry { name: name.unwrap_or_else(|| id.clone()), id, connection, reference });
+        let connection = placed(&at, connection, WriteKind::AssignmentsCreate, connections, errors);
+        let reference = section::required(reference, &[at[0], at[1], "ref"], errors);
+        draft.assessments.extend(entry(id, name, connection, reference));
     }
     for (id, table) in programs {
         let at = ["programs", &id];
-        identifier::check(&at, faults);
-        let Some(document) = section::section(&table, &at, places, faults) else { continue };
+        identifier::check(&at, errors);
+        let Some(document) = section::section(&table, &at, errors) else { continue };
         let schema::Program { name, connection, reference, external_ref } = document;
-        placed(&at, &connection, WriteKind::ProgramsEmployees, connections, faults);
+        let connection = placed(&at, connection, WriteKind::ProgramsEmployees, connections, errors);
         let reference = match (reference, external_ref) {
-            (Some(reference), None) => reference,
-            (None, Some(external)) => format!("{EXTERNAL}{external}"),
+            (Some(reference), None) => Some(reference),
+            (None, Some(external)) => Some(format!("{EXTERNAL}{external}")),
             (None, None) => {
-                faults.push(&["programs", &id, "ref"], "is missing: set ref or external_ref");
-                continue;
+                errors.push(&["programs", &id, "ref"], "is missing: set ref or external_ref");
+                None
             }
             (Some(_), Some(_)) => {
-                faults.push(&["programs", &id, "external_ref"], "cannot be combined with ref: set only one of them");
-                continue;
+                errors.push(&["programs", &id, "external_ref"], "cannot be combined with ref: set only one of them");
+                None
             }
         };
-        draft.programs.push(CatalogueEntry { name: name.unwrap_or_else(|| id.clone()), id, connection, reference });
+        draft.programs.extend(entry(id, name, connection, reference));
     }
     draft
+}
+
+fn entry(
+    id: String,
+    name: Option<String>,
+    connection: Option<String>,
+    reference: Option<String>,
+) -> Option<CatalogueEntry> {
+    Some(CatalogueEntry {
+        name: name.unwrap_or_else(|| id.clone()),
+        id,
+        connection: connection?,
+        reference: reference?,
+    })
 }
 
 /// Returns the catalogue with every reference normalised to the vendor's form. Skips entries of connections that could
@@ -75,19 +89,16 @@ pub(super) fn checked(
 pub(super) fn resolved(
     draft: &CatalogueDraft,
     connections: &BTreeMap<String, ConnectionSetup>,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Catalogue {
     let vendor = |entry: &CatalogueEntry| connections.get(&entry.connection).map(|setup| &setup.connected.vendor);
     let mut catalogue = Catalogue::default();
     for entry in &draft.assessments {
         let Some(vendor) = vendor(entry) else { continue };
-        match vendor.assessment_ref(&entry.reference) {
-            Some(reference) => {
-                catalogue.assessments.insert(entry.id.clone(), CatalogueEntry { reference, ..entry.clone() });
-            }
-            None => {
-                faults.push(&["assessments", &entry.id, "ref"], invalid_reference(vendor.as_ref(), "an assessment"));
-            }
+        let reference = vendor.assessment_ref(&entry.reference);
+        let reference = reference.ok_or_else(|| invalid_reference(vendor.as_ref(), "an assessment"));
+        if let Some(reference) = errors.check(&["assessments", &entry.id, "ref"], reference) {
+            catalogue.assessments.insert(entry.id.clone(), CatalogueEntry { reference, ..entry.clone() });
         }
     }
     for entry in &draft.programs {
@@ -98,7 +109,7 @@ pub(super) fn resolved(
             Some(ProgramRef::External(id)) if external => format!("{EXTERNAL}{id}"),
             _ => {
                 let key = if external { "external_ref" } else { "ref" };
-                faults.push(&["programs", &entry.id, key], invalid_reference(vendor.as_ref(), "a program"));
+                errors.push(&["programs", &entry.id, key], invalid_reference(vendor.as_ref(), "a program"));
                 continue;
             }
         };
@@ -111,23 +122,24 @@ fn invalid_reference(vendor: &dyn Vendor, what: &str) -> String {
     format!("is not a valid id of {what} at {}", vendor.descriptor().name)
 }
 
+/// Checks the connection of an entry; returns its name.
 fn placed(
     at: &[&str; 2],
-    connection: &str,
-    operation: WriteKind,
+    connection: Option<String>,
+    kind: WriteKind,
     connections: &Connections<'_>,
-    faults: &mut ConfigErrors<'_>,
-) {
+    errors: &mut ConfigErrors<'_>,
+) -> Option<String> {
     let at = [at[0], at[1], "connection"];
-    if !connections.names.contains(connection) {
-        let hint = suggest::word(connection, connections.names.iter().map(String::as_str));
-        faults.push(&at, format!("unknown connection{hint}"));
-        return;
+    let connection = section::required(connection, &at, errors)?;
+    if !connections.names.contains(&connection) {
+        let hint = suggest::word(&connection, connections.names.iter().map(String::as_str));
+        errors.push(&at, format!("unknown connection{hint}"));
+    } else if let Some(known) = connections.known.get(&connection) {
+        let descriptor = known.vendor.descriptor();
+        if !descriptor.capability(kind).supported {
+            errors.push(&at, format!("{} does not support this ({})", descriptor.name, kind.as_str()));
+        }
     }
-    let Some(known) = connections.known.get(connection) else { return };
-    let descriptor = known.vendor.descriptor();
-    let capability = descriptor.capability(operation);
-    if !capability.supported {
-        faults.push(&at, format!("{} does not support this ({})", descriptor.name, operation.as_str()));
-    }
+    Some(connection)
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{bounds, suggest};
-use crate::config::error::{ConfigErrors, Locations};
+use crate::config::error::ConfigErrors;
 use crate::config::{identifier, section};
 use crate::domain::deserialize::{DeserializeError, DeserializeErrorKind};
 use crate::domain::system::System;
@@ -40,28 +40,23 @@ pub struct ConnectionConfig {
 }
 
 /// Validates one connection; returns `None` after an error.
-pub(super) fn checked(
-    name: &str,
-    value: &Value,
-    places: &Locations,
-    faults: &mut ConfigErrors<'_>,
-) -> Option<ConnectionConfig> {
+pub(super) fn checked(name: &str, value: &Value, errors: &mut ConfigErrors<'_>) -> Option<ConnectionConfig> {
     let at = ["connections", name];
-    identifier::check(&at, faults);
-    let mut own = section::table(value, &at, faults)?;
+    identifier::check(&at, errors);
+    let mut own = section::table(value, &at, errors)?;
     // The whole table is a secret: it may contain one in clear text (`plain:`).
     let written = Secret::new(value.to_string());
-    let kind = kind(name, own.remove("vendor"), faults);
+    let kind = kind(name, own.remove("vendor"), errors);
     let common: Map<String, Value> = ConnectionSettings::KEYS.iter().filter_map(|key| own.remove_entry(*key)).collect();
-    let settings = section::section::<ConnectionSettings>(&Value::Object(common), &at, places, faults);
-    let fine = settings.as_ref().is_some_and(|settings| limits(name, settings, faults));
-    let base_url = settings.as_ref().is_none_or(|settings| base_url(name, &own, settings, faults));
+    let settings = section::section::<ConnectionSettings>(&Value::Object(common), &at, errors);
+    let fine = settings.as_ref().is_some_and(|settings| limits(name, settings, errors));
+    let base_url = settings.as_ref().is_none_or(|settings| base_url(name, &own, settings, errors));
     let kind = kind?;
-    let vendor = section::section_with(&Value::Object(own), &at, places, faults, |tree| {
+    let vendor = section::section_with(Value::Object(own), &at, Settings::required(kind), errors, |tree| {
         Settings::read(kind, tree).unwrap_or_else(|| Err(vec![unread()]))
     });
-    // Do not build an adapter from stand-in values: its errors about them would only confuse.
-    let vendor = vendor.filter(|part| part.as_given && fine && base_url)?.value;
+    // No adapter after an error of the common settings: its own errors would only confuse.
+    let vendor = vendor.filter(|_| fine && base_url)?;
     Some(ConnectionConfig { settings: settings?, vendor, written })
 }
 
@@ -70,20 +65,16 @@ pub(super) fn connect(
     connections: &BTreeMap<String, ConnectionConfig>,
     secrets: &dyn SecretSource,
     environment: &System,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> BTreeMap<String, ConnectionSetup> {
     let mut built = BTreeMap::new();
     for (name, ConnectionConfig { settings, vendor, written }) in connections {
         let secrets = RecordingSecrets { source: secrets, read: RefCell::new(vec![written.clone()]) };
         let mut settings = settings.clone();
         if let Some(ca) = &settings.ca {
-            match ca.resolve(&secrets).and_then(|pem| RootCertificates::read(pem.expose())) {
-                Ok(authorities) => settings.authorities = authorities,
-                Err(detail) => {
-                    faults.push(&["connections", name, "ca"], detail);
-                    continue;
-                }
-            }
+            let read = ca.resolve(&secrets).and_then(|pem| RootCertificates::read(pem.expose()));
+            let Some(authorities) = errors.check(&["connections", name, "ca"], read) else { continue };
+            settings.authorities = authorities;
         }
         let setup = AdapterContext { name, connection: &settings, secrets: &secrets, environment: environment.clone() };
         match vendor.clone().connect(&setup) {
@@ -92,9 +83,9 @@ pub(super) fn connect(
                 built.insert(name.clone(), ConnectionSetup { connected, settings, likeness });
             }
             Err(found) => {
-                for fault in found {
-                    let path: Vec<&str> = ["connections", name].into_iter().chain(fault.key.split('.')).collect();
-                    faults.push(&path, fault.detail);
+                for error in found {
+                    let path: Vec<&str> = ["connections", name].into_iter().chain(error.key.split('.')).collect();
+                    errors.push(&path, error.detail);
                 }
             }
         }
@@ -126,7 +117,7 @@ impl SecretSource for RecordingSecrets<'_> {
     }
 }
 
-fn kind(name: &str, given: Option<Value>, faults: &mut ConfigErrors<'_>) -> Option<&'static str> {
+fn kind(name: &str, given: Option<Value>, errors: &mut ConfigErrors<'_>) -> Option<&'static str> {
     let kinds = || DESCRIPTORS.iter().map(|descriptor| descriptor.kind);
     let every = kinds().collect::<Vec<_>>().join(", ");
     let detail = match given {
@@ -137,14 +128,14 @@ fn kind(name: &str, given: Option<Value>, faults: &mut ConfigErrors<'_>) -> Opti
         },
         Some(_) => format!("expected one of {every}"),
     };
-    faults.push(&["connections", name, "vendor"], detail);
+    errors.push(&["connections", name, "vendor"], detail);
     None
 }
 
-fn limits(name: &str, settings: &ConnectionSettings, faults: &mut ConfigErrors<'_>) -> bool {
+fn limits(name: &str, settings: &ConnectionSettings, errors: &mut ConfigErrors<'_>) -> bool {
     let ConnectionSettings { timeout, settle_grace, max_in_flight, retry, breaker, seat_limit_pause, .. } = settings;
     let ConnectionSettings { max_request_bytes, max_response_bytes, .. } = settings;
-    let at_least = |enough: bool, detail: &str| (!enough).then(|| detail.to_owned());
+    let at_least = |enough: bool, detail: &str| if enough { Ok(()) } else { Err(detail.to_owned()) };
     let found = [
         (&["timeout"][..], bounds::more_than_zero(*timeout, MAX_TIMEOUT)),
         (&["settle_grace"], bounds::at_most(*settle_grace, MAX_SETTLE_GRACE)),
@@ -158,12 +149,9 @@ fn limits(name: &str, settings: &ConnectionSettings, faults: &mut ConfigErrors<'
         (&["max_response_bytes"], at_least(max_response_bytes.0 > 0, "must be more than 0")),
     ];
     let mut fine = true;
-    for (key, fault) in found {
-        if let Some(detail) = fault {
-            fine = false;
-            let path: Vec<&str> = ["connections", name].iter().chain(key).copied().collect();
-            faults.push(&path, detail);
-        }
+    for (key, result) in found {
+        let path: Vec<&str> = ["connections", name].iter().chain(key).copied().collect();
+        fine &= errors.check(&path, result).is_some();
     }
     fine
 }
@@ -173,7 +161,7 @@ fn base_url(
     name: &str,
     own: &Map<String, Value>,
     settings: &ConnectionSettings,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> bool {
     // Reading the vendor's settings reports a value that is missing or not text.
     let Some(text) = own.get("base_url").and_then(Value::as_str) else { return true };
@@ -181,7 +169,7 @@ fn base_url(
         Ok(url) => settings.accepts(&url),
         Err(_) => Err("expected an absolute URL such as \"https://…\"".to_owned()),
     };
-    accepted.map_err(|detail| faults.push(&["connections", name, "base_url"], detail)).is_ok()
+    errors.check(&["connections", name, "base_url"], accepted).is_some()
 }
 
 // Kinds come from the descriptors. One without settings would be a bug in `vendors`; report it instead of ignoring it.

@@ -1,4 +1,4 @@
-//! Environment variables as a layer: `EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__TIMEOUT` sets
+//! Environment variables over the file: `EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__TIMEOUT` sets
 //! `connections.startexam-main.timeout`.
 //!
 //! A value stays text until its key needs another type (`section`): `config`'s own environment source would turn the
@@ -6,22 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use config::{Map, ValueKind};
-use serde_json::Value as Json;
+use serde_json::{Map, Value};
 
-use crate::config::error::{ConfigError, Location, Path, key};
-use crate::config::layers::Origins;
+use crate::config::error::{ConfigError, Location, Locations, Path, key};
 
 /// Prefix of variables that set a key. `EXAMGATE_CONFIG`, which names the file, does not have it.
 pub const PREFIX: &str = "EXAMGATE__";
 
-/// Returns the values that the variables set, matched against the names already in `below`.
-pub(super) fn layer(
-    environment: &[(String, String)],
-    below: &config::Value,
-    origins: &mut Origins,
-    faults: &mut Vec<ConfigError>,
-) -> config::Value {
+/// Sets what the variables set, matched against the names already in the tree. Returns the errors of malformed,
+/// ambiguous or duplicate names, and of values that are no table.
+pub(super) fn apply(environment: &[(String, String)], tree: &mut Value, places: &mut Locations) -> Vec<ConfigError> {
     let mut variables: Vec<(Vec<&str>, &String, &String)> = environment
         .iter()
         .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.split("__").collect(), name, value)))
@@ -29,59 +23,50 @@ pub(super) fn layer(
     // Tables before their keys, so that the more specific variable wins.
     variables.sort_by(|a, b| (a.0.len(), a.1).cmp(&(b.0.len(), b.1)));
 
-    let mut known = below.clone();
-    let mut overlay: config::Value = Map::<String, config::Value>::new().into();
+    let mut errors = Vec::new();
     let mut taken: BTreeMap<Path, &String> = BTreeMap::new();
     for (parts, name, text) in variables {
-        let set = resolve(&parts, &known).and_then(|path| {
+        let place = Location::Environment(name.clone());
+        let set = resolve(&parts, tree).and_then(|path| {
             if let Some(other) = taken.get(&path) {
                 return Err(format!("sets the same key as environment variable {other}"));
             }
-            let origin = origins.note(Location::Environment(name.clone()));
-            let value = typed(text, find(&known, &path), &origin)
-                .ok_or_else(|| format!("{}: expected a table as JSON, {{ … }}", key(&path)))?;
+            let present = path.iter().try_fold(&*tree, |node, name| node.get(name));
+            let value = if present.is_some_and(Value::is_object) {
+                object(text).ok_or_else(|| format!("{}: expected a table as JSON, {{ … }}", key(&path)))?
+            } else {
+                Value::from(text.as_str())
+            };
             Ok((path, value))
         });
         match set {
             Ok((path, value)) => {
-                insert(&mut known, &path, value.clone());
-                insert(&mut overlay, &path, value);
+                insert(tree, (&path, 0), value, &place, places);
                 taken.insert(path, name);
             }
-            Err(detail) => {
-                let place = Some(Location::Environment(name.clone()));
-                faults.push(ConfigError { place, key: String::new(), detail });
-            }
+            Err(detail) => errors.push(ConfigError { place: Some(place), key: String::new(), detail }),
         }
     }
-    overlay
+    errors
 }
 
 /// Returns the path whose names the parts match; parts without a match become new names in lower case.
-fn resolve(parts: &[&str], known: &config::Value) -> Result<Path, String> {
+fn resolve(parts: &[&str], tree: &Value) -> Result<Path, String> {
     if parts.iter().any(|part| part.is_empty()) {
         return Err(format!("must have the form {PREFIX}A__B; a name between double underscores is empty"));
     }
-    let mut node = Some(known);
+    let mut node = Some(tree);
     let mut path = Path::new();
     for part in parts {
-        let table = node.and_then(table);
-        let mut found: Vec<&String> =
-            table.iter().flat_map(|table| table.keys()).filter(|n| matches(part, n)).collect();
+        let table = node.and_then(Value::as_object);
+        let mut found: Vec<&String> = table.into_iter().flat_map(Map::keys).filter(|n| matches(part, n)).collect();
         found.sort();
         let name = match found.as_slice() {
             [] => part.to_lowercase(),
             [name] => (*name).clone(),
             several => {
-                let mut names = several.iter().map(|name| {
-                    let whole: Path = path.iter().chain([*name]).cloned().collect();
-                    key(&whole)
-                });
-                let first = names.next().unwrap_or_default();
-                return Err(format!(
-                    "is ambiguous: it matches {first} and {}",
-                    names.collect::<Vec<_>>().join(" and ")
-                ));
+                let names = several.iter().map(|name| key(&[path.as_slice(), &[(*name).clone()]].concat()));
+                return Err(format!("is ambiguous: it matches {}", names.collect::<Vec<_>>().join(" and ")));
             }
         };
         node = table.and_then(|table| table.get(&name));
@@ -98,61 +83,54 @@ fn matches(part: &str, name: &str) -> bool {
     }) && letters.next().is_none()
 }
 
-/// Returns the text, or, if the key already holds a table, the table that the text spells as JSON, so that it can be
-/// merged over it. `None` if that text is not a table.
-fn typed(text: &str, present: Option<&config::Value>, origin: &String) -> Option<config::Value> {
-    if present.and_then(table).is_none() {
-        return Some(config::Value::new(Some(origin), ValueKind::String(text.to_owned())));
-    }
-    object(text).map(|json| from_json(&json, origin))
+fn object(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok().filter(Value::is_object)
 }
 
-fn object(text: &str) -> Option<Json> {
-    serde_json::from_str::<Json>(text).ok().filter(Json::is_object)
-}
-
-fn from_json(json: &Json, origin: &String) -> config::Value {
-    let kind = match json {
-        Json::Null => ValueKind::Nil,
-        Json::Bool(flag) => ValueKind::Boolean(*flag),
-        Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(number), _, _) => ValueKind::I64(number),
-            (None, Some(number), _) => ValueKind::U64(number),
-            (None, None, number) => ValueKind::Float(number.unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => ValueKind::String(text.clone()),
-        Json::Array(items) => ValueKind::Array(items.iter().map(|item| from_json(item, origin)).collect()),
-        Json::Object(members) => {
-            ValueKind::Table(members.iter().map(|(name, value)| (name.clone(), from_json(value, origin))).collect())
-        }
-    };
-    config::Value::new(Some(origin), kind)
-}
-
-fn find<'a>(root: &'a config::Value, path: &[String]) -> Option<&'a config::Value> {
-    path.iter().try_fold(root, |node, name| table(node)?.get(name))
-}
-
-fn table(value: &config::Value) -> Option<&Map<String, config::Value>> {
-    if let ValueKind::Table(members) = &value.kind { Some(members) } else { None }
-}
-
-fn insert(root: &mut config::Value, path: &[String], value: config::Value) {
-    let Some((name, rest)) = path.split_first() else {
-        *root = value;
+/// Sets the value at this path below a node at `depth`.
+fn insert(node: &mut Value, (path, depth): (&[String], usize), value: Value, place: &Location, places: &mut Locations) {
+    let Some(name) = path.get(depth) else {
+        merge(node, &mut path.to_vec(), value, place, places);
         return;
     };
     // Another variable may have given the whole table as text; parse it once a variable sets a key inside it.
-    if let ValueKind::String(text) = &root.kind
-        && let (Some(json), Some(origin)) = (object(text), root.origin().map(str::to_owned))
+    let at = &path[..depth];
+    if let Some(earlier @ Location::Environment(_)) = places.get(at).cloned()
+        && let Some(table) = node.as_str().and_then(object)
     {
-        *root = from_json(&json, &origin);
+        merge(node, &mut at.to_vec(), table, &earlier, places);
     }
-    if !matches!(root.kind, ValueKind::Table(_)) {
-        *root = Map::<String, config::Value>::new().into();
+    if !node.is_object() {
+        *node = Value::Object(Map::new());
     }
-    if let ValueKind::Table(members) = &mut root.kind {
-        let child = members.entry(name.clone()).or_insert_with(|| config::Value::new(None, ValueKind::Nil));
-        insert(child, rest, value);
+    insert(&mut node[name], (path, depth + 1), value, place, places);
+}
+
+/// Merges tables; replaces any other value and notes where each part of the new one was set.
+fn merge(node: &mut Value, path: &mut Path, value: Value, place: &Location, places: &mut Locations) {
+    if !node.is_object() || !value.is_object() {
+        places.retain(|other, _| !other.starts_with(path));
+        places.insert(path.clone(), place.clone());
+    }
+    match value {
+        Value::Object(more) => {
+            if !node.is_object() {
+                *node = Value::Object(Map::new());
+            }
+            for (name, value) in more {
+                path.push(name.clone());
+                merge(&mut node[name], path, value, place, places);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push(index.to_string());
+                merge(&mut Value::Null, path, item.clone(), place, places);
+                path.pop();
+            }
+            *node = Value::Array(items);
+        }
+        value => *node = value,
     }
 }

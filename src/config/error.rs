@@ -61,47 +61,51 @@ pub(super) fn place<'a>(places: &'a Locations, path: &[String]) -> Option<&'a Lo
 #[derive(Debug)]
 pub(super) struct ConfigErrors<'a> {
     places: &'a Locations,
-    told: Vec<ConfigError>,
+    errors: Vec<ConfigError>,
 }
 
 impl<'a> ConfigErrors<'a> {
     pub(super) fn new(places: &'a Locations) -> Self {
-        Self { places, told: Vec::new() }
+        Self { places, errors: Vec::new() }
     }
 
     /// Adds an error for the key at this path.
-    pub(super) fn push<S: Into<String> + Clone>(&mut self, path: &[S], detail: impl Into<String>) {
-        let path: Path = path.iter().cloned().map(Into::into).collect();
-        let fault = ConfigError { place: place(self.places, &path).cloned(), key: key(&path), detail: detail.into() };
-        self.add(fault);
+    pub(super) fn push<S: AsRef<str>>(&mut self, path: &[S], detail: impl Into<String>) {
+        let path = owned(path);
+        let place = place(self.places, &path).cloned();
+        self.add(ConfigError { place, key: key(&path), detail: detail.into() });
+    }
+
+    /// Adds the error of a value at this path; returns what is valid.
+    pub(super) fn check<T, S: AsRef<str>>(&mut self, path: &[S], result: Result<T, impl Into<String>>) -> Option<T> {
+        result.map_err(|detail| self.push(path, detail)).ok()
     }
 
     /// Returns whether the value at this path is the text of an environment variable.
-    pub(super) fn is_variable(&self, path: &[&str]) -> bool {
-        let path: Path = path.iter().map(|&name| name.to_owned()).collect();
-        matches!(place(self.places, &path), Some(Location::Environment(_)))
+    pub(super) fn is_variable<S: AsRef<str>>(&self, path: &[S]) -> bool {
+        matches!(place(self.places, &owned(path)), Some(Location::Environment(_)))
     }
 
     /// Adds a complete error.
-    pub(super) fn add(&mut self, fault: ConfigError) {
-        if fault.key.is_empty() || self.told.iter().all(|told| told.key != fault.key) {
-            self.told.push(fault);
+    pub(super) fn add(&mut self, error: ConfigError) {
+        if error.key.is_empty() || self.errors.iter().all(|other| other.key != error.key) {
+            self.errors.push(error);
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.told.is_empty()
+        self.errors.is_empty()
     }
 
     /// Returns the errors in the order of the file, then those of the environment, then the missing keys.
-    pub(super) fn into_sorted(self) -> Vec<ConfigError> {
-        sorted(self.told)
+    pub(super) fn into_sorted(mut self) -> Vec<ConfigError> {
+        self.errors.sort_by(|a, b| (a.place.is_none(), &a.place, &a.key).cmp(&(b.place.is_none(), &b.place, &b.key)));
+        self.errors
     }
 }
 
-pub(super) fn sorted(mut told: Vec<ConfigError>) -> Vec<ConfigError> {
-    told.sort_by(|a, b| (a.place.is_none(), &a.place, &a.key).cmp(&(b.place.is_none(), &b.place, &b.key)));
-    told
+fn owned<S: AsRef<str>>(path: &[S]) -> Path {
+    path.iter().map(|name| name.as_ref().to_owned()).collect()
 }
 
 /// Formats a path as an operator would write it, with quotes where TOML needs them.

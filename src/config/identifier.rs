@@ -3,9 +3,9 @@
 use crate::config::error::ConfigErrors;
 
 /// Checks the last name of this path; names appear in URLs, logs and metrics.
-pub(super) fn check(path: &[&str], faults: &mut ConfigErrors<'_>) {
+pub(super) fn check(path: &[&str], errors: &mut ConfigErrors<'_>) {
     if !path.last().is_some_and(|name| fits(name)) {
-        faults.push(
+        errors.push(
             path,
             "is not a valid name: expected 1 to 100 of A-Z, a-z, 0-9, \".\", \"_\", \"-\", starting with a letter or \
              digit",

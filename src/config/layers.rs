@@ -1,9 +1,10 @@
 //! Merges the embedded defaults, the file and the environment, and records where each value came from.
 //!
-//! The `config` crate does the merging: each of its values carries an origin, which here is the index of a
-//! [`Location`]. `toml_edit` reads TOML, because its spans give line numbers. See docs/decisions/0003-configuration.md.
+//! The `config` crate merges the defaults and the file: each of its values carries an origin, which here is a line of
+//! the file. `toml_edit` reads TOML, because its spans give line numbers. See docs/decisions/0003-configuration.md.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use config::{Map, Source, ValueKind};
 use serde_json::Value;
@@ -14,6 +15,12 @@ use crate::config::error::{ConfigError, Location, Locations, Path};
 
 /// The embedded defaults, with every configuration key.
 pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// The defaults as a tree, for what cannot be read.
+pub(super) static DEFAULT_TREE: LazyLock<Value> = LazyLock::new(|| {
+    let defaults = parse(DEFAULTS, None).map(|tree| to_json(&tree, &mut Vec::new(), "", &mut Locations::new()));
+    defaults.unwrap_or_default()
+});
 
 // `config` parses names at the root as path expressions (`a.b`, `a[0]`). An extra root above them keeps quoted names
 // whole.
@@ -33,7 +40,7 @@ pub(super) struct Layers {
     pub(super) tree: Value,
     pub(super) places: Locations,
     /// Errors of environment variables: malformed, ambiguous or duplicate names, or a value that is not a table.
-    pub(super) faults: Vec<ConfigError>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
 /// Reads and merges the sources.
@@ -41,32 +48,15 @@ pub(super) struct Layers {
 /// # Errors
 /// The file is not valid TOML; nothing more can be checked then.
 pub(super) fn merge(sources: &Sources) -> Result<Layers, ConfigError> {
-    let mut origins = Origins::default();
-    let mut layers = vec![Layer(parse(DEFAULTS, None, &mut origins)?)];
-    if let Some((path, text)) = &sources.file {
-        layers.push(Layer(parse(text, Some(&path.display().to_string()), &mut origins)?));
+    let mut layers = vec![Layer(parse(DEFAULTS, None)?)];
+    let name = sources.file.as_ref().map(|(path, _)| path.display().to_string()).unwrap_or_default();
+    if let Some((_, text)) = &sources.file {
+        layers.push(Layer(parse(text, Some(&name))?));
     }
-    let below = merge_layers(&layers)?;
-    let mut faults = Vec::new();
-    layers.push(Layer(env::layer(&sources.environment, &below, &mut origins, &mut faults)));
     let mut places = Locations::new();
-    let tree = to_json(&merge_layers(&layers)?, &mut Vec::new(), &origins, &mut places);
-    Ok(Layers { tree, places, faults })
-}
-
-/// Locations of values; `config` can only attach text to a value, so it carries the index of its location.
-#[derive(Default)]
-pub(super) struct Origins(Vec<Location>);
-
-impl Origins {
-    pub(super) fn note(&mut self, place: Location) -> String {
-        self.0.push(place);
-        (self.0.len() - 1).to_string()
-    }
-
-    fn place(&self, origin: &str) -> Option<&Location> {
-        self.0.get(origin.parse::<usize>().ok()?)
-    }
+    let mut tree = to_json(&merge_layers(&layers)?, &mut Vec::new(), &name, &mut places);
+    let errors = env::apply(&sources.environment, &mut tree, &mut places);
+    Ok(Layers { tree, places, errors })
 }
 
 #[derive(Debug, Clone)]
@@ -92,7 +82,8 @@ fn merge_layers(layers: &[Layer]) -> Result<config::Value, ConfigError> {
     }
 }
 
-fn parse(text: &str, file: Option<&str>, origins: &mut Origins) -> Result<config::Value, ConfigError> {
+/// Parses a document; only the values of a file have lines.
+fn parse(text: &str, file: Option<&str>) -> Result<config::Value, ConfigError> {
     let document = Document::parse(text).map_err(|error| {
         // Only the first line: the full error quotes the source line, which may contain a secret.
         let line = error.span().map_or(1, |span| line_of(text, span.start));
@@ -100,24 +91,22 @@ fn parse(text: &str, file: Option<&str>, origins: &mut Origins) -> Result<config
         let detail = format!("is not valid TOML: {}", error.message().lines().next().unwrap_or_default());
         ConfigError { place, key: String::new(), detail }
     })?;
-    let mut reader = TomlReader { text, file, origins };
-    Ok(reader.table(document.as_table()))
+    Ok(TomlReader { text, has_lines: file.is_some() }.table(document.as_table()))
 }
 
 struct TomlReader<'a> {
     text: &'a str,
-    file: Option<&'a str>,
-    origins: &'a mut Origins,
+    has_lines: bool,
 }
 
 impl TomlReader<'_> {
-    fn table(&mut self, table: &dyn TableLike) -> config::Value {
+    fn table(&self, table: &dyn TableLike) -> config::Value {
         let members: Map<String, config::Value> =
             table.iter().map(|(name, item)| (name.to_owned(), self.item(item))).collect();
         members.into()
     }
 
-    fn item(&mut self, item: &Item) -> config::Value {
+    fn item(&self, item: &Item) -> config::Value {
         if let Some(table) = item.as_table_like() {
             return self.table(table);
         }
@@ -133,9 +122,8 @@ impl TomlReader<'_> {
             Item::ArrayOfTables(list) => ValueKind::Array(list.iter().map(|table| self.table(table)).collect()),
             Item::None | Item::Table(_) | Item::Value(toml_edit::Value::InlineTable(_)) => ValueKind::Nil,
         };
-        let line = item.span().map_or(1, |span| line_of(self.text, span.start));
-        let origin = self.file.map(|file| self.origins.note(Location::File { file: file.to_owned(), line }));
-        config::Value::new(origin.as_ref(), kind)
+        let line = || item.span().map_or(1, |span| line_of(self.text, span.start)).to_string();
+        config::Value::new(self.has_lines.then(line).as_ref(), kind)
     }
 }
 
@@ -143,14 +131,14 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// Converts the merged values to JSON and records the location of each.
-fn to_json(value: &config::Value, path: &mut Path, origins: &Origins, places: &mut Locations) -> Value {
-    if let Some(place) = value.origin().and_then(|origin| origins.place(origin)) {
-        places.insert(path.clone(), place.clone());
+/// Converts the merged values to JSON and records the location of each; `file` is the file's name.
+fn to_json(value: &config::Value, path: &mut Path, file: &str, places: &mut Locations) -> Value {
+    if let Some(line) = value.origin().and_then(|origin| origin.parse().ok()) {
+        places.insert(path.clone(), Location::File { file: file.to_owned(), line });
     }
     let mut below = |name: String, value: &config::Value| {
         path.push(name);
-        let value = to_json(value, path, origins, places);
+        let value = to_json(value, path, file, places);
         path.pop();
         value
     };

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
@@ -55,8 +56,6 @@ pub struct Config {
     pub store: StoreSettings,
     /// `[connections.<name>]`.
     pub connections: BTreeMap<String, ConnectionConfig>,
-    catalogue: catalogue::CatalogueDraft,
-    places: error::Locations,
 }
 
 /// The connections and the catalogue, ready for the gateway.
@@ -67,39 +66,23 @@ pub struct Components {
     pub catalogue: Catalogue,
 }
 
+/// A valid configuration and everything built from it.
+pub struct Loaded<S> {
+    /// The configuration.
+    pub config: Config,
+    /// Connections and catalogue.
+    pub parts: Components,
+    /// The store.
+    pub store: S,
+    /// Server certificate for TLS; `None`: plain HTTP.
+    pub identity: Option<ServerCertificate>,
+}
+
 /// Everything needed to start a gateway.
-pub struct Startup {
-    /// The configuration.
-    pub config: Config,
-    /// Connections and catalogue.
-    pub parts: Components,
-    /// Location and keys of the store.
-    pub store: StoreParts,
-    /// Server certificate for TLS; `None`: plain HTTP.
-    pub identity: Option<ServerCertificate>,
-}
+pub type Startup = Loaded<StoreParts>;
 
-/// Everything needed to start a gateway, for inspection only.
-pub struct Inspected {
-    /// The configuration.
-    pub config: Config,
-    /// Connections and catalogue.
-    pub parts: Components,
-    /// The store as it would be opened.
-    pub store: StoreView,
-}
-
-/// Configuration as a running gateway can apply it.
-pub struct ReloadedConfig {
-    /// The configuration.
-    pub config: Config,
-    /// Connections and catalogue.
-    pub parts: Components,
-    /// Fingerprint of the store settings; a reload cannot change the store.
-    pub store: StoreFingerprint,
-    /// Server certificate for TLS; `None`: plain HTTP.
-    pub identity: Option<ServerCertificate>,
-}
+/// The same for inspection only, with the store as it would be opened.
+pub type Inspected = Loaded<StoreView>;
 
 /// Access to the parts of the machine that loading a configuration needs.
 pub struct HostAccess<'a> {
@@ -112,15 +95,19 @@ pub struct HostAccess<'a> {
 }
 
 /// `[server]`: where and how the gateway listens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct ServerSettings {
     /// Address of the public API.
+    #[serde(deserialize_with = "server::address")]
     pub listen: SocketAddr,
     /// Address of the operators' endpoints; `None` disables them.
+    #[serde(deserialize_with = "server::optional_address")]
     pub admin_listen: Option<SocketAddr>,
     /// Path prefix of the public API, `""` or `/…` without a trailing slash.
+    #[serde(deserialize_with = "server::base_path")]
     pub base_path: String,
     /// Absolute URL that callers use, for `Location` and the servers of the OpenAPI document.
+    #[serde(deserialize_with = "server::public_url")]
     pub public_url: Option<Url>,
     /// Maximum body size of a single request.
     pub body_limit: ByteSize,
@@ -135,6 +122,7 @@ pub struct ServerSettings {
     /// How long in-flight requests may take after that.
     pub shutdown_grace: ConfigDuration,
     /// `[server.tls]`; `None`: plain HTTP.
+    #[serde(skip)]
     pub tls: Option<TlsSettings>,
 }
 
@@ -223,7 +211,8 @@ pub struct ClientSettings {
 }
 
 /// Rate limit of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct RateLimit {
     /// Sustained requests per second.
     pub requests_per_second: u32,
@@ -231,10 +220,17 @@ pub struct RateLimit {
     pub burst: u32,
 }
 
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { requests_per_second: 100, burst: 200 }
+    }
+}
+
 /// `[store]`: location, keys and retention of the store.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct StoreSettings {
     /// `sqlite:PATH`, `postgres://…` or a reference to either; a secret, because an address may contain a password.
+    #[serde(deserialize_with = "store::url")]
     pub url: SecretRef,
     /// Key that encrypts new records.
     pub encryption_key: SecretRef,
@@ -258,14 +254,12 @@ impl StoreSettings {
 ///
 /// # Errors
 /// Every error, in the order of the file.
-pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
-    let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
-    let mut faults = error::ConfigErrors::new(&layers.places);
-    let config = Raw::read(&layers, &mut faults).finished(&layers.places);
-    match config {
-        Some(config) if faults.is_empty() => Ok(config),
-        _ => Err(faults.into_sorted()),
-    }
+#[cfg(any(test, fuzzing))]
+fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
+    let layers = layers::merge(sources).map_err(|error| vec![error])?;
+    let mut errors = error::ConfigErrors::new(&layers.places);
+    let config = Raw::read(&layers, &mut errors).finished();
+    config.filter(|_| errors.is_empty()).ok_or_else(|| errors.into_sorted())
 }
 
 /// Reads and validates a configuration, reads its secrets and builds everything from it. Creates the store's key only
@@ -274,86 +268,42 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<ConfigError>> {
 /// # Errors
 /// Every error, those of secrets included.
 pub fn prepare(sources: &Sources, machine: &HostAccess<'_>) -> Result<Startup, Vec<ConfigError>> {
-    let Validated { config, parts, store, identity } = validate(sources, machine)?;
-    let mut faults = error::ConfigErrors::new(&config.places);
-    match store.carried_out(machine.files, machine.environment, &mut faults) {
-        Some(store) => Ok(Startup { config, parts, store, identity }),
-        None => Err(faults.into_sorted()),
+    let (Loaded { config, parts, store, identity }, places) = validate(sources, machine)?;
+    let mut errors = error::ConfigErrors::new(&places);
+    match store.create_key(machine.files, machine.environment, &mut errors) {
+        Some(store) => Ok(Loaded { config, parts, store, identity }),
+        None => Err(errors.into_sorted()),
     }
 }
 
-/// Like [`prepare`], but for inspection: creates nothing.
+/// Like [`prepare`], but creates nothing: for inspection, and for a running gateway that reads its configuration again.
 ///
 /// # Errors
 /// Every error, those of secrets included.
 pub fn inspect(sources: &Sources, machine: &HostAccess<'_>) -> Result<Inspected, Vec<ConfigError>> {
-    let Validated { config, parts, store, identity: _ } = validate(sources, machine)?;
-    let mut faults = error::ConfigErrors::new(&config.places);
-    match store.view(&mut faults) {
-        Some(store) => Ok(Inspected { config, parts, store }),
-        None => Err(faults.into_sorted()),
+    validate(sources, machine).map(|(inspected, _)| inspected)
+}
+
+fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<(Inspected, error::Locations), Vec<ConfigError>> {
+    let layers = layers::merge(sources).map_err(|error| vec![error])?;
+    let mut errors = error::ConfigErrors::new(&layers.places);
+    let mut raw = Raw::read(&layers, &mut errors);
+    if let Some(Auth::Jwt(_, token)) = &mut raw.auth {
+        self::auth::read_keys(token, machine.secrets, &mut errors);
     }
-}
-
-/// Like [`prepare`], but for a running gateway: never creates the store's key.
-///
-/// # Errors
-/// Every error, those of secrets included.
-pub fn reload(sources: &Sources, machine: &HostAccess<'_>) -> Result<ReloadedConfig, Vec<ConfigError>> {
-    let Validated { config, parts, store, identity } = validate(sources, machine)?;
-    Ok(ReloadedConfig { config, parts, store: store.likeness(), identity })
-}
-
-/// Result of validation; building it changes nothing on the machine.
-struct Validated {
-    config: Config,
-    parts: Components,
-    store: store::StorePlan,
-    identity: Option<ServerCertificate>,
-}
-
-fn validate(sources: &Sources, machine: &HostAccess<'_>) -> Result<Validated, Vec<ConfigError>> {
-    let layers = layers::merge(sources).map_err(|fault| vec![fault])?;
-    let mut faults = error::ConfigErrors::new(&layers.places);
-    let mut draft = Raw::read(&layers, &mut faults);
-    if let Some(Auth::Jwt(_, token)) = &mut draft.auth {
-        self::auth::read_keys(token, machine.secrets, &mut faults);
-    }
-    let parts =
-        build_components(&draft.connections, &draft.catalogue, (machine.secrets, machine.environment), &mut faults);
+    let connections = connections::connect(&raw.connections, machine.secrets, machine.environment, &mut errors);
+    let catalogue = catalogue::resolved(&raw.catalogue, &connections, &mut errors);
     let store =
-        draft.store.as_ref().and_then(|settings| store::plan(settings, machine.secrets, machine.files, &mut faults));
-    let tls = draft.server.as_ref().and_then(|(server, _)| server.tls.as_ref());
-    let identity = tls.and_then(|settings| tls::identity(settings, machine.secrets, &mut faults));
-    match (faults.is_empty(), draft.finished(&layers.places), store) {
-        (true, Some(config), Some(store)) => Ok(Validated { config, parts, store, identity }),
-        _ => Err(faults.into_sorted()),
+        raw.store.as_ref().and_then(|settings| store::view(settings, machine.secrets, machine.files, &mut errors));
+    let tls = raw.server.as_ref().and_then(|(server, _)| server.tls.as_ref());
+    let identity = tls.and_then(|settings| tls::identity(settings, machine.secrets, &mut errors));
+    match (errors.is_empty(), raw.finished(), store) {
+        (true, Some(config), Some(store)) => {
+            let parts = Components { connections, catalogue };
+            Ok((Loaded { config, parts, store, identity }, layers.places))
+        }
+        _ => Err(errors.into_sorted()),
     }
-}
-
-impl Config {
-    /// Builds the connections and the catalogue. Reads secrets but opens no connection.
-    ///
-    /// # Errors
-    /// Every secret that cannot be read and every setting the vendor's adapter rejects.
-    pub fn connect(&self, secrets: &dyn SecretSource, environment: &System) -> Result<Components, Vec<ConfigError>> {
-        let mut faults = error::ConfigErrors::new(&self.places);
-        let machine = (secrets, environment);
-        let parts = build_components(&self.connections, &self.catalogue, machine, &mut faults);
-        if faults.is_empty() { Ok(parts) } else { Err(faults.into_sorted()) }
-    }
-}
-
-/// Builds the connections and catalogue entries that are valid.
-fn build_components(
-    connections: &BTreeMap<String, ConnectionConfig>,
-    catalogue: &catalogue::CatalogueDraft,
-    (secrets, environment): (&dyn SecretSource, &System),
-    faults: &mut error::ConfigErrors<'_>,
-) -> Components {
-    let connections = connections::connect(connections, secrets, environment, faults);
-    let catalogue = catalogue::resolved(catalogue, &connections, faults);
-    Components { connections, catalogue }
 }
 
 /// Valid sections; an invalid one is `None`, so that its errors do not hide those of other sections.
@@ -366,46 +316,43 @@ struct Raw {
 }
 
 impl Raw {
-    fn read(layers: &layers::Layers, faults: &mut error::ConfigErrors<'_>) -> Self {
-        let places = &layers.places;
-        for fault in &layers.faults {
-            faults.add(fault.clone());
+    fn read(layers: &layers::Layers, errors: &mut error::ConfigErrors<'_>) -> Self {
+        for error in &layers.errors {
+            errors.add(error.clone());
         }
         let mut root = layers.tree.as_object().cloned().unwrap_or_default();
         let mut part = |name: &str| root.remove(name).unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let (server, auth, store) = (part("server"), part("auth"), part("store"));
-        let mut tables = |name: &str, faults: &mut error::ConfigErrors<'_>| -> Vec<(String, Value)> {
-            section::table(&part(name), &[name], faults).into_iter().flatten().collect()
+        let mut tables = |name: &str| -> Vec<(String, Value)> {
+            section::table(&part(name), &[name], errors).into_iter().flatten().collect()
         };
-        let connections = tables("connections", faults);
-        let (assessments, programs) = (tables("assessments", faults), tables("programs", faults));
+        let (connections, assessments, programs) = (tables("connections"), tables("assessments"), tables("programs"));
         for name in root.keys() {
             let path = [name.clone()];
-            faults.push(&path, format!("unknown key{}", suggest::key(&path)));
+            errors.push(&path, format!("unknown key{}", suggest::key(&path)));
         }
 
-        let server = section::section(&server, &["server"], places, faults)
-            .and_then(|document| self::server::checked(document, faults));
+        let server = self::server::checked(&server, errors);
         let names: BTreeSet<String> = connections.iter().map(|(name, _)| name.clone()).collect();
         let connections: BTreeMap<String, ConnectionConfig> = connections
             .into_iter()
-            .filter_map(|(name, table)| {
-                Some((name.clone(), self::connections::checked(&name, &table, places, faults)?))
-            })
+            .filter_map(|(name, table)| self::connections::checked(&name, &table, errors).map(|config| (name, config)))
             .collect();
-        let surroundings = self::auth::ValidationContext { connections: &names, server: server.as_ref() };
-        let auth = section::section(&auth, &["auth"], places, faults)
-            .and_then(|document| self::auth::checked(document, &surroundings, places, faults));
-        let store = section::section(&store, &["store"], places, faults)
-            .and_then(|document| self::store::checked(document, faults));
+        let context = self::auth::ValidationContext { connections: &names, server: server.as_ref() };
+        let auth = section::section(&auth, &["auth"], errors)
+            .and_then(|document| self::auth::checked(document, &context, errors));
+        let store: Option<StoreSettings> = section::section(&store, &["store"], errors);
+        if let Some(settings) = &store {
+            self::store::check(settings, errors);
+        }
         let known = catalogue::Connections { names: &names, known: &connections };
-        let catalogue = catalogue::checked(assessments, programs, &known, places, faults);
+        let catalogue = catalogue::checked(assessments, programs, &known, errors);
         Self { server, auth, store, connections, catalogue }
     }
 
-    fn finished(self, places: &error::Locations) -> Option<Config> {
-        let Self { server, auth, store, connections, catalogue } = self;
+    fn finished(self) -> Option<Config> {
+        let Self { server, auth, store, connections, catalogue: _ } = self;
         let (server, _) = server?;
-        Some(Config { server, auth: auth?, store: store?, connections, catalogue, places: places.clone() })
+        Some(Config { server, auth: auth?, store: store?, connections })
     }
 }

@@ -1,4 +1,4 @@
-//! Sections as written in the file, before their values are checked against each other. Key names are part of the
+//! Sections as written in the file, where they differ from the settings made of them. Key names are part of the
 //! configuration's contract. Defaults come from `default.toml`, so there is only one list of them.
 
 use std::collections::BTreeMap;
@@ -6,24 +6,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::units::{ByteSize, ConfigDuration};
+use crate::config::RateLimit;
+use crate::domain::units::ConfigDuration;
 use crate::secret::{self, SecretRef};
-
-#[derive(Deserialize)]
-pub(super) struct Server {
-    pub(super) listen: String,
-    pub(super) admin_listen: String,
-    pub(super) base_path: String,
-    pub(super) public_url: String,
-    pub(super) body_limit: ByteSize,
-    pub(super) bulk_body_limit: ByteSize,
-    pub(super) request_timeout: ConfigDuration,
-    pub(super) keep_alive: ConfigDuration,
-    pub(super) shutdown_delay: ConfigDuration,
-    pub(super) shutdown_grace: ConfigDuration,
-    pub(super) allow_insecure: bool,
-    pub(super) tls: Tls,
-}
 
 #[derive(Deserialize)]
 pub(super) struct Tls {
@@ -62,52 +47,20 @@ pub(super) struct Client {
 }
 
 #[derive(Deserialize)]
-#[serde(default)]
-pub(super) struct RateLimit {
-    pub(super) requests_per_second: u32,
-    pub(super) burst: u32,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Store {
-    // A secret reference, so that a password in it is protected from the start.
-    pub(super) url: StoreUrl,
-    pub(super) encryption_key: SecretRef,
-    pub(super) decryption_keys: Vec<SecretRef>,
-    pub(super) retention: ConfigDuration,
-    pub(super) idempotency_retention: ConfigDuration,
-}
-
-#[derive(Deserialize)]
 pub(super) struct Assessment {
-    #[serde(default)]
     pub(super) name: Option<String>,
-    pub(super) connection: String,
+    pub(super) connection: Option<String>,
     #[serde(rename = "ref")]
-    pub(super) reference: String,
+    pub(super) reference: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Program {
-    #[serde(default)]
     pub(super) name: Option<String>,
-    pub(super) connection: String,
-    #[serde(rename = "ref", default)]
+    pub(super) connection: Option<String>,
+    #[serde(rename = "ref")]
     pub(super) reference: Option<String>,
-    #[serde(default)]
     pub(super) external_ref: Option<String>,
-}
-
-/// URL of a store, or a reference to it.
-pub(super) struct StoreUrl(pub(super) SecretRef);
-
-impl<'de> Deserialize<'de> for StoreUrl {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let reference = ["env:", "file:", "plain:"].iter().any(|start| text.starts_with(start));
-        let text = if reference { text } else { format!("plain:{text}") };
-        SecretRef::parse(&text).map(Self).map_err(|_| serde::de::Error::custom("expected \"sqlite:PATH\""))
-    }
 }
 
 impl Default for Client {
@@ -120,11 +73,5 @@ impl Default for Client {
             default_connection: String::new(),
             rate_limit: RateLimit::default(),
         }
-    }
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self { requests_per_second: 100, burst: 200 }
     }
 }

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::de::{Error as _, IntoDeserializer as _};
+use serde::{Deserialize as _, Deserializer};
+use serde_json::Value;
 use url::Url;
 
 use super::{ServerSettings, TlsSettings, bounds};
 use crate::config::error::ConfigErrors;
-use crate::config::schema;
+use crate::config::{schema, section};
 
 /// Maximum of `server.request_timeout`.
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_hours(1);
@@ -17,58 +20,30 @@ const MAX_KEEP_ALIVE: Duration = Duration::from_hours(24);
 const MAX_SHUTDOWN: Duration = Duration::from_hours(24);
 
 /// Validates the settings; also returns `allow_insecure`. `None` after an error.
-pub(super) fn checked(document: schema::Server, faults: &mut ConfigErrors<'_>) -> Option<(ServerSettings, bool)> {
-    let schema::Server {
-        listen,
-        admin_listen,
-        base_path,
-        public_url,
-        body_limit,
-        bulk_body_limit,
-        request_timeout,
-        keep_alive,
-        shutdown_delay,
-        shutdown_grace,
-        allow_insecure,
-        tls,
-    } = document;
-    let listen = noted("listen", address(&listen), faults);
-    let admin_listen = match admin_listen.as_str() {
-        "" => Some(None),
-        text => noted("admin_listen", address(text).map(Some), faults),
-    };
-    let base_path = noted("base_path", mounted(&base_path), faults);
-    let public_url = noted("public_url", public(&public_url), faults);
-    let tls = tls_settings(tls).map_err(|(key, detail)| faults.push(&["server", "tls", key], detail)).ok();
-    for (key, limit) in [("body_limit", body_limit), ("bulk_body_limit", bulk_body_limit)] {
+pub(super) fn checked(server: &Value, errors: &mut ConfigErrors<'_>) -> Option<(ServerSettings, bool)> {
+    let mut table = section::table(server, &["server"], errors)?;
+    let mut part = |name| table.remove(name).unwrap_or_default();
+    let (tls, allow_insecure) = (part("tls"), part("allow_insecure"));
+    let tls: Option<schema::Tls> = section::section(&tls, &["server", "tls"], errors);
+    let allow_insecure: Option<bool> = section::section(&allow_insecure, &["server", "allow_insecure"], errors);
+    let mut settings: ServerSettings = section::section(&Value::Object(table), &["server"], errors)?;
+    if let Some(tls) = tls {
+        settings.tls = tls_settings(tls).unwrap_or_else(|(key, detail)| {
+            errors.push(&["server", "tls", key], detail);
+            None
+        });
+    }
+    for (key, limit) in [("body_limit", settings.body_limit), ("bulk_body_limit", settings.bulk_body_limit)] {
         if limit.0 == 0 {
-            faults.push(&["server", key], "must be more than 0");
+            errors.push(&["server", key], "must be more than 0");
         }
     }
-    for (key, fault) in [
-        ("request_timeout", bounds::more_than_zero(request_timeout, MAX_REQUEST_TIMEOUT)),
-        ("keep_alive", bounds::more_than_zero(keep_alive, MAX_KEEP_ALIVE)),
-        ("shutdown_delay", bounds::at_most(shutdown_delay, MAX_SHUTDOWN)),
-        ("shutdown_grace", bounds::at_most(shutdown_grace, MAX_SHUTDOWN)),
-    ] {
-        if let Some(detail) = fault {
-            faults.push(&["server", key], detail);
-        }
-    }
-    let settings = ServerSettings {
-        listen: listen?,
-        admin_listen: admin_listen?,
-        base_path: base_path?,
-        public_url: public_url?,
-        body_limit,
-        bulk_body_limit,
-        request_timeout,
-        keep_alive,
-        shutdown_delay,
-        shutdown_grace,
-        tls: tls?,
-    };
-    Some((settings, allow_insecure))
+    let ServerSettings { request_timeout, keep_alive, shutdown_delay, shutdown_grace, .. } = settings;
+    errors.check(&["server", "request_timeout"], bounds::more_than_zero(request_timeout, MAX_REQUEST_TIMEOUT));
+    errors.check(&["server", "keep_alive"], bounds::more_than_zero(keep_alive, MAX_KEEP_ALIVE));
+    errors.check(&["server", "shutdown_delay"], bounds::at_most(shutdown_delay, MAX_SHUTDOWN));
+    errors.check(&["server", "shutdown_grace"], bounds::at_most(shutdown_grace, MAX_SHUTDOWN));
+    Some((settings, allow_insecure.unwrap_or_default()))
 }
 
 fn tls_settings(document: schema::Tls) -> Result<Option<TlsSettings>, (&'static str, &'static str)> {
@@ -80,41 +55,47 @@ fn tls_settings(document: schema::Tls) -> Result<Option<TlsSettings>, (&'static 
     }
 }
 
-fn noted<T>(key: &str, result: Result<T, String>, faults: &mut ConfigErrors<'_>) -> Option<T> {
-    result.map_err(|detail| faults.push(&["server", key], detail)).ok()
+/// Deserialises an address with its port.
+pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let expected = "expected an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+    String::deserialize(deserializer)?.parse().map_err(|_| D::Error::custom(expected))
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected an address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned())
+/// Deserialises `""` or an address with its port.
+pub(super) fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(None) } else { address(text.into_deserializer()).map(Some) }
 }
 
-/// Parses `""` or `/a/b`; drops trailing slashes.
-fn mounted(text: &str) -> Result<String, String> {
+/// Deserialises `""` or `/a/b`; drops trailing slashes.
+pub(super) fn base_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
     let path = text.trim_end_matches('/');
-    if path.is_empty() {
-        return Ok(String::new());
-    }
     let fit = |segment: &str| {
         !["", ".", ".."].contains(&segment)
             && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
     };
-    match path.strip_prefix('/') {
-        Some(rest) if rest.split('/').all(fit) => Ok(path.to_owned()),
-        _ => Err("expected \"\" or a path such as \"/exam-api\": plain segments, no \"..\", no query".to_owned()),
+    if path.is_empty() || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(fit)) {
+        return Ok(path.to_owned());
     }
+    let expected = "expected \"\" or a path such as \"/exam-api\": plain segments, no \"..\", no query";
+    Err(D::Error::custom(expected))
 }
 
-fn public(text: &str) -> Result<Option<Url>, String> {
+/// Deserialises `""` or an absolute URL.
+pub(super) fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
     if text.is_empty() {
         return Ok(None);
     }
+    let plain = |url: &Url| {
+        ["http", "https"].contains(&url.scheme())
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
     let expected = "expected an absolute http or https URL without user name, query or fragment, or \"\"";
-    let url = Url::parse(text).map_err(|_| expected.to_owned())?;
-    let plain = ["http", "https"].contains(&url.scheme())
-        && url.has_host()
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if plain { Ok(Some(url)) } else { Err(expected.to_owned()) }
+    Url::parse(&text).ok().filter(plain).map(Some).ok_or_else(|| D::Error::custom(expected))
 }

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::Error as _;
+use serde::{Deserialize as _, Deserializer};
 use url::Url;
 
 use super::{StoreSettings, bounds};
 use crate::config::error::ConfigErrors;
-use crate::config::schema;
 use crate::domain::system::System;
 use crate::domain::units::ConfigDuration;
 use crate::secret::{ConfigFingerprint, Secret, SecretRef, SecretSource};
@@ -21,7 +22,7 @@ pub struct StoreParts {
     /// Its keys.
     pub keyring: Keyring,
     /// Fingerprint of its settings, for comparison with a later configuration.
-    pub likeness: StoreFingerprint,
+    pub fingerprint: StoreFingerprint,
 }
 
 /// Fingerprint of the store's settings, one per configuration key.
@@ -86,12 +87,15 @@ pub trait KeyFileStore {
     fn create(&self, path: &Path, content: &Secret) -> Result<(), String>;
 }
 
-/// The store for inspection; nothing is created for it.
+/// The validated store, before its key is created.
 pub struct StoreView {
     /// Where it is.
     pub place: StoreLocation,
     /// Its keys.
     pub keys: KeyView,
+    /// Fingerprint of its settings; a key that does not exist yet counts as none.
+    pub fingerprint: StoreFingerprint,
+    earlier: Vec<Secret>,
 }
 
 /// A store's keys before it is opened.
@@ -102,118 +106,92 @@ pub enum KeyView {
     ToMake(PathBuf),
 }
 
-/// The validated store, before its key is created.
-pub(super) struct StorePlan {
-    url: Secret,
-    place: StoreLocation,
-    key: Key,
-    earlier: Vec<Secret>,
+/// Deserialises the URL of a store, or a reference to it.
+pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretRef, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let reference = ["env:", "file:", "plain:"].iter().any(|start| text.starts_with(start));
+    // A secret reference, so that a password in it is protected from the start.
+    let text = if reference { text } else { format!("plain:{text}") };
+    SecretRef::parse(&text).map_err(|_| D::Error::custom("expected \"sqlite:PATH\""))
 }
 
-enum Key {
-    Known(Secret),
-    ToMake(PathBuf),
-}
-
-pub(super) fn checked(document: schema::Store, faults: &mut ConfigErrors<'_>) -> Option<StoreSettings> {
-    let schema::Store { url, encryption_key, decryption_keys, retention, idempotency_retention } = document;
+/// Checks the settings against each other.
+pub(super) fn check(settings: &StoreSettings, errors: &mut ConfigErrors<'_>) {
+    let StoreSettings { url, encryption_key: _, decryption_keys: _, retention, idempotency_retention } = settings;
     for (key, span) in [("retention", retention), ("idempotency_retention", idempotency_retention)] {
-        if let Some(detail) = bounds::more_than_zero(span, ConfigDuration::MAX.0) {
-            faults.push(&["store", key], detail);
-        }
+        errors.check(&["store", key], bounds::more_than_zero(*span, ConfigDuration::MAX.0));
     }
     if retention < idempotency_retention {
         // The response to a retry under a bulk's idempotency key comes from its operation.
-        faults.push(&["store", "retention"], "must not be shorter than store.idempotency_retention");
+        errors.push(&["store", "retention"], "must not be shorter than store.idempotency_retention");
     }
-    if let SecretRef::Plain(text) = &url.0 {
-        place(text, faults)?;
+    if let SecretRef::Plain(text) = url {
+        place(text, errors);
     }
-    Some(StoreSettings { url: url.0, encryption_key, decryption_keys, retention, idempotency_retention })
 }
 
 /// Reads the URL and the keys; creates nothing yet.
-pub(super) fn plan(
+pub(super) fn view(
     settings: &StoreSettings,
     secrets: &dyn SecretSource,
     files: &dyn KeyFileStore,
-    faults: &mut ConfigErrors<'_>,
-) -> Option<StorePlan> {
-    let url = settings.url.resolve(secrets).map_err(|detail| faults.push(&["store", "url"], detail)).ok();
-    let place = url.as_ref().and_then(|url| self::place(url, faults));
-    let key = match &settings.encryption_key {
+    errors: &mut ConfigErrors<'_>,
+) -> Option<StoreView> {
+    let url = errors.check(&["store", "url"], settings.url.resolve(secrets));
+    let place = url.as_ref().and_then(|url| self::place(url, errors));
+    let (current, created) = match &settings.encryption_key {
         SecretRef::File(path) if !files.exists(Path::new(path)) => {
-            place.as_ref().and_then(|place| to_make(path, place, files, faults))
+            (None, place.as_ref().and_then(|place| to_make(path, place, files, errors)))
         }
-        reference => read_key(reference, secrets, &["store", "encryption_key"], faults).map(Key::Known),
+        reference => (read_key(reference, secrets, &["store", "encryption_key"], errors), None),
     };
-    let keys: Vec<Option<Secret>> = settings
-        .decryption_keys
-        .iter()
-        .enumerate()
-        .map(|(index, reference)| {
-            read_key(reference, secrets, &["store", "decryption_keys", &index.to_string()], faults)
-        })
-        .collect();
-    Some(StorePlan { url: url?, place: place?, key: key?, earlier: keys.into_iter().collect::<Option<_>>()? })
+    let read = settings.decryption_keys.iter().enumerate().map(|(index, reference)| {
+        read_key(reference, secrets, &["store", "decryption_keys", &index.to_string()], errors)
+    });
+    // All of them first, so that every error is reported.
+    let earlier: Vec<Option<Secret>> = read.collect();
+    let (url, place, earlier) = (url?, place?, earlier.into_iter().collect::<Option<Vec<_>>>()?);
+    let keys = match (&current, created) {
+        (Some(key), _) => KeyView::Known(keyring(key, &earlier, errors)?),
+        (None, path) => KeyView::ToMake(path?),
+    };
+    let fingerprint = StoreFingerprint {
+        url: ConfigFingerprint::of(vec![url]),
+        encryption_key: ConfigFingerprint::of(current.into_iter().collect()),
+        decryption_keys: ConfigFingerprint::of(earlier.clone()),
+    };
+    Some(StoreView { place, keys, fingerprint, earlier })
 }
 
-impl StorePlan {
-    /// Returns the fingerprint of the settings; a key that does not exist yet counts as none.
-    pub(super) fn likeness(&self) -> StoreFingerprint {
-        let key = match &self.key {
-            Key::Known(key) => vec![key.clone()],
-            Key::ToMake(_) => Vec::new(),
-        };
-        StoreFingerprint {
-            url: ConfigFingerprint::of(vec![self.url.clone()]),
-            encryption_key: ConfigFingerprint::of(key),
-            decryption_keys: ConfigFingerprint::of(self.earlier.clone()),
-        }
-    }
-
-    /// Returns the store for inspection.
-    pub(super) fn view(self, faults: &mut ConfigErrors<'_>) -> Option<StoreView> {
-        let Self { url: _, place, key, earlier } = self;
-        let keys = match key {
-            Key::Known(key) => KeyView::Known(keyring(&key, &earlier, faults)?),
-            Key::ToMake(path) => KeyView::ToMake(path),
-        };
-        Some(StoreView { place, keys })
-    }
-
+impl StoreView {
     /// Creates the key if there is none yet.
-    pub(super) fn carried_out(
+    pub(super) fn create_key(
         self,
         files: &dyn KeyFileStore,
         environment: &System,
-        faults: &mut ConfigErrors<'_>,
+        errors: &mut ConfigErrors<'_>,
     ) -> Option<StoreParts> {
-        let mut likeness = self.likeness();
-        let Self { url: _, place, key, earlier } = self;
-        let key = match key {
-            Key::Known(key) => key,
-            Key::ToMake(path) => {
+        let Self { place, keys, mut fingerprint, earlier } = self;
+        let keyring = match keys {
+            KeyView::Known(keyring) => keyring,
+            KeyView::ToMake(path) => {
                 let key = Keyring::generate(environment);
-                if let Err(detail) = files.create(&path, &key) {
-                    faults.push(&["store", "encryption_key"], detail);
-                    return None;
-                }
-                likeness.encryption_key = ConfigFingerprint::of(vec![key.clone()]);
-                key
+                errors.check(&["store", "encryption_key"], files.create(&path, &key))?;
+                fingerprint.encryption_key = ConfigFingerprint::of(vec![key.clone()]);
+                keyring(&key, &earlier, errors)?
             }
         };
-        Some(StoreParts { place, keyring: keyring(&key, &earlier, faults)?, likeness })
+        Some(StoreParts { place, keyring, fingerprint })
     }
 }
 
-fn keyring(key: &Secret, earlier: &[Secret], faults: &mut ConfigErrors<'_>) -> Option<Keyring> {
-    Keyring::new(key, earlier).map_err(|error| faults.push(&["store", "encryption_key"], error.to_string())).ok()
+fn keyring(key: &Secret, earlier: &[Secret], errors: &mut ConfigErrors<'_>) -> Option<Keyring> {
+    errors.check(&["store", "encryption_key"], Keyring::new(key, earlier).map_err(|error| error.to_string()))
 }
 
 /// Parses `sqlite:PATH` (also `sqlite:///PATH`) or `postgres://…`. Errors never quote the URL, which may contain a
 /// password.
-fn place(url: &Secret, faults: &mut ConfigErrors<'_>) -> Option<StoreLocation> {
+fn place(url: &Secret, errors: &mut ConfigErrors<'_>) -> Option<StoreLocation> {
     let found = match url.expose().split_once(':') {
         Some(("sqlite", rest)) => match rest.strip_prefix("//").unwrap_or(rest) {
             "" => Err("must name a file: \"sqlite:examgate.db\""),
@@ -224,7 +202,7 @@ fn place(url: &Secret, faults: &mut ConfigErrors<'_>) -> Option<StoreLocation> {
         Some(("postgres" | "postgresql", _)) => postgres(url),
         _ => Err("expected \"sqlite:PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\""),
     };
-    found.map_err(|fault| faults.push(&["store", "url"], fault)).ok()
+    errors.check(&["store", "url"], found)
 }
 
 fn postgres(text: &Secret) -> Result<StoreLocation, &'static str> {
@@ -252,7 +230,7 @@ fn read_key(
     reference: &SecretRef,
     secrets: &dyn SecretSource,
     at: &[&str],
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Option<Secret> {
     let key = reference.resolve(secrets).and_then(|text| match Keyring::new(&text, &[]) {
         Ok(_) => Ok(text),
@@ -261,15 +239,20 @@ fn read_key(
         }
         Err(error) => Err(error.to_string()),
     });
-    key.map_err(|detail| faults.push(at, detail)).ok()
+    errors.check(at, key)
 }
 
 /// Decides whether the key may be created: only together with a new database. Next to an existing one the key file was
 /// lost, and a new key would hide that. Processes that share a database need the same key, so none of them may create
 /// it.
-fn to_make(path: &str, place: &StoreLocation, files: &dyn KeyFileStore, faults: &mut ConfigErrors<'_>) -> Option<Key> {
+fn to_make(
+    path: &str,
+    place: &StoreLocation,
+    files: &dyn KeyFileStore,
+    errors: &mut ConfigErrors<'_>,
+) -> Option<PathBuf> {
     let detail = match place {
-        StoreLocation::Sqlite(database) if !files.exists(database) => return Some(Key::ToMake(PathBuf::from(path))),
+        StoreLocation::Sqlite(database) if !files.exists(database) => return Some(PathBuf::from(path)),
         StoreLocation::Sqlite(database) => format!(
             "file {path} is missing, but the database {} exists and cannot be read without it; restore the key",
             database.display()
@@ -279,6 +262,6 @@ fn to_make(path: &str, place: &StoreLocation, files: &dyn KeyFileStore, faults: 
              database needs the same key; generate one with `openssl rand -base64 32` and give it to all of them"
         ),
     };
-    faults.push(&["store", "encryption_key"], detail);
+    errors.push(&["store", "encryption_key"], detail);
     None
 }

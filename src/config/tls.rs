@@ -20,14 +20,14 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 pub struct ServerCertificate {
     /// TLS configuration: certificate, key, versions and protocols.
     pub server: Arc<ServerConfig>,
-    likeness: ConfigFingerprint,
+    fingerprint: ConfigFingerprint,
 }
 
 impl ServerCertificate {
     /// Returns whether certificate and key are the same.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        self.likeness.same(&other.likeness)
+        self.fingerprint.same(&other.fingerprint)
     }
 }
 
@@ -41,18 +41,18 @@ impl fmt::Debug for ServerCertificate {
 pub(super) fn identity(
     settings: &TlsSettings,
     secrets: &dyn SecretSource,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
 ) -> Option<ServerCertificate> {
-    let certificate = read("certificate", &settings.certificate, secrets, faults, chain);
-    let key = read("key", &settings.key, secrets, faults, private_key);
+    let certificate = read("certificate", &settings.certificate, secrets, errors, chain);
+    let key = read("key", &settings.key, secrets, errors, private_key);
     let ((certificate, chain), (key, private_key)) = (certificate?, key?);
     match server(chain, private_key) {
         Ok(server) => Some(ServerCertificate {
             server: Arc::new(server),
-            likeness: ConfigFingerprint::of(vec![certificate, key]),
+            fingerprint: ConfigFingerprint::of(vec![certificate, key]),
         }),
         Err((name, detail)) => {
-            faults.push(&["server", "tls", name], detail);
+            errors.push(&["server", "tls", name], detail);
             None
         }
     }
@@ -62,14 +62,13 @@ fn read<T>(
     name: &str,
     reference: &SecretRef,
     secrets: &dyn SecretSource,
-    faults: &mut ConfigErrors<'_>,
+    errors: &mut ConfigErrors<'_>,
     parse: impl Fn(&str) -> Result<T, &'static str>,
 ) -> Option<(Secret, T)> {
-    let read = reference.resolve(secrets).and_then(|text| match parse(text.expose()) {
-        Ok(parsed) => Ok((text, parsed)),
-        Err(detail) => Err(detail.to_owned()),
-    });
-    read.map_err(|detail| faults.push(&["server", "tls", name], detail)).ok()
+    let at = ["server", "tls", name];
+    let text = errors.check(&at, reference.resolve(secrets))?;
+    let parsed = errors.check(&at, parse(text.expose()))?;
+    Some((text, parsed))
 }
 
 fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {

@@ -7,9 +7,11 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use crate::sandbox::effects::EffectLog;
+use crate::sandbox::faults::Fault;
 use crate::sandbox::http_types::{Answer, Body, Call};
 use crate::sandbox::parameters::Parameter;
-use crate::sandbox::simulator::{Inner, Profile};
+use crate::sandbox::vendor::{Profile, State};
 use crate::sandbox::webhooks::Delivery;
 
 /// Returns whether a path is a control endpoint.
@@ -18,19 +20,19 @@ pub(super) fn is_control(path: &str) -> bool {
 }
 
 /// Handles a control call.
-pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: SystemTime) -> Answer {
+pub(super) fn answer(state: &mut State, profile: &Profile, call: &Call, now: SystemTime) -> Answer {
     let result = match (call.method.as_str(), call.path.as_str()) {
-        ("GET", "/_faults") => Ok(faults(inner, profile)),
-        ("POST", "/_faults") => set_faults(inner, &call.body).map(|()| in_force(inner, profile)),
-        ("GET", "/_effects") => effects(inner, profile, call),
+        ("GET", "/_faults") => Ok(faults(state, profile)),
+        ("POST", "/_faults") => set_faults(state, &call.body).map(|()| in_force(state, profile)),
+        ("GET", "/_effects") => effects(state, profile, call),
         ("POST", "/_reset") => {
-            reset(inner);
+            reset(state);
             Ok(json!({ "reset": profile.name }))
         }
         (_, "/_faults") => return refusal(405, "/_faults supports GET and POST"),
         (_, "/_effects") => return refusal(405, "/_effects supports GET"),
         (_, "/_reset") => return refusal(405, "/_reset supports POST"),
-        _ => match vendors_own(inner, call, now) {
+        _ => match vendors_own(state, call, now) {
             Some(result) => result,
             None => {
                 return refusal(
@@ -47,9 +49,9 @@ pub(super) fn answer(inner: &mut Inner, profile: &Profile, call: &Call, now: Sys
 }
 
 /// Returns the webhook deliveries a control call requests; `None` if it is not such a call.
-pub(super) fn deliveries(inner: &Inner, call: &Call, now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
+pub(super) fn deliveries(state: &State, call: &Call, now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
     let body = serde_json::from_slice(&call.body).unwrap_or_default();
-    if call.method == "POST" { inner.vendor.deliveries(&call.path, &body, now) } else { None }
+    if call.method == "POST" { state.vendor.deliveries(&call.path, &body, now) } else { None }
 }
 
 /// Builds the response to a request for deliveries, once each was delivered or given up.
@@ -60,12 +62,12 @@ pub(super) fn delivered(told: Result<Vec<Value>, String>) -> Answer {
     }
 }
 
-fn vendors_own(inner: &mut Inner, call: &Call, now: SystemTime) -> Option<Result<Value, String>> {
+fn vendors_own(state: &mut State, call: &Call, now: SystemTime) -> Option<Result<Value, String>> {
     let body = serde_json::from_slice(&call.body).unwrap_or_default();
-    if call.method == "POST" { inner.vendor.control(&call.path, &body, now) } else { None }
+    if call.method == "POST" { state.vendor.control(&call.path, &body, now) } else { None }
 }
 
-fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
+fn set_faults(state: &mut State, body: &[u8]) -> Result<(), String> {
     let order: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON: {error}"))?;
     let Value::Object(order) = order else {
         return Err("the body must be an object with faults, add or switches".to_owned());
@@ -74,44 +76,44 @@ fn set_faults(inner: &mut Inner, body: &[u8]) -> Result<(), String> {
         return Err(format!("unknown field \"{name}\"; expected faults, add, switches"));
     }
     // Parse everything before changing anything, so that a rejected request changes nothing.
-    let replaced = order.get("faults").map(|list| read_list(inner, "faults", list)).transpose()?;
-    let added = order.get("add").map(|list| read_list(inner, "add", list)).transpose()?;
+    let replaced = order.get("faults").map(|list| read_list(state, "faults", list)).transpose()?;
+    let added = order.get("add").map(|list| read_list(state, "add", list)).transpose()?;
     if let Some(switches) = order.get("switches") {
         let Value::Object(switches) = switches else {
             return Err("switches must be an object of names and values".to_owned());
         };
-        inner.switches.set_all(switches).map_err(|why| format!("switches: {why}"))?;
+        state.switches.set_all(switches).map_err(|why| format!("switches: {why}"))?;
     }
     if let Some(faults) = replaced {
-        inner.plan.replace(faults);
+        state.plan.replace(faults);
     }
     if let Some(faults) = added {
-        inner.plan.add(faults);
+        state.plan.add(faults);
     }
     Ok(())
 }
 
-fn read_list(inner: &Inner, name: &str, list: &Value) -> Result<Vec<super::faults::Fault>, String> {
+fn read_list(state: &State, name: &str, list: &Value) -> Result<Vec<Fault>, String> {
     let orders = list.as_array().ok_or_else(|| format!("{name} must be a list of faults"))?;
-    inner.plan.read(orders)
+    state.plan.read(orders)
 }
 
-fn in_force(inner: &Inner, profile: &Profile) -> Value {
-    json!({ "vendor": profile.name, "faults": inner.plan.active(), "switches": inner.switches.to_json() })
+fn in_force(state: &State, profile: &Profile) -> Value {
+    json!({ "vendor": profile.name, "faults": state.plan.active(), "switches": state.switches.to_json() })
 }
 
-fn faults(inner: &Inner, profile: &Profile) -> Value {
+fn faults(state: &State, profile: &Profile) -> Value {
     json!({
         "vendor": profile.name,
-        "faults": inner.plan.active(),
-        "switches": inner.switches.to_json(),
-        "operations": inner.plan.operations(),
-        "known": inner.plan.known(),
+        "faults": state.plan.active(),
+        "switches": state.switches.to_json(),
+        "operations": state.plan.operations(),
+        "known": state.plan.known(),
         "knownSwitches": profile.switches.iter().map(Parameter::describe).collect::<Vec<_>>(),
     })
 }
 
-fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, String> {
+fn effects(state: &State, profile: &Profile, call: &Call) -> Result<Value, String> {
     let mut since = 0;
     let mut with_calls = true;
     let mut with_state = true;
@@ -131,19 +133,19 @@ fn effects(inner: &Inner, profile: &Profile, call: &Call) -> Result<Value, Strin
             }
         }
     }
-    let mut out: Map<String, Value> = inner.log.to_json(since, with_calls);
+    let mut out: Map<String, Value> = state.log.to_json(since, with_calls);
     out.insert("vendor".to_owned(), json!(profile.name));
     if with_state {
-        out.insert("state".to_owned(), inner.vendor.state());
+        out.insert("state".to_owned(), state.vendor.state());
     }
     Ok(out.into())
 }
 
-fn reset(inner: &mut Inner) {
-    inner.vendor.reset();
-    inner.plan.replace(Vec::new());
-    inner.switches.reset();
-    inner.log = super::effects::EffectLog::default();
+fn reset(state: &mut State) {
+    state.vendor.reset();
+    state.plan.replace(Vec::new());
+    state.switches.reset();
+    state.log = EffectLog::default();
 }
 
 fn refusal(status: u16, message: &str) -> Answer {

@@ -9,7 +9,6 @@ use crate::sandbox::faults::{Behaviour, FaultKind};
 use crate::sandbox::http_types::{Answer, Body, End, Reply};
 use crate::sandbox::ordered_json::{Json, Layout};
 use crate::sandbox::parameters::{Parameter, Parameters, choice, count, flag, optional_count, signed, status, text};
-use crate::sandbox::server::http_bytes;
 
 const PROXY_PAGE: &str = "<!DOCTYPE html>\r\n<html><head><title>Error</title></head>\r\n<body><center><h1>Service error</h1></center><hr><center>nginx</center></body></html>\r\n";
 const SIGN_IN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><form action=\"/login\" method=\"post\"><input name=\"user\"><input name=\"password\" type=\"password\"></form></body></html>\n";
@@ -324,7 +323,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
         behaviour: Behaviour::Send(|knobs, answer| {
             let body = answer.body.to_bytes();
             let end = if knobs.flag("reset") { End::Reset } else { End::Close };
-            Reply::Raw { bytes: http_bytes(answer, &body[..body.len() / 2], body.len()), pace: None, end }
+            Reply::Raw { bytes: answer.to_http(&body[..body.len() / 2], body.len()), pace: None, end }
         }),
     },
     FaultKind {
@@ -336,7 +335,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
             let body = answer.body.to_bytes();
             let difference = isize::try_from(knobs.number("difference").unwrap_or(0)).unwrap_or(0);
             let claimed = body.len().saturating_add_signed(difference);
-            Reply::Raw { bytes: http_bytes(answer, &body, claimed), pace: None, end: End::Close }
+            Reply::Raw { bytes: answer.to_http(&body, claimed), pace: None, end: End::Close }
         }),
     },
     FaultKind {
@@ -351,7 +350,7 @@ pub(super) const GENERAL: &[FaultKind] = &[
             let body = answer.body.to_bytes();
             let interval = u64::try_from(knobs.number("intervalMs").unwrap_or(0)).unwrap_or(0);
             let pace = Some((knobs.size("bytes").max(1), Duration::from_millis(interval)));
-            Reply::Raw { bytes: http_bytes(answer, &body, body.len()), pace, end: End::Close }
+            Reply::Raw { bytes: answer.to_http(&body, body.len()), pace, end: End::Close }
         }),
     },
     FaultKind {

@@ -93,6 +93,19 @@ impl Answer {
         self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
         self.headers.push((name, value.into()));
     }
+
+    /// Serialises the response with this body, a `Content-Length` of the caller's choice and `Connection: close`.
+    pub(super) fn to_http(&self, body: &[u8], content_length: usize) -> Vec<u8> {
+        let status = http::StatusCode::from_u16(self.status).ok();
+        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or("Unknown");
+        let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status);
+        for (name, value) in &self.headers {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        let length = content_length.to_string();
+        head.extend(["Content-Length: ", &length, "\r\nConnection: close\r\n\r\n"]);
+        [head.as_bytes(), body].concat()
+    }
 }
 
 /// How a connection ends.

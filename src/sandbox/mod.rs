@@ -20,7 +20,8 @@ use std::{
 
 use tokio::net::TcpListener;
 
-use crate::sandbox::simulator::{Profile, Simulator, Vendor};
+use crate::sandbox::simulator::Simulator;
+use crate::sandbox::vendor::{Profile, Vendor};
 use server::ShutdownHandle;
 
 pub mod accounts;
@@ -38,6 +39,7 @@ mod server;
 mod simulator;
 mod startexam;
 mod thinkexam;
+mod vendor;
 mod webhooks;
 
 /// The sandbox's address and clock.

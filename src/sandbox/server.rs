@@ -77,21 +77,6 @@ pub(super) fn serve(listener: TcpListener, desk: Arc<Simulator>, stopper: &Shutd
     });
 }
 
-/// Serialises a response with a `Content-Length` of the caller's choice and `Connection: close`.
-pub(super) fn http_bytes(answer: &Answer, body: &[u8], content_length: usize) -> Vec<u8> {
-    let reason = http::StatusCode::from_u16(answer.status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or("Unknown");
-    let mut head = format!("HTTP/1.1 {} {reason}\r\n", answer.status);
-    for (name, value) in &answer.headers {
-        head.extend([name, ": ", value, "\r\n"]);
-    }
-    let length = content_length.to_string();
-    head.extend(["Content-Length: ", &length, "\r\nConnection: close\r\n\r\n"]);
-    [head.as_bytes(), body].concat()
-}
-
 fn connection(stream: TcpStream, desk: &Arc<Simulator>, stopper: &ShutdownHandle) {
     // Without it, a response in two segments waits for the peer's delayed acknowledgement.
     if stream.set_nodelay(true).is_err() {
@@ -168,7 +153,7 @@ fn too_large() -> Reply {
     let body = Body::Text("the sandbox accepts bodies of up to 16 MiB\n".to_owned());
     let answer = Answer::new(413, "text/plain; charset=utf-8", body);
     let bytes = answer.body.to_bytes();
-    Reply::Raw { bytes: http_bytes(&answer, &bytes, bytes.len()), pace: None, end: End::Close }
+    Reply::Raw { bytes: answer.to_http(&bytes, bytes.len()), pace: None, end: End::Close }
 }
 
 fn response(

@@ -11,102 +11,18 @@ use std::{
 use serde_json::Value;
 
 use crate::sandbox::effects::EffectLog;
-use crate::sandbox::faults::{Behaviour, Fault, FaultKind, FaultSchedule};
+use crate::sandbox::faults::{Behaviour, Fault, FaultSchedule};
 use crate::sandbox::http_types::{Answer, Call, End, Reply};
-use crate::sandbox::parameters::{Parameter, Parameters};
+use crate::sandbox::parameters::Parameters;
+use crate::sandbox::vendor::{Context, Profile, State, Vendor};
 use crate::sandbox::webhooks::Delivery;
 use crate::sandbox::{control, fault_kinds, webhooks};
-
-/// The vendor-specific part of a simulator.
-pub(super) trait Vendor: Send {
-    /// Returns the operation of a call; [`UNKNOWN`] if the vendor has no such call.
-    fn operation(&self, call: &Call) -> &'static str;
-    /// Checks the call, changes the state and returns the response.
-    fn answer(&mut self, call: &Call, context: &mut Context<'_>) -> Answer;
-    /// Builds an error in the vendor's own format.
-    fn error(&self, status: u16, message: &str) -> Answer;
-    /// Handles a vendor-specific control call; `None` if the path is not one.
-    fn control(&mut self, path: &str, body: &Value, now: SystemTime) -> Option<Result<Value, String>>;
-    /// Returns the deliveries that a control call requests; `None` if the path is not such a call.
-    fn deliveries(&self, _path: &str, _body: &Value, _now: SystemTime) -> Option<Result<Vec<Delivery>, String>> {
-        None
-    }
-    /// Renders the state for `GET /_effects`.
-    fn state(&self) -> Value;
-    /// Resets the state to the seed.
-    fn reset(&mut self);
-}
-
-/// The operation of a call to a path that the vendor does not have.
-pub(super) const UNKNOWN: &str = "unknown";
-
-/// The static description of a vendor.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Profile {
-    pub name: &'static str,
-    pub operations: &'static [&'static str],
-    /// Operations that a fault strikes only when it names them.
-    pub apart: &'static [&'static str],
-    pub faults: &'static [FaultKind],
-    /// General faults that have no effect at this vendor.
-    pub without: &'static [&'static str],
-    pub switches: &'static [Parameter],
-}
-
-impl Profile {
-    /// Lists every fault of this vendor, the general ones first.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = &'static FaultKind> + use<> {
-        let without = self.without;
-        fault_kinds::GENERAL.iter().filter(move |kind| !without.contains(&kind.name)).chain(self.faults)
-    }
-}
-
-/// The context of one call.
-pub(super) struct Context<'a> {
-    /// The time of the call on the sandbox's clock.
-    pub now: SystemTime,
-    pub switches: &'a Parameters,
-    fault: Option<&'a Fault>,
-    log: &'a mut EffectLog,
-    operation: &'static str,
-    sequence: u64,
-}
-
-impl Context<'_> {
-    /// Returns whether the vendor's own fault of this name strikes this call.
-    pub(super) fn struck_by(&self, name: &str) -> bool {
-        self.fault.is_some_and(|fault| fault.is(name))
-    }
-
-    /// Returns a numeric parameter of the fault that strikes this call.
-    pub(super) fn fault_number(&self, name: &str) -> i64 {
-        self.fault.and_then(|fault| fault.knobs.number(name)).unwrap_or(0)
-    }
-
-    /// Returns a text parameter of the fault that strikes this call.
-    pub(super) fn fault_text(&self, name: &str) -> String {
-        self.fault.map(|fault| fault.knobs.text(name)).unwrap_or_default()
-    }
-
-    /// Records an effect: the change, its subject, and the keys to count it by.
-    pub(super) fn effect(&mut self, change: &'static str, subject: String, keys: Vec<(&'static str, String)>) {
-        self.log.effect((self.now, self.sequence, self.operation), change, subject, keys);
-    }
-}
 
 /// One vendor's simulator.
 pub(super) struct Simulator {
     pub(super) profile: Profile,
     now: fn() -> SystemTime,
-    inner: Mutex<Inner>,
-}
-
-/// The state behind the lock.
-pub(super) struct Inner {
-    pub vendor: Box<dyn Vendor>,
-    pub plan: FaultSchedule,
-    pub switches: Parameters,
-    pub log: EffectLog,
+    state: Mutex<State>,
 }
 
 impl Simulator {
@@ -115,7 +31,7 @@ impl Simulator {
         let dice = now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos().into());
         let plan = FaultSchedule::new(profile.kinds().collect(), profile.operations, profile.apart, dice);
         let switches = Parameters::new(profile.switches.to_vec());
-        Simulator { profile, now, inner: Mutex::new(Inner { vendor, plan, switches, log: EffectLog::default() }) }
+        Simulator { profile, now, state: Mutex::new(State { vendor, plan, switches, log: EffectLog::default() }) }
     }
 
     /// Handles a call completely, waiting included. It must run to its end even if the caller has hung up: a real
@@ -234,7 +150,7 @@ impl Simulator {
     fn run(&self, call: &Call, operation: &'static str, sequence: u64, fault: Option<&Fault>) -> Answer {
         let now = (self.now)();
         let mut inner = self.lock();
-        let Inner { vendor, switches, log, .. } = &mut *inner;
+        let State { vendor, switches, log, .. } = &mut *inner;
         vendor.answer(call, &mut Context { now, switches, fault, log, operation, sequence })
     }
 
@@ -247,9 +163,9 @@ impl Simulator {
         reply
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic in one call must not end the whole sandbox; at worst the state is that of the failed call.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

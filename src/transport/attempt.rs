@@ -19,13 +19,13 @@ use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 
 use crate::domain::error::{Code, Error};
 use crate::domain::validation::sanitize_for_display;
-use crate::transport::request::Response;
+use crate::transport::response::Response;
 
 /// The end of an attempt without a complete response.
 #[derive(Debug)]
 pub(super) struct AttemptError {
     pub(super) kind: AttemptErrorKind,
-    pub(super) fault: Error,
+    pub(super) error: Error,
     /// The status, if it arrived.
     pub(super) status: Option<StatusCode>,
     /// Why no connection could be made, if that ended the attempt.
@@ -68,13 +68,13 @@ pub(super) enum AttemptErrorKind {
 }
 
 impl AttemptError {
-    pub(super) fn local(fault: Error) -> Self {
-        Self { kind: AttemptErrorKind::Local, fault, status: None, connect: None }
+    pub(super) fn local(error: Error) -> Self {
+        Self { kind: AttemptErrorKind::Local, error, status: None, connect: None }
     }
 
     fn not_sent(detail: impl Into<String>) -> Self {
-        let fault = Error::new(Code::VendorUnreachable, detail);
-        Self { kind: AttemptErrorKind::NotSent, fault, status: None, connect: None }
+        let error = Error::new(Code::VendorUnreachable, detail);
+        Self { kind: AttemptErrorKind::NotSent, error, status: None, connect: None }
     }
 
     fn connect_failed(detail: impl Into<String>, error: &reqwest::Error) -> Self {
@@ -83,7 +83,7 @@ impl AttemptError {
     }
 
     fn ambiguous(code: Code, detail: impl Into<String>, status: Option<StatusCode>) -> Self {
-        Self { kind: AttemptErrorKind::Ambiguous, fault: no_response_error(code, detail), status, connect: None }
+        Self { kind: AttemptErrorKind::Ambiguous, error: no_response_error(code, detail), status, connect: None }
     }
 }
 
@@ -183,8 +183,8 @@ pub(super) async fn exchange(
 
 fn response_too_long(status: StatusCode, limit: u64) -> AttemptError {
     let detail = format!("The vendor's response is longer than max_response_bytes ({limit} bytes).");
-    let fault = no_response_error(Code::VendorBadResponse, detail);
-    AttemptError { kind: AttemptErrorKind::InvalidResponse, fault, status: Some(status), connect: None }
+    let error = no_response_error(Code::VendorBadResponse, detail);
+    AttemptError { kind: AttemptErrorKind::InvalidResponse, error, status: Some(status), connect: None }
 }
 
 /// Creates the error of an attempt without a complete response: the vendor may still be working on it.
@@ -195,8 +195,8 @@ fn no_response_error(code: Code, detail: impl Into<String>) -> Error {
 fn classify_error(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
     let error = error.without_url();
     if error.is_builder() {
-        let fault = Error::new(Code::Internal, format!("The request could not be built: {}.", root_cause(&error)));
-        return AttemptError::local(fault);
+        let detail = format!("The request could not be built: {}.", root_cause(&error));
+        return AttemptError::local(Error::new(Code::Internal, detail));
     }
     if error.is_connect() {
         let detail = if error.is_dns() {
@@ -218,30 +218,28 @@ fn classify_error(error: reqwest::Error, gate: &BodyGate) -> AttemptError {
 
 /// Classifies a connection failure after the request may have been written.
 fn classify_disconnect(error: &reqwest::Error) -> (Code, String) {
-    if let Some(error) = hyper_error(error) {
-        if error.is_parse() {
+    const INCOMPLETE: &str = "The vendor closed the connection before its response was complete.";
+    let io_error = || sources(error).find_map(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let detail = match hyper_error(error) {
+        Some(error) if error.is_parse() => {
             return (Code::VendorBadResponse, "The vendor's response is not valid HTTP.".to_owned());
         }
-        if error.is_incomplete_message() {
-            return (
-                Code::VendorTimeout,
-                "The vendor closed the connection before its response was complete.".to_owned(),
-            );
-        }
-    }
-    let detail = match sources(error).find_map(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
-            "The vendor reset the connection after the request was sent.".to_owned()
-        }
-        Some(io::ErrorKind::UnexpectedEof) => {
-            "The vendor closed the connection before its response was complete.".to_owned()
-        }
-        Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
-            "The vendor's response contains invalid HTTP.".to_owned()
-        }
-        _ => format!("The connection failed after the request was sent ({}).", root_cause(error)),
+        Some(error) if error.is_incomplete_message() => INCOMPLETE,
+        _ => match io_error() {
+            Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe) => {
+                "The vendor reset the connection after the request was sent."
+            }
+            Some(io::ErrorKind::UnexpectedEof) => INCOMPLETE,
+            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+                "The vendor's response contains invalid HTTP."
+            }
+            _ => {
+                let detail = format!("The connection failed after the request was sent ({}).", root_cause(error));
+                return (Code::VendorTimeout, detail);
+            }
+        },
     };
-    (Code::VendorTimeout, detail)
+    (Code::VendorTimeout, detail.to_owned())
 }
 
 fn hyper_error(error: &reqwest::Error) -> Option<&hyper::Error> {
@@ -330,7 +328,7 @@ mod tests {
         let gate = BodyGate::default();
         let body = GatedBody { gate: gate.clone(), body: Some(Bytes::from_static(b"x")) };
         let broken = gate.timed_out("20s");
-        assert_eq!((broken.kind, broken.fault.code), (AttemptErrorKind::NotSent, Code::VendorUnreachable));
+        assert_eq!((broken.kind, broken.error.code), (AttemptErrorKind::NotSent, Code::VendorUnreachable));
         assert!(body.collect().await.is_err());
     }
 
@@ -341,6 +339,6 @@ mod tests {
         assert_eq!(body.size_hint().exact(), Some(1));
         assert_eq!(body.collect().await.unwrap().to_bytes(), Bytes::from_static(b"x"));
         let broken = gate.timed_out("20s");
-        assert_eq!((broken.kind, broken.fault.code), (AttemptErrorKind::Ambiguous, Code::VendorTimeout));
+        assert_eq!((broken.kind, broken.error.code), (AttemptErrorKind::Ambiguous, Code::VendorTimeout));
     }
 }

@@ -9,9 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attempt::root_cause;
-use super::client::ClientError;
 use super::settings::ConnectionSettings;
-use crate::transport::root_certificates::RootCertificates;
 
 /// Idle timeout of pooled connections: below the vendors' own (IIS: 120 s), because otherwise a request could use a
 /// connection just as the vendor closes it.
@@ -23,73 +21,54 @@ const POOL_LIFETIME: Duration = Duration::from_mins(5);
 
 /// The connection pool of one vendor connection.
 pub(super) struct RotatingClient {
-    made: Mutex<Current>,
-    how: ClientConfig,
+    settings: ConnectionSettings,
+    current: Mutex<Pool>,
 }
 
-#[derive(Clone)]
-struct ClientConfig {
-    timeout: Duration,
-    max_in_flight: usize,
-    authorities: RootCertificates,
-}
-
-struct Current {
+struct Pool {
     client: reqwest::Client,
-    at: Instant,
+    created: Instant,
 }
 
 impl RotatingClient {
     /// Creates a pool for attempts of at most `timeout`, with as many idle connections as calls in flight.
-    pub(super) fn new(settings: &ConnectionSettings) -> Result<Self, ClientError> {
-        let how = ClientConfig {
-            timeout: settings.timeout.0,
-            max_in_flight: settings.max_in_flight,
-            authorities: settings.authorities.clone(),
-        };
-        Ok(Self { made: Mutex::new(Current { client: how.make()?, at: Instant::now() }), how })
+    pub(super) fn new(settings: &ConnectionSettings) -> Result<Self, String> {
+        let pool = Pool { client: build(settings)?, created: Instant::now() };
+        Ok(Self { settings: settings.clone(), current: Mutex::new(pool) })
     }
 
     /// Returns the client for the next attempt, replacing the pool if it is too old.
     pub(super) fn client(&self) -> reqwest::Client {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.at.elapsed() >= POOL_LIFETIME {
-            made.at = Instant::now();
-            match self.how.make() {
-                Ok(client) => made.client = client,
+        let mut pool = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.created.elapsed() >= POOL_LIFETIME {
+            pool.created = Instant::now();
+            match build(&self.settings) {
+                Ok(client) => pool.client = client,
                 // The settings are unchanged, so the old client still works.
                 Err(error) => tracing::warn!(%error, "connection pool not replaced; keeping the old one"),
             }
         }
-        made.client.clone()
-    }
-
-    /// Returns a handle to the same pool, with the same age, for another client.
-    pub(super) fn shared(&self) -> Self {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { made: Mutex::new(Current { client: made.client.clone(), at: made.at }), how: self.how.clone() }
+        pool.client.clone()
     }
 }
 
-impl ClientConfig {
-    fn make(&self) -> Result<reqwest::Client, ClientError> {
-        reqwest::Client::builder()
-            .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION")))
-            // Following a redirect would send personal data and a signature to an address that is not configured.
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .http1_only()
-            .tcp_nodelay(true)
-            // Slightly below the attempt's timeout, so that the connect timeout, which proves "not sent", fires first.
-            .connect_timeout((self.timeout / 10 * 9).min(MAX_CONNECT_TIMEOUT))
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(self.max_in_flight)
-            .tls_version_min(reqwest::tls::Version::TLS_1_2)
-            .tls_certs_merge(self.authorities.certificates())
-            .build()
-            .map_err(|error| ClientError(format!("the HTTP client cannot be created: {}", root_cause(&error))))
-    }
+fn build(settings: &ConnectionSettings) -> Result<reqwest::Client, String> {
+    reqwest::Client::builder()
+        .user_agent(concat!("examgate/", env!("CARGO_PKG_VERSION")))
+        // Following a redirect would send personal data and a signature to an address that is not configured.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .http1_only()
+        .tcp_nodelay(true)
+        // Slightly below the attempt's timeout, so that the connect timeout, which proves "not sent", fires first.
+        .connect_timeout((settings.timeout.0 / 10 * 9).min(MAX_CONNECT_TIMEOUT))
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(settings.max_in_flight)
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .tls_certs_merge(settings.authorities.certificates())
+        .build()
+        .map_err(|error| format!("the HTTP client cannot be created: {}", root_cause(&error)))
 }
 
 #[cfg(test)]
@@ -133,7 +112,7 @@ mod tests {
     }
 
     fn age(pool: &RotatingClient) {
-        pool.made.lock().unwrap().at -= POOL_LIFETIME;
+        pool.current.lock().unwrap().created -= POOL_LIFETIME;
     }
 
     #[tokio::test]
@@ -169,12 +148,5 @@ mod tests {
         gate.send_replace(true);
         assert_eq!((early.await.unwrap(), late.await.unwrap()), (http::StatusCode::OK, http::StatusCode::OK));
         assert!(heard.try_recv().is_err(), "nothing was sent again");
-    }
-
-    #[tokio::test]
-    async fn a_shared_pool_keeps_its_age() {
-        let pool = pool();
-        age(&pool);
-        assert_eq!(pool.shared().made.lock().unwrap().at, pool.made.lock().unwrap().at);
     }
 }

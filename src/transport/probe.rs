@@ -14,7 +14,6 @@ use crate::transport::attempt::{AttemptError, TlsFailure};
 use crate::transport::client::Client;
 use crate::transport::redaction::RedactionPolicy;
 use crate::transport::request::{NoSignature, Request, Target};
-use crate::transport::shared_state::clock_skew;
 
 /// Maximum time for name resolution and for each connection attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,7 +78,7 @@ impl Client {
     }
 
     async fn send_head(&self, call: &CallContext) -> Result<ProbeResponse, ProbeError> {
-        let fresh = self.with_new_pool().map_err(|error| ProbeError { reason: error.to_string(), tls: None })?;
+        let fresh = self.with_new_pool().map_err(|reason| ProbeError { reason, tls: None })?;
         let request = Request {
             operation: "connections.check",
             method: Method::HEAD,
@@ -89,13 +88,13 @@ impl Client {
             shown: RedactionPolicy::NOTHING,
         };
         match fresh.send_unguarded(&request, &NoSignature, call).await {
-            Ok(answer) => {
-                Ok(ProbeResponse { status: answer.status.as_u16(), ahead: clock_skew(&answer.headers, self.now()) })
+            Ok(response) => {
+                Ok(ProbeResponse { status: response.status.as_u16(), ahead: response.clock_skew(self.now()) })
             }
             Err(AttemptError { connect: Some(failure), .. }) => {
                 Err(ProbeError { reason: format!("{}.", failure.cause), tls: failure.tls })
             }
-            Err(AttemptError { fault, .. }) => Err(ProbeError { reason: fault.detail, tls: None }),
+            Err(AttemptError { error, .. }) => Err(ProbeError { reason: error.detail, tls: None }),
         }
     }
 }

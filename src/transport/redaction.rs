@@ -17,7 +17,7 @@ use crate::domain::validation::sanitize_for_display;
 use crate::secret::{MASK, Redactor};
 use crate::transport::redaction::echo::EchoIndex;
 use crate::transport::redaction::prefilter::BigramFilter;
-use crate::transport::request::Response;
+use crate::transport::response::Response;
 
 /// Maximum list elements kept.
 const MAX_ELEMENTS: usize = 3;
@@ -50,7 +50,7 @@ impl RedactionPolicy {
             None if sent.body.is_empty() => return None,
             None => size(sent.body),
             // A listed field may echo the others: a group may be named after a person.
-            Some(tree) => self.kept(tree, &Scrubber::new(secrets, self.members, sent.headers, tree, None), (0, false)),
+            Some(tree) => self.scrubbed(tree, sent.headers, None, secrets),
         };
         Some(tree.to_string())
     }
@@ -59,20 +59,30 @@ impl RedactionPolicy {
     pub(super) fn redact_response(
         &self,
         sent: &RequestSnapshot<'_>,
-        answer: &Response,
+        response: &Response,
         secrets: &Redactor,
     ) -> Option<String> {
-        if answer.body.is_empty() {
+        if response.body.is_empty() {
             return None;
         }
-        let tree = self.document.map(|read| read(answer)).or_else(|| tree(&answer.headers, &answer.body));
-        let Some(tree) = tree else { return Some(size(&answer.body).to_string()) };
-        let quoted = Scrubber::new(secrets, self.members, sent.headers, &tree, Some(sent));
-        Some(self.kept(&tree, &quoted, (0, false)).to_string())
+        let tree = self.document.map(|read| read(response)).or_else(|| tree(&response.headers, &response.body));
+        let Some(tree) = tree else { return Some(size(&response.body).to_string()) };
+        Some(self.scrubbed(&tree, sent.headers, Some(sent), secrets).to_string())
+    }
+
+    fn scrubbed(
+        &self,
+        tree: &Value,
+        headers: &HeaderMap,
+        sent: Option<&RequestSnapshot<'_>>,
+        secrets: &Redactor,
+    ) -> Value {
+        let scrubber = Scrubber { secrets, listed: self.members, headers, own: tree, sent, echoes: OnceCell::new() };
+        self.kept(tree, &scrubber, (0, false))
     }
 
     /// `named`: whether the value is inside a listed field.
-    fn kept(&self, value: &Value, quoted: &Scrubber<'_>, (depth, named): (usize, bool)) -> Value {
+    fn kept(&self, value: &Value, scrubber: &Scrubber<'_>, (depth, named): (usize, bool)) -> Value {
         if depth > DEPTH {
             return Value::from("…");
         }
@@ -82,7 +92,7 @@ impl RedactionPolicy {
                 for (name, value) in members {
                     let named = self.members.contains(&name.as_str());
                     if named || self.within.contains(&name.as_str()) {
-                        kept.insert(name.clone(), self.kept(value, quoted, (depth + 1, named)));
+                        kept.insert(name.clone(), self.kept(value, scrubber, (depth + 1, named)));
                     }
                 }
                 left_out(&mut kept, members.len());
@@ -92,7 +102,7 @@ impl RedactionPolicy {
                 let mut kept: Vec<Value> = elements
                     .iter()
                     .take(MAX_ELEMENTS)
-                    .map(|element| self.kept(element, quoted, (depth + 1, named)))
+                    .map(|element| self.kept(element, scrubber, (depth + 1, named)))
                     .collect();
                 if elements.len() > MAX_ELEMENTS {
                     kept.push(format!("… {} more", elements.len() - MAX_ELEMENTS).into());
@@ -100,8 +110,8 @@ impl RedactionPolicy {
                 Value::Array(kept)
             }
             Value::String(_) | Value::Number(_) if !named => Value::from("…"),
-            Value::String(text) => quoted.freed(text).into(),
-            Value::Number(number) if quoted.holds(&number.to_string()) => MASK.into(),
+            Value::String(text) => scrubber.freed(text).into(),
+            Value::Number(number) if scrubber.holds(&number.to_string()) => MASK.into(),
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }
     }
@@ -170,23 +180,13 @@ struct Scrubber<'a> {
     /// The request that the document responds to.
     sent: Option<&'a RequestSnapshot<'a>>,
     // Built for the first text that needs it; most calls need none.
-    said: OnceCell<EchoIndex>,
+    echoes: OnceCell<EchoIndex>,
 }
 
-impl<'a> Scrubber<'a> {
-    fn new(
-        secrets: &'a Redactor,
-        listed: &'a [&'a str],
-        headers: &'a HeaderMap,
-        own: &'a Value,
-        sent: Option<&'a RequestSnapshot<'a>>,
-    ) -> Self {
-        Self { secrets, listed, headers, own, sent, said: OnceCell::new() }
-    }
-
+impl Scrubber<'_> {
     fn freed(&self, text: &str) -> String {
         let masked = self.secrets.mask(text);
-        let freed = if self.is_clean(&masked) { masked } else { self.said().scrub(&masked) };
+        let freed = if self.is_clean(&masked) { masked } else { self.echoes().scrub(&masked) };
         sanitize_for_display(&freed, MAX_CHARS)
     }
 
@@ -203,8 +203,8 @@ impl<'a> Scrubber<'a> {
         BigramFilter::of(text).is_some_and(silent)
     }
 
-    fn said(&self) -> &EchoIndex {
-        self.said.get_or_init(|| EchoIndex::of(self.documents(), self.listed, self.headers, self.unreadable()))
+    fn echoes(&self) -> &EchoIndex {
+        self.echoes.get_or_init(|| EchoIndex::of(self.documents(), self.listed, self.headers, self.unreadable()))
     }
 
     /// The request and the kept document: a response may echo itself, such as a token beside a message.

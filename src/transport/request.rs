@@ -1,4 +1,4 @@
-//! The input and output of the transport: [`Request`], [`Signer`], [`Response`].
+//! The input of the transport: [`Request`] and [`Signer`].
 //!
 //! The debug output of these types must never show their contents: personal data, credentials, signatures.
 
@@ -6,7 +6,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use url::Url;
 
@@ -62,7 +62,7 @@ pub trait Signer: Send + Sync {
     ///
     /// # Errors
     /// An error with outcome `not_applied`: nothing was sent.
-    async fn sign(&self, draft: SigningRequest<'_>, now: Timestamp) -> Result<(), Error>;
+    async fn sign(&self, request: SigningRequest<'_>, now: Timestamp) -> Result<(), Error>;
 }
 
 /// A signer that adds nothing.
@@ -70,20 +70,9 @@ pub struct NoSignature;
 
 #[async_trait]
 impl Signer for NoSignature {
-    async fn sign(&self, _draft: SigningRequest<'_>, _now: Timestamp) -> Result<(), Error> {
+    async fn sign(&self, _request: SigningRequest<'_>, _now: Timestamp) -> Result<(), Error> {
         Ok(())
     }
-}
-
-/// A complete response.
-#[derive(Clone)]
-pub struct Response {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body, whole and within `max_response_bytes`.
-    pub body: Bytes,
 }
 
 impl fmt::Debug for Request {
@@ -91,15 +80,6 @@ impl fmt::Debug for Request {
         f.debug_struct("Request")
             .field("operation", &self.operation)
             .field("method", &self.method)
-            .field("bytes", &self.body.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response")
-            .field("status", &self.status.as_u16())
             .field("bytes", &self.body.len())
             .finish_non_exhaustive()
     }

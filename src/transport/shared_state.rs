@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::DATE;
 use jiff::{SignedDuration, Timestamp};
 use tower::retry::budget::TpsBudget;
 
@@ -14,6 +12,7 @@ use super::circuit_breaker::{Breaker, CircuitState};
 use super::concurrency_limit::Limiter;
 use super::settings::ConnectionSettings;
 use crate::domain::vendor::Priority;
+use crate::transport::response::Response;
 
 /// Connect retries may be at most this fraction of the calls…
 const RETRY_RATIO: f32 = 0.2;
@@ -77,18 +76,10 @@ impl SharedState {
         }
     }
 
-    /// Records the vendor's clock from a response (RFC 9110 §6.6.1).
-    pub(super) fn record_clock_skew(&self, headers: &HeaderMap, now: Timestamp) {
-        let Some(ahead) = clock_skew(headers, now) else { return };
+    /// Records the vendor's clock from a response.
+    pub(super) fn record_clock_skew(&self, response: &Response, now: Timestamp) {
+        let Some(ahead) = response.clock_skew(now) else { return };
         let millis = i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX).max(NO_SKEW + 1);
         self.skew.store(millis, Ordering::Relaxed);
     }
-}
-
-/// Computes the lead of the response's clock over ours. `Date` has whole seconds, so half a second is added for the
-/// truncated part.
-pub(super) fn clock_skew(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
-    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?.trim()).ok()?;
-    let date = Timestamp::try_from(date).ok()?;
-    Some(date.duration_since(now).saturating_add(SignedDuration::from_millis(500)))
 }

@@ -7,21 +7,27 @@
 use std::io;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::Value;
+use url::Url;
 
-use crate::domain::capability::VendorDescriptor;
+use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
 use crate::domain::deserialize::{DeserializeError, read};
+use crate::domain::error::ConnectionRef;
 use crate::domain::system::System;
 use crate::domain::vendor::Vendor;
-use crate::secret::SecretSource;
+use crate::secret::{Redactor, SecretSource};
 use crate::transport::{Client, ConnectionSettings};
 
 pub mod examtesting;
+mod key_encoding;
 pub mod startexam;
 #[cfg(test)]
 mod tests;
 pub mod thinkexam;
+
+pub use key_encoding::KeyEncoding;
 
 macro_rules! vendors {
     ($($name:ident = $folder:ident;)*) => {
@@ -29,14 +35,13 @@ macro_rules! vendors {
         pub static DESCRIPTORS: [&VendorDescriptor; [$(stringify!($folder)),*].len()] = [$(&$folder::DESCRIPTOR),*];
 
         /// The vendor's own settings of one connection.
-        #[derive(Debug, Clone, Deserialize)]
-        #[serde(tag = "vendor", rename_all = "lowercase")]
+        #[derive(Debug, Clone)]
         #[expect(missing_docs, reason = "each variant is the vendor of its name")]
         pub enum Settings { $($name($folder::Settings),)* }
 
         impl Settings {
-            /// Deserialises the settings of this kind of vendor; `None` for an unknown kind. It does not use the serde
-            /// tag: a tagged enum is read as a whole, which hides the path of an error and every unknown key.
+            /// Deserialises the settings of this kind of vendor; `None` for an unknown kind. The enum has no serde tag:
+            /// a tagged enum is read as a whole, which hides the path of an error and every unknown key.
             ///
             /// # Errors
             /// Every key that cannot be read.
@@ -45,6 +50,15 @@ macro_rules! vendors {
                 match kind {
                     $(kind if kind == $folder::DESCRIPTOR.kind => Some(read(tree).map(Self::$name)),)*
                     _ => None,
+                }
+            }
+
+            /// Returns the keys that this kind of vendor requires.
+            #[must_use]
+            pub fn required(kind: &str) -> &'static [&'static str] {
+                match kind {
+                    $(kind if kind == $folder::DESCRIPTOR.kind => $folder::Settings::REQUIRED,)*
+                    _ => &[],
                 }
             }
 
@@ -83,6 +97,28 @@ pub struct AdapterContext<'a> {
     pub environment: System,
 }
 
+impl AdapterContext<'_> {
+    /// Builds the connection's HTTP client, which masks these secrets.
+    fn client(&self, kind: &str, base_url: &Url, secrets: Redactor) -> Result<Client, Vec<SettingError>> {
+        let name = ConnectionRef { connection: self.name.to_owned(), vendor: kind.to_owned() };
+        Client::new(name, base_url, self.connection, secrets, self.environment.clone())
+            .map_err(|detail| vec![SettingError { key: "base_url".to_owned(), detail }])
+    }
+
+    /// Parses the URL of the setting `key`; only a `base_url` must not have a query.
+    fn url(&self, key: &str, text: &str) -> Result<Url, String> {
+        let url = Url::parse(text).map_err(|_| "is not an absolute URL")?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not contain a user name or password".to_owned());
+        }
+        if url.fragment().is_some() || (key == "base_url" && url.query().is_some()) {
+            return Err("must not have a query or fragment".to_owned());
+        }
+        self.connection.accepts(&url)?;
+        Ok(url)
+    }
+}
+
 /// A connection ready for use.
 #[derive(Clone)]
 pub struct VendorConnection {
@@ -110,6 +146,53 @@ pub struct SettingError {
     pub key: String,
     /// One sentence for the operator; never a secret.
     pub detail: String,
+}
+
+/// Errors of settings, collected so that all are reported at once.
+#[derive(Default)]
+struct SettingErrors(Vec<SettingError>);
+
+impl SettingErrors {
+    fn push(&mut self, key: &str, detail: impl Into<String>) {
+        self.0.push(SettingError { key: key.to_owned(), detail: detail.into() });
+    }
+
+    /// Adds the error of this key; returns what is valid.
+    fn check<T>(&mut self, key: &str, result: Result<T, impl Into<String>>) -> Option<T> {
+        result.map_err(|detail| self.push(key, detail)).ok()
+    }
+
+    /// Returns the value if there is no error.
+    fn finish<T>(self, checked: Option<T>) -> Result<T, Vec<SettingError>> {
+        checked.filter(|_| self.0.is_empty()).ok_or(self.0)
+    }
+}
+
+/// Declares a write kind that the vendor supports, by default one row per call and harmless to repeat.
+const fn supported(kind: WriteKind) -> Capability {
+    Capability {
+        kind,
+        supported: true,
+        required: &[],
+        ignored: &[],
+        max_batch: 1,
+        retry_safety: RetrySafety::Idempotent,
+        per_item_outcome: false,
+        read_back: false,
+        note: "",
+    }
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986, so that a value stays one value anywhere in a URL.
+fn percent_encoded(value: &str) -> String {
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(value, ESCAPED).to_string()
+}
+
+/// Returns whether a change listed by these pointers affects this field.
+fn is_touched(touched: &[String], pointer: &str) -> bool {
+    let within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    touched.iter().any(|touched| touched == pointer || within(touched, pointer) || within(pointer, touched))
 }
 
 /// Returns the length of the value's JSON without building it; 0 if it has no JSON form, because then it is not sent.

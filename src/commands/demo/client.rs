@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::super::Failure;
+use crate::commands::{Failure, telemetry};
 use crate::secret::Secret;
 
 /// Longer than any request of the demo takes, so that a hanging gateway ends it with an error.
@@ -68,7 +68,7 @@ impl Client {
 }
 
 async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
-    let fault = |error: reqwest::Error| Failure::other("a request of the demo failed", ErrorChain(error));
+    let fault = |error: reqwest::Error| Failure::other("a request of the demo failed", telemetry::whole(&error));
     let response = request.send().await.map_err(fault)?;
     let status = response.status().as_u16();
     let bytes = response.bytes().await.map_err(fault)?;
@@ -78,19 +78,4 @@ async fn send(request: RequestBuilder) -> Result<Answer, Failure> {
         serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes)))
     };
     Ok(Answer { status, body })
-}
-
-/// Displays an error with its sources, which `reqwest::Error` omits.
-struct ErrorChain(reqwest::Error);
-
-impl std::fmt::Display for ErrorChain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = std::error::Error::source(&self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

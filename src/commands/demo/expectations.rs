@@ -7,21 +7,21 @@ use serde_json::Value;
 /// The expectations of one run. Their number is fixed beforehand, so that a skipped check counts as missed.
 #[derive(Debug)]
 pub(super) struct Expectations {
-    planned: usize,
-    looked_at: usize,
-    met: usize,
-    differences: Vec<String>,
+    pub(super) planned: usize,
+    pub(super) checked: usize,
+    pub(super) met: usize,
+    pub(super) differences: Vec<String>,
 }
 
 impl Expectations {
     pub(super) fn new(planned: usize) -> Self {
-        Self { planned, looked_at: 0, met: 0, differences: Vec::new() }
+        Self { planned, checked: 0, met: 0, differences: Vec::new() }
     }
 
     /// Records whether `found` reads the same as `expected`.
     pub(super) fn expect(&mut self, what: impl fmt::Display, expected: impl fmt::Display, found: impl fmt::Display) {
         let (expected, found) = (expected.to_string(), found.to_string());
-        self.looked_at += 1;
+        self.checked += 1;
         if expected == found {
             self.met += 1;
         } else {
@@ -29,25 +29,9 @@ impl Expectations {
         }
     }
 
-    pub(super) fn looked_at(&self) -> usize {
-        self.looked_at
-    }
-
-    pub(super) fn met(&self) -> usize {
-        self.met
-    }
-
-    pub(super) fn planned(&self) -> usize {
-        self.planned
-    }
-
-    pub(super) fn differences(&self) -> &[String] {
-        &self.differences
-    }
-
     /// Returns whether every planned expectation was checked and met.
     pub(super) fn is_clean(&self) -> bool {
-        self.met == self.planned && self.looked_at == self.planned
+        self.met == self.planned && self.checked == self.planned
     }
 }
 
@@ -80,7 +64,7 @@ mod tests {
         let mut ledger = Expectations::new(1);
         ledger.expect("times StartExam has Hana", 1, 2);
         assert!(!ledger.is_clean());
-        assert_eq!(ledger.differences(), ["times StartExam has Hana: expected 1, found 2"]);
+        assert_eq!(ledger.differences, ["times StartExam has Hana: expected 1, found 2"]);
     }
 
     #[test]

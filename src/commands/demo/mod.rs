@@ -81,7 +81,7 @@ pub(super) fn run(options: &Options, process: &Process) -> Result<(), Failure> {
 async fn show(options: &Options, screen: &Screen, process: &Process) -> Result<(Running, bool), Failure> {
     let started = Instant::now();
     let port = options.port.unwrap_or(if options.exit { 0 } else { PORT });
-    let key = setup::fresh_key(process);
+    let key = super::key::generate(process);
     let running = Running::start(port, &key, process).await?;
     screen.opening(running.address)?;
     let client = Client::new(running.address, key.clone())?;

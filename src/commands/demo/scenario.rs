@@ -84,11 +84,9 @@ impl<'a> Scenario<'a> {
         let [first, others @ ..] = &members[..] else { return Ok(()) };
         let step =
             self.begin(vendor.name(), format!("Register {} people, {} in one bulk", members.len(), others.len()));
-        let single = self.client.post("/candidates", &self.class[*first].person.registration()).await?;
-        let mut answers = vec![(*first, u64::from(single.status), single.body)];
+        let single = self.class[*first].person.registration();
         let rows: Vec<Value> = others.iter().map(|index| self.class[*index].person.row()).collect();
-        let bulk = json!({ "connection": vendor.connection(), "items": rows });
-        answers.extend(results(others, &self.client.post("/candidates/bulk", &bulk).await?));
+        let answers = self.send_all("/candidates", vendor, &members, &single, &rows).await?;
         let mut applied = 0;
         for (index, status, body) in answers {
             let member = &mut self.class[index];
@@ -98,6 +96,28 @@ impl<'a> Scenario<'a> {
             applied += usize::from(body["outcome"] == "applied");
         }
         self.end(&step, &format!("{applied} applied"))
+    }
+
+    /// Sends the first member's request alone and the others' rows in one bulk. Returns status and body for each
+    /// member; a row without a result has status 0.
+    async fn send_all(
+        &self,
+        path: &str,
+        vendor: Vendor,
+        members: &[usize],
+        single: &Value,
+        rows: &[Value],
+    ) -> Result<Vec<(usize, u64, Value)>, Failure> {
+        let Answer { status, body } = self.client.post(path, single).await?;
+        let bulk = json!({ "connection": vendor.connection(), "items": rows });
+        let bulk = self.client.post(&format!("{path}/bulk"), &bulk).await?.body;
+        let others = (0..rows.len()).map(|row| {
+            let result = &bulk["results"][row];
+            let body = if result["resource"].is_object() { &result["resource"] } else { &result["problem"] };
+            (result["status"].as_u64().unwrap_or_default(), body.clone())
+        });
+        let all = [(u64::from(status), body)].into_iter().chain(others);
+        Ok(members.iter().zip(all).map(|(member, (status, body))| (*member, status, body)).collect())
     }
 
     async fn lose_response(&mut self, index: usize) -> Result<(), Failure> {
@@ -143,11 +163,9 @@ impl<'a> Scenario<'a> {
         let members = self.members(vendor);
         let [first, others @ ..] = &members[..] else { return Ok(()) };
         let step = self.begin(vendor.name(), format!("Assign {assessment}"));
-        let single = self.client.post("/assignments", &self.order(*first, assessment)).await?;
-        let mut answers = vec![(*first, u64::from(single.status), single.body)];
+        let single = self.order(*first, assessment);
         let rows: Vec<Value> = others.iter().map(|index| self.order(*index, assessment)).collect();
-        let bulk = json!({ "connection": vendor.connection(), "items": rows });
-        answers.extend(results(others, &self.client.post("/assignments/bulk", &bulk).await?));
+        let answers = self.send_all("/assignments", vendor, &members, &single, &rows).await?;
         let (mut applied, mut links) = (0, 0);
         for (index, status, body) in answers {
             let member = &mut self.class[index];
@@ -290,7 +308,7 @@ impl<'a> Scenario<'a> {
                 as_expected,
             });
         }
-        self.screen.advance(self.ledger.looked_at());
+        self.screen.advance(self.ledger.checked);
         Ok(rows)
     }
 
@@ -327,24 +345,14 @@ impl<'a> Scenario<'a> {
 
     fn begin<'s>(&self, vendor: &'s str, what: String) -> Step<'s> {
         self.screen.doing(vendor, &what);
-        Step { vendor, what, differences: self.ledger.differences().len() }
+        Step { vendor, what, differences: self.ledger.differences.len() }
     }
 
     fn end(&self, step: &Step<'_>, result: &str) -> Result<(), Failure> {
-        self.screen.advance(self.ledger.looked_at());
-        let as_expected = self.ledger.differences().len() == step.differences;
+        self.screen.advance(self.ledger.checked);
+        let as_expected = self.ledger.differences.len() == step.differences;
         self.screen.step(as_expected, step.vendor, &step.what, result)
     }
-}
-
-/// Pairs each row of a bulk response with its class member. A row without a result has status 0.
-fn results(members: &[usize], answer: &Answer) -> Vec<(usize, u64, Value)> {
-    let result = |(row, index): (usize, &usize)| {
-        let result = &answer.body["results"][row];
-        let body = if result["resource"].is_object() { &result["resource"] } else { &result["problem"] };
-        (*index, result["status"].as_u64().unwrap_or_default(), body.clone())
-    };
-    members.iter().enumerate().map(result).collect()
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -5,12 +5,11 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
-use super::super::{Failure, Process};
 use crate::commands::demo::people::Vendor;
+use crate::commands::sandbox::{examtesting_account, startexam_account, thinkexam_account};
+use crate::commands::{Failure, Process, key};
 use crate::config::{self, HostAccess, Sources, Startup};
 use crate::domain::scope::Scope;
 use crate::sandbox::{Sandbox, Settings, accounts};
@@ -46,26 +45,21 @@ pub(super) fn simulator(sandbox: &Sandbox, vendor: Vendor) -> SocketAddr {
     }
 }
 
-/// Generates an API key.
-pub(super) fn fresh_key(process: &Process) -> Secret {
-    Secret::new(format!("egk_{}", BASE64URL_NOPAD.encode(&process.environment.random::<32>())))
-}
-
 /// Prepares the gateway's configuration through the same code as a file's.
 pub(super) fn prepared(
     listen: SocketAddr,
     sandbox: &Sandbox,
-    key: &Secret,
+    api_key: &Secret,
     process: &Process,
 ) -> Result<Startup, Failure> {
-    let text = configuration(listen, sandbox, key, &Keyring::generate(&process.environment));
+    let text = configuration(listen, sandbox, api_key, &Keyring::generate(&process.environment));
     let sources = Sources { file: Some((PathBuf::from("demo.toml"), text)), environment: Vec::new() };
     let machine = HostAccess { secrets: process, files: process, environment: &process.environment };
     Ok(config::prepare(&sources, &machine)?)
 }
 
-fn configuration(listen: SocketAddr, sandbox: &Sandbox, key: &Secret, sealing: &Secret) -> String {
-    let hash = HEXLOWER.encode(&Sha256::digest(key.expose().as_bytes()));
+fn configuration(listen: SocketAddr, sandbox: &Sandbox, api_key: &Secret, sealing: &Secret) -> String {
+    let hash = key::hash(api_key);
     let scopes: Vec<String> = Scope::ALL.iter().map(|scope| format!("{:?}", scope.as_str())).collect();
     let (scopes, sealing) = (scopes.join(", "), sealing.expose());
     format!(
@@ -88,15 +82,12 @@ fn configuration(listen: SocketAddr, sandbox: &Sandbox, key: &Secret, sealing: &
 }
 
 fn startexam(address: SocketAddr) -> String {
-    use accounts::startexam::{ACCOUNT_ID, CENTER, PROFILE_ID, SECRET};
+    let account = startexam_account();
     format!(
         "[connections.startexam-main]\n\
          vendor = \"startexam\"\n\
          base_url = \"http://{address}\"\n\
-         account_id = {ACCOUNT_ID}\n\
-         secret = \"plain:{SECRET}\"\n\
-         center = \"{CENTER}\"\n\
-         profile_id = \"{PROFILE_ID}\"\n\
+         {account}\
          settle_grace = \"1s\"\n\
          requests_per_second = 0\n"
     )
@@ -104,7 +95,7 @@ fn startexam(address: SocketAddr) -> String {
 
 // ThinkExam documents no address at which a test starts; operators set theirs, and this one is made up.
 fn thinkexam(address: SocketAddr) -> String {
-    use accounts::thinkexam::{API_KEY, SECRET};
+    let account = thinkexam_account();
     format!(
         "[connections.thinkexam-main]\n\
          vendor = \"thinkexam\"\n\
@@ -113,21 +104,18 @@ fn thinkexam(address: SocketAddr) -> String {
          requests_per_second = 0\n\
          [connections.thinkexam-main.signature]\n\
          mode = \"remote\"\n\
-         api_key = \"plain:{API_KEY}\"\n\
-         secret = \"plain:{SECRET}\"\n\
+         {account}\
          url = \"http://{address}/sim/signature\"\n"
     )
 }
 
 fn examtesting(address: SocketAddr) -> String {
-    use accounts::examtesting::{API_KEY, API_PASS, INSTITUTION_ID};
+    let account = examtesting_account();
     format!(
         "[connections.examtesting-main]\n\
          vendor = \"examtesting\"\n\
          base_url = \"http://{address}\"\n\
-         institution_id = \"{INSTITUTION_ID}\"\n\
-         api_key = \"plain:{API_KEY}\"\n\
-         api_pass = \"plain:{API_PASS}\"\n\
+         {account}\
          requests_per_second = 0\n"
     )
 }

@@ -98,14 +98,14 @@ impl Screen {
     /// Prints how many outcomes were as expected, and which were not.
     pub(super) fn summary(&self, ledger: &Expectations, taken: Duration) -> Result<(), Failure> {
         say("")?;
-        for difference in ledger.differences() {
+        for difference in &ledger.differences {
             say(format_args!("  {} {difference}", self.painted("✗", "31")))?;
         }
-        if ledger.looked_at() < ledger.planned() {
-            let missing = ledger.planned() - ledger.looked_at();
+        if ledger.checked < ledger.planned {
+            let missing = ledger.planned - ledger.checked;
             say(format_args!("  {} {missing} expected outcomes were never checked", self.painted("✗", "31")))?;
         }
-        let line = format!("{} of {} outcomes as expected", ledger.met(), ledger.planned());
+        let line = format!("{} of {} outcomes as expected", ledger.met, ledger.planned);
         let line = self.painted(&line, if ledger.is_clean() { "1;32" } else { "1;31" });
         say(format_args!("{line}, in {:.1} seconds", taken.as_secs_f64()))
     }

@@ -268,9 +268,9 @@ fn seconds(value: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::super::super::Process;
-    use super::super::options::Kind;
     use super::*;
     use crate::commands::import::input_file::InputFile;
+    use crate::commands::import::kind::Kind;
 
     #[test]
     fn an_operation_id_comes_from_body_or_location() {

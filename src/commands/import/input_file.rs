@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead as _, AsyncSeekExt as _, ReadBuf};
 use tokio::time::Sleep;
 
-use crate::commands::import::options::Kind;
+use crate::commands::import::kind::Kind;
 
 /// The byte order mark that Excel writes before UTF-8. Not part of the content: with or without it, the file is the
 /// same import.

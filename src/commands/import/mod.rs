@@ -21,6 +21,7 @@ use crate::commands::import::result_file::{ResultFile, WrittenRow};
 mod api_types;
 mod client;
 mod input_file;
+mod kind;
 mod options;
 mod progress;
 mod result_file;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, ValueEnum};
 use url::Url;
 
 use super::super::{Failure, Process};
 use crate::commands::import::input_file::InputFile;
+use crate::commands::import::kind::Kind;
 use crate::commands::import::result_file;
 use crate::domain::units::ConfigDuration;
 use crate::secret::{Secret, SecretRef};
@@ -84,25 +85,6 @@ returns an initial password only once; a later run keeps those of the previous r
 
 Exit code: 0 every row is applied; 1 a row failed, was skipped or is unknown, or another error occurred; 2 an error in \
 command line, file or key, and nothing was sent.";
-
-/// What a row of the spreadsheet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
-    /// a person to register
-    Candidates,
-    /// a person to book for an assessment
-    Assignments,
-}
-
-impl Kind {
-    /// Returns the path segment of the API.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Candidates => "candidates",
-            Self::Assignments => "assignments",
-        }
-    }
-}
 
 /// A validated import, ready to run.
 pub(super) struct Job {

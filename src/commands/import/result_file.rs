@@ -15,7 +15,7 @@ use data_encoding::HEXLOWER;
 
 use crate::commands::import::api_types::{Item, Launch, Problem, Progress, Resource};
 use crate::commands::import::input_file::BYTE_ORDER_MARK;
-use crate::commands::import::options::Kind;
+use crate::commands::import::kind::{Kind, PASSWORD};
 use crate::commands::process::new_private_file;
 use crate::domain::system::System;
 use crate::secret::Secret;
@@ -24,16 +24,6 @@ use crate::secret::Secret;
 const HEAD: [&str; 5] = ["row", "itemId", "outcome", "status", "id"];
 /// The last columns of every result.
 const TAIL: [&str; 4] = ["problem", "detail", "errors", "warnings"];
-const PASSWORD: &str = "initialPassword";
-
-impl Kind {
-    fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::Candidates => &["externalId", "userName", PASSWORD],
-            Self::Assignments => &["launchUrl", "launchExpiresAt"],
-        }
-    }
-}
 
 /// Checks that the result can be written, so that an import does not fail at its end.
 ///

@@ -57,7 +57,7 @@ impl Telemetry {
 }
 
 /// Formats an error with its sources, which neither `Display` nor the JSON of `tracing` shows.
-fn whole(error: &dyn std::error::Error) -> String {
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

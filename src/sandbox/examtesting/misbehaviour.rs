@@ -4,7 +4,7 @@ use super::super::faults::{Behaviour, FaultKind};
 use super::formats::{self, Outcome};
 use crate::sandbox::fault_kinds::BODY_LIMIT;
 use crate::sandbox::parameters::{Parameter, choice, count, flag, optional_count, status, text};
-use crate::sandbox::simulator::Context;
+use crate::sandbox::vendor::Context;
 
 /// The page that ASP.NET returns for a value that looks like markup.
 pub(super) const VALIDATION_PAGE: &str = "<!DOCTYPE html>\r\n<html>\r\n    <head>\r\n        <title>A potentially dangerous Request.Form value was detected from the client.</title>\r\n    </head>\r\n    <body bgcolor=\"white\">\r\n            <span><H1>Server Error in '/' Application.<hr width=100% size=1 color=silver></H1>\r\n            <h2> <i>A potentially dangerous Request.Form value was detected from the client.</i> </h2></span>\r\n    </body>\r\n</html>\r\n";

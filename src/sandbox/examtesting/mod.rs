@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::accounts::examtesting as account;
 use crate::sandbox::http_types::{Answer, Body, Call};
-use crate::sandbox::simulator::{Context, Profile, UNKNOWN, Vendor};
+use crate::sandbox::vendor::{Context, Profile, UNKNOWN, Vendor};
 use formats::Outcome;
 
 mod formats;

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::sandbox::ordered_json::{Json, object};
-use crate::sandbox::simulator::Context;
 use crate::sandbox::startexam::validate::{Fields, no_repeats};
 use crate::sandbox::startexam::{Employee, Participant, Refusal, StartExam, account};
+use crate::sandbox::vendor::Context;
 
 /// Published limits: employees and participants per registration, tests per registration, characters of an employee id.
 const EMPLOYEES_MAX: usize = 500;

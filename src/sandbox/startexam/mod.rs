@@ -11,7 +11,7 @@ use super::accounts::startexam as account;
 use super::ids::Ids;
 use crate::sandbox::http_types::{Answer, Body, Call};
 use crate::sandbox::ordered_json::{Json, Layout, object};
-use crate::sandbox::simulator::{Context, Profile, UNKNOWN, Vendor};
+use crate::sandbox::vendor::{Context, Profile, UNKNOWN, Vendor};
 
 mod employees;
 mod misbehaviour;

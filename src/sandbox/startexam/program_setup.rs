@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Refusal, StartExam, Test, account};
 use crate::sandbox::ordered_json::{Json, object};
-use crate::sandbox::simulator::Context;
 use crate::sandbox::startexam::validate::{Fields, no_repeats};
+use crate::sandbox::vendor::Context;
 
 /// Published limit of the titles of programs and modules.
 const TITLE_MAX: usize = 100;

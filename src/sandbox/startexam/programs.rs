@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::program_setup::Program;
 use super::{Refusal, StartExam};
 use crate::sandbox::ordered_json::{Json, object};
-use crate::sandbox::simulator::Context;
 use crate::sandbox::startexam::validate::Fields;
+use crate::sandbox::vendor::Context;
 
 /// Published limit of each list.
 const EMPLOYEES_MAX: usize = 500;

@@ -16,7 +16,7 @@ use super::{Refusal, StartExam, account};
 use crate::sandbox::http_types::Call;
 use crate::sandbox::ordered_json::{Json, object};
 use crate::sandbox::parameters::{Parameter, Parameters, count, flag, text};
-use crate::sandbox::simulator::Context;
+use crate::sandbox::vendor::Context;
 
 /// The parameters of `POST /_sessions`.
 const SITTING: [Parameter; 6] = [

@@ -4,8 +4,8 @@ use super::sessions::seconds;
 use super::{Refusal, StartExam, Test, account};
 use crate::sandbox::http_types::Call;
 use crate::sandbox::ordered_json::{Json, object};
-use crate::sandbox::simulator::Context;
 use crate::sandbox::startexam::validate::Fields;
+use crate::sandbox::vendor::Context;
 
 /// Published maximum length of a test's title.
 const TITLE_MAX: usize = 200;

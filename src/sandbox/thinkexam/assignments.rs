@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Refusal, ThinkExam, account, email_key, success, text};
 use crate::sandbox::ordered_json::Json;
-use crate::sandbox::simulator::Context;
+use crate::sandbox::vendor::Context;
 
 /// The published message with mail.
 const ASSIGNED_AND_MAILED: &str = "Test is assigned and mail has been sent successfully";

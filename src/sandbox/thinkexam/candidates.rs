@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Candidate, Refusal, ThinkExam, account, email_key, text};
 use crate::sandbox::ordered_json::{Json, object};
-use crate::sandbox::simulator::Context;
+use crate::sandbox::vendor::Context;
 
 /// Fields stored with the candidate as received.
 const KEPT: [&str; 19] = [

@@ -13,7 +13,7 @@ use super::ids::Ids;
 use crate::sandbox::http_types::{Answer, Body, Call};
 use crate::sandbox::ordered_json::{Json, Layout, object};
 use crate::sandbox::parameters::Parameters;
-use crate::sandbox::simulator::{Context, Profile, UNKNOWN, Vendor};
+use crate::sandbox::vendor::{Context, Profile, UNKNOWN, Vendor};
 use crate::sandbox::webhooks::Delivery;
 
 mod assignments;

@@ -9,7 +9,7 @@ use super::candidates::check_fields;
 use super::{Refusal, ThinkExam, account, email_key, text};
 use crate::sandbox::http_types::Call;
 use crate::sandbox::ordered_json::{Json, object};
-use crate::sandbox::simulator::Context;
+use crate::sandbox::vendor::Context;
 
 /// Checks `Custom-Header`, a JSON object that names the client.
 pub(super) fn check_header(call: &Call) -> Result<(), Refusal> {

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 use super::{Refusal, account, text, write};
 use crate::sandbox::http_types::{Answer, Call};
 use crate::sandbox::ordered_json::object;
-use crate::sandbox::simulator::Context;
+use crate::sandbox::vendor::Context;
 
 /// Invented: the vendor publishes no rejection message.
 const REFUSED: &str = "Invalid signature";

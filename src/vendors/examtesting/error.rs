@@ -1,5 +1,4 @@
-//! Meaning of `ExamTesting`'s errors: one table from the vendor's codes to ours, after the error table of
-//! <https://www.examtesting.com/api-doc.aspx>.
+//! Meaning of `ExamTesting`'s errors for the write that met them (table: `documented_codes`).
 //!
 //! It must never report a write as not applied unless the text says so: an unpublished error leaves it unknown.
 
@@ -10,91 +9,9 @@ use regex::Regex;
 use super::wire::Action;
 use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::vendor::CallPurpose;
-use crate::vendors::examtesting::response_parser::{Refusal, fixed};
-
-/// One published code.
-pub(super) struct DocumentedCode {
-    /// Four digits.
-    code: &'static str,
-    /// The vendor's message, as published.
-    message: &'static str,
-    /// Our code.
-    kind: Code,
-    /// The field concerned.
-    pointer: Option<&'static str>,
-    /// Whether it proves that an earlier attempt of the same write had no effect either: the vendor runs these checks
-    /// before it writes the student, and their result does not depend on whether the student exists.
-    proof: bool,
-    /// One sentence for people.
-    detail: &'static str,
-}
-
-const TABLE: [DocumentedCode; 8] = [
-    DocumentedCode {
-        code: "1001",
-        message: "Action is invalid",
-        kind: Code::VendorContractError,
-        pointer: None,
-        proof: false,
-        detail: "The vendor does not know the action the gateway requested.",
-    },
-    DocumentedCode {
-        code: "1002",
-        message: "Institution Id is invalid",
-        kind: Code::ConnectionMisconfigured,
-        pointer: None,
-        proof: false,
-        detail: "The vendor does not know the connection's institution_id.",
-    },
-    DocumentedCode {
-        code: "1003",
-        message: "Invalid Api Credentials",
-        kind: Code::ConnectionCredentialsInvalid,
-        pointer: None,
-        proof: false,
-        detail: "The vendor rejected the connection's api_key or api_pass.",
-    },
-    DocumentedCode {
-        code: "1004",
-        message: "Student ID is invalid",
-        kind: Code::InvalidField,
-        pointer: Some("/externalId"),
-        proof: true,
-        detail: "The vendor rejected the student id.",
-    },
-    DocumentedCode {
-        code: "1005",
-        message: "Group Name is invalid",
-        kind: Code::GroupNotFound,
-        pointer: Some("/group"),
-        proof: true,
-        detail: "The vendor has no group of this name.",
-    },
-    DocumentedCode {
-        code: "1006",
-        message: "Status is invalid",
-        kind: Code::InvalidField,
-        pointer: Some("/active"),
-        proof: true,
-        detail: "The vendor rejected the student's status.",
-    },
-    DocumentedCode {
-        code: "1007",
-        message: "Username already exist",
-        kind: Code::CandidateAlreadyExists,
-        pointer: Some("/userName"),
-        proof: false,
-        detail: "The vendor already has an account with this user name.",
-    },
-    DocumentedCode {
-        code: "1008",
-        message: "Maximum Student count is reached",
-        kind: Code::VendorSeatLimitReached,
-        pointer: None,
-        proof: false,
-        detail: "The vendor's plan allows no more students.",
-    },
-];
+use crate::vendors::examtesting::documented_codes::{DocumentedCode, published};
+use crate::vendors::examtesting::error_text::fixed;
+use crate::vendors::examtesting::parsed_response::Refusal;
 
 const EXISTS: &str = "1007";
 
@@ -143,20 +60,6 @@ pub(super) fn meaning(refusal: &Refusal, asked: RequestKind) -> Mapping {
     Mapping::Fault(Box::new(if proof { fault.proving_no_effect() } else { fault }))
 }
 
-/// Finds the published error, by its code or, without one, by its message.
-pub(super) fn published(refusal: &Refusal) -> Option<&'static DocumentedCode> {
-    match &refusal.code {
-        Some(code) => TABLE.iter().find(|published| published.code == code),
-        None => published_by_message(&refusal.message),
-    }
-}
-
-/// Finds the first published error whose message occurs in the text.
-pub(super) fn published_by_message(text: &str) -> Option<&'static DocumentedCode> {
-    let text = text.to_lowercase();
-    TABLE.iter().find(|published| text.contains(&published.message.to_lowercase()))
-}
-
 fn fault(published: &DocumentedCode, action: Action) -> Error {
     if published.code == "1004" && action == Action::Update {
         return Error::new(Code::CandidateNotFound, "The vendor has no student with this id.");
@@ -193,6 +96,7 @@ fn mentions_account(refusal: &Refusal) -> bool {
 mod tests {
     use super::*;
     use crate::domain::outcome::Outcome;
+    use crate::vendors::examtesting::documented_codes::TABLE;
 
     const FIRST: RequestKind = RequestKind { action: Action::Add, attempt: CallPurpose::Initial, own_user_name: true };
     const SETTLING: RequestKind = RequestKind { attempt: CallPurpose::Reconcile, ..FIRST };

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::vendors::examtesting::response_parser::{Format, MAX_ID, ParsedResponse, Refusal, fixed};
+use crate::vendors::examtesting::error_text::fixed;
+use crate::vendors::examtesting::parsed_response::{MAX_ID, ParsedResponse, Refusal};
+use crate::vendors::examtesting::response_parser::Format;
 
 static EXPRESSION: LazyLock<Regex> =
     LazyLock::new(|| fixed(r"(?<status>\w+)\W+(?<id>\w+)?(?:\W+(?<code>\d{4})\W+(?<msg>.*))?"));

@@ -13,12 +13,11 @@ use quick_xml::reader::Reader;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::vendors::examtesting::response_parser::{
-    CONTRADICTION, ParsedResponse, Refusal, code_alone, code_first, code_in, fixed, message, opaque_id,
-    states_published_error, unclear,
+use crate::vendors::examtesting::error_text::{
+    code_alone, code_first, code_in, fixed, message, states_published_error, without_tags,
 };
+use crate::vendors::examtesting::parsed_response::{CONTRADICTION, ParsedResponse, Refusal, opaque_id, unclear};
 
-static TAG: LazyLock<Regex> = LazyLock::new(|| fixed(r"<[a-zA-Z/!][^<>]{0,200}>"));
 static LABEL: LazyLock<Regex> = LazyLock::new(|| {
     fixed(r#"(?i)(?:^|[&,;|\n])\s*["']?(status|student\s?id|reason|error[\s_-]?code|error)["']?\s*[:=]\s*"#)
 });
@@ -181,11 +180,6 @@ pub(super) fn labelled(text: &str) -> Fields {
         fields.note(name, &value[..end.unwrap_or(value.len())]);
     }
     fields
-}
-
-/// Replaces every tag with a line break.
-pub(super) fn without_tags(text: &str) -> Cow<'_, str> {
-    TAG.replace_all(text, "\n")
 }
 
 fn same(values: &[String]) -> bool {

@@ -12,8 +12,11 @@ use regex::{Captures, Regex};
 use serde_json::Value;
 
 use crate::transport::Response;
-use crate::vendors::examtesting::error;
-use crate::vendors::examtesting::response_fields::{Fields, json, labelled, without_tags, xml};
+use crate::vendors::examtesting::error_text::{
+    ERROR_FIRST, STATUS_FIELD, code_alone, code_in, fixed, message, states_published_error,
+};
+use crate::vendors::examtesting::parsed_response::{CONTRADICTION, ParsedResponse, Refusal, opaque_id, unclear};
+use crate::vendors::examtesting::response_fields::{Fields, json, labelled, xml};
 
 /// Expected format of a response.
 #[derive(Debug, Clone)]
@@ -32,49 +35,14 @@ pub(super) enum Format {
     Regex(Regex),
 }
 
-/// Result that a response reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ParsedResponse {
-    /// A success.
-    Success {
-        /// The student's id, if the response contains one.
-        id: Option<String>,
-    },
-    /// An error.
-    Refused(Refusal),
-    /// Neither a clear success nor a clear error.
-    Unclear {
-        /// The reason.
-        why: &'static str,
-        /// The text, for people.
-        text: String,
-    },
-}
-
-/// An error in the vendor's words.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// The vendor's code, if there is one; normally four digits.
-    pub(super) code: Option<String>,
-    /// The remaining text.
-    pub(super) message: String,
-}
-
-/// Maximum length of an id, in characters.
-pub(super) const MAX_ID: usize = 100;
-
-pub(super) const CONTRADICTION: &str = "it contradicts itself";
 const NOT_IN_FORM: &str = "it does not have the format configured for this connection";
 const NO_STATUS: &str = "it contains neither SUCCESS nor ERROR";
 
 static MARKUP: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)<!DOCTYPE|<html"));
 static TITLE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?is)<title[^>]*>(.*?)</title"));
 // `-u`: ASCII case folding only; Unicode also folds `ſ` (long s) to `S`, and a word with it is not one of these.
-static STATUS_FIELD: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r#"(?i)\bstatus["']?[\s:=|,]+["']?((?-u:SUCCESS|ERROR))\b"#));
 static SUCCESS_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*(?-u:SUCCESS)\b"));
 static SUCCESS_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\b(?-u:SUCCESS)\b"));
-static ERROR_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^\W*ERROR\b"));
 static ERROR_WORD: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\bERROR\b"));
 // A success may contain an empty field `error`.
 static EMPTY_ERROR: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)\berror\s*[=:]\s*(?:[&,;|]|$)"));
@@ -85,13 +53,6 @@ static ID_FIELD: LazyLock<Regex> =
 static ID_AFTER_WORD: LazyLock<Regex> = LazyLock::new(|| {
     fixed(r#"(?i)\b(?-u:SUCCESS)\b[\s:|,;"']*([^\s&|,;:=<>"'{}\[\]\pC]*[0-9][^\s&|,;:=<>"'{}\[\]\pC]*)"#)
 });
-static CODE_AFTER_ERROR: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r"(?i)\bERROR[\s:_|,=(\[#-]*(?:code|no)?[\s:.=#-]*(\d{4})\b"));
-static CODE_FIELD: LazyLock<Regex> =
-    LazyLock::new(|| fixed(r#"(?i)\b(?:reason|error[\s_-]?code)["']?[\s:=|,]*["']?(\d{4})\b"#));
-static KNOWN_CODE: LazyLock<Regex> = LazyLock::new(|| fixed(r"\b100[1-8]\b"));
-static CODE_FIRST: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})\b"));
-static CODE_ALONE: LazyLock<Regex> = LazyLock::new(|| fixed(r"(?i)^(?:ERROR[\s:_|,=-]*)?(\d{4})$"));
 
 /// Returns the content of a response of any format for operators, without the student's id.
 pub(super) fn document(answer: &Response) -> Value {
@@ -213,60 +174,6 @@ pub(super) fn refusal(text: &str) -> Refusal {
     Refusal { message: message(text, code.as_deref()), code }
 }
 
-/// Finds the code in a text that is known to be an error. A number anywhere in it may be a student's, so it counts only
-/// together with a published message.
-pub(super) fn code_in(text: &str) -> Option<String> {
-    let written = CODE_AFTER_ERROR.captures(text).or_else(|| CODE_FIELD.captures(text));
-    let anywhere = || KNOWN_CODE.find(text).filter(|_| error::published_by_message(text).is_some());
-    written.map(|found| found[1].to_owned()).or_else(|| anywhere().map(|found| found.as_str().to_owned()))
-}
-
-/// Returns the code a value begins with.
-pub(super) fn code_first(text: &str) -> Option<String> {
-    CODE_FIRST.captures(text.trim()).map(|found| found[1].to_owned())
-}
-
-/// Returns the code if the text contains nothing else.
-pub(super) fn code_alone(text: &str) -> Option<String> {
-    CODE_ALONE.captures(text.trim()).map(|found| found[1].to_owned())
-}
-
-/// Returns whether a text without a status word is still an error: it has a published code and a published message.
-pub(super) fn states_published_error(text: &str) -> bool {
-    KNOWN_CODE.is_match(text) && error::published_by_message(text).is_some()
-}
-
-/// Returns the text without status word and code.
-pub(super) fn message(text: &str, code: Option<&str>) -> String {
-    let text = without_tags(text);
-    let text = STATUS_FIELD.replace(&text, "");
-    let text = ERROR_FIRST.replace(&text, "");
-    let text = match code {
-        Some(code) => CODE_AFTER_ERROR
-            .replace(&text, |found: &Captures<'_>| if &found[1] == code { "" } else { &found[0] }.to_owned()),
-        None => text,
-    };
-    let text = match code {
-        Some(code) => Cow::Owned(text.replacen(code, "", 1)),
-        None => text,
-    };
-    let text = text.trim_start_matches(|c: char| c.is_whitespace() || "|,:;-=&()[]#".contains(c));
-    text.trim_end_matches(|c: char| c.is_whitespace() || "|,:;-=&".contains(c)).to_owned()
-}
-
-/// Returns the id, unless it is a placeholder for none. A program without an id returns `0` or `-1`; stored as ids,
-/// they would direct a later update to another student.
-pub(super) fn opaque_id(text: &str) -> Option<String> {
-    let id = text.trim();
-    let none = matches!(id, "" | "0" | "-1") || id.eq_ignore_ascii_case("null");
-    let odd = id.chars().count() > MAX_ID || id.chars().any(char::is_control);
-    (!none && !odd).then(|| id.to_owned())
-}
-
-pub(super) fn unclear(why: &'static str, text: &str) -> ParsedResponse {
-    ParsedResponse::Unclear { why, text: text.to_owned() }
-}
-
 fn is_success(word: &str) -> bool {
     word.eq_ignore_ascii_case("SUCCESS")
 }
@@ -288,11 +195,6 @@ fn before_markup(text: &str) -> &str {
 
 fn title(page: &str) -> String {
     TITLE.captures(page).map(|found| found[1].trim().to_owned()).unwrap_or_default()
-}
-
-#[expect(clippy::expect_used, reason = "the patterns are constants; a test compiles every one")]
-pub(super) fn fixed(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a constant pattern compiles")
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@ use regex::Regex;
 use serde::Deserialize;
 use url::Url;
 
+use super::plan::PlanSettings;
+use super::sign::Credentials;
 use super::wire::{self, ParamsIn};
-use crate::secret::{Secret, SecretRef};
+use crate::secret::SecretRef;
 use crate::vendors::examtesting::response_parser::Format;
-use crate::vendors::{AdapterContext, SettingError};
+use crate::vendors::{AdapterContext, SettingError, SettingErrors};
 
 /// The keys of an `ExamTesting` connection.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,24 +67,24 @@ pub enum ResponseFormat {
 /// Validated settings.
 pub(super) struct Checked {
     pub(super) base_url: Url,
-    pub(super) institution_id: String,
-    pub(super) api_key: Secret,
-    pub(super) api_pass: Secret,
+    pub(super) credentials: Credentials,
     pub(super) params_in: ParamsIn,
     pub(super) format: Format,
-    pub(super) send_student_id: bool,
-    pub(super) default_group: Option<String>,
+    pub(super) rules: PlanSettings,
     pub(super) update_enabled: bool,
 }
 
 const GROUPS: [&str; 4] = ["status", "id", "code", "msg"];
 
 impl Settings {
+    /// The keys without a default.
+    pub(in crate::vendors) const REQUIRED: &[&str] = &["institution_id", "api_key", "api_pass"];
+
     /// Validates the settings.
     ///
     /// # Errors
     /// Every invalid setting.
-    pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
+    pub(super) fn checked(self, context: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
         let Self {
             base_url,
             institution_id,
@@ -95,29 +97,25 @@ impl Settings {
             default_group,
             update_enabled,
         } = self;
-        let mut faults = Vec::new();
-        let base_url = noted(&mut faults, "base_url", address(&base_url, setup));
-        let institution_id = noted(&mut faults, "institution_id", line(institution_id, true));
-        let api_key = noted(&mut faults, "api_key", api_key.resolve(setup.secrets));
-        let api_pass = noted(&mut faults, "api_pass", api_pass.resolve(setup.secrets));
-        let format = noted(&mut faults, "response_regex", format(response_format, &response_regex));
-        let default_group = noted(&mut faults, "default_group", line(default_group, false));
-        let (Some(base_url), Some(institution_id), Some(api_key), Some(api_pass), Some(format), Some(default_group)) =
-            (base_url, institution_id, api_key, api_pass, format, default_group)
-        else {
-            return Err(faults);
+        let mut errors = SettingErrors::default();
+        let base_url = errors.check("base_url", address(&base_url, context));
+        let institution_id = errors.check("institution_id", line(institution_id, true));
+        let api_key = errors.check("api_key", api_key.resolve(context.secrets));
+        let api_pass = errors.check("api_pass", api_pass.resolve(context.secrets));
+        let format = errors.check("response_regex", format(response_format, &response_regex));
+        let default_group = errors.check("default_group", line(default_group, false));
+        let checked = || {
+            let default_group = default_group.map(|group| Some(group).filter(|group| !group.is_empty()))?;
+            Some(Checked {
+                base_url: base_url?,
+                credentials: Credentials { institution_id: institution_id?, api_key: api_key?, api_pass: api_pass? },
+                params_in,
+                format: format?,
+                rules: PlanSettings { send_student_id, default_group },
+                update_enabled,
+            })
         };
-        Ok(Checked {
-            base_url,
-            institution_id,
-            api_key,
-            api_pass,
-            params_in,
-            format,
-            send_student_id,
-            default_group: Some(default_group).filter(|group| !group.is_empty()),
-            update_enabled,
-        })
+        errors.finish(checked())
     }
 }
 
@@ -129,13 +127,9 @@ const fn yes() -> bool {
     true
 }
 
-fn noted<T>(faults: &mut Vec<SettingError>, key: &str, result: Result<T, String>) -> Option<T> {
-    result.map_err(|detail| faults.push(SettingError { key: key.to_owned(), detail })).ok()
-}
-
-fn address(text: &str, setup: &AdapterContext<'_>) -> Result<Url, String> {
+fn address(text: &str, context: &AdapterContext<'_>) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is not an absolute URL: {error}"))?;
-    setup.connection.accepts(&url)?;
+    context.connection.accepts(&url)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not contain credentials; use api_key and api_pass".to_owned());
     }

@@ -61,12 +61,12 @@ impl SecretSource for NoSecrets {
 
 fn connected(more: Value) -> Result<Arc<dyn Vendor>, Vec<SettingError>> {
     let mut settings = json!({
-        "vendor": "examtesting", "institution_id": "1234", "api_key": "plain:key&one", "api_pass": "plain:pass wörd",
+        "institution_id": "1234", "api_key": "plain:key&one", "api_pass": "plain:pass wörd",
     });
     if let (Value::Object(settings), Value::Object(more)) = (&mut settings, more) {
         settings.extend(more);
     }
-    let settings: AnySettings = serde_json::from_value(settings).unwrap();
+    let settings = AnySettings::read("examtesting", settings).unwrap().unwrap();
     let connection = ConnectionSettings { requests_per_second: 0, ..ConnectionSettings::default() };
     let environment = environment();
     let setup = AdapterContext { name: "et", connection: &connection, secrets: &NoSecrets, environment };

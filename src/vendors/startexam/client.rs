@@ -66,7 +66,7 @@ impl StartExam {
             return Err(misuse("the same employee twice in one call").for_batch());
         }
         let rows = employees.len();
-        let body = wire::Employees { profile_id: &self.profile_id, employees };
+        let body = wire::Employees { profile_id: &self.account.profile_id, employees };
         let answer = self.post(operation.as_str(), "/v1/employees", &body, rows, call).await?;
         if error::is_page(&answer) {
             let detail = "The response is a web page, not a response of StartExam's API.";
@@ -124,7 +124,8 @@ impl StartExam {
             let value = Booked { vendor_ref: Map::new(), launch: None, already_there: true };
             return WriteSuccess { value, warnings: vec![Warning::new(WarningCode::LaunchUnknown, detail)] };
         };
-        let launch = Launch { url: self.link.url(self.center_of(booking), id), expires_at: booking.valid_until };
+        let launch =
+            Launch { url: self.account.link.url(self.center_of(booking), id), expires_at: booking.valid_until };
         let vendor_ref = Map::from_iter([("id".to_owned(), id.into())]);
         WriteSuccess::new(Booked { vendor_ref, launch: Some(launch), already_there: false })
     }
@@ -137,17 +138,17 @@ impl StartExam {
         touched: &[String],
     ) -> wire::Employee<'a> {
         let status = if active { "active" } else { "hidden" };
-        wire::Employee { id, status, data: wire::data(&self.fields, person, touched) }
+        wire::Employee { id, status, data: wire::data(&self.account.fields, person, touched) }
     }
 
     fn center_of<'a>(&'a self, booking: &'a Booking) -> &'a str {
-        booking.center.as_deref().unwrap_or(&self.center)
+        booking.center.as_deref().unwrap_or(&self.account.center)
     }
 
     /// Returns the maximum rows in one booking call. See `wire::by_row` for why the flag matters; reconciliation sends
     /// rows one by one.
     pub(super) const fn at_most(&self, flagged: bool, attempt: CallPurpose) -> usize {
-        match (flagged, attempt, self.existing) {
+        match (flagged, attempt, self.account.existing) {
             (_, CallPurpose::Reconcile, _)
             | (true, CallPurpose::Initial, ExistingRegistration::Unknown | ExistingRegistration::LeftOut) => 1,
             _ => self.batch,
@@ -190,11 +191,11 @@ impl StartExam {
             headers.insert(CONTENT_TYPE, JSON);
         }
         let request = Request { operation, method, target: Target::Path(path.to_owned()), headers, body, shown: SHOWN };
-        let mut answer = self.client.send(request.clone(), &self.signer, call).await?;
+        let mut answer = self.client.send(request.clone(), &self.account.signer, call).await?;
         if error::is_date_refusal(&answer) {
-            answer = self.client.send(request, &self.signer, call).await?;
+            answer = self.client.send(request, &self.account.signer, call).await?;
         }
-        match error::fault(&self.client, operation, &answer, rows) {
+        match error::response_error(&self.client, operation, &answer, rows) {
             Some(fault) => Err(fault),
             None => Ok(answer),
         }

@@ -24,22 +24,27 @@ use crate::transport::{Client, Response, general_error};
 ///
 /// The vendor does not document whether a call with one bad row does nothing at all; we assume that a 4xx changed
 /// nothing.
-pub(super) fn fault(client: &Client, operation: &'static str, answer: &Response, rows: usize) -> Option<Error> {
-    if answer.status.is_success() {
+pub(super) fn response_error(
+    client: &Client,
+    operation: &'static str,
+    response: &Response,
+    rows: usize,
+) -> Option<Error> {
+    if response.status.is_success() {
         return None;
     }
-    let fault = by_status(client, operation, answer, rows)?;
-    let tells_success = || participant_ids(&answer.body).is_some() || counts(&answer.body).is_some();
-    if fault.outcome == Outcome::NotApplied && tells_success() {
+    let error = by_status(client, operation, response, rows)?;
+    let tells_success = || participant_ids(&response.body).is_some() || counts(&response.body).is_some();
+    if error.outcome == Outcome::NotApplied && tells_success() {
         let detail = "StartExam's response has the body of a success but an error status.";
-        return Some(unreadable(client, operation, answer, detail, rows));
+        return Some(unreadable(client, operation, response, detail, rows));
     }
-    Some(fault)
+    Some(error)
 }
 
-fn by_status(client: &Client, operation: &'static str, answer: &Response, rows: usize) -> Option<Error> {
-    let message = message(answer);
-    let fault = match answer.status {
+fn by_status(client: &Client, operation: &'static str, response: &Response, rows: usize) -> Option<Error> {
+    let message = message(response);
+    let error = match response.status {
         StatusCode::BAD_REQUEST => {
             of_call(Error::new(Code::VendorRejectedRequest, "StartExam rejected the request as invalid."), rows)
         }
@@ -55,10 +60,10 @@ fn by_status(client: &Client, operation: &'static str, answer: &Response, rows: 
                 .proving_no_effect(),
             rows,
         ),
-        _ => return general_error(client, operation, answer, None, message.as_deref()),
+        _ => return general_error(client, operation, response, None, message.as_deref()),
     };
-    let fault = fault.with_vendor_response(said(client, operation, answer, message.as_deref()));
-    Some(client.error(operation, fault))
+    let error = error.with_vendor_response(describe(client, operation, response, message.as_deref()));
+    Some(client.error(operation, error))
 }
 
 /// Returns the error of a success status whose body does not show what happened.
@@ -67,37 +72,37 @@ fn by_status(client: &Client, operation: &'static str, answer: &Response, rows: 
 pub(super) fn unreadable(
     client: &Client,
     operation: &'static str,
-    answer: &Response,
+    response: &Response,
     detail: &str,
     rows: usize,
 ) -> Error {
-    let message = object(without_mark(&answer.body)).and_then(|object| message_member(&object));
-    let fault = Error::unknown(Code::VendorBadResponse, detail);
-    let fault = of_call(fault, rows).with_vendor_response(said(client, operation, answer, message.as_deref()));
-    client.error(operation, fault)
+    let message = object(without_mark(&response.body)).and_then(|object| message_member(&object));
+    let error = Error::unknown(Code::VendorBadResponse, detail);
+    let error = of_call(error, rows).with_vendor_response(describe(client, operation, response, message.as_deref()));
+    client.error(operation, error)
 }
 
 /// Returns whether the vendor rejected the request's date; a freshly signed attempt may succeed.
-pub(super) fn is_date_refusal(answer: &Response) -> bool {
-    answer.status == StatusCode::FORBIDDEN && is_about_date(message(answer).as_deref())
+pub(super) fn is_date_refusal(response: &Response) -> bool {
+    response.status == StatusCode::FORBIDDEN && is_about_date(message(response).as_deref())
 }
 
 /// Returns whether the body is a web page, for example a proxy's sign-in. The body decides, because servers and proxies
 /// also label JSON and empty bodies as HTML.
-pub(super) fn is_page(answer: &Response) -> bool {
-    without_mark(&answer.body).trim_ascii_start().starts_with(b"<")
+pub(super) fn is_page(response: &Response) -> bool {
+    without_mark(&response.body).trim_ascii_start().starts_with(b"<")
 }
 
 /// Returns the vendor's message: the `message` field, else the body's text unless it is a web page.
-fn message(answer: &Response) -> Option<String> {
-    if let Some(message) = object(&answer.body).and_then(|object| message_member(&object)) {
+fn message(response: &Response) -> Option<String> {
+    if let Some(message) = object(&response.body).and_then(|object| message_member(&object)) {
         return Some(message);
     }
-    if is_page(answer) {
+    if is_page(response) {
         return None;
     }
-    // `said` truncates it after masking secrets: redaction would not recognise half a secret.
-    let text = String::from_utf8_lossy(without_mark(&answer.body)).into_owned();
+    // `describe` truncates it after masking secrets: redaction would not recognise half a secret.
+    let text = String::from_utf8_lossy(without_mark(&response.body)).into_owned();
     if text.trim().is_empty() { None } else { Some(text) }
 }
 
@@ -112,15 +117,11 @@ fn is_about_date(message: Option<&str>) -> bool {
     words.into_iter().any(|word| word.eq_ignore_ascii_case("date"))
 }
 
-fn of_call(fault: Error, rows: usize) -> Error {
-    if rows > 1 { fault.for_batch() } else { fault }
+fn of_call(error: Error, rows: usize) -> Error {
+    if rows > 1 { error.for_batch() } else { error }
 }
 
-fn said(client: &Client, operation: &str, answer: &Response, message: Option<&str>) -> VendorResponse {
-    VendorResponse {
-        operation: operation.to_owned(),
-        http_status: Some(answer.status.as_u16()),
-        code: None,
-        message: message.map(|text| client.clean(text, [])).filter(|text| !text.is_empty()),
-    }
+fn describe(client: &Client, operation: &str, response: &Response, message: Option<&str>) -> VendorResponse {
+    let message = message.map(|text| client.clean(text, [])).filter(|text| !text.is_empty());
+    response.describe(operation, None, message)
 }

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::wire::{by_row, counts, guid, is_test_list, participant_ids};
+use super::guid::guid;
+use super::wire::{by_row, counts, is_test_list, participant_ids};
 
 /// Maximum number of rows a response is matched with.
 const MAX_ROWS: usize = 8;

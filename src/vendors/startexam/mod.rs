@@ -3,7 +3,7 @@
 //! length sent.
 //!
 //! The vendor has no idempotency keys and offers no way to read a write back, so the adapter must never read more into
-//! a response than it states; see `wire::by_row` and `error::fault`.
+//! a response than it states; see `wire::by_row` and `error::response_error`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::Map;
 
-use super::{AdapterContext, SettingError, VendorConnection, json_length};
+use super::{AdapterContext, SettingError, VendorConnection, json_length, supported};
 use crate::domain::assignment::{CandidateKey, IfAssignmentExists, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
-use crate::domain::error::{Code, ConnectionRef, Error, FieldError};
+use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::program::{AssessmentScope, EnrolmentCounts, ProgramRef};
@@ -28,14 +28,15 @@ use crate::domain::vendor::{
     BatchGroup, Booked, Booking, CallContext, CallPurpose, Cancellation, CandidateSnapshot, CredentialCheck,
     EnrolmentBatch, Plan, Registered, Registration, RowResult, Update, Vendor, VendorKey, WriteSuccess,
 };
-use crate::secret::Redactor;
 use crate::transport::Client;
 use crate::vendors::startexam::client::{flagged, misuse};
+use crate::vendors::startexam::settings::Account;
 
 mod client;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod guid;
 mod plan;
 mod settings;
 mod sign;
@@ -43,7 +44,7 @@ mod sign;
 mod tests;
 mod wire;
 
-pub use settings::{ExistingRegistration, ProfileFields, SecretEncoding, Settings};
+pub use settings::{ExistingRegistration, ProfileFields, Settings};
 
 /// Maximum rows in one call: documented for bookings and for each list of a program, assumed for employees.
 const MAX_ROWS: usize = 500;
@@ -64,16 +65,16 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             note: "Adds or updates by externalId. Name, e-mail, phone numbers and address are sent to the profile \
                    fields that the connection names, and ignored if it names none; custom fields are sent to the \
                    profile field of the same name.",
-            ..writes(WriteKind::CandidatesCreate)
+            ..supported(WriteKind::CandidatesCreate)
         },
         Capability {
             ignored: &["/userName", "/password", "/group", "/birthDate", "/gender", "/photo"],
             note: "Sends the whole person again; externalId cannot be changed.",
-            ..writes(WriteKind::CandidatesUpdate)
+            ..supported(WriteKind::CandidatesUpdate)
         },
         Capability {
             note: "Hides the employee; StartExam does not support deletion.",
-            ..writes(WriteKind::CandidatesDelete)
+            ..supported(WriteKind::CandidatesDelete)
         },
         Capability {
             required: &["/candidate", "/assessment"],
@@ -84,7 +85,7 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
                    connection is configured with StartExam's response for existing registrations \
                    (existing_registration). An unknown write with create_new or fail is retried only if the gateway \
                    makes all bookings of the account (bookings_only_here) and knows of no earlier booking.",
-            ..writes(WriteKind::AssignmentsCreate)
+            ..supported(WriteKind::AssignmentsCreate)
         },
         Capability::unsupported(
             WriteKind::AssignmentsCancel,
@@ -94,24 +95,10 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
             required: &["/scope"],
             max_batch: MAX_ROWS,
             note: "StartExam returns only counts. After an unknown write was retried, they are a lower bound.",
-            ..writes(WriteKind::ProgramsEmployees)
+            ..supported(WriteKind::ProgramsEmployees)
         },
     ],
 };
-
-const fn writes(operation: WriteKind) -> Capability {
-    Capability {
-        kind: operation,
-        supported: true,
-        required: &[],
-        ignored: &[],
-        max_batch: 1,
-        retry_safety: RetrySafety::Idempotent,
-        per_item_outcome: false,
-        read_back: false,
-        note: "",
-    }
-}
 
 /// Builds the adapter. Reads the secret but opens no connection.
 ///
@@ -119,39 +106,19 @@ const fn writes(operation: WriteKind) -> Capability {
 /// Every invalid setting.
 pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let account = settings.checked(setup)?;
-    let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
-    let redactor = Redactor::new([&account.secret]);
-    let client = Client::new(name, &account.base_url, setup.connection, redactor, setup.environment.clone())
-        .map_err(|error| vec![SettingError { key: "base_url".to_owned(), detail: error.to_string() }])?;
+    let client = setup.client(DESCRIPTOR.kind, &account.base_url, account.redactor.clone())?;
     let batch = match setup.connection.batch_size {
         0 => MAX_ROWS,
         size => size.min(MAX_ROWS),
     };
-    let adapter = StartExam {
-        client: client.clone(),
-        signer: sign::SharedKey::new(account.number, account.key),
-        center: account.center,
-        profile_id: account.profile_id,
-        fields: account.fields,
-        link: account.link,
-        existing: account.existing,
-        bookings_only_here: account.bookings_only_here,
-        rebook_expired: account.rebook_expired,
-        batch,
-    };
-    Ok(VendorConnection { vendor: Arc::new(adapter), client, account: account.number.to_string() })
+    let number = account.number.to_string();
+    let vendor = Arc::new(StartExam { client: client.clone(), account, batch });
+    Ok(VendorConnection { vendor, client, account: number })
 }
 
 struct StartExam {
     client: Client,
-    signer: sign::SharedKey,
-    center: String,
-    profile_id: String,
-    fields: ProfileFields,
-    link: settings::LinkTemplate,
-    existing: ExistingRegistration,
-    bookings_only_here: bool,
-    rebook_expired: bool,
+    account: Account,
     batch: usize,
 }
 
@@ -167,15 +134,15 @@ impl Vendor for StartExam {
         new: NewCandidate,
         _environment: &System,
     ) -> Result<Plan<Registration>, Vec<FieldError>> {
-        plan::registration(&self.fields, id, new)
+        plan::registration(&self.account.fields, id, new)
     }
 
     fn plan_update(&self, candidate: CandidateSnapshot, touched: Vec<String>) -> Result<Plan<Update>, Vec<FieldError>> {
-        plan::update(&self.fields, candidate, touched)
+        plan::update(&self.account.fields, candidate, touched)
     }
 
     fn assessment_ref(&self, text: &str) -> Option<String> {
-        wire::guid(text)
+        guid::guid(text)
     }
 
     fn program_ref(&self, text: &str) -> Option<ProgramRef> {
@@ -201,7 +168,7 @@ impl Vendor for StartExam {
             candidate,
             private,
             assessment,
-            center: Some(order.center.clone().unwrap_or_else(|| self.center.clone())),
+            center: Some(order.center.clone().unwrap_or_else(|| self.account.center.clone())),
             valid_from: Some(from),
             valid_until: Some(until),
             notify: order.notify,
@@ -245,7 +212,7 @@ impl Vendor for StartExam {
     fn booking_retry_safety(&self, booking: &Booking) -> RetrySafety {
         // With the flag, a retry finds any earlier registration for the same centre and test, not only ours. The
         // gateway's store can rule out other bookings only if no other system books at this account.
-        let only_ours = booking.first_booking && self.bookings_only_here;
+        let only_ours = booking.first_booking && self.account.bookings_only_here;
         if booking.if_exists == IfAssignmentExists::Reuse || only_ours {
             RetrySafety::IdempotentWithFlag
         } else {
@@ -254,7 +221,7 @@ impl Vendor for StartExam {
     }
 
     fn rebooks_expired(&self) -> bool {
-        self.rebook_expired
+        self.account.rebook_expired
     }
 
     async fn register(&self, rows: &[Registration], call: &CallContext) -> Vec<RowResult<Registered>> {

@@ -3,8 +3,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::guid::guid;
 use super::settings::ProfileFields;
-use super::wire::{duplicate_custom_fields, guid, is_touched, unsupported_fields};
+use super::wire::{duplicate_custom_fields, unsupported_fields};
 use crate::domain::assignment::{CandidateKey, NewAssignment, Notify};
 use crate::domain::candidate::{NewCandidate, Person};
 use crate::domain::error::FieldError;
@@ -13,6 +14,7 @@ use crate::domain::outcome::{Warning, WarningCode};
 use crate::domain::program::ProgramRef;
 use crate::domain::validation::FieldErrors;
 use crate::domain::vendor::{CandidateSnapshot, Plan, Registration, Update, VendorKey};
+use crate::vendors::is_touched;
 
 /// Validity of a booking if the order sets no end.
 const DEFAULT_VALIDITY: SignedDuration = SignedDuration::from_hours(30 * 24);

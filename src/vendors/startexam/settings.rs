@@ -4,17 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use url::{Position, Url};
-use zeroize::Zeroizing;
 
-use super::wire::guid;
+use super::guid::guid;
+use super::sign::SharedKey;
 use crate::domain::validation::FieldErrors;
-use crate::secret::{Secret, SecretRef};
+use crate::secret::{Redactor, SecretRef};
 use crate::transport::ConnectionSettings;
-use crate::vendors::{AdapterContext, SettingError};
+use crate::vendors::key_encoding::KeyEncoding;
+use crate::vendors::{AdapterContext, SettingError, SettingErrors, percent_encoded};
 
 /// Vendor-specific keys of `[connections.<name>]` with `vendor = "startexam"`.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,9 +25,10 @@ pub struct Settings {
     pub account_id: u64,
     /// The account's secret.
     pub secret: SecretRef,
-    /// How to decode the secret's text to the key.
+    /// How to decode the secret's text to the key. The vendor's sentence about it could not be read; both public clients
+    /// use the text's bytes unchanged.
     #[serde(default)]
-    pub secret_encoding: SecretEncoding,
+    pub secret_encoding: KeyEncoding,
     /// Unique name of the centre, for orders that name none.
     pub center: String,
     /// The profile (GUID) whose field rules apply to employees.
@@ -50,20 +50,6 @@ pub struct Settings {
     pub rebook_expired: bool,
 }
 
-/// How to decode the secret's text to the key. The vendor's sentence about it could not be read; both public clients
-/// use the text's bytes unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SecretEncoding {
-    /// The text's own bytes.
-    #[default]
-    Utf8,
-    /// The text is Base64 (standard alphabet, padded).
-    Base64,
-    /// The text is hexadecimal.
-    Hex,
-}
-
 /// What the vendor returns for an employee skipped because of `doNotCreateIfExist`. Undocumented, so the operator sets
 /// it after observing it; it decides how many such rows may share a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -80,50 +66,53 @@ pub enum ExistingRegistration {
     LeftOut,
 }
 
-/// Names of the profile's fields. A name replaces only the default of its own key; an empty name means that the profile
-/// has no such field.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
-pub struct ProfileFields {
-    /// Field of `name.givenName`.
-    pub given_name: String,
-    /// Field of `name.familyName`.
-    pub family_name: String,
-    /// Field of `name.formatted`.
-    pub formatted: String,
-    /// Field of `email`.
-    pub email: String,
-    /// Field of the telephone number of type `mobile`.
-    pub phone_mobile: String,
-    /// Field of the telephone number of type `work`.
-    pub phone_work: String,
-    /// Field of `address.streetAddress`.
-    pub street: String,
-    /// Field of `address.locality`.
-    pub locality: String,
-    /// Field of `address.region`.
-    pub region: String,
-    /// Field of `address.postalCode`.
-    pub postal_code: String,
-    /// Field of `address.country`.
-    pub country: String,
+macro_rules! profile_fields {
+    ($($key:ident = $default:literal, of $attribute:literal;)*) => {
+        /// Names of the profile's fields. A name replaces only the default of its own key; an empty name means that the
+        /// profile has no such field.
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(default)]
+        pub struct ProfileFields {
+            $(#[doc = concat!("Field of ", $attribute, ".")] pub $key: String,)*
+        }
+
+        impl Default for ProfileFields {
+            fn default() -> Self {
+                Self { $($key: $default.to_owned(),)* }
+            }
+        }
+
+        impl ProfileFields {
+            fn names(&self) -> [(&'static str, &str); [$($default),*].len()] {
+                [$((stringify!($key), self.$key.as_str())),*]
+            }
+        }
+    };
 }
 
-impl Default for ProfileFields {
-    // Names from the example on the vendor's page `/Methods/SyncEmployees`.
-    fn default() -> Self {
-        Self {
-            given_name: "First Name".to_owned(),
-            family_name: "Last Name".to_owned(),
-            formatted: String::new(),
-            email: "Email".to_owned(),
-            phone_mobile: String::new(),
-            phone_work: String::new(),
-            street: String::new(),
-            locality: String::new(),
-            region: String::new(),
-            postal_code: String::new(),
-            country: String::new(),
+// Names from the example on the vendor's page `/Methods/SyncEmployees`.
+profile_fields! {
+    given_name = "First Name", of "`name.givenName`";
+    family_name = "Last Name", of "`name.familyName`";
+    formatted = "", of "`name.formatted`";
+    email = "Email", of "`email`";
+    phone_mobile = "", of "the telephone number of type `mobile`";
+    phone_work = "", of "the telephone number of type `work`";
+    street = "", of "`address.streetAddress`";
+    locality = "", of "`address.locality`";
+    region = "", of "`address.region`";
+    postal_code = "", of "`address.postalCode`";
+    country = "", of "`address.country`";
+}
+
+impl ProfileFields {
+    fn check(&self, errors: &mut SettingErrors) {
+        let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+        for (key, field) in self.names().into_iter().filter(|(_, field)| !field.is_empty()) {
+            errors.check(&format!("profile_fields.{key}"), one_line(field));
+            if let Some(earlier) = taken.insert(field, key) {
+                errors.push(&format!("profile_fields.{key}"), format!("names the same profile field as {earlier}"));
+            }
         }
     }
 }
@@ -132,8 +121,9 @@ impl Default for ProfileFields {
 pub(super) struct Account {
     pub(super) base_url: Url,
     pub(super) number: u64,
-    pub(super) secret: Secret,
-    pub(super) key: Zeroizing<Vec<u8>>,
+    /// Masks the secret.
+    pub(super) redactor: Redactor,
+    pub(super) signer: SharedKey,
     pub(super) center: String,
     pub(super) profile_id: String,
     pub(super) fields: ProfileFields,
@@ -144,103 +134,48 @@ pub(super) struct Account {
 }
 
 impl Settings {
+    /// The keys without a default.
+    pub(in crate::vendors) const REQUIRED: &[&str] = &["account_id", "secret", "center", "profile_id"];
+
     /// Validates the settings.
     ///
     /// # Errors
     /// Every invalid setting.
-    pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Account, Vec<SettingError>> {
-        let mut faults = Vec::new();
-        let mut note = |key: &str, detail: String| faults.push(SettingError { key: key.to_owned(), detail });
-
-        let base_url = base_url(&self.base_url, setup.connection).map_err(|detail| note("base_url", detail)).ok();
+    pub(super) fn checked(self, context: &AdapterContext<'_>) -> Result<Account, Vec<SettingError>> {
+        let mut errors = SettingErrors::default();
+        let base_url = errors.check("base_url", context.url("base_url", &self.base_url));
         if self.account_id == 0 {
-            note("account_id", "must be the account's number".to_owned());
+            errors.push("account_id", "must be the account's number");
         }
-        let secret = self.secret.resolve(setup.secrets).and_then(|secret| {
-            let key = key_bytes(&secret, self.secret_encoding)?;
-            Ok((secret, key))
+        let secret = self.secret.resolve(context.secrets).and_then(|secret| {
+            let key = self.secret_encoding.decode(&secret, "secret_encoding")?;
+            Ok((Redactor::new([&secret]), SharedKey::new(self.account_id, key)))
         });
-        let secret = secret.map_err(|detail| note("secret", detail)).ok();
-        if let Some(detail) = unfit_line(&self.center) {
-            note("center", detail);
-        }
-        let profile_id = guid(&self.profile_id);
-        if profile_id.is_none() {
-            note("profile_id", "must be a GUID".to_owned());
-        }
-        self.profile_fields.check(&mut note);
-        let link = LinkTemplate::parse(&self.link_template, setup.connection);
-        let link = link.map_err(|detail| note("link_template", detail)).ok();
+        let secret = errors.check("secret", secret);
+        errors.check("center", one_line(&self.center));
+        let profile_id = errors.check("profile_id", guid(&self.profile_id).ok_or("must be a GUID"));
+        self.profile_fields.check(&mut errors);
+        let link = errors.check("link_template", LinkTemplate::parse(&self.link_template, context.connection));
 
-        let (Some(base_url), Some((secret, key)), Some(profile_id), Some(link), true) =
-            (base_url, secret, profile_id, link, faults.is_empty())
-        else {
-            return Err(faults);
+        let account = || {
+            let (redactor, signer) = secret?;
+            Some(Account {
+                base_url: base_url?,
+                number: self.account_id,
+                redactor,
+                signer,
+                center: self.center,
+                profile_id: profile_id?,
+                fields: self.profile_fields,
+                link: link?,
+                existing: self.existing_registration,
+                bookings_only_here: self.bookings_only_here,
+                rebook_expired: self.rebook_expired,
+            })
         };
-        Ok(Account {
-            base_url,
-            number: self.account_id,
-            secret,
-            key,
-            center: self.center,
-            profile_id,
-            fields: self.profile_fields,
-            link,
-            existing: self.existing_registration,
-            bookings_only_here: self.bookings_only_here,
-            rebook_expired: self.rebook_expired,
-        })
+        errors.finish(account())
     }
 }
-
-impl ProfileFields {
-    fn check(&self, note: &mut impl FnMut(&str, String)) {
-        let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
-        for (key, field) in self.names() {
-            if field.is_empty() {
-                continue;
-            }
-            if let Some(detail) = unfit_line(field) {
-                note(&format!("profile_fields.{key}"), detail);
-            }
-            if let Some(earlier) = taken.insert(field, key) {
-                note(&format!("profile_fields.{key}"), format!("names the same profile field as {earlier}"));
-            }
-        }
-    }
-
-    fn names(&self) -> [(&'static str, &str); 11] {
-        let Self {
-            given_name,
-            family_name,
-            formatted,
-            email,
-            phone_mobile,
-            phone_work,
-            street,
-            locality,
-            region,
-            postal_code,
-            country,
-        } = self;
-        [
-            ("given_name", given_name),
-            ("family_name", family_name),
-            ("formatted", formatted),
-            ("email", email),
-            ("phone_mobile", phone_mobile),
-            ("phone_work", phone_work),
-            ("street", street),
-            ("locality", locality),
-            ("region", region),
-            ("postal_code", postal_code),
-            ("country", country),
-        ]
-    }
-}
-
-/// Escapes all but the unreserved characters of RFC 3986, so that a value stays one value in a path, query or fragment.
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Template of the URL that a candidate opens.
 #[derive(Debug)]
@@ -267,39 +202,14 @@ impl LinkTemplate {
     /// Returns the URL for this participant of this centre.
     pub(super) fn url(&self, center: &str, id: &str) -> String {
         // Percent-encoded values contain no brace, so the second replacement cannot change the first value.
-        let center = utf8_percent_encode(center, VALUE).to_string();
-        let id = utf8_percent_encode(id, VALUE).to_string();
-        self.0.replace("{center}", &center).replace("{id}", &id)
+        self.0.replace("{center}", &percent_encoded(center)).replace("{id}", &percent_encoded(id))
     }
 }
 
-fn base_url(text: &str, connection: &ConnectionSettings) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|_| "is not an absolute URL".to_owned())?;
-    connection.accepts(&url)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not contain a user name or password".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not have a query or fragment".to_owned());
-    }
-    Ok(url)
-}
-
-fn key_bytes(secret: &Secret, encoding: SecretEncoding) -> Result<Zeroizing<Vec<u8>>, String> {
-    let text = secret.expose().as_bytes();
-    let bytes = match encoding {
-        SecretEncoding::Utf8 => Ok(text.to_vec()),
-        SecretEncoding::Base64 => BASE64.decode(text).map_err(|_| "is not valid Base64 (see secret_encoding)"),
-        SecretEncoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| "is not hexadecimal (see secret_encoding)"),
-    };
-    let bytes = bytes.map(Zeroizing::new).map_err(str::to_owned)?;
-    if bytes.is_empty() { Err("is empty".to_owned()) } else { Ok(bytes) }
-}
-
-fn unfit_line(text: &str) -> Option<String> {
-    let mut faults = FieldErrors::new();
-    faults.check_line("", Some(text), 200);
-    faults.into_result(()).err()?.pop().map(|fault| fault.detail)
+fn one_line(text: &str) -> Result<(), String> {
+    let mut errors = FieldErrors::new();
+    errors.check_line("", Some(text), 200);
+    errors.into_result(()).map_err(|errors| errors.into_iter().map(|error| error.detail).collect())
 }
 
 fn default_base_url() -> String {

@@ -7,13 +7,14 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
+use super::guid::guid;
 use super::settings::ProfileFields;
 use crate::domain::assignment::Proctoring;
 use crate::domain::candidate::{Address, Name, Person, PhoneKind};
 use crate::domain::program::EnrolmentCounts;
 use crate::domain::validation::pointer_token;
+use crate::vendors::is_touched;
 
 /// Body of `POST /v1/employees` (vendor page `/Methods/SyncEmployees`).
 #[derive(Serialize)]
@@ -72,14 +73,6 @@ pub(super) struct ProgramEmployees<'a> {
     pub(super) module_tests: Option<&'a [String]>,
     pub(super) register_employees: &'a [String],
     pub(super) unregister_employees: &'a [String],
-}
-
-/// Normalises a GUID to the vendor's form, lower case with hyphens; accepts braces and bare digits. Rejects the nil
-/// GUID.
-pub(super) fn guid(text: &str) -> Option<String> {
-    // Only the `urn:uuid:` form is longer, and the vendor does not know it.
-    let id = Uuid::try_parse(text).ok().filter(|id| text.len() <= 38 && !id.is_nil())?;
-    Some(id.hyphenated().to_string())
 }
 
 /// An attribute of a person that a profile may have a field for.
@@ -152,12 +145,6 @@ pub(super) fn duplicate_custom_fields(fields: &ProfileFields, person: &Person) -
         .collect();
     let twice = person.custom.keys().filter(|name| filled.contains(name.as_str()));
     twice.map(|name| format!("/custom/{}", pointer_token(name))).collect()
-}
-
-/// Returns whether a change listed by these pointers affects this field.
-pub(super) fn is_touched(touched: &[String], pointer: &str) -> bool {
-    let within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
-    touched.iter().any(|touched| touched == pointer || within(touched, pointer) || within(pointer, touched))
 }
 
 fn members<'a>(fields: &'a ProfileFields, person: &'a Person) -> Vec<ProfileMember<'a>> {

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use crate::domain::assignment::{Launch, Notify};
@@ -19,6 +18,7 @@ use crate::domain::vendor::{
 };
 use crate::secret::Secret;
 use crate::transport::{RedactionPolicy, Request, Response, Target};
+use crate::vendors::percent_encoded;
 use crate::vendors::thinkexam::ThinkExam;
 use crate::vendors::thinkexam::error::{ErrorContext, Suspicion};
 use crate::vendors::thinkexam::sign::SignatureHeaders;
@@ -30,8 +30,6 @@ const ASSIGN: &str = "/api/v1/assignTest";
 
 /// Name under which a candidate's sign-in token is stored.
 const TOKEN: &str = "token";
-/// Escapes all but the characters that need no escape anywhere in a URL (RFC 3986 §2.3).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A response with the secrets to redact in it.
 struct MaskedResponse {
@@ -170,10 +168,9 @@ impl ThinkExam {
             warnings.push(Warning::new(WarningCode::LaunchUnknown, detail));
             return None;
         }
-        let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
         let url = link.render(|name| match name {
-            "email" => Some(escaped(&booking.candidate.0)),
-            TOKEN => token.map(|token| escaped(token)),
+            "email" => Some(percent_encoded(&booking.candidate.0)),
+            TOKEN => token.map(|token| percent_encoded(token)),
             _ => None,
         });
         Some(Launch { url, expires_at: None })

@@ -109,8 +109,7 @@ impl ErrorContext<'_> {
 
     fn vendor_answer(&self, words: &VendorMessage) -> VendorResponse {
         let VendorMessage { code, message } = self.cleaned(words);
-        let http_status = Some(self.answer.status.as_u16());
-        VendorResponse { operation: self.operation.to_owned(), http_status, code, message }
+        self.answer.describe(self.operation, code, message)
     }
 
     fn cleaned(&self, words: &VendorMessage) -> VendorMessage {

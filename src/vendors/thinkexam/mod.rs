@@ -29,16 +29,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-pub use self::settings::{
-    Algorithm, Encoding, KeyEncoding, Mode, PasswordEncoding, Settings, SignatureSettings, TimeStamp,
-};
+pub use self::settings::{Algorithm, Encoding, Mode, PasswordEncoding, Settings, SignatureSettings, TimeStamp};
 pub use self::template::Template;
 use self::wire::{DeassignBody, RegistrationRow};
-use super::{AdapterContext, SettingError, VendorConnection, json_length};
+use super::{AdapterContext, SettingError, VendorConnection, json_length, supported};
 use crate::domain::assignment::{CandidateKey, NewAssignment};
 use crate::domain::candidate::{IdentityKind, NewCandidate, Person};
 use crate::domain::capability::{Capability, RetrySafety, VendorDescriptor, WriteKind};
-use crate::domain::error::{Code, ConnectionRef, Error, FieldError};
+use crate::domain::error::{Code, Error, FieldError};
 use crate::domain::ids::{AssignmentId, CandidateId};
 use crate::domain::program::{EnrolmentCounts, ProgramRef};
 use crate::domain::system::System;
@@ -67,54 +65,35 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
     clock_tolerance: None,
     capabilities: [
         Capability {
-            kind: WriteKind::CandidatesCreate,
-            supported: true,
             required: &["/name", "/email"],
             ignored: &["/userName", "/address"],
             max_batch: BATCH,
-            retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
-            read_back: false,
             note: "Registers or logs in. Only extra1, extra2 and extra3 of custom and only the mobile number of \
                    phoneNumbers are sent. Rows without externalId are sent one per call, because the response \
                    identifies rows only by enrolment number. The vendor publishes no batch limit; the gateway sends at \
                    most 50 rows per call unless batch_size is set.",
+            ..supported(WriteKind::CandidatesCreate)
         },
         Capability {
-            kind: WriteKind::CandidatesUpdate,
-            supported: true,
-            required: &[],
-            ignored: &[],
-            max_batch: 1,
-            retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
-            read_back: false,
             note: "Only group can change: the person joins the new group and stays in earlier ones.",
+            ..supported(WriteKind::CandidatesUpdate)
         },
         Capability::unsupported(WriteKind::CandidatesDelete, "ThinkExam has no call that hides a person."),
         Capability {
-            kind: WriteKind::AssignmentsCreate,
-            supported: true,
             required: &["/candidate", "/assessment"],
-            ignored: &[],
-            max_batch: 1,
             retry_safety: RetrySafety::IdempotentWithFlag,
             per_item_outcome: true,
-            read_back: false,
             note: "One call per person, because the vendor's call for several people returns a single result and would \
                    leave each person's outcome uncertain. A retry is sent with mail switched off.",
+            ..supported(WriteKind::AssignmentsCreate)
         },
         Capability {
-            kind: WriteKind::AssignmentsCancel,
-            supported: true,
-            required: &[],
-            ignored: &[],
-            max_batch: 1,
-            retry_safety: RetrySafety::Idempotent,
             per_item_outcome: true,
-            read_back: false,
             note: "An error on a retry proves nothing, because the vendor does not document its response for a test \
                    that is not assigned.",
+            ..supported(WriteKind::AssignmentsCancel)
         },
         Capability::unsupported(WriteKind::ProgramsEmployees, "ThinkExam has no programs."),
     ],
@@ -126,9 +105,7 @@ pub static DESCRIPTOR: VendorDescriptor = VendorDescriptor {
 /// Every invalid setting.
 pub fn connect(settings: Settings, setup: &AdapterContext<'_>) -> Result<VendorConnection, Vec<SettingError>> {
     let checked = settings.checked(setup)?;
-    let name = ConnectionRef { connection: setup.name.to_owned(), vendor: DESCRIPTOR.kind.to_owned() };
-    let client = Client::new(name, &checked.base_url, setup.connection, checked.redactor, setup.environment.clone())
-        .map_err(|error| vec![SettingError { key: "base_url".to_owned(), detail: error.to_string() }])?;
+    let client = setup.client(DESCRIPTOR.kind, &checked.base_url, checked.redactor)?;
     let source = match checked.signature {
         Signature::Remote(recipe) => SignatureProvider::Remote(Box::new(RemoteProvider::new(
             client.with_separate_limits(),

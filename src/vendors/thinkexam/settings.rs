@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::template::Template;
 use crate::domain::units::ConfigDuration;
 use crate::secret::{Secret, SecretRef};
+use crate::vendors::key_encoding::KeyEncoding;
 
 /// The settings of one connection, as written.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +26,11 @@ pub struct Settings {
     pub link_template: String,
     /// Source of the headers `ak`, `sgn` and `ts`.
     pub signature: SignatureSettings,
+}
+
+impl Settings {
+    /// The keys without a default.
+    pub(in crate::vendors) const REQUIRED: &[&str] = &["base_url", "signature", "signature.mode"];
 }
 
 /// Encoding of passwords in requests.
@@ -138,17 +144,4 @@ pub enum Encoding {
     Hex,
     /// Base64 with padding.
     Base64,
-}
-
-/// Encoding of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyEncoding {
-    /// The text's own bytes.
-    #[default]
-    Utf8,
-    /// Base64 with padding.
-    Base64,
-    /// Hexadecimal digits.
-    Hex,
 }

@@ -149,8 +149,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::vendors::thinkexam::settings::KeyEncoding;
-    use crate::vendors::thinkexam::validate::decoded;
+    use crate::vendors::KeyEncoding;
 
     #[derive(Deserialize)]
     struct Vectors {
@@ -178,7 +177,7 @@ mod tests {
         let file: Vectors = serde_json::from_str(file).unwrap();
         assert!(file.vectors.len() >= 6);
         for vector in file.vectors {
-            let key = decoded(&Secret::new(vector.secret.as_str()), vector.key_encoding).unwrap();
+            let key = vector.key_encoding.decode(&Secret::new(vector.secret.as_str()), "").unwrap();
             assert_eq!(HEXLOWER.encode(&key), vector.key_hex);
             let mac = MacSettings {
                 algorithm: vector.algorithm,

@@ -4,20 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use http::{HeaderName, Method};
 use url::Url;
-use zeroize::Zeroizing;
 
 use crate::domain::units::ConfigDuration;
 use crate::secret::{Redactor, Secret, SecretRef};
-use crate::vendors::thinkexam::settings::{
-    KeyEncoding, Mode, PasswordEncoding, Settings, SignatureSettings, TimeStamp,
-};
+use crate::vendors::thinkexam::settings::{Mode, PasswordEncoding, Settings, SignatureSettings, TimeStamp};
 use crate::vendors::thinkexam::sign::{Formula, MacSettings, SignatureHeaders};
 use crate::vendors::thinkexam::signature_provider::GeneratorRequest;
 use crate::vendors::thinkexam::template::Template;
-use crate::vendors::{AdapterContext, SettingError};
+use crate::vendors::{AdapterContext, SettingError, SettingErrors};
 
 /// Validated settings.
 pub(super) struct Checked {
@@ -42,6 +38,14 @@ const DEFAULT_BODY: &str = r#"{"apiKey":"{api_key}","secret":"{secret}"}"#;
 /// Maximum of `signature.ttl`.
 const MAX_TTL: Duration = Duration::from_hours(24);
 
+/// Lists every key except `mode`: its name, whether it is given, and the modes in which it has an effect.
+macro_rules! keys_by_mode {
+    ($settings:expr; $($key:ident: $($mode:ident)|+;)*) => {{
+        let SignatureSettings { mode: _, $($key),* } = $settings;
+        [$((stringify!($key), $key.is_some(), &[$(Mode::$mode),+][..])),*]
+    }};
+}
+
 impl Settings {
     /// Validates the settings and reads their secrets.
     ///
@@ -49,76 +53,44 @@ impl Settings {
     /// Every invalid setting.
     pub(super) fn checked(self, setup: &AdapterContext<'_>) -> Result<Checked, Vec<SettingError>> {
         let Self { base_url, password_encoding, default_group, link_template, signature } = self;
-        let mut check = Check { setup, faults: Vec::new(), secrets: Vec::new() };
-        let base_url = check.address("base_url", &base_url);
+        let mut check = Check { setup, errors: SettingErrors::default(), secrets: Vec::new() };
+        let base_url = check.errors.check("base_url", setup.url("base_url", &base_url));
         let link = check.link(link_template);
         let signature = check.signature(signature);
-        match (base_url, signature) {
-            (Some(base_url), Some(signature)) if check.faults.is_empty() => Ok(Checked {
-                base_url,
-                password_encoding,
-                default_group: Some(default_group).filter(|group| !group.trim().is_empty()),
-                link,
-                signature,
-                redactor: Redactor::new(&check.secrets),
-            }),
-            _ => Err(check.faults),
-        }
+        let redactor = Redactor::new(&check.secrets);
+        let default_group = Some(default_group).filter(|group| !group.trim().is_empty());
+        let checked = || {
+            let (base_url, signature) = (base_url?, signature?);
+            Some(Checked { base_url, password_encoding, default_group, link, signature, redactor })
+        };
+        check.errors.finish(checked())
     }
 }
 
 struct Check<'a> {
     setup: &'a AdapterContext<'a>,
-    faults: Vec<SettingError>,
+    errors: SettingErrors,
     secrets: Vec<Secret>,
 }
 
 impl Check<'_> {
-    fn fault(&mut self, key: &str, detail: impl Into<String>) {
-        self.faults.push(SettingError { key: key.to_owned(), detail: detail.into() });
-    }
-
-    fn noted<T>(&mut self, key: &str, result: Result<T, String>) -> Option<T> {
-        result.map_err(|detail| self.fault(key, detail)).ok()
-    }
-
-    fn address(&mut self, key: &str, text: &str) -> Option<Url> {
-        let Ok(url) = Url::parse(text) else {
-            self.fault(key, "is not an absolute URL");
-            return None;
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            self.fault(key, "must not contain a user name or password");
-            return None;
-        }
-        if url.fragment().is_some() || (key == "base_url" && url.query().is_some()) {
-            self.fault(key, "must not have a query or fragment");
-            return None;
-        }
-        self.noted(key, self.setup.connection.accepts(&url))?;
-        Some(url)
-    }
-
     fn link(&mut self, text: String) -> Option<Template> {
         if text.is_empty() {
             return None;
         }
         let template = Template::new(text);
-        self.noted("link_template", template.only_names(&["token", "email"]))?;
+        self.errors.check("link_template", template.only_names(&["token", "email"]))?;
         let sample = template.render(|_| Some("x".to_owned()));
         if !Url::parse(&sample).is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host()) {
-            self.fault("link_template", "is not an absolute http or https URL");
+            self.errors.push("link_template", "is not an absolute http or https URL");
             return None;
         }
         Some(template)
     }
 
     fn secret(&mut self, key: &str, reference: Option<&SecretRef>) -> Option<Secret> {
-        let Some(reference) = reference else {
-            self.fault(key, "is missing");
-            return None;
-        };
-        let secret = self.noted(key, reference.resolve(self.setup.secrets))?;
+        let reference = self.errors.check(key, reference.ok_or("is missing"))?;
+        let secret = self.errors.check(key, reference.resolve(self.setup.secrets))?;
         self.secrets.push(secret.clone());
         Some(secret)
     }
@@ -134,66 +106,43 @@ impl Check<'_> {
 
     /// Reports keys that have no effect in this mode.
     fn check_unused_keys(&mut self, settings: &SignatureSettings) {
-        let SignatureSettings {
-            mode,
-            api_key,
-            secret,
-            url,
-            method,
-            headers,
-            body,
-            ak_pointer,
-            sgn_pointer,
-            ts_pointer,
-            ttl,
-            algorithm,
-            message,
-            encoding,
-            key_encoding,
-            ts,
-            ak,
-            sgn,
-        } = settings;
-        let remote: &[Mode] = &[Mode::Remote];
-        let hmac: &[Mode] = &[Mode::Hmac];
-        let fixed: &[Mode] = &[Mode::Static];
-        let keys: [(&str, bool, &[Mode]); 17] = [
-            ("api_key", api_key.is_some(), &[Mode::Remote, Mode::Hmac]),
-            ("secret", secret.is_some(), &[Mode::Remote, Mode::Hmac]),
-            ("url", url.is_some(), remote),
-            ("method", method.is_some(), remote),
-            ("headers", headers.is_some(), remote),
-            ("body", body.is_some(), remote),
-            ("ak_pointer", ak_pointer.is_some(), remote),
-            ("sgn_pointer", sgn_pointer.is_some(), remote),
-            ("ts_pointer", ts_pointer.is_some(), remote),
-            ("ttl", ttl.is_some(), remote),
-            ("algorithm", algorithm.is_some(), hmac),
-            ("message", message.is_some(), hmac),
-            ("encoding", encoding.is_some(), hmac),
-            ("key_encoding", key_encoding.is_some(), hmac),
-            ("ts", ts.is_some(), &[Mode::Hmac, Mode::Static]),
-            ("ak", ak.is_some(), fixed),
-            ("sgn", sgn.is_some(), fixed),
-        ];
+        let keys = keys_by_mode! { settings;
+            api_key: Remote | Hmac;
+            secret: Remote | Hmac;
+            url: Remote;
+            method: Remote;
+            headers: Remote;
+            body: Remote;
+            ak_pointer: Remote;
+            sgn_pointer: Remote;
+            ts_pointer: Remote;
+            ttl: Remote;
+            algorithm: Hmac;
+            message: Hmac;
+            encoding: Hmac;
+            key_encoding: Hmac;
+            ts: Hmac | Static;
+            ak: Static;
+            sgn: Static;
+        };
         for (key, given, modes) in keys {
-            if given && !modes.contains(mode) {
-                let detail = format!("has no effect with mode = \"{}\"", mode.as_str());
-                self.fault(&format!("signature.{key}"), detail);
+            if given && !modes.contains(&settings.mode) {
+                let detail = format!("has no effect with mode = \"{}\"", settings.mode.as_str());
+                self.errors.push(&format!("signature.{key}"), detail);
             }
         }
     }
 
     fn remote(&mut self, settings: SignatureSettings) -> Option<GeneratorRequest> {
         let url = match &settings.url {
-            Some(text) => self.address("signature.url", text),
-            None => self.noted("signature.url", Err("is missing".to_owned())),
+            Some(text) => self.errors.check("signature.url", self.setup.url("signature.url", text)),
+            None => self.errors.check("signature.url", Err("is missing")),
         };
         let method = match settings.method.as_deref().unwrap_or("POST") {
             "GET" => Some(Method::GET),
             "POST" => Some(Method::POST),
             "PUT" => Some(Method::PUT),
-            _ => self.noted("signature.method", Err("expected \"GET\", \"POST\" or \"PUT\"".to_owned())),
+            _ => self.errors.check("signature.method", Err("expected \"GET\", \"POST\" or \"PUT\"")),
         };
         let default_body = || (method != Some(Method::GET)).then(|| Template::new(DEFAULT_BODY));
         let body = settings.body.or_else(default_body).filter(|body| !body.is_empty());
@@ -201,7 +150,7 @@ impl Check<'_> {
         if let Some(body) = &body {
             self.names("signature.body", body);
             if serde_json::from_str::<serde_json::Value>(&body.render(|_| Some("0".to_owned()))).is_err() {
-                self.fault("signature.body", "is not a JSON template");
+                self.errors.push("signature.body", "is not a JSON template");
             }
         }
         let uses = |name| headers.iter().map(|(_, value)| value).chain(&body).any(|template| template.uses(name));
@@ -213,7 +162,7 @@ impl Check<'_> {
         let ts_pointer = self.pointer("signature.ts_pointer", settings.ts_pointer, "/ts");
         let ttl = settings.ttl.map_or(Duration::from_mins(1), |ttl| ttl.0);
         if ttl > MAX_TTL {
-            self.fault("signature.ttl", format!("must be at most {}", ConfigDuration(MAX_TTL)));
+            self.errors.push("signature.ttl", format!("must be at most {}", ConfigDuration(MAX_TTL)));
         }
         Some(GeneratorRequest {
             url: url?,
@@ -236,15 +185,14 @@ impl Check<'_> {
             self.names(&key, &value);
             match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => checked.push((name, value)),
-                Err(_) => self.fault(&key, "is not a header name"),
+                Err(_) => self.errors.push(&key, "is not a header name"),
             }
         }
         checked
     }
 
     fn names(&mut self, key: &str, template: &Template) {
-        let result = template.only_names(&["api_key", "secret", "now"]);
-        self.noted(key, result);
+        self.errors.check(key, template.only_names(&["api_key", "secret", "now"]));
     }
 
     /// Resolves a secret that is optional unless a template uses it.
@@ -255,7 +203,7 @@ impl Check<'_> {
     fn pointer(&mut self, key: &str, pointer: Option<String>, default: &str) -> String {
         let pointer = pointer.unwrap_or_else(|| default.to_owned());
         if !pointer.starts_with('/') {
-            self.fault(key, "is not a JSON pointer such as \"/data/sgn\"");
+            self.errors.push(key, "is not a JSON pointer such as \"/data/sgn\"");
         }
         pointer
     }
@@ -264,21 +212,23 @@ impl Check<'_> {
         let api_key = self.secret("signature.api_key", settings.api_key.as_ref());
         let secret = self.secret("signature.secret", settings.secret.as_ref());
         let message = settings.message.clone().unwrap_or_else(|| Template::new("{api_key}{ts}"));
-        self.noted("signature.message", message.only_names(&["api_key", "secret", "ts"]));
+        self.errors.check("signature.message", message.only_names(&["api_key", "secret", "ts"]));
         let milliseconds = match settings.ts.as_ref().map_or("seconds", TimeStamp::as_str) {
             "seconds" => Some(false),
             "milliseconds" => Some(true),
-            _ => self.noted("signature.ts", Err("expected \"seconds\" or \"milliseconds\"".to_owned())),
+            _ => self.errors.check("signature.ts", Err("expected \"seconds\" or \"milliseconds\"")),
         };
         let secret = secret?;
-        let key = self.noted("signature.secret", decoded(&secret, settings.key_encoding.unwrap_or_default()));
+        let key = self
+            .errors
+            .check("signature.secret", settings.key_encoding.unwrap_or_default().decode(&secret, "key_encoding"));
         let mac = MacSettings {
             algorithm: settings.algorithm.unwrap_or_default(),
             encoding: settings.encoding.unwrap_or_default(),
             milliseconds: milliseconds?,
         };
         let formula = Formula::new(api_key?, secret, key?, message, mac);
-        self.noted("signature.api_key", formula)
+        self.errors.check("signature.api_key", formula)
     }
 
     fn fixed(&mut self, settings: &SignatureSettings) -> Option<SignatureHeaders> {
@@ -286,21 +236,10 @@ impl Check<'_> {
         let sgn = self.secret("signature.sgn", settings.sgn.as_ref());
         let ts = match settings.ts.as_ref().map(|ts| SecretRef::parse(ts.as_str())).transpose() {
             Ok(reference) => self.secret("signature.ts", reference.as_ref()),
-            Err(detail) => self.noted("signature.ts", Err(detail)),
+            Err(detail) => self.errors.check("signature.ts", Err(detail)),
         };
-        match SignatureHeaders::new(ak?, sgn?, ts?) {
-            Ok(triple) => Some(triple),
-            Err(name) => self.noted(&format!("signature.{name}"), Err("cannot be sent as a header".to_owned())),
-        }
+        SignatureHeaders::new(ak?, sgn?, ts?)
+            .map_err(|name| self.errors.push(&format!("signature.{name}"), "cannot be sent as a header"))
+            .ok()
     }
-}
-
-pub(super) fn decoded(secret: &Secret, encoding: KeyEncoding) -> Result<Zeroizing<Vec<u8>>, String> {
-    let text = secret.expose().as_bytes();
-    let key = match encoding {
-        KeyEncoding::Utf8 => Ok(text.to_vec()),
-        KeyEncoding::Base64 => BASE64.decode(text).map_err(|_| "is not valid Base64 (see key_encoding)"),
-        KeyEncoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| "is not hexadecimal (see key_encoding)"),
-    };
-    key.map(Zeroizing::new).map_err(str::to_owned)
 }

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::wire::{by_row, counts, guid, is_touched, participant_ids};
+use super::super::guid::guid;
+use super::super::wire::{by_row, counts, participant_ids};
 use super::{FIRST_ID, SECOND_ID};
+use crate::vendors::is_touched;
 
 fn ids(text: &[Option<&str>]) -> Vec<Option<String>> {
     text.iter().map(|id| id.map(str::to_owned)).collect()

@@ -1,0 +1,89 @@
+//! Building everything: secrets, and the key of the store.
+
+use super::*;
+
+#[test]
+fn a_configuration_with_every_key_builds_a_gateway() {
+    let vendors = [
+        ("STARTEXAM_SECRET", PLANTED),
+        ("THINKEXAM_KEY", PLANTED),
+        ("THINKEXAM_SECRET", PLANTED),
+        ("EXAMTESTING_KEY", PLANTED),
+        ("EXAMTESTING_PASS", PLANTED),
+    ];
+    let bench = bench(&vendors);
+    let environment = environment();
+    let machine = HostAccess { secrets: &bench, files: &bench, environment: &environment };
+    let prepared = prepare(&sources(EVERY_KEY, &[]), &machine).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert_eq!(prepared.parts.connections.len(), 3);
+    let entry = &prepared.parts.catalogue.assessments["rust-101"];
+    assert_eq!((entry.name.as_str(), entry.reference.as_str()), ("Rust 101", "fa19e351-36d0-49c0-be92-66d640b17878"));
+    assert!(prepared.parts.catalogue.programs.contains_key("onboarding-2026"));
+    let shown = format!("{:?}", prepared.config);
+    assert!(!shown.contains(PLANTED) && shown.contains("env:STARTEXAM_SECRET"), "{shown}");
+}
+
+#[test]
+fn missing_secrets_are_reported_with_other_errors_and_no_key_is_created() {
+    let bench = bench(&[]);
+    let environment = environment();
+    let machine = HostAccess { secrets: &bench, files: &bench, environment: &environment };
+    let text = EVERY_KEY.replace("listen = \"127.0.0.1:8080\"", "listen = \"here\"");
+    let Err(errors) = prepare(&sources(&text, &[]), &machine) else { panic!("no fault") };
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors.len(), 6, "{errors:#?}");
+    assert!(errors[0].contains("server.listen"), "{errors:#?}");
+    assert!(errors[1].ends_with("connections.startexam-main.secret: environment variable STARTEXAM_SECRET is not set"));
+    assert!(bench.made.borrow().is_empty());
+}
+
+#[test]
+fn the_key_is_created_only_with_a_new_database() {
+    let bench = bench(&[]);
+    assert!(prepared(&fine(""), &bench).is_ok());
+    assert_eq!(bench.made.borrow()[Path::new("examgate.key")], data_encoding::BASE64.encode(&[7; 32]));
+
+    let lost = self::bench(&[("examgate.db", "")]);
+    let Err(errors) = prepared(&fine(""), &lost) else { panic!("no fault") };
+    assert!(errors[0].contains("store.encryption_key: file examgate.key is missing, but the database"), "{errors:#?}");
+    assert!(lost.made.borrow().is_empty());
+
+    for (held, reference) in [(PLANTED, "env:KEY"), ("QUJD", "env:KEY"), (PLANTED, "env:NONE")] {
+        let bench = self::bench(&[("KEY", held)]);
+        let text = fine(&format!("[store]\nencryption_key = \"{reference}\"\n"));
+        let Err(errors) = prepared(&text, &bench) else { panic!("no fault") };
+        assert!(
+            errors.len() == 1 && errors[0].contains("store.encryption_key: ") && !errors[0].contains(held),
+            "{errors:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_store_url_may_be_a_reference() {
+    let bench = bench(&[("STORE", "sqlite:///var/lib/examgate.db\n"), ("SHARED", "postgres://u:hush@h:6432/d")]);
+    let text = fine("[store]\nurl = \"env:STORE\"\n");
+    let prepared = prepared(&text, &bench).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert!(matches!(&prepared.store.place, StoreLocation::Sqlite(path) if path == Path::new("/var/lib/examgate.db")));
+
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let text = fine(&format!("[store]\nurl = \"env:SHARED\"\nencryption_key = \"plain:{key}\"\n"));
+    let prepared = self::prepared(&text, &bench).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert!(
+        matches!(&prepared.store.place, StoreLocation::Postgres { url, .. } if url.matches_constant_time("postgres://u:hush@h:6432/d"))
+    );
+    assert_eq!(prepared.store.place.to_string(), "postgres://h:6432/d");
+}
+
+#[test]
+fn no_key_is_created_for_postgres() {
+    let bench = bench(&[]);
+    let Err(errors) = prepared(&fine("[store]\nurl = \"postgresql://u:hush@h/d\"\n"), &bench) else {
+        panic!("no fault")
+    };
+    assert!(
+        errors.len() == 1
+            && errors[0].contains("store.encryption_key: file examgate.key is missing, and with PostgreSQL")
+    );
+    assert!(!errors[0].contains("hush"), "{errors:#?}");
+}

@@ -1,0 +1,124 @@
+//! What is read: defaults, file and environment.
+
+use super::*;
+
+#[test]
+fn the_embedded_defaults_are_the_documented_ones() {
+    let config = loaded(&client(""), &[]);
+    let server = &config.server;
+    assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(server.admin_listen.unwrap().to_string(), "127.0.0.1:9090");
+    assert_eq!((server.base_path.as_str(), &server.public_url), ("", &None));
+    assert_eq!((server.body_limit.to_string(), server.bulk_body_limit.to_string()), ("8MiB".into(), "256MiB".into()));
+    assert_eq!(
+        (server.request_timeout, server.shutdown_grace),
+        (ConfigDuration::parse("60s").unwrap(), ConfigDuration::parse("30s").unwrap())
+    );
+    let store = &config.store;
+    assert_eq!(
+        (store.retention, store.idempotency_retention),
+        (ConfigDuration::parse("30d").unwrap(), ConfigDuration::parse("24h").unwrap())
+    );
+    assert_eq!(format!("{:?} {:?}", store.encryption_key, store.decryption_keys), "file:examgate.key []");
+    let Auth::Keys(clients) = &config.auth else { panic!("{:?}", config.auth) };
+    let lms = &clients["lms"];
+    assert_eq!(
+        (lms.tenant.as_str(), &lms.connections, &lms.default_connection),
+        ("lms", &ConnectionAccess::All, &None)
+    );
+    assert_eq!(lms.rate_limit, RateLimit { requests_per_second: 100, burst: 200 });
+}
+
+#[test]
+fn the_documented_connection_defaults_are_the_coded_ones() {
+    let documented: Vec<&str> = DEFAULTS
+        .lines()
+        .skip_while(|line| !line.starts_with("# vendor = \"startexam\""))
+        .take_while(|line| *line != "#")
+        .filter(|line| ConnectionSettings::KEYS.iter().any(|key| line.starts_with(&format!("# {key} = "))))
+        .map(|line| line.trim_start_matches("# "))
+        .collect();
+    assert_eq!(documented.len(), ConnectionSettings::KEYS.len());
+    let config = loaded(&(client("") + &startexam(&documented.join("\n"))), &[]);
+    let coded = ConnectionSettings::default();
+    assert_eq!(format!("{:?}", config.connections["startexam-main"].settings), format!("{coded:?}"));
+}
+
+#[test]
+fn every_key_is_accepted_and_documented() {
+    let config = loaded(EVERY_KEY, &[]);
+    assert_eq!(config.connections.len(), 3);
+    for line in EVERY_KEY.lines() {
+        let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") else { continue };
+        if !key.contains(' ') {
+            assert!(DEFAULTS.contains(&format!("{key} = ")), "default.toml lacks {key}");
+        }
+    }
+}
+
+#[test]
+fn environment_overrides_file_and_is_typed_by_key() {
+    let config = loaded(
+        &(client("") + &startexam("timeout = \"1s\"")),
+        &[
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__TIMEOUT", "7s"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__MAX_IN_FLIGHT", "9"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__ALLOW_HTTP", "true"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__RETRY", "{\"attempts\": 5}"),
+            ("EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__CENTER", "007"),
+            ("EXAMGATE__AUTH__CLIENTS__LMS__SCOPES", "[\"audit:read\"]"),
+            ("EXAMGATE__AUTH__CLIENTS__LMS__TENANT", "42"),
+            ("EXAMGATE__CONNECTIONS__SECOND", "{\"vendor\": \"examtesting\", \"api_key\": \"plain:aaaa\"}"),
+            ("EXAMGATE__CONNECTIONS__SECOND__API_PASS", "plain:007"),
+            ("EXAMGATE__CONNECTIONS__SECOND__INSTITUTION_ID", "1234"),
+            ("EXAMGATE_CONFIG", "elsewhere.toml"),
+            ("PATH", "/bin"),
+        ],
+    );
+    let connection = &config.connections["startexam-main"];
+    assert_eq!(connection.settings.timeout, ConfigDuration::parse("7s").unwrap());
+    assert_eq!((connection.settings.max_in_flight, connection.settings.allow_http), (9, true));
+    assert_eq!(
+        (connection.settings.retry.attempts, connection.settings.retry.max),
+        (5, ConfigDuration::parse("5s").unwrap())
+    );
+    let crate::vendors::Settings::StartExam(startexam) = &connection.vendor else { panic!("{connection:?}") };
+    assert_eq!(startexam.center, "007");
+    let Auth::Keys(clients) = &config.auth else { panic!("{:?}", config.auth) };
+    assert_eq!(clients["lms"].tenant, "42");
+    assert!(clients["lms"].scopes.contains(&Scope::AuditRead));
+    let crate::vendors::Settings::ExamTesting(second) = &config.connections["second"].vendor else {
+        panic!("{config:?}")
+    };
+    assert_eq!(second.institution_id, "1234");
+    assert_eq!(second.api_pass.resolve(&Bench::default()).unwrap().expose(), "007");
+}
+
+#[test]
+fn environment_tables_are_merged_over_file_tables() {
+    let config = loaded(&fine(""), &[("EXAMGATE__SERVER", "{\"base_path\": \"/x/\"}")]);
+    assert_eq!((config.server.base_path.as_str(), config.server.listen.port()), ("/x", 8080));
+    let errors = errors_of(&fine(""), &[("EXAMGATE__SERVER", PLANTED)]);
+    assert_eq!(errors, ["environment variable EXAMGATE__SERVER: server: expected a table as JSON, { … }"]);
+}
+
+#[test]
+fn an_ambiguous_variable_is_refused() {
+    let text = fine("") + &startexam("").replace("startexam-main", "startexam_main");
+    let name = "EXAMGATE__CONNECTIONS__STARTEXAM_MAIN__TIMEOUT";
+    let expected = format!(
+        "environment variable {name}: is ambiguous: it matches connections.startexam-main and connections.startexam_main"
+    );
+    assert_eq!(errors_of(&text, &[(name, "1s")]), [expected]);
+    let twice = errors_of(
+        &fine(""),
+        &[("EXAMGATE__SERVER__LISTEN", "127.0.0.1:1"), ("EXAMGATE__server__listen", "127.0.0.1:2")],
+    );
+    assert_eq!(
+        twice,
+        [
+            "environment variable EXAMGATE__server__listen: sets the same key as environment variable EXAMGATE__SERVER__LISTEN"
+        ]
+    );
+    assert!(errors_of(&fine(""), &[("EXAMGATE__A____B", "1")])[0].contains("must have the form"));
+}

@@ -1,0 +1,179 @@
+//! What is rejected, and with which words.
+
+use super::*;
+
+#[test]
+fn errors_name_file_and_line_or_variable() {
+    let text = fine("") + "[server]\nlisten = \"x\"\nlisten_too = 1\n";
+    let line = text.lines().position(|line| line.starts_with("listen =")).unwrap() + 1;
+    let errors =
+        errors_of(&text, &[("EXAMGATE__SERVER__BASE_PATH", "x"), ("EXAMGATE__SERVER__ALLOW_INSECURE", "perhaps")]);
+    assert!(errors[0].starts_with(&format!("examgate.toml:{line}: server.listen: expected an address")), "{errors:#?}");
+    assert_eq!(errors[1], format!("examgate.toml:{}: server.listen_too: unknown key", line + 1));
+    assert!(
+        errors[3].starts_with("environment variable EXAMGATE__SERVER__BASE_PATH: server.base_path: "),
+        "{errors:#?}"
+    );
+    assert!(errors[2].ends_with("server.allow_insecure: expected true or false"), "{errors:#?}");
+    assert_eq!(errors.len(), 4);
+}
+
+#[test]
+fn invalid_toml_is_reported_by_line_without_quoting_it() {
+    let errors = errors_of(&format!("[server]\nlisten = {PLANTED} {PLANTED}\n"), &[]);
+    assert_eq!(errors.len(), 1);
+    assert!(
+        errors[0].starts_with("examgate.toml:2: is not valid TOML: ") && !errors[0].contains(PLANTED),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn no_error_quotes_a_value() {
+    let text = EVERY_KEY.lines().map(|line| match line.split_once(" = ") {
+        Some((key, _)) if !key.starts_with('#') && key != "vendor" => format!("{key} = \"{PLANTED}\"\n"),
+        _ => format!("{line}\n"),
+    });
+    let errors = errors_of(&text.collect::<String>(), &[("EXAMGATE__SERVER__BODY_LIMIT", PLANTED)]);
+    assert!(errors.len() > 40, "{errors:#?}");
+    assert!(!errors.concat().contains(PLANTED), "{errors:#?}");
+}
+
+#[test]
+fn all_missing_keys_of_a_connection_are_reported_at_once() {
+    let errors = errors_of(&(client("") + "[connections.a]\nvendor = \"startexam\"\ntimeout = 5\n"), &[]);
+    let keys: Vec<&str> = errors.iter().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "examgate.toml:7: connections.a.timeout: expected a duration such as \"300ms\", \"30s\", \"5m\", \"24h\" or \"30d\"",
+            "connections.a.account_id: is missing",
+            "connections.a.center: is missing",
+            "connections.a.profile_id: is missing",
+            "connections.a.secret: is missing",
+        ]
+    );
+}
+
+#[test]
+fn invalid_values_are_rejected() {
+    for (more, expected) in [
+        ("[server]\nadmin_listen = \":9\"", "server.admin_listen: expected an address"),
+        ("[server]\nbase_path = \"/a/../b\"", "server.base_path: expected"),
+        ("[server]\nbase_path = \"/a?b\"", "server.base_path: expected"),
+        ("[server]\npublic_url = \"/here\"", "server.public_url: expected an absolute"),
+        ("[server]\npublic_url = \"ftp://a\"", "server.public_url: expected an absolute"),
+        ("[server]\nbody_limit = \"0B\"", "server.body_limit: must be more than 0"),
+        ("[auth]\nmode = \"key\"", "auth.mode: expected \"keys\", \"jwt\" or \"none\" (did you mean keys?)"),
+        ("[auth.jwt]\nleeway = \"1h\"", "auth.jwt.leeway: must be at most 5m"),
+        ("[auth.jwt]\njwks = \"https://u:p@a\"", "auth.jwt.jwks: must not contain a user"),
+        ("[auth.jwt]\njwks = \"http://a\"", "auth.jwt.jwks: expected"),
+        ("[auth]\nmode = \"none\"\n[server]\nlisten = \"0.0.0.0:1\"", "auth.mode: \"none\" gives every caller"),
+        ("[store]\nurl = \"postgres://u:hush@h\"", "store.url: expected \"postgres://USER:PASSWORD@HOST/DATABASE\""),
+        ("[store]\nurl = \"postgres://u:hush@h/d?sslmod=require\"", "store.url: supports only the parameters sslmode"),
+        ("[store]\nurl = \"postgresql://u:hush@h/d?sslmode=allow\"", "store.url: sslmode must be disable"),
+        ("[store]\nurl = \"mysql:x\"", "store.url: expected \"sqlite:PATH\" or \"postgres://"),
+        ("[store]\nurl = \"sqlite::memory:\"", "store.url: must name a file"),
+        ("[store]\nretention = \"0s\"", "store.retention: must be more than 0"),
+        ("[store]\nretention = \"3s\"", "store.retention: must not be shorter than store.idempotency_retention"),
+        ("[store]\nretention = \"3000000d\"", "store.retention: must be at most 3650d"),
+        ("[store]\nidempotency_retention = \"31d\"", "store.retention: must not be shorter than"),
+        ("[server]\nrequest_timeout = \"2h\"", "server.request_timeout: must be at most 1h"),
+        ("[server]\nkeep_alive = \"2d\"", "server.keep_alive: must be at most 1d"),
+        ("[server]\nshutdown_delay = \"2d\"", "server.shutdown_delay: must be at most 1d"),
+        ("[server]\nshutdown_grace = \"2d\"", "server.shutdown_grace: must be at most 1d"),
+        ("[connections.x]\nvendor = \"startexm\"", "connections.x.vendor: expected one of"),
+        (
+            "[connections.\"a b\"]\nvendor = \"examtesting\"\ninstitution_id = \"1\"\napi_key = \"env:A\"\napi_pass = \"env:B\"",
+            "is not a valid name",
+        ),
+        ("[assessments.a]\nconnection = \"startexam-mian\"\nref = \"x\"", "(did you mean startexam-main?)"),
+        ("[programs.p]\nconnection = \"startexam-main\"", "programs.p.ref: is missing: set ref or external_ref"),
+        (
+            "[programs.p]\nconnection = \"startexam-main\"\nref = \"a\"\nexternal_ref = \"b\"",
+            "programs.p.external_ref: cannot be combined with ref",
+        ),
+        ("[serber]\nx = 1", "serber: unknown key (did you mean server?)"),
+    ] {
+        let error = only_error(&fine(more));
+        assert!(error.contains(expected), "{more}\n{error}");
+    }
+}
+
+#[test]
+fn invalid_connection_settings_are_rejected() {
+    for (more, expected) in [
+        ("timeout = \"0s\"", "timeout: must be more than 0"),
+        ("max_in_flight = 0", "max_in_flight: must be at least 1"),
+        ("retry = { attempts = 0 }", "retry.attempts: must be at least 1"),
+        ("retry = { atempts = 1 }", "retry.atempts: unknown key (did you mean attempts?)"),
+        ("base_url = \"http://example.com\"", "base_url: is plain http"),
+        ("base_url = \"example.com\"", "base_url: expected an absolute URL"),
+        ("time_out = \"1s\"", "time_out: unknown key (did you mean timeout?)"),
+        ("settle_grace = \"1\"", "settle_grace: expected a duration"),
+        ("settle_grace = \"3000000d\"", "settle_grace: must be at most 3650d"),
+        ("settle_grace = \"13h\"", "settle_grace: must be at most 12h"),
+        ("timeout = \"11m\"", "timeout: must be at most 10m"),
+        ("retry = { base = \"1h\" }", "retry.base: must be at most 10m"),
+        ("retry = { max = \"1h\" }", "retry.max: must be at most 10m"),
+        ("breaker = { cooldown = \"2h\" }", "breaker.cooldown: must be at most 1h"),
+        ("seat_limit_pause = \"2d\"", "seat_limit_pause: must be at most 1d"),
+    ] {
+        let error = only_error(&(client("") + &startexam(more)));
+        assert!(error.contains(&format!("connections.startexam-main.{expected}")), "{more}\n{error}");
+    }
+}
+
+#[test]
+fn invalid_client_settings_are_rejected() {
+    for (more, expected) in [
+        ("connections = [\"nope\"]", "connections.0: unknown connection"),
+        ("connections = []", "connections: needs at least one name"),
+        ("default_connection = \"startexam-mai\"", "default_connection: unknown connection (did you mean"),
+        ("rate_limit = { requests_per_second = 0 }", "rate_limit.requests_per_second: must be at least 1"),
+        ("rate_limit = { burst = 0 }", "rate_limit.burst: must be at least 1"),
+    ] {
+        let error = only_error(&(client(more) + &startexam("")));
+        assert!(error.contains(&format!("auth.clients.lms.{expected}")), "{more}\n{error}");
+    }
+    let without = client("").replace("candidates:read", "candidate:read");
+    assert!(only_error(&without).contains("scopes.0: unknown scope (did you mean candidates:read?)"));
+    assert!(
+        only_error(&client("").replace(HASH, "egk_key")).contains("key_sha256.0: expected the 64 hexadecimal digits")
+    );
+    let other = client("").replace("lms", "other");
+    assert!(
+        only_error(&(client("") + &other)).contains("auth.clients.other.key_sha256.0: is also a key of client lms")
+    );
+    assert!(only_error("").contains("auth.clients: no client is configured"));
+    let two = startexam("") + &startexam("").replace("startexam-main", "b");
+    let only = client("connections = [\"b\"]\ndefault_connection = \"startexam-main\"") + &two;
+    assert!(only_error(&only).contains("default_connection: is not one of the connections"));
+}
+
+#[test]
+fn mode_none_beyond_loopback_needs_allow_insecure() {
+    let open = "[auth]\nmode = \"none\"\n[server]\nlisten = \"0.0.0.0:1\"\nallow_insecure = true\n";
+    assert!(matches!(loaded(open, &[]).auth, Auth::None));
+    assert!(matches!(loaded("[auth]\nmode = \"none\"", &[]).auth, Auth::None));
+}
+
+#[test]
+fn catalogue_entries_are_validated_by_their_vendor() {
+    let examtesting = "[connections.e]\nvendor = \"examtesting\"\ninstitution_id = \"1\"\napi_key = \"plain:aaaa\"\napi_pass = \"plain:bbbb\"\n";
+    let entry = "[assessments.a]\nconnection = \"e\"\nref = \"1\"\n";
+    assert!(
+        only_error(&fine(&format!("{examtesting}{entry}")))
+            .contains("assessments.a.connection: ExamTesting does not support this")
+    );
+    let wrong = fine(
+        "[assessments.a]\nconnection = \"startexam-main\"\nref = \"no-guid\"\n[programs.p]\nconnection = \"startexam-main\"\nexternal_ref = \"\"\n",
+    );
+    let Err(errors) = prepared(&wrong, &Bench::default()) else { panic!("no fault") };
+    assert!(errors[0].contains("assessments.a.ref: is not a valid id of an assessment at StartExam"), "{errors:#?}");
+    assert!(errors[1].contains("programs.p.external_ref: is not a valid id of a program at StartExam"), "{errors:#?}");
+    let right = fine("[programs.p]\nconnection = \"startexam-main\"\nexternal_ref = \"our-id\"\n");
+    let prepared = prepared(&right, &Bench::default()).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    let program = &prepared.parts.catalogue.programs["p"];
+    assert_eq!((program.name.as_str(), program.reference.as_str()), ("p", "ext:our-id"));
+}

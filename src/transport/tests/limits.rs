@@ -1,0 +1,100 @@
+//! Permits, pauses and the circuit breaker.
+
+use super::*;
+
+struct Asking(Client);
+
+#[async_trait]
+impl Signer for Asking {
+    async fn sign(&self, _: SigningRequest<'_>, _: Timestamp) -> Result<(), Error> {
+        send(&self.0).await.map(drop)
+    }
+}
+
+#[tokio::test]
+async fn a_signer_uses_separate_limits_while_its_call_holds_the_only_permit() {
+    let vendor = Vendor::playing(&[ok()]).await;
+    let client = client(&vendor, &ConnectionSettings { max_in_flight: 1, ..settings() });
+    client.send(post("{}"), &Asking(client.with_separate_limits()), &call()).await.unwrap();
+    assert_eq!(vendor.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn retry_after_pauses_the_connection() {
+    for status in ["429 Too Many", "503 Unavailable"] {
+        let vendor = Vendor::playing(&[Reply::Keep(answer(status, "Retry-After: 900\r\n", ""))]).await;
+        let client = client(&vendor, &settings());
+        let response = send(&client).await.unwrap();
+        let error = general_error(&client, "assignments.create", &response, None, None).unwrap();
+        assert_eq!(error.retry_after, Some(Duration::from_mins(15)));
+        let error = send(&client).await.unwrap_err();
+        assert_eq!(summary(&error), (Code::VendorRateLimited, Outcome::NotApplied, None));
+        assert!(error.retry_after.unwrap() <= Duration::from_mins(1));
+        assert_eq!((vendor.requests().len(), client.stats().in_flight), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn the_circuit_stays_open_until_a_probe_succeeds() {
+    let failing = Reply::Keep(answer("500 Oops", "", ""));
+    let vendor = Vendor::playing(&[failing.clone(), failing.clone(), failing, ok()]).await;
+    let breaker = BreakerSettings { failures: 2, cooldown: ConfigDuration(Duration::from_secs(15)) };
+    let clock = held();
+    let client = client_at(&vendor.url(""), &ConnectionSettings { breaker, ..settings() }, Arc::clone(&clock));
+    send(&client).await.unwrap();
+    assert_eq!(client.stats().circuit, CircuitState::Closed);
+    send(&client).await.unwrap();
+    clock.forward(5);
+    let error = send(&client).await.unwrap_err();
+    assert_eq!(summary(&error), (Code::VendorCircuitOpen, Outcome::NotApplied, None));
+    assert_eq!(error.retry_after, Some(Duration::from_secs(10)));
+    clock.forward(10);
+    send(&client).await.unwrap();
+    assert_eq!(send(&client).await.unwrap_err().code, Code::VendorCircuitOpen);
+    assert_eq!(vendor.requests().len(), 3);
+    clock.forward(15);
+    send(&client).await.unwrap();
+    assert_eq!(client.stats().circuit, CircuitState::Closed);
+}
+
+#[tokio::test]
+async fn a_dropped_call_releases_its_permit_and_probe() {
+    let failing = Reply::Keep(answer("500 Oops", "", ""));
+    let mut vendor = Vendor::playing(&[failing, Reply::Silence, ok()]).await;
+    let breaker = BreakerSettings { failures: 1, cooldown: ConfigDuration(Duration::from_secs(15)) };
+    let clock = held();
+    let one = ConnectionSettings { max_in_flight: 1, breaker, ..settings() };
+    let client = client_at(&vendor.url(""), &one, Arc::clone(&clock));
+    send(&client).await.unwrap();
+    clock.forward(15);
+    vendor.arrivals.recv().await.unwrap();
+
+    let probe = tokio::spawn({
+        let client = client.clone();
+        async move { send(&client).await }
+    });
+    vendor.arrivals.recv().await.unwrap();
+    assert_eq!((client.stats().circuit, client.stats().in_flight), (CircuitState::HalfOpen, 1));
+    assert_eq!(send(&client).await.unwrap_err().code, Code::VendorCircuitOpen);
+    probe.abort();
+    assert!(probe.await.unwrap_err().is_cancelled());
+    assert_eq!(client.stats().in_flight, 0);
+    send(&client).await.unwrap();
+    assert_eq!(client.stats().circuit, CircuitState::Closed);
+}
+
+#[tokio::test]
+async fn a_call_that_waits_too_long_for_a_permit_is_rejected() {
+    let vendor = Vendor::playing(&[Reply::Silence]).await;
+    let client = client(&vendor, &ConnectionSettings { max_in_flight: 1, ..hasty() });
+    let results = futures_util::future::join_all((0..80).map(|_| send(&client))).await;
+    let saturated = results.iter().filter(|result| {
+        let error = result.as_ref().unwrap_err();
+        error.code == Code::ConnectionSaturated
+            && summary(error).1 == Outcome::NotApplied
+            && error.retry_after.is_some()
+    });
+    // One is sent and 64 may queue; how many of those get a permit before they time out depends on timing.
+    assert!(saturated.count() >= 15);
+    assert!(!vendor.requests().is_empty());
+}
