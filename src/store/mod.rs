@@ -206,7 +206,9 @@ pub trait Store: StoreReads {
         states: &[ItemState],
         from: u64,
         limit: usize,
-    ) -> Result<Vec<Item>, StoreError>;
+    ) -> Result<Vec<Item>, StoreError> {
+        self.next_items(id, states, from, Window { rows: limit, bytes: usize::MAX }).await
+    }
 
     /// As [`Store::items`], limited by a window.
     async fn next_items(

@@ -37,7 +37,7 @@ pub(in crate::store) struct StoredKey {
     /// Whether a live instance is working on it.
     pub running: bool,
     pub record: Option<String>,
-    pub answer: Option<Vec<u8>>,
+    pub reply: Option<Vec<u8>>,
 }
 
 impl FromColumns for StoredKey {
@@ -48,7 +48,7 @@ impl FromColumns for StoredKey {
             fingerprint: row.column(2)?,
             running: row.column(3)?,
             record: row.column(4)?,
-            answer: row.column(5)?,
+            reply: row.column(5)?,
         })
     }
 }
@@ -96,10 +96,10 @@ impl RecordCodec {
         if !self.keyring.is_fingerprint_of(&stored.fingerprint, &claim.content) {
             return Ok(KeyState::Mismatch);
         }
-        if let Some(sealed) = &stored.answer {
+        if let Some(sealed) = &stored.reply {
             let json = self.open_at(KEYS, &stored.token, sealed)?;
-            let SealedReply(answer) = serde_json::from_slice(&json).map_err(|_| unknown_format(KEYS, &stored.token))?;
-            return Ok(KeyState::Completed(Box::new(answer)));
+            let SealedReply(reply) = serde_json::from_slice(&json).map_err(|_| unknown_format(KEYS, &stored.token))?;
+            return Ok(KeyState::Completed(Box::new(reply)));
         }
         if stored.running {
             return Ok(KeyState::InProgress);
@@ -113,8 +113,8 @@ impl RecordCodec {
     pub(in crate::store) fn seal_reply(
         &self,
         key: &IdempotencyKeyUse,
-        answer: StoredReply,
+        reply: StoredReply,
     ) -> Result<Vec<u8>, StoreError> {
-        self.seal(KEYS, &key.token, &SealedReply(answer))
+        self.seal(KEYS, &key.token, &SealedReply(reply))
     }
 }

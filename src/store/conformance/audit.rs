@@ -16,10 +16,10 @@ fn ids(lines: &[ChainedEntry]) -> Vec<String> {
         .iter()
         .zip(1..)
         .map(|(line, seq)| {
-            let told: Value = serde_json::from_str(&line.text).unwrap();
-            assert_eq!((line.seq, &told["seq"], &told["previous"]), (seq, &seq.into(), &previous.clone().into()));
-            told["hash"].as_str().unwrap().clone_into(&mut previous);
-            told["requestId"].as_str().unwrap().to_owned()
+            let given: Value = serde_json::from_str(&line.text).unwrap();
+            assert_eq!((line.seq, &given["seq"], &given["previous"]), (seq, &seq.into(), &previous.clone().into()));
+            given["hash"].as_str().unwrap().clone_into(&mut previous);
+            given["requestId"].as_str().unwrap().to_owned()
         })
         .collect()
 }

@@ -140,17 +140,19 @@ pub(crate) async fn reports_show_the_state_and_outcome_of_rows(store: Arc<dyn St
     let most = |rows, bytes| Window { rows, bytes };
     let all = store.item_reports(&operation.id, &[], 0, most(10, 1 << 20)).await.unwrap();
     assert!(!all.more);
-    let told: Vec<_> = all.rows.iter().map(|row| (row.id.index, row.item_id.as_deref(), row.state)).collect();
+    let given: Vec<_> = all.rows.iter().map(|row| (row.id.index, row.item_id.as_deref(), row.state)).collect();
     let expected = [
         (0, Some("row 0"), ItemState::Waiting),
         (1, Some("row 1"), ItemState::NotApplied),
         (2, Some("row 2"), ItemState::NotApplied),
         (3, Some("row 3"), ItemState::Waiting),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(given, expected);
     assert_eq!(all.rows[1].record.as_deref(), Some("r"));
-    let Some(ItemOutcome { result: ItemStatus::Failed(told), .. }) = &all.rows[2].outcome else { panic!("no outcome") };
-    assert_eq!(told.detail, "odd");
+    let Some(ItemOutcome { result: ItemStatus::Failed(given), .. }) = &all.rows[2].outcome else {
+        panic!("no outcome")
+    };
+    assert_eq!(given.detail, "odd");
     let ended = &[ItemState::NotApplied];
     for (window, found, more) in [(most(1, 1 << 20), 1, true), (most(9, 1), 1, true), (most(9, 1 << 20), 2, false)] {
         let part = store.item_reports(&operation.id, ended, 1, window).await.unwrap();

@@ -9,18 +9,18 @@ use crate::store::codec::AuditHead;
 
 /// Appends entries, each to its tenant's chain. Locks the end of each chain until the transaction ends, in tenant
 /// order, so that transactions do not deadlock.
-pub(super) async fn append(hand: &mut WriteContext<'_>, entries: &[&Entry]) -> Result<(), TxError> {
+pub(super) async fn append(tx: &mut WriteContext<'_>, entries: &[&Entry]) -> Result<(), TxError> {
     let mut tenants: Vec<&str> = entries.iter().map(|entry| entry.tenant.as_str()).collect();
     tenants.sort_unstable();
     tenants.dedup();
     for tenant in tenants {
         let own: Vec<&Entry> = entries.iter().copied().filter(|entry| entry.tenant == tenant).collect();
-        append_to(hand, tenant, &own).await?;
+        append_to(tx, tenant, &own).await?;
     }
     Ok(())
 }
 
-async fn append_to(hand: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]) -> Result<(), TxError> {
+async fn append_to(tx: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]) -> Result<(), TxError> {
     // The update changes nothing: it locks the row, which the statement inserts if it is missing.
     let row = sqlx::query(
         "INSERT INTO audit_heads AS head (tenant, seq, hash) VALUES ($1, 0, $2)
@@ -28,12 +28,12 @@ async fn append_to(hand: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]
     )
     .bind(tenant)
     .bind(NOTHING)
-    .fetch_one(&mut *hand.connection)
+    .fetch_one(&mut *tx.connection)
     .await?;
     let mut head = AuditHead { seq: row.try_get(0)?, hash: row.try_get(1)? };
     let (mut numbers, mut seals) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
     for entry in entries {
-        let row = hand.records.audit_row(entry, &head)?;
+        let row = tx.records.audit_row(entry, &head)?;
         numbers.push(row.seq);
         seals.push(row.sealed);
         head = AuditHead { seq: row.seq, hash: row.hash };
@@ -49,7 +49,7 @@ async fn append_to(hand: &mut WriteContext<'_>, tenant: &str, entries: &[&Entry]
     .bind(seals)
     .bind(head.seq)
     .bind(head.hash)
-    .execute(&mut *hand.connection)
+    .execute(&mut *tx.connection)
     .await?;
     Ok(())
 }

@@ -34,20 +34,20 @@ struct Request<'a> {
 /// Begins each of these writes unless an identity is held or its row is no longer waiting. Returns one result each, in
 /// order. Acquires the key, given with the number of the acquisition, for the first write.
 pub(super) async fn begin_writes(
-    hand: &mut WriteContext<'_>,
+    tx: &mut WriteContext<'_>,
     key: Option<(&KeyRow, i64)>,
     rows: Vec<&PreparedWriteRow>,
 ) -> Result<Vec<BegunWrite>, TxError> {
     let first = rows.first().map(|row| row.record.as_str());
     if let Some((key, take)) = key
-        && !keys::take_free(hand, key, take, first).await?
+        && !keys::take_free(tx, key, take, first).await?
     {
         return Ok(vec![BegunWrite::KeyInUse; rows.len()]);
     }
-    let requests: Vec<Request<'_>> = rows.into_iter().map(|row| request(hand, row)).collect();
+    let requests: Vec<Request<'_>> = rows.into_iter().map(|row| request(tx, row)).collect();
     let mut results = vec![BegunWrite::ItemCancelled; requests.len()];
     for group in group_requests(&requests) {
-        let begun = begin_group(hand, group.iter().map(|index| &requests[*index]).collect()).await?;
+        let begun = begin_group(tx, group.iter().map(|index| &requests[*index]).collect()).await?;
         for (index, begun) in group.into_iter().zip(begun) {
             results[index] = begun;
         }
@@ -55,16 +55,16 @@ pub(super) async fn begin_writes(
     if let Some((key, _)) = key
         && !matches!(results.first(), Some(BegunWrite::Written))
     {
-        statements::execute(&mut *hand.connection, sql::FREE_KEY, &values![&key.token]).await?;
+        statements::execute(&mut *tx.connection, sql::FREE_KEY, &values![&key.token]).await?;
     }
     Ok(results)
 }
 
-fn request<'a>(hand: &WriteContext<'_>, row: &'a PreparedWriteRow) -> Request<'a> {
+fn request<'a>(tx: &WriteContext<'_>, row: &'a PreparedWriteRow) -> Request<'a> {
     let forms = row
         .new
         .as_ref()
-        .map(|(candidate, identities)| candidates::forms(hand.records, &candidate.connection, identities));
+        .map(|(candidate, identities)| candidates::forms(tx.records, &candidate.connection, identities));
     Request { row, forms: forms.unwrap_or_default() }
 }
 
@@ -84,24 +84,24 @@ fn group_requests(requests: &[Request<'_>]) -> Vec<Vec<usize>> {
     std::iter::once(together).filter(|group| !group.is_empty()).chain(alone).collect()
 }
 
-async fn begin_group(hand: &mut WriteContext<'_>, group: Vec<&Request<'_>>) -> Result<Vec<BegunWrite>, TxError> {
+async fn begin_group(tx: &mut WriteContext<'_>, group: Vec<&Request<'_>>) -> Result<Vec<BegunWrite>, TxError> {
     let wanted = group.iter().flat_map(|Request { row, forms }| {
         forms.iter().map(|form| IdentityRequest { form, tenant: &row.tenant, candidate: &row.record })
     });
-    let inserted = candidates::insert_identities(hand.connection, wanted.collect()).await?;
+    let inserted = candidates::insert_identities(tx.connection, wanted.collect()).await?;
     let has_all =
         |request: &Request<'_>| inserted.get(&request.row.record).copied().unwrap_or(0) == request.forms.len();
     let (winners, losers): (Vec<&Request<'_>>, Vec<&Request<'_>>) = group.iter().partition(|request| has_all(request));
-    let mut held = find_holders(hand, &losers).await?.into_iter();
-    let cancelled = claim_items(hand, &winners).await?;
+    let mut held = find_holders(tx, &losers).await?.into_iter();
+    let cancelled = claim_items(tx, &winners).await?;
     let is_cancelled = |request: &Request<'_>| cancelled.contains(request.row.record.as_str());
     let undone: Vec<&str> = cancelled.iter().copied().collect();
-    candidates::release_identities(hand.connection, &undone).await?;
+    candidates::release_identities(tx.connection, &undone).await?;
     let begun: Vec<&PreparedWriteRow> =
         winners.iter().filter(|request| !is_cancelled(request)).map(|request| request.row).collect();
     let new: Vec<&CandidateRow> = begun.iter().filter_map(|row| row.new.as_ref().map(|(row, _)| row)).collect();
-    candidates::insert(hand.connection, &new).await?;
-    mutations::apply(hand, begun.iter().flat_map(|row| &row.mutations)).await?;
+    candidates::insert(tx.connection, &new).await?;
+    mutations::apply(tx, begun.iter().flat_map(|row| &row.mutations)).await?;
 
     let results = group.iter().map(|request| match () {
         () if !has_all(request) => held.next().unwrap_or_else(|| BegunWrite::Held(Vec::new())),
@@ -112,15 +112,15 @@ async fn begin_group(hand: &mut WriteContext<'_>, group: Vec<&Request<'_>>) -> R
 }
 
 /// Returns the holders of the identities for each loser, and releases the identities that the losers did get.
-async fn find_holders(hand: &mut WriteContext<'_>, losers: &[&Request<'_>]) -> Result<Vec<BegunWrite>, TxError> {
+async fn find_holders(tx: &mut WriteContext<'_>, losers: &[&Request<'_>]) -> Result<Vec<BegunWrite>, TxError> {
     if losers.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<&str> = losers.iter().map(|loser| loser.row.record.as_str()).collect();
-    candidates::release_identities(hand.connection, &ids).await?;
+    candidates::release_identities(tx.connection, &ids).await?;
     let forms: Vec<&IndexForm> = losers.iter().flat_map(|loser| &loser.forms).collect();
     // A separate statement, so that it sees commits made while the first one waited.
-    let holders = candidates::holders(hand.connection, &forms).await?;
+    let holders = candidates::holders(tx.connection, &forms).await?;
     let results = losers.iter().map(|Request { row, forms }| {
         let mut held: Vec<String> = Vec::new();
         for IndexForm { connection, kind, blind } in forms {
@@ -138,13 +138,13 @@ async fn find_holders(hand: &mut WriteContext<'_>, losers: &[&Request<'_>]) -> R
 }
 
 /// Claims the rows of these writes, and returns the records of those whose row is no longer waiting.
-async fn claim_items<'a>(hand: &mut WriteContext<'_>, requests: &[&Request<'a>]) -> Result<HashSet<&'a str>, TxError> {
+async fn claim_items<'a>(tx: &mut WriteContext<'_>, requests: &[&Request<'a>]) -> Result<HashSet<&'a str>, TxError> {
     let rows = requests.iter().filter_map(|request| {
         let (item, subjects) = request.row.item.as_ref()?;
         Some((item, request.row.record.as_str(), subjects.as_slice()))
     });
     let rows: Vec<(&ItemId, &str, &[u8])> = rows.collect();
-    let claimed = items::claim(hand.connection, &rows).await?;
+    let claimed = items::claim(tx.connection, &rows).await?;
     let gone = rows.into_iter().filter(|(item, ..)| !claimed.contains(&(item.operation.to_string(), item.index)));
     Ok(gone.map(|(_, record, _)| record).collect())
 }

@@ -113,21 +113,21 @@ pub(super) async fn holders(
 
 /// Replaces the candidate's identities. Does nothing if the candidate is gone.
 pub(super) async fn set_identities(
-    hand: &mut WriteContext<'_>,
+    tx: &mut WriteContext<'_>,
     id: &CandidateId,
     identities: &[Identity],
 ) -> Result<(), TxError> {
     // Lock the row, so that no other transaction erases it or sets its identities meanwhile.
     let owner = sqlx::query("SELECT tenant, connection FROM candidates WHERE id = $1 FOR NO KEY UPDATE")
         .bind(id.as_str())
-        .fetch_optional(&mut *hand.connection)
+        .fetch_optional(&mut *tx.connection)
         .await?;
     let Some(owner) = owner else { return Ok(()) };
     let (tenant, connection): (String, String) = (owner.try_get(0)?, owner.try_get(1)?);
-    release_identities(hand.connection, &[id.as_str()]).await?;
-    let forms = forms(hand.records, &connection, identities);
+    release_identities(tx.connection, &[id.as_str()]).await?;
+    let forms = forms(tx.records, &connection, identities);
     let wishes = forms.iter().map(|form| IdentityRequest { form, tenant: &tenant, candidate: id.as_str() }).collect();
-    let taken = insert_identities(hand.connection, wishes).await?;
+    let taken = insert_identities(tx.connection, wishes).await?;
     if taken.get(id.as_str()).copied().unwrap_or(0) == forms.len() { Ok(()) } else { Err(StoreError::Conflict.into()) }
 }
 
@@ -157,11 +157,11 @@ pub(super) async fn insert(connection: &mut PgConnection, candidates: &[&Candida
 /// Updates candidates. A candidate that is gone stays gone: a late outcome must not restore an erased person.
 pub(super) async fn update(connection: &mut PgConnection, candidates: &[&CandidateRow]) -> Result<(), TxError> {
     let updated: HashSet<String> = sqlx::query_scalar(
-        "UPDATE candidates AS known SET state = told.state, modified = told.modified, sealed = told.sealed,
-             photo = told.photo
+        "UPDATE candidates AS known SET state = given.state, modified = given.modified, sealed = given.sealed,
+             photo = given.photo
          FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[])
-             AS told (id, tenant, state, modified, sealed, photo)
-         WHERE known.id = told.id AND known.tenant = told.tenant RETURNING known.id",
+             AS given (id, tenant, state, modified, sealed, photo)
+         WHERE known.id = given.id AND known.tenant = given.tenant RETURNING known.id",
     )
     .bind(candidates.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
     .bind(candidates.iter().map(|row| row.tenant.as_str()).collect::<Vec<_>>())

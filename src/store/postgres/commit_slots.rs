@@ -13,7 +13,7 @@ use crate::store::postgres::error::TxError;
 /// Pool of the free commit slots.
 pub(super) struct CommitSlots {
     free: Arc<Mutex<Vec<Slot>>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// A commit slot and the number of its last transaction.
@@ -27,20 +27,20 @@ pub(super) struct SlotGuard {
     lane: Option<Slot>,
     free: Arc<Mutex<Vec<Slot>>>,
     // Last field, so dropped last: a waiter that gets the permit finds the slot returned.
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl CommitSlots {
     pub(super) fn new() -> Self {
         let free = (0..LANES).map(|number| Slot { number: i32::from(number), receipt: 0 }).collect();
-        Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(usize::from(LANES))) }
+        Self { free: Arc::new(Mutex::new(free)), permits: Arc::new(Semaphore::new(usize::from(LANES))) }
     }
 
     pub(super) async fn acquire(&self) -> Result<SlotGuard, StoreError> {
-        let place = tokio::time::timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
-        let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
+        let permit = tokio::time::timeout(WAIT, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
         let lane = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Ok(SlotGuard { lane, free: Arc::clone(&self.free), _place: place })
+        Ok(SlotGuard { lane, free: Arc::clone(&self.free), _permit: permit })
     }
 }
 

@@ -97,23 +97,23 @@ impl UncertainLocksGuard {
 }
 
 /// Releases locks and keys that were held unknowingly.
-pub(super) async fn release_uncertain(hand: &mut WriteContext<'_>, loose: &[UncertainLocks]) -> Result<(), TxError> {
+pub(super) async fn release_uncertain(tx: &mut WriteContext<'_>, loose: &[UncertainLocks]) -> Result<(), TxError> {
     for end in loose {
         let query = match end {
             UncertainLocks::Turn(forms, take) => {
                 sqlx::query("DELETE FROM turns WHERE subject = ANY($2) AND owner = $1 AND take = $3")
-                    .bind(hand.instance)
+                    .bind(tx.instance)
                     .bind(forms)
                     .bind(take)
             }
             UncertainLocks::Key(forms, take) => sqlx::query(
                 "UPDATE idempotency_keys SET owner = NULL WHERE scope = ANY($2) AND owner = $1 AND take = $3",
             )
-            .bind(hand.instance)
+            .bind(tx.instance)
             .bind(forms)
             .bind(take),
         };
-        query.execute(&mut *hand.connection).await?;
+        query.execute(&mut *tx.connection).await?;
     }
     Ok(())
 }
@@ -125,11 +125,7 @@ pub(super) async fn release_uncertain(hand: &mut WriteContext<'_>, loose: &[Unce
 ///
 /// Only an owner known to have ended loses its lock. An instance that this statement does not see yet may have started
 /// after the statement did.
-pub(super) async fn acquire_locks(
-    hand: &mut WriteContext<'_>,
-    forms: &[BlindIndex],
-    take: i64,
-) -> Result<bool, TxError> {
+pub(super) async fn acquire_locks(tx: &mut WriteContext<'_>, forms: &[BlindIndex], take: i64) -> Result<bool, TxError> {
     let mut sorted = forms.to_vec();
     sorted.sort_unstable();
     let taken = sqlx::query(
@@ -138,23 +134,23 @@ pub(super) async fn acquire_locks(
          WHERE turns.owner = excluded.owner OR turns.owner IN (SELECT id FROM instances WHERE ended)",
     )
     .bind(&sorted)
-    .bind(hand.instance)
+    .bind(tx.instance)
     .bind(take)
-    .execute(&mut *hand.connection)
+    .execute(&mut *tx.connection)
     .await?;
     if taken.rows_affected() == sorted.len() as u64 {
         return Ok(true);
     }
-    release_locks(hand, &sorted).await?;
+    release_locks(tx, &sorted).await?;
     Ok(false)
 }
 
 /// Releases this instance's locks among these, in any of their forms.
-pub(super) async fn release_locks(hand: &mut WriteContext<'_>, forms: &[BlindIndex]) -> Result<(), TxError> {
+pub(super) async fn release_locks(tx: &mut WriteContext<'_>, forms: &[BlindIndex]) -> Result<(), TxError> {
     sqlx::query("DELETE FROM turns WHERE subject = ANY($1) AND owner = $2")
         .bind(forms)
-        .bind(hand.instance)
-        .execute(&mut *hand.connection)
+        .bind(tx.instance)
+        .execute(&mut *tx.connection)
         .await?;
     Ok(())
 }

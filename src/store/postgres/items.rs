@@ -73,12 +73,12 @@ pub(super) async fn claim(
 
 pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemOutcomeRow]) -> Result<(), TxError> {
     sqlx::query(
-        "UPDATE operation_items AS item SET state = told.state, record = coalesce(told.record, item.record),
-             ended = told.ended, secret = CASE WHEN told.keeps_secret THEN item.secret END
+        "UPDATE operation_items AS item SET state = given.state, record = coalesce(given.record, item.record),
+             ended = given.ended, secret = CASE WHEN given.keeps_secret THEN item.secret END
          FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::boolean[], $7::text[])
-             AS told (operation, position, state, record, ended, keeps_secret, required)
-         WHERE item.operation = told.operation AND item.position = told.position
-           AND (told.required IS NULL OR item.state = told.required)",
+             AS given (operation, position, state, record, ended, keeps_secret, required)
+         WHERE item.operation = given.operation AND item.position = given.position
+           AND (given.required IS NULL OR item.state = given.required)",
     )
     .bind(rows.iter().map(|row| row.at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| index_column(row.at.index)).collect::<Vec<_>>())
@@ -94,9 +94,9 @@ pub(super) async fn end(connection: &mut PgConnection, rows: &[&ItemOutcomeRow])
 
 pub(super) async fn set_subjects(connection: &mut PgConnection, rows: &[(&ItemId, &[u8])]) -> Result<(), TxError> {
     sqlx::query(
-        "UPDATE operation_items AS item SET subjects = told.subjects
-         FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (operation, position, subjects)
-         WHERE item.operation = told.operation AND item.position = told.position",
+        "UPDATE operation_items AS item SET subjects = given.subjects
+         FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS given (operation, position, subjects)
+         WHERE item.operation = given.operation AND item.position = given.position",
     )
     .bind(rows.iter().map(|(at, _)| at.operation.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(at, _)| index_column(at.index)).collect::<Vec<_>>())
@@ -121,8 +121,8 @@ pub(super) async fn requeue(connection: &mut PgConnection, rows: &[&ItemId]) -> 
     sqlx::query(
         "UPDATE operation_items AS item SET record = NULL, ended = NULL,
              state = CASE WHEN item.operation = ANY($3) THEN 'skipped' ELSE 'waiting' END
-         FROM unnest($1::text[], $2::bigint[]) AS told (operation, position)
-         WHERE item.operation = told.operation AND item.position = told.position
+         FROM unnest($1::text[], $2::bigint[]) AS given (operation, position)
+         WHERE item.operation = given.operation AND item.position = given.position
            AND item.state IN ('waiting', 'claimed', 'not_applied')",
     )
     .bind(rows.iter().map(|at| at.operation.as_str()).collect::<Vec<_>>())

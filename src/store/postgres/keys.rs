@@ -14,8 +14,8 @@ use crate::store::encryption::BlindIndex;
 const MAX_PURGED_KEYS: i64 = 5_000;
 
 /// Acquires a key and returns its state.
-pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
-    lock_forms(hand, claim).await?;
+pub(super) async fn take(tx: &mut WriteContext<'_>, claim: &KeyRow, take: i64) -> Result<KeyState, TxError> {
+    lock_forms(tx, claim).await?;
     // Lock the row too: reconciliation records the outcome of an earlier use without the advisory lock.
     let stored = sqlx::query(
         "SELECT scope, token, fingerprint,
@@ -24,21 +24,21 @@ pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64)
     )
     .bind(&claim.scopes)
     .bind(claim.now)
-    .fetch_optional(&mut *hand.connection)
+    .fetch_optional(&mut *tx.connection)
     .await?;
     let Some(stored) = stored else {
-        begin(hand, claim, take, None).await?;
+        begin(tx, claim, take, None).await?;
         return Ok(KeyState::Acquired(IdempotencyKeyUse { scope: claim.scope.clone(), token: claim.token.clone() }));
     };
     let stored = StoredKey::from_columns(&stored)?;
-    let taken = hand.records.key_state(claim, &stored)?;
+    let taken = tx.records.key_state(claim, &stored)?;
     if let KeyState::Resumable(key, _) = &taken {
         sqlx::query("UPDATE idempotency_keys SET owner = $2, token = $3, take = $4 WHERE scope = $1")
             .bind(stored.scope)
-            .bind(hand.instance)
+            .bind(tx.instance)
             .bind(&key.token)
             .bind(take)
-            .execute(&mut *hand.connection)
+            .execute(&mut *tx.connection)
             .await?;
     }
     Ok(taken)
@@ -46,29 +46,29 @@ pub(super) async fn take(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64)
 
 /// Acquires a key that is free or has expired, with the record it leads to; returns `false` if it is in use.
 pub(super) async fn take_free(
-    hand: &mut WriteContext<'_>,
+    tx: &mut WriteContext<'_>,
     claim: &KeyRow,
     take: i64,
     record: Option<&str>,
 ) -> Result<bool, TxError> {
-    lock_forms(hand, claim).await?;
-    begin(hand, claim, take, record).await
+    lock_forms(tx, claim).await?;
+    begin(tx, claim, take, record).await
 }
 
 /// Takes an advisory lock on every form of the key: the primary key alone would let two replicas begin that write under
 /// different keys of one ring. The locks end with the transaction; a transaction has one such set and takes it in
 /// order, so transactions do not deadlock.
-async fn lock_forms(hand: &mut WriteContext<'_>, claim: &KeyRow) -> Result<(), TxError> {
+async fn lock_forms(tx: &mut WriteContext<'_>, claim: &KeyRow) -> Result<(), TxError> {
     sqlx::query("SELECT pg_advisory_xact_lock(form) FROM unnest($1::bigint[]) AS wanted (form)")
         .bind(locks(&claim.scopes))
-        .execute(&mut *hand.connection)
+        .execute(&mut *tx.connection)
         .await?;
     Ok(())
 }
 
 /// Inserts the first use of a key under the first form, with the record it has already led to, if any, unless a use
 /// under any form has not expired. Replaces an expired use of the same key.
-async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64, record: Option<&str>) -> Result<bool, TxError> {
+async fn begin(tx: &mut WriteContext<'_>, claim: &KeyRow, take: i64, record: Option<&str>) -> Result<bool, TxError> {
     let begun = sqlx::query(
         "INSERT INTO idempotency_keys (scope, tenant, token, fingerprint, owner, take, expires, record)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8
@@ -82,13 +82,13 @@ async fn begin(hand: &mut WriteContext<'_>, claim: &KeyRow, take: i64, record: O
     .bind(&claim.tenant)
     .bind(&claim.token)
     .bind(claim.fingerprint)
-    .bind(hand.instance)
+    .bind(tx.instance)
     .bind(take)
     .bind(claim.expires)
     .bind(record)
     .bind(&claim.scopes)
     .bind(claim.now)
-    .execute(&mut *hand.connection)
+    .execute(&mut *tx.connection)
     .await?;
     Ok(begun.rows_affected() == 1)
 }

@@ -166,9 +166,9 @@ impl PostgresStore {
         let (writer, ends) = (Arc::clone(&self.writer), Arc::clone(&self.loose));
         tokio::spawn(async move {
             let work = Arc::clone(&loose);
-            let tied = writer.run(move |mut hand| {
+            let tied = writer.run(move |mut tx| {
                 let work = Arc::clone(&work);
-                Box::pin(async move { instances::release_uncertain(&mut hand, &work).await })
+                Box::pin(async move { instances::release_uncertain(&mut tx, &work).await })
             });
             if tied.await.is_err_and(|error| !matches!(error, StoreError::Fenced)) {
                 ends.add(loose.iter().cloned());

@@ -63,14 +63,14 @@ fn table(mutation: &EncodedMutation) -> u8 {
 
 /// Applies all mutations, or fails.
 pub(super) async fn apply(
-    hand: &mut WriteContext<'_>,
+    tx: &mut WriteContext<'_>,
     mutations: impl Iterator<Item = &EncodedMutation> + Send,
 ) -> Result<(), TxError> {
     let mut mutations: Vec<&EncodedMutation> = mutations.collect();
     // A stable sort keeps the order within a table.
     mutations.sort_by_key(|mutation| table(mutation));
     for group in group_mutations(&mutations) {
-        apply_group(hand, group).await?;
+        apply_group(tx, group).await?;
     }
     Ok(())
 }
@@ -107,41 +107,39 @@ macro_rules! rows {
 }
 
 /// Applies a group: in one statement if one exists for many rows, otherwise one by one, which is rare.
-async fn apply_group(hand: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> Result<(), TxError> {
+async fn apply_group(tx: &mut WriteContext<'_>, group: &[&EncodedMutation]) -> Result<(), TxError> {
     use EncodedMutation::{
         Assignment, Audit, Candidate, ClaimItem, EndItem, EraseCandidate, Identities, Intent, Key, Operation,
         RemoveIntent, RequeueItem, RequireAttempt, SetItemSubjects,
     };
     let Some(first) = group.first() else { return Ok(()) };
     match first {
-        Candidate(_) => candidates::update(hand.connection, &rows!(group, Candidate(row) => row)).await,
-        Assignment(_) => records::put_assignments(hand, &rows!(group, Assignment(row) => &**row)).await,
-        Intent(_) => records::put_intents(hand, &rows!(group, Intent(row) => row)).await,
-        RemoveIntent(_) => {
-            records::settle(hand.connection, &rows!(group, RemoveIntent(record) => record.as_str())).await
-        }
+        Candidate(_) => candidates::update(tx.connection, &rows!(group, Candidate(row) => row)).await,
+        Assignment(_) => records::put_assignments(tx, &rows!(group, Assignment(row) => &**row)).await,
+        Intent(_) => records::put_intents(tx, &rows!(group, Intent(row) => row)).await,
+        RemoveIntent(_) => records::settle(tx.connection, &rows!(group, RemoveIntent(record) => record.as_str())).await,
         RequireAttempt(..) => {
             let rows = rows!(group, RequireAttempt(record, started) => (record.as_str(), *started));
-            records::hold_attempts(hand, &rows).await
+            records::hold_attempts(tx, &rows).await
         }
         ClaimItem(..) => {
             let rows = rows!(group, ClaimItem(at, record, subjects) => (at, record.as_str(), subjects.as_slice()));
-            let claimed = items::claim(hand.connection, &rows).await?;
+            let claimed = items::claim(tx.connection, &rows).await?;
             if claimed.len() == rows.len() { Ok(()) } else { Err(StoreError::ItemNotWaiting.into()) }
         }
-        EndItem(_) => items::end(hand.connection, &rows!(group, EndItem(end) => end)).await,
+        EndItem(_) => items::end(tx.connection, &rows!(group, EndItem(end) => end)).await,
         SetItemSubjects(..) => {
             let rows = rows!(group, SetItemSubjects(at, subjects) => (at, subjects.as_slice()));
-            items::set_subjects(hand.connection, &rows).await
+            items::set_subjects(tx.connection, &rows).await
         }
-        RequeueItem(_) => items::requeue(hand.connection, &rows!(group, RequeueItem(at) => at)).await,
-        Audit(_) => audit::append(hand, &rows!(group, Audit(entry) => entry)).await,
+        RequeueItem(_) => items::requeue(tx.connection, &rows!(group, RequeueItem(at) => at)).await,
+        Audit(_) => audit::append(tx, &rows!(group, Audit(entry) => entry)).await,
         Identities(..) | EraseCandidate(_) | Key(_) | Operation(_) => {
             for mutation in group {
                 match mutation {
-                    Identities(id, identities) => candidates::set_identities(hand, id, identities).await?,
-                    EraseCandidate(id) => records::erase_person(hand, id).await?,
-                    Key(statement) | Operation(statement) => hand.run(statement).await?,
+                    Identities(id, identities) => candidates::set_identities(tx, id, identities).await?,
+                    EraseCandidate(id) => records::erase_person(tx, id).await?,
+                    Key(statement) | Operation(statement) => tx.run(statement).await?,
                     _ => {}
                 }
             }

@@ -15,18 +15,18 @@ const MAX_PURGED_OPERATIONS: i64 = 16;
 
 /// Queues the operation unless its key forbids it; the caller then discards the operation.
 pub(super) async fn accept(
-    hand: &mut WriteContext<'_>,
+    tx: &mut WriteContext<'_>,
     operation: &Operation,
     key: Option<&KeyRow>,
     take: i64,
 ) -> Result<AcceptResult, TxError> {
     if let Some(key) = key {
-        let state = keys::take(hand, key, take).await?;
-        let (result, reply) = hand.records.accept_under_key(&operation.id, state)?;
+        let state = keys::take(tx, key, take).await?;
+        let (result, reply) = tx.records.accept_under_key(&operation.id, state)?;
         let Some(reply) = reply else { return Ok(result) };
-        hand.run(&reply).await?;
+        tx.run(&reply).await?;
     }
-    hand.run(&OperationRow::of(operation).update()).await?;
+    tx.run(&OperationRow::of(operation).update()).await?;
     Ok(AcceptResult::Queued)
 }
 

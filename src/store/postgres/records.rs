@@ -13,15 +13,15 @@ use crate::store::columns::FromColumns as _;
 
 /// Writes assignments, without the person if their candidate is gone. Locks the existing candidates until the commit,
 /// so that they are not erased meanwhile.
-pub(super) async fn put_assignments(hand: &mut WriteContext<'_>, rows: &[&AssignmentRow]) -> Result<(), TxError> {
+pub(super) async fn put_assignments(tx: &mut WriteContext<'_>, rows: &[&AssignmentRow]) -> Result<(), TxError> {
     let named: Vec<&str> = rows.iter().filter_map(|row| row.candidate_id.as_deref()).collect();
     if named.is_empty() {
-        return write_assignments(hand.connection, rows).await;
+        return write_assignments(tx.connection, rows).await;
     }
     let living: HashSet<String> =
         sqlx::query_scalar::<_, String>("SELECT id FROM candidates WHERE id = ANY($1) ORDER BY id FOR KEY SHARE")
             .bind(&named)
-            .fetch_all(&mut *hand.connection)
+            .fetch_all(&mut *tx.connection)
             .await?
             .into_iter()
             .collect();
@@ -29,23 +29,23 @@ pub(super) async fn put_assignments(hand: &mut WriteContext<'_>, rows: &[&Assign
     let mut erased = Vec::new();
     for row in rows {
         if let Some(id) = row.record.candidate_id.as_ref().filter(|id| gone(id)) {
-            erased.push(hand.records.erased_row(row, id)?);
+            erased.push(tx.records.erased_row(row, id)?);
         }
     }
     let mut written: Vec<&AssignmentRow> = rows.to_vec();
     written.retain(|row| !row.record.candidate_id.as_ref().is_some_and(gone));
     written.extend(&erased);
-    write_assignments(hand.connection, &written).await
+    write_assignments(tx.connection, &written).await
 }
 
 /// Removes the candidate, and the person from its assignments.
-pub(super) async fn erase_person(hand: &mut WriteContext<'_>, id: &CandidateId) -> Result<(), TxError> {
+pub(super) async fn erase_person(tx: &mut WriteContext<'_>, id: &CandidateId) -> Result<(), TxError> {
     let stored = sqlx::query("DELETE FROM candidates WHERE id = $1 RETURNING id, tenant, connection, sealed")
         .bind(id.as_str())
-        .fetch_optional(&mut *hand.connection)
+        .fetch_optional(&mut *tx.connection)
         .await?;
     let stored = stored.as_ref().map(SealedRow::from_columns).transpose()?;
-    let candidate = stored.map(|stored| hand.records.candidate(&stored)).transpose()?;
+    let candidate = stored.map(|stored| tx.records.candidate(&stored)).transpose()?;
     let rows = sqlx::query(
         "SELECT id, tenant, connection, sealed FROM assignments
          WHERE candidate_id = $1
@@ -55,18 +55,18 @@ pub(super) async fn erase_person(hand: &mut WriteContext<'_>, id: &CandidateId) 
     .bind(id.as_str())
     .bind(candidate.as_ref().map(|candidate| candidate.connection.as_str()))
     .bind(candidate.as_ref().map(|candidate| candidate.tenant.as_str()))
-    .bind(candidate.as_ref().map_or_else(Vec::new, |candidate| hand.records.person_forms(candidate)))
-    .fetch_all(&mut *hand.connection)
+    .bind(candidate.as_ref().map_or_else(Vec::new, |candidate| tx.records.person_forms(candidate)))
+    .fetch_all(&mut *tx.connection)
     .await?;
     for row in rows {
-        let assignment = hand.records.assignment(&SealedRow::from_columns(&row)?)?;
-        let erased = hand.records.assignment_row(assignment.without_person(id))?;
+        let assignment = tx.records.assignment(&SealedRow::from_columns(&row)?)?;
+        let erased = tx.records.assignment_row(assignment.without_person(id))?;
         sqlx::query("UPDATE assignments SET candidate_id = $2, person = $3, sealed = $4 WHERE id = $1")
             .bind(&erased.id)
             .bind(&erased.candidate_id)
             .bind(erased.person)
             .bind(&erased.sealed)
-            .execute(&mut *hand.connection)
+            .execute(&mut *tx.connection)
             .await?;
     }
     Ok(())
@@ -103,7 +103,7 @@ async fn write_assignments(connection: &mut PgConnection, rows: &[&AssignmentRow
 }
 
 /// Writes intents, even for records that are gone: no write is sent without its intent.
-pub(super) async fn put_intents(hand: &mut WriteContext<'_>, rows: &[&IntentRow]) -> Result<(), TxError> {
+pub(super) async fn put_intents(tx: &mut WriteContext<'_>, rows: &[&IntentRow]) -> Result<(), TxError> {
     sqlx::query(
         "INSERT INTO intents
              (record, tenant, connection, operation, subject, started, settle_from, due, attempts, owner, sealed)
@@ -123,23 +123,23 @@ pub(super) async fn put_intents(hand: &mut WriteContext<'_>, rows: &[&IntentRow]
     .bind(rows.iter().map(|row| row.settle_from).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.due).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| i64::from(row.attempts)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.under_way.then_some(hand.instance)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.under_way.then_some(tx.instance)).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.sealed.as_slice()).collect::<Vec<_>>())
-    .execute(&mut *hand.connection)
+    .execute(&mut *tx.connection)
     .await?;
     Ok(())
 }
 
 /// Fails if this instance is no longer making one of the attempts. Locks the intents until the end of the transaction.
-pub(super) async fn hold_attempts(hand: &mut WriteContext<'_>, attempts: &[(&str, i64)]) -> Result<(), TxError> {
+pub(super) async fn hold_attempts(tx: &mut WriteContext<'_>, attempts: &[(&str, i64)]) -> Result<(), TxError> {
     let held = sqlx::query(
         "SELECT 1 FROM intents JOIN unnest($1::text[], $2::bigint[]) AS wanted (record, started) USING (record, started)
          WHERE owner = $3 ORDER BY record FOR UPDATE OF intents",
     )
     .bind(attempts.iter().map(|(record, _)| *record).collect::<Vec<_>>())
     .bind(attempts.iter().map(|(_, started)| *started).collect::<Vec<_>>())
-    .bind(hand.instance)
-    .fetch_all(&mut *hand.connection)
+    .bind(tx.instance)
+    .fetch_all(&mut *tx.connection)
     .await?;
     if held.len() == attempts.len() { Ok(()) } else { Err(StoreError::Superseded.into()) }
 }

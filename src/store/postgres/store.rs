@@ -27,12 +27,12 @@ use crate::store::{
 /// Builds the work of a transaction: each attempt gets its own `Arc` of the captured values, so that nothing is
 /// borrowed.
 macro_rules! work {
-    (|$hand:ident $(, $shared:ident)*| $body:expr) => {{
+    (|$tx:ident $(, $shared:ident)*| $body:expr) => {{
         $(let $shared = std::sync::Arc::new($shared);)*
-        move |mut $hand: super::WriteContext<'_>| {
+        move |mut $tx: super::WriteContext<'_>| {
             $(let $shared = std::sync::Arc::clone(&$shared);)*
             Box::pin(async move {
-                let $hand = &mut $hand;
+                let $tx = &mut $tx;
                 $body.await
             })
         }
@@ -65,7 +65,7 @@ impl Store for PostgresStore {
             return Err(no_response());
         }
         if self.write_failed.is_set() {
-            return self.write(work!(|hand| query::write_probe(hand.connection))).await;
+            return self.write(work!(|tx| query::write_probe(tx.connection))).await;
         }
         let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, &[]).await?;
         Ok(())
@@ -98,7 +98,7 @@ impl Store for PostgresStore {
 
     async fn end_instance(&self, peer: &Peer) -> Result<bool, StoreError> {
         let peer = peer.clone();
-        self.write(work!(|hand, peer| instances::end(hand.connection, &peer))).await
+        self.write(work!(|tx, peer| instances::end(tx.connection, &peer))).await
     }
 
     async fn end_own_instance(&self) -> Result<(), StoreError> {
@@ -109,7 +109,7 @@ impl Store for PostgresStore {
         let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.lock_forms(subject)).collect();
         let take = self.next_take();
         let loose = UncertainLocks::Turn(forms.clone(), take);
-        let taken = self.write(work!(|hand, forms| instances::acquire_locks(hand, &forms, take))).await;
+        let taken = self.write(work!(|tx, forms| instances::acquire_locks(tx, &forms, take))).await;
         if taken.as_ref().is_err_and(may_have_taken_effect) {
             self.loose.add([loose]);
         }
@@ -119,7 +119,7 @@ impl Store for PostgresStore {
 
     async fn release_locks(&self, subjects: &[String]) -> Result<(), StoreError> {
         let forms: Vec<_> = subjects.iter().flat_map(|subject| self.records.lock_forms(subject)).collect();
-        self.write(work!(|hand, forms| instances::release_locks(hand, &forms))).await
+        self.write(work!(|tx, forms| instances::release_locks(tx, &forms))).await
     }
 
     async fn begin_writes(
@@ -159,7 +159,7 @@ impl Store for PostgresStore {
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
         let rows = self.records.encode_mutations(changes)?;
-        self.write(work!(|hand, rows| mutations::apply(hand, rows.iter()))).await
+        self.write(work!(|tx, rows| mutations::apply(tx, rows.iter()))).await
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
@@ -201,7 +201,7 @@ impl Store for PostgresStore {
         let claim = self.records.key_row(claim);
         let take = self.next_take();
         let loose = UncertainLocks::Key(claim.scopes.clone(), take);
-        let taken = self.write(work!(|hand, claim| keys::take(hand, &claim, take))).await;
+        let taken = self.write(work!(|tx, claim| keys::take(tx, &claim, take))).await;
         if taken.as_ref().is_err_and(may_have_taken_effect) {
             self.loose.add([loose]);
         }
@@ -211,12 +211,12 @@ impl Store for PostgresStore {
 
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
         let statement = OperationRow::of(operation).open(self.records.instance());
-        self.write(work!(|hand, statement| hand.run(&statement))).await
+        self.write(work!(|tx, statement| tx.run(&statement))).await
     }
 
     async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError> {
         let rows = items.into_iter().map(|item| self.records.item_row(item)).collect::<Result<Vec<_>, _>>()?;
-        self.write(work!(|hand, rows| items::add(hand.connection, &rows))).await
+        self.write(work!(|tx, rows| items::add(tx.connection, &rows))).await
     }
 
     async fn accept_operation(
@@ -228,7 +228,7 @@ impl Store for PostgresStore {
         let key = key.map(|claim| self.records.key_row(claim));
         let take = self.next_take();
         let accepted = self
-            .write(work!(|hand, operation, key| operations::accept(hand, &operation, key.as_ref().as_ref(), take)))
+            .write(work!(|tx, operation, key| operations::accept(tx, &operation, key.as_ref().as_ref(), take)))
             .await?;
         if !matches!(accepted, AcceptResult::Queued)
             && let Err(error) = self.discard(id.as_str()).await
@@ -240,16 +240,6 @@ impl Store for PostgresStore {
 
     async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError> {
         self.discard(id.as_str()).await
-    }
-
-    async fn items(
-        &self,
-        id: &OperationId,
-        states: &[ItemState],
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<Item>, StoreError> {
-        self.next_items(id, states, from, Window { rows: limit, bytes: usize::MAX }).await
     }
 
     async fn next_items(
@@ -279,7 +269,7 @@ impl Store for PostgresStore {
         let mut skipped = 0;
         loop {
             let id = id.clone();
-            match self.write(work!(|hand, id| items::skip_waiting(hand.connection, id.as_str()))).await? {
+            match self.write(work!(|tx, id| items::skip_waiting(tx.connection, id.as_str()))).await? {
                 0 => return Ok(skipped),
                 more => skipped += more,
             }
@@ -288,7 +278,7 @@ impl Store for PostgresStore {
 
     async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError> {
         let (id, accepted) = (id.clone(), micros(accepted));
-        self.write(work!(|hand, id| operations::requeue(hand.connection, id.as_str(), accepted))).await
+        self.write(work!(|tx, id| operations::requeue(tx.connection, id.as_str(), accepted))).await
     }
 
     fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
@@ -297,7 +287,7 @@ impl Store for PostgresStore {
 
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
         let statement = Statement::new(sql::REMEMBER_TIME, values![micros(now)]);
-        self.write(work!(|hand, statement| hand.run(&statement))).await
+        self.write(work!(|tx, statement| tx.run(&statement))).await
     }
 
     /// Purges in portions, so that no transaction holds its locks for long or exceeds the statement timeout.
@@ -305,7 +295,7 @@ impl Store for PostgresStore {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();
         loop {
-            let over = self.write(work!(|hand| operations::over(hand.connection, finished))).await?;
+            let over = self.write(work!(|tx| operations::over(tx.connection, finished))).await?;
             if over.is_empty() {
                 break;
             }
@@ -315,13 +305,13 @@ impl Store for PostgresStore {
             }
         }
         loop {
-            let (gone, more) = self.write(work!(|hand| keys::purge(hand.connection, now))).await?;
+            let (gone, more) = self.write(work!(|tx| keys::purge(tx.connection, now))).await?;
             purged.keys += gone;
             if !more {
                 break;
             }
         }
-        self.write(work!(|hand| async { Ok(instances::forget(hand.connection).await?) })).await?;
+        self.write(work!(|tx| async { Ok(instances::forget(tx.connection).await?) })).await?;
         Ok(purged)
     }
 }
@@ -337,9 +327,9 @@ impl PostgresStore {
         let take = self.next_take();
         let loose = key.as_ref().map(|key| UncertainLocks::Key(key.scopes.clone(), take));
         let begun = self
-            .write(work!(|hand, key, rows, open| {
+            .write(work!(|tx, key, rows, open| {
                 let key = Option::as_deref(&key).map(|key| (key, take));
-                begin::begin_writes(hand, key, open.iter().map(|index| &rows[*index]).collect())
+                begin::begin_writes(tx, key, open.iter().map(|index| &rows[*index]).collect())
             }))
             .await;
         if begun.as_ref().is_err_and(may_have_taken_effect) {
@@ -352,7 +342,7 @@ impl PostgresStore {
     async fn discard(&self, id: &str) -> Result<(), StoreError> {
         loop {
             let id = id.to_owned();
-            if self.write(work!(|hand, id| operations::discard(hand.connection, &id))).await? {
+            if self.write(work!(|tx, id| operations::discard(tx.connection, &id))).await? {
                 return Ok(());
             }
         }

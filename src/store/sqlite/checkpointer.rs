@@ -44,7 +44,7 @@ impl Checkpointer {
         let connection = connect::checkpointer(path)?;
         // Number of pages, from the beginning of the log, that are already in the file.
         let brought = Arc::new(AtomicI32::new(0));
-        let (words, told) = sync_channel(1);
+        let (words, incoming) = sync_channel(1);
         let (wake, known) = (words.clone(), Arc::clone(&brought));
         writer.wal_hook(Some(move |log: &mut Wal, pages: i32| {
             if pages < known.load(Ordering::Relaxed) {
@@ -62,7 +62,7 @@ impl Checkpointer {
         }))?;
         let thread = Builder::new()
             .name("store-log".to_owned())
-            .spawn(move || serve(&connection, &told, &brought))
+            .spawn(move || serve(&connection, &incoming, &brought))
             .map_err(|error| StoreError::Unavailable(format!("cannot start the checkpoint thread: {error}")))?;
         Ok(Self { words, thread: Some(thread) })
     }

@@ -10,8 +10,8 @@ use crate::store::sqlite::write_context::WriteContext;
 use crate::store::{KeyState, StoreError};
 
 /// Acquires a key and returns its state.
-pub(super) fn take(hand: &WriteContext<'_>, claim: &KeyRow) -> Result<KeyState, StoreError> {
-    let WriteContext { connection, records, instance } = hand;
+pub(super) fn take(tx: &WriteContext<'_>, claim: &KeyRow) -> Result<KeyState, StoreError> {
+    let WriteContext { connection, records, instance } = tx;
     for scope in &claim.scopes {
         let Some(stored) = stored(connection, scope, claim.now)? else { continue };
         let taken = records.key_state(claim, &stored)?;

@@ -32,25 +32,25 @@ struct IdentityOwner<'a> {
 
 /// Begins the writes, and acquires the key with the first one, unless the key is in use.
 pub(super) fn begin_writes(
-    hand: &WriteContext<'_>,
+    tx: &WriteContext<'_>,
     key: Option<&KeyRow>,
     writes: &[PreparedWriteRow],
 ) -> Result<Vec<BegunWrite>, StoreError> {
     if let Some(key) = key
-        && keys::is_used(hand.connection, key)?
+        && keys::is_used(tx.connection, key)?
     {
         return Ok(writes.iter().map(|_| BegunWrite::KeyInUse).collect());
     }
-    let begun = writes.iter().map(|write| begin(hand, write)).collect::<Result<Vec<_>, _>>()?;
+    let begun = writes.iter().map(|write| begin(tx, write)).collect::<Result<Vec<_>, _>>()?;
     if let (Some(key), Some(first), Some(BegunWrite::Written)) = (key, writes.first(), begun.first()) {
-        keys::begin(hand.connection, key, hand.instance, Some(&first.record))?;
+        keys::begin(tx.connection, key, tx.instance, Some(&first.record))?;
     }
     Ok(begun)
 }
 
 /// Begins one write, unless an identity is held or its row is no longer waiting.
-fn begin(hand: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, StoreError> {
-    let WriteContext { connection, records, instance: _ } = hand;
+fn begin(tx: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite, StoreError> {
+    let WriteContext { connection, records, instance: _ } = tx;
     let PreparedWriteRow { record, tenant, new, item, mutations } = write;
     let mut held: Vec<String> = Vec::new();
     for (candidate, identity) in new.iter().flat_map(|(row, identities)| identities.iter().map(move |one| (row, one))) {
@@ -76,27 +76,27 @@ fn begin(hand: &WriteContext<'_>, write: &PreparedWriteRow) -> Result<BegunWrite
     if let Some((candidate, identities)) = new {
         insert_candidate(connection, records, candidate, identities)?;
     }
-    mutations.iter().try_for_each(|mutation| apply(hand, mutation))?;
+    mutations.iter().try_for_each(|mutation| apply(tx, mutation))?;
     Ok(BegunWrite::Written)
 }
 
 /// Applies one mutation.
-pub(super) fn apply(hand: &WriteContext<'_>, change: &EncodedMutation) -> Result<(), StoreError> {
-    let WriteContext { connection, records, instance: _ } = hand;
+pub(super) fn apply(tx: &WriteContext<'_>, change: &EncodedMutation) -> Result<(), StoreError> {
+    let WriteContext { connection, records, instance: _ } = tx;
     match change {
         EncodedMutation::Candidate(candidate) => update_candidate(connection, records, candidate),
         EncodedMutation::Identities(id, identities) => set_identities(connection, records, id, identities),
-        EncodedMutation::EraseCandidate(id) => erase_candidate(hand, id),
-        EncodedMutation::Assignment(assignment) => put_assignment(hand, assignment),
-        EncodedMutation::Intent(intent) => put_intent(hand, intent),
+        EncodedMutation::EraseCandidate(id) => erase_candidate(tx, id),
+        EncodedMutation::Assignment(assignment) => put_assignment(tx, assignment),
+        EncodedMutation::Intent(intent) => put_intent(tx, intent),
         EncodedMutation::RemoveIntent(record) => delete_intent(connection, record),
-        EncodedMutation::RequireAttempt(record, started) => require_attempt(hand, record, *started),
-        EncodedMutation::Key(statement) | EncodedMutation::Operation(statement) => hand.run(statement),
+        EncodedMutation::RequireAttempt(record, started) => require_attempt(tx, record, *started),
+        EncodedMutation::Key(statement) | EncodedMutation::Operation(statement) => tx.run(statement),
         EncodedMutation::ClaimItem(at, record, subjects) => items::claim(connection, at, record, subjects),
         EncodedMutation::EndItem(end) => items::end(connection, end),
         EncodedMutation::SetItemSubjects(at, subjects) => items::set_subjects(connection, at, subjects),
         EncodedMutation::RequeueItem(at) => items::requeue(connection, at),
-        EncodedMutation::Audit(entry) => audit::append(hand, entry),
+        EncodedMutation::Audit(entry) => audit::append(tx, entry),
     }
 }
 
@@ -241,8 +241,8 @@ fn insert_identity(connection: &Connection, owner: IdentityOwner<'_>, identity: 
 }
 
 /// Erases a candidate; identities and look-ups are deleted with it (`ON DELETE CASCADE`).
-fn erase_candidate(hand: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreError> {
-    let WriteContext { connection, records, instance: _ } = hand;
+fn erase_candidate(tx: &WriteContext<'_>, id: &CandidateId) -> Result<(), StoreError> {
+    let WriteContext { connection, records, instance: _ } = tx;
     let stored = stored_candidate(connection, id)?;
     let candidate = stored.map(|stored| records.candidate(&stored)).transpose()?;
     let forms = candidate.as_ref().map(|candidate| records.person_forms(candidate));
@@ -261,8 +261,8 @@ fn erase_candidate(hand: &WriteContext<'_>, id: &CandidateId) -> Result<(), Stor
 }
 
 /// Writes an assignment, without the person if its candidate is gone.
-fn put_assignment(hand: &WriteContext<'_>, assignment: &AssignmentRow) -> Result<(), StoreError> {
-    let WriteContext { connection, records, instance: _ } = hand;
+fn put_assignment(tx: &WriteContext<'_>, assignment: &AssignmentRow) -> Result<(), StoreError> {
+    let WriteContext { connection, records, instance: _ } = tx;
     if let Some(id) = &assignment.record.candidate_id
         && !connection.prepare_cached("SELECT 1 FROM candidates WHERE id = ?1")?.exists([id.as_str()])?
     {
@@ -316,7 +316,7 @@ fn write_assignment(connection: &Connection, assignment: &AssignmentRow) -> Resu
 }
 
 /// Writes an intent, even for a record that is gone: no write is sent without its intent.
-fn put_intent(hand: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreError> {
+fn put_intent(tx: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreError> {
     let IntentRow {
         record,
         tenant,
@@ -330,8 +330,8 @@ fn put_intent(hand: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreEr
         under_way,
         sealed,
     } = intent;
-    let owner = under_way.then_some(hand.instance);
-    hand.connection
+    let owner = under_way.then_some(tx.instance);
+    tx.connection
         .prepare_cached(
             "INSERT OR REPLACE INTO intents
                  (record, tenant, connection, operation, started, settle_from, attempts, sealed, subject, owner, due)
@@ -354,11 +354,11 @@ fn put_intent(hand: &WriteContext<'_>, intent: &IntentRow) -> Result<(), StoreEr
 }
 
 /// Fails if this instance is no longer making the attempt.
-fn require_attempt(hand: &WriteContext<'_>, record: &str, started: i64) -> Result<(), StoreError> {
-    let held = hand
+fn require_attempt(tx: &WriteContext<'_>, record: &str, started: i64) -> Result<(), StoreError> {
+    let held = tx
         .connection
         .prepare_cached("SELECT 1 FROM intents WHERE record = ?1 AND owner = ?2 AND started = ?3")?
-        .exists(params![record, hand.instance, started])?;
+        .exists(params![record, tx.instance, started])?;
     if held { Ok(()) } else { Err(StoreError::Superseded) }
 }
 

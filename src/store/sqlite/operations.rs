@@ -13,16 +13,16 @@ use crate::store::{AcceptResult, StoreError, Window};
 
 /// Queues the operation unless its key forbids it; the caller then discards the operation.
 pub(super) fn accept(
-    hand: &WriteContext<'_>,
+    tx: &WriteContext<'_>,
     operation: &Operation,
     key: Option<&KeyRow>,
 ) -> Result<AcceptResult, StoreError> {
     if let Some(key) = key {
-        let (result, reply) = hand.records.accept_under_key(&operation.id, keys::take(hand, key)?)?;
+        let (result, reply) = tx.records.accept_under_key(&operation.id, keys::take(tx, key)?)?;
         let Some(reply) = reply else { return Ok(result) };
-        hand.run(&reply)?;
+        tx.run(&reply)?;
     }
-    hand.run(&OperationRow::of(operation).update())?;
+    tx.run(&OperationRow::of(operation).update())?;
     Ok(AcceptResult::Queued)
 }
 

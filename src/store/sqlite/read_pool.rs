@@ -17,7 +17,7 @@ const READERS: usize = 4;
 /// A few connections, each used by one read at a time.
 pub(super) struct ReadPool {
     free: Arc<Mutex<Vec<Connection>>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// For reads of single records, which run without waiting.
     near: Mutex<Connection>,
 }
@@ -32,7 +32,7 @@ impl ReadPool {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let free = (0..READERS).map(|_| connect::reader(path, connect::BUSY_TIMEOUT)).collect::<Result<_, _>>()?;
         let near = Mutex::new(connect::reader(path, Duration::ZERO)?);
-        Ok(Self { free: Arc::new(Mutex::new(free)), places: Arc::new(Semaphore::new(READERS)), near })
+        Ok(Self { free: Arc::new(Mutex::new(free)), permits: Arc::new(Semaphore::new(READERS)), near })
     }
 
     /// Runs a look-up by key at once on this thread: moving it to another thread takes several times as long as the
@@ -57,11 +57,11 @@ impl ReadPool {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let free = Arc::clone(&self.free);
         let read = move || {
             // Declared first, so dropped last: a waiter that gets the permit finds the connection returned.
-            let _place = place;
+            let _permit = permit;
             let loan = PooledReader::take(free);
             work(loan.connection.as_ref().ok_or_else(closed)?)
         };

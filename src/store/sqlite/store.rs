@@ -51,7 +51,7 @@ impl Store for SqliteStore {
             return Err(StoreError::Unavailable("the writer thread has ended".to_owned()));
         }
         if self.write_failed.is_set() {
-            return self.write(|hand| query::write_probe(hand.connection)).await;
+            return self.write(|tx| query::write_probe(tx.connection)).await;
         }
         let _: Vec<(i64,)> = self.select(Access::Scan, sql::PING, &[]).await?;
         Ok(())
@@ -93,7 +93,7 @@ impl Store for SqliteStore {
     ) -> Result<Vec<BeginResult>, StoreError> {
         let rows = self.records.encode_writes(key, writes)?;
         let key = key.map(|key| self.records.key_row(key));
-        let begun = self.write(move |hand| mutations::begin_writes(hand, key.as_ref(), &rows)).await?;
+        let begun = self.write(move |tx| mutations::begin_writes(tx, key.as_ref(), &rows)).await?;
         let results = begun.into_iter().map(|begun| match begun {
             BegunWrite::Written => BeginResult::Begun,
             BegunWrite::Held(rows) => self
@@ -109,7 +109,7 @@ impl Store for SqliteStore {
 
     async fn commit(&self, changes: Vec<Mutation>) -> Result<(), StoreError> {
         let rows = self.records.encode_mutations(changes)?;
-        self.write(move |hand| rows.iter().try_for_each(|row| mutations::apply(hand, row))).await
+        self.write(move |tx| rows.iter().try_for_each(|row| mutations::apply(tx, row))).await
     }
 
     async fn candidates_by_id(&self, tenant: &str, ids: &[String]) -> Result<Vec<Candidate>, StoreError> {
@@ -161,19 +161,19 @@ impl Store for SqliteStore {
 
     async fn acquire_key(&self, claim: &AcquireKey) -> Result<KeyState, StoreError> {
         let claim = self.records.key_row(claim);
-        let taken = self.write(move |hand| keys::take(hand, &claim)).await;
+        let taken = self.write(move |tx| keys::take(tx, &claim)).await;
         // If the key was acquired after all, only the next process can see that, and then under an ended instance.
         taken.map_err(StoreError::into_definite_failure)
     }
 
     async fn open_operation(&self, operation: &Operation) -> Result<(), StoreError> {
         let statement = OperationRow::of(operation).open(self.records.instance());
-        self.write(move |hand| hand.run(&statement)).await
+        self.write(move |tx| tx.run(&statement)).await
     }
 
     async fn add_items(&self, items: Vec<Item>) -> Result<(), StoreError> {
         let rows = items.into_iter().map(|item| self.records.item_row(item)).collect::<Result<Vec<_>, _>>()?;
-        self.write(move |hand| items::add(hand.connection, &rows)).await
+        self.write(move |tx| items::add(tx.connection, &rows)).await
     }
 
     async fn accept_operation(
@@ -183,7 +183,7 @@ impl Store for SqliteStore {
     ) -> Result<AcceptResult, StoreError> {
         let (id, operation) = (operation.id.clone(), operation.clone());
         let key = key.map(|claim| self.records.key_row(claim));
-        let accepted = self.write(move |hand| operations::accept(hand, &operation, key.as_ref())).await?;
+        let accepted = self.write(move |tx| operations::accept(tx, &operation, key.as_ref())).await?;
         if !matches!(accepted, AcceptResult::Queued)
             && let Err(error) = self.discard_operation(&id).await
         {
@@ -195,20 +195,10 @@ impl Store for SqliteStore {
     async fn discard_operation(&self, id: &OperationId) -> Result<(), StoreError> {
         loop {
             let id = id.clone();
-            if self.write(move |hand| operations::discard(hand.connection, &id)).await? {
+            if self.write(move |tx| operations::discard(tx.connection, &id)).await? {
                 return Ok(());
             }
         }
-    }
-
-    async fn items(
-        &self,
-        id: &OperationId,
-        states: &[ItemState],
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<Item>, StoreError> {
-        self.next_items(id, states, from, Window { rows: limit, bytes: usize::MAX }).await
     }
 
     async fn next_items(
@@ -240,7 +230,7 @@ impl Store for SqliteStore {
         let mut skipped = 0;
         loop {
             let id = id.to_string();
-            match self.write(move |hand| items::skip_waiting(hand.connection, &id)).await? {
+            match self.write(move |tx| items::skip_waiting(tx.connection, &id)).await? {
                 0 => return Ok(skipped),
                 more => skipped += more,
             }
@@ -249,7 +239,7 @@ impl Store for SqliteStore {
 
     async fn requeue(&self, id: &OperationId, accepted: Timestamp) -> Result<(), StoreError> {
         let id = id.to_string();
-        self.write(move |hand| operations::requeue(hand.connection, &id, micros(accepted))).await
+        self.write(move |tx| operations::requeue(tx.connection, &id, micros(accepted))).await
     }
 
     fn hash_subject(&self, operation: &OperationId, text: &str) -> SubjectHash {
@@ -258,7 +248,7 @@ impl Store for SqliteStore {
 
     async fn remember_time(&self, now: Timestamp) -> Result<(), StoreError> {
         let statement = Statement::new(sql::REMEMBER_TIME, values![micros(now)]);
-        self.write(move |hand| hand.run(&statement)).await
+        self.write(move |tx| tx.run(&statement)).await
     }
 
     /// Purges in portions, so that other writes can run in between.
@@ -266,14 +256,14 @@ impl Store for SqliteStore {
         let (now, finished) = (micros(now), micros(finished));
         let mut purged = PurgeCounts::default();
         loop {
-            let (gone, more) = self.write(move |hand| operations::purge(hand.connection, finished)).await?;
+            let (gone, more) = self.write(move |tx| operations::purge(tx.connection, finished)).await?;
             purged.operations += gone;
             if !more {
                 break;
             }
         }
         loop {
-            let (gone, more) = self.write(move |hand| keys::purge(hand.connection, now)).await?;
+            let (gone, more) = self.write(move |tx| keys::purge(tx.connection, now)).await?;
             purged.keys += gone;
             if !more {
                 return Ok(purged);

@@ -77,7 +77,7 @@ async fn expired_operations_are_removed_in_portions() {
     let kept = make.queued(&store, "t", 2).await;
     store.commit(vec![Mutation::Operation(over.clone()), Mutation::Operation(small.clone())]).await.unwrap();
     let soon = micros(make.0.now() + 1.hour());
-    let portion = || store.write(move |hand| operations::purge(hand.connection, soon));
+    let portion = || store.write(move |tx| operations::purge(tx.connection, soon));
     let left = async |operation: &Operation| store.items(&operation.id, &[], 0, 9_999).await.unwrap().len();
     let mut portions = Vec::new();
     loop {

@@ -106,8 +106,8 @@ async fn marks_of_rows_of_an_earlier_version_are_read() {
     Connection::open(&path).unwrap().execute("UPDATE operation_items SET mark = NULL", []).unwrap();
     let store = SqliteStore::open_to_serve(&path, keys(), make.0.clone()).unwrap();
     let most = Window { rows: 9, bytes: 1 << 20 };
-    let told = store.item_reports(&operation.id, &[], 0, most).await.unwrap();
-    assert_eq!(told.rows[0].item_id.as_deref(), Some("row 0"));
+    let given = store.item_reports(&operation.id, &[], 0, most).await.unwrap();
+    assert_eq!(given.rows[0].item_id.as_deref(), Some("row 0"));
 }
 
 #[tokio::test]
