@@ -38,7 +38,7 @@ fn path_of(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn respond_async_is_answered_202_however_quick_the_vendor_is() {
+async fn respond_async_returns_202_however_fast_the_vendor_is() {
     let (sandbox, gateway) = start_exam("").await;
     for number in 0..20 {
         for preference in ["respond-async", "wait=0"] {
@@ -68,7 +68,7 @@ async fn respond_async_is_answered_202_however_quick_the_vendor_is() {
 }
 
 #[tokio::test]
-async fn a_removal_that_goes_on_is_answered_with_the_pending_record() {
+async fn an_asynchronous_deletion_returns_the_pending_record() {
     let sandbox = sandbox().await;
     let connections = startexam(&format!("http://{}", sandbox.startexam()), "")
         + &thinkexam(&format!("http://{}", sandbox.thinkexam()), "");
@@ -91,7 +91,7 @@ async fn a_removal_that_goes_on_is_answered_with_the_pending_record() {
 }
 
 #[tokio::test]
-async fn a_record_says_why_its_last_write_failed_until_the_next() {
+async fn a_record_shows_why_its_last_write_failed_until_the_next_one() {
     let (sandbox, gateway) = start_exam("").await;
     let port = sandbox.startexam();
     fault(port, json!({ "name": "bad_request", "times": 1 })).await;
@@ -133,7 +133,7 @@ async fn a_record_says_why_its_last_write_failed_until_the_next() {
 }
 
 #[tokio::test]
-async fn a_record_says_why_its_last_write_is_unknown() {
+async fn a_record_shows_why_its_last_write_is_unknown() {
     let (sandbox, gateway) = start_exam("").await;
     let port = sandbox.startexam();
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
@@ -179,7 +179,7 @@ async fn a_record_says_why_its_last_write_is_unknown() {
 }
 
 #[tokio::test]
-async fn items_of_a_program_have_the_status_of_the_single_request() {
+async fn enrolment_items_have_the_status_of_the_single_request() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     fault(sandbox.startexam(), json!({ "name": "reset_after_effect", "operation": "program_employees", "times": 1 }))
@@ -198,7 +198,7 @@ async fn items_of_a_program_have_the_status_of_the_single_request() {
 }
 
 #[tokio::test]
-async fn a_password_made_up_for_a_request_without_a_key_is_not_lost() {
+async fn a_password_generated_for_a_request_without_a_key_is_not_lost() {
     let sandbox = sandbox().await;
     let port = sandbox.examtesting();
     let connections = examtesting(&format!("http://{port}"), "");

@@ -57,7 +57,7 @@ async fn routes(gateway: &Gateway) -> Vec<Route> {
 }
 
 #[tokio::test]
-async fn every_route_asks_for_credentials_and_its_scope() {
+async fn every_route_requires_credentials_and_its_scope() {
     let stub = agreeable().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
@@ -171,9 +171,9 @@ fn body(method: &Method, template: &str, connection: &str) -> Option<Value> {
 }
 
 /// Every documented route × { another tenant's object, a connection that is not the client's }; credentials and scopes are
-/// walked through in `every_route_asks_for_credentials_and_its_scope`. A route this knows nothing of fails it.
+/// walked through in `every_route_requires_credentials_and_its_scope`. A route this knows nothing of fails it.
 #[tokio::test]
-async fn every_route_keeps_tenants_and_connections_apart() {
+async fn every_route_isolates_tenants_and_connections() {
     let stub = agreeable().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "", "[\"*\"]")
@@ -253,7 +253,7 @@ async fn every_route_keeps_tenants_and_connections_apart() {
 }
 
 #[tokio::test]
-async fn public_routes_need_no_credentials_and_do_not_mind_wrong_ones() {
+async fn public_routes_need_no_credentials_and_ignore_wrong_ones() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/internal"] {
@@ -263,7 +263,7 @@ async fn public_routes_need_no_credentials_and_do_not_mind_wrong_ones() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_does_not_exist() {
+async fn records_out_of_a_clients_reach_do_not_exist() {
     let stub = agreeable().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let clients = client("lms", "shared", "[\"*\"]")
@@ -326,7 +326,7 @@ async fn what_belongs_to_another_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a_used_up_rate_is_told_and_is_nobody_elses() {
+async fn an_exceeded_rate_limit_is_reported_and_affects_no_other_client() {
     let stub = agreeable().await;
     let slow = client("slow", "", "[\"*\"]")
         .replace("requests_per_second = 100000, burst = 100000", "requests_per_second = 1, burst = 3");
@@ -345,7 +345,7 @@ async fn a_used_up_rate_is_told_and_is_nobody_elses() {
 }
 
 #[tokio::test]
-async fn without_authentication_nobody_is_asked() {
+async fn without_authentication_no_route_requires_credentials() {
     let stub = agreeable().await;
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), "[auth]\nmode = \"none\"\n").await;
     for route in routes(&gateway).await {

@@ -40,7 +40,7 @@ fn candidate_with(pointer: &str, value: &str) -> Value {
 }
 
 #[tokio::test]
-async fn control_characters_are_refused_in_every_member() {
+async fn control_characters_are_rejected_in_every_field() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let pointers = [
@@ -96,7 +96,7 @@ async fn control_characters_are_refused_in_every_member() {
 }
 
 #[tokio::test]
-async fn paths_that_climb_or_hide_a_slash_lead_nowhere() {
+async fn paths_with_traversal_or_encoded_slashes_are_not_found() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for id in [
@@ -172,7 +172,7 @@ async fn redirects_are_never_followed() {
 }
 
 #[tokio::test]
-async fn what_a_vendor_says_is_cleaned_and_cut() {
+async fn vendor_messages_are_sanitized_and_truncated() {
     let long = "x".repeat(1 << 20);
     let odd = "bad\r\nlevel=ERROR forged=true\u{1b}[31m<script>alert(1)</script>\u{0}\u{202e}\u{200f}\u{2028}end";
     for message in [odd, long.as_str(), "\u{feff}", "\u{1f600}\u{1f600}", &"\u{1f600}".repeat(400)] {
@@ -208,7 +208,7 @@ async fn what_a_vendor_says_is_cleaned_and_cut() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_no_harm() {
+async fn vendor_responses_that_are_not_text_do_no_harm() {
     let gateway_of = |bytes: &'static [u8], status: u16| async move {
         let stub = Stub::start(move |_| {
             let mut response = answer_of(status, "application/json", "");
@@ -236,7 +236,7 @@ async fn bytes_that_are_no_text_are_no_harm() {
 }
 
 #[tokio::test]
-async fn endless_and_dripping_answers_end_in_bounded_time_and_memory() {
+async fn endless_and_slow_responses_end_in_bounded_time_and_memory() {
     let sandbox = sandbox().await;
     let more = "timeout = \"1s\"\nmax_response_bytes = \"64KiB\"\nbreaker = { failures = 1000, cooldown = \"1s\" }";
     let gateway = Gateway::start(&sandbox_connections(&sandbox, more)).await;
@@ -291,7 +291,7 @@ async fn until_closed(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn slow_callers_are_cut_off_and_hold_nobody_up() {
+async fn slow_callers_are_disconnected_and_block_no_other_caller() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let open = async |bytes: String| {
@@ -327,7 +327,7 @@ async fn slow_callers_are_cut_off_and_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn odd_requests_are_answered_or_closed_and_nothing_breaks() {
+async fn malformed_requests_get_an_error_or_a_closed_connection() {
     let stub = agreeable().await;
     let mut gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let auth = format!("Authorization: Bearer {}\r\n", key("lms"));

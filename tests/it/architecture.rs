@@ -94,7 +94,7 @@ fn every_room_is_one_of_the_strata() {
 }
 
 #[test]
-fn rooms_keep_away_from_libraries_that_are_not_their_business() {
+fn rooms_do_not_use_forbidden_libraries() {
     let mut wrong = Vec::new();
     for (room, path, code) in rooms() {
         for (_, libraries) in FORBIDDEN.iter().filter(|(name, _)| *name == room) {

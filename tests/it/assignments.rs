@@ -53,7 +53,7 @@ fn time(answer: &Answer, pointer: &str) -> Timestamp {
 }
 
 #[tokio::test]
-async fn a_booking_is_the_same_however_candidate_and_assessment_are_named() {
+async fn a_booking_is_the_same_whichever_way_candidate_and_assessment_are_named() {
     let (sandbox, gateway) = start_exam("").await;
     let ada = gateway.post("/candidates", &person("e1")).await;
     let id = json!({ "id": ada.text("/id") });
@@ -78,7 +78,7 @@ async fn a_booking_is_the_same_however_candidate_and_assessment_are_named() {
 }
 
 #[tokio::test]
-async fn a_booking_is_open_for_thirty_days_unless_the_order_says_otherwise() {
+async fn a_booking_is_valid_for_thirty_days_unless_the_request_says_otherwise() {
     let (sandbox, gateway) = start_exam("").await;
     for id in ["e1", "e2", "e3"] {
         assert_eq!(gateway.post("/candidates", &person(id)).await.status, 201);
@@ -117,7 +117,7 @@ async fn a_booking_is_open_for_thirty_days_unless_the_order_says_otherwise() {
 }
 
 #[tokio::test]
-async fn an_existing_booking_is_reused_doubled_or_refused_as_asked() {
+async fn an_existing_booking_is_reused_duplicated_or_rejected_as_requested() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     let body = order(&json!({ "externalId": "e1" }), TEST);
@@ -147,7 +147,7 @@ async fn an_existing_booking_is_reused_doubled_or_refused_as_asked() {
 }
 
 #[tokio::test]
-async fn what_a_vendor_cannot_do_is_refused_with_a_pointer_and_nothing_is_sent() {
+async fn unsupported_capabilities_are_rejected_with_a_pointer_before_sending() {
     let sandbox = sandbox().await;
     let (start, think) = (sandbox.startexam(), sandbox.thinkexam());
     let connections = startexam(&format!("http://{start}"), "")
@@ -182,7 +182,7 @@ async fn what_a_vendor_cannot_do_is_refused_with_a_pointer_and_nothing_is_sent()
 }
 
 #[tokio::test]
-async fn references_that_lead_nowhere_are_refused() {
+async fn unknown_references_are_rejected() {
     let (sandbox, gateway) = start_exam("").await;
     let unknown = format!("cand_{}", "0".repeat(32));
     for (body, pointer) in [
@@ -213,7 +213,7 @@ async fn references_that_lead_nowhere_are_refused() {
 }
 
 #[tokio::test]
-async fn a_refused_booking_can_be_made_right_after() {
+async fn a_rejected_booking_can_be_made_immediately_afterwards() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     let body = order(&json!({ "externalId": "e1" }), TEST);
@@ -225,7 +225,7 @@ async fn a_refused_booking_can_be_made_right_after() {
 }
 
 #[tokio::test]
-async fn thinkexam_is_told_about_mail_and_passwords_as_asked() {
+async fn thinkexam_receives_the_requested_mail_and_password_flags() {
     let (sandbox, gateway) = think_exam("").await;
     for id in ["t1", "t2"] {
         assert_eq!(gateway.post("/candidates", &person(id)).await.status, 201);
@@ -251,7 +251,7 @@ async fn thinkexam_is_told_about_mail_and_passwords_as_asked() {
 }
 
 #[tokio::test]
-async fn a_thinkexam_booking_is_cancelled_once_and_can_be_made_anew() {
+async fn a_thinkexam_booking_is_cancelled_once_and_can_be_made_again() {
     let (sandbox, gateway) = think_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("t1")).await.status, 201);
     let body = order(&json!({ "externalId": "t1" }), "2415");
@@ -286,7 +286,7 @@ async fn a_startexam_booking_cannot_be_cancelled() {
 }
 
 #[tokio::test]
-async fn a_person_booked_before_is_assigned_whatever_the_vendor_answers_for_them() {
+async fn a_previously_booked_person_is_assigned_whatever_the_vendor_responds() {
     for vendor in ["repeated", "left_out", "null"] {
         let sandbox = sandbox().await;
         let port = sandbox.startexam();
@@ -320,7 +320,7 @@ async fn a_person_booked_before_is_assigned_whatever_the_vendor_answers_for_them
 }
 
 #[tokio::test]
-async fn booking_somebody_whose_registration_is_unsettled_settles_that_first() {
+async fn booking_a_candidate_reconciles_an_unknown_registration_first() {
     let (sandbox, gateway) = start_exam("").await;
     let lost = json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] });
     faults(sandbox.startexam(), lost.clone()).await;
@@ -350,7 +350,7 @@ async fn booking_somebody_whose_registration_is_unsettled_settles_that_first() {
 }
 
 #[tokio::test]
-async fn equal_orders_at_once_book_once() {
+async fn identical_concurrent_bookings_book_once() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 100 }] })).await;
@@ -362,7 +362,7 @@ async fn equal_orders_at_once_book_once() {
 }
 
 #[tokio::test]
-async fn a_booking_nobody_waits_for_is_made_all_the_same() {
+async fn a_booking_with_respond_async_completes_in_the_background() {
     let (sandbox, gateway) = start_exam("").await;
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 300 }] })).await;
@@ -397,7 +397,7 @@ async fn tenants_do_not_see_each_others_bookings() {
 }
 
 #[tokio::test]
-async fn assignments_are_listed_newest_first_by_filter_and_in_parts() {
+async fn assignments_are_listed_newest_first_with_filters_and_pages() {
     let (sandbox, gateway) = start_exam("").await;
     let mut ids = Vec::new();
     let mut candidates = Vec::new();
@@ -451,7 +451,7 @@ async fn assignments_are_listed_newest_first_by_filter_and_in_parts() {
 }
 
 #[tokio::test]
-async fn an_assessment_is_found_however_its_id_is_spelt() {
+async fn assignments_are_found_by_assessment_id_in_any_case() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
     assert_eq!(gateway.post("/candidates", &json!({ "externalId": "e1" })).await.status, 201);

@@ -100,7 +100,7 @@ async fn started() -> (Sandbox, Gateway) {
 }
 
 #[tokio::test]
-async fn every_write_has_a_line_with_who_what_and_the_outcome() {
+async fn every_write_has_an_entry_with_client_action_and_outcome() {
     let sandbox = sandbox().await;
     let clients = [client("lms", "acme", "[\"*\"]"), client("hr", "acme", "[\"*\"]")].concat();
     let gateway = Gateway::start_with(&sandbox_connections(&sandbox, ""), &clients).await;
@@ -144,7 +144,7 @@ async fn every_write_has_a_line_with_who_what_and_the_outcome() {
 }
 
 #[tokio::test]
-async fn who_tried_what_in_vain_is_recorded_and_nothing_of_what_they_sent() {
+async fn failed_attempts_are_recorded_without_the_data_that_was_sent() {
     let sandbox = sandbox().await;
     let clients = client("lms", "", "[\"*\"]")
         + &client_with("reader", "lms", "[\"*\"]", "[\"candidates:read\", \"audit:read\"]");
@@ -186,7 +186,7 @@ async fn who_tried_what_in_vain_is_recorded_and_nothing_of_what_they_sent() {
 }
 
 #[tokio::test]
-async fn a_write_that_was_unknown_has_a_second_line_when_it_is_known() {
+async fn an_unknown_write_gets_a_second_entry_once_it_is_reconciled() {
     let (sandbox, gateway) = started().await;
     let lost = json!({ "name": "reset_after_effect", "times": 1 });
     faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
@@ -202,7 +202,7 @@ async fn a_write_that_was_unknown_has_a_second_line_when_it_is_known() {
 }
 
 #[tokio::test]
-async fn a_hands_word_is_the_line_of_whoever_gave_it() {
+async fn a_manual_settlement_is_recorded_under_the_client_that_made_it() {
     let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
     // The grace keeps the runner away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
@@ -218,7 +218,7 @@ async fn a_hands_word_is_the_line_of_whoever_gave_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_repeated_under_its_key_is_said_to_be_one() {
+async fn a_replayed_response_is_marked_as_replayed() {
     let (_sandbox, gateway) = started().await;
     for _ in 0..2 {
         let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", "k1");
@@ -231,7 +231,7 @@ async fn an_answer_that_is_repeated_under_its_key_is_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn what_was_only_accepted_has_a_second_line_when_it_ends() {
+async fn an_accepted_write_gets_a_second_entry_when_it_ends() {
     let (sandbox, gateway) = started().await;
     // Long enough for the line about the answer to come first.
     let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 500 }] });
@@ -246,7 +246,7 @@ async fn what_was_only_accepted_has_a_second_line_when_it_ends() {
 
 /// Whether the line stands with the outcome or with the answer, it is there once and says what the caller was told.
 #[tokio::test]
-async fn each_of_many_answers_is_what_its_one_line_says() {
+async fn each_of_many_responses_matches_its_one_entry() {
     let (_sandbox, gateway) = started().await;
     let asked = (0..48).map(|number| {
         let (gateway, id) = (&gateway, format!("r-{number}"));
@@ -280,7 +280,7 @@ async fn each_of_many_answers_is_what_its_one_line_says() {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_is_recorded_and_so_is_what_came_of_it() {
+async fn a_caller_that_disconnects_is_recorded_with_the_eventual_outcome() {
     let (sandbox, gateway) = started().await;
     let slow = json!({ "name": "delay_after_effect", "delayMs": 500, "times": 1 });
     faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
@@ -301,7 +301,7 @@ async fn a_caller_who_hangs_up_is_recorded_and_so_is_what_came_of_it() {
 }
 
 #[tokio::test]
-async fn a_bulk_has_a_line_for_its_request_and_one_with_its_counts_at_its_end() {
+async fn a_bulk_has_one_entry_for_its_request_and_one_with_its_final_counts() {
     let (_sandbox, gateway) = started().await;
     let mut items: Vec<Value> = (0..3).map(|number| person(&format!("e{number}"))).collect();
     items[1] = json!({ "externalId": "" });
@@ -324,7 +324,7 @@ async fn a_bulk_has_a_line_for_its_request_and_one_with_its_counts_at_its_end() 
 }
 
 #[tokio::test]
-async fn an_enrolment_names_the_program_and_nobody_in_it() {
+async fn an_enrolment_entry_names_the_program_but_no_employee() {
     let (_sandbox, gateway) = started().await;
     let person = person(&format!("emp-{PERSONAL}"));
     assert_eq!(gateway.post("/candidates", &person).await.status, 201);
@@ -344,7 +344,7 @@ async fn an_enrolment_names_the_program_and_nobody_in_it() {
 }
 
 #[tokio::test]
-async fn the_record_is_the_tenants_own_and_needs_its_scope() {
+async fn the_audit_record_is_per_tenant_and_needs_its_scope() {
     let sandbox = sandbox().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
@@ -368,7 +368,7 @@ async fn the_record_is_the_tenants_own_and_needs_its_scope() {
 }
 
 #[tokio::test]
-async fn a_long_record_is_read_in_parts_and_exported_whole() {
+async fn a_long_record_is_read_in_pages_and_exported_whole() {
     const COUNT: usize = 1_100;
     let (_sandbox, gateway) = started().await;
     let strange = json!({ "strange": 1 });
@@ -404,7 +404,7 @@ async fn a_long_record_is_read_in_parts_and_exported_whole() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_missing_or_altered_shows_in_the_export() {
+async fn a_missing_or_altered_entry_is_detected_in_the_export() {
     let (_sandbox, gateway) = started().await;
     for _ in 0..4 {
         gateway.post("/candidates", &json!({})).await;
@@ -437,7 +437,7 @@ async fn tampered(gateway: Gateway, statements: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn the_store_refuses_to_alter_a_line_and_shows_that_it_was_made_to() {
+async fn the_store_refuses_to_alter_entries_and_reveals_tampering() {
     let (_sandbox, gateway) = started().await;
     for _ in 0..4 {
         gateway.post("/candidates", &json!({})).await;
@@ -475,7 +475,7 @@ async fn the_store_refuses_to_alter_a_line_and_shows_that_it_was_made_to() {
 }
 
 #[tokio::test]
-async fn while_the_store_is_away_answers_are_given_and_their_lines_written_later() {
+async fn during_a_store_outage_responses_are_sent_and_entries_written_later() {
     let (_sandbox, gateway) = started().await;
     let mut file = Connection::open(gateway.folder.path().join("store.db")).expect("the store's file");
     let held = file.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("nobody is writing");
@@ -488,7 +488,7 @@ async fn while_the_store_is_away_answers_are_given_and_their_lines_written_later
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_was_answered_before_a_kill_has_its_line() {
+async fn every_response_sent_before_a_kill_has_its_entry() {
     let (_sandbox, gateway) = started().await;
     let write = |number: usize| {
         let request = gateway.request(Method::POST, "/candidates").header("x-request-id", &format!("r-{number}"));
@@ -516,7 +516,7 @@ async fn whatever_was_answered_before_a_kill_has_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_write_one_chain_between_them() {
+async fn replicas_write_one_shared_chain() {
     let sandbox = sandbox().await;
     let url = Server::shared().schema().await;
     let connections = sandbox_connections(&sandbox, "");

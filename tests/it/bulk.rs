@@ -143,7 +143,7 @@ async fn every_row_has_its_own_result_in_input_order() {
 }
 
 #[tokio::test]
-async fn an_envelope_at_fault_sends_nothing() {
+async fn an_invalid_envelope_sends_nothing() {
     let (sandbox, gateway) = start_exam("").await;
     for body in [
         json!({ "items": [] }),
@@ -164,7 +164,7 @@ async fn an_envelope_at_fault_sends_nothing() {
 }
 
 #[tokio::test]
-async fn five_hundred_registrations_go_in_one_call() {
+async fn five_hundred_registrations_share_one_call() {
     let (sandbox, gateway) = start_exam("").await;
     let answer = register(&gateway, &people(500)).await;
     assert_eq!(rows(&answer), vec![created(); 500]);
@@ -177,7 +177,7 @@ async fn five_hundred_registrations_go_in_one_call() {
 }
 
 #[tokio::test]
-async fn a_call_refused_whole_is_split_until_only_the_bad_row_fails() {
+async fn a_rejected_call_is_split_until_only_the_bad_row_fails() {
     let stub = Stub::start(|seen| {
         if employees(seen).contains(&"e5".to_owned()) {
             return json_answer(400, &json!({ "message": "employee e5 is no good" }));
@@ -201,7 +201,7 @@ async fn a_call_refused_whole_is_split_until_only_the_bad_row_fails() {
 }
 
 #[tokio::test]
-async fn a_call_that_failed_for_no_rows_fault_is_not_split() {
+async fn a_call_that_failed_for_another_reason_is_not_split() {
     for (status, code, outcome, http) in [
         (401, "connection_credentials_invalid", "not_applied", 424),
         (429, "vendor_rate_limited", "not_applied", 503),
@@ -223,7 +223,7 @@ async fn a_call_that_failed_for_no_rows_fault_is_not_split() {
 }
 
 #[tokio::test]
-async fn a_thinkexam_batch_survives_its_bad_row_however_the_vendor_refuses_it() {
+async fn a_thinkexam_batch_survives_a_bad_row_however_the_vendor_rejects_it() {
     for manner in ["top_level", "item", "top_level_after_earlier_rows"] {
         let sandbox = sandbox().await;
         let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
@@ -245,7 +245,7 @@ async fn a_thinkexam_batch_survives_its_bad_row_however_the_vendor_refuses_it() 
 }
 
 #[tokio::test]
-async fn duplicates_are_refused_by_every_identity_and_the_first_row_counts() {
+async fn duplicates_are_rejected_by_every_identity_and_the_first_row_counts() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let named = |email: &str| json!({ "name": { "formatted": "Ada" }, "email": email });
@@ -261,7 +261,7 @@ async fn duplicates_are_refused_by_every_identity_and_the_first_row_counts() {
 }
 
 #[tokio::test]
-async fn a_bulk_stops_after_as_many_failures_as_it_was_told() {
+async fn a_bulk_stops_after_the_given_number_of_failures() {
     let sandbox = sandbox().await;
     let more = "max_in_flight = 1";
     let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), more)).await;
@@ -301,7 +301,7 @@ async fn rows_that_fail_before_anything_is_sent_count_as_failures() {
 }
 
 #[tokio::test]
-async fn bookings_share_calls_only_where_the_answer_can_be_told_apart() {
+async fn bookings_share_calls_only_if_the_response_can_be_matched_to_rows() {
     for (setting, expected) in [("unknown", 12), ("left_out", 12), ("repeated", 1), ("null", 1)] {
         let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
         register(&gateway, &people(12)).await;
@@ -329,7 +329,7 @@ async fn bookings_share_calls_only_where_the_answer_can_be_told_apart() {
 }
 
 #[tokio::test]
-async fn people_booked_before_never_cost_the_new_ones_their_links() {
+async fn previously_booked_people_never_cost_new_ones_their_links() {
     for vendor in ["repeated", "left_out", "null"] {
         for setting in ["unknown", vendor] {
             let (sandbox, gateway) = start_exam(&format!("existing_registration = \"{setting}\"")).await;
@@ -358,7 +358,7 @@ async fn people_booked_before_never_cost_the_new_ones_their_links() {
 }
 
 #[tokio::test]
-async fn one_bad_booking_never_fails_its_neighbours() {
+async fn one_bad_booking_never_fails_the_others() {
     let (sandbox, gateway) = start_exam("existing_registration = \"null\"").await;
     register(&gateway, &people(6)).await;
     let mut orders: Vec<Value> = (0..6).map(|number| order(&format!("e{number}"))).collect();
@@ -377,7 +377,7 @@ async fn one_bad_booking_never_fails_its_neighbours() {
 }
 
 #[tokio::test]
-async fn thinkexam_bookings_go_one_by_one() {
+async fn thinkexam_bookings_are_sent_one_by_one() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
     register(&gateway, &people(10)).await;
@@ -392,7 +392,7 @@ async fn thinkexam_bookings_go_one_by_one() {
 }
 
 #[tokio::test]
-async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_settles_them() {
+async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_reconciles_them() {
     let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
     let port = sandbox.startexam();
     faults(port, json!({ "faults": [{ "name": "reset_after_effect", "operation": "employees", "times": 1 }] })).await;
@@ -416,7 +416,7 @@ async fn rows_of_a_lost_call_are_unknown_and_a_second_bulk_settles_them() {
 }
 
 #[tokio::test]
-async fn a_bulk_that_meets_itself_books_everybody_once() {
+async fn overlapping_bulks_book_everybody_once() {
     let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
     faults(sandbox.startexam(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 50 }] })).await;
     let registered = futures_util::future::join_all((0..4).map(|_| {
@@ -451,7 +451,7 @@ async fn sizes(port: std::net::SocketAddr, operation: &str) -> Vec<(usize, usize
 }
 
 #[tokio::test]
-async fn calls_are_cut_by_bytes_and_a_larger_row_goes_alone() {
+async fn calls_are_limited_in_bytes_and_a_larger_row_is_sent_alone() {
     let (sandbox, gateway) = think_exam("max_request_bytes = \"32KiB\"").await;
     let mut items: Vec<Value> = (0..6).map(|number| pictured(&format!("e{number}"), 10_000)).collect();
     items.insert(2, pictured("large", 40_000));
@@ -508,7 +508,7 @@ async fn a_row_without_an_id_leaves_the_others_applied() {
 }
 
 #[tokio::test]
-async fn a_vendor_without_seats_is_not_asked_row_by_row() {
+async fn a_vendor_without_seats_is_not_called_for_every_row() {
     let sandbox = sandbox().await;
     let port = sandbox.examtesting();
     let gateway = Gateway::start(&examtesting(&format!("http://{port}"), "max_in_flight = 1")).await;
@@ -541,7 +541,7 @@ fn moment(body: &Value, pointer: &str) -> jiff::Timestamp {
 }
 
 #[tokio::test]
-async fn a_row_that_is_sent_again_is_booked_from_then_on_and_shares_its_call() {
+async fn a_retried_row_is_booked_from_the_retry_on_and_shares_its_call() {
     let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
     let orders: Vec<Value> = (0..3).map(|number| order(&format!("e{number}"))).collect();
     let first = gateway.post("/assignments/bulk", &json!({ "items": orders })).await;

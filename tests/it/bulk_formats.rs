@@ -36,7 +36,7 @@ fn pointers(answer: &Answer) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_broken_line_fails_alone() {
+async fn a_malformed_line_fails_alone() {
     let (sandbox, gateway) = start_exam().await;
     let body = b"{\"itemId\":\"a\",\"externalId\":\"1\"}\r\n\n{\"externalId\":\n\"\xff\"\n{\"externalId\":\"2\",\"odd\":1}\n[]\n{\"externalId\":\"3\"}";
     let answer = sent(&gateway, "/candidates/bulk", LINES, &body[..]).await;
@@ -51,7 +51,7 @@ async fn a_broken_line_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_table_is_read_by_its_columns() {
+async fn a_csv_table_is_read_by_its_column_names() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let table = "\u{feff}itemId,externalId,name.givenName,name.familyName,email,active,phoneNumbers.mobile,group\r\n\
@@ -77,7 +77,7 @@ async fn a_table_is_read_by_its_columns() {
 }
 
 #[tokio::test]
-async fn bookings_come_as_tables_too() {
+async fn bookings_can_be_sent_as_csv_too() {
     let (sandbox, gateway) = start_exam().await;
     let people = "externalId\n1\n2\n";
     assert_eq!(rows(&sent(&gateway, "/candidates/bulk", TABLE, people).await), [(201, ""), (201, "")]);
@@ -93,7 +93,7 @@ async fn bookings_come_as_tables_too() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_bulk_as_a_whole_sends_nothing() {
+async fn an_error_in_the_bulk_as_a_whole_sends_nothing() {
     let (sandbox, gateway) = start_exam().await;
     for (query, form, body, pointer) in [
         ("", TABLE, String::new(), ""),
@@ -123,7 +123,7 @@ async fn what_is_wrong_with_a_bulk_as_a_whole_sends_nothing() {
 }
 
 #[tokio::test]
-async fn rows_that_all_name_one_connection_need_not_have_it_named_again() {
+async fn a_connection_named_by_every_row_need_not_be_repeated() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let table = "connection,externalId\nstartexam-main,1\nthinkexam-main,2\nstartexam-main,3\n";
@@ -141,7 +141,7 @@ async fn rows_that_all_name_one_connection_need_not_have_it_named_again() {
 }
 
 #[tokio::test]
-async fn what_stops_a_bulk_stands_in_the_query() {
+async fn fail_on_errors_can_be_set_in_the_query() {
     let (sandbox, gateway) = start_exam().await;
     let table = "externalId,email\n1,nobody\n2,a@example.com\n";
     let answer = sent(&gateway, "/candidates/bulk?failOnErrors=1", TABLE, table).await;
@@ -150,7 +150,7 @@ async fn what_stops_a_bulk_stands_in_the_query() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_leaves_nothing() {
+async fn an_aborted_body_leaves_nothing_behind() {
     let (sandbox, gateway) = start_exam().await;
     for (form, first) in
         [(TABLE, "externalId\n1\n2\n"), (LINES, "{\"externalId\":\"1\"}\n"), (JSON, "{\"items\":[{},{}")]
@@ -171,7 +171,7 @@ async fn a_body_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_large_bulk_takes_little_memory() {
+async fn a_large_bulk_uses_little_memory() {
     let (_sandbox, gateway) = start_exam().await;
     let resident = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).expect("a running process");

@@ -55,7 +55,7 @@ async fn exam_testing(more: &str) -> (Sandbox, Gateway) {
 }
 
 #[tokio::test]
-async fn times_are_told_in_whole_milliseconds() {
+async fn timestamps_have_whole_milliseconds() {
     let (_sandbox, gateway) = start_exam("").await;
     let created = gateway.post("/candidates", &person("e1")).await;
     let booking = json!({ "candidate": { "externalId": "e1" }, "assessment": accounts::startexam::TESTS[0].0 });
@@ -75,7 +75,7 @@ async fn times_are_told_in_whole_milliseconds() {
 }
 
 #[tokio::test]
-async fn startexam_gets_every_member_it_has_a_field_for() {
+async fn startexam_receives_every_field_it_supports() {
     let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
     let body = with(everything(), "custom", json!({ "Department": "R&D" }));
     let created = gateway.post("/candidates", &body).await;
@@ -110,7 +110,7 @@ async fn startexam_gets_every_member_it_has_a_field_for() {
 }
 
 #[tokio::test]
-async fn thinkexam_gets_every_member_it_has_a_field_for() {
+async fn thinkexam_receives_every_field_it_supports() {
     let (sandbox, gateway) = think_exam("").await;
     let mut body = everything();
     body["group"] = json!("CE104");
@@ -150,7 +150,7 @@ async fn thinkexam_gets_every_member_it_has_a_field_for() {
 }
 
 #[tokio::test]
-async fn examtesting_gets_every_member_it_has_a_field_for() {
+async fn examtesting_receives_every_field_it_supports() {
     let (sandbox, gateway) = exam_testing("").await;
     let mut body = everything();
     body["group"] = json!("Group B");
@@ -175,7 +175,7 @@ async fn examtesting_gets_every_member_it_has_a_field_for() {
 }
 
 #[tokio::test]
-async fn a_candidate_is_created_once_read_back_and_answered_again() {
+async fn a_candidate_is_created_once_read_back_and_returned_again() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port) in [
@@ -202,7 +202,7 @@ async fn a_candidate_is_created_once_read_back_and_answered_again() {
 }
 
 #[tokio::test]
-async fn an_existing_candidate_is_reused_refused_or_updated_as_asked() {
+async fn an_existing_candidate_is_reused_rejected_or_updated_as_requested() {
     let (sandbox, gateway) = start_exam("").await;
     let port = sandbox.startexam();
     let first = gateway.post("/candidates", &person("e1")).await;
@@ -232,7 +232,7 @@ async fn an_existing_candidate_is_reused_refused_or_updated_as_asked() {
 }
 
 #[tokio::test]
-async fn an_update_never_carries_a_password() {
+async fn an_update_never_sends_a_password() {
     let (sandbox, gateway) = think_exam("").await;
     let first = with(with(person("t1"), "password", json!("firstWord1")), "group", json!("CE104"));
     assert_eq!(gateway.post("/candidates", &first).await.status, 201);
@@ -288,7 +288,7 @@ async fn any_identity_finds_the_same_candidate() {
 }
 
 #[tokio::test]
-async fn another_tenants_candidate_is_never_shown_nor_taken() {
+async fn another_tenants_candidate_is_neither_shown_nor_taken_over() {
     let sandbox = sandbox().await;
     let clients =
         client("lms", "one", "[\"*\"]") + &client("colleague", "one", "[\"*\"]") + &client("rival", "two", "[\"*\"]");
@@ -319,7 +319,7 @@ async fn another_tenants_candidate_is_never_shown_nor_taken() {
 }
 
 #[tokio::test]
-async fn equal_posts_at_once_cause_one_vendor_call_and_equal_answers() {
+async fn identical_concurrent_posts_make_one_vendor_call_and_equal_responses() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port) in [
@@ -344,7 +344,7 @@ async fn equal_posts_at_once_cause_one_vendor_call_and_equal_answers() {
 }
 
 #[tokio::test]
-async fn different_posts_at_once_all_succeed() {
+async fn different_concurrent_posts_all_succeed() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let bodies = (0..32).flat_map(|number| {
@@ -364,7 +364,7 @@ async fn different_posts_at_once_all_succeed() {
 }
 
 #[tokio::test]
-async fn made_up_passwords_and_user_names_are_the_ones_sent_and_told_once() {
+async fn generated_passwords_and_user_names_are_the_ones_sent_and_returned_once() {
     let (sandbox, gateway) = exam_testing("").await;
     let created = gateway.post("/candidates", &person("p1")).await;
     let nameless = gateway.post("/candidates", &json!({ "email": "x@example.com" })).await;
@@ -385,7 +385,7 @@ async fn made_up_passwords_and_user_names_are_the_ones_sent_and_told_once() {
 }
 
 #[tokio::test]
-async fn startexam_candidates_are_patched_members_removed_included() {
+async fn startexam_candidates_are_patched_including_removed_fields() {
     let (sandbox, gateway) = start_exam(ALL_FIELDS).await;
     let body = with(everything(), "custom", json!({ "Department": "R&D", "Position": "Analyst" }));
     let created = gateway.post("/candidates", &body).await;
@@ -426,7 +426,7 @@ async fn startexam_candidates_are_patched_members_removed_included() {
 }
 
 #[tokio::test]
-async fn thinkexam_candidates_change_their_group_and_nothing_else() {
+async fn thinkexam_candidates_can_change_only_their_group() {
     let (sandbox, gateway) = think_exam("").await;
     let created = gateway.post("/candidates", &with(person("t1"), "group", json!("CE104"))).await;
     let path = format!("/candidates/{}", created.text("/id"));
@@ -447,7 +447,7 @@ async fn thinkexam_candidates_change_their_group_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn examtesting_candidates_are_patched_only_where_that_is_switched_on() {
+async fn examtesting_candidates_are_patched_only_if_updates_are_enabled() {
     let (sandbox, gateway) = exam_testing("").await;
     let created = gateway.post("/candidates", &person("x1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
@@ -479,7 +479,7 @@ async fn examtesting_candidates_are_patched_only_where_that_is_switched_on() {
 }
 
 #[tokio::test]
-async fn deleting_hides_where_the_vendor_can_and_always_forgets() {
+async fn deletion_hides_the_person_if_the_vendor_can_and_always_removes_the_record() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, more) in [
@@ -536,7 +536,7 @@ async fn candidates_are_found_by_every_identity() {
 }
 
 #[tokio::test]
-async fn strict_handling_refuses_members_without_a_place() {
+async fn strict_handling_rejects_unsupported_fields() {
     let (sandbox, gateway) = start_exam("").await;
     let body = with(person("e1"), "group", json!("A"));
     let request = gateway.request(Method::POST, "/candidates").header("prefer", "handling=strict");
@@ -550,7 +550,7 @@ async fn strict_handling_refuses_members_without_a_place() {
 }
 
 #[tokio::test]
-async fn a_decisive_member_without_a_place_is_refused() {
+async fn an_unsupported_field_that_cannot_be_ignored_is_rejected() {
     let (sandbox, gateway) = think_exam("").await;
     let refused = gateway.post("/candidates", &with(person("t1"), "active", json!(false))).await;
     assert_eq!(refused.problem(), (422, "capability_unsupported", "not_applied"));
@@ -559,7 +559,7 @@ async fn a_decisive_member_without_a_place_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_wait_gets_the_pending_record_and_later_its_end() {
+async fn an_asynchronous_caller_gets_the_pending_record_and_later_its_outcome() {
     let (sandbox, gateway) = start_exam("").await;
     let delay = json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 400 }] });
     faults(sandbox.startexam(), delay).await;
@@ -583,7 +583,7 @@ async fn whoever_does_not_wait_gets_the_pending_record_and_later_its_end() {
 }
 
 #[tokio::test]
-async fn a_refused_person_can_be_registered_right_after() {
+async fn a_rejected_person_can_be_registered_immediately_afterwards() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, fault, status) in [
@@ -601,7 +601,7 @@ async fn a_refused_person_can_be_registered_right_after() {
 }
 
 #[tokio::test]
-async fn a_refused_update_leaves_the_candidate_as_it_was() {
+async fn a_rejected_update_leaves_the_candidate_unchanged() {
     let stub = Stub::start(|_| json_answer(200, &json!({}))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let created = gateway.post("/candidates", &person("e1")).await;
@@ -618,7 +618,7 @@ async fn a_refused_update_leaves_the_candidate_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_refused_candidate_is_not_found_by_an_identity_it_gave_up() {
+async fn a_rejected_candidate_is_not_found_by_its_released_identity() {
     let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let person = json!({ "externalId": "e1", "email": "ada@example.com" });

@@ -45,7 +45,7 @@ async fn the_program_reads_the_clock_of_its_machine() {
 }
 
 #[tokio::test]
-async fn a_step_forward_does_not_shorten_the_grace() {
+async fn a_forward_clock_step_does_not_shorten_the_grace_period() {
     let machine = Machine::new();
     let (sandbox, gateway) = start(&machine, "timeout = \"1s\"\nsettle_grace = \"40s\"\n").await;
     let port = sandbox.startexam();
@@ -61,7 +61,7 @@ async fn a_step_forward_does_not_shorten_the_grace() {
 }
 
 #[tokio::test]
-async fn a_write_that_comes_due_while_the_clock_is_ahead_is_not_given_up() {
+async fn a_write_that_falls_due_while_the_clock_is_ahead_is_not_abandoned() {
     let machine = Machine::new();
     let (sandbox, gateway) = start(&machine, "settle_grace = \"0s\"\n").await;
     let port = sandbox.startexam();
@@ -87,7 +87,7 @@ async fn a_write_that_comes_due_while_the_clock_is_ahead_is_not_given_up() {
 }
 
 #[tokio::test]
-async fn no_step_of_the_clock_makes_the_gateway_forget_a_key_or_an_operation() {
+async fn no_clock_step_loses_an_idempotency_key_or_an_operation() {
     let machine = Machine::new();
     let (sandbox, gateway) = start(&machine, "").await;
     let port = sandbox.startexam();

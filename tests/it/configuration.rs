@@ -96,7 +96,7 @@ fn minimal() -> String {
 }
 
 #[test]
-fn every_key_of_the_documentation_is_accepted() {
+fn every_documented_key_is_accepted() {
     let folder = folder(EVERY_KEY);
     let output = check(folder.path(), &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -107,7 +107,7 @@ fn every_key_of_the_documentation_is_accepted() {
 }
 
 #[test]
-fn all_faults_come_at_once_with_key_and_line() {
+fn all_errors_are_reported_together_with_key_and_line() {
     let folder = folder(&(minimal() + "timeout = 5\nbase_ulr = \"x\"\n[store]\nretention = \"soon\"\n"));
     let output = check(folder.path(), &[("EXAMGATE__SERVER__LISTEN", PLANTED)]);
     assert_eq!(output.status.code(), Some(2));
@@ -125,7 +125,7 @@ fn all_faults_come_at_once_with_key_and_line() {
 }
 
 #[test]
-fn a_configuration_in_order_is_checked_to_the_end() {
+fn a_valid_configuration_is_checked_to_the_end() {
     let folder = folder(&minimal());
     let output = check(folder.path(), &[("KEY", PLANTED)]);
     let (lines, faults) = (text(&output.stdout), text(&output.stderr));
@@ -143,7 +143,7 @@ fn a_configuration_in_order_is_checked_to_the_end() {
 }
 
 #[test]
-fn a_check_changes_no_file_of_a_store() {
+fn check_changes_no_store_file() {
     let folder = folder(&minimal());
     serve(folder.path(), &[("KEY", "aaaa")]);
     let database = folder.path().join("examgate.db");
@@ -175,7 +175,7 @@ fn a_check_changes_no_file_of_a_store() {
 }
 
 #[test]
-fn a_store_that_cannot_be_made_is_a_fault() {
+fn a_store_that_cannot_be_created_is_an_error() {
     let folder = folder(&minimal());
     for (url, key) in [("sqlite:missing/a.db", "file:a.key"), ("sqlite:a.db", "file:missing/a.key")] {
         let store = [("EXAMGATE__STORE__URL", url), ("EXAMGATE__STORE__ENCRYPTION_KEY", key)];
@@ -188,7 +188,7 @@ fn a_store_that_cannot_be_made_is_a_fault() {
 
 #[cfg(unix)]
 #[test]
-fn the_key_that_is_made_is_the_owner_s_alone_and_not_made_twice() {
+fn the_generated_key_is_readable_only_by_its_owner_and_never_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = folder(&minimal());
     serve(folder.path(), &[("KEY", "aaaa")]);
@@ -202,7 +202,7 @@ fn the_key_that_is_made_is_the_owner_s_alone_and_not_made_twice() {
 }
 
 #[test]
-fn the_wrong_key_is_a_fault_of_the_store() {
+fn a_wrong_key_is_reported_as_a_store_error() {
     let folder = folder(&minimal());
     serve(folder.path(), &[("KEY", "aaaa")]);
     fs::write(folder.path().join("examgate.key"), data_encoding::BASE64.encode(&[9; 32])).expect("another key");
@@ -212,7 +212,7 @@ fn the_wrong_key_is_a_fault_of_the_store() {
 }
 
 #[test]
-fn the_environment_comes_on_top() {
+fn environment_variables_override_the_file() {
     let folder = folder(&minimal());
     let store = folder.path().join("elsewhere.db");
     let url = format!("sqlite:{}", store.display());
@@ -227,7 +227,7 @@ fn the_environment_comes_on_top() {
 }
 
 #[test]
-fn the_file_is_found_by_option_variable_or_place() {
+fn the_file_is_found_by_option_variable_or_working_directory() {
     let nowhere = tempfile::tempdir().expect("a temporary folder");
     let output = check(nowhere.path(), &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -244,7 +244,7 @@ fn the_file_is_found_by_option_variable_or_place() {
 }
 
 #[tokio::test]
-async fn check_looks_at_postgresql_and_tells_neither_user_nor_password() {
+async fn check_reads_postgresql_and_shows_neither_user_nor_password() {
     let url = Server::shared().schema().await.replace("examgate@", &format!("examgate:{PLANTED}@"));
     let folder = folder(&(minimal() + "[store]\nurl = \"env:STORE\"\nencryption_key = \"env:SEAL\"\n"));
     let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

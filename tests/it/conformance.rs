@@ -148,7 +148,7 @@ async fn declared_operations_work_and_others_never_reach_the_vendor() {
 }
 
 #[tokio::test]
-async fn every_vendor_describes_itself_as_it_behaves() {
+async fn every_vendor_description_names_every_write_kind() {
     let (_sandbox, gateway) = start().await;
     let listed = gateway.get("/vendors").await;
     assert_eq!(listed.status, 200);
@@ -164,7 +164,7 @@ async fn every_vendor_describes_itself_as_it_behaves() {
 }
 
 #[tokio::test]
-async fn what_the_vendor_needs_is_told_together_with_what_is_malformed() {
+async fn vendor_requirements_are_reported_together_with_malformed_fields() {
     let (_sandbox, gateway) = start().await;
     let pointers = |answer: &Answer| {
         let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();

@@ -78,7 +78,7 @@ async fn dripped_on(mut stream: TcpStream, byte: u8) {
 }
 
 #[tokio::test]
-async fn headers_that_drip_in_end_the_connection_however_they_began() {
+async fn headers_that_trickle_in_close_the_connection() {
     let served = served(&face().await).await;
     let first = async {
         let mut stream = connected(served.address).await;
@@ -104,7 +104,7 @@ async fn headers_that_drip_in_end_the_connection_however_they_began() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_its_time_and_not_before() {
+async fn an_idle_connection_is_closed_after_its_timeout_and_not_before() {
     let keep_alive = Duration::from_millis(300);
     let served = kept(
         examgate::http::router(&face().await),
@@ -139,7 +139,7 @@ async fn http_2(address: SocketAddr, window: u32) -> Http2 {
 }
 
 #[tokio::test]
-async fn a_caller_of_http_2_that_takes_nothing_is_dropped_though_it_answers_pings() {
+async fn an_http_2_caller_that_reads_nothing_is_dropped_even_if_it_answers_pings() {
     let served = served(&face().await).await;
     let (mut sender, connection) = http_2(served.address, 100).await;
     let driving = tokio::spawn(connection);
@@ -154,7 +154,7 @@ async fn a_caller_of_http_2_that_takes_nothing_is_dropped_though_it_answers_ping
 }
 
 #[tokio::test]
-async fn a_flood_of_requests_taken_back_ends_the_connection() {
+async fn a_flood_of_reset_requests_closes_the_connection() {
     let served = served(&face().await).await;
     let mut stream = connected(served.address).await;
     let mut flood = PREFACE.to_vec();
@@ -173,7 +173,7 @@ async fn a_flood_of_requests_taken_back_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn one_too_many_is_told_at_once_and_served_when_there_is_room() {
+async fn a_connection_over_the_limit_is_rejected_until_there_is_room() {
     let served = kept(
         examgate::http::router(&face().await),
         ListenerOptions { connections: 4, keep_alive: Duration::from_mins(10), busy: None, tls: None },
@@ -212,7 +212,7 @@ async fn one_too_many_is_told_at_once_and_served_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn too_many_requests_are_told_before_their_body_is_read_and_counted() {
+async fn excess_requests_are_rejected_and_counted_before_their_body_is_read() {
     let sandbox = sandbox().await;
     let connections = startexam(&format!("http://{}", sandbox.startexam()), "");
     let clients = crate::support::gateway::client("lms", "", "[\"*\"]");
@@ -328,7 +328,7 @@ const SLOW: usize = 500;
 const GROWTH_KIB: u64 = 300 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_idle_and_five_hundred_slow_connections_hold_nobody_up() {
+async fn ten_thousand_idle_and_five_hundred_slow_connections_block_no_caller() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "max_in_flight = 16")).await;
     // Both this process and the gateway need a file for each.

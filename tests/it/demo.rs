@@ -61,7 +61,7 @@ fn key(stdout: &str) -> &str {
 }
 
 #[test]
-fn the_demo_ends_with_every_outcome_as_expected() {
+fn the_demo_completes_with_every_outcome_as_expected() {
     let Output { status, stdout, stderr } = demo(&["--exit", "--port", "0"]).output().expect("the program runs");
     let (stdout, stderr) = (text(&stdout), text(&stderr));
     assert_eq!(status.code(), Some(0), "{stdout}\n{stderr}");
@@ -140,7 +140,7 @@ impl Drop for Left {
 }
 
 #[tokio::test]
-async fn the_printed_curl_lines_work_and_a_signal_ends_the_demo_well() {
+async fn the_printed_curl_commands_work_and_a_signal_stops_the_demo_cleanly() {
     let left = Left::running();
     let lines = curl_lines(&left.stdout);
     let [register, assign, list] = lines[..] else { panic!("{}", left.stdout) };

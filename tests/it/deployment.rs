@@ -36,7 +36,7 @@ fn number(pattern: &str, text: &str) -> u64 {
 }
 
 #[test]
-fn dashboard_and_alerts_ask_only_for_figures_the_program_has() {
+fn dashboards_and_alerts_use_only_existing_metrics() {
     let known: BTreeSet<String> =
         all("\"(examgate_[a-z_]+)\"", &read("src/telemetry/metrics.rs")).into_iter().collect();
     assert!(known.contains("examgate_http_requests_total") && known.len() > 10, "{known:?}");
@@ -127,7 +127,7 @@ fn the_database_of_the_compose_file_has_the_password_its_replicas_use() {
 }
 
 #[test]
-fn the_configuration_for_kubernetes_is_accepted_with_the_files_of_its_secret() {
+fn the_kubernetes_configuration_is_accepted_with_its_secret_files() {
     let names = all(
         r"(?m)^  ([a-z-]+): \S+$",
         read("deploy/kubernetes/secret.example.yaml").split_once("stringData:").expect("data").1,
@@ -155,7 +155,7 @@ fn image_and_manifests_name_this_version_and_its_compiler() {
 }
 
 #[test]
-fn whoever_stops_a_replica_waits_longer_than_it_needs() {
+fn stop_timeouts_exceed_what_a_replica_needs() {
     let default = read("src/config/default.toml");
     let grace = number(r#"(?m)^shutdown_grace = "([0-9]+)s""#, &default);
     let delay = number(r#"(?m)^shutdown_delay = "([0-9]+)s""#, &default);
@@ -168,7 +168,7 @@ fn whoever_stops_a_replica_waits_longer_than_it_needs() {
 }
 
 #[test]
-fn nginx_has_the_path_the_limits_and_the_times_of_the_gateway_behind_it() {
+fn nginx_matches_the_path_limits_and_timeouts_of_the_gateway() {
     let (nginx, default) = (read("deploy/compose/nginx.conf"), read("src/config/default.toml"));
     let path = &compose_variables("EXAMGATE__[A-Z_]+")["EXAMGATE__SERVER__BASE_PATH"];
     assert!(nginx.contains(&format!("location {path}/ {{")), "{path}");

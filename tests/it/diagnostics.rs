@@ -28,7 +28,7 @@ fn told<'a>(body: &'a Value, member: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn every_vendor_in_order_is_said_to_be_so_and_nothing_happens_there() {
+async fn a_healthy_vendor_is_reported_as_healthy_without_side_effects() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, credentials, status) in [
@@ -46,7 +46,7 @@ async fn every_vendor_in_order_is_said_to_be_so_and_nothing_happens_there() {
 }
 
 #[tokio::test]
-async fn a_vendor_that_is_not_there_is_told_from_one_that_does_not_answer() {
+async fn an_unreachable_vendor_is_distinguished_from_an_unresponsive_one() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let silent = format!("http://{}", silent.local_addr().expect("an address"));
     let nobody = startexam("http://127.0.0.1:1", "");
@@ -65,7 +65,7 @@ async fn a_vendor_that_is_not_there_is_told_from_one_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_in_the_vendors_words() {
+async fn wrong_credentials_are_reported_with_advice() {
     let sandbox = sandbox().await;
     let wrong = startexam(&format!("http://{}", sandbox.startexam()), "").replace(accounts::startexam::SECRET, "wrong");
     let gateway = Gateway::start(&wrong).await;
@@ -76,7 +76,7 @@ async fn wrong_credentials_are_told_in_the_vendors_words() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_too_far_off_is_measured() {
+async fn excessive_clock_skew_is_measured_and_reported() {
     let vendor = Stub::start(|_| {
         let mut answer = answer_of(404, "text/plain", String::new());
         let late = std::time::SystemTime::now() + std::time::Duration::from_secs(1_000);
@@ -96,7 +96,7 @@ async fn a_clock_that_is_too_far_off_is_measured() {
 }
 
 #[tokio::test]
-async fn an_open_circuit_does_not_keep_the_doctor_away() {
+async fn an_open_circuit_does_not_prevent_a_check() {
     let sandbox = sandbox().await;
     let more = "breaker = { failures = 1, cooldown = \"1h\" }";
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), more)).await;
@@ -109,7 +109,7 @@ async fn an_open_circuit_does_not_keep_the_doctor_away() {
 }
 
 #[tokio::test]
-async fn tls_is_examined_where_there_is_some() {
+async fn tls_is_checked_for_https_addresses() {
     // Plain text where TLS is spoken, as behind a wrong port.
     let vendor = Stub::start(|_| answer_of(200, "text/plain", String::new())).await;
     let gateway = Gateway::start(&startexam(&format!("https://{}", vendor.address), "")).await;
@@ -121,7 +121,7 @@ async fn tls_is_examined_where_there_is_some() {
 }
 
 #[tokio::test]
-async fn the_command_tells_the_same_and_its_exit_code_says_so() {
+async fn the_check_command_reports_the_same_and_sets_its_exit_code() {
     let sandbox = sandbox().await;
     let folder = tempfile::tempdir().expect("a folder");
     let run = async |connections: &str| {

@@ -66,7 +66,7 @@ async fn sent_twice(port: std::net::SocketAddr) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn it_is_not_ready_first_and_serves_on_meanwhile() {
+async fn a_draining_gateway_is_not_ready_but_still_serves() {
     let sandbox = sandbox().await;
     let operators = ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0");
     let mut gateway = started(sandbox.startexam(), &[DELAY, operators]).await;
@@ -104,7 +104,7 @@ async fn it_is_not_ready_first_and_serves_on_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_is_answered_and_what_comes_later_is_refused() {
+async fn requests_in_flight_complete_and_later_ones_are_rejected() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let mut gateway = started(port, &[]).await;
@@ -133,7 +133,7 @@ async fn what_is_under_way_is_answered_and_what_comes_later_is_refused() {
 }
 
 #[tokio::test]
-async fn a_write_that_had_begun_to_come_is_taken_though_its_end_comes_late() {
+async fn a_write_whose_body_is_already_arriving_is_accepted() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let mut gateway = started(port, &[]).await;
@@ -160,7 +160,7 @@ async fn a_write_that_had_begun_to_come_is_taken_though_its_end_comes_late() {
 }
 
 #[tokio::test]
-async fn whoever_only_waits_is_let_go_and_an_operation_rests() {
+async fn waiting_callers_are_released_and_the_operation_pauses() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let mut gateway = started(port, &[]).await;
@@ -189,7 +189,7 @@ async fn whoever_only_waits_is_let_go_and_an_operation_rests() {
 }
 
 #[tokio::test]
-async fn a_write_that_outlasts_the_grace_is_answered_before_its_end() {
+async fn a_write_that_outlasts_the_shutdown_grace_returns_202() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let mut gateway = started(port, &[("EXAMGATE__SERVER__SHUTDOWN_GRACE", "2s")]).await;
@@ -209,7 +209,7 @@ async fn a_write_that_outlasts_the_grace_is_answered_before_its_end() {
 }
 
 #[tokio::test]
-async fn a_person_at_a_terminal_need_not_wait_and_a_second_signal_ends_at_once() {
+async fn ctrl_c_skips_the_delay_and_a_second_signal_exits_immediately() {
     let sandbox = sandbox().await;
     let hour = ("EXAMGATE__SERVER__SHUTDOWN_DELAY", "1h");
     let mut gateway = started(sandbox.startexam(), &[hour]).await;
@@ -223,7 +223,7 @@ async fn a_person_at_a_terminal_need_not_wait_and_a_second_signal_ends_at_once()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_ends_hands_its_operation_over_without_being_waited_for() {
+async fn a_stopping_replica_hands_over_its_operation_without_a_takeover_delay() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let url = Server::shared().schema().await;
@@ -252,7 +252,7 @@ async fn a_replica_that_ends_hands_its_operation_over_without_being_waited_for()
 }
 
 #[tokio::test]
-async fn a_booking_is_finished_too() {
+async fn a_booking_in_flight_is_finished() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let mut gateway = started(port, &[]).await;

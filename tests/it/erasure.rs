@@ -41,7 +41,7 @@ fn assert_nameless(answer: &Answer, what: &str) {
 }
 
 #[tokio::test]
-async fn an_erased_person_is_in_no_assignment_and_no_answer() {
+async fn an_erased_person_is_in_no_assignment_and_no_response() {
     let (sandbox, gateway) = start().await;
     let candidate = keyed(&gateway, "/candidates", "person", &person("thinkexam-main", "emp-1")).await;
     assert_eq!(candidate.status, 201, "{candidate:?}");
@@ -90,7 +90,7 @@ async fn an_erased_person_is_in_no_assignment_and_no_answer() {
 }
 
 #[tokio::test]
-async fn a_booking_made_before_its_person_was_registered_is_theirs_and_goes_with_them() {
+async fn a_booking_made_before_its_person_was_registered_is_erased_with_them() {
     let (_sandbox, gateway) = start().await;
     // Known to the vendor, not to the gateway.
     let first = registered(&gateway, "startexam-main", "emp-1").await;
@@ -115,7 +115,7 @@ async fn a_booking_made_before_its_person_was_registered_is_theirs_and_goes_with
 }
 
 #[tokio::test]
-async fn what_was_unknown_when_its_person_was_erased_is_settled_and_then_nameless() {
+async fn an_unknown_write_of_an_erased_person_is_reconciled_and_then_anonymous() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
     let candidate = registered(&gateway, "thinkexam-main", "emp-1").await;

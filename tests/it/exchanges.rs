@@ -22,7 +22,7 @@ async fn exchange(gateway: &Gateway, problem: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_problem_points_to_what_the_vendor_said() {
+async fn a_problem_links_to_the_vendor_exchange() {
     let said = json!({ "message": "Ada Lovelace (p1@example.org, EMP-1) is blocked", "trace": "internal" });
     let vendor = Stub::start(move |_| json_answer(400, &said)).await;
     let gateway = Gateway::start(&startexam(&vendor.url(), "")).await;
@@ -52,7 +52,7 @@ async fn a_problem_points_to_what_the_vendor_said() {
 }
 
 #[tokio::test]
-async fn the_list_shows_the_latest_first_and_only_the_tenants_own() {
+async fn exchanges_are_listed_newest_first_and_only_for_the_tenant() {
     let sandbox = sandbox().await;
     let clients = [
         client("lms", "", "[\"*\"]"),
@@ -86,7 +86,7 @@ async fn the_list_shows_the_latest_first_and_only_the_tenants_own() {
 }
 
 #[tokio::test]
-async fn whoever_has_not_said_who_they_are_crowds_nobody_out() {
+async fn unauthenticated_requests_displace_no_exchanges() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for _ in 0..20 {
@@ -97,7 +97,7 @@ async fn whoever_has_not_said_who_they_are_crowds_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_bulks_calls_stand_under_its_request_and_its_rows_point_there() {
+async fn the_calls_of_a_bulk_are_in_its_exchange_and_its_rows_link_there() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "batch_size = 1")).await;
     faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "times": 1 }] })).await;
@@ -122,7 +122,7 @@ async fn a_bulks_calls_stand_under_its_request_and_its_rows_point_there() {
 }
 
 #[tokio::test]
-async fn what_is_settled_in_the_background_is_seen_too() {
+async fn background_reconciliation_is_recorded_too() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     faults(sandbox.startexam(), json!({ "faults": [{ "name": "reset_after_effect", "times": 1 }] })).await;
@@ -138,7 +138,7 @@ async fn what_is_settled_in_the_background_is_seen_too() {
 }
 
 #[tokio::test]
-async fn a_call_that_never_left_is_seen_with_its_reason() {
+async fn a_call_that_was_never_sent_is_recorded_with_the_reason() {
     let gateway =
         Gateway::start(&startexam("http://127.0.0.1:1", "breaker = { failures = 1, cooldown = \"1h\" }")).await;
     assert_eq!(gateway.post("/candidates", &person(1)).await.problem().1, "vendor_unreachable");
@@ -152,7 +152,7 @@ async fn a_call_that_never_left_is_seen_with_its_reason() {
 }
 
 #[tokio::test]
-async fn neither_the_signature_nor_an_answer_in_another_form_shows_more_than_is_listed() {
+async fn signature_calls_and_unexpected_formats_reveal_only_listed_fields() {
     let vendor = Stub::start(|seen| match seen.uri.path() {
         "/sim/signature" => json_answer(200, &json!({ "ak": "AkMark", "sgn": "SgMark", "ts": "1" })),
         _ => answer_of(500, "text/html", "<html><title>Ada Lovelace</title>p1@example.org</html>".to_owned()),

@@ -33,7 +33,7 @@ fn person(connection: &str, id: &str, more: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn only_what_the_vendor_knows_people_by_identifies_anybody() {
+async fn only_identities_the_vendor_uses_identify_a_person() {
     let (_sandbox, gateway) = gateway().await;
     for (connection, vendor) in
         [("startexam-main", "startexam"), ("thinkexam-main", "thinkexam"), ("examtesting-main", "examtesting")]
@@ -51,7 +51,7 @@ async fn only_what_the_vendor_knows_people_by_identifies_anybody() {
 }
 
 #[test]
-fn a_vendor_knows_nobody_by_a_member_it_has_no_place_for() {
+fn no_vendor_identifies_people_by_a_field_it_ignores() {
     use examgate::domain::capability::WriteKind;
     for vendor in DESCRIPTORS {
         let ignored = vendor.capability(WriteKind::CandidatesCreate).ignored;
@@ -68,7 +68,7 @@ fn named(list: &[(String, String)], code: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_password_for_a_known_person_is_said_to_be_ignored() {
+async fn a_password_for_a_known_person_is_reported_as_ignored() {
     let (sandbox, gateway) = gateway().await;
     for connection in ["startexam-main", "thinkexam-main", "examtesting-main"] {
         let first =
@@ -96,7 +96,7 @@ async fn a_password_for_a_known_person_is_said_to_be_ignored() {
 }
 
 #[tokio::test]
-async fn an_update_that_changes_nothing_sends_nothing_and_says_so() {
+async fn an_update_without_changes_sends_nothing_and_has_a_warning() {
     let (sandbox, gateway) = gateway().await;
     let body = person("startexam-main", "e1", &json!({ "ifExists": "update" }));
     assert_eq!(gateway.post("/candidates", &body).await.status, 201);
@@ -112,7 +112,7 @@ async fn an_update_that_changes_nothing_sends_nothing_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_reused_booking_says_that_its_reference_differs() {
+async fn a_reused_booking_warns_that_its_reference_differs() {
     let (_sandbox, gateway) = gateway().await;
     assert_eq!(gateway.post("/candidates", &person("startexam-main", "e1", &json!({}))).await.status, 201);
     let order = |reference: Value| {
@@ -137,7 +137,7 @@ fn in_seconds(seconds: i64) -> String {
 }
 
 #[tokio::test]
-async fn a_window_that_is_over_is_refused_before_anything_is_sent() {
+async fn a_past_validity_window_is_rejected_before_anything_is_sent() {
     let (sandbox, gateway) = gateway().await;
     assert_eq!(gateway.post("/candidates", &person("startexam-main", "e1", &json!({}))).await.status, 201);
     let before = calls(sandbox.startexam()).await;
@@ -155,7 +155,7 @@ async fn a_window_that_is_over_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_booking_whose_window_is_over_is_marked_or_made_again() {
+async fn an_expired_booking_is_marked_or_made_again() {
     for rebook in [false, true] {
         let sandbox = sandbox().await;
         let more = format!("rebook_expired = {rebook}");

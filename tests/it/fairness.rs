@@ -20,7 +20,7 @@ async fn begun(gateway: &Gateway, name: &str, count: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_great_bulk_starves_neither_single_requests_nor_a_small_bulk() {
+async fn a_large_bulk_starves_neither_single_requests_nor_a_small_bulk() {
     for in_flight in [1, 4] {
         let sandbox = sandbox().await;
         let port = sandbox.examtesting();
@@ -65,7 +65,7 @@ async fn ended_as(gateway: &Gateway, client: &str, path: &str) {
 }
 
 #[tokio::test]
-async fn operations_without_end_keep_those_of_another_tenant_or_vendor_from_nothing() {
+async fn long_operations_do_not_block_those_of_another_tenant_or_vendor() {
     let sandbox = sandbox().await;
     let quick = startexam(&format!("http://{}", sandbox.startexam()), "");
     // One row a second: hours of work.

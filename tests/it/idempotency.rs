@@ -54,7 +54,7 @@ async fn twice(
 }
 
 #[tokio::test]
-async fn every_write_is_answered_again_as_it_was() {
+async fn every_write_is_replayed_unchanged() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let (start, think) = (sandbox.startexam(), sandbox.thinkexam());
@@ -83,7 +83,7 @@ async fn every_write_is_answered_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_hands_word_is_answered_again_as_well() {
+async fn a_manual_settlement_is_replayed_too() {
     let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
@@ -98,7 +98,7 @@ async fn a_hands_word_is_answered_again_as_well() {
 }
 
 #[tokio::test]
-async fn a_password_the_gateway_made_up_is_in_the_answer_given_again() {
+async fn a_generated_password_is_in_the_replayed_response() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), "")).await;
     let created = twice(&gateway, sandbox.examtesting(), Method::POST, "/candidates", Some(&person("e1"))).await;
@@ -106,7 +106,7 @@ async fn a_password_the_gateway_made_up_is_in_the_answer_given_again() {
 }
 
 #[tokio::test]
-async fn the_same_key_for_something_else_is_refused() {
+async fn a_key_reused_for_another_request_is_rejected() {
     let (sandbox, gateway) = start_exam().await;
     assert_eq!(keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await.status, 201);
     let other = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
@@ -119,7 +119,7 @@ async fn the_same_key_for_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn only_what_a_request_says_counts_not_how() {
+async fn requests_are_compared_by_content_not_by_formatting() {
     let (_sandbox, gateway) = start_exam().await;
     let send = |key: &'static str, body: &'static str| {
         let request = gateway.request(Method::POST, "/candidates").header("idempotency-key", key);
@@ -139,7 +139,7 @@ async fn only_what_a_request_says_counts_not_how() {
 }
 
 #[tokio::test]
-async fn a_write_that_was_not_applied_leaves_its_key_free() {
+async fn a_write_that_was_not_applied_releases_its_key() {
     let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let refused = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
@@ -152,7 +152,7 @@ async fn a_write_that_was_not_applied_leaves_its_key_free() {
 }
 
 #[tokio::test]
-async fn an_unclear_write_is_settled_by_its_repeat() {
+async fn an_unknown_write_is_reconciled_by_its_retry() {
     let (sandbox, gateway) = start_exam().await;
     let lost = json!({ "name": "reset_after_effect", "operation": "employees", "times": 1 });
     faults(sandbox.startexam(), json!({ "faults": [lost] })).await;
@@ -166,7 +166,7 @@ async fn an_unclear_write_is_settled_by_its_repeat() {
 }
 
 #[tokio::test]
-async fn a_repeat_that_comes_too_early_is_told_to_wait() {
+async fn a_retry_that_comes_too_early_gets_a_conflict_with_retry_after() {
     let (sandbox, gateway) = start_exam().await;
     let slow = json!({ "name": "delay_before_effect", "delayMs": 1500 });
     faults(sandbox.startexam(), json!({ "faults": [slow] })).await;
@@ -185,7 +185,7 @@ async fn a_repeat_that_comes_too_early_is_told_to_wait() {
 }
 
 #[tokio::test]
-async fn one_tenants_key_is_nothing_to_another() {
+async fn keys_are_scoped_to_a_tenant() {
     let sandbox = sandbox().await;
     let clients = client("lms", "", "[\"*\"]") + &client("rival", "", "[\"*\"]") + &client("sibling", "lms", "[\"*\"]");
     let gateway = Gateway::start_with(&startexam(&format!("http://{}", sandbox.startexam()), ""), &clients).await;
@@ -201,7 +201,7 @@ async fn one_tenants_key_is_nothing_to_another() {
 }
 
 #[tokio::test]
-async fn a_bulk_sent_again_is_the_same_operation() {
+async fn a_resent_bulk_is_the_same_operation() {
     let (sandbox, gateway) = start_exam().await;
     let send = |form: &'static str, query: &'static str, key: &'static str, body: &'static str| {
         let request = gateway.request(Method::POST, &format!("/candidates/bulk{query}")).header("idempotency-key", key);
@@ -233,7 +233,7 @@ async fn a_bulk_sent_again_is_the_same_operation() {
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_told_only_to_those_who_may_use_its_connection() {
+async fn a_stored_response_is_replayed_only_to_clients_allowed_on_its_connection() {
     let sandbox = sandbox().await;
     let first = startexam(&format!("http://{}", sandbox.startexam()), "");
     let second = first.replace("startexam-main", "startexam-two");

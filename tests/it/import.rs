@@ -147,7 +147,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn every_row_has_its_line_in_the_result() {
+async fn every_row_has_a_line_in_the_result_file() {
     let invalid = json!({
         "code": "validation_failed", "detail": "1 member is wrong",
         "errors": [{ "pointer": "/email", "code": "invalid_field", "detail": "is not an e-mail address" }] });
@@ -197,7 +197,7 @@ async fn every_row_has_its_line_in_the_result() {
 }
 
 #[tokio::test]
-async fn bookings_have_their_launch_links() {
+async fn booking_results_include_launch_links() {
     let launch = json!({ "url": "https://go.example.com/#participant/1", "expiresAt": "2027-01-01T00:00:00Z" });
     let items = vec![applied(0, &json!({ "id": "asg_1", "launch": launch, "warnings": [] }))];
     let stub = Stub::start(move |seen| match seen.uri.path().strip_prefix("/exam-api") {
@@ -226,7 +226,7 @@ async fn bookings_have_their_launch_links() {
 }
 
 #[tokio::test]
-async fn the_same_file_is_the_same_import_and_another_is_another() {
+async fn the_same_file_is_the_same_import_and_a_changed_file_a_new_one() {
     let stub = Stub::start(gateway(all_applied(3))).await;
     let desk = Desk::with(PEOPLE);
     for _ in 0..2 {
@@ -242,7 +242,7 @@ async fn the_same_file_is_the_same_import_and_another_is_another() {
 }
 
 #[tokio::test]
-async fn an_unreachable_gateway_is_retried_under_the_same_key() {
+async fn an_unavailable_gateway_is_retried_with_the_same_key() {
     let asked = AtomicUsize::new(0);
     let healthy = gateway(all_applied(3));
     let stub = Stub::start(move |seen| match asked.fetch_add(1, Ordering::SeqCst) {
@@ -270,7 +270,7 @@ async fn an_unreachable_gateway_is_retried_under_the_same_key() {
 }
 
 #[tokio::test]
-async fn an_unreachable_gateway_is_given_up_after_the_patience() {
+async fn an_unreachable_gateway_is_given_up_when_patience_runs_out() {
     let desk = Desk::with(PEOPLE);
     let told = desk.import("http://127.0.0.1:9", &["--patience", "1s"]).await;
     assert_eq!(told.code, Some(1), "{told:?}");
@@ -349,7 +349,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn rows_that_failed_are_tried_again_on_request() {
+async fn failed_rows_are_retried_on_request() {
     let stub = Stub::start(gateway(all_applied(3))).await;
     let failed: Vec<Value> = (0..3)
         .map(|index| json!({ "index": index, "status": 503, "outcome": "not_applied", "problem": { "code": "skipped" } }))
@@ -392,7 +392,7 @@ async fn missing_rows_are_a_failure() {
 }
 
 #[tokio::test]
-async fn a_signal_stops_only_the_watching() {
+async fn a_signal_stops_the_command_but_not_the_import() {
     let stub = Stub::start(|seen| match seen.method {
         Method::POST => answer(202, &operation("queued", &[])),
         _ => answer(200, &operation("running", &[])),
@@ -459,7 +459,7 @@ async fn invalid_input_is_reported_before_anything_is_sent() {
 
 /// The whole way, against the real gateway and the simulators: people, then their bookings, then the same again.
 #[tokio::test]
-async fn a_real_gateway_takes_people_and_bookings_once() {
+async fn a_real_gateway_imports_people_and_bookings_once() {
     use crate::support::gateway::{Gateway, key, sandbox, sandbox_connections};
     use crate::support::watch::changes;
 

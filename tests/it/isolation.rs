@@ -77,7 +77,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_vendor_that_never_finishes_keeps_nobody_of_another_vendor_waiting() {
+async fn a_vendor_that_never_responds_does_not_delay_another_vendors_callers() {
     for drips in [false, true] {
         let endless = Endless::start(drips).await;
         let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
@@ -105,7 +105,7 @@ async fn a_vendor_that_never_finishes_keeps_nobody_of_another_vendor_waiting() {
 }
 
 #[tokio::test]
-async fn a_dead_vendors_callers_are_told_so_without_its_being_asked() {
+async fn callers_of_a_dead_vendor_fail_fast_without_a_call() {
     let gone = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let dead = gone.local_addr().expect("an address");
     drop(gone);

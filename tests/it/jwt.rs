@@ -46,7 +46,7 @@ async fn refused(gateway: &Gateway, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn tokens_of_every_kind_of_key_are_taken_and_permit_what_both_sides_permit() {
+async fn tokens_of_every_key_type_are_accepted_with_the_scopes_both_sides_grant() {
     let (rsa, p256, ed25519) = (Key::rsa(), Key::p256(), Key::ed25519());
     let unknown = json!({ "kty": "AKP", "kid": "pq", "alg": "ML-DSA-44", "pub": "AAAA" });
     let gateway = gateway(&[unknown, rsa.jwk("r"), p256.jwk("p"), ed25519.jwk("e")]).await;
@@ -74,7 +74,7 @@ async fn tokens_of_every_kind_of_key_are_taken_and_permit_what_both_sides_permit
 }
 
 #[tokio::test]
-async fn what_an_attacker_may_try_is_refused() {
+async fn forged_tokens_are_rejected() {
     let (rsa, p256, ed25519, stranger) = (Key::rsa(), Key::p256(), Key::ed25519(), Key::rsa());
     let shared = json!({ "kty": "oct", "kid": "s", "k": encoded(b"a secret that everybody can read") });
     let gateway = gateway(&[rsa.jwk("r"), p256.jwk("p"), ed25519.jwk("e"), shared]).await;
@@ -140,7 +140,7 @@ async fn what_an_attacker_may_try_is_refused() {
 }
 
 #[tokio::test]
-async fn a_right_signature_is_not_enough_and_the_refusal_says_what_is_missing() {
+async fn a_valid_signature_is_not_enough_and_the_error_says_why() {
     let key = Key::p256();
     let gateway = gateway(&[key.jwk("p")]).await;
     let with = |member: &str, value: Value| {
@@ -179,7 +179,7 @@ async fn a_right_signature_is_not_enough_and_the_refusal_says_what_is_missing() 
 }
 
 #[tokio::test]
-async fn published_keys_are_asked_for_once_and_anew_when_a_token_names_another() {
+async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
     let (first, second) = (Key::ed25519(), Key::ed25519());
     let provider = Stub::start(|_| json_answer(503, &json!({}))).await;
     let gateway = Gateway::start_with("", &configuration(&format!("{}/jwks.json", provider.url()))).await;
@@ -228,7 +228,7 @@ async fn published_keys_are_asked_for_once_and_anew_when_a_token_names_another()
 }
 
 #[tokio::test]
-async fn keys_in_a_file_change_with_a_reload_and_a_bad_file_changes_nothing() {
+async fn keys_in_a_file_are_reloaded_and_a_bad_file_changes_nothing() {
     let (first, second) = (Key::ed25519(), Key::p256());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("jwks.json");

@@ -50,7 +50,7 @@ const PICTURES: usize = if cfg!(debug_assertions) { 40 } else { 200 };
 const MAX_KIB: u64 = if cfg!(debug_assertions) { 192 * 1024 } else { 256 * 1024 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_rows_are_sent_and_read_back_in_bounded_memory() {
+async fn large_rows_are_sent_and_read_back_in_bounded_memory() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start_under(
         &thinkexam(&format!("http://{}", sandbox.thinkexam()), ""),
@@ -101,7 +101,7 @@ async fn long_rows_are_sent_and_read_back_in_bounded_memory() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_writes_and_every_answer_stays_true() {
+async fn every_reported_outcome_stays_true_with_a_full_disk() {
     let sandbox = sandbox().await;
     let connections = sandbox_connections(&sandbox, "");
     let folder = Gateway::start(&connections).await.kill().await;
@@ -173,7 +173,7 @@ fn person(number: usize) -> Value {
 }
 
 #[tokio::test]
-async fn no_launch_link_of_a_new_booking_is_lost_where_the_vendor_leaves_out_those_there_are() {
+async fn no_new_launch_link_is_lost_if_the_vendor_omits_existing_bookings() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     crate::support::gateway::faults(port, json!({ "switches": { "existing_registration": "left_out" } })).await;

@@ -134,7 +134,7 @@ impl Failing {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_healthy_vendor_answers_everybody_while_another_one_fails() {
+async fn a_healthy_vendor_serves_all_callers_while_another_one_fails() {
     let (rounds, lasting, rate) =
         asked_for().map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
     for failing in [Failing::Refuses, Failing::Silent, Failing::Drips] {
@@ -182,7 +182,7 @@ async fn pair(healthy: &Stub, other: SocketAddr) -> Gateway {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_for_a_vendors_limits_is_turned_away_and_the_rest_is_served() {
+async fn load_beyond_a_vendors_limits_is_rejected_and_the_rest_is_served() {
     const CAPACITY: u32 = 50;
     // Short: as much as fills the queue of 128 and more.
     let (lasting, rate) = asked_for()

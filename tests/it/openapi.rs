@@ -5,7 +5,7 @@ use std::path::Path;
 use examgate::http::{document, printed};
 
 #[test]
-fn the_description_in_the_repository_is_the_programs_own() {
+fn the_committed_description_matches_the_program() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/examgate.json");
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     let made = printed(&document(None)).expect("it can be written");

@@ -40,7 +40,7 @@ fn indices(answer: &Answer) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_bulk_nobody_waits_for_is_an_operation_to_look_at() {
+async fn an_asynchronous_bulk_is_an_operation_that_can_be_read() {
     let (sandbox, gateway) = slow(20, &client("lms", "", "[\"*\"]")).await;
     let accepted = begun(&gateway, &people(5)).await;
     assert_eq!(accepted.header("preference-applied"), Some("respond-async"));
@@ -79,7 +79,7 @@ async fn a_bulk_nobody_waits_for_is_an_operation_to_look_at() {
 }
 
 #[tokio::test]
-async fn a_caller_waits_as_long_as_it_prefers() {
+async fn a_caller_waits_as_long_as_its_preference_says() {
     let (_sandbox, gateway) = slow(100, &client("lms", "", "[\"*\"]")).await;
     let post = |preference: &'static str, rows: usize| {
         let items: Vec<Value> = (0..rows).map(|row| json!({ "externalId": format!("{preference}{row}") })).collect();
@@ -99,7 +99,7 @@ async fn a_caller_waits_as_long_as_it_prefers() {
 }
 
 #[tokio::test]
-async fn rows_are_found_by_what_became_of_them() {
+async fn rows_are_filtered_by_outcome() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&examtesting(&format!("http://{}", sandbox.examtesting()), "max_in_flight = 1")).await;
     let refused = json!({ "name": "vendor_error", "code": "1005", "after": 1, "times": 1 });
@@ -141,7 +141,7 @@ fn events(text: &str) -> (Vec<Value>, Option<&str>) {
 }
 
 #[tokio::test]
-async fn who_follows_an_operation_is_told_until_its_end() {
+async fn an_event_stream_reports_progress_until_the_operation_ends() {
     let (_sandbox, gateway) = slow(150, &client("lms", "", "[\"*\"]")).await;
     let accepted = begun(&gateway, &people(8)).await;
     let path = format!("/operations/{}/events", accepted.text("/id"));
@@ -172,7 +172,7 @@ async fn who_follows_an_operation_is_told_until_its_end() {
 }
 
 #[tokio::test]
-async fn a_cancelled_operation_skips_its_rest_and_a_retry_sends_only_that() {
+async fn a_cancelled_operation_skips_its_remaining_rows_and_a_retry_sends_only_those() {
     let (sandbox, gateway) = slow(100, &client("lms", "", "[\"*\"]")).await;
     let accepted = begun(&gateway, &people(12)).await;
     let path = format!("/operations/{}", accepted.text("/id"));
@@ -199,7 +199,7 @@ async fn a_cancelled_operation_skips_its_rest_and_a_retry_sends_only_that() {
 }
 
 #[tokio::test]
-async fn operations_are_for_their_owner_and_for_who_may() {
+async fn operations_are_visible_only_to_their_tenant_and_with_the_scope() {
     let scopes = "[\"candidates:write\", \"operations:read\"]";
     let clients =
         client("lms", "", "[\"*\"]") + &client("rival", "", "[\"*\"]") + &client_with("few", "lms", "[\"*\"]", scopes);
@@ -229,7 +229,7 @@ async fn operations_are_for_their_owner_and_for_who_may() {
 }
 
 #[tokio::test]
-async fn a_stopping_gateway_lets_go_of_those_who_wait_and_the_next_one_goes_on() {
+async fn a_stopping_gateway_releases_waiting_callers_and_the_next_one_continues() {
     let (sandbox, gateway) = slow(200, &client("lms", "", "[\"*\"]")).await;
     let accepted = begun(&gateway, &people(30)).await;
     let path = format!("/operations/{}", accepted.text("/id"));
@@ -256,7 +256,7 @@ async fn a_stopping_gateway_lets_go_of_those_who_wait_and_the_next_one_goes_on()
 }
 
 #[tokio::test]
-async fn rows_that_wait_for_the_vendors_pause_are_handed_on_when_the_process_ends() {
+async fn rows_waiting_for_a_vendor_pause_are_handed_over_when_the_process_stops() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&startexam(&format!("http://{}", sandbox.startexam()), "")).await;
     // Longer than the process is given for its end: whoever sat it out would end the rows, or leave them in doubt.
@@ -273,7 +273,7 @@ async fn rows_that_wait_for_the_vendors_pause_are_handed_on_when_the_process_end
 }
 
 #[tokio::test]
-async fn a_row_that_could_not_be_read_keeps_its_problem_through_every_retry() {
+async fn an_unreadable_row_keeps_its_problem_through_every_retry() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
@@ -304,7 +304,7 @@ async fn a_row_that_could_not_be_read_keeps_its_problem_through_every_retry() {
 }
 
 #[tokio::test]
-async fn what_was_cancelled_is_not_sent_after_a_restart() {
+async fn cancelled_rows_are_not_sent_after_a_restart() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
@@ -326,7 +326,7 @@ async fn what_was_cancelled_is_not_sent_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_row_whose_connection_is_gone_before_it_is_settled_is_unknown_and_its_operation_ends() {
+async fn an_unknown_row_whose_connection_is_removed_does_not_block_its_operation() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let kept = examtesting(&format!("http://{}", sandbox.examtesting()), "");
@@ -357,7 +357,7 @@ async fn a_row_whose_connection_is_gone_before_it_is_settled_is_unknown_and_its_
 }
 
 #[tokio::test]
-async fn rows_that_were_under_way_when_the_process_was_killed_are_settled_in_the_vendors_batches() {
+async fn rows_in_flight_at_a_kill_are_reconciled_in_vendor_batches() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let gateway = Gateway::start(&startexam(&format!("http://{port}"), "max_in_flight = 4")).await;

@@ -106,7 +106,7 @@ async fn start(sandbox: &Sandbox) -> Gateway {
 }
 
 #[tokio::test]
-async fn no_fault_makes_the_word_about_a_registration_untrue() {
+async fn no_fault_makes_the_reported_outcome_of_a_registration_untrue() {
     let sandbox = sandbox().await;
     let gateway = start(&sandbox).await;
     for Vendor { connection, port, registers, .. } in vendors(&sandbox) {
@@ -131,7 +131,7 @@ async fn no_fault_makes_the_word_about_a_registration_untrue() {
 }
 
 #[tokio::test]
-async fn no_fault_makes_the_word_about_a_booking_untrue() {
+async fn no_fault_makes_the_reported_outcome_of_a_booking_untrue() {
     let sandbox = sandbox().await;
     let gateway = start(&sandbox).await;
     for Vendor { connection, port, books, .. } in vendors(&sandbox) {

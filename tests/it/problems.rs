@@ -126,7 +126,7 @@ fn startexam_candidate(number: usize) -> Value {
 }
 
 #[tokio::test]
-async fn startexam_statuses_become_the_right_problems() {
+async fn startexam_statuses_map_to_the_right_problems() {
     let message = |text: &str| json!({ "message": text }).to_string();
     let mut rows = general_rows();
     rows.extend([
@@ -149,7 +149,7 @@ async fn startexam_statuses_become_the_right_problems() {
 }
 
 #[tokio::test]
-async fn startexam_bookings_need_one_id_a_row() {
+async fn startexam_bookings_need_one_id_per_row() {
     let order = |number: usize| json!({ "candidate": { "externalId": format!("e{number}") }, "assessment": accounts::startexam::TESTS[0].0, "ifExists": "create_new" });
     let bad = (502, "vendor_bad_response", "vendor", false, "unknown", None);
     let rows = [
@@ -166,7 +166,7 @@ async fn startexam_bookings_need_one_id_a_row() {
 }
 
 #[tokio::test]
-async fn examtesting_codes_become_the_right_problems() {
+async fn examtesting_codes_map_to_the_right_problems() {
     let error = |code: u16, text: &str| signal(200, format!("status=ERROR&Reason={code}&error={text}"));
     let mut rows = general_rows();
     rows.extend([
@@ -217,7 +217,7 @@ async fn examtesting_codes_become_the_right_problems() {
 }
 
 #[tokio::test]
-async fn thinkexam_codes_become_the_right_problems() {
+async fn thinkexam_codes_map_to_the_right_problems() {
     let error = |code: Value, text: &str| {
         signal(200, json!({ "result": "error", "error": { "code": code, "msg": text } }).to_string())
     };
@@ -260,7 +260,7 @@ async fn thinkexam_codes_become_the_right_problems() {
 }
 
 #[tokio::test]
-async fn a_booking_is_judged_by_status_and_body_together() {
+async fn a_booking_is_judged_by_both_status_and_body() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
     for status in [302, 401, 404, 429, 500, 503] {
@@ -289,7 +289,7 @@ async fn a_booking_is_judged_by_status_and_body_together() {
 }
 
 #[tokio::test]
-async fn a_label_of_html_makes_no_page_of_an_answer() {
+async fn an_html_content_type_does_not_make_a_response_an_html_page() {
     let order = |id: &str| json!({ "candidate": { "externalId": id }, "assessment": accounts::startexam::TESTS[0].0 });
     for empty in [true, false] {
         let sandbox = sandbox().await;
@@ -306,7 +306,7 @@ async fn a_label_of_html_makes_no_page_of_an_answer() {
 }
 
 #[tokio::test]
-async fn a_vendor_nobody_listens_at_is_unreachable_and_nothing_was_sent() {
+async fn a_refused_connection_is_vendor_unreachable_and_not_applied() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let gateway = Gateway::start(&startexam(&format!("http://{free}"), "")).await;
     let answer = gateway.post("/candidates", &startexam_candidate(1)).await;
@@ -318,7 +318,7 @@ async fn a_vendor_nobody_listens_at_is_unreachable_and_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_vendor_that_does_not_answer_leaves_the_outcome_unknown() {
+async fn a_vendor_that_does_not_respond_leaves_the_outcome_unknown() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     // Accepts and never answers.
@@ -336,7 +336,7 @@ async fn a_vendor_that_does_not_answer_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn a_failing_vendor_opens_the_circuit_and_a_busy_connection_says_so() {
+async fn a_failing_vendor_opens_the_circuit_and_the_connection_reports_it() {
     let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
     let breaker = "breaker = { failures = 2, cooldown = \"1h\" }";
     let gateway = Gateway::start(&startexam(&stub.url(), breaker)).await;
@@ -355,7 +355,7 @@ async fn a_failing_vendor_opens_the_circuit_and_a_busy_connection_says_so() {
 }
 
 #[tokio::test]
-async fn the_callers_mistakes_never_open_the_circuit() {
+async fn caller_errors_never_open_the_circuit() {
     let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "breaker = { failures = 1, cooldown = \"1h\" }")).await;
     for number in 0..3 {

@@ -39,7 +39,7 @@ fn all(register: &[&str], unregister: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn employees_are_enrolled_and_withdrawn_and_counted() {
+async fn employees_are_enrolled_withdrawn_and_counted() {
     let (sandbox, gateway) = start().await;
     let enrolled = gateway.post(&path("onboarding"), &all(&["e1", "e2"], &[])).await;
     assert_eq!(enrolled.status, 200, "{enrolled:?}");
@@ -62,7 +62,7 @@ async fn employees_are_enrolled_and_withdrawn_and_counted() {
 }
 
 #[tokio::test]
-async fn a_program_is_named_by_catalogue_guid_or_own_id() {
+async fn a_program_is_addressed_by_catalogue_name_guid_or_external_id() {
     let (sandbox, gateway) = start().await;
     let own = format!("ext:{}", accounts::startexam::PROGRAM_EXTERNAL_ID);
     let upper = PROGRAM.to_uppercase();
@@ -81,7 +81,7 @@ async fn a_program_is_named_by_catalogue_guid_or_own_id() {
 }
 
 #[tokio::test]
-async fn employees_are_named_by_own_id_or_candidate_and_assessments_by_catalogue() {
+async fn employees_are_named_by_external_or_candidate_id_and_assessments_by_catalogue() {
     let (sandbox, gateway) = start().await;
     let found = gateway.get("/candidates?externalId=e2").await;
     let body = json!({
@@ -97,7 +97,7 @@ async fn employees_are_named_by_own_id_or_candidate_and_assessments_by_catalogue
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
+async fn invalid_enrolments_are_rejected_before_anything_is_sent() {
     let (sandbox, gateway) = start().await;
     let before = calls(sandbox.startexam()).await;
     let found = gateway.get("/candidates?externalId=e1").await;
@@ -136,7 +136,7 @@ async fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn hostile_program_ids_lead_nowhere() {
+async fn hostile_program_ids_are_not_found() {
     let (sandbox, gateway) = start().await;
     let before = calls(sandbox.startexam()).await;
     let long = "x".repeat(3000);
@@ -170,7 +170,7 @@ async fn hostile_program_ids_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn a_vendor_without_programs_says_so() {
+async fn a_vendor_without_programs_rejects_enrolments() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&thinkexam(&format!("http://{}", sandbox.thinkexam()), "")).await;
     let answer = gateway.post(&path(PROGRAM), &all(&["e1"], &[])).await;
@@ -207,7 +207,7 @@ fn many() -> Value {
 }
 
 #[tokio::test]
-async fn long_lists_go_in_several_calls_and_are_summed_up() {
+async fn long_lists_are_sent_in_several_calls_and_summed_up() {
     let (stub, gateway) = counting(None).await;
     let answer = gateway.post(&path(PROGRAM), &many()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -233,7 +233,7 @@ async fn long_lists_go_in_several_calls_and_are_summed_up() {
 }
 
 #[tokio::test]
-async fn a_fault_in_the_middle_says_which_part_was_applied() {
+async fn a_failure_in_the_middle_reports_which_part_was_applied() {
     for (status, code, outcome, http) in
         [(400, "vendor_rejected_request", "not_applied", 422), (500, "vendor_internal_error", "unknown", 502)]
     {
@@ -257,7 +257,7 @@ async fn a_fault_in_the_middle_says_which_part_was_applied() {
 }
 
 #[tokio::test]
-async fn a_refused_enrolment_changed_nothing_and_a_lost_one_is_unknown() {
+async fn a_rejected_enrolment_is_not_applied_and_a_lost_one_is_unknown() {
     let (sandbox, gateway) = start().await;
     let nobody = gateway.post(&path(PROGRAM), &all(&["nobody"], &[])).await;
     assert_eq!(nobody.problem(), (422, "invalid_reference", "not_applied"));
@@ -270,7 +270,7 @@ async fn a_refused_enrolment_changed_nothing_and_a_lost_one_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_late_repeat_never_undoes_a_later_change() {
+async fn a_late_retry_never_undoes_a_later_change() {
     for lost in ["reset_before_effect", "reset_after_effect"] {
         let (sandbox, gateway) = start().await;
         let port = sandbox.startexam();
@@ -292,7 +292,7 @@ async fn a_late_repeat_never_undoes_a_later_change() {
 }
 
 #[tokio::test]
-async fn a_program_named_in_two_ways_is_ordered_as_one() {
+async fn writes_to_a_program_named_in_two_ways_are_serialised() {
     let own = format!("ext:{}", accounts::startexam::PROGRAM_EXTERNAL_ID);
     for (first, then) in [(PROGRAM, own.as_str()), (&own, PROGRAM)] {
         let (sandbox, gateway) = start().await;
@@ -328,7 +328,7 @@ fn counts() -> Value {
 }
 
 #[tokio::test]
-async fn one_lost_call_holds_back_its_own_employees_only_until_it_is_settled_by_hand() {
+async fn a_lost_call_blocks_only_its_own_employees_until_it_is_settled_manually() {
     let (stub, gateway) = haunted().await;
     let unclear = gateway.post(&path(PROGRAM), &all(&["ghost"], &[])).await;
     assert_eq!(unclear.problem(), (502, "vendor_internal_error", "unknown"));
@@ -354,7 +354,7 @@ async fn one_lost_call_holds_back_its_own_employees_only_until_it_is_settled_by_
 }
 
 #[tokio::test]
-async fn an_enrolment_settled_by_hand_as_applied_is_answered_by_its_repeat() {
+async fn a_retry_replays_an_enrolment_that_was_settled_manually_as_applied() {
     let (stub, gateway) = haunted().await;
     let send = async || {
         let request = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Idempotency-Key", "enrol-1");
@@ -372,7 +372,7 @@ async fn an_enrolment_settled_by_hand_as_applied_is_answered_by_its_repeat() {
 }
 
 #[tokio::test]
-async fn only_unknown_calls_of_enrolments_are_settled_by_hand() {
+async fn only_unknown_enrolment_calls_can_be_settled_manually() {
     let (_stub, gateway) = haunted().await;
     let done = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Prefer", "respond-async");
     let done = format!("/operations/{}", done.json(&all(&["e1"], &[])).send().await.text("/id"));
@@ -395,7 +395,7 @@ async fn only_unknown_calls_of_enrolments_are_settled_by_hand() {
 }
 
 #[tokio::test]
-async fn the_next_request_goes_on_where_settling_proves_that_nothing_was_done() {
+async fn the_next_request_proceeds_if_reconciliation_proves_nothing_was_done() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.startexam();
     let lost = json!({ "name": "reset_before_effect", "operation": "program_employees", "times": 1 });
@@ -410,7 +410,7 @@ async fn the_next_request_goes_on_where_settling_proves_that_nothing_was_done() 
 }
 
 #[tokio::test]
-async fn an_enrolment_that_was_cut_off_with_its_process_is_finished_by_the_next() {
+async fn an_enrolment_interrupted_by_a_kill_is_finished_by_the_next_process() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.startexam();
     let delay =
@@ -430,7 +430,7 @@ async fn an_enrolment_that_was_cut_off_with_its_process_is_finished_by_the_next(
 }
 
 #[tokio::test]
-async fn an_enrolment_under_a_key_is_settled_by_its_repeat_and_answered_alike_ever_after() {
+async fn a_retry_under_a_key_reconciles_an_enrolment_and_later_retries_replay_it() {
     let (sandbox, gateway) = start().await;
     faults(sandbox.startexam(), json!({ "faults": [{ "name": "reset_after_effect", "times": 1 }] })).await;
     let send = async || {

@@ -290,7 +290,7 @@ const FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_nam
      link_template = \"https://go.startexam.com/{center}#participant/{id}\"";
 
 #[tokio::test]
-async fn nothing_leaks_while_everything_works_and_while_answers_get_lost() {
+async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
     let sandbox = sandbox().await;
     let connections =
         sandbox_connections(&sandbox, "timeout = \"1s\"\nbreaker = { failures = 1000, cooldown = \"1s\" }");
@@ -384,7 +384,7 @@ fn planted(url: &str, password_encoding: &str, params_in: &str) -> String {
 }
 
 #[tokio::test]
-async fn vendors_that_quote_the_request_give_nothing_away() {
+async fn vendors_that_quote_the_request_reveal_nothing() {
     for (encoding, params_in, start) in [("plain", "form", 0), ("base64", "query", 1)] {
         // The quotation starts at the head, or just before the first secret or password, so that the cut of a long message
         // cannot be what hides it.
@@ -406,7 +406,7 @@ async fn vendors_that_quote_the_request_give_nothing_away() {
 }
 
 #[tokio::test]
-async fn a_short_password_is_not_spelt_out_by_what_is_masked_around_it() {
+async fn a_short_password_is_not_revealed_by_the_masking_around_it() {
     let stub = quoting(|text| text.find("password").map_or(0, |at| text[..at].chars().count())).await;
     let url = stub.url();
     let gateway = Gateway::start(&(thinkexam(&url, "") + &examtesting(&url, ""))).await;
@@ -458,7 +458,7 @@ const PACKINGS: [fn(&str) -> Response; 4] = [
 ];
 
 #[tokio::test]
-async fn operators_are_shown_nothing_of_a_person_however_a_vendor_spells_and_packs_it() {
+async fn operators_see_no_personal_data_however_a_vendor_encodes_it() {
     let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
     let patient = "requests_per_second = 0\nbreaker = { failures = 100000, cooldown = \"1s\" }";
     let connections = planted(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
@@ -501,7 +501,7 @@ async fn dumped(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_stolen_postgresql_database_gives_nobody_away() {
+async fn a_stolen_postgresql_database_reveals_no_personal_data() {
     let sandbox = sandbox().await;
     let schema = Server::shared().schema().await;
     let gateway = Gateway::replica(&schema, &sandbox_connections(&sandbox, "")).await;
@@ -526,7 +526,7 @@ async fn a_stolen_postgresql_database_gives_nobody_away() {
 }
 
 #[tokio::test]
-async fn a_crash_leaves_no_memory_behind_and_secrets_stand_in_no_argument() {
+async fn core_dumps_are_disabled_and_no_argument_contains_a_secret() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let about =

@@ -191,7 +191,7 @@ async fn an_unchanged_configuration_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_put_right_without_a_restart() {
+async fn a_wrong_secret_is_corrected_without_a_restart() {
     let sandbox = sandbox().await;
     // The same account as the vendor sees it after it has begun to read the secret's text as Base64.
     let (before, after) = (accounts::startexam::SECRET, "examgate-test-secret-01234567890");
@@ -225,7 +225,7 @@ fn applied(answer: &Answer) -> u64 {
 }
 
 #[tokio::test]
-async fn a_bulk_under_way_goes_on_with_the_new_secret() {
+async fn a_running_bulk_continues_with_the_new_secret() {
     let accepted = passes(&["old", "new"]);
     let stub = Stub::start(taking(&accepted)).await;
     let mut gateway = started(|folder| {
@@ -249,7 +249,7 @@ async fn a_bulk_under_way_goes_on_with_the_new_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_call_refused_whole_is_tried_in_parts_with_the_new_settings() {
+async fn a_rejected_call_is_split_and_retried_with_the_new_settings() {
     const NEW: &str = "11111111-2222-3333-4444-555555555555";
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Mutex::new(Some(held));
@@ -278,7 +278,7 @@ async fn a_call_refused_whole_is_tried_in_parts_with_the_new_settings() {
 }
 
 #[tokio::test]
-async fn keys_come_and_go_at_once() {
+async fn api_keys_are_added_and_removed_immediately() {
     let sandbox = sandbox().await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
     let mut gateway = started(|_| connections.clone()).await;
@@ -297,7 +297,7 @@ async fn keys_come_and_go_at_once() {
 }
 
 #[tokio::test]
-async fn the_catalogue_and_a_new_connection_are_there_at_once() {
+async fn the_catalogue_and_a_new_connection_are_available_immediately() {
     let sandbox = sandbox().await;
     let exam = examtesting(&format!("http://{}", sandbox.examtesting()), "");
     let mut gateway = started(|_| exam.clone()).await;
@@ -336,7 +336,7 @@ async fn arrivals(sandbox: &Sandbox) -> Vec<Timestamp> {
 }
 
 #[tokio::test]
-async fn a_rate_holds_on_the_wire_across_reloads() {
+async fn a_rate_limit_holds_on_the_wire_across_reloads() {
     let sandbox = sandbox().await;
     let at = |rate: u32, more: &str| {
         examtesting(&format!("http://{}", sandbox.examtesting()), more)
@@ -373,7 +373,7 @@ async fn a_rate_holds_on_the_wire_across_reloads() {
 }
 
 #[tokio::test]
-async fn an_open_circuit_stays_open_unless_the_connection_leads_elsewhere() {
+async fn an_open_circuit_stays_open_unless_the_destination_changes() {
     let sandbox = sandbox().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let of = |address: &str, more: &str| {
@@ -394,7 +394,7 @@ async fn an_open_circuit_stays_open_unless_the_connection_leads_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_is_at_fault_is_refused_whole_and_everything_goes_on() {
+async fn an_invalid_configuration_is_rejected_whole_and_service_continues() {
     let stub = Stub::start(taking(&passes(&["one"]))).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     write(folder.path(), "pass", "one");
@@ -446,7 +446,7 @@ async fn what_is_at_fault_is_refused_whole_and_everything_goes_on() {
 }
 
 #[tokio::test]
-async fn what_takes_a_restart_is_told_and_the_rest_is_applied() {
+async fn settings_that_need_a_restart_are_reported_and_the_rest_is_applied() {
     let sandbox = sandbox().await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");
     let mut gateway = started(|_| connections.clone()).await;
@@ -487,7 +487,7 @@ async fn what_takes_a_restart_is_told_and_the_rest_is_applied() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_removed_leaves_its_records_and_takes_them_up_when_it_is_back() {
+async fn a_removed_connection_keeps_its_records_and_resumes_when_it_is_back() {
     let sandbox = sandbox().await;
     let address = format!("http://{}", sandbox.examtesting());
     let start = startexam(&format!("http://{}", sandbox.startexam()), "");
@@ -586,7 +586,7 @@ async fn assert_left_to_a_person(gateway: &Gateway, resource: &str) {
 }
 
 #[tokio::test]
-async fn an_unknown_write_is_not_settled_at_another_account() {
+async fn an_unknown_write_is_not_reconciled_at_another_account() {
     let (first, second) = (sandbox().await, sandbox().await);
     let connection = |sandbox: &Sandbox| startexam(&format!("http://{}", sandbox.startexam()), "");
     let calls = |sandbox: &Sandbox| crate::support::watch::calls(sandbox.startexam());
@@ -625,7 +625,7 @@ async fn an_unknown_write_is_not_settled_at_another_account() {
 }
 
 #[tokio::test]
-async fn a_hangup_during_the_start_is_heard_after_it() {
+async fn a_sighup_during_startup_is_handled_afterwards() {
     use std::io::Write as _;
     let sandbox = sandbox().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -657,7 +657,7 @@ async fn a_hangup_during_the_start_is_heard_after_it() {
 }
 
 #[tokio::test]
-async fn a_hangup_while_it_stops_does_no_harm() {
+async fn a_sighup_during_shutdown_does_no_harm() {
     let sandbox = sandbox().await;
     faults(sandbox.examtesting(), json!({ "faults": [{ "name": "delay_before_effect", "delayMs": 1500 }] })).await;
     let connections = examtesting(&format!("http://{}", sandbox.examtesting()), "");

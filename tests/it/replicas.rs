@@ -41,7 +41,7 @@ async fn insisted(gateway: &Gateway, key: &str, body: &Value) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn racing_on_the_same_key_there_is_one_effect_and_one_answer() {
+async fn concurrent_requests_with_one_key_have_one_effect_and_one_response() {
     let sandbox = sandbox().await;
     let [one, other] = two(&sandbox, &Server::shared().schema().await).await;
     let delay = json!({ "name": "delay_after_effect", "probability": 0.5, "delayMs": 20 });
@@ -67,7 +67,7 @@ async fn racing_on_the_same_key_there_is_one_effect_and_one_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_key_two_posts_for_one_person_are_one_registration() {
+async fn two_posts_for_one_person_without_a_key_are_one_registration() {
     let sandbox = sandbox().await;
     let [one, other] = two(&sandbox, &Server::shared().schema().await).await;
     let delay = json!({ "name": "delay_after_effect", "delayMs": 30 });
@@ -84,7 +84,7 @@ async fn without_a_key_two_posts_for_one_person_are_one_registration() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_replicas_bulk_is_finished_by_the_other() {
+async fn the_bulk_of_a_dead_replica_is_finished_by_the_other() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let url = Server::shared().schema().await;
@@ -107,7 +107,7 @@ async fn a_dead_replicas_bulk_is_finished_by_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_stood_still_is_taken_over_and_ends_itself() {
+async fn a_suspended_replica_is_taken_over_and_exits() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let [mut one, other] = two(&sandbox, &Server::shared().schema().await).await;
@@ -127,7 +127,7 @@ async fn a_replica_that_stood_still_is_taken_over_and_ends_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_crashes_during_a_bulk_loses_nothing() {
+async fn a_database_crash_during_a_bulk_loses_nothing() {
     let server = Server::start();
     let url = server.schema().await;
     let sandbox = sandbox().await;
@@ -156,7 +156,7 @@ async fn a_database_that_crashes_during_a_bulk_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_could_not_be_sent_for_want_of_the_store_wait_until_it_is_back() {
+async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
     let url = Server::shared().schema().await;
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
@@ -190,7 +190,7 @@ async fn rows_that_could_not_be_sent_for_want_of_the_store_wait_until_it_is_back
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operations_without_end_at_one_vendor_keep_no_replica_from_those_of_another() {
+async fn long_operations_at_one_vendor_do_not_delay_another_vendors_on_any_replica() {
     let sandbox = sandbox().await;
     let url = Server::shared().schema().await;
     // One row a second: hours of work.

@@ -47,7 +47,7 @@ async fn raw(gateway: &Gateway, path: &str, body: impl Into<Body>) -> Answer {
 }
 
 #[tokio::test]
-async fn what_is_not_strict_json_is_malformed_and_says_where() {
+async fn json_that_is_not_strict_is_malformed_and_the_error_says_where() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let deep = format!("{{\"custom\":{}1{}}}", "[".repeat(100), "]".repeat(100));
@@ -84,7 +84,7 @@ async fn what_is_not_strict_json_is_malformed_and_says_where() {
 }
 
 #[tokio::test]
-async fn every_member_at_fault_is_told_at_once() {
+async fn all_invalid_fields_are_reported_together() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let body = json!({
@@ -171,7 +171,7 @@ async fn every_member_at_fault_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn unknown_query_parameters_and_odd_pages_are_refused() {
+async fn unknown_query_parameters_and_invalid_pages_are_rejected() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for list in ["/assignments", "/vendors", "/connections", "/assessments", "/programs"] {
@@ -204,7 +204,7 @@ async fn unknown_query_parameters_and_odd_pages_are_refused() {
 }
 
 #[tokio::test]
-async fn bodies_and_answers_have_the_agreed_media_types() {
+async fn requests_and_responses_have_the_agreed_media_types() {
     let stub = agreeable().await;
     let connection = startexam(&stub.url(), "");
     let limits = [("EXAMGATE__SERVER__BODY_LIMIT", "1KiB"), ("EXAMGATE__SERVER__BULK_BODY_LIMIT", "4KiB")];
@@ -244,7 +244,7 @@ async fn bodies_and_answers_have_the_agreed_media_types() {
 }
 
 #[tokio::test]
-async fn every_answer_names_the_request_and_problems_repeat_it() {
+async fn every_response_has_the_request_id_and_problems_repeat_it() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let long = "x".repeat(129);
@@ -277,7 +277,7 @@ async fn every_answer_names_the_request_and_problems_repeat_it() {
 }
 
 #[tokio::test]
-async fn traces_go_on_at_the_vendor() {
+async fn traces_continue_at_the_vendor() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -293,7 +293,7 @@ async fn traces_go_on_at_the_vendor() {
 }
 
 #[tokio::test]
-async fn unknown_routes_and_methods_are_told() {
+async fn unknown_routes_and_methods_are_reported() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     for path in [
@@ -335,7 +335,7 @@ async fn unknown_routes_and_methods_are_told() {
 }
 
 #[tokio::test]
-async fn preferences_are_honoured_and_named() {
+async fn preferences_are_honoured_and_acknowledged() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let prefer = |id: &str, preference: &str| {
@@ -362,7 +362,7 @@ async fn preferences_are_honoured_and_named() {
 }
 
 #[tokio::test]
-async fn the_connection_is_chosen_by_member_then_catalogue_then_default() {
+async fn the_connection_is_chosen_by_field_then_catalogue_then_default() {
     let stub = agreeable().await;
     let url = stub.url();
     let second = startexam(&url, "").replace("startexam-main", "startexam-two");
@@ -449,7 +449,7 @@ async fn the_connection_is_chosen_by_member_then_catalogue_then_default() {
 }
 
 #[tokio::test]
-async fn an_assessment_of_another_connection_is_not_sent_there() {
+async fn an_assessment_of_another_connection_is_rejected() {
     let stub = agreeable().await;
     let second = startexam(&stub.url(), "").replace("startexam-main", "startexam-two");
     let catalogue =
@@ -463,7 +463,7 @@ async fn an_assessment_of_another_connection_is_not_sent_there() {
 }
 
 #[tokio::test]
-async fn below_a_base_path_everything_moves_and_above_it_is_nothing() {
+async fn all_routes_move_below_the_base_path_and_none_remain_outside_it() {
     let stub = agreeable().await;
     let environment = [("EXAMGATE__SERVER__BASE_PATH", "/exam-api")];
     let gateway = Gateway::start_under(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
@@ -488,7 +488,7 @@ async fn below_a_base_path_everything_moves_and_above_it_is_nothing() {
 }
 
 #[tokio::test]
-async fn the_public_address_stands_in_locations() {
+async fn location_headers_use_the_public_url() {
     let stub = agreeable().await;
     for (base, public, expected) in [
         ("", "https://exams.example.com", "https://exams.example.com/candidates/"),
@@ -507,7 +507,7 @@ async fn the_public_address_stands_in_locations() {
 }
 
 #[tokio::test]
-async fn every_problem_explains_itself_as_it_is_told() {
+async fn every_problem_description_matches_the_problem_returned() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
     for code in examgate::domain::error::Code::ALL {
@@ -537,7 +537,7 @@ async fn every_problem_explains_itself_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn idempotency_keys_of_a_wrong_form_are_refused() {
+async fn malformed_idempotency_keys_are_rejected() {
     let stub = agreeable().await;
     let clients = client_with("lms", "", "[\"*\"]", "[\"candidates:write\"]");
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &clients).await;
@@ -554,7 +554,7 @@ async fn idempotency_keys_of_a_wrong_form_are_refused() {
 }
 
 #[tokio::test]
-async fn a_patch_is_read_as_strictly_as_a_whole_candidate() {
+async fn a_patch_is_validated_as_strictly_as_a_whole_candidate() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let created = gateway.post("/candidates", &person("a")).await;
@@ -595,7 +595,7 @@ async fn a_patch_is_read_as_strictly_as_a_whole_candidate() {
 }
 
 #[tokio::test]
-async fn a_bulk_is_refused_whole_for_its_envelope_and_by_the_row_for_its_rows() {
+async fn a_bad_envelope_rejects_the_bulk_and_a_bad_row_only_that_row() {
     let stub = agreeable().await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let many: Vec<Value> = (0..10_001).map(|row| json!({ "externalId": row.to_string() })).collect();

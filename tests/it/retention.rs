@@ -20,7 +20,7 @@ fn person() -> Value {
 }
 
 #[tokio::test]
-async fn a_finished_operation_is_forgotten_with_its_rows() {
+async fn a_finished_operation_is_deleted_with_its_rows() {
     let sandbox = sandbox().await;
     let gateway = start(&format!("http://{}", sandbox.examtesting()), &[OPERATIONS, KEYS]).await;
     let bulk = gateway.post("/candidates/bulk", &json!({ "items": [person()] })).await;
@@ -35,7 +35,7 @@ async fn a_finished_operation_is_forgotten_with_its_rows() {
 }
 
 #[tokio::test]
-async fn an_answer_under_a_key_and_a_made_up_password_are_forgotten() {
+async fn stored_responses_and_generated_passwords_are_deleted() {
     let sandbox = sandbox().await;
     let port = sandbox.examtesting();
     let gateway = start(&format!("http://{port}"), &[KEYS]).await;

@@ -67,7 +67,7 @@ async fn assert_unknown(gateway: &Gateway, answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn a_registration_without_an_answer_is_settled_by_its_repeat() {
+async fn a_registration_without_a_response_is_reconciled_by_resending_it() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     for (connection, port, operation) in [
@@ -93,7 +93,7 @@ async fn a_registration_without_an_answer_is_settled_by_its_repeat() {
 }
 
 #[tokio::test]
-async fn a_password_made_up_for_a_lost_registration_is_told_when_it_is_settled() {
+async fn a_generated_password_is_returned_when_a_lost_registration_is_reconciled() {
     let (sandbox, gateway) = exam_testing("").await;
     // The runner may be first once in a second, and then there is nobody to tell.
     for number in 0.. {
@@ -117,7 +117,7 @@ async fn a_password_made_up_for_a_lost_registration_is_told_when_it_is_settled()
 }
 
 #[tokio::test]
-async fn a_callers_own_user_name_proves_nothing() {
+async fn a_user_name_chosen_by_the_caller_proves_nothing() {
     let (sandbox, gateway) = exam_testing("").await;
     lose(sandbox.examtesting(), "add", &[]).await;
     let body = with(person("x1"), "userName", json!("ada"));
@@ -141,7 +141,7 @@ async fn a_callers_own_user_name_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_lost_answer_proves_only_where_it_can() {
+async fn a_rejected_resend_proves_an_outcome_only_for_conclusive_errors() {
     // A busy vendor says nothing about the attempt before.
     let (sandbox, gateway) = start_exam("").await;
     lose(sandbox.startexam(), "employees", &[json!({ "name": "rate_limited", "retryAfter": 0 })]).await;
@@ -175,7 +175,7 @@ async fn a_refusal_after_a_lost_answer_proves_only_where_it_can() {
 }
 
 #[tokio::test]
-async fn codes_that_prove_a_refusal_settle_it_as_not_applied() {
+async fn error_codes_that_prove_a_rejection_reconcile_it_as_not_applied() {
     for (code, proves) in
         [("1004", true), ("1005", true), ("1006", true), ("1008", false), ("1003", false), ("1099", false)]
     {
@@ -198,7 +198,7 @@ async fn codes_that_prove_a_refusal_settle_it_as_not_applied() {
 }
 
 #[tokio::test]
-async fn an_update_or_deletion_without_an_answer_is_settled_by_its_repeat() {
+async fn an_update_or_deletion_without_a_response_is_reconciled_by_resending_it() {
     let (sandbox, gateway) = start_exam("").await;
     let port = sandbox.startexam();
     let created = gateway.post("/candidates", &person("e1")).await;
@@ -244,7 +244,7 @@ async fn assert_unknown_deletion(gateway: &Gateway, path: &str) {
 }
 
 #[tokio::test]
-async fn a_later_write_settles_the_earlier_one_first() {
+async fn a_later_write_reconciles_the_earlier_one_first() {
     let (sandbox, gateway) = start_exam("").await;
     lose(sandbox.startexam(), "employees", &[]).await;
     let resource = gateway.post("/candidates", &person("e1")).await.text("/resource").to_owned();
@@ -256,7 +256,7 @@ async fn a_later_write_settles_the_earlier_one_first() {
 }
 
 #[tokio::test]
-async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
+async fn a_startexam_booking_without_a_response_is_reconciled_with_the_flag() {
     for (vendor, launch) in [("repeated", true), ("left_out", false), ("null", false)] {
         let (sandbox, gateway) = start_exam("bookings_only_here = true").await;
         let port = sandbox.startexam();
@@ -282,7 +282,7 @@ async fn a_startexam_booking_without_an_answer_is_settled_with_the_flag() {
 }
 
 #[tokio::test]
-async fn an_earlier_booking_made_elsewhere_settles_no_new_one() {
+async fn an_earlier_booking_made_elsewhere_does_not_reconcile_a_new_one() {
     let (sandbox, gateway) = start_exam("").await;
     let port = sandbox.startexam();
     for (number, if_exists) in ["create_new", "fail"].into_iter().enumerate() {
@@ -299,7 +299,7 @@ async fn an_earlier_booking_made_elsewhere_settles_no_new_one() {
 }
 
 #[tokio::test]
-async fn a_write_is_not_settled_while_the_vendor_may_be_at_work() {
+async fn a_write_is_not_reconciled_while_the_vendor_may_still_process_it() {
     // A proxy's word, a vendor's own 5xx and a cut connection say nothing of what the vendor does next; a redirect does.
     for (fault, waits) in
         [("gateway_timeout", true), ("server_error", true), ("reset_before_effect", true), ("redirect", false)]
@@ -335,7 +335,7 @@ async fn a_write_is_not_settled_while_the_vendor_may_be_at_work() {
 }
 
 #[tokio::test]
-async fn a_second_booking_without_an_answer_is_never_sent_again() {
+async fn a_second_booking_without_a_response_is_never_resent() {
     let (sandbox, gateway) = start_exam("").await;
     let port = sandbox.startexam();
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
@@ -355,7 +355,7 @@ async fn a_second_booking_without_an_answer_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn a_thinkexam_booking_or_withdrawal_without_an_answer_is_settled_by_its_repeat() {
+async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a_resend() {
     let (sandbox, gateway) = think_exam("").await;
     let port = sandbox.thinkexam();
     assert_eq!(gateway.post("/candidates", &person("t1")).await.status, 201);
@@ -396,7 +396,7 @@ async fn a_thinkexam_booking_or_withdrawal_without_an_answer_is_settled_by_its_r
 }
 
 #[tokio::test]
-async fn a_hands_word_settles_what_is_open_and_nothing_else() {
+async fn a_manual_settlement_concludes_only_unknown_writes() {
     let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
     // The grace keeps the runner away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
@@ -441,7 +441,7 @@ async fn a_hands_word_settles_what_is_open_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_timed_out_write_is_not_sent_again_before_its_grace_is_over() {
+async fn a_timed_out_write_is_not_resent_before_its_grace_period_ends() {
     let (sandbox, connections) = {
         let sandbox = sandbox().await;
         let connections = startexam(&format!("http://{}", sandbox.startexam()), "timeout = \"300ms\"")
@@ -480,7 +480,7 @@ async fn a_timed_out_write_is_not_sent_again_before_its_grace_is_over() {
 }
 
 #[tokio::test]
-async fn a_booking_in_a_bulk_waits_until_its_candidate_could_be_settled() {
+async fn a_bulk_booking_waits_until_its_candidate_is_reconciled() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let gateway = Gateway::start(&startexam(&format!("http://{port}"), "")).await;
@@ -501,7 +501,7 @@ async fn a_booking_in_a_bulk_waits_until_its_candidate_could_be_settled() {
 }
 
 #[tokio::test]
-async fn what_a_killed_process_left_open_is_unknown_and_settled_by_the_next() {
+async fn writes_in_flight_at_a_kill_are_unknown_and_reconciled_by_the_next_process() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let vendors = [
@@ -546,7 +546,7 @@ async fn what_a_killed_process_left_open_is_unknown_and_settled_by_the_next() {
 }
 
 #[tokio::test]
-async fn what_a_killed_bulk_left_open_is_settled_by_the_next_process() {
+async fn bulk_rows_in_flight_at_a_kill_are_reconciled_by_the_next_process() {
     let (sandbox, gateway) = start_exam("existing_registration = \"repeated\"").await;
     let port = sandbox.startexam();
     faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 60000, "times": 1 }] })).await;
@@ -566,7 +566,7 @@ async fn what_a_killed_bulk_left_open_is_settled_by_the_next_process() {
 }
 
 #[tokio::test]
-async fn a_change_or_withdrawal_cut_off_by_a_kill_is_finished_by_the_next_process() {
+async fn a_change_or_withdrawal_interrupted_by_a_kill_is_finished_by_the_next_process() {
     let sandbox = sandbox().await;
     let gateway = Gateway::start(&sandbox_connections(&sandbox, "")).await;
     let (start, think) = (sandbox.startexam(), sandbox.thinkexam());

@@ -38,7 +38,7 @@ async fn idle_upload(address: SocketAddr, who: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn idle_uploads_of_one_client_keep_no_others_bulk_out() {
+async fn idle_uploads_of_one_client_do_not_block_another_clients_bulk() {
     let sandbox = sandbox().await;
     let clients = client("a", "", "[\"*\"]") + &client("b", "", "[\"*\"]");
     let gateway = Gateway::start_with(&startexam(&format!("http://{}", sandbox.startexam()), ""), &clients).await;
@@ -62,7 +62,7 @@ async fn idle_uploads_of_one_client_keep_no_others_bulk_out() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_told_at_once_and_used_again_when_it_is_back() {
+async fn a_store_outage_fails_fast_and_the_store_is_used_again_afterwards() {
     let sandbox = sandbox().await;
     let relay = Relay::to(&Server::shared().schema().await).await;
     let connections = startexam(&format!("http://{}", sandbox.startexam()), "");

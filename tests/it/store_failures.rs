@@ -78,7 +78,7 @@ fn unknown_with_resource(answer: &Answer) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_is_lost_for_a_moment_is_answered_as_it_went() {
+async fn a_commit_whose_reply_is_briefly_lost_is_reported_correctly() {
     let house = House::new().await;
     house.relay.cut_at_commit(Moment::AnswerLost, keeps_an_intent);
     let sent = house.send(Method::POST, "/candidates", None, person("emp-a"));
@@ -90,7 +90,7 @@ async fn a_commit_whose_answer_is_lost_for_a_moment_is_answered_as_it_went() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wire_that_is_slow_and_falls_silent_for_a_moment_changes_no_answer() {
+async fn a_slow_and_briefly_silent_database_link_changes_no_response() {
     let house = House::new().await;
     house.relay.delay(Duration::from_millis(20));
     house.relay.silence();
@@ -108,7 +108,7 @@ async fn a_wire_that_is_slow_and_falls_silent_for_a_moment_changes_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_while_the_store_is_away_does_not_deny_a_write_whose_outcome_is_unknown() {
+async fn a_retry_during_a_store_outage_does_not_deny_an_unknown_write() {
     let house = House::new().await;
     let port = house.sandbox.startexam();
     faults(port, json!({ "faults": [{ "name": "reset_after_effect" }] })).await;
@@ -128,7 +128,7 @@ async fn a_retry_while_the_store_is_away_does_not_deny_a_write_whose_outcome_is_
 }
 
 #[tokio::test]
-async fn a_full_disk_does_not_deny_a_write_whose_outcome_is_unknown() {
+async fn a_retry_with_a_full_disk_does_not_deny_an_unknown_write() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let machine = Machine::new();
@@ -147,7 +147,7 @@ async fn a_full_disk_does_not_deny_a_write_whose_outcome_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_refuses_writes_before_anything_is_sent() {
+async fn a_full_disk_rejects_writes_before_anything_is_sent() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let machine = Machine::new();
@@ -171,7 +171,7 @@ async fn a_disk_that_fills_refuses_writes_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_after_the_vendor_was_asked_leaves_an_unknown_write_that_settles() {
+async fn a_disk_that_fills_during_the_vendor_call_leaves_an_unknown_write_that_resolves() {
     let sandbox = sandbox().await;
     let port = sandbox.startexam();
     let machine = Machine::new();
@@ -197,7 +197,7 @@ async fn a_disk_that_fills_after_the_vendor_was_asked_leaves_an_unknown_write_th
 
 /// What was accepted is never said to be not applied because it cannot be looked up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_accepted_is_never_told_as_not_applied_while_the_store_is_away() {
+async fn an_accepted_write_is_never_reported_as_not_applied_during_a_store_outage() {
     let house = House::new().await;
     let port = house.sandbox.startexam();
     for id in ["emp-a", "emp-b"] {
@@ -228,7 +228,7 @@ async fn what_was_accepted_is_never_told_as_not_applied_while_the_store_is_away(
 /// A commit in doubt before sending: nothing is said to be not applied that the gateway may send all the same, and no record
 /// is stuck.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_commit_in_doubt_is_unknown_and_comes_to_its_end() {
+async fn an_in_doubt_commit_is_unknown_and_then_resolved() {
     let mut running = JoinSet::new();
     running.spawn(in_doubt("a registration", Method::POST, "/candidates", person("emp-b")));
     running.spawn(in_doubt("a change", Method::PATCH, "", json!({ "name": { "givenName": "Grace" } })));
@@ -282,7 +282,7 @@ async fn in_doubt(what: &str, method: Method, path: &str, body: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_row_is_stranded_by_a_read_that_fails_after_its_claim() {
+async fn no_row_is_stranded_when_a_read_fails_after_its_claim() {
     let house = House::new().await;
     let people: Vec<Value> = (0..6).map(|number| person(&format!("emp-{number}x"))).collect();
     assert_eq!(house.gateway.post("/candidates", &people[0]).await.status, 201);

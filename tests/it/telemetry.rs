@@ -117,7 +117,7 @@ async fn a_request_is_one_trace_from_its_caller_to_the_vendor() {
 }
 
 #[tokio::test]
-async fn what_the_standards_variables_say_of_sender_headers_and_sampling_holds() {
+async fn the_standard_otel_variables_for_resource_headers_and_sampling_apply() {
     let (vendor, collector) = (agreeable().await, Collector::start().await);
     let environment = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{}/here", collector.0.url())),
@@ -142,7 +142,7 @@ async fn what_the_standards_variables_say_of_sender_headers_and_sampling_holds()
 }
 
 #[tokio::test]
-async fn what_its_caller_does_not_record_is_not_recorded_here_either() {
+async fn a_trace_its_caller_does_not_sample_is_not_sampled_here() {
     let (vendor, collector) = (agreeable().await, Collector::start().await);
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     assert_eq!(posted(&gateway, "00").await, 201);
@@ -174,7 +174,7 @@ async fn work_that_outlives_its_request_stays_in_its_trace() {
 }
 
 #[tokio::test]
-async fn the_settling_of_a_write_is_a_trace_of_its_own() {
+async fn the_reconciliation_of_a_write_is_a_trace_of_its_own() {
     let collector = Collector::start().await;
     let asked = Mutex::new(0);
     let vendor = Stub::start(move |_| {
@@ -220,7 +220,7 @@ async fn each_attempt_is_a_span() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_changes_nothing_and_is_told_of_once() {
+async fn an_unreachable_collector_changes_nothing_and_is_logged_once() {
     let vendor = agreeable().await;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let silent = listener.local_addr().expect("an address").to_string();
@@ -246,7 +246,7 @@ async fn a_collector_that_is_away_changes_nothing_and_is_told_of_once() {
 }
 
 #[tokio::test]
-async fn without_a_collector_nothing_is_sent_and_the_callers_trace_is_passed_on_as_it_is() {
+async fn without_a_collector_nothing_is_sent_and_the_trace_context_is_passed_on() {
     let (vendor, collector) = (agreeable().await, Collector::start().await);
     let disabled = [collector.variables(), vec![("OTEL_SDK_DISABLED", "true".to_owned())]].concat();
     let none = [collector.variables(), vec![("OTEL_TRACES_EXPORTER", "none".to_owned())]].concat();
@@ -279,7 +279,7 @@ async fn refused(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i3
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_a_usage_fault() {
+async fn unsupported_telemetry_settings_are_usage_errors() {
     let named = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
     for (variable, value) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -296,7 +296,7 @@ async fn what_cannot_be_done_is_a_usage_fault() {
 }
 
 #[tokio::test]
-async fn log_lines_look_as_they_are_asked_to() {
+async fn log_lines_have_the_configured_format() {
     let vendor = agreeable().await;
     for (format, is_json) in [("json", true), ("auto", true), ("pretty", false)] {
         let environment = [("EXAMGATE_LOG_FORMAT", format.to_owned())];
@@ -307,7 +307,7 @@ async fn log_lines_look_as_they_are_asked_to() {
 }
 
 #[tokio::test]
-async fn each_request_is_one_line_whatever_becomes_of_it() {
+async fn each_request_is_one_log_line_whatever_its_outcome() {
     let vendor = agreeable().await;
     let environment = [("RUST_LOG", "info".to_owned()), ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0".to_owned())];
     let mut gateway = start(&startexam(&vendor.url(), ""), &environment).await;
@@ -366,7 +366,7 @@ async fn each_request_is_one_line_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_is_a_line_too() {
+async fn a_caller_that_disconnects_is_logged_too() {
     let silent = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = format!("http://{}", silent.local_addr().expect("an address"));
     let mut gateway = start(&startexam(&address, ""), &[]).await;
@@ -404,7 +404,7 @@ impl std::io::Write for Kept {
 
 /// The server runs on this test's only thread, and so under its subscriber.
 #[tokio::test]
-async fn a_request_that_panics_is_one_line_that_tells_nothing_of_it() {
+async fn a_request_that_panics_is_one_log_line_without_details() {
     let kept = Kept::default();
     let writer = kept.clone();
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();

@@ -123,7 +123,7 @@ async fn people_of_another_tenant_are_neither_booked_nor_enrolled() {
 }
 
 #[tokio::test]
-async fn a_person_whose_registration_failed_is_free() {
+async fn a_person_whose_registration_failed_is_available_to_other_tenants() {
     let (sandbox, gateway) = start().await;
     faults(sandbox.startexam(), json!({ "faults": [{ "name": "bad_request", "operation": "employees", "times": 1 }] }))
         .await;
@@ -134,7 +134,7 @@ async fn a_person_whose_registration_failed_is_free() {
 }
 
 #[tokio::test]
-async fn a_booking_made_before_another_tenant_registered_the_person_is_out_of_reach() {
+async fn a_booking_is_out_of_reach_once_another_tenant_registers_the_person() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
     // The vendor knows the person; no tenant does.
@@ -154,7 +154,7 @@ async fn a_booking_made_before_another_tenant_registered_the_person_is_out_of_re
 }
 
 #[tokio::test]
-async fn an_unknown_booking_of_another_tenant_is_settled_before_a_later_write_of_the_same() {
+async fn an_unknown_booking_of_another_tenant_is_reconciled_before_a_later_write() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.thinkexam();
     assert_eq!(post(&gateway, "a", "/candidates", &person("thinkexam-main", "jo")).await.status, 201);
@@ -182,7 +182,7 @@ async fn an_unknown_booking_of_another_tenant_is_settled_before_a_later_write_of
 }
 
 #[tokio::test]
-async fn what_another_tenant_has_unsettled_is_waited_for_without_details() {
+async fn an_unknown_write_of_another_tenant_blocks_without_revealing_details() {
     let (sandbox, gateway) = start().await;
     let port = sandbox.startexam();
     // Known to the vendor only.

@@ -113,7 +113,7 @@ async fn callers_are_served_over_tls_with_http_2_and_with_http_1() {
 }
 
 #[tokio::test]
-async fn versions_from_1_2_on_are_spoken_and_earlier_ones_refused() {
+async fn tls_1_2_and_later_are_accepted_and_earlier_versions_rejected() {
     let authority = Authority::new();
     let gateway = started(&authority.sign(), "").await;
     for (asked, spoken) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
@@ -148,7 +148,7 @@ fn greeting(minor: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn plain_http_on_the_port_of_tls_gets_no_answer_of_the_api() {
+async fn plain_http_on_the_tls_port_gets_no_api_response() {
     let authority = Authority::new();
     let mut gateway = started(&authority.sign(), "").await;
     let operators = gateway.operators().await;
@@ -163,7 +163,7 @@ async fn plain_http_on_the_port_of_tls_gets_no_answer_of_the_api() {
 }
 
 #[tokio::test]
-async fn a_caller_that_does_not_get_on_with_the_handshake_is_dropped() {
+async fn a_caller_that_does_not_finish_the_handshake_is_dropped() {
     let authority = Authority::new();
     let mut gateway = started(&authority.sign(), "").await;
     let operators = gateway.operators().await;
@@ -209,7 +209,7 @@ async fn a_caller_that_does_not_read_is_dropped_over_tls_too() {
 }
 
 #[tokio::test]
-async fn over_tls_one_connection_too_many_is_closed_without_a_word() {
+async fn over_tls_a_connection_over_the_limit_is_closed_silently() {
     let (authority, keep_alive) = (Authority::new(), Duration::from_mins(10));
     let tls = Some(Tls::new(authority.sign().server()));
     let router = examgate::http::router(&face().await);
@@ -266,7 +266,7 @@ async fn the_certificate_changes_five_times_without_losing_a_request() {
 }
 
 #[tokio::test]
-async fn a_bad_certificate_is_refused_and_the_one_before_shown_on() {
+async fn a_bad_certificate_is_rejected_and_the_previous_one_stays_in_use() {
     let authority = Authority::new();
     let before = authority.sign();
     let mut gateway = started(&before, "").await;
@@ -291,7 +291,7 @@ async fn a_bad_certificate_is_refused_and_the_one_before_shown_on() {
 }
 
 #[tokio::test]
-async fn a_vendor_of_an_authority_of_its_own_is_reached_once_that_is_trusted() {
+async fn a_vendor_with_a_private_authority_is_reached_once_it_is_trusted() {
     let (sandbox, authority) = (sandbox().await, Authority::new());
     let front = in_front_of(sandbox.startexam(), &authority.sign()).await;
     let connection = |more: &str| startexam(&format!("https://localhost:{}", front.port()), more);
@@ -314,7 +314,7 @@ async fn a_vendor_of_an_authority_of_its_own_is_reached_once_that_is_trusted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_certificates_is_told_by_its_key_and_never_shown() {
+async fn certificate_errors_name_the_configuration_key_and_show_no_contents() {
     let authority = Authority::new();
     let (one, other) = (authority.sign(), authority.sign());
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -18,7 +18,7 @@ fn person(id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_store_of_the_former_version_works_unchanged() {
+async fn a_store_of_the_previous_version_works_unchanged() {
     let sandbox = sandbox().await;
     let replies: Value = serde_json::from_str(REPLIES).expect("JSON");
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -177,7 +177,7 @@ async fn thinkexam_receives_its_published_requests() {
 }
 
 #[tokio::test]
-async fn thinkexams_signature_service_is_asked_with_the_template() {
+async fn the_thinkexam_signature_service_is_called_with_the_template() {
     let stub = Stub::start(|seen| match seen.uri.path() {
         "/sim/signature" => json_answer(200, &json!({ "ak": "ak-1", "sgn": "sgn-1", "ts": 17 })),
         _ => json_answer(200, &fixture(REGISTERED)["body"]),
@@ -260,7 +260,7 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
 }
 
 #[tokio::test]
-async fn examtesting_updates_by_its_own_id_and_never_by_get() {
+async fn examtesting_updates_use_its_own_id_and_never_get() {
     let stub = Stub::start(|_| answer_of(200, "text/html", "Status=SUCCESS&StudentId=12345&error=")).await;
     let gateway = Gateway::start(&examtesting(&stub.url(), "update_enabled = true")).await;
     let created = gateway.post("/candidates", &examtesting_candidate()).await;

@@ -40,7 +40,7 @@ impl Measure {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_every_fault_at_once_every_answer_of_every_operation_is_true() {
+async fn every_reported_outcome_is_true_under_all_vendor_faults() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("EXAMGATE_STORM_SECONDS");
     let seed = number("EXAMGATE_STORM_SEED").unwrap_or(1);

@@ -52,7 +52,7 @@ impl Measure {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_nothing_is_lost_and_nothing_is_done_twice() {
+async fn a_gateway_killed_at_any_moment_loses_nothing_and_does_nothing_twice() {
     let sandbox = sandbox().await;
     let fleet = Fleet::on_sqlite(&sandbox).await;
     rage(sandbox, fleet, Measure::or(450, 8)).await;

@@ -60,14 +60,14 @@ impl Measure {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_database_lost_again_and_again_every_word_stays_true() {
+async fn every_reported_outcome_is_true_while_the_database_keeps_failing() {
     let sandbox = sandbox().await;
     let crew = Crew::on_postgres(&sandbox, &Server::shared().schema().await).await;
     rage(sandbox, crew, Measure::read()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_disk_that_fills_again_and_again_every_word_stays_true() {
+async fn every_reported_outcome_is_true_while_the_disk_keeps_failing() {
     let sandbox = sandbox().await;
     let crew = Crew::on_sqlite(&sandbox).await;
     rage(sandbox, crew, Measure::read()).await;

@@ -21,7 +21,7 @@ fn text<'a>(headers: &'a http::HeaderMap, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_long_answer_is_compressed_for_whoever_takes_that() {
+async fn a_long_response_is_compressed_for_callers_that_accept_it() {
     let served = served(&face().await).await;
     for path in ["/openapi.json", "/docs/swagger-ui.css", "/vendors"] {
         let (_, plain_headers, plain) = taken(&served, Method::GET, path, "identity").await;
@@ -40,7 +40,7 @@ async fn a_long_answer_is_compressed_for_whoever_takes_that() {
 }
 
 #[tokio::test]
-async fn a_short_answer_and_the_headers_alone_are_not() {
+async fn short_responses_and_head_responses_are_not_compressed() {
     let served = served(&face().await).await;
     for path in ["/livez", "/problems/overloaded", "/candidates/none"] {
         let (_, headers, bytes) = taken(&served, Method::GET, path, "gzip").await;
@@ -55,7 +55,7 @@ async fn a_short_answer_and_the_headers_alone_are_not() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_compressed_is_refused_and_told_why() {
+async fn a_compressed_request_is_rejected_with_the_reason() {
     let served = served(&face().await).await;
     for (path, kind) in [("/candidates", "application/json"), ("/candidates/bulk", "text/csv")] {
         let request =

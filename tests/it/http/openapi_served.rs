@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{face, sent, served};
 
 #[tokio::test]
-async fn every_problem_is_explained() {
+async fn every_problem_code_has_a_description() {
     let served = served(&face().await).await;
     let answer = sent(served.anonymous(Method::GET, "/problems/vendor_timeout")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
@@ -19,7 +19,7 @@ async fn every_problem_is_explained() {
 }
 
 #[tokio::test]
-async fn every_vendor_says_what_it_can_do() {
+async fn every_vendor_lists_its_capabilities() {
     let served = served(&face().await).await;
     let answer = served.get("/vendors").await;
     assert_eq!(answer.body["nextCursor"], Value::Null);
@@ -32,7 +32,7 @@ async fn every_vendor_says_what_it_can_do() {
 }
 
 #[tokio::test]
-async fn lists_come_in_parts() {
+async fn lists_are_paginated() {
     let served = served(&face().await).await;
     let mut seen = Vec::new();
     let mut cursor = String::new();
@@ -46,7 +46,7 @@ async fn lists_come_in_parts() {
 }
 
 #[tokio::test]
-async fn the_whole_face_moves_below_its_base_path() {
+async fn the_whole_api_moves_below_its_base_path() {
     let mut face = face().await;
     face.server.base_path = "/exam-api".to_owned();
     let served = served(&face).await;
@@ -61,7 +61,7 @@ async fn the_whole_face_moves_below_its_base_path() {
 }
 
 #[tokio::test]
-async fn the_documentation_needs_neither_a_host_nor_a_place() {
+async fn the_documentation_needs_no_external_host_and_no_fixed_path() {
     let mut face = face().await;
     face.server.base_path = "/exam-api".to_owned();
     let served = served(&face).await;
@@ -87,7 +87,7 @@ async fn the_documentation_needs_neither_a_host_nor_a_place() {
 }
 
 #[tokio::test]
-async fn the_public_address_stands_in_the_document() {
+async fn the_openapi_document_lists_the_public_url() {
     let mut face = face().await;
     face.server.public_url = Some("https://exams.example.com/api".parse().unwrap());
     let served = served(&face).await;

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{FEW, face, listening, sent, served};
 
 #[tokio::test]
-async fn nobody_gets_past_without_a_key() {
+async fn a_request_without_a_valid_key_is_unauthenticated() {
     let served = served(&face().await).await;
     for request in [
         served.anonymous(Method::GET, "/candidates?externalId=x"),
@@ -24,14 +24,14 @@ async fn nobody_gets_past_without_a_key() {
 }
 
 #[tokio::test]
-async fn either_header_carries_the_key() {
+async fn either_header_may_carry_the_key() {
     let served = served(&face().await).await;
     assert_eq!(served.get("/vendors").await.status, 200);
     assert_eq!(sent(served.anonymous(Method::GET, "/vendors").header("x-api-key", super::ALL)).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_lacking_scope_is_refused_before_the_body_is_read() {
+async fn a_missing_scope_is_rejected_before_the_body_is_read() {
     let served = served(&face().await).await;
     let answer = sent(served.anonymous(Method::POST, "/candidates").bearer_auth(FEW).body("no JSON")).await;
     assert_eq!(answer.problem(), (403, "insufficient_scope"));
@@ -39,7 +39,7 @@ async fn a_lacking_scope_is_refused_before_the_body_is_read() {
 }
 
 #[tokio::test]
-async fn a_used_up_rate_says_when_to_come_back() {
+async fn an_exceeded_rate_limit_says_when_to_retry() {
     let served = served(&face().await).await;
     let ask = || sent(served.anonymous(Method::GET, "/candidates?externalId=x").bearer_auth(FEW));
     let mut answers = Vec::new();
@@ -56,7 +56,7 @@ async fn a_used_up_rate_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn no_room_is_told_at_once() {
+async fn overload_is_reported_immediately() {
     let mut face = face().await;
     face.limits.in_flight = 0;
     let served = served(&face).await;
@@ -67,7 +67,7 @@ async fn no_room_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn what_describes_the_gateway_needs_no_key() {
+async fn routes_that_describe_the_gateway_need_no_key() {
     let served = served(&face().await).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/problems/vendor_timeout"] {
         assert_eq!(sent(served.anonymous(Method::GET, path)).await.status, 200, "{path}");
@@ -75,7 +75,7 @@ async fn what_describes_the_gateway_needs_no_key() {
 }
 
 #[tokio::test]
-async fn without_authentication_everybody_is_one_client_with_all_scopes() {
+async fn without_authentication_all_callers_are_one_client_with_all_scopes() {
     let mut face = face().await;
     face.auth = Auth::None;
     let served = served(&face).await;
@@ -85,7 +85,7 @@ async fn without_authentication_everybody_is_one_client_with_all_scopes() {
 }
 
 #[tokio::test]
-async fn a_panic_is_a_problem_that_tells_nothing() {
+async fn a_panic_becomes_a_problem_without_details() {
     let router = examgate::http::admin_router(&face().await, Some(Arc::new(|| panic!("with a secret"))));
     let served = listening(router).await;
     let answer = sent(served.anonymous(Method::GET, "/metrics")).await;
@@ -95,7 +95,7 @@ async fn a_panic_is_a_problem_that_tells_nothing() {
 }
 
 #[tokio::test]
-async fn the_admin_face_shows_metrics_and_nothing_of_the_api() {
+async fn the_admin_listener_serves_metrics_but_not_the_api() {
     let router = examgate::http::admin_router(&face().await, Some(Arc::new(|| "metric 1\n".to_owned())));
     let served = listening(router).await;
     let get = |path: &str| served.anonymous(Method::GET, path);

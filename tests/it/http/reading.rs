@@ -12,7 +12,7 @@ async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_problems() {
+async fn unknown_paths_and_methods_return_problems() {
     let served = served(&face().await).await;
     for path in
         ["/", "/candidate", "/candidates/", "/candidates/x/y", "/problems/odd", "/docs/odd.js", "/docs/%ff", "/%ff"]
@@ -27,7 +27,7 @@ async fn unknown_paths_and_methods_are_problems() {
 }
 
 #[tokio::test]
-async fn malformed_ids_name_nothing() {
+async fn malformed_ids_are_not_found() {
     let served = served(&face().await).await;
     for path in [
         "/candidates/cand_1",
@@ -43,7 +43,7 @@ async fn malformed_ids_name_nothing() {
 }
 
 #[tokio::test]
-async fn a_query_is_refused_only_for_the_parameters_in_it() {
+async fn a_query_is_rejected_only_for_parameters_it_contains() {
     let served = served(&face().await).await;
     for empty in ["?", "?&", "?&&"] {
         assert_eq!(served.get(&format!("/vendors/startexam{empty}")).await.status, 200, "{empty}");
@@ -77,7 +77,7 @@ async fn bodies_must_be_strict_json() {
 }
 
 #[tokio::test]
-async fn bodies_are_bounded_with_and_without_a_length() {
+async fn body_size_is_limited_with_and_without_a_content_length() {
     let served = served(&face().await).await;
     let long = format!("{{\"externalId\":\"{}\"}}", "x".repeat(1000));
     let answer = posted(&served, "/candidates", "application/json", long.clone()).await;
@@ -92,7 +92,7 @@ async fn bodies_are_bounded_with_and_without_a_length() {
 }
 
 #[tokio::test]
-async fn a_wrong_date_time_is_told_with_the_form_it_should_have() {
+async fn an_invalid_date_time_is_reported_with_the_expected_format() {
     let served = served(&face().await).await;
     for wrong in [json!("tomorrow"), json!("2026-11-22"), json!("2026-11-22T10:00:00"), json!(""), json!(1_790_000_000)]
     {
@@ -105,7 +105,7 @@ async fn a_wrong_date_time_is_told_with_the_form_it_should_have() {
 }
 
 #[tokio::test]
-async fn every_member_at_fault_is_told() {
+async fn every_invalid_field_is_reported() {
     let served = served(&face().await).await;
     let body = json!({
         "externalId": "", "emial": "x", "email": "nobody", "name": ["Jane"], "active": "yes",
@@ -135,7 +135,7 @@ async fn every_member_at_fault_is_told() {
 }
 
 #[tokio::test]
-async fn a_body_of_nothing_but_faults_is_answered_with_a_bounded_list() {
+async fn the_list_of_field_errors_is_bounded() {
     let mut face = face().await;
     face.server.body_limit.0 = 1 << 20;
     let served = served(&face).await;
@@ -148,7 +148,7 @@ async fn a_body_of_nothing_but_faults_is_answered_with_a_bounded_list() {
 }
 
 #[tokio::test]
-async fn query_parameters_are_read_as_strictly() {
+async fn query_parameters_are_read_strictly() {
     let served = served(&face().await).await;
     for (path, errors) in [
         ("/candidates", vec![("?externalId", "missing_field")]),
@@ -165,7 +165,7 @@ async fn query_parameters_are_read_as_strictly() {
 }
 
 #[tokio::test]
-async fn only_callers_who_read_json_are_answered() {
+async fn only_callers_that_accept_json_are_served() {
     let served = served(&face().await).await;
     let answer = sent(served.request(Method::GET, "/vendors").header("accept", "text/html")).await;
     assert_eq!(answer.problem(), (406, "not_acceptable"));
@@ -174,7 +174,7 @@ async fn only_callers_who_read_json_are_answered() {
 }
 
 #[tokio::test]
-async fn what_is_sent_to_no_connection_says_so() {
+async fn a_request_without_a_known_connection_is_rejected() {
     let served = served(&face().await).await;
     let answer = served.post("/candidates", &json!({ "externalId": "x" })).await;
     assert_eq!(answer.problem(), (422, "connection_required"));
@@ -187,7 +187,7 @@ async fn what_is_sent_to_no_connection_says_so() {
 }
 
 #[tokio::test]
-async fn keys_of_writes_must_have_the_right_form() {
+async fn idempotency_keys_must_be_well_formed() {
     let served = served(&face().await).await;
     let write = |key: &str| {
         let request = served.request(Method::POST, "/candidates").json(&json!({ "connection": "odd" }));
@@ -198,7 +198,7 @@ async fn keys_of_writes_must_have_the_right_form() {
 }
 
 #[tokio::test]
-async fn request_ids_are_taken_over_or_made() {
+async fn request_ids_are_accepted_or_generated() {
     let served = served(&face().await).await;
     let named = |id: &'static str| sent(served.request(Method::GET, "/vendors").header("x-request-id", id));
     assert_eq!(named("abc-1:2.3_4").await.header("x-request-id"), "abc-1:2.3_4");

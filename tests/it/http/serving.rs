@@ -20,7 +20,7 @@ async fn raw(address: std::net::SocketAddr, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_ends_as_a_problem() {
+async fn a_body_that_never_arrives_ends_in_a_problem() {
     let mut face = face().await;
     face.limits.body_allowance = Duration::from_millis(50);
     let served = served(&face).await;
@@ -35,7 +35,7 @@ async fn a_body_that_never_comes_ends_as_a_problem() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused() {
+async fn input_that_is_not_http_is_rejected() {
     let served = served(&face().await).await;
     for bytes in
         [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a client hello, say"[..], b"EHLO mail.example.com\r\n\r\n"]
@@ -50,14 +50,14 @@ async fn what_is_no_http_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_request_has_the_headers_of_a_get_and_no_body() {
+async fn a_head_request_gets_the_headers_of_a_get_and_no_body() {
     let served = served(&face().await).await;
     let answer = raw(served.address, b"HEAD /odd HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
 #[tokio::test]
-async fn stopping_refuses_new_connections_and_ends() {
+async fn shutdown_refuses_new_connections_and_completes() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let ending = ShutdownHandle::new(Duration::from_secs(30));

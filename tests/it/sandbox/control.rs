@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn misspelt_orders_are_refused_and_change_nothing() {
+async fn misspelled_control_requests_are_rejected_and_change_nothing() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     bench.fault(at, json!({ "name": "bom" })).await;
@@ -37,7 +37,7 @@ async fn faults_are_replaced_added_and_listed() {
 }
 
 #[tokio::test]
-async fn calls_are_kept_as_received() {
+async fn calls_are_recorded_as_received() {
     let bench = Bench::start().await;
     let at = bench.sandbox.examtesting();
     let request =
@@ -55,7 +55,7 @@ async fn calls_are_kept_as_received() {
 }
 
 #[tokio::test]
-async fn effects_can_be_read_on_from_a_number() {
+async fn effects_can_be_read_from_a_sequence_number() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     bench.startexam("/v1/employees", &employees(&["1"])).await;
@@ -73,7 +73,7 @@ async fn effects_can_be_read_on_from_a_number() {
 }
 
 #[tokio::test]
-async fn reset_goes_back_to_the_seed_but_hands_out_no_id_twice() {
+async fn reset_restores_the_seed_but_reuses_no_id() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     let register = async || {
@@ -93,7 +93,7 @@ async fn reset_goes_back_to_the_seed_but_hands_out_no_id_twice() {
 }
 
 #[tokio::test]
-async fn control_paths_and_verbs_that_do_not_exist_are_refused() {
+async fn unknown_control_paths_and_methods_are_rejected() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     for (request, status) in [
@@ -107,7 +107,7 @@ async fn control_paths_and_verbs_that_do_not_exist_are_refused() {
 }
 
 #[tokio::test]
-async fn a_stopped_sandbox_takes_no_more_connections() {
+async fn a_stopped_sandbox_accepts_no_connections() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     bench.fault(at, json!({ "name": "delay_after_effect", "delayMs": 3_600_000 })).await;
@@ -122,14 +122,14 @@ async fn a_stopped_sandbox_takes_no_more_connections() {
 }
 
 #[tokio::test]
-async fn a_port_base_without_room_for_three_is_refused() {
+async fn a_port_base_without_room_for_three_ports_is_rejected() {
     let settings = Settings { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port_base: 65_534, now: SystemTime::now };
     let refused = Sandbox::start(settings).await.map_err(|error| error.kind());
     assert_eq!(refused.err(), Some(std::io::ErrorKind::InvalidInput));
 }
 
 #[tokio::test]
-async fn calls_arriving_together_take_effect_once_each() {
+async fn concurrent_calls_take_effect_once_each() {
     let bench = std::sync::Arc::new(Bench::start().await);
     let calls = (0..100).map(|number| {
         let bench = bench.clone();
@@ -147,7 +147,7 @@ async fn calls_arriving_together_take_effect_once_each() {
 }
 
 #[tokio::test]
-async fn a_fault_that_would_not_show_waits_for_a_call_on_which_it_does() {
+async fn a_fault_waits_for_the_first_call_it_can_affect() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     bench.fault(at, json!({ "name": "null_ids", "times": 1 })).await;

@@ -14,7 +14,7 @@ async fn a_student_is_added_once_per_user_name() {
 }
 
 #[tokio::test]
-async fn examtesting_checks_come_in_their_order() {
+async fn examtesting_validates_in_the_documented_order() {
     let bench = Bench::start().await;
     bench.examtesting("add", &student("jo")).await;
     bench.switch(bench.sandbox.examtesting(), "student_limit", 1).await;
@@ -70,7 +70,7 @@ async fn examtesting_checks_come_in_their_order() {
 }
 
 #[tokio::test]
-async fn parameters_may_stand_in_the_query() {
+async fn parameters_may_be_sent_in_the_query() {
     let bench = Bench::start().await;
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("institutionid", accounts::examtesting::INSTITUTION_ID)
@@ -83,7 +83,7 @@ async fn parameters_may_stand_in_the_query() {
 }
 
 #[tokio::test]
-async fn the_answer_has_the_format_switched_to() {
+async fn the_response_has_the_configured_format() {
     let bench = Bench::start().await;
     let at = bench.sandbox.examtesting();
     for (format, success, conflict) in [
@@ -152,7 +152,7 @@ async fn update_finds_the_student_and_needs_no_password() {
 }
 
 #[tokio::test]
-async fn markup_in_a_value_is_refused_by_the_framework() {
+async fn markup_in_a_value_is_rejected_by_the_framework() {
     let bench = Bench::start().await;
     let mut parameters = student("jo");
     parameters.push(("firstname", "<b>"));
@@ -163,7 +163,7 @@ async fn markup_in_a_value_is_refused_by_the_framework() {
 }
 
 #[tokio::test]
-async fn unknown_paths_get_the_page_of_the_web_server() {
+async fn unknown_paths_get_the_web_servers_error_page() {
     let bench = Bench::start().await;
     let got = bench.send(bench.client.get(format!("http://{}/Other.aspx", bench.sandbox.examtesting()))).await;
     assert_eq!(got.status, Some(404));
@@ -171,7 +171,7 @@ async fn unknown_paths_get_the_page_of_the_web_server() {
 }
 
 #[tokio::test]
-async fn an_id_may_look_like_a_code_but_is_given_once() {
+async fn an_id_may_look_like_an_error_code_but_is_assigned_only_once() {
     let bench = Bench::start().await;
     let at = bench.sandbox.examtesting();
     bench.switch(at, "next_student_id", 1005).await;

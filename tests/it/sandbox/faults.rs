@@ -12,7 +12,7 @@ async fn bench_with_employees() -> Bench {
 }
 
 #[tokio::test]
-async fn a_reset_after_the_effect_answers_nothing_and_the_effect_is_listed() {
+async fn a_reset_after_the_effect_sends_no_response_but_lists_the_effect() {
     let bench = bench_with_employees().await;
     let (se, te, et) = (bench.sandbox.startexam(), bench.sandbox.thinkexam(), bench.sandbox.examtesting());
     for at in [se, te, et] {
@@ -37,7 +37,7 @@ async fn a_reset_after_the_effect_answers_nothing_and_the_effect_is_listed() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_reset_and_a_close_is_a_close() {
+async fn a_reset_and_a_close_differ_on_the_wire() {
     let bench = Bench::start().await;
     let at = bench.sandbox.examtesting();
     for (fault, is_reset) in [("reset_before_effect", true), ("close_before_effect", false)] {
@@ -53,7 +53,7 @@ async fn a_reset_is_a_reset_and_a_close_is_a_close() {
 }
 
 #[tokio::test]
-async fn a_truncated_body_ends_early_under_the_full_length() {
+async fn a_truncated_body_is_shorter_than_its_content_length() {
     let bench = bench_with_employees().await;
     for reset in [false, true] {
         bench.fault(bench.sandbox.startexam(), json!({ "name": "truncated_body", "reset": reset })).await;
@@ -63,7 +63,7 @@ async fn a_truncated_body_ends_early_under_the_full_length() {
 }
 
 #[tokio::test]
-async fn a_truncated_json_has_a_length_of_its_own() {
+async fn truncated_json_has_a_matching_content_length() {
     let bench = bench_with_employees().await;
     bench.fault(bench.sandbox.startexam(), json!({ "name": "truncated_json" })).await;
     let got = register(&bench).await;
@@ -72,7 +72,7 @@ async fn a_truncated_json_has_a_length_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_wrong_length_cuts_or_starves_the_body() {
+async fn a_wrong_content_length_truncates_or_stalls_the_body() {
     let bench = bench_with_employees().await;
     let at = bench.sandbox.startexam();
     let whole = register(&bench).await.body.expect("a body").len();
@@ -83,7 +83,7 @@ async fn a_wrong_length_cuts_or_starves_the_body() {
 }
 
 #[tokio::test]
-async fn an_effect_happens_even_if_the_caller_has_gone() {
+async fn an_effect_happens_even_if_the_caller_disconnects() {
     let bench = bench_with_employees().await;
     let at = bench.sandbox.startexam();
     bench.fault(at, json!({ "name": "delay_before_effect", "delayMs": 300 })).await;
@@ -99,7 +99,7 @@ async fn an_effect_happens_even_if_the_caller_has_gone() {
 }
 
 #[tokio::test]
-async fn refusals_carry_what_was_ordered() {
+async fn error_responses_have_the_configured_content() {
     let bench = bench_with_employees().await;
     let at = bench.sandbox.startexam();
     bench
@@ -131,7 +131,7 @@ async fn refusals_carry_what_was_ordered() {
 }
 
 #[tokio::test]
-async fn participant_ids_are_damaged_as_ordered() {
+async fn participant_ids_are_corrupted_as_configured() {
     let bench = bench_with_employees().await;
     let at = bench.sandbox.startexam();
     let damaged = async |fault: Value| {
@@ -147,7 +147,7 @@ async fn participant_ids_are_damaged_as_ordered() {
 }
 
 #[tokio::test]
-async fn a_fault_strikes_the_named_operation_after_so_many_calls() {
+async fn a_fault_affects_the_named_operation_after_a_number_of_calls() {
     let bench = bench_with_employees().await;
     let at = bench.sandbox.startexam();
     bench
@@ -159,7 +159,7 @@ async fn a_fault_strikes_the_named_operation_after_so_many_calls() {
 }
 
 #[tokio::test]
-async fn the_signature_endpoint_is_struck_only_by_name() {
+async fn the_signature_endpoint_is_affected_only_by_name() {
     let bench = Bench::start().await;
     let at = bench.sandbox.thinkexam();
     let issue = async || {
@@ -173,7 +173,7 @@ async fn the_signature_endpoint_is_struck_only_by_name() {
 }
 
 #[tokio::test]
-async fn bulk_answers_are_damaged_as_ordered() {
+async fn bulk_responses_are_corrupted_as_configured() {
     let bench = Bench::start().await;
     let at = bench.sandbox.thinkexam();
     let rows = json!([{ "name": "A", "email": "a@example.com" }, { "name": "B", "email": "b@example.com" }]);
@@ -233,7 +233,7 @@ fn shape(got: &Got) -> Got {
 }
 
 #[tokio::test]
-async fn every_known_fault_shows_on_the_wire() {
+async fn every_known_fault_is_visible_on_the_wire() {
     let bench = bench_with_employees().await;
     bench.examtesting("add", &student("taken")).await;
     for (round, (vendor, fault, _)) in examgate::sandbox::known_faults().enumerate() {
@@ -266,7 +266,7 @@ async fn every_known_fault_shows_on_the_wire() {
 }
 
 #[tokio::test]
-async fn the_document_names_every_fault_and_switch_with_its_parameters() {
+async fn the_documentation_lists_every_fault_and_switch_with_its_parameters() {
     let bench = Bench::start().await;
     let document = include_str!("../../../docs/SANDBOX.md");
     let value = |knob: &Value| match &knob["values"] {
@@ -301,7 +301,7 @@ async fn the_document_names_every_fault_and_switch_with_its_parameters() {
 }
 
 #[tokio::test]
-async fn a_member_may_hold_its_json_as_a_string() {
+async fn a_field_may_contain_its_json_as_a_string() {
     let bench = Bench::start().await;
     bench.fault(bench.sandbox.thinkexam(), json!({ "name": "json_in_member" })).await;
     let got = bench.thinkexam("unifiedAuth", &json!({ "name": "A", "email": "a@example.com" })).await.json();

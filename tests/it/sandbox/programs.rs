@@ -45,7 +45,7 @@ async fn bench_with_program(manual: bool) -> Bench {
 }
 
 #[tokio::test]
-async fn a_program_is_created_updated_and_repeated_and_keeps_what_is_not_named() {
+async fn a_program_is_created_repeated_and_updated_and_keeps_omitted_fields() {
     let bench = bench_with_program(true).await;
     assert_eq!(set(&bench, &program(true)).await.status, Some(200));
     let mut second = module(2, &[2]);
@@ -68,7 +68,7 @@ async fn a_program_is_created_updated_and_repeated_and_keeps_what_is_not_named()
 }
 
 #[tokio::test]
-async fn what_a_program_gains_is_counted_for_its_employees() {
+async fn tests_added_to_a_program_are_counted_for_its_employees() {
     let bench = bench_with_program(true).await;
     assert_eq!(counts(&bench, json!([guid(10)]), &["1"], &[]).await, Ok([1, 0, 1]));
     assert_eq!(counts(&bench, json!([accounts::startexam::TESTS[1].0]), &["1"], &[]).await, Ok([1, 0, 1]));
@@ -81,7 +81,7 @@ async fn what_a_program_gains_is_counted_for_its_employees() {
 }
 
 #[tokio::test]
-async fn an_automatic_program_gives_its_employees_every_new_test() {
+async fn an_automatic_program_assigns_every_new_test_to_its_employees() {
     let bench = bench_with_program(false).await;
     assert_eq!(counts(&bench, Value::Null, &["1"], &[]).await, Ok([2, 0, 1]));
     assert_eq!(counts(&bench, json!([guid(10)]), &["1"], &[]).await, Err(Some(400)));
@@ -91,7 +91,7 @@ async fn an_automatic_program_gives_its_employees_every_new_test() {
 }
 
 #[tokio::test]
-async fn an_archived_or_deleted_program_takes_employees_only_by_switch() {
+async fn an_archived_or_deleted_program_accepts_employees_only_if_configured() {
     let bench = bench_with_program(true).await;
     for status in ["archived", "deleted"] {
         set(&bench, &json!({ "programId": PROGRAM, "programStatus": status })).await;
@@ -102,7 +102,7 @@ async fn an_archived_or_deleted_program_takes_employees_only_by_switch() {
 }
 
 #[tokio::test]
-async fn impossible_programs_are_refused_and_change_nothing() {
+async fn invalid_programs_are_rejected_and_change_nothing() {
     let bench = bench_with_program(true).await;
     let before = bench.changes(bench.sandbox.startexam()).await;
     let new = "33333333-0000-4000-8000-000000000000";

@@ -12,7 +12,7 @@ async fn sit(bench: &Bench, order: &Value) -> Got {
 }
 
 #[tokio::test]
-async fn a_session_is_null_until_finished_and_then_has_its_figures() {
+async fn session_results_are_null_until_the_session_is_finished() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1"])).await;
     let id = bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await.json()["participantIds"]
@@ -38,7 +38,7 @@ async fn a_session_is_null_until_finished_and_then_has_its_figures() {
 }
 
 #[tokio::test]
-async fn the_session_feed_has_pages_of_five_hundred_and_repeats_a_page_for_a_used_token() {
+async fn the_session_feed_has_pages_of_500_and_repeats_a_page_for_a_used_token() {
     let bench = Bench::start().await;
     let people: Vec<_> = (0..501).map(|_| json!({ "data": [] })).collect();
     let body = json!({ "center": "mycenter", "tests": [accounts::startexam::TESTS[0].0], "participants": people });
@@ -80,7 +80,7 @@ async fn page(bench: &Bench, token: &Value) -> Got {
 }
 
 #[tokio::test]
-async fn a_smaller_page_still_tells_every_session_once() {
+async fn smaller_pages_still_return_every_session_once() {
     let bench = Bench::start().await;
     let mut expected = feed(&bench, 5).await;
     bench.switch(bench.sandbox.startexam(), "session_page_size", 2).await;
@@ -102,7 +102,7 @@ async fn a_smaller_page_still_tells_every_session_once() {
 }
 
 #[tokio::test]
-async fn a_used_token_answers_as_switched() {
+async fn a_used_token_responds_as_configured() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     feed(&bench, 3).await;
@@ -118,7 +118,7 @@ async fn a_used_token_answers_as_switched() {
 }
 
 #[tokio::test]
-async fn a_token_is_for_the_filters_it_was_given_for_and_may_expire() {
+async fn a_token_is_bound_to_its_filters_and_may_expire() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     feed(&bench, 2).await;
@@ -138,7 +138,7 @@ async fn a_token_is_for_the_filters_it_was_given_for_and_may_expire() {
 }
 
 #[tokio::test]
-async fn an_endless_feed_gives_a_token_for_ever() {
+async fn an_endless_feed_always_returns_another_token() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     feed(&bench, 1).await;
@@ -153,7 +153,7 @@ async fn an_endless_feed_gives_a_token_for_ever() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_of_a_session_is_switched() {
+async fn undocumented_session_fields_are_configurable() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     let id = feed(&bench, 1).await.remove(0);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn startexam_checks_come_in_their_order() {
+async fn startexam_validates_in_the_documented_order() {
     let bench = Bench::start().await;
     let base = format!("http://{}", bench.sandbox.startexam());
     let now = httpdate::fmt_http_date(SystemTime::now());
@@ -54,7 +54,7 @@ async fn startexam_checks_come_in_their_order() {
 }
 
 #[tokio::test]
-async fn startexam_error_about_an_old_date_is_the_published_one() {
+async fn startexam_rejects_an_old_date_with_the_published_error() {
     let bench = Bench::start().await;
     bench.switch(bench.sandbox.startexam(), "clock_offset_seconds", 960).await;
     let got = bench.startexam("/v1/employees", &employees(&["1"])).await;
@@ -64,7 +64,7 @@ async fn startexam_error_about_an_old_date_is_the_published_one() {
 }
 
 #[tokio::test]
-async fn startexam_body_without_length_is_refused() {
+async fn startexam_rejects_a_body_without_a_length() {
     let bench = Bench::start().await;
     let date = httpdate::fmt_http_date(SystemTime::now());
     let signature = startexam_signature(&format!("POST /v1/employees {date} 0"));
@@ -80,7 +80,7 @@ async fn startexam_body_without_length_is_refused() {
 }
 
 #[tokio::test]
-async fn startexam_path_is_signed_in_lower_case() {
+async fn the_startexam_path_is_signed_in_lower_case() {
     let bench = Bench::start().await;
     let date = httpdate::fmt_http_date(SystemTime::now());
     let signature = startexam_signature(&format!("GET /v1/tests {date} 0"));
@@ -111,7 +111,7 @@ async fn employees_are_created_updated_and_repeated() {
 }
 
 #[tokio::test]
-async fn invalid_employees_are_refused_and_change_nothing() {
+async fn invalid_employees_are_rejected_and_change_nothing() {
     let bench = Bench::start().await;
     let with = |change: &dyn Fn(&mut Value)| {
         let mut body = employees(&["1", "2"]);
@@ -134,7 +134,7 @@ async fn invalid_employees_are_refused_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn registration_answers_ids_in_order_and_without_the_flag_registers_again() {
+async fn registration_returns_ids_in_order_and_without_the_flag_registers_again() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     let first = bench.startexam("/v2/employees-participants", &registration(&["2", "1"], false)).await;
@@ -159,7 +159,7 @@ async fn registration_answers_ids_in_order_and_without_the_flag_registers_again(
 }
 
 #[tokio::test]
-async fn a_skipped_row_answers_as_switched() {
+async fn a_skipped_row_responds_as_configured() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     bench.startexam("/v2/employees-participants", &registration(&["1"], false)).await;
@@ -172,7 +172,7 @@ async fn a_skipped_row_answers_as_switched() {
 }
 
 #[tokio::test]
-async fn several_tests_answer_as_switched() {
+async fn several_tests_respond_as_configured() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     let mut body = registration(&["1", "2"], true);
@@ -192,7 +192,7 @@ async fn several_tests_answer_as_switched() {
 }
 
 #[tokio::test]
-async fn one_unknown_employee_refuses_the_whole_registration() {
+async fn one_unknown_employee_fails_the_whole_registration() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1"])).await;
     let before = bench.changes(bench.sandbox.startexam()).await.len();
@@ -229,7 +229,7 @@ async fn registration_limits_are_the_published_ones() {
 }
 
 #[tokio::test]
-async fn program_counters_count_real_changes_only() {
+async fn program_counters_count_only_real_changes() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1", "2"])).await;
     let body = |scope: &str, tests: Value, coming: Value, going: Value| json!({ "programId": null, "programExternalId": "onboarding-2026", "moduleTestsScope": scope, "moduleTests": tests, "registerEmployees": coming, "unregisterEmployees": going });
@@ -260,7 +260,7 @@ async fn program_counters_count_real_changes_only() {
 }
 
 #[tokio::test]
-async fn impossible_program_calls_are_refused() {
+async fn invalid_program_calls_are_rejected() {
     let bench = Bench::start().await;
     bench.startexam("/v1/employees", &employees(&["1"])).await;
     let good = json!({ "programId": accounts::startexam::PROGRAM_ID, "moduleTestsScope": "all", "registerEmployees": ["1"], "unregisterEmployees": [] });
@@ -302,7 +302,7 @@ async fn participants_and_new_tests_get_ids() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_refuses_the_old_signature() {
+async fn a_rotated_secret_invalidates_the_old_signature() {
     let bench = Bench::start().await;
     let at = bench.sandbox.startexam();
     bench.switch(at, "secret", "another").await;

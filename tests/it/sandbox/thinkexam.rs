@@ -21,7 +21,7 @@ async fn is_accepted(bench: &Bench, triple: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn issued_triples_are_good_until_they_expire_or_are_used() {
+async fn issued_signatures_are_valid_until_they_expire_or_are_used() {
     let bench = Bench::start().await;
     let at = bench.sandbox.thinkexam();
     assert_eq!(issue(&bench, "wrong").await.status, Some(401));
@@ -43,7 +43,7 @@ async fn issued_triples_are_good_until_they_expire_or_are_used() {
 }
 
 #[tokio::test]
-async fn computed_and_fixed_triples_are_good_where_accepted() {
+async fn computed_and_static_signatures_are_valid_if_accepted() {
     let bench = Bench::start().await;
     let at = bench.sandbox.thinkexam();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
@@ -68,7 +68,7 @@ async fn computed_and_fixed_triples_are_good_where_accepted() {
 }
 
 #[tokio::test]
-async fn bulk_registration_answers_in_the_published_shape() {
+async fn bulk_registration_responds_in_the_published_format() {
     let bench = Bench::start().await;
     let body = json!([{ "name": "Jo", "email": "Jo@example.com", "enrollment_number": "E-1" }, { "name": "Al", "email": "al@example.com" }]);
     let got = bench.thinkexam("bulkCandidateRegister", &body).await;
@@ -94,7 +94,7 @@ async fn bulk_registration_answers_in_the_published_shape() {
 }
 
 #[tokio::test]
-async fn a_bad_row_fails_as_switched() {
+async fn a_bad_row_fails_as_configured() {
     let bench = Bench::start().await;
     let at = bench.sandbox.thinkexam();
     let mut body = rows(&["a@example.com", "b@example.com", "c@example.com"]);
@@ -112,7 +112,7 @@ async fn a_bad_row_fails_as_switched() {
 }
 
 #[tokio::test]
-async fn missing_members_have_the_published_codes() {
+async fn missing_fields_have_the_published_error_codes() {
     let bench = Bench::start().await;
     for (operation, body, code, message) in [
         (
@@ -141,7 +141,7 @@ async fn missing_members_have_the_published_codes() {
 }
 
 #[tokio::test]
-async fn every_mail_is_counted() {
+async fn every_email_is_counted() {
     let bench = Bench::start().await;
     let at = bench.sandbox.thinkexam();
     bench.thinkexam("bulkCandidateRegister", &rows(&["a@example.com", "b@example.com"])).await;
@@ -180,7 +180,7 @@ async fn every_mail_is_counted() {
 }
 
 #[tokio::test]
-async fn portal_calls_take_their_own_header() {
+async fn portal_calls_use_their_own_header() {
     let bench = Bench::start().await;
     let portal = async |operation: &str, name: &str, body: Value| {
         let url = format!("http://{}/api/v1/{operation}", bench.sandbox.thinkexam());
@@ -221,7 +221,7 @@ async fn a_password_is_changed_by_a_get_with_a_body() {
 }
 
 #[tokio::test]
-async fn unknown_paths_answer_as_switched() {
+async fn unknown_paths_respond_as_configured() {
     let bench = Bench::start().await;
     let got = bench.thinkexam("nothing", &json!({})).await;
     assert_eq!((got.status, got.content_type.as_str()), (Some(404), "application/json"));

@@ -76,7 +76,7 @@ fn result(email: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_result_has_either_published_form_and_its_key_header() {
+async fn a_result_has_either_published_format_and_its_key_header() {
     let bench = bench_with_assignments().await;
     let receiver = Receiver::start(&[]).await;
     let mut flat_form = result("jo@example.com");
@@ -119,7 +119,7 @@ async fn a_result_has_either_published_form_and_its_key_header() {
 }
 
 #[tokio::test]
-async fn deliveries_are_repeated_reversed_and_sent_under_a_wrong_key() {
+async fn deliveries_can_be_repeated_reversed_and_sent_with_a_wrong_key() {
     let bench = bench_with_assignments().await;
     let receiver = Receiver::start(&[]).await;
     let mut twice = result("al@example.com");
@@ -140,7 +140,7 @@ async fn deliveries_are_repeated_reversed_and_sent_under_a_wrong_key() {
 }
 
 #[tokio::test]
-async fn what_is_not_answered_200_is_sent_again_until_given_up() {
+async fn deliveries_without_a_200_response_are_retried_until_given_up() {
     let bench = bench_with_assignments().await;
     // A redirect is one more refusal, and no answer at all another.
     let receiver = Receiver::start(&[500, 302, 200, 0, 204]).await;
@@ -164,7 +164,7 @@ async fn what_is_not_answered_200_is_sent_again_until_given_up() {
 }
 
 #[tokio::test]
-async fn a_result_may_come_before_its_assignment_only_when_told_so() {
+async fn a_result_may_precede_its_assignment_only_if_requested() {
     let bench = Bench::start().await;
     let receiver = Receiver::start(&[]).await;
     let mut order = json!({ "url": format!("http://{}/", receiver.at), "results": [result("new@example.com")] });
@@ -176,7 +176,7 @@ async fn a_result_may_come_before_its_assignment_only_when_told_so() {
 }
 
 #[tokio::test]
-async fn impossible_deliveries_are_refused_and_nothing_is_sent() {
+async fn invalid_deliveries_are_rejected_and_nothing_is_sent() {
     let bench = bench_with_assignments().await;
     let receiver = Receiver::start(&[]).await;
     let good = json!({ "url": format!("http://{}/", receiver.at), "results": [result("jo@example.com")] });
