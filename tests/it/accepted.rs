@@ -4,8 +4,8 @@ use examgate::sandbox::{Sandbox, accounts};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
-use crate::support::watch::{bodies, until, until_state};
+use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
+use crate::support::watch::{bodies, until, wait_for_state};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
@@ -27,13 +27,13 @@ async fn fault(port: std::net::SocketAddr, fault: Value) {
     faults(port, json!({ "faults": [fault] })).await;
 }
 
-async fn hastily(gateway: &Gateway, method: Method, path: &str, body: Option<&Value>) -> Answer {
+async fn hastily(gateway: &Gateway, method: Method, path: &str, body: Option<&Value>) -> ApiResponse {
     let request = gateway.request(method, path).header("prefer", "respond-async");
     let request = if let Some(body) = body { request.json(body) } else { request };
     request.send().await
 }
 
-fn path_of(answer: &Answer) -> String {
+fn path_of(answer: &ApiResponse) -> String {
     answer.header("location").expect("a location").to_owned()
 }
 
@@ -52,7 +52,7 @@ async fn respond_async_returns_202_however_fast_the_vendor_is() {
     for number in 0..5 {
         let refused = hastily(&gateway, Method::POST, "/candidates", Some(&person(&format!("refused-{number}")))).await;
         assert_eq!(refused.status, 202, "{refused:?}");
-        until_state(&gateway, &path_of(&refused), "failed").await;
+        wait_for_state(&gateway, &path_of(&refused), "failed").await;
     }
     let rows = json!({ "items": [person("row-1")] });
     let program = format!("/programs/{}/employees", accounts::startexam::PROGRAM_ID);
@@ -61,7 +61,7 @@ async fn respond_async_returns_202_however_fast_the_vendor_is() {
         let accepted = hastily(&gateway, Method::POST, path, Some(&body)).await;
         assert_eq!((accepted.status, accepted.text("/state")), (202, "queued"), "{accepted:?}");
         assert_eq!(accepted.body["progress"]["pending"], 1, "{accepted:?}");
-        until_state(&gateway, &path_of(&accepted), "completed").await;
+        wait_for_state(&gateway, &path_of(&accepted), "completed").await;
     }
     let wrong = hastily(&gateway, Method::POST, "/candidates", Some(&json!({ "externalId": "" }))).await;
     assert_eq!(wrong.status, 422, "a fault found before acceptance is answered as ever");
@@ -87,7 +87,7 @@ async fn an_asynchronous_deletion_returns_the_pending_record() {
     assert_eq!(booked.status, 201, "{booked:?}");
     let withdrawal = hastily(&gateway, Method::DELETE, &path_of(&booked), None).await;
     assert_eq!((withdrawal.status, withdrawal.text("/state")), (202, "pending"), "{withdrawal:?}");
-    until_state(&gateway, &path_of(&booked), "cancelled").await;
+    wait_for_state(&gateway, &path_of(&booked), "cancelled").await;
 }
 
 #[tokio::test]
@@ -96,9 +96,9 @@ async fn a_record_shows_why_its_last_write_failed_until_the_next_one() {
     let port = sandbox.startexam();
     fault(port, json!({ "name": "bad_request", "times": 1 })).await;
     let accepted = hastily(&gateway, Method::POST, "/candidates", Some(&person("e1"))).await;
-    let failed = until_state(&gateway, &path_of(&accepted), "failed").await;
-    let problem = |answer: &Answer, pointer: &str| answer.body.pointer(&format!("/problem{pointer}")).cloned();
-    let text = |answer: &Answer, pointer: &str| {
+    let failed = wait_for_state(&gateway, &path_of(&accepted), "failed").await;
+    let problem = |answer: &ApiResponse, pointer: &str| answer.body.pointer(&format!("/problem{pointer}")).cloned();
+    let text = |answer: &ApiResponse, pointer: &str| {
         problem(answer, pointer).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
     };
     assert_eq!(text(&failed, "/code"), "vendor_rejected_request", "{failed:?}");
@@ -118,7 +118,7 @@ async fn a_record_shows_why_its_last_write_failed_until_the_next_one() {
     let change = json!({ "name": { "familyName": "Lovelace" } });
     let change = hastily(&gateway, Method::PATCH, &path, Some(&change)).await;
     assert_eq!((change.status, problem(&change, "")), (202, None), "{change:?}");
-    let refused = until_state(&gateway, &path, "registered").await;
+    let refused = wait_for_state(&gateway, &path, "registered").await;
     assert_eq!(text(&refused, "/code"), "vendor_rejected_request", "{refused:?}");
     let listed = gateway.get("/candidates?externalId=e1").await;
     assert_eq!(listed.text("/items/0/problem/code"), "vendor_rejected_request", "{listed:?}");
@@ -128,7 +128,7 @@ async fn a_record_shows_why_its_last_write_failed_until_the_next_one() {
 
     fault(port, json!({ "name": "not_found", "operation": "employees_participants", "times": 1 })).await;
     let booking = hastily(&gateway, Method::POST, "/assignments", Some(&order("e1", "reuse"))).await;
-    let failed = until_state(&gateway, &path_of(&booking), "failed").await;
+    let failed = wait_for_state(&gateway, &path_of(&booking), "failed").await;
     assert_eq!((text(&failed, "/code"), text(&failed, "/outcome")), ("invalid_reference".into(), "not_applied".into()));
 }
 
@@ -147,13 +147,13 @@ async fn a_record_shows_why_its_last_write_is_unknown() {
         let told = (unknown.text("/problem/code"), unknown.text("/problem/outcome"));
         assert_eq!(told, ("vendor_timeout", "unknown"), "{unknown:?}");
     }
-    let settled = until_state(&gateway, &path, "registered").await;
+    let settled = wait_for_state(&gateway, &path, "registered").await;
     assert_eq!(settled.body.get("problem"), None, "{settled:?}");
     // What only a person can settle keeps its reason, also in the person's word.
     fault(port, lost("employees_participants")).await;
     let booking = hastily(&gateway, Method::POST, "/assignments", Some(&order("e1", "create_new"))).await;
     let path = path_of(&booking);
-    let unknown = until_state(&gateway, &path, "unknown").await;
+    let unknown = wait_for_state(&gateway, &path, "unknown").await;
     let told = (unknown.text("/problem/code"), unknown.text("/problem/outcome"));
     assert_eq!(told, ("vendor_timeout", "unknown"), "{unknown:?}");
     let settled = gateway.post(&format!("{path}/settle"), &json!({ "outcome": "not_applied" })).await;
@@ -173,7 +173,7 @@ async fn a_record_shows_why_its_last_write_is_unknown() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let gateway = Gateway::start_in(gateway.kill().await).await;
-    let unknown = until_state(&gateway, &path, "unknown").await;
+    let unknown = wait_for_state(&gateway, &path, "unknown").await;
     assert_eq!(unknown.text("/problem/outcome"), "unknown", "{unknown:?}");
     assert!(unknown.text("/problem/detail").contains("process"), "{unknown:?}");
 }
@@ -188,7 +188,7 @@ async fn enrolment_items_have_the_status_of_the_single_request() {
     let enrolment = json!({ "scope": "all", "register": ["e1"] });
     let accepted = hastily(&gateway, Method::POST, &program, Some(&enrolment)).await;
     let operation = path_of(&accepted);
-    let applied = |answer: &Answer| answer.body["progress"]["applied"] == 1;
+    let applied = |answer: &ApiResponse| answer.body["progress"]["applied"] == 1;
     until(&gateway, &operation, applied).await;
     let items = gateway.get(&format!("{operation}/items")).await;
     assert_eq!(items.body["items"][0]["status"], 200, "{items:?}");
@@ -214,12 +214,12 @@ async fn a_password_generated_for_a_request_without_a_key_is_not_lost() {
     let accepted = hastily(&gateway, Method::POST, "/candidates", Some(&person("e1"))).await;
     assert_eq!((accepted.status, accepted.body.get("initialPassword")), (202, None), "{accepted:?}");
     let first = path_of(&accepted);
-    until_state(&gateway, &first, "registered").await;
+    wait_for_state(&gateway, &first, "registered").await;
     fault(port, json!({ "name": "reset_after_effect", "times": 1 })).await;
     let lost = gateway.post("/candidates", &person("e2")).await;
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
     let second = lost.text("/resource").to_owned();
-    until_state(&gateway, &second, "registered").await;
+    wait_for_state(&gateway, &second, "registered").await;
     for (path, id) in [(&first, "e1"), (&second, "e2")] {
         for _ in 0..2 {
             let told = asked(path).await;

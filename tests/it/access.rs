@@ -3,15 +3,15 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, client_with, key, startexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::gateway::{ApiResponse, Gateway, client, client_with, key, startexam};
+use crate::support::vendor::{Stub, json_response};
 
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
 
 async fn agreeable() -> Stub {
     Stub::start(|seen| {
         let ids = json!({ "participantIds": ["1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c2d01"] });
-        json_answer(200, &if seen.uri.path().contains("participants") { ids } else { json!({}) })
+        json_response(200, &if seen.uri.path().contains("participants") { ids } else { json!({}) })
     })
     .await
 }
@@ -73,7 +73,7 @@ async fn every_route_requires_credentials_and_its_scope() {
             assert_eq!(ask().send().await.status, 200, "{what} is public");
             continue;
         };
-        let refused = |answer: &Answer| {
+        let refused = |answer: &ApiResponse| {
             assert_eq!(answer.problem(), (401, "unauthenticated", "not_applied"), "{what}");
             assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")), "{what}");
         };
@@ -333,7 +333,7 @@ async fn an_exceeded_rate_limit_is_reported_and_affects_no_other_client() {
     let gateway = Gateway::start_with(&startexam(&stub.url(), ""), &(client("lms", "", "[\"*\"]") + &slow)).await;
     let asked = (0..30).map(|_| gateway.request_as(&key("slow"), Method::GET, "/vendors").send());
     let answers = futures_util::future::join_all(asked).await;
-    let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 200).collect();
+    let refused: Vec<&ApiResponse> = answers.iter().filter(|answer| answer.status != 200).collect();
     assert!(!refused.is_empty() && refused.len() < 30, "{} of 30", refused.len());
     for answer in refused {
         assert_eq!(answer.problem(), (429, "rate_limited", "not_applied"));

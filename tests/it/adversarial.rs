@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::gateway::{Gateway, examtesting, faults, key, sandbox, sandbox_connections, startexam, thinkexam};
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::vendor::{Stub, build_response, json_response};
 
 async fn agreeable() -> Stub {
-    Stub::start(|_| json_answer(200, &json!({}))).await
+    Stub::start(|_| json_response(200, &json!({}))).await
 }
 
 /// Sends these bytes and reads until the gateway closes.
@@ -150,9 +150,9 @@ async fn redirects_are_never_followed() {
         let location = address.clone();
         let stub = Stub::start(move |seen| {
             if seen.uri.path() == "/sim/signature" && status != 302 {
-                return json_answer(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" }));
+                return json_response(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" }));
             }
-            let mut response = answer_of(status, "text/html", "moved");
+            let mut response = build_response(status, "text/html", "moved");
             response
                 .headers_mut()
                 .insert("location", format!("{location}{}", seen.uri.path()).parse().expect("a header"));
@@ -178,12 +178,12 @@ async fn vendor_messages_are_sanitized_and_truncated() {
     for message in [odd, long.as_str(), "\u{feff}", "\u{1f600}\u{1f600}", &"\u{1f600}".repeat(400)] {
         let said = message.to_owned();
         let stub = Stub::start(move |seen| match seen.uri.path() {
-            "/sim/signature" => json_answer(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" })),
-            "/ManageCandidate.aspx" => answer_of(200, "text/html", format!("status=ERROR&Reason=1004&error={said}")),
+            "/sim/signature" => json_response(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" })),
+            "/ManageCandidate.aspx" => build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={said}")),
             path if path.starts_with("/api/v1/") => {
-                json_answer(200, &json!({ "result": "error", "error": { "code": said, "msg": said } }))
+                json_response(200, &json!({ "result": "error", "error": { "code": said, "msg": said } }))
             }
-            _ => json_answer(400, &json!({ "message": said })),
+            _ => json_response(400, &json!({ "message": said })),
         })
         .await;
         let url = stub.url();
@@ -199,7 +199,7 @@ async fn vendor_messages_are_sanitized_and_truncated() {
                 assert!(!text.chars().any(unfit), "{connection} {member}: {text:?}");
             }
         }
-        let written = gateway.written();
+        let written = gateway.take_log();
         assert!(
             !written.contains('\u{1b}') && !written.lines().any(|line| line.starts_with("level=ERROR")),
             "{written}"
@@ -211,7 +211,7 @@ async fn vendor_messages_are_sanitized_and_truncated() {
 async fn vendor_responses_that_are_not_text_do_no_harm() {
     let gateway_of = |bytes: &'static [u8], status: u16| async move {
         let stub = Stub::start(move |_| {
-            let mut response = answer_of(status, "application/json", "");
+            let mut response = build_response(status, "application/json", "");
             *response.body_mut() = axum::body::Body::from(bytes);
             response
         })
@@ -405,7 +405,7 @@ async fn malformed_requests_get_an_error_or_a_closed_connection() {
     }
     assert_eq!(gateway.get("/livez").await.status, 200);
     assert_eq!(stub.seen().len(), 0);
-    assert!(!gateway.written().contains("panicked"));
+    assert!(!gateway.take_log().contains("panicked"));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
+use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, faults, key, sandbox, startexam, thinkexam};
 use crate::support::watch::{bodies, calls, changes, until, warnings};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -48,7 +48,7 @@ async fn think_exam(more: &str) -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-fn time(answer: &Answer, pointer: &str) -> Timestamp {
+fn time(answer: &ApiResponse, pointer: &str) -> Timestamp {
     answer.text(pointer).parse().unwrap_or_else(|_| panic!("no time at {pointer}: {answer:?}"))
 }
 
@@ -413,7 +413,7 @@ async fn assignments_are_listed_newest_first_with_filters_and_pages() {
     let failed =
         gateway.post("/assignments", &order(&json!({ "externalId": "e1" }), accounts::startexam::TESTS[2].0)).await;
     assert_eq!(failed.status, 422);
-    let listed = |answer: &Answer| -> Vec<String> {
+    let listed = |answer: &ApiResponse| -> Vec<String> {
         assert_eq!(answer.status, 200, "{answer:?}");
         let items = answer.body["items"].as_array().unwrap().iter();
         items.map(|item| item["id"].as_str().unwrap().to_owned()).collect()

@@ -15,11 +15,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::gateway::{
-    Answer, Gateway, client, client_with, faults, key, sandbox, sandbox_connections, startexam,
+    ApiResponse, Gateway, client, client_with, faults, key, sandbox, sandbox_connections, startexam,
 };
 use crate::support::postgres::Server;
-use crate::support::vendor::{Stub, answer_of};
-use crate::support::watch::{until, until_state};
+use crate::support::vendor::{Stub, build_response};
+use crate::support::watch::{until, wait_for_state};
 
 /// In every piece of personal data planted here.
 const PERSONAL: &str = "pdmark";
@@ -193,7 +193,7 @@ async fn an_unknown_write_gets_a_second_entry_once_it_is_reconciled() {
     let unclear = gateway.post("/candidates", &person("e1")).await;
     assert_eq!(unclear.problem(), (504, "vendor_timeout", "unknown"));
     let resource = unclear.text("/resource").to_owned();
-    until_state(&gateway, &resource, "registered").await;
+    wait_for_state(&gateway, &resource, "registered").await;
     let lines = record(&gateway).await;
     let wanted = ["answered candidates.create 504 unknown vendor_timeout", "settled candidates.create - applied -"];
     assert_eq!(all_told(&lines), wanted);
@@ -203,7 +203,7 @@ async fn an_unknown_write_gets_a_second_entry_once_it_is_reconciled() {
 
 #[tokio::test]
 async fn a_manual_settlement_is_recorded_under_the_client_that_made_it() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     // The grace keeps the runner away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
@@ -379,7 +379,7 @@ async fn a_long_record_is_read_in_pages_and_exported_whole() {
     assert_eq!(lines.len(), COUNT);
     let (mut read, mut path) = (Vec::new(), "/audit?limit=200".to_owned());
     loop {
-        let part: Answer = gateway.get(&path).await;
+        let part: ApiResponse = gateway.get(&path).await;
         read.extend(part.body["items"].as_array().expect("items").clone());
         match part.body["nextCursor"].as_str() {
             Some(cursor) => path = format!("/audit?limit=200&cursor={cursor}"),
@@ -496,7 +496,7 @@ async fn every_response_sent_before_a_kill_has_its_entry() {
     };
     let writes: Vec<_> = (0..60).map(write).collect();
     let mut answered = BTreeSet::new();
-    let request_id = |answer: Option<Answer>| Some(answer?.header("x-request-id")?.to_owned());
+    let request_id = |answer: Option<ApiResponse>| Some(answer?.header("x-request-id")?.to_owned());
     let mut running: Vec<_> = writes.into_iter().map(tokio::spawn).collect();
     // In the middle of it.
     for write in running.drain(..20) {

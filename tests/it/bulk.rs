@@ -4,9 +4,9 @@ use examgate::sandbox::{Sandbox, accounts};
 use serde_json::{Value, json};
 
 use crate::support::gateway::{
-    Answer, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
+    ApiResponse, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
 };
-use crate::support::vendor::{Seen, Stub, json as json_answer};
+use crate::support::vendor::{SeenRequest, Stub, json_response};
 use crate::support::watch::{bodies, calls, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -37,20 +37,20 @@ async fn start_exam(more: &str) -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn register(gateway: &Gateway, items: &[Value]) -> Answer {
+async fn register(gateway: &Gateway, items: &[Value]) -> ApiResponse {
     let answer = gateway.post("/candidates/bulk", &json!({ "items": items })).await;
     assert_eq!(answer.status, 207, "{answer:?}");
     answer
 }
 
-async fn book(gateway: &Gateway, items: &[Value]) -> Answer {
+async fn book(gateway: &Gateway, items: &[Value]) -> ApiResponse {
     let answer = gateway.post("/assignments/bulk", &json!({ "items": items })).await;
     assert_eq!(answer.status, 207, "{answer:?}");
     answer
 }
 
 /// Status, outcome and problem code of every row; checks the frame on the way.
-fn rows(answer: &Answer) -> Vec<(u64, String, String)> {
+fn rows(answer: &ApiResponse) -> Vec<(u64, String, String)> {
     let results = answer.body["results"].as_array().expect("results");
     let summary = |name: &str| answer.body["summary"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {answer:?}"));
     let parts = ["applied", "notApplied", "unknown", "skipped"].map(summary);
@@ -93,7 +93,7 @@ fn created() -> (u64, String, String) {
     row(201, "applied", "")
 }
 
-fn employees(seen: &Seen) -> Vec<String> {
+fn employees(seen: &SeenRequest) -> Vec<String> {
     let body = seen.json();
     let rows = body["employees"].as_array().expect("employees").iter();
     rows.map(|employee| employee["id"].as_str().expect("an id").to_owned()).collect()
@@ -180,9 +180,9 @@ async fn five_hundred_registrations_share_one_call() {
 async fn a_rejected_call_is_split_until_only_the_bad_row_fails() {
     let stub = Stub::start(|seen| {
         if employees(seen).contains(&"e5".to_owned()) {
-            return json_answer(400, &json!({ "message": "employee e5 is no good" }));
+            return json_response(400, &json!({ "message": "employee e5 is no good" }));
         }
-        json_answer(200, &json!({}))
+        json_response(200, &json!({}))
     })
     .await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
@@ -196,7 +196,7 @@ async fn a_rejected_call_is_split_until_only_the_bad_row_fails() {
     let accepted: Vec<&String> = calls.iter().filter(|call| !call.contains(&"e5".to_owned())).flatten().collect();
     assert_eq!(accepted.len(), 15, "nobody is sent twice with success");
     // The refused person can be registered once the vendor has changed its mind.
-    stub.answer_with(|_| json_answer(200, &json!({})));
+    stub.respond_with(|_| json_response(200, &json!({})));
     assert_eq!(gateway.post("/candidates", &person("e5")).await.status, 201);
 }
 
@@ -207,7 +207,7 @@ async fn a_call_that_failed_for_another_reason_is_not_split() {
         (429, "vendor_rate_limited", "not_applied", 503),
         (500, "vendor_internal_error", "unknown", 502),
     ] {
-        let stub = Stub::start(move |_| json_answer(status, &json!({ "message": "no" }))).await;
+        let stub = Stub::start(move |_| json_response(status, &json!({ "message": "no" }))).await;
         let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
         let answer = register(&gateway, &people(8)).await;
         assert_eq!(rows(&answer), vec![row(http, outcome, code); 8]);
@@ -498,8 +498,8 @@ async fn a_row_without_an_id_leaves_the_others_applied() {
     };
     let body = json!({ "responseArray": [item(1, "e0"), item(0, "e1"), item(3, "e2")], "result": "Success" });
     let stub = Stub::start(move |seen| match seen.uri.path() {
-        "/sim/signature" => json_answer(200, &json!({ "ak": "the-ak", "sgn": "the-sgn", "ts": "1795348800" })),
-        _ => json_answer(200, &body),
+        "/sim/signature" => json_response(200, &json!({ "ak": "the-ak", "sgn": "the-sgn", "ts": "1795348800" })),
+        _ => json_response(200, &body),
     })
     .await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
@@ -559,7 +559,7 @@ async fn a_retried_row_is_booked_from_the_retry_on_and_shares_its_call() {
     };
     let before = bodies(sandbox.startexam(), "employees_participants").await.len();
     assert_eq!(gateway.post(&format!("{path}/retry"), &json!({})).await.status, 202);
-    crate::support::watch::until_state(&gateway, &path, "completed").await;
+    crate::support::watch::wait_for_state(&gateway, &path, "completed").await;
     let rows = gateway.get(&format!("{path}/items")).await;
     let from: Vec<_> = (0..3).map(|row| moment(&rows.body, &format!("/items/{row}/resource/validFrom"))).collect();
     assert!(from[0].as_second() >= retried.as_second(), "{rows:?}");

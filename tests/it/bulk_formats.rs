@@ -5,7 +5,7 @@ use examgate::sandbox::{Sandbox, accounts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, sandbox, sandbox_connections, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, sandbox, sandbox_connections, startexam};
 use crate::support::watch::{bodies, calls, changes};
 
 const LINES: &str = "application/x-ndjson";
@@ -19,18 +19,18 @@ async fn start_exam() -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn sent(gateway: &Gateway, path: &str, form: &str, body: impl Into<Vec<u8>>) -> Answer {
+async fn sent(gateway: &Gateway, path: &str, form: &str, body: impl Into<Vec<u8>>) -> ApiResponse {
     gateway.request(Method::POST, path).body(form, body.into()).send().await
 }
 
 /// Status and problem code (or "") of every row.
-fn rows(answer: &Answer) -> Vec<(u64, &str)> {
+fn rows(answer: &ApiResponse) -> Vec<(u64, &str)> {
     assert_eq!(answer.status, 207, "{answer:?}");
     let results = answer.body["results"].as_array().expect("results").iter();
     results.map(|row| (row["status"].as_u64().unwrap(), row["problem"]["code"].as_str().unwrap_or(""))).collect()
 }
 
-fn pointers(answer: &Answer) -> Vec<&str> {
+fn pointers(answer: &ApiResponse) -> Vec<&str> {
     let errors = answer.body["errors"].as_array().into_iter().flatten();
     errors.map(|error| error["pointer"].as_str().unwrap()).collect()
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::support::gateway::{
     Gateway, client, examtesting, faults, key, sandbox, sandbox_connections, startexam, thinkexam,
 };
-use crate::support::vendor::{Stub, json as json_answer};
-use crate::support::watch::{bodies, calls, changes, until, until_state, warnings};
+use crate::support::vendor::{Stub, json_response};
+use crate::support::watch::{bodies, calls, changes, until, wait_for_state, warnings};
 
 const ALL_FIELDS: &str = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\", \
     formatted = \"Full Name\", phone_mobile = \"Mobile\", phone_work = \"Phone\", street = \"Street\", locality = \"City\", \
@@ -515,7 +515,7 @@ async fn candidates_are_found_by_every_identity() {
         let answer = gateway.post("/candidates", &with(person("p1"), "connection", json!(connection))).await;
         ids.push(answer.text("/id").to_owned());
     }
-    let found = |answer: crate::support::gateway::Answer| {
+    let found = |answer: crate::support::gateway::ApiResponse| {
         assert_eq!(answer.status, 200, "{answer:?}");
         let items = answer.body["items"].as_array().unwrap().iter();
         let mut ids: Vec<String> = items.map(|item| item["id"].as_str().unwrap().to_owned()).collect();
@@ -570,7 +570,7 @@ async fn an_asynchronous_caller_gets_the_pending_record_and_later_its_outcome() 
         assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
         let path = format!("/candidates/{}", answer.text("/id"));
         assert_eq!(answer.header("location"), Some(path.as_str()));
-        let ended = until_state(&gateway, &path, "registered").await;
+        let ended = wait_for_state(&gateway, &path, "registered").await;
         assert_eq!(ended.text("/outcome"), "applied");
     }
     // A deletion goes on as well, and ends in nothing.
@@ -602,11 +602,11 @@ async fn a_rejected_person_can_be_registered_immediately_afterwards() {
 
 #[tokio::test]
 async fn a_rejected_update_leaves_the_candidate_unchanged() {
-    let stub = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let stub = Stub::start(|_| json_response(200, &json!({}))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let created = gateway.post("/candidates", &person("e1")).await;
     let path = format!("/candidates/{}", created.text("/id"));
-    stub.answer_with(|_| json_answer(400, &json!({ "message": "no" })));
+    stub.respond_with(|_| json_response(400, &json!({ "message": "no" })));
     let refused = gateway.patch(&path, &json!({ "email": "new@example.com" })).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
     let read = gateway.get(&path).await;
@@ -619,14 +619,14 @@ async fn a_rejected_update_leaves_the_candidate_unchanged() {
 
 #[tokio::test]
 async fn a_rejected_candidate_is_not_found_by_its_released_identity() {
-    let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
+    let stub = Stub::start(|_| json_response(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let person = json!({ "externalId": "e1", "email": "ada@example.com" });
     let refused = gateway.post("/candidates", &person).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
     let found = gateway.get("/candidates?externalId=e1").await;
     assert_eq!(found.body["items"], json!([]));
-    stub.answer_with(|_| json_answer(200, &json!({})));
+    stub.respond_with(|_| json_response(200, &json!({})));
     let registered = gateway.post("/candidates", &person).await;
     assert_eq!(registered.status, 201);
     let found = gateway.get("/candidates?externalId=e1").await;

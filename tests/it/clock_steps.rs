@@ -6,9 +6,9 @@ use jiff::SignedDuration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, faults, sandbox, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, client, faults, sandbox, startexam};
 use crate::support::machine::Machine;
-use crate::support::watch::{bodies, changes, until, until_effect, until_state};
+use crate::support::watch::{bodies, changes, until, wait_for_effect, wait_for_state};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
@@ -24,12 +24,12 @@ async fn start(machine: &Machine, more: &str) -> (Sandbox, Gateway) {
     let sandbox = sandbox().await;
     let connection = startexam(&format!("http://{}", sandbox.startexam()), "");
     let connection = connection.replace("settle_grace = \"0s\"\n", more);
-    let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
+    let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
     assert_eq!(gateway.post("/candidates", &person("emp-a")).await.status, 201);
     (sandbox, gateway)
 }
 
-async fn under(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Answer {
+async fn under(gateway: &Gateway, key: &str, path: &str, body: &Value) -> ApiResponse {
     gateway.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await
 }
 
@@ -56,7 +56,7 @@ async fn a_forward_clock_step_does_not_shorten_the_grace_period() {
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
     machine.set_clock_ahead(SignedDuration::from_hours(1));
     // The first attempt takes effect within the grace; until then nothing may have been sent again.
-    until_effect(port, "employees_participants", "emp-a").await;
+    wait_for_effect(port, "employees_participants", "emp-a").await;
     assert_eq!(bodies(port, "employees_participants").await.len(), 1, "settled within the grace");
 }
 
@@ -81,7 +81,7 @@ async fn a_write_that_falls_due_while_the_clock_is_ahead_is_not_abandoned() {
     }
     machine.set_clock_ahead(SignedDuration::ZERO);
     faults(port, json!({ "faults": [] })).await;
-    let settled = until_state(&gateway, answer.text("/resource"), "registered").await;
+    let settled = wait_for_state(&gateway, answer.text("/resource"), "registered").await;
     assert_eq!(settled.text("/outcome"), "applied");
     assert_eq!(changes(port, "employees", "created").await, ["emp-a", "emp-b"]);
 }

@@ -9,7 +9,7 @@ use examgate::sandbox::{Sandbox, accounts};
 use examgate::service::Gateway as Dispatch;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, effects, sandbox, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, effects, sandbox, sandbox_connections};
 
 /// What a journey needs to know of a vendor, apart from what it declares.
 struct Traveller {
@@ -74,7 +74,7 @@ async fn calls(sandbox: &Sandbox, traveller: &Traveller) -> usize {
     effects((traveller.port)(sandbox)).await["calls"].as_array().map_or(0, Vec::len)
 }
 
-async fn attempt(gateway: &Gateway, traveller: &Traveller, operation: WriteKind, candidate: &str) -> Answer {
+async fn attempt(gateway: &Gateway, traveller: &Traveller, operation: WriteKind, candidate: &str) -> ApiResponse {
     let Traveller { connection, assessment, change, .. } = traveller;
     match operation {
         WriteKind::CandidatesCreate => {
@@ -166,7 +166,7 @@ async fn every_vendor_description_names_every_write_kind() {
 #[tokio::test]
 async fn vendor_requirements_are_reported_together_with_malformed_fields() {
     let (_sandbox, gateway) = start().await;
-    let pointers = |answer: &Answer| {
+    let pointers = |answer: &ApiResponse| {
         let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();
         let mut pointers: Vec<String> =
             errors.iter().filter_map(|error| Some(error["pointer"].as_str()?.to_owned())).collect();

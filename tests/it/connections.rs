@@ -217,8 +217,8 @@ async fn excess_requests_are_rejected_and_counted_before_their_body_is_read() {
     let connections = startexam(&format!("http://{}", sandbox.startexam()), "");
     let clients = crate::support::gateway::client("lms", "", "[\"*\"]");
     let operators = [("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")];
-    let mut gateway = Gateway::start_under(&connections, &clients, &operators).await;
-    let operators = gateway.operators().await;
+    let mut gateway = Gateway::start_with_env(&connections, &clients, &operators).await;
+    let operators = gateway.admin_address().await;
     let head = |length: usize, more: &str| {
         format!(
             "POST /candidates HTTP/1.1\r\nHost: a\r\nX-Api-Key: {}\r\nContent-Type: application/json\r\n{more}\

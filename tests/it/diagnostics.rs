@@ -7,7 +7,7 @@ use examgate::sandbox::accounts;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, client, effects, examtesting, faults, sandbox, sandbox_connections, startexam};
-use crate::support::vendor::{Stub, answer_of};
+use crate::support::vendor::{Stub, build_response};
 
 async fn checked(gateway: &Gateway, connection: &str) -> Value {
     let answer = gateway.post(&format!("/connections/{connection}/check"), &json!({})).await;
@@ -78,7 +78,7 @@ async fn wrong_credentials_are_reported_with_advice() {
 #[tokio::test]
 async fn excessive_clock_skew_is_measured_and_reported() {
     let vendor = Stub::start(|_| {
-        let mut answer = answer_of(404, "text/plain", String::new());
+        let mut answer = build_response(404, "text/plain", String::new());
         let late = std::time::SystemTime::now() + std::time::Duration::from_secs(1_000);
         answer.headers_mut().insert("date", httpdate::fmt_http_date(late).parse().expect("a header value"));
         answer
@@ -111,7 +111,7 @@ async fn an_open_circuit_does_not_prevent_a_check() {
 #[tokio::test]
 async fn tls_is_checked_for_https_addresses() {
     // Plain text where TLS is spoken, as behind a wrong port.
-    let vendor = Stub::start(|_| answer_of(200, "text/plain", String::new())).await;
+    let vendor = Stub::start(|_| build_response(200, "text/plain", String::new())).await;
     let gateway = Gateway::start(&startexam(&format!("https://{}", vendor.address), "")).await;
     let found = checked(&gateway, "startexam-main").await;
     let (found_results, details) = (results(&found), told(&found, "detail"));

@@ -23,7 +23,7 @@ fn person(id: &str) -> Value {
 
 async fn started(port: std::net::SocketAddr, environment: &[(&str, &str)]) -> Gateway {
     let connections = startexam(&format!("http://{port}"), "batch_size = 10\nmax_in_flight = 4");
-    Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), environment).await
+    Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), environment).await
 }
 
 /// Waits until the gateway says that it is about to end.
@@ -70,7 +70,7 @@ async fn a_draining_gateway_is_not_ready_but_still_serves() {
     let sandbox = sandbox().await;
     let operators = ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0");
     let mut gateway = started(sandbox.startexam(), &[DELAY, operators]).await;
-    let operators = gateway.operators().await;
+    let operators = gateway.admin_address().await;
     let before = gateway.post("/candidates", &person("e1")).await;
     assert_eq!((before.status, before.header("connection")), (201, None));
     // A connection of HTTP/2 with a request under way when it is told to leave.
@@ -97,7 +97,7 @@ async fn a_draining_gateway_is_not_ready_but_still_serves() {
     let ended = tokio::time::timeout(TIMEOUT, driving).await.expect("HTTP/2 says goodbye").unwrap();
     assert!(ended.is_ok(), "{ended:?}");
     assert_eq!(gateway.post("/candidates", &person("e4")).await.status, 201, "and others are served still");
-    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.take_log());
     let mut created = changes(sandbox.startexam(), "employees", "created").await;
     created.sort();
     assert_eq!(created, ["e1", "e2", "e3", "e4"]);
@@ -128,7 +128,7 @@ async fn requests_in_flight_complete_and_later_ones_are_rejected() {
     assert!(refusal.contains("connection: close"), "{refusal}");
     let answer = early.await.unwrap();
     assert_eq!((answer.status, answer.header("connection")), (201, Some("close")), "{answer:?}");
-    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.take_log());
     assert_eq!(changes(port, "employees", "created").await, ["e1"]);
 }
 
@@ -155,7 +155,7 @@ async fn a_write_whose_body_is_already_arriving_is_accepted() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
-    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.take_log());
     assert_eq!(changes(port, "employees", "created").await, ["e1"]);
 }
 
@@ -180,9 +180,9 @@ async fn waiting_callers_are_released_and_the_operation_pauses() {
     assert_eq!(bulk.header("location"), Some(operation.as_str()));
     let events = events.await.unwrap();
     assert!(events.status == 200 && events.body.as_str().unwrap().ends_with("\n\n"), "a whole last event: {events:?}");
-    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.take_log());
     faults(port, json!({ "faults": [] })).await;
-    let gateway = Gateway::start_in(gateway.gone().await).await;
+    let gateway = Gateway::start_in(gateway.exited().await).await;
     until(&gateway, &operation, |answer| answer.body["progress"]["applied"] == 1_000).await;
     assert_eq!(changes(port, "employees", "created").await.len(), 1_000);
     assert_eq!(sent_twice(port).await, Vec::<String>::new());
@@ -202,8 +202,8 @@ async fn a_write_that_outlasts_the_shutdown_grace_returns_202() {
     let answer = slow.await.unwrap();
     assert_eq!((answer.status, answer.text("/state")), (202, "pending"), "{answer:?}");
     let candidate = answer.header("location").expect("where to look").to_owned();
-    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
-    let gateway = Gateway::start_in(gateway.gone().await).await;
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.take_log());
+    let gateway = Gateway::start_in(gateway.exited().await).await;
     until(&gateway, &candidate, |answer| answer.text("/outcome") == "applied").await;
     assert_eq!(changes(port, "employees", "created").await, ["e1"]);
 }
@@ -214,12 +214,12 @@ async fn ctrl_c_skips_the_delay_and_a_second_signal_exits_immediately() {
     let hour = ("EXAMGATE__SERVER__SHUTDOWN_DELAY", "1h");
     let mut gateway = started(sandbox.startexam(), &[hour]).await;
     gateway.signal("INT").await;
-    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.take_log());
     let mut gateway = started(sandbox.startexam(), &[hour]).await;
     gateway.terminate().await;
     told(&gateway).await;
     gateway.terminate().await;
-    assert_eq!(gateway.ended().await, Some(1), "{}", gateway.written());
+    assert_eq!(gateway.ended().await, Some(1), "{}", gateway.take_log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,19 +234,19 @@ async fn a_stopping_replica_hands_over_its_operation_without_a_takeover_delay() 
     let bulk = one.request(Method::POST, "/candidates/bulk").header("Prefer", "respond-async");
     let accepted = bulk.json(&json!({ "items": people })).send().await;
     let operation = format!("/operations/{}", accepted.text("/id"));
-    let applied = |answer: &crate::support::gateway::Answer| answer.body["progress"]["applied"].as_u64().unwrap_or(0);
+    let applied = |answer: &crate::support::gateway::ApiResponse| answer.body["progress"]["applied"].as_u64().unwrap_or(0);
     until(&one, &operation, |answer| applied(answer) > 0).await;
     let mut other = Gateway::replica(&url, &connections).await;
     let began = Instant::now();
     one.terminate().await;
-    assert_eq!(one.ended().await, Some(0), "{}", one.written());
+    assert_eq!(one.ended().await, Some(0), "{}", one.take_log());
     let ended = began.elapsed();
     let left = applied(&other.get(&operation).await);
     assert!(left < 1_000, "it was not over yet");
     until(&other, &operation, |answer| applied(answer) > left).await;
     println!("the replica ended after {ended:?}, the other went on {:?} after the signal", began.elapsed());
     until(&other, &operation, |answer| answer.text("/state") == "completed").await;
-    assert!(!other.written().contains("an instance is dead"), "it was not waited for");
+    assert!(!other.take_log().contains("an instance is dead"), "it was not waited for");
     assert_eq!(changes(port, "employees", "created").await.len(), 1_000);
     assert_eq!(sent_twice(port).await, Vec::<String>::new());
 }
@@ -269,5 +269,5 @@ async fn a_booking_in_flight_is_finished() {
     }
     gateway.terminate().await;
     assert_eq!(booking.await.unwrap().status, 201);
-    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.written());
+    assert_eq!(gateway.ended().await, Some(0), "{}", gateway.take_log());
 }

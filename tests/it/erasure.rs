@@ -5,7 +5,7 @@ use examgate::sandbox::{Sandbox, accounts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, faults, sandbox, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, faults, sandbox, sandbox_connections};
 use crate::support::watch::bodies;
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -31,11 +31,11 @@ async fn registered(gateway: &Gateway, connection: &str, id: &str) -> String {
     format!("/candidates/{}", answer.text("/id"))
 }
 
-async fn keyed(gateway: &Gateway, path: &str, key: &str, body: &Value) -> Answer {
+async fn keyed(gateway: &Gateway, path: &str, key: &str, body: &Value) -> ApiResponse {
     gateway.request(Method::POST, path).header("Idempotency-Key", key).json(body).send().await
 }
 
-fn assert_nameless(answer: &Answer, what: &str) {
+fn assert_nameless(answer: &ApiResponse, what: &str) {
     let text = answer.body.to_string();
     assert!(!text.contains("erased@") && !text.contains("emp-1"), "{what}: {text}");
 }

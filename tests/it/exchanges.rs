@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::support::gateway::{
     Gateway, client, client_with, faults, key, sandbox, sandbox_connections, startexam, thinkexam,
 };
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
-use crate::support::watch::until_state;
+use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::watch::wait_for_state;
 
 fn person(number: usize) -> Value {
     json!({ "connection": "startexam-main", "externalId": format!("emp-{number}"), "email": format!("p{number}@example.org"),
@@ -24,7 +24,7 @@ async fn exchange(gateway: &Gateway, problem: &Value) -> Value {
 #[tokio::test]
 async fn a_problem_links_to_the_vendor_exchange() {
     let said = json!({ "message": "Ada Lovelace (p1@example.org, EMP-1) is blocked", "trace": "internal" });
-    let vendor = Stub::start(move |_| json_answer(400, &said)).await;
+    let vendor = Stub::start(move |_| json_response(400, &said)).await;
     let gateway = Gateway::start(&startexam(&vendor.url(), "")).await;
     let refused = gateway.request(Method::POST, "/candidates").header("x-request-id", "from-lms").json(&person(1));
     let refused = refused.send().await;
@@ -130,7 +130,7 @@ async fn background_reconciliation_is_recorded_too() {
     assert_eq!(lost.problem(), (504, "vendor_timeout", "unknown"));
     assert_eq!(exchange(&gateway, &lost.body).await["calls"][0]["ended"], "vendor_timeout");
     let resource = lost.text("/resource").to_owned();
-    until_state(&gateway, &resource, "registered").await;
+    wait_for_state(&gateway, &resource, "registered").await;
     let all = gateway.get("/exchanges?connection=startexam-main").await;
     let settling = all.body["items"].as_array().expect("items").iter().find(|item| item["cause"] == "settling");
     let settling = settling.expect("an exchange of the background");
@@ -154,8 +154,8 @@ async fn a_call_that_was_never_sent_is_recorded_with_the_reason() {
 #[tokio::test]
 async fn signature_calls_and_unexpected_formats_reveal_only_listed_fields() {
     let vendor = Stub::start(|seen| match seen.uri.path() {
-        "/sim/signature" => json_answer(200, &json!({ "ak": "AkMark", "sgn": "SgMark", "ts": "1" })),
-        _ => answer_of(500, "text/html", "<html><title>Ada Lovelace</title>p1@example.org</html>".to_owned()),
+        "/sim/signature" => json_response(200, &json!({ "ak": "AkMark", "sgn": "SgMark", "ts": "1" })),
+        _ => build_response(500, "text/html", "<html><title>Ada Lovelace</title>p1@example.org</html>".to_owned()),
     })
     .await;
     let gateway = Gateway::start(&thinkexam(&vendor.url(), "")).await;

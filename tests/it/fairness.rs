@@ -4,8 +4,8 @@ use examgate::sandbox::accounts;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, TIMEOUT, client, examtesting, faults, key, sandbox, startexam};
-use crate::support::watch::{changes, until, until_state};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, client, examtesting, faults, key, sandbox, startexam};
+use crate::support::watch::{changes, until, wait_for_state};
 
 fn person(id: &str) -> Value {
     json!({ "externalId": id, "email": format!("{id}@example.com"), "name": { "givenName": "Ada" } })
@@ -31,12 +31,12 @@ async fn a_large_bulk_starves_neither_single_requests_nor_a_small_bulk() {
         until(&gateway, &great, |told| told.body["progress"]["applied"].as_u64() >= Some(5)).await;
         let small = begun(&gateway, "small", 10).await;
         assert_eq!(gateway.post("/candidates", &person("single")).await.status, 201);
-        until_state(&gateway, &small, "completed").await;
-        let told: Answer = gateway.get(&great).await;
+        wait_for_state(&gateway, &small, "completed").await;
+        let told: ApiResponse = gateway.get(&great).await;
         assert_eq!(told.text("/state"), "running", "{in_flight}: {told:?}");
         let ended = gateway.request(Method::POST, &format!("{great}/cancel")).send().await;
         assert_eq!(ended.status, 202);
-        let ended = until_state(&gateway, &great, "cancelled").await;
+        let ended = wait_for_state(&gateway, &great, "cancelled").await;
         let applied = ended.body["progress"]["applied"].as_u64().unwrap();
         assert_eq!(changes(port, "add", "created").await.len() as u64, applied + 10 + 1);
     }

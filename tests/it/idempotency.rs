@@ -5,9 +5,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{
-    Answer, Gateway, client, examtesting, faults, key, sandbox, sandbox_connections, startexam,
+    ApiResponse, Gateway, client, examtesting, faults, key, sandbox, sandbox_connections, startexam,
 };
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::vendor::{Stub, build_response, json_response};
 use crate::support::watch::{calls, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -18,13 +18,13 @@ async fn start_exam() -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn keyed(gateway: &Gateway, method: Method, path: &str, key: &str, body: Option<&Value>) -> Answer {
+async fn keyed(gateway: &Gateway, method: Method, path: &str, key: &str, body: Option<&Value>) -> ApiResponse {
     let request = gateway.request(method, path).header("idempotency-key", key);
     let request = if let Some(body) = body { request.json(body) } else { request };
     request.send().await
 }
 
-fn replayed(answer: &Answer) -> bool {
+fn replayed(answer: &ApiResponse) -> bool {
     answer.header("idempotent-replayed") == Some("true")
 }
 
@@ -39,7 +39,7 @@ async fn twice(
     method: Method,
     path: &str,
     body: Option<&Value>,
-) -> Answer {
+) -> ApiResponse {
     let connection = body.and_then(|body| body["connection"].as_str()).unwrap_or_default();
     let key = format!("{method}:{path}:{connection}");
     let first = keyed(gateway, method.clone(), path, &key, body).await;
@@ -84,7 +84,7 @@ async fn every_write_is_replayed_unchanged() {
 
 #[tokio::test]
 async fn a_manual_settlement_is_replayed_too() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
     let unclear = gateway.post("/candidates", &person("e1")).await;
@@ -140,13 +140,13 @@ async fn requests_are_compared_by_content_not_by_formatting() {
 
 #[tokio::test]
 async fn a_write_that_was_not_applied_releases_its_key() {
-    let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
+    let stub = Stub::start(|_| json_response(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "")).await;
     let refused = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
     assert_eq!(refused.problem(), (422, "vendor_rejected_request", "not_applied"));
     let invalid = keyed(&gateway, Method::POST, "/candidates", "k", Some(&json!({ "odd": 1 }))).await;
     assert_eq!(invalid.problem(), (422, "validation_failed", "not_applied"));
-    stub.answer_with(|_| json_answer(200, &json!({})));
+    stub.respond_with(|_| json_response(200, &json!({})));
     let created = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
     assert_eq!((created.status, replayed(&created)), (201, false), "{created:?}");
 }
@@ -178,7 +178,7 @@ async fn a_retry_that_comes_too_early_gets_a_conflict_with_retry_after() {
     assert!(early.header("retry-after").is_some());
     let other = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e2"))).await;
     assert_eq!(other.problem(), (422, "idempotency_key_reused", "not_applied"));
-    crate::support::watch::until_state(&gateway, &format!("/candidates/{}", first.text("/id")), "registered").await;
+    crate::support::watch::wait_for_state(&gateway, &format!("/candidates/{}", first.text("/id")), "registered").await;
     let late = keyed(&gateway, Method::POST, "/candidates", "k", Some(&person("e1"))).await;
     assert_eq!((late.status, replayed(&late)), (201, true), "{late:?}");
     assert_eq!(calls(sandbox.startexam()).await, 1);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::support::vendor::{Seen, Stub, json as answer, json_with};
+use crate::support::vendor::{SeenRequest, Stub, json_response, json_with};
 
 const KEY: &str = "egk_the-key-nobody-may-see";
 const PEOPLE: &str = "externalId,name.givenName,email\nemp-1,Ann,ann@example.com\nemp-2,Bo,bo@example.com\n\
@@ -86,7 +86,7 @@ impl Told {
 }
 
 /// A gateway that has done these rows as soon as it is asked, two a page.
-fn gateway(items: Vec<Value>) -> impl Fn(&Seen) -> Response + Send + Sync + 'static {
+fn gateway(items: Vec<Value>) -> impl Fn(&SeenRequest) -> Response + Send + Sync + 'static {
     move |seen| {
         assert_eq!(seen.headers["authorization"], format!("Bearer {KEY}"));
         let path = seen.uri.path();
@@ -132,11 +132,11 @@ fn all_applied(rows: usize) -> Vec<Value> {
     (0..rows).map(|index| applied(index, &json!({ "id": format!("cand_{index}"), "warnings": [] }))).collect()
 }
 
-fn posts(stub: &Stub) -> Vec<Seen> {
+fn posts(stub: &Stub) -> Vec<SeenRequest> {
     stub.seen().into_iter().filter(|seen| seen.method == Method::POST).collect()
 }
 
-fn key(seen: &Seen) -> String {
+fn key(seen: &SeenRequest) -> String {
     seen.headers["idempotency-key"].to_str().expect("text").to_owned()
 }
 
@@ -303,11 +303,11 @@ async fn a_rejection_is_shown_with_its_errors_and_advice() {
         (403, "connection_forbidden", "403 connection_forbidden"),
         (422, "idempotency_key_reused", "--fail-on-errors"),
     ] {
-        stub.answer_with(move |_| answer(status, &problem(status, code)));
+        stub.respond_with(move |_| answer(status, &problem(status, code)));
         let told = desk.import(&stub.url(), &[]).await;
         assert!(told.code == Some(1) && told.err.contains(advice), "{told:?}");
     }
-    stub.answer_with(|_| crate::support::vendor::answer_of(404, "text/html", "<h1>Not here</h1>"));
+    stub.respond_with(|_| crate::support::vendor::build_response(404, "text/html", "<h1>Not here</h1>"));
     assert!(desk.import(&stub.url(), &[]).await.err.contains("is the address correct? (--url or EXAMGATE_URL)"));
 }
 
@@ -356,7 +356,7 @@ async fn failed_rows_are_retried_on_request() {
         .collect();
     let retried = AtomicUsize::new(0);
     let (before, after) = (gateway(failed), gateway(all_applied(3)));
-    stub.answer_with(move |seen| {
+    stub.respond_with(move |seen| {
         if seen.uri.path() == "/operations/op_7/retry" {
             retried.fetch_add(1, Ordering::SeqCst);
             return answer(202, &operation("running", &[]));

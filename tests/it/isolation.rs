@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Answer, Gateway, examtesting, startexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::gateway::{ApiResponse, Gateway, examtesting, startexam};
+use crate::support::vendor::{Stub, json_response};
 
 /// Only a hang comes this far.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -59,7 +59,7 @@ fn person(connection: &str, id: &str) -> Value {
     })
 }
 
-fn posts(gateway: &Arc<Gateway>, connection: &'static str, count: usize) -> JoinSet<Answer> {
+fn posts(gateway: &Arc<Gateway>, connection: &'static str, count: usize) -> JoinSet<ApiResponse> {
     let mut posts = JoinSet::new();
     for number in 0..count {
         let gateway = Arc::clone(gateway);
@@ -80,7 +80,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 async fn a_vendor_that_never_responds_does_not_delay_another_vendors_callers() {
     for drips in [false, true] {
         let endless = Endless::start(drips).await;
-        let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+        let healthy = Stub::start(|_| json_response(200, &json!({}))).await;
         let connections = examtesting(&format!("http://{}", endless.address), "timeout = \"10m\"\nmax_in_flight = 4")
             + &startexam(&healthy.url(), "max_in_flight = 16");
         let gateway = Arc::new(Gateway::start(&connections).await);
@@ -109,7 +109,7 @@ async fn callers_of_a_dead_vendor_fail_fast_without_a_call() {
     let gone = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let dead = gone.local_addr().expect("an address");
     drop(gone);
-    let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let healthy = Stub::start(|_| json_response(200, &json!({}))).await;
     let connections =
         examtesting(&format!("http://{dead}"), "breaker = { failures = 3, cooldown = \"1h\" }\nmax_in_flight = 4")
             + &startexam(&healthy.url(), "max_in_flight = 16");

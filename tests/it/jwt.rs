@@ -4,9 +4,9 @@ use examgate::domain::scope::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway};
+use crate::support::gateway::{ApiResponse, Gateway};
 use crate::support::issuer::{AUDIENCE, ISSUER, Key, claims, encoded, message, now, set, signed_with_secret};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::vendor::{Stub, json_response};
 
 /// All scopes, as a token names them.
 fn everything() -> String {
@@ -31,7 +31,7 @@ async fn gateway(keys: &[Value]) -> Gateway {
     Gateway::start_with("", &configuration(&format!("file:{}", path.display()))).await
 }
 
-async fn asked(gateway: &Gateway, token: &str, path: &str) -> Answer {
+async fn asked(gateway: &Gateway, token: &str, path: &str) -> ApiResponse {
     gateway.request_as(token, Method::GET, path).send().await
 }
 
@@ -181,7 +181,7 @@ async fn a_valid_signature_is_not_enough_and_the_error_says_why() {
 #[tokio::test]
 async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
     let (first, second) = (Key::ed25519(), Key::ed25519());
-    let provider = Stub::start(|_| json_answer(503, &json!({}))).await;
+    let provider = Stub::start(|_| json_response(503, &json!({}))).await;
     let gateway = Gateway::start_with("", &configuration(&format!("{}/jwks.json", provider.url()))).await;
     let good = claims("lms", &everything());
     let unclear = asked(&gateway, &first.token("one", &good), "/vendors").await;
@@ -194,7 +194,7 @@ async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
     );
 
     let published = set(&[first.jwk("one")]);
-    provider.answer_with(move |_| json_answer(200, &published));
+    provider.respond_with(move |_| json_response(200, &published));
     let mut answer = unclear;
     for _ in 0..600 {
         answer = asked(&gateway, &first.token("one", &good), "/vendors").await;
@@ -214,7 +214,7 @@ async fn published_keys_are_fetched_once_and_again_for_an_unknown_key_id() {
 
     // The old key is given up: what is signed with it is not believed as soon as the new ones are known.
     let published = set(&[second.jwk("two")]);
-    provider.answer_with(move |_| json_answer(200, &published));
+    provider.respond_with(move |_| json_response(200, &published));
     for _ in 0..600 {
         answer = asked(&gateway, &second.token("two", &good), "/vendors").await;
         if answer.status == 200 {
@@ -238,11 +238,11 @@ async fn keys_in_a_file_are_reloaded_and_a_bad_file_changes_nothing() {
     assert_eq!(asked(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
     std::fs::write(&path, "{}").expect("the keys can be written");
     gateway.signal("HUP").await;
-    gateway.heard("configuration reload rejected").await;
+    gateway.wait_for_log("configuration reload rejected").await;
     assert_eq!(asked(&gateway, &first.token("one", &good), "/vendors").await.status, 200);
     std::fs::write(&path, set(&[second.jwk("two")]).to_string()).expect("the keys can be written");
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
+    gateway.wait_for_log("configuration reloaded").await;
     assert_eq!(asked(&gateway, &second.token("two", &good), "/vendors").await.status, 200);
     refused(&gateway, &first.token("one", &good)).await;
 }

@@ -52,7 +52,7 @@ const MAX_KIB: u64 = if cfg!(debug_assertions) { 192 * 1024 } else { 256 * 1024 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_rows_are_sent_and_read_back_in_bounded_memory() {
     let sandbox = sandbox().await;
-    let gateway = Gateway::start_under(
+    let gateway = Gateway::start_with_env(
         &thinkexam(&format!("http://{}", sandbox.thinkexam()), ""),
         &client("lms", "", "[\"*\"]"),
         &[("RUST_LOG", "warn")],

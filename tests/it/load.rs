@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::gateway::{Gateway, client, examtesting, key, sandbox, startexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::vendor::{Stub, json_response};
 
 /// One answer: when it was asked for, how long it took, and what it was.
 struct Sample {
@@ -138,7 +138,7 @@ async fn a_healthy_vendor_serves_all_callers_while_another_one_fails() {
     let (rounds, lasting, rate) =
         asked_for().map_or((1, Duration::from_millis(500), 40), |seconds| (5, Duration::from_secs(seconds), 100));
     for failing in [Failing::Refuses, Failing::Silent, Failing::Drips] {
-        let healthy = Stub::start(|_| json_answer(200, &json!({}))).await;
+        let healthy = Stub::start(|_| json_response(200, &json!({}))).await;
         let sandbox = sandbox().await;
         let well = pair(&healthy, sandbox.examtesting()).await;
         let broken = pair(&healthy, failing.start().await).await;
@@ -176,7 +176,7 @@ async fn pair(healthy: &Stub, other: SocketAddr) -> Gateway {
             &format!("http://{other}"),
             "max_in_flight = 16\ntimeout = \"1s\"\nbreaker = { failures = 5, cooldown = \"1s\" }",
         );
-    let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
+    let gateway = Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
     Load::on(&gateway, "startexam-main").at(40, Duration::from_millis(300)).await;
     gateway
 }
@@ -187,10 +187,10 @@ async fn load_beyond_a_vendors_limits_is_rejected_and_the_rest_is_served() {
     // Short: as much as fills the queue of 128 and more.
     let (lasting, rate) = asked_for()
         .map_or((Duration::from_secs(1), CAPACITY * 8), |seconds| (Duration::from_secs(seconds * 4), CAPACITY * 3));
-    let stub = Stub::start(|_| json_answer(200, &json!({}))).await;
+    let stub = Stub::start(|_| json_response(200, &json!({}))).await;
     let connections = startexam(&stub.url(), "max_in_flight = 8\ntimeout = \"20s\"")
         .replace("requests_per_second = 0", &format!("requests_per_second = {CAPACITY}"));
-    let gateway = Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
+    let gateway = Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "warn")]).await;
     let load = Load::on(&gateway, "startexam-main");
     let calm = load.at(CAPACITY / 2, lasting / 2).await;
     assert!(calm.iter().all(|sample| sample.status == 201));

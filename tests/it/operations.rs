@@ -6,8 +6,8 @@ use examgate::sandbox::Sandbox;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, client_with, examtesting, faults, key, sandbox, startexam};
-use crate::support::watch::{calls, changes, until, until_state};
+use crate::support::gateway::{ApiResponse, Gateway, client, client_with, examtesting, faults, key, sandbox, startexam};
+use crate::support::watch::{calls, changes, until, wait_for_state};
 
 fn people(count: usize) -> Vec<Value> {
     (0..count).map(|number| json!({ "itemId": format!("row-{number}"), "externalId": format!("e{number}") })).collect()
@@ -23,19 +23,19 @@ async fn slow(milliseconds: u64, clients: &str) -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn begun(gateway: &Gateway, items: &[Value]) -> Answer {
+async fn begun(gateway: &Gateway, items: &[Value]) -> ApiResponse {
     let request = gateway.request(Method::POST, "/candidates/bulk").header("prefer", "respond-async");
     let answer = request.json(&json!({ "items": items })).send().await;
     assert_eq!(answer.status, 202, "{answer:?}");
     answer
 }
 
-fn progress(answer: &Answer, member: &str) -> u64 {
+fn progress(answer: &ApiResponse, member: &str) -> u64 {
     let place = if answer.body.get("progress").is_some() { "progress" } else { "summary" };
     answer.body[place][member].as_u64().unwrap_or_else(|| panic!("no {member}: {answer:?}"))
 }
 
-fn indices(answer: &Answer) -> Vec<u64> {
+fn indices(answer: &ApiResponse) -> Vec<u64> {
     answer.body["items"].as_array().expect("items").iter().map(|row| row["index"].as_u64().expect("index")).collect()
 }
 
@@ -53,7 +53,7 @@ async fn an_asynchronous_bulk_is_an_operation_that_can_be_read() {
         assert!(accepted.body.get(absent).is_none(), "{absent}: {accepted:?}");
     }
 
-    let ended = until_state(&gateway, &path, "completed").await;
+    let ended = wait_for_state(&gateway, &path, "completed").await;
     assert_eq!((progress(&ended, "applied"), progress(&ended, "pending")), (5, 0));
     for present in ["createdAt", "startedAt", "finishedAt", "expiresAt"] {
         assert!(ended.text(&format!("/{present}")).ends_with('Z'), "{present}: {ended:?}");
@@ -65,7 +65,7 @@ async fn an_asynchronous_bulk_is_an_operation_that_can_be_read() {
     let row = &first.body["items"][1];
     assert_eq!((&row["itemId"], &row["status"], &row["outcome"]), (&json!("row-1"), &json!(201), &json!("applied")));
     assert_eq!((&row["resource"]["externalId"], &row["resource"]["state"]), (&json!("e1"), &json!("registered")));
-    let next = |answer: &Answer| format!("{path}/items?limit=2&cursor={}", answer.text("/nextCursor"));
+    let next = |answer: &ApiResponse| format!("{path}/items?limit=2&cursor={}", answer.text("/nextCursor"));
     let second = gateway.get(&next(&first)).await;
     let third = gateway.get(&next(&second)).await;
     assert_eq!((indices(&second), indices(&third)), (vec![2, 3], vec![4]));
@@ -179,7 +179,7 @@ async fn a_cancelled_operation_skips_its_remaining_rows_and_a_retry_sends_only_t
     until(&gateway, &path, |answer| progress(answer, "applied") >= 2).await;
     let cancelled = gateway.post(&format!("{path}/cancel"), &json!({})).await;
     assert_eq!((cancelled.status, cancelled.header("location")), (202, Some(path.as_str())), "{cancelled:?}");
-    let ended = until_state(&gateway, &path, "cancelled").await;
+    let ended = wait_for_state(&gateway, &path, "cancelled").await;
     let (applied, skipped) = (progress(&ended, "applied"), progress(&ended, "skipped"));
     assert!(applied >= 2 && skipped >= 1 && applied + skipped == 12, "{ended:?}");
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len() as u64, applied);
@@ -189,7 +189,7 @@ async fn a_cancelled_operation_skips_its_remaining_rows_and_a_retry_sends_only_t
     faults(sandbox.startexam(), json!({ "faults": [] })).await;
     let retried = gateway.post(&format!("{path}/retry"), &json!({})).await;
     assert_eq!((retried.status, retried.text("/id")), (202, accepted.text("/id")), "{retried:?}");
-    let completed = until_state(&gateway, &path, "completed").await;
+    let completed = wait_for_state(&gateway, &path, "completed").await;
     assert_eq!((progress(&completed, "applied"), progress(&completed, "skipped")), (12, 0));
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 12);
     assert_eq!(calls(sandbox.startexam()).await, 12, "nobody was sent twice");
@@ -206,7 +206,7 @@ async fn operations_are_visible_only_to_their_tenant_and_with_the_scope() {
     let (_sandbox, gateway) = slow(0, &clients).await;
     let operation = begun(&gateway, &people(2)).await;
     let path = format!("/operations/{}", operation.text("/id"));
-    until_state(&gateway, &path, "completed").await;
+    wait_for_state(&gateway, &path, "completed").await;
     for (method, end) in [
         (Method::GET, ""),
         (Method::GET, "/items"),
@@ -246,12 +246,12 @@ async fn a_stopping_gateway_releases_waiting_callers_and_the_next_one_continues(
     };
     let (stream, waited, ()) = tokio::join!(follow, waiting, stop);
     assert_eq!((stream.status, waited.status), (200, 202), "{stream:?} {waited:?}");
-    let folder = gateway.gone().await;
+    let folder = gateway.exited().await;
     faults(sandbox.startexam(), json!({ "faults": [] })).await;
     let gateway = Gateway::start_in(folder).await;
-    let completed = until_state(&gateway, &path, "completed").await;
+    let completed = wait_for_state(&gateway, &path, "completed").await;
     assert_eq!(progress(&completed, "applied"), 30);
-    until_state(&gateway, &format!("/operations/{}", waited.text("/id")), "completed").await;
+    wait_for_state(&gateway, &format!("/operations/{}", waited.text("/id")), "completed").await;
     assert_eq!(changes(sandbox.startexam(), "employees", "created").await.len(), 31);
 }
 
@@ -264,11 +264,11 @@ async fn rows_waiting_for_a_vendor_pause_are_handed_over_when_the_process_stops(
     faults(sandbox.startexam(), json!({ "faults": [pause] })).await;
     let accepted = begun(&gateway, &people(3)).await;
     let id = accepted.text("/id").to_owned();
-    let refused = |answer: &Answer| answer.body.pointer("/items/0/calls/0/status") == Some(&json!(429));
+    let refused = |answer: &ApiResponse| answer.body.pointer("/items/0/calls/0/status") == Some(&json!(429));
     until(&gateway, &format!("/exchanges?operation={id}"), refused).await;
     gateway.terminate().await;
-    let gateway = Gateway::start_in(gateway.gone().await).await;
-    let ended = until_state(&gateway, &format!("/operations/{id}"), "completed").await;
+    let gateway = Gateway::start_in(gateway.exited().await).await;
+    let ended = wait_for_state(&gateway, &format!("/operations/{id}"), "completed").await;
     assert_eq!(progress(&ended, "applied"), 3, "{}", ended.body);
 }
 
@@ -284,7 +284,7 @@ async fn an_unreadable_row_keeps_its_problem_through_every_retry() {
     let answer = request.send().await;
     assert_eq!((answer.status, progress(&answer, "notApplied")), (207, 3), "{answer:?}");
     let path = format!("/operations/{}", answer.text("/operation"));
-    let refused = |answer: &Answer| -> Vec<(u64, String)> {
+    let refused = |answer: &ApiResponse| -> Vec<(u64, String)> {
         let rows = answer.body["items"].as_array().expect("items").iter();
         rows.map(|row| (row["index"].as_u64().unwrap(), row["problem"]["code"].to_string())).collect()
     };
@@ -292,7 +292,7 @@ async fn an_unreadable_row_keeps_its_problem_through_every_retry() {
     for _ in 0..2 {
         let retried = gateway.post(&format!("{path}/retry"), &json!({})).await;
         assert_eq!(retried.status, 202, "{retried:?}");
-        let ended = until_state(&gateway, &path, "completed").await;
+        let ended = wait_for_state(&gateway, &path, "completed").await;
         assert_eq!((progress(&ended, "applied"), progress(&ended, "notApplied")), (1, 2), "{ended:?}");
         let after = gateway.get(&format!("{path}/items?outcome=not_applied")).await;
         assert_eq!(refused(&after), refused(&before)[1..], "{after:?}");
@@ -312,13 +312,13 @@ async fn cancelled_rows_are_not_sent_after_a_restart() {
     faults(port, json!({ "faults": [pause] })).await;
     let accepted = begun(&gateway, &people(3)).await;
     let id = accepted.text("/id").to_owned();
-    let refused = |answer: &Answer| answer.body.pointer("/items/0/calls/0/status") == Some(&json!(429));
+    let refused = |answer: &ApiResponse| answer.body.pointer("/items/0/calls/0/status") == Some(&json!(429));
     until(&gateway, &format!("/exchanges?operation={id}"), refused).await;
     let cancelled = gateway.post(&format!("/operations/{id}/cancel"), &json!({})).await;
     assert_eq!(cancelled.status, 202, "{cancelled:?}");
     gateway.terminate().await;
-    let gateway = Gateway::start_in(gateway.gone().await).await;
-    let ended = until_state(&gateway, &format!("/operations/{id}"), "cancelled").await;
+    let gateway = Gateway::start_in(gateway.exited().await).await;
+    let ended = wait_for_state(&gateway, &format!("/operations/{id}"), "cancelled").await;
     assert_eq!((progress(&ended, "skipped"), progress(&ended, "applied")), (3, 0), "{ended:?}");
     let rows = gateway.get(&format!("/operations/{id}/items")).await;
     assert_eq!(rows.text("/items/0/problem/code"), "skipped", "{rows:?}");
@@ -344,13 +344,13 @@ async fn an_unknown_row_whose_connection_is_removed_does_not_block_its_operation
     faults(port, json!({ "faults": [] })).await;
     let mut gateway = Gateway::start_in(folder).await;
     // Their grace is an hour.
-    gateway.heard("waiting for rows whose responses were lost with an earlier process").await;
+    gateway.wait_for_log("waiting for rows whose responses were lost with an earlier process").await;
     assert_eq!(progress(&gateway.get(&path).await, "pending"), 2);
     let file = gateway.folder.path().join("examgate.toml");
     let text = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, text.replace(&gone, "")).expect("it can be written");
     gateway.signal("HUP").await;
-    let ended = until_state(&gateway, &path, "completed").await;
+    let ended = wait_for_state(&gateway, &path, "completed").await;
     assert_eq!((progress(&ended, "unknown"), progress(&ended, "pending")), (2, 0), "{ended:?}");
     let rows = gateway.get(&format!("{path}/items")).await;
     assert!(rows.text("/items/0/problem/resource").starts_with("/candidates/"), "{rows:?}");
@@ -373,7 +373,7 @@ async fn rows_in_flight_at_a_kill_are_reconciled_in_vendor_batches() {
     let refused = json!({ "name": "status", "operation": "employees", "status": 400, "effect": false, "times": 1 });
     faults(port, json!({ "faults": [refused] })).await;
     let gateway = Gateway::start_in(folder).await;
-    let ended = until_state(&gateway, &path, "completed").await;
+    let ended = wait_for_state(&gateway, &path, "completed").await;
     assert_eq!((progress(&ended, "applied"), progress(&ended, "total")), (3_000, 3_000), "{ended:?}");
     assert_eq!(changes(port, "employees", "created").await.len(), 3_000);
     // Three were under way, another one may have been journalled; one a row would be some two thousand.

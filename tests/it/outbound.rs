@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Answer, Gateway, client, http, startexam};
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::gateway::{ApiResponse, Gateway, client, http, startexam};
+use crate::support::vendor::{Stub, build_response, json_response};
 
 /// Only a hang comes this far.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -92,7 +92,7 @@ async fn serve(State(vendor): State<Vendor>, request: Request) -> Response {
     let mut log = vendor.log();
     log.open -= 1;
     log.answered.push(Instant::now());
-    json_answer(vendor.status.load(Ordering::Relaxed), &json!({})).into_response()
+    json_response(vendor.status.load(Ordering::Relaxed), &json!({})).into_response()
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -110,8 +110,8 @@ fn person(id: &str) -> Value {
 /// A gateway with an admin listener, whose figures a test reads.
 async fn metered(connections: &str) -> (Gateway, std::net::SocketAddr) {
     let environment = [("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0")];
-    let mut gateway = Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await;
-    let operators = gateway.operators().await;
+    let mut gateway = Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await;
+    let operators = gateway.admin_address().await;
     (gateway, operators)
 }
 
@@ -126,7 +126,7 @@ async fn figure(operators: std::net::SocketAddr, name: &str, labels: &[&str]) ->
         .sum()
 }
 
-fn posts(gateway: &Arc<Gateway>, ids: impl IntoIterator<Item = String>) -> JoinSet<Answer> {
+fn posts(gateway: &Arc<Gateway>, ids: impl IntoIterator<Item = String>) -> JoinSet<ApiResponse> {
     let mut posts = JoinSet::new();
     for id in ids {
         let gateway = Arc::clone(gateway);
@@ -143,8 +143,8 @@ async fn bulk(gateway: &Gateway, name: &str, count: usize) -> String {
     format!("/operations/{}", accepted.text("/id"))
 }
 
-async fn completed(gateway: &Gateway, operation: &str) -> Answer {
-    crate::support::watch::until_state(gateway, operation, "completed").await
+async fn completed(gateway: &Gateway, operation: &str) -> ApiResponse {
+    crate::support::watch::wait_for_state(gateway, operation, "completed").await
 }
 
 /// One row a call, so that a bulk is many calls.
@@ -281,10 +281,10 @@ async fn a_vendors_retry_after_is_kept_by_every_call_of_the_connection() {
             let mut told = told.lock().expect("no test panicked here");
             if told.is_some() {
                 seen.lock().expect("no test panicked here").get_or_insert_with(Instant::now);
-                return json_answer(200, &json!({}));
+                return json_response(200, &json!({}));
             }
             *told = Some(Instant::now());
-            let mut response = answer_of(status, "text/plain", "");
+            let mut response = build_response(status, "text/plain", "");
             response.headers_mut().insert("retry-after", "1".parse().expect("a number"));
             response
         })
@@ -368,7 +368,7 @@ async fn one_call_probes_a_vendor_that_failed_and_nobody_else_is_sent() {
 #[tokio::test]
 async fn a_callers_mistakes_and_a_busy_vendor_never_open_the_circuit() {
     for (status, body) in [(400, "{}"), (404, "{}"), (422, "{}"), (429, "")] {
-        let stub = Stub::start(move |_| answer_of(status, "application/json", body)).await;
+        let stub = Stub::start(move |_| build_response(status, "application/json", body)).await;
         let more = "breaker = { failures = 2, cooldown = \"1h\" }\nsettle_grace = \"1h\"";
         let connections = startexam(&stub.url(), more).replace("settle_grace = \"0s\"\n", "");
         let gateway = Gateway::start(&connections).await;
@@ -378,7 +378,7 @@ async fn a_callers_mistakes_and_a_busy_vendor_never_open_the_circuit() {
             assert_ne!(answer.text("/code"), "vendor_circuit_open", "{status}: {answer:?}");
         }
         assert_eq!(stub.seen().len(), 10, "{status}");
-        stub.answer_with(|_| json_answer(200, &json!({})));
+        stub.respond_with(|_| json_response(200, &json!({})));
         assert_eq!(gateway.post("/candidates", &person("last")).await.status, 201);
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use examgate::sandbox::{Sandbox, accounts};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, faults, http, sandbox, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, faults, http, sandbox, sandbox_connections};
 use crate::support::watch::{changes, until};
 
 /// Faults that are not about one answer: endless feeds that no write reads, and a vendor that forgets its own rules.
@@ -86,7 +86,7 @@ async fn all_faults(port: SocketAddr, operation: &str) -> Vec<Value> {
 }
 
 /// Holds a word against the number of times it was done.
-fn hold(what: &str, answer: &Answer, done: usize) {
+fn hold(what: &str, answer: &ApiResponse, done: usize) {
     let outcome = if answer.status < 300 { "applied" } else { answer.text("/outcome") };
     match outcome {
         "applied" => assert_eq!(done, 1, "{what}: {answer:?}"),
@@ -159,7 +159,7 @@ async fn no_fault_makes_the_reported_outcome_of_a_booking_untrue() {
 }
 
 /// Sends the request until no earlier write stands in its way.
-async fn until_answered(gateway: &Gateway, path: &str, body: &Value) -> Answer {
+async fn until_answered(gateway: &Gateway, path: &str, body: &Value) -> ApiResponse {
     for _ in 0..50 {
         let answer = gateway.post(path, body).await;
         if answer.status != 409 && answer.status != 503 {

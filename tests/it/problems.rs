@@ -6,7 +6,7 @@ use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, examtesting, faults, sandbox, startexam, thinkexam};
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
+use crate::support::vendor::{Stub, build_response, json_response};
 
 /// What a vendor answers: status, content type, body, and a header.
 struct Signal {
@@ -62,7 +62,7 @@ fn general_rows() -> Vec<(Signal, Told)> {
 }
 
 fn answer(signal: &Signal) -> axum::response::Response {
-    let mut response = answer_of(signal.status, "text/html; charset=utf-8", signal.body.clone());
+    let mut response = build_response(signal.status, "text/html; charset=utf-8", signal.body.clone());
     if let Some((name, value)) = signal.header {
         response.headers_mut().insert(name, value.parse().expect("a header value"));
     }
@@ -84,7 +84,7 @@ async fn check_rows(
         let retry_after = vendor_says.header.filter(|(name, _)| *name == RETRY_AFTER.as_str()).map(|(_, value)| value);
         let stub = Stub::start(move |seen| {
             if signature && seen.uri.path() == "/sim/signature" {
-                return json_answer(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" }));
+                return json_response(200, &json!({ "ak": "ak", "sgn": "sgn", "ts": "1" }));
             }
             answer(&vendor_says)
         })
@@ -337,7 +337,7 @@ async fn a_vendor_that_does_not_respond_leaves_the_outcome_unknown() {
 
 #[tokio::test]
 async fn a_failing_vendor_opens_the_circuit_and_the_connection_reports_it() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let breaker = "breaker = { failures = 2, cooldown = \"1h\" }";
     let gateway = Gateway::start(&startexam(&stub.url(), breaker)).await;
     for number in 0..2 {
@@ -356,7 +356,7 @@ async fn a_failing_vendor_opens_the_circuit_and_the_connection_reports_it() {
 
 #[tokio::test]
 async fn caller_errors_never_open_the_circuit() {
-    let stub = Stub::start(|_| json_answer(400, &json!({ "message": "no" }))).await;
+    let stub = Stub::start(|_| json_response(400, &json!({ "message": "no" }))).await;
     let gateway = Gateway::start(&startexam(&stub.url(), "breaker = { failures = 1, cooldown = \"1h\" }")).await;
     for number in 0..3 {
         let answer = gateway.post("/candidates", &startexam_candidate(number)).await;

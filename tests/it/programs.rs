@@ -4,8 +4,8 @@ use examgate::sandbox::{Sandbox, accounts};
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, faults, sandbox, startexam, thinkexam};
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
-use crate::support::watch::{bodies, calls, until_state, warnings};
+use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::watch::{bodies, calls, wait_for_state, warnings};
 
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -183,12 +183,12 @@ async fn counting(fault_on: Option<(usize, u16)>) -> (Stub, Gateway) {
     let stub = Stub::start(move |seen| {
         let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let Some((_, status)) = fault_on.filter(|(at, _)| *at == number) {
-            return answer_of(status, "application/json", "{\"message\":\"no\"}");
+            return build_response(status, "application/json", "{\"message\":\"no\"}");
         }
         let body = seen.json();
         let (register, unregister) =
             (body["registerEmployees"].as_array().map_or(0, Vec::len), body["unregisterEmployees"].as_array().map_or(0, Vec::len));
-        json_answer(
+        json_response(
             200,
             &json!({
                 "employeesRegistered": register, "attemptsRegistered": register * 2, "employeesUnregistered": unregister,
@@ -313,9 +313,9 @@ async fn writes_to_a_program_named_in_two_ways_are_serialised() {
 /// A vendor that fails whenever it is asked about `ghost`.
 async fn haunted() -> (Stub, Gateway) {
     let (stub, gateway) = counting(None).await;
-    stub.answer_with(|seen| {
+    stub.respond_with(|seen| {
         let asked = seen.json().to_string();
-        if asked.contains("ghost") { answer_of(500, "application/json", "{}") } else { json_answer(200, &counts()) }
+        if asked.contains("ghost") { build_response(500, "application/json", "{}") } else { json_response(200, &counts()) }
     });
     (stub, gateway)
 }
@@ -347,7 +347,7 @@ async fn a_lost_call_blocks_only_its_own_employees_until_it_is_settled_manually(
     let line = lines.iter().find(|line| line["action"] == "operations.settle").expect("a line");
     assert_eq!((&line["status"], &line["object"]), (&json!(200), &json!(operation)), "{line}");
 
-    stub.answer_with(|_| json_answer(200, &counts()));
+    stub.respond_with(|_| json_response(200, &counts()));
     let before = stub.seen().len();
     assert_eq!(gateway.post(&path(PROGRAM), &all(&["e2"], &["ghost"])).await.status, 200, "the next goes on");
     assert_eq!(stub.seen().len(), before + 1, "and nothing of the first is sent again");
@@ -376,7 +376,7 @@ async fn only_unknown_enrolment_calls_can_be_settled_manually() {
     let (_stub, gateway) = haunted().await;
     let done = gateway.request(reqwest::Method::POST, &path(PROGRAM)).header("Prefer", "respond-async");
     let done = format!("/operations/{}", done.json(&all(&["e1"], &[])).send().await.text("/id"));
-    until_state(&gateway, &done, "completed").await;
+    wait_for_state(&gateway, &done, "completed").await;
     let unknown = gateway.post(&path(PROGRAM), &all(&["ghost"], &[])).await.text("/resource").to_owned();
     let bulk = json!({ "items": [{ "externalId": "e9" }] });
     let bulk = format!("/operations/{}", gateway.post("/candidates/bulk", &bulk).await.text("/operation"));
@@ -422,7 +422,7 @@ async fn an_enrolment_interrupted_by_a_kill_is_finished_by_the_next_process() {
     let operation = format!("/operations/{}", accepted.text("/id"));
     until_sent(port).await;
     let gateway = Gateway::start_in(gateway.kill().await).await;
-    let ended = until_state(&gateway, &operation, "completed").await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(ended.body["progress"]["applied"], 1, "{ended:?}");
     let items = gateway.get(&format!("{operation}/items")).await;
     assert_eq!(items.body["items"][0]["resource"]["totalEmployeesInProgram"], 2, "{items:?}");

@@ -22,10 +22,10 @@ use tokio::net::TcpStream;
 
 use crate::support::collector::Collector;
 use crate::support::gateway::{
-    Answer, Gateway, client, examtesting, faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
+    ApiResponse, Gateway, client, examtesting, faults, http, key, sandbox, sandbox_connections, startexam, thinkexam,
 };
 use crate::support::postgres::Server;
-use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
+use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
 
 /// In every piece of personal data planted here.
 const PERSONAL: &str = "pdmark";
@@ -79,7 +79,7 @@ fn assessment(connection: &str) -> &'static str {
 }
 
 /// Everything a caller can do with people numbered from `first` on, and what was answered.
-async fn everything(gateway: &Gateway, first: usize) -> Vec<Answer> {
+async fn everything(gateway: &Gateway, first: usize) -> Vec<ApiResponse> {
     let mut answers = Vec::new();
     for connection in CONNECTIONS {
         let created = gateway
@@ -184,12 +184,12 @@ async fn loud(connections: &str) -> (Gateway, Collector) {
         ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
     ];
-    (Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await, collector)
+    (Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await, collector)
 }
 
 /// Everything operators are shown while it runs: figures and exchanges.
 async fn shown(gateway: &mut Gateway) -> Vec<(&'static str, String)> {
-    let admin = gateway.operators().await;
+    let admin = gateway.admin_address().await;
     let metrics = http().get(format!("http://{admin}/metrics")).send().await.expect("an answer");
     let mut shown = vec![("/metrics", metrics.text().await.expect("text"))];
     let (mut path, mut calls) = ("/exchanges?limit=200".to_owned(), 0);
@@ -232,7 +232,7 @@ fn plainly(text: &str) -> String {
 }
 
 /// Searches what was answered.
-fn search_answers(answers: &[Answer], secrets: &[&str]) {
+fn search_answers(answers: &[ApiResponse], secrets: &[&str]) {
     for answer in answers.iter().filter(|answer| answer.status >= 400) {
         assert_absent("a problem", &answer.body.to_string(), secrets);
         assert_absent("a problem", &answer.body.to_string(), &[PASSWORD]);
@@ -246,7 +246,7 @@ fn search_answers(answers: &[Answer], secrets: &[&str]) {
 }
 
 /// Searches everything the process shows operators and leaves behind.
-async fn search((mut gateway, collector): (Gateway, Collector), answers: &[Answer], secrets: &[&str]) {
+async fn search((mut gateway, collector): (Gateway, Collector), answers: &[ApiResponse], secrets: &[&str]) {
     let shown = shown(&mut gateway).await;
     let (folder, log) = gateway.finish().await;
     let files = stored(folder.path());
@@ -327,7 +327,7 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
         accounts::examtesting::API_PASS,
     ];
     // The links are answered to whoever booked, and stand nowhere else.
-    let written = gateway.written();
+    let written = gateway.take_log();
     assert!(written.contains("DEBUG"), "the process said all it can say");
     assert_absent("the log", &written, &[&secrets[..], &participants, &[PASSWORD, PERSONAL, "KeyMark"]].concat());
     for (name, text) in stored(gateway.folder.path()) {
@@ -339,7 +339,7 @@ async fn nothing_leaks_while_everything_works_or_responses_get_lost() {
 }
 
 /// The request, headers included, as an unkind vendor would quote it in its error message.
-fn echo(seen: &Seen) -> String {
+fn echo(seen: &SeenRequest) -> String {
     let headers = |headers: &HeaderMap| {
         headers
             .iter()
@@ -358,15 +358,15 @@ async fn quoting(skip: impl Fn(&str) -> usize + Send + Sync + 'static) -> Stub {
         let from = skip(&quoted);
         let quoted: String = quoted.chars().skip(from).collect();
         match seen.uri.path() {
-            "/sim/signature" => json_answer(
+            "/sim/signature" => json_response(
                 200,
                 &json!({ "ak": format!("{HANDED_OUT}-ak"), "sgn": format!("{HANDED_OUT}+sgn/=="), "ts": "17" }),
             ),
-            "/ManageCandidate.aspx" => answer_of(200, "text/html", format!("status=ERROR&Reason=1004&error={quoted}")),
+            "/ManageCandidate.aspx" => build_response(200, "text/html", format!("status=ERROR&Reason=1004&error={quoted}")),
             path if path.starts_with("/api/v1/") => {
-                json_answer(200, &json!({ "result": "error", "error": { "code": "3023", "msg": quoted } }))
+                json_response(200, &json!({ "result": "error", "error": { "code": "3023", "msg": quoted } }))
             }
-            _ => json_answer(400, &json!({ "message": quoted })),
+            _ => json_response(400, &json!({ "message": quoted })),
         }
     })
     .await
@@ -435,7 +435,7 @@ const SPELLINGS: [fn(&str) -> String; 6] = [
 ];
 
 /// What of a request is about a person, however the vendor takes it.
-fn personal_part(seen: &Seen) -> String {
+fn personal_part(seen: &SeenRequest) -> String {
     let text = format!("{} {}", seen.uri.query().unwrap_or_default(), String::from_utf8_lossy(&seen.body));
     let plain: Vec<u8> = percent_encoding::percent_decode_str(&text).collect();
     let plain = String::from_utf8_lossy(&plain).into_owned();
@@ -445,11 +445,11 @@ fn personal_part(seen: &Seen) -> String {
 
 /// How a vendor may pack what it quotes.
 const PACKINGS: [fn(&str) -> Response; 4] = [
-    |quoted| answer_of(500, "text/html", format!("<html><title>{quoted}</title><body>{quoted}</body></html>")),
-    |quoted| answer_of(400, "text/plain", format!("ERROR|1004|{quoted}")),
-    |quoted| json_answer(400, &json!({ "message": [quoted], "errors": { (quoted): [quoted] } })),
+    |quoted| build_response(500, "text/html", format!("<html><title>{quoted}</title><body>{quoted}</body></html>")),
+    |quoted| build_response(400, "text/plain", format!("ERROR|1004|{quoted}")),
+    |quoted| json_response(400, &json!({ "message": [quoted], "errors": { (quoted): [quoted] } })),
     |quoted| {
-        json_answer(
+        json_response(
             200,
             &json!({ "status": "ERROR", "result": "error", "message": quoted,
                                        "error": { "code": quoted, "msg": quoted } }),
@@ -459,15 +459,15 @@ const PACKINGS: [fn(&str) -> Response; 4] = [
 
 #[tokio::test]
 async fn operators_see_no_personal_data_however_a_vendor_encodes_it() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     let patient = "requests_per_second = 0\nbreaker = { failures = 100000, cooldown = \"1s\" }";
     let connections = planted(&stub.url(), "plain", "form").replace("requests_per_second = 0", patient);
     let (gateway, collector) = loud(&connections).await;
     let (mut answers, mut number) = (Vec::new(), 0);
     for spelling in SPELLINGS {
         for packing in PACKINGS {
-            stub.answer_with(move |seen| match seen.uri.path() {
-                "/sim/signature" => json_answer(200, &json!({ "ak": HANDED_OUT, "sgn": HANDED_OUT, "ts": "17" })),
+            stub.respond_with(move |seen| match seen.uri.path() {
+                "/sim/signature" => json_response(200, &json!({ "ak": HANDED_OUT, "sgn": HANDED_OUT, "ts": "17" })),
                 _ => packing(&spelling(&personal_part(seen))),
             });
             for connection in CONNECTIONS {

@@ -17,10 +17,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::support::gateway::{
-    Answer, Gateway, TIMEOUT, client, client_with, examtesting, faults, http, key, sandbox, startexam,
+    ApiResponse, Gateway, TIMEOUT, client, client_with, examtesting, faults, http, key, sandbox, startexam,
 };
-use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
-use crate::support::watch::{until, until_state};
+use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
+use crate::support::watch::{until, wait_for_state};
 
 const APPLIED: &str = "configuration reloaded";
 const REFUSED: &str = "configuration reload rejected";
@@ -69,9 +69,9 @@ async fn reloaded(gateway: &mut Gateway) -> Value {
 
 /// Has the configuration read again; everything that was written up to these words.
 async fn said(gateway: &mut Gateway, words: &str) -> String {
-    drop(gateway.written());
+    drop(gateway.take_log());
     gateway.signal("HUP").await;
-    gateway.heard(words).await
+    gateway.wait_for_log(words).await
 }
 
 fn person(id: &str) -> Value {
@@ -86,19 +86,19 @@ fn examtesting_with_file(stub: &Stub, folder: &Path, more: &str) -> String {
     )
 }
 
-fn pass_of(seen: &Seen) -> String {
+fn pass_of(seen: &SeenRequest) -> String {
     let mut fields = url::form_urlencoded::parse(&seen.body);
     fields.find(|(name, _)| name.eq_ignore_ascii_case("apipass")).expect("a password").1.into_owned()
 }
 
 /// An ExamTesting that takes these passwords, and registers everybody who comes with one.
-fn taking(passes: &Arc<Mutex<BTreeSet<String>>>) -> impl Fn(&Seen) -> axum::response::Response + Send + Sync + 'static {
+fn taking(passes: &Arc<Mutex<BTreeSet<String>>>) -> impl Fn(&SeenRequest) -> axum::response::Response + Send + Sync + 'static {
     let passes = Arc::clone(passes);
     move |seen| {
         let known = passes.lock().expect("no test panicked here").contains(&pass_of(seen));
         let body =
             if known { "Status=SUCCESS&StudentId=7" } else { "status=ERROR&Reason=1003&error=Invalid Api Credentials" };
-        answer_of(200, "text/plain", body)
+        build_response(200, "text/plain", body)
     }
 }
 
@@ -220,7 +220,7 @@ async fn begun(gateway: &Gateway, count: usize) -> String {
     format!("/operations/{}", accepted.text("/id"))
 }
 
-fn applied(answer: &Answer) -> u64 {
+fn applied(answer: &ApiResponse) -> u64 {
     answer.body["progress"]["applied"].as_u64().expect("a number")
 }
 
@@ -241,7 +241,7 @@ async fn a_running_bulk_continues_with_the_new_secret() {
     reloaded(&mut gateway).await;
     until(&gateway, &operation, |_| stub.seen().iter().any(|seen| pass_of(seen) == "new")).await;
     accepted.lock().expect("no test panicked here").remove("old");
-    let ended = until_state(&gateway, &operation, "completed").await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(applied(&ended), 120, "{ended:?}");
     let seen = stub.seen();
     assert_eq!(seen.len(), 120, "nobody is sent twice");
@@ -255,12 +255,12 @@ async fn a_rejected_call_is_split_and_retried_with_the_new_settings() {
     let held = Mutex::new(Some(held));
     let stub = Stub::start(move |seen| {
         if seen.json()["profileId"] == NEW {
-            return json_answer(200, &json!({}));
+            return json_response(200, &json!({}));
         }
         // The first call is answered when the test says so.
         let held = held.lock().expect("no test panicked here").take();
         held.map(|held| tokio::task::block_in_place(|| held.recv_timeout(TIMEOUT)));
-        json_answer(400, &json!({ "message": "There is something about these employees" }))
+        json_response(400, &json!({ "message": "There is something about these employees" }))
     })
     .await;
     let of = |profile: &str| startexam(&stub.url(), "").replace(accounts::startexam::PROFILE_ID, profile);
@@ -270,7 +270,7 @@ async fn a_rejected_call_is_split_and_retried_with_the_new_settings() {
     configure(&gateway, &of(NEW), &everybody());
     reloaded(&mut gateway).await;
     release.send(()).expect("somebody waits");
-    let ended = until_state(&gateway, &operation, "completed").await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(applied(&ended), 100, "{ended:?}");
     let with = |profile: &str| stub.seen().iter().filter(|seen| seen.json()["profileId"] == profile).count();
     let calls = (with(accounts::startexam::PROFILE_ID), with(NEW));
@@ -368,7 +368,7 @@ async fn a_rate_limit_holds_on_the_wire_across_reloads() {
     reloaded(&mut gateway).await;
     configure(&gateway, &at(0, ""), &everybody());
     reloaded(&mut gateway).await;
-    let ended = until_state(&gateway, &operation, "completed").await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(applied(&ended), 300, "{ended:?}");
 }
 
@@ -403,7 +403,7 @@ async fn an_invalid_configuration_is_rejected_whole_and_service_continues() {
     let fine = configuration(folder.path(), &connections, &everybody(), server);
     write(folder.path(), "examgate.toml", &fine);
     let mut gateway = Gateway::start_in(folder).await;
-    let operators = gateway.operators().await;
+    let operators = gateway.admin_address().await;
 
     let new_client = client("hr", "", "[\"*\"]");
     let broken = [
@@ -545,7 +545,7 @@ async fn the_rows_of_a_bulk_fail_when_their_connection_is_removed() {
     until(&gateway, &operation, |told| applied(told) >= 3).await;
     configure(&gateway, &start, &everybody());
     reloaded(&mut gateway).await;
-    let ended = until_state(&gateway, &operation, "completed").await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
     let progress = &ended.body["progress"];
     let (applied, refused) = (applied(&ended), progress["notApplied"].as_u64().expect("a number"));
     assert_eq!((applied + refused, refused > 0), (200, true), "{ended:?}");
@@ -666,7 +666,7 @@ async fn a_sighup_during_shutdown_does_no_harm() {
     let waiting = tokio::spawn(callers.json(&person("a")).send());
     until_arrived(&sandbox, 1).await;
     gateway.signal("TERM").await;
-    gateway.heard("stopping").await;
+    gateway.wait_for_log("stopping").await;
     configure(&gateway, "", &everybody());
     gateway.signal("HUP").await;
     gateway.signal("HUP").await;

@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::gateway::{Answer, Gateway, faults, sandbox, sandbox_connections, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, faults, sandbox, sandbox_connections, startexam};
 use crate::support::postgres::Server;
-use crate::support::watch::{bodies, changes, until, until_state};
+use crate::support::watch::{bodies, changes, until, wait_for_state};
 
 fn person(id: &str) -> Value {
     json!({
@@ -28,7 +28,7 @@ async fn two(sandbox: &Sandbox, url: &str) -> [Gateway; 2] {
 }
 
 /// Sends the request under the key until it is answered for good.
-async fn insisted(gateway: &Gateway, key: &str, body: &Value) -> Answer {
+async fn insisted(gateway: &Gateway, key: &str, body: &Value) -> ApiResponse {
     loop {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", key);
         let answer = request.json(body).send().await;
@@ -100,7 +100,7 @@ async fn the_bulk_of_a_dead_replica_is_finished_by_the_other() {
     until(&one, &operation, |answer| answer.body["progress"]["applied"].as_u64() >= Some(20)).await;
     let other = Gateway::replica(&url, &connections).await;
     drop(one.kill().await);
-    let ended = until_state(&other, &operation, "completed").await;
+    let ended = wait_for_state(&other, &operation, "completed").await;
     let settled = until(&other, &operation, |answer| answer.body["progress"]["applied"] == 100).await;
     assert_eq!(settled.body["progress"]["unknown"], 0, "{ended:?}");
     assert_eq!(changes(port, "employees", "created").await.len(), 100);
@@ -118,10 +118,10 @@ async fn a_suspended_replica_is_taken_over_and_exits() {
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let candidate = format!("/candidates/{}", accepted.text("/id"));
     one.signal("STOP").await;
-    let settled = until_state(&other, &candidate, "registered").await;
+    let settled = wait_for_state(&other, &candidate, "registered").await;
     assert_eq!(settled.text("/outcome"), "applied");
     one.signal("CONT").await;
-    assert_eq!(one.ended().await, Some(1), "{}", one.written());
+    assert_eq!(one.ended().await, Some(1), "{}", one.take_log());
     assert_eq!(changes(port, "employees", "created").await, ["e1"]);
     assert_eq!(other.get(&candidate).await.text("/state"), "registered");
 }
@@ -141,11 +141,11 @@ async fn a_database_crash_during_a_bulk_loses_nothing() {
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let operation = format!("/operations/{}", accepted.text("/id"));
     for crash in 1..4 {
-        let reached = |answer: &Answer| answer.body["progress"]["applied"].as_u64() >= Some(crash * 100);
+        let reached = |answer: &ApiResponse| answer.body["progress"]["applied"].as_u64() >= Some(crash * 100);
         until(&gateway, &operation, reached).await;
         server.crash_and_restart();
     }
-    until_state(&gateway, &operation, "completed").await;
+    wait_for_state(&gateway, &operation, "completed").await;
     let ended = until(&gateway, &operation, |answer| answer.body["progress"]["unknown"] == 0).await;
     assert_eq!(ended.body["progress"]["applied"], 600, "{ended:?}");
     let mut created = changes(port, "employees", "created").await;
@@ -169,7 +169,7 @@ async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
     assert_eq!(accepted.status, 202, "{accepted:?}");
     let calls = format!("/exchanges?operation={}", accepted.text("/id"));
     let one = |wanted: fn(&Value) -> bool| {
-        move |answer: &Answer| {
+        move |answer: &ApiResponse| {
             let items = answer.body["items"].as_array().into_iter().flatten();
             items.filter_map(|item| item["calls"].as_array()).flatten().any(wanted)
         }
@@ -184,7 +184,7 @@ async fn rows_that_cannot_be_sent_without_the_store_wait_until_it_is_back() {
     until(&gateway, &calls, one(|call| call["ended"] == "store_unavailable")).await;
     sqlx::raw_sql("COMMIT").execute(&mut connection).await.expect("the lock is given back");
     let operation = format!("/operations/{}", accepted.text("/id"));
-    let ended = until_state(&gateway, &operation, "completed").await;
+    let ended = wait_for_state(&gateway, &operation, "completed").await;
     assert_eq!(ended.body["progress"]["applied"], 12, "{ended:?}");
     assert_eq!(changes(port, "employees", "created").await.len(), 12, "nobody twice");
 }
@@ -215,6 +215,6 @@ async fn long_operations_at_one_vendor_do_not_delay_another_vendors_on_any_repli
     }
     for (number, replica) in replicas.iter().enumerate() {
         let quick = sent(replica, &bulk("startexam-main", format!("quick{number}"), 1)).await;
-        until_state(replica, &quick, "completed").await;
+        wait_for_state(replica, &quick, "completed").await;
     }
 }

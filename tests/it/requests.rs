@@ -8,8 +8,8 @@ use http_body_util::StreamBody;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, client_with, examtesting, startexam, thinkexam};
-use crate::support::vendor::{Stub, json as json_answer};
+use crate::support::gateway::{ApiResponse, Gateway, client, client_with, examtesting, startexam, thinkexam};
+use crate::support::vendor::{Stub, json_response};
 
 const TEST: &str = "fa19e351-36d0-49c0-be92-66d640b17878";
 
@@ -21,7 +21,7 @@ async fn agreeable() -> Stub {
             (0..rows.len()).map(|row| format!("1f0e8b3a-5a0c-4c39-9b1e-0a4f7a1c{row:04x}")).collect()
         };
         let ids = body["employees"].as_array().map(ids).unwrap_or_default();
-        json_answer(
+        json_response(
             200,
             &if seen.uri.path().contains("participants") { json!({ "participantIds": ids }) } else { json!({}) },
         )
@@ -34,7 +34,7 @@ fn person(id: &str) -> Value {
 }
 
 /// Pointers and codes of every member at fault, sorted.
-fn errors(answer: &Answer) -> Vec<(String, String)> {
+fn errors(answer: &ApiResponse) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let all = answer.body["errors"].as_array().cloned().unwrap_or_default();
     let mut errors: Vec<_> = all.iter().map(|error| (text(&error["pointer"]), text(&error["code"]))).collect();
@@ -42,7 +42,7 @@ fn errors(answer: &Answer) -> Vec<(String, String)> {
     errors
 }
 
-async fn raw(gateway: &Gateway, path: &str, body: impl Into<Body>) -> Answer {
+async fn raw(gateway: &Gateway, path: &str, body: impl Into<Body>) -> ApiResponse {
     gateway.request(Method::POST, path).body("application/json", body).send().await
 }
 
@@ -208,7 +208,7 @@ async fn requests_and_responses_have_the_agreed_media_types() {
     let stub = agreeable().await;
     let connection = startexam(&stub.url(), "");
     let limits = [("EXAMGATE__SERVER__BODY_LIMIT", "1KiB"), ("EXAMGATE__SERVER__BULK_BODY_LIMIT", "4KiB")];
-    let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &limits).await;
+    let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &limits).await;
     for content_type in
         ["text/plain", "application/xml", "application/json; charset=latin1", "application/x-www-form-urlencoded"]
     {
@@ -399,7 +399,7 @@ async fn the_connection_is_chosen_by_field_then_catalogue_then_default() {
         assert_eq!((entry.status, entry.text("/connection")), (201, "startexam-two"), "{name}: {entry:?}");
     }
     let employees = json!({ "scope": "all", "register": ["c"] });
-    stub.answer_with(|_| json_answer(200, &json!({ "employeesRegistered": 1, "attemptsRegistered": 1, "employeesUnregistered": 0, "attemptsUnregistered": 0, "totalEmployeesInProgram": 1 })));
+    stub.respond_with(|_| json_response(200, &json!({ "employeesRegistered": 1, "attemptsRegistered": 1, "employeesUnregistered": 0, "attemptsUnregistered": 0, "totalEmployeesInProgram": 1 })));
     let entry = as_client("defaulted", "/programs/onboarding/employees", employees.clone()).await;
     assert_eq!(entry.status, 200, "{entry:?}");
 
@@ -466,7 +466,7 @@ async fn an_assessment_of_another_connection_is_rejected() {
 async fn all_routes_move_below_the_base_path_and_none_remain_outside_it() {
     let stub = agreeable().await;
     let environment = [("EXAMGATE__SERVER__BASE_PATH", "/exam-api")];
-    let gateway = Gateway::start_under(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
+    let gateway = Gateway::start_with_env(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
     for path in ["/livez", "/readyz", "/docs/", "/openapi.json", "/openapi-3.0.json", "/vendors", "/problems/internal"]
     {
         assert_eq!(gateway.get(&format!("/exam-api{path}")).await.status, 200, "{path}");
@@ -496,7 +496,7 @@ async fn location_headers_use_the_public_url() {
     ] {
         let environment = [("EXAMGATE__SERVER__PUBLIC_URL", public), ("EXAMGATE__SERVER__BASE_PATH", base)];
         let gateway =
-            Gateway::start_under(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
+            Gateway::start_with_env(&startexam(&stub.url(), ""), &client("lms", "", "[\"*\"]"), &environment).await;
         let created = gateway.post(&format!("{base}/candidates"), &person("a")).await;
         assert_eq!(
             created.header("location"),

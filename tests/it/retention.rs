@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, examtesting, sandbox};
+use crate::support::gateway::{ApiResponse, Gateway, client, examtesting, sandbox};
 use crate::support::watch::{changes, until};
 
 const OPERATIONS: &str = "EXAMGATE__STORE__RETENTION";
@@ -12,7 +12,7 @@ const KEYS: &str = "EXAMGATE__STORE__IDEMPOTENCY_RETENTION";
 async fn start(address: &str, short: &[&str]) -> Gateway {
     let connections = examtesting(address, "");
     let environment: Vec<(&str, &str)> = short.iter().map(|variable| (*variable, "1s")).collect();
-    Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &environment).await
+    Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &environment).await
 }
 
 fn person() -> Value {
@@ -39,7 +39,7 @@ async fn stored_responses_and_generated_passwords_are_deleted() {
     let sandbox = sandbox().await;
     let port = sandbox.examtesting();
     let gateway = start(&format!("http://{port}"), &[KEYS]).await;
-    let send = async || -> Answer {
+    let send = async || -> ApiResponse {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
         request.json(&person()).send().await
     };
@@ -60,7 +60,7 @@ async fn stored_responses_and_generated_passwords_are_deleted() {
     let other = json!({ "externalId": "e2", "email": "e2@example.com", "name": { "givenName": "Grace" } });
     let bulk = gateway.post("/candidates/bulk", &json!({ "items": [other] })).await;
     let items = format!("/operations/{}/items", bulk.text("/operation"));
-    let told = |answer: &Answer| answer.body["items"][0]["resource"].get("initialPassword").is_some();
+    let told = |answer: &ApiResponse| answer.body["items"][0]["resource"].get("initialPassword").is_some();
     until(&gateway, &items, |answer| !told(answer)).await;
     assert_eq!(gateway.get(&items).await.body["items"][0]["outcome"], "applied");
 }

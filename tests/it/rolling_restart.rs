@@ -131,7 +131,7 @@ async fn caller(name: usize, way: Way, over: Arc<AtomicBool>) -> usize {
 async fn replica(url: &str, connections: &str) -> Gateway {
     // The usual delay: a caller on a busy machine may take its time between choosing a replica and asking it.
     let delay = [("EXAMGATE__SERVER__SHUTDOWN_DELAY", "3s")];
-    Gateway::replica_under(url, connections, &delay).await
+    Gateway::replica_with_env(url, connections, &delay).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,7 +167,7 @@ async fn a_rolling_restart_under_load_drops_no_request_and_loses_no_row() {
         let at = round % gateways.len();
         let began = Instant::now();
         gateways[at].terminate().await;
-        assert_eq!(gateways[at].ended().await, Some(0), "{}", gateways[at].written());
+        assert_eq!(gateways[at].ended().await, Some(0), "{}", gateways[at].take_log());
         let ended = began.elapsed();
         gateways[at] = replica(&url, &connections).await;
         *replicas.all.lock().unwrap() = gateways.iter().map(|gateway| gateway.address).collect();

@@ -8,10 +8,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::gateway::{
-    Answer, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
+    ApiResponse, Gateway, examtesting, faults, sandbox, sandbox_connections, startexam, thinkexam,
 };
-use crate::support::vendor::{Stub, answer_of, json as json_answer};
-use crate::support::watch::{bodies, calls, changes, until, until_state, warnings};
+use crate::support::vendor::{Stub, build_response, json_response};
+use crate::support::watch::{bodies, calls, changes, until, wait_for_state, warnings};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 
@@ -57,7 +57,7 @@ async fn lose(port: SocketAddr, operation: &str, then: &[Value]) {
 }
 
 /// A path where nothing settles in the background meanwhile: the answer must be unknown and the record must say so.
-async fn assert_unknown(gateway: &Gateway, answer: &Answer) -> String {
+async fn assert_unknown(gateway: &Gateway, answer: &ApiResponse) -> String {
     assert_eq!(answer.problem(), (504, "vendor_timeout", "unknown"), "{answer:?}");
     assert_eq!(answer.body["retryable"], true);
     let resource = answer.text("/resource").to_owned();
@@ -397,7 +397,7 @@ async fn a_thinkexam_booking_or_withdrawal_without_a_response_is_reconciled_by_a
 
 #[tokio::test]
 async fn a_manual_settlement_concludes_only_unknown_writes() {
-    let stub = Stub::start(|_| answer_of(500, "text/plain", "")).await;
+    let stub = Stub::start(|_| build_response(500, "text/plain", "")).await;
     // The grace keeps the runner away.
     let connections = startexam(&stub.url(), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
     let gateway = Gateway::start(&connections).await;
@@ -418,7 +418,7 @@ async fn a_manual_settlement_concludes_only_unknown_writes() {
         assert_eq!(again.problem(), (422, "validation_failed", "not_applied"));
     }
     // The person is free to be registered, and the earlier record stays failed.
-    stub.answer_with(|_| json_answer(200, &json!({})));
+    stub.respond_with(|_| json_response(200, &json!({})));
     let created = gateway.post("/candidates", &person("e1")).await;
     assert_eq!(created.status, 201, "{created:?}");
     let known = format!("/candidates/{}/settle", created.text("/id"));
@@ -426,7 +426,7 @@ async fn a_manual_settlement_concludes_only_unknown_writes() {
     assert_eq!(gateway.get(&format!("/candidates/{}", created.text("/id"))).await.text("/state"), "registered");
 
     // A change that was not made leaves the person as they were.
-    stub.answer_with(|_| answer_of(500, "text/plain", ""));
+    stub.respond_with(|_| build_response(500, "text/plain", ""));
     let candidate = format!("/candidates/{}", created.text("/id"));
     assert_eq!(gateway.patch(&candidate, &json!({ "email": "new@example.com" })).await.problem().2, "unknown");
     let settled = gateway.post(&known, &json!({ "outcome": "not_applied" })).await;
@@ -535,7 +535,7 @@ async fn writes_in_flight_at_a_kill_are_unknown_and_reconciled_by_the_next_proce
         let state = gateway.get(path).await.text("/state").to_owned();
         assert_ne!(state, "pending", "{path}");
         let done = if path.starts_with("/candidates") { "registered" } else { "assigned" };
-        until_state(&gateway, path, done).await;
+        wait_for_state(&gateway, path, done).await;
     }
     for (_, port, operation) in &vendors {
         let created = changes(*port, operation, "created").await;
@@ -560,7 +560,7 @@ async fn bulk_rows_in_flight_at_a_kill_are_reconciled_by_the_next_process() {
         let found = gateway.get(&format!("/candidates?externalId=p{number}")).await;
         let path = format!("/candidates/{}", found.text("/items/0/id"));
         assert_ne!(found.text("/items/0/state"), "pending", "{found:?}");
-        until_state(&gateway, &path, "registered").await;
+        wait_for_state(&gateway, &path, "registered").await;
     }
     assert_eq!(changes(port, "employees", "created").await.len(), 5);
 }
@@ -576,7 +576,7 @@ async fn a_change_or_withdrawal_interrupted_by_a_kill_is_finished_by_the_next_pr
     assert_eq!(gateway.post("/candidates", &create("t1", "thinkexam-main")).await.status, 201);
     let booked = gateway.post("/assignments", &with(order("t1", "2415"), "connection", json!("thinkexam-main"))).await;
     assert_eq!(booked.status, 201, "{booked:?}");
-    let path = |answer: &Answer, kind: &str| format!("/{kind}/{}", answer.text("/id"));
+    let path = |answer: &ApiResponse, kind: &str| format!("/{kind}/{}", answer.text("/id"));
     let (changed, hidden, booked) =
         (path(&changed, "candidates"), path(&hidden, "candidates"), path(&booked, "assignments"));
     for port in [start, think] {
@@ -596,9 +596,9 @@ async fn a_change_or_withdrawal_interrupted_by_a_kill_is_finished_by_the_next_pr
         faults(port, json!({ "faults": [] })).await;
     }
     let gateway = Gateway::start_in(folder).await;
-    let ended = until_state(&gateway, &changed, "registered").await;
+    let ended = wait_for_state(&gateway, &changed, "registered").await;
     assert_eq!(ended.text("/email"), "new@example.com");
-    until_state(&gateway, &booked, "cancelled").await;
+    wait_for_state(&gateway, &booked, "cancelled").await;
     until(&gateway, &hidden, |answer| answer.status == 404).await;
     let sent = bodies(start, "employees").await;
     let hides = sent.iter().filter(|body| body.to_string().contains("hidden") && body.to_string().contains("h1"));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::gateway::{Answer, Gateway, TIMEOUT, client, key, sandbox, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, client, key, sandbox, startexam};
 use crate::support::postgres::Server;
 use crate::support::relay::Relay;
 use crate::support::watch::until;
@@ -20,7 +20,7 @@ fn people(id: &str) -> Value {
     json!({ "items": [{ "externalId": id, "name": { "givenName": "Ada", "familyName": "King" } }] })
 }
 
-async fn bulk(gateway: &Gateway, who: &str) -> Answer {
+async fn bulk(gateway: &Gateway, who: &str) -> ApiResponse {
     let request = gateway.request_as(&key(who), Method::POST, "/candidates/bulk");
     request.json(&people(&format!("of-{who}"))).send().await
 }
@@ -71,7 +71,7 @@ async fn a_store_outage_fails_fast_and_the_store_is_used_again_afterwards() {
     assert_eq!(gateway.post("/candidates", &person("e1")).await.status, 201);
     relay.cut();
     // Known from here on. Until then a request may find it out by itself, which takes its time.
-    let known = |answer: &Answer| answer.text("/detail").starts_with("The store is temporarily unavailable");
+    let known = |answer: &ApiResponse| answer.text("/detail").starts_with("The store is temporarily unavailable");
     let first = until(&gateway, "/operations", known).await;
     assert_eq!(first.problem(), (503, "store_unavailable", "not_applied"));
     assert!(first.header("retry-after").is_some());

@@ -9,11 +9,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::gateway::{Answer, Gateway, TIMEOUT, client, faults, sandbox, startexam};
+use crate::support::gateway::{ApiResponse, Gateway, TIMEOUT, client, faults, sandbox, startexam};
 use crate::support::machine::{Disk, Machine};
 use crate::support::postgres::Server;
 use crate::support::relay::{Moment, Relay};
-use crate::support::watch::{bodies, changes, until, until_effect};
+use crate::support::watch::{bodies, changes, until, wait_for_effect};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
 const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
@@ -52,7 +52,7 @@ impl House {
     }
 
     /// Sends a request whose answer is waited for later.
-    fn send(&self, method: Method, path: &str, key: Option<&str>, body: Value) -> tokio::task::JoinHandle<Answer> {
+    fn send(&self, method: Method, path: &str, key: Option<&str>, body: Value) -> tokio::task::JoinHandle<ApiResponse> {
         let (gateway, path, key) = (Arc::clone(&self.gateway), path.to_owned(), key.map(str::to_owned));
         tokio::spawn(async move {
             let mut request = gateway.request(method, &path);
@@ -65,7 +65,7 @@ impl House {
 }
 
 /// The answer names where the state will appear, and claims nothing.
-fn unknown_with_resource(answer: &Answer) -> String {
+fn unknown_with_resource(answer: &ApiResponse) -> String {
     let resource = if answer.status == 202 {
         answer.header("location").unwrap_or_default()
     } else {
@@ -133,7 +133,7 @@ async fn a_retry_with_a_full_disk_does_not_deny_an_unknown_write() {
     let port = sandbox.startexam();
     let machine = Machine::new();
     let connection = startexam(&format!("http://{port}"), "").replace("settle_grace = \"0s\"", "settle_grace = \"1h\"");
-    let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
+    let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
     faults(port, json!({ "faults": [{ "name": "reset_after_effect" }] })).await;
     let send = || {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
@@ -152,7 +152,7 @@ async fn a_full_disk_rejects_writes_before_anything_is_sent() {
     let port = sandbox.startexam();
     let machine = Machine::new();
     let connection = startexam(&format!("http://{port}"), "");
-    let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
+    let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
     assert_eq!(gateway.post("/candidates", &person("emp-a")).await.status, 201);
     machine.set_disk(Disk::Full);
     let refused = gateway.post("/candidates", &person("emp-b")).await;
@@ -162,7 +162,7 @@ async fn a_full_disk_rejects_writes_before_anything_is_sent() {
     let doubtful = gateway.post("/candidates", &person("emp-c")).await;
     let resource = unknown_with_resource(&doubtful);
     machine.set_disk(Disk::Fine);
-    let over = |told: &Answer| told.status == 404 || told.text("/state") == "failed";
+    let over = |told: &ApiResponse| told.status == 404 || told.text("/state") == "failed";
     until(&gateway, &resource, over).await;
     assert_eq!(changes(port, "employees", "created").await, ["emp-a"], "what was refused was not sent");
     let done = gateway.post("/candidates", &person("emp-b")).await;
@@ -176,13 +176,13 @@ async fn a_disk_that_fills_during_the_vendor_call_leaves_an_unknown_write_that_r
     let port = sandbox.startexam();
     let machine = Machine::new();
     let connection = startexam(&format!("http://{port}"), "");
-    let gateway = Gateway::start_under(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
+    let gateway = Gateway::start_with_env(&connection, &client("lms", "", "[\"*\"]"), &machine.environment()).await;
     faults(port, json!({ "faults": [{ "name": "delay_after_effect", "delayMs": 1500, "times": 1 }] })).await;
     let registering = {
         let request = gateway.request(Method::POST, "/candidates").header("Idempotency-Key", "k");
         tokio::spawn(async move { request.json(&person("emp-a")).send().await })
     };
-    until_effect(port, "employees", "emp-a").await;
+    wait_for_effect(port, "employees", "emp-a").await;
     machine.set_disk(Disk::Full);
     let answer = registering.await.expect("an answer");
     let resource = unknown_with_resource(&answer);
@@ -208,8 +208,8 @@ async fn an_accepted_write_is_never_reported_as_not_applied_during_a_store_outag
     let enrolment = json!({ "connection": "startexam-main", "scope": "all", "register": ["emp-b"] });
     let booked = house.send(Method::POST, "/assignments/bulk", None, bulk(&[booking("emp-a")]));
     let enrolled = house.send(Method::POST, &employees, Some("enrol-1"), enrolment.clone());
-    until_effect(port, "employees_participants", "emp-a").await;
-    until_effect(port, "program_employees", "emp-b").await;
+    wait_for_effect(port, "employees_participants", "emp-a").await;
+    wait_for_effect(port, "program_employees", "emp-b").await;
     house.relay.cut();
     let (booked, enrolled) = (booked.await.expect("an answer"), enrolled.await.expect("an answer"));
     house.relay.mend();

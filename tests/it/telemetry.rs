@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::collector::{Collector, Span};
 use crate::support::gateway::{Gateway, client, http, key, startexam};
-use crate::support::vendor::{Seen, Stub, json as json_answer};
-use crate::support::watch::until_state;
+use crate::support::vendor::{SeenRequest, Stub, json_response};
+use crate::support::watch::wait_for_state;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -23,7 +23,7 @@ fn person(id: &str) -> Value {
 
 async fn start(connections: &str, environment: &[(&str, String)]) -> Gateway {
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Gateway::start_under(connections, &client("lms", "", "[\"*\"]"), &environment).await
+    Gateway::start_with_env(connections, &client("lms", "", "[\"*\"]"), &environment).await
 }
 
 /// A person posted as part of a trace with these flags.
@@ -34,7 +34,7 @@ async fn posted(gateway: &Gateway, flags: &str) -> u16 {
 }
 
 async fn agreeable() -> Stub {
-    Stub::start(|_| json_answer(200, &json!({}))).await
+    Stub::start(|_| json_response(200, &json!({}))).await
 }
 
 /// An address nobody listens at.
@@ -43,7 +43,7 @@ async fn closed() -> String {
     listener.local_addr().expect("an address").to_string()
 }
 
-fn header<'a>(seen: &'a Seen, name: &str) -> &'a str {
+fn header<'a>(seen: &'a SeenRequest, name: &str) -> &'a str {
     seen.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
@@ -161,7 +161,7 @@ async fn work_that_outlives_its_request_stays_in_its_trace() {
     let bulk = bulk.header("prefer", "respond-async");
     let bulk = bulk.json(&json!({ "connection": "startexam-main", "items": [person("a"), person("b")] })).send().await;
     assert_eq!(bulk.status, 202, "{bulk:?}");
-    until_state(&gateway, &format!("/operations/{}", bulk.text("/id")), "completed").await;
+    wait_for_state(&gateway, &format!("/operations/{}", bulk.text("/id")), "completed").await;
     gateway.finish().await;
     let operation = collector.one("operation candidates");
     assert_eq!(operation.attribute("examgate.operation.id"), bulk.text("/id"));
@@ -180,14 +180,14 @@ async fn the_reconciliation_of_a_write_is_a_trace_of_its_own() {
     let vendor = Stub::start(move |_| {
         let mut asked = asked.lock().expect("no test panicked here");
         *asked += 1;
-        json_answer(if *asked == 1 { 500 } else { 200 }, &json!({}))
+        json_response(if *asked == 1 { 500 } else { 200 }, &json!({}))
     })
     .await;
     let gateway = start(&startexam(&vendor.url(), ""), &collector.variables()).await;
     let unknown = gateway.post("/candidates", &person("emp-1")).await;
     assert_eq!(unknown.problem(), (502, "vendor_internal_error", "unknown"));
     let resource = unknown.text("/resource").to_owned();
-    until_state(&gateway, &resource, "registered").await;
+    wait_for_state(&gateway, &resource, "registered").await;
     gateway.finish().await;
     let spans = collector.spans();
     let server = collector.one("POST /candidates");
@@ -311,7 +311,7 @@ async fn each_request_is_one_log_line_whatever_its_outcome() {
     let vendor = agreeable().await;
     let environment = [("RUST_LOG", "info".to_owned()), ("EXAMGATE__SERVER__ADMIN_LISTEN", "127.0.0.1:0".to_owned())];
     let mut gateway = start(&startexam(&vendor.url(), ""), &environment).await;
-    let admin = gateway.operators().await;
+    let admin = gateway.admin_address().await;
     let odd = Method::from_bytes(b"ADA").expect("a method");
     let nowhere = gateway.anonymous(Method::GET, "/nothing/ada@example.org?email=ada@example.org");
     let malformed = gateway.request(Method::POST, "/candidates").body("application/json", "{");
@@ -382,7 +382,7 @@ async fn a_caller_that_disconnects_is_logged_too() {
     // The vendor is asked, so the request is being served.
     let _asked = silent.accept().await.expect("the gateway calls");
     drop(caller);
-    let log = gateway.heard("caller_gone").await;
+    let log = gateway.wait_for_log("caller_gone").await;
     let line = access(&log).into_iter().find(|line| line["request_id"] == "gone").expect("its line");
     assert_eq!((&line["code"], line.get("status")), (&json!("caller_gone"), None));
 }

@@ -7,7 +7,7 @@ use examgate::sandbox::{Sandbox, accounts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Gateway, client, effects, faults, key, sandbox, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, client, effects, faults, key, sandbox, sandbox_connections};
 use crate::support::watch::{bodies, calls, changes};
 
 const TEST: &str = accounts::startexam::TESTS[0].0;
@@ -26,15 +26,15 @@ async fn start() -> (Sandbox, Gateway) {
     (sandbox, gateway)
 }
 
-async fn post(gateway: &Gateway, who: &str, path: &str, body: &Value) -> Answer {
+async fn post(gateway: &Gateway, who: &str, path: &str, body: &Value) -> ApiResponse {
     gateway.request_as(&key(who), Method::POST, path).json(body).send().await
 }
 
-async fn get(gateway: &Gateway, who: &str, path: &str) -> Answer {
+async fn get(gateway: &Gateway, who: &str, path: &str) -> ApiResponse {
     gateway.request_as(&key(who), Method::GET, path).send().await
 }
 
-async fn delete(gateway: &Gateway, who: &str, path: &str) -> Answer {
+async fn delete(gateway: &Gateway, who: &str, path: &str) -> ApiResponse {
     gateway.request_as(&key(who), Method::DELETE, path).send().await
 }
 
@@ -65,7 +65,7 @@ async fn lost(port: SocketAddr, name: &str, operation: &str) {
     faults(port, json!({ "faults": [{ "name": name, "operation": operation, "times": 1 }] })).await;
 }
 
-fn assert_conflict(answer: &Answer, what: &str) {
+fn assert_conflict(answer: &ApiResponse, what: &str) {
     assert_eq!(answer.problem(), (409, "candidate_conflict", "not_applied"), "{what}: {answer:?}");
     let text = answer.body.to_string();
     for told in ["resource", "launch", "participant", "cand_", "asg_"] {

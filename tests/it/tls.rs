@@ -151,7 +151,7 @@ fn greeting(minor: u8) -> Vec<u8> {
 async fn plain_http_on_the_tls_port_gets_no_api_response() {
     let authority = Authority::new();
     let mut gateway = started(&authority.sign(), "").await;
-    let operators = gateway.operators().await;
+    let operators = gateway.admin_address().await;
     let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
     stream.write_all(LIVEZ).await.expect("the request goes out");
     let answer = closed(&mut stream).await;
@@ -166,7 +166,7 @@ async fn plain_http_on_the_tls_port_gets_no_api_response() {
 async fn a_caller_that_does_not_finish_the_handshake_is_dropped() {
     let authority = Authority::new();
     let mut gateway = started(&authority.sign(), "").await;
-    let operators = gateway.operators().await;
+    let operators = gateway.admin_address().await;
     let silent = async {
         let mut stream = TcpStream::connect(gateway.address).await.expect("a connection");
         assert!(closed(&mut stream).await.is_empty());
@@ -198,7 +198,7 @@ async fn a_caller_that_does_not_finish_the_handshake_is_dropped() {
 async fn a_caller_that_does_not_read_is_dropped_over_tls_too() {
     let authority = Authority::new();
     let mut gateway = started(&authority.sign(), "").await;
-    let operators = gateway.operators().await;
+    let operators = gateway.admin_address().await;
     let mut stream = dialled(gateway.address, &authority, &[&TLS13]).await;
     // Answers of many megabytes: more than what lies between the two can hold.
     let requests = b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
@@ -251,12 +251,12 @@ async fn the_certificate_changes_five_times_without_losing_a_request() {
         assert!(!shown(&gateway, &authority, &next).await);
         next.write(gateway.folder.path());
         gateway.signal("HUP").await;
-        let line = gateway.heard("configuration reloaded").await;
+        let line = gateway.wait_for_log("configuration reloaded").await;
         assert!(line.lines().last().expect("a line").contains("\"certificate\":\"changed\""), "{line}");
         assert!(shown(&gateway, &authority, &next).await);
     }
     gateway.signal("HUP").await;
-    let line = gateway.heard("configuration reloaded").await;
+    let line = gateway.wait_for_log("configuration reloaded").await;
     assert!(!line.lines().last().expect("a line").contains("certificate"), "nothing is another one: {line}");
     over.store(true, Ordering::Relaxed);
     for caller in callers {
@@ -274,17 +274,17 @@ async fn a_bad_certificate_is_rejected_and_the_previous_one_stays_in_use() {
     let (one, other) = (authority.sign(), authority.sign());
     Signed { certificate: one.certificate, key: other.key.clone() }.write(&folder);
     gateway.signal("HUP").await;
-    let lines = gateway.heard("configuration reload rejected").await;
+    let lines = gateway.wait_for_log("configuration reload rejected").await;
     assert!(lines.contains("server.tls.key: does not belong to the certificate"), "{lines}");
     assert!(shown(&gateway, &authority, &before).await);
     other.write(&folder);
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
+    gateway.wait_for_log("configuration reloaded").await;
     assert!(shown(&gateway, &authority, &other).await);
     // Whether there is TLS at all was settled at the start.
     configure(&folder, "");
     gateway.signal("HUP").await;
-    let lines = gateway.heard("configuration reloaded").await;
+    let lines = gateway.wait_for_log("configuration reloaded").await;
     let restart = lines.lines().find(|line| line.contains("takes a restart")).expect("a line that says so");
     assert!(restart.contains("\"server.tls\""), "{restart}");
     assert!(shown(&gateway, &authority, &other).await);
@@ -302,13 +302,13 @@ async fn a_vendor_with_a_private_authority_is_reached_once_it_is_trusted() {
     std::fs::write(folder.join("ca.pem"), &authority.pem).expect("the file can be written");
     configure(&folder, &connection(&format!("ca = \"file:{}/ca.pem\"", folder.display())));
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
+    gateway.wait_for_log("configuration reloaded").await;
     let registered = gateway.post("/candidates", &person("a")).await;
     assert_eq!((registered.status, registered.text("/outcome")), (201, "applied"), "{registered:?}");
     // Another authority behind the same reference makes another connection.
     std::fs::write(folder.join("ca.pem"), Authority::new().pem).expect("the file can be written");
     gateway.signal("HUP").await;
-    gateway.heard("configuration reloaded").await;
+    gateway.wait_for_log("configuration reloaded").await;
     let refused = gateway.post("/candidates", &person("b")).await;
     assert_eq!(refused.problem(), (503, "vendor_unreachable", "not_applied"));
 }

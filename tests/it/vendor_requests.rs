@@ -9,7 +9,7 @@ use sha2::Sha256;
 use examgate::sandbox::accounts;
 
 use crate::support::gateway::{Gateway, examtesting, startexam, thinkexam};
-use crate::support::vendor::{Seen, Stub, answer_of, json as json_answer};
+use crate::support::vendor::{SeenRequest, Stub, build_response, json_response};
 
 const EMPLOYEES: &str = include_str!("../fixtures/startexam/employees.json");
 const PARTICIPANTS: &str = include_str!("../fixtures/startexam/employees_participants.json");
@@ -37,7 +37,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 /// What every call must have, whatever the vendor.
-fn assert_sound(seen: &Seen, path: &str) {
+fn assert_sound(seen: &SeenRequest, path: &str) {
     assert_eq!((&seen.method, seen.uri.path()), (&Method::POST, path));
     assert_eq!(text(&seen.headers, "content-length"), seen.body.len().to_string());
     for absent in ["cookie", "x-api-key", "x-request-id", "idempotency-key", "proxy-authorization"] {
@@ -47,7 +47,7 @@ fn assert_sound(seen: &Seen, path: &str) {
 
 /// The string to sign is the verb, the path, the `Date` and the length of the body as received
 /// (<https://api.startexam.com/Help/Authorization>).
-fn assert_signed(seen: &Seen, path: &str) {
+fn assert_signed(seen: &SeenRequest, path: &str) {
     assert_sound(seen, path);
     assert_eq!(seen.uri.query(), None);
     assert!(text(&seen.headers, "content-type").starts_with("application/json"));
@@ -63,9 +63,9 @@ async fn startexam_receives_its_published_requests() {
     let [employees, participants, program] = [EMPLOYEES, PARTICIPANTS, PROGRAM].map(fixture);
     let answers = [participants["response"].clone(), program["response"].clone()];
     let stub = Stub::start(move |seen| match seen.uri.path() {
-        "/v2/employees-participants" => json_answer(200, &answers[0]),
-        "/v1/program/employees" => json_answer(200, &answers[1]),
-        _ => json_answer(200, &json!({})),
+        "/v2/employees-participants" => json_response(200, &answers[0]),
+        "/v1/program/employees" => json_response(200, &answers[1]),
+        _ => json_response(200, &json!({})),
     })
     .await;
     let more = "profile_fields = { given_name = \"First Name\", family_name = \"Last Name\", email = \"Email\" }";
@@ -131,10 +131,10 @@ fn hmac_thinkexam(url: &str) -> String {
 #[tokio::test]
 async fn thinkexam_receives_its_published_requests() {
     let stub = Stub::start(|seen| match seen.uri.path() {
-        "/api/v1/bulkCandidateRegister" => json_answer(200, &fixture(REGISTERED)["body"]),
-        "/api/v1/assignTest" => json_answer(200, &fixture(ASSIGNED)["body"]),
-        "/api/v1/deassignTest" => json_answer(200, &fixture(DEASSIGNED)["body"]),
-        _ => json_answer(404, &json!({})),
+        "/api/v1/bulkCandidateRegister" => json_response(200, &fixture(REGISTERED)["body"]),
+        "/api/v1/assignTest" => json_response(200, &fixture(ASSIGNED)["body"]),
+        "/api/v1/deassignTest" => json_response(200, &fixture(DEASSIGNED)["body"]),
+        _ => json_response(404, &json!({})),
     })
     .await;
     let gateway = Gateway::start(&hmac_thinkexam(&stub.url())).await;
@@ -179,8 +179,8 @@ async fn thinkexam_receives_its_published_requests() {
 #[tokio::test]
 async fn the_thinkexam_signature_service_is_called_with_the_template() {
     let stub = Stub::start(|seen| match seen.uri.path() {
-        "/sim/signature" => json_answer(200, &json!({ "ak": "ak-1", "sgn": "sgn-1", "ts": 17 })),
-        _ => json_answer(200, &fixture(REGISTERED)["body"]),
+        "/sim/signature" => json_response(200, &json!({ "ak": "ak-1", "sgn": "sgn-1", "ts": 17 })),
+        _ => json_response(200, &fixture(REGISTERED)["body"]),
     })
     .await;
     let gateway = Gateway::start(&thinkexam(&stub.url(), "")).await;
@@ -235,7 +235,7 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     for place in ["form", "query", "both"] {
-        let stub = Stub::start(|_| answer_of(200, "text/html", "SUCCESS|12345")).await;
+        let stub = Stub::start(|_| build_response(200, "text/html", "SUCCESS|12345")).await;
         let gateway = Gateway::start(&examtesting(&stub.url(), &format!("params_in = \"{place}\""))).await;
         let answer = gateway.post("/candidates", &examtesting_candidate()).await;
         assert_eq!((answer.status, answer.text("/vendorRef/id")), (201, "12345"), "{answer:?}");
@@ -261,7 +261,7 @@ async fn examtesting_receives_its_parameters_in_the_published_order() {
 
 #[tokio::test]
 async fn examtesting_updates_use_its_own_id_and_never_get() {
-    let stub = Stub::start(|_| answer_of(200, "text/html", "Status=SUCCESS&StudentId=12345&error=")).await;
+    let stub = Stub::start(|_| build_response(200, "text/html", "Status=SUCCESS&StudentId=12345&error=")).await;
     let gateway = Gateway::start(&examtesting(&stub.url(), "update_enabled = true")).await;
     let created = gateway.post("/candidates", &examtesting_candidate()).await;
     assert_eq!(created.status, 201, "{created:?}");

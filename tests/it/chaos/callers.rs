@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::cluster::Random;
 use super::fault_schedule::Weather;
 use super::ledger::{Booking, Enrolment, Person, Word};
-use crate::support::gateway::{Answer, Gateway};
+use crate::support::gateway::{ApiResponse, Gateway};
 
 const CONNECTIONS: [&str; 3] = ["startexam-main", "thinkexam-main", "examtesting-main"];
 pub const PROGRAM: &str = accounts::startexam::PROGRAM_ID;
@@ -332,13 +332,13 @@ impl Caller {
         usize::try_from(self.random.below(most as u64)).expect("it is below a usize")
     }
 
-    pub async fn ask(&mut self, call: Call<'_>) -> Answer {
+    pub async fn ask(&mut self, call: Call<'_>) -> ApiResponse {
         let answer = send(&self.gateway, call).await;
         self.count(&answer).await;
         answer
     }
 
-    async fn count(&mut self, answer: &Answer) {
+    async fn count(&mut self, answer: &ApiResponse) {
         assert_ne!(answer.status, 500, "{answer:?}");
         let code = answer.body["code"].as_str().filter(|_| answer.status >= 400).unwrap_or_default().to_owned();
         if ["vendor_circuit_open", "connection_saturated", "vendor_rate_limited", "overloaded"].contains(&code.as_str())
@@ -352,7 +352,7 @@ impl Caller {
     }
 }
 
-async fn send(gateway: &Gateway, call: Call<'_>) -> Answer {
+async fn send(gateway: &Gateway, call: Call<'_>) -> ApiResponse {
     let mut request = gateway.request(call.method, call.path);
     if let Some(key) = call.key {
         request = request.header("Idempotency-Key", key);
@@ -363,7 +363,7 @@ async fn send(gateway: &Gateway, call: Call<'_>) -> Answer {
     request.send().await
 }
 
-pub fn note(words: &mut Vec<Word>, path: &mut Option<String>, answer: &Answer) {
+pub fn note(words: &mut Vec<Word>, path: &mut Option<String>, answer: &ApiResponse) {
     words.push(Word::of(answer));
     // A refusal may name the record that stands in the way, which is not this one's.
     if let Some(told) = answer.body["resource"].as_str().filter(|_| Word::of(answer) == Word::Unknown) {

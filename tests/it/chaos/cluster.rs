@@ -11,7 +11,7 @@ use tokio::sync::RwLock;
 
 use super::TIMEOUT;
 use super::rows::Bulk;
-use crate::support::gateway::{Answer, Gateway, client, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, client, sandbox_connections};
 
 /// What every connection of a storm has: many calls at once, and a grace, since a call that was cut off with its process
 /// may take effect a moment later.
@@ -155,7 +155,7 @@ async fn ended(members: &[Member], operation: &str) {
 }
 
 /// Asks until a gateway answers with success.
-async fn ask(members: &[Member], method: Method, path: &str) -> Answer {
+async fn ask(members: &[Member], method: Method, path: &str) -> ApiResponse {
     let began = Instant::now();
     loop {
         let answer = try_ask(members, |gateway| gateway.request(method.clone(), path)).await;
@@ -171,7 +171,7 @@ async fn ask(members: &[Member], method: Method, path: &str) -> Answer {
 }
 
 /// Asks the first member that is up; `None` if it went away meanwhile.
-async fn try_ask(members: &[Member], request: impl Fn(&Gateway) -> crate::support::gateway::Request) -> Option<Answer> {
+async fn try_ask(members: &[Member], request: impl Fn(&Gateway) -> crate::support::gateway::Request) -> Option<ApiResponse> {
     for member in members {
         let request = match member.try_read() {
             Ok(gateway) => gateway.as_ref().map(&request),

@@ -14,7 +14,7 @@ use tokio::sync::RwLock;
 use super::TIMEOUT;
 use super::ledger::Word;
 use super::outages::Single;
-use crate::support::gateway::{Answer, Gateway, client, key, sandbox_connections};
+use crate::support::gateway::{ApiResponse, Gateway, client, key, sandbox_connections};
 use crate::support::machine::{Disk, Machine};
 use crate::support::relay::Relay;
 
@@ -50,7 +50,7 @@ impl Crew {
     pub async fn on_sqlite(sandbox: &Sandbox) -> Self {
         let machine = Machine::new();
         let environment = environment(&machine);
-        let gateway = Gateway::start_under(&connections(sandbox), &clients(), &environment).await;
+        let gateway = Gateway::start_with_env(&connections(sandbox), &clients(), &environment).await;
         Self::of(None, vec![Member { gateway: RwLock::new(Some(gateway)), machine }])
     }
 
@@ -91,12 +91,12 @@ impl Crew {
         for member in &self.members {
             let mut place = member.gateway.write().await;
             if let Some(mut gateway) = place.take_if(Gateway::has_ended) {
-                let written = gateway.written();
+                let written = gateway.take_log();
                 assert!(!written.contains("panicked"), "{written}");
                 assert!(written.contains("taken its work over"), "it ended for another reason:\n{written}");
                 self.revived.fetch_add(1, Ordering::Relaxed);
-                let folder = gateway.gone_with(1).await;
-                *place = Some(Gateway::start_in_under(folder, &environment(&member.machine)).await);
+                let folder = gateway.exited_with(1).await;
+                *place = Some(Gateway::start_in_with_env(folder, &environment(&member.machine)).await);
             }
         }
     }
@@ -105,7 +105,7 @@ impl Crew {
     pub async fn held_together(&self) {
         for member in &self.members {
             if let Some(gateway) = &mut *member.gateway.write().await {
-                let written = gateway.written();
+                let written = gateway.take_log();
                 let line = written.lines().find(|line| line.contains("panicked"));
                 assert!(line.is_none(), "{line:?}");
             }
@@ -113,7 +113,7 @@ impl Crew {
     }
 
     /// Sends a write; `None` where no gateway answered.
-    pub async fn post(&self, write: &Single) -> Option<Answer> {
+    pub async fn post(&self, write: &Single) -> Option<ApiResponse> {
         self.ask(write.tenant, Method::POST, &write.path, Some((&write.key, &write.body)), false).await
     }
 
@@ -158,7 +158,7 @@ impl Crew {
         let began = Instant::now();
         loop {
             if let (Some(Word::Unknown) | None, Some(resource)) = (write.last(), &write.resource) {
-                let open = |told: &Answer| ["pending", "unknown", "queued", "running"].contains(&told.text("/state"));
+                let open = |told: &ApiResponse| ["pending", "unknown", "queued", "running"].contains(&told.text("/state"));
                 let told = self.until(write.tenant, resource, |told| !open(told)).await;
                 if told.status == 404 {
                     // The commit that was in doubt was not done, so nothing was sent.
@@ -183,7 +183,7 @@ impl Crew {
     }
 
     /// Reads until it is as wanted; a gateway or a store that is away is waited for.
-    async fn until(&self, tenant: &str, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    async fn until(&self, tenant: &str, path: &str, wanted: impl Fn(&ApiResponse) -> bool) -> ApiResponse {
         let began = Instant::now();
         loop {
             if let Some(answer) = self.ask(tenant, Method::GET, path, None, false).await {
@@ -205,7 +205,7 @@ impl Crew {
         path: &str,
         written: Option<(&str, &Value)>,
         later: bool,
-    ) -> Option<Answer> {
+    ) -> Option<ApiResponse> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let member = &self.members[turn % self.members.len()];
         let request = {

@@ -96,7 +96,7 @@ async fn rage(measure: impl FnOnce() -> Measure, seed: u64) {
     println!("{report}");
 
     gateway = Arc::into_inner(shared).expect("every caller is done");
-    let written = gateway.written();
+    let written = gateway.take_log();
     assert!(!written.contains("panicked"), "{}", written.lines().find(|line| line.contains("panicked")).unwrap_or(""));
     assert!(peak.saturating_sub(idle) < GROWTH_KIB, "{report}");
     assert!(struck.len() > 30, "too few faults struck for a storm: {struck:?}");
@@ -112,7 +112,7 @@ async fn gateway(connections: &str) -> Gateway {
             "vendor = \"startexam\"\nexisting_registration = \"repeated\"\nbookings_only_here = true\n",
         )
         .replace("vendor = \"examtesting\"\n", "vendor = \"examtesting\"\nupdate_enabled = true\n");
-    Gateway::start_under(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "info")]).await
+    Gateway::start_with_env(&connections, &client("lms", "", "[\"*\"]"), &[("RUST_LOG", "info")]).await
 }
 
 /// Ends a total outage, and asks until each connection serves again: how long that took. Nothing that is sent then may fail;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use examgate::sandbox::Sandbox;
 use serde_json::Value;
 
-use crate::support::gateway::{Answer, http};
+use crate::support::gateway::{ApiResponse, http};
 
 /// The vendors by the connection that leads there.
 pub type Ports = [(&'static str, SocketAddr); 3];
@@ -29,7 +29,7 @@ pub enum Word {
 
 impl Word {
     /// An answer's word about the write that was asked for.
-    pub fn of(answer: &Answer) -> Self {
+    pub fn of(answer: &ApiResponse) -> Self {
         match answer.status {
             // Accepted, and nothing said about it yet.
             202 => Self::Unknown,

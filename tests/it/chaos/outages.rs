@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::cluster::Random;
 use super::crew::{Crew, TENANTS};
 use super::ledger::{Happened, Word, ports, quiet};
-use crate::support::gateway::{Answer, faults, sandbox};
+use crate::support::gateway::{ApiResponse, faults, sandbox};
 use crate::support::machine::Disk;
 use crate::support::postgres::Server;
 use crate::support::relay::Moment;
@@ -244,7 +244,7 @@ pub(super) struct Single {
 
 impl Single {
     /// Takes over what an answer says of the write.
-    pub(super) fn note(&mut self, answer: &Answer) -> Word {
+    pub(super) fn note(&mut self, answer: &ApiResponse) -> Word {
         let word = Word::of(answer);
         if word == Word::Unknown {
             let said = if answer.status == 202 { answer.header("location") } else { answer.body["resource"].as_str() };

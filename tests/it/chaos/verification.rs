@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::callers::{Bulk, Call, Caller, PROGRAM, note, order, post, registration};
 use super::ledger::{Happened, Ports, Word};
-use crate::support::gateway::Answer;
+use crate::support::gateway::ApiResponse;
 
 impl Caller {
     /// Asks for everything that is open until it is known; what only a person can settle is settled as the vendor's own log
@@ -110,7 +110,7 @@ impl Caller {
         self.take(bulk, items.body["items"].as_array().expect("items"));
     }
 
-    async fn ask_late(&mut self, call: Call<'_>, began: Instant) -> Answer {
+    async fn ask_late(&mut self, call: Call<'_>, began: Instant) -> ApiResponse {
         let answer = self.ask(call).await;
         if answer.status >= 400 {
             patience(began).await;

@@ -120,13 +120,13 @@ pub async fn kept(router: axum::Router, keeping: ListenerOptions) -> Served {
 
 /// An answer with its body as JSON (or as text, where it is none).
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub body: Value,
 }
 
-impl Answer {
+impl ApiResponse {
     async fn of(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("a whole answer");
@@ -165,15 +165,15 @@ impl Served {
         crate::support::gateway::http().request(method, format!("http://{}{path}", self.address))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> ApiResponse {
         sent(self.request(Method::GET, path)).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> ApiResponse {
         sent(self.request(Method::POST, path).json(body)).await
     }
 }
 
-pub async fn sent(request: reqwest::RequestBuilder) -> Answer {
-    Answer::of(request.send().await.expect("an answer")).await
+pub async fn sent(request: reqwest::RequestBuilder) -> ApiResponse {
+    ApiResponse::of(request.send().await.expect("an answer")).await
 }

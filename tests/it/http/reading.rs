@@ -5,9 +5,9 @@ use http_body::Frame;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use super::{Answer, Served, face, sent, served};
+use super::{ApiResponse, Served, face, sent, served};
 
-async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+async fn posted(served: &Served, path: &str, content_type: &str, body: impl Into<Body>) -> ApiResponse {
     sent(served.request(Method::POST, path).header("content-type", content_type).body(body)).await
 }
 

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message as _;
 
-use super::vendor::{Stub, answer_of};
+use super::vendor::{Stub, build_response};
 
 /// The collector. Everything has arrived once the gateway has ended in order.
 pub struct Collector(pub Stub);
@@ -34,7 +34,7 @@ impl Span {
 
 impl Collector {
     pub async fn start() -> Self {
-        Self(Stub::start(|_| answer_of(200, "application/x-protobuf", "")).await)
+        Self(Stub::start(|_| build_response(200, "application/x-protobuf", "")).await)
     }
 
     /// The environment of a gateway that sends its traces here.

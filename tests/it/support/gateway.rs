@@ -35,13 +35,13 @@ pub struct Gateway {
 
 /// An answer of the API.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub body: Value,
 }
 
-impl Answer {
+impl ApiResponse {
     /// A header's text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -81,17 +81,17 @@ impl Request {
         Self(self.0.timeout(patience))
     }
 
-    pub async fn send(self) -> Answer {
+    pub async fn send(self) -> ApiResponse {
         self.try_send().await.expect("the gateway answers")
     }
 
     /// The answer; `None` where the gateway went away before it was whole.
-    pub async fn try_send(self) -> Option<Answer> {
+    pub async fn try_send(self) -> Option<ApiResponse> {
         let response = self.0.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Some(Answer { status, headers, body })
+        Some(ApiResponse { status, headers, body })
     }
 }
 
@@ -104,11 +104,11 @@ impl Gateway {
 
     /// Starts the program with these connections and clients.
     pub async fn start_with(connections: &str, clients: &str) -> Self {
-        Self::start_under(connections, clients, &[]).await
+        Self::start_with_env(connections, clients, &[]).await
     }
 
     /// Starts the program with these connections and clients, and these environment variables on top.
-    pub async fn start_under(connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
+    pub async fn start_with_env(connections: &str, clients: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store =
             format!("url = \"sqlite:{0}/store.db\"\nencryption_key = \"file:{0}/store.key\"", folder.path().display());
@@ -118,11 +118,11 @@ impl Gateway {
 
     /// Starts a replica on this PostgreSQL database; all replicas of the tests have the same key.
     pub async fn replica(url: &str, connections: &str) -> Self {
-        Self::replica_under(url, connections, &[]).await
+        Self::replica_with_env(url, connections, &[]).await
     }
 
     /// As [`replica`](Self::replica), with these environment variables on top.
-    pub async fn replica_under(url: &str, connections: &str, environment: &[(&str, &str)]) -> Self {
+    pub async fn replica_with_env(url: &str, connections: &str, environment: &[(&str, &str)]) -> Self {
         Self::replica_with(url, connections, &client("lms", "", "[\"*\"]"), environment).await
     }
 
@@ -141,7 +141,7 @@ impl Gateway {
     }
 
     /// As [`start_in`](Self::start_in), with these environment variables on top.
-    pub async fn start_in_under(folder: TempDir, environment: &[(&str, &str)]) -> Self {
+    pub async fn start_in_with_env(folder: TempDir, environment: &[(&str, &str)]) -> Self {
         Self::spawn(folder, environment).await
     }
 
@@ -237,13 +237,13 @@ impl Gateway {
     }
 
     /// Gives back the folder of a process that has ended by itself with this exit code.
-    pub async fn gone_with(mut self, code: i32) -> TempDir {
+    pub async fn exited_with(mut self, code: i32) -> TempDir {
         assert_eq!(self.ended().await, Some(code));
         self.folder
     }
 
     /// Waits until the process has ended by itself, and gives back its folder.
-    pub async fn gone(mut self) -> TempDir {
+    pub async fn exited(mut self) -> TempDir {
         let ended = tokio::time::timeout(TIMEOUT, self.process.wait()).await;
         assert!(ended.expect("it ends").expect("it can be waited for").success());
         self.folder
@@ -262,19 +262,19 @@ impl Gateway {
     }
 
     /// Where operators reach it, if that is configured.
-    pub async fn operators(&mut self) -> SocketAddr {
+    pub async fn admin_address(&mut self) -> SocketAddr {
         let ready = "admin listener ready";
         let early = self.early.lines().find(|line| line.contains(ready)).map(str::to_owned);
         let line = match early {
             Some(line) => line,
-            None => self.heard(ready).await,
+            None => self.wait_for_log(ready).await,
         };
         let line: Value = line.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("a line of JSON");
         line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }
 
     /// Waits until the process writes a line with these words; everything it wrote since it was last asked, up to that line.
-    pub async fn heard(&mut self, words: &str) -> String {
+    pub async fn wait_for_log(&mut self, words: &str) -> String {
         let mut text = String::new();
         loop {
             let line = tokio::time::timeout(TIMEOUT, self.lines.recv()).await;
@@ -287,7 +287,7 @@ impl Gateway {
     }
 
     /// Everything the process has written up to now.
-    pub fn written(&mut self) -> String {
+    pub fn take_log(&mut self) -> String {
         let mut text = String::new();
         while let Ok(line) = self.lines.try_recv() {
             let _ = writeln!(text, "{line}");
@@ -311,19 +311,19 @@ impl Gateway {
         Request(http().request(method, format!("http://{}{path}", self.address)))
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> ApiResponse {
         self.request(Method::POST, path).json(body).send().await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> ApiResponse {
         self.request(Method::GET, path).send().await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub async fn delete(&self, path: &str) -> ApiResponse {
         self.request(Method::DELETE, path).send().await
     }
 
-    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+    pub async fn patch(&self, path: &str, body: &Value) -> ApiResponse {
         self.request(Method::PATCH, path).json(body).send().await
     }
 }

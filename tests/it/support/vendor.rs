@@ -11,33 +11,33 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 
 /// A request as the vendor saw it.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenRequest {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Seen {
+impl SeenRequest {
     /// The body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 }
 
-type Script = dyn Fn(&Seen) -> Response + Send + Sync;
+type Script = dyn Fn(&SeenRequest) -> Response + Send + Sync;
 
 /// A stub of any vendor on a free port. It ends with the test's runtime.
 #[derive(Clone)]
 pub struct Stub {
     pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
     script: Arc<Mutex<Arc<Script>>>,
 }
 
 impl Stub {
     /// A vendor that answers by this script.
-    pub async fn start(script: impl Fn(&Seen) -> Response + Send + Sync + 'static) -> Self {
+    pub async fn start(script: impl Fn(&SeenRequest) -> Response + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let stub = Self {
             address: listener.local_addr().expect("an address"),
@@ -55,25 +55,25 @@ impl Stub {
     }
 
     /// Answers by another script from now on.
-    pub fn answer_with(&self, script: impl Fn(&Seen) -> Response + Send + Sync + 'static) {
+    pub fn respond_with(&self, script: impl Fn(&SeenRequest) -> Response + Send + Sync + 'static) {
         *self.script.lock().expect("no test panicked here") = Arc::new(script);
     }
 
     /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().expect("no test panicked here").clone()
     }
 }
 
 /// A plain answer.
-pub fn answer_of(status: u16, content_type: &str, body: impl Into<String>) -> Response {
+pub fn build_response(status: u16, content_type: &str, body: impl Into<String>) -> Response {
     let status = StatusCode::from_u16(status).expect("a status");
     (status, [("content-type", content_type)], body.into()).into_response()
 }
 
 /// A JSON answer.
 pub fn json(status: u16, body: &serde_json::Value) -> Response {
-    answer_of(status, "application/json; charset=utf-8", body.to_string())
+    build_response(status, "application/json; charset=utf-8", body.to_string())
 }
 
 /// A JSON answer with these headers.
@@ -88,7 +88,7 @@ pub fn json_with(status: u16, headers: &[(&'static str, &str)], body: &serde_jso
 async fn answer(State(stub): State<Stub>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 64 << 20).await.unwrap_or_default();
-    let seen = Seen { method: head.method, uri: head.uri, headers: head.headers, body };
+    let seen = SeenRequest { method: head.method, uri: head.uri, headers: head.headers, body };
     stub.seen.lock().expect("no test panicked here").push(seen.clone());
     let script = stub.script.lock().expect("no test panicked here").clone();
     script(&seen)

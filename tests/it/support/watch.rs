@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::gateway::{Answer, Gateway, effects};
+use super::gateway::{ApiResponse, Gateway, effects};
 
 /// Only a hang comes this far.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -36,7 +36,7 @@ pub async fn changes(port: SocketAddr, operation: &str, change: &str) -> Vec<Str
 }
 
 /// Waits until something was created that is about this, as the operation's effects name it.
-pub async fn until_effect(port: SocketAddr, operation: &str, about: &str) {
+pub async fn wait_for_effect(port: SocketAddr, operation: &str, about: &str) {
     let started = tokio::time::Instant::now();
     while !changes(port, operation, "created").await.iter().any(|subject| subject.contains(about)) {
         assert!(started.elapsed() < TIMEOUT, "{operation} never made {about}");
@@ -45,12 +45,12 @@ pub async fn until_effect(port: SocketAddr, operation: &str, about: &str) {
 }
 
 /// Reads the resource until it is in this state.
-pub async fn until_state(gateway: &Gateway, path: &str, state: &str) -> Answer {
+pub async fn wait_for_state(gateway: &Gateway, path: &str, state: &str) -> ApiResponse {
     until(gateway, path, |answer| answer.text("/state") == state).await
 }
 
 /// Reads the resource until it is as wanted. The pause only spares the machine: nothing depends on it.
-pub async fn until(gateway: &Gateway, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+pub async fn until(gateway: &Gateway, path: &str, wanted: impl Fn(&ApiResponse) -> bool) -> ApiResponse {
     let started = tokio::time::Instant::now();
     loop {
         let answer = gateway.get(path).await;
@@ -63,7 +63,7 @@ pub async fn until(gateway: &Gateway, path: &str, wanted: impl Fn(&Answer) -> bo
 }
 
 /// The warnings' codes, each with its pointer.
-pub fn warnings(answer: &Answer) -> Vec<(String, String)> {
+pub fn warnings(answer: &ApiResponse) -> Vec<(String, String)> {
     let text = |warning: &Value, name: &str| warning[name].as_str().unwrap_or_default().to_owned();
     let warnings = answer.body["warnings"].as_array().into_iter().flatten();
     warnings.map(|warning| (text(warning, "code"), text(warning, "pointer"))).collect()
